@@ -1,0 +1,33 @@
+/* binding.h: what the files that meet Python share. Only this room includes Python.h. */
+#ifndef SH_BINDING_H
+#define SH_BINDING_H
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#define PY_ARRAY_UNIQUE_SYMBOL sparsehopfield_ARRAY_API
+#define PY_UFUNC_UNIQUE_SYMBOL sparsehopfield_UFUNC_API
+#ifndef SH_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#define NO_IMPORT_UFUNC
+#endif
+#include <numpy/arrayobject.h>
+#include <numpy/dtype_api.h>
+#include <numpy/ufuncobject.h>
+#include "../runtime/runtime.h"
+#include "../sparsehopfield.h"
+
+/* A call's context: memory from malloc (or failing on request), interruption by signals. */
+typedef struct {
+    sh_context core;
+    struct timespec asked; /* when signals were last looked at */
+    int raised;            /* a Python exception is set */
+} sh_call;
+sh_call sh_begin_call(int threads);
+#define SH_CALL(call) ((call).core.user = &(call), &(call).core)
+
+/* Turns a status into an exception; returns NULL. */
+PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
+
+int sh_add_row_maps(PyObject *module);
+extern PyMethodDef sh_operations[];
+PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
+#endif

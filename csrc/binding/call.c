@@ -1,0 +1,77 @@
+/* call.c: allocation, interruption and errors of a call, between the core and Python. */
+#define _GNU_SOURCE
+#include <time.h>
+#include "binding.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* Tests make the n-th following allocation fail. */
+static _Atomic int64_t countdown = -1, made;
+
+static void *allocate(void *user, size_t bytes) {
+    (void)user;
+    atomic_fetch_add(&made, 1);
+    if (atomic_load(&countdown) >= 0 && atomic_fetch_sub(&countdown, 1) == 0) return NULL;
+    return malloc(bytes);
+}
+
+static void release(void *user, void *block) {
+    (void)user;
+    free(block);
+}
+
+PyObject *sh_fail_allocation(PyObject *module, PyObject *argument) {
+    (void)module;
+    long long n = PyLong_AsLongLong(argument);
+    if (n == -1 && PyErr_Occurred()) return NULL;
+    atomic_store(&countdown, n);
+    return PyLong_FromLongLong(atomic_exchange(&made, 0));
+}
+
+/* Signals are looked at 20 times a second: often enough for Ctrl-C, too seldom to cost. */
+static int interrupted(void *user) {
+    sh_call *call = user;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double passed = (double)(now.tv_sec - call->asked.tv_sec) + 1e-9 * (double)(now.tv_nsec - call->asked.tv_nsec);
+    if (passed < 0.05) return call->raised;
+    call->asked = now;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    if (PyErr_CheckSignals() != 0) call->raised = 1;
+    PyGILState_Release(gil);
+    return call->raised;
+}
+
+sh_call sh_begin_call(int threads) {
+    sh_call call = {.core = {.allocate = allocate, .release = release, .interrupted = interrupted}};
+    call.core.threads = threads;
+    clock_gettime(CLOCK_MONOTONIC, &call.asked);
+    return call;
+}
+
+PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
+    const char *argument = call->core.argument ? call->core.argument : "argument";
+    const char *dtype = type == SH_FLOAT64 ? "float64" : "float32";
+    long long row = (long long)call->core.row;
+    switch (status) {
+    case SH_NO_MEMORY: return PyErr_NoMemory();
+    case SH_INTERRUPTED:
+        if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return NULL;
+    case SH_NOT_FINITE:
+        return PyErr_Format(PyExc_ValueError, "%s: row %lld contains NaN or infinity; every entry must be finite", argument,
+                            row);
+    case SH_OVERFLOW:
+        return PyErr_Format(PyExc_OverflowError,
+                            "%s: the scores of row %lld may exceed the largest %s; scale the arrays down%s", argument, row,
+                            dtype, type == SH_FLOAT64 ? "" : " or use float64");
+    case SH_ZERO_ROW:
+        return PyErr_Format(PyExc_ValueError,
+                            "%s: row %lld has length 0, which has no cosine similarity; remove it or use "
+                            "similarity='dot' or 'euclidean'",
+                            argument, row);
+    case SH_UNDEFINED:
+        return PyErr_Format(PyExc_ValueError, "%s: this map has no energy", argument);
+    default: return PyErr_Format(PyExc_ValueError, "%s: %s (row %lld)", argument, sh_status_name(status), row);
+    }
+}

@@ -1,0 +1,37 @@
+/* module.c: the module sparsehopfield._core. */
+#define _GNU_SOURCE
+#include <time.h>
+#define SH_IMPORTS_NUMPY
+#include "binding.h"
+
+static int execute(PyObject *module) {
+    if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
+    if (sh_initialise() != SH_OK) {
+        PyErr_SetString(PyExc_ImportError, "sparsehopfield: the BLAS computes float32 products in a shorter format, so exact "
+                                           "retrieval is impossible; rebuild with SPARSEHOPFIELD_BLAS=bundled");
+        return -1;
+    }
+    if (PyModule_AddStringConstant(module, "__version__", SH_VERSION) < 0) return -1;
+    return sh_add_row_maps(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+#ifdef Py_mod_multiple_interpreters /* NumPy does not import in subinterpreters */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_core",
+    .m_doc = "The C core of sparsehopfield.",
+    .m_methods = sh_operations,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,380 @@
+/* operations.c: the operations as plain functions of exact positional arguments. The Python layer checks and
+ * fills in defaults; here only what would be unsafe to take on trust is checked again.
+ *
+ * A memory is a capsule that keeps its arrays alive. `queries` are C-contiguous, two-dimensional and of the
+ * memory's compute type; beta is float64 of one number or one per query.
+ */
+#define _GNU_SOURCE
+#include <time.h>
+#include "binding.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const char MEMORY[] = "sparsehopfield._core.memory";
+
+typedef struct {
+    sh_memory *memory;
+    PyObject *patterns, *values;
+    sh_type type;
+    int64_t d, width;
+} held;
+
+static void release_memory(PyObject *capsule) {
+    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    sh_call call = sh_begin_call(1);
+    sh_memory_free(SH_CALL(call), h->memory);
+    Py_XDECREF(h->patterns);
+    Py_XDECREF(h->values);
+    free(h);
+}
+
+static int as_rows(PyObject *object, const char *name, sh_rows *rows) {
+    if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 2) {
+        PyErr_Format(PyExc_TypeError, "%s: must be a two-dimensional array", name);
+        return -1;
+    }
+    PyArrayObject *a = (PyArrayObject *)object;
+    int number = PyArray_TYPE(a);
+    *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
+    rows->type = number == NPY_FLOAT32 ? SH_FLOAT32 : number == NPY_FLOAT64 ? SH_FLOAT64 : SH_UINT8;
+    int64_t size = (int64_t)PyArray_ITEMSIZE(a);
+    rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
+    if ((number != NPY_FLOAT32 && number != NPY_FLOAT64 && number != NPY_UINT8) || !PyArray_ISBEHAVED_RO(a) ||
+        (rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+        PyErr_Format(PyExc_TypeError, "%s: must be float32, float64 or uint8, with contiguous rows", name);
+        return -1;
+    }
+    return 0;
+}
+
+static int expect(Py_ssize_t got, Py_ssize_t wanted) {
+    if (got == wanted) return 0;
+    PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, got);
+    return -1;
+}
+
+static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    sh_rows patterns, values;
+    if (expect(nargs, 4) < 0 || as_rows(args[0], "patterns", &patterns) < 0) return NULL;
+    int own_values = args[1] != Py_None;
+    if (own_values && as_rows(args[1], "values", &values) < 0) return NULL;
+    long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
+    if (PyErr_Occurred()) return NULL;
+    held *h = malloc(sizeof *h);
+    if (!h) return PyErr_NoMemory();
+    *h = (held){.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32};
+    h->d = patterns.d;
+    h->width = own_values ? values.d : patterns.d;
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = sh_memory_new(SH_CALL(call), &patterns, own_values ? &values : NULL, (sh_similarity)similarity, h->type,
+                           &h->memory);
+    Py_END_ALLOW_THREADS
+    PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
+    if (!capsule) {
+        sh_memory_free(SH_CALL(call), h->memory);
+        free(h);
+        return NULL;
+    }
+    Py_INCREF(args[0]);
+    h->patterns = args[0];
+    if (own_values) Py_INCREF(args[1]);
+    h->values = own_values ? args[1] : NULL;
+    return capsule;
+}
+
+static int is_array(PyObject *object, const char *name, int number, int dimensions) {
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a) &&
+        PyArray_ISBEHAVED_RO(a))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name, dimensions);
+    return -1;
+}
+
+static int number_of(sh_type type) { return type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32; }
+
+/* memory, queries, beta, separation, parameter: what every operation begins with */
+typedef struct {
+    held *h;
+    sh_queries queries;
+    sh_model model;
+} begun;
+
+static int as_model(PyObject *separation, PyObject *parameter, sh_model *model) {
+    model->separation = (sh_separation)PyLong_AsLong(separation);
+    model->parameter = PyFloat_AsDouble(parameter);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int as_beta(PyObject *object, int64_t n, const double **beta, int64_t *stride) {
+    if (is_array(object, "beta", NPY_FLOAT64, 1) < 0) return -1;
+    int64_t have = PyArray_DIM((PyArrayObject *)object, 0);
+    if (have != 1 && have != n) {
+        PyErr_SetString(PyExc_ValueError, "beta: must be one number or one per query");
+        return -1;
+    }
+    *beta = PyArray_DATA((PyArrayObject *)object);
+    *stride = have != 1;
+    return 0;
+}
+
+static int begin(PyObject *const *args, begun *b) {
+    b->h = PyCapsule_GetPointer(args[0], MEMORY);
+    if (!b->h || is_array(args[1], "queries", number_of(b->h->type), 2) < 0) return -1;
+    PyArrayObject *queries = (PyArrayObject *)args[1];
+    b->queries.data = PyArray_DATA(queries);
+    b->queries.n = PyArray_DIM(queries, 0);
+    if (PyArray_DIM(queries, 1) != b->h->d) {
+        PyErr_SetString(PyExc_ValueError, "queries: another number of features than the patterns");
+        return -1;
+    }
+    if (as_beta(args[2], b->queries.n, &b->queries.beta, &b->queries.beta_stride) < 0) return -1;
+    return as_model(args[3], args[4], &b->model);
+}
+
+static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
+    if (is_array(object, "out", number_of(h->type), 2) < 0) return -1;
+    PyArrayObject *out = (PyArrayObject *)object;
+    if (!PyArray_ISWRITEABLE(out) || PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
+        PyErr_SetString(PyExc_ValueError, "out: must be writeable and have the shape of the result");
+        return -1;
+    }
+    *data = PyArray_DATA(out);
+    return 0;
+}
+
+static PyObject *new_array(int number, int64_t n) {
+    npy_intp shape[1] = {(npy_intp)n};
+    return PyArray_SimpleNew(1, shape, number);
+}
+static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
+
+#define RUN(call, status, EXPRESSION)                                                                                  \
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
+    sh_status status;                                                                                                  \
+    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
+    Py_END_ALLOW_THREADS
+
+static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    void *out;
+    if (expect(nargs, 6) < 0 || begin(args, &b) < 0 || as_output(args[5], b.h, b.queries.n, b.h->width, &out) < 0)
+        return NULL;
+    RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
+}
+
+static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
+    if (!result) return NULL;
+    RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
+    if (status == SH_OK) return result;
+    Py_DECREF(result);
+    return sh_raise(&call, status, b.h->type);
+}
+
+static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    void *out, *before = NULL;
+    if (expect(nargs, 9) < 0 || begin(args, &b) < 0 || as_output(args[7], b.h, b.queries.n, b.h->d, &out) < 0)
+        return NULL;
+    if (args[8] != Py_None && as_output(args[8], b.h, b.queries.n, b.h->d, &before) < 0) return NULL;
+    long long max_steps = PyLong_AsLongLong(args[5]);
+    double tol = PyFloat_AsDouble(args[6]);
+    if (PyErr_Occurred()) return NULL;
+    PyObject *steps = new_array(NPY_INT64, b.queries.n), *converged = new_array(NPY_BOOL, b.queries.n);
+    PyObject *support = new_array(NPY_INT64, b.queries.n), *result = NULL;
+    if (steps && converged && support) {
+        RUN(call, status,
+            sh_retrieve(SH_CALL(call), b.h->memory, b.model, b.queries, max_steps, tol, out, data_of(steps),
+                        data_of(converged), data_of(support), before))
+        result = status == SH_OK ? PyTuple_Pack(3, steps, converged, support) : sh_raise(&call, status, b.h->type);
+    }
+    Py_XDECREF(steps);
+    Py_XDECREF(converged);
+    Py_XDECREF(support);
+    return result;
+}
+
+static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
+    PyObject *array = new_array(number, n);
+    if (array) memcpy(data_of(array), data, (size_t)n * size);
+    return array;
+}
+
+static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    if (expect(nargs, 7) < 0 || begin(args, &b) < 0) return NULL;
+    long long top = PyLong_AsLongLong(args[5]);
+    double min_weight = PyFloat_AsDouble(args[6]);
+    if (PyErr_Occurred()) return NULL;
+    sh_entries entries;
+    RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
+    if (status != SH_OK) return sh_raise(&call, status, b.h->type);
+    int64_t total = entries.start[entries.n];
+    PyObject *start = copied(NPY_INT64, entries.start, entries.n + 1, sizeof(int64_t));
+    PyObject *position = copied(NPY_INT64, entries.position, total, sizeof(int64_t));
+    PyObject *score = copied(NPY_FLOAT64, entries.score, total, sizeof(double));
+    PyObject *weight = copied(NPY_FLOAT64, entries.weight, total, sizeof(double));
+    sh_entries_free(SH_CALL(call), &entries);
+    PyObject *result = start && position && score && weight ? PyTuple_Pack(4, start, position, score, weight) : NULL;
+    Py_XDECREF(start);
+    Py_XDECREF(position);
+    Py_XDECREF(score);
+    Py_XDECREF(weight);
+    return result;
+}
+
+/* start (n + 1) ascending from 0 to the length of the lists */
+static int as_start(PyObject *object, int64_t length, int64_t *n) {
+    if (is_array(object, "start", NPY_INT64, 1) < 0) return -1;
+    const int64_t *start = data_of(object);
+    *n = PyArray_DIM((PyArrayObject *)object, 0) - 1;
+    int sound = *n >= 0 && start[0] == 0 && start[*n] == length;
+    for (int64_t i = 0; sound && i < *n; i++) sound = start[i] <= start[i + 1];
+    if (sound) return 0;
+    PyErr_SetString(PyExc_ValueError, "start: must ascend from 0 to the number of entries");
+    return -1;
+}
+
+static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    sh_model model;
+    const double *beta;
+    int64_t n, stride;
+    if (expect(nargs, 6) < 0 || as_model(args[0], args[1], &model) < 0) return NULL;
+    sh_type type = PyLong_AsLong(args[2]) == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
+    if (PyErr_Occurred() || is_array(args[5], "score", NPY_FLOAT64, 1) < 0) return NULL;
+    int64_t length = PyArray_DIM((PyArrayObject *)args[5], 0);
+    if (as_start(args[4], length, &n) < 0 || as_beta(args[3], n, &beta, &stride) < 0) return NULL;
+    PyObject *weight = new_array(NPY_FLOAT64, length);
+    if (!weight) return NULL;
+    RUN(call, status,
+        sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
+    if (status == SH_OK) return weight;
+    Py_DECREF(weight);
+    return sh_raise(&call, status, type);
+}
+
+static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    held *h;
+    void *out;
+    int64_t n;
+    if (expect(nargs, 5) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    if (is_array(args[2], "position", NPY_INT64, 1) < 0 || is_array(args[3], "weight", NPY_FLOAT64, 1) < 0) return NULL;
+    int64_t length = PyArray_DIM((PyArrayObject *)args[2], 0);
+    if (PyArray_DIM((PyArrayObject *)args[3], 0) != length) {
+        PyErr_SetString(PyExc_ValueError, "weight: must be as long as position");
+        return NULL;
+    }
+    if (as_start(args[1], length, &n) < 0 || as_output(args[4], h, n, h->width, &out) < 0) return NULL;
+    RUN(call, status, sh_mix(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), data_of(args[3]), out))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
+static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    sh_partial partial;
+    if (expect(nargs, 6) < 0 || begin(args, &b) < 0 ||
+        as_output(args[5], b.h, b.queries.n, b.h->width, &partial.mixture) < 0)
+        return NULL;
+    PyObject *scale = new_array(NPY_FLOAT64, b.queries.n), *sum = new_array(NPY_FLOAT64, b.queries.n), *result = NULL;
+    if (scale && sum) {
+        partial.scale = data_of(scale);
+        partial.sum = data_of(sum);
+        RUN(call, status, sh_accumulate(SH_CALL(call), b.h->memory, b.model, b.queries, partial))
+        result = status == SH_OK ? PyTuple_Pack(2, scale, sum) : sh_raise(&call, status, b.h->type);
+    }
+    Py_XDECREF(scale);
+    Py_XDECREF(sum);
+    return result;
+}
+
+/* separation, parameter, beta, then scale, sum and mixture of a, which becomes the whole, and of b */
+static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    sh_model model;
+    sh_partial part[2];
+    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !PyArray_Check(args[5])) return NULL;
+    int number = PyArray_TYPE((PyArrayObject *)args[5]);
+    int64_t n = -1, width = -1, stride;
+    const double *beta;
+    for (int i = 0; i < 2; i++) {
+        PyObject *const *a = args + 3 + 3 * i;
+        if (is_array(a[0], "scale", NPY_FLOAT64, 1) < 0 || is_array(a[1], "sum", NPY_FLOAT64, 1) < 0 ||
+            is_array(a[2], "mixture", number, 2) < 0)
+            return NULL;
+        if (i == 0) {
+            n = PyArray_DIM((PyArrayObject *)a[2], 0);
+            width = PyArray_DIM((PyArrayObject *)a[2], 1);
+        }
+        if (PyArray_DIM((PyArrayObject *)a[2], 0) != n || PyArray_DIM((PyArrayObject *)a[2], 1) != width ||
+            PyArray_DIM((PyArrayObject *)a[0], 0) != n || PyArray_DIM((PyArrayObject *)a[1], 0) != n) {
+            PyErr_SetString(PyExc_ValueError, "parts: must have the same queries and width");
+            return NULL;
+        }
+        part[i] = (sh_partial){.scale = data_of(a[0]), .sum = data_of(a[1]), .mixture = data_of(a[2])};
+    }
+    if (as_beta(args[2], n, &beta, &stride) < 0) return NULL;
+    sh_type type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
+    RUN(call, status, sh_merge(model, type, n, width, beta, stride, part[0], part[1]))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type);
+}
+
+static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    return PyLong_FromLong(sparsehopfield_get_num_threads());
+}
+
+static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
+    (void)module;
+    long n = PyLong_AsLong(argument);
+    if (n == -1 && PyErr_Occurred()) return NULL;
+    if (n < 1 || n > SH_MAX_THREADS)
+        return PyErr_Format(PyExc_ValueError, "n: must be from 1 to %d threads, got %ld", SH_MAX_THREADS, n);
+    return PyLong_FromLong(sparsehopfield_set_num_threads((int)n));
+}
+
+static PyObject *config(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+#ifdef SH_BLAS_PREFIX
+    const char *library = "OpenBLAS (bundled)";
+#else
+    const char *library = "OpenBLAS (system)";
+#endif
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", SH_VERSION, "blas_library", library, "blas_version",
+                         sh_blas_version(), "blas_core", sh_blas_core(), "blas_threads", sh_blas_threads(), "simd",
+                         sh_simd_level(), "simd_available", sh_simd_available());
+}
+
+#define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
+PyMethodDef sh_operations[] = {
+    {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype) -> capsule"},
+    {"update", FAST(update), "update(memory, queries, beta, separation, parameter, out)"},
+    {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter) -> float64"},
+    {"retrieve", FAST(retrieve),
+     "retrieve(memory, queries, beta, separation, parameter, max_steps, tol, out, before) -> steps, converged, support_size"},
+    {"associate", FAST(associate),
+     "associate(memory, queries, beta, separation, parameter, top, min_weight) -> start, position, score, weight"},
+    {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},
+    {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},
+    {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},
+    {"merge", FAST(merge), "merge(separation, parameter, beta, scale, sum, mixture, scale, sum, mixture)"},
+    {"get_num_threads", get_num_threads, METH_NOARGS, "Threads a call may use."},
+    {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
+    {"config", config, METH_NOARGS, "What was built and chosen."},
+    {"_fail_allocation", sh_fail_allocation, METH_O,
+     "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,137 @@
+/* kernels.c: compiled once per instruction set, with SH_VARIANT its name; both precisions from kernels_real.h.
+ * Everything but the two tables is static, so that no code of a higher instruction set leaks to the linker. */
+#ifndef SH_VARIANT
+#define SH_VARIANT base
+#endif
+#include "kernels.h"
+#include "../runtime/blas.h"
+#include <math.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR 64
+#elif defined(__AVX2__)
+#define VECTOR 32
+#else
+#define VECTOR 16
+#endif
+#define SH_CAT_(a, b) a##b
+#define SH_CAT(a, b) SH_CAT_(a, b)
+
+/* Masks and maxima, for which the vector extensions of the compiler have no portable word.
+ * max(a, b) returns b if either is NaN, as on x86. */
+#if VECTOR == 64
+#define GE_MASK_f32(a, b) ((uint32_t)_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ))
+#define GE_MASK_f64(a, b) ((uint32_t)_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_GE_OQ))
+#define MAX_f32(a, b) ((v_f32)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define MAX_f64(a, b) ((v_f64)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#elif VECTOR == 32
+#define GE_MASK_f32(a, b) ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ)))
+#define GE_MASK_f64(a, b) ((uint32_t)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_GE_OQ)))
+#define MAX_f32(a, b) ((v_f32)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define MAX_f64(a, b) ((v_f64)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#elif defined(__SSE2__)
+#define GE_MASK_f32(a, b) ((uint32_t)_mm_movemask_ps(_mm_cmpge_ps((__m128)(a), (__m128)(b))))
+#define GE_MASK_f64(a, b) ((uint32_t)_mm_movemask_pd(_mm_cmpge_pd((__m128d)(a), (__m128d)(b))))
+#define MAX_f32(a, b) ((v_f32)_mm_max_ps((__m128)(a), (__m128)(b)))
+#define MAX_f64(a, b) ((v_f64)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#else
+#define GE_MASK_f32(a, b) ge_mask_f32((a), (b))
+#define GE_MASK_f64(a, b) ge_mask_f64((a), (b))
+#define MAX_f32(a, b) max_f32((a), (b))
+#define MAX_f64(a, b) max_f64((a), (b))
+#define GENERIC_MASKS 1
+#endif
+
+/* Vectors of R, and of doubles to sum them in. The loads are unaligned; rows may begin anywhere. */
+typedef float v_f32 __attribute__((vector_size(VECTOR)));
+typedef double v_f64 __attribute__((vector_size(VECTOR)));
+typedef int32_t i_f32 __attribute__((vector_size(VECTOR)));
+typedef int64_t i_f64 __attribute__((vector_size(VECTOR)));
+#ifdef GENERIC_MASKS
+#define GENERIC(T, S)                                                                                                  \
+    static inline uint32_t ge_mask_##S(v_##S a, v_##S b) {                                                             \
+        uint32_t mask = 0;                                                                                             \
+        for (unsigned l = 0; l < VECTOR / sizeof(T); l++) mask |= (uint32_t)(a[l] >= b[l]) << l;                       \
+        return mask;                                                                                                   \
+    }                                                                                                                  \
+    static inline v_##S max_##S(v_##S a, v_##S b) {                                                                    \
+        i_##S larger = a > b;                                                                                          \
+        return (v_##S)((larger & (i_##S)a) | (~larger & (i_##S)b));                                                    \
+    }
+GENERIC(float, f32)
+GENERIC(double, f64)
+#undef GENERIC
+#endif
+
+/* 2^n for |n| small enough to be a normal number: the exponent field, written directly. */
+static inline v_f32 exp2i_f32(i_f32 n) { return (v_f32)((n + 127) << 23); }
+static inline v_f64 exp2i_f64(i_f64 n) { return (v_f64)((n + 1023) << 52); }
+
+/* exp(x) for x <= 0 after Cody and Waite: x = n ln 2 + r, |r| <= ln 2 / 2, polynomial of r. Below the last
+ * normal number the result is 0: such weights are below 1e-38 of the largest. */
+static inline v_f32 exp_f32(v_f32 x) {
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    x = MAX_f32(x, (v_f32){0} - 88.0f);
+    v_f32 t = x * 1.44269504088896341f + shift;
+    i_f32 n = (i_f32)t - 0x4B400000;
+    t -= shift;
+    v_f32 r = x - t * 0.693359375f;
+    r -= t * -2.12194440e-4f;
+    v_f32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    i_f32 alive = x > -87.3f;
+    return (v_f32)(alive & (i_f32)(p * exp2i_f32(n)));
+}
+static inline v_f64 exp_f64(v_f64 x) {
+    const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
+    x = MAX_f64(x, (v_f64){0} - 709.0);
+    v_f64 t = x * 1.4426950408889634 + shift;
+    i_f64 n = (i_f64)t - 0x4338000000000000;
+    t -= shift;
+    v_f64 r = x - t * 6.93147180369123816490e-01;
+    r -= t * 1.90821492927058770002e-10;
+    v_f64 p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0; /* Taylor to r^13: 4e-18 relative */
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r * r + r + 1.0;
+    i_f64 alive = x > -708.0;
+    return (v_f64)(alive & (i_f64)(p * exp2i_f64(n)));
+}
+
+#define R float
+#define S f32
+#define BLAS_GEMM cblas_sgemm
+#define UNIT 0x1p-24
+#define SMALLEST 0x1p-126
+#define LARGEST 0x1.fffffep127
+#include "kernels_real.h"
+#undef R
+#undef S
+#undef BLAS_GEMM
+#undef UNIT
+#undef SMALLEST
+#undef LARGEST
+
+#define R double
+#define S f64
+#define BLAS_GEMM cblas_dgemm
+#define UNIT 0x1p-53
+#define SMALLEST 0x1p-1022
+#define LARGEST 0x1.fffffffffffffp1023
+#include "kernels_real.h"

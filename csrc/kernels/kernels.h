@@ -1,0 +1,57 @@
+/* kernels.h: the inner loops, one table for each instruction set and precision.
+ *
+ * A kernel knows no operation: it sees rows of numbers. `R` below is the row's type, float or double.
+ * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512 lowers the choice.
+ */
+#ifndef SH_KERNELS_H
+#define SH_KERNELS_H
+#include "../sparsehopfield.h"
+
+typedef struct {
+    double score;
+    int64_t position;
+} sh_candidate;
+
+typedef struct {
+    size_t size;              /* of R */
+    double unit;              /* unit roundoff of R */
+    double smallest, largest; /* normal numbers of R */
+
+    /* s[j] = s[j] * scale[j] + bias[j] (either may be NULL); returns the maximum, NaN if any s[j] is NaN,
+     * -inf for n = 0. */
+    double (*affine_max)(void *s, const void *scale, const void *bias, int64_t n);
+    /* the maximum as above, changing nothing */
+    double (*maximum)(const void *s, int64_t n);
+    /* appends (s[j], base + j) for every s[j] >= threshold, j ascending; returns how many. `out` has room
+     * for n. */
+    int64_t (*collect)(const void *s, int64_t n, double threshold, int64_t base, sh_candidate *out);
+    /* how many s[j] >= threshold */
+    int64_t (*count)(const void *s, int64_t n, double threshold);
+    /* The canonical dot product: each product in double, 32 interleaved partial sums (lane l takes features
+     * l, l + 32, ...), then a pairwise tree (l += l + 16, + 8, + 4, + 2, + 1). The same bits everywhere:
+     * products of two floats are exact in double, and nothing is contracted (-ffp-contract=off). */
+    double (*dot)(const void *x, const void *y, int64_t n);
+    /* y[j] += w * x[j] in double, product rounded before the sum */
+    void (*accumulate)(double *y, double w, const void *x, int64_t n);
+    void (*to_double)(double *y, const void *x, int64_t n);
+    void (*from_double)(void *y, const double *x, int64_t n);
+    void (*from_uint8)(void *y, const uint8_t *x, int64_t n);
+    /* s[j] = exp(beta (s[j] - max)); returns the sum in double. -inf gives 0. Needs beta (s[j]-max) <= 0. */
+    double (*exponentiate)(void *s, int64_t n, double beta, double max);
+    /* s[j] = (s[j] / scale)^order; returns the sum in double */
+    double (*power)(void *s, int64_t n, int64_t order, double scale);
+    double (*max_abs)(const void *s, int64_t n); /* NaN if any is */
+    void (*multiply)(void *s, const void *factor, int64_t n);
+    void (*scale)(void *s, double factor, int64_t n);
+    double (*distance2)(const void *x, const void *y, int64_t n); /* |x - y|^2 in double */
+    /* C[m x n] = A[m x k] B[n x k]^T (+ C if add), and C[m x n] = A[m x k] B[k x n] (+ C if add);
+     * the last argument of each matrix is its row length. One thread. */
+    void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,
+                    void *c, int64_t ldc);
+    void (*gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,
+                    void *c, int64_t ldc);
+} sh_kernels;
+
+/* The kernels of a compute type, SH_FLOAT32 or SH_FLOAT64. */
+const sh_kernels *sh_kernels_of(sh_type type);
+#endif

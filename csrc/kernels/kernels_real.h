@@ -1,0 +1,245 @@
+/* kernels_real.h: the kernels of one precision R with suffix S; included twice by kernels.c. */
+#define NAME(f) SH_CAT(f##_, S)
+#define V NAME(v)
+#define IV NAME(i)
+#define GE_MASK SH_CAT(GE_MASK_, S)
+#define MAX SH_CAT(MAX_, S)
+enum { NAME(LANES) = VECTOR / sizeof(R) };
+#define LANES NAME(LANES)
+typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
+#define LOAD(p) (*(const NAME(unaligned) *)(p))
+#define STORE(p, x) (*(NAME(unaligned) *)(p) = (x))
+#define ALL(x) ((V){0} + (x))
+
+static double NAME(maximum)(const void *row, int64_t n) {
+    const R *s = row;
+    V m = ALL((R)-INFINITY);
+    IV bad = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        V x = LOAD(s + j);
+        bad |= x != x;
+        m = MAX(x, m);
+    }
+    R best = (R)-INFINITY;
+    int nan = 0;
+    for (int l = 0; l < LANES; l++) {
+        nan |= bad[l] != 0;
+        best = m[l] > best ? m[l] : best;
+    }
+    for (; j < n; j++) {
+        nan |= s[j] != s[j];
+        best = s[j] > best ? s[j] : best;
+    }
+    return nan ? (double)NAN : (double)best;
+}
+
+static double NAME(affine_max)(void *row, const void *scale_row, const void *bias_row, int64_t n) {
+    R *s = row;
+    if (scale_row) {
+        const R *scale = scale_row;
+        for (int64_t j = 0; j < n; j++) s[j] *= scale[j];
+    }
+    if (bias_row) {
+        const R *bias = bias_row;
+        for (int64_t j = 0; j < n; j++) s[j] += bias[j];
+    }
+    return NAME(maximum)(s, n);
+}
+
+/* the largest R that is not above t */
+static inline R NAME(round_down)(double t) {
+    R r = (R)t;
+    if ((double)r > t) r = sizeof(R) == 4 ? (R)nextafterf((float)r, -INFINITY) : (R)nextafter((double)r, -INFINITY);
+    return r;
+}
+
+static int64_t NAME(collect)(const void *row, int64_t n, double threshold, int64_t base, sh_candidate *out) {
+    const R *s = row, t = NAME(round_down)(threshold);
+    int64_t found = 0, j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        uint32_t mask = GE_MASK(LOAD(s + j), ALL(t));
+        for (; mask; mask &= mask - 1) {
+            int64_t at = j + __builtin_ctz(mask);
+            out[found++] = (sh_candidate){(double)s[at], base + at};
+        }
+    }
+    for (; j < n; j++)
+        if (s[j] >= t) out[found++] = (sh_candidate){(double)s[j], base + j};
+    return found;
+}
+
+static int64_t NAME(count)(const void *row, int64_t n, double threshold) {
+    const R *s = row, t = NAME(round_down)(threshold);
+    int64_t found = 0, j = 0;
+    for (; j + LANES <= n; j += LANES) found += __builtin_popcount(GE_MASK(LOAD(s + j), ALL(t)));
+    for (; j < n; j++) found += s[j] >= t;
+    return found;
+}
+
+static double NAME(dot)(const void *left, const void *right, int64_t n) {
+    enum { SUMS = 32 };
+    const R *x = left, *y = right;
+    double sum[SUMS] = {0};
+    int64_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) sum[l] += (double)x[j + l] * (double)y[j + l];
+    for (int l = 0; j < n; j++, l++) sum[l] += (double)x[j] * (double)y[j];
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
+    return sum[0];
+}
+
+static void NAME(accumulate)(double *y, double w, const void *row, int64_t n) {
+    const R *x = row;
+    for (int64_t j = 0; j < n; j++) y[j] += w * (double)x[j];
+}
+
+static void NAME(to_double)(double *y, const void *row, int64_t n) {
+    const R *x = row;
+    for (int64_t j = 0; j < n; j++) y[j] = (double)x[j];
+}
+
+static void NAME(from_double)(void *row, const double *x, int64_t n) {
+    R *y = row;
+    for (int64_t j = 0; j < n; j++) y[j] = (R)x[j];
+}
+
+static void NAME(from_uint8)(void *row, const uint8_t *x, int64_t n) {
+    R *y = row;
+    for (int64_t j = 0; j < n; j++) y[j] = (R)x[j];
+}
+
+/* The sum runs in double over each vector of R, widened in halves. */
+static inline double NAME(sum)(const R *s, int64_t n) {
+    enum { SUMS = 32 };
+    double sum[SUMS] = {0}, total = 0;
+    int64_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) sum[l] += (double)s[j + l];
+    for (int l = 0; j < n; j++, l++) sum[l] += (double)s[j];
+    for (int l = 0; l < SUMS; l++) total += sum[l];
+    return total;
+}
+
+static double NAME(exponentiate)(void *row, int64_t n, double beta, double max) {
+    R *s = row, b = (R)beta, m = (R)max;
+    int64_t j = 0;
+    /* beta (s - max) may pass the range of R downwards: -inf is fine, and inf * 0 cannot come, as s <= max. */
+    for (; j + LANES <= n; j += LANES) STORE(s + j, NAME(exp)((LOAD(s + j) - m) * b));
+    if (j < n) {
+        V x = ALL((R)0);
+        for (int64_t l = 0; l < n - j; l++) x[l] = (s[j + l] - m) * b;
+        x = NAME(exp)(x);
+        for (int64_t l = 0; l < n - j; l++) s[j + l] = x[l];
+    }
+    return NAME(sum)(s, n);
+}
+
+static double NAME(power)(void *row, int64_t n, int64_t order, double scale) {
+    enum { CHUNK = 256 };
+    R *s = row, base[CHUNK], inverse = (R)(1 / scale), divisor = (R)scale;
+    for (int64_t start = 0; start < n; start += CHUNK) {
+        int64_t m = n - start < CHUNK ? n - start : CHUNK;
+        R *r = s + start;
+        if (isinf(inverse))
+            for (int64_t j = 0; j < m; j++) base[j] = r[j] / divisor;
+        else
+            for (int64_t j = 0; j < m; j++) base[j] = r[j] * inverse;
+        for (int64_t j = 0; j < m; j++) r[j] = 1;
+        for (int64_t e = order; e; e >>= 1) { /* by repeated squaring */
+            if (e & 1)
+                for (int64_t j = 0; j < m; j++) r[j] *= base[j];
+            for (int64_t j = 0; j < m; j++) base[j] *= base[j];
+        }
+    }
+    return NAME(sum)(s, n);
+}
+
+static double NAME(max_abs)(const void *row, int64_t n) {
+    const R *s = row;
+    double largest = 0;
+    for (int64_t j = 0; j < n; j++) {
+        double a = fabs((double)s[j]);
+        if (!(a <= largest)) largest = a; /* NaN passes, and stays: no comparison with it holds */
+        if (a != a) return a;
+    }
+    return largest;
+}
+
+static void NAME(multiply)(void *row, const void *factor_row, int64_t n) {
+    R *s = row;
+    const R *factor = factor_row;
+    for (int64_t j = 0; j < n; j++) s[j] *= factor[j];
+}
+
+static void NAME(scale)(void *row, double factor, int64_t n) {
+    R *s = row, f = (R)factor;
+    for (int64_t j = 0; j < n; j++) s[j] *= f;
+}
+
+static double NAME(distance2)(const void *left, const void *right, int64_t n) {
+    enum { SUMS = 32 };
+    const R *x = left, *y = right;
+    double sum[SUMS] = {0}, total = 0;
+    int64_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) {
+            double d = (double)x[j + l] - (double)y[j + l];
+            sum[l] += d * d;
+        }
+    for (int l = 0; j < n; j++, l++) {
+        double d = (double)x[j] - (double)y[j];
+        sum[l] += d * d;
+    }
+    for (int l = 0; l < SUMS; l++) total += sum[l];
+    return total;
+}
+
+static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                          int add, void *c, int64_t ldc) {
+    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
+                    (R)(add != 0), c, (int)ldc);
+}
+
+static void NAME(gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                          int add, void *c, int64_t ldc) {
+    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
+                    (R)(add != 0), c, (int)ldc);
+}
+
+#define TABLE SH_CAT(SH_CAT(SH_CAT(sh_kernels_, SH_VARIANT), _), S)
+extern const sh_kernels TABLE;
+const sh_kernels TABLE = {
+    .size = sizeof(R),
+    .unit = UNIT,
+    .smallest = SMALLEST,
+    .largest = LARGEST,
+    .affine_max = NAME(affine_max),
+    .maximum = NAME(maximum),
+    .collect = NAME(collect),
+    .count = NAME(count),
+    .dot = NAME(dot),
+    .accumulate = NAME(accumulate),
+    .to_double = NAME(to_double),
+    .from_double = NAME(from_double),
+    .from_uint8 = NAME(from_uint8),
+    .exponentiate = NAME(exponentiate),
+    .power = NAME(power),
+    .max_abs = NAME(max_abs),
+    .multiply = NAME(multiply),
+    .scale = NAME(scale),
+    .distance2 = NAME(distance2),
+    .gemm_nt = NAME(gemm_nt),
+    .gemm_nn = NAME(gemm_nn),
+};
+#undef TABLE
+#undef NAME
+#undef V
+#undef IV
+#undef GE_MASK
+#undef MAX
+#undef LANES
+#undef LOAD
+#undef STORE
+#undef ALL

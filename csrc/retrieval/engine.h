@@ -1,0 +1,118 @@
+/* engine.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
+ *
+ * One call, by any of the public functions, is one job:
+ *   maps with a window   scan.c finds candidates tile by tile; finish.c re-scores and decides; queries whose
+ *                        candidates outgrow their list go to wide.c, which keeps a few whole rows of scores;
+ *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles.
+ * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
+ */
+#ifndef SH_ENGINE_H
+#define SH_ENGINE_H
+#include "../runtime/runtime.h"
+#include "../separation/separation.h"
+#include <stdatomic.h>
+
+enum {
+    SH_TILE = 1024,        /* patterns a tile */
+    SH_BLOCK = 256,        /* queries a block, at most */
+    SH_ITEMS = 32,         /* work items wanted, so that few queries still occupy all threads */
+    SH_PACK = 1024 * 1024, /* bytes of widened uint8 rows at a time, at least a tile by 64 columns */
+};
+
+struct sh_memory {
+    const sh_kernels *k;
+    sh_type type;
+    sh_similarity similarity;
+    sh_rows patterns, values; /* values: the patterns if none were given */
+    int own_values;           /* values are not the patterns */
+    double *bias, *scale;     /* of every pattern in double, or NULL (canonical scores) */
+    void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
+    double max_norm;              /* max |xi| after scaling */
+    double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
+    double max_raw_norm;          /* max |xi| as stored: what a product may reach */
+};
+
+/* One entry of a list that sh_associate and sh_candidates return. */
+typedef struct {
+    int64_t position;
+    double score, weight;
+} sh_entry;
+typedef struct {
+    int64_t n;
+    sh_entry *entry;
+} sh_entry_list;
+
+typedef struct {
+    sh_context *context;
+    const sh_memory *memory;
+    const sh_kernels *k;
+    sh_model model;
+    const sh_map *map;
+    sh_queries queries;
+    const sh_rows *mixed; /* what states mix: the values, or the patterns themselves */
+    const double *mixed_scale;    /* scale of the mixed rows (cosine), or NULL */
+    const void *mixed_tile_scale; /* the same in the compute type */
+    /* results wanted; NULL where not */
+    void *states;
+    int64_t *support_size;
+    double *energy;
+    sh_entry_list *lists; /* (N) zeroed */
+    sh_partial *partial;
+    int64_t top;
+    double min_weight;
+    /* set up by sh_run */
+    double *slack;  /* (N) how far a score of the tiles may be from the exact one */
+    int64_t *wide;  /* (N) queries left for wide.c */
+    _Atomic int64_t wide_count;
+    int64_t blocks, block_rows, ranges, tiles;
+} sh_job;
+
+/* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
+sh_status sh_run(sh_job *job);
+/* The steps that sh_run is made of. */
+sh_status sh_scan(sh_job *job);
+sh_status sh_wide(sh_job *job);
+sh_status sh_stream(sh_job *job);
+
+/* Scores of queries q[rows] with the patterns [first, first + n): products, then scale and bias later by
+ * affine_max. `pack` holds sh_pack_bytes(memory). */
+void sh_tile_scores(const sh_memory *memory, const void *q, int64_t rows, int64_t first, int64_t n, void *scores,
+                    int64_t ld, void *pack);
+/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns) */
+void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n,
+                 int64_t column, int64_t columns, int add, void *out, int64_t ldo, void *pack);
+size_t sh_pack_bytes(const sh_memory *memory);
+/* Row i, in the compute type: in place, or widened into buffer. */
+const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
+static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) { return (char *)base + i * (int64_t)k->size; }
+static inline const void *sh_query(const sh_job *job, int64_t i) {
+    return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
+}
+static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
+static inline const void *sh_tile_bias(const sh_memory *m, int64_t i) {
+    return m->tile_bias ? sh_at(m->k, m->tile_bias, i) : NULL;
+}
+static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
+    return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;
+}
+
+/* finish.c: from candidates to results. Work space of one worker: */
+typedef struct {
+    double *sum;   /* (width) of the state */
+    void *buffer;  /* (max(d, width)) one widened row */
+    double *z;     /* room for as many as there are candidates */
+} sh_finish_space;
+size_t sh_finish_bytes(const sh_job *job, int64_t candidates);
+sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates);
+/* the lowest score that can carry weight among these (approximate) scores, less twice the slack */
+double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
+/* keeps what is at or above `floor`, in order; returns how many */
+int64_t sh_keep_above(sh_candidate *c, int64_t n, double floor);
+/* replaces the scores by canonical ones */
+void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
+/* writes the results of one query from canonical candidates in order of position */
+sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
+                    sh_context *context);
+/* stores the weights chosen by top and min_weight; entries are destroyed */
+sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_t n, sh_context *context);
+#endif

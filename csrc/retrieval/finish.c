@@ -1,0 +1,135 @@
+/* finish.c: from candidates to results: the canonical scores, the weights, the state. Exactness lives here.
+ *
+ * The tiles of the scan only filter. Each candidate is scored again by the canonical dot product (kernels.h),
+ * times its scale or plus its bias in double; z = beta (s - max s) in double; the map's threshold does not depend
+ * on candidates outside the support; weights are rounded once to the compute type, and the state sums
+ * weight x row in double in order of position. So every path gives the same bits.
+ */
+#include "engine.h"
+#include <math.h>
+#include <string.h>
+
+static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->mixed->d); }
+
+size_t sh_finish_bytes(const sh_job *job, int64_t candidates) {
+    return align((size_t)job->mixed->d * sizeof(double)) + align((size_t)widest(job) * job->k->size) +
+           align((size_t)candidates * sizeof(double));
+}
+
+sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates) {
+    (void)candidates;
+    char *at = scratch;
+    sh_finish_space space = {.sum = (double *)at};
+    at += align((size_t)job->mixed->d * sizeof(double));
+    space.buffer = at;
+    at += align((size_t)widest(job) * job->k->size);
+    space.z = (double *)at;
+    return space;
+}
+
+/* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
+ * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher. */
+double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
+    double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
+    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
+    for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
+    sh_threshold t;
+    job->map->threshold(alpha, n, z, &t);
+    double reach = job->map->window(alpha) / beta, cut = t.tau / (alpha - 1) / beta;
+    return best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best);
+}
+
+int64_t sh_keep_above(sh_candidate *c, int64_t n, double floor) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (c[i].score >= floor) c[kept++] = c[i];
+    return kept;
+}
+
+void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+    const sh_memory *m = job->memory;
+    const void *x = sh_query(job, query);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = c[i].position;
+        double s = job->k->dot(x, sh_row_at(job->k, &m->patterns, at, buffer), m->patterns.d);
+        if (m->scale) s *= m->scale[at];
+        if (m->bias) s += m->bias[at];
+        c[i].score = s;
+    }
+}
+
+static double rounded(const sh_kernels *k, double p) { return k->size == sizeof(float) ? (double)(float)p : p; }
+
+/* whether entry e comes after (weight, position) in the order of top-k: larger weights, then lower positions */
+static int after(sh_entry e, sh_candidate last) {
+    return e.weight < last.score || (e.weight == last.score && e.position > last.position);
+}
+
+sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_t n, sh_context *context) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (entries[i].weight >= job->min_weight) entries[kept++] = entries[i];
+    if (job->top && kept > job->top) {
+        sh_candidate *order = sh_allocate(context, kept, sizeof *order);
+        if (!order) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        for (int64_t i = 0; i < kept; i++) order[i] = (sh_candidate){entries[i].weight, entries[i].position};
+        sh_select_top(order, kept, job->top);
+        sh_candidate last = order[0];
+        for (int64_t i = 1; i < job->top; i++)
+            if (after((sh_entry){order[i].position, 0, order[i].score}, last)) last = order[i];
+        sh_release(context, order);
+        n = kept;
+        kept = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (!after(entries[i], last)) entries[kept++] = entries[i];
+    }
+    sh_entry_list *list = &job->lists[query];
+    list->n = kept;
+    list->entry = sh_allocate(context, sh_max(kept, 1), sizeof *entries);
+    if (!list->entry) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memcpy(list->entry, entries, (size_t)kept * sizeof *entries);
+    return SH_OK;
+}
+
+sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
+                    sh_context *context) {
+    const sh_kernels *k = job->k;
+    const sh_map *map = job->map;
+    double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
+    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
+    for (int64_t i = 0; i < n; i++) space.z[i] = beta * (c[i].score - best);
+    sh_threshold t;
+    map->threshold(alpha, n, space.z, &t);
+
+    int64_t width = job->mixed->d, support = 0;
+    double psi = 0;
+    if (job->states)
+        for (int64_t j = 0; j < width; j++) space.sum[j] = -0.0; /* -0.0 + x = x, also for x = -0.0 */
+    for (int64_t i = 0; i < n; i++) {
+        double z = beta * (c[i].score - best), p = map->weight(&t, z);
+        space.z[i] = p;
+        if (!(p > 0)) continue;
+        support++;
+        if (job->energy) psi += p * z - map->omega(alpha, p);
+        if (!job->states) continue;
+        double w = rounded(k, p);
+        if (job->mixed_scale) w *= job->mixed_scale[c[i].position];
+        k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
+    }
+    if (job->states) k->from_double(sh_at(k, job->states, query * width), space.sum, width);
+    if (job->support_size) job->support_size[query] = support;
+    if (job->energy) {
+        const void *x = sh_query(job, query);
+        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + psi / beta);
+    }
+    if (!job->lists) return SH_OK;
+    sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);
+    if (!entries) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (space.z[i] > 0) entries[kept++] = (sh_entry){c[i].position, c[i].score, rounded(k, space.z[i])};
+    sh_status status = sh_store_entries(job, query, entries, kept, context);
+    sh_release(context, entries);
+    return status;
+}

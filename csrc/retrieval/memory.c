@@ -1,0 +1,193 @@
+/* memory.c: stored patterns made ready for retrieval.
+ *
+ * Notes  1. A similarity is a bias and a scale per pattern: dot none; euclidean the bias -|xi|^2/2, under which
+ *           argmax s is the nearest pattern; cosine the scale 1/|xi|, for scores and mixture alike.
+ *        2. The norms cost one pass, and their finiteness is that of the patterns: the check is free.
+ */
+#include "engine.h"
+#include <math.h>
+#include <string.h>
+
+const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer) {
+    const char *row = (const char *)rows->data + i * rows->stride;
+    if (rows->type != SH_UINT8) return row;
+    k->from_uint8(buffer, (const uint8_t *)row, rows->d);
+    return buffer;
+}
+
+/* |x|, also where the sum of squares leaves the range of double. NaN or inf if the row has one. */
+static double norm(const sh_kernels *k, const void *x, int64_t d) {
+    double squares = k->dot(x, x, d);
+    if (squares >= 0x1p-900 && squares <= 0x1.fffffffffffffp1023) return sqrt(squares);
+    double largest = k->max_abs(x, d), sum = 0;
+    if (!(largest > 0) || isinf(largest)) return largest;
+    for (int64_t j = 0; j < d; j++) {
+        double part;
+        k->to_double(&part, sh_at(k, x, j), 1);
+        sum += (part / largest) * (part / largest);
+    }
+    return largest * sqrt(sum);
+}
+
+enum { CHUNK = 256 }; /* rows a work item */
+typedef struct {
+    sh_memory *m;
+    double *norm, *raw, *bias, *scale; /* the largest of every chunk */
+} preparation;
+
+static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *context) {
+    preparation *p = job;
+    sh_memory *m = p->m;
+    const sh_kernels *k = m->k;
+    int64_t first = item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
+    double max_norm = 0, max_raw = 0, max_bias = 0, max_scale = 1;
+    for (int64_t i = first; i < last; i++) {
+        const void *x = sh_row_at(k, &m->patterns, i, scratch);
+        double length = norm(k, x, d);
+        if (length - length != 0) { /* the norm of a finite row may pass the range, too */
+            double largest = k->max_abs(x, d);
+            return sh_fail(context, largest - largest == 0 ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i);
+        }
+        max_raw = fmax(max_raw, length);
+        if (m->bias) {
+            m->bias[i] = -k->dot(x, x, d) / 2;
+            if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i);
+            k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
+            max_bias = fmax(max_bias, -m->bias[i]);
+        }
+        if (m->scale) {
+            if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i);
+            m->scale[i] = 1 / length;
+            if (m->scale[i] > k->largest || m->scale[i] < k->smallest)
+                return sh_fail(context, SH_OVERFLOW, "patterns", i);
+            k->from_double(sh_at(k, m->tile_scale, i), &m->scale[i], 1);
+            max_scale = fmax(max_scale, m->scale[i]);
+            length = 1;
+        }
+        max_norm = fmax(max_norm, length);
+        if (m->own_values) {
+            const void *value = sh_row_at(k, &m->values, i, scratch);
+            double largest = k->max_abs(value, m->values.d);
+            if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i);
+        }
+    }
+    p->norm[item] = max_norm;
+    p->raw[item] = max_raw;
+    p->bias[item] = max_bias;
+    p->scale[item] = max_scale;
+    return SH_OK;
+}
+
+static int rows_are_sound(const sh_rows *rows, sh_type type) {
+    int64_t size = rows->type == SH_UINT8 ? 1 : type == SH_FLOAT32 ? 4 : 8;
+    return rows->data && rows->n >= 1 && rows->d >= 1 && rows->d <= INT32_MAX &&
+           (rows->type == type || rows->type == SH_UINT8) && rows->stride % size == 0 &&
+           rows->stride / size >= rows->d && rows->stride / size <= INT32_MAX;
+}
+
+sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
+                        sh_type type, sh_memory **memory) {
+    if (type > SH_FLOAT64 || similarity > SH_COSINE) return sh_fail(context, SH_BAD_ARGUMENT, "type", 0);
+    if (!rows_are_sound(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
+    if (values && (!rows_are_sound(values, type) || values->n != patterns->n))
+        return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
+    sh_memory *m = sh_allocate(context, 1, sizeof *m);
+    if (!m) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    *m = (sh_memory){.k = sh_kernels_of(type),
+                     .type = type,
+                     .similarity = similarity,
+                     .patterns = *patterns,
+                     .values = values ? *values : *patterns,
+                     .own_values = values != NULL};
+    int64_t n = patterns->n, chunks = sh_ceil_div(n, CHUNK);
+    preparation p = {.m = m};
+    sh_status status = SH_NO_MEMORY;
+    p.norm = sh_allocate(context, 4 * chunks, sizeof(double));
+    if (!p.norm) goto done;
+    p.raw = p.norm + chunks;
+    p.bias = p.raw + chunks;
+    p.scale = p.bias + chunks;
+    if (similarity != SH_DOT) {
+        double **exact = similarity == SH_EUCLIDEAN ? &m->bias : &m->scale;
+        void **tile = similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale;
+        *exact = sh_allocate(context, n, sizeof(double));
+        *tile = sh_allocate(context, n, m->k->size);
+        if (!*exact || !*tile) goto done;
+    }
+    int64_t width = sh_max(patterns->d, values ? values->d : 0);
+    status = sh_for_each(context, chunks, (size_t)width * m->k->size, prepare, &p);
+    for (int64_t i = 0; status == SH_OK && i < chunks; i++) {
+        m->max_norm = fmax(m->max_norm, p.norm[i]);
+        m->max_raw_norm = fmax(m->max_raw_norm, p.raw[i]);
+        m->max_bias = fmax(m->max_bias, p.bias[i]);
+        m->max_scale = fmax(m->max_scale, p.scale[i]);
+    }
+done:
+    sh_release(context, p.norm);
+    if (status == SH_OK) {
+        *memory = m;
+        return SH_OK;
+    }
+    sh_memory_free(context, m);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+void sh_memory_free(sh_context *context, sh_memory *m) {
+    if (!m) return;
+    sh_release(context, m->bias);
+    sh_release(context, m->scale);
+    sh_release(context, m->tile_bias);
+    sh_release(context, m->tile_scale);
+    sh_release(context, m);
+}
+
+/* Tiles. Rows of the compute type are multiplied where they lie; uint8 rows are widened a few columns at a time,
+ * so that the widened part of a tile stays in the cache whatever d is. */
+static int64_t pack_columns(const sh_kernels *k) { return sh_max(64, SH_PACK / (int64_t)(SH_TILE * k->size)); }
+
+size_t sh_pack_bytes(const sh_memory *m) {
+    if (m->patterns.type != SH_UINT8 && m->values.type != SH_UINT8) return 0;
+    return (size_t)(SH_TILE * pack_columns(m->k)) * m->k->size;
+}
+
+static void widen(const sh_kernels *k, const sh_rows *rows, int64_t first, int64_t n, int64_t column, int64_t columns,
+                  void *pack) {
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *row = (const uint8_t *)rows->data + (first + i) * rows->stride + column;
+        k->from_uint8(sh_at(k, pack, i * columns), row, columns);
+    }
+}
+
+void sh_tile_scores(const sh_memory *m, const void *q, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld,
+                    void *pack) {
+    const sh_kernels *k = m->k;
+    const sh_rows *x = &m->patterns;
+    if (x->type != SH_UINT8) {
+        k->gemm_nt(rows, n, x->d, q, x->d, (const char *)x->data + first * x->stride, x->stride / (int64_t)k->size, 0,
+                   scores, ld);
+        return;
+    }
+    int64_t step = pack_columns(k);
+    for (int64_t c = 0; c < x->d; c += step) {
+        int64_t columns = sh_min(step, x->d - c);
+        widen(k, x, first, n, c, columns, pack);
+        k->gemm_nt(rows, n, columns, sh_at(k, q, c), x->d, pack, columns, c > 0, scores, ld);
+    }
+}
+
+void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
+                 int64_t columns, int add, void *out, int64_t ldo, void *pack) {
+    const sh_kernels *k = job->k;
+    const sh_rows *x = job->mixed;
+    if (x->type != SH_UINT8) {
+        const char *tile = (const char *)x->data + first * x->stride;
+        k->gemm_nn(rows, columns, n, p, ldp, sh_at(k, tile, column), x->stride / (int64_t)k->size, add, out, ldo);
+        return;
+    }
+    int64_t step = pack_columns(k);
+    for (int64_t c = 0; c < columns; c += step) {
+        int64_t width = sh_min(step, columns - c);
+        widen(k, x, first, n, column + c, width, pack);
+        k->gemm_nn(rows, width, n, p, ldp, pack, width, add, sh_at(k, out, c), ldo);
+    }
+}

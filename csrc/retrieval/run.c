@@ -1,0 +1,194 @@
+/* run.c: one call, from the public function to the job and back: update, energy, associate, accumulate; and the
+ * two halves of a merge, solve and mix. */
+#include "engine.h"
+#include <math.h>
+#include <string.h>
+
+/* Queries are checked before anything is written, and their slack is taken (scan.c, note 1). */
+enum { CHECKED = 256 };
+static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch;
+    sh_job *job = pointer;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = job->k;
+    double unit = (1.05 * (double)m->patterns.d + 16) * k->unit, share = unit / (1 - unit);
+    if (!(unit < 0.5)) share = INFINITY;
+    int64_t first = item * CHECKED, last = sh_min(first + CHECKED, job->queries.n), d = m->patterns.d;
+    for (int64_t i = first; i < last; i++) {
+        const void *x = sh_query(job, i);
+        double beta = sh_beta(job, i), largest = k->max_abs(x, d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
+        if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        double squares = k->dot(x, x, d), length = sqrt(squares);
+        if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
+        if (!(length * m->max_raw_norm + m->max_bias < k->largest)) return sh_fail(context, SH_OVERFLOW, "queries", i);
+        double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
+        job->slack[i] = share * (length * m->max_norm + m->max_bias) + underflow;
+    }
+    return SH_OK;
+}
+
+sh_status sh_run(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_memory *m = job->memory;
+    int64_t n = job->queries.n;
+    job->k = m->k;
+    job->map = sh_map_of(&job->model);
+    if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (job->energy && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
+    if (n <= 0) return n < 0 ? sh_fail(context, SH_BAD_ARGUMENT, "queries", 0) : SH_OK;
+    if (!job->mixed) job->mixed = &m->values;
+    int own_rows = job->mixed == &m->patterns || !m->own_values;
+    job->mixed_scale = own_rows ? m->scale : NULL;
+    job->mixed_tile_scale = own_rows ? m->tile_scale : NULL;
+
+    job->blocks = sh_ceil_div(n, SH_BLOCK);
+    job->block_rows = sh_ceil_div(n, job->blocks);
+    job->blocks = sh_ceil_div(n, job->block_rows);
+    job->tiles = sh_ceil_div(m->patterns.n, SH_TILE);
+    job->ranges = sh_min(job->tiles, sh_ceil_div(SH_ITEMS, job->blocks));
+
+    job->slack = sh_allocate(context, n, sizeof(double));
+    job->wide = sh_allocate(context, n, sizeof(int64_t));
+    sh_status status = SH_OK;
+    if (!job->slack || !job->wide) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
+    if (status == SH_OK && job->map->window) {
+        status = sh_scan(job);
+        if (status == SH_OK) status = sh_wide(job);
+    } else if (status == SH_OK && job->lists) {
+        for (int64_t i = 0; i < n; i++) job->wide[i] = i;
+        atomic_store(&job->wide_count, n);
+        status = sh_wide(job);
+    } else if (status == SH_OK) {
+        status = sh_stream(job);
+    }
+    sh_release(context, job->slack);
+    sh_release(context, job->wide);
+    return status;
+}
+
+sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, void *states,
+                    int64_t *support_size) {
+    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    job.states = states;
+    job.support_size = support_size;
+    return sh_run(&job);
+}
+
+sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, double *energy) {
+    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    job.energy = energy;
+    return sh_run(&job);
+}
+
+sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                        sh_partial partial) {
+    const sh_map *map = sh_map_of(&model);
+    if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
+    return sh_run(&job);
+}
+
+void sh_entries_free(sh_context *context, sh_entries *entries) {
+    sh_release(context, entries->start);
+    sh_release(context, entries->position);
+    sh_release(context, entries->score);
+    sh_release(context, entries->weight);
+    *entries = (sh_entries){0};
+}
+
+static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int64_t n, sh_entries *entries) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < n; i++) total += lists[i].n;
+    *entries = (sh_entries){.n = n};
+    entries->start = sh_allocate(context, n + 1, sizeof(int64_t));
+    entries->position = sh_allocate(context, sh_max(total, 1), sizeof(int64_t));
+    entries->score = sh_allocate(context, sh_max(total, 1), sizeof(double));
+    entries->weight = sh_allocate(context, sh_max(total, 1), sizeof(double));
+    if (!entries->start || !entries->position || !entries->score || !entries->weight) {
+        sh_entries_free(context, entries);
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    }
+    int64_t at = 0;
+    for (int64_t i = 0; i < n; i++) {
+        entries->start[i] = at;
+        for (int64_t j = 0; j < lists[i].n; j++, at++) {
+            entries->position[at] = lists[i].entry[j].position;
+            entries->score[at] = lists[i].entry[j].score;
+            entries->weight[at] = lists[i].entry[j].weight;
+        }
+    }
+    entries->start[n] = at;
+    return SH_OK;
+}
+
+sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t top,
+                       double min_weight, sh_entries *entries) {
+    const sh_map *map = sh_map_of(&model);
+    if (!map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (top < 0 || (!map->window && top == 0 && !(min_weight > 0))) return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
+    if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
+    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .top = top};
+    job.min_weight = min_weight;
+    job.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.lists);
+    if (!job.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(job.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.lists);
+    sh_status status = sh_run(&job);
+    if (status == SH_OK) status = join_lists(context, job.lists, queries.n, entries);
+    for (int64_t i = 0; i < queries.n; i++) sh_release(context, job.lists[i].entry);
+    sh_release(context, job.lists);
+    return status;
+}
+
+sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
+                   int64_t beta_stride, const int64_t *start, const double *score, double *weight) {
+    const sh_map *map = sh_map_of(&model);
+    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    int64_t longest = 1;
+    for (int64_t i = 0; i < n; i++) longest = sh_max(longest, start[i + 1] - start[i]);
+    double *z = sh_allocate(context, longest, sizeof(double));
+    if (!z) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t count = start[i + 1] - start[i];
+        const double *s = score + start[i];
+        double best = -INFINITY, inverse = beta[i * beta_stride];
+        if (count == 0) continue;
+        for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
+        for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
+        sh_threshold t;
+        map->threshold(model.parameter, count, z, &t);
+        for (int64_t j = 0; j < count; j++) {
+            double p = map->weight(&t, inverse * (s[j] - best));
+            weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)p : p;
+        }
+    }
+    sh_release(context, z);
+    return SH_OK;
+}
+
+sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start, const int64_t *position,
+                 const double *weight, void *states) {
+    const sh_kernels *k = memory->k;
+    int64_t width = memory->values.d;
+    for (int64_t i = 0; i < start[n]; i++)
+        if (position[i] < 0 || position[i] >= memory->patterns.n)
+            return sh_fail(context, SH_BAD_ARGUMENT, "positions", i);
+    double *sum = sh_allocate(context, width, sizeof(double));
+    void *buffer = sh_allocate(context, width, k->size);
+    sh_status status = SH_OK;
+    if (!sum || !buffer) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; status == SH_OK && i < n; i++) {
+        for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in finish.c */
+        for (int64_t e = start[i]; e < start[i + 1]; e++) {
+            double w = weight[e];
+            if (memory->scale && !memory->own_values) w *= memory->scale[position[e]];
+            k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], buffer), width);
+        }
+        if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
+        k->from_double(sh_at(k, states, i * width), sum, width);
+    }
+    sh_release(context, sum);
+    sh_release(context, buffer);
+    return status;
+}

@@ -1,0 +1,202 @@
+/* scan.c: the pass over all patterns for maps with a window; tiles of scores, short lists of candidates.
+ *
+ * Queries in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
+ * cache; for each query the tile's maximum is compared with a floor first, and nearly always that ends it.
+ * What passes is appended to a short list, cut down by solving for the threshold when full: scores seen later
+ * only raise the threshold, so what falls below is dropped for good.
+ *
+ * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
+ *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias|) + underflow, g(n) = n u / (1 - n u), whatever
+ *           the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical product's own.
+ *        2. A pattern can matter only if its exact score is within window/beta of the best exact score. So a
+ *           tile score below (best tile score - slack) - window/beta - slack is out. Compared with >=, and the
+ *           slack counted twice, this can never drop the best itself, however large beta is.
+ *        3. With few queries the tiles are shared out in ranges; their lists are joined and solved once more.
+ */
+#include "engine.h"
+#include <math.h>
+#include <string.h>
+
+enum {
+    LIST = 512,  /* candidates a list holds */
+    CHUNK = 256, /* scores looked at between two checks that the list has room; LIST / 2 */
+    SHORT = 128, /* candidates a range may hand over */
+};
+
+typedef struct {
+    int64_t n;
+    double floor; /* scores of tiles below this are out */
+    double best;  /* the best exact score is at least this */
+    int wide;
+    sh_candidate *list;
+} tracker;
+
+typedef struct {
+    sh_job *job;
+    sh_candidate **handed; /* [query * ranges + range]: what ranges hand over; NULL if there is one range */
+    int64_t *handed_n;
+} scan;
+
+typedef struct {
+    void *scores, *pack;
+    sh_candidate *lists;
+    tracker *trackers;
+    sh_finish_space finish;
+} space;
+
+static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static size_t space_bytes(const sh_job *job) {
+    size_t rows = (size_t)job->block_rows;
+    return align(rows * SH_TILE * job->k->size) + align(sh_pack_bytes(job->memory)) +
+           align(rows * LIST * sizeof(sh_candidate)) + align(rows * sizeof(tracker)) +
+           sh_finish_bytes(job, sh_max(LIST, SHORT * job->ranges));
+}
+
+static space space_at(const sh_job *job, void *scratch) {
+    size_t rows = (size_t)job->block_rows;
+    char *at = scratch;
+    space s = {.scores = at};
+    at += align(rows * SH_TILE * job->k->size);
+    s.pack = at;
+    at += align(sh_pack_bytes(job->memory));
+    s.lists = (sh_candidate *)at;
+    at += align(rows * LIST * sizeof(sh_candidate));
+    s.trackers = (tracker *)at;
+    at += align(rows * sizeof(tracker));
+    s.finish = sh_finish_space_at(job, at, 0);
+    return s;
+}
+
+static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
+    if (t->n == 0) return;
+    double floor = sh_support_floor(job, query, t->list, t->n, z, job->slack[query]);
+    if (floor > t->floor) t->floor = floor;
+    t->n = sh_keep_above(t->list, t->n, t->floor);
+}
+
+/* takes in one query's scores of one tile */
+static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
+                 int64_t first, double *z) {
+    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    if (tile_best - slack > t->best) {
+        t->best = tile_best - slack;
+        double floor = t->best - reach - slack;
+        floor -= 0x1p-50 * (fabs(t->best) + reach);
+        if (floor > t->floor) t->floor = floor;
+    }
+    for (int64_t j = 0; j < n; j += CHUNK) {
+        if (t->n > LIST - CHUNK) {
+            compact(job, query, t, z);
+            if (t->n > LIST - CHUNK) {
+                t->wide = 1;
+                return;
+            }
+        }
+        t->n += job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), t->floor, first + j, t->list + t->n);
+    }
+}
+
+static void leave_wide(sh_job *job, int64_t query) {
+    job->wide[atomic_fetch_add(&job->wide_count, 1)] = query;
+}
+
+static sh_status hand_over(scan *s, int64_t query, int64_t range, const tracker *t, sh_context *context) {
+    int64_t at = query * s->job->ranges + range;
+    s->handed_n[at] = t->wide || t->n > SHORT ? -1 : t->n;
+    if (s->handed_n[at] <= 0) return SH_OK;
+    s->handed[at] = sh_allocate(context, t->n, sizeof(sh_candidate));
+    if (!s->handed[at]) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memcpy(s->handed[at], t->list, (size_t)t->n * sizeof(sh_candidate));
+    return SH_OK;
+}
+
+static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    scan *s = pointer;
+    sh_job *job = s->job;
+    const sh_memory *m = job->memory;
+    space work = space_at(job, scratch);
+    int64_t block = item / job->ranges, range = item % job->ranges;
+    int64_t first_query = block * job->block_rows;
+    int64_t rows = sh_min(job->block_rows, job->queries.n - first_query);
+    int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
+    int64_t alive = rows;
+    for (int64_t i = 0; i < rows; i++)
+        work.trackers[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
+
+    for (int64_t tile = first_tile; tile < last_tile && alive; tile++) {
+        int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
+        sh_tile_scores(m, sh_query(job, first_query), rows, first, n, work.scores, SH_TILE, work.pack);
+        for (int64_t i = 0; i < rows; i++) {
+            tracker *t = &work.trackers[i];
+            if (t->wide) continue;
+            void *scores = sh_at(job->k, work.scores, i * SH_TILE);
+            double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
+            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", first_query + i);
+            if (best < t->floor) continue;
+            take(job, first_query + i, t, scores, n, best, first, work.finish.z);
+            alive -= t->wide;
+        }
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        tracker *t = &work.trackers[i];
+        int64_t query = first_query + i;
+        sh_status status = SH_OK;
+        if (!t->wide) compact(job, query, t, work.finish.z);
+        if (s->handed) {
+            status = hand_over(s, query, range, t, context);
+        } else if (t->wide) {
+            leave_wide(job, query);
+        } else {
+            sh_rescore(job, query, t->list, t->n, work.finish.buffer);
+            status = sh_finish(job, query, t->list, t->n, work.finish, context);
+        }
+        if (status != SH_OK) return status;
+    }
+    return SH_OK;
+}
+
+/* the lists of all ranges joined: ranges ascend, so positions do */
+static sh_status join_item(void *pointer, int64_t query, void *scratch, sh_context *context) {
+    scan *s = pointer;
+    sh_job *job = s->job;
+    tracker t = {.floor = -INFINITY, .list = scratch};
+    sh_finish_space work = sh_finish_space_at(job, t.list + SHORT * job->ranges, 0);
+    for (int64_t r = 0; r < job->ranges; r++) {
+        int64_t n = s->handed_n[query * job->ranges + r];
+        if (n < 0) {
+            leave_wide(job, query);
+            return SH_OK;
+        }
+        if (n) memcpy(t.list + t.n, s->handed[query * job->ranges + r], (size_t)n * sizeof(sh_candidate));
+        t.n += n;
+    }
+    compact(job, query, &t, work.z);
+    sh_rescore(job, query, t.list, t.n, work.buffer);
+    return sh_finish(job, query, t.list, t.n, work, context);
+}
+
+sh_status sh_scan(sh_job *job) {
+    scan s = {.job = job};
+    sh_context *context = job->context;
+    int64_t items = job->blocks * job->ranges, slots = job->queries.n * job->ranges;
+    if (job->ranges > 1) {
+        s.handed = sh_allocate(context, slots, sizeof *s.handed);
+        s.handed_n = sh_allocate(context, slots, sizeof *s.handed_n);
+        if (!s.handed || !s.handed_n) {
+            sh_release(context, s.handed);
+            sh_release(context, s.handed_n);
+            return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        }
+        memset(s.handed, 0, (size_t)slots * sizeof *s.handed);
+    }
+    sh_status status = sh_for_each(context, items, space_bytes(job), scan_item, &s);
+    if (s.handed) {
+        size_t bytes = (size_t)(SHORT * job->ranges) * sizeof(sh_candidate) + sh_finish_bytes(job, SHORT * job->ranges);
+        if (status == SH_OK) status = sh_for_each(context, job->queries.n, bytes, join_item, &s);
+        for (int64_t i = 0; i < slots; i++) sh_release(context, s.handed[i]);
+        sh_release(context, s.handed);
+        sh_release(context, s.handed_n);
+    }
+    return status;
+}

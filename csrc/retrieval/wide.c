@@ -1,0 +1,254 @@
+/* wide.c: queries with too many candidates for a list (small beta), and lists of full-support maps.
+ *
+ * A few queries at a time, whole rows of scores are kept: one product writes them, each row is solved, and a
+ * second product mixes the rows that have become weights. Three products in all, with the scan that gave up.
+ *
+ * Notes  1. How many rows at a time is set by ROWS_BYTES, so memory does not grow with N, M or 1/beta; one row is
+ *           the least there can be.
+ *        2. Weights of scores of the product are used only where the support has certainly more than
+ *           SH_EXACT_SUPPORT patterns. Smaller supports are decided canonically, as everywhere: all that may be
+ *           in the support is scored again, in order, keeping what is in the support of the scores so far.
+ */
+#include "engine.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS_BYTES = 24 * 1024 * 1024, COLUMNS = 256 };
+
+typedef struct {
+    sh_job *job;
+    int64_t first, rows; /* which of job->wide */
+    char *queries;       /* (rows, d) gathered */
+    char *scores;        /* (rows, M) */
+    char *states;        /* (rows, width) */
+    char *by_product;    /* (rows) 1 if the row holds weights to be mixed by the product */
+} wide;
+
+static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_context *context) {
+    wide *w = pointer;
+    const sh_memory *m = w->job->memory;
+    const sh_kernels *k = w->job->k;
+    int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
+    sh_tile_scores(m, w->queries, w->rows, first, n, sh_at(k, w->scores, first), m->patterns.n, scratch);
+    for (int64_t i = 0; i < w->rows; i++) {
+        void *scores = sh_at(k, w->scores, i * m->patterns.n + first);
+        double best = k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
+        if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", w->job->wide[w->first + i]);
+    }
+    return SH_OK;
+}
+
+/* weights in place of scores, in pieces that fit the stack */
+typedef struct {
+    int64_t support;
+    double psi; /* sum p z - omega(p) */
+} row_sums;
+
+static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
+    enum { PIECE = 512 };
+    const sh_kernels *k = job->k;
+    double p[PIECE];
+    row_sums sums = {0};
+    for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
+        int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
+        k->to_double(p, sh_at(k, row, j), n);
+        for (int64_t i = 0; i < n; i++) {
+            double z = beta * (p[i] - best);
+            p[i] = job->map->weight(t, z);
+            sums.support += p[i] > 0;
+            if (job->energy && p[i] > 0) sums.psi += p[i] * z - job->map->omega(t->parameter, p[i]);
+        }
+        k->from_double(sh_at(k, row, j), p, n);
+    }
+    if (job->mixed_tile_scale) k->multiply(row, job->mixed_tile_scale, job->memory->patterns.n);
+    return sums;
+}
+
+/* z of all scores within the window, in place of a list; returns how many */
+static int64_t window_scores(const sh_job *job, const void *row, double best, double beta, double *z) {
+    enum { PIECE = 512 };
+    double s[PIECE], reach = job->map->window(job->model.parameter);
+    int64_t found = 0;
+    for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
+        int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
+        job->k->to_double(s, sh_at(job->k, row, j), n);
+        for (int64_t i = 0; i < n; i++) {
+            double at = beta * (s[i] - best);
+            if (at > -reach) z[found++] = at;
+        }
+    }
+    return found;
+}
+
+/* The canonical way for any number of candidates: a list that grows only with the support. */
+static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, double floor, sh_context *context) {
+    enum { PIECE = 1024 };
+    int64_t room = 4 * PIECE, n = 0;
+    sh_candidate *list = sh_allocate(context, room, sizeof *list);
+    void *scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    sh_status status = SH_NO_MEMORY;
+    if (!list || !scratch) goto done;
+    sh_finish_space space = sh_finish_space_at(job, scratch, room);
+    for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
+        if (n + PIECE > room) {
+            double cut = sh_support_floor(job, query, list, n, space.z, 0);
+            n = sh_keep_above(list, n, cut);
+            if (2 * n > room) {
+                sh_candidate *longer = sh_allocate(context, 2 * room, sizeof *list);
+                if (longer) memcpy(longer, list, (size_t)n * sizeof *list);
+                sh_release(context, list);
+                sh_release(context, scratch);
+                list = longer;
+                room *= 2;
+                scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+                if (!list || !scratch) goto done;
+                space = sh_finish_space_at(job, scratch, room);
+            }
+        }
+        int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
+        int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, list + n);
+        sh_rescore(job, query, list + n, found, space.buffer);
+        n += found;
+    }
+    status = sh_finish(job, query, list, n, space, context);
+done:
+    sh_release(context, list);
+    sh_release(context, scratch);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+static int by_position(const void *a, const void *b) {
+    int64_t i = ((const sh_entry *)a)->position, j = ((const sh_entry *)b)->position;
+    return (i > j) - (i < j);
+}
+
+/* Full support: the row becomes weights; those asked for are listed with their canonical scores. */
+static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *context) {
+    const sh_kernels *k = job->k;
+    int64_t n = job->memory->patterns.n;
+    double scale = job->map->row_scale(k, row, n);
+    double sum = job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, scale);
+    k->scale(row, sum != 0 ? 1 / sum : 0, n);
+    double least = job->min_weight > 0 ? job->min_weight : -INFINITY;
+    int64_t found = k->count(row, n, least);
+    sh_candidate *c = sh_allocate(context, sh_max(found, 1), sizeof *c);
+    void *buffer = sh_allocate(context, job->memory->patterns.d, k->size);
+    sh_entry *entries = NULL;
+    sh_status status = SH_NO_MEMORY;
+    if (!c || !buffer) goto done;
+    k->collect(row, n, least, 0, c);
+    if (job->top) found = sh_select_top(c, found, job->top);
+    entries = sh_allocate(context, sh_max(found, 1), sizeof *entries);
+    if (!entries) goto done;
+    for (int64_t i = 0; i < found; i++) entries[i] = (sh_entry){c[i].position, 0, c[i].score};
+    sh_rescore(job, query, c, found, buffer);
+    for (int64_t i = 0; i < found; i++) entries[i].score = c[i].score;
+    qsort(entries, (size_t)found, sizeof *entries, by_position);
+    status = sh_store_entries(job, query, entries, found, context);
+done:
+    sh_release(context, c);
+    sh_release(context, buffer);
+    sh_release(context, entries);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    wide *w = pointer;
+    sh_job *job = w->job;
+    const sh_kernels *k = job->k;
+    int64_t query = job->wide[w->first + item], n = job->memory->patterns.n;
+    void *row = sh_at(k, w->scores, item * n);
+    w->by_product[item] = 0;
+    if (!job->map->window) return list_row(job, query, row, context);
+
+    double best = k->maximum(row, n), beta = sh_beta(job, query), alpha = job->model.parameter;
+    double slack = job->slack[query], reach = job->map->window(alpha) / beta, *z = scratch;
+    sh_threshold t;
+    job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
+    double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
+    if (job->lists || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
+        return settle_exactly(job, query, row, cut - 2 * slack - margin, context);
+
+    row_sums sums = weigh(job, row, &t, best, beta);
+    w->by_product[item] = 1;
+    if (job->support_size) job->support_size[query] = sums.support;
+    if (job->energy) {
+        const void *x = sh_query(job, query);
+        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + sums.psi / beta);
+    }
+    return SH_OK;
+}
+
+static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    (void)context;
+    wide *w = pointer;
+    const sh_job *job = w->job;
+    const sh_kernels *k = job->k;
+    int64_t width = job->mixed->d, column = item * COLUMNS, columns = sh_min(COLUMNS, width - column);
+    int64_t n = job->memory->patterns.n;
+    for (int64_t first = 0; first < n; first += SH_TILE)
+        sh_tile_mix(job, sh_at(k, w->scores, first), n, w->rows, first, sh_min(SH_TILE, n - first), column, columns,
+                    first > 0, sh_at(k, w->states, column), width, scratch);
+    return SH_OK;
+}
+
+/* one group of queries: scores, weights, states */
+static sh_status do_group(wide *w) {
+    sh_job *job = w->job;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = job->k;
+    size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->mixed->d * k->size;
+    for (int64_t i = 0; i < w->rows; i++)
+        memcpy(w->queries + (size_t)i * query_bytes, sh_query(job, job->wide[w->first + i]), query_bytes);
+    size_t pack = sh_pack_bytes(m);
+    sh_status status = sh_for_each(job->context, job->tiles, pack, score_tile, w);
+    if (status != SH_OK) return status;
+
+    /* a row to solve needs M doubles: no more of them at once than fit the budget */
+    sh_context few = *job->context;
+    size_t row_bytes = (size_t)m->patterns.n * sizeof(double);
+    few.threads = (int)sh_max(1, sh_min(few.threads, (int64_t)(ROWS_BYTES / row_bytes)));
+    status = sh_for_each(&few, w->rows, row_bytes, solve_row, w);
+    if (status != SH_OK) return sh_fail(job->context, status, few.argument, few.row);
+    if (!job->states || !memchr(w->by_product, 1, (size_t)w->rows)) return SH_OK;
+
+    status = sh_for_each(job->context, sh_ceil_div(job->mixed->d, COLUMNS), pack, mix_columns, w);
+    if (status != SH_OK) return status;
+    for (int64_t i = 0; i < w->rows; i++)
+        if (w->by_product[i])
+            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, w->states + (size_t)i * state_bytes,
+                   state_bytes);
+    return SH_OK;
+}
+
+static int ascending(const void *a, const void *b) {
+    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
+    return (i > j) - (i < j);
+}
+
+sh_status sh_wide(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_memory *m = job->memory;
+    int64_t count = atomic_load(&job->wide_count), size = (int64_t)job->k->size;
+    if (count == 0) return SH_OK;
+    qsort(job->wide, (size_t)count, sizeof *job->wide, ascending); /* threads found them in any order */
+    int64_t bytes = (m->patterns.n + m->patterns.d + job->mixed->d) * size;
+    int64_t rows = sh_min(count, sh_max(1, sh_min(SH_BLOCK, ROWS_BYTES / bytes)));
+    wide w = {.job = job};
+    w.queries = sh_allocate(context, rows, (size_t)(m->patterns.d * size));
+    w.scores = sh_allocate(context, rows, (size_t)(m->patterns.n * size));
+    w.states = sh_allocate(context, rows, (size_t)(job->mixed->d * size));
+    w.by_product = sh_allocate(context, rows, 1);
+    sh_status status = SH_OK;
+    if (!w.queries || !w.scores || !w.states || !w.by_product) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (w.first = 0; status == SH_OK && w.first < count; w.first += rows) {
+        w.rows = sh_min(rows, count - w.first);
+        status = do_group(&w);
+    }
+    sh_release(context, w.queries);
+    sh_release(context, w.scores);
+    sh_release(context, w.states);
+    sh_release(context, w.by_product);
+    return status;
+}

@@ -1,0 +1,89 @@
+/* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
+#define _GNU_SOURCE
+#include "runtime.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+void *sh_allocate(sh_context *context, int64_t count, size_t size) {
+    enum { LINE = 64 };
+    size_t bytes;
+    if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > PTRDIFF_MAX - 2 * LINE) return NULL;
+    bytes += LINE + sizeof(void *);
+    char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
+    if (!block) return NULL;
+    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    ((void **)aligned)[-1] = block;
+    return aligned;
+}
+
+void sh_release(sh_context *context, void *aligned) {
+    if (!aligned) return;
+    void *block = ((void **)aligned)[-1];
+    if (context->release)
+        context->release(context->user, block);
+    else
+        free(block);
+}
+
+sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row) {
+    context->argument = argument;
+    context->row = row;
+    return status;
+}
+
+typedef struct {
+    sh_context *context;
+    int64_t items;
+    char *scratch;
+    size_t scratch_size;
+    sh_work work;
+    void *job;
+    pthread_t caller;
+    pthread_mutex_t lock; /* guards the failure below */
+    _Atomic int64_t next;
+    atomic_int status;
+    const char *argument;
+    int64_t row;
+} loop;
+
+static void note(loop *l, sh_status status, const sh_context *context) {
+    pthread_mutex_lock(&l->lock);
+    if (atomic_load(&l->status) == SH_OK || (status == (sh_status)atomic_load(&l->status) && context->row < l->row)) {
+        atomic_store(&l->status, (int)status);
+        l->argument = context->argument;
+        l->row = context->row;
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void run_part(void *job, int part) {
+    loop *l = job;
+    sh_context own = *l->context; /* failures are noted per worker, then compared */
+    void *scratch = l->scratch ? l->scratch + (size_t)part * l->scratch_size : NULL;
+    int asks = own.interrupted && pthread_equal(pthread_self(), l->caller);
+    while (atomic_load(&l->status) == SH_OK) {
+        int64_t item = atomic_fetch_add(&l->next, 1);
+        if (item >= l->items) break;
+        own.argument = NULL;
+        own.row = 0;
+        sh_status status = l->work(l->job, item, scratch, &own);
+        if (status != SH_OK) note(l, status, &own);
+        if (asks && own.interrupted(own.user)) note(l, SH_INTERRUPTED, &own);
+    }
+}
+
+sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {
+    if (items <= 0) return SH_OK;
+    int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
+    loop l = {.context = context, .items = items, .work = work, .job = job, .caller = pthread_self()};
+    l.scratch_size = (scratch + 63) & ~(size_t)63;
+    if (scratch && !(l.scratch = sh_allocate(context, threads, l.scratch_size)))
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    pthread_mutex_init(&l.lock, NULL);
+    sh_parallel(run_part, &l, threads, threads);
+    pthread_mutex_destroy(&l.lock);
+    sh_release(context, l.scratch);
+    sh_status status = (sh_status)atomic_load(&l.status);
+    return status == SH_OK ? SH_OK : sh_fail(context, status, l.argument, l.row);
+}

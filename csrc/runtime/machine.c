@@ -1,0 +1,138 @@
+/* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
+#define _GNU_SOURCE
+#include "runtime.h"
+#include "../kernels/kernels.h"
+#include "blas.h"
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    const char *name;
+    const sh_kernels *f32, *f64;
+} level;
+
+#define LEVEL(name) {#name, &sh_kernels_##name##_f32, &sh_kernels_##name##_f64}
+#define DECLARE(name) extern const sh_kernels sh_kernels_##name##_f32, sh_kernels_##name##_f64
+DECLARE(base);
+#ifdef SH_HAVE_AVX2
+DECLARE(avx2);
+#endif
+#ifdef SH_HAVE_AVX512
+DECLARE(avx512);
+#endif
+
+static const level levels[] = { /* from the lowest to the highest */
+    LEVEL(base),
+#ifdef SH_HAVE_AVX2
+    LEVEL(avx2),
+#endif
+#ifdef SH_HAVE_AVX512
+    LEVEL(avx512),
+#endif
+};
+enum { LEVELS = sizeof levels / sizeof *levels };
+
+static const level *chosen = &levels[0];
+static char available[64] = "base";
+static atomic_int threads;
+
+static int runs(const char *name) {
+#if defined(__x86_64__)
+    if (!strcmp(name, "avx2"))
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (!strcmp(name, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512cd");
+#endif
+    return !strcmp(name, "base");
+}
+
+static void choose_kernels(void) {
+    const char *limit = getenv("SPARSEHOPFIELD_SIMD");
+    int ceiling = LEVELS - 1;
+    for (int i = 0; limit && i < LEVELS; i++)
+        if (!strcmp(limit, levels[i].name)) ceiling = i;
+    available[0] = 0;
+    for (int i = 0; i < LEVELS; i++) {
+        if (!runs(levels[i].name)) continue;
+        if (available[0]) strcat(available, " ");
+        strcat(available, levels[i].name);
+        if (i <= ceiling) chosen = &levels[i];
+    }
+}
+
+const sh_kernels *sh_kernels_of(sh_type type) { return type == SH_FLOAT64 ? chosen->f64 : chosen->f32; }
+const char *sh_simd_level(void) { return chosen->name; }
+const char *sh_simd_available(void) { return available; }
+
+static int threads_from_environment(void) {
+    const char *names[] = {"SPARSEHOPFIELD_NUM_THREADS", "OMP_NUM_THREADS"};
+    for (int i = 0; i < 2; i++) {
+        const char *value = getenv(names[i]);
+        long n = value ? strtol(value, NULL, 10) : 0;
+        if (n > 0) return (int)sh_min(n, SH_MAX_THREADS);
+    }
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (int)sh_min(CPU_COUNT(&set), SH_MAX_THREADS);
+#endif
+    return (int)sh_min(sh_max(sysconf(_SC_NPROCESSORS_ONLN), 1), SH_MAX_THREADS);
+}
+
+int sparsehopfield_get_num_threads(void) {
+    int n = atomic_load(&threads);
+    if (n == 0) atomic_store(&threads, n = threads_from_environment());
+    /* threadpoolctl may have raised the count of our private BLAS; the tiles are products of one thread */
+    if (BLAS(openblas_get_num_threads)() != 1) BLAS(openblas_set_num_threads)(1);
+    return n;
+}
+
+int sparsehopfield_set_num_threads(int n) {
+    int before = sparsehopfield_get_num_threads();
+    atomic_store(&threads, (int)sh_min(sh_max(n, 1), SH_MAX_THREADS));
+    return before;
+}
+
+const char *sh_blas_core(void) { return BLAS(openblas_get_corename)(); }
+const char *sh_blas_version(void) { return BLAS(openblas_get_config)(); }
+int sh_blas_threads(void) { return BLAS(openblas_get_num_threads)(); }
+
+/* The slack of the scan (retrieval/scan.c) assumes float32 products with unit roundoff 2^-24. A BLAS that
+ * computes them in bf16 or TF32 would break it: (1 + 2^-20) * 1 must come out exact. */
+static int products_are_float32(void) {
+    enum { K = 32, N = 16 };
+    float a[N * K], b[N * K], c[N * N];
+    for (int i = 0; i < N * K; i++) {
+        a[i] = 1 + 0x1p-20f;
+        b[i] = i % K == 0;
+    }
+    sh_kernels_of(SH_FLOAT32)->gemm_nt(N, N, K, a, K, b, K, 0, c, N);
+    for (int i = 0; i < N * N; i++)
+        if (c[i] != 1 + 0x1p-20f) return 0;
+    return 1;
+}
+
+static sh_status initialised;
+static void initialise(void) {
+    choose_kernels();
+    BLAS(openblas_set_num_threads)(1);
+    initialised = products_are_float32() ? SH_OK : SH_UNDEFINED;
+}
+
+sh_status sh_initialise(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, initialise);
+    return initialised;
+}
+
+const char *sh_status_name(sh_status status) {
+    static const char *const names[] = {"ok",       "no memory", "interrupted",  "not finite",
+                                        "overflow", "zero row",  "bad argument", "undefined"};
+    return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown";
+}

@@ -1,0 +1,33 @@
+/* runtime.h: threads, scratch memory and interruption, for the operations above it. */
+#ifndef SH_RUNTIME_H
+#define SH_RUNTIME_H
+#include "../sparsehopfield.h"
+
+enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
+
+/* sh_parallel: runs task(job, 0 .. parts-1) on at most `threads` threads, the caller one of them.
+ * Never fails and never waits for another caller: with the pool busy (nested or concurrent calls) or no
+ * thread to be had, the caller does it all. */
+void sh_parallel(void (*task)(void *job, int part), void *job, int parts, int threads);
+
+/* Scratch memory: 64-byte aligned, from the context's allocator; NULL when there is none. The size is
+ * count * size, checked. */
+void *sh_allocate(sh_context *context, int64_t count, size_t size);
+void sh_release(sh_context *context, void *block);
+
+/* sh_fail: notes what was at fault, returns the status. */
+sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
+
+/* sh_for_each: work(job, item, scratch) for every item, in any order, each worker with its own scratch.
+ *
+ * Returns    the first failure seen, after which no new item is begun. Of several items that fail with a
+ *            `row`, the lowest row is reported as far as the items begun go.
+ * Notes      the context is asked for interruption after each item of the calling thread.
+ */
+typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
+sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
+
+static inline int64_t sh_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t sh_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t sh_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+#endif

@@ -1,0 +1,66 @@
+/* order.c: selection and sorting, in place and without allocation. */
+#include "separation.h"
+
+static inline int better(sh_candidate a, sh_candidate b) {
+    return a.score > b.score || (a.score == b.score && a.position < b.position);
+}
+
+static inline void swap(sh_candidate *a, sh_candidate *b) {
+    sh_candidate t = *a;
+    *a = *b;
+    *b = t;
+}
+
+int64_t sh_select_top(sh_candidate *c, int64_t n, int64_t k) {
+    if (n <= k) return n;
+    int64_t low = 0, high = n - 1; /* Hoare's selection: the k-th best is between them */
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2; /* median of three, so sorted rows stay linear */
+        if (better(c[middle], c[low])) swap(&c[middle], &c[low]);
+        if (better(c[high], c[low])) swap(&c[high], &c[low]);
+        if (better(c[high], c[middle])) swap(&c[high], &c[middle]);
+        sh_candidate pivot = c[middle];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (better(c[i], pivot)) i++;
+            while (better(pivot, c[j])) j--;
+            if (i <= j) swap(&c[i++], &c[j--]);
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k - 1 >= i)
+            low = i;
+        else
+            break;
+    }
+    return k;
+}
+
+static void sink(double *z, int64_t root, int64_t n) { /* heap with the smallest at the root */
+    double x = z[root];
+    for (int64_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && z[child + 1] < z[child]) child++;
+        if (!(z[child] < x)) break;
+        z[root] = z[child];
+    }
+    z[root] = x;
+}
+
+void sh_sort_descending(double *z, int64_t n) {
+    if (n <= 32) { /* insertion */
+        for (int64_t i = 1; i < n; i++) {
+            double x = z[i];
+            int64_t j = i;
+            for (; j > 0 && z[j - 1] < x; j--) z[j] = z[j - 1];
+            z[j] = x;
+        }
+        return;
+    }
+    for (int64_t i = n / 2; i-- > 0;) sink(z, i, n);
+    for (int64_t last = n - 1; last > 0; last--) {
+        double x = z[0];
+        z[0] = z[last];
+        z[last] = x;
+        sink(z, 0, last);
+    }
+}

@@ -1,0 +1,23 @@
+/* softmax.c: p = exp(z) / sum exp(z), every pattern in the support. Source: Ramsauer et al. 2020. */
+#include "separation.h"
+#include <math.h>
+
+static double row_scale(const sh_kernels *k, const void *s, int64_t n) { return k->maximum(s, n); }
+
+static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale) {
+    (void)parameter;
+    return k->exponentiate(s, n, beta, scale);
+}
+
+static double rescale(double beta, double parameter, double from, double to) {
+    (void)parameter;
+    return from == to ? 1 : exp(beta * (from - to));
+}
+
+const sh_map sh_map_softmax = {
+    .name = "softmax",
+    .has_energy = 1,
+    .row_scale = row_scale,
+    .row_weights = row_weights,
+    .rescale = rescale,
+};

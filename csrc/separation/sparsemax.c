@@ -1,0 +1,78 @@
+/* sparsemax.c: p = [z - tau]_+ with sum 1, the Euclidean projection onto the simplex.
+ *
+ * Given      z[n]  scores relative to the best, any order
+ * Returned   tau, as an integer and a fraction of the unit 2^-62
+ * Cost       O(n) expected (Michelot's passes over what is left), no allocation
+ * Notes      1. Scores are rounded to multiples of 2^-62, below the rounding of z itself for |z| > 2^-9, and
+ *               then everything is integer arithmetic. The support is exact, sums have no order, and neither
+ *               candidates outside the support nor the way a set was split can change a bit.
+ *            2. p = z - tau is rounded once. It is positive exactly on the support, and 1 for a single pattern.
+ *            3. tau >= max z - 1, so only z > -1 is looked at.
+ * Source     Martins & Astudillo 2016, proposition 1; Michelot 1986; paper eq. (2.3)
+ */
+#include "separation.h"
+#include <math.h>
+#include <string.h>
+
+static const double UNIT = 0x1p-62;
+static const int64_t ONE = (int64_t)1 << 62;
+
+static double window(double alpha) {
+    (void)alpha;
+    return 1;
+}
+
+static inline int64_t grid(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -ONE; }
+
+static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
+    _Static_assert(sizeof(double) == sizeof(int64_t), "the scores' memory is used again for integers");
+    __int128 sum = 0;
+    int64_t left = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t q = grid(z[i]);
+        if (q <= -ONE) continue;
+        sum += q;
+        memcpy(&z[left++], &q, sizeof q);
+    }
+    for (;;) {
+        /* tau = (sum - 1) / left; the support of the rest is q > tau, that is q > floor(tau) */
+        __int128 numerator = sum - ONE;
+        __int128 floor = numerator / left;
+        if (floor * left > numerator) floor--;
+        t->whole = (int64_t)floor;
+        t->part = (double)(int64_t)(numerator - floor * left) / (double)left;
+        int64_t kept = 0;
+        for (int64_t i = 0; i < left; i++) {
+            int64_t q;
+            memcpy(&q, &z[i], sizeof q);
+            if (q <= t->whole)
+                sum -= q;
+            else
+                memcpy(&z[kept++], &q, sizeof q);
+        }
+        if (kept == left) break;
+        left = kept;
+    }
+    t->parameter = alpha;
+    t->tau = ((double)t->whole + t->part) * UNIT;
+}
+
+static double weight(const sh_threshold *t, double z) {
+    int64_t q = grid(z);
+    return q > t->whole ? ((double)(q - t->whole) - t->part) * UNIT : 0;
+}
+
+/* Psi(p) = |p|^2/2 - 1/2 = sum (p^2 - p)/2 on the simplex (paper, definition 2.1) */
+static double omega(double alpha, double p) {
+    (void)alpha;
+    return (p * p - p) / 2;
+}
+
+const sh_map sh_map_sparsemax = {
+    .name = "sparsemax",
+    .has_energy = 1,
+    .window = window,
+    .threshold = threshold,
+    .weight = weight,
+    .omega = omega,
+};

@@ -1,0 +1,221 @@
+/* sparsehopfield.h: the C interface of the associative memory library. Usable from C alone.
+ *
+ * Letters, used everywhere:  M stored patterns, N queries, d features of a pattern, v features of a value,
+ *                            s a score, beta the inverse temperature, z = beta (s - max s), p weights.
+ *
+ * Conventions
+ *  1. Arrays are row major, one row a pattern or a query. Queries and outputs are contiguous and of the
+ *     memory's compute type (float or double); `void *` stands for either.
+ *  2. Every function returns a status. Outputs hold results only after SH_OK. Bad arguments and damaged
+ *     input are found before an output is touched; after SH_NO_MEMORY or SH_INTERRUPTED outputs may be
+ *     partly written.
+ *  3. After a failure, `argument` and `row` of the context say what was at fault.
+ *  4. One context serves one call at a time; a memory may serve many calls at once.
+ */
+#ifndef SPARSEHOPFIELD_H
+#define SPARSEHOPFIELD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define SH_API __attribute__((visibility("default")))
+#else
+#define SH_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    SH_OK = 0,
+    SH_NO_MEMORY,    /* an allocation failed */
+    SH_INTERRUPTED,  /* the context's `interrupted` asked to stop */
+    SH_NOT_FINITE,   /* NaN or infinity in `argument`, first seen in `row` */
+    SH_OVERFLOW,     /* a score of `row` of `argument` may exceed the largest number of the type */
+    SH_ZERO_ROW,     /* cosine similarity of a pattern of length 0 */
+    SH_BAD_ARGUMENT, /* a value out of its range */
+    SH_UNDEFINED     /* the separation map has no such thing (the energy of a polynomial) */
+} sh_status;
+
+typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8 } sh_type;
+typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
+typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL } sh_separation;
+
+/* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. */
+typedef struct {
+    const void *data;
+    int64_t n, d, stride;
+    sh_type type;
+} sh_rows;
+
+/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption. */
+typedef struct sh_context {
+    void *(*allocate)(void *user, size_t bytes); /* called from any thread */
+    void (*release)(void *user, void *block);
+    int (*interrupted)(void *user); /* asked after every tile, in the calling thread only */
+    void *user;
+    int threads;
+    const char *argument; /* set on failure */
+    int64_t row;
+} sh_context;
+
+/* The model: how scores become weights. `parameter` is alpha of SH_ENTMAX or the order of SH_POLYNOMIAL. */
+typedef struct {
+    sh_separation separation;
+    double parameter;
+} sh_model;
+
+typedef struct sh_memory sh_memory;
+
+/* sh_memory_new: stored patterns made ready for retrieval: norms, biases, checks. The rows are borrowed.
+ *
+ * Given      patterns  M >= 1 rows; float32, float64, or uint8 (widened tile by tile)
+ *            values    M rows, or NULL: the patterns themselves
+ *            type      SH_FLOAT32 or SH_FLOAT64: the compute type; rows have it or are uint8
+ * Returned   memory    to be given back to sh_memory_free
+ * Errors     SH_NOT_FINITE, SH_ZERO_ROW, SH_OVERFLOW (euclidean bias), SH_BAD_ARGUMENT, SH_NO_MEMORY
+ * Cost       one pass over the patterns; allocates 12 to 16 bytes a pattern (euclidean, cosine), else O(1)
+ */
+SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values,
+                               sh_similarity similarity, sh_type type, sh_memory **memory);
+SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
+
+/* N queries of d numbers, and their inverse temperatures: beta[i * beta_stride] > 0 (stride 0 or 1). */
+typedef struct {
+    const void *data;
+    int64_t n;
+    const double *beta;
+    int64_t beta_stride;
+} sh_queries;
+
+/* sh_update: one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
+ *
+ * Returned   states        (N, v), not overlapping any input
+ *            support_size  (N) number of weights > 0, or NULL
+ * Cost       one matrix product N x M x d and, per query, a double precision dot product for each pattern
+ *            within the window of the map; full-support maps two products.
+ *            Memory: 4 MiB a thread, and at most 32 MiB more (or one row of M scores, where that is larger).
+ * Notes      1. No N x M array exists at any time.
+ *            2. For sparsemax and entmax the bits do not depend on threads, tiles or instruction sets while
+ *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
+ *               filter, a canonical dot product decides (retrieval/finish.c).
+ */
+#define SH_EXACT_SUPPORT 1024
+SH_API sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                           void *states, int64_t *support_size);
+
+/* sh_energy: E_beta(x) = -Psi*(beta s)/beta + |x|^2/2, in double (theory: the paper's (2.1) with its 1/beta).
+ * Errors     SH_UNDEFINED for SH_POLYNOMIAL, whose update is not a gradient step of any energy.
+ */
+SH_API sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                           double *energy);
+
+/* sh_retrieve: the update repeated until a state moves by at most tol * max|xi| (or not at all).
+ *
+ * Given      max_steps >= 0, tol >= 0
+ * Returned   states        (N, d) where each query came to rest
+ *            steps         (N) updates made
+ *            converged     (N) 1 if it came to rest, else 0
+ *            support_size  (N) of the last update
+ *            before        (N, d) the states that the last update began from, or NULL: their association is the
+ *                          last one, from which values are mixed
+ * Cost       that of the updates of the queries still moving; 16 MiB of work space
+ */
+SH_API sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                             int64_t max_steps, double tol, void *states, int64_t *steps, uint8_t *converged,
+                             int64_t *support_size, void *before);
+
+/* Rows of (position, score, weight), by query; freed as one by sh_entries_free. */
+typedef struct {
+    int64_t n;          /* queries */
+    int64_t *start;     /* (n + 1) */
+    int64_t *position;  /* (start[n]) ascending within a query */
+    double *score;      /* s, canonical for maps with a window */
+    double *weight;     /* p, rounded to the compute type */
+} sh_entries;
+
+/* sh_associate: the weights themselves, as lists.
+ *
+ * Given      top         keep the `top` largest weights of a query (ties: lowest position), 0 for all
+ *            min_weight  keep weights of at least this, 0 for all
+ *                        maps with full support need one of the two
+ */
+SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                              int64_t top, double min_weight, sh_entries *entries);
+SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
+
+/* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
+ * lowers the threshold, so lists of partial supports may be joined and solved again).
+ * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
+ */
+SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
+                          int64_t beta_stride, const int64_t *start, const double *score, double *weight);
+
+/* sh_mix: states from lists of weights, sum of weight x value in double in the order given.
+ * Errors     SH_BAD_ARGUMENT if a position is outside the memory
+ */
+SH_API sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start,
+                        const int64_t *position, const double *weight, void *states);
+
+/* The partial result of maps with full support: {scale, sum, mixture} of each query.
+ * softmax: scale = max s, sum = sum exp(beta (s - scale)), mixture = sum exp(..) value.
+ * polynomial: scale = max |s|, sum = sum (s/scale)^order, mixture = sum (..) value. */
+typedef struct {
+    double *scale, *sum; /* (N) */
+    void *mixture;       /* (N, v) of the compute type, or NULL: sums only */
+} sh_partial;
+SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                               sh_partial partial);
+/* sh_merge: a becomes the partial result of both parts. Cost O(N v), no allocation. */
+SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta,
+                          int64_t beta_stride, sh_partial a, sh_partial b);
+
+/* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */
+typedef enum {
+    SH_ROW_SOFTMAX,
+    SH_ROW_SPARSEMAX,
+    SH_ROW_ENTMAX,              /* parameter alpha >= 1 */
+    SH_ROW_POLYNOMIAL,          /* parameter order >= 1 */
+    SH_ROW_TOPK_SOFTMAX,        /* parameter k >= 1 */
+    SH_ROW_TOPK_SPARSEMAX,      /* parameter k >= 1 */
+    SH_ROW_SPARSEMAX_THRESHOLD, /* out[0] tau, out[1] int64 support size */
+    SH_ROW_ENTMAX_THRESHOLD,
+    SH_ROW_SOFTMAX_VJP,         /* in: p, g */
+    SH_ROW_SPARSEMAX_VJP,
+    SH_ROW_ENTMAX_VJP,
+    SH_ROW_ENTMAX_VJP_ALPHA,    /* in: p, g; out[0] one number */
+    SH_ROW_POLYNOMIAL_VJP,      /* in: z, p, g */
+    SH_ROW_SOFTMAX_CONJUGATE,   /* out[0] one number */
+    SH_ROW_SPARSEMAX_CONJUGATE,
+    SH_ROW_ENTMAX_CONJUGATE,
+    SH_ROW_MAPS
+} sh_row_op;
+
+/* sh_row: one row. Scratch: sh_row_scratch(n) bytes. Errors: SH_BAD_ARGUMENT for the parameter.
+ * Notes      1. NaN makes its whole row NaN. -inf is a mask and gets weight 0; a row all -inf gives zeros
+ *               and tau = +inf. +inf shares the weight with its equals.
+ *            2. out[0] may be in[0].
+ */
+SH_API sh_status sh_row(sh_row_op op, sh_type type, int64_t n, double parameter, const void *const in[],
+                        void *const out[], void *scratch);
+SH_API size_t sh_row_scratch(int64_t n);
+
+/* Configuration. Threads: set > SPARSEHOPFIELD_NUM_THREADS > OMP_NUM_THREADS > processors allowed. */
+SH_API int sparsehopfield_get_num_threads(void);
+SH_API int sparsehopfield_set_num_threads(int threads); /* 1 to 64, clipped; returns what it was */
+SH_API const char *sh_simd_level(void);                 /* chosen: "base", "avx2", "avx512" */
+SH_API const char *sh_simd_available(void);             /* those that this machine runs, by space */
+SH_API const char *sh_blas_core(void);
+SH_API const char *sh_blas_version(void);
+SH_API int sh_blas_threads(void);
+/* sh_initialise: once, before anything else: chooses kernels, pins BLAS to one thread and probes that its
+ * float32 products are not computed in a shorter format. SH_UNDEFINED if they are. */
+SH_API sh_status sh_initialise(void);
+SH_API const char *sh_status_name(sh_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,216 @@
+"""Partial results: what one part of the patterns has to say, and how parts become the whole."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .checks import Array, as_patterns, as_rows
+from .separations import has_window, similarity_code
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Candidates", "merge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What some of the patterns contribute to a retrieval step; made by `candidates`, joined by `merge`.
+
+    For maps with a window (sparsemax, entmax) these are lists of the patterns that have weight among their own:
+    adding scores never lowers the threshold, so no other pattern of the part can ever have weight. For maps with
+    full support they are a scale, a sum and a weighted sum of values.
+
+    Attributes
+    ----------
+    leading : tuple of int
+        The queries' leading shape; N queries in all.
+    beta : ndarray of float64
+        One number, or one per query.
+    n_patterns : int
+        One more than the largest position that the part may hold.
+    start, position, score : ndarray or None
+        Maps with a window: query i has `position[start[i]:start[i+1]]`, ascending, with scores in float64.
+    scale, sum, mixture : ndarray or None
+        Maps with full support: softmax `max s`, `sum exp(beta (s - scale))` and the sum weighted with these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.eye(4)
+    >>> parts = [candidates(X[:1], X[:2], 2.0), candidates(X[:1], X[2:], 2.0, offset=2)]
+    >>> merge(parts).states(X)
+    array([[1., 0., 0., 0.]])
+    """
+
+    leading: tuple[int, ...]
+    beta: NDArray[np.float64]
+    code: tuple[int, float] = field(repr=False)
+    dtype: np.dtype[Any]
+    n_patterns: int
+    similarity: str
+    has_values: bool
+    start: NDArray[np.int64] | None = field(default=None, repr=False)
+    position: NDArray[np.int64] | None = field(default=None, repr=False)
+    score: NDArray[np.float64] | None = field(default=None, repr=False)
+    scale: NDArray[np.float64] | None = field(default=None, repr=False)
+    sum: NDArray[np.float64] | None = field(default=None, repr=False)
+    mixture: Array | None = field(default=None, repr=False)
+
+    @property
+    def bound(self) -> NDArray[np.float64]:
+        """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
+        start, _, score = self._lists("bound")
+        best = np.maximum.reduceat(score, start[:-1]) if len(start) > 1 else np.empty(0)
+        beta = np.broadcast_to(self.beta, best.shape)
+        alpha = self.code[1] if self.code[0] == 2 else 2.0
+        z = beta[self._query()] * (score - best[self._query()])
+        bound = np.empty_like(best)
+        for i in range(len(best)):
+            tau, _ = _core.entmax_threshold(z[start[i] : start[i + 1]], np.float64(alpha))
+            bound[i] = best[i] + tau / (alpha - 1) / beta[i]
+        return bound
+
+    def weights(self) -> "csr_array":
+        """The weights over the patterns of the part.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (N, n_patterns)
+
+        Raises
+        ------
+        ValueError
+            For maps with full support, whose weights are not kept.
+        """
+        from .stored import sparse_rows
+
+        start, position, _ = self._lists("weights")
+        return sparse_rows(start, position, self._solve().astype(self.dtype), self.n_patterns)
+
+    def states(self, values: ArrayLike | None = None) -> Array:
+        """The states, mixed as `update` does it: with the same bits for maps with a window.
+
+        Parameters
+        ----------
+        values : array_like, shape (n_patterns, v), optional
+            What is mixed, for maps with a window: the patterns, or the values if `candidates` was given values.
+
+        Returns
+        -------
+        ndarray, shape (..., v)
+
+        Raises
+        ------
+        ValueError
+            If `values` are missing, too few, or given for a map with full support.
+        """
+        if self.mixture is not None and self.sum is not None:
+            if values is not None:
+                raise ValueError("values: the part of a map with full support has mixed its values already")
+            divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
+            states = (self.mixture / divisor).astype(self.dtype)
+            return states.reshape(*self.leading, states.shape[1])
+        start, position, _ = self._lists("states")
+        if values is None:
+            raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
+        rows = as_rows(as_patterns("values", values), self.dtype)
+        if len(rows) < self.n_patterns:
+            raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
+        code = 0 if self.has_values else similarity_code(self.similarity)
+        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0)
+        out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
+        _core.mix(memory, start, position, self._solve(), out)
+        return out.reshape(*self.leading, rows.shape[1])
+
+    def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        if self.start is None or self.position is None or self.score is None:
+            raise ValueError(f"{what}: a map with full support keeps sums, not lists")
+        return self.start, self.position, self.score
+
+    def _query(self) -> NDArray[np.intp]:
+        start, _, _ = self._lists("query")
+        return np.repeat(np.arange(len(start) - 1), np.diff(start))
+
+    def _solve(self) -> NDArray[np.float64]:
+        start, _, score = self._lists("weights")
+        return _core.solve(*self.code, 1 if self.dtype == np.float64 else 0, self.beta, start, score)
+
+
+def merge(parts: Iterable[Candidates]) -> Candidates:
+    """The partial result of several parts of the patterns together.
+
+    Parameters
+    ----------
+    parts : iterable of Candidates
+        Of the same queries under the same model, over patterns of different positions.
+
+    Returns
+    -------
+    Candidates
+        For maps with a window what one call over all patterns would have given, bit for bit; for maps with full
+        support the same up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, they do not belong together, or two hold the same position.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.eye(4)
+    >>> parts = [candidates(X, X[:3], 1.0), candidates(X, X[3:], 1.0, offset=3)]
+    >>> bool((merge(parts).weights() != candidates(X, X, 1.0).weights()).nnz)
+    False
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("parts: needs at least one part")
+    if not all(isinstance(p, Candidates) for p in parts):
+        raise TypeError("parts: must be results of `candidates`")
+    first = parts[0]
+    same = ("leading", "code", "dtype", "similarity", "has_values")
+    for p in parts[1:]:
+        for name in same:
+            if getattr(p, name) != getattr(first, name):
+                raise ValueError(f"parts: differ in {name}: {getattr(first, name)} and {getattr(p, name)}")
+        if not np.array_equal(p.beta, first.beta):
+            raise ValueError("parts: differ in beta")
+    common = (first.leading, first.beta, first.code, first.dtype, max(p.n_patterns for p in parts))
+    about = (first.similarity, first.has_values)
+    if not has_window(first.code):
+        return _merge_sums(parts, common, about)
+    lists = [p._lists("parts") for p in parts]
+    query = np.concatenate([p._query() for p in parts])
+    position = np.concatenate([p for _, p, _ in lists])
+    score = np.concatenate([s for _, _, s in lists])
+    order = np.lexsort((position, query))
+    query, position, score = query[order], position[order], score[order]
+    if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):
+        raise ValueError("parts: two parts hold the same position; give each its own offset")
+    n = len(lists[0][0]) - 1
+
+    def starts(query: Array) -> NDArray[np.int64]:
+        return np.concatenate(([0], np.cumsum(np.bincount(query, minlength=n)))).astype(np.int64)
+
+    weight = _core.solve(*first.code, 1 if first.dtype == np.float64 else 0, first.beta, starts(query), score)
+    kept = weight > 0
+    return Candidates(*common, *about, start=starts(query[kept]), position=position[kept], score=score[kept])
+
+
+def _merge_sums(parts: list[Candidates], common: tuple[Any, ...], about: tuple[str, bool]) -> Candidates:
+    def sums(p: Candidates) -> tuple[Array, Array, Array]:
+        assert p.scale is not None and p.sum is not None and p.mixture is not None
+        return p.scale, p.sum, p.mixture
+
+    whole = tuple(a.copy() for a in sums(parts[0]))
+    for p in parts[1:]:
+        if sums(p)[2].shape != whole[2].shape:
+            raise ValueError(f"parts: differ in the width of their values: {whole[2].shape} and {sums(p)[2].shape}")
+        _core.merge(*parts[0].code, parts[0].beta, *whole, *sums(p))
+    return Candidates(*common, *about, scale=whole[0], sum=whole[1], mixture=whole[2])

@@ -1,0 +1,120 @@
+"""Threads, and what was built and chosen."""
+
+import platform
+from operator import index
+
+import numpy as np
+
+from . import _core
+
+__all__ = ["get_num_threads", "set_num_threads", "show_config"]
+
+
+def get_num_threads():
+    """Threads that a call may use.
+
+    The number last set by `set_num_threads`, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the
+    processors this process may run on; at most 64. Results of maps with a window do not depend on it.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def set_num_threads(n):
+    """Set how many threads a call may use.
+
+    Parameters
+    ----------
+    n : int, 1 to 64
+
+    Returns
+    -------
+    int
+        The number before.
+
+    Raises
+    ------
+    ValueError
+        If `n` is out of range.
+    TypeError
+        If `n` is no whole number.
+
+    Examples
+    --------
+    >>> before = set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> _ = set_num_threads(before)
+    """
+    try:
+        n = index(n)
+    except TypeError:
+        raise TypeError(f"n: must be a whole number of threads, got {n!r}") from None
+    if not 1 <= n <= 64:
+        raise ValueError(f"n: must be from 1 to 64 threads, got {n}")
+    return _core.set_num_threads(n)
+
+
+def show_config(mode="stdout"):
+    """Show what was built and chosen: versions, BLAS and its kernels, instruction set, threads.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dict"}
+        Print a table, or return a dictionary.
+
+    Returns
+    -------
+    dict or None
+
+    Raises
+    ------
+    ValueError
+        If `mode` is none of the two.
+
+    Examples
+    --------
+    >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512")
+    True
+    """
+    core = _core.config()
+    info = {
+        "version": core["version"],
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "blas": {
+            "library": core["blas_library"],
+            "version": core["blas_version"],
+            "core": core["blas_core"],
+            "threads": core["blas_threads"],
+        },
+        "simd": {"chosen": core["simd"], "available": core["simd_available"].split()},
+        "threads": get_num_threads(),
+    }
+    if mode == "dict":
+        return info
+    if mode != "stdout":
+        raise ValueError(f"mode: must be 'stdout' or 'dict', got {mode!r}")
+    rows = [
+        ("sparsehopfield", info["version"]),
+        ("Python", info["python"]),
+        ("NumPy", info["numpy"]),
+        ("platform", info["platform"]),
+        ("BLAS", info["blas"]["library"]),
+        ("BLAS version", info["blas"]["version"]),
+        ("BLAS kernels", f"{info['blas']['core']}, {info['blas']['threads']} thread a product"),
+        ("instruction set", f"{info['simd']['chosen']} (this machine has {', '.join(info['simd']['available'])})"),
+        ("threads", info["threads"]),
+    ]
+    for name, value in rows:
+        print(f"{name:<16} {value}")
+    return None

@@ -1,0 +1,910 @@
+"""Array in, array out: the row maps with what belongs to them, and the operations on stored patterns.
+
+Row maps are NumPy generalised ufuncs from the C core under a thin layer that converts, checks and names; operations
+check their arguments (checks.py), make the patterns ready (stored.py) and call the core.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core
+from .candidates import Candidates, merge
+from .checks import Array, as_numbers
+from .separations import Entmax, Polynomial
+from .stored import RetrievalInfo, Separation, Stored
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = [
+    "Candidates",
+    "Entmax",
+    "Polynomial",
+    "RetrievalInfo",
+    "associate",
+    "candidates",
+    "energy",
+    "entmax",
+    "entmax_conjugate",
+    "entmax_threshold",
+    "entmax_vjp",
+    "entmax_vjp_alpha",
+    "merge",
+    "polynomial",
+    "polynomial_vjp",
+    "retrieve",
+    "softmax",
+    "softmax_conjugate",
+    "softmax_vjp",
+    "sparsemax",
+    "sparsemax_conjugate",
+    "sparsemax_threshold",
+    "sparsemax_vjp",
+    "topk_softmax",
+    "topk_sparsemax",
+    "update",
+]
+
+# --- row maps -------------------------------------------------------------------------------------
+
+
+def _scores(**arrays: ArrayLike) -> list[Array]:
+    """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32."""
+    given = [as_numbers(name, a) for name, a in arrays.items()]
+    for name, a in zip(arrays, given, strict=True):
+        if a.ndim == 0:
+            raise ValueError(f"{name}: must have at least one axis, got a number")
+    dtype = np.result_type(np.float32, *(np.float32 if a.dtype.itemsize <= 2 else a.dtype for a in given))
+    return [a.astype(dtype, copy=False) for a in given]
+
+
+def _option(name: str, option: ArrayLike, *, whole: bool) -> Array:
+    """A number, or an array of numbers that broadcasts against the rows, of at least 1."""
+    a = as_numbers(name, option)
+    if whole and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be a whole number, got {option!r}")
+    if not (a >= 1).all() or (a.dtype.kind == "f" and np.isinf(a).any()):
+        raise ValueError(f"{name}: must be a finite number of at least 1, got {option!r}")
+    return a.astype(np.float64)
+
+
+def _row_map(ufunc: np.ufunc, arrays: list[Array], options: tuple[Array, ...], axis: int, out: Any) -> Any:
+    """The call: `axis` means the rows' axis of every array, and of the result if it has rows."""
+    kwargs: dict[str, Any] = {}
+    if out is not None:
+        for o in out if isinstance(out, tuple) else (out,):
+            if not isinstance(o, np.ndarray):
+                raise TypeError(f"out: must be a NumPy array, got {type(o).__name__}")
+            if not o.flags.writeable:
+                raise ValueError("out: is read-only")
+        kwargs["out"] = out
+    if axis != -1:
+        rows = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
+        kwargs["axes"] = [axis] * len(arrays) + [()] * len(options) + [axis] * rows + [()] * (ufunc.nout - rows)
+    try:
+        return ufunc(*arrays, *options, **kwargs)
+    except TypeError as error:
+        if out is None:
+            raise
+        raise TypeError(f"out: {error}") from None
+
+
+def softmax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Softmax: exp(z) / sum exp(z).
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores. -inf is a mask; NaN makes its row NaN.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+        Weights that sum to 1; a row all masked gives zeros.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> softmax([0.0, 0.0])
+    array([0.5, 0.5])
+    """
+    if axis == -1 and out is None and type(z) is np.ndarray and z.dtype.char in "fd" and z.ndim:
+        return _core.softmax(z)  # the shortest way for the commonest call
+    return _row_map(_core.softmax, _scores(z=z), (), axis, out)
+
+
+def sparsemax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Sparsemax: [z - tau]_+ with sum 1, the point of the simplex nearest to z.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores. -inf is a mask; NaN makes its row NaN.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+        Weights that sum to 1, most of them 0: only scores within 1 of the best can have weight. The support is
+        decided in exact integer arithmetic, and weights are rounded once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Martins & Astudillo 2016; Hu et al. 2023, eq. (2.3).
+
+    Examples
+    --------
+    >>> sparsemax([2.0, 1.5, 0.0])
+    array([0.75, 0.25, 0.  ])
+    """
+    if axis == -1 and out is None and type(z) is np.ndarray and z.dtype.char in "fd" and z.ndim:
+        return _core.sparsemax(z)
+    return _row_map(_core.sparsemax, _scores(z=z), (), axis, out)
+
+
+def entmax(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Alpha-entmax: [(alpha - 1) z - tau]_+^(1 / (alpha - 1)) with sum 1.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores. -inf is a mask; NaN makes its row NaN.
+    alpha : float or array_like, at least 1
+        1 is softmax, 2 sparsemax. An array broadcasts to the leading axes, one number a row.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is below 1 or not finite.
+    TypeError
+        If an argument is no real number.
+
+    References
+    ----------
+    Peters, Niculae & Martins 2019.
+
+    Examples
+    --------
+    >>> entmax([1.0, 0.0, -3.0]).round(4)
+    array([0.8307, 0.1693, 0.    ])
+    """
+    return _row_map(_core.entmax, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, out)
+
+
+def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Polynomial weights: z^order / sum z^order.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores, of any sign. -inf is a mask and counts as 0.
+    order : int or array_like of int, at least 1
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+        Zeros where the powers sum to exactly 0. With an odd order weights may be negative.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Krotov & Hopfield 2016.
+
+    Examples
+    --------
+    >>> polynomial([2.0, 1.0], order=2)
+    array([0.8, 0.2])
+    """
+    return _row_map(_core.polynomial, _scores(z=z), (_option("order", order, whole=True),), axis, out)
+
+
+def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Softmax of the k largest scores; ties go to the lowest index.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    k : int or array_like of int, at least 1
+        More than n means n.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> topk_softmax([1.0, 1.0, 1.0], 2)
+    array([0.5, 0.5, 0. ])
+    """
+    return _row_map(_core.topk_softmax, _scores(z=z), (_option("k", k, whole=True),), axis, out)
+
+
+def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Sparsemax of the k largest scores; ties go to the lowest index. Equals sparsemax where k >= its support size.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    k : int or array_like of int, at least 1
+        More than n means n.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
+    array([0.75, 0.25, 0.  ])
+    """
+    return _row_map(_core.topk_sparsemax, _scores(z=z), (_option("k", k, whole=True),), axis, out)
+
+
+def sparsemax_threshold(z: ArrayLike, *, axis: int = -1) -> tuple[Array, Array]:
+    """The threshold of sparsemax and the size of its support.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    tau : ndarray, shape (...)
+        Weights are [z - tau]_+. +inf for a row all masked.
+    support_size : ndarray of int64, shape (...)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> tau, size = sparsemax_threshold([2.0, 1.5, 0.0])
+    >>> float(tau), int(size)
+    (1.25, 2)
+    """
+    return _row_map(_core.sparsemax_threshold, _scores(z=z), (), axis, None)
+
+
+def entmax_threshold(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> tuple[Array, Array]:
+    """The threshold of alpha-entmax and the size of its support.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    alpha : float or array_like, at least 1
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    tau : ndarray, shape (...)
+        Weights are [(alpha - 1) z - tau]_+^(1 / (alpha - 1)); -inf for alpha = 1, which has no threshold.
+    support_size : ndarray of int64, shape (...)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> tau, size = entmax_threshold([2.0, 1.5, 0.0], alpha=2)
+    >>> float(tau), int(size)
+    (1.25, 2)
+    """
+    return _row_map(_core.entmax_threshold, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, None)
+
+
+def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Gradient in the scores from the gradient in the weights, through softmax: p (g - <p, g>).
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `softmax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
+    array([ 0.25, -0.25])
+    """
+    return _row_map(_core.softmax_vjp, _scores(p=p, g=g), (), axis, out)
+
+
+def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Gradient in the scores through sparsemax: g less its mean over the support, on the support.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `sparsemax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Martins & Astudillo 2016, section 2.5.
+
+    Examples
+    --------
+    >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
+    array([ 0.5, -0.5,  0. ])
+    """
+    return _row_map(_core.sparsemax_vjp, _scores(p=p, g=g), (), axis, out)
+
+
+def entmax_vjp(
+    p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1, out: Array | None = None
+) -> Array:
+    """Gradient in the scores through alpha-entmax: s (g - <s, g> / sum s) with s = p^(2 - alpha) on the support.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `entmax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, at least 1
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Peters, Niculae & Martins 2019.
+
+    Examples
+    --------
+    >>> entmax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0], alpha=2)
+    array([ 0.5, -0.5,  0. ])
+    """
+    return _row_map(_core.entmax_vjp, _scores(p=p, g=g), (_option("alpha", alpha, whole=False),), axis, out)
+
+
+def entmax_vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> Array:
+    """Derivative of <g, entmax(z, alpha)> in alpha, from the weights.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `entmax`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, at least 1
+        Also at 1, and stable near it.
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        One number a row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Correia, Niculae & Martins 2019, proposition 1, with its cancelling terms divided out.
+
+    Examples
+    --------
+    >>> p = entmax([1.0, 0.0], 1.5)
+    >>> bool(entmax_vjp_alpha(p, [1.0, 0.0], 1.5) > 0)
+    True
+    """
+    return _row_map(_core.entmax_vjp_alpha, _scores(p=p, g=g), (_option("alpha", alpha, whole=False),), axis, None)
+
+
+def polynomial_vjp(
+    z: ArrayLike, p: ArrayLike, g: ArrayLike, order: ArrayLike = 10, *, axis: int = -1, out: Array | None = None
+) -> Array:
+    """Gradient in the scores through the polynomial map: order z^(order-1) (g - <p, g>) / sum z^order.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+        Scores: the weights alone do not determine the gradient.
+    p : array_like, shape (..., n)
+        Weights, the result of `polynomial`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    order : int or array_like of int, at least 1
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
+    array([ 0.16, -0.32])
+    """
+    return _row_map(_core.polynomial_vjp, _scores(z=z, p=p, g=g), (_option("order", order, whole=True),), axis, out)
+
+
+def softmax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
+    """The conjugate of the negative entropy: log sum exp z.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray, shape (...)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> float(softmax_conjugate([0.0]))
+    0.0
+    """
+    return _row_map(_core.softmax_conjugate, _scores(z=z), (), axis, None)
+
+
+def sparsemax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
+    """The conjugate Psi*(z) of Psi(p) = (|p|^2 - 1)/2; its gradient is sparsemax.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        z_max + sum p (z - z_max) - |p|^2/2 + 1/2: the paper's (2.4) without its cancelling squares.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Hu et al. 2023, theorem 2.1.
+
+    Examples
+    --------
+    >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
+    2.0
+    """
+    return _row_map(_core.sparsemax_conjugate, _scores(z=z), (), axis, None)
+
+
+def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> Array:
+    """The conjugate of Omega(p) = (sum p^alpha - 1) / (alpha (alpha - 1)); its gradient is entmax.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    alpha : float or array_like, at least 1
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray, shape (...)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Blondel, Martins & Niculae 2020.
+
+    Examples
+    --------
+    >>> float(entmax_conjugate([2.0, 1.0, 0.0], alpha=2))
+    2.0
+    """
+    return _row_map(_core.entmax_conjugate, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, None)
+
+
+# --- operations -----------------------------------------------------------------------------------
+
+
+def _stored(patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool) -> Stored:
+    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite)
+
+
+def energy(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: None = None,
+    check_finite: bool = True,
+) -> Any:
+    """The energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    similarity : {"dot", "euclidean", "cosine"}
+    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    structure : None
+    check_finite : bool
+        The check is part of the norms that are needed anyway; False changes nothing here.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        `grad E = x - T(x)`, and one step lowers E by at least half its squared length.
+
+    Raises
+    ------
+    ValueError
+        For Polynomial, which has no energy, and for bad values, naming the argument.
+    TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    The paper's (2.1) lacks the 1/beta: the printed form rises along retrieval unless beta = 1.
+
+    References
+    ----------
+    Hu et al. 2023, eq. (2.1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(energy([1.0, 0.0], np.eye(2), beta=2.0))
+    -0.5
+    """
+    stored = _stored(patterns, None, similarity, check_finite)
+    return stored.energy(stored.ask(queries, beta, separation, structure))
+
+
+def update(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    values: ArrayLike | None = None,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: None = None,
+    out: Array | None = None,
+    check_finite: bool = True,
+) -> Array:
+    """One retrieval step: T(x) = sum p_i xi_i with p = separation(beta s(x)). Attention with one query a row.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+        One row a pattern. uint8 is widened tile by tile.
+    beta : float or array_like, positive
+        Inverse temperature; an array broadcasts to the queries' leading axes.
+    values : array_like, shape (M, v), optional
+        What is mixed; the patterns themselves by default.
+    similarity : {"dot", "euclidean", "cosine"}
+        Scores `<x, xi>`; `<x, xi> - |xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed as well.
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    structure : None
+    out : ndarray, shape (..., v), optional
+        Takes the result; must not overlap an input.
+    check_finite : bool
+        False skips the pass over `values`.
+
+    Returns
+    -------
+    ndarray, shape (..., v)
+        float64 if any floating input is, else float32.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    No N x M array is made. For sparsemax and entmax, results have the same bits for any number of threads, any
+    instruction set and any batch, while a support has at most 1,024 patterns.
+
+    References
+    ----------
+    Hu et al. 2023, eq. (2.5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> update([0.9, 0.2, 0.0], np.eye(3), beta=4.0)
+    array([1., 0., 0.])
+    """
+    stored = _stored(patterns, values, similarity, check_finite)
+    return stored.update(stored.ask(queries, beta, separation, structure), out)
+
+
+def associate(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: None = None,
+    top: int | None = None,
+    min_weight: float | None = None,
+    check_finite: bool = True,
+) -> "csr_array":
+    """The weights of patterns for queries, as a sparse array.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+        Leading axes are flattened to N.
+    patterns : array_like, shape (M, d)
+    beta : float or array_like, positive
+    similarity : {"dot", "euclidean", "cosine"}
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    structure : None
+    top : int, optional
+        Keep the `top` largest weights of each query; ties go to the lowest position.
+    min_weight : float, optional
+        Keep weights of at least this. Maps with full support need one of the two.
+    check_finite : bool
+        The check is part of the norms that are needed anyway; False changes nothing here.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (N, M)
+        Columns are positions, ascending in each row.
+
+    Raises
+    ------
+    ValueError
+        For a map with full support without `top` or `min_weight`, with the size it would take.
+    TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> associate([0.9, 0.2, 0.0], np.eye(3)).toarray().round(3)
+    array([[0.85, 0.15, 0.  ]])
+    """
+    stored = _stored(patterns, None, similarity, check_finite)
+    return stored.associate(stored.ask(queries, beta, separation, structure), top, min_weight)
+
+
+def retrieve(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    values: ArrayLike | None = None,
+    max_steps: int = 1000,
+    tol: float | None = None,
+    return_info: bool | Collection[str] = False,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: None = None,
+    out: Array | None = None,
+    check_finite: bool = True,
+) -> Any:
+    """Updates until nothing moves: what a damaged query retrieves.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+    beta : float or array_like, positive
+    values : array_like, shape (M, v), optional
+        The iteration runs on the patterns; the result is the values under the last association.
+    max_steps : int, at least 0
+    tol : float, at least 0, optional
+        A query has come to rest when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default
+        4 eps of the dtype. Exact fixed points are found with `tol=0`, too.
+    return_info : bool, or of {"weights", "energy"}
+        Also return a RetrievalInfo; names ask for what costs extra.
+    similarity : {"dot", "euclidean", "cosine"}
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    structure : None
+    out : ndarray, optional
+        Takes the result; must not overlap an input.
+    check_finite : bool
+        False skips the pass over `values`.
+
+    Returns
+    -------
+    states : ndarray, shape (..., d), or (..., v) with values
+    info : RetrievalInfo
+        If asked for.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Warns
+    -----
+    RetrievalWarning
+        If queries are still moving after `max_steps`.
+
+    References
+    ----------
+    Hu et al. 2023, section 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> states, info = retrieve([[0.5, 0.4, 0.0]], np.eye(3), beta=4.0, return_info=True)
+    >>> states, info.steps
+    (array([[1., 0., 0.]]), array([3]))
+    """
+    stored = _stored(patterns, values, similarity, check_finite)
+    return stored.retrieve(stored.ask(queries, beta, separation, structure), max_steps, tol, return_info, out)
+
+
+def candidates(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike = 1.0,
+    *,
+    values: ArrayLike | None = None,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: None = None,
+    offset: int = 0,
+    check_finite: bool = True,
+) -> Candidates:
+    """What a part of the patterns contributes to a step; `merge` joins the parts of shards or machines.
+
+    Parameters
+    ----------
+    queries : array_like, shape (..., d)
+    patterns : array_like, shape (M, d)
+        A part of all patterns.
+    beta : float or array_like, positive
+    values : array_like, shape (M, v), optional
+    similarity : {"dot", "euclidean", "cosine"}
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    structure : None
+    offset : int
+        Position of the part's first pattern in the whole.
+    check_finite : bool
+        False skips the pass over `values`.
+
+    Returns
+    -------
+    Candidates
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.eye(4)
+    >>> parts = [candidates(X, X[:2], 4.0), candidates(X, X[2:], 4.0, offset=2)]
+    >>> bool((merge(parts).states(X) == update(X, X, 4.0)).all())
+    True
+    """
+    stored = _stored(patterns, values, similarity, check_finite)
+    return stored.candidates(stored.ask(queries, beta, separation, structure), offset)

@@ -1,0 +1,232 @@
+"""Stored patterns made ready for the core, and the operations on them: what functions and memories share."""
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .candidates import Candidates
+from .checks import Array, as_beta, as_number, as_out, as_patterns, as_queries, as_rows, as_values, as_whole, compute_dtype
+from .errors import RetrievalWarning
+from .separations import Entmax, Polynomial, check_structure, has_window, separation_code, similarity_code
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Separation = str | Entmax | Polynomial
+TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
+
+
+@dataclass
+class RetrievalInfo:
+    """How a retrieval went, query by query; every field has the queries' leading shape.
+
+    Attributes
+    ----------
+    steps : ndarray of int64
+        Updates made.
+    converged : ndarray of bool
+        Whether the last update moved the state by at most `tol * max |xi|`.
+    support_size : ndarray of int64
+        Patterns with weight in the last association.
+    states : ndarray
+        Where the queries came to rest, in pattern space; the result itself unless `values` were given.
+    weights : scipy.sparse.csr_array or None
+        The last association, one row a query, if asked for.
+    energy : ndarray or None
+        Energy of the states, if asked for.
+    """
+
+    steps: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    support_size: NDArray[np.int64]
+    states: Array
+    weights: "csr_array | None" = None
+    energy: Array | None = None
+
+
+@dataclass
+class Asked:
+    """A call's queries, flat and contiguous, and the model they are asked under."""
+
+    given: Array  # as they came in
+    rows: Array  # (N, d)
+    leading: tuple[int, ...]
+    beta: NDArray[np.float64]
+    code: tuple[int, float]
+
+
+class Stored:
+    """Patterns and values, checked; per compute dtype a capsule of the core that keeps their norms."""
+
+    def __init__(
+        self, patterns: ArrayLike, values: ArrayLike | None, similarity: str, *, copy: bool | None, check_finite: bool
+    ) -> None:
+        self.similarity = similarity
+        self.similarity_code = similarity_code(similarity)
+        self.given = as_patterns("patterns", patterns)
+        self.given_values = as_values(values, len(self.given))
+        self.check_finite = check_finite
+        self.dtype = compute_dtype(self.given, self.given_values)
+        self.patterns = as_rows(self.given, self.dtype)
+        self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
+        if copy:
+            self.patterns = self.patterns.copy() if self.patterns is self.given else self.patterns
+            self.values = self.values.copy() if self.values is not None and self.values is self.given_values else self.values
+        self._cores: dict[np.dtype[Any], Any] = {}
+
+    @property
+    def width(self) -> int:
+        """Features of a result."""
+        return int((self.patterns if self.values is None else self.values).shape[1])
+
+    def core(self, dtype: np.dtype[Any]) -> Any:
+        """The core's memory in this compute dtype."""
+        if dtype not in self._cores:
+            patterns = as_rows(self.patterns, dtype)
+            values = None if self.values is None else as_rows(self.values, dtype)
+            self._cores[dtype] = _core.memory(patterns, values, self.similarity_code, TYPE_CODES[dtype])
+        return self._cores[dtype]
+
+    def ask(self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: None) -> Asked:
+        """Check what a call brings."""
+        code = separation_code(separation)
+        check_structure(structure)
+        given = as_queries(queries, self.patterns.shape[1])
+        leading = given.shape[:-1]
+        dtype = np.result_type(compute_dtype(given), self.dtype)
+        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
+        return Asked(given, rows, leading, as_beta(beta, leading), code)
+
+    def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:
+        """(what the core writes to, what the caller gets)."""
+        shape, dtype = (*asked.leading, width), asked.rows.dtype
+        inputs = (asked.given, asked.rows, self.given, self.patterns, self.given_values, self.values)
+        out = as_out(out, shape, dtype, inputs)
+        if out is None:
+            out = np.empty(shape, dtype)
+        flat = out.reshape(-1, width) if out.flags.c_contiguous else np.empty((len(asked.rows), width), dtype)
+        return flat, out
+
+    @staticmethod
+    def settle(flat: Array, out: Array) -> Array:
+        """Bring the core's result to where the caller wants it."""
+        if not out.flags.c_contiguous:
+            out[...] = flat.reshape(out.shape)
+        return out
+
+    def update(self, asked: Asked, out: Any) -> Array:
+        """One step."""
+        flat, out = self.result(out, asked, self.width)
+        _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, flat)
+        return self.settle(flat, out)
+
+    def energy(self, asked: Asked) -> Any:
+        """E_beta."""
+        if asked.code[0] == 3:
+            raise ValueError(
+                "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
+                "no gradient step of anything"
+            )
+        e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)
+        return e.astype(asked.rows.dtype, copy=False).reshape(asked.leading)[()]
+
+    def entries(
+        self, asked: Asked, top: Any, min_weight: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Lists of positions, scores and weights."""
+        n, m = len(asked.rows), len(self.patterns)
+        limit = 0 if top is None else as_whole("top", top, 1)
+        least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
+        if not has_window(asked.code) and limit == 0 and least == 0:
+            gigabytes = n * m * (asked.rows.dtype.itemsize + 8) / 2**30
+            raise ValueError(
+                f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
+                "pass top= (how many of a query) or min_weight= (the least)"
+            )
+        core = self.core(asked.rows.dtype)
+        return _core.associate(core, asked.rows, asked.beta, *asked.code, limit, least)
+
+    def associate(self, asked: Asked, top: Any, min_weight: Any) -> "csr_array":
+        """Weights as a sparse array."""
+        start, position, _, weight = self.entries(asked, top, min_weight)
+        return sparse_rows(start, position, weight.astype(asked.rows.dtype), len(self.patterns))
+
+    def candidates(self, asked: Asked, offset: Any) -> Candidates:
+        """The partial result of these patterns."""
+        offset = as_whole("offset", offset, 0)
+        common = (asked.leading, asked.beta, asked.code, asked.rows.dtype, offset + len(self.patterns))
+        about = (self.similarity, self.values is not None)
+        if has_window(asked.code):
+            start, position, score, _ = self.entries(asked, None, None)
+            return Candidates(*common, *about, start=start, position=position + offset, score=score)
+        mixture = np.empty((len(asked.rows), self.width), asked.rows.dtype)
+        core = self.core(asked.rows.dtype)
+        scale, total = _core.accumulate(core, asked.rows, asked.beta, *asked.code, mixture)
+        return Candidates(*common, *about, scale=scale, sum=total, mixture=mixture)
+
+    def retrieve(
+        self, asked: Asked, max_steps: Any, tol: Any, return_info: bool | Collection[str], out: Any
+    ) -> Array | tuple[Array, RetrievalInfo]:
+        """Steps until nothing moves."""
+        max_steps = as_whole("max_steps", max_steps, 0)
+        dtype, d = asked.rows.dtype, asked.rows.shape[1]
+        tol = 4 * float(np.finfo(dtype).eps) if tol is None else as_number("tol", tol, least=0.0)
+        wanted = set(_wanted(return_info))
+        if "energy" in wanted and asked.code[0] == 3:
+            raise ValueError("return_info: Polynomial has no energy")
+        if "weights" in wanted and not has_window(asked.code):
+            raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")
+        needs_before = self.values is not None or "weights" in wanted
+        if max_steps == 0 and needs_before:
+            raise ValueError("max_steps: must be at least 1 where values or weights are wanted")
+        flat, out = self.result(out, asked, self.width)
+        states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
+        before = np.empty(asked.rows.shape, dtype) if needs_before else None
+        core = self.core(dtype)
+        steps, converged, support = _core.retrieve(
+            core, asked.rows, asked.beta, *asked.code, max_steps, tol, states, before
+        )
+        last = None if before is None else Asked(before, before, asked.leading, asked.beta, asked.code)
+        if last is not None and self.values is not None:
+            _core.update(core, last.rows, last.beta, *last.code, flat)
+        out = self.settle(flat, out)
+        moving = int(np.count_nonzero(~converged))
+        if moving and max_steps > 0:
+            warnings.warn(
+                f"{moving} of {len(steps)} queries still moved by more than tol * max|xi| = {tol:.3g} * max|xi| after "
+                f"{max_steps} steps; raise max_steps or tol",
+                RetrievalWarning,
+                stacklevel=3,
+            )
+        if return_info is False:
+            return out
+        lead = asked.leading
+        info = RetrievalInfo(
+            steps.reshape(lead), converged.reshape(lead), support.reshape(lead), states.reshape(*lead, d)
+        )
+        if last is not None and "weights" in wanted:
+            info.weights = self.associate(last, None, None)
+        if "energy" in wanted:
+            info.energy = self.energy(Asked(states, states, lead, asked.beta, asked.code))
+        return out, info
+
+
+def _wanted(return_info: bool | Collection[str]) -> Collection[str]:
+    if isinstance(return_info, bool):
+        return ()
+    names = (return_info,) if isinstance(return_info, str) else tuple(return_info)
+    if unknown := [n for n in names if n not in ("weights", "energy")]:
+        raise ValueError(f"return_info: unknown {unknown[0]!r}; must be True, False, or of 'weights', 'energy'")
+    return names
+
+
+def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
+    """A CSR array from lists."""
+    from scipy.sparse import csr_array
+
+    return csr_array((weight, position, start), shape=(len(start) - 1, columns))
