@@ -2,6 +2,7 @@
 
 import platform
 from operator import index
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from . import _core
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that a call may use.
 
     The number last set by `set_num_threads`, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the
@@ -28,7 +29,7 @@ def get_num_threads():
     return _core.get_num_threads()
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> int:
     """Set how many threads a call may use.
 
     Parameters
@@ -63,7 +64,7 @@ def set_num_threads(n):
     return _core.set_num_threads(n)
 
 
-def show_config(mode="stdout"):
+def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """Show what was built and chosen: versions, BLAS and its kernels, instruction set, threads.
 
     Parameters
@@ -86,7 +87,7 @@ def show_config(mode="stdout"):
     True
     """
     core = _core.config()
-    info = {
+    info: dict[str, Any] = {
         "version": core["version"],
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -12,20 +12,25 @@ typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
 #define ALL(x) ((V){0} + (x))
 
 static double NAME(maximum)(const void *row, int64_t n) {
+    enum { UNROLL = 4 }; /* independent maxima, or each would wait for the one before */
     const R *s = row;
-    V m = ALL((R)-INFINITY);
-    IV bad = {0};
+    V m[UNROLL];
+    IV bad[UNROLL] = {0};
+    for (int u = 0; u < UNROLL; u++) m[u] = ALL((R)-INFINITY);
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        V x = LOAD(s + j);
-        bad |= x != x;
-        m = MAX(x, m);
-    }
+    for (; j + UNROLL * LANES <= n; j += UNROLL * LANES)
+        for (int u = 0; u < UNROLL; u++) {
+            V x = LOAD(s + j + u * LANES);
+            bad[u] |= x != x;
+            m[u] = MAX(x, m[u]);
+        }
     R best = (R)-INFINITY;
     int nan = 0;
+    V all = MAX(MAX(m[0], m[1]), MAX(m[2], m[3]));
+    IV any = (bad[0] | bad[1]) | (bad[2] | bad[3]);
     for (int l = 0; l < LANES; l++) {
-        nan |= bad[l] != 0;
-        best = m[l] > best ? m[l] : best;
+        nan |= any[l] != 0;
+        best = all[l] > best ? all[l] : best;
     }
     for (; j < n; j++) {
         nan |= s[j] != s[j];
@@ -54,16 +59,21 @@ static inline R NAME(round_down)(double t) {
     return r;
 }
 
+/* which of 64 numbers are at or above t */
+static inline uint64_t NAME(mask)(const R *s, R t) {
+    uint64_t mask = 0;
+    for (int l = 0; l < 64; l += LANES) mask |= (uint64_t)GE_MASK(LOAD(s + l), ALL(t)) << l;
+    return mask;
+}
+
 static int64_t NAME(collect)(const void *row, int64_t n, double threshold, int64_t base, sh_candidate *out) {
     const R *s = row, t = NAME(round_down)(threshold);
     int64_t found = 0, j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        uint32_t mask = GE_MASK(LOAD(s + j), ALL(t));
-        for (; mask; mask &= mask - 1) {
-            int64_t at = j + __builtin_ctz(mask);
+    for (; j + 64 <= n; j += 64)
+        for (uint64_t mask = NAME(mask)(s + j, t); mask; mask &= mask - 1) {
+            int64_t at = j + __builtin_ctzll(mask);
             out[found++] = (sh_candidate){(double)s[at], base + at};
         }
-    }
     for (; j < n; j++)
         if (s[j] >= t) out[found++] = (sh_candidate){(double)s[j], base + j};
     return found;
@@ -72,7 +82,7 @@ static int64_t NAME(collect)(const void *row, int64_t n, double threshold, int64
 static int64_t NAME(count)(const void *row, int64_t n, double threshold) {
     const R *s = row, t = NAME(round_down)(threshold);
     int64_t found = 0, j = 0;
-    for (; j + LANES <= n; j += LANES) found += __builtin_popcount(GE_MASK(LOAD(s + j), ALL(t)));
+    for (; j + 64 <= n; j += 64) found += __builtin_popcountll(NAME(mask)(s + j, t));
     for (; j < n; j++) found += s[j] >= t;
     return found;
 }

@@ -74,15 +74,25 @@ static sh_status put_special_number(row *r) {
     return SH_OK;
 }
 
-/* Candidates of maps with a window, and their threshold. z = candidate's score - top. */
-static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold *t) {
+/* Candidates at or above `floor`, and their threshold. z = candidate's score - top. */
+static int64_t solve_above(const row *r, const sh_map *map, double alpha, double floor, sh_threshold *t) {
     sh_candidate *c = candidates_of(r);
-    double *z = doubles_of(r, 0), reach = map->window(alpha);
-    /* one ulp of slack: the difference is taken in double, once a candidate is found */
-    int64_t n = r->k->collect(r->in[0], r->n, r->top - reach - 0x1p-50 * (fabs(r->top) + reach), 0, c);
+    double *z = doubles_of(r, 0);
+    int64_t n = r->k->collect(r->in[0], r->n, floor, 0, c);
     for (int64_t i = 0; i < n; i++) z[i] = c[i].score - r->top;
     map->threshold(alpha, n, z, t);
     return n;
+}
+
+/* The same of all that can have weight. A wide window is first narrowed: the threshold of the best quarter of it
+ * is a lower bound of the true one. The margins cover the rounding of differences and thresholds. */
+static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold *t) {
+    double reach = map->window(alpha), floor = r->top - reach;
+    if (reach > 1 && r->n >= 128) {
+        solve_above(r, map, alpha, r->top - reach / 4, t);
+        floor = r->top + t->tau / (alpha - 1) - 1e-9 * reach;
+    }
+    return solve_above(r, map, alpha, floor - 0x1p-50 * (fabs(r->top) + reach), t);
 }
 
 static sh_status put_weights(row *r, const sh_map *map, double alpha) {
