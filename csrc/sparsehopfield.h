@@ -80,6 +80,8 @@ typedef struct sh_memory sh_memory;
  */
 SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values,
                                sh_similarity similarity, sh_type type, sh_memory **memory);
+/* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does. One pass. */
+SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
 /* N queries of d numbers, and their inverse temperatures: beta[i * beta_stride] > 0 (stride 0 or 1). */

@@ -7,7 +7,7 @@
 True
 """
 
-from . import config, errors, functional, memory
+from . import _threadpools, config, errors, functional, memory
 from ._core import __version__
 from .config import *
 from .errors import *

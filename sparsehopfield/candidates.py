@@ -168,6 +168,8 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     >>> bool((merge(parts).weights() != candidates(X, X, 1.0).weights()).nnz)
     False
     """
+    if not isinstance(parts, Iterable):
+        raise TypeError(f"parts: must be a sequence of results of `candidates`, got {type(parts).__name__}")
     parts = list(parts)
     if not parts:
         raise ValueError("parts: needs at least one part")

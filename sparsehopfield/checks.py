@@ -100,10 +100,22 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
         raise ValueError(f"out: must have the result's shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out: is read-only")
+    if folded(out):
+        raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
     for a in inputs:
         if a is not None and overlap(out, a):
             raise ValueError("out: overlaps an input in memory; give another array")
     return out
+
+
+def folded(a: Array) -> bool:
+    """Whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+    extent = a.itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
+        if step < extent:
+            return True
+        extent = step * n
+    return False
 
 
 def overlap(a: Array, b: Array) -> bool:

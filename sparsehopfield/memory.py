@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import _core
 from .candidates import Candidates
 from .checks import Array, as_beta
 from .separations import check_structure, separation_code
@@ -82,7 +83,7 @@ class HopfieldMemory:
             )
         self._stored.core(self._stored.dtype)  # checks the patterns now
         self._ids = None if ids is None else self._checked_ids(ids)
-        self._sum = self._checksum()
+        self._seen = self._fingerprint()
 
     def _copied(self) -> bool:
         s = self._stored
@@ -98,19 +99,11 @@ class HopfieldMemory:
             raise ValueError("ids: must be distinct")
         return a.astype(np.int64)
 
-    def _checksum(self) -> tuple[int, ...]:
-        from zlib import crc32
-
-        def of(a: Array | None) -> int:
-            if a is None:
-                return 0
-            sum_ = 0
-            for i in range(0, len(a), 4096):
-                sum_ = crc32(np.ascontiguousarray(a[i : i + 4096]).view(np.uint8).data, sum_)
-            return sum_
-
-        borrowed = self._stored.patterns is self._stored.given or self._stored.values is not None
-        return (of(self._stored.patterns), of(self._stored.values)) if borrowed else (0, 0)
+    def _fingerprint(self) -> int | None:
+        """Of borrowed arrays; what was copied, nobody else can change."""
+        s = self._stored
+        borrowed = s.patterns is s.given or (s.values is not None and s.values is s.given_values)
+        return _core.fingerprint(s.core(s.dtype)) if borrowed else None
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -200,7 +193,7 @@ class HopfieldMemory:
             ...
         ValueError: patterns: the array was changed after it was stored; make a new memory, or use copy=True
         """
-        if self._checksum() != self._sum:
+        if self._fingerprint() != self._seen:
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ into what the C core takes. A new separation map is a C file, a row in csrc/sepa
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from operator import index
 
 __all__ = ["Entmax", "Polynomial"]
@@ -93,6 +92,8 @@ SEPARATIONS = {"sparsemax": (_SPARSEMAX, 2.0), "softmax": (_SOFTMAX, 1.0), "entm
 
 def unknown_name(argument, name, valid):
     """The error for a name that is not among the valid ones."""
+    from difflib import get_close_matches  # only for errors
+
     near = get_close_matches(name.lower(), valid, n=1, cutoff=0.4)
     hint = f" did you mean {near[0]!r}?" if near else ""
     return ValueError(f"{argument}: unknown name {name!r};{hint} Valid: {', '.join(map(repr, valid))}")

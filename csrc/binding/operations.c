@@ -85,6 +85,19 @@ static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t 
     return capsule;
 }
 
+static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    uint64_t number;
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = sh_memory_fingerprint(SH_CALL(call), h->memory, &number);
+    Py_END_ALLOW_THREADS
+    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
+}
+
 static int is_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
     if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a) &&
@@ -361,6 +374,7 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_operations[] = {
     {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype) -> capsule"},
+    {"fingerprint", fingerprint, METH_O, "fingerprint(memory) -> int, of all that is stored"},
     {"update", FAST(update), "update(memory, queries, beta, separation, parameter, out)"},
     {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter) -> float64"},
     {"retrieve", FAST(retrieve),

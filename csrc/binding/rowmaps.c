@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
+#include <fenv.h>
 #include <string.h>
 
 enum { ITEM = 1 << 15, SERIAL = 1 << 16, STACK = 4096 };
@@ -119,6 +120,7 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
         call.core.threads = b.rows * b.n <= SERIAL ? 1 : sparsehopfield_get_num_threads();
         status = sh_for_each(SH_CALL(call), sh_ceil_div(b.rows, b.per_item), scratch_bytes(&b), do_item, &b);
     }
+    feclearexcept(FE_ALL_EXCEPT); /* comparisons with NaN are meant; NumPy would warn of them */
     if (status == SH_OK) return 0;
     PyGILState_STATE gil = PyGILState_Ensure();
     if (status == SH_BAD_ARGUMENT)

@@ -135,6 +135,10 @@ static inline double NAME(sum)(const R *s, int64_t n) {
 static double NAME(exponentiate)(void *row, int64_t n, double beta, double max) {
     R *s = row, b = (R)beta, m = (R)max;
     int64_t j = 0;
+    if (sizeof(R) < sizeof(double) && !(beta > 0x1p-100 && beta < 0x1p100)) { /* beta leaves the range of R */
+        for (; j < n; j++) s[j] = (R)exp(beta * ((double)s[j] - max));
+        return NAME(sum)(s, n);
+    }
     /* beta (s - max) may pass the range of R downwards: -inf is fine, and inf * 0 cannot come, as s <= max. */
     for (; j + LANES <= n; j += LANES) STORE(s + j, NAME(exp)((LOAD(s + j) - m) * b));
     if (j < n) {

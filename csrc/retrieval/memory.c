@@ -132,6 +132,49 @@ done:
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
+/* Eight polynomial hashes side by side over words of a row, folded with the row's number. */
+static uint64_t hash_row(const char *row, size_t bytes, uint64_t seed) {
+    enum { SIDE = 8 };
+    const uint64_t base = 0x9E3779B97F4A7C15; /* odd, so a changed word always changes its hash */
+    uint64_t hash[SIDE], word[SIDE], sum = seed * base;
+    for (int l = 0; l < SIDE; l++) hash[l] = (uint64_t)l + 1;
+    size_t at = 0;
+    for (; at + sizeof word <= bytes; at += sizeof word) {
+        memcpy(word, row + at, sizeof word);
+        for (int l = 0; l < SIDE; l++) hash[l] = hash[l] * base + word[l];
+    }
+    memset(word, 0, sizeof word);
+    memcpy(word, row + at, bytes - at);
+    for (int l = 0; l < SIDE; l++) sum = (sum ^ (sum >> 29)) * base + hash[l] * base + word[l];
+    return sum ^ (sum >> 32);
+}
+
+typedef struct {
+    const sh_memory *m;
+    _Atomic uint64_t sum;
+} fingerprinting;
+
+static sh_status hash_item(void *job, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    fingerprinting *f = job;
+    uint64_t sum = 0;
+    for (int part = 0; part < 1 + f->m->own_values; part++) {
+        const sh_rows *rows = part ? &f->m->values : &f->m->patterns;
+        size_t bytes = (size_t)rows->d * (rows->type == SH_UINT8 ? 1 : f->m->k->size);
+        for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
+            sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + part + 1));
+    }
+    atomic_fetch_add(&f->sum, sum);
+    return SH_OK;
+}
+
+sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_t *fingerprint) {
+    fingerprinting f = {.m = m};
+    sh_status status = sh_for_each(context, sh_ceil_div(m->patterns.n, CHUNK), 0, hash_item, &f);
+    *fingerprint = atomic_load(&f.sum);
+    return status;
+}
+
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
     sh_release(context, m->bias);

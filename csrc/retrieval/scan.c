@@ -137,6 +137,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
             take(job, first_query + i, t, scores, n, best, first, work.finish.z);
             alive -= t->wide;
         }
+        if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     for (int64_t i = 0; i < rows; i++) {
         tracker *t = &work.trackers[i];

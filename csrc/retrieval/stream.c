@@ -56,6 +56,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         if (mixture)
             sh_tile_mix(job, scores, SH_TILE, rows, first, n, 0, width, tile > first_tile, mixture, width, pack);
+        if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }

@@ -110,6 +110,10 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
         int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, list + n);
         sh_rescore(job, query, list + n, found, space.buffer);
         n += found;
+        if (sh_stopped(context)) {
+            status = SH_INTERRUPTED;
+            goto done;
+        }
     }
     status = sh_finish(job, query, list, n, space, context);
 done:
@@ -181,15 +185,16 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
 }
 
 static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)context;
     wide *w = pointer;
     const sh_job *job = w->job;
     const sh_kernels *k = job->k;
     int64_t width = job->mixed->d, column = item * COLUMNS, columns = sh_min(COLUMNS, width - column);
     int64_t n = job->memory->patterns.n;
-    for (int64_t first = 0; first < n; first += SH_TILE)
+    for (int64_t first = 0; first < n; first += SH_TILE) {
         sh_tile_mix(job, sh_at(k, w->scores, first), n, w->rows, first, sh_min(SH_TILE, n - first), column, columns,
                     first > 0, sh_at(k, w->states, column), width, scratch);
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
     return SH_OK;
 }
 

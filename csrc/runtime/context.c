@@ -57,20 +57,31 @@ static void note(loop *l, sh_status status, const sh_context *context) {
     pthread_mutex_unlock(&l->lock);
 }
 
+typedef struct {
+    sh_context own; /* first, so that a worker's context leads back to its loop */
+    loop *loop;
+    int asks;
+} worker;
+
+int sh_stopped(sh_context *context) {
+    worker *w = (worker *)context;
+    if (w->asks && w->own.interrupted(w->own.user)) note(w->loop, SH_INTERRUPTED, &w->own);
+    return atomic_load(&w->loop->status) != SH_OK;
+}
+
 static void run_part(void *job, int part) {
     loop *l = job;
-    sh_context own = *l->context; /* failures are noted per worker, then compared */
+    worker w = {.own = *l->context, .loop = l};
     void *scratch = l->scratch ? l->scratch + (size_t)part * l->scratch_size : NULL;
-    int asks = own.interrupted && pthread_equal(pthread_self(), l->caller);
-    while (atomic_load(&l->status) == SH_OK) {
+    w.asks = w.own.interrupted && pthread_equal(pthread_self(), l->caller);
+    do {
         int64_t item = atomic_fetch_add(&l->next, 1);
         if (item >= l->items) break;
-        own.argument = NULL;
-        own.row = 0;
-        sh_status status = l->work(l->job, item, scratch, &own);
-        if (status != SH_OK) note(l, status, &own);
-        if (asks && own.interrupted(own.user)) note(l, SH_INTERRUPTED, &own);
-    }
+        w.own.argument = NULL;
+        w.own.row = 0;
+        sh_status status = l->work(l->job, item, scratch, &w.own);
+        if (status != SH_OK) note(l, status, &w.own);
+    } while (!sh_stopped(&w.own));
 }
 
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {

@@ -22,8 +22,12 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
  *
  * Returns    the first failure seen, after which no new item is begun. Of several items that fail with a
  *            `row`, the lowest row is reported as far as the items begun go.
- * Notes      the context is asked for interruption after each item of the calling thread.
+ * Notes      1. The context that work gets is the worker's own; failures are noted in it, then compared.
+ *            2. sh_stopped(that context): whether to give up, because the caller was interrupted (asked in the
+ *               calling thread only) or another worker failed. Ask after every tile; then return
+ *               SH_INTERRUPTED. The loop asks after every item.
  */
+int sh_stopped(sh_context *context);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
 

@@ -3,12 +3,12 @@
  * Given      z[n]  scores relative to the best, any order
  * Returned   tau
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
- * Notes      1. With a = alpha - 1 and theta = (tau + 1)/a the map is p = exp(log1p(a (z - theta)) / a), which
- *               goes over into softmax as a -> 0 without cancellation.
+ * Notes      1. The unknown is u = tau for alpha >= 1.5, where p = (a z - u)^(1/a), a = alpha - 1, keeps the digits of
+ *               small weights, and u = theta = (tau + 1)/a below, where p = exp(log1p(a (z - u)) / a) goes over into
+ *               softmax as a -> 0 without cancellation.
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
- *               before it have a mass below 1 at the threshold that would give it weight 0. theta is then found
+ *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
- *            3. theta lies in [0, (1 - k^-a)/a], since 1/k <= max p <= 1.
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
 #include "separation.h"
@@ -16,45 +16,51 @@
 
 static double window(double alpha) { return 1 / (alpha - 1); }
 
-/* p = r^(1/a) for r = 1 + a (z - theta) */
-static inline double power(double a, double r_less_1) {
-    double r = 1 + r_less_1;
+static inline int near_softmax(double a) { return a < 0.5; }
+
+/* r = 1 + a (z - theta) = a z - tau */
+static inline double root(double a, double z, double u) { return near_softmax(a) ? 1 + a * (z - u) : a * z - u; }
+
+/* p = r^(1/a) */
+static inline double power(double a, double z, double u) {
+    double r = root(a, z, u);
     if (r <= 0) return 0;
-    if (a == 0.5) return r * r;
-    return exp(log1p(r_less_1) / a);
+    if (near_softmax(a)) return exp(log1p(a * (z - u)) / a);
+    return a == 0.5 ? r * r : pow(r, 1 / a);
 }
 
 static double weight(const sh_threshold *t, double z) {
     double a = t->parameter - 1;
-    return power(a, a * (z - t->theta));
+    return power(a, z, near_softmax(a) ? t->theta : t->tau);
 }
 
-/* sum p and its slope, -d/dtheta sum p = sum p^(1-a) = sum p / r */
+/* sum p and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
 typedef struct {
     double mass, slope;
 } sums;
 
-static sums evaluate(double a, const double *z, int64_t n, double theta) {
+static sums evaluate(double a, const double *z, int64_t n, double u) {
     sums s = {0};
     if (a == 0.5) {
         enum { SUMS = 4 };
         double mass[SUMS] = {0}, slope[SUMS] = {0};
         for (int64_t i = 0; i < n; i += SUMS)
             for (int l = 0; l < SUMS && i + l < n; l++) {
-                double r = 1 + 0.5 * (z[i + l] - theta);
+                double r = 0.5 * z[i + l] - u;
                 r = r > 0 ? r : 0;
                 mass[l] += r * r;
-                slope[l] += r;
+                slope[l] += 2 * r;
             }
         s.mass = (mass[0] + mass[1]) + (mass[2] + mass[3]);
         s.slope = (slope[0] + slope[1]) + (slope[2] + slope[3]);
         return s;
     }
     for (int64_t i = 0; i < n; i++) {
-        double x = a * (z[i] - theta), p = power(a, x);
+        double p = power(a, z[i], u);
         s.mass += p;
-        if (p > 0) s.slope += p / (1 + x);
+        if (p > 0) s.slope += p / root(a, z[i], u);
     }
+    if (!near_softmax(a)) s.slope /= a;
     return s;
 }
 
@@ -78,27 +84,28 @@ static int64_t support(double a, const double *z, int64_t n) {
     return inside;
 }
 
-/* f(theta) = sum p - 1 falls. For alpha <= 2 it is convex: Newton, kept inside a bracket; beyond, its slope has
- * poles where a pattern enters: bisection. */
+/* sum p - 1 falls with u. For alpha <= 2 it is convex: Newton, kept inside a bracket; beyond, its slope has poles
+ * where a pattern enters: bisection. 1/k <= max p <= 1 gives theta in [0, (1 - k^-a)/a]. */
 static double solve(double a, const double *z, int64_t k) {
-    if (k == 1) return 0;
-    double low = 0, high = -expm1(-a * log((double)k)) / a, theta = low;
+    double low = near_softmax(a) ? 0 : -1;
+    if (k == 1) return low;
+    double high = near_softmax(a) ? -expm1(-a * log((double)k)) / a : -pow((double)k, -a), u = low;
     for (int step = 0; step < 200; step++) {
-        sums s = evaluate(a, z, k, theta);
+        sums s = evaluate(a, z, k, u);
         if (s.mass > 1)
-            low = theta;
+            low = u;
         else
-            high = theta;
-        double next = theta + (s.mass - 1) / s.slope;
+            high = u;
+        double next = u + (s.mass - 1) / s.slope;
         if (a > 1 || !(next > low && next < high)) next = low + (high - low) / 2;
-        if (next == theta || next <= low || next >= high || fabs(next - theta) <= 0x1p-54 * next) return next;
-        theta = next;
+        if (next == u || next <= low || next >= high || fabs(next - u) <= 0x1p-54 * fabs(next)) return next;
+        u = next;
     }
-    return theta;
+    return u;
 }
 
-/* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k).
- * Returns theta, polished by Newton's steps against the cancellation in the sums. */
+/* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
+ * polished by Newton's steps against the cancellation in the sums. */
 static double solve_half(const double *z, int64_t n) {
     double sum = 0, squares = 0;
     int64_t k = 0;
@@ -109,12 +116,12 @@ static double solve_half(const double *z, int64_t n) {
         squares += y * y;
     }
     double mean = sum / (double)k, rest = (1 - (squares - sum * mean)) / (double)k;
-    double theta = 2 * (mean - sqrt(rest > 0 ? rest : 0) + 1);
+    double tau = mean - sqrt(rest > 0 ? rest : 0);
     for (int step = 0; step < 2; step++) {
-        sums s = evaluate(0.5, z, k, theta);
-        theta += (s.mass - 1) / s.slope;
+        sums s = evaluate(0.5, z, k, tau);
+        tau += (s.mass - 1) / s.slope;
     }
-    return theta;
+    return tau;
 }
 
 static int64_t keep_above(double *z, int64_t n, double bottom) {
@@ -127,17 +134,17 @@ static int64_t keep_above(double *z, int64_t n, double bottom) {
     return kept;
 }
 
-/* Newton's steps from the left never pass the solution where f is convex, so what is at or below their
+/* Newton's steps from the left never pass the solution where the sum is convex, so what is at or below their
  * threshold (less a margin for rounding) is outside the support. Only an economy before the sort. */
 static int64_t prune(double a, double *z, int64_t n) {
     if (a > 1) return n;
-    double theta = 0;
+    double u = near_softmax(a) ? 0 : -1;
     for (int step = 0; step < 8 && n > 16; step++) {
-        sums s = evaluate(a, z, n, theta);
+        sums s = evaluate(a, z, n, u);
         if (!(s.mass > 1)) break;
-        theta += (s.mass - 1) / s.slope;
-        double bottom = theta - 1 / a - 1e-9 * (1 + 1 / a);
-        n = keep_above(z, n, bottom);
+        u += (s.mass - 1) / s.slope;
+        double bottom = near_softmax(a) ? u - 1 / a : u / a;
+        n = keep_above(z, n, bottom - 1e-9 * (1 + 1 / a));
         if (s.mass < 1.1) break;
     }
     return n;
@@ -147,9 +154,10 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     double a = alpha - 1;
     int64_t left = prune(a, z, keep_above(z, n, -1 / a));
     sh_sort_descending(z, left);
+    double u = left > 1 && a == 0.5 ? solve_half(z, left) : solve(a, z, left > 1 ? support(a, z, left) : 1);
     t->parameter = alpha;
-    t->theta = left == 1 ? 0 : a == 0.5 ? solve_half(z, left) : solve(a, z, support(a, z, left));
-    t->tau = a * t->theta - 1;
+    t->theta = near_softmax(a) ? u : (u + 1) / a;
+    t->tau = near_softmax(a) ? a * u - 1 : u;
 }
 
 /* Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */

@@ -1,0 +1,25 @@
+"""Lets threadpoolctl see and limit the core's thread pool, where threadpoolctl is installed."""
+
+from typing import Any
+
+try:
+    import threadpoolctl
+except ImportError:
+    pass
+else:
+
+    class _Controller(threadpoolctl.LibController):  # type: ignore[misc]
+        user_api = internal_api = "sparsehopfield"
+        filename_prefixes = ("_core",)
+        check_symbols = ("sparsehopfield_get_num_threads", "sparsehopfield_set_num_threads")
+
+        def get_num_threads(self) -> Any:
+            return self.dynlib.sparsehopfield_get_num_threads()
+
+        def set_num_threads(self, num_threads: int) -> Any:
+            return self.dynlib.sparsehopfield_set_num_threads(num_threads)
+
+        def get_version(self) -> None:
+            return None
+
+    threadpoolctl.register(_Controller)

@@ -1,0 +1,238 @@
+"""Images for the studies, read from the files that their authors publish.
+
+Nothing is downloaded and no folder is assumed: each loader takes the folder, `root`, looks there and in the
+sub-folder that the data usually comes in, and says what it wants, and where to get it, when it is not there.
+A file that is there but damaged raises a ValueError that names it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsehopfield._optional import require
+
+__all__ = ["DATASETS", "ImageSet", "load", "load_cifar10", "load_digits", "load_imagenet64", "load_mnist"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images as the rows of a matrix.
+
+    Attributes
+    ----------
+    name : str
+        Short name, as the command line knows it.
+    images : ndarray of shape (N, d)
+        One image a row; uint8 from 0 to 255, or float32 from 0 to 1.
+    shape : tuple of int
+        Shape of one image: (height, width), or (3, height, width) for colour, channel by channel.
+    description : str
+        One line for people.
+    """
+
+    name: str
+    images: NDArray[Any]
+    shape: tuple[int, ...]
+    description: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: Any = slice(None)) -> NDArray[np.float32]:
+        """Rows `index` as float32 pixels between 0 and 1.
+
+        Parameters
+        ----------
+        index : int, slice or array of int
+            Which images.
+
+        Returns
+        -------
+        ndarray of float32
+            The pixels; rows are converted when asked for, so a large set stays in memory as it was stored.
+        """
+        rows = self.images[index]
+        if rows.dtype == np.uint8:
+            return np.asarray(rows, np.float32) / np.float32(255)
+        return np.asarray(rows, np.float32)
+
+
+def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
+    """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
+
+    Parameters
+    ----------
+    root : path, optional
+        Not used; here so that all loaders are called alike.
+
+    Returns
+    -------
+    ImageSet
+        float32 images between 0 and 1 (the file has 17 grey levels).
+    """
+    images = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits().data
+    return ImageSet("digits", np.asarray(images / 16, np.float32), (8, 8),
+                    "scikit-learn's handwritten digits, 8 x 8 grey")
+
+
+def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
+    """MNIST's handwritten digits, 28 x 28 grey, from the original IDX files.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``train-images-idx3-ubyte`` or ``t10k-images-idx3-ubyte``, plain or with ``.gz``; also
+        looked for in its sub-folders ``mnist`` and ``MNIST/raw``.
+    split : {"train", "test"}
+        The 60,000 training images or the 10,000 test images.
+
+    Returns
+    -------
+    ImageSet
+        uint8 images.
+    """
+    stems = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+    if split not in stems:
+        raise ValueError(f"split: must be 'train' or 'test', got {split!r}")
+    names = (stems[split] + ".gz", stems[split])
+    path = _find(root, ("mnist", "MNIST/raw"), names, what="MNIST",
+                 source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
+                        "http://yann.lecun.com/exdb/mnist/)")[0]
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from error
+    if len(content) < 16:
+        raise ValueError(f"{path}: {len(content)} bytes are too few for the 16 bytes of an IDX header")
+    magic, count, height, width = struct.unpack(">4I", content[:16])
+    if magic != 0x803:
+        raise ValueError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
+    if (height, width) != (28, 28) or count == 0:
+        raise ValueError(f"{path}: holds {count} images of {height} x {width} pixels, not MNIST's 28 x 28")
+    if len(content) != 16 + count * 784:
+        raise ValueError(f"{path}: its header promises {count} images, so {16 + count * 784} bytes, "
+                         f"but there are {len(content)}; download it again")
+    images = np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
+    return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
+
+
+def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
+    """CIFAR-10's photographs, 32 x 32 colour, from the "binary version".
+
+    Parameters
+    ----------
+    root : path
+        Folder with any of ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``; also looked
+        for in its sub-folder ``cifar-10-batches-bin``. All that are there are read, in that order.
+
+    Returns
+    -------
+    ImageSet
+        uint8 images, channel by channel.
+    """
+    names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+    paths = _find(root, ("cifar-10-batches-bin",), names, what="CIFAR-10's binary version",
+                  source="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
+    batches = []
+    for path in paths:
+        records = np.fromfile(path, np.uint8)
+        if len(records) == 0 or len(records) % 3073:
+            raise ValueError(f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
+                             f"(1 label, 3072 pixels); download it again")
+        records = records.reshape(-1, 3073)
+        if records[:, 0].max() > 9:
+            raise ValueError(f"{path}: has the label {records[:, 0].max()}, but CIFAR-10's go from 0 to 9; "
+                             f"the file is damaged or of another data set")
+        batches.append(records[:, 1:])
+    return ImageSet("cifar10", np.concatenate(batches), (3, 32, 32), "CIFAR-10 photographs, 32 x 32 colour")
+
+
+def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
+    """Downsampled ImageNet, 64 x 64 colour, from its npz files.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``val_data.npz`` or ``train_data_batch_1.npz`` to ``train_data_batch_10.npz``; also
+        looked for in its sub-folder ``imagenet64``. The first of them that is there is read (a training
+        batch alone holds 1.6 GB of pixels).
+
+    Returns
+    -------
+    ImageSet
+        uint8 images, channel by channel.
+    """
+    names = ("val_data.npz", *(f"train_data_batch_{i}.npz" for i in range(1, 11)))
+    path = _find(root, ("imagenet64",), names, what="Downsampled ImageNet 64 x 64",
+                 source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; "
+                        "needs an account)")[0]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images = archive["data"]
+    except KeyError as error:
+        raise ValueError(f"{path}: has no array called 'data'") from error
+    except (ValueError, TypeError, EOFError, OSError, NotImplementedError, struct.error,
+            zipfile.BadZipFile, zlib.error) as error:  # what NumPy and zipfile raise on damaged archives
+        raise ValueError(f"{path}: damaged or unreadable npz file ({error}); download it again") from error
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 12288 or len(images) == 0:
+        raise ValueError(f"{path}: 'data' must be uint8 of shape (N, 12288), "
+                         f"but is {images.dtype} of shape {images.shape}")
+    return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
+
+
+#: The loaders by the names that the command line knows; all take a folder.
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "cifar10": load_cifar10,
+    "imagenet64": load_imagenet64,
+}
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
+    """Load a data set by name.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist", "cifar10", "imagenet64"}
+        Which one.
+    root : path, optional
+        Folder that holds it; all but the digits need one.
+
+    Returns
+    -------
+    ImageSet
+        The images.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(DATASETS)}")
+    if root is None and name != "digits":
+        raise ValueError(f"data: the data set {name!r} is read from files; say which folder holds them "
+                         f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)")
+    return DATASETS[name](root)
+
+
+def _find(root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *,
+          what: str, source: str) -> list[Path]:
+    """Those of `names` that are in the first folder to hold any of them: `root` or a sub-folder of it."""
+    root = Path(root).expanduser()
+    folders = [root, *(root / sub for sub in subfolders)]
+    for folder in folders:
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"{what} was not found: looked for {', '.join(names)} in {', '.join(map(str, folders))}. "
+        f"Get it from {source}, or name the folder that holds it."
+    )

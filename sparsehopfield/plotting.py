@@ -1,0 +1,180 @@
+"""The studies' figures: curves with a band, and grids of images.
+
+Both return a `matplotlib.figure.Figure` made without pyplot, so no window or display is ever needed and no
+state is left behind; `save` writes one as PNG and SVG, byte for byte the same each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsehopfield._optional import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Line", "Panel", "curves", "image_grid", "save"]
+
+#: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
+STYLES: dict[str, dict[str, Any]] = {
+    "sparse": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "dense": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    "polynomial": {"color": "#009E73", "marker": "^", "linestyle": ":"},
+    "entmax15": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
+    "mean": {"color": "#777777", "marker": "", "linestyle": (0, (1, 1))},
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: the mean and the standard deviation of several runs at each `x`."""
+
+    label: str
+    x: Sequence[float]
+    mean: ArrayLike
+    std: ArrayLike
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One axes of a figure of curves."""
+
+    title: str
+    lines: Sequence[Line]
+    ylabel: str = ""
+    ylim: tuple[float, float] | None = None
+
+
+def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False) -> Figure:
+    """Draw mean lines, each with a band of one standard deviation.
+
+    Parameters
+    ----------
+    panels : rows of panels
+        The grid of axes; each row shares its vertical axis.
+    xlabel : str
+        What the horizontal axes show.
+    title : str
+        Title of the whole figure.
+    log : bool
+        Whether the horizontal axes are logarithmic.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    height, width = len(panels), len(panels[0])
+    figure = _figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
+    axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
+    handles: dict[str, Any] = {}
+    for row, drawn in zip(axes, panels, strict=True):
+        for axis, panel in zip(row, drawn, strict=True):
+            for line in panel.lines:
+                style = STYLES.get(line.label, {})
+                mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
+                (handles[line.label],) = axis.plot(line.x, mean, label=line.label, markersize=4,
+                                                   linewidth=1.6, **style)
+                axis.fill_between(line.x, mean - std, mean + std, alpha=0.2, linewidth=0,
+                                  color=handles[line.label].get_color())
+            axis.set_title(panel.title, fontsize=10)
+            axis.grid(alpha=0.25, linewidth=0.6)
+            if panel.ylim:
+                axis.set_ylim(*panel.ylim)
+            if log:
+                _plain_log_axis(axis, [line.x for line in panel.lines])
+        row[0].set_ylabel(drawn[0].ylabel)
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1,
+                  frameon=False)
+    return figure
+
+
+def image_grid(rows: Mapping[str, NDArray[Any]], shape: tuple[int, ...], *,
+               columns: Sequence[str] = (), title: str = "") -> Figure:
+    """Draw rows of images: stored, damaged, and retrieved by each model.
+
+    Parameters
+    ----------
+    rows : mapping of str to ndarray of shape (n, d)
+        The rows of the grid by their names; pixels between 0 and 1.
+    shape : tuple of int
+        Shape of one image, as in `ImageSet`.
+    columns : sequence of str
+        Titles above the columns.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    count = max(len(images) for images in rows.values())
+    figure = _figure((1.3 + 0.85 * count, 0.4 + 0.85 * len(rows)), gap=0.02)
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, image in zip(line, images, strict=False):
+            axis.imshow(_picture(image, shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    for axis, text in zip(axes[0], columns, strict=False):
+        axis.set_title(text, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
+    """Write a figure as PNG and as SVG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    path : path
+        Where, without an ending.
+
+    Returns
+    -------
+    list of Path
+        The two files.
+    """
+    matplotlib = require("matplotlib", purpose="drawing figures")
+    files = [Path(f"{os.fspath(path)}{ending}") for ending in (".png", ".svg")]
+    with matplotlib.rc_context({"svg.hashsalt": "sparsehopfield", "svg.fonttype": "path"}):
+        figure.savefig(files[0], dpi=150, metadata={"Software": None})
+        figure.savefig(files[1], metadata={"Date": None})
+    return files
+
+
+def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:
+    module = require("matplotlib.figure", purpose="drawing figures")
+    engine = require("matplotlib.layout_engine", purpose="drawing figures").ConstrainedLayoutEngine
+    figure: Figure = module.Figure(figsize=size, layout=engine(w_pad=gap, h_pad=gap))
+    return figure
+
+
+def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
+    """A logarithmic axis that is labelled with the sizes that were run."""
+    ticks = sorted({x for line in positions for x in line})
+    axis.set_xscale("log")
+    axis.minorticks_off()
+    axis.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 6 else 0)
+
+
+def _picture(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    picture = np.clip(np.reshape(image, shape), 0, 1)
+    return np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture

@@ -1,0 +1,536 @@
+"""Every operation of the package in plain float64 NumPy, written as the formulas read.
+
+This is the file to read to understand the model, and what the tests compare the C core with. Names, argument
+order and rules are those of the public functions; speed and memory are of no concern. Each row map below is
+written for one row and then lifted to arrays by `_by_rows`.
+
+Equation numbers are those of "On Sparse Modern Hopfield Model" (Hu et al., 2023). Further sources:
+Martins & Astudillo (2016) for sparsemax; Peters, Niculae & Martins (2019) and Correia, Niculae & Martins
+(2019) for entmax and its gradients.
+
+Letters: z scores of a row, p weights, g an incoming gradient, a = alpha - 1, kappa the size of the support.
+"""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+
+def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
+    """Apply ``function(*rows, *options)`` along an axis, broadcasting as a NumPy gufunc does.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one row of each of `vectors` and one number of each of `options`.
+    vectors, options : sequences of array_like
+        Rows along `axis`, and numbers that broadcast to the other axes.
+    axis : int
+        Where the rows lie; the result has its rows there too.
+    numbers : int or None
+        The function returns a row (None), or this many numbers.
+    """
+    vectors = [np.moveaxis(np.asarray(v, dtype=np.float64), axis, -1) for v in vectors]
+    options = [np.asarray(o, dtype=np.float64) for o in options]
+    leading = np.broadcast_shapes(*(v.shape[:-1] for v in vectors), *(o.shape for o in options))
+    size = vectors[0].shape[-1]
+    vectors = [np.broadcast_to(v, (*leading, size)) for v in vectors]
+    options = [np.broadcast_to(o, leading) for o in options]
+    result = np.empty((*leading, size if numbers is None else numbers))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        for i in np.ndindex(*leading):
+            result[i] = function(*(v[i] for v in vectors), *(o[i] for o in options))
+    if numbers is None:
+        return np.moveaxis(result, -1, axis)
+    return result[..., 0][()] if numbers == 1 else tuple(result[..., j][()] for j in range(numbers))
+
+
+def _ruled(z):
+    """Give the weights that the rules for NaN and infinities fix, or None if the scores are to decide."""
+    if np.isnan(z).any():
+        return np.full(z.shape, np.nan)
+    if np.isposinf(z).any():  # +inf shares the weight equally
+        return np.isposinf(z) / np.isposinf(z).sum()
+    if not np.isfinite(z).any():  # no score at all, or every score masked
+        return np.zeros(z.shape)
+    return None
+
+
+def _ruled_threshold(z):
+    """Give (tau, kappa) where the rules fix them, or None."""
+    weights = _ruled(z)
+    if weights is None:
+        return None
+    return (np.nan, 0) if np.isnan(weights).any() else (np.inf, np.count_nonzero(weights))
+
+
+def _ruled_conjugate(z):
+    """Give the conjugate where the rules fix it, or None."""
+    if _ruled(z) is None:
+        return None
+    return z.max(initial=-np.inf)  # NaN, +inf, or -inf for no score or only masks
+
+
+def _check(name, option, least):
+    """Refuse an option below its least value, or NaN."""
+    if not np.all(np.asarray(option) >= least):
+        raise ValueError(f"{name}: must be at least {least}, got {option}")
+
+
+# --- softmax --------------------------------------------------------------------------------------
+
+
+def _softmax(z):
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def _softmax_vjp(p, g):
+    # J = diag(p) - p p^T
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.full(p.shape, np.nan)
+    g = np.where(p > 0, g, 0.0)
+    return p * (g - p @ g)
+
+
+def _softmax_conjugate(z):
+    ruled = _ruled_conjugate(z)
+    return z.max() + np.log(np.exp(z - z.max()).sum()) if ruled is None else ruled
+
+
+# --- sparsemax (Definition 2.1) -------------------------------------------------------------------
+
+
+def _sparsemax_shifted(z):
+    """Give theta = tau - max(z) and kappa of the closed form (2.3), finite scores and masks."""
+    u = np.sort(z - z.max())[::-1]
+    u = u[u > -1]  # p <= 1 forces tau >= max(z) - 1: nothing further below the best can have weight
+    k = np.arange(1, u.size + 1)
+    kappa = np.count_nonzero(1 + k * u > np.cumsum(u))  # kappa = max {k : 1 + k z_(k) > sum_{j<=k} z_(j)}
+    return (math.fsum(u[:kappa]) - 1) / kappa, kappa  # tau = (sum_{k<=kappa} z_(k) - 1) / kappa
+
+
+def _sparsemax_threshold(z):
+    ruled = _ruled_threshold(z)
+    if ruled is not None:
+        return ruled
+    theta, kappa = _sparsemax_shifted(z)
+    return z.max() + theta, kappa
+
+
+def _sparsemax(z):
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    theta, _ = _sparsemax_shifted(z)
+    return np.maximum(z - z.max() - theta, 0)  # p = [z - tau]_+
+
+
+def _sparsemax_vjp(p, g):
+    # J = diag(s) - s s^T / kappa, s the indicator of the support: centre g over the support
+    return _entmax_vjp(p, g, 2.0)
+
+
+def _sparsemax_conjugate(z):
+    # Theorem 2.1 (2.4) in its stable form: Psi*(z) = max z + <p, z - max z> - |p|^2 / 2 + 1 / 2
+    return _entmax_conjugate(z, 2.0)
+
+
+# --- alpha-entmax ---------------------------------------------------------------------------------
+
+
+def _entmax_power(y, a):
+    """[1 + a y]_+^(1/a), through log1p so that a may be close to 0."""
+    inside = a * y > -1
+    return np.where(inside, np.exp(np.log1p(np.where(inside, a * y, 0)) / a), 0)
+
+
+def _entmax15_shifted(z):
+    """Give theta by sorting: Algorithm 2 of Peters et al. (2019), for alpha = 1.5."""
+    u = np.sort((z - z.max()) / 2)[::-1]
+    u = u[u > -1]
+    k = np.arange(1, u.size + 1)
+    mean = np.cumsum(u) / k
+    spread = np.cumsum(u**2) - k * mean**2
+    tau = mean - np.sqrt(np.maximum(1 - spread, 0) / k)  # solves sum_{j<=k} (u_(j) - tau)^2 = 1
+    kappa = np.count_nonzero(tau < u)
+    return 2 * (tau[kappa - 1] + 1)
+
+
+def _entmax_bisected(z, a):
+    """Give theta with sum_i [1 + a (z_i - max z - theta)]_+^(1/a) = 1, by bisection, any a > 0.
+
+    The sum falls from at least 1 at theta = 0 (the best score alone gives 1) to at most 1 where the best
+    score's weight is 1/n.
+    """
+    u = z - z.max()
+    low, high = 0.0, -math.expm1(-a * math.log(z.size)) / a
+    for _ in range(64):
+        theta = (low + high) / 2
+        low, high = (theta, high) if _entmax_power(u - theta, a).sum() > 1 else (low, theta)
+    return high
+
+
+def _entmax_shifted(z, alpha):
+    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for alpha > 1.
+
+    theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
+    log-sum-exp of z - max z: tau = a (max z + theta) - 1.
+    """
+    if alpha == 2:
+        return _sparsemax_shifted(z)[0] + 1
+    if alpha == 1.5:
+        return _entmax15_shifted(z)
+    return _entmax_bisected(z, alpha - 1)
+
+
+def _entmax_threshold(z, alpha):
+    ruled = _ruled_threshold(z)
+    if ruled is not None:
+        return ruled
+    if alpha == 1:
+        return -np.inf, np.count_nonzero(z > -np.inf)
+    a, theta = alpha - 1, _entmax_shifted(z, alpha)
+    return a * (z.max() + theta) - 1, np.count_nonzero(a * (z - z.max() - theta) > -1)
+
+
+def _entmax(z, alpha):
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    if alpha == 1:
+        return _softmax(z)
+    if alpha == 2:
+        return _sparsemax(z)
+    return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
+
+
+def _entmax_vjp(p, g, alpha):
+    # J = diag(s) - s s^T / sum s, s_i = p_i^(2 - alpha) on the support
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.full(p.shape, np.nan)
+    support = p > 0
+    if not support.any():  # a row of masks
+        return np.zeros(p.shape)
+    s = np.where(support, np.where(support, p, 1) ** (2 - alpha), 0)
+    g = np.where(support, g, 0)
+    return s * (g - s @ g / s.sum())
+
+
+def _phi(x):
+    """(e^x - 1 - x) / x^2 for x >= 0, by its series where the difference would cancel."""
+    series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20))
+    return np.where(x < 1, series, (np.expm1(x) - x) / np.where(x < 1, 1, x) ** 2)
+
+
+def _entmax_vjp_alpha(p, g, alpha):
+    # d<g, p>/d alpha. Differentiating p = [1 + a (z - theta)]^(1/a) and sum p = 1 gives, with u = log p,
+    # q = u^2 phi(-a u), Q = <p, q>, H = -<p, u>, D = sum p^(1-a) = 1 + a H + a^2 Q:
+    #     dp/d alpha = p / D * ((Q - q) - a (Q u + H q))
+    # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1.
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.nan
+    support, a = p > 0, alpha - 1
+    p, g = p[support], g[support]
+    u = np.log(p)
+    q = u**2 * _phi(-a * u)
+    Q, H = p @ q, -(p @ u)
+    return g @ (p / (1 + a * H + a**2 * Q) * ((Q - q) - a * (Q * u + H * q)))
+
+
+def _entmax_conjugate(z, alpha):
+    # Psi*(z) = <p, z> - Omega(p),
+    # Omega(p) = (sum p^alpha - sum p) / (alpha a) = sum p expm1(a log p) / (alpha a)
+    ruled = _ruled_conjugate(z)
+    if ruled is not None:
+        return ruled
+    if alpha == 1:
+        return _softmax_conjugate(z)
+    p, a = _entmax(z, alpha), alpha - 1
+    support = p > 0
+    p, u = p[support], z[support] - z.max()
+    return z.max() + p @ (u - np.expm1(a * np.log(p)) / (alpha * a))
+
+
+# --- the comparator, and top-k --------------------------------------------------------------------
+
+
+def _polynomial_ratio(z):
+    """r = z / max|z|, a mask counting as 0."""
+    r = np.where(np.isneginf(z), 0, z)
+    largest = np.abs(r).max()
+    return r / largest if largest > 0 else r
+
+
+def _polynomial(z, order):
+    # p_i = z_i^order / sum_j z_j^order; no window, no conjugate, no energy
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    power = np.where(np.isneginf(z), 0, _polynomial_ratio(z) ** order)
+    return power / power.sum() if power.sum() != 0 else np.zeros(z.shape)
+
+
+def _polynomial_vjp(z, p, g, order):
+    # dp_i/dz_j = order / S (z_i^(order-1) [i = j] - p_i z_j^(order-1)), S = sum z^order
+    if np.isnan(z).any() or np.isnan(p).any() or np.isnan(g).any():
+        return np.full(z.shape, np.nan)
+    if not p.any():
+        return np.zeros(p.shape)
+    masked = np.isneginf(z)
+    r, largest = _polynomial_ratio(z), np.abs(z[~masked]).max()
+    total = np.where(masked, 0, r**order).sum()
+    g = np.where(masked, 0, g)
+    return np.where(masked, 0, order * r ** (order - 1) / (total * largest) * (g - p @ g))
+
+
+def _topk(row_map):
+    """The map of a row whose entries outside the k largest (ties: lowest index) are masked."""
+
+    def map_of_best(z, k):
+        if np.isnan(z).any():
+            return np.full(z.shape, np.nan)
+        best = np.argsort(-z, kind="stable")[: int(min(k, z.size))]
+        kept = np.full(z.shape, -np.inf)
+        kept[best] = z[best]
+        return row_map(kept)
+
+    return map_of_best
+
+
+# --- the row maps for arrays ----------------------------------------------------------------------
+
+
+def softmax(z, *, axis=-1):
+    """Weights e^z / sum e^z."""
+    return _by_rows(_softmax, [z], axis=axis)
+
+
+def sparsemax(z, *, axis=-1):
+    """The point of the simplex nearest to z (2.2)."""
+    return _by_rows(_sparsemax, [z], axis=axis)
+
+
+def entmax(z, alpha=1.5, *, axis=-1):
+    """Weights [(alpha - 1) z - tau]_+^(1 / (alpha - 1)): softmax at alpha = 1, sparsemax at 2."""
+    _check("alpha", alpha, 1)
+    return _by_rows(_entmax, [z], [alpha], axis)
+
+
+def polynomial(z, order=10, *, axis=-1):
+    """Weights z^order / sum z^order."""
+    _check("order", order, 1)
+    return _by_rows(_polynomial, [z], [order], axis)
+
+
+def topk_softmax(z, k, *, axis=-1):
+    """Softmax of the k largest scores, 0 elsewhere."""
+    _check("k", k, 1)
+    return _by_rows(_topk(_softmax), [z], [k], axis)
+
+
+def topk_sparsemax(z, k, *, axis=-1):
+    """Sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa."""
+    _check("k", k, 1)
+    return _by_rows(_topk(_sparsemax), [z], [k], axis)
+
+
+def sparsemax_threshold(z, *, axis=-1):
+    """Threshold tau and support size kappa of sparsemax (2.3)."""
+    tau, kappa = _by_rows(_sparsemax_threshold, [z], axis=axis, numbers=2)
+    return tau, kappa.astype(np.int64)
+
+
+def entmax_threshold(z, alpha=1.5, *, axis=-1):
+    """Threshold and support size of entmax; alpha = 1 has tau = -inf."""
+    _check("alpha", alpha, 1)
+    tau, kappa = _by_rows(_entmax_threshold, [z], [alpha], axis, numbers=2)
+    return tau, kappa.astype(np.int64)
+
+
+def softmax_vjp(p, g, *, axis=-1):
+    """g^T times the Jacobian of softmax, from its weights p."""
+    return _by_rows(_softmax_vjp, [p, g], axis=axis)
+
+
+def sparsemax_vjp(p, g, *, axis=-1):
+    """g^T times the Jacobian of sparsemax, from its weights p."""
+    return _by_rows(_sparsemax_vjp, [p, g], axis=axis)
+
+
+def entmax_vjp(p, g, alpha=1.5, *, axis=-1):
+    """g^T times the Jacobian of entmax, from its weights p."""
+    _check("alpha", alpha, 1)
+    return _by_rows(_entmax_vjp, [p, g], [alpha], axis)
+
+
+def entmax_vjp_alpha(p, g, alpha=1.5, *, axis=-1):
+    """Derivative of <g, entmax(z, alpha)> in alpha, from the weights p; one number a row."""
+    _check("alpha", alpha, 1)
+    return _by_rows(_entmax_vjp_alpha, [p, g], [alpha], axis, numbers=1)
+
+
+def polynomial_vjp(z, p, g, order=10, *, axis=-1):
+    """g^T times the Jacobian of polynomial, which is not symmetric."""
+    _check("order", order, 1)
+    return _by_rows(_polynomial_vjp, [z, p, g], [order], axis)
+
+
+def softmax_conjugate(z, *, axis=-1):
+    """log sum e^z."""
+    return _by_rows(_softmax_conjugate, [z], axis=axis, numbers=1)
+
+
+def sparsemax_conjugate(z, *, axis=-1):
+    """Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1)."""
+    return _by_rows(_sparsemax_conjugate, [z], axis=axis, numbers=1)
+
+
+def entmax_conjugate(z, alpha=1.5, *, axis=-1):
+    """max_p <p, z> - Omega(p); its gradient is entmax."""
+    _check("alpha", alpha, 1)
+    return _by_rows(_entmax_conjugate, [z], [alpha], axis, numbers=1)
+
+
+# --- operations -----------------------------------------------------------------------------------
+
+
+def _prepare(queries, patterns, beta, similarity):
+    """Give queries (N, d), rows (M, d), bias (M,), beta (N,), and the queries' leading shape."""
+    queries, rows = np.asarray(queries, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
+    leading = queries.shape[:-1]
+    beta = np.broadcast_to(np.asarray(beta, dtype=np.float64), leading).ravel()
+    bias = np.zeros(len(rows))
+    if similarity == "euclidean":  # -|x - xi|^2 / 2 but for a constant
+        bias = -(rows**2).sum(axis=1) / 2
+    elif similarity == "cosine":  # the patterns' rows are scaled to length 1
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    elif similarity != "dot":
+        raise ValueError(f"similarity: unknown name {similarity!r}")
+    return queries.reshape(-1, rows.shape[1]), rows, bias, beta, leading
+
+
+def _maps(separation):
+    """Give the row map of a separation, and its conjugate (None where there is none)."""
+    if separation == "softmax":
+        return softmax, softmax_conjugate
+    if separation == "sparsemax":
+        return sparsemax, sparsemax_conjugate
+    if hasattr(separation, "order"):
+        return lambda z: polynomial(z, separation.order), None
+    alpha = 1.5 if separation == "entmax15" else separation.alpha
+    return lambda z: entmax(z, alpha), lambda z: entmax_conjugate(z, alpha)
+
+
+def _weights(scores, beta, separation):
+    """Give the weights (N, M): the map of beta s, shifted for the maps that a shift does not change."""
+    row_map, conjugate = _maps(separation)
+    if conjugate is None:  # the polynomial: beta cancels
+        return row_map(scores)
+    with np.errstate(over="ignore"):
+        return row_map(beta[:, None] * (scores - scores.max(axis=1, keepdims=True)))
+
+
+def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax"):
+    """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
+    x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
+    _, conjugate = _maps(separation)
+    if conjugate is None:
+        raise ValueError("separation: a polynomial update is the gradient step of no energy")
+    scores = x @ rows.T + bias
+    best = scores.max(axis=1)
+    with np.errstate(over="ignore"):
+        result = -(best + conjugate(beta[:, None] * (scores - best[:, None])) / beta) + (x**2).sum(axis=1) / 2
+    return result.reshape(leading)[()]
+
+
+def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax"):
+    """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
+    x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
+    return _weights(x @ rows.T + bias, beta, separation)
+
+
+def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax"):
+    """T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
+    _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
+    weights = associate(queries, patterns, beta, similarity=similarity, separation=separation)
+    values = rows if values is None else np.asarray(values, dtype=np.float64)
+    return (weights @ values).reshape(*leading, values.shape[1])
+
+
+def retrieve(
+    queries,
+    patterns,
+    beta=1.0,
+    *,
+    values=None,
+    max_steps=1000,
+    tol=None,
+    return_info=False,
+    similarity="dot",
+    separation="sparsemax",
+):
+    """x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2)."""
+    states, rows, _, beta, leading = _prepare(queries, patterns, beta, similarity)
+    tol = 4 * np.finfo(np.float64).eps if tol is None else tol
+    reach = tol * np.linalg.norm(rows, axis=1).max()
+    states, options = states.copy(), {"similarity": similarity, "separation": separation}
+    steps = np.zeros(len(states), dtype=np.int64)
+    converged = np.zeros(len(states), dtype=bool)
+    weights = np.zeros((len(states), len(rows)))
+    for _ in range(max_steps):
+        moving = ~converged
+        if not moving.any():
+            break
+        weights[moving] = associate(states[moving], patterns, beta[moving], **options)
+        new = weights[moving] @ rows
+        converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= reach
+        states[moving] = new
+        steps[moving] += 1
+    result = states if values is None or max_steps == 0 else weights @ np.asarray(values, dtype=np.float64)
+    result = result.reshape(*leading, result.shape[1])
+    if not return_info:
+        return result
+    return result, SimpleNamespace(
+        steps=steps.reshape(leading),
+        converged=converged.reshape(leading),
+        weights=weights,
+        support_size=np.count_nonzero(weights, axis=1).reshape(leading),
+        states=states.reshape(*leading, -1),
+    )
+
+
+# --- the dot product that decides -----------------------------------------------------------------
+
+
+def _canonical_dot(a, b):
+    """<a, b> along the last axis in the one order that the C core uses for candidates.
+
+    32 interleaved partial sums in double: lane j takes the features j, j + 32, ...; then a pairwise tree over
+    the lanes. Products of float32 numbers are exact in double, so the order alone fixes the bits.
+    """
+    products = a * b
+    blocks = -(-products.shape[-1] // 32)
+    padded = np.zeros((*products.shape[:-1], blocks * 32))
+    padded[..., : products.shape[-1]] = products
+    lanes = np.zeros((*products.shape[:-1], 32))
+    for block in np.moveaxis(padded.reshape(*products.shape[:-1], blocks, 32), -2, 0):
+        lanes = lanes + block
+    for width in (16, 8, 4, 2, 1):
+        lanes = lanes[..., :width] + lanes[..., width : 2 * width]
+    return lanes[..., 0]
+
+
+def canonical_scores(queries, patterns, similarity="dot"):
+    """Scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
+    queries, patterns = np.asarray(queries, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
+    scores = np.stack([_canonical_dot(x, patterns) for x in queries.reshape(-1, patterns.shape[1])])
+    if similarity == "euclidean":
+        scores = scores - 0.5 * _canonical_dot(patterns, patterns)
+    elif similarity == "cosine":
+        scores = scores * (1 / np.sqrt(_canonical_dot(patterns, patterns)))
+    return scores

@@ -1,0 +1,9 @@
+"""The studies: one command, one function and one notebook each; see `sparsehopfield.studies._run`."""
+
+from sparsehopfield.studies import capacity, robustness
+
+__all__ = ["STUDIES", "capacity", "robustness"]
+
+#: The studies by their names on the command line. Each is a module whose docstring is its help, with
+#: `EXAMPLES`, `add_options(parser)` and `main(arguments)`; a new one is a module and a row here.
+STUDIES = {"capacity": capacity, "robustness": robustness}

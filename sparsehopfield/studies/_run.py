@@ -1,0 +1,158 @@
+"""What every study does alike: measure setting after setting into a tidy table that can be resumed.
+
+The table is a CSV file of one row a measurement: the setting's columns, then `metric` and `value`. A
+setting's rows are appended and flushed together as soon as they are measured. `settings.json` beside it says
+what the table is of; a table is only ever continued with the same settings. As each setting brings its own
+seed, a run that was interrupted and continued gives the same table, byte for byte, as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsehopfield._optional import require
+from sparsehopfield.config import show_config
+
+TABLE, SETTINGS = "table.csv", "settings.json"
+
+Setting = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def run_table(folder: str | os.PathLike[str], study: str, options: Mapping[str, Any],
+              settings: Sequence[Setting], metrics: Sequence[str],
+              measure: Callable[[Setting], Mapping[str, float]], *,
+              restart: bool = False, progress: bool = True) -> list[Row]:
+    """Measure every setting that the table does not hold yet.
+
+    Parameters
+    ----------
+    folder : path
+        Where the table and its settings are; made when it is not there.
+    study : str
+        Name of the study.
+    options : mapping
+        Everything that the results depend on, of types that JSON has.
+    settings : sequence of mapping
+        The settings in order, all with the same columns.
+    metrics : sequence of str
+        What `measure` returns for each of them.
+    measure : callable
+        Takes a setting, returns its value of every metric.
+    restart : bool
+        Throw away what is there and begin again.
+    progress : bool
+        Show a progress bar (on a terminal only).
+
+    Returns
+    -------
+    list of dict
+        The whole table, in the order of `settings`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, study, options, restart)
+    columns = list(settings[0])
+    done = _resume(folder / TABLE, columns, metrics)
+    waiting = [setting for setting in settings if _key(setting, columns) not in done]
+    with _bar(study, len(settings), len(settings) - len(waiting), progress) as bar, \
+            open(folder / TABLE, "a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writerow([*columns, "metric", "value"])
+        for setting in waiting:
+            values = measure(setting)
+            key = _key(setting, columns)
+            writer.writerows([*key, metric, repr(float(values[metric]))] for metric in metrics)
+            file.flush()
+            done[key] = {metric: float(values[metric]) for metric in metrics}
+            bar.update()
+    return [{**setting, "metric": metric, "value": done[_key(setting, columns)][metric]}
+            for setting in settings for metric in metrics]
+
+
+def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
+    """Write the settings, or check that the table which is there has the same ones."""
+    path = folder / SETTINGS
+    wanted = json.loads(json.dumps({"study": study, **options}))
+    if restart:
+        (folder / TABLE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            differ = ["study"] if found["study"] != study else [
+                name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: damaged settings file ({error}); "
+                             f"choose another --output, or begin again with --restart") from error
+        if differ:
+            what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
+            raise ValueError(f"{folder} holds a table of other settings ({what}); "
+                             f"choose another --output, or begin again with --restart")
+        return
+    if (folder / TABLE).exists():
+        raise ValueError(f"{folder / TABLE} is there without its {SETTINGS}; "
+                         f"choose another --output, or begin again with --restart")
+    text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
+    draft = path.with_suffix(".tmp")  # renamed when whole, so that no half-written file is ever read
+    draft.write_text(text + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[tuple[str, ...], Row]:
+    """The settings that the table holds whole; what an interruption left of one more is cut off."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    lines = content[:content.rfind(b"\n") + 1].decode("utf-8").splitlines(keepends=True)
+    done: dict[tuple[str, ...], Row] = {}
+    whole = position = 0
+    current: Row = {}
+    previous: tuple[str, ...] = ()
+    for number, (line, fields) in enumerate(zip(lines, _fields(lines), strict=True), start=1):
+        position += len(line.encode())
+        if number == 1:
+            if fields != [*columns, "metric", "value"]:
+                raise ValueError(f"{path}: its columns are {fields}, not {[*columns, 'metric', 'value']}; "
+                                 f"choose another --output, or begin again with --restart")
+            whole = position
+            continue
+        key = tuple(fields[:-2])
+        try:
+            if key != previous:
+                if current and len(current) != len(metrics):
+                    raise ValueError("the setting before it is not complete")
+                current, previous = {}, key
+            metric, value = fields[-2:]
+            if metric != metrics[len(current)]:
+                raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")
+            current[metric] = float(value)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{path}, line {number}: damaged ({error}); "
+                             f"begin again with --restart") from error
+        if len(current) == len(metrics):
+            done[key] = current
+            whole = position
+    os.truncate(path, whole)
+    return done
+
+
+def _fields(lines: Sequence[str]) -> Iterator[list[str]]:
+    for line in lines:
+        yield next(csv.reader([line]), [])
+
+
+def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(setting[column]) for column in columns)
+
+
+def _bar(study: str, total: int, initial: int, progress: bool) -> Any:
+    tqdm = require("tqdm", purpose="the progress bar of the studies").tqdm
+    return tqdm(total=total, initial=initial, desc=study, unit=" settings",
+                disable=None if progress else True)  # None: shown on terminals only

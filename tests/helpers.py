@@ -1,0 +1,275 @@
+"""What the tests share: arithmetic without rounding, bounds with their reasons, ways to lay out an array."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+
+import sparsehopfield as sh
+from sparsehopfield import reference
+
+ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+SIMILARITIES = ["dot", "euclidean", "cosine"]
+WINDOW_MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(2.0), sh.Entmax(3.0)]
+ENERGY_MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)]
+ALL_MAPS = [*ENERGY_MAPS, sh.Polynomial(10), sh.Polynomial(2)]
+
+# Ways to hold the same numbers in memory; every one must give the same result.
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "F": np.asfortranarray,
+    "strided": lambda a: _spread(a, 2),
+    "negative": lambda a: np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1],
+    "offset": lambda a: _offset(a),
+    "readonly": lambda a: _readonly(a),
+}
+
+
+def _spread(a, step):
+    """The same numbers, every `step`-th element of a larger array in both directions."""
+    big = np.zeros((a.shape[0] * step, a.shape[1] * step), dtype=a.dtype)
+    big[::step, ::step] = a
+    return big[::step, ::step]
+
+
+def _offset(a):
+    """The same numbers, one element past a boundary of 64 bytes."""
+    raw = np.empty(a.nbytes + 128, dtype=np.uint8)
+    start = (-raw.ctypes.data) % 64 + a.itemsize
+    out = raw[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    out[...] = a
+    return out
+
+
+def _readonly(a):
+    a = np.array(a)
+    a.flags.writeable = False
+    return a
+
+
+def name_of(option):
+    """A short name for pytest's parameter ids."""
+    return str(option).replace(" ", "")
+
+
+@contextlib.contextmanager
+def threads(n):
+    """Use n threads, and put back what was there."""
+    before = sh.get_num_threads()
+    sh.set_num_threads(n)
+    try:
+        yield
+    finally:
+        sh.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Say nothing of queries that do not settle, where that is meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def digest(*arrays):
+    """Hash the bits of arrays (sparse ones by their parts)."""
+    h = hashlib.sha256()
+    for a in arrays:
+        parts = [a.indptr, a.indices, a.data] if hasattr(a, "indptr") else [a]
+        for part in parts:
+            part = np.ascontiguousarray(part)
+            if part.dtype.kind == "i":  # scipy chooses the width of indices
+                part = part.astype(np.int64)
+            h.update(str((part.shape, part.dtype)).encode())
+            h.update(part.tobytes())
+    return h.hexdigest()
+
+
+def run_python(code, *arguments, timeout=120, **environment):
+    """Run a piece of Python in a fresh process and return what it printed as JSON in its last line."""
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=env,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def same_bits(a, b):
+    """Equal in shape, dtype and every bit."""
+    return digest(a) == digest(b)
+
+
+# --- arithmetic without rounding ------------------------------------------------------------------
+
+_SCALE = 1074  # every float64 is an integer times 2^-1074
+
+
+def _integers(a):
+    """The stored numbers times 2^1074, as Python integers."""
+    result = []
+    for x in np.asarray(a).ravel().tolist():
+        numerator, denominator = float(x).as_integer_ratio()
+        result.append(numerator * ((1 << _SCALE) // denominator))
+    return np.array(result, dtype=object).reshape(np.shape(a))
+
+
+def _root(square):
+    """The square root of a fraction, to 120 decimal places."""
+    shift = 400
+    return Fraction(math.isqrt(square.numerator * (1 << 2 * shift) // square.denominator), 1 << shift)
+
+
+def exact_scores(queries, patterns, similarity="dot"):
+    """Scores as fractions of the stored numbers (cosine: to 120 decimal places); a list of rows."""
+    x, xi = _integers(queries), _integers(patterns)
+    unit = 1 << 2 * _SCALE
+    norms = [sum(v * v for v in row) for row in xi]
+    rows = []
+    for query in x:
+        row = [
+            Fraction(sum(a * b for a, b in zip(query, pattern, strict=True) if a and b), unit)
+            for pattern in xi
+        ]
+        if similarity == "euclidean":
+            row = [s - Fraction(n, 2 * unit) for s, n in zip(row, norms, strict=True)]
+        elif similarity == "cosine":
+            row = [s / _root(Fraction(n, unit)) for s, n in zip(row, norms, strict=True)]
+        rows.append(row)
+    return rows
+
+
+def exact_sparsemax(z):
+    """Weights, tau and kappa of the closed form (2.3) for a list of fractions, None standing for a mask."""
+    ordered = sorted((v for v in z if v is not None), reverse=True)
+    total, tau, kappa = Fraction(0), None, 0
+    for k, v in enumerate(ordered, 1):
+        if 1 + k * v <= total + v:
+            break
+        total += v
+        tau, kappa = (total - 1) / k, k
+    return [max(v - tau, Fraction(0)) if v is not None else Fraction(0) for v in z], tau, kappa
+
+
+def _decimal(fraction):
+    return Decimal(fraction.numerator) / Decimal(fraction.denominator)
+
+
+def exact_entmax(z, alpha):
+    """Weights (fractions good to some 40 digits), threshold in units of z, support size; 1 < alpha <= 3."""
+    if alpha == 2:
+        return exact_sparsemax(z)
+    with localcontext() as context:
+        context.prec = 60
+        top = max(z)
+        a = Decimal(alpha) - 1
+        u = [_decimal(v - top) for v in z]
+        near = [v for v in u if 1 + a * v > 0]
+        low, high = Decimal(0), 1 / a
+
+        def powers(theta):
+            bases = [1 + a * (v - theta) for v in near]
+            if alpha == 1.5:
+                return sum(b * b for b in bases if b > 0)
+            if alpha == 3:
+                return sum(b.sqrt() for b in bases if b > 0)
+            return sum(b ** (1 / a) for b in bases if b > 0)
+
+        for _ in range(160):
+            theta = (low + high) / 2
+            low, high = (theta, high) if powers(theta) > 1 else (low, theta)
+        p = [(1 + a * (v - high)) ** (1 / a) if 1 + a * (v - high) > 0 else Decimal(0) for v in u]
+        return [Fraction(v) for v in p], top + Fraction(high) - 1 / Fraction(alpha - 1), sum(v > 0 for v in p)
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+def alpha_of(separation):
+    """The alpha of a separation map with an energy."""
+    names = {"softmax": 1.0, "sparsemax": 2.0, "entmax15": 1.5}
+    return names[separation] if isinstance(separation, str) else separation.alpha
+
+
+def score_error(query, patterns, similarity, unit=2.0**-53, terms=2):
+    """Bound the error of a query's scores: (d + terms) u max(|x| |xi_i| + |b_i|), any order of summation."""
+    x, xi = np.asarray(query, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
+    lengths = np.linalg.norm(xi, axis=1)
+    bias = lengths**2 / 2 if similarity == "euclidean" else 0.0
+    if similarity == "cosine":  # the scale 1 / |xi| is itself rounded, and multiplied in
+        lengths, terms = np.ones_like(lengths), terms + x.size + 4
+    underflow = x.size * (5e-324 if unit < 2.0**-50 else 1.5e-45)  # of products, where numbers are that small
+    return (x.size + terms) * unit * float((np.linalg.norm(x) * lengths + bias).max()) + underflow
+
+
+def weight_error(z, tau, kappa, alpha, spread, dtype):
+    """P2 of the engine: bound |p - p*|_1, given the exact scores z, threshold and support size.
+
+    spread is the error of the scores in units of z. Weights are rounded once to dtype, relatively, so that
+    costs u in l1 as the weights sum to 1; the solution itself runs in double.
+    """
+    near = sum(1 for v in z if v > tau - 2 * Fraction(spread))  # kappa+
+    return near ** (alpha - 1) * spread + ROUNDOFF[np.dtype(dtype)] + (kappa + 4) * kappa * 2.0**-53
+
+
+def distance(p, exact):
+    """The l1 distance of floats to fractions, without rounding on the way."""
+    return float(sum(abs(Fraction(float(a)) - b) for a, b in zip(p, exact, strict=True)))
+
+
+def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
+    """Bound the l1 distance of an operation's weights to those of `reference`, one number a query.
+
+    With scores off by e on either side, |p - p'|_1 <= kappa+^(alpha-1) beta e (exactness, section 2). Scores
+    are of double precision for a support of at most 1,024 patterns of a map with a window, else of the
+    compute type. For alpha > 2 weights are not Lipschitz, but the powers p^(alpha-1) are: they move by at
+    most 2 (alpha-1) beta e. For a polynomial the relative error of a power is order e / |s|.
+    """
+    x, rows, bias, beta, _ = reference._prepare(queries, patterns, beta, similarity)
+    scores = x @ rows.T + bias
+    m, unit, bounds = len(rows), ROUNDOFF[np.dtype(dtype)], []
+    for query, s, b in zip(x, scores, beta, strict=True):
+        own = score_error(query, patterns, similarity, 2.0**-53, terms=4)
+        if hasattr(separation, "order"):
+            e, order = own + score_error(query, patterns, similarity, unit, terms=4), separation.order
+            if not s.any():  # no weight at all
+                bounds.append(0.0)
+                continue
+            size = np.abs(s) / np.abs(s).max()
+            spread = 2 * order * e / np.abs(s).max() * (size ** (order - 1)).sum() / abs((size**order).sum())
+            bounds.append(min(spread + (m + 4 * order) * unit, 2.0))
+            continue
+        alpha = alpha_of(separation)
+        a, z = alpha - 1, b * (s - s.max())
+        if alpha > 1:
+            tau = reference.entmax_threshold(z, alpha)[0] / a
+            exact = np.count_nonzero(z > tau) <= 1000
+            e = b * (own + score_error(query, patterns, similarity, 2.0**-53 if exact else unit, terms=4))
+            near = np.count_nonzero(z > tau - 2 * e)
+        else:
+            e, near = b * (own + score_error(query, patterns, similarity, unit, terms=4)), 1
+        spread = near**a * e if alpha <= 2 else near * (2 * a * e) ** (1 / a)
+        # Rounded once; and the sums of the solution, which for a large support and softmax have m terms.
+        bounds.append(
+            min(spread + (1 if alpha > 1 and exact else m + 8) * unit + (near + 4) * near * 2.0**-53, 2.0)
+        )
+    return np.array(bounds)
+
+
+def state_bounds(weights, queries, values, dtype):
+    """Bound the largest error of a state's entries, from the bounds on its weights (l1)."""
+    largest = np.abs(np.asarray(values, dtype=np.float64)).max()
+    return (weights + (len(values) + 2) * ROUNDOFF[np.dtype(dtype)]) * largest

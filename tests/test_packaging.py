@@ -1,0 +1,138 @@
+"""What an installation promises: one version, one private BLAS, types, a light import, a true README."""
+
+import importlib.metadata
+import importlib.resources
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from helpers import run_python
+
+import sparsehopfield as sh
+
+PUBLIC = """
+softmax sparsemax entmax polynomial topk_softmax topk_sparsemax sparsemax_threshold entmax_threshold
+softmax_vjp sparsemax_vjp entmax_vjp entmax_vjp_alpha polynomial_vjp
+softmax_conjugate sparsemax_conjugate entmax_conjugate
+energy update associate retrieve candidates merge Candidates HopfieldMemory Entmax Polynomial
+RetrievalWarning RetrievalInfo set_num_threads get_num_threads show_config
+""".split()
+
+
+def test_one_version():
+    version = importlib.metadata.version("sparsehopfield")
+    assert sh.__version__ == version
+    assert sh.show_config(mode="dict")["version"] == version
+    if (ROOT / "pyproject.toml").exists():
+        assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version
+
+
+def test_public_names():
+    assert set(sh.__all__) >= set(PUBLIC)
+    assert len(sh.__all__) == len(set(sh.__all__))
+    for name in sh.__all__:
+        assert hasattr(sh, name), name
+    unlisted = {n for n, v in vars(sh).items() if not n.startswith("_") and n not in sh.__all__}
+    assert {n for n in unlisted if not isinstance(getattr(sh, n), type(sys))} == set()
+
+
+def test_is_typed():
+    files = importlib.resources.files("sparsehopfield")
+    assert files.joinpath("py.typed").is_file()
+    assert files.joinpath("_core.pyi").is_file()
+
+
+def test_everything_public_is_documented():
+    undocumented = [n for n in sh.__all__ if callable(getattr(sh, n)) and not getattr(sh, n).__doc__]
+    assert undocumented == []
+
+
+def test_show_config(capsys):
+    config = sh.show_config(mode="dict")
+    assert set(config) >= {"version", "numpy", "blas", "simd", "threads", "python", "platform"}
+    assert set(config["blas"]) >= {"library", "version", "core", "threads"}
+    assert config["blas"]["threads"] == 1  # tiles are products of one thread; the pool is our own
+    assert config["simd"]["chosen"] in config["simd"]["available"]
+    assert config["threads"] == sh.get_num_threads()
+    assert capsys.readouterr().out == ""
+
+    assert sh.show_config() is None
+    printed = capsys.readouterr().out
+    for value in (config["version"], config["blas"]["core"], config["simd"]["chosen"]):
+        assert value in printed
+    with pytest.raises(ValueError, match=r"^mode: "):
+        sh.show_config(mode="yaml")
+
+
+@pytest.mark.parametrize("level", sh.show_config(mode="dict")["simd"]["available"])
+def test_simd_level_is_chosen_by_the_environment(level):
+    code = """if True:
+        import json, sparsehopfield
+        print(json.dumps(sparsehopfield.show_config(mode="dict")["simd"]["chosen"]))"""
+    assert run_python(code, SPARSEHOPFIELD_SIMD=level) == level
+
+
+def test_import_loads_nothing_heavy():
+    code = """if True:
+        import json, sys, numpy
+        before = set(sys.modules)
+        import sparsehopfield
+        print(json.dumps(sorted({m.partition(".")[0] for m in set(sys.modules) - before})))"""
+    loaded = set(run_python(code))
+    assert loaded.isdisjoint({"scipy", "sklearn", "matplotlib", "tqdm", "torch"})
+
+
+@pytest.mark.resources
+def test_import_costs_at_most_50_ms_more_than_numpy():
+    code = """if True:
+        import time, numpy
+        start = time.process_time()
+        import sparsehopfield
+        print(time.process_time() - start)"""
+    run_python(code)  # writes the byte code
+    cost = float("inf")
+    for _ in range(15):  # the least of several, in processor time: a busy machine only ever adds
+        cost = min(cost, run_python(code))
+        if cost < 0.05:
+            return
+    pytest.fail(f"importing sparsehopfield costs {1000 * cost:.0f} ms more than importing NumPy")
+
+
+@pytest.mark.parametrize("order", ["threadpoolctl, sparsehopfield", "sparsehopfield, threadpoolctl"])
+def test_threadpoolctl_sees_our_pool(order):
+    code = f"""if True:
+        import json, {order}
+        pools = threadpoolctl.ThreadpoolController().select(user_api="sparsehopfield").info()
+        print(json.dumps([pools, sparsehopfield.get_num_threads()]))"""
+    (pool,), threads = run_python(code)
+    assert pool["num_threads"] == threads
+    assert Path(pool["filepath"]).name.startswith("_core")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs the /proc of Linux")
+def test_openblas_is_our_own_copy():
+    """A bundled OpenBLAS is loaded from sparsehopfield/_libs, and no other copy was taken for it."""
+    code = """if True:
+        import json, pathlib, sparsehopfield
+        lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+        loaded = {line.split(None, 5)[5] for line in lines if "openblas" in line}
+        print(json.dumps([sparsehopfield.__file__, sorted(loaded)]))"""
+    package, loaded = run_python(code)
+    libs = Path(package).resolve().parent / "_libs"
+    others = [p for p in map(Path, loaded) if p.parent.name not in ("numpy.libs", "scipy.libs")]
+    assert len(others) == 1
+    assert (others[0].parent == libs) == libs.is_dir()
+
+
+def test_readme_example():
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("the README is not beside the tests: they run on an installed wheel")
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme.read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(readme), "exec"), {})

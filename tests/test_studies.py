@@ -1,0 +1,470 @@
+"""The studies: the protocol, the table that resumes, the report, the figures, the command line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sparsehopfield import datasets, plotting
+from sparsehopfield.studies import STUDIES, _run, capacity, retrieval_study, robustness
+from sparsehopfield.studies.retrieval_protocol import MASKS, MODELS, attempt, draw, half_masked, judge, noisy
+from sparsehopfield.studies.retrieval_report import Summary
+
+for module in ("sklearn", "matplotlib", "tqdm"):
+    pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
+
+SMALL = {"sizes": [5, 12], "runs": 2, "progress": False}
+SMALL_ARGUMENTS = ["--sizes", "5", "12", "--runs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def save(monkeypatch):
+    """Figures take longer than tables, so they are only drawn where they are what is tested."""
+    original = plotting.save
+    monkeypatch.setattr(plotting, "save", lambda figure, path: [])
+    return original
+
+
+# The protocol
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 3), (3, 4, 6)])
+@pytest.mark.parametrize("side", MASKS)
+def test_half_masked(shape, side):
+    images = np.ones((2, int(np.prod(shape))), np.float32)
+    masked = half_masked(images, shape, side).reshape(2, *shape)
+    axis = -2 if side in ("upper", "lower") else -1
+    half = shape[axis] // 2
+    lines = np.moveaxis(masked, axis, 0).reshape(shape[axis], -1)
+    gone = slice(0, half) if side in ("upper", "left") else slice(shape[axis] - half, None)
+    assert not lines[gone].any()
+    assert lines.sum() == lines.size - half * lines.shape[1]
+    assert images.all()
+
+
+def test_noise_is_as_in_the_paper():
+    images = np.random.default_rng(1).random((3, 20), np.float32)
+    noise = np.random.default_rng(2).standard_normal((3, 20), np.float32)
+    for sigma in (0.0, 0.3, 2.0):
+        expected = np.clip(np.abs(images + np.float32(sigma) * noise), 0, 1)
+        np.testing.assert_array_equal(noisy(images, (4, 5), sigma, np.random.default_rng(2)), expected)
+    np.testing.assert_array_equal(noisy(images, (4, 5), 0.0, np.random.default_rng(2)), images)
+
+
+def test_draw():
+    images = datasets.ImageSet("rows", np.arange(30, dtype=np.float32)[:, None] / 30, (1, 1), "")
+    patterns, asked, _ = draw(images, 30, 7, seed=3)
+    np.testing.assert_array_equal(np.sort(patterns.ravel()), images.images.ravel())  # without replacement
+    assert len(set(asked)) == 7
+    again, asked_again, _ = draw(images, 30, 12, seed=3)
+    np.testing.assert_array_equal(again, patterns)
+    np.testing.assert_array_equal(asked_again[:7], asked)
+
+
+def test_judge():
+    targets = np.array([[1, 0], [1, 0], [1, 0], [0, 0.5]], np.float32)
+    states = np.array([[1, 0], [1, 1], [0, 0], [0, 0.5 + 1e-4]], np.float32)
+    verdict = judge(states, targets, threshold=0.1)
+    assert verdict["retrieved"] == 0.5
+    assert verdict["exact"] == 0.25
+    assert verdict["cosine"] == pytest.approx((1 + 0.5**0.5 + 0 + 1) / 4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_attempt(model):
+    patterns = np.eye(4, dtype=np.float32)
+    states, info = attempt(patterns[:3] * 20, patterns, model=model)
+    if model == "mean":
+        np.testing.assert_array_equal(states, np.full((3, 4), 0.25))
+    else:
+        np.testing.assert_allclose(states, patterns[:3], atol=1e-6)
+    assert info.support_size.shape == info.steps.shape == (3,)
+    settled, info = attempt(patterns * 20, patterns, model=model, steps=0)
+    assert info.converged.all()
+    assert settled.shape == (4, 4)
+
+
+# The table
+
+def test_rows(tmp_path):
+    outcome = capacity.run(tmp_path, **SMALL)
+    with open(outcome.table, encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert table == [{name: str(value) for name, value in row.items()} for row in outcome.rows]
+    combinations = 2 * 2 * (4 + 3)  # sizes, runs; models by dot and, without the polynomial, by euclidean
+    assert len(table) == combinations * len(retrieval_study.METRICS)
+    assert {row["metric"] for row in table} == {*retrieval_study.METRICS}
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["settings"]["study"] == "capacity"
+    assert "version" in settings["config"]
+    assert all(0 <= row["value"] <= 1 for row in outcome.rows if row["metric"] in ("retrieved", "exact"))
+
+
+def test_a_row_can_be_measured_again_from_its_seed(tmp_path):
+    rows = robustness.run(tmp_path, sizes=9, noise=0.4, runs=2, progress=False).rows
+    row = next(r for r in rows if r["run"] == 1 and r["model"] == "dense" and r["metric"] == "cosine")
+    digits = datasets.load_digits()
+    patterns, asked, rng = draw(digits, row["size"], 1000, row["seed"])
+    queries = noisy(patterns[asked], digits.shape, row["noise"], rng)
+    states, _ = attempt(queries, patterns, model="dense", similarity=row["similarity"], beta=row["beta"])
+    assert judge(states, patterns[asked], 0.1)["cosine"] == pytest.approx(row["value"], abs=1e-6)
+
+
+def test_draws_depend_on_nothing_but_seed_size_and_run(tmp_path):
+    def values(name, **changes):
+        rows = capacity.run(tmp_path / name, **{**SMALL, **changes}).rows
+        return {tuple(v for k, v in row.items() if k != "value"): row["value"] for row in rows}
+
+    base = values("base")
+    turned = values("turned", sizes=[12, 5], models=["dense", "sparse"], similarity=["euclidean", "dot"])
+    assert turned
+    assert all(base[key] == value for key, value in turned.items())
+    assert not base.keys() & values("other", seed=1).keys()
+
+
+def test_one_value_stands_for_a_sequence(tmp_path):
+    one = capacity.run(tmp_path / "one", sizes=5, runs=1, beta=1, models="sparse", similarity="dot",
+                       progress=False)
+    more = capacity.run(tmp_path / "more", sizes=[np.int64(5), 5], runs=1, beta=[1.0, 1], models=["sparse"],
+                        similarity=["dot"], progress=False)
+    assert one.table.read_bytes() == more.table.read_bytes()
+    assert capacity.run(tmp_path / "one", sizes=[5.0], runs=1, beta=[np.float32(1)], models=["sparse"],
+                        similarity="dot", progress=False).rows == more.rows
+
+
+@pytest.fixture
+def whole(tmp_path):
+    return capacity.run(tmp_path / "whole", **SMALL)
+
+
+@pytest.mark.parametrize("count", [0, 1, 13, 27])
+def test_interrupted_and_continued(tmp_path, whole, monkeypatch, count):
+    measured = []
+
+    def interrupted(*arguments, **options):
+        if len(measured) == count:
+            raise KeyboardInterrupt
+        measured.append(1)
+        return attempt(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval_study, "attempt", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            capacity.run(tmp_path / "cut", **SMALL)
+    table = tmp_path / "cut" / "table.csv"
+    assert len(table.read_text().splitlines()) == 1 + count * len(retrieval_study.METRICS)
+    measured.clear()
+    count = -1  # from now on every setting is measured, and counted
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval_study, "attempt", interrupted)
+        continued = capacity.run(tmp_path / "cut", **SMALL)
+    assert table.read_bytes() == whole.table.read_bytes()
+    assert continued.rows == whole.rows
+    assert continued.report == whole.report
+
+
+def test_nothing_is_measured_twice(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(retrieval_study, "attempt", None)  # calling it would fail
+    assert capacity.run(whole.table.parent, **SMALL).rows == whole.rows
+
+
+def test_table_cut_off_anywhere(whole):
+    content = whole.table.read_bytes()
+    ends = [0, 3, content.index(b"\n"), content.index(b"\n") + 1, len(content) - 1,
+            *np.random.default_rng(0).integers(0, len(content), 8)]
+    for end in ends:
+        whole.table.write_bytes(content[:end])
+        assert capacity.run(whole.table.parent, **SMALL).rows == whole.rows
+        assert whole.table.read_bytes() == content
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda lines: [lines[0], *lines[2:]], "line 2: damaged"),                # a row is missing
+    (lambda lines: [*lines[:9], lines[9].replace(b"exact,", b"exact,x"), *lines[10:]], "line 10: damaged"),
+    (lambda lines: [*lines[:4], b"nonsense\n", *lines[5:]], "line 5: damaged"),
+    (lambda lines: [*lines[:7], lines[6], *lines[7:]], "line 8: damaged"),    # a row is there twice
+    (lambda lines: [b"other,columns\n", *lines[1:]], "columns"),
+])
+def test_damaged_table(whole, damage, message):
+    lines = whole.table.read_bytes().splitlines(keepends=True)
+    whole.table.write_bytes(b"".join(damage(lines)))
+    before = whole.table.read_bytes()
+    with pytest.raises(ValueError, match=message) as caught:
+        capacity.run(whole.table.parent, **SMALL)
+    assert "--restart" in str(caught.value)
+    assert whole.table.read_bytes() == before
+    assert capacity.run(whole.table.parent, **SMALL, restart=True).rows == whole.rows
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"seed": 1}, "seed: there 0, now 1"),
+    ({"beta": [1, 2]}, r"beta: there \[1.0\], now \[1.0, 2.0\]"),
+    ({"mask": "upper"}, r"mask: there \['lower'\], now \['upper'\]"),
+    ({"threshold": 0.2}, "threshold"),
+])
+def test_other_settings_are_not_mixed(whole, change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        capacity.run(whole.table.parent, **{**SMALL, **change})
+    assert "--output" in str(caught.value)
+    assert "--restart" in str(caught.value)
+    again = capacity.run(whole.table.parent, **{**SMALL, **change}, restart=True)
+    assert again.table.read_bytes() != whole.rows
+    assert len(again.table.read_text().splitlines()) == 1 + len(again.rows)
+
+
+def test_another_study_is_not_mixed(whole):
+    with pytest.raises(ValueError, match="study: there capacity, now robustness"):
+        robustness.run(whole.table.parent, sizes=5, runs=1, progress=False)
+
+
+def test_table_without_its_settings(whole):
+    (whole.table.parent / "settings.json").unlink()
+    with pytest.raises(ValueError, match="without its settings"):
+        capacity.run(whole.table.parent, **SMALL)
+    (whole.table.parent / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged settings"):
+        capacity.run(whole.table.parent, **SMALL)
+
+
+def test_run_table_alone(tmp_path):
+    settings = [{"x": 1, "name": "a, \"quoted\""}, {"x": 2.5, "name": "b"}]
+    rows = _run.run_table(tmp_path, "any", {}, settings, ["m"], lambda s: {"m": s["x"] / 3}, progress=False)
+    assert rows == [{**s, "metric": "m", "value": s["x"] / 3} for s in settings]
+    assert _run.run_table(tmp_path, "any", {}, settings, ["m"], None, progress=False) == rows
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"sizes": [1798]}, "1798 patterns are more than the 1797"), ({"sizes": [0]}, "sizes"),
+    ({"sizes": []}, "sizes"), ({"runs": 0}, "runs"), ({"queries": 0}, "queries"), ({"steps": -1}, "steps"),
+    ({"seed": -1}, "seed"), ({"beta": [0]}, "beta"), ({"beta": [float("nan")]}, "beta"),
+    ({"threshold": 0}, "threshold"), ({"models": ["spares"]}, "unknown name 'spares'; valid: sparse"),
+    ({"similarity": ["l2"]}, "similarity"), ({"mask": "top"}, "mask"), ({"dataset": "mnits"}, "dataset"),
+    ({"models": "polynomial", "similarity": "euclidean"}, "polynomial"),
+])
+def test_bad_options(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        capacity.run(tmp_path, **{**SMALL, **change})
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("noise", [[], [-0.1], [float("inf")], [float("nan")]])
+def test_bad_noise(tmp_path, noise):
+    with pytest.raises(ValueError, match="noise"):
+        robustness.run(tmp_path, noise=noise)
+
+
+# What comes out
+
+def test_sparse_is_exact_where_the_theory_says_so(tmp_path):
+    """Queried with itself, every distinct pattern is retrieved by euclidean scores at a large beta."""
+    rows = robustness.run(tmp_path, sizes=40, noise=0, runs=2, beta=100, models="sparse",
+                          progress=False).rows
+    exact = {(row["similarity"], row["run"]): row["value"] for row in rows if row["metric"] == "exact"}
+    assert exact["euclidean", 0] == exact["euclidean", 1] == 1
+    assert exact["dot", 0] < 1  # a longer neighbour wins
+
+
+def made_up(sparse, dense):
+    """Rows of a study of one setting with given rates."""
+    return [{"dataset": "mnist", "mask": "lower", "size": 10, "beta": 1.0, "similarity": "dot",
+             "model": model, "steps": 1, "run": run, "seed": run, "metric": metric, "value": value}
+            for model, values in (("sparse", sparse), ("dense", dense))
+            for run, value in enumerate(values)
+            for metric in retrieval_study.METRICS]
+
+
+@pytest.mark.parametrize(("sparse", "dense", "verdict"), [
+    ([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], "sparse ahead"),  # in every run by the same: no error at all
+    ([0.4, 0.5, 0.6], [0.5, 0.6, 0.7], "dense ahead"),
+    ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], "level"),
+    ([0.5, 0.9, 0.4], [0.9, 0.4, 0.45], "level"),
+    ([1.0, 0.9, 1.0], [1.0, 1.0, 1.0], "level"),  # one run of three differs: lead and error are equal
+    ([0.9], [0.1], "one run"),
+])
+def test_verdict(sparse, dense, verdict):
+    summary = Summary(capacity.STUDY, made_up(sparse, dense))
+    (panel,) = summary.panels
+    assert summary.verdict(panel, 10, "retrieved") == verdict
+    assert summary.mean(panel, 10, "sparse", "retrieved") == pytest.approx(np.mean(sparse))
+    lead, error = summary.lead(panel, 10, "retrieved")
+    assert lead == pytest.approx(np.mean(sparse) - np.mean(dense))
+    if len(sparse) > 1:
+        assert error == pytest.approx(np.std(np.subtract(sparse, dense), ddof=1) / len(sparse)**0.5)
+
+
+def test_report_is_honest():
+    from sparsehopfield.studies.retrieval_report import report
+    images = datasets.ImageSet("mnist", np.zeros((1, 4), np.uint8), (2, 2), "four pixels")
+    behind = report(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7]), images, 0.5, 10)
+    assert "dense ahead  sparse ahead" in behind  # here, beside the paper
+    assert "sparse loses to dense by more than one standard error at M = 10 (by 0.2 at most)" in (
+        " ".join(behind.split()))
+    assert "contradicts" in behind
+    ahead = report(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5]), images, 0.5, 10)
+    assert "agrees with" in ahead
+    assert "loses" not in ahead
+
+
+def test_report_and_figures(tmp_path, save, monkeypatch):
+    monkeypatch.setattr(plotting, "save", save)
+    outcome = robustness.run(tmp_path, sizes=[6, 10], noise=[0, 0.5], runs=2, beta=[1, 10],
+                             models=["sparse", "dense", "entmax15", "mean"], similarity=["dot", "cosine"],
+                             steps=3, progress=False)
+    for text in ("figure 1", "3 steps", "beta 10, M = 6", "sparse - dense", "What came out",
+                 "cosine instead of dot"):
+        assert text in outcome.report
+    png, svg = outcome.figures
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in svg.read_text()
+    before = png.read_bytes(), svg.read_bytes()
+    robustness.run(tmp_path, sizes=[6, 10], noise=[0, 0.5], runs=2, beta=[1, 10],
+                   models=["sparse", "dense", "entmax15", "mean"], similarity=["dot", "cosine"], steps=3,
+                   progress=False)
+    assert (png.read_bytes(), svg.read_bytes()) == before
+
+
+def test_image_grid(tmp_path, save):
+    colour = np.random.default_rng(0).random((3, 48))
+    figure = plotting.image_grid({"stored": colour, "fewer": colour[:2] * 3}, (3, 4, 4), columns="abc",
+                                 title="any")
+    assert len(figure.axes) == 6
+    drawn = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(drawn[1, 2], colour[0].reshape(3, 4, 4)[:, 1, 2])
+    assert [file.suffix for file in save(figure, tmp_path / "grid.v1")] == [".png", ".svg"]
+    assert (tmp_path / "grid.v1.png").is_file()
+
+
+def test_plotting_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"matplotlib.*sparsehopfield\[studies\]"):
+        plotting.curves([[plotting.Panel("", [])]], xlabel="")
+
+
+# The command line
+
+def command(*arguments, **environment):
+    return subprocess.run([sys.executable, "-m", "sparsehopfield", *arguments], capture_output=True,
+                          text=True, timeout=120, env={**os.environ, **environment})
+
+
+def test_command_line(tmp_path, whole):
+    done = command("capacity", *SMALL_ARGUMENTS, "--output", str(tmp_path / "out"), "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(whole.report)
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"table.csv", "settings.json", "capacity.png", "capacity.svg"}
+    assert (tmp_path / "out" / "table.csv").read_bytes() == whole.table.read_bytes()
+
+
+def test_quiet(tmp_path):
+    done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output",
+                   str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "robustness.svg").is_file()
+
+
+def test_problems_are_one_line(tmp_path, whole):
+    for arguments, text in (
+        (["--output", str(whole.table.parent), *SMALL_ARGUMENTS, "--seed", "5"], "choose another --output"),
+        (["--dataset", "mnist", "--data", str(tmp_path)], "https://"),
+        (["--dataset", "mnist"], "SPARSEHOPFIELD_DATA"),
+        (["--sizes", "99999", "--output", str(tmp_path)], "1797"),
+    ):
+        done = command("capacity", *arguments, SPARSEHOPFIELD_DATA="")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        assert text in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_environment_variable_names_the_data(tmp_path):
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"")
+    done = command("capacity", "--dataset", "mnist", SPARSEHOPFIELD_DATA=str(tmp_path))
+    assert str(tmp_path) in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", *STUDIES, "info"])
+def test_help(name):
+    done = command(*[name] * bool(name), "--help", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    if name in STUDIES:
+        for text in ("examples:\n  python -m sparsehopfield " + name, "(default: digits)", "fixed-point"):
+            assert text.split() <= done.stdout.split() or text in " ".join(done.stdout.split())
+
+
+def test_info_and_version():
+    import sparsehopfield
+    assert sparsehopfield.__version__ in command("info").stdout
+    assert command("--version").stdout == f"sparsehopfield {sparsehopfield.__version__}\n"
+
+
+SLOWLY = """
+import sys, time
+from sparsehopfield.__main__ import main
+from sparsehopfield.studies import retrieval_study
+
+attempt = retrieval_study.attempt
+
+def slowly(*arguments, **options):
+    time.sleep(0.2)
+    return attempt(*arguments, **options)
+
+retrieval_study.attempt = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_table_that_is_continued(tmp_path, whole):
+    table = tmp_path / "cut" / "table.csv"
+    process = subprocess.Popen([sys.executable, "-c", SLOWLY, "capacity", *SMALL_ARGUMENTS, "--output",
+                                str(table.parent)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not table.exists() or table.read_bytes().count(b"\n") < 8):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output == ""
+    assert "interrupted: what was measured is in" in errors
+    assert "the same command continues" in errors
+    assert "Traceback" not in errors
+    assert 0 < table.read_bytes().count(b"\n") - 1 < len(whole.rows)
+    assert capacity.run(table.parent, **SMALL).rows == whole.rows
+    assert table.read_bytes() == whole.table.read_bytes()
+
+
+# The real images
+
+def run_or_skip(*arguments, **options):
+    try:
+        return capacity.run(*arguments, **options, progress=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"real data: {error}")
+
+
+def test_mnist_as_it_was_measured_before(tmp_path, data_folder):
+    """The mean cosines of an independent run: one step, beta 1, raw rows, lower half masked."""
+    rows = run_or_skip(tmp_path, dataset="mnist", data=data_folder, sizes=[50, 500], queries=200,
+                       models=["sparse", "dense"], similarity="dot").rows
+    summary = Summary(capacity.STUDY, rows)
+    (panel,) = summary.panels
+    for size, model, cosine in ((50, "sparse", 0.844), (50, "dense", 0.860), (500, "sparse", 0.819),
+                                (500, "dense", 0.836)):
+        assert summary.mean(panel, size, model, "cosine") == pytest.approx(cosine, abs=0.08)
+    assert summary.verdict(panel, 500, "cosine") == "dense ahead"
+    assert summary.verdict(panel, 500, "exact") == "sparse ahead"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet64"])
+def test_photographs(tmp_path, data_folder, name):
+    outcome = run_or_skip(tmp_path, dataset=name, data=data_folder, sizes=[10], runs=2, mask="left")
+    assert "left half masked" in outcome.report
+    assert all(np.isfinite(row["value"]) for row in outcome.rows)
