@@ -131,11 +131,11 @@ SH_API sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_mo
 
 /* Rows of (position, score, weight), by query; freed as one by sh_entries_free. */
 typedef struct {
-    int64_t n;          /* queries */
-    int64_t *start;     /* (n + 1) */
-    int64_t *position;  /* (start[n]) ascending within a query */
-    double *score;      /* s, canonical for maps with a window */
-    double *weight;     /* p, rounded to the compute type */
+    int64_t n;         /* queries */
+    int64_t *start;    /* (n + 1) */
+    int64_t *position; /* (start[n]) ascending within a query */
+    double *score;     /* s, canonical for maps with a window */
+    double *weight;    /* p, rounded to the compute type */
 } sh_entries;
 
 /* sh_associate: the weights themselves, as lists.
@@ -171,8 +171,8 @@ typedef struct {
 SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                                sh_partial partial);
 /* sh_merge: a becomes the partial result of both parts. Cost O(N v), no allocation. */
-SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta,
-                          int64_t beta_stride, sh_partial a, sh_partial b);
+SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
+                          sh_partial a, sh_partial b);
 
 /* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */
 typedef enum {
@@ -184,12 +184,12 @@ typedef enum {
     SH_ROW_TOPK_SPARSEMAX,      /* parameter k >= 1 */
     SH_ROW_SPARSEMAX_THRESHOLD, /* out[0] tau, out[1] int64 support size */
     SH_ROW_ENTMAX_THRESHOLD,
-    SH_ROW_SOFTMAX_VJP,         /* in: p, g */
+    SH_ROW_SOFTMAX_VJP, /* in: p, g */
     SH_ROW_SPARSEMAX_VJP,
     SH_ROW_ENTMAX_VJP,
-    SH_ROW_ENTMAX_VJP_ALPHA,    /* in: p, g; out[0] one number */
-    SH_ROW_POLYNOMIAL_VJP,      /* in: z, p, g */
-    SH_ROW_SOFTMAX_CONJUGATE,   /* out[0] one number */
+    SH_ROW_ENTMAX_VJP_ALPHA,  /* in: p, g; out[0] one number */
+    SH_ROW_POLYNOMIAL_VJP,    /* in: z, p, g */
+    SH_ROW_SOFTMAX_CONJUGATE, /* out[0] one number */
     SH_ROW_SPARSEMAX_CONJUGATE,
     SH_ROW_ENTMAX_CONJUGATE,
     SH_ROW_MAPS

@@ -7,11 +7,78 @@
 True
 """
 
-from . import _threadpools, config, errors, functional, memory
-from ._core import __version__
-from .config import *
-from .errors import *
-from .functional import *
-from .memory import *
+from . import _threadpools as _threadpools
+from ._core import __version__ as __version__
+from .config import (
+    get_num_threads,
+    set_num_threads,
+    show_config,
+)
+from .errors import (
+    RetrievalWarning,
+)
+from .functional import (
+    Candidates,
+    Entmax,
+    Polynomial,
+    RetrievalInfo,
+    associate,
+    candidates,
+    energy,
+    entmax,
+    entmax_conjugate,
+    entmax_threshold,
+    entmax_vjp,
+    entmax_vjp_alpha,
+    merge,
+    polynomial,
+    polynomial_vjp,
+    retrieve,
+    softmax,
+    softmax_conjugate,
+    softmax_vjp,
+    sparsemax,
+    sparsemax_conjugate,
+    sparsemax_threshold,
+    sparsemax_vjp,
+    topk_softmax,
+    topk_sparsemax,
+    update,
+)
+from .memory import (
+    HopfieldMemory,
+)
 
-__all__ = sorted([*config.__all__, *errors.__all__, *functional.__all__, *memory.__all__])
+__all__ = [
+    "Candidates",
+    "Entmax",
+    "HopfieldMemory",
+    "Polynomial",
+    "RetrievalInfo",
+    "RetrievalWarning",
+    "associate",
+    "candidates",
+    "energy",
+    "entmax",
+    "entmax_conjugate",
+    "entmax_threshold",
+    "entmax_vjp",
+    "entmax_vjp_alpha",
+    "get_num_threads",
+    "merge",
+    "polynomial",
+    "polynomial_vjp",
+    "retrieve",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "softmax_conjugate",
+    "softmax_vjp",
+    "sparsemax",
+    "sparsemax_conjugate",
+    "sparsemax_threshold",
+    "sparsemax_vjp",
+    "topk_softmax",
+    "topk_sparsemax",
+    "update",
+]

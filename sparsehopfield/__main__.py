@@ -16,17 +16,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sparsehopfield",
         description="Sparse modern Hopfield networks: the studies of the paper, run again, and what this "
-                    "installation consists of.",
+        "installation consists of.",
         epilog="'python -m sparsehopfield COMMAND --help' explains a command. A study writes its table as it "
-               "goes: interrupt it, and the same command continues it.",
+        "goes: interrupt it, and the same command continues it.",
     )
     parser.add_argument("--version", action="version", version=f"sparsehopfield {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, study in STUDIES.items():
         _add_study(commands, name, study)
-    info = commands.add_parser("info", help="print what this installation consists of",
-                               description="Print what this installation consists of: the version, the BLAS "
-                                           "and its core, the instruction set chosen, the threads.")
+    info = commands.add_parser(
+        "info",
+        help="print what this installation consists of",
+        description="Print what this installation consists of: the version, the BLAS "
+        "and its core, the instruction set chosen, the threads.",
+    )
     info.set_defaults(main=_info)
     return parser
 
@@ -35,16 +38,21 @@ class _Help(argparse.HelpFormatter):
     """Wraps paragraphs to the terminal, but keeps the examples' lines as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n\n".join(part if "\n  " in part else super(_Help, self)._fill_text(part, width, indent)
-                           for part in text.split("\n\n"))
+        return "\n\n".join(
+            part if "\n  " in part else super(_Help, self)._fill_text(part, width, indent)
+            for part in text.split("\n\n")
+        )
 
 
-def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
-               study: ModuleType) -> None:
+def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, study: ModuleType) -> None:
     summary = (study.__doc__ or "").partition("\n\n")[0]
-    command = commands.add_parser(name, help=summary[0].lower() + summary[1:].rstrip(".\n"),
-                                  description=study.__doc__, epilog=study.EXAMPLES,
-                                  formatter_class=_Help)
+    command = commands.add_parser(
+        name,
+        help=summary[0].lower() + summary[1:].rstrip(".\n"),
+        description=study.__doc__,
+        epilog=study.EXAMPLES,
+        formatter_class=_Help,
+    )
     study.add_options(command)
     command.set_defaults(main=study.main)
 

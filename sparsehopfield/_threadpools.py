@@ -8,7 +8,7 @@ except ImportError:
     pass
 else:
 
-    class _Controller(threadpoolctl.LibController):  # type: ignore[misc]
+    class _Controller(threadpoolctl.LibController):
         user_api = internal_api = "sparsehopfield"
         filename_prefixes = ("_core",)
         check_symbols = ("sparsehopfield_get_num_threads", "sparsehopfield_set_num_threads")

@@ -1,7 +1,7 @@
 """Partial results: what one part of the patterns has to say, and how parts become the whole."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Candidates:
     Examples
     --------
     >>> import numpy as np
+    >>> from sparsehopfield import candidates, merge
     >>> X = np.eye(4)
     >>> parts = [candidates(X[:1], X[:2], 2.0), candidates(X[:1], X[2:], 2.0, offset=2)]
     >>> merge(parts).states(X)
@@ -163,6 +164,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     Examples
     --------
     >>> import numpy as np
+    >>> from sparsehopfield import candidates, merge
     >>> X = np.eye(4)
     >>> parts = [candidates(X, X[:3], 1.0), candidates(X, X[3:], 1.0, offset=3)]
     >>> bool((merge(parts).weights() != candidates(X, X, 1.0).weights()).nnz)
@@ -183,10 +185,9 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
                 raise ValueError(f"parts: differ in {name}: {getattr(first, name)} and {getattr(p, name)}")
         if not np.array_equal(p.beta, first.beta):
             raise ValueError("parts: differ in beta")
-    common = (first.leading, first.beta, first.code, first.dtype, max(p.n_patterns for p in parts))
-    about = (first.similarity, first.has_values)
+    n_patterns = max(p.n_patterns for p in parts)
     if not has_window(first.code):
-        return _merge_sums(parts, common, about)
+        return _merge_sums(parts, n_patterns)
     lists = [p._lists("parts") for p in parts]
     query = np.concatenate([p._query() for p in parts])
     position = np.concatenate([p for _, p, _ in lists])
@@ -202,12 +203,14 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
 
     weight = _core.solve(*first.code, 1 if first.dtype == np.float64 else 0, first.beta, starts(query), score)
     kept = weight > 0
-    return Candidates(*common, *about, start=starts(query[kept]), position=position[kept], score=score[kept])
+    return replace(first, n_patterns=n_patterns, start=starts(query[kept]), position=position[kept], score=score[kept])
 
 
-def _merge_sums(parts: list[Candidates], common: tuple[Any, ...], about: tuple[str, bool]) -> Candidates:
+def _merge_sums(parts: list[Candidates], n_patterns: int) -> Candidates:
     def sums(p: Candidates) -> tuple[Array, Array, Array]:
-        assert p.scale is not None and p.sum is not None and p.mixture is not None
+        assert p.scale is not None
+        assert p.sum is not None
+        assert p.mixture is not None
         return p.scale, p.sum, p.mixture
 
     whole = tuple(a.copy() for a in sums(parts[0]))
@@ -215,4 +218,5 @@ def _merge_sums(parts: list[Candidates], common: tuple[Any, ...], about: tuple[s
         if sums(p)[2].shape != whole[2].shape:
             raise ValueError(f"parts: differ in the width of their values: {whole[2].shape} and {sums(p)[2].shape}")
         _core.merge(*parts[0].code, parts[0].beta, *whole, *sums(p))
-    return Candidates(*common, *about, scale=whole[0], sum=whole[1], mixture=whole[2])
+    scale, total, mixture = whole
+    return replace(parts[0], n_patterns=n_patterns, scale=scale, sum=total, mixture=mixture)

@@ -78,8 +78,9 @@ def as_queries(array: ArrayLike, d: int) -> Array:
 def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
     """beta as float64 of one number, or of one per query."""
     b = as_numbers("beta", beta).astype(np.float64)
-    if not ((b > 0) & (b < np.inf)).all():
-        raise ValueError(f"beta: must be positive and finite, got {beta if b.ndim == 0 else b[~((b > 0) & (b < np.inf))][0]}")
+    sound = (b > 0) & (b < np.inf)
+    if not sound.all():
+        raise ValueError(f"beta: must be positive and finite, got {b[~sound].flat[0]}")
     if b.ndim == 0:
         return b.reshape(1)
     try:
@@ -121,7 +122,7 @@ def folded(a: Array) -> bool:
 def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share memory; where that is hard to say, yes."""
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

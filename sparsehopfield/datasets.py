@@ -82,8 +82,9 @@ def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
         float32 images between 0 and 1 (the file has 17 grey levels).
     """
     images = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits().data
-    return ImageSet("digits", np.asarray(images / 16, np.float32), (8, 8),
-                    "scikit-learn's handwritten digits, 8 x 8 grey")
+    return ImageSet(
+        "digits", np.asarray(images / 16, np.float32), (8, 8), "scikit-learn's handwritten digits, 8 x 8 grey"
+    )
 
 
 def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
@@ -106,9 +107,14 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     if split not in stems:
         raise ValueError(f"split: must be 'train' or 'test', got {split!r}")
     names = (stems[split] + ".gz", stems[split])
-    path = _find(root, ("mnist", "MNIST/raw"), names, what="MNIST",
-                 source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
-                        "http://yann.lecun.com/exdb/mnist/)")[0]
+    path = _find(
+        root,
+        ("mnist", "MNIST/raw"),
+        names,
+        what="MNIST",
+        source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
+        "http://yann.lecun.com/exdb/mnist/)",
+    )[0]
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -121,8 +127,10 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     if (height, width) != (28, 28) or count == 0:
         raise ValueError(f"{path}: holds {count} images of {height} x {width} pixels, not MNIST's 28 x 28")
     if len(content) != 16 + count * 784:
-        raise ValueError(f"{path}: its header promises {count} images, so {16 + count * 784} bytes, "
-                         f"but there are {len(content)}; download it again")
+        raise ValueError(
+            f"{path}: its header promises {count} images, so {16 + count * 784} bytes, "
+            f"but there are {len(content)}; download it again"
+        )
     images = np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
     return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
 
@@ -142,18 +150,27 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
         uint8 images, channel by channel.
     """
     names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-    paths = _find(root, ("cifar-10-batches-bin",), names, what="CIFAR-10's binary version",
-                  source="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")
+    paths = _find(
+        root,
+        ("cifar-10-batches-bin",),
+        names,
+        what="CIFAR-10's binary version",
+        source="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    )
     batches = []
     for path in paths:
         records = np.fromfile(path, np.uint8)
         if len(records) == 0 or len(records) % 3073:
-            raise ValueError(f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
-                             f"(1 label, 3072 pixels); download it again")
+            raise ValueError(
+                f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
+                f"(1 label, 3072 pixels); download it again"
+            )
         records = records.reshape(-1, 3073)
         if records[:, 0].max() > 9:
-            raise ValueError(f"{path}: has the label {records[:, 0].max()}, but CIFAR-10's go from 0 to 9; "
-                             f"the file is damaged or of another data set")
+            raise ValueError(
+                f"{path}: has the label {records[:, 0].max()}, but CIFAR-10's go from 0 to 9; "
+                f"the file is damaged or of another data set"
+            )
         batches.append(records[:, 1:])
     return ImageSet("cifar10", np.concatenate(batches), (3, 32, 32), "CIFAR-10 photographs, 32 x 32 colour")
 
@@ -174,20 +191,33 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
         uint8 images, channel by channel.
     """
     names = ("val_data.npz", *(f"train_data_batch_{i}.npz" for i in range(1, 11)))
-    path = _find(root, ("imagenet64",), names, what="Downsampled ImageNet 64 x 64",
-                 source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; "
-                        "needs an account)")[0]
+    path = _find(
+        root,
+        ("imagenet64",),
+        names,
+        what="Downsampled ImageNet 64 x 64",
+        source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; needs an account)",
+    )[0]
     try:
         with np.load(path, allow_pickle=False) as archive:
             images = archive["data"]
     except KeyError as error:
         raise ValueError(f"{path}: has no array called 'data'") from error
-    except (ValueError, TypeError, EOFError, OSError, NotImplementedError, struct.error,
-            zipfile.BadZipFile, zlib.error) as error:  # what NumPy and zipfile raise on damaged archives
+    except (
+        ValueError,
+        TypeError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:  # what NumPy and zipfile raise on damaged archives
         raise ValueError(f"{path}: damaged or unreadable npz file ({error}); download it again") from error
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 12288 or len(images) == 0:
-        raise ValueError(f"{path}: 'data' must be uint8 of shape (N, 12288), "
-                         f"but is {images.dtype} of shape {images.shape}")
+        raise ValueError(
+            f"{path}: 'data' must be uint8 of shape (N, 12288), but is {images.dtype} of shape {images.shape}"
+        )
     return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
 
 
@@ -218,13 +248,16 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     if name not in DATASETS:
         raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
-        raise ValueError(f"data: the data set {name!r} is read from files; say which folder holds them "
-                         f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)")
+        raise ValueError(
+            f"data: the data set {name!r} is read from files; say which folder holds them "
+            f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
+        )
     return DATASETS[name](root)
 
 
-def _find(root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *,
-          what: str, source: str) -> list[Path]:
+def _find(
+    root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *, what: str, source: str
+) -> list[Path]:
     """Those of `names` that are in the first folder to hold any of them: `root` or a sub-folder of it."""
     root = Path(root).expanduser()
     folders = [root, *(root / sub for sub in subfolders)]

@@ -10,7 +10,7 @@ from . import _core
 from .candidates import Candidates
 from .checks import Array, as_beta
 from .separations import check_structure, separation_code
-from .stored import RetrievalInfo, Separation, Stored
+from .stored import Separation, Stored
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -257,9 +257,7 @@ class HopfieldMemory:
         """
         return self._stored.retrieve(self._ask(queries), max_steps, tol, return_info, out)
 
-    def associate(
-        self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None
-    ) -> "csr_array":
+    def associate(self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None) -> "csr_array":
         """The weights; see `sparsehopfield.associate`. Columns are positions.
 
         Parameters
@@ -359,4 +357,3 @@ def _read_only(a: Array) -> Array:
 
 def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:
     return HopfieldMemory(patterns, beta, **state)
-

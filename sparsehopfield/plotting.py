@@ -80,10 +80,10 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
             for line in panel.lines:
                 style = STYLES.get(line.label, {})
                 mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
-                (handles[line.label],) = axis.plot(line.x, mean, label=line.label, markersize=4,
-                                                   linewidth=1.6, **style)
-                axis.fill_between(line.x, mean - std, mean + std, alpha=0.2, linewidth=0,
-                                  color=handles[line.label].get_color())
+                (handles[line.label],) = axis.plot(line.x, mean, label=line.label, markersize=4, linewidth=1.6, **style)
+                axis.fill_between(
+                    line.x, mean - std, mean + std, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
+                )
             axis.set_title(panel.title, fontsize=10)
             axis.grid(alpha=0.25, linewidth=0.6)
             if panel.ylim:
@@ -95,13 +95,13 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
         axis.set_xlabel(xlabel)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1,
-                  frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
     return figure
 
 
-def image_grid(rows: Mapping[str, NDArray[Any]], shape: tuple[int, ...], *,
-               columns: Sequence[str] = (), title: str = "") -> Figure:
+def image_grid(
+    rows: Mapping[str, NDArray[Any]], shape: tuple[int, ...], *, columns: Sequence[str] = (), title: str = ""
+) -> Figure:
     """Draw rows of images: stored, damaged, and retrieved by each model.
 
     Parameters

@@ -4,13 +4,15 @@ Both come in by name or, where they have a parameter, as an object; `separation_
 into what the C core takes. A new separation map is a C file, a row in csrc/separation/table.c, and an entry here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
+from typing import Any
 
 __all__ = ["Entmax", "Polynomial"]
 
 # the numbers of sh_separation and sh_similarity in csrc/sparsehopfield.h
-_SPARSEMAX, _SOFTMAX, _ENTMAX, _POLYNOMIAL = range(4)
+_SPARSEMAX, _SOFTMAX, _ENTMAX, POLYNOMIAL = range(4)
 SIMILARITIES = {"dot": 0, "euclidean": 1, "cosine": 2}
 
 
@@ -40,7 +42,7 @@ class Entmax:
 
     alpha: float = 1.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             alpha = float(self.alpha)
         except (TypeError, ValueError):
@@ -77,7 +79,7 @@ class Polynomial:
 
     order: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             order = index(self.order)
         except TypeError:
@@ -90,7 +92,7 @@ class Polynomial:
 SEPARATIONS = {"sparsemax": (_SPARSEMAX, 2.0), "softmax": (_SOFTMAX, 1.0), "entmax15": (_ENTMAX, 1.5)}
 
 
-def unknown_name(argument, name, valid):
+def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
     """The error for a name that is not among the valid ones."""
     from difflib import get_close_matches  # only for errors
 
@@ -99,7 +101,7 @@ def unknown_name(argument, name, valid):
     return ValueError(f"{argument}: unknown name {name!r};{hint} Valid: {', '.join(map(repr, valid))}")
 
 
-def separation_code(separation):
+def separation_code(separation: Any) -> tuple[int, float]:
     """(number, parameter) of a separation map."""
     if isinstance(separation, str):
         if separation not in SEPARATIONS:
@@ -108,20 +110,20 @@ def separation_code(separation):
     if isinstance(separation, Entmax):
         return _ENTMAX, separation.alpha
     if isinstance(separation, Polynomial):
-        return _POLYNOMIAL, float(separation.order)
+        return POLYNOMIAL, float(separation.order)
     raise TypeError(
         f"separation: must be one of {', '.join(map(repr, SEPARATIONS))}, Entmax(alpha) or Polynomial(order), "
         f"got {separation!r}"
     )
 
 
-def has_window(code):
+def has_window(code: tuple[int, float]) -> bool:
     """Whether only scores near the best can carry weight, so that supports are lists."""
     number, parameter = code
     return number == _SPARSEMAX or (number == _ENTMAX and parameter > 1)
 
 
-def similarity_code(similarity):
+def similarity_code(similarity: Any) -> int:
     """The number of a similarity."""
     if not isinstance(similarity, str):
         raise TypeError(f"similarity: must be one of {', '.join(map(repr, SIMILARITIES))}, got {similarity!r}")
@@ -130,7 +132,7 @@ def similarity_code(similarity):
     return SIMILARITIES[similarity]
 
 
-def check_structure(structure):
+def check_structure(structure: Any) -> None:
     """Only all pairs, so far."""
     if structure is not None:
         raise NotImplementedError(

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .checks import Array, as_beta, as_number, as_out, as_patterns, as_queries, as_rows, as_values, as_whole, compute_dtype
+from .checks import (
+    Array,
+    as_beta,
+    as_number,
+    as_out,
+    as_patterns,
+    as_queries,
+    as_rows,
+    as_values,
+    as_whole,
+    compute_dtype,
+)
 from .errors import RetrievalWarning
-from .separations import Entmax, Polynomial, check_structure, has_window, separation_code, similarity_code
+from .separations import POLYNOMIAL, Entmax, Polynomial, check_structure, has_window, separation_code, similarity_code
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -74,9 +85,10 @@ class Stored:
         self.dtype = compute_dtype(self.given, self.given_values)
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
-        if copy:
-            self.patterns = self.patterns.copy() if self.patterns is self.given else self.patterns
-            self.values = self.values.copy() if self.values is not None and self.values is self.given_values else self.values
+        if copy and self.patterns is self.given:
+            self.patterns = self.patterns.copy()
+        if copy and self.values is not None and self.values is self.given_values:
+            self.values = self.values.copy()
         self._cores: dict[np.dtype[Any], Any] = {}
 
     @property
@@ -127,7 +139,7 @@ class Stored:
 
     def energy(self, asked: Asked) -> Any:
         """E_beta."""
-        if asked.code[0] == 3:
+        if asked.code[0] == POLYNOMIAL:
             raise ValueError(
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
                 "no gradient step of anything"
@@ -159,15 +171,22 @@ class Stored:
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""
         offset = as_whole("offset", offset, 0)
-        common = (asked.leading, asked.beta, asked.code, asked.rows.dtype, offset + len(self.patterns))
-        about = (self.similarity, self.values is not None)
+        part = Candidates(
+            leading=asked.leading,
+            beta=asked.beta,
+            code=asked.code,
+            dtype=asked.rows.dtype,
+            n_patterns=offset + len(self.patterns),
+            similarity=self.similarity,
+            has_values=self.values is not None,
+        )
         if has_window(asked.code):
             start, position, score, _ = self.entries(asked, None, None)
-            return Candidates(*common, *about, start=start, position=position + offset, score=score)
+            return replace(part, start=start, position=position + offset, score=score)
         mixture = np.empty((len(asked.rows), self.width), asked.rows.dtype)
         core = self.core(asked.rows.dtype)
         scale, total = _core.accumulate(core, asked.rows, asked.beta, *asked.code, mixture)
-        return Candidates(*common, *about, scale=scale, sum=total, mixture=mixture)
+        return replace(part, scale=scale, sum=total, mixture=mixture)
 
     def retrieve(
         self, asked: Asked, max_steps: Any, tol: Any, return_info: bool | Collection[str], out: Any
@@ -177,7 +196,7 @@ class Stored:
         dtype, d = asked.rows.dtype, asked.rows.shape[1]
         tol = 4 * float(np.finfo(dtype).eps) if tol is None else as_number("tol", tol, least=0.0)
         wanted = set(_wanted(return_info))
-        if "energy" in wanted and asked.code[0] == 3:
+        if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
         if "weights" in wanted and not has_window(asked.code):
             raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")

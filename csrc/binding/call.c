@@ -59,19 +59,18 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
         if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
         return NULL;
     case SH_NOT_FINITE:
-        return PyErr_Format(PyExc_ValueError, "%s: row %lld contains NaN or infinity; every entry must be finite", argument,
-                            row);
+        return PyErr_Format(PyExc_ValueError, "%s: row %lld contains NaN or infinity; every entry must be finite",
+                            argument, row);
     case SH_OVERFLOW:
         return PyErr_Format(PyExc_OverflowError,
-                            "%s: the scores of row %lld may exceed the largest %s; scale the arrays down%s", argument, row,
-                            dtype, type == SH_FLOAT64 ? "" : " or use float64");
+                            "%s: the scores of row %lld may exceed the largest %s; scale the arrays down%s", argument,
+                            row, dtype, type == SH_FLOAT64 ? "" : " or use float64");
     case SH_ZERO_ROW:
         return PyErr_Format(PyExc_ValueError,
                             "%s: row %lld has length 0, which has no cosine similarity; remove it or use "
                             "similarity='dot' or 'euclidean'",
                             argument, row);
-    case SH_UNDEFINED:
-        return PyErr_Format(PyExc_ValueError, "%s: this map has no energy", argument);
+    case SH_UNDEFINED: return PyErr_Format(PyExc_ValueError, "%s: this map has no energy", argument);
     default: return PyErr_Format(PyExc_ValueError, "%s: %s (row %lld)", argument, sh_status_name(status), row);
     }
 }

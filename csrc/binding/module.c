@@ -7,8 +7,9 @@
 static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
     if (sh_initialise() != SH_OK) {
-        PyErr_SetString(PyExc_ImportError, "sparsehopfield: the BLAS computes float32 products in a shorter format, so exact "
-                                           "retrieval is impossible; rebuild with SPARSEHOPFIELD_BLAS=bundled");
+        PyErr_SetString(PyExc_ImportError,
+                        "sparsehopfield: the BLAS computes float32 products in a shorter format, so exact "
+                        "retrieval is impossible; rebuild with SPARSEHOPFIELD_BLAS=bundled");
         return -1;
     }
     if (PyModule_AddStringConstant(module, "__version__", SH_VERSION) < 0) return -1;
@@ -27,11 +28,8 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_core",
-    .m_doc = "The C core of sparsehopfield.",
-    .m_methods = sh_operations,
-    .m_slots = slots,
+    PyModuleDef_HEAD_INIT,      .m_name = "_core", .m_doc = "The C core of sparsehopfield.",
+    .m_methods = sh_operations, .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -68,11 +68,10 @@ static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t 
     h->width = own_values ? values.d : patterns.d;
     sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
     sh_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = sh_memory_new(SH_CALL(call), &patterns, own_values ? &values : NULL, (sh_similarity)similarity, h->type,
-                           &h->memory);
-    Py_END_ALLOW_THREADS
-    PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
+    Py_BEGIN_ALLOW_THREADS status = sh_memory_new(SH_CALL(call), &patterns, own_values ? &values : NULL,
+                                                  (sh_similarity)similarity, h->type, &h->memory);
+    Py_END_ALLOW_THREADS PyObject *capsule =
+        status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
     if (!capsule) {
         sh_memory_free(SH_CALL(call), h->memory);
         free(h);
@@ -92,18 +91,18 @@ static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
     uint64_t number;
     sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
     sh_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = sh_memory_fingerprint(SH_CALL(call), h->memory, &number);
-    Py_END_ALLOW_THREADS
-    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
+    Py_BEGIN_ALLOW_THREADS status = sh_memory_fingerprint(SH_CALL(call), h->memory, &number);
+    Py_END_ALLOW_THREADS return status == SH_OK ? PyLong_FromUnsignedLongLong(number)
+                                                : sh_raise(&call, status, h->type);
 }
 
 static int is_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a) &&
-        PyArray_ISBEHAVED_RO(a))
+    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions &&
+        PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISBEHAVED_RO(a))
         return 0;
-    PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name, dimensions);
+    PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name,
+                 dimensions);
     return -1;
 }
 
@@ -366,9 +365,9 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 #else
     const char *library = "OpenBLAS (system)";
 #endif
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", SH_VERSION, "blas_library", library, "blas_version",
-                         sh_blas_version(), "blas_core", sh_blas_core(), "blas_threads", sh_blas_threads(), "simd",
-                         sh_simd_level(), "simd_available", sh_simd_available());
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", SH_VERSION, "blas_library", library,
+                         "blas_version", sh_blas_version(), "blas_core", sh_blas_core(), "blas_threads",
+                         sh_blas_threads(), "simd", sh_simd_level(), "simd_available", sh_simd_available());
 }
 
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
@@ -378,7 +377,8 @@ PyMethodDef sh_operations[] = {
     {"update", FAST(update), "update(memory, queries, beta, separation, parameter, out)"},
     {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter) -> float64"},
     {"retrieve", FAST(retrieve),
-     "retrieve(memory, queries, beta, separation, parameter, max_steps, tol, out, before) -> steps, converged, support_size"},
+     "retrieve(memory, queries, beta, separation, parameter, max_steps, tol, out, before) -> steps, converged, "
+     "support_size"},
     {"associate", FAST(associate),
      "associate(memory, queries, beta, separation, parameter, top, min_weight) -> start, position, score, weight"},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},

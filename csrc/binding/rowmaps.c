@@ -26,15 +26,18 @@ static const row_map row_maps[SH_ROW_MAPS] = {
     [SH_ROW_SPARSEMAX] = {"sparsemax", "(n)->(n)", 1, NONE, WEIGHTS, "[z - tau]_+ of every row, summing to 1."},
     [SH_ROW_ENTMAX] = {"entmax", "(n),()->(n)", 1, ALPHA, WEIGHTS, "alpha-entmax of every row."},
     [SH_ROW_POLYNOMIAL] = {"polynomial", "(n),()->(n)", 1, ORDER, WEIGHTS, "z^order / sum z^order of every row."},
-    [SH_ROW_TOPK_SOFTMAX] = {"topk_softmax", "(n),()->(n)", 1, TOP_K, WEIGHTS, "softmax of the k largest of every row."},
+    [SH_ROW_TOPK_SOFTMAX] = {"topk_softmax", "(n),()->(n)", 1, TOP_K, WEIGHTS,
+                             "softmax of the k largest of every row."},
     [SH_ROW_TOPK_SPARSEMAX] = {"topk_sparsemax", "(n),()->(n)", 1, TOP_K, WEIGHTS,
                                "sparsemax of the k largest of every row."},
     [SH_ROW_SPARSEMAX_THRESHOLD] = {"sparsemax_threshold", "(n)->(),()", 1, NONE, THRESHOLD, "tau and support size."},
     [SH_ROW_ENTMAX_THRESHOLD] = {"entmax_threshold", "(n),()->(),()", 1, ALPHA, THRESHOLD, "tau and support size."},
     [SH_ROW_SOFTMAX_VJP] = {"softmax_vjp", "(n),(n)->(n)", 2, NONE, WEIGHTS, "Vector-Jacobian product from p and g."},
-    [SH_ROW_SPARSEMAX_VJP] = {"sparsemax_vjp", "(n),(n)->(n)", 2, NONE, WEIGHTS, "Vector-Jacobian product from p and g."},
+    [SH_ROW_SPARSEMAX_VJP] = {"sparsemax_vjp", "(n),(n)->(n)", 2, NONE, WEIGHTS,
+                              "Vector-Jacobian product from p and g."},
     [SH_ROW_ENTMAX_VJP] = {"entmax_vjp", "(n),(n),()->(n)", 2, ALPHA, WEIGHTS, "Vector-Jacobian product from p and g."},
-    [SH_ROW_ENTMAX_VJP_ALPHA] = {"entmax_vjp_alpha", "(n),(n),()->()", 2, ALPHA, NUMBER, "Derivative of <g, p> in alpha."},
+    [SH_ROW_ENTMAX_VJP_ALPHA] = {"entmax_vjp_alpha", "(n),(n),()->()", 2, ALPHA, NUMBER,
+                                 "Derivative of <g, p> in alpha."},
     [SH_ROW_POLYNOMIAL_VJP] = {"polynomial_vjp", "(n),(n),(n),()->(n)", 3, ORDER, WEIGHTS,
                                "Vector-Jacobian product from z, p and g."},
     [SH_ROW_SOFTMAX_CONJUGATE] = {"softmax_conjugate", "(n)->()", 1, NONE, NUMBER, "log sum exp z."},
@@ -79,8 +82,7 @@ static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scra
             in[j] = row;
         }
         double parameter = 0;
-        if (map->parameter != NONE)
-            memcpy(&parameter, b->data[map->rows] + i * b->step[map->rows], sizeof parameter);
+        if (map->parameter != NONE) memcpy(&parameter, b->data[map->rows] + i * b->step[map->rows], sizeof parameter);
         char *result = b->data[inputs] + i * b->step[inputs];
         int scattered = map->result == WEIGHTS && b->n > 1 && b->stride[map->rows] != (npy_intp)size;
         out[0] = scattered ? copies + 3 * aligned((size_t)b->n * size) : result;

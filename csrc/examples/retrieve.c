@@ -5,10 +5,8 @@
 #include <string.h>
 
 int main(void) {
-    const float patterns[4][8] = {{1, 1, 0, 0, 1, 0, 1, 0},
-                                  {0, 1, 1, 0, 0, 1, 0, 1},
-                                  {1, 0, 1, 1, 0, 0, 1, 1},
-                                  {0, 0, 0, 1, 1, 1, 1, 0}};
+    const float patterns[4][8] = {
+        {1, 1, 0, 0, 1, 0, 1, 0}, {0, 1, 1, 0, 0, 1, 0, 1}, {1, 0, 1, 1, 0, 0, 1, 1}, {0, 0, 0, 1, 1, 1, 1, 0}};
     const float query[8] = {1, 0, 1, 1}; /* the third one, its second half set to zero */
     const double beta = 1.0;
     float state[8];
@@ -22,8 +20,8 @@ int main(void) {
     if (status == SH_OK) status = sh_memory_new(&context, &rows, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
     if (status == SH_OK)
         status = sh_retrieve(&context, memory, (sh_model){.separation = SH_SPARSEMAX},
-                             (sh_queries){.data = query, .n = 1, .beta = &beta}, 100, 0.0, state, &steps,
-                             &converged, &support_size, NULL);
+                             (sh_queries){.data = query, .n = 1, .beta = &beta}, 100, 0.0, state, &steps, &converged,
+                             &support_size, NULL);
     if (status == SH_OK) {
         printf("%s after %d steps, from %d pattern(s):", converged ? "at rest" : "moving", (int)steps,
                (int)support_size);

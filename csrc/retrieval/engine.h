@@ -23,9 +23,9 @@ struct sh_memory {
     const sh_kernels *k;
     sh_type type;
     sh_similarity similarity;
-    sh_rows patterns, values; /* values: the patterns if none were given */
-    int own_values;           /* values are not the patterns */
-    double *bias, *scale;     /* of every pattern in double, or NULL (canonical scores) */
+    sh_rows patterns, values;     /* values: the patterns if none were given */
+    int own_values;               /* values are not the patterns */
+    double *bias, *scale;         /* of every pattern in double, or NULL (canonical scores) */
     void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
@@ -49,7 +49,7 @@ typedef struct {
     sh_model model;
     const sh_map *map;
     sh_queries queries;
-    const sh_rows *mixed; /* what states mix: the values, or the patterns themselves */
+    const sh_rows *mixed;         /* what states mix: the values, or the patterns themselves */
     const double *mixed_scale;    /* scale of the mixed rows (cosine), or NULL */
     const void *mixed_tile_scale; /* the same in the compute type */
     /* results wanted; NULL where not */
@@ -61,8 +61,8 @@ typedef struct {
     int64_t top;
     double min_weight;
     /* set up by sh_run */
-    double *slack;  /* (N) how far a score of the tiles may be from the exact one */
-    int64_t *wide;  /* (N) queries left for wide.c */
+    double *slack; /* (N) how far a score of the tiles may be from the exact one */
+    int64_t *wide; /* (N) queries left for wide.c */
     _Atomic int64_t wide_count;
     int64_t blocks, block_rows, ranges, tiles;
 } sh_job;
@@ -79,12 +79,14 @@ sh_status sh_stream(sh_job *job);
 void sh_tile_scores(const sh_memory *memory, const void *q, int64_t rows, int64_t first, int64_t n, void *scores,
                     int64_t ld, void *pack);
 /* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns) */
-void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n,
-                 int64_t column, int64_t columns, int add, void *out, int64_t ldo, void *pack);
+void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
+                 int64_t columns, int add, void *out, int64_t ldo, void *pack);
 size_t sh_pack_bytes(const sh_memory *memory);
 /* Row i, in the compute type: in place, or widened into buffer. */
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
-static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) { return (char *)base + i * (int64_t)k->size; }
+static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {
+    return (char *)base + i * (int64_t)k->size;
+}
 static inline const void *sh_query(const sh_job *job, int64_t i) {
     return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
 }
@@ -98,9 +100,9 @@ static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
 
 /* finish.c: from candidates to results. Work space of one worker: */
 typedef struct {
-    double *sum;   /* (width) of the state */
-    void *buffer;  /* (max(d, width)) one widened row */
-    double *z;     /* room for as many as there are candidates */
+    double *sum;  /* (width) of the state */
+    void *buffer; /* (max(d, width)) one widened row */
+    double *z;    /* room for as many as there are candidates */
 } sh_finish_space;
 size_t sh_finish_bytes(const sh_job *job, int64_t candidates);
 sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates);

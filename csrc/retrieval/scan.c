@@ -97,9 +97,7 @@ static void take(const sh_job *job, int64_t query, tracker *t, const void *score
     }
 }
 
-static void leave_wide(sh_job *job, int64_t query) {
-    job->wide[atomic_fetch_add(&job->wide_count, 1)] = query;
-}
+static void leave_wide(sh_job *job, int64_t query) { job->wide[atomic_fetch_add(&job->wide_count, 1)] = query; }
 
 static sh_status hand_over(scan *s, int64_t query, int64_t range, const tracker *t, sh_context *context) {
     int64_t at = query * s->job->ranges + range;

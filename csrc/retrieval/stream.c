@@ -112,7 +112,8 @@ sh_status sh_stream(sh_job *job) {
     stream s = {.job = job};
     sh_status status = SH_NO_MEMORY;
     double *sums = sh_allocate(context, 2 * n * job->ranges, sizeof(double));
-    char *mixtures = mixture && job->ranges > 1 ? sh_allocate(context, (job->ranges - 1) * n, (size_t)width * k->size) : NULL;
+    char *mixtures =
+        mixture && job->ranges > 1 ? sh_allocate(context, (job->ranges - 1) * n, (size_t)width * k->size) : NULL;
     s.parts = sh_allocate(context, job->ranges, sizeof *s.parts);
     if (!sums || !s.parts || (mixture && job->ranges > 1 && !mixtures)) goto done;
     for (int64_t r = 0; r < job->ranges; r++) {
@@ -123,8 +124,8 @@ sh_status sh_stream(sh_job *job) {
     size_t scratch = (size_t)job->block_rows * SH_TILE * k->size + sh_pack_bytes(job->memory);
     status = sh_for_each(context, job->blocks * job->ranges, scratch, stream_item, &s);
     for (int64_t r = 1; status == SH_OK && r < job->ranges; r++)
-        status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride, s.parts[0],
-                          s.parts[r]);
+        status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride,
+                          s.parts[0], s.parts[r]);
     if (status == SH_OK && !job->partial) put_results(job, s.parts[0]);
 done:
     sh_release(context, sums);

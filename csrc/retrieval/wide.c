@@ -222,8 +222,8 @@ static sh_status do_group(wide *w) {
     if (status != SH_OK) return status;
     for (int64_t i = 0; i < w->rows; i++)
         if (w->by_product[i])
-            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, w->states + (size_t)i * state_bytes,
-                   state_bytes);
+            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes,
+                   w->states + (size_t)i * state_bytes, state_bytes);
     return SH_OK;
 }
 

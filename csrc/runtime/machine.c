@@ -26,7 +26,8 @@ DECLARE(avx2);
 DECLARE(avx512);
 #endif
 
-static const level levels[] = { /* from the lowest to the highest */
+static const level levels[] = {
+    /* from the lowest to the highest */
     LEVEL(base),
 #ifdef SH_HAVE_AVX2
     LEVEL(avx2),

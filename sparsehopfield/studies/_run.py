@@ -24,10 +24,17 @@ Setting = Mapping[str, Any]
 Row = dict[str, Any]
 
 
-def run_table(folder: str | os.PathLike[str], study: str, options: Mapping[str, Any],
-              settings: Sequence[Setting], metrics: Sequence[str],
-              measure: Callable[[Setting], Mapping[str, float]], *,
-              restart: bool = False, progress: bool = True) -> list[Row]:
+def run_table(
+    folder: str | os.PathLike[str],
+    study: str,
+    options: Mapping[str, Any],
+    settings: Sequence[Setting],
+    metrics: Sequence[str],
+    measure: Callable[[Setting], Mapping[str, float]],
+    *,
+    restart: bool = False,
+    progress: bool = True,
+) -> list[Row]:
     """Measure every setting that the table does not hold yet.
 
     Parameters
@@ -60,8 +67,10 @@ def run_table(folder: str | os.PathLike[str], study: str, options: Mapping[str, 
     columns = list(settings[0])
     done = _resume(folder / TABLE, columns, metrics)
     waiting = [setting for setting in settings if _key(setting, columns) not in done]
-    with _bar(study, len(settings), len(settings) - len(waiting), progress) as bar, \
-            open(folder / TABLE, "a", encoding="utf-8", newline="") as file:
+    with (
+        _bar(study, len(settings), len(settings) - len(waiting), progress) as bar,
+        open(folder / TABLE, "a", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow([*columns, "metric", "value"])
@@ -72,8 +81,11 @@ def run_table(folder: str | os.PathLike[str], study: str, options: Mapping[str, 
             file.flush()
             done[key] = {metric: float(values[metric]) for metric in metrics}
             bar.update()
-    return [{**setting, "metric": metric, "value": done[_key(setting, columns)][metric]}
-            for setting in settings for metric in metrics]
+    return [
+        {**setting, "metric": metric, "value": done[_key(setting, columns)][metric]}
+        for setting in settings
+        for metric in metrics
+    ]
 
 
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
@@ -86,19 +98,26 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            differ = ["study"] if found["study"] != study else [
-                name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+            differ = (
+                ["study"]
+                if found["study"] != study
+                else [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: damaged settings file ({error}); "
-                             f"choose another --output, or begin again with --restart") from error
+            raise ValueError(
+                f"{path}: damaged settings file ({error}); choose another --output, or begin again with --restart"
+            ) from error
         if differ:
             what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
-            raise ValueError(f"{folder} holds a table of other settings ({what}); "
-                             f"choose another --output, or begin again with --restart")
+            raise ValueError(
+                f"{folder} holds a table of other settings ({what}); "
+                f"choose another --output, or begin again with --restart"
+            )
         return
     if (folder / TABLE).exists():
-        raise ValueError(f"{folder / TABLE} is there without its {SETTINGS}; "
-                         f"choose another --output, or begin again with --restart")
+        raise ValueError(
+            f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
+        )
     text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
     draft = path.with_suffix(".tmp")  # renamed when whole, so that no half-written file is ever read
     draft.write_text(text + "\n", encoding="utf-8")
@@ -110,7 +129,7 @@ def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[
     if not path.exists():
         return {}
     content = path.read_bytes()
-    lines = content[:content.rfind(b"\n") + 1].decode("utf-8").splitlines(keepends=True)
+    lines = content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines(keepends=True)
     done: dict[tuple[str, ...], Row] = {}
     whole = position = 0
     current: Row = {}
@@ -119,8 +138,10 @@ def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[
         position += len(line.encode())
         if number == 1:
             if fields != [*columns, "metric", "value"]:
-                raise ValueError(f"{path}: its columns are {fields}, not {[*columns, 'metric', 'value']}; "
-                                 f"choose another --output, or begin again with --restart")
+                raise ValueError(
+                    f"{path}: its columns are {fields}, not {[*columns, 'metric', 'value']}; "
+                    f"choose another --output, or begin again with --restart"
+                )
             whole = position
             continue
         key = tuple(fields[:-2])
@@ -134,8 +155,7 @@ def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[
                 raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")
             current[metric] = float(value)
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}, line {number}: damaged ({error}); "
-                             f"begin again with --restart") from error
+            raise ValueError(f"{path}, line {number}: damaged ({error}); begin again with --restart") from error
         if len(current) == len(metrics):
             done[key] = current
             whole = position
@@ -154,5 +174,6 @@ def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:
 
 def _bar(study: str, total: int, initial: int, progress: bool) -> Any:
     tqdm = require("tqdm", purpose="the progress bar of the studies").tqdm
-    return tqdm(total=total, initial=initial, desc=study, unit=" settings",
-                disable=None if progress else True)  # None: shown on terminals only
+    return tqdm(
+        total=total, initial=initial, desc=study, unit=" settings", disable=None if progress else True
+    )  # None: shown on terminals only

@@ -31,8 +31,9 @@ examples:
 """
 
 
-def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = None, mask: str = "lower",
-        **options: Any) -> retrieval_study.Outcome:
+def run(
+    output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = None, mask: str = "lower", **options: Any
+) -> retrieval_study.Outcome:
     """Run the capacity study.
 
     Parameters
@@ -69,10 +70,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         The sub-command's parser.
     """
     sizes = "; ".join(f"{name}: {' '.join(map(str, sizes))}" for name, sizes in SIZES.items())
-    parser.add_argument("--sizes", nargs="+", type=int, metavar="M",
-                        help=f"numbers of stored patterns (default: {sizes})")
-    parser.add_argument("--mask", choices=MASKS, default="lower",
-                        help="the half that is set to zero (default: %(default)s)")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, metavar="M", help=f"numbers of stored patterns (default: {sizes})"
+    )
+    parser.add_argument(
+        "--mask", choices=MASKS, default="lower", help="the half that is set to zero (default: %(default)s)"
+    )
     retrieval_study.add_options(parser, STUDY.name)
 
 

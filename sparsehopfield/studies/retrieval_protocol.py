@@ -67,8 +67,8 @@ class Study:
 
 # The damage
 
-def half_masked(images: Floats, shape: tuple[int, ...], side: str,
-                rng: np.random.Generator | None = None) -> Floats:
+
+def half_masked(images: Floats, shape: tuple[int, ...], side: str, rng: np.random.Generator | None = None) -> Floats:
     """Set one half of each image to zero.
 
     Parameters
@@ -92,11 +92,11 @@ def half_masked(images: Floats, shape: tuple[int, ...], side: str,
     if side == "upper":
         damaged[..., :height, :] = 0
     elif side == "lower":
-        damaged[..., shape[-2] - height:, :] = 0
+        damaged[..., shape[-2] - height :, :] = 0
     elif side == "left":
         damaged[..., :width] = 0
     elif side == "right":
-        damaged[..., shape[-1] - width:] = 0
+        damaged[..., shape[-1] - width :] = 0
     else:
         raise ValueError(f"mask: unknown side {side!r}; valid: {', '.join(MASKS)}")
     return damaged.reshape(images.shape)
@@ -127,8 +127,13 @@ def noisy(images: Floats, shape: tuple[int, ...], sigma: float, rng: np.random.G
 
 # One measurement
 
-def draw(images: ImageSet, size: int, queries: int, seed: int,
-         ) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
+
+def draw(
+    images: ImageSet,
+    size: int,
+    queries: int,
+    seed: int,
+) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
     """Draw the patterns of one run and say which of them are queried.
 
     Parameters
@@ -156,8 +161,9 @@ def draw(images: ImageSet, size: int, queries: int, seed: int,
     return patterns, rng.permutation(size)[:queries], rng
 
 
-def attempt(queries: Floats, patterns: Floats, *, model: str, similarity: str = "dot", beta: float = 1.0,
-            steps: int = 1) -> tuple[Floats, Any]:
+def attempt(
+    queries: Floats, patterns: Floats, *, model: str, similarity: str = "dot", beta: float = 1.0, steps: int = 1
+) -> tuple[Floats, Any]:
     """Retrieve with one of the models.
 
     Parameters
@@ -183,12 +189,19 @@ def attempt(queries: Floats, patterns: Floats, *, model: str, similarity: str = 
     if model == "mean":
         count = len(queries)
         return np.tile(patterns.mean(axis=0), (count, 1)), SimpleNamespace(
-            steps=np.zeros(count, int), converged=np.ones(count, bool),
-            support_size=np.full(count, len(patterns)))
+            steps=np.zeros(count, int), converged=np.ones(count, bool), support_size=np.full(count, len(patterns))
+        )
     with warnings.catch_warnings():  # after a given number of steps most queries have not settled: as asked
         warnings.simplefilter("ignore", RetrievalWarning)
-        states, info = retrieve(queries, patterns, beta, max_steps=steps or 1000, return_info=True,
-                                similarity=similarity, separation=MODELS[model])
+        states, info = retrieve(
+            queries,
+            patterns,
+            beta,
+            max_steps=steps or 1000,
+            return_info=True,
+            similarity=similarity,
+            separation=MODELS[model],
+        )
     return states, info
 
 
@@ -214,5 +227,8 @@ def judge(states: Floats, targets: Floats, threshold: float) -> dict[str, float]
     cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     slack = 4 * np.finfo(np.float32).eps * np.abs(targets).max(axis=1)
     exact = np.abs(states - targets).max(axis=1) <= slack
-    return {"retrieved": float(np.mean(1 - cosines < threshold)), "cosine": float(np.mean(cosines)),
-            "exact": float(np.mean(exact))}
+    return {
+        "retrieved": float(np.mean(1 - cosines < threshold)),
+        "cosine": float(np.mean(cosines)),
+        "exact": float(np.mean(exact)),
+    }

@@ -115,17 +115,29 @@ def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) ->
     summary = Summary(study, rows)
 
     def panel(which: Panel, metric: str, label: str) -> plotting.Panel:
-        lines = [plotting.Line(model, summary.xs, [summary.mean(which, x, model, metric) for x in summary.xs],
-                               [summary.std(which, x, model, metric) for x in summary.xs])
-                 for model in summary.models(which)]
-        return plotting.Panel(summary.name(which) if metric == "retrieved" else "", lines, label,
-                              None if metric == "cosine" else (-0.04, 1.04))
+        lines = [
+            plotting.Line(
+                model,
+                summary.xs,
+                [summary.mean(which, x, model, metric) for x in summary.xs],
+                [summary.std(which, x, model, metric) for x in summary.xs],
+            )
+            for model in summary.models(which)
+        ]
+        return plotting.Panel(
+            summary.name(which) if metric == "retrieved" else "",
+            lines,
+            label,
+            None if metric == "cosine" else (-0.04, 1.04),
+        )
 
-    shown = {"retrieved": f"share retrieved\n(cosine error < {threshold:g})", "cosine": "mean cosine",
-             "exact": "share retrieved\nexactly"}
+    shown = {
+        "retrieved": f"share retrieved\n(cosine error < {threshold:g})",
+        "cosine": "mean cosine",
+        "exact": "share retrieved\nexactly",
+    }
     grid = [[panel(which, *item) for which in summary.panels] for item in shown.items()]
-    return plotting.curves(grid,
-                           xlabel=study.xlabel, title=heading(study, rows), log=study.axis == "size")
+    return plotting.curves(grid, xlabel=study.xlabel, title=heading(study, rows), log=study.axis == "size")
 
 
 def heading(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -143,19 +155,20 @@ def heading(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     str
         The line.
     """
+
     def all_of(column: str) -> str:
         return ", ".join(f"{value:g}" for value in dict.fromkeys(row[column] for row in rows))
 
     first, runs = rows[0], len({row["run"] for row in rows})
-    damage = (f"{first['mask']} half masked" if study.level == "mask"
-              else f"M = {all_of('size')}, Gaussian noise")
+    damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
     steps = {0: "to the fixed point", 1: "one step"}.get(first["steps"], f"{first['steps']} steps")
-    return (f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
-            f"{runs} {'run' if runs == 1 else 'runs'}")
+    return (
+        f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
+        f"{runs} {'run' if runs == 1 else 'runs'}"
+    )
 
 
-def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, threshold: float,
-           queries: int) -> str:
+def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, threshold: float, queries: int) -> str:
     """Put what came out beside what the paper says.
 
     Parameters
@@ -178,16 +191,18 @@ def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, th
     zeros = float(np.mean(images.images == 0))
     parts = [
         heading(study, rows)[0].upper() + heading(study, rows)[1:],
-        _wrap(f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
-              f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
-              f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
-              f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
-              f"standard error."),
+        _wrap(
+            f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
+            f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
+            f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
+            f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
+            f"standard error."
+        ),
         _wrap(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
         *(_rates(summary, panel, CLAIMS[images.name]) for panel in summary.panels),
         *(_details(summary, panel) for panel in summary.panels),
-        "What came out\n" + "\n".join(_wrap(f"- {finding}", "  ")
-                                      for finding in _findings(summary, CLAIMS[images.name])),
+        "What came out\n"
+        + "\n".join(_wrap(f"- {finding}", "  ") for finding in _findings(summary, CLAIMS[images.name])),
     ]
     return "\n\n".join(parts)
 
@@ -198,8 +213,13 @@ def _rates(summary: Summary, panel: Panel, claim: str) -> str:
     paired = {"sparse", "dense"} <= set(models)
     lines = [[_axis(summary), *models, *(["sparse - dense", "here", "paper"] if paired else [])]]
     for x in summary.xs:
-        line = [f"{x:g}", *(f"{summary.mean(panel, x, model, 'retrieved'):.3f} ± "
-                            f"{summary.std(panel, x, model, 'retrieved'):.3f}" for model in models)]
+        line = [
+            f"{x:g}",
+            *(
+                f"{summary.mean(panel, x, model, 'retrieved'):.3f} ± {summary.std(panel, x, model, 'retrieved'):.3f}"
+                for model in models
+            ),
+        ]
         if paired:
             lead, error = summary.lead(panel, x, "retrieved")
             line += [f"{lead:+.3f} ± {error:.3f}", summary.verdict(panel, x, "retrieved"), claim]
@@ -215,11 +235,14 @@ def _details(summary: Summary, panel: Panel) -> str:
     columns += [(model, "exact", ".3f") for model in models if model != "mean"]
     columns += [(model, "support", ".1f") for model in sparse]
     firsts = [i == 0 or columns[i - 1][1] != metric for i, (_, metric, _) in enumerate(columns)]
-    lines = [["", *(f"{metric}:" if first else "" for (_, metric, _), first in
-                    zip(columns, firsts, strict=True))],
-             [_axis(summary), *(model for model, _, _ in columns)]]
-    lines += [[f"{x:g}", *(format(summary.mean(panel, x, model, metric), form)
-                           for model, metric, form in columns)] for x in summary.xs]
+    lines = [
+        ["", *(f"{metric}:" if first else "" for (_, metric, _), first in zip(columns, firsts, strict=True))],
+        [_axis(summary), *(model for model, _, _ in columns)],
+    ]
+    lines += [
+        [f"{x:g}", *(format(summary.mean(panel, x, model, metric), form) for model, metric, form in columns)]
+        for x in summary.xs
+    ]
     return f"Mean cosine, share exact and mean support size, {summary.name(panel)}\n{_table(lines)}"
 
 
@@ -228,24 +251,38 @@ def _findings(summary: Summary, claim: str) -> list[str]:
     found = []
     for panel in summary.panels:
         if {"sparse", "dense"} <= set(summary.models(panel)):
-            found += [f"{summary.name(panel)}, by {words}: {_race(summary, panel, metric)}."
-                      for metric, words in (("retrieved", "share retrieved"), ("cosine", "mean cosine"),
-                                            ("exact", "share exact"))]
+            found += [
+                f"{summary.name(panel)}, by {words}: {_race(summary, panel, metric)}."
+                for metric, words in (
+                    ("retrieved", "share retrieved"),
+                    ("cosine", "mean cosine"),
+                    ("exact", "share exact"),
+                )
+            ]
     for panel in summary.panels:
         if panel[0] == "dot" and {"sparse", "dense", "mean"} <= set(summary.models(panel)):
             found.append(_worth(summary, panel))
     if claim == "sparse ahead":
-        found += [_against_claim(summary, panel) for panel in summary.panels
-                  if panel[0] == "dot" and {"sparse", "dense"} <= set(summary.models(panel))]
+        found += [
+            _against_claim(summary, panel)
+            for panel in summary.panels
+            if panel[0] == "dot" and {"sparse", "dense"} <= set(summary.models(panel))
+        ]
     for panel in summary.panels:
         dot = ("dot", *panel[1:])
         if panel[0] != "dot" and dot in summary.panels:
-            found += [_change(summary, dot, panel, model) for model in summary.models(panel)
-                      if model in summary.models(dot) and model != "mean"]
+            found += [
+                _change(summary, dot, panel, model)
+                for model in summary.models(panel)
+                if model in summary.models(dot) and model != "mean"
+            ]
     if any("polynomial" in summary.models(p) for p in summary.panels) and any(
-            p[0] == "euclidean" for p in summary.panels):
-        found.append("polynomial is not run with euclidean similarity: its scores are negative, and an even "
-                     "power would let the worst pattern win.")
+        p[0] == "euclidean" for p in summary.panels
+    ):
+        found.append(
+            "polynomial is not run with euclidean similarity: its scores are negative, and an even "
+            "power would let the worst pattern win."
+        )
     return found
 
 
@@ -260,8 +297,10 @@ def _race(summary: Summary, panel: Panel, metric: str) -> str:
         if verdict in by:
             most = max(sign * summary.lead(panel, x, metric)[0] for x in by[verdict])
             who = "sparse is ahead of dense" if sign > 0 else "sparse loses to dense"
-            parts.append(f"{who} by more than one standard error at {_axis(summary)} = {_list(by[verdict])} "
-                         f"(by {most:.2g} at most)")
+            parts.append(
+                f"{who} by more than one standard error at {_axis(summary)} = {_list(by[verdict])} "
+                f"(by {most:.2g} at most)"
+            )
     if "level" in by:
         parts.append(f"they are level at {_axis(summary)} = {_list(by['level'])}")
     return "; ".join(parts)
@@ -273,30 +312,44 @@ def _against_claim(summary: Summary, panel: Panel) -> str:
     if ahead + behind == 0:
         return f"{summary.name(panel)}: neither model is ahead anywhere, so the paper's claim is not seen."
     agree = "agrees with" if behind == 0 else "contradicts" if ahead == 0 else "only partly agrees with"
-    return (f"{summary.name(panel)}: sparse is ahead at {ahead} and behind at {behind} of {len(verdicts)} "
-            f"settings, which {agree} the paper's \"excels\" on images with many zeros.")
+    return (
+        f"{summary.name(panel)}: sparse is ahead at {ahead} and behind at {behind} of {len(verdicts)} "
+        f'settings, which {agree} the paper\'s "excels" on images with many zeros.'
+    )
 
 
 def _worth(summary: Summary, panel: Panel) -> str:
     """What a success is worth: how often an answer that ignores the query has it too."""
-    rates = {model: [summary.mean(panel, x, model, "retrieved") for x in summary.xs]
-             for model in ("mean", "sparse", "dense")}
-    below = {model: [x for x, rate, mean in zip(summary.xs, rates[model], rates["mean"], strict=True)
-                     if rate < mean] for model in ("sparse", "dense")}
-    told = [f"{model} is below that at {_axis(summary)} = {_list(below[model])}" if below[model]
-            else f"{model} is nowhere below that" for model in below]
+    rates = {
+        model: [summary.mean(panel, x, model, "retrieved") for x in summary.xs] for model in ("mean", "sparse", "dense")
+    }
+    below = {
+        model: [x for x, rate, mean in zip(summary.xs, rates[model], rates["mean"], strict=True) if rate < mean]
+        for model in ("sparse", "dense")
+    }
+    told = [
+        f"{model} is below that at {_axis(summary)} = {_list(below[model])}"
+        if below[model]
+        else f"{model} is nowhere below that"
+        for model in below
+    ]
     low, high = f"{min(rates['mean']):.3f}", f"{max(rates['mean']):.3f}"
-    return (f"{summary.name(panel)}: the mean of the stored images, whatever the query, counts as retrieved "
-            f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(told)}.")
+    return (
+        f"{summary.name(panel)}: the mean of the stored images, whatever the query, counts as retrieved "
+        f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(told)}."
+    )
 
 
 def _change(summary: Summary, dot: Panel, panel: Panel, model: str) -> str:
     """What another similarity than dot changes for a model, on average over the axis."""
+
     def average(which: Panel, metric: str) -> float:
         return float(np.mean([summary.mean(which, x, model, metric) for x in summary.xs]))
 
-    parts = [f"{words} {average(dot, metric):.3f} -> {average(panel, metric):.3f}" for metric, words in
-             (("retrieved", "share retrieved"), ("cosine", "mean cosine"), ("exact", "share exact"))]
+    parts = [
+        f"{words} {average(dot, metric):.3f} -> {average(panel, metric):.3f}"
+        for metric, words in (("retrieved", "share retrieved"), ("cosine", "mean cosine"), ("exact", "share exact"))
+    ]
     what = ", ".join([panel[0] + " instead of dot", *summary.name(panel).split(", ")[1:]])
     return f"{what}, {model}, averaged over all {_axis(summary)}: {', '.join(parts)}."
 
@@ -311,8 +364,7 @@ def _list(values: Sequence[Any]) -> str:
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-                     for line in lines)
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def _wrap(text: str, indent: str = "") -> str:

@@ -106,8 +106,9 @@ class Outcome:
     report: str
 
 
-def run(study: Study, output: str | os.PathLike[str], options: Options, *, sizes: int | Sequence[int],
-        levels: Sequence[Any]) -> Outcome:
+def run(
+    study: Study, output: str | os.PathLike[str], options: Options, *, sizes: int | Sequence[int], levels: Sequence[Any]
+) -> Outcome:
     """Run a study.
 
     Parameters
@@ -135,16 +136,30 @@ def run(study: Study, output: str | os.PathLike[str], options: Options, *, sizes
     threshold = THRESHOLDS[options.dataset] if options.threshold is None else options.threshold
     steps = options.steps
     settings = [
-        {"dataset": options.dataset, study.level: level, "size": size, "beta": beta,
-         "similarity": similarity, "model": model, "steps": steps, "run": run,
-         "seed": _seed(options.seed, size, run)}
-        for size in sizes for run in range(options.runs) for level in levels
-        for beta in options.beta for similarity in options.similarity for model in options.models
+        {
+            "dataset": options.dataset,
+            study.level: level,
+            "size": size,
+            "beta": beta,
+            "similarity": similarity,
+            "model": model,
+            "steps": steps,
+            "run": run,
+            "seed": _seed(options.seed, size, run),
+        }
+        for size in sizes
+        for run in range(options.runs)
+        for level in levels
+        for beta in options.beta
+        for similarity in options.similarity
+        for model in options.models
         if not (model == "polynomial" and similarity == "euclidean")  # see Options
     ]
     if not settings:
-        raise ValueError("models: the polynomial model needs scores that are not negative, so it does not "
-                         "run with euclidean similarity; choose another model or similarity")
+        raise ValueError(
+            "models: the polynomial model needs scores that are not negative, so it does not "
+            "run with euclidean similarity; choose another model or similarity"
+        )
 
     @lru_cache(maxsize=1)  # models and similarities of one draw follow each other
     def prepare(size: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
@@ -153,22 +168,43 @@ def run(study: Study, output: str | os.PathLike[str], options: Options, *, sizes
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         patterns, asked, queries = prepare(setting["size"], setting["seed"], setting[study.level])
-        states, info = attempt(queries, patterns, model=setting["model"], similarity=setting["similarity"],
-                               beta=setting["beta"], steps=steps)
+        states, info = attempt(
+            queries,
+            patterns,
+            model=setting["model"],
+            similarity=setting["similarity"],
+            beta=setting["beta"],
+            steps=steps,
+        )
         targets = patterns[asked]
         if setting["similarity"] == "cosine":  # such a memory holds the rows scaled to length 1
             targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
-        return {**judge(states, targets, threshold), "support": float(np.mean(info.support_size)),
-                "updates": float(np.mean(info.steps)), "settled": float(np.mean(info.converged))}
+        return {
+            **judge(states, targets, threshold),
+            "support": float(np.mean(info.support_size)),
+            "updates": float(np.mean(info.steps)),
+            "settled": float(np.mean(info.converged)),
+        }
 
-    described = {"images": len(images), "sizes": list(sizes), study.level: list(levels),
-                 "threshold": threshold, **{name: getattr(options, name) for name in (
-                     "dataset", "models", "similarity", "beta", "steps", "queries", "runs", "seed")}}
-    rows = _run.run_table(output, study.name, described, settings, METRICS, measure,
-                          restart=options.restart, progress=options.progress)
-    return Outcome(rows, Path(output, _run.TABLE),
-                   plotting.save(figure(study, rows, threshold), Path(output, study.name)),
-                   report(study, rows, images, threshold, options.queries))
+    described = {
+        "images": len(images),
+        "sizes": list(sizes),
+        study.level: list(levels),
+        "threshold": threshold,
+        **{
+            name: getattr(options, name)
+            for name in ("dataset", "models", "similarity", "beta", "steps", "queries", "runs", "seed")
+        },
+    }
+    rows = _run.run_table(
+        output, study.name, described, settings, METRICS, measure, restart=options.restart, progress=options.progress
+    )
+    return Outcome(
+        rows,
+        Path(output, _run.TABLE),
+        plotting.save(figure(study, rows, threshold), Path(output, study.name)),
+        report(study, rows, images, threshold, options.queries),
+    )
 
 
 def several(values: Any, kind: type) -> tuple[Any, ...]:
@@ -201,23 +237,26 @@ def _check(options: Options, sizes: Sequence[int], available: int) -> None:
         for value in getattr(options, name):
             if value not in valid:
                 raise ValueError(f"{name}: unknown name {value!r}; valid: {', '.join(valid)}")
-    for name, value, least in (("runs", options.runs, 1), ("seed", options.seed, 0),
-                               ("steps", options.steps, 0), ("queries", options.queries, 1),
-                               ("sizes", min(sizes, default=0), 1)):
+    for name, value, least in (
+        ("runs", options.runs, 1),
+        ("seed", options.seed, 0),
+        ("steps", options.steps, 0),
+        ("queries", options.queries, 1),
+        ("sizes", min(sizes, default=0), 1),
+    ):
         if value < least:
             raise ValueError(f"{name}: must be at least {least}, got {value}")
     if max(sizes) > available:
-        raise ValueError(f"sizes: {max(sizes)} patterns are more than the {available} images of "
-                         f"{options.dataset}")
+        raise ValueError(f"sizes: {max(sizes)} patterns are more than the {available} images of {options.dataset}")
     for beta in options.beta:
         if not 0 < beta < np.inf:
             raise ValueError(f"beta: must be positive and finite, got {beta}")
     if options.threshold is not None and not 0 < options.threshold <= 2:
-        raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, "
-                         f"got {options.threshold}")
+        raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {options.threshold}")
 
 
 # The command line
+
 
 def add_options(parser: argparse.ArgumentParser, study: str) -> None:
     """Add the options that both studies have.
@@ -230,34 +269,76 @@ def add_options(parser: argparse.ArgumentParser, study: str) -> None:
         Its name.
     """
     add, default = parser.add_argument, Options()
-    add("--dataset", choices=tuple(datasets.DATASETS), default=default.dataset,
+    add(
+        "--dataset",
+        choices=tuple(datasets.DATASETS),
+        default=default.dataset,
         help="images to store; the digits come with scikit-learn, the others are read from --data "
-             "(default: %(default)s)")
-    add("--data", metavar="FOLDER", default=os.environ.get("SPARSEHOPFIELD_DATA") or None,
+        "(default: %(default)s)",
+    )
+    add(
+        "--data",
+        metavar="FOLDER",
+        default=os.environ.get("SPARSEHOPFIELD_DATA") or None,
         help="folder of the image files, in their authors' formats; when they are not there, the message "
-             "says where to get them (default: the environment variable SPARSEHOPFIELD_DATA)")
-    add("--models", nargs="+", choices=tuple(MODELS), default=default.models, metavar="MODEL",
+        "says where to get them (default: the environment variable SPARSEHOPFIELD_DATA)",
+    )
+    add(
+        "--models",
+        nargs="+",
+        choices=tuple(MODELS),
+        default=default.models,
+        metavar="MODEL",
         help=f"of {', '.join(MODELS)} (default: {' '.join(default.models)}); sparse is sparsemax, dense is "
-             f"softmax, polynomial is of order 10, mean answers all with the mean of the stored images")
-    add("--similarity", nargs="+", choices=SIMILARITIES, default=default.similarity, metavar="NAME",
-        help=f"of {', '.join(SIMILARITIES)} (default: {' '.join(default.similarity)}); dot is the paper's")
-    add("--beta", nargs="+", type=float, default=default.beta, metavar="BETA",
-        help="inverse temperatures (default: 1, the paper's)")
-    add("--steps", type=_steps, default=default.steps, metavar="N",
+        f"softmax, polynomial is of order 10, mean answers all with the mean of the stored images",
+    )
+    add(
+        "--similarity",
+        nargs="+",
+        choices=SIMILARITIES,
+        default=default.similarity,
+        metavar="NAME",
+        help=f"of {', '.join(SIMILARITIES)} (default: {' '.join(default.similarity)}); dot is the paper's",
+    )
+    add(
+        "--beta",
+        nargs="+",
+        type=float,
+        default=default.beta,
+        metavar="BETA",
+        help="inverse temperatures (default: 1, the paper's)",
+    )
+    add(
+        "--steps",
+        type=_steps,
+        default=default.steps,
+        metavar="N",
         help="updates for each query; 'fixed-point' or 0 updates it until it no longer moves "
-             "(default: %(default)s, the paper's)")
-    add("--threshold", type=float, metavar="ERROR",
+        "(default: %(default)s, the paper's)",
+    )
+    add(
+        "--threshold",
+        type=float,
+        metavar="ERROR",
         help="a pattern is retrieved when 1 - cosine is below this (default: "
-             + ", ".join(f"{value:g} for {name}" for name, value in THRESHOLDS.items()) + ")")
-    add("--queries", type=int, default=default.queries, metavar="N",
-        help="query at most so many of the stored patterns (default: %(default)s)")
-    add("--runs", type=int, default=default.runs, metavar="N",
-        help="draws for each setting (default: %(default)s)")
-    add("--seed", type=int, default=default.seed, metavar="N",
-        help="seed of all draws (default: %(default)s)")
+        + ", ".join(f"{value:g} for {name}" for name, value in THRESHOLDS.items())
+        + ")",
+    )
+    add(
+        "--queries",
+        type=int,
+        default=default.queries,
+        metavar="N",
+        help="query at most so many of the stored patterns (default: %(default)s)",
+    )
+    add("--runs", type=int, default=default.runs, metavar="N", help="draws for each setting (default: %(default)s)")
+    add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
-    add("--output", metavar="FOLDER",
-        help=f"folder for the table, its settings and the figure (default: results/{study}-DATASET)")
+    add(
+        "--output",
+        metavar="FOLDER",
+        help=f"folder for the table, its settings and the figure (default: results/{study}-DATASET)",
+    )
     add("--restart", action="store_true", help="throw away what is in --output instead of continuing it")
     add("--quiet", action="store_true", help="no progress bar and no report, only the files")
 
@@ -284,14 +365,28 @@ def command(arguments: argparse.Namespace, study: str, run: Callable[..., Outcom
     if arguments.threads is not None:
         set_num_threads(arguments.threads)
     output = Path(arguments.output or f"results/{study}-{arguments.dataset}")
-    shared = {name: getattr(arguments, name) for name in (
-        "dataset", "data", "models", "similarity", "beta", "steps", "threshold", "queries", "runs", "seed",
-        "restart")}
+    shared = {
+        name: getattr(arguments, name)
+        for name in (
+            "dataset",
+            "data",
+            "models",
+            "similarity",
+            "beta",
+            "steps",
+            "threshold",
+            "queries",
+            "runs",
+            "seed",
+            "restart",
+        )
+    }
     try:
         outcome = run(output, progress=not arguments.quiet, **shared, **own)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"what was measured is in {output / _run.TABLE}; "
-                                f"the same command continues from there") from interrupt
+        raise KeyboardInterrupt(
+            f"what was measured is in {output / _run.TABLE}; the same command continues from there"
+        ) from interrupt
     if not arguments.quiet:
         print(outcome.report)
         print("\nWritten: " + ", ".join(str(path) for path in (outcome.table, *outcome.figures)))

@@ -26,8 +26,13 @@ examples:
 """
 
 
-def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] = (100,),
-        noise: float | Sequence[float] = NOISE, **options: Any) -> retrieval_study.Outcome:
+def run(
+    output: str | os.PathLike[str],
+    *,
+    sizes: int | Sequence[int] = (100,),
+    noise: float | Sequence[float] = NOISE,
+    **options: Any,
+) -> retrieval_study.Outcome:
     """Run the robustness study.
 
     Parameters
@@ -53,8 +58,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] = (100,),
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")
     if not noise:
         raise ValueError("noise: at least one standard deviation is needed")
-    return retrieval_study.run(STUDY, output, retrieval_study.Options(**options), sizes=sizes,
-                               levels=noise)
+    return retrieval_study.run(STUDY, output, retrieval_study.Options(**options), sizes=sizes, levels=noise)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +69,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser : ArgumentParser
         The sub-command's parser.
     """
-    parser.add_argument("--sizes", nargs="+", type=int, metavar="M", default=(100,),
-                        help="numbers of stored patterns (default: 100)")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, metavar="M", default=(100,), help="numbers of stored patterns (default: 100)"
+    )
     noise = " ".join(f"{sigma:g}" for sigma in NOISE)
-    parser.add_argument("--noise", nargs="+", type=float, metavar="SIGMA", default=NOISE,
-                        help=f"standard deviations of the noise (default: {noise})")
+    parser.add_argument(
+        "--noise",
+        nargs="+",
+        type=float,
+        metavar="SIGMA",
+        default=NOISE,
+        help=f"standard deviations of the noise (default: {noise})",
+    )
     retrieval_study.add_options(parser, STUDY.name)
 
 
