@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Candidates", "merge"]
 
 
+def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
+    """A CSR array from lists."""
+    from scipy.sparse import csr_array
+
+    return csr_array((weight, position, start), shape=(len(start) - 1, columns))
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """What some of the patterns contribute to a retrieval step; made by `candidates`, joined by `merge`.
@@ -88,8 +95,6 @@ class Candidates:
         ValueError
             For maps with full support, whose weights are not kept.
         """
-        from .stored import sparse_rows
-
         start, position, _ = self._lists("weights")
         return sparse_rows(start, position, self._solve().astype(self.dtype), self.n_patterns)
 

@@ -1,6 +1,6 @@
 """HopfieldMemory: patterns stored once, made ready once, asked many times."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = ["HopfieldMemory"]
+
+
+def _not_yet(name: str, until_then: str) -> Callable[..., NoReturn]:
+    """A method that is reserved for a later version."""
+
+    def method(*args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(f"{name}: not yet in this version; until then: {until_then}")
+
+    method.__name__, method.__doc__ = name, f"Not yet in this version; until then: {until_then}."
+    return method
 
 
 class HopfieldMemory:
@@ -321,32 +331,24 @@ class HopfieldMemory:
     def _ask(self, queries: ArrayLike) -> Any:
         return self._stored.ask(queries, self.beta, self.separation, None)
 
-    # --- to come ----------------------------------------------------------------------------------
+    # --- to come: reserved names, with what serves until then ---------------------------------------
 
-    def add(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: make a new memory of the joined patterns."""
-        raise NotImplementedError("add: not yet; make a new memory of the joined patterns")
-
-    def remove(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: make a new memory of `numpy.delete(patterns, positions, axis=0)`."""
-        raise NotImplementedError("remove: not yet; make a new memory of numpy.delete(patterns, positions, axis=0)")
-
-    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: save the arrays with `numpy.save`."""
-        raise NotImplementedError("save: not yet; save `patterns` and `values` with numpy.save")
-
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: load the arrays with `numpy.load`."""
-        raise NotImplementedError("load: not yet; load arrays with numpy.load, mmap_mode='r' works")
-
-    def explain(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: `associate` has the weights."""
-        raise NotImplementedError("explain: not yet; `associate` has the weights")
-
-    def build_index(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not yet: every call scans all patterns."""
-        raise NotImplementedError("build_index: not yet; every call scans all patterns")
+    add = _not_yet("add", "make a new memory of the joined patterns")
+    remove = _not_yet("remove", "make a new memory of numpy.delete(patterns, positions, axis=0)")
+    save = _not_yet("save", "save `patterns` and `values` with numpy.save")
+    load = staticmethod(_not_yet("load", "numpy.load has the arrays; memory maps work"))
+    explain = _not_yet("explain", "`associate` has the weights")
+    build_index = _not_yet("build_index", "every call scans all patterns")
+    margin = _not_yet("margin", "nothing serves until then")
+    critical_beta = _not_yet("critical_beta", "nothing serves until then")
+    exact_radius = _not_yet("exact_radius", "nothing serves until then")
+    is_certified = _not_yet("is_certified", "compare `update(patterns)` with `patterns`")
+    is_fixed_point = _not_yet("is_fixed_point", "compare `update(patterns)` with `patterns`")
+    stored_fraction = _not_yet("stored_fraction", "compare `update(patterns)` with `patterns` at each beta")
+    suggest_beta = _not_yet("suggest_beta", "compare `update(patterns)` with `patterns` at each beta")
+    certify = _not_yet("certify", "retrieve, and look at `info.support_size`")
+    capacity = _not_yet("capacity", "nothing serves until then")
+    report = _not_yet("report", "nothing serves until then")
 
 
 def _read_only(a: Array) -> Array:

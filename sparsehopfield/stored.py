@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .candidates import Candidates
+from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
     as_beta,
@@ -242,10 +242,3 @@ def _wanted(return_info: bool | Collection[str]) -> Collection[str]:
     if unknown := [n for n in names if n not in ("weights", "energy")]:
         raise ValueError(f"return_info: unknown {unknown[0]!r}; must be True, False, or of 'weights', 'energy'")
     return names
-
-
-def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
-    """A CSR array from lists."""
-    from scipy.sparse import csr_array
-
-    return csr_array((weight, position, start), shape=(len(start) - 1, columns))
