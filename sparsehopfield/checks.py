@@ -111,6 +111,8 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
 
 def folded(a: Array) -> bool:
     """Whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+    if a.size == 0:
+        return False
     extent = a.itemsize
     for step, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
         if step < extent:

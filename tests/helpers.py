@@ -140,10 +140,7 @@ def exact_scores(queries, patterns, similarity="dot"):
     norms = [sum(v * v for v in row) for row in xi]
     rows = []
     for query in x:
-        row = [
-            Fraction(sum(a * b for a, b in zip(query, pattern, strict=True) if a and b), unit)
-            for pattern in xi
-        ]
+        row = [Fraction(sum(a * b for a, b in zip(query, pattern, strict=True) if a and b), unit) for pattern in xi]
         if similarity == "euclidean":
             row = [s - Fraction(n, 2 * unit) for s, n in zip(row, norms, strict=True)]
         elif similarity == "cosine":
@@ -263,9 +260,7 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
             e, near = b * (own + score_error(query, patterns, similarity, unit, terms=4)), 1
         spread = near**a * e if alpha <= 2 else near * (2 * a * e) ** (1 / a)
         # Rounded once; and the sums of the solution, which for a large support and softmax have m terms.
-        bounds.append(
-            min(spread + (1 if alpha > 1 and exact else m + 8) * unit + (near + 4) * near * 2.0**-53, 2.0)
-        )
+        bounds.append(min(spread + (1 if alpha > 1 and exact else m + 8) * unit + (near + 4) * near * 2.0**-53, 2.0))
     return np.array(bounds)
 
 

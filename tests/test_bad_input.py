@@ -109,9 +109,7 @@ def test_not_finite_anywhere_among_many_patterns(place, similarity, separation):
     x = rng.normal(size=20).astype(np.float32)
     for column in (0, 7, 19):
         with pytest.raises(ValueError, match=rf"^patterns:.*\b{place}\b"):
-            sh.update(
-                x, spoiled(patterns, np.nan, place, column), similarity=similarity, separation=separation
-            )
+            sh.update(x, spoiled(patterns, np.nan, place, column), similarity=similarity, separation=separation)
 
 
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", "entmax15", sh.Polynomial(2)], ids=name_of)

@@ -33,6 +33,7 @@ def load_or_skip(name, folder, *options):
 
 # MNIST
 
+
 @pytest.mark.parametrize("folder", [".", "mnist", "MNIST/raw"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist(tmp_path, grey, folder, packed):
@@ -56,16 +57,19 @@ def test_mnist_splits(tmp_path, grey):
         datasets.load_mnist(tmp_path, split="validation")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda images: b"", "too few"),
-    (lambda images: idx(images)[:11], "too few"),
-    (lambda images: idx(images, magic=0x801), "0x00000801"),
-    (lambda images: idx(images, size=(32, 32)), "32 x 32"),
-    (lambda images: idx(images, count=0), "0 images"),
-    (lambda images: idx(images)[:-1], "promises 5 images"),
-    (lambda images: idx(images) + b"\0", "promises 5 images"),
-    (lambda images: idx(images, count=2**32 - 1), "promises 4294967295 images"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: b"", "too few"),
+        (lambda images: idx(images)[:11], "too few"),
+        (lambda images: idx(images, magic=0x801), "0x00000801"),
+        (lambda images: idx(images, size=(32, 32)), "32 x 32"),
+        (lambda images: idx(images, count=0), "0 images"),
+        (lambda images: idx(images)[:-1], "promises 5 images"),
+        (lambda images: idx(images) + b"\0", "promises 5 images"),
+        (lambda images: idx(images, count=2**32 - 1), "promises 4294967295 images"),
+    ],
+)
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_damaged(tmp_path, grey, change, message, packed):
     path = tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)
@@ -75,11 +79,14 @@ def test_mnist_damaged(tmp_path, grey, change, message, packed):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda packed: packed[:-20],                                                    # cut off
-    lambda packed: packed[:40] + bytes(b ^ 0x5A for b in packed[40:60]) + packed[60:],  # other bytes
-    lambda packed: b"plain" + packed,                                               # no gzip file at all
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-20],  # cut off
+        lambda packed: packed[:40] + bytes(b ^ 0x5A for b in packed[40:60]) + packed[60:],  # other bytes
+        lambda packed: b"plain" + packed,  # no gzip file at all
+    ],
+)
 def test_mnist_damaged_gzip(tmp_path, grey, damage):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(gzip.compress(idx(grey))))
@@ -89,6 +96,7 @@ def test_mnist_damaged_gzip(tmp_path, grey, damage):
 
 
 # CIFAR-10
+
 
 def records(rng, count, label=None):
     made = rng.integers(0, 256, (count, 3073), np.uint8)
@@ -107,11 +115,14 @@ def test_cifar10(tmp_path, rng, folder):
     assert images.shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (lambda rng: b"", "whole number of records"),
-    (lambda rng: records(rng, 2).tobytes()[:-7], "whole number of records"),
-    (lambda rng: records(rng, 2, label=77).tobytes(), "label 77"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda rng: b"", "whole number of records"),
+        (lambda rng: records(rng, 2).tobytes()[:-7], "whole number of records"),
+        (lambda rng: records(rng, 2, label=77).tobytes(), "label 77"),
+    ],
+)
 def test_cifar10_damaged(tmp_path, rng, content, message):
     path = tmp_path / "test_batch.bin"
     path.write_bytes(content(rng))
@@ -121,6 +132,7 @@ def test_cifar10_damaged(tmp_path, rng, content, message):
 
 
 # ImageNet
+
 
 @pytest.mark.parametrize("folder", [".", "imagenet64"])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -133,13 +145,16 @@ def test_imagenet64(tmp_path, rng, folder, save):
     assert images.shape == (3, 64, 64)
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({"other": np.zeros(3)}, "no array called 'data'"),
-    ({"data": np.zeros((2, 12288), np.float32)}, "float32"),
-    ({"data": np.zeros((2, 3072), np.uint8)}, r"\(2, 3072\)"),
-    ({"data": np.zeros((0, 12288), np.uint8)}, r"\(0, 12288\)"),
-    ({"data": np.array([{}], dtype=object)}, "unreadable"),  # a pickle inside: never loaded
-])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"other": np.zeros(3)}, "no array called 'data'"),
+        ({"data": np.zeros((2, 12288), np.float32)}, "float32"),
+        ({"data": np.zeros((2, 3072), np.uint8)}, r"\(2, 3072\)"),
+        ({"data": np.zeros((0, 12288), np.uint8)}, r"\(0, 12288\)"),
+        ({"data": np.array([{}], dtype=object)}, "unreadable"),  # a pickle inside: never loaded
+    ],
+)
 def test_imagenet64_wrong(tmp_path, arrays, message):
     path = tmp_path / "val_data.npz"
     np.savez(path, **arrays)
@@ -155,8 +170,7 @@ def test_imagenet64_damaged(tmp_path, rng):
     np.save(tmp_path / "plain.npy", np.zeros(3))
     spoilt = bytearray(whole)
     spoilt[len(whole) // 2] ^= 0xFF  # the checksum no longer holds
-    for content in (b"", b"nonsense", whole[:len(whole) // 2], bytes(spoilt),
-                    (tmp_path / "plain.npy").read_bytes()):
+    for content in (b"", b"nonsense", whole[: len(whole) // 2], bytes(spoilt), (tmp_path / "plain.npy").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="damaged or unreadable") as caught:
             datasets.load_imagenet64(tmp_path)
@@ -165,10 +179,10 @@ def test_imagenet64_damaged(tmp_path, rng):
 
 # All of them
 
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "imagenet64"])
 def test_absent_files_are_named(tmp_path, name):
-    expected = {"mnist": "train-images-idx3-ubyte.gz", "cifar10": "data_batch_1.bin",
-                "imagenet64": "val_data.npz"}
+    expected = {"mnist": "train-images-idx3-ubyte.gz", "cifar10": "data_batch_1.bin", "imagenet64": "val_data.npz"}
     with pytest.raises(FileNotFoundError, match="https://") as caught:
         datasets.load(name, tmp_path)
     assert expected[name] in str(caught.value)

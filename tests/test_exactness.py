@@ -78,9 +78,7 @@ def families(dtype=np.float32, m=20, d=17, n=3):
 
 def betas_for(queries, patterns, similarity):
     """Give inverse temperatures at which supports of a few, some and all patterns occur."""
-    scores = reference.canonical_scores(
-        queries, patterns, similarity
-    )  # without BLAS, so alike on all machines
+    scores = reference.canonical_scores(queries, patterns, similarity)  # without BLAS, so alike on all machines
     spread = np.median(scores.max(axis=1) - scores.min(axis=1)) or 1.0
     with np.errstate(over="ignore"):
         return np.minimum([c / spread for c in (0.05, 3.0, 40.0)], 1e300).tolist()
@@ -217,18 +215,14 @@ def test_any_beta(separation, dtype):
         weights = sh.associate(query, patterns, beta, separation=separation, top=4).toarray()
         np.testing.assert_allclose(weights, [[1 / 3, 1 / 3, 0, 1 / 3]], rtol=1e-6)
         assert sh.energy(query, patterns, beta, separation=separation) == pytest.approx(-2.5, rel=1e-6)
-        np.testing.assert_allclose(
-            sh.update(query, patterns, beta, separation=separation), [2, 1.5], rtol=1e-6
-        )
+        np.testing.assert_allclose(sh.update(query, patterns, beta, separation=separation), [2, 1.5], rtol=1e-6)
     for beta in (1e-30, 1e-38):
         weights = sh.associate(query, patterns, beta, separation=separation, top=4).toarray()
         np.testing.assert_allclose(weights, 1 / 4, rtol=1e-6)
         want = reference.energy(query, patterns, beta, separation=separation)
         assert sh.energy(query, patterns, beta, separation=separation) == pytest.approx(want, rel=1e-6)
     for beta in (1e-45, 1e-100, 1e-300):
-        np.testing.assert_allclose(
-            sh.update(query, patterns, beta, separation=separation), [1.5, 1.375], rtol=1e-6
-        )
+        np.testing.assert_allclose(sh.update(query, patterns, beta, separation=separation), [1.5, 1.375], rtol=1e-6)
 
 
 # --- P1: the same bits on every path ----------------------------------------------------------------
@@ -337,9 +331,7 @@ def test_weights_do_not_depend_on_the_order_of_patterns(separation):
     for beta in (0.1, 1.0, 30.0):
         weights = sparse_weights(queries, patterns, beta, "dot", separation)[0]
         for order in orders:
-            assert same_bits(
-                sparse_weights(queries, patterns[order], beta, "dot", separation)[0], weights[order]
-            )
+            assert same_bits(sparse_weights(queries, patterns[order], beta, "dot", separation)[0], weights[order])
 
 
 @pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
@@ -357,8 +349,7 @@ def test_any_split_of_the_patterns_merges_to_the_whole(separation):
                 2500,
             ]
             parts = [
-                sh.candidates(queries, patterns[a:b], beta, separation=separation, offset=a)
-                for a, b in pairwise(edges)
+                sh.candidates(queries, patterns[a:b], beta, separation=separation, offset=a) for a, b in pairwise(edges)
             ]
             order = rng.permutation(pieces)
             merged = sh.merge([parts[i] for i in order])
@@ -389,9 +380,7 @@ def test_supports_of_more_than_1024_patterns(separation, dtype):
             limit = state_bounds(bounds, queries, values, dtype)
             assert (np.abs(got - want @ values.astype(float)).max(axis=1) <= limit).all()
             energy = reference.energy(queries, patterns, beta, **options)
-            e = np.array(
-                [score_error(x, patterns, similarity, ROUNDOFF[np.dtype(dtype)], terms=8) for x in queries]
-            )
+            e = np.array([score_error(x, patterns, similarity, ROUNDOFF[np.dtype(dtype)], terms=8) for x in queries])
             # sums of up to 3000 terms of a total size of at most 1 / (a beta)
             terms = 3000 / (alpha_of(separation) - 1) / beta / 4
             slack = e + ROUNDOFF[np.dtype(dtype)] * (16 * np.abs(energy) + terms)
@@ -507,13 +496,7 @@ def test_energy_falls_by_half_the_squared_step(separation, similarity, beta):
             new = sh.update(x, patterns, beta, **options)
             after = sh.energy(new, patterns, beta, **options)
             # scores, energies and the squared step are off by some ulps of these
-            largest = (
-                np.abs(before)
-                + np.abs(after)
-                + (patterns**2).sum(axis=1).max()
-                + (x**2).sum(axis=1)
-                + 1 / beta
-            )
+            largest = np.abs(before) + np.abs(after) + (patterns**2).sum(axis=1).max() + (x**2).sum(axis=1) + 1 / beta
             assert (before - after >= ((x - new) ** 2).sum(axis=1) / 2 - 64 * 2.0**-53 * largest).all()
             x, before = new, after
 

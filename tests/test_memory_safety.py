@@ -24,9 +24,7 @@ ROWS = rng.normal(size=(400, 1000)).astype(np.float32)
 
 
 def _parts(**options):
-    return [
-        sh.candidates(QUERIES[:40], PATTERNS[a:b], offset=a, **options) for a, b in ((0, 900), (900, 2600))
-    ]
+    return [sh.candidates(QUERIES[:40], PATTERNS[a:b], offset=a, **options) for a, b in ((0, 900), (900, 2600))]
 
 
 # Every way through the core: few candidates, lists that grow, rows of scores, tiles of full support.
@@ -44,9 +42,7 @@ CALLS = {
     "update, cosine, small beta": lambda: sh.update(QUERIES[:40], PATTERNS, 1e-3, similarity="cosine"),
     "update, softmax": lambda: sh.update(QUERIES, PATTERNS, 3.0, separation="softmax"),
     "update, softmax, one query": lambda: sh.update(QUERIES[0], PATTERNS, 3.0, separation="softmax"),
-    "update, softmax, cosine": lambda: sh.update(
-        QUERIES, PATTERNS, 3.0, separation="softmax", similarity="cosine"
-    ),
+    "update, softmax, cosine": lambda: sh.update(QUERIES, PATTERNS, 3.0, separation="softmax", similarity="cosine"),
     "update, polynomial": lambda: sh.update(QUERIES[:40], PATTERNS, separation=sh.Polynomial(3)),
     "update, entmax": lambda: sh.update(QUERIES[:40], PATTERNS, 3.0, separation=sh.Entmax(1.3)),
     "update, float64": lambda: sh.update(QUERIES[:40].astype(float), PATTERNS.astype(float), 3.0),

@@ -50,15 +50,11 @@ def make(rng, n, m, d, dtype=np.float32):
 
 def computed(*arrays):
     """Give the type that operations compute in."""
-    kinds = [
-        a.dtype if a.dtype.kind == "f" and a.dtype.itemsize > 2 else np.dtype(np.float32) for a in arrays
-    ]
+    kinds = [a.dtype if a.dtype.kind == "f" and a.dtype.itemsize > 2 else np.dtype(np.float32) for a in arrays]
     return np.result_type(*kinds)
 
 
-def check_update(
-    queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", **keywords
-):
+def check_update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", **keywords):
     """Compare one update with the reference, and return it."""
     options = {"similarity": similarity, "separation": separation}
     state = sh.update(queries, patterns, beta, values=values, **options, **keywords)
@@ -68,9 +64,7 @@ def check_update(
     assert state.shape == want.shape
     rows = patterns if values is None else values
     if similarity == "cosine" and values is None:
-        rows = np.asarray(patterns, float) / np.linalg.norm(
-            np.asarray(patterns, float), axis=1, keepdims=True
-        )
+        rows = np.asarray(patterns, float) / np.linalg.norm(np.asarray(patterns, float), axis=1, keepdims=True)
     bounds = weight_bounds(queries, patterns, beta, similarity, separation, dtype)
     off = np.abs(state - want).reshape(-1, want.shape[-1]).max(axis=1, initial=0)
     assert (off <= state_bounds(bounds, queries, rows, dtype)).all(), (off, bounds)
@@ -99,9 +93,7 @@ def check_weights(queries, patterns, beta=1.0, *, similarity="dot", separation="
 
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize(
-    "dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16], ids=lambda t: t.__name__
-)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16], ids=lambda t: t.__name__)
 def test_every_model_and_type(separation, similarity, dtype, rng):
     queries, patterns = make(rng, 30, 120, 20, dtype)
     patterns[patterns.sum(axis=1) == 0] += 1
@@ -153,9 +145,7 @@ def test_layouts_change_no_bit(layout, dtype, separation, rng):
     assert same_bits(
         sh.energy(lay(queries), lay(patterns), 2.0, **options), sh.energy(queries, patterns, 2.0, **options)
     )
-    assert same_bits(
-        sh.HopfieldMemory(lay(patterns), 2.0, values=lay(values), **options).update(lay(queries)), plain
-    )
+    assert same_bits(sh.HopfieldMemory(lay(patterns), 2.0, values=lay(values), **options).update(lay(queries)), plain)
 
 
 def test_rows_with_gaps(rng):
@@ -166,9 +156,7 @@ def test_rows_with_gaps(rng):
     skipped = patterns[::-2]
     assert same_bits(sh.update(queries, skipped, 3.0), sh.update(queries.copy(), skipped.copy(), 3.0))
     repeated = np.broadcast_to(queries[0], (5, 20))
-    assert same_bits(
-        sh.update(repeated, patterns, 3.0), np.repeat(sh.update(queries[:1], patterns, 3.0), 5, axis=0)
-    )
+    assert same_bits(sh.update(repeated, patterns, 3.0), np.repeat(sh.update(queries[:1], patterns, 3.0), 5, axis=0))
     same = np.broadcast_to(patterns[0], (5, 20))  # one pattern five times
     np.testing.assert_array_equal(sh.associate(queries[0], same).toarray(), np.full((1, 5), np.float32(0.2)))
 
@@ -182,9 +170,7 @@ def test_leading_shapes(leading, separation, rng):
         rng.normal(size=(30, 3)).astype(np.float32),
     )
     flat, options = queries.reshape(-1, 8), {"separation": separation}
-    assert same_bits(
-        sh.update(queries, patterns, **options).reshape(-1, 8), sh.update(flat, patterns, **options)
-    )
+    assert same_bits(sh.update(queries, patterns, **options).reshape(-1, 8), sh.update(flat, patterns, **options))
     assert sh.update(queries, patterns, values=values, **options).shape == (*leading, 3)
     weights = sh.associate(queries, patterns, top=30, **options)
     assert weights.shape == (flat.shape[0], 30)
@@ -373,9 +359,7 @@ def test_retrieve_is_the_update_repeated(separation, similarity, rng):
             states = sh.update(states, patterns, 4.0, **options)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            got, info = sh.retrieve(
-                queries, patterns, 4.0, max_steps=steps, tol=0.0, return_info=True, **options
-            )
+            got, info = sh.retrieve(queries, patterns, 4.0, max_steps=steps, tol=0.0, return_info=True, **options)
         settled = info.converged
         assert [w.category for w in caught] == ([] if settled.all() else [sh.RetrievalWarning])
         assert same_bits(got[~settled], states[~settled])
@@ -467,9 +451,7 @@ def test_retrieve_with_values(rng):
         for steps in np.unique(info.steps):
             which = info.steps == steps
             with quiet():
-                last = sh.retrieve(
-                    queries[which], patterns, 30.0, max_steps=int(steps) - 1, tol=0.0, **options
-                )
+                last = sh.retrieve(queries[which], patterns, 30.0, max_steps=int(steps) - 1, tol=0.0, **options)
             np.testing.assert_allclose(
                 result[which],
                 sh.update(last, patterns, 30.0, values=values, **options),
@@ -541,9 +523,7 @@ def test_merging_parts_gives_the_whole(separation, similarity, rng):
     with pytest.raises(ValueError, match=r"^values:"):  # a part keeps positions, not rows
         whole.states()
     for cuts in ([250], [1], [499], [100, 101, 400], sorted(rng.integers(1, 500, size=12).tolist())):
-        parts = [
-            sh.candidates(queries, patterns[s], 4.0, offset=s.start, **options) for s in split(500, cuts)
-        ]
+        parts = [sh.candidates(queries, patterns[s], 4.0, offset=s.start, **options) for s in split(500, cuts)]
         merged = sh.merge(parts)
         assert isinstance(merged, sh.Candidates)
         assert same_bits(merged.weights(), weights)

@@ -36,9 +36,7 @@ def test_golden_sparsemax(case):
     tau, kappa = reference.sparsemax_threshold(z)
     assert kappa == case["kappa"]
     np.testing.assert_allclose(tau, float(Fraction(case["tau"])), rtol=0, atol=atol)
-    np.testing.assert_allclose(
-        reference.sparsemax_conjugate(z), float(Fraction(case["conj"])), rtol=0, atol=atol
-    )
+    np.testing.assert_allclose(reference.sparsemax_conjugate(z), float(Fraction(case["conj"])), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("case", GOLDEN["steps"], ids=lambda c: c["beta"])
@@ -183,9 +181,7 @@ def test_entmax_solves_its_equation(rng, alpha):
     z = rng.normal(size=(20, 50)) * 3
     p = reference.entmax(z, alpha)
     # The threshold is good to 1e-15; for alpha > 2 a weight at the threshold moves by a root of that.
-    np.testing.assert_allclose(
-        p.sum(axis=-1), 1, rtol=0, atol=1e-14 if alpha <= 2 else 50 * 1e-15 ** (1 / (alpha - 1))
-    )
+    np.testing.assert_allclose(p.sum(axis=-1), 1, rtol=0, atol=1e-14 if alpha <= 2 else 50 * 1e-15 ** (1 / (alpha - 1)))
     if alpha > 1.01:
         # [(alpha - 1) z - tau]_+ = p^(alpha - 1), in the scale where it is well conditioned for every alpha
         tau, kappa = reference.entmax_threshold(z, alpha)
@@ -282,9 +278,7 @@ def test_named_vjps(rng):
         atol=1e-15,
     )
     p = reference.sparsemax(z)
-    centred = np.where(
-        p > 0, g - (g * (p > 0)).sum(axis=-1, keepdims=True) / (p > 0).sum(axis=-1, keepdims=True), 0
-    )
+    centred = np.where(p > 0, g - (g * (p > 0)).sum(axis=-1, keepdims=True) / (p > 0).sum(axis=-1, keepdims=True), 0)
     np.testing.assert_allclose(reference.sparsemax_vjp(p, g), centred, rtol=0, atol=1e-15)
     for vjp in (reference.softmax_vjp, reference.sparsemax_vjp, reference.entmax_vjp):
         np.testing.assert_array_equal(vjp(np.zeros(3), [1.0, 2.0, 3.0]), np.zeros(3))  # a row of masks

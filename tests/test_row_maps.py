@@ -110,9 +110,7 @@ def assert_weights(name, got, z, dtype, axis=-1):
         limit = 16 * u * np.maximum(want, 0.5)
     finite = ~np.isnan(want)
     excess = (np.abs(got - want) - limit)[finite]
-    assert excess.max(initial=-1) <= 0, (
-        f"{name}: off by {np.abs(got - want)[finite].max()}, {excess.max()} too much"
-    )
+    assert excess.max(initial=-1) <= 0, f"{name}: off by {np.abs(got - want)[finite].max()}, {excess.max()} too much"
 
 
 # --- types, axes, memory --------------------------------------------------------------------------
@@ -428,16 +426,11 @@ def test_sparsemax_against_exact_arithmetic(dtype, rng):
                 # z - max z is rounded once in double; a weight below that may be lost or won.
                 sure = sum(v > 4 * kappa * double for v in p)
                 assert (
-                    sure
-                    <= own_kappa
-                    <= sum(v > tau - Fraction(4 * n * double) for v in map(Fraction, z.astype(float)))
+                    sure <= own_kappa <= sum(v > tau - Fraction(4 * n * double) for v in map(Fraction, z.astype(float)))
                 )
                 assert own_kappa >= 1
                 largest = max(abs(float(tau)), abs(float(z.max())))
-                assert (
-                    abs(Fraction(float(own_tau)) - tau)
-                    <= 2 * float(np.spacing(dtype(largest))) + kappa * double
-                )
+                assert abs(Fraction(float(own_tau)) - tau) <= 2 * float(np.spacing(dtype(largest))) + kappa * double
 
 
 @pytest.mark.parametrize("alpha", [1.0 + 2.0**-52, 1.0 + 1e-12, 1.0 + 1e-6, 1.001, 1.02])
@@ -481,9 +474,7 @@ def test_vjps(name, dtype, rng):
         limit = 16 * u * s * (np.abs(g) + mean) + np.finfo(dtype).tiny
         assert (np.abs(got - want) <= limit).all()
         for axis in (0, 1):
-            flipped = getattr(sh, vjp)(
-                np.moveaxis(p, -1, axis), np.moveaxis(g, -1, axis), *options, axis=axis
-            )
+            flipped = getattr(sh, vjp)(np.moveaxis(p, -1, axis), np.moveaxis(g, -1, axis), *options, axis=axis)
             np.testing.assert_array_equal(np.moveaxis(flipped, axis, -1), got)
         out = np.empty_like(p)
         assert getattr(sh, vjp)(p, g, *options, out=out) is out
@@ -504,9 +495,7 @@ def test_vjps_against_differences(name, rng):
             continue  # a kink is near
         done += 1
         steps = np.eye(9) * 1e-5
-        numeric = (
-            (getattr(sh, row_map)(z + steps, *options) - getattr(sh, row_map)(z - steps, *options)) @ g / 2e-5
-        )
+        numeric = (getattr(sh, row_map)(z + steps, *options) - getattr(sh, row_map)(z - steps, *options)) @ g / 2e-5
         # truncation: 1e-10 times a third derivative; rounding: 1e-16 / 1e-5
         np.testing.assert_allclose(
             getattr(sh, vjp)(getattr(sh, row_map)(z, *options), g, *options), numeric, rtol=0, atol=2e-6
@@ -537,9 +526,7 @@ def test_gradient_in_alpha(alpha, dtype, rng):
         assert got.dtype == dtype
         q = p.astype(float)
         log = np.log(np.where(q > 0, q, 1))
-        size = (q * (1 + log**2) * np.maximum(np.where(q > 0, q, 1) ** (1 - alpha), 1) * np.abs(g)).sum(
-            axis=-1
-        )
+        size = (q * (1 + log**2) * np.maximum(np.where(q > 0, q, 1) ** (1 - alpha), 1) * np.abs(g)).sum(axis=-1)
         # Differences of terms of this size.
         np.testing.assert_array_less(
             np.abs(got - reference.entmax_vjp_alpha(p, g, alpha)),
@@ -556,9 +543,7 @@ def test_gradient_in_alpha_against_differences(rng):
             continue
         done += 1
         numeric = (sh.entmax(z, alpha + h) - sh.entmax(z, alpha - h)) @ g / (2 * h)
-        assert sh.entmax_vjp_alpha(sh.entmax(z, alpha), g, alpha) == pytest.approx(
-            numeric, rel=1e-5, abs=1e-6
-        )
+        assert sh.entmax_vjp_alpha(sh.entmax(z, alpha), g, alpha) == pytest.approx(numeric, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -578,9 +563,7 @@ def test_polynomial_vjp(order, dtype, rng):
     z, g = rng.uniform(0.3, 2, size=6), rng.normal(size=6)
     steps = np.eye(6) * 1e-6
     numeric = (sh.polynomial(z + steps, order) - sh.polynomial(z - steps, order)) @ g / 2e-6
-    np.testing.assert_allclose(
-        sh.polynomial_vjp(z, sh.polynomial(z, order), g, order), numeric, rtol=1e-6, atol=1e-7
-    )
+    np.testing.assert_allclose(sh.polynomial_vjp(z, sh.polynomial(z, order), g, order), numeric, rtol=1e-6, atol=1e-7)
     assert np.isnan(sh.polynomial_vjp([1.0, np.nan], [0.5, 0.5], [1.0, 1.0], order)).all()
     np.testing.assert_array_equal(sh.polynomial_vjp(np.zeros(3), np.zeros(3), np.ones(3), order), np.zeros(3))
 
@@ -594,15 +577,11 @@ def test_conjugate_by_definition(alpha, rng):
         omega = np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(axis=-1)
     else:
         omega = ((p**alpha).sum(axis=-1) - p.sum(axis=-1)) / (alpha * (alpha - 1))
-    np.testing.assert_allclose(
-        sh.entmax_conjugate(z, alpha), (p * z).sum(axis=-1) - omega, rtol=0, atol=2e-14
-    )
+    np.testing.assert_allclose(sh.entmax_conjugate(z, alpha), (p * z).sum(axis=-1) - omega, rtol=0, atol=2e-14)
     if alpha == 1:
         np.testing.assert_allclose(sh.softmax_conjugate(z), sh.entmax_conjugate(z, 1.0), rtol=1e-15)
     if alpha == 2:
-        np.testing.assert_allclose(
-            sh.sparsemax_conjugate(z), sh.entmax_conjugate(z, 2.0), rtol=4e-16, atol=4e-16
-        )
+        np.testing.assert_allclose(sh.sparsemax_conjugate(z), sh.entmax_conjugate(z, 2.0), rtol=4e-16, atol=4e-16)
 
 
 # --- errors ---------------------------------------------------------------------------------------

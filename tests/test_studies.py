@@ -33,6 +33,7 @@ def save(monkeypatch):
 
 # The protocol
 
+
 @pytest.mark.parametrize("shape", [(4, 6), (5, 3), (3, 4, 6)])
 @pytest.mark.parametrize("side", MASKS)
 def test_half_masked(shape, side):
@@ -91,6 +92,7 @@ def test_attempt(model):
 
 # The table
 
+
 def test_rows(tmp_path):
     outcome = capacity.run(tmp_path, **SMALL)
     with open(outcome.table, encoding="utf-8", newline="") as file:
@@ -128,13 +130,29 @@ def test_draws_depend_on_nothing_but_seed_size_and_run(tmp_path):
 
 
 def test_one_value_stands_for_a_sequence(tmp_path):
-    one = capacity.run(tmp_path / "one", sizes=5, runs=1, beta=1, models="sparse", similarity="dot",
-                       progress=False)
-    more = capacity.run(tmp_path / "more", sizes=[np.int64(5), 5], runs=1, beta=[1.0, 1], models=["sparse"],
-                        similarity=["dot"], progress=False)
+    one = capacity.run(tmp_path / "one", sizes=5, runs=1, beta=1, models="sparse", similarity="dot", progress=False)
+    more = capacity.run(
+        tmp_path / "more",
+        sizes=[np.int64(5), 5],
+        runs=1,
+        beta=[1.0, 1],
+        models=["sparse"],
+        similarity=["dot"],
+        progress=False,
+    )
     assert one.table.read_bytes() == more.table.read_bytes()
-    assert capacity.run(tmp_path / "one", sizes=[5.0], runs=1, beta=[np.float32(1)], models=["sparse"],
-                        similarity="dot", progress=False).rows == more.rows
+    assert (
+        capacity.run(
+            tmp_path / "one",
+            sizes=[5.0],
+            runs=1,
+            beta=[np.float32(1)],
+            models=["sparse"],
+            similarity="dot",
+            progress=False,
+        ).rows
+        == more.rows
+    )
 
 
 @pytest.fixture
@@ -175,21 +193,30 @@ def test_nothing_is_measured_twice(tmp_path, whole, monkeypatch):
 
 def test_table_cut_off_anywhere(whole):
     content = whole.table.read_bytes()
-    ends = [0, 3, content.index(b"\n"), content.index(b"\n") + 1, len(content) - 1,
-            *np.random.default_rng(0).integers(0, len(content), 8)]
+    ends = [
+        0,
+        3,
+        content.index(b"\n"),
+        content.index(b"\n") + 1,
+        len(content) - 1,
+        *np.random.default_rng(0).integers(0, len(content), 8),
+    ]
     for end in ends:
         whole.table.write_bytes(content[:end])
         assert capacity.run(whole.table.parent, **SMALL).rows == whole.rows
         assert whole.table.read_bytes() == content
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda lines: [lines[0], *lines[2:]], "line 2: damaged"),                # a row is missing
-    (lambda lines: [*lines[:9], lines[9].replace(b"exact,", b"exact,x"), *lines[10:]], "line 10: damaged"),
-    (lambda lines: [*lines[:4], b"nonsense\n", *lines[5:]], "line 5: damaged"),
-    (lambda lines: [*lines[:7], lines[6], *lines[7:]], "line 8: damaged"),    # a row is there twice
-    (lambda lines: [b"other,columns\n", *lines[1:]], "columns"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda lines: [lines[0], *lines[2:]], "line 2: damaged"),  # a row is missing
+        (lambda lines: [*lines[:9], lines[9].replace(b"exact,", b"exact,x"), *lines[10:]], "line 10: damaged"),
+        (lambda lines: [*lines[:4], b"nonsense\n", *lines[5:]], "line 5: damaged"),
+        (lambda lines: [*lines[:7], lines[6], *lines[7:]], "line 8: damaged"),  # a row is there twice
+        (lambda lines: [b"other,columns\n", *lines[1:]], "columns"),
+    ],
+)
 def test_damaged_table(whole, damage, message):
     lines = whole.table.read_bytes().splitlines(keepends=True)
     whole.table.write_bytes(b"".join(damage(lines)))
@@ -201,12 +228,15 @@ def test_damaged_table(whole, damage, message):
     assert capacity.run(whole.table.parent, **SMALL, restart=True).rows == whole.rows
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"seed": 1}, "seed: there 0, now 1"),
-    ({"beta": [1, 2]}, r"beta: there \[1.0\], now \[1.0, 2.0\]"),
-    ({"mask": "upper"}, r"mask: there \['lower'\], now \['upper'\]"),
-    ({"threshold": 0.2}, "threshold"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed: there 0, now 1"),
+        ({"beta": [1, 2]}, r"beta: there \[1.0\], now \[1.0, 2.0\]"),
+        ({"mask": "upper"}, r"mask: there \['lower'\], now \['upper'\]"),
+        ({"threshold": 0.2}, "threshold"),
+    ],
+)
 def test_other_settings_are_not_mixed(whole, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         capacity.run(whole.table.parent, **{**SMALL, **change})
@@ -232,20 +262,32 @@ def test_table_without_its_settings(whole):
 
 
 def test_run_table_alone(tmp_path):
-    settings = [{"x": 1, "name": "a, \"quoted\""}, {"x": 2.5, "name": "b"}]
+    settings = [{"x": 1, "name": 'a, "quoted"'}, {"x": 2.5, "name": "b"}]
     rows = _run.run_table(tmp_path, "any", {}, settings, ["m"], lambda s: {"m": s["x"] / 3}, progress=False)
     assert rows == [{**s, "metric": "m", "value": s["x"] / 3} for s in settings]
     assert _run.run_table(tmp_path, "any", {}, settings, ["m"], None, progress=False) == rows
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"sizes": [1798]}, "1798 patterns are more than the 1797"), ({"sizes": [0]}, "sizes"),
-    ({"sizes": []}, "sizes"), ({"runs": 0}, "runs"), ({"queries": 0}, "queries"), ({"steps": -1}, "steps"),
-    ({"seed": -1}, "seed"), ({"beta": [0]}, "beta"), ({"beta": [float("nan")]}, "beta"),
-    ({"threshold": 0}, "threshold"), ({"models": ["spares"]}, "unknown name 'spares'; valid: sparse"),
-    ({"similarity": ["l2"]}, "similarity"), ({"mask": "top"}, "mask"), ({"dataset": "mnits"}, "dataset"),
-    ({"models": "polynomial", "similarity": "euclidean"}, "polynomial"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": [1798]}, "1798 patterns are more than the 1797"),
+        ({"sizes": [0]}, "sizes"),
+        ({"sizes": []}, "sizes"),
+        ({"runs": 0}, "runs"),
+        ({"queries": 0}, "queries"),
+        ({"steps": -1}, "steps"),
+        ({"seed": -1}, "seed"),
+        ({"beta": [0]}, "beta"),
+        ({"beta": [float("nan")]}, "beta"),
+        ({"threshold": 0}, "threshold"),
+        ({"models": ["spares"]}, "unknown name 'spares'; valid: sparse"),
+        ({"similarity": ["l2"]}, "similarity"),
+        ({"mask": "top"}, "mask"),
+        ({"dataset": "mnits"}, "dataset"),
+        ({"models": "polynomial", "similarity": "euclidean"}, "polynomial"),
+    ],
+)
 def test_bad_options(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         capacity.run(tmp_path, **{**SMALL, **change})
@@ -260,10 +302,10 @@ def test_bad_noise(tmp_path, noise):
 
 # What comes out
 
+
 def test_sparse_is_exact_where_the_theory_says_so(tmp_path):
     """Queried with itself, every distinct pattern is retrieved by euclidean scores at a large beta."""
-    rows = robustness.run(tmp_path, sizes=40, noise=0, runs=2, beta=100, models="sparse",
-                          progress=False).rows
+    rows = robustness.run(tmp_path, sizes=40, noise=0, runs=2, beta=100, models="sparse", progress=False).rows
     exact = {(row["similarity"], row["run"]): row["value"] for row in rows if row["metric"] == "exact"}
     assert exact["euclidean", 0] == exact["euclidean", 1] == 1
     assert exact["dot", 0] < 1  # a longer neighbour wins
@@ -271,21 +313,37 @@ def test_sparse_is_exact_where_the_theory_says_so(tmp_path):
 
 def made_up(sparse, dense):
     """Rows of a study of one setting with given rates."""
-    return [{"dataset": "mnist", "mask": "lower", "size": 10, "beta": 1.0, "similarity": "dot",
-             "model": model, "steps": 1, "run": run, "seed": run, "metric": metric, "value": value}
-            for model, values in (("sparse", sparse), ("dense", dense))
-            for run, value in enumerate(values)
-            for metric in retrieval_study.METRICS]
+    return [
+        {
+            "dataset": "mnist",
+            "mask": "lower",
+            "size": 10,
+            "beta": 1.0,
+            "similarity": "dot",
+            "model": model,
+            "steps": 1,
+            "run": run,
+            "seed": run,
+            "metric": metric,
+            "value": value,
+        }
+        for model, values in (("sparse", sparse), ("dense", dense))
+        for run, value in enumerate(values)
+        for metric in retrieval_study.METRICS
+    ]
 
 
-@pytest.mark.parametrize(("sparse", "dense", "verdict"), [
-    ([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], "sparse ahead"),  # in every run by the same: no error at all
-    ([0.4, 0.5, 0.6], [0.5, 0.6, 0.7], "dense ahead"),
-    ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], "level"),
-    ([0.5, 0.9, 0.4], [0.9, 0.4, 0.45], "level"),
-    ([1.0, 0.9, 1.0], [1.0, 1.0, 1.0], "level"),  # one run of three differs: lead and error are equal
-    ([0.9], [0.1], "one run"),
-])
+@pytest.mark.parametrize(
+    ("sparse", "dense", "verdict"),
+    [
+        ([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], "sparse ahead"),  # in every run by the same: no error at all
+        ([0.4, 0.5, 0.6], [0.5, 0.6, 0.7], "dense ahead"),
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], "level"),
+        ([0.5, 0.9, 0.4], [0.9, 0.4, 0.45], "level"),
+        ([1.0, 0.9, 1.0], [1.0, 1.0, 1.0], "level"),  # one run of three differs: lead and error are equal
+        ([0.9], [0.1], "one run"),
+    ],
+)
 def test_verdict(sparse, dense, verdict):
     summary = Summary(capacity.STUDY, made_up(sparse, dense))
     (panel,) = summary.panels
@@ -294,16 +352,18 @@ def test_verdict(sparse, dense, verdict):
     lead, error = summary.lead(panel, 10, "retrieved")
     assert lead == pytest.approx(np.mean(sparse) - np.mean(dense))
     if len(sparse) > 1:
-        assert error == pytest.approx(np.std(np.subtract(sparse, dense), ddof=1) / len(sparse)**0.5)
+        assert error == pytest.approx(np.std(np.subtract(sparse, dense), ddof=1) / len(sparse) ** 0.5)
 
 
 def test_report_is_honest():
     from sparsehopfield.studies.retrieval_report import report
+
     images = datasets.ImageSet("mnist", np.zeros((1, 4), np.uint8), (2, 2), "four pixels")
     behind = report(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7]), images, 0.5, 10)
     assert "dense ahead  sparse ahead" in behind  # here, beside the paper
     assert "sparse loses to dense by more than one standard error at M = 10 (by 0.2 at most)" in (
-        " ".join(behind.split()))
+        " ".join(behind.split())
+    )
     assert "contradicts" in behind
     ahead = report(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5]), images, 0.5, 10)
     assert "agrees with" in ahead
@@ -312,26 +372,40 @@ def test_report_is_honest():
 
 def test_report_and_figures(tmp_path, save, monkeypatch):
     monkeypatch.setattr(plotting, "save", save)
-    outcome = robustness.run(tmp_path, sizes=[6, 10], noise=[0, 0.5], runs=2, beta=[1, 10],
-                             models=["sparse", "dense", "entmax15", "mean"], similarity=["dot", "cosine"],
-                             steps=3, progress=False)
-    for text in ("figure 1", "3 steps", "beta 10, M = 6", "sparse - dense", "What came out",
-                 "cosine instead of dot"):
+    outcome = robustness.run(
+        tmp_path,
+        sizes=[6, 10],
+        noise=[0, 0.5],
+        runs=2,
+        beta=[1, 10],
+        models=["sparse", "dense", "entmax15", "mean"],
+        similarity=["dot", "cosine"],
+        steps=3,
+        progress=False,
+    )
+    for text in ("figure 1", "3 steps", "beta 10, M = 6", "sparse - dense", "What came out", "cosine instead of dot"):
         assert text in outcome.report
     png, svg = outcome.figures
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in svg.read_text()
     before = png.read_bytes(), svg.read_bytes()
-    robustness.run(tmp_path, sizes=[6, 10], noise=[0, 0.5], runs=2, beta=[1, 10],
-                   models=["sparse", "dense", "entmax15", "mean"], similarity=["dot", "cosine"], steps=3,
-                   progress=False)
+    robustness.run(
+        tmp_path,
+        sizes=[6, 10],
+        noise=[0, 0.5],
+        runs=2,
+        beta=[1, 10],
+        models=["sparse", "dense", "entmax15", "mean"],
+        similarity=["dot", "cosine"],
+        steps=3,
+        progress=False,
+    )
     assert (png.read_bytes(), svg.read_bytes()) == before
 
 
 def test_image_grid(tmp_path, save):
     colour = np.random.default_rng(0).random((3, 48))
-    figure = plotting.image_grid({"stored": colour, "fewer": colour[:2] * 3}, (3, 4, 4), columns="abc",
-                                 title="any")
+    figure = plotting.image_grid({"stored": colour, "fewer": colour[:2] * 3}, (3, 4, 4), columns="abc", title="any")
     assert len(figure.axes) == 6
     drawn = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(drawn[1, 2], colour[0].reshape(3, 4, 4)[:, 1, 2])
@@ -347,9 +421,15 @@ def test_plotting_without_matplotlib(monkeypatch):
 
 # The command line
 
+
 def command(*arguments, **environment):
-    return subprocess.run([sys.executable, "-m", "sparsehopfield", *arguments], capture_output=True,
-                          text=True, timeout=120, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "sparsehopfield", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
 
 
 def test_command_line(tmp_path, whole):
@@ -362,8 +442,7 @@ def test_command_line(tmp_path, whole):
 
 
 def test_quiet(tmp_path):
-    done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output",
-                   str(tmp_path))
+    done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "robustness.svg").is_file()
 
@@ -401,6 +480,7 @@ def test_help(name):
 
 def test_info_and_version():
     import sparsehopfield
+
     assert sparsehopfield.__version__ in command("info").stdout
     assert command("--version").stdout == f"sparsehopfield {sparsehopfield.__version__}\n"
 
@@ -424,8 +504,12 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_table_that_is_continued(tmp_path, whole):
     table = tmp_path / "cut" / "table.csv"
-    process = subprocess.Popen([sys.executable, "-c", SLOWLY, "capacity", *SMALL_ARGUMENTS, "--output",
-                                str(table.parent)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, "capacity", *SMALL_ARGUMENTS, "--output", str(table.parent)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not table.exists() or table.read_bytes().count(b"\n") < 8):
         time.sleep(0.01)
@@ -443,6 +527,7 @@ def test_ctrl_c_leaves_a_table_that_is_continued(tmp_path, whole):
 
 # The real images
 
+
 def run_or_skip(*arguments, **options):
     try:
         return capacity.run(*arguments, **options, progress=False)
@@ -452,12 +537,23 @@ def run_or_skip(*arguments, **options):
 
 def test_mnist_as_it_was_measured_before(tmp_path, data_folder):
     """The mean cosines of an independent run: one step, beta 1, raw rows, lower half masked."""
-    rows = run_or_skip(tmp_path, dataset="mnist", data=data_folder, sizes=[50, 500], queries=200,
-                       models=["sparse", "dense"], similarity="dot").rows
+    rows = run_or_skip(
+        tmp_path,
+        dataset="mnist",
+        data=data_folder,
+        sizes=[50, 500],
+        queries=200,
+        models=["sparse", "dense"],
+        similarity="dot",
+    ).rows
     summary = Summary(capacity.STUDY, rows)
     (panel,) = summary.panels
-    for size, model, cosine in ((50, "sparse", 0.844), (50, "dense", 0.860), (500, "sparse", 0.819),
-                                (500, "dense", 0.836)):
+    for size, model, cosine in (
+        (50, "sparse", 0.844),
+        (50, "dense", 0.860),
+        (500, "sparse", 0.819),
+        (500, "dense", 0.836),
+    ):
         assert summary.mean(panel, size, model, "cosine") == pytest.approx(cosine, abs=0.08)
     assert summary.verdict(panel, 500, "cosine") == "dense ahead"
     assert summary.verdict(panel, 500, "exact") == "sparse ahead"

@@ -28,7 +28,11 @@
 #define GE_MASK_f64(a, b) ((uint32_t)_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_GE_OQ))
 #define MAX_f32(a, b) ((v_f32)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define MAX_f64(a, b) ((v_f64)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#define FMA_f32(a, b, c) ((v_f32)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define FMA_f64(a, b, c) ((v_f64)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
 #elif VECTOR == 32
+#define FMA_f32(a, b, c) ((v_f32)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define FMA_f64(a, b, c) ((v_f64)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
 #define GE_MASK_f32(a, b) ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ)))
 #define GE_MASK_f64(a, b) ((uint32_t)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_GE_OQ)))
 #define MAX_f32(a, b) ((v_f32)_mm256_max_ps((__m256)(a), (__m256)(b)))
@@ -44,6 +48,11 @@
 #define MAX_f32(a, b) max_f32((a), (b))
 #define MAX_f64(a, b) max_f64((a), (b))
 #define GENERIC_MASKS 1
+#endif
+
+#ifndef FMA_f32 /* a * b + c, in one rounding where there is an instruction for it */
+#define FMA_f32(a, b, c) ((a) * (b) + (c))
+#define FMA_f64(a, b, c) ((a) * (b) + (c))
 #endif
 
 /* Vectors of R, and of doubles to sum them in. The loads are unaligned; rows may begin anywhere. */
@@ -67,6 +76,9 @@ GENERIC(double, f64)
 #undef GENERIC
 #endif
 
+#define ALL_f32(x) ((v_f32){0} + (float)(x))
+#define ALL_f64(x) ((v_f64){0} + (double)(x))
+
 /* 2^n for |n| small enough to be a normal number: the exponent field, written directly. */
 static inline v_f32 exp2i_f32(i_f32 n) { return (v_f32)((n + 127) << 23); }
 static inline v_f64 exp2i_f64(i_f64 n) { return (v_f64)((n + 1023) << 52); }
@@ -75,41 +87,42 @@ static inline v_f64 exp2i_f64(i_f64 n) { return (v_f64)((n + 1023) << 52); }
  * normal number the result is 0: such weights are below 1e-38 of the largest. */
 static inline v_f32 exp_f32(v_f32 x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    x = MAX_f32(x, (v_f32){0} - 88.0f);
+    x = MAX_f32(x, ALL_f32(-88.0f));
     v_f32 t = x * 1.44269504088896341f + shift;
     i_f32 n = (i_f32)t - 0x4B400000;
     t -= shift;
     v_f32 r = x - t * 0.693359375f;
     r -= t * -2.12194440e-4f;
-    v_f32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    v_f32 p = FMA_f32(r, ALL_f32(1.9875691500e-4f), ALL_f32(1.3981999507e-3f));
+    p = FMA_f32(p, r, ALL_f32(8.3334519073e-3f));
+    p = FMA_f32(p, r, ALL_f32(4.1665795894e-2f));
+    p = FMA_f32(p, r, ALL_f32(1.6666665459e-1f));
+    p = FMA_f32(p, r, ALL_f32(5.0000001201e-1f));
+    p = FMA_f32(p * r, r, r) + 1.0f;
     i_f32 alive = x > -87.3f;
     return (v_f32)(alive & (i_f32)(p * exp2i_f32(n)));
 }
 static inline v_f64 exp_f64(v_f64 x) {
     const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
-    x = MAX_f64(x, (v_f64){0} - 709.0);
+    x = MAX_f64(x, ALL_f64(-709.0));
     v_f64 t = x * 1.4426950408889634 + shift;
     i_f64 n = (i_f64)t - 0x4338000000000000;
     t -= shift;
     v_f64 r = x - t * 6.93147180369123816490e-01;
     r -= t * 1.90821492927058770002e-10;
-    v_f64 p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0; /* Taylor to r^13: 4e-18 relative */
-    p = p * r + 1.0 / 39916800.0;
-    p = p * r + 1.0 / 3628800.0;
-    p = p * r + 1.0 / 362880.0;
-    p = p * r + 1.0 / 40320.0;
-    p = p * r + 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    p = p * r * r + r + 1.0;
+    v_f64 p =
+        FMA_f64(r, ALL_f64((1.0 / 6227020800.0)), ALL_f64(1.0 / 479001600.0)); /* Taylor to r^13: 4e-18 relative */
+    p = FMA_f64(p, r, ALL_f64(1.0 / 39916800.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 3628800.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 362880.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 40320.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 5040.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 720.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 120.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 24.0));
+    p = FMA_f64(p, r, ALL_f64(1.0 / 6.0));
+    p = FMA_f64(p, r, ALL_f64(0.5));
+    p = FMA_f64(p * r, r, r) + 1.0;
     i_f64 alive = x > -708.0;
     return (v_f64)(alive & (i_f64)(p * exp2i_f64(n)));
 }

@@ -38,6 +38,11 @@ typedef struct {
     void (*from_uint8)(void *y, const uint8_t *x, int64_t n);
     /* s[j] = exp(beta (s[j] - max)); returns the sum in double. -inf gives 0. Needs beta (s[j]-max) <= 0. */
     double (*exponentiate)(void *s, int64_t n, double beta, double max);
+    /* values[] and indices[] of every s[j] >= threshold, j ascending; returns how many. Both have room for n. */
+    int64_t (*compress)(const void *s, int64_t n, double threshold, void *values, int32_t *indices);
+    /* y[width] += sum over i of w[i] * row number indices[i], rows `stride` elements apart */
+    void (*mix)(void *y, int64_t width, const void *w, const int32_t *indices, int64_t n, const void *rows,
+                int64_t stride);
     /* s[j] = (s[j] / scale)^order; returns the sum in double */
     double (*power)(void *s, int64_t n, int64_t order, double scale);
     double (*max_abs)(const void *s, int64_t n); /* NaN if any is */

@@ -4,12 +4,13 @@
 #define IV NAME(i)
 #define GE_MASK SH_CAT(GE_MASK_, S)
 #define MAX SH_CAT(MAX_, S)
+#define FMA SH_CAT(FMA_, S)
 enum { NAME(LANES) = VECTOR / sizeof(R) };
 #define LANES NAME(LANES)
 typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
 #define LOAD(p) (*(const NAME(unaligned) *)(p))
 #define STORE(p, x) (*(NAME(unaligned) *)(p) = (x))
-#define ALL(x) ((V){0} + (x))
+#define ALL SH_CAT(ALL_, S)
 
 static double NAME(maximum)(const void *row, int64_t n) {
     enum { UNROLL = 4 }; /* independent maxima, or each would wait for the one before */
@@ -150,6 +151,50 @@ static double NAME(exponentiate)(void *row, int64_t n, double beta, double max) 
     return NAME(sum)(s, n);
 }
 
+static int64_t NAME(compress)(const void *row, int64_t n, double threshold, void *value_row, int32_t *indices) {
+    const R *s = row, t = NAME(round_down)(threshold);
+    R *values = value_row;
+    int64_t found = 0, j = 0;
+    for (; j + 64 <= n; j += 64)
+        for (uint64_t mask = NAME(mask)(s + j, t); mask; mask &= mask - 1) {
+            int64_t at = j + __builtin_ctzll(mask);
+            values[found] = s[at];
+            indices[found++] = (int32_t)at;
+        }
+    for (; j < n; j++)
+        if (s[j] >= t) {
+            values[found] = s[j];
+            indices[found++] = (int32_t)j;
+        }
+    return found;
+}
+
+static void NAME(mix)(void *out, int64_t width, const void *weights, const int32_t *indices, int64_t n,
+                      const void *rows, int64_t stride) {
+    enum { TOGETHER = 4 }; /* rows for each time that y is loaded and stored */
+    R *y = out;
+    const R *w = weights, *x = rows;
+    int64_t i = 0;
+    for (; i + TOGETHER <= n; i += TOGETHER) {
+        const R *r[TOGETHER];
+        V v[TOGETHER];
+        for (int l = 0; l < TOGETHER; l++) {
+            r[l] = x + indices[i + l] * stride;
+            v[l] = ALL(w[i + l]);
+        }
+        int64_t j = 0;
+        for (; j + LANES <= width; j += LANES) {
+            V sum = LOAD(y + j);
+            for (int l = 0; l < TOGETHER; l++) sum = FMA(v[l], LOAD(r[l] + j), sum);
+            STORE(y + j, sum);
+        }
+        for (; j < width; j++)
+            for (int l = 0; l < TOGETHER; l++) y[j] += w[i + l] * r[l][j];
+    }
+    for (; i < n; i++)
+        for (int64_t j = 0; j < width; j++) y[j] += w[i] * x[indices[i] * stride + j];
+}
+
 static double NAME(power)(void *row, int64_t n, int64_t order, double scale) {
     enum { CHUNK = 256 };
     R *s = row, base[CHUNK], inverse = (R)(1 / scale), divisor = (R)scale;
@@ -239,6 +284,8 @@ const sh_kernels TABLE = {
     .from_double = NAME(from_double),
     .from_uint8 = NAME(from_uint8),
     .exponentiate = NAME(exponentiate),
+    .compress = NAME(compress),
+    .mix = NAME(mix),
     .power = NAME(power),
     .max_abs = NAME(max_abs),
     .multiply = NAME(multiply),
@@ -253,6 +300,7 @@ const sh_kernels TABLE = {
 #undef IV
 #undef GE_MASK
 #undef MAX
+#undef FMA
 #undef LANES
 #undef LOAD
 #undef STORE

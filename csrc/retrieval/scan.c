@@ -18,8 +18,8 @@
 #include <string.h>
 
 enum {
-    LIST = 512,  /* candidates a list holds */
-    CHUNK = 256, /* scores looked at between two checks that the list has room; LIST / 2 */
+    LIST = 256,  /* candidates a list holds */
+    CHUNK = 128, /* scores looked at between two checks that the list has room; LIST / 2 */
     SHORT = 128, /* candidates a range may hand over */
 };
 

@@ -7,6 +7,9 @@
  *           The grid follows from the shapes, so bits do not depend on the number of threads; they do on the
  *           instruction set and on the BLAS.
  *        2. A query's mixture grows in its row of `states`; only ranges beyond the first need rows of their own.
+ *        3. Weights of softmax that all together stay below the rounding of the result are left out: scores more
+ *           than ln(2 M / u)/beta below the best so far, which only rises. Where those left are few, they are
+ *           picked out of the tile, and the second product with all its zeros is not made.
  * Source Milakov & Gimelshein 2018; Rabe & Staats 2021
  */
 #include "engine.h"
@@ -20,6 +23,58 @@ typedef struct {
     sh_partial *parts; /* (ranges); the first is the result */
 } stream;
 
+typedef struct {
+    char *scores, *pack, *values;
+    int32_t *indices;
+} space;
+
+static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t space_bytes(const sh_job *job) {
+    size_t size = job->k->size;
+    return align((size_t)job->block_rows * SH_TILE * size) + align(sh_pack_bytes(job->memory)) + align(SH_TILE * size) +
+           SH_TILE * sizeof(int32_t);
+}
+static space space_at(const sh_job *job, char *scratch) {
+    size_t size = job->k->size;
+    space s = {.scores = scratch};
+    s.pack = s.scores + align((size_t)job->block_rows * SH_TILE * size);
+    s.values = s.pack + align(sh_pack_bytes(job->memory));
+    s.indices = (int32_t *)(s.values + align(SH_TILE * size));
+    return s;
+}
+
+/* brings {scale, sum, mixture} of one query to the scale of a new tile */
+static void rise(const sh_job *job, sh_partial part, int64_t query, void *mixture, double here, int first) {
+    double *scale = &part.scale[query];
+    if (first) *scale = here;
+    if (!(here > *scale)) return;
+    double factor = job->map->rescale(sh_beta(job, query), job->model.parameter, *scale, here);
+    part.sum[query] *= factor;
+    if (mixture) job->k->scale(mixture, factor, job->mixed->d);
+    *scale = here;
+}
+
+/* Where few weights of a tile count, they are picked out and their rows added one by one (note 3). */
+enum { DENSE = 8 }; /* a product is cheaper from one weight in so many */
+
+static void add_few(const sh_job *job, sh_partial part, int64_t query, void *mixture, const void *row, int64_t first,
+                    int64_t n, double floor, space work) {
+    const sh_kernels *k = job->k;
+    int64_t found = k->compress(row, n, floor, work.values, work.indices);
+    double beta = sh_beta(job, query);
+    part.sum[query] += job->map->row_weights(k, work.values, found, beta, job->model.parameter, part.scale[query]);
+    if (!mixture) return;
+    if (job->mixed_scale)
+        for (int64_t i = 0; i < found; i++) {
+            double w;
+            k->to_double(&w, sh_at(k, work.values, i), 1);
+            w *= job->mixed_scale[first + work.indices[i]];
+            k->from_double(sh_at(k, work.values, i), &w, 1);
+        }
+    const char *rows = (const char *)job->mixed->data + first * job->mixed->stride;
+    k->mix(mixture, job->mixed->d, work.values, work.indices, found, rows, job->mixed->stride / (int64_t)k->size);
+}
+
 static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     stream *s = pointer;
     const sh_job *job = s->job;
@@ -29,33 +84,42 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     int64_t first_query = block * job->block_rows, rows = sh_min(job->block_rows, job->queries.n - first_query);
     int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
     sh_partial part = s->parts[range];
-    void *scores = scratch, *pack = (char *)scratch + (size_t)job->block_rows * SH_TILE * k->size;
+    space work = space_at(job, scratch);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
+    int picks = job->map->reach && (!mixture || job->mixed->type != SH_UINT8);
+    double floors[SH_BLOCK];
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
-        int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-        sh_tile_scores(m, sh_query(job, first_query), rows, first, n, scores, SH_TILE, pack);
+        int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first), counted = 0;
+        sh_tile_scores(m, sh_query(job, first_query), rows, first, n, work.scores, SH_TILE, work.pack);
         for (int64_t i = 0; i < rows; i++) {
             int64_t query = first_query + i;
-            double beta = sh_beta(job, query), parameter = job->model.parameter, *scale = &part.scale[query];
-            void *row = sh_at(k, scores, i * SH_TILE);
+            void *row = sh_at(k, work.scores, i * SH_TILE);
             if (m->tile_scale || m->tile_bias) k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
             double here = job->map->row_scale(k, row, n);
             if (here != here) return sh_fail(context, SH_NOT_FINITE, "queries", query);
-            if (tile == first_tile) {
-                *scale = here;
-            } else if (here > *scale) {
-                double factor = job->map->rescale(beta, parameter, *scale, here);
-                part.sum[query] *= factor;
-                if (mixture) k->scale(sh_at(k, mixture, i * width), factor, width);
-                *scale = here;
+            rise(job, part, query, mixture ? sh_at(k, mixture, i * width) : NULL, here, tile == first_tile);
+            if (!picks) continue;
+            floors[i] = part.scale[query] - job->map->reach(sh_beta(job, query), k->unit / 2, m->patterns.n);
+            counted += k->count(row, n, floors[i]);
+        }
+        int few = picks && counted * DENSE <= rows * n;
+        if (few && mixture && tile == first_tile) memset(mixture, 0, (size_t)(rows * width) * k->size);
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t query = first_query + i;
+            void *row = sh_at(k, work.scores, i * SH_TILE), *own = mixture ? sh_at(k, mixture, i * width) : NULL;
+            if (few) {
+                add_few(job, part, query, own, row, first, n, floors[i], work);
+                continue;
             }
-            part.sum[query] += job->map->row_weights(k, row, n, beta, parameter, *scale);
+            part.sum[query] +=
+                job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, part.scale[query]);
             if (mixture && job->mixed_tile_scale) k->multiply(row, sh_at(k, job->mixed_tile_scale, first), n);
         }
-        if (mixture)
-            sh_tile_mix(job, scores, SH_TILE, rows, first, n, 0, width, tile > first_tile, mixture, width, pack);
+        if (mixture && !few)
+            sh_tile_mix(job, work.scores, SH_TILE, rows, first, n, 0, width, tile > first_tile, mixture, width,
+                        work.pack);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
@@ -121,8 +185,7 @@ sh_status sh_stream(sh_job *job) {
         if (mixture) s.parts[r].mixture = r ? mixtures + (size_t)((r - 1) * n * width) * k->size : job->states;
     }
     if (job->partial) s.parts[0] = *job->partial;
-    size_t scratch = (size_t)job->block_rows * SH_TILE * k->size + sh_pack_bytes(job->memory);
-    status = sh_for_each(context, job->blocks * job->ranges, scratch, stream_item, &s);
+    status = sh_for_each(context, job->blocks * job->ranges, space_bytes(job), stream_item, &s);
     for (int64_t r = 1; status == SH_OK && r < job->ranges; r++)
         status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride,
                           s.parts[0], s.parts[r]);

@@ -39,6 +39,9 @@ typedef struct {
     double (*row_scale)(const sh_kernels *k, const void *s, int64_t n);
     /* s becomes unnormalised weights relative to `scale`; returns their sum */
     double (*row_weights)(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale);
+    /* how far below the scale a score may lie and still count: all M weights further below sum to less than
+     * `unit` of the total, so leaving them out changes the weights by less than 2 unit in l1. NULL: all count. */
+    double (*reach)(double beta, double unit, int64_t patterns);
     /* what weights relative to `from` are multiplied by to be relative to `to` */
     double (*rescale)(double beta, double parameter, double from, double to);
 } sh_map;

@@ -9,6 +9,9 @@ static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, 
     return k->exponentiate(s, n, beta, scale);
 }
 
+/* M exp(-beta reach) = unit, and the largest weight is 1 */
+static double reach(double beta, double unit, int64_t patterns) { return log((double)patterns / unit) / beta; }
+
 static double rescale(double beta, double parameter, double from, double to) {
     (void)parameter;
     return from == to ? 1 : exp(beta * (from - to));
@@ -19,5 +22,6 @@ const sh_map sh_map_softmax = {
     .has_energy = 1,
     .row_scale = row_scale,
     .row_weights = row_weights,
+    .reach = reach,
     .rescale = rescale,
 };
