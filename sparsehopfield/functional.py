@@ -51,6 +51,10 @@ __all__ = [
 # --- row maps -------------------------------------------------------------------------------------
 
 
+_ndarray, _softmax, _sparsemax = np.ndarray, _core.softmax, _core.sparsemax
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 def _scores(**arrays: ArrayLike) -> list[Array]:
     """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32."""
     given = [as_numbers(name, a) for name, a in arrays.items()]
@@ -119,8 +123,8 @@ def softmax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     >>> softmax([0.0, 0.0])
     array([0.5, 0.5])
     """
-    if axis == -1 and out is None and type(z) is np.ndarray and z.dtype.char in "fd" and z.ndim:
-        return _core.softmax(z)  # the shortest way for the commonest call
+    if axis == -1 and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+        return _softmax(z)  # the shortest way for the commonest call
     return _row_map(_core.softmax, _scores(z=z), (), axis, out)
 
 
@@ -156,8 +160,8 @@ def sparsemax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Arra
     >>> sparsemax([2.0, 1.5, 0.0])
     array([0.75, 0.25, 0.  ])
     """
-    if axis == -1 and out is None and type(z) is np.ndarray and z.dtype.char in "fd" and z.ndim:
-        return _core.sparsemax(z)
+    if axis == -1 and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+        return _sparsemax(z)
     return _row_map(_core.sparsemax, _scores(z=z), (), axis, out)
 
 

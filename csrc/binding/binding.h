@@ -18,7 +18,7 @@
 /* A call's context: memory from malloc (or failing on request), interruption by signals. */
 typedef struct {
     sh_context core;
-    struct timespec asked; /* when signals were last looked at */
+    struct timespec asked; /* when signals were last looked at; 0: never */
     int raised;            /* a Python exception is set */
 } sh_call;
 sh_call sh_begin_call(int threads);

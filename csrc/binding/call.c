@@ -45,7 +45,6 @@ static int interrupted(void *user) {
 sh_call sh_begin_call(int threads) {
     sh_call call = {.core = {.allocate = allocate, .release = release, .interrupted = interrupted}};
     call.core.threads = threads;
-    clock_gettime(CLOCK_MONOTONIC, &call.asked);
     return call;
 }
 

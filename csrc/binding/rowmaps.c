@@ -122,7 +122,8 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
         call.core.threads = b.rows * b.n <= SERIAL ? 1 : sparsehopfield_get_num_threads();
         status = sh_for_each(SH_CALL(call), sh_ceil_div(b.rows, b.per_item), scratch_bytes(&b), do_item, &b);
     }
-    feclearexcept(FE_ALL_EXCEPT); /* comparisons with NaN are meant; NumPy would warn of them */
+    const int noted = FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW;
+    if (fetestexcept(noted)) feclearexcept(noted); /* comparisons with NaN are meant; NumPy would warn of them */
     if (status == SH_OK) return 0;
     PyGILState_STATE gil = PyGILState_Ensure();
     if (status == SH_BAD_ARGUMENT)

@@ -20,8 +20,10 @@ typedef struct {
     /* s[j] = s[j] * scale[j] + bias[j] (either may be NULL); returns the maximum, NaN if any s[j] is NaN,
      * -inf for n = 0. */
     double (*affine_max)(void *s, const void *scale, const void *bias, int64_t n);
-    /* the maximum as above, changing nothing */
-    double (*maximum)(const void *s, int64_t n);
+    /* The maximum as above, changing nothing. `best`, if not NULL, gets the maxima of `lanes` disjoint parts of
+     * the row, -inf where a part is empty: the best scores, but for those that share a part with a better one. */
+    int lanes;
+    double (*maximum)(const void *s, int64_t n, void *best);
     /* appends (s[j], base + j) for every s[j] >= threshold, j ascending; returns how many. `out` has room
      * for n. */
     int64_t (*collect)(const void *s, int64_t n, double threshold, int64_t base, sh_candidate *out);

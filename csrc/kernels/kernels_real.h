@@ -12,8 +12,10 @@ typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
 #define STORE(p, x) (*(NAME(unaligned) *)(p) = (x))
 #define ALL SH_CAT(ALL_, S)
 
-static double NAME(maximum)(const void *row, int64_t n) {
-    enum { UNROLL = 4 }; /* independent maxima, or each would wait for the one before */
+enum { NAME(UNROLL) = 4 };
+#define UNROLL NAME(UNROLL)
+static double NAME(maximum)(const void *row, int64_t n, void *parts) {
+    /* UNROLL independent maxima, or each would wait for the one before */
     const R *s = row;
     V m[UNROLL];
     IV bad[UNROLL] = {0};
@@ -25,14 +27,18 @@ static double NAME(maximum)(const void *row, int64_t n) {
             bad[u] |= x != x;
             m[u] = MAX(x, m[u]);
         }
-    R best = (R)-INFINITY;
-    int nan = 0;
+    if (parts)
+        for (int u = 0; u < UNROLL; u++) STORE((R *)parts + u * LANES, m[u]);
     V all = MAX(MAX(m[0], m[1]), MAX(m[2], m[3]));
-    IV any = (bad[0] | bad[1]) | (bad[2] | bad[3]);
-    for (int l = 0; l < LANES; l++) {
-        nan |= any[l] != 0;
-        best = all[l] > best ? all[l] : best;
+    for (int half = LANES / 2; half; half /= 2) {
+        IV other;
+        for (int l = 0; l < LANES; l++) other[l] = l ^ half;
+        all = MAX(all, __builtin_shuffle(all, other));
     }
+    /* all bits set, as in a lane that saw one, is a NaN; and NaN >= 0 is false */
+    V any = (V)((bad[0] | bad[1]) | (bad[2] | bad[3]));
+    int nan = GE_MASK(any, ALL(0)) != (uint32_t)((UINT64_C(1) << LANES) - 1);
+    R best = all[0];
     for (; j < n; j++) {
         nan |= s[j] != s[j];
         best = s[j] > best ? s[j] : best;
@@ -50,7 +56,7 @@ static double NAME(affine_max)(void *row, const void *scale_row, const void *bia
         const R *bias = bias_row;
         for (int64_t j = 0; j < n; j++) s[j] += bias[j];
     }
-    return NAME(maximum)(s, n);
+    return NAME(maximum)(s, n, NULL);
 }
 
 /* the largest R that is not above t */
@@ -276,6 +282,7 @@ const sh_kernels TABLE = {
     .largest = LARGEST,
     .affine_max = NAME(affine_max),
     .maximum = NAME(maximum),
+    .lanes = UNROLL * LANES,
     .collect = NAME(collect),
     .count = NAME(count),
     .dot = NAME(dot),
@@ -302,6 +309,7 @@ const sh_kernels TABLE = {
 #undef MAX
 #undef FMA
 #undef LANES
+#undef UNROLL
 #undef LOAD
 #undef STORE
 #undef ALL

@@ -166,7 +166,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     w->by_product[item] = 0;
     if (!job->map->window) return list_row(job, query, row, context);
 
-    double best = k->maximum(row, n), beta = sh_beta(job, query), alpha = job->model.parameter;
+    double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
     double slack = job->slack[query], reach = job->map->window(alpha) / beta, *z = scratch;
     sh_threshold t;
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);

@@ -1,12 +1,17 @@
 /* pool.c: a small thread pool that survives fork.
  *
  * Workers spin a few microseconds for the next job, then sleep. A job is a number of parts taken from one
- * counter; the caller takes parts too. One caller owns the pool at a time; any other runs its parts itself.
- * After fork the child has no workers, so it forgets the pool and starts its own when needed.
+ * counter; the caller takes parts too, and waits only for workers that have joined: one that wakes too late
+ * finds the job closed. One caller owns the pool at a time; any other runs its parts itself. After fork the
+ * child has no workers, so it forgets the pool and starts its own when needed.
+ *
+ * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
+ * last. So on Linux workers are kept off the processor their caller is on.
  */
 #define _GNU_SOURCE
 #include "runtime.h"
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -22,14 +27,18 @@
 enum { SPIN = 2000 }; /* some 10 to 50 microseconds */
 
 static struct {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* guards seats, joined, sleeping and waiting */
     pthread_cond_t wake, done;
-    int started;           /* workers alive; only the owner of the pool reads or writes it */
-    int sleeping, waiting; /* under the lock */
+    int seats;             /* workers still welcome to the job; 0 when it is closed */
+    int joined;            /* workers at work on it */
+    int sleeping, waiting; /* workers; the caller */
     atomic_uint epoch;     /* number of the job */
-    atomic_int free_seats; /* workers still welcome to this job */
     atomic_int next;       /* part to take */
-    atomic_int active;     /* workers that have not yet acknowledged this job */
+    atomic_int at_work;    /* copy of `joined`, to spin on */
+    /* of the pool's owner alone, or set before the job opens */
+    int started;
+    pthread_t threads[SH_MAX_THREADS];
+    int processor; /* 1 + the one that workers were last kept off; 0: none */
     void (*task)(void *, int);
     void *job;
     int parts;
@@ -54,20 +63,23 @@ static void *worker(void *first_epoch) {
     unsigned seen = (unsigned)(size_t)first_epoch;
     for (;;) {
         for (int s = 0; s < SPIN && atomic_load(&pool.epoch) == seen; s++) RELAX();
-        if (atomic_load(&pool.epoch) == seen) {
-            pthread_mutex_lock(&pool.lock);
-            pool.sleeping++;
-            while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
-            pool.sleeping--;
-            pthread_mutex_unlock(&pool.lock);
-        }
+        pthread_mutex_lock(&pool.lock);
+        pool.sleeping++;
+        while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+        pool.sleeping--;
         seen = atomic_load(&pool.epoch);
-        if (atomic_fetch_sub(&pool.free_seats, 1) > 0) take_parts();
-        if (atomic_fetch_sub(&pool.active, 1) == 1) {
-            pthread_mutex_lock(&pool.lock);
-            if (pool.waiting) pthread_cond_signal(&pool.done);
-            pthread_mutex_unlock(&pool.lock);
+        int join = pool.seats > 0;
+        if (join) {
+            pool.seats--;
+            atomic_store(&pool.at_work, ++pool.joined);
         }
+        pthread_mutex_unlock(&pool.lock);
+        if (!join) continue;
+        take_parts();
+        pthread_mutex_lock(&pool.lock);
+        atomic_store(&pool.at_work, --pool.joined);
+        if (pool.joined == 0 && pool.waiting) pthread_cond_signal(&pool.done);
+        pthread_mutex_unlock(&pool.lock);
     }
     return NULL;
 }
@@ -77,12 +89,25 @@ static void start_workers(int wanted) {
     sigfillset(&all); /* signals stay with the threads of the program */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.started < wanted) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, (void *)(size_t)atomic_load(&pool.epoch)) != 0) break;
-        pthread_detach(thread);
+        pthread_t *thread = &pool.threads[pool.started];
+        if (pthread_create(thread, NULL, worker, (void *)(size_t)atomic_load(&pool.epoch)) != 0) break;
+        pthread_detach(*thread);
         pool.started++;
+        pool.processor = 0; /* the new one may run anywhere yet */
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void keep_off_this_processor(void) {
+#if defined(__linux__)
+    int here = sched_getcpu();
+    cpu_set_t allowed;
+    if (here < 0 || here + 1 == pool.processor || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(here, &allowed);
+    for (int i = 0; i < pool.started; i++) pthread_setaffinity_np(pool.threads[i], sizeof allowed, &allowed);
+    pool.processor = here + 1;
+#endif
 }
 
 void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
@@ -94,24 +119,25 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
     }
     pthread_once(&once, register_fork);
     start_workers(threads - 1);
+    keep_off_this_processor();
+    pthread_mutex_lock(&pool.lock);
     pool.task = task;
     pool.job = job;
     pool.parts = parts;
+    pool.seats = threads - 1;
     atomic_store(&pool.next, 0);
-    atomic_store(&pool.free_seats, threads - 1);
-    atomic_store(&pool.active, pool.started); /* every worker acknowledges every job */
-    pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.epoch, 1);
     if (pool.sleeping) pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
     take_parts();
-    for (int s = 0; s < SPIN && atomic_load(&pool.active); s++) RELAX();
-    if (atomic_load(&pool.active)) {
-        pthread_mutex_lock(&pool.lock);
-        pool.waiting = 1;
-        while (atomic_load(&pool.active)) pthread_cond_wait(&pool.done, &pool.lock);
-        pool.waiting = 0;
-        pthread_mutex_unlock(&pool.lock);
-    }
+    pthread_mutex_lock(&pool.lock);
+    pool.seats = 0; /* closed */
+    pthread_mutex_unlock(&pool.lock);
+    for (int s = 0; s < SPIN && atomic_load(&pool.at_work); s++) RELAX();
+    pthread_mutex_lock(&pool.lock);
+    pool.waiting = 1;
+    while (pool.joined) pthread_cond_wait(&pool.done, &pool.lock);
+    pool.waiting = 0;
+    pthread_mutex_unlock(&pool.lock);
     atomic_flag_clear(&busy);
 }

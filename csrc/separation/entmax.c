@@ -150,6 +150,16 @@ static int64_t prune(double a, double *z, int64_t n) {
     return n;
 }
 
+/* Three of Newton's steps from the left, where the sum is convex. */
+static double bound(double alpha, int64_t n, const double *z) {
+    double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
+    for (int step = 0; step < 3 && a <= 1; step++) {
+        sums s = evaluate(a, z, n, u);
+        if (s.mass > 1) u += (s.mass - 1) / s.slope;
+    }
+    return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
+}
+
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     double a = alpha - 1;
     int64_t left = prune(a, z, keep_above(z, n, -1 / a));
@@ -171,5 +181,6 @@ const sh_map sh_map_entmax = {
     .window = window,
     .threshold = threshold,
     .weight = weight,
+    .bound = bound,
     .omega = omega,
 };

@@ -12,6 +12,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { SH_LANES = 64 }; /* at least the lanes of any kernel */
+
 typedef struct {
     const sh_kernels *k;
     int64_t n;
@@ -19,7 +21,8 @@ typedef struct {
     const void *in[3];
     void *out[2];
     void *scratch;
-    double top; /* largest entry of in[0]; NaN if any is */
+    double top;            /* largest entry of in[0]; NaN if any is */
+    double best[SH_LANES]; /* the best of its parts, of the row's type */
 } row;
 
 typedef sh_status (*row_function)(row *r);
@@ -74,25 +77,26 @@ static sh_status put_special_number(row *r) {
     return SH_OK;
 }
 
-/* Candidates at or above `floor`, and their threshold. z = candidate's score - top. */
-static int64_t solve_above(const row *r, const sh_map *map, double alpha, double floor, sh_threshold *t) {
+/* z of the candidates among n scores at or above `floor`, z = score - top; one rounding of it is allowed for */
+static int64_t candidates_above(const row *r, const void *scores, int64_t n, double floor) {
     sh_candidate *c = candidates_of(r);
     double *z = doubles_of(r, 0);
-    int64_t n = r->k->collect(r->in[0], r->n, floor, 0, c);
-    for (int64_t i = 0; i < n; i++) z[i] = c[i].score - r->top;
-    map->threshold(alpha, n, z, t);
-    return n;
+    int64_t found = r->k->collect(scores, n, floor - 0x1p-50 * (fabs(r->top) + fabs(floor)), 0, c);
+    for (int64_t i = 0; i < found; i++) z[i] = c[i].score - r->top;
+    return found;
 }
 
-/* The same of all that can have weight. A wide window is first narrowed: the threshold of the best quarter of it
- * is a lower bound of the true one. The margins cover the rounding of differences and thresholds. */
+/* The candidates that can have weight, and their threshold. The threshold of some scores is a lower bound of that of
+ * all, and that of the best of each part of the row is a good one, so few others are looked at. */
 static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold *t) {
-    double reach = map->window(alpha), floor = r->top - reach;
-    if (reach > 1 && r->n >= 128) {
-        solve_above(r, map, alpha, r->top - reach / 4, t);
-        floor = r->top + t->tau / (alpha - 1) - 1e-9 * reach;
+    double floor = r->top - map->window(alpha);
+    if (r->n >= 4 * r->k->lanes) {
+        int64_t found = candidates_above(r, r->best, r->k->lanes, floor);
+        floor = r->top + map->bound(alpha, found, doubles_of(r, 0));
     }
-    return solve_above(r, map, alpha, floor - 0x1p-50 * (fabs(r->top) + reach), t);
+    int64_t n = candidates_above(r, r->in[0], r->n, floor);
+    map->threshold(alpha, n, doubles_of(r, 0), t);
+    return n;
 }
 
 static sh_status put_weights(row *r, const sh_map *map, double alpha) {
@@ -332,6 +336,6 @@ sh_status sh_row(sh_row_op op, sh_type type, int64_t n, double parameter, const 
     row r = {.k = sh_kernels_of(type), .n = n, .parameter = parameter, .scratch = scratch};
     for (int i = 0; i < inputs; i++) r.in[i] = in[i];
     for (int i = 0; i < outputs; i++) r.out[i] = out[i];
-    r.top = inputs == 1 ? r.k->maximum(in[0], n) : 0;
+    r.top = inputs == 1 ? r.k->maximum(in[0], n, r.best) : 0;
     return functions[op](&r);
 }

@@ -31,6 +31,8 @@ typedef struct {
     /* z[n], n >= 1, max z = 0, any order; destroyed. O(n) expected (sparsemax), O(n + k log k) (entmax). */
     void (*threshold)(double parameter, int64_t n, double *z, sh_threshold *threshold);
     double (*weight)(const sh_threshold *threshold, double z);
+    /* a z that the exact threshold of these scores (in units of z) cannot be below; cheap. z[n] is kept. */
+    double (*bound)(double parameter, int64_t n, const double *z);
     /* omega(p) of one weight: Omega(p) = sum omega(p_i), so that Psi*(z) = z_max + sum (p z - omega(p)) */
     double (*omega)(double parameter, double p);
 

@@ -2,7 +2,7 @@
 #include "separation.h"
 #include <math.h>
 
-static double row_scale(const sh_kernels *k, const void *s, int64_t n) { return k->maximum(s, n); }
+static double row_scale(const sh_kernels *k, const void *s, int64_t n) { return k->maximum(s, n, NULL); }
 
 static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale) {
     (void)parameter;

@@ -24,15 +24,35 @@ static double window(double alpha) {
 
 static inline int64_t grid(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -ONE; }
 
+/* Michelot's passes in doubles: whatever is below their threshold by more than its rounding is outside the
+ * support. Only an economy: what is left is decided exactly. */
+static int64_t prune(double *z, int64_t n) {
+    for (;;) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) sum += z[i];
+        double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+            double x = z[i];
+            z[kept] = x;
+            kept += x > floor;
+        }
+        if (kept == n) return n;
+        n = kept;
+    }
+}
+
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     _Static_assert(sizeof(double) == sizeof(int64_t), "the scores' memory is used again for integers");
-    __int128 sum = 0;
     int64_t left = 0;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++)
+        if (z[i] > -1) z[left++] = z[i];
+    if (left > 16) left = prune(z, left);
+    __int128 sum = 0;
+    for (int64_t i = 0; i < left; i++) {
         int64_t q = grid(z[i]);
-        if (q <= -ONE) continue;
         sum += q;
-        memcpy(&z[left++], &q, sizeof q);
+        memcpy(&z[i], &q, sizeof q);
     }
     for (;;) {
         /* tau = (sum - 1) / left; the support of the rest is q > tau, that is q > floor(tau) */
@@ -57,6 +77,22 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     t->tau = ((double)t->whole + t->part) * UNIT;
 }
 
+/* Two of Michelot's passes: thresholds of all and of those above it, both from below. */
+static double bound(double alpha, int64_t n, const double *z) {
+    (void)alpha;
+    double tau = -1;
+    for (int pass = 0; pass < 2; pass++) {
+        double sum[2] = {0}, count[2] = {0};
+        for (int64_t i = 0; i < n; i++) {
+            int above = z[i] > tau;
+            sum[i & 1] += above ? z[i] : 0;
+            count[i & 1] += above;
+        }
+        tau = (sum[0] + sum[1] - 1) / (count[0] + count[1]);
+    }
+    return tau - (double)(n + 4) * 0x1p-52;
+}
+
 static double weight(const sh_threshold *t, double z) {
     int64_t q = grid(z);
     return q > t->whole ? ((double)(q - t->whole) - t->part) * UNIT : 0;
@@ -74,5 +110,6 @@ const sh_map sh_map_sparsemax = {
     .window = window,
     .threshold = threshold,
     .weight = weight,
+    .bound = bound,
     .omega = omega,
 };
