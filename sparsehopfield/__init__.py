@@ -7,8 +7,15 @@
 True
 """
 
+try:
+    from ._core import __version__ as __version__
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "sparsehopfield: the C core is not here. In a clone run `pip install -e .`; with an installed package start "
+        "Python in another folder, as the clone's uncompiled files come first"
+    ) from error
+
 from . import _threadpools as _threadpools
-from ._core import __version__ as __version__
 from .config import (
     get_num_threads,
     set_num_threads,

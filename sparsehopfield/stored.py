@@ -145,6 +145,8 @@ class Stored:
                 "no gradient step of anything"
             )
         e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)
+        if len(e) and np.abs(e).max() > np.finfo(asked.rows.dtype).max:
+            raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {asked.rows.dtype}")
         return e.astype(asked.rows.dtype, copy=False).reshape(asked.leading)[()]
 
     def entries(

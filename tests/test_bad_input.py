@@ -536,3 +536,9 @@ def test_the_core_checks_what_would_be_unsafe(name):
     for arguments in bad_calls[name]:
         with pytest.raises((ValueError, TypeError)):
             getattr(core, name)(*arguments)
+
+
+def test_an_energy_beyond_float32():
+    with pytest.raises(OverflowError, match=r"^beta:"):
+        sh.energy(QUERIES, PATTERNS, 1e-300)
+    assert np.isfinite(sh.energy(QUERIES.astype(float), PATTERNS, 1e-300)).all()

@@ -3,8 +3,8 @@
  * A few queries at a time, whole rows of scores are kept: one product writes them, each row is solved, and a
  * second product mixes the rows that have become weights. Three products in all, with the scan that gave up.
  *
- * Notes  1. How many rows at a time is set by ROWS_BYTES, so memory does not grow with N, M or 1/beta; one row is
- *           the least there can be.
+ * Notes  1. How many rows at a time is set by ROWS_BYTES, so memory does not grow with N or 1/beta; one row is the
+ *           least there can be, 12 bytes a pattern.
  *        2. Weights of scores of the product are used only where the support has certainly more than
  *           SH_EXACT_SUPPORT patterns. Smaller supports are decided canonically, as everywhere: all that may be
  *           in the support is scored again, in order, keeping what is in the support of the scores so far.
