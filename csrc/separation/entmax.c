@@ -139,7 +139,7 @@ static int64_t keep_above(double *z, int64_t n, double bottom) {
 static int64_t prune(double a, double *z, int64_t n) {
     if (a > 1) return n;
     double u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 8 && n > 16; step++) {
+    for (int step = 0; step < 8 && n > 48; step++) {
         sums s = evaluate(a, z, n, u);
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;

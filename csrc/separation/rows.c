@@ -89,9 +89,9 @@ static int64_t candidates_above(const row *r, const void *scores, int64_t n, dou
 /* The candidates that can have weight, and their threshold. The threshold of some scores is a lower bound of that of
  * all, and that of the best of each part of the row is a good one, so few others are looked at. */
 static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold *t) {
-    double floor = r->top - map->window(alpha);
+    double reach = map->window(alpha), floor = r->top - reach;
     if (r->n >= 4 * r->k->lanes) {
-        int64_t found = candidates_above(r, r->best, r->k->lanes, floor);
+        int64_t found = candidates_above(r, r->best, r->k->lanes, r->top - reach / 2);
         floor = r->top + map->bound(alpha, found, doubles_of(r, 0));
     }
     int64_t n = candidates_above(r, r->in[0], r->n, floor);
