@@ -98,7 +98,7 @@ typedef struct {
  *            support_size  (N) number of weights > 0, or NULL
  * Cost       one matrix product N x M x d and, per query, a double precision dot product for each pattern
  *            within the window of the map; full-support maps two products.
- *            Memory: 5 MiB a thread (7 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
+ *            Memory: 5 MiB a thread (8 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
  *            where that is larger).
  * Notes      1. No N x M array exists at any time.
  *            2. For sparsemax and entmax the bits do not depend on threads, tiles or instruction sets while

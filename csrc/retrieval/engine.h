@@ -14,8 +14,8 @@
 
 enum {
     SH_TILE = 1024,        /* patterns a tile */
-    SH_BLOCK = 512,        /* queries a block, at most */
-    SH_ITEMS = 32,         /* work items wanted, so that few queries still occupy all threads */
+    SH_BLOCK = 768,        /* queries a block, at most */
+    SH_ITEMS = 64,         /* work items wanted, so that few queries still occupy all threads */
     SH_PACK = 1024 * 1024, /* bytes of widened uint8 rows at a time, at least a tile by 64 columns */
 };
 

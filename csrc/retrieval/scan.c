@@ -18,9 +18,9 @@
 #include <string.h>
 
 enum {
-    LIST = 256,  /* candidates a list holds */
-    CHUNK = 128, /* scores looked at between two checks that the list has room; LIST / 2 */
-    SHORT = 128, /* candidates a range may hand over */
+    LIST = 128, /* candidates a list holds */
+    CHUNK = 64, /* scores looked at between two checks that the list has room; LIST / 2 */
+    SHORT = 64, /* candidates a range may hand over */
 };
 
 typedef struct {
