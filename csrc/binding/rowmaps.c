@@ -55,9 +55,8 @@ typedef struct {
 } batch;
 
 static size_t item_size(sh_type type) { return type == SH_FLOAT64 ? sizeof(double) : sizeof(float); }
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static size_t scratch_bytes(const batch *b) {
-    return aligned(sh_row_scratch(b->n)) + 4 * aligned((size_t)b->n * item_size(b->type));
+    return sh_align(sh_row_scratch(b->n)) + 4 * sh_align((size_t)b->n * item_size(b->type));
 }
 
 static void copy_row(char *to, npy_intp to_stride, const char *from, npy_intp from_stride, int64_t n, size_t size) {
@@ -67,7 +66,7 @@ static void copy_row(char *to, npy_intp to_stride, const char *from, npy_intp fr
 static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scratch) {
     const row_map *map = &row_maps[b->op];
     size_t size = item_size(b->type);
-    char *copies = scratch + aligned(sh_row_scratch(b->n));
+    char *copies = scratch + sh_align(sh_row_scratch(b->n));
     int inputs = map->rows + (map->parameter != NONE);
     for (int64_t i = first; i < last; i++) {
         const void *in[3] = {0};
@@ -75,7 +74,7 @@ static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scra
         for (int j = 0; j < map->rows; j++) {
             const char *row = b->data[j] + i * b->step[j];
             if (b->n > 1 && b->stride[j] != (npy_intp)size) {
-                char *copy = copies + (size_t)j * aligned((size_t)b->n * size);
+                char *copy = copies + (size_t)j * sh_align((size_t)b->n * size);
                 copy_row(copy, (npy_intp)size, row, b->stride[j], b->n, size);
                 row = copy;
             }
@@ -85,7 +84,7 @@ static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scra
         if (map->parameter != NONE) memcpy(&parameter, b->data[map->rows] + i * b->step[map->rows], sizeof parameter);
         char *result = b->data[inputs] + i * b->step[inputs];
         int scattered = map->result == WEIGHTS && b->n > 1 && b->stride[map->rows] != (npy_intp)size;
-        out[0] = scattered ? copies + 3 * aligned((size_t)b->n * size) : result;
+        out[0] = scattered ? copies + 3 * sh_align((size_t)b->n * size) : result;
         if (map->result == THRESHOLD) out[1] = b->data[inputs + 1] + i * b->step[inputs + 1];
         sh_status status = sh_row(b->op, b->type, b->n, parameter, in, out, scratch);
         if (status != SH_OK) return status;

@@ -9,21 +9,20 @@
 #include <math.h>
 #include <string.h>
 
-static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->mixed->d); }
 
 size_t sh_finish_bytes(const sh_job *job, int64_t candidates) {
-    return align((size_t)job->mixed->d * sizeof(double)) + align((size_t)widest(job) * job->k->size) +
-           align((size_t)candidates * sizeof(double));
+    return sh_align((size_t)job->mixed->d * sizeof(double)) + sh_align((size_t)widest(job) * job->k->size) +
+           sh_align((size_t)candidates * sizeof(double));
 }
 
 sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates) {
     (void)candidates;
     char *at = scratch;
     sh_finish_space space = {.sum = (double *)at};
-    at += align((size_t)job->mixed->d * sizeof(double));
+    at += sh_align((size_t)job->mixed->d * sizeof(double));
     space.buffer = at;
-    at += align((size_t)widest(job) * job->k->size);
+    at += sh_align((size_t)widest(job) * job->k->size);
     space.z = (double *)at;
     return space;
 }

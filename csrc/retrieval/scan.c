@@ -44,12 +44,10 @@ typedef struct {
     sh_finish_space finish;
 } space;
 
-static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static size_t space_bytes(const sh_job *job) {
     size_t rows = (size_t)job->block_rows;
-    return align(rows * SH_TILE * job->k->size) + align(sh_pack_bytes(job->memory)) +
-           align(rows * LIST * sizeof(sh_candidate)) + align(rows * sizeof(tracker)) +
+    return sh_align(rows * SH_TILE * job->k->size) + sh_align(sh_pack_bytes(job->memory)) +
+           sh_align(rows * LIST * sizeof(sh_candidate)) + sh_align(rows * sizeof(tracker)) +
            sh_finish_bytes(job, sh_max(LIST, SHORT * job->ranges));
 }
 
@@ -57,13 +55,13 @@ static space space_at(const sh_job *job, void *scratch) {
     size_t rows = (size_t)job->block_rows;
     char *at = scratch;
     space s = {.scores = at};
-    at += align(rows * SH_TILE * job->k->size);
+    at += sh_align(rows * SH_TILE * job->k->size);
     s.pack = at;
-    at += align(sh_pack_bytes(job->memory));
+    at += sh_align(sh_pack_bytes(job->memory));
     s.lists = (sh_candidate *)at;
-    at += align(rows * LIST * sizeof(sh_candidate));
+    at += sh_align(rows * LIST * sizeof(sh_candidate));
     s.trackers = (tracker *)at;
-    at += align(rows * sizeof(tracker));
+    at += sh_align(rows * sizeof(tracker));
     s.finish = sh_finish_space_at(job, at, 0);
     return s;
 }

@@ -28,18 +28,17 @@ typedef struct {
     int32_t *indices;
 } space;
 
-static size_t align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static size_t space_bytes(const sh_job *job) {
     size_t size = job->k->size;
-    return align((size_t)job->block_rows * SH_TILE * size) + align(sh_pack_bytes(job->memory)) + align(SH_TILE * size) +
-           SH_TILE * sizeof(int32_t);
+    return sh_align((size_t)job->block_rows * SH_TILE * size) + sh_align(sh_pack_bytes(job->memory)) +
+           sh_align(SH_TILE * size) + SH_TILE * sizeof(int32_t);
 }
 static space space_at(const sh_job *job, char *scratch) {
     size_t size = job->k->size;
     space s = {.scores = scratch};
-    s.pack = s.scores + align((size_t)job->block_rows * SH_TILE * size);
-    s.values = s.pack + align(sh_pack_bytes(job->memory));
-    s.indices = (int32_t *)(s.values + align(SH_TILE * size));
+    s.pack = s.scores + sh_align((size_t)job->block_rows * SH_TILE * size);
+    s.values = s.pack + sh_align(sh_pack_bytes(job->memory));
+    s.indices = (int32_t *)(s.values + sh_align(SH_TILE * size));
     return s;
 }
 

@@ -88,7 +88,7 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
     if (items <= 0) return SH_OK;
     int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
     loop l = {.context = context, .items = items, .work = work, .job = job, .caller = pthread_self()};
-    l.scratch_size = (scratch + 63) & ~(size_t)63;
+    l.scratch_size = sh_align(scratch);
     if (scratch && !(l.scratch = sh_allocate(context, threads, l.scratch_size)))
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     pthread_mutex_init(&l.lock, NULL);
