@@ -42,6 +42,7 @@ EXACT = ["-ffp-contract=off"]
 VARIANTS = {  # beyond the base; one of them is chosen when the core is loaded
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "vnni": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
 }
 if platform.machine() not in ("x86_64", "AMD64"):
     VARIANTS = {}

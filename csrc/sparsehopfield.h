@@ -50,13 +50,22 @@ typedef struct {
     sh_type type;
 } sh_rows;
 
-/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption. */
+/* The way that maps with a window are taken. The results are the same bits; only AUTO looks for the fastest. */
+typedef enum {
+    SH_PATH_AUTO,
+    SH_PATH_SCAN,   /* no index */
+    SH_PATH_LINES,  /* an index of rotated 8-bit codes, one cache line a pattern; built if need be */
+    SH_PATH_COLUMNS /* an index of all features in 8 bits */
+} sh_path;
+
+/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest way. */
 typedef struct sh_context {
     void *(*allocate)(void *user, size_t bytes); /* called from any thread */
     void (*release)(void *user, void *block);
     int (*interrupted)(void *user); /* asked after every tile, in the calling thread only */
     void *user;
     int threads;
+    sh_path path;
     const char *argument; /* set on failure */
     int64_t row;
 } sh_context;
@@ -80,6 +89,14 @@ typedef struct sh_memory sh_memory;
  */
 SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values,
                                sh_similarity similarity, sh_type type, sh_memory **memory);
+/* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
+ *
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED. Where no index can be had (extreme norms, more than 66,000 features
+ *            without structure) there is none, and every call scans.
+ * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
+ * Notes      Calls that run while it is built do without. */
+SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
+SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
 /* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does. One pass. */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
@@ -149,6 +166,18 @@ SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_m
                               int64_t top, double min_weight, sh_entries *entries);
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 
+/* sh_survey: how many patterns each stage of the chosen way leaves of each query: listed by their bounds, still
+ * there after closer bounds, scored canonically, in the support. The scan knows the last alone, the others are
+ * -1. Given counts (N, 4). */
+SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
+                           int64_t *counts);
+
+/* sh_margins: of every pattern, its own score less the largest score with another (theory: Delta; cosine: of the
+ * unit rows). Infinite where there is no other; 0 or less means it is not stored at any beta.
+ * Cost       that of M queries; the index is built where it pays. 16 MiB of work space.
+ */
+SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
+
 /* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
  * lowers the threshold, so lists of partial supports may be joined and solved again).
  * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
@@ -208,7 +237,7 @@ SH_API size_t sh_row_scratch(int64_t n);
 /* Configuration. Threads: set > SPARSEHOPFIELD_NUM_THREADS > OMP_NUM_THREADS > processors allowed. */
 SH_API int sparsehopfield_get_num_threads(void);
 SH_API int sparsehopfield_set_num_threads(int threads); /* 1 to 64, clipped; returns what it was */
-SH_API const char *sh_simd_level(void);                 /* chosen: "base", "avx2", "avx512" */
+SH_API const char *sh_simd_level(void);                 /* chosen: "base", "avx2", "avx512", "vnni" */
 SH_API const char *sh_simd_available(void);             /* those that this machine runs, by space */
 SH_API const char *sh_blas_core(void);
 SH_API const char *sh_blas_version(void);

@@ -4,6 +4,7 @@
 #include "binding.h"
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Tests make the n-th following allocation fail. */
 static _Atomic int64_t countdown = -1, made;
@@ -28,6 +29,24 @@ PyObject *sh_fail_allocation(PyObject *module, PyObject *argument) {
     return PyLong_FromLongLong(atomic_exchange(&made, 0));
 }
 
+/* Tests choose the way that maps with a window are taken. */
+static atomic_int chosen_path = SH_PATH_AUTO;
+
+PyObject *sh_choose_path(PyObject *module, PyObject *argument) {
+    (void)module;
+    static const char *const names[] = {"auto", "scan", "lines", "columns"};
+    PyObject *bytes = PyUnicode_AsUTF8String(argument);
+    if (!bytes) return NULL;
+    const char *name = PyBytes_AsString(bytes);
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(name, names[i])) {
+            Py_DECREF(bytes);
+            return PyUnicode_FromString(names[atomic_exchange(&chosen_path, i)]);
+        }
+    Py_DECREF(bytes);
+    return PyErr_Format(PyExc_ValueError, "path: must be auto, scan, lines or columns");
+}
+
 /* Signals are looked at 20 times a second: often enough for Ctrl-C, too seldom to cost. */
 static int interrupted(void *user) {
     sh_call *call = user;
@@ -45,6 +64,7 @@ static int interrupted(void *user) {
 sh_call sh_begin_call(int threads) {
     sh_call call = {.core = {.allocate = allocate, .release = release, .interrupted = interrupted}};
     call.core.threads = threads;
+    call.core.path = (sh_path)atomic_load(&chosen_path);
     return call;
 }
 

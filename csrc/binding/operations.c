@@ -16,7 +16,7 @@ typedef struct {
     sh_memory *memory;
     PyObject *patterns, *values;
     sh_type type;
-    int64_t d, width;
+    int64_t n, d, width;
 } held;
 
 static void release_memory(PyObject *capsule) {
@@ -64,6 +64,7 @@ static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t 
     held *h = malloc(sizeof *h);
     if (!h) return PyErr_NoMemory();
     *h = (held){.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32};
+    h->n = patterns.n;
     h->d = patterns.d;
     h->width = own_values ? values.d : patterns.d;
     sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
@@ -214,6 +215,45 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     Py_XDECREF(converged);
     Py_XDECREF(support);
     return result;
+}
+
+static PyObject *build_index(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
+}
+
+static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    return h ? PyLong_FromLongLong(sh_memory_index_bytes(h->memory)) : NULL;
+}
+
+static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    npy_intp shape[2] = {(npy_intp)b.queries.n, 4};
+    PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
+    if (!counts) return NULL;
+    RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
+    if (status == SH_OK) return counts;
+    Py_DECREF(counts);
+    return sh_raise(&call, status, b.h->type);
+}
+
+static PyObject *margins(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    if (!h) return NULL;
+    PyObject *result = new_array(NPY_FLOAT64, h->n);
+    if (!result) return NULL;
+    RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
+    if (status == SH_OK) return result;
+    Py_DECREF(result);
+    return sh_raise(&call, status, h->type);
 }
 
 static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
@@ -381,6 +421,11 @@ PyMethodDef sh_operations[] = {
      "support_size"},
     {"associate", FAST(associate),
      "associate(memory, queries, beta, separation, parameter, top, min_weight) -> start, position, score, weight"},
+    {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
+    {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
+    {"survey", FAST(survey),
+     "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
+    {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},
     {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},
     {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},
@@ -388,6 +433,8 @@ PyMethodDef sh_operations[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS, "Threads a call may use."},
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
     {"config", config, METH_NOARGS, "What was built and chosen."},
+    {"_path", sh_choose_path, METH_O,
+     "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
     {"_fail_allocation", sh_fail_allocation, METH_O,
      "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
     {NULL, NULL, 0, NULL},

@@ -1,7 +1,7 @@
 /* kernels.h: the inner loops, one table for each instruction set and precision.
  *
  * A kernel knows no operation: it sees rows of numbers. `R` below is the row's type, float or double.
- * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512 lowers the choice.
+ * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512|vnni lowers the choice.
  */
 #ifndef SH_KERNELS_H
 #define SH_KERNELS_H
@@ -51,6 +51,9 @@ typedef struct {
     void (*multiply)(void *s, const void *factor, int64_t n);
     void (*scale)(void *s, double factor, int64_t n);
     double (*distance2)(const void *x, const void *y, int64_t n); /* |x - y|^2 in double */
+    /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
+     * what was rounded */
+    double (*centre)(float *y, const void *x, double scale, const double *centre, double power, int64_t n);
     /* C[m x n] = A[m x k] B[n x k]^T (+ C if add), and C[m x n] = A[m x k] B[k x n] (+ C if add);
      * the last argument of each matrix is its row length. One thread. */
     void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,

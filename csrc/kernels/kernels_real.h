@@ -261,6 +261,26 @@ static double NAME(distance2)(const void *left, const void *right, int64_t n) {
     return total;
 }
 
+static double NAME(centre)(float *y, const void *row, double scale, const double *centre, double power, int64_t n) {
+    enum { SUMS = 32 };
+    const R *x = row;
+    double sum[SUMS] = {0}, total = 0;
+    int64_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) {
+            double d = ((double)x[j + l] * scale - centre[j + l]) * power;
+            y[j + l] = (float)d;
+            sum[l] += d * d;
+        }
+    for (int l = 0; j < n; j++, l++) {
+        double d = ((double)x[j] * scale - centre[j]) * power;
+        y[j] = (float)d;
+        sum[l] += d * d;
+    }
+    for (int l = 0; l < SUMS; l++) total += sum[l];
+    return total;
+}
+
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
     BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
@@ -298,6 +318,7 @@ const sh_kernels TABLE = {
     .multiply = NAME(multiply),
     .scale = NAME(scale),
     .distance2 = NAME(distance2),
+    .centre = NAME(centre),
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
 };

@@ -1,8 +1,9 @@
 /* engine.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
  *
  * One call, by any of the public functions, is one job:
- *   maps with a window   scan.c finds candidates tile by tile; finish.c re-scores and decides; queries whose
- *                        candidates outgrow their list go to wide.c, which keeps a few whole rows of scores;
+ *   maps with a window   screen.c finds candidates by the bounds of an index, where there is one; what it leaves,
+ *                        scan.c finds tile by tile; finish.c re-scores and decides; queries whose candidates
+ *                        outgrow their list go to wide.c, which keeps a few whole rows of scores;
  *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
  */
@@ -17,7 +18,15 @@ enum {
     SH_BLOCK = 768,        /* queries a block, at most */
     SH_ITEMS = 64,         /* work items wanted, so that few queries still occupy all threads */
     SH_PACK = 1024 * 1024, /* bytes of widened uint8 rows at a time, at least a tile by 64 columns */
+    SH_CARRIED = 4,        /* patterns that a step hands on to the next */
+    SH_NEAREST = 32,       /* patterns that a job may look for instead of a support */
 };
+
+/* The indexes of a memory (index.h), put up once and then only read. */
+typedef struct {
+    struct sh_index *_Atomic index[2]; /* lines, columns */
+    _Atomic int64_t asked;             /* queries so far, for the choice of when to build */
+} sh_shelf;
 
 struct sh_memory {
     const sh_kernels *k;
@@ -30,6 +39,7 @@ struct sh_memory {
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
     double max_raw_norm;          /* max |xi| as stored: what a product may reach */
+    sh_shelf *shelf;
 };
 
 /* One entry of a list that sh_associate and sh_candidates return. */
@@ -60,8 +70,15 @@ typedef struct {
     sh_partial *partial;
     int64_t top;
     double min_weight;
+    int64_t (*counts)[4];      /* (N) sh_survey's */
+    const int32_t *carried;    /* (N, SH_CARRIED) patterns likely to score well, or -1 */
+    int32_t *carry;            /* (N, SH_CARRIED) those that did */
+    int64_t nearest;           /* k > 0: not the support is wanted, but the k best scores, ties by position */
+    sh_candidate *nearest_out; /* (N, k) from the best down */
     /* set up by sh_run */
     double *slack; /* (N) how far a score of the tiles may be from the exact one */
+    int64_t *left; /* queries that the screen leaves to the scan, or NULL: all */
+    _Atomic int64_t left_count;
     int64_t *wide; /* (N) queries left for wide.c */
     _Atomic int64_t wide_count;
     int64_t blocks, block_rows, ranges, tiles;
@@ -70,9 +87,12 @@ typedef struct {
 /* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
 /* The steps that sh_run is made of. */
+sh_status sh_screen(sh_job *job);
 sh_status sh_scan(sh_job *job);
 sh_status sh_wide(sh_job *job);
 sh_status sh_stream(sh_job *job);
+/* blocks, ranges and tiles for n queries */
+void sh_set_grid(sh_job *job, int64_t n);
 
 /* Scores of queries q[rows] with the patterns [first, first + n): products, then scale and bias later by
  * affine_max. `pack` holds sh_pack_bytes(memory). */
@@ -105,8 +125,9 @@ typedef struct {
     double *z;    /* room for as many as there are candidates */
 } sh_finish_space;
 size_t sh_finish_bytes(const sh_job *job, int64_t candidates);
-sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates);
-/* the lowest score that can carry weight among these (approximate) scores, less twice the slack */
+sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch);
+/* the lowest score that can carry weight (or be among the nearest) given these (approximate) scores, less twice
+ * the slack */
 double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
 /* keeps what is at or above `floor`, in order; returns how many */
 int64_t sh_keep_above(sh_candidate *c, int64_t n, double floor);
@@ -115,6 +136,8 @@ void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, vo
 /* writes the results of one query from canonical candidates in order of position */
 sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
                     sh_context *context);
+/* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
+int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
 /* stores the weights chosen by top and min_weight; entries are destroyed */
 sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_t n, sh_context *context);
 #endif

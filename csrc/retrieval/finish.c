@@ -16,8 +16,7 @@ size_t sh_finish_bytes(const sh_job *job, int64_t candidates) {
            sh_align((size_t)candidates * sizeof(double));
 }
 
-sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t candidates) {
-    (void)candidates;
+sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch) {
     char *at = scratch;
     sh_finish_space space = {.sum = (double *)at};
     at += sh_align((size_t)job->mixed->d * sizeof(double));
@@ -31,6 +30,12 @@ sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch, int64_t can
  * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher. */
 double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
+    if (job->nearest) {
+        if (n < job->nearest) return -INFINITY;
+        for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
+        sh_sort_descending(z, n);
+        return z[job->nearest - 1] - 2 * slack;
+    }
     for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
@@ -91,8 +96,39 @@ sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_
     return SH_OK;
 }
 
+int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c) {
+    if (n == room) {
+        sh_candidate last = list[n - 1];
+        if (c.score < last.score || (c.score == last.score && c.position > last.position)) return n;
+        n--;
+    }
+    int64_t at = n;
+    for (; at > 0 &&
+           (list[at - 1].score < c.score || (list[at - 1].score == c.score && list[at - 1].position > c.position));
+         at--)
+        list[at] = list[at - 1];
+    list[at] = c;
+    return n + 1;
+}
+
+/* the patterns of most weight, for the next step to begin with */
+static void carry(int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
+    sh_candidate best[SH_CARRIED];
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (weight[i] > 0) found = sh_insert_best(best, found, SH_CARRIED, (sh_candidate){weight[i], c[i].position});
+    for (int64_t l = 0; l < SH_CARRIED; l++)
+        out[l] = l < found && best[l].position <= INT32_MAX ? (int32_t)best[l].position : -1;
+}
+
 sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
                     sh_context *context) {
+    if (job->nearest) {
+        int64_t found = 0;
+        sh_candidate *out = job->nearest_out ? job->nearest_out + query * job->nearest : NULL;
+        for (int64_t i = 0; out && i < n; i++) found = sh_insert_best(out, found, job->nearest, c[i]);
+        return SH_OK;
+    }
     const sh_kernels *k = job->k;
     const sh_map *map = job->map;
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
@@ -118,6 +154,8 @@ sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
     }
     if (job->states) k->from_double(sh_at(k, job->states, query * width), space.sum, width);
     if (job->support_size) job->support_size[query] = support;
+    if (job->counts) job->counts[query][3] = support;
+    if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);
     if (job->energy) {
         const void *x = sh_query(job, query);
         job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + psi / beta);

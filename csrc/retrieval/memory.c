@@ -5,6 +5,7 @@
  *        2. The norms cost one pass, and their finiteness is that of the patterns: the check is free.
  */
 #include "engine.h"
+#include "index.h"
 #include <math.h>
 #include <string.h>
 
@@ -102,6 +103,9 @@ sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_r
     int64_t n = patterns->n, chunks = sh_ceil_div(n, CHUNK);
     preparation p = {.m = m};
     sh_status status = SH_NO_MEMORY;
+    m->shelf = sh_allocate(context, 1, sizeof *m->shelf);
+    if (!m->shelf) goto done;
+    memset(m->shelf, 0, sizeof *m->shelf);
     p.norm = sh_allocate(context, 4 * chunks, sizeof(double));
     if (!p.norm) goto done;
     p.raw = p.norm + chunks;
@@ -177,6 +181,8 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
 
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
+    for (int i = 0; m->shelf && i < 2; i++) sh_index_free(context, atomic_load(&m->shelf->index[i]));
+    sh_release(context, m->shelf);
     sh_release(context, m->bias);
     sh_release(context, m->scale);
     sh_release(context, m->tile_bias);

@@ -1,7 +1,12 @@
 /* retrieve.c: the update repeated until nothing moves. A query at rest leaves the batch.
  *
- * Queries are taken in groups whose two states (before and after a step) fit GROUP_BYTES; within a group the
- * states that still move are kept together at the front.
+ * The first step takes all queries from where they lie. Those that still move go on in groups whose two states (before
+ * and after a step) fit GROUP_BYTES; within a group they are kept together at the front.
+ *
+ * Notes  1. The patterns that carried a step are scored first in the next (screen.c): their exact scores are a
+ *           threshold that few bounds pass.
+ *        2. A state whose support was the single pattern j is the stored row j, bit for bit. Whether that is a fixed
+ *           point is found once in a call and remembered for its other queries of the same beta.
  */
 #include "engine.h"
 #include <math.h>
@@ -10,50 +15,104 @@
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
 
 typedef struct {
+    sh_context *context;
+    const sh_memory *memory;
+    sh_model model;
+    sh_queries queries;
+    int64_t max_steps;
+    double reach2;
+    /* results */
+    char *states, *before;
+    int64_t *steps, *support;
+    uint8_t *converged;
+    /* (N) the queries that still move, and what carried their last step */
+    int64_t *moving;
+    int32_t *carry;
+    uint8_t *fixed; /* (M) 1 where a stored row is known to be a fixed point, or NULL */
+    /* the group: states before and after, temperatures, supports, carriers before and after */
     char *now, *next;
     double *beta;
-    int64_t *query, *support;
-} group;
+    int64_t *group_support;
+    int32_t *carried, *carrying;
+    int32_t *from; /* the stored row that `now` is, or -1 */
+} retrieval;
 
-static sh_status settle(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t first,
-                        int64_t count, int64_t max_steps, double reach2, group *g, void *states, int64_t *steps,
-                        uint8_t *converged, int64_t *support_size, char *before_last) {
-    const sh_kernels *k = memory->k;
-    int64_t d = memory->patterns.d, moving = count;
-    size_t bytes = (size_t)d * k->size;
-    memcpy(g->now, sh_at(k, queries.data, first * d), (size_t)count * bytes);
-    for (int64_t i = 0; i < count; i++) {
-        g->query[i] = first + i;
-        g->beta[i] = queries.beta[(first + i) * queries.beta_stride];
+static size_t row_bytes(const retrieval *r) { return (size_t)r->memory->patterns.d * r->memory->k->size; }
+/* the stored row that a state is, or -1 */
+static int32_t stored(int64_t support, const int32_t *carry) { return support == 1 ? carry[0] : -1; }
+
+/* Notes the step of one query, from `before` (the stored row `from`, or -1) to `after` (`to`); whether it goes on. */
+static int note(retrieval *r, int64_t query, int64_t step, const char *before, const char *after, int64_t support,
+                int32_t from, int32_t to) {
+    size_t bytes = row_bytes(r);
+    double moved = r->memory->k->distance2(before, after, r->memory->patterns.d);
+    int rests = moved <= r->reach2;
+    if (r->fixed && moved == 0 && to >= 0 && from == to) r->fixed[to] = 1;
+    if (!rests && step < r->max_steps && r->fixed && to >= 0 && r->fixed[to]) { /* it will rest where it is */
+        before = after;
+        rests = 1;
+        step++;
     }
-    for (int64_t step = 1; moving && step <= max_steps; step++) {
-        sh_job job = {.context = context, .memory = memory, .model = model, .mixed = &memory->patterns};
-        job.queries = (sh_queries){g->now, moving, g->beta, 1};
-        job.states = g->next;
-        job.support_size = g->support;
+    r->steps[query] = step;
+    r->support[query] = support;
+    r->converged[query] = (uint8_t)rests;
+    if (!rests && step < r->max_steps) return 1;
+    char *state = r->states + (size_t)query * bytes;
+    if (state != after) memcpy(state, after, bytes);
+    if (r->before) memcpy(r->before + (size_t)query * bytes, before, bytes);
+    return 0;
+}
+
+static sh_status first_step(retrieval *r, int64_t *left) {
+    sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
+    job.queries = r->queries;
+    job.states = r->states;
+    job.support_size = r->support;
+    job.carry = r->carry;
+    sh_status status = sh_run(&job);
+    size_t bytes = row_bytes(r);
+    *left = 0;
+    for (int64_t i = 0; status == SH_OK && i < r->queries.n; i++) {
+        const char *before = (const char *)r->queries.data + (size_t)i * bytes;
+        int32_t to = stored(r->support[i], r->carry + i * SH_CARRIED);
+        if (note(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, to)) r->moving[(*left)++] = i;
+    }
+    return status;
+}
+
+/* The queries moving[0 .. n-1], from their second step on. */
+static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
+    size_t bytes = row_bytes(r), carry_bytes = SH_CARRIED * sizeof(int32_t);
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(r->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
+        memcpy(r->carried + i * SH_CARRIED, r->carry + query[i] * SH_CARRIED, carry_bytes);
+        r->from[i] = stored(r->support[query[i]], r->carried + i * SH_CARRIED);
+        r->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
+    }
+    for (int64_t step = 2; n; step++) {
+        sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
+        job.queries = (sh_queries){r->now, n, r->beta, 1};
+        job.states = r->next;
+        job.support_size = r->group_support;
+        job.carried = r->carried;
+        job.carry = r->carrying;
         sh_status status = sh_run(&job);
         if (status != SH_OK) {
-            if (context->argument && context->row < moving) context->row = g->query[context->row];
+            if (r->context->argument && r->context->row < n) r->context->row = query[r->context->row];
             return status;
         }
         int64_t left = 0;
-        for (int64_t i = 0; i < moving; i++) {
-            int64_t query = g->query[i];
-            char *before = g->now + (size_t)i * bytes, *after = g->next + (size_t)i * bytes;
-            int rests = k->distance2(before, after, d) <= reach2;
-            steps[query] = step;
-            support_size[query] = g->support[i];
-            converged[query] = (uint8_t)rests;
-            if (rests || step == max_steps) {
-                memcpy((char *)states + (size_t)query * bytes, after, bytes);
-                if (before_last) memcpy(before_last + (size_t)query * bytes, before, bytes);
-                continue;
-            }
-            memcpy(g->now + (size_t)left * bytes, after, bytes);
-            g->beta[left] = g->beta[i];
-            g->query[left++] = query;
+        for (int64_t i = 0; i < n; i++) {
+            const char *before = r->now + (size_t)i * bytes, *after = r->next + (size_t)i * bytes;
+            int32_t *carrying = r->carrying + i * SH_CARRIED, to = stored(r->group_support[i], carrying);
+            if (!note(r, query[i], step, before, after, r->group_support[i], r->from[i], to)) continue;
+            memcpy(r->now + (size_t)left * bytes, after, bytes);
+            memcpy(r->carried + left * SH_CARRIED, carrying, carry_bytes);
+            r->beta[left] = r->beta[i];
+            r->from[left] = to;
+            query[left++] = query[i];
         }
-        moving = left;
+        n = left;
     }
     return SH_OK;
 }
@@ -74,22 +133,47 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         return SH_OK;
     }
     double reach = tol * memory->max_norm;
-    int64_t count = sh_min(n, sh_max(SH_BLOCK, GROUP_BYTES / (d * size)));
-    group g = {0};
-    g.now = sh_allocate(context, count, (size_t)(d * size));
-    g.next = sh_allocate(context, count, (size_t)(d * size));
-    g.beta = sh_allocate(context, count, sizeof(double));
-    g.query = sh_allocate(context, count, sizeof(int64_t));
-    g.support = sh_allocate(context, count, sizeof(int64_t));
-    sh_status status = SH_OK;
-    if (!g.now || !g.next || !g.beta || !g.query || !g.support) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t first = 0; status == SH_OK && first < n; first += count)
-        status = settle(context, memory, model, queries, first, sh_min(count, n - first), max_steps, reach * reach, &g,
-                        states, steps, converged, support_size, before);
-    sh_release(context, g.now);
-    sh_release(context, g.next);
-    sh_release(context, g.beta);
-    sh_release(context, g.query);
-    sh_release(context, g.support);
-    return status;
+    retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
+    r.reach2 = reach * reach;
+    r.states = states;
+    r.before = before;
+    r.steps = steps;
+    r.support = support_size;
+    r.converged = converged;
+    int64_t left = 0, count = 0;
+    r.moving = sh_allocate(context, n, sizeof *r.moving);
+    r.carry = sh_allocate(context, n, SH_CARRIED * sizeof *r.carry);
+    sh_status status = SH_NO_MEMORY;
+    if (!r.moving || !r.carry) goto done;
+    if (n > 1 && max_steps > 1 && queries.beta_stride == 0) {
+        r.fixed = sh_allocate(context, memory->patterns.n, 1);
+        if (!r.fixed) goto done;
+        memset(r.fixed, 0, (size_t)memory->patterns.n);
+    }
+    status = first_step(&r, &left);
+    if (status != SH_OK || left == 0) goto done;
+    count = sh_min(left, sh_max(SH_BLOCK, GROUP_BYTES / (d * size)));
+    status = SH_NO_MEMORY;
+    r.now = sh_allocate(context, count, (size_t)(d * size));
+    r.next = sh_allocate(context, count, (size_t)(d * size));
+    r.beta = sh_allocate(context, count, sizeof *r.beta);
+    r.group_support = sh_allocate(context, count, sizeof *r.group_support);
+    r.carried = sh_allocate(context, 2 * count, SH_CARRIED * sizeof *r.carried);
+    r.from = sh_allocate(context, count, sizeof *r.from);
+    if (!r.now || !r.next || !r.beta || !r.group_support || !r.carried || !r.from) goto done;
+    r.carrying = r.carried + count * SH_CARRIED;
+    status = SH_OK;
+    for (int64_t first = 0; status == SH_OK && first < left; first += count)
+        status = settle(&r, r.moving + first, sh_min(count, left - first));
+done:
+    sh_release(context, r.moving);
+    sh_release(context, r.carry);
+    sh_release(context, r.fixed);
+    sh_release(context, r.now);
+    sh_release(context, r.next);
+    sh_release(context, r.beta);
+    sh_release(context, r.group_support);
+    sh_release(context, r.carried);
+    sh_release(context, r.from);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }

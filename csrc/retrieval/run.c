@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Queries are checked before anything is written, and their slack is taken (scan.c, note 1). */
-enum { CHECKED = 256 };
+enum { CHECKED = 256, MARGIN_BYTES = 16 * 1024 * 1024 };
 static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     sh_job *job = pointer;
@@ -28,6 +28,14 @@ static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_conte
     return SH_OK;
 }
 
+void sh_set_grid(sh_job *job, int64_t n) {
+    job->blocks = sh_ceil_div(n, SH_BLOCK);
+    job->block_rows = sh_ceil_div(n, job->blocks);
+    job->blocks = sh_ceil_div(n, job->block_rows);
+    job->tiles = sh_ceil_div(job->memory->patterns.n, SH_TILE);
+    job->ranges = sh_min(job->tiles, sh_ceil_div(SH_ITEMS, job->blocks));
+}
+
 sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
@@ -42,19 +50,16 @@ sh_status sh_run(sh_job *job) {
     job->mixed_scale = own_rows ? m->scale : NULL;
     job->mixed_tile_scale = own_rows ? m->tile_scale : NULL;
 
-    job->blocks = sh_ceil_div(n, SH_BLOCK);
-    job->block_rows = sh_ceil_div(n, job->blocks);
-    job->blocks = sh_ceil_div(n, job->block_rows);
-    job->tiles = sh_ceil_div(m->patterns.n, SH_TILE);
-    job->ranges = sh_min(job->tiles, sh_ceil_div(SH_ITEMS, job->blocks));
-
+    sh_set_grid(job, n);
     job->slack = sh_allocate(context, n, sizeof(double));
     job->wide = sh_allocate(context, n, sizeof(int64_t));
     sh_status status = SH_OK;
     if (!job->slack || !job->wide) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
     if (status == SH_OK && job->map->window) {
-        status = sh_scan(job);
+        for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++) job->carry[i] = -1;
+        status = sh_screen(job);
+        if (status == SH_OK) status = sh_scan(job);
         if (status == SH_OK) status = sh_wide(job);
     } else if (status == SH_OK && job->lists) {
         for (int64_t i = 0; i < n; i++) job->wide[i] = i;
@@ -64,6 +69,7 @@ sh_status sh_run(sh_job *job) {
         status = sh_stream(job);
     }
     sh_release(context, job->slack);
+    sh_release(context, job->left);
     sh_release(context, job->wide);
     return status;
 }
@@ -88,6 +94,55 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
     if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
     return sh_run(&job);
+}
+
+sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t *counts) {
+    const sh_map *map = sh_map_of(&model);
+    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    for (int64_t i = 0; i < 4 * queries.n; i++) counts[i] = -1;
+    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    job.counts = (int64_t (*)[4])counts;
+    return sh_run(&job);
+}
+
+/* Margins: the two best scores of every pattern as a query, of which at least one is of another. */
+sh_status sh_margins(sh_context *context, const sh_memory *m, double *margins) {
+    const sh_kernels *k = m->k;
+    int64_t n = m->patterns.n, d = m->patterns.d, size = (int64_t)k->size;
+    int64_t count = sh_min(n, sh_max(SH_BLOCK, MARGIN_BYTES / (d * size)));
+    char *rows = sh_allocate(context, count, (size_t)(d * size)), *buffer = sh_allocate(context, d, (size_t)size);
+    sh_candidate *best = sh_allocate(context, count, 2 * sizeof *best);
+    int32_t *self = sh_allocate(context, count, SH_CARRIED * sizeof *self);
+    double one = 1;
+    sh_status status = SH_OK;
+    if (!rows || !buffer || !best || !self) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    atomic_fetch_add(&m->shelf->asked, n); /* so that the index is built at once, if it will pay */
+    for (int64_t first = 0; status == SH_OK && first < n; first += count) {
+        int64_t some = sh_min(count, n - first);
+        for (int64_t i = 0; i < some; i++) {
+            char *row = rows + i * d * size;
+            memcpy(row, sh_row_at(k, &m->patterns, first + i, buffer), (size_t)(d * size));
+            if (m->scale) k->scale(row, m->scale[first + i], d);
+            for (int l = 0; l < SH_CARRIED; l++)
+                self[i * SH_CARRIED + l] = l ? -1 : (int32_t)sh_min(first + i, INT32_MAX);
+            for (int l = 0; l < 2; l++) best[2 * i + l] = (sh_candidate){-INFINITY, -1};
+        }
+        sh_job job = {.context = context, .memory = m, .model = {SH_SPARSEMAX, 2}, .nearest = 2, .nearest_out = best};
+        job.queries = (sh_queries){rows, some, &one, 0};
+        job.carried = self;
+        status = sh_run(&job);
+        for (int64_t i = 0; status == SH_OK && i < some; i++) {
+            sh_candidate own = {.position = first + i};
+            sh_rescore(&job, i, &own, 1, buffer);
+            margins[first + i] = own.score - best[2 * i + (best[2 * i].position == first + i)].score;
+        }
+        if (status != SH_OK && context->argument) sh_fail(context, status, "patterns", first + context->row);
+    }
+    sh_release(context, rows);
+    sh_release(context, buffer);
+    sh_release(context, best);
+    sh_release(context, self);
+    return status;
 }
 
 void sh_entries_free(sh_context *context, sh_entries *entries) {

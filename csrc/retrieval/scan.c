@@ -33,12 +33,13 @@ typedef struct {
 
 typedef struct {
     sh_job *job;
+    int64_t n;             /* queries: all, or those left by the screen */
     sh_candidate **handed; /* [query * ranges + range]: what ranges hand over; NULL if there is one range */
     int64_t *handed_n;
 } scan;
 
 typedef struct {
-    void *scores, *pack;
+    void *scores, *pack, *queries; /* queries: gathered, where the screen left some */
     sh_candidate *lists;
     tracker *trackers;
     sh_finish_space finish;
@@ -48,6 +49,7 @@ static size_t space_bytes(const sh_job *job) {
     size_t rows = (size_t)job->block_rows;
     return sh_align(rows * SH_TILE * job->k->size) + sh_align(sh_pack_bytes(job->memory)) +
            sh_align(rows * LIST * sizeof(sh_candidate)) + sh_align(rows * sizeof(tracker)) +
+           (job->left ? sh_align(rows * (size_t)job->memory->patterns.d * job->k->size) : 0) +
            sh_finish_bytes(job, sh_max(LIST, SHORT * job->ranges));
 }
 
@@ -62,7 +64,9 @@ static space space_at(const sh_job *job, void *scratch) {
     at += sh_align(rows * LIST * sizeof(sh_candidate));
     s.trackers = (tracker *)at;
     at += sh_align(rows * sizeof(tracker));
-    s.finish = sh_finish_space_at(job, at, 0);
+    s.queries = at;
+    if (job->left) at += sh_align(rows * (size_t)job->memory->patterns.d * job->k->size);
+    s.finish = sh_finish_space_at(job, at);
     return s;
 }
 
@@ -77,7 +81,7 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
 static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
                  int64_t first, double *z) {
     double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
-    if (tile_best - slack > t->best) {
+    if (!job->nearest && tile_best - slack > t->best) {
         t->best = tile_best - slack;
         double floor = t->best - reach - slack;
         floor -= 0x1p-50 * (fabs(t->best) + reach);
@@ -95,10 +99,12 @@ static void take(const sh_job *job, int64_t query, tracker *t, const void *score
     }
 }
 
+static int64_t query_at(const sh_job *job, int64_t i) { return job->left ? job->left[i] : i; }
+
 static void leave_wide(sh_job *job, int64_t query) { job->wide[atomic_fetch_add(&job->wide_count, 1)] = query; }
 
-static sh_status hand_over(scan *s, int64_t query, int64_t range, const tracker *t, sh_context *context) {
-    int64_t at = query * s->job->ranges + range;
+static sh_status hand_over(scan *s, int64_t i, int64_t range, const tracker *t, sh_context *context) {
+    int64_t at = i * s->job->ranges + range;
     s->handed_n[at] = t->wide || t->n > SHORT ? -1 : t->n;
     if (s->handed_n[at] <= 0) return SH_OK;
     s->handed[at] = sh_allocate(context, t->n, sizeof(sh_candidate));
@@ -114,34 +120,39 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     space work = space_at(job, scratch);
     int64_t block = item / job->ranges, range = item % job->ranges;
     int64_t first_query = block * job->block_rows;
-    int64_t rows = sh_min(job->block_rows, job->queries.n - first_query);
+    int64_t rows = sh_min(job->block_rows, s->n - first_query);
     int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
     int64_t alive = rows;
-    for (int64_t i = 0; i < rows; i++)
+    const void *queries = job->left ? work.queries : sh_query(job, first_query);
+    size_t bytes = (size_t)m->patterns.d * job->k->size;
+    for (int64_t i = 0; i < rows; i++) {
         work.trackers[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
+        if (job->left)
+            memcpy((char *)work.queries + (size_t)i * bytes, sh_query(job, job->left[first_query + i]), bytes);
+    }
 
     for (int64_t tile = first_tile; tile < last_tile && alive; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-        sh_tile_scores(m, sh_query(job, first_query), rows, first, n, work.scores, SH_TILE, work.pack);
+        sh_tile_scores(m, queries, rows, first, n, work.scores, SH_TILE, work.pack);
         for (int64_t i = 0; i < rows; i++) {
             tracker *t = &work.trackers[i];
             if (t->wide) continue;
             void *scores = sh_at(job->k, work.scores, i * SH_TILE);
             double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", first_query + i);
+            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
             if (best < t->floor) continue;
-            take(job, first_query + i, t, scores, n, best, first, work.finish.z);
+            take(job, query_at(job, first_query + i), t, scores, n, best, first, work.finish.z);
             alive -= t->wide;
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     for (int64_t i = 0; i < rows; i++) {
         tracker *t = &work.trackers[i];
-        int64_t query = first_query + i;
+        int64_t query = query_at(job, first_query + i);
         sh_status status = SH_OK;
         if (!t->wide) compact(job, query, t, work.finish.z);
         if (s->handed) {
-            status = hand_over(s, query, range, t, context);
+            status = hand_over(s, first_query + i, range, t, context);
         } else if (t->wide) {
             leave_wide(job, query);
         } else {
@@ -154,18 +165,19 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
 }
 
 /* the lists of all ranges joined: ranges ascend, so positions do */
-static sh_status join_item(void *pointer, int64_t query, void *scratch, sh_context *context) {
+static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
+    int64_t query = query_at(job, item);
     tracker t = {.floor = -INFINITY, .list = scratch};
-    sh_finish_space work = sh_finish_space_at(job, t.list + SHORT * job->ranges, 0);
+    sh_finish_space work = sh_finish_space_at(job, t.list + SHORT * job->ranges);
     for (int64_t r = 0; r < job->ranges; r++) {
-        int64_t n = s->handed_n[query * job->ranges + r];
+        int64_t n = s->handed_n[item * job->ranges + r];
         if (n < 0) {
             leave_wide(job, query);
             return SH_OK;
         }
-        if (n) memcpy(t.list + t.n, s->handed[query * job->ranges + r], (size_t)n * sizeof(sh_candidate));
+        if (n) memcpy(t.list + t.n, s->handed[item * job->ranges + r], (size_t)n * sizeof(sh_candidate));
         t.n += n;
     }
     compact(job, query, &t, work.z);
@@ -174,9 +186,11 @@ static sh_status join_item(void *pointer, int64_t query, void *scratch, sh_conte
 }
 
 sh_status sh_scan(sh_job *job) {
-    scan s = {.job = job};
+    scan s = {.job = job, .n = job->left ? atomic_load(&job->left_count) : job->queries.n};
     sh_context *context = job->context;
-    int64_t items = job->blocks * job->ranges, slots = job->queries.n * job->ranges;
+    if (s.n == 0) return SH_OK;
+    sh_set_grid(job, s.n);
+    int64_t items = job->blocks * job->ranges, slots = s.n * job->ranges;
     if (job->ranges > 1) {
         s.handed = sh_allocate(context, slots, sizeof *s.handed);
         s.handed_n = sh_allocate(context, slots, sizeof *s.handed_n);
@@ -190,7 +204,7 @@ sh_status sh_scan(sh_job *job) {
     sh_status status = sh_for_each(context, items, space_bytes(job), scan_item, &s);
     if (s.handed) {
         size_t bytes = (size_t)(SHORT * job->ranges) * sizeof(sh_candidate) + sh_finish_bytes(job, SHORT * job->ranges);
-        if (status == SH_OK) status = sh_for_each(context, job->queries.n, bytes, join_item, &s);
+        if (status == SH_OK) status = sh_for_each(context, s.n, bytes, join_item, &s);
         for (int64_t i = 0; i < slots; i++) sh_release(context, s.handed[i]);
         sh_release(context, s.handed);
         sh_release(context, s.handed_n);

@@ -89,7 +89,7 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
     void *scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
     sh_status status = SH_NO_MEMORY;
     if (!list || !scratch) goto done;
-    sh_finish_space space = sh_finish_space_at(job, scratch, room);
+    sh_finish_space space = sh_finish_space_at(job, scratch);
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > room) {
             double cut = sh_support_floor(job, query, list, n, space.z, 0);
@@ -103,7 +103,7 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
                 room *= 2;
                 scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
                 if (!list || !scratch) goto done;
-                space = sh_finish_space_at(job, scratch, room);
+                space = sh_finish_space_at(job, scratch);
             }
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
@@ -169,6 +169,11 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
     double slack = job->slack[query], reach = job->map->window(alpha) / beta, *z = scratch;
     sh_threshold t;
+    if (job->nearest) {
+        k->to_double(z, row, n);
+        sh_sort_descending(z, n);
+        return settle_exactly(job, query, row, n < job->nearest ? -INFINITY : z[job->nearest - 1] - 2 * slack, context);
+    }
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
     double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
     if (job->lists || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
@@ -177,6 +182,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     row_sums sums = weigh(job, row, &t, best, beta);
     w->by_product[item] = 1;
     if (job->support_size) job->support_size[query] = sums.support;
+    if (job->counts) job->counts[query][3] = sums.support;
     if (job->energy) {
         const void *x = sh_query(job, query);
         job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + sums.psi / beta);

@@ -1,6 +1,7 @@
 /* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
 #define _GNU_SOURCE
 #include "runtime.h"
+#include "../kernels/codes.h"
 #include "../kernels/kernels.h"
 #include "blas.h"
 #include <math.h>
@@ -14,16 +15,22 @@
 typedef struct {
     const char *name;
     const sh_kernels *f32, *f64;
+    const sh_code_kernels *codes;
 } level;
 
-#define LEVEL(name) {#name, &sh_kernels_##name##_f32, &sh_kernels_##name##_f64}
-#define DECLARE(name) extern const sh_kernels sh_kernels_##name##_f32, sh_kernels_##name##_f64
+#define LEVEL(name) {#name, &sh_kernels_##name##_f32, &sh_kernels_##name##_f64, &sh_codes_##name}
+#define DECLARE(name)                                                                                                  \
+    extern const sh_kernels sh_kernels_##name##_f32, sh_kernels_##name##_f64;                                          \
+    extern const sh_code_kernels sh_codes_##name
 DECLARE(base);
 #ifdef SH_HAVE_AVX2
 DECLARE(avx2);
 #endif
 #ifdef SH_HAVE_AVX512
 DECLARE(avx512);
+#endif
+#ifdef SH_HAVE_VNNI
+DECLARE(vnni);
 #endif
 
 static const level levels[] = {
@@ -34,6 +41,9 @@ static const level levels[] = {
 #endif
 #ifdef SH_HAVE_AVX512
     LEVEL(avx512),
+#endif
+#ifdef SH_HAVE_VNNI
+    LEVEL(vnni),
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -46,6 +56,7 @@ static int runs(const char *name) {
 #if defined(__x86_64__)
     if (!strcmp(name, "avx2"))
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (!strcmp(name, "vnni")) return runs("avx512") && __builtin_cpu_supports("avx512vnni");
     if (!strcmp(name, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -69,6 +80,7 @@ static void choose_kernels(void) {
 }
 
 const sh_kernels *sh_kernels_of(sh_type type) { return type == SH_FLOAT64 ? chosen->f64 : chosen->f32; }
+const sh_code_kernels *sh_code_kernels_chosen(void) { return chosen->codes; }
 const char *sh_simd_level(void) { return chosen->name; }
 const char *sh_simd_available(void) { return available; }
 

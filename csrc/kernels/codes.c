@@ -1,0 +1,193 @@
+/* codes.c: compiled once per instruction set, as kernels.c. */
+#ifndef SH_VARIANT
+#define SH_VARIANT base
+#endif
+#include "codes.h"
+#include <math.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#define SH_CAT_(a, b) a##b
+#define SH_CAT(a, b) SH_CAT_(a, b)
+
+/* Appends what survives of 16 patterns. Written so that NaN survives. */
+static inline void append(sh_screened *q, const float *bounds, unsigned mask, int64_t base) {
+    for (; mask; mask &= mask - 1) {
+        int l = __builtin_ctz(mask);
+        q->position[q->found] = (int32_t)(base + l);
+        q->bound[q->found++] = bounds[l];
+    }
+}
+
+#if defined(__AVX512VNNI__)
+#define COST 0.25
+/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. */
+#define SCREEN(Q)                                                                                                      \
+    static inline void screen_##Q(const uint8_t *group, int64_t quads, int64_t base, sh_screened *q) {                 \
+        __m512i sum[Q][4];                                                                                             \
+        for (int i = 0; i < Q; i++)                                                                                    \
+            for (int j = 0; j < 4; j++) sum[i][j] = _mm512_set1_epi32(q[i].start);                                     \
+        for (int64_t z = 0; z < quads; z++) {                                                                          \
+            __m512i x[4];                                                                                              \
+            for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                            \
+            for (int i = 0; i < Q; i++) {                                                                              \
+                __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
+                for (int j = 0; j < 4; j++) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], x[j], p);                       \
+            }                                                                                                          \
+        }                                                                                                              \
+        const float *side = (const float *)(const void *)(group + quads * 256);                                        \
+        __mmask16 mask[Q][4];                                                                                          \
+        unsigned any = 0;                                                                                              \
+        for (int i = 0; i < Q; i++) {                                                                                  \
+            __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].radius), t = _mm512_set1_ps(q[i].threshold); \
+            for (int j = 0; j < 4; j++) {                                                                              \
+                __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(side + j * 16), _mm512_load_ps(side + 64 + j * 16));   \
+                __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, rest);                                    \
+                sum[i][j] = _mm512_castps_si512(u);                                                                    \
+                mask[i][j] = _mm512_cmp_ps_mask(u, t, _CMP_NLT_UQ);                                                    \
+                any |= mask[i][j];                                                                                     \
+            }                                                                                                          \
+        }                                                                                                              \
+        if (!any) return;                                                                                              \
+        for (int i = 0; i < Q; i++)                                                                                    \
+            for (int j = 0; j < 4; j++) {                                                                              \
+                if (!mask[i][j]) continue;                                                                             \
+                float bounds[16];                                                                                      \
+                _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                              \
+                append(&q[i], bounds, mask[i][j], base + j * 16);                                                      \
+            }                                                                                                          \
+    }
+SCREEN(4)
+SCREEN(1)
+
+static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t last, sh_screened *q, int64_t n) {
+    size_t bytes = sh_group_bytes(quads);
+    for (int64_t g = first; g < last; g++) {
+        const uint8_t *group = groups + (size_t)g * bytes;
+        int64_t i = 0;
+        for (; i + 4 <= n; i += 4) screen_4(group, quads, g * SH_GROUP, q + i);
+        for (; i < n; i++) screen_1(group, quads, g * SH_GROUP, q + i);
+    }
+}
+
+#else
+/* Without an instruction for sums of four products: bytes widened to 16 bits, products added in pairs. The sums of
+ * 16 patterns come as 32 halves, each two columns of every quad. */
+#if defined(__AVX512BW__)
+#define COST 0.5
+#define WIDE __m512i
+#define WIDEN(p) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define PAIRS(a, b) _mm512_madd_epi16(a, b)
+#define ADD(a, b) _mm512_add_epi32(a, b)
+#define FOUR(x) _mm512_set1_epi64(x)
+#define STORE(p, a) _mm512_storeu_si512(p, a)
+#elif defined(__AVX2__)
+#define COST 0.6
+#define WIDE __m256i
+#define WIDEN(p) _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define PAIRS(a, b) _mm256_madd_epi16(a, b)
+#define ADD(a, b) _mm256_add_epi32(a, b)
+#define FOUR(x) _mm256_set1_epi64x(x)
+#define STORE(p, a) _mm256_storeu_si256((__m256i *)(void *)(p), a)
+#elif defined(__SSE2__)
+#define COST 2.0
+#define WIDE __m128i
+#define WIDEN(p) _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+#define PAIRS(a, b) _mm_madd_epi16(a, b)
+#define ADD(a, b) _mm_add_epi32(a, b)
+#define FOUR(x) _mm_set1_epi64x(x)
+#define STORE(p, a) _mm_storeu_si128((__m128i *)(void *)(p), a)
+#endif
+
+#ifdef WIDE
+static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t *sums) {
+    enum { BYTES = sizeof(WIDE) / 2, PARTS = 64 / BYTES };
+    WIDE sum[PARTS];
+    int32_t halves[32];
+    for (int j = 0; j < PARTS; j++) sum[j] = FOUR(0);
+    for (int64_t z = 0; z < quads; z++) {
+        const int8_t *c = code + z * 4;
+        uint64_t four = (uint16_t)c[0] | (uint64_t)(uint16_t)c[1] << 16 | (uint64_t)(uint16_t)c[2] << 32 |
+                        (uint64_t)(uint16_t)c[3] << 48;
+        WIDE p = FOUR((int64_t)four);
+        for (int j = 0; j < PARTS; j++) sum[j] = ADD(sum[j], PAIRS(WIDEN(codes + z * 256 + j * BYTES), p));
+    }
+    for (int j = 0; j < PARTS; j++) STORE(halves + j * (int)(sizeof(WIDE) / 4), sum[j]);
+    for (int l = 0; l < 16; l++) sums[l] = halves[2 * l] + halves[2 * l + 1];
+}
+#else
+#define COST 2.0
+static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t *sums) {
+    for (int l = 0; l < 16; l++) sums[l] = 0;
+    for (int64_t z = 0; z < quads; z++)
+        for (int l = 0; l < 16; l++)
+            for (int c = 0; c < 4; c++) sums[l] += (int32_t)codes[z * 256 + l * 4 + c] * code[z * 4 + c];
+}
+#endif
+
+static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t last, sh_screened *q, int64_t n) {
+    size_t bytes = sh_group_bytes(quads);
+    for (int64_t g = first; g < last; g++) {
+        const uint8_t *group = groups + (size_t)g * bytes;
+        const float *radius = (const float *)(const void *)(group + quads * 256), *bias = radius + SH_GROUP;
+        for (int64_t i = 0; i < n; i++)
+            for (int j = 0; j < SH_GROUP; j += 16) {
+                int32_t sums[16];
+                float bounds[16];
+                unsigned mask = 0;
+                sums_of(group + j * 4, quads, q[i].code, sums);
+                for (int l = 0; l < 16; l++)
+                    bounds[l] = (float)(sums[l] + q[i].start) * q[i].step + (q[i].radius * radius[j + l] + bias[j + l]);
+                for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i].threshold) << l;
+                append(&q[i], bounds, mask, g * SH_GROUP + j);
+            }
+    }
+}
+#endif
+
+static float line_dot(const int8_t *code, const float *b, int64_t n) {
+    enum { SUMS = 32 };
+    float sum[SUMS] = {0};
+    int64_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) sum[l] += b[j + l] * (float)code[j + l];
+    for (int l = 0; j < n; j++, l++) sum[l] += b[j] * (float)code[j];
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
+    return sum[0];
+}
+
+static sh_coded encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
+    enum { SUMS = 16 };
+    double error2[SUMS] = {0}, decoded2[SUMS] = {0};
+    int32_t code2 = 0; /* at most 127^2 a column: 133,000 columns fit */
+    sh_coded result = {0};
+    int64_t j = 0;
+    for (; j < n; j++) { /* adding 1.5 * 2^23 rounds to an integer */
+        float at = a[j] * inverse[j];
+        at = at > 127 ? 127 : at < -127 ? -127 : at;
+        code[j] = (int8_t)((at + 12582912.0f) - 12582912.0f);
+    }
+    for (j = 0; j < n; j++) code2 += (int32_t)code[j] * code[j];
+    for (j = 0; j + SUMS <= n; j += SUMS)
+        for (int l = 0; l < SUMS; l++) {
+            double decoded = (double)step[j + l] * (double)code[j + l], error = (double)a[j + l] - decoded;
+            error2[l] += error * error;
+            decoded2[l] += decoded * decoded;
+        }
+    for (int l = 0; j < n; j++, l++) {
+        double decoded = (double)step[j] * (double)code[j], error = (double)a[j] - decoded;
+        error2[l] += error * error;
+        decoded2[l] += decoded * decoded;
+    }
+    for (int l = 0; l < SUMS; l++) {
+        result.error2 += error2[l];
+        result.decoded2 += decoded2[l];
+    }
+    result.code2 = code2;
+    return result;
+}
+
+#define TABLE SH_CAT(sh_codes_, SH_VARIANT)
+extern const sh_code_kernels TABLE;
+const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dot = line_dot, .encode = encode};

@@ -1,0 +1,85 @@
+/* index.h: patterns in 8 bits, and bounds on scores that are right whatever the rounding (index.c has the proofs). */
+#ifndef SH_INDEX_H
+#define SH_INDEX_H
+#include "../kernels/codes.h"
+#include "engine.h"
+
+typedef enum {
+    SH_LINES,   /* one cache line a pattern: leading columns of a rotated basis; and a longer second line */
+    SH_COLUMNS, /* every feature in 8 bits: for patterns without structure */
+    SH_EITHER   /* to sh_index_new: whichever suits the patterns */
+} sh_index_kind;
+
+/* How rows of numbers become codes, and what is known of what they lose. */
+typedef struct {
+    int64_t columns;       /* K; 0: there is no such code */
+    int rotated;           /* whether the numbers are products with the basis, or the features themselves */
+    float *step, *inverse; /* (K) the unit of each column, and 1 / unit */
+    double error;          /* e: numbers are off by at most e |y| in l2 */
+    double eta;            /* |V V^T - I|_F of the basis, 0 for the features themselves */
+    double phi;            /* (I - V^T V) y has at most the square |y|^2 - |a|^2 + phi |y|^2 */
+    double weight[4];      /* of the merged radius */
+} sh_coding;
+
+typedef struct sh_index {
+    sh_index_kind kind;
+    int64_t patterns;            /* as many as it covers: the first */
+    int64_t d;                   /* features looked at */
+    int32_t *kept;               /* (d) which; NULL: all */
+    double power;                /* 2^-e with |y| <= 1 after scaling */
+    double *centre;              /* (d) */
+    double centre2, centre_norm; /* |mu|^2; not below |mu| */
+    int64_t rank;
+    float *basis; /* (rank, d), or NULL */
+    sh_coding first, second;
+    int64_t quads;
+    uint8_t *groups; /* codes of `first` (kernels/codes.h) */
+    size_t line_bytes;
+    char *lines; /* codes of `second`, a pattern a line: K codes, then from line_bytes - 8 radius and bias */
+    size_t bytes;
+} sh_index;
+
+/* sh_index_new: an index of all patterns; `kept` ascending features, or NULL for all (then d is the patterns').
+ * *index is NULL where there is none to be had: extreme norms, too many features for 8-bit sums.
+ * Cost       4 to 12 % of the scan of 10,000 queries; 64 bytes a pattern and a second line of at most 256, or d + 8 */
+sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *kept, int64_t d,
+                       sh_index **index);
+void sh_index_free(sh_context *context, sh_index *index);
+/* Whether a second index of the other kind stays within the budget: all codes at most 40 % of the patterns. */
+int sh_index_may_add_columns(const sh_memory *memory, const sh_index *lines);
+
+/* What the index sees of a block of queries. */
+typedef struct {
+    double length;   /* |w| scaled; 0 < length, or the query is not for the index */
+    double constant; /* score = <w, y> + bias + constant */
+    double slack;    /* rounding of canonical scores, biases and constants; in units of scores */
+    float step, radius, threshold_slack;
+    int32_t start;
+    float second_radius; /* NaN until the second code is made */
+} sh_look;
+typedef struct {
+    float *y;      /* (rows, d) centred and scaled */
+    float *a;      /* (rows, rank) products with the basis */
+    int8_t *codes; /* (rows, 4 quads) */
+    float *second; /* (rows, K of second) numbers times steps */
+    sh_look *look; /* (rows) */
+    void *work;
+} sh_looks;
+size_t sh_looks_bytes(const sh_index *index, const sh_memory *memory, int64_t rows);
+sh_looks sh_looks_at(const sh_index *index, const sh_memory *memory, int64_t rows, void *scratch);
+/* sh_look_at: takes in `rows` queries; query i is row order[i] of the job's, or first + i if order is NULL. */
+void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, int64_t first, int64_t rows,
+                sh_looks *looks);
+/* makes the second code of one query, if it has none yet */
+void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
+/* the bound of pattern i by its second line, scaled */
+static inline float sh_line_bound(const sh_index *index, const sh_code_kernels *k, const sh_looks *looks, int64_t row,
+                                  int64_t i) {
+    const char *line = index->lines + (size_t)i * index->line_bytes;
+    const float *side = (const float *)(const void *)(line + index->line_bytes - 8);
+    float dot = k->line_dot((const int8_t *)line, looks->second + row * index->second.columns, index->second.columns);
+    return dot + (looks->look[row].second_radius * side[0] + side[1]);
+}
+/* the scaled bound that a pattern of canonical score `score` cannot be below */
+float sh_look_threshold(const sh_index *index, const sh_look *look, double score);
+#endif
