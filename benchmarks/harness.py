@@ -312,14 +312,14 @@ class Table:
     def show(self, rows, head=True):
         """Print rows."""
         if head:
-            names = f"{'work':<46} {'ours':>10}  {'peer':<40} {'its':>10} {'ratio':>8}"
+            names = f"{'work':<52} {'ours':>10}  {'peer':<40} {'its':>10} {'ratio':>8}"
             print(f"{names}  {'must':<16} {'aim':<6} met?")
         for r in rows:
             ratio = "" if r["ratio"] is None else f"{r['ratio']:.3g}"
             aim = "" if r["aim"] is None else f"{r['aim']:g}"
             met = {None: "-", True: "yes", False: "NO"}[r["met"]] + (", the aim too" if r["aim_met"] else "")
             print(
-                f"{r['work']:<46} {r['ours_shown']:>10}  {r['peer']:<40} {r['theirs_shown']:>10} {ratio:>8}  "
+                f"{r['work']:<52} {r['ours_shown']:>10}  {r['peer']:<40} {r['theirs_shown']:>10} {ratio:>8}  "
                 f"{r['target']:<16} {aim:<6} {met}  {r['note']}",
                 flush=True,
             )
