@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: a clean child process, interleaved repetitions, a table and a JSON file.
+"""What the benchmark scripts share: a clean child process, data, peers, interleaved repetitions, memory, a table.
 
 Times are medians of several rounds. In a round every contender runs once, one after the other, and a ratio
 is the median of the rounds' ratios: a machine that slows down for a while slows all of them down.
@@ -12,8 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 CHILD = "SPARSEHOPFIELD_BENCHMARK_CHILD"
 # Left in the environment, these would choose BLAS kernels other than those the processor is best at.
@@ -97,19 +102,157 @@ def seconds(call):
     return time.perf_counter() - began
 
 
-def interleaved(contenders, rounds):
-    """Time callables side by side: name -> list of seconds, one a round, after one round that does not count.
+@dataclass
+class Contender:
+    """What is timed: `run`, which gets what `prepare` gave, if there is one; that is not timed.
 
-    A contender may be (callable, factor): its time is multiplied by the factor, for one that runs on a part.
+    The time is multiplied by the factor, for one that runs on a part.
     """
-    contenders = {k: v if isinstance(v, tuple) else (v, 1.0) for k, v in contenders.items() if v is not None}
+
+    run: Callable[..., Any]
+    prepare: Callable[[], Any] | None = None
+    factor: float = 1.0
+
+    def seconds(self):
+        """Time one run."""
+        if self.prepare is None:
+            return seconds(self.run) * self.factor
+        ready = self.prepare()
+        return seconds(lambda: self.run(ready)) * self.factor
+
+
+def interleaved(contenders, rounds):
+    """Time contenders or callables side by side: name -> list of seconds, one a round, after one that does not count.
+
+    Those that are None are left out.
+    """
+    contenders = {k: v if isinstance(v, Contender) else Contender(v) for k, v in contenders.items() if v is not None}
     times = {name: [] for name in contenders}
     for count in range(rounds + 1):
-        for name, (call, factor) in contenders.items():
-            taken = seconds(call) * factor
+        for name, contender in contenders.items():
+            taken = contender.seconds()
             if count:
                 times[name].append(taken)
     return times
+
+
+# --- data and peers -------------------------------------------------------------------------------
+
+
+def data_option(parser):
+    """Add the option for the folder of the data sets."""
+    parser.add_argument("--data", help="folder of the data sets (or SPARSEHOPFIELD_DATA)")
+
+
+def data_folder(arguments):
+    """Give the folder of the data sets; FileNotFoundError where none was named."""
+    root = arguments.data or os.environ.get("SPARSEHOPFIELD_DATA")
+    if not root:
+        raise FileNotFoundError("no --data and no SPARSEHOPFIELD_DATA")
+    return root
+
+
+def mnist(arguments):
+    """Give patterns (60,000), queries (10,000), and a word on what they are; fewer if it is to be quick."""
+    from sparsehopfield import datasets
+
+    m, n = (3000, 500) if arguments.quick else (60_000, 10_000)
+    try:
+        images = [datasets.load_mnist(data_folder(arguments), split) for split in ("train", "test")]
+    except FileNotFoundError as error:
+        print(
+            f"NOTE: random numbers of MNIST's shape instead of MNIST ({error}).\n"
+            "      Supports, and so times, are not those of images.\n"
+        )
+        rng = np.random.default_rng(0)
+        patterns = rng.random((m, 784), dtype=np.float32)
+        queries = patterns[rng.integers(m, size=n)] * (rng.random((n, 784), dtype=np.float32) < 0.5)
+        return patterns, queries.astype(np.float32), "random data"
+    return images[0].pixels(slice(m)), images[1].pixels(slice(n)), "MNIST"
+
+
+def one_sgemm(patterns, queries):
+    """Give the product that everything is compared with: blocks of 2,000 queries into one reused output."""
+    block = 2000
+    o = np.empty((min(block, len(queries)), len(patterns)), np.float32)
+
+    def run():
+        for i in range(0, len(queries), block):
+            q = queries[i : i + block]
+            np.matmul(q, patterns.T, out=o[: len(q)])
+
+    return run
+
+
+def fused_attention(torch, queries, patterns, beta):
+    """One dense update by torch's fused softmax attention."""
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return attention(queries[None, None], patterns[None, None], patterns[None, None], scale=beta)[0, 0]
+
+
+def composed_step(entmax, queries, patterns, beta, k=None):
+    """One sparse update by torch and entmax: product, map (sorting all, or the best k first), product."""
+    return entmax.sparsemax(beta * (queries @ patterns.T), dim=-1, k=k) @ patterns
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+MEMORY = """
+import ctypes, json, sys
+import numpy as np
+import sparsehopfield as sh
+folder, threads, setup, call = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+sh.set_num_threads(threads)
+patterns, queries = np.load(folder + "/patterns.npy"), np.load(folder + "/queries.npy")
+out = np.zeros_like(queries)
+out += 1  # its pages are there
+small = np.random.default_rng(0).random((2000, 784), dtype=np.float32)
+for b in (1.0, 1e-3):  # libraries, threads and their buffers
+    sh.update(small[:512], small, b)
+exec(setup)
+try:
+    ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed must not be there for the call to take
+except AttributeError:
+    pass
+
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+try:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak counts from here
+except OSError:
+    pass
+before, index = status("VmRSS"), getattr(memory, "index_nbytes", 0)
+exec(call)
+print(json.dumps({"beyond": status("VmHWM") - before, "index": getattr(memory, "index_nbytes", 0) - index}))
+"""
+
+
+def peak(folder, threads, setup, call):
+    """Peak memory of a call beyond what was there before it, less what its index grew by, in a new process: MiB.
+
+    Parameters
+    ----------
+    folder : str
+        Has patterns.npy and queries.npy.
+    threads : int
+        For the call.
+    setup : str
+        Python that makes `memory` from `patterns`; `queries`, and `out` like them, are there, too.
+    call : str
+        Python to measure. Where the peak could not be set back, an earlier one counts against it.
+    """
+    command = [sys.executable, "-c", MEMORY, folder, str(threads), setup, call]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"the process that measures memory failed: {call}")
+    found = json.loads(done.stdout)
+    return (found["beyond"] - found["index"]) / 2**20
+
+
+# --- the table ------------------------------------------------------------------------------------
 
 
 class Table:
@@ -118,16 +261,20 @@ class Table:
     def __init__(self, config):
         self.config, self.rows = config, []
 
-    def add(self, work, ours, peer_name, theirs, *, faster=None, at_most=None, note=""):
-        """Compare lists of seconds; the target is how many times faster, or the largest share of its time."""
-        if theirs is None:
-            ratio, met, target = None, None, faster or at_most
-        else:
+    def add(self, work, ours, peer_name, theirs, *, faster=None, at_most=None, aim=None, note=""):
+        """Compare lists of seconds; the target is how many times faster, or the largest share of its time.
+
+        `aim` is what is hoped for beyond the target, in the same unit. Without either target the row only informs.
+        """
+        target, ratio, met, aim_met = faster or at_most, None, None, None
+        if theirs is not None:
             shares = [a / b for a, b in zip(ours, theirs, strict=True)]
             ratio = statistics.median([1 / s for s in shares] if faster else shares)
-            target = faster or at_most
-            met = ratio >= faster if faster else ratio <= at_most
-        words = f"{target:g} x faster" if faster else f"{target:g} of its time"
+            if target:
+                met = ratio >= target if faster else ratio <= target
+            if aim:
+                aim_met = ratio >= aim if faster else ratio <= aim
+        words = f"{target:g} x faster" if faster else f"{target:g} of its time" if target else ""
         self.put(
             work,
             f"{statistics.median(ours):.4g} s",
@@ -138,11 +285,13 @@ class Table:
             met,
             note,
             {"ours": ours, "theirs": theirs},
+            aim,
+            aim_met,
         )
 
-    def put(self, work, ours, peer_name, theirs, ratio, target, met, note="", measured=None):
+    def put(self, work, ours, peer_name, theirs, ratio, target, met, note="", measured=None, aim=None, aim_met=None):
         """Add a row as it is."""
-        met = None if self.config["quick"] else met
+        met, aim_met = (None if self.config["quick"] or m is None else bool(m) for m in (met, aim_met))
         self.rows.append(
             {
                 "work": work,
@@ -151,7 +300,9 @@ class Table:
                 "theirs_shown": theirs,
                 "ratio": ratio,
                 "target": target,
-                "met": None if met is None else bool(met),
+                "aim": aim,
+                "met": met,
+                "aim_met": aim_met,
                 "note": note,
                 "measured": measured,
             }
@@ -161,13 +312,15 @@ class Table:
     def show(self, rows, head=True):
         """Print rows."""
         if head:
-            print(f"{'work':<46} {'ours':>10}  {'peer':<36} {'its':>10} {'ratio':>8}  {'to reach':<16} met?")
+            names = f"{'work':<52} {'ours':>10}  {'peer':<40} {'its':>10} {'ratio':>8}"
+            print(f"{names}  {'must':<16} {'aim':<6} met?")
         for r in rows:
             ratio = "" if r["ratio"] is None else f"{r['ratio']:.3g}"
-            met = {None: "-", True: "yes", False: "NO"}[r["met"]]
+            aim = "" if r["aim"] is None else f"{r['aim']:g}"
+            met = {None: "-", True: "yes", False: "NO"}[r["met"]] + (", the aim too" if r["aim_met"] else "")
             print(
-                f"{r['work']:<46} {r['ours_shown']:>10}  {r['peer']:<36} {r['theirs_shown']:>10} {ratio:>8}  "
-                f"{r['target']:<16} {met}  {r['note']}",
+                f"{r['work']:<52} {r['ours_shown']:>10}  {r['peer']:<40} {r['theirs_shown']:>10} {ratio:>8}  "
+                f"{r['target']:<16} {aim:<6} {met}  {r['note']}",
                 flush=True,
             )
 

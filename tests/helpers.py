@@ -1,4 +1,4 @@
-"""What the tests share: arithmetic without rounding, bounds with their reasons, ways to lay out an array."""
+"""What the tests share: families of data, arithmetic without rounding, bounds with their reasons, layouts."""
 
 import contextlib
 import hashlib
@@ -12,10 +12,12 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 import sparsehopfield as sh
 from sparsehopfield import reference
 
+FLOATS = [np.float32, np.float64]
 ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 SIMILARITIES = ["dot", "euclidean", "cosine"]
 WINDOW_MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(2.0), sh.Entmax(3.0)]
@@ -111,6 +113,72 @@ def run_python(code, *arguments, timeout=120, **environment):
 def same_bits(a, b):
     """Equal in shape, dtype and every bit."""
     return digest(a) == digest(b)
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+def families(dtype=np.float32, m=20, d=17, n=3):
+    """Give name -> (queries, patterns), made to break a filter or a sum."""
+    rng = np.random.default_rng(5)
+    info = np.finfo(dtype)
+
+    def gauss(*shape):
+        return rng.normal(size=shape)
+
+    base = gauss(m, d)
+    queries = base[:n] + 0.3 * gauss(n, d)
+    one = gauss(d)
+    made = {
+        "gaussian": (queries, base),
+        "near ties": (queries, one * (1 + 4 * float(info.eps) * rng.integers(-3, 4, size=(m, d)))),
+        "ties": (rng.integers(-2, 3, size=(n, d)), rng.integers(-1, 2, size=(m, d))),
+        "duplicates": (queries, base[rng.integers(4, size=m)]),
+        "all the same": (queries, np.repeat(one[None], m, axis=0)),
+        "norms from 1e-12 to 1e12": (queries, base * 10.0 ** rng.integers(-12, 13, size=(m, 1))),
+        "cancelling": (
+            np.concatenate([queries[:, : d // 2] * 1e6, -queries[:, : d - d // 2] * 1e6], axis=1),
+            np.concatenate([base[:, : d // 2], base[:, : d - d // 2]], axis=1),
+        ),
+        "subnormal": (queries, base * float(info.smallest_subnormal) * 100),
+        "subnormal queries": (queries * float(info.smallest_subnormal) * 100, base),
+        "negative scores": (-np.abs(queries), np.abs(base)),
+        "0.5 +- 0.01": (0.5 + 0.01 * gauss(n, d), 0.5 + 0.01 * base),
+        "1000 +- 0.01": (1000 + 0.01 * gauss(n, d), 1000 + 0.01 * base),
+        "rank 1": (queries, gauss(m, 1) * one),
+        "rank 2": (queries, gauss(m, 1) * one + gauss(m, 1) * gauss(d)),
+        "one pattern": (queries, base[:1]),
+        "two patterns": (queries, base[:2]),
+        "one feature": (queries[:, :1], base[:, :1]),
+        "zero query": (np.zeros((1, d)), base),
+        "zero patterns": (queries, np.concatenate([np.zeros((3, d)), base[3:]])),
+        "bytes": (rng.integers(0, 256, size=(n, d)), rng.integers(0, 256, size=(m, d))),
+        "only large": (queries * 1e15, base * 1e15),
+    }
+    return {name: (q.astype(dtype), x.astype(dtype)) for name, (q, x) in made.items()}
+
+
+def betas_for(queries, patterns, similarity):
+    """Give inverse temperatures at which supports of a few, some and all patterns occur."""
+    scores = reference.canonical_scores(queries, patterns, similarity)  # without BLAS, so alike on all machines
+    spread = np.median(scores.max(axis=1) - scores.min(axis=1)) or 1.0
+    with np.errstate(over="ignore"):
+        return np.minimum([c / spread for c in (0.05, 3.0, 40.0)], 1e300).tolist()
+
+
+def patterns_for(similarity, patterns):
+    """Leave out the rows that have no cosine."""
+    if similarity != "cosine":
+        return patterns
+    lengths = np.linalg.norm(patterns.astype(float), axis=1)
+    if (lengths < 1e-35).all():
+        pytest.skip("cosine: 1 / |xi| overflows")
+    return patterns[lengths > 0]
+
+
+def sparse_weights(queries, patterns, beta, similarity, separation):
+    """The weights, as a dense array."""
+    return sh.associate(queries, patterns, beta, similarity=similarity, separation=separation).toarray()
 
 
 # --- arithmetic without rounding ------------------------------------------------------------------

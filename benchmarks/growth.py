@@ -1,0 +1,265 @@
+"""Time and memory as the number of stored patterns grows from 1,000 to 1,000,000, with the index and by the scan.
+
+    python benchmarks/growth.py --figures folder --output growth.json
+
+128 features, 1,000 queries, one sparse step each; clustered patterns (Gaussian clusters of about 100, whose
+centres lie in a subspace of 16 dimensions) and random ones (independent Gaussian), queried by noisy copies. Every
+size runs in a new process. Time is that of a query in a batch, the median of several rounds on the same memory,
+whose index was built before; memory is the index, and the peak beyond patterns, index, queries and result. The
+exponents of growth are the slopes of straight lines through the logarithms. At last a memory of the largest size is
+saved and opened through a memory map, and what the process that opens it keeps in memory is reported.
+"""
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import harness
+import numpy as np
+
+FEATURES, BETA = 128, {"clustered": 0.1, "random": 0.05}
+
+
+def draw(family, m, n):
+    """Draw patterns and queries."""
+    rng = np.random.default_rng(0)
+    if family == "random":
+        patterns = rng.standard_normal((m, FEATURES), dtype=np.float32)
+    else:
+        frame = np.linalg.qr(rng.standard_normal((FEATURES, 16)))[0].astype(np.float32)
+        centres = 3 * rng.standard_normal((max(1, m // 100), 16), dtype=np.float32) @ frame.T
+        patterns = centres[rng.integers(len(centres), size=m)]
+        for i in range(0, m, 50_000):  # in parts: the peak of what follows must not come from here
+            part = patterns[i : i + 50_000]
+            part += np.float32(0.3) * rng.standard_normal(part.shape, dtype=np.float32)
+    queries = patterns[rng.integers(m, size=n)] + np.float32(0.3) * rng.standard_normal((n, FEATURES), dtype=np.float32)
+    return patterns, queries
+
+
+def status(field):
+    """Read a size from the system's word on this process: bytes, 0 where there is none."""
+    with suppress(OSError), open("/proc/self/status") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith(field)), 0)
+    return 0
+
+
+def forget():
+    """Give freed memory back to the system, and let the peak count from here."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def measured(call):
+    """Give the peak of memory beyond what is there already."""
+    forget()
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
+
+
+def one_size(family, m, n, rounds, threads):
+    """Measure one size, in a process of its own."""
+    import sparsehopfield as sh
+    from sparsehopfield import _core
+
+    def forced(path, call):
+        """Call on one of the engine's paths, where there are several."""
+        if not hasattr(_core, "_path"):
+            return call()
+        before = _core._path(path)
+        try:
+            return call()
+        finally:
+            _core._path(before)
+
+    sh.set_num_threads(threads)
+    rng = np.random.default_rng(1)
+    small = rng.random((2000, FEATURES), dtype=np.float32)
+    for beta in (1.0, 1e-3):  # libraries, threads and their buffers
+        sh.update(small, small, beta)
+    patterns, queries = draw(family, m, n)
+    out = np.ones_like(queries)
+    memory = sh.HopfieldMemory(patterns, BETA[family], similarity="euclidean")
+    found = {"family": family, "patterns": m}
+
+    def scan():
+        forced("scan", lambda: memory.update(queries, out=out))
+
+    def index():
+        memory.update(queries, out=out)
+
+    def build():
+        with suppress(NotImplementedError):
+            memory.build_index()
+
+    found["scan: peak"] = measured(scan)  # and the round that does not count
+    want = out.copy()
+    found["index: building peak"] = measured(lambda: found.update({"index: building": harness.seconds(build)}))
+    size = getattr(memory, "index_nbytes", 0)
+    found["index: peak"] = measured(index)
+    assert out.tobytes() == want.tobytes(), "scan and index give other bits"
+    found["index"] = getattr(memory, "index_nbytes", 0)
+    found["index: peak"] -= found["index"] - size  # codes that the call found worth building
+    found["index: building peak"] -= size
+    # Calls of less than some 20 ms are repeated.
+    for name, call in (("scan", scan), ("index", index)):
+        repeat = int(np.clip(0.02 / harness.seconds(call), 1, 100))
+        taken = [
+            harness.seconds(lambda call=call, r=repeat: [call() for _ in range(r)]) / repeat for _ in range(rounds)
+        ]
+        found[f"{name}: time"] = statistics.median(taken) / n
+    weights = memory.associate(queries[:100])
+    found["support"] = weights.nnz / weights.shape[0]
+    return found
+
+
+def mapped(file, n, threads):
+    """Open a saved memory through a map, in a process of its own, and report what is resident."""
+    import sparsehopfield as sh
+
+    sh.set_num_threads(threads)
+    small = np.random.default_rng(1).random((2000, FEATURES), dtype=np.float32)
+    sh.update(small, small)
+    forget()
+    before = {field: status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
+    memory = sh.HopfieldMemory.load(file, mmap=True)
+    found = {"loading": {field: status(field) - size for field, size in before.items()}}
+    queries = np.asarray(memory.patterns[:: max(1, len(memory) // n)][:n]) + np.float32(0.01)
+    for words, count in (("1 query", 1), (f"{n} queries", n)):
+        memory.update(queries[:count])
+        found[words] = {field: status(field) - size for field, size in before.items()}
+    return found
+
+
+def child(what, **options):
+    """Run one of the two above in a new process."""
+    command = [sys.executable, __file__, "--child", json.dumps({"what": what, **options})]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"failed: {what} {options}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exponent(rows, name, least):
+    """Fit the slope of log(name) over log(patterns), from `least` patterns on; None where there is nothing."""
+    points = [(r["patterns"], r[name]) for r in rows if r["patterns"] >= least and r[name] > 0]
+    if len(points) < 2:
+        return None
+    return float(np.polyfit(*np.log(points).T, 1)[0])
+
+
+def report_mapped(sh, table, arguments, m, n):
+    """Save a memory of the largest size, and see what opening and asking it takes."""
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as room:
+        file = f"{room}/memory"
+        patterns, _ = draw("clustered", m, n)
+        memory = sh.HopfieldMemory(patterns, BETA["clustered"], similarity="euclidean")
+        try:
+            memory.save(file)
+        except NotImplementedError:
+            print("no files yet: the rows of mapped memory are left out")
+            return
+        del memory
+        found = child("mapped", file=file, n=20, threads=arguments.threads)
+    for words, sizes in found.items():
+        table.put(
+            f"resident of {m:,} mapped patterns after {words}",
+            f"{sizes['VmRSS'] / 2**20:.4g} MiB",
+            "the patterns",
+            f"{patterns.nbytes / 2**20:.4g} MiB",
+            sizes["VmRSS"] / patterns.nbytes,
+            "",
+            None,
+            f"of it {sizes['RssAnon'] / 2**20:.3g} MiB its own, {sizes['RssFile'] / 2**20:.4g} MiB of the file",
+            sizes,
+        )
+
+
+def draw_figure(rows, exponents, folder):
+    """Draw time and memory over the number of patterns, both logarithmic."""
+    from sparsehopfield import plotting
+
+    names = {"index": "sparse", "scan": "dense", "peak, index": "polynomial", "peak, scan": "entmax15"}
+    plotting.STYLES.update({mine: plotting.STYLES[theirs] for mine, theirs in names.items()})
+
+    def lines(family, quantities, unit):
+        own = [r for r in rows if r["family"] == family]
+        made = []
+        for label, name in quantities.items():
+            points = [(r["patterns"], r[name] * unit) for r in own if r[name] > 0]
+            if points:
+                made.append(plotting.Line(label, [m for m, _ in points], [v for _, v in points], [0.0] * len(points)))
+        return made
+
+    times = {"index": "index: time", "scan": "scan: time"}
+    sizes = {"index": "index", "peak, index": "index: peak", "peak, scan": "scan: peak"}
+    panels = [[], []]
+    for family in BETA:
+        slopes = ", ".join(f"{k} {v:.2f}" for k, v in exponents[family].items() if k in times and v is not None)
+        panels[0].append(plotting.Panel(f"{family}: exponents {slopes}", lines(family, times, 1e6), "µs a query"))
+        panels[1].append(plotting.Panel(family, lines(family, sizes, 2.0**-20), "MiB (index; peak of a call)"))
+    figure = plotting.curves(panels, xlabel="stored patterns", title=f"One sparse step, {FEATURES} features", log=True)
+    for axis in figure.axes:
+        axis.set_yscale("log")
+    folder.mkdir(parents=True, exist_ok=True)
+    print("written to", ", ".join(map(str, plotting.save(figure, folder / "growth"))))
+
+
+def main():
+    """Measure, fit, draw."""
+
+    def options(parser):
+        parser.add_argument("--figures", type=Path, help="folder for the figure (none is drawn without)")
+        parser.add_argument("--folder", help="room for a file of 0.6 GB (default: where temporary files go)")
+        parser.add_argument("--child", help=argparse.SUPPRESS)
+
+    arguments = harness.start(__doc__.splitlines()[0], options)
+    if arguments.child:
+        given = json.loads(arguments.child)
+        print(json.dumps({"one_size": one_size, "mapped": mapped}[given.pop("what")](**given)))
+        return
+    import sparsehopfield as sh
+
+    table = harness.Table(harness.set_up(arguments))
+    n, least = (200, 1000) if arguments.quick else (1000, 10_000)
+    sizes = [1000, 3000, 10_000, 20_000] if arguments.quick else [1000, 3000, 10_000, 30_000, 100_000, 300_000, 10**6]
+    rows, exponents = [], {}
+    for family in BETA:
+        for m in sizes:
+            row = child("one_size", family=family, m=m, n=n, rounds=arguments.rounds, threads=arguments.threads)
+            rows.append(row)
+            table.put(
+                f"one step, {family}, {m:,} patterns",
+                f"{row['index: time'] * 1e6:.4g} µs",
+                "its scan, a query",
+                f"{row['scan: time'] * 1e6:.4g} µs",
+                row["index: time"] / row["scan: time"],
+                "",
+                None,
+                f"index {row['index'] / 2**20:.3g} MiB, built in {row['index: building']:.3g} s; "
+                f"peaks {row['index: peak'] / 2**20:.3g} and {row['scan: peak'] / 2**20:.3g} MiB; "
+                f"support {row['support']:.3g}",
+                row,
+            )
+        own = [r for r in rows if r["family"] == family]
+        names = {"index": "index: time", "scan": "scan: time", "size of the index": "index"}
+        exponents[family] = {k: exponent(own, v, least) for k, v in names.items()}
+        words = ", ".join(f"{k} {v:.2f}" for k, v in exponents[family].items() if v is not None)
+        print(f"exponents, {family}, from {least:,} patterns on: {words}")
+    table.config["exponents"] = exponents
+    report_mapped(sh, table, arguments, sizes[-1], n)
+    if arguments.figures:
+        draw_figure(rows, exponents, arguments.figures)
+    table.finish(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
