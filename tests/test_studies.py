@@ -359,13 +359,13 @@ def test_report_is_honest():
     from sparsehopfield.studies.retrieval_report import report
 
     images = datasets.ImageSet("mnist", np.zeros((1, 4), np.uint8), (2, 2), "four pixels")
-    behind = report(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7]), images, 0.5, 10)
+    behind = report(Summary(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7])), images, 0.5, 10)
     assert "dense ahead  sparse ahead" in behind  # here, beside the paper
     assert "sparse loses to dense by more than one standard error at M = 10 (by 0.2 at most)" in (
         " ".join(behind.split())
     )
     assert "contradicts" in behind
-    ahead = report(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5]), images, 0.5, 10)
+    ahead = report(Summary(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5])), images, 0.5, 10)
     assert "agrees with" in ahead
     assert "loses" not in ahead
 

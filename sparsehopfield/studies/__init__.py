@@ -5,5 +5,6 @@ from sparsehopfield.studies import capacity, robustness
 __all__ = ["STUDIES", "capacity", "robustness"]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
-#: `EXAMPLES`, `add_options(parser)` and `main(arguments)`; a new one is a module and a row here.
+#: `EXAMPLES`, `add_options(parser)` and `run(output, **options)`, its options called as on the command line; a new
+#: one is a module and a row here.
 STUDIES = {"capacity": capacity, "robustness": robustness}

@@ -46,7 +46,7 @@ class Summary:
     """
 
     def __init__(self, study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.study = study
+        self.study, self.rows = study, rows
         other = study.level if study.axis == "size" else "size"
         self._values: dict[tuple[Any, ...], list[float]] = {}
         for row in rows:
@@ -93,16 +93,29 @@ class Summary:
             parts.append(f"M = {other}")
         return ", ".join(parts)
 
+    @property
+    def heading(self) -> str:
+        """One line that says what was run."""
 
-def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) -> Figure:
+        def all_of(column: str) -> str:
+            return ", ".join(f"{value:g}" for value in dict.fromkeys(row[column] for row in self.rows))
+
+        study, first, runs = self.study, self.rows[0], len({row["run"] for row in self.rows})
+        damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
+        steps = {0: "to the fixed point", 1: "one step"}.get(first["steps"], f"{first['steps']} steps")
+        return (
+            f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
+            f"{runs} {'run' if runs == 1 else 'runs'}"
+        )
+
+
+def figure(summary: Summary, threshold: float) -> Figure:
     """Draw the means with bands of one standard deviation.
 
     Parameters
     ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
+    summary : Summary
+        What came out.
     threshold : float
         The cosine error below which a pattern counts as retrieved; for the label.
 
@@ -112,7 +125,6 @@ def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) ->
         One column of axes for each similarity (and beta), one row for each of: share retrieved, mean cosine,
         share retrieved exactly.
     """
-    summary = Summary(study, rows)
 
     def panel(which: Panel, metric: str, label: str) -> plotting.Panel:
         lines = [
@@ -137,46 +149,16 @@ def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) ->
         "exact": "share retrieved\nexactly",
     }
     grid = [[panel(which, *item) for which in summary.panels] for item in shown.items()]
-    return plotting.curves(grid, xlabel=study.xlabel, title=heading(study, rows), log=study.axis == "size")
+    return plotting.curves(grid, xlabel=summary.study.xlabel, title=summary.heading, log=summary.study.axis == "size")
 
 
-def heading(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line that says what was run.
-
-    Parameters
-    ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
-
-    Returns
-    -------
-    str
-        The line.
-    """
-
-    def all_of(column: str) -> str:
-        return ", ".join(f"{value:g}" for value in dict.fromkeys(row[column] for row in rows))
-
-    first, runs = rows[0], len({row["run"] for row in rows})
-    damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
-    steps = {0: "to the fixed point", 1: "one step"}.get(first["steps"], f"{first['steps']} steps")
-    return (
-        f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
-        f"{runs} {'run' if runs == 1 else 'runs'}"
-    )
-
-
-def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, threshold: float, queries: int) -> str:
+def report(summary: Summary, images: ImageSet, threshold: float, queries: int) -> str:
     """Put what came out beside what the paper says.
 
     Parameters
     ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
+    summary : Summary
+        What came out.
     images : ImageSet
         What was stored.
     threshold, queries
@@ -187,10 +169,9 @@ def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, th
     str
         Lines of text.
     """
-    summary = Summary(study, rows)
     zeros = float(np.mean(images.images == 0))
     parts = [
-        heading(study, rows)[0].upper() + heading(study, rows)[1:],
+        summary.heading[0].upper() + summary.heading[1:],
         _wrap(
             f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
             f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
