@@ -1,9 +1,10 @@
-"""What every study has: options that they share, what it returns, and how a command line becomes a run."""
+"""What every study has: options that they share, what it returns, words, and how a command line becomes a run."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,7 +61,10 @@ class Options:
     def __post_init__(self) -> None:
         """One value stands for a sequence of it; the same values give the same table, whatever their type."""
         for name, kind in self._several.items():
-            object.__setattr__(self, name, several(getattr(self, name), kind))
+            values = several(getattr(self, name), kind)
+            if not values:
+                raise ValueError(f"{name}: at least one is needed")
+            object.__setattr__(self, name, values)
         among("similarity", self.similarity, SIMILARITIES)
         at_least("seed", self.seed, 0)
         at_least("steps", self.steps, 0)
@@ -143,6 +147,29 @@ def sizes_within(sizes: int | Sequence[int], images: datasets.ImageSet) -> tuple
     return sizes
 
 
+# Words for reports
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Lines of at most 100 characters, all but the first indented."""
+    return textwrap.fill(text, 100, subsequent_indent=indent)
+
+
+def bullets(title: str, sentences: Iterable[str]) -> str:
+    """A title, and each sentence as an item below it."""
+    return "\n".join([title, *(wrapped(f"- {sentence}", "  ") for sentence in sentences)])
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers with commas between them."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def steps_in_words(steps: int) -> str:
+    """How many updates `Options.steps` means."""
+    return {0: "to the fixed point", 1: "one step"}.get(steps, f"{steps} steps")
+
+
 # Options from the command line
 
 
@@ -193,7 +220,7 @@ def add_options(
         type=float,
         default=default.beta,
         metavar="BETA",
-        help=f"inverse temperatures (default: {' '.join(f'{beta:g}' for beta in default.beta)}, {papers['beta']})",
+        help=f"inverse temperatures (default: {listed(default.beta)}, {papers['beta']})",
     )
     add(
         "--steps",

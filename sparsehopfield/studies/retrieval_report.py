@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsehopfield import plotting
+from sparsehopfield._text import aligned
 from sparsehopfield.datasets import ImageSet
+from sparsehopfield.studies._study import bullets, listed, steps_in_words, wrapped
 from sparsehopfield.studies.retrieval_protocol import Study
 
 if TYPE_CHECKING:
@@ -98,13 +99,12 @@ class Summary:
         """One line that says what was run."""
 
         def all_of(column: str) -> str:
-            return ", ".join(f"{value:g}" for value in dict.fromkeys(row[column] for row in self.rows))
+            return listed(dict.fromkeys(row[column] for row in self.rows))
 
         study, first, runs = self.study, self.rows[0], len({row["run"] for row in self.rows})
         damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
-        steps = {0: "to the fixed point", 1: "one step"}.get(first["steps"], f"{first['steps']} steps")
         return (
-            f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
+            f"{study.name} on {first['dataset']}: {damage}, {steps_in_words(first['steps'])}, beta {all_of('beta')}, "
             f"{runs} {'run' if runs == 1 else 'runs'}"
         )
 
@@ -172,18 +172,17 @@ def report(summary: Summary, images: ImageSet, threshold: float, queries: int) -
     zeros = float(np.mean(images.images == 0))
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
-        _wrap(
+        wrapped(
             f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
             f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
             f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
             f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
             f"standard error."
         ),
-        _wrap(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
+        wrapped(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
         *(_rates(summary, panel, CLAIMS[images.name]) for panel in summary.panels),
         *(_details(summary, panel) for panel in summary.panels),
-        "What came out\n"
-        + "\n".join(_wrap(f"- {finding}", "  ") for finding in _findings(summary, CLAIMS[images.name])),
+        bullets("What came out", _findings(summary, CLAIMS[images.name])),
     ]
     return "\n\n".join(parts)
 
@@ -205,7 +204,7 @@ def _rates(summary: Summary, panel: Panel, claim: str) -> str:
             lead, error = summary.lead(panel, x, "retrieved")
             line += [f"{lead:+.3f} ± {error:.3f}", summary.verdict(panel, x, "retrieved"), claim]
         lines.append(line)
-    return f"Share retrieved, {summary.name(panel)}\n{_table(lines)}"
+    return f"Share retrieved, {summary.name(panel)}\n{aligned(lines)}"
 
 
 def _details(summary: Summary, panel: Panel) -> str:
@@ -224,7 +223,7 @@ def _details(summary: Summary, panel: Panel) -> str:
         [f"{x:g}", *(format(summary.mean(panel, x, model, metric), form) for model, metric, form in columns)]
         for x in summary.xs
     ]
-    return f"Mean cosine, share exact and mean support size, {summary.name(panel)}\n{_table(lines)}"
+    return f"Mean cosine, share exact and mean support size, {summary.name(panel)}\n{aligned(lines)}"
 
 
 def _findings(summary: Summary, claim: str) -> list[str]:
@@ -279,11 +278,11 @@ def _race(summary: Summary, panel: Panel, metric: str) -> str:
             most = max(sign * summary.lead(panel, x, metric)[0] for x in by[verdict])
             who = "sparse is ahead of dense" if sign > 0 else "sparse loses to dense"
             parts.append(
-                f"{who} by more than one standard error at {_axis(summary)} = {_list(by[verdict])} "
+                f"{who} by more than one standard error at {_axis(summary)} = {listed(by[verdict])} "
                 f"(by {most:.2g} at most)"
             )
     if "level" in by:
-        parts.append(f"they are level at {_axis(summary)} = {_list(by['level'])}")
+        parts.append(f"they are level at {_axis(summary)} = {listed(by['level'])}")
     return "; ".join(parts)
 
 
@@ -309,7 +308,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
         for model in ("sparse", "dense")
     }
     told = [
-        f"{model} is below that at {_axis(summary)} = {_list(below[model])}"
+        f"{model} is below that at {_axis(summary)} = {listed(below[model])}"
         if below[model]
         else f"{model} is nowhere below that"
         for model in below
@@ -337,16 +336,3 @@ def _change(summary: Summary, dot: Panel, panel: Panel, model: str) -> str:
 
 def _axis(summary: Summary) -> str:
     return "M" if summary.study.axis == "size" else "sigma"
-
-
-def _list(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _wrap(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, 100, subsequent_indent=indent)
