@@ -20,7 +20,7 @@ from sparsehopfield._optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "save"]
+__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "save", "weights"]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -150,6 +150,39 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
         figure.suptitle(title, fontsize=11)
     order = [handles[label] for label in labels]
     figure.legend(order, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def weights(
+    scores: NDArray[np.float64], heights: NDArray[Any], threshold: float | None, miss: float | None = None
+) -> Figure:
+    """Draw the weights of one association at the scores that they belong to.
+
+    Parameters
+    ----------
+    scores, heights : ndarray of shape (k,)
+        Scores and weights.
+    threshold : float or None
+        Where weights begin, if that is anywhere.
+    miss : float or None
+        The best score without weight, if there is one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    figure = _figure((5.2, 3.0))
+    axis = figure.subplots()
+    axis.vlines(scores, 0, heights, color=STYLES["sparse"]["color"], linewidth=3, label="patterns with weight")
+    axis.plot(scores, heights, "o", color=STYLES["sparse"]["color"], markersize=5)
+    if threshold is not None:
+        axis.axvline(threshold, color=STYLES["mean"]["color"], linestyle="--", linewidth=1.2, label="threshold")
+    if miss is not None:
+        axis.plot([miss], [0], "x", color=STYLES["dense"]["color"], label="best without weight", clip_on=False)
+    axis.set(xlabel="score", ylabel="weight", ylim=(0, None))
+    axis.grid(alpha=0.25, linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
