@@ -390,8 +390,8 @@ class HopfieldMemory:
         energy -1.5625
         <BLANKLINE>
           stage  left  excluded
-         stored     3
-        support     2         1
+         stored     3...
+        support     2...
         >>> why.miss.margin
         1.25
         """
