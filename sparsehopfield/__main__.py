@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 
 from sparsehopfield._core import __version__
 from sparsehopfield.config import show_config
 from sparsehopfield.studies import STUDIES
+from sparsehopfield.studies._study import command as run_study
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +56,7 @@ def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser], na
         formatter_class=_Help,
     )
     study.add_options(command)
-    command.set_defaults(main=study.main)
+    command.set_defaults(main=partial(run_study, name, study.run))
 
 
 def _info(arguments: argparse.Namespace) -> int:

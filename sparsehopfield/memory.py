@@ -15,6 +15,8 @@ from .stored import Separation, Stored
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from .explain import Explanation
+
 __all__ = ["HopfieldMemory"]
 
 
@@ -337,7 +339,6 @@ class HopfieldMemory:
     remove = _not_yet("remove", "make a new memory of numpy.delete(patterns, positions, axis=0)")
     save = _not_yet("save", "save `patterns` and `values` with numpy.save")
     load = staticmethod(_not_yet("load", "numpy.load has the arrays; memory maps work"))
-    explain = _not_yet("explain", "`associate` has the weights")
     build_index = _not_yet("build_index", "every call scans all patterns")
     margin = _not_yet("margin", "nothing serves until then")
     critical_beta = _not_yet("critical_beta", "nothing serves until then")
@@ -349,6 +350,54 @@ class HopfieldMemory:
     certify = _not_yet("certify", "retrieve, and look at `info.support_size`")
     capacity = _not_yet("capacity", "nothing serves until then")
     report = _not_yet("report", "nothing serves until then")
+
+    # --- for people -------------------------------------------------------------------------------
+
+    def explain(self, query: ArrayLike, *, top: int = 10) -> "Explanation":
+        """Why the memory answers a query as it does: which patterns carry the weight, and what the others lacked.
+
+        Parameters
+        ----------
+        query : array_like, shape (d,)
+            One query.
+        top : int
+            How many patterns to list.
+
+        Returns
+        -------
+        Explanation
+            Prints as a small table; `plot()` draws it.
+
+        Raises
+        ------
+        ValueError
+            If there is more than one query, or `top` is below 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[2.0, 0.0], [1.5, 1.0], [0.0, 1.0]])
+        >>> why = HopfieldMemory(X, beta=1.0, ids=[10, 11, 12]).explain([1.0, 0.0])
+        >>> print(why)
+        sparsemax, beta 1: 2 of 3 patterns have weight
+        <BLANKLINE>
+        position  id  score  gap  weight
+               0  10      2    0    0.75
+               1  11    1.5  0.5    0.25
+        <BLANKLINE>
+        no weight at scores up to 1.25
+        best without weight: position 2, id 12, score 0, gap 2; it lacked 1.25
+        energy -1.5625
+        <BLANKLINE>
+          stage  left  excluded
+         stored     3...
+        support     2...
+        >>> why.miss.margin
+        1.25
+        """
+        from .explain import explain  # of people's time, not of every import
+
+        return explain(self._stored, self.ids, query, self.beta, self.separation, top)
 
 
 def _read_only(a: Array) -> Array:

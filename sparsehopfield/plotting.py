@@ -1,6 +1,6 @@
-"""The studies' figures: curves with a band, and grids of images.
+"""The studies' figures: curves with a band, histograms, and grids of images.
 
-Both return a `matplotlib.figure.Figure` made without pyplot, so no window or display is ever needed and no
+All return a `matplotlib.figure.Figure` made without pyplot, so no window or display is ever needed and no
 state is left behind; `save` writes one as PNG and SVG, byte for byte the same each time.
 """
 
@@ -20,7 +20,7 @@ from sparsehopfield._optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Line", "Panel", "curves", "image_grid", "save"]
+__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "save", "weights"]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -50,6 +50,15 @@ class Panel:
     lines: Sequence[Line]
     ylabel: str = ""
     ylim: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One axes of a figure of histograms: one or more series of heights over the same bins."""
+
+    title: str
+    heights: Mapping[str, NDArray[Any]]  # those of some panel must be all series of the figure
+    ylabel: str = ""
 
 
 def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False) -> Figure:
@@ -96,6 +105,84 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
     if title:
         figure.suptitle(title, fontsize=11)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
+    return figure
+
+
+def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel: str, title: str = "") -> Figure:
+    """Draw histograms of shares between 0 and 1, several series side by side.
+
+    Parameters
+    ----------
+    panels : rows of bars
+        The grid of axes; the first of each row names its vertical axis.
+    ticks : sequence of str
+        What the bins are called; heights beyond these are left out.
+    xlabel : str
+        What the bins are of.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    height, width = len(panels), len(panels[0])
+    figure = _figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
+    axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
+    labels = max((list(bars.heights) for row in panels for bars in row), key=len)
+    colours = dict(zip(labels, (STYLES[name]["color"] for name in ("sparse", "dense", "polynomial")), strict=False))
+    bins, thick = np.arange(len(ticks)), 0.8 / len(labels)
+    handles: dict[str, Any] = {}
+    for row, drawn in zip(axes, panels, strict=True):
+        for axis, bars in zip(row, drawn, strict=True):
+            for label, heights in bars.heights.items():
+                left = bins + (labels.index(label) - len(labels) / 2 + 0.5) * thick
+                handles[label] = axis.bar(left, heights[: len(ticks)], thick, color=colours[label])
+            axis.set_title(bars.title, fontsize=10)
+            axis.grid(alpha=0.25, linewidth=0.6, axis="y")
+            axis.set(ylim=(0, 1.02), xticks=bins)
+            axis.set_xticklabels(ticks, fontsize=7, rotation=90)
+        row[0].set_ylabel(drawn[0].ylabel, fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    order = [handles[label] for label in labels]
+    figure.legend(order, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def weights(
+    scores: NDArray[np.float64], heights: NDArray[Any], threshold: float | None, miss: float | None = None
+) -> Figure:
+    """Draw the weights of one association at the scores that they belong to.
+
+    Parameters
+    ----------
+    scores, heights : ndarray of shape (k,)
+        Scores and weights.
+    threshold : float or None
+        Where weights begin, if that is anywhere.
+    miss : float or None
+        The best score without weight, if there is one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    figure = _figure((5.2, 3.0))
+    axis = figure.subplots()
+    axis.vlines(scores, 0, heights, color=STYLES["sparse"]["color"], linewidth=3, label="patterns with weight")
+    axis.plot(scores, heights, "o", color=STYLES["sparse"]["color"], markersize=5)
+    if threshold is not None:
+        axis.axvline(threshold, color=STYLES["mean"]["color"], linestyle="--", linewidth=1.2, label="threshold")
+    if miss is not None:
+        axis.plot([miss], [0], "x", color=STYLES["dense"]["color"], label="best without weight", clip_on=False)
+    axis.set(xlabel="score", ylabel="weight", ylim=(0, None))
+    axis.grid(alpha=0.25, linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

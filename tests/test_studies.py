@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from sparsehopfield import datasets, plotting
-from sparsehopfield.studies import STUDIES, _run, capacity, retrieval_study, robustness
+from sparsehopfield import datasets, plotting, reference
+from sparsehopfield.studies import STUDIES, _run, capacity, metastable, metastable_protocol, retrieval_study, robustness
 from sparsehopfield.studies.retrieval_protocol import MASKS, MODELS, attempt, draw, half_masked, judge, noisy
 from sparsehopfield.studies.retrieval_report import Summary
 
@@ -300,6 +300,254 @@ def test_bad_noise(tmp_path, noise):
         robustness.run(tmp_path, noise=noise)
 
 
+def test_times_are_kept_beside_the_table(tmp_path):
+    settings = [{"x": x} for x in (1, 2)]
+
+    def run(options, measure, **more):
+        _run.run_table(tmp_path, "any", options, settings, ["m"], measure, progress=False, **more)
+        return _run.times(tmp_path, settings)
+
+    assert run({}, lambda s: {"m": 0, "seconds": s["x"] / 4}) == [0.25, 0.5]
+    table, kept = tmp_path / "table.csv", tmp_path / "times.csv"
+    assert "seconds" not in table.read_text()
+    assert kept.read_text().startswith("x,threads,seconds\n1,")
+    table.write_text("\n".join(table.read_text().splitlines()[:2]) + "\n")
+    assert run({}, lambda s: {"m": 0, "seconds": 7}) == [0.25, 7]  # measured again, timed again
+    kept.unlink()
+    assert np.isnan(run({}, None)).all()
+    kept.write_text("x,threads,seconds\n1,2,soon\n")
+    with pytest.raises(ValueError, match="delete it"):
+        run({}, None)
+    assert np.isnan(run({"other": 1}, lambda s: {"m": 0}, restart=True)).all()
+    assert not kept.exists()
+
+
+# Metastable states
+
+FEW = {"sizes": [40, 90], "queries": 30, "separation": ["softmax", "entmax:1.25", "sparsemax"], "progress": False}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    return metastable.run(tmp_path / "mixed", **FEW)
+
+
+def without_times(report):
+    return report.partition("Time taken")[0]
+
+
+def by_definition(setting, shape=(8, 8)):
+    """The weights of the last association of a setting of the digits, in float64."""
+    _, size, pixels, similarity, mask, beta, name, steps, seed = setting
+    digits = datasets.load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits))
+    patterns, states = digits.pixels(np.sort(order[:size])), digits.pixels(order[size : size + 20])
+    if pixels == "signed":
+        patterns, states = 2 * patterns - 1, 2 * states - 1
+    if mask != "none":
+        states = half_masked(states, shape, mask)
+    model = {"similarity": similarity, "separation": metastable_protocol.separation_named(name)}
+    for _ in range(steps - 1):
+        states = reference.update(states, patterns, beta, **model)
+    return reference.associate(states, patterns, beta, **model)
+
+
+def grouped(rows):
+    """The metrics by setting."""
+    values = {}
+    for row in rows:
+        *setting, metric, value = row.values()
+        values.setdefault(tuple(setting), {})[metric] = value
+    return values
+
+
+@pytest.mark.parametrize("name", ["softmax", "entmax:1.25", "entmax15", "sparsemax", "entmax:3"])
+def test_metastable_against_the_reference(tmp_path, name):
+    outcome = metastable.run(
+        tmp_path,
+        sizes=60,
+        queries=20,
+        separation=name,
+        similarity=["dot", "euclidean", "cosine"],
+        pixels=["signed", "unit"],
+        mask=["none", "left"],
+        beta=[0.5, 2],
+        steps=1,  # more steps round differently, and may change a count
+        seed=3,
+        progress=False,
+    )
+    settings = grouped(outcome.rows)
+    assert len(settings) == 3 * 2 * 2 * 2
+    for setting, values in settings.items():
+        assert tuple(values) == metastable_protocol.METRICS
+        weights = by_definition(setting)
+        for count, sizes in (("support", np.sum(weights > 0, axis=1)), ("heavy", np.sum(weights > 0.01, axis=1))):
+            if name == "softmax" and count == "support":
+                sizes = np.full(20, 60)  # all in exact terms, also where a weight is below the smallest float
+            assert values[f"{count} mean"] == pytest.approx(np.mean(sizes))
+            assert values[f"{count} median"] == np.median(sizes)
+            assert values[f"{count} max"] == np.max(sizes)
+            for size in range(11):
+                assert values[f"{count} {size}"] == pytest.approx(np.mean(sizes == size))
+            assert values[f"{count} 11-30"] == pytest.approx(np.mean((sizes > 10) & (sizes <= 30)))
+            assert values[f"{count} 31-100"] == pytest.approx(np.mean(sizes > 30))
+        effective = 1 / np.sum(weights**2, axis=1)
+        for statistic, of in (("mean", np.mean), ("median", np.median), ("max", np.max)):
+            assert values[f"effective {statistic}"] == pytest.approx(of(effective), rel=1e-3)
+        assert values["largest"] == pytest.approx(np.mean(weights.max(axis=1)), rel=1e-5)
+        assert values["leaders"] == len(np.unique(weights.argmax(axis=1)))
+        assert values["updates"] == 1
+
+
+def test_metastable_after_steps(tmp_path):
+    options = {"sizes": 60, "queries": 20, "beta": 0.5, "separation": ["softmax", "sparsemax"], "progress": False}
+    for setting, values in grouped(metastable.run(tmp_path / "five", **options).rows).items():
+        weights = by_definition(setting)
+        assert values["effective mean"] == pytest.approx(np.mean(1 / np.sum(weights**2, axis=1)), rel=1e-3)
+        assert values["updates"] <= 5
+    for setting, values in grouped(metastable.run(tmp_path / "rest", **options, steps=0).rows).items():
+        assert values["settled"] == 1
+        weights = by_definition((*setting[:-2], 300, setting[-1]))
+        assert values["effective mean"] == pytest.approx(np.mean(1 / np.sum(weights**2, axis=1)), rel=1e-3)
+
+
+def test_bins():
+    assert metastable_protocol.bin_names((0, 1, 2, 5, 10)) == ("0", "1", "2", "3-5", "6-10", "11 or more")
+
+
+def test_counted_in_parts():
+    support = np.array([3, 5, 2, 9, 1, 1])
+    for most in (1, 4, 10, 100):
+        parts = list(metastable_protocol._slices(support, most))
+        np.testing.assert_array_equal(np.concatenate([support[part] for part in parts]), support)
+        assert all(len(support[part]) == 1 or support[part].sum() <= most + 9 for part in parts)
+    assert list(metastable_protocol._slices(support, 100)) == [slice(0, 6)]
+
+
+def test_queries_are_never_stored():
+    digits = datasets.load_digits()
+    drawn = metastable_protocol.Drawn(digits, None, 1700, 10_000, seed=0)
+    assert len(drawn) == 97
+    stored, asked = drawn._order[:1700], drawn._asked
+    assert not np.intersect1d(stored, asked).size
+    few = metastable_protocol.Drawn(digits, None, 1700, 5, seed=0)
+    np.testing.assert_array_equal(few.queries("unit", "none"), drawn.queries("unit", "none")[:5])
+    np.testing.assert_array_equal(drawn.patterns(1700, "signed"), 2 * drawn.patterns(1700, "unit") - 1)
+    tests = metastable_protocol.Drawn(digits, digits, 1797, 10_000, seed=0)
+    np.testing.assert_array_equal(tests.patterns(1797, "unit"), digits.images)
+    assert len(tests) == 1797
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_metastable_interrupted_and_continued(tmp_path, mixed, monkeypatch, count):
+    measured = []
+
+    def interrupted(*arguments):
+        if len(measured) == count:
+            raise KeyboardInterrupt
+        measured.append(1)
+        return metastable_protocol.rest(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metastable, "rest", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            metastable.run(tmp_path / "cut", **FEW)
+    times = (tmp_path / "cut" / "times.csv").read_text() if count else ""
+    continued = metastable.run(tmp_path / "cut", **FEW)
+    assert continued.rows == mixed.rows
+    assert continued.table.read_bytes() == mixed.table.read_bytes()
+    assert without_times(continued.report) == without_times(mixed.report)
+    assert (tmp_path / "cut" / "times.csv").read_text().startswith(times)
+    assert metastable.run(tmp_path / "cut", **FEW).report == continued.report
+
+
+def test_metastable_report_and_figure(tmp_path, save, monkeypatch):
+    monkeypatch.setattr(plotting, "save", save)
+    outcome = metastable.run(tmp_path, **FEW)
+    for text in ("5 steps", "softmax*", "M = 40, whole queries", "M = 90, lower half masked", "What came out"):
+        assert text in outcome.report
+    words = " ".join(outcome.report.split())
+    assert "softmax: all 40 patterns have weight in every state" in words
+    png, svg = outcome.figures
+    before = png.read_bytes(), svg.read_bytes()
+    assert before[0].startswith(b"\x89PNG")
+    (tmp_path / "times.csv").unlink()
+    again = metastable.run(tmp_path, **FEW)
+    assert (png.read_bytes(), svg.read_bytes()) == before
+    assert "not known" in again.report
+
+
+def test_metastable_report_is_honest():
+    def made_up(shares):
+        return [
+            {
+                "dataset": "digits",
+                "size": 9,
+                "pixels": "signed",
+                "similarity": "dot",
+                "mask": "none",
+                "beta": 1.0,
+                "separation": name,
+                "steps": 5,
+                "seed": 0,
+                "metric": metric,
+                "value": share if metric in ("support 1", "settled") else 0.0,
+            }
+            for name, share in shares.items()
+            for metric in metastable_protocol.METRICS
+        ]
+
+    def words(shares):
+        rows = made_up(shares)
+        return " ".join(report(Summary(rows, [1.0] * len(shares), "nine images", 4)).split())
+
+    from sparsehopfield.studies.metastable_report import Summary, report
+
+    grows = words({"sparsemax": 0.75, "entmax15": 0.5})
+    assert "75.0% of the queries rest on a single pattern with sparsemax, 50.0% with entmax15" in grows
+    assert "as alpha grows, that never falls" in grows
+    assert "at most 50.0% of them, with entmax15" in grows
+    falls = words({"sparsemax": 0.5, "entmax15": 1.0})
+    assert "as alpha grows, that falls from entmax15 to sparsemax" in falls
+    assert "All queries have settled" in words({"sparsemax": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": [1797]}, "leave none of the 1797 images"),
+        ({"sizes": [1798]}, "1798 patterns are more than the 1797"),
+        ({"separation": "entmax:1"}, "above 1"),
+        ({"separation": "entmax:"}, "above 1"),
+        ({"separation": "entmax:nan"}, "above 1"),
+        ({"separation": "polynomial:10"}, "unknown name 'polynomial:10'; valid: softmax"),
+        ({"separation": []}, "separation: at least one"),
+        ({"beta": []}, "beta: at least one"),
+        ({"mask": "top"}, "mask: unknown"),
+        ({"pixels": "double"}, "pixels: unknown"),
+        ({"steps": -1}, "steps"),
+        ({"queries": 0}, "queries"),
+    ],
+)
+def test_bad_metastable_options(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        metastable.run(tmp_path, **{**FEW, **change})
+    assert not any(tmp_path.iterdir())
+
+
+def test_metastable_mnist_as_in_the_paper(tmp_path, data_folder):
+    """Stores few of the training images, but asks the test images."""
+    try:
+        outcome = metastable.run(
+            tmp_path, dataset="mnist", data=data_folder, sizes=300, queries=50, mask="none", progress=False
+        )
+    except FileNotFoundError as error:
+        pytest.skip(f"real data: {error}")
+    single = {(row["beta"], row["separation"]): row["value"] for row in outcome.rows if row["metric"] == "support 1"}
+    assert single[1.0, "sparsemax"] > 0.9  # the pixels' signs put the scores hundreds apart
+    assert single[1.0, "sparsemax"] >= single[0.1, "sparsemax"] >= single[0.1, "entmax15"]
+
+
 # What comes out
 
 
@@ -359,13 +607,13 @@ def test_report_is_honest():
     from sparsehopfield.studies.retrieval_report import report
 
     images = datasets.ImageSet("mnist", np.zeros((1, 4), np.uint8), (2, 2), "four pixels")
-    behind = report(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7]), images, 0.5, 10)
+    behind = report(Summary(capacity.STUDY, made_up([0.4, 0.5], [0.6, 0.7])), images, 0.5, 10)
     assert "dense ahead  sparse ahead" in behind  # here, beside the paper
     assert "sparse loses to dense by more than one standard error at M = 10 (by 0.2 at most)" in (
         " ".join(behind.split())
     )
     assert "contradicts" in behind
-    ahead = report(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5]), images, 0.5, 10)
+    ahead = report(Summary(capacity.STUDY, made_up([0.6, 0.7], [0.4, 0.5])), images, 0.5, 10)
     assert "agrees with" in ahead
     assert "loses" not in ahead
 
@@ -439,6 +687,21 @@ def test_command_line(tmp_path, whole):
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"table.csv", "settings.json", "capacity.png", "capacity.svg"}
     assert (tmp_path / "out" / "table.csv").read_bytes() == whole.table.read_bytes()
+
+
+def test_metastable_command_line(tmp_path, mixed):
+    arguments = ["--sizes", "40", "90", "--queries", "30", "--separation", *FEW["separation"], "--threads", "1"]
+    done = command("metastable", *arguments, "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(without_times(mixed.report))
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"table.csv", "times.csv", "settings.json", "metastable.png", "metastable.svg"}
+    assert (tmp_path / "out" / "table.csv").read_bytes() == mixed.table.read_bytes()
+    done = command("metastable", "--separation", "entmax", "--output", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr == "error: separation: unknown name 'entmax'; valid: softmax, entmax15, sparsemax, entmax:ALPHA\n"
+    )
 
 
 def test_quiet(tmp_path):

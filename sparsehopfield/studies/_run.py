@@ -4,11 +4,15 @@ The table is a CSV file of one row a measurement: the setting's columns, then `m
 setting's rows are appended and flushed together as soon as they are measured. `settings.json` beside it says
 what the table is of; a table is only ever continued with the same settings. As each setting brings its own
 seed, a run that was interrupted and continued gives the same table, byte for byte, as one that was not.
+
+Times are no results: they differ from run to run. What a study says about them goes to `times.csv`, one row a
+setting with the threads that were used, of which nothing is promised but that it was measured.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._optional import require
-from sparsehopfield.config import show_config
+from sparsehopfield.config import get_num_threads, show_config
 
-TABLE, SETTINGS = "table.csv", "settings.json"
+TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
 Setting = Mapping[str, Any]
 Row = dict[str, Any]
@@ -50,7 +54,7 @@ def run_table(
     metrics : sequence of str
         What `measure` returns for each of them.
     measure : callable
-        Takes a setting, returns its value of every metric.
+        Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
     restart : bool
         Throw away what is there and begin again.
     progress : bool
@@ -79,6 +83,8 @@ def run_table(
             key = _key(setting, columns)
             writer.writerows([*key, metric, repr(float(values[metric]))] for metric in metrics)
             file.flush()
+            if "seconds" in values:
+                _keep_time(folder / TIMES, columns, key, values["seconds"])
             done[key] = {metric: float(values[metric]) for metric in metrics}
             bar.update()
     return [
@@ -88,13 +94,55 @@ def run_table(
     ]
 
 
+def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
+    """Read how long each setting took.
+
+    Parameters
+    ----------
+    folder : path
+        Where the table is.
+    settings : sequence of mapping
+        Which settings.
+
+    Returns
+    -------
+    list of float
+        Seconds; nan where no time was kept.
+    """
+    path = Path(folder, TIMES)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        known = {tuple(key): float(seconds) for *key, _threads, seconds in _fields(lines[1:])}
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it: no result depends on it") from error
+    return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
+
+
+def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float) -> None:
+    rows = path.read_text(encoding="utf-8") if path.exists() else _line([*columns, "threads", "seconds"])
+    _write(path, rows + _line([*key, get_num_threads(), f"{seconds:.6g}"]))
+
+
+def _line(fields: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file under another name and rename it when it is whole, so that no half-written one is ever read."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
     """Write the settings, or check that the table which is there has the same ones."""
     path = folder / SETTINGS
     wanted = json.loads(json.dumps({"study": study, **options}))
     if restart:
-        (folder / TABLE).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        for name in (TABLE, TIMES, SETTINGS):
+            (folder / name).unlink(missing_ok=True)
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["settings"]
@@ -119,9 +167,7 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
             f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
         )
     text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
-    draft = path.with_suffix(".tmp")  # renamed when whole, so that no half-written file is ever read
-    draft.write_text(text + "\n", encoding="utf-8")
-    draft.replace(path)
+    _write(path, text + "\n")
 
 
 def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[tuple[str, ...], Row]:

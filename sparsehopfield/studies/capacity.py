@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsehopfield.studies import retrieval_study
+from sparsehopfield.studies._study import Outcome
 from sparsehopfield.studies.retrieval_protocol import MASKS, Study, half_masked
 
 STUDY = Study("capacity", level="mask", damage=half_masked, axis="size", xlabel="stored patterns M")
@@ -33,7 +34,7 @@ examples:
 
 def run(
     output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = None, mask: str = "lower", **options: Any
-) -> retrieval_study.Outcome:
+) -> Outcome:
     """Run the capacity study.
 
     Parameters
@@ -51,7 +52,6 @@ def run(
     Returns
     -------
     Outcome
-        `rows`, `table`, `figures` and `report`.
     """
     if mask not in MASKS:
         raise ValueError(f"mask: unknown side {mask!r}; valid: {', '.join(MASKS)}")
@@ -62,13 +62,7 @@ def run(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the study's options to its parser.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The sub-command's parser.
-    """
+    """Add the study's options to its parser."""
     sizes = "; ".join(f"{name}: {' '.join(map(str, sizes))}" for name, sizes in SIZES.items())
     parser.add_argument(
         "--sizes", nargs="+", type=int, metavar="M", help=f"numbers of stored patterns (default: {sizes})"
@@ -77,19 +71,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mask", choices=MASKS, default="lower", help="the half that is set to zero (default: %(default)s)"
     )
     retrieval_study.add_options(parser, STUDY.name)
-
-
-def main(arguments: argparse.Namespace) -> int:
-    """Run the study from the command line.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        What the parser made of it.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
-    return retrieval_study.command(arguments, STUDY.name, run, sizes=arguments.sizes, mask=arguments.mask)

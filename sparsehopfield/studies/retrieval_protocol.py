@@ -32,7 +32,6 @@ MODELS: dict[str, Any] = {
     "entmax15": "entmax15",
     "mean": None,
 }
-SIMILARITIES = ("dot", "euclidean", "cosine")
 MASKS = ("upper", "lower", "left", "right")
 
 #: Cosine errors below which a pattern counts as retrieved: the paper's for its three data sets. The digits of

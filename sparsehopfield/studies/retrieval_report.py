@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsehopfield import plotting
+from sparsehopfield._text import aligned
 from sparsehopfield.datasets import ImageSet
+from sparsehopfield.studies._study import bullets, listed, steps_in_words, wrapped
 from sparsehopfield.studies.retrieval_protocol import Study
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Summary:
     """
 
     def __init__(self, study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.study = study
+        self.study, self.rows = study, rows
         other = study.level if study.axis == "size" else "size"
         self._values: dict[tuple[Any, ...], list[float]] = {}
         for row in rows:
@@ -93,16 +94,28 @@ class Summary:
             parts.append(f"M = {other}")
         return ", ".join(parts)
 
+    @property
+    def heading(self) -> str:
+        """One line that says what was run."""
 
-def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) -> Figure:
+        def all_of(column: str) -> str:
+            return listed(dict.fromkeys(row[column] for row in self.rows))
+
+        study, first, runs = self.study, self.rows[0], len({row["run"] for row in self.rows})
+        damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
+        return (
+            f"{study.name} on {first['dataset']}: {damage}, {steps_in_words(first['steps'])}, beta {all_of('beta')}, "
+            f"{runs} {'run' if runs == 1 else 'runs'}"
+        )
+
+
+def figure(summary: Summary, threshold: float) -> Figure:
     """Draw the means with bands of one standard deviation.
 
     Parameters
     ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
+    summary : Summary
+        What came out.
     threshold : float
         The cosine error below which a pattern counts as retrieved; for the label.
 
@@ -112,7 +125,6 @@ def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) ->
         One column of axes for each similarity (and beta), one row for each of: share retrieved, mean cosine,
         share retrieved exactly.
     """
-    summary = Summary(study, rows)
 
     def panel(which: Panel, metric: str, label: str) -> plotting.Panel:
         lines = [
@@ -137,46 +149,16 @@ def figure(study: Study, rows: Sequence[Mapping[str, Any]], threshold: float) ->
         "exact": "share retrieved\nexactly",
     }
     grid = [[panel(which, *item) for which in summary.panels] for item in shown.items()]
-    return plotting.curves(grid, xlabel=study.xlabel, title=heading(study, rows), log=study.axis == "size")
+    return plotting.curves(grid, xlabel=summary.study.xlabel, title=summary.heading, log=summary.study.axis == "size")
 
 
-def heading(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line that says what was run.
-
-    Parameters
-    ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
-
-    Returns
-    -------
-    str
-        The line.
-    """
-
-    def all_of(column: str) -> str:
-        return ", ".join(f"{value:g}" for value in dict.fromkeys(row[column] for row in rows))
-
-    first, runs = rows[0], len({row["run"] for row in rows})
-    damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
-    steps = {0: "to the fixed point", 1: "one step"}.get(first["steps"], f"{first['steps']} steps")
-    return (
-        f"{study.name} on {first['dataset']}: {damage}, {steps}, beta {all_of('beta')}, "
-        f"{runs} {'run' if runs == 1 else 'runs'}"
-    )
-
-
-def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, threshold: float, queries: int) -> str:
+def report(summary: Summary, images: ImageSet, threshold: float, queries: int) -> str:
     """Put what came out beside what the paper says.
 
     Parameters
     ----------
-    study : Study
-        Which study the rows are of.
-    rows : sequence of dict
-        Its table.
+    summary : Summary
+        What came out.
     images : ImageSet
         What was stored.
     threshold, queries
@@ -187,22 +169,20 @@ def report(study: Study, rows: Sequence[Mapping[str, Any]], images: ImageSet, th
     str
         Lines of text.
     """
-    summary = Summary(study, rows)
     zeros = float(np.mean(images.images == 0))
     parts = [
-        heading(study, rows)[0].upper() + heading(study, rows)[1:],
-        _wrap(
+        summary.heading[0].upper() + summary.heading[1:],
+        wrapped(
             f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
             f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
             f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
             f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
             f"standard error."
         ),
-        _wrap(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
+        wrapped(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
         *(_rates(summary, panel, CLAIMS[images.name]) for panel in summary.panels),
         *(_details(summary, panel) for panel in summary.panels),
-        "What came out\n"
-        + "\n".join(_wrap(f"- {finding}", "  ") for finding in _findings(summary, CLAIMS[images.name])),
+        bullets("What came out", _findings(summary, CLAIMS[images.name])),
     ]
     return "\n\n".join(parts)
 
@@ -224,7 +204,7 @@ def _rates(summary: Summary, panel: Panel, claim: str) -> str:
             lead, error = summary.lead(panel, x, "retrieved")
             line += [f"{lead:+.3f} ± {error:.3f}", summary.verdict(panel, x, "retrieved"), claim]
         lines.append(line)
-    return f"Share retrieved, {summary.name(panel)}\n{_table(lines)}"
+    return f"Share retrieved, {summary.name(panel)}\n{aligned(lines)}"
 
 
 def _details(summary: Summary, panel: Panel) -> str:
@@ -243,7 +223,7 @@ def _details(summary: Summary, panel: Panel) -> str:
         [f"{x:g}", *(format(summary.mean(panel, x, model, metric), form) for model, metric, form in columns)]
         for x in summary.xs
     ]
-    return f"Mean cosine, share exact and mean support size, {summary.name(panel)}\n{_table(lines)}"
+    return f"Mean cosine, share exact and mean support size, {summary.name(panel)}\n{aligned(lines)}"
 
 
 def _findings(summary: Summary, claim: str) -> list[str]:
@@ -298,11 +278,11 @@ def _race(summary: Summary, panel: Panel, metric: str) -> str:
             most = max(sign * summary.lead(panel, x, metric)[0] for x in by[verdict])
             who = "sparse is ahead of dense" if sign > 0 else "sparse loses to dense"
             parts.append(
-                f"{who} by more than one standard error at {_axis(summary)} = {_list(by[verdict])} "
+                f"{who} by more than one standard error at {_axis(summary)} = {listed(by[verdict])} "
                 f"(by {most:.2g} at most)"
             )
     if "level" in by:
-        parts.append(f"they are level at {_axis(summary)} = {_list(by['level'])}")
+        parts.append(f"they are level at {_axis(summary)} = {listed(by['level'])}")
     return "; ".join(parts)
 
 
@@ -328,7 +308,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
         for model in ("sparse", "dense")
     }
     told = [
-        f"{model} is below that at {_axis(summary)} = {_list(below[model])}"
+        f"{model} is below that at {_axis(summary)} = {listed(below[model])}"
         if below[model]
         else f"{model} is nowhere below that"
         for model in below
@@ -356,16 +336,3 @@ def _change(summary: Summary, dot: Panel, panel: Panel, model: str) -> str:
 
 def _axis(summary: Summary) -> str:
     return "M" if summary.study.axis == "size" else "sigma"
-
-
-def _list(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _wrap(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, 100, subsequent_indent=indent)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsehopfield.studies import retrieval_study
+from sparsehopfield.studies._study import Outcome, several
 from sparsehopfield.studies.retrieval_protocol import Study, noisy
 
 STUDY = Study("robustness", level="noise", damage=noisy, axis="noise", xlabel="noise sigma")
@@ -32,7 +33,7 @@ def run(
     sizes: int | Sequence[int] = (100,),
     noise: float | Sequence[float] = NOISE,
     **options: Any,
-) -> retrieval_study.Outcome:
+) -> Outcome:
     """Run the robustness study.
 
     Parameters
@@ -44,15 +45,13 @@ def run(
     noise : float or sequence of float
         Standard deviations of the noise; each run takes the same g at all of them.
     **options
-        Those of `sparsehopfield.studies.retrieval_study.Options`: `dataset`, `data`, `models`,
-        `similarity`, `beta`, `steps`, `threshold`, `queries`, `runs`, `seed`, `restart`, `progress`.
+        As in `sparsehopfield.studies.capacity.run`.
 
     Returns
     -------
     Outcome
-        `rows`, `table`, `figures` and `report`.
     """
-    noise = retrieval_study.several(noise, float)
+    noise = several(noise, float)
     for sigma in noise:
         if not 0 <= sigma < float("inf"):
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")
@@ -62,13 +61,7 @@ def run(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the study's options to its parser.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The sub-command's parser.
-    """
+    """Add the study's options to its parser."""
     parser.add_argument(
         "--sizes", nargs="+", type=int, metavar="M", default=(100,), help="numbers of stored patterns (default: 100)"
     )
@@ -82,19 +75,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"standard deviations of the noise (default: {noise})",
     )
     retrieval_study.add_options(parser, STUDY.name)
-
-
-def main(arguments: argparse.Namespace) -> int:
-    """Run the study from the command line.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        What the parser made of it.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
-    return retrieval_study.command(arguments, STUDY.name, run, sizes=arguments.sizes, noise=arguments.noise)

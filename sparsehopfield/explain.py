@@ -1,0 +1,337 @@
+"""Why a memory answers as it does: the patterns that carry the weight, by how much, and what the others lacked.
+
+Nothing here is fast or needs to be: an explanation is of one query, for a person to read.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import isqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core, reference
+from ._text import aligned
+from .checks import Array, as_whole
+from .separations import POLYNOMIAL, has_window
+from .stored import Asked, Separation, Stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explanation", "Miss", "explain"]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The best pattern that has no weight.
+
+    Attributes
+    ----------
+    position, id : int
+        Which pattern.
+    score : float
+        Its score.
+    gap : float
+        How far it is below the best score.
+    margin : float
+        How far it is below the threshold: what it lacked.
+    """
+
+    position: int
+    id: int
+    score: float
+    gap: float
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which patterns carry the weight of one query; printed, it is a small table.
+
+    Attributes
+    ----------
+    positions, ids : ndarray of int64, shape (k,)
+        The patterns with the largest weights, `top` at most, the heaviest first; of equal ones the first.
+    scores : ndarray of float64, shape (k,)
+        Their scores, by the canonical dot product.
+    gaps : ndarray of float64, shape (k,)
+        Best score - score.
+    weights : ndarray, shape (k,)
+        Their weights.
+    threshold : float or None
+        Scores at or below this have no weight; None for maps that give weight to all.
+    miss : Miss or None
+        The best pattern without weight, if there is one.
+    beta : float
+        Inverse temperature.
+    separation : str, Entmax or Polynomial
+        How scores became weights.
+    support_size : int
+        Patterns with weight.
+    energy : float or None
+        Energy of the query; None for the polynomial, which has none.
+    stages : dict of str to int
+        How many patterns each stage left to the next: `stored`; then, where the core tells, `scan` or `codes`,
+        which of them was used to list candidates; `lines`, those that a bound on their scores did not exclude;
+        `scored`, those scored canonically; and `support`.
+    query, state : ndarray, shapes (d,) and (v,)
+        What was asked, and what one update makes of it: a mixture of the values if the memory has any.
+    patterns : ndarray, shape (k, d)
+        The patterns at `positions`.
+    """
+
+    positions: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    weights: Array
+    threshold: float | None
+    miss: Miss | None
+    beta: float
+    separation: Separation
+    support_size: int
+    energy: float | None
+    stages: dict[str, int]
+    query: Array = field(repr=False)
+    state: Array = field(repr=False)
+    patterns: Array = field(repr=False)
+
+    @property
+    def mass(self) -> float:
+        """The weight of the listed patterns together: 1 if these are all that have weight."""
+        return float(self.weights.sum())
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """How many patterns each stage excluded."""
+        return {name: before - left for (_, before), (name, left) in pairwise(self.stages.items())}
+
+    def __str__(self) -> str:
+        patterns, stages = self._tables()
+        parts = [self._heading(), aligned(patterns), "\n".join(self._notes()), aligned(stages)]
+        return "\n\n".join(filter(None, parts))
+
+    def _repr_html_(self) -> str:
+        paragraphs = [f"<p>{html.escape(text)}</p>" for text in (self._heading(), *self._notes())]
+        patterns, stages = map(_html_table, self._tables())
+        return "\n".join([paragraphs[0], patterns, *paragraphs[1:], stages])
+
+    def plot(self, shape: Sequence[int] | None = None) -> Figure:
+        """Draw the query, the state and the patterns that carry it, or bars where patterns are no images.
+
+        Parameters
+        ----------
+        shape : sequence of int, optional
+            Shape of one pattern as an image, (height, width) or (3, height, width); `()` draws bars. By default
+            d features are taken for a square image, grey or of three colours, if they can be one of 4 x 4 or more.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Images, each from its own darkest to its own brightest pixel (the state only if it is as long as a
+            pattern); or bars of weights at their scores, with the threshold and the best pattern without weight.
+
+        Raises
+        ------
+        ValueError
+            If the patterns cannot have this shape.
+        ImportError
+            If Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import HopfieldMemory
+        >>> images = np.random.default_rng(0).random((50, 28 * 28))
+        >>> figure = HopfieldMemory(images).explain(images[3]).plot()   # doctest: +SKIP
+        """
+        from . import plotting  # Matplotlib is only needed here
+
+        d = self.query.size
+        shape = _guessed(d) if shape is None else tuple(shape)
+        if not shape:
+            missed = None if self.miss is None else self.miss.score
+            return plotting.weights(self.scores, self.weights, self.threshold, missed)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 3) or np.prod(shape) != d:
+            raise ValueError(
+                f"shape: must be (height, width) or (3, height, width) of {d} features in all, or () for bars, "
+                f"got {shape}"
+            )
+        images = {"query": self.query}
+        if self.state.shape == self.query.shape:
+            images["state"] = self.state
+        images |= {
+            f"{name}: {weight:.2g}": row
+            for name, weight, row in zip(self.ids, self.weights, self.patterns, strict=True)
+        }
+        pictures = np.stack([_stretched(image) for image in images.values()])
+        return plotting.image_grid({"": pictures}, shape, columns=list(images), title=self._carried())
+
+    def _heading(self) -> str:
+        return f"{self.separation}, beta {self.beta:g}: {self._carried()}"
+
+    def _carried(self) -> str:
+        return f"{self.support_size} of {self.stages['stored']} patterns have weight"
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if len(self.positions) < self.support_size:
+            notes.append(f"listed: {len(self.positions)} patterns with {self.mass:.4g} of the weight")
+        if self.threshold is not None:
+            notes.append(f"no weight at scores up to {self.threshold:.6g}")
+        if self.miss is not None:
+            notes.append(
+                f"best without weight: position {self.miss.position}, id {self.miss.id}, score {self.miss.score:.6g}, "
+                f"gap {self.miss.gap:.4g}; it lacked {self.miss.margin:.4g}"
+            )
+        if self.energy is not None:
+            notes.append(f"energy {self.energy:.6g}")
+        return notes
+
+    def _tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        rows = zip(self.positions, self.ids, self.scores, self.gaps, self.weights, strict=True)
+        patterns = [["position", "id", "score", "gap", "weight"]]
+        patterns += [[f"{at}", f"{name}", f"{score:.6g}", f"{gap:.4g}", f"{p:.4g}"] for at, name, score, gap, p in rows]
+        excluded = self.excluded
+        stages = [["stage", "left", "excluded"]]
+        stages += [[name, str(left), str(excluded.get(name, ""))] for name, left in self.stages.items()]
+        return patterns, stages
+
+
+def explain(
+    stored: Stored, ids: Array, query: ArrayLike, beta: ArrayLike, separation: Separation, top: Any
+) -> Explanation:
+    """What `HopfieldMemory.explain` says.
+
+    Parameters
+    ----------
+    stored : Stored
+        The patterns.
+    ids : ndarray of int64, shape (M,)
+        Their names.
+    query : array_like, shape (d,)
+        What is asked.
+    beta, separation
+        The model.
+    top : int
+        How many patterns to list.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ValueError
+        If there is more than one query, or `top` is below 1.
+    """
+    top = as_whole("top", top, 1)
+    given = np.asarray(query)
+    if given.ndim != 1:
+        raise ValueError(
+            f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
+            f"explain the rows one by one"
+        )
+    asked = stored.ask(given, beta, separation, None)
+    position, score, weight, threshold, size = _carriers(stored, asked, top)
+    order = np.lexsort((position, -score, -weight))
+    best = float(score.max())
+    miss = None
+    if threshold is not None and size < len(stored.patterns):
+        at, value = _best_outside(stored, asked, position)
+        miss = Miss(at, int(ids[at]), value, best - value, threshold - value)
+    listed = order[:top]
+    return Explanation(
+        positions=position[listed],
+        ids=np.asarray(ids[position[listed]], np.int64),
+        scores=score[listed],
+        gaps=best - score[listed],
+        weights=weight[listed],
+        threshold=threshold,
+        miss=miss,
+        beta=float(asked.beta[0]),
+        separation=separation,
+        support_size=size,
+        energy=None if asked.code[0] == POLYNOMIAL else float(stored.energy(asked)),
+        stages=_stages(stored, asked, size),
+        query=asked.rows[0].copy(),
+        state=stored.update(asked, None),
+        patterns=_rows(stored, position[listed], asked),
+    )
+
+
+def _carriers(
+    stored: Stored, asked: Asked, top: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
+    """Positions, canonical scores and weights; the threshold; and how many patterns have weight.
+
+    All patterns with weight for maps with a window, else the `top` heaviest.
+    """
+    if has_window(asked.code):
+        part = stored.candidates(asked, 0)
+        assert part.position is not None
+        assert part.score is not None
+        return part.position, part.score, part.weights().data, float(part.bound[0]), len(part.position)
+    weights = stored.associate(asked, top, None)
+    position = weights.indices.astype(np.int64)
+    canonical: Any = reference.canonical_scores  # without types
+    score = canonical(asked.rows, _rows(stored, position, asked), stored.similarity)[0]
+    return position, score, weights.data, None, len(stored.patterns)
+
+
+def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tuple[int, float]:
+    """Position and score of the best pattern that is not inside.
+
+    A support has all patterns above some score, and grows as beta falls. So the first larger one has the best pattern
+    outside, and its canonical score; and there is one, as some beta gives weight to all.
+    """
+    while True:
+        asked = replace(asked, beta=asked.beta / 4)
+        part = stored.candidates(asked, 0)
+        assert part.position is not None
+        assert part.score is not None
+        outside = ~np.isin(part.position, inside)
+        if outside.any():
+            best = int(np.argmax(part.score[outside]))
+            return int(part.position[outside][best]), float(part.score[outside][best])
+
+
+def _stages(stored: Stored, asked: Asked, support: int) -> dict[str, int]:
+    """How many patterns each stage left, as far as the core tells."""
+    survey = getattr(_core, "survey", None)
+    between = {}
+    if survey is not None and has_window(asked.code):
+        path, counts = survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)
+        between = dict(zip((path, "lines", "scored"), map(int, counts[0]), strict=False))
+    return {"stored": len(stored.patterns), **between, "support": support}
+
+
+def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:
+    """Stored patterns as the numbers that they stand for."""
+    return stored.patterns[position].astype(asked.rows.dtype)
+
+
+def _guessed(d: int) -> tuple[int, ...]:
+    """The shape of a square image of d features, if there is one."""
+    for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
+        if np.prod(shape) == d and shape[-1] >= 4:
+            return shape
+    return ()
+
+
+def _stretched(image: Array) -> Array:
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low or 1.0)
+
+
+def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "\n".join(["<table>", row(lines[0], "th"), *(row(line, "td") for line in lines[1:]), "</table>"])

@@ -1,0 +1,286 @@
+"""What every study has: options that they share, what it returns, words, and how a command line becomes a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sparsehopfield import datasets
+from sparsehopfield.config import set_num_threads
+from sparsehopfield.studies import _run
+
+SIMILARITIES = ("dot", "euclidean", "cosine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every study can be asked for; one with more options, or other defaults, inherits from this.
+
+    Attributes
+    ----------
+    dataset : {"digits", "mnist", "cifar10", "imagenet64"}
+        The images to store.
+    data : path, optional
+        The folder that holds them; the digits need none.
+    similarity : str or sequence of str
+        Of "dot" (the papers'), "euclidean", "cosine".
+    beta : float or sequence of float
+        The inverse temperatures.
+    steps : int
+        Updates for each query; 0 means to the fixed point (1,000 at most).
+    queries : int
+        How many queries to ask at most.
+    seed : int
+        Seed of all draws.
+    restart : bool
+        Throw away what is in the output folder instead of continuing it.
+    progress : bool
+        Show a progress bar on terminals.
+    """
+
+    dataset: str = "digits"
+    data: str | os.PathLike[str] | None = None
+    similarity: Sequence[str] = ("dot",)
+    beta: Sequence[float] = (1.0,)
+    steps: int = 1
+    queries: int = 1000
+    seed: int = 0
+    restart: bool = False
+    progress: bool = True
+
+    #: Options that may be given as one value or as several, and what their values are; a study adds its own.
+    _several: ClassVar[Mapping[str, type]] = {"similarity": str, "beta": float}
+
+    def __post_init__(self) -> None:
+        """One value stands for a sequence of it; the same values give the same table, whatever their type."""
+        for name, kind in self._several.items():
+            values = several(getattr(self, name), kind)
+            if not values:
+                raise ValueError(f"{name}: at least one is needed")
+            object.__setattr__(self, name, values)
+        among("similarity", self.similarity, SIMILARITIES)
+        at_least("seed", self.seed, 0)
+        at_least("steps", self.steps, 0)
+        at_least("queries", self.queries, 1)
+        for beta in self.beta:
+            if not 0 < beta < np.inf:
+                raise ValueError(f"beta: must be positive and finite, got {beta}")
+
+    def described(self) -> dict[str, Any]:
+        """What the results depend on: all but where files are and what is shown."""
+        names = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in names if name not in ("data", "restart", "progress")}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study returns.
+
+    Attributes
+    ----------
+    rows : list of dict
+        The table: setting, metric and value of each measurement.
+    table : Path
+        The CSV file that holds it.
+    figures : list of Path
+        The PNG and the SVG file.
+    report : str
+        What came out, in tables and in words.
+    """
+
+    rows: list[dict[str, Any]]
+    table: Path
+    figures: list[Path]
+    report: str
+
+
+# Options from Python
+
+
+def several(values: Any, kind: type) -> tuple[Any, ...]:
+    """One value or several as a tuple of one kind, each once.
+
+    Parameters
+    ----------
+    values : scalar or sequence
+        What was given.
+    kind : type
+        str, int or float.
+
+    Returns
+    -------
+    tuple
+        The values in their order.
+    """
+    if isinstance(values, str) or np.isscalar(values):
+        values = (values,)
+    return tuple(dict.fromkeys(kind(value) for value in values))
+
+
+def among(name: str, values: Iterable[str], valid: Iterable[str]) -> None:
+    """Raise a ValueError for the first of the values of option `name` that is not valid."""
+    valid = tuple(valid)
+    for value in values:
+        if value not in valid:
+            raise ValueError(f"{name}: unknown name {value!r}; valid: {', '.join(valid)}")
+
+
+def at_least(name: str, value: float, least: int) -> None:
+    """Raise a ValueError if option `name` is below the least that it may be."""
+    if value < least:
+        raise ValueError(f"{name}: must be at least {least}, got {value}")
+
+
+def sizes_within(sizes: int | Sequence[int], images: datasets.ImageSet) -> tuple[int, ...]:
+    """The numbers of patterns to store as a tuple, of which none may be more than the images."""
+    sizes = several(sizes, int)
+    at_least("sizes", min(sizes, default=0), 1)
+    if max(sizes) > len(images):
+        raise ValueError(f"sizes: {max(sizes)} patterns are more than the {len(images)} images of {images.name}")
+    return sizes
+
+
+# Words for reports
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Lines of at most 100 characters, all but the first indented."""
+    return textwrap.fill(text, 100, subsequent_indent=indent)
+
+
+def bullets(title: str, sentences: Iterable[str]) -> str:
+    """A title, and each sentence as an item below it."""
+    return "\n".join([title, *(wrapped(f"- {sentence}", "  ") for sentence in sentences)])
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers with commas between them."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def steps_in_words(steps: int) -> str:
+    """How many updates `Options.steps` means."""
+    return {0: "to the fixed point", 1: "one step"}.get(steps, f"{steps} steps")
+
+
+# Options from the command line
+
+
+def add_options(
+    parser: argparse.ArgumentParser, study: str, default: Options, *, queries: str, papers: Mapping[str, str]
+) -> None:
+    """Add the options that every study has.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The sub-command's parser.
+    study : str
+        The study's name.
+    default : Options
+        Its defaults.
+    queries : str
+        What the queries are.
+    papers : mapping of str to str
+        For `similarity`, `beta` and `steps`: whose choice the default is.
+    """
+    add = parser.add_argument
+    add(
+        "--dataset",
+        choices=tuple(datasets.DATASETS),
+        default=default.dataset,
+        help="images to store; the digits come with scikit-learn, the others are read from --data "
+        "(default: %(default)s)",
+    )
+    add(
+        "--data",
+        metavar="FOLDER",
+        default=os.environ.get("SPARSEHOPFIELD_DATA") or None,
+        help="folder of the image files, in their authors' formats; when they are not there, the message "
+        "says where to get them (default: the environment variable SPARSEHOPFIELD_DATA)",
+    )
+    add(
+        "--similarity",
+        nargs="+",
+        choices=SIMILARITIES,
+        default=default.similarity,
+        metavar="NAME",
+        help=f"of {', '.join(SIMILARITIES)} (default: {' '.join(default.similarity)}); {papers['similarity']}",
+    )
+    add(
+        "--beta",
+        nargs="+",
+        type=float,
+        default=default.beta,
+        metavar="BETA",
+        help=f"inverse temperatures (default: {listed(default.beta)}, {papers['beta']})",
+    )
+    add(
+        "--steps",
+        type=_steps,
+        default=default.steps,
+        metavar="N",
+        help="updates for each query; 'fixed-point' or 0 updates it until it no longer moves "
+        f"(default: %(default)s, {papers['steps']})",
+    )
+    add(
+        "--queries",
+        type=int,
+        default=default.queries,
+        metavar="N",
+        help=f"query at most so many of {queries} (default: %(default)s)",
+    )
+    add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
+    add(
+        "--output",
+        metavar="FOLDER",
+        help=f"folder for the table, its settings and the figure (default: results/{study}-DATASET)",
+    )
+    add("--restart", action="store_true", help="throw away what is in --output instead of continuing it")
+    add("--quiet", action="store_true", help="no progress bar and no report, only the files")
+
+
+def _steps(text: str) -> int:
+    return 0 if text == "fixed-point" else int(text)
+
+
+def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespace) -> int:
+    """Run a study as its command line says, and print its report.
+
+    Parameters
+    ----------
+    study : str
+        The study's name.
+    run : callable
+        Its function, whose arguments are called as the command line's are.
+    arguments : Namespace
+        What the study's parser made of the command line.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    given = dict(vars(arguments))
+    threads, folder, quiet, _ = (given.pop(name) for name in ("threads", "output", "quiet", "main"))
+    if threads is not None:
+        set_num_threads(threads)
+    output = Path(folder or f"results/{study}-{arguments.dataset}")
+    try:
+        outcome = run(output, progress=not quiet, **given)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            f"what was measured is in {output / _run.TABLE}; the same command continues from there"
+        ) from interrupt
+    if not quiet:
+        print(outcome.report)
+        print("\nWritten: " + ", ".join(str(path) for path in (outcome.table, *outcome.figures)))
+    return 0
