@@ -128,7 +128,7 @@ class Candidates:
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code = 0 if self.has_values else similarity_code(self.similarity)
-        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0)
+        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, 1.0, True)
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])
