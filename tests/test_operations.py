@@ -659,10 +659,6 @@ def test_reserved_for_later(rng):
     queries, patterns = make(rng, 2, 9, 4)
     memory = sh.HopfieldMemory(patterns)
     for name in (
-        "add",
-        "remove",
-        "save",
-        "load",
         "explain",
         "build_index",
         "margin",

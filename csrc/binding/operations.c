@@ -66,7 +66,7 @@ static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *
     int own_values = values != Py_None;
     if (as_rows(patterns, "patterns", &rows) < 0 || (own_values && as_rows(values, "values", &mixed) < 0)) return NULL;
     rows.scale = like.scale;
-    mixed.unchecked = like.unchecked;
+    mixed.unchecked = old ? 0 : like.unchecked;
     held *h = malloc(sizeof *h);
     if (!h) return PyErr_NoMemory();
     *h = like;
@@ -100,7 +100,7 @@ static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t 
     return PyErr_Occurred() ? NULL : hold(NULL, like, args[0], args[1], (sh_similarity)similarity);
 }
 
-/* The norms of a memory's rows are kept; the arrays begin with these rows. */
+/* The norms of a memory's rows are kept; the arrays begin with these rows. What comes in is always checked. */
 static PyObject *extend(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     if (expect(nargs, 3) < 0) return NULL;
