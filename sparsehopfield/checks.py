@@ -131,7 +131,8 @@ def as_scale(scale: Any, patterns: Array) -> float:
         return 1.0
     if patterns.dtype.type not in NARROW:
         raise ValueError(f"scale: only uint8 and float16 patterns have one; multiply {patterns.dtype} patterns instead")
-    x, least, most = as_number("scale", scale, least=0.0), np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    x, numbers = as_number("scale", scale, least=0.0), np.finfo(np.float32)
+    least, most = float(numbers.tiny), float(numbers.max)
     if not least <= x <= most:
         raise ValueError(f"scale: must be from {least:.3g} to {most:.3g}, got {scale}")
     return float(np.float32(x))
