@@ -193,8 +193,10 @@ def test_no_memory_is_kept(what):
             once()
         gc.collect()
         sizes.append(resident())
-    # 1,200 to 15,000 calls: a kibibyte lost in each would be 1.2 MB at least, every time.
-    assert np.diff(sizes).min() < 6e5
+        # 1,200 to 15,000 calls: a kibibyte lost in each would be 1.2 MB at least, every time.
+        if len(sizes) > 1 and sizes[-1] - sizes[-2] < 6e5:
+            return
+    pytest.fail(f"grows: {sizes}")
 
 
 def test_reference_counts():
