@@ -25,7 +25,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     if mode is not None and not stat.S_ISREG(mode):
         raise ValueError(f"path: {path} is there, and no regular file")
     folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".sparsehopfield-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".sparsehopfield-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             if mode is not None:

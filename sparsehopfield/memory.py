@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, files
+from . import _core
 from .candidates import Candidates
 from .checks import Array, as_beta, as_ids, as_kept, as_more
 from .columns import Column
@@ -383,6 +383,8 @@ class HopfieldMemory:
         >>> HopfieldMemory.load(folder.name + "/memory.safetensors")
         HopfieldMemory(3 patterns of 3 features, float64, beta=4.0, similarity='dot', separation='sparsemax')
         """
+        from . import files  # loads hashlib and json: only for files
+
         state = self._state
         stored = state.stored
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale)
@@ -432,6 +434,8 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
+        from . import files
+
         model, arrays = files.read(path, mmap=mmap, verify=verify)
         patterns, values, ids = arrays["patterns"], arrays.get("values"), arrays.get("ids")
         scale = None if model.scale == 1 else model.scale
