@@ -422,8 +422,9 @@ class HopfieldMemory:
 
         Notes
         -----
-        `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
-        while it is mapped ends this process (SIGBUS), or changes what is stored.
+        1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
+           while it is mapped ends this process (SIGBUS), or changes what is stored.
+        2. A mapped float32 memory that is asked in float64 makes a float64 copy of itself; ask in its own `dtype`.
 
         Examples
         --------
