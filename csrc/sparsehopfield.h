@@ -39,15 +39,18 @@ typedef enum {
     SH_UNDEFINED     /* the separation map has no such thing (the energy of a polynomial) */
 } sh_status;
 
-typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8 } sh_type;
+typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
 typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
 typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL } sh_separation;
 
-/* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. */
+/* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. Elements of a narrow type (uint8,
+ * float16) are widened where they are used: q stands for the float32 number q * scale, rounded once. */
 typedef struct {
     const void *data;
     int64_t n, d, stride;
     sh_type type;
+    float scale;   /* of a narrow type; 0 means 1 */
+    int unchecked; /* of values: 1 leaves out the pass that looks for NaN and infinity */
 } sh_rows;
 
 /* The way that maps with a window are taken. The results are the same bits; only AUTO looks for the fastest. */
@@ -80,15 +83,27 @@ typedef struct sh_memory sh_memory;
 
 /* sh_memory_new: stored patterns made ready for retrieval: norms, biases, checks. The rows are borrowed.
  *
- * Given      patterns  M >= 1 rows; float32, float64, or uint8 (widened tile by tile)
+ * Given      patterns  M >= 1 rows; float32, float64, or of a narrow type (widened tile by tile)
  *            values    M rows, or NULL: the patterns themselves
- *            type      SH_FLOAT32 or SH_FLOAT64: the compute type; rows have it or are uint8
+ *            type      SH_FLOAT32 or SH_FLOAT64: the compute type; rows have it or are narrow
  * Returned   memory    to be given back to sh_memory_free
  * Errors     SH_NOT_FINITE, SH_ZERO_ROW, SH_OVERFLOW (euclidean bias), SH_BAD_ARGUMENT, SH_NO_MEMORY
  * Cost       one pass over the patterns; allocates 12 to 16 bytes a pattern (euclidean, cosine), else O(1)
  */
 SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values,
                                sh_similarity similarity, sh_type type, sh_memory **memory);
+/* sh_memory_extend: a memory over more rows, the first of which are those of an old one, unchanged, though they may
+ * lie elsewhere by now. It answers, bit for bit, as one made anew.
+ *
+ * Given      old       a memory; it stays as it is, and may serve calls meanwhile
+ *            patterns, values  at least as many rows as the old ones, of the same types, widths and scales
+ * Returned   memory    to be given back to sh_memory_free; it and the old one may go in any order
+ * Errors     those of sh_memory_new; rows are counted from the first new one
+ * Cost       one pass over the new rows; what is kept of the old ones is shared, and copied only now and then, so
+ *            that growing row by row costs O(1) a row
+ */
+SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_rows *patterns,
+                                  const sh_rows *values, sh_memory **memory);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
  * Errors     SH_NO_MEMORY, SH_INTERRUPTED. Where no index can be had (extreme norms, more than 66,000 features

@@ -22,6 +22,7 @@ from .config import (
     show_config,
 )
 from .errors import (
+    FileFormatError,
     RetrievalWarning,
 )
 from .functional import (
@@ -59,6 +60,7 @@ from .memory import (
 __all__ = [
     "Candidates",
     "Entmax",
+    "FileFormatError",
     "HopfieldMemory",
     "Polynomial",
     "RetrievalInfo",

@@ -62,6 +62,7 @@ class Candidates:
     n_patterns: int
     similarity: str
     has_values: bool
+    scale_of_patterns: float = 1.0  # of uint8 and float16 patterns
     start: NDArray[np.int64] | None = field(default=None, repr=False)
     position: NDArray[np.int64] | None = field(default=None, repr=False)
     score: NDArray[np.float64] | None = field(default=None, repr=False)
@@ -127,8 +128,8 @@ class Candidates:
         rows = as_rows(as_patterns("values", values), self.dtype)
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
-        code = 0 if self.has_values else similarity_code(self.similarity)
-        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0)
+        code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
+        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])
@@ -183,7 +184,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     if not all(isinstance(p, Candidates) for p in parts):
         raise TypeError("parts: must be results of `candidates`")
     first = parts[0]
-    same = ("leading", "code", "dtype", "similarity", "has_values")
+    same = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
     for p in parts[1:]:
         for name in same:
             if getattr(p, name) != getattr(first, name):

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
+NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
@@ -28,11 +29,11 @@ def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
 
 
 def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
-    """The same rows in a layout that the core reads in place: of the compute dtype or uint8, each row contiguous.
+    """The same rows in a layout that the core reads in place: of the compute dtype or narrow, each row contiguous.
 
     Copies only what is laid out or typed otherwise.
     """
-    kept = np.dtype(np.uint8) if a.dtype == np.uint8 else dtype
+    kept = np.dtype(a.dtype.type) if a.dtype.type in NARROW else dtype
     size, d = kept.itemsize, a.shape[1]
     step = a.strides[0]
     in_place = (
@@ -65,6 +66,76 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
     if len(a) != n_patterns:
         raise ValueError(f"values: needs one row per pattern ({n_patterns}), got {len(a)}")
     return a
+
+
+def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
+    """Rows to be stored beside others, of the same width and dtype.
+
+    To float32 and float64 all numbers are cast, as NumPy's assignment does it. Narrow dtypes take only what they hold
+    exactly: wider numbers would lose most of their bits, and may be meant with the scale already in them.
+    """
+    a = as_patterns(name, array)
+    if a.shape[1] != stored.shape[1]:
+        raise ValueError(f"{name}: must have the {stored.shape[1]} columns of what is stored, got shape {a.shape}")
+    kind, narrow = a.dtype.kind, stored.dtype.type in NARROW
+    if narrow and kind == "f" and a.dtype.type is not stored.dtype.type:
+        raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
+    with np.errstate(over="ignore"):  # infinities are found by the core, with their row
+        rows = np.ascontiguousarray(a, dtype=stored.dtype)
+    if narrow and kind != "f" and not np.array_equal(rows, a):
+        raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
+    return rows
+
+
+def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
+    """What is left of n rows without these, chosen as numpy.delete does: True for every row that stays."""
+    kept = np.ones(n, np.bool_)
+    if isinstance(positions, slice):
+        kept[positions] = False
+        return kept
+    p = np.asarray(positions)
+    if p.ndim > 1:
+        raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
+    if p.dtype.kind == "b":
+        if p.shape != (n,):
+            raise ValueError(f"positions: a mask needs one entry per pattern, shape ({n},), got {p.shape}")
+    elif p.size == 0:
+        return kept
+    elif p.dtype.kind not in "iu":
+        raise TypeError(f"positions: must be whole numbers, a slice or a mask, got dtype {p.dtype}")
+    elif (outside := (p < -n) | (p >= n)).any():
+        raise IndexError(f"positions: {p[outside].flat[0]} is out of range for {n} patterns")
+    kept[p] = False
+    return kept
+
+
+def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
+    """n distinct whole numbers, copied."""
+    a = np.asarray(ids)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"ids: must be whole numbers, got dtype {a.dtype}")
+    if a.shape != (n,):
+        raise ValueError(f"ids: needs one per pattern, shape ({n},), got {a.shape}")
+    if a.dtype == np.uint64 and (a >= 2**63).any():
+        raise OverflowError(f"ids: at most 2**63 - 1, got {a.max()}")
+    a = a.astype(np.int64)
+    order = np.sort(a)
+    if (same := order[1:] == order[:-1]).any():
+        raise ValueError(f"ids: must be distinct, got {order[1:][same][0]} twice")
+    return a
+
+
+def as_scale(scale: Any, patterns: Array) -> float:
+    """What a stored number is to be multiplied with: a float32 number, 1 by default."""
+    if scale is None:
+        return 1.0
+    if patterns.dtype.type not in NARROW:
+        raise ValueError(f"scale: only uint8 and float16 patterns have one; multiply {patterns.dtype} patterns instead")
+    x, numbers = as_number("scale", scale, least=0.0), np.finfo(np.float32)
+    least, most = float(numbers.tiny), float(numbers.max)
+    if not least <= x <= most:
+        raise ValueError(f"scale: must be from {least:.3g} to {most:.3g}, got {scale}")
+    return float(np.float32(x))
 
 
 def as_queries(array: ArrayLike, d: int) -> Array:

@@ -304,17 +304,18 @@ def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tu
 
 def _stages(stored: Stored, asked: Asked, support: int) -> dict[str, int]:
     """How many patterns each stage left, as far as the core tells."""
-    survey = getattr(_core, "survey", None)
     between = {}
-    if survey is not None and has_window(asked.code):
-        path, counts = survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)
-        between = dict(zip((path, "lines", "scored"), map(int, counts[0]), strict=False))
+    if has_window(asked.code):
+        counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
+        names = ("bounded", "bounded closer", "scored")
+        between = {name: int(n) for name, n in zip(names, counts, strict=False) if n >= 0}
     return {"stored": len(stored.patterns), **between, "support": support}
 
 
 def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:
     """Stored patterns as the numbers that they stand for."""
-    return stored.patterns[position].astype(asked.rows.dtype)
+    rows = stored.patterns[position].astype(np.float32 if stored.scale != 1 else asked.rows.dtype)
+    return (rows * np.float32(stored.scale)).astype(asked.rows.dtype, copy=False) if stored.scale != 1 else rows
 
 
 def _guessed(d: int) -> tuple[int, ...]:

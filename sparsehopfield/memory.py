@@ -1,16 +1,26 @@
-"""HopfieldMemory: patterns stored once, made ready once, asked many times."""
+"""HopfieldMemory: patterns stored once, made ready once, asked many times; and added to, saved and loaded.
 
+What a memory holds is one Snapshot that never changes. `add` and `remove` make another and put it in its place with a
+single assignment, and every operation looks at it once: an operation sees the old patterns or the new, in whatever
+thread it runs.
+"""
+
+import os
+import threading
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .checks import Array, as_beta
+from .checks import Array, as_beta, as_ids, as_kept, as_more
+from .columns import Column
+from .errors import FileFormatError
 from .separations import check_structure, separation_code
-from .stored import Separation, Stored
+from .stored import Asked, Separation, Stored
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -30,13 +40,30 @@ def _not_yet(name: str, until_then: str) -> Callable[..., NoReturn]:
     return method
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What a memory holds at one moment."""
+
+    stored: Stored
+    patterns: Column
+    values: Column | None
+    ids: Column | None  # None: 0 to M - 1
+    largest: int  # of the ids
+    seen: int | None = None  # fingerprint of borrowed arrays; what was copied, nobody else can change
+
+    def names(self) -> Array:
+        """The patterns' ids."""
+        return np.arange(len(self.patterns.rows)) if self.ids is None else self.ids.rows
+
+
 class HopfieldMemory:
     """Stored patterns, and a model that retrieves them.
 
     Parameters
     ----------
     patterns : array_like, shape (M, d)
-        One row a pattern: float32, float64, float16, integers. uint8 stays uint8 and is widened tile by tile.
+        One row a pattern: float32, float64, float16, integers. uint8 and float16 stay what they are and are widened
+        tile by tile.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
@@ -49,12 +76,16 @@ class HopfieldMemory:
     structure : None
         Which pairs are looked at: all.
     ids : array_like of int, shape (M,), optional
-        Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct.
+        Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct. A pattern keeps its id
+        whatever is added and removed.
     copy : bool, optional
         True copies, False refuses to, None copies only what the core cannot read in place. A borrowed array must
         not be changed while the memory lives; `verify` finds out.
     check_finite : bool
         False skips the pass over `values`. Patterns and queries are checked by their norms, which are needed anyway.
+    scale : float, optional
+        Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default. The
+        memory answers as one of these products would, from a quarter or half of the memory.
 
     Raises
     ------
@@ -84,43 +115,34 @@ class HopfieldMemory:
         ids: ArrayLike | None = None,
         copy: bool | None = None,
         check_finite: bool = True,
+        scale: float | None = None,
+    ) -> None:
+        check_structure(structure)
+        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale)
+        lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
+        if copy is False and not (lent and (s.values is None or lent_values)):
+            raise ValueError(
+                f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
+            )
+        self._begin(s, ids, beta, separation, lent=lent or lent_values)
+
+    def _begin(
+        self, stored: Stored, ids: ArrayLike | None, beta: ArrayLike, separation: Separation, *, lent: bool
     ) -> None:
         self.beta = beta
         self.separation = separation
-        check_structure(structure)
-        self._stored = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite)
-        if copy is False and self._copied():
-            raise ValueError(
-                f"copy: cannot be avoided: {self._stored.dtype} or uint8 rows, each contiguous in memory, are needed"
-            )
-        self._stored.core(self._stored.dtype)  # checks the patterns now
-        self._ids = None if ids is None else self._checked_ids(ids)
-        self._seen = self._fingerprint()
-
-    def _copied(self) -> bool:
-        s = self._stored
-        return s.patterns is not s.given or s.values is not s.given_values
-
-    def _checked_ids(self, ids: ArrayLike) -> Array:
-        a = np.asarray(ids)
-        if a.dtype.kind not in "iu":
-            raise TypeError(f"ids: must be whole numbers, got dtype {a.dtype}")
-        if a.shape != (len(self),):
-            raise ValueError(f"ids: needs one per pattern, shape ({len(self)},), got {a.shape}")
-        if len(np.unique(a)) != len(a):
-            raise ValueError("ids: must be distinct")
-        return a.astype(np.int64)
-
-    def _fingerprint(self) -> int | None:
-        """Of borrowed arrays; what was copied, nobody else can change."""
-        s = self._stored
-        borrowed = s.patterns is s.given or (s.values is not None and s.values is s.given_values)
-        return _core.fingerprint(s.core(s.dtype)) if borrowed else None
+        core = stored.core(stored.dtype)  # checks the patterns now
+        names = None if ids is None else Column(as_ids(ids, len(stored.patterns)))
+        largest = len(stored.patterns) - 1 if names is None else int(names.rows.max())
+        values = None if stored.values is None else Column(stored.values)
+        seen = _core.fingerprint(core) if lent else None
+        self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen)
+        self._growing = threading.Lock()  # held by whoever makes the next snapshot
 
     # --- what is stored ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._stored.patterns)
+        return len(self._state.stored.patterns)
 
     def __repr__(self) -> str:
         m, d = self.shape
@@ -132,33 +154,40 @@ class HopfieldMemory:
     @property
     def shape(self) -> tuple[int, int]:
         """(M, d)."""
-        m, d = self._stored.patterns.shape
+        m, d = self._state.stored.patterns.shape
         return int(m), int(d)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of results for queries of the same or a smaller one."""
-        return self._stored.dtype
+        return self._state.stored.dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes of patterns and values."""
-        return self._stored.patterns.nbytes + (0 if self._stored.values is None else self._stored.values.nbytes)
+        """Bytes of patterns and values, without the room for more that adding makes."""
+        stored = self._state.stored
+        return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
 
     @property
     def patterns(self) -> Array:
-        """The stored patterns, read-only."""
-        return _read_only(self._stored.patterns)
+        """The patterns as they are stored, read-only: to be multiplied with `scale`."""
+        return _read_only(self._state.stored.patterns)
 
     @property
     def values(self) -> Array:
         """What is mixed, read-only: the patterns if no values were given."""
-        return self.patterns if self._stored.values is None else _read_only(self._stored.values)
+        stored = self._state.stored
+        return _read_only(stored.patterns if stored.values is None else stored.values)
 
     @property
     def ids(self) -> Array:
-        """The patterns' names."""
-        return np.arange(len(self)) if self._ids is None else _read_only(self._ids)
+        """The patterns' names, read-only."""
+        return _read_only(self._state.names())
+
+    @property
+    def scale(self) -> float:
+        """What uint8 and float16 patterns are multiplied with; else 1."""
+        return self._state.stored.scale
 
     @property
     def beta(self) -> ArrayLike:
@@ -184,7 +213,7 @@ class HopfieldMemory:
     @property
     def similarity(self) -> str:
         """What a score is."""
-        return self._stored.similarity
+        return self._state.stored.similarity
 
     def verify(self) -> None:
         """Find out whether a borrowed array was changed since the memory was made.
@@ -205,18 +234,221 @@ class HopfieldMemory:
             ...
         ValueError: patterns: the array was changed after it was stored; make a new memory, or use copy=True
         """
-        if self._fingerprint() != self._seen:
+        state = self._state
+        if state.seen is not None and _core.fingerprint(state.stored.core(state.stored.dtype)) != state.seen:
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {
-            "values": self._stored.values,
-            "similarity": self.similarity,
+        state = self._state
+        stored = state.stored
+        options = {
+            "values": stored.values,
+            "similarity": stored.similarity,
             "separation": self.separation,
-            "ids": self._ids,
-            "check_finite": self._stored.check_finite,
+            "ids": None if state.ids is None else state.ids.rows,
+            "check_finite": stored.check_finite,
+            "scale": None if stored.scale == 1 else stored.scale,
         }
-        return _rebuild, (self._stored.patterns, self.beta, state)
+        return _rebuild, (stored.patterns, self.beta, options)
+
+    # --- a store ------------------------------------------------------------------------------------
+
+    def add(self, patterns: ArrayLike, values: ArrayLike | None = None, ids: ArrayLike | None = None) -> Array:
+        """Store more patterns, behind those that are there.
+
+        Parameters
+        ----------
+        patterns : array_like, shape (n, d)
+            They become numbers of the dtype that is stored. Floats are rounded to float32 or float64; what uint8 and
+            float16 memories store must be given as such, not yet multiplied with `scale`.
+        values : array_like, shape (n, v), optional
+            If the memory has values, and only then.
+        ids : array_like of int, shape (n,), optional
+            Distinct from all others; by default those that follow the largest.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            The ids.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault, rows counted from the first one added. Nothing has changed then.
+
+        Notes
+        -----
+        1. Costs a pass over the new patterns; now and then, as the room for them doubles, a copy of all. The first
+           time a borrowed or mapped array is copied.
+        2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.eye(3)[:2], beta=4.0)
+        >>> memory.add(np.eye(3)[2:])
+        array([2])
+        >>> memory.retrieve([0.1, 0.2, 0.9])
+        array([0., 0., 1.])
+        """
+        with self._growing:
+            state = self._state
+            more = state.patterns.with_more(as_more("patterns", patterns, state.patterns.rows))
+            n = len(more.rows) - len(state.patterns.rows)
+            if (values is None) != (state.values is None):
+                has = "mixes values: give one row of them per pattern" if values is None else "has no values"
+                raise ValueError(f"values: this memory {has}")
+            more_values = None
+            if values is not None and state.values is not None:
+                rows = as_more("values", values, state.values.rows)
+                if len(rows) != n:
+                    raise ValueError(f"values: needs one row per pattern ({n}), got {len(rows)}")
+                more_values = state.values.with_more(rows)
+            names = _more_ids(state, ids, n)
+            more_ids = state.ids
+            if ids is not None or state.ids is not None:
+                more_ids = (state.ids or Column(state.names())).with_more(names)
+            stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
+            for column in (more, more_values, more_ids):
+                if column is not None:
+                    column.taken()
+            self._state = Snapshot(stored, more, more_values, more_ids, max(state.largest, int(names.max())))
+        return names
+
+    def remove(self, positions: Any) -> None:
+        """Remove patterns; those behind them move up, and all keep their ids.
+
+        Parameters
+        ----------
+        positions : int, slice, array_like of int, or mask of shape (M,)
+            As in `numpy.delete`. `numpy.isin(memory.ids, ids)` is the mask of some ids.
+
+        Raises
+        ------
+        IndexError
+            If a position is out of range.
+        ValueError, TypeError
+            Naming the argument at fault, as for removing all patterns: a memory has at least one.
+
+        Notes
+        -----
+        Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
+        meanwhile: they see it with all of these patterns or without all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.eye(4))
+        >>> memory.remove([0, 2])
+        >>> memory.ids
+        array([1, 3])
+        """
+        with self._growing:
+            state = self._state
+            kept = as_kept(positions, len(state.patterns.rows))
+            if kept.all():
+                return
+            if not kept.any():
+                raise ValueError("positions: would remove all patterns; a memory has at least one")
+            patterns = Column(state.patterns.rows[kept])
+            values = None if state.values is None else Column(state.values.rows[kept])
+            stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
+            names = state.names()[kept]
+            self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a file, which takes the place of an old one as a whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Its ending is yours to choose; what is written is a safetensors file.
+
+        Raises
+        ------
+        ValueError
+            If `beta` is an array, or `path` is there and no regular file.
+        OSError
+            If it cannot be written. The old file is as it was.
+
+        Notes
+        -----
+        1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
+           stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
+        2. Patterns, values, ids, similarity, separation, beta and scale are kept, each to the bit, with checksums.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> HopfieldMemory(np.eye(3), beta=4.0).save(folder.name + "/memory.safetensors")
+        >>> HopfieldMemory.load(folder.name + "/memory.safetensors")
+        HopfieldMemory(3 patterns of 3 features, float64, beta=4.0, similarity='dot', separation='sparsemax')
+        """
+        from . import files  # loads hashlib and json: only for files
+
+        state = self._state
+        stored = state.stored
+        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale)
+        arrays = {"patterns": stored.patterns}
+        if stored.values is not None:
+            arrays["values"] = stored.values
+        if state.ids is not None:
+            arrays["ids"] = state.ids.rows
+        files.write(path, model, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], mmap: bool = False, verify: bool = False) -> Self:
+        """Load what `save` has written.
+
+        Parameters
+        ----------
+        path : str or path-like
+        mmap : bool
+            Leave patterns and values in the file and map it: they are read where they are needed, so a memory may be
+            larger than RAM. Loading still takes one pass, for the norms; values are not looked at.
+        verify : bool
+            Compare the data with its checksum. The header's checksum is always compared.
+
+        Returns
+        -------
+        HopfieldMemory
+
+        Raises
+        ------
+        FileFormatError
+            If the file is cut, damaged, from elsewhere, or of a later version. No more than the file holds is read, and
+            nothing in it is executed.
+        OSError
+            If it cannot be read.
+
+        Notes
+        -----
+        1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
+           while it is mapped ends this process (SIGBUS), or changes what is stored.
+        2. A mapped float32 memory that is asked in float64 makes a float64 copy of itself; ask in its own `dtype`.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> HopfieldMemory(np.eye(3), beta=4.0).save(folder.name + "/memory.safetensors")
+        >>> memory = HopfieldMemory.load(folder.name + "/memory.safetensors", mmap=True, verify=True)
+        >>> memory.retrieve([0.1, 0.2, 0.9])
+        array([0., 0., 1.])
+        """
+        from . import files
+
+        model, arrays = files.read(path, mmap=mmap, verify=verify)
+        patterns, values, ids = arrays["patterns"], arrays.get("values"), arrays.get("ids")
+        scale = None if model.scale == 1 else model.scale
+        memory = cls.__new__(cls)
+        try:
+            stored = Stored(patterns, values, model.similarity, copy=None, check_finite=not mmap, scale=scale)
+            memory._begin(stored, ids, model.beta, model.separation, lent=False)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise FileFormatError(f"{os.fspath(path)}: {error}") from None
+        return memory
 
     # --- operations -------------------------------------------------------------------------------
 
@@ -238,7 +470,8 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).update([0.9, 0.2, 0.0])
         array([1., 0., 0.])
         """
-        return self._stored.update(self._ask(queries), out)
+        stored, asked = self._ask(queries)
+        return stored.update(asked, out)
 
     def retrieve(
         self,
@@ -267,7 +500,8 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).retrieve([0.5, 0.4, 0.0])
         array([1., 0., 0.])
         """
-        return self._stored.retrieve(self._ask(queries), max_steps, tol, return_info, out)
+        stored, asked = self._ask(queries)
+        return stored.retrieve(asked, max_steps, tol, return_info, out)
 
     def associate(self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None) -> "csr_array":
         """The weights; see `sparsehopfield.associate`. Columns are positions.
@@ -288,7 +522,8 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3)).associate([0.5, 0.4, 0.0]).toarray().round(3)
         array([[0.533, 0.433, 0.033]])
         """
-        return self._stored.associate(self._ask(queries), top, min_weight)
+        stored, asked = self._ask(queries)
+        return stored.associate(asked, top, min_weight)
 
     def energy(self, queries: ArrayLike) -> Any:
         """E_beta; see `sparsehopfield.energy`.
@@ -307,7 +542,8 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).energy(np.eye(3))
         array([-0.5, -0.5, -0.5])
         """
-        return self._stored.energy(self._ask(queries))
+        stored, asked = self._ask(queries)
+        return stored.energy(asked)
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
         """The partial result of these patterns; see `sparsehopfield.candidates`.
@@ -328,19 +564,77 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).candidates(np.eye(3)).position
         array([0, 1, 2])
         """
-        return self._stored.candidates(self._ask(queries), offset)
+        stored, asked = self._ask(queries)
+        return stored.candidates(asked, offset)
 
-    def _ask(self, queries: ArrayLike) -> Any:
-        return self._stored.ask(queries, self.beta, self.separation, None)
+    # --- the index, and what it makes cheap -----------------------------------------------------------
+
+    def build_index(self) -> None:
+        """Build the index now; otherwise the call for which it pays does.
+
+        Raises
+        ------
+        MemoryError
+
+        Notes
+        -----
+        1. The index is a code of 8-bit numbers for every pattern: at most 12 % of the bytes of float32 patterns of 512
+           features or more, with a second index for patterns without structure 40 %. By it a retrieval with
+           sparsemax or entmax scores only the patterns that may have weight. Results are the same bits without it.
+        2. Patterns that are added are coded when that pays; after `remove` the index is built anew. Patterns with
+           extreme norms have none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.random.default_rng(0).random((2000, 64), dtype=np.float32))
+        >>> memory.build_index()
+        >>> memory.index_nbytes / memory.nbytes < 0.3
+        True
+        """
+        stored = self._state.stored
+        _core.build_index(stored.core(stored.dtype))
+
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes of the index; 0 where there is none yet."""
+        stored = self._state.stored
+        return _core.index_nbytes(stored.core(stored.dtype))
+
+    def margin(self) -> NDArray[np.float64]:
+        """How far each pattern stands out: its score with itself less the largest with another.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            Delta of the papers, in the order of `patterns`: for dot and euclidean similarity of the stored rows, for
+            cosine of the unit rows. inf where there is no other pattern. 0 or below: another pattern scores as well,
+            and no beta retrieves this one.
+
+        Raises
+        ------
+        OverflowError, MemoryError
+
+        Notes
+        -----
+        Sparsemax stores a pattern exactly if its margin is at least 1/beta (Hu et al. 2023, definition 2.1 and theorem
+        2.2; entmax: 1/(beta (alpha - 1))). The margins of M patterns cost what M queries do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).margin()
+        array([-2., -1.,  3.])
+        """
+        stored = self._state.stored
+        return _core.margins(stored.core(stored.dtype))
+
+    def _ask(self, queries: ArrayLike) -> tuple[Stored, Asked]:
+        stored = self._state.stored  # looked at once
+        return stored, stored.ask(queries, self.beta, self.separation, None)
 
     # --- to come: reserved names, with what serves until then ---------------------------------------
 
-    add = _not_yet("add", "make a new memory of the joined patterns")
-    remove = _not_yet("remove", "make a new memory of numpy.delete(patterns, positions, axis=0)")
-    save = _not_yet("save", "save `patterns` and `values` with numpy.save")
-    load = staticmethod(_not_yet("load", "numpy.load has the arrays; memory maps work"))
-    build_index = _not_yet("build_index", "every call scans all patterns")
-    margin = _not_yet("margin", "nothing serves until then")
     critical_beta = _not_yet("critical_beta", "nothing serves until then")
     exact_radius = _not_yet("exact_radius", "nothing serves until then")
     is_certified = _not_yet("is_certified", "compare `update(patterns)` with `patterns`")
@@ -397,13 +691,26 @@ class HopfieldMemory:
         """
         from .explain import explain  # of people's time, not of every import
 
-        return explain(self._stored, self.ids, query, self.beta, self.separation, top)
+        state = self._state
+        return explain(state.stored, state.names(), query, self.beta, self.separation, top)
 
 
 def _read_only(a: Array) -> Array:
     view = a.view()
     view.flags.writeable = False
     return view
+
+
+def _more_ids(state: Snapshot, ids: ArrayLike | None, n: int) -> Array:
+    """The ids of n more patterns."""
+    if ids is None:
+        if state.largest > np.iinfo(np.int64).max - n:
+            raise OverflowError(f"ids: none are left after {state.largest}; give them")
+        return np.arange(state.largest + 1, state.largest + 1 + n)
+    more = as_ids(ids, n)
+    if more.min() <= state.largest and (taken := np.isin(more, state.names())).any():
+        raise ValueError(f"ids: {more[taken][0]} is the id of another pattern")
+    return more
 
 
 def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:

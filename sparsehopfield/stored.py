@@ -1,5 +1,6 @@
 """Stored patterns made ready for the core, and the operations on them: what functions and memories share."""
 
+import copy as copying
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from .checks import (
     as_patterns,
     as_queries,
     as_rows,
+    as_scale,
     as_values,
     as_whole,
     compute_dtype,
@@ -75,13 +77,21 @@ class Stored:
     """Patterns and values, checked; per compute dtype a capsule of the core that keeps their norms."""
 
     def __init__(
-        self, patterns: ArrayLike, values: ArrayLike | None, similarity: str, *, copy: bool | None, check_finite: bool
+        self,
+        patterns: ArrayLike,
+        values: ArrayLike | None,
+        similarity: str,
+        *,
+        copy: bool | None,
+        check_finite: bool,
+        scale: float | None = None,
     ) -> None:
         self.similarity = similarity
         self.similarity_code = similarity_code(similarity)
         self.given = as_patterns("patterns", patterns)
         self.given_values = as_values(values, len(self.given))
         self.check_finite = check_finite
+        self.scale = as_scale(scale, self.given)
         self.dtype = compute_dtype(self.given, self.given_values)
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
@@ -101,8 +111,24 @@ class Stored:
         if dtype not in self._cores:
             patterns = as_rows(self.patterns, dtype)
             values = None if self.values is None else as_rows(self.values, dtype)
-            self._cores[dtype] = _core.memory(patterns, values, self.similarity_code, TYPE_CODES[dtype])
+            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, bool(self.check_finite))
+            self._cores[dtype] = _core.memory(patterns, values, *options)
         return self._cores[dtype]
+
+    def over(self, patterns: Array, values: Array | None, *, grown: bool) -> "Stored":
+        """The same model over other rows, which must lie as the core reads them; the patterns are checked now.
+
+        grown: they begin with these rows, whose norms need not be taken again.
+        """
+        other = copying.copy(self)
+        other.given = other.patterns = patterns
+        other.given_values = other.values = values
+        other._cores = {}
+        if grown:
+            other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+        else:
+            other.core(self.dtype)
+        return other
 
     def ask(self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: None) -> Asked:
         """Check what a call brings."""
@@ -181,6 +207,7 @@ class Stored:
             n_patterns=offset + len(self.patterns),
             similarity=self.similarity,
             has_values=self.values is not None,
+            scale_of_patterns=self.scale,
         )
         if has_window(asked.code):
             start, position, score, _ = self.entries(asked, None, None)

@@ -475,23 +475,41 @@ def _try(function, *arguments, **options):
 
 
 @pytest.mark.parametrize(
-    "name", ["memory", "update", "energy", "retrieve", "associate", "solve", "mix", "accumulate", "merge"]
+    "name", ["memory", "extend", "update", "energy", "retrieve", "associate", "solve", "mix", "accumulate", "merge"]
 )
 def test_the_core_checks_what_would_be_unsafe(name):
     """The private functions refuse what the Python layer never passes on."""
     core, f8 = sh._core, np.zeros
-    memory = core.memory(PATTERNS, None, 0, 0)
+    memory = core.memory(PATTERNS, None, 0, 0, 1.0, True)
+    scaled = core.memory(PATTERNS.astype(np.float16), VALUES, 0, 0, 0.5, True)
     good = np.ascontiguousarray(QUERIES)
     one = np.ones(1)
     bad_calls = {
         "memory": [
             (),
             (PATTERNS,),
-            (3, None, 0, 0),
-            (PATTERNS.T, None, 0, 0),
-            (PATTERNS, VALUES[:3], 0, 0),
-            (PATTERNS, None, 9, 0),
-            (PATTERNS.astype(float), None, 0, 0),
+            (PATTERNS, None, 0, 0),
+            (3, None, 0, 0, 1.0, True),
+            (PATTERNS.T, None, 0, 0, 1.0, True),
+            (PATTERNS, VALUES[:3], 0, 0, 1.0, True),
+            (PATTERNS, None, 9, 0, 1.0, True),
+            (PATTERNS, None, 0, 0, "x", True),
+            (PATTERNS.astype(float), None, 0, 0, 1.0, True),
+            (PATTERNS.astype(np.int16), None, 0, 0, 1.0, True),
+            *((PATTERNS.astype(np.float16), None, 0, 0, wrong, True) for wrong in (-1.0, np.nan, np.inf)),
+        ],
+        "extend": [
+            (),
+            (memory, PATTERNS),
+            (3, PATTERNS, None),
+            (memory, PATTERNS[:-1], None),
+            (memory, PATTERNS[:, :-1].copy(), None),
+            (memory, PATTERNS, VALUES),
+            (memory, PATTERNS.astype(float), None),
+            (memory, PATTERNS.astype(np.float16), None),
+            (scaled, PATTERNS.astype(np.float16), None),
+            (scaled, PATTERNS.astype(np.float16), VALUES[:, :1].copy()),
+            (scaled, np.tile(PATTERNS, (2, 1)).astype(np.float16), VALUES),
         ],
         "update": [
             (3, good, one, 0, 2.0, good.copy()),

@@ -139,24 +139,19 @@ def test_bad_arguments():
         memory.explain(np.ones(16))
 
 
-def test_stages_as_the_core_tells_them(monkeypatch):
-    X = patterns()
-    memory = HopfieldMemory(X, 0.5)
-
-    def survey(core, queries, beta, separation, parameter):
-        assert queries.shape == (1, 16)
-        assert (separation, parameter) == (0, 2.0)
-        return "codes", np.array([[90, 20, 9, 5]])
-
-    monkeypatch.setattr(_core, "survey", survey, raising=False)
+def test_stages_as_the_core_tells_them():
+    """With an index: bounds exclude, closer bounds exclude more, and what is left is scored."""
+    rng = np.random.default_rng(3)
+    X = (rng.normal(size=(3000, 6)) @ rng.normal(size=(6, 160)) + 0.1 * rng.normal(size=(3000, 160))).astype(np.float32)
+    memory = HopfieldMemory(X, 0.05)
+    assert list(memory.explain(X[3]).stages) == ["stored", "support"]  # the scan has no stages
+    memory.build_index()
     why = memory.explain(X[3])
-    stages = {"stored": 200, "codes": 90, "lines": 20, "scored": 9, "support": why.support_size}
-    assert why.stages == stages
-    assert list(why.stages) == list(stages)
-    assert why.excluded == {"codes": 110, "lines": 70, "scored": 11, "support": 9 - why.support_size}
-    assert [line.split() for line in str(why).splitlines()[-5:-3]] == [["stored", "200"], ["codes", "90", "110"]]
-    memory.separation = "softmax"
-    assert list(memory.explain(X[3]).stages) == ["stored", "support"]
+    assert list(why.stages) == ["stored", "bounded", "bounded closer", "scored", "support"]
+    stages = list(why.stages.values())
+    assert stages[0] == 3000 > stages[1] >= stages[2] >= stages[4] >= 1
+    assert stages[3] >= stages[4]
+    assert sum(why.excluded.values()) == 3000 - stages[4] or stages[3] > stages[2]
 
 
 def test_text():

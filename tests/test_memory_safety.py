@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,11 +21,19 @@ PATTERNS = rng.normal(size=(2600, 10)).astype(np.float32)
 QUERIES = rng.normal(size=(300, 10)).astype(np.float32)
 VALUES = rng.normal(size=(2600, 3)).astype(np.float32)
 BYTES = rng.integers(0, 4, size=(1500, 10)).astype(np.uint8)
+HALVES = rng.normal(size=(1500, 10)).astype(np.float16)
 ROWS = rng.normal(size=(400, 1000)).astype(np.float32)
 
 
 def _parts(**options):
     return [sh.candidates(QUERIES[:40], PATTERNS[a:b], offset=a, **options) for a, b in ((0, 900), (900, 2600))]
+
+
+def _grown(patterns, pieces, **options):
+    memory = sh.HopfieldMemory(patterns[: pieces[0]], 3.0, **options)
+    for a, b in pairwise(pieces):
+        memory.add(patterns[a:b])
+    return memory
 
 
 # Every way through the core: few candidates, lists that grow, rows of scores, tiles of full support.
@@ -68,6 +77,12 @@ CALLS = {
     "candidates, softmax": lambda: sh.merge(_parts(separation="softmax")).states(),
     "candidates, polynomial": lambda: sh.merge(_parts(separation=sh.Polynomial(4))).states(),
     "memory": lambda: sh.HopfieldMemory(PATTERNS, 3.0, values=VALUES, similarity="cosine").update(QUERIES),
+    "memory, float16": lambda: sh.HopfieldMemory(HALVES, 3.0, scale=0.3, similarity="cosine").update(QUERIES),
+    "memory, float16, softmax": lambda: sh.HopfieldMemory(HALVES, 3.0, separation="softmax").update(QUERIES),
+    "memory, float16 values": lambda: sh.HopfieldMemory(HALVES, 3.0, values=HALVES[:, :3]).update(QUERIES[:40]),
+    "memory, added to": lambda: _grown(PATTERNS, (900, 901, 902, 1900, 2600), similarity="euclidean").update(QUERIES),
+    "memory, float16, added to": lambda: _grown(HALVES, (700, 701, 1500), similarity="cosine").update(QUERIES[:40]),
+    "memory, added to, dot": lambda: _grown(PATTERNS, (900, 2600)).update(QUERIES[:40]),
     "sparsemax": lambda: sh.sparsemax(ROWS),
     "entmax": lambda: sh.entmax(ROWS, 1.3),
     "softmax, columns": lambda: sh.softmax(ROWS, axis=0),
@@ -138,6 +153,8 @@ def errors():
         lambda: sh.update(QUERIES, np.zeros_like(PATTERNS), similarity="cosine"),
         lambda: sh.update(QUERIES * np.float32(1e25), PATTERNS * np.float32(1e25)),
         lambda: sh.HopfieldMemory(spoiled),
+        lambda: sh.HopfieldMemory(PATTERNS, similarity="euclidean").add(spoiled),
+        lambda: sh.HopfieldMemory(PATTERNS).add(QUERIES, VALUES),
         lambda: sh.associate(QUERIES, PATTERNS, separation="softmax"),
         lambda: sh.retrieve(QUERIES, PATTERNS, out=QUERIES),
         lambda: sh.candidates(spoiled, PATTERNS),
@@ -170,15 +187,16 @@ def test_no_memory_is_kept(what):
             sh.softmax_vjp(small, small)
             sh.sparsemax(small.astype(np.float16))
 
-    for _ in range(rounds):  # until the allocator has what it needs
-        once()
-    gc.collect()
-    before = resident()
-    for _ in range(rounds):
-        once()
-    gc.collect()
-    # 1,200 to 15,000 calls: a kibibyte lost in each would be 1.2 MB at least.
-    assert resident() - before < 6e5
+    sizes = []
+    for _ in range(4):  # the first until the allocator has what it needs
+        for _ in range(rounds):
+            once()
+        gc.collect()
+        sizes.append(resident())
+        # 1,200 to 15,000 calls: a kibibyte lost in each would be 1.2 MB at least, every time.
+        if len(sizes) > 1 and sizes[-1] - sizes[-2] < 6e5:
+            return
+    pytest.fail(f"grows: {sizes}")
 
 
 def test_reference_counts():
@@ -196,6 +214,9 @@ def test_reference_counts():
         memory = sh.HopfieldMemory(patterns, values=values)
         memory.update(queries, out=out)
         memory.retrieve(queries, tol=1.0)
+        memory.add(patterns, values)
+        memory.remove(0)
+        memory.update(queries, out=out)
         for wrong in ({"beta": -1.0}, {"separation": 3}, {"out": queries}, {"out": np.empty(3)}):
             with pytest.raises((ValueError, TypeError)):
                 sh.update(queries, patterns, **wrong)

@@ -16,6 +16,8 @@ typedef struct {
     sh_memory *memory;
     PyObject *patterns, *values;
     sh_type type;
+    float scale;   /* of the patterns, if they are of a narrow type */
+    int unchecked; /* values are taken to be finite */
     int64_t n, d, width;
 } held;
 
@@ -34,14 +36,19 @@ static int as_rows(PyObject *object, const char *name, sh_rows *rows) {
         return -1;
     }
     PyArrayObject *a = (PyArrayObject *)object;
-    int number = PyArray_TYPE(a);
     *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
-    rows->type = number == NPY_FLOAT32 ? SH_FLOAT32 : number == NPY_FLOAT64 ? SH_FLOAT64 : SH_UINT8;
     int64_t size = (int64_t)PyArray_ITEMSIZE(a);
     rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
-    if ((number != NPY_FLOAT32 && number != NPY_FLOAT64 && number != NPY_UINT8) || !PyArray_ISBEHAVED_RO(a) ||
-        (rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
-        PyErr_Format(PyExc_TypeError, "%s: must be float32, float64 or uint8, with contiguous rows", name);
+    int known = 1;
+    switch (PyArray_TYPE(a)) {
+    case NPY_FLOAT32: rows->type = SH_FLOAT32; break;
+    case NPY_FLOAT64: rows->type = SH_FLOAT64; break;
+    case NPY_UINT8: rows->type = SH_UINT8; break;
+    case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
+    default: known = 0;
+    }
+    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+        PyErr_Format(PyExc_TypeError, "%s: must be float32, float64, float16 or uint8, with contiguous rows", name);
         return -1;
     }
     return 0;
@@ -53,36 +60,53 @@ static int expect(Py_ssize_t got, Py_ssize_t wanted) {
     return -1;
 }
 
-static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    sh_rows patterns, values;
-    if (expect(nargs, 4) < 0 || as_rows(args[0], "patterns", &patterns) < 0) return NULL;
-    int own_values = args[1] != Py_None;
-    if (own_values && as_rows(args[1], "values", &values) < 0) return NULL;
-    long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
-    if (PyErr_Occurred()) return NULL;
+/* A memory of these rows that begins with those of `old` (NULL: none), as a capsule. */
+static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *values, sh_similarity similarity) {
+    sh_rows rows, mixed;
+    int own_values = values != Py_None;
+    if (as_rows(patterns, "patterns", &rows) < 0 || (own_values && as_rows(values, "values", &mixed) < 0)) return NULL;
+    rows.scale = like.scale;
+    mixed.unchecked = old ? 0 : like.unchecked;
     held *h = malloc(sizeof *h);
     if (!h) return PyErr_NoMemory();
-    *h = (held){.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32};
-    h->n = patterns.n;
-    h->d = patterns.d;
-    h->width = own_values ? values.d : patterns.d;
+    *h = like;
+    h->memory = NULL;
+    h->n = rows.n;
+    h->d = rows.d;
+    h->width = own_values ? mixed.d : rows.d;
     sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
     sh_status status;
-    Py_BEGIN_ALLOW_THREADS status = sh_memory_new(SH_CALL(call), &patterns, own_values ? &values : NULL,
-                                                  (sh_similarity)similarity, h->type, &h->memory);
-    Py_END_ALLOW_THREADS PyObject *capsule =
-        status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
+    Py_BEGIN_ALLOW_THREADS;
+    const sh_rows *own = own_values ? &mixed : NULL;
+    status = old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
+                 : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory);
+    Py_END_ALLOW_THREADS;
+    PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
     if (!capsule) {
         sh_memory_free(SH_CALL(call), h->memory);
         free(h);
         return NULL;
     }
-    Py_INCREF(args[0]);
-    h->patterns = args[0];
-    if (own_values) Py_INCREF(args[1]);
-    h->values = own_values ? args[1] : NULL;
+    h->patterns = Py_NewRef(patterns);
+    h->values = own_values ? Py_NewRef(values) : NULL;
     return capsule;
+}
+
+static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    if (expect(nargs, 6) < 0) return NULL;
+    long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
+    held like = {.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, .scale = (float)PyFloat_AsDouble(args[4])};
+    like.unchecked = !PyObject_IsTrue(args[5]);
+    return PyErr_Occurred() ? NULL : hold(NULL, like, args[0], args[1], (sh_similarity)similarity);
+}
+
+/* The norms of a memory's rows are kept; the arrays begin with these rows. What comes in is always checked. */
+static PyObject *extend(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    if (expect(nargs, 3) < 0) return NULL;
+    held *old = PyCapsule_GetPointer(args[0], MEMORY);
+    return old ? hold(old, *old, args[1], args[2], SH_DOT) : NULL;
 }
 
 static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
@@ -412,7 +436,8 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_operations[] = {
-    {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype) -> capsule"},
+    {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype, scale, check_values) -> capsule"},
+    {"extend", FAST(extend), "extend(memory, patterns, values) -> capsule, of rows that begin with the memory's"},
     {"fingerprint", fingerprint, METH_O, "fingerprint(memory) -> int, of all that is stored"},
     {"update", FAST(update), "update(memory, queries, beta, separation, parameter, out)"},
     {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter) -> float64"},

@@ -14,7 +14,7 @@ int main(void) {
     uint8_t converged;
 
     sh_context context = {.threads = 2};
-    sh_rows rows = {patterns, 4, 8, sizeof patterns[0], SH_FLOAT32};
+    sh_rows rows = {.data = patterns, .n = 4, .d = 8, .stride = sizeof patterns[0], .type = SH_FLOAT32};
     sh_memory *memory = NULL;
     sh_status status = sh_initialise();
     if (status == SH_OK) status = sh_memory_new(&context, &rows, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);

@@ -37,7 +37,9 @@ typedef struct {
     void (*accumulate)(double *y, double w, const void *x, int64_t n);
     void (*to_double)(double *y, const void *x, int64_t n);
     void (*from_double)(void *y, const double *x, int64_t n);
-    void (*from_uint8)(void *y, const uint8_t *x, int64_t n);
+    /* y[j] = x[j] * scale as a float32 number, for either R: the same bits everywhere */
+    void (*from_uint8)(void *y, const uint8_t *x, int64_t n, float scale);
+    void (*from_float16)(void *y, const uint16_t *x, int64_t n, float scale);
     /* s[j] = exp(beta (s[j] - max)); returns the sum in double. -inf gives 0. Needs beta (s[j]-max) <= 0. */
     double (*exponentiate)(void *s, int64_t n, double beta, double max);
     /* values[] and indices[] of every s[j] >= threshold, j ascending; returns how many. Both have room for n. */

@@ -122,9 +122,14 @@ static void NAME(from_double)(void *row, const double *x, int64_t n) {
     for (int64_t j = 0; j < n; j++) y[j] = (R)x[j];
 }
 
-static void NAME(from_uint8)(void *row, const uint8_t *x, int64_t n) {
+static void NAME(from_uint8)(void *row, const uint8_t *x, int64_t n, float scale) {
     R *y = row;
-    for (int64_t j = 0; j < n; j++) y[j] = (R)x[j];
+    for (int64_t j = 0; j < n; j++) y[j] = (R)((float)x[j] * scale);
+}
+
+static void NAME(from_float16)(void *row, const uint16_t *x, int64_t n, float scale) {
+    R *y = row;
+    for (int64_t j = 0; j < n; j++) y[j] = (R)(float16(x[j]) * scale);
 }
 
 /* The sum runs in double over each vector of R, widened in halves. */
@@ -310,6 +315,7 @@ const sh_kernels TABLE = {
     .to_double = NAME(to_double),
     .from_double = NAME(from_double),
     .from_uint8 = NAME(from_uint8),
+    .from_float16 = NAME(from_float16),
     .exponentiate = NAME(exponentiate),
     .compress = NAME(compress),
     .mix = NAME(mix),

@@ -17,7 +17,7 @@ enum {
     SH_TILE = 1024,        /* patterns a tile */
     SH_BLOCK = 768,        /* queries a block, at most */
     SH_ITEMS = 64,         /* work items wanted, so that few queries still occupy all threads */
-    SH_PACK = 1024 * 1024, /* bytes of widened uint8 rows at a time, at least a tile by 64 columns */
+    SH_PACK = 1024 * 1024, /* bytes of widened rows at a time, at least a tile by 64 columns */
     SH_CARRIED = 4,        /* patterns that a step hands on to the next */
     SH_NEAREST = 32,       /* patterns that a job may look for instead of a support */
 };
@@ -25,8 +25,12 @@ enum {
 /* The indexes of a memory (index.h), put up once and then only read. */
 typedef struct {
     struct sh_index *_Atomic index[2]; /* lines, columns */
+    struct sh_index *_Atomic older[2]; /* of the memory that this one extends: whoever takes it out may grow it */
+    int64_t older_patterns;            /* that it covers; 0: there was none */
     _Atomic int64_t asked;             /* queries so far, for the choice of when to build */
 } sh_shelf;
+
+typedef struct sh_norms sh_norms;
 
 struct sh_memory {
     const sh_kernels *k;
@@ -36,6 +40,7 @@ struct sh_memory {
     int own_values;               /* values are not the patterns */
     double *bias, *scale;         /* of every pattern in double, or NULL (canonical scores) */
     void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
+    sh_norms *norms;              /* where these lie, shared with the memories it grew from */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
     double max_raw_norm;          /* max |xi| as stored: what a product may reach */
@@ -102,6 +107,8 @@ void sh_tile_scores(const sh_memory *memory, const void *q, int64_t rows, int64_
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
                  int64_t columns, int add, void *out, int64_t ldo, void *pack);
 size_t sh_pack_bytes(const sh_memory *memory);
+/* Whether rows are of a narrow type, to be widened where they are used. */
+static inline int sh_is_narrow(const sh_rows *rows) { return rows->type > SH_FLOAT64; }
 /* Row i, in the compute type: in place, or widened into buffer. */
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
 static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {

@@ -314,6 +314,7 @@ static void tune(sh_coding *c, const float *a, int64_t stride, const double *len
 typedef struct {
     sh_index *index;
     const sh_memory *m;
+    int64_t first; /* item */
 } building;
 
 static size_t code_scratch(const sh_index *x, const sh_memory *m, int64_t rows) {
@@ -347,6 +348,7 @@ static float bias_of(const sh_index *x, const sh_memory *m, int64_t i, const flo
 static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)context;
     building *b = pointer;
+    item += b->first;
     sh_index *x = b->index;
     const sh_memory *m = b->m;
     const sh_code_kernels *k = sh_code_kernels_chosen();
@@ -483,7 +485,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (kind == SH_COLUMNS && d > MAX_SUM) return SH_OK;
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = (sh_index){.kind = kind, .patterns = n, .d = d};
+    *x = (sh_index){.holders = 1, .kind = kind, .patterns = n, .d = d};
     sh_status status = SH_OK;
     if (kept) {
         x->kept = sh_allocate(context, d, sizeof *kept);
@@ -501,7 +503,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
         if (!x->groups || (x->line_bytes && !x->lines)) status = SH_NO_MEMORY;
     }
     if (status == SH_OK) {
-        building b = {x, m};
+        building b = {x, m, 0};
         status = sh_for_each(context, sh_ceil_div(n, ROWS), code_scratch(x, m, ROWS), code_rows, &b);
         if (status == SH_OK) {
             *index = x;
@@ -514,8 +516,52 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     return status == SH_UNDEFINED ? SH_OK : status;
 }
 
+static void *copy_of(sh_context *context, const void *from, int64_t n, size_t size) {
+    void *to = from ? sh_allocate(context, n, size) : NULL;
+    if (to) memcpy(to, from, (size_t)n * size);
+    return to;
+}
+
+sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, sh_index **index) {
+    *index = NULL;
+    int64_t n = m->patterns.n, first = older->patterns / ROWS, ready = first * ROWS;
+    if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP ||
+        !((m->max_norm + older->centre_norm) * older->power <= 1))
+        return SH_OK;
+    sh_index *x = sh_allocate(context, 1, sizeof *x);
+    if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    *x = *older;
+    atomic_store(&x->holders, 1);
+    x->patterns = n;
+    x->centre = copy_of(context, older->centre, x->d, sizeof *x->centre);
+    x->basis = copy_of(context, older->basis, x->rank * x->d, sizeof *x->basis);
+    x->first.step = copy_of(context, older->first.step, 2 * x->first.columns, sizeof(float));
+    x->second.step = copy_of(context, older->second.step, 2 * x->second.columns, sizeof(float));
+    size_t group = sh_group_bytes(x->quads);
+    x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), group);
+    x->lines = older->lines ? sh_allocate(context, n, x->line_bytes) : NULL;
+    x->bytes = (size_t)sh_ceil_div(n, SH_GROUP) * group + (size_t)n * x->line_bytes;
+    sh_status status = SH_NO_MEMORY;
+    if (x->centre && x->first.step && x->groups && !x->basis == !older->basis &&
+        !x->second.step == !older->second.step && !x->lines == !older->lines) {
+        x->first.inverse = x->first.step + x->first.columns;
+        x->second.inverse = x->second.step ? x->second.step + x->second.columns : NULL;
+        memcpy(x->groups, older->groups, (size_t)(ready / SH_GROUP) * group);
+        if (x->lines) memcpy(x->lines, older->lines, (size_t)ready * x->line_bytes);
+        building b = {x, m, first};
+        status = sh_for_each(context, sh_ceil_div(n, ROWS) - first, code_scratch(x, m, ROWS), code_rows, &b);
+    } else {
+        sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    }
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
+    return status;
+}
+
 void sh_index_free(sh_context *context, sh_index *x) {
-    if (!x) return;
+    if (!x || atomic_fetch_sub(&x->holders, 1) > 1) return;
     sh_release(context, x->kept);
     sh_release(context, x->centre);
     sh_release(context, x->basis);

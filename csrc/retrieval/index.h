@@ -22,6 +22,7 @@ typedef struct {
 } sh_coding;
 
 typedef struct sh_index {
+    _Atomic int64_t holders; /* memories that keep it */
     sh_index_kind kind;
     int64_t patterns;            /* as many as it covers: the first */
     int64_t d;                   /* features looked at */
@@ -44,6 +45,10 @@ typedef struct sh_index {
  * Cost       4 to 12 % of the scan of 10,000 queries; 64 bytes a pattern and a second line of at most 256, or d + 8 */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *kept, int64_t d,
                        sh_index **index);
+/* sh_index_grow: an older index of the memory's first patterns and the codes of the others. NULL where they do not fit
+ * its scale, or are more than it has. Cost: a copy of its codes, and the coding of the new. */
+sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, sh_index **index);
+/* sh_index_free: gives up one hold on it; sh_index_new and sh_index_grow give the first. */
 void sh_index_free(sh_context *context, sh_index *index);
 /* Whether a second index of the other kind stays within the budget: all codes at most 40 % of the patterns. */
 int sh_index_may_add_columns(const sh_memory *memory, const sh_index *lines);

@@ -3,16 +3,32 @@
  * Notes  1. A similarity is a bias and a scale per pattern: dot none; euclidean the bias -|xi|^2/2, under which
  *           argmax s is the nearest pattern; cosine the scale 1/|xi|, for scores and mixture alike.
  *        2. The norms cost one pass, and their finiteness is that of the patterns: the check is free.
+ *        3. Biases and scales lie in a block with room for more. A memory and those extended from it read the same
+ *           block, each its own first rows; rows in use never change.
  */
 #include "engine.h"
 #include "index.h"
 #include <math.h>
 #include <string.h>
 
+static size_t element_size(sh_type type) {
+    static const size_t size[] = {[SH_FLOAT32] = 4, [SH_FLOAT64] = 8, [SH_UINT8] = 1, [SH_FLOAT16] = 2};
+    return size[type];
+}
+
+/* n elements of a narrow type, widened */
+static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
+    float scale = rows->scale == 0 ? 1 : rows->scale;
+    if (rows->type == SH_UINT8)
+        k->from_uint8(y, (const uint8_t *)x, n, scale);
+    else
+        k->from_float16(y, (const uint16_t *)x, n, scale);
+}
+
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer) {
     const char *row = (const char *)rows->data + i * rows->stride;
-    if (rows->type != SH_UINT8) return row;
-    k->from_uint8(buffer, (const uint8_t *)row, rows->d);
+    if (!sh_is_narrow(rows)) return row;
+    widen_row(k, rows, row, rows->d, buffer);
     return buffer;
 }
 
@@ -30,9 +46,50 @@ static double norm(const sh_kernels *k, const void *x, int64_t d) {
     return largest * sqrt(sum);
 }
 
+/* Biases or scales (note 3). */
+struct sh_norms {
+    _Atomic int64_t holders, used; /* memories that read it; rows in use */
+    int64_t room;                  /* rows that fit */
+    double *exact;
+    void *tile;
+};
+
+static void leave_norms(sh_context *context, sh_norms *norms) {
+    if (!norms || atomic_fetch_sub(&norms->holders, 1) > 1) return;
+    sh_release(context, norms->exact);
+    sh_release(context, norms->tile);
+    sh_release(context, norms);
+}
+
+/* Room for `n` rows whose first `kept` are those of `old` (NULL: none): the rest of its block, if nobody has taken
+ * it, else a copy with as much room again. */
+static sh_norms *take_norms(sh_context *context, sh_norms *old, int64_t kept, int64_t n, size_t size) {
+    int64_t free_from = kept;
+    if (old && n <= old->room && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
+        atomic_fetch_add(&old->holders, 1);
+        return old;
+    }
+    sh_norms *norms = sh_allocate(context, 1, sizeof *norms);
+    if (!norms) return NULL;
+    int64_t room = old ? sh_max(n, 2 * kept) : n;
+    *norms = (sh_norms){.holders = 1, .used = n, .room = room};
+    norms->exact = sh_allocate(context, room, sizeof(double));
+    norms->tile = sh_allocate(context, room, size);
+    if (!norms->exact || !norms->tile) {
+        leave_norms(context, norms);
+        return NULL;
+    }
+    if (old) {
+        memcpy(norms->exact, old->exact, (size_t)kept * sizeof(double));
+        memcpy(norms->tile, old->tile, (size_t)kept * size);
+    }
+    return norms;
+}
+
 enum { CHUNK = 256 }; /* rows a work item */
 typedef struct {
     sh_memory *m;
+    int64_t first;                     /* rows before it are ready */
     double *norm, *raw, *bias, *scale; /* the largest of every chunk */
 } preparation;
 
@@ -40,36 +97,36 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
     preparation *p = job;
     sh_memory *m = p->m;
     const sh_kernels *k = m->k;
-    int64_t first = item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
+    int64_t first = p->first + item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
     double max_norm = 0, max_raw = 0, max_bias = 0, max_scale = 1;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
         double length = norm(k, x, d);
         if (length - length != 0) { /* the norm of a finite row may pass the range, too */
             double largest = k->max_abs(x, d);
-            return sh_fail(context, largest - largest == 0 ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i);
+            return sh_fail(context, largest - largest == 0 ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
         }
         max_raw = fmax(max_raw, length);
         if (m->bias) {
             m->bias[i] = -k->dot(x, x, d) / 2;
-            if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i);
+            if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
             max_bias = fmax(max_bias, -m->bias[i]);
         }
         if (m->scale) {
-            if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i);
+            if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i - p->first);
             m->scale[i] = 1 / length;
             if (m->scale[i] > k->largest || m->scale[i] < k->smallest)
-                return sh_fail(context, SH_OVERFLOW, "patterns", i);
+                return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_scale, i), &m->scale[i], 1);
             max_scale = fmax(max_scale, m->scale[i]);
             length = 1;
         }
         max_norm = fmax(max_norm, length);
-        if (m->own_values) {
+        if (m->own_values && !m->values.unchecked) {
             const void *value = sh_row_at(k, &m->values, i, scratch);
             double largest = k->max_abs(value, m->values.d);
-            if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i);
+            if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
         }
     }
     p->norm[item] = max_norm;
@@ -80,43 +137,63 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
 }
 
 static int rows_are_sound(const sh_rows *rows, sh_type type) {
-    int64_t size = rows->type == SH_UINT8 ? 1 : type == SH_FLOAT32 ? 4 : 8;
-    return rows->data && rows->n >= 1 && rows->d >= 1 && rows->d <= INT32_MAX &&
-           (rows->type == type || rows->type == SH_UINT8) && rows->stride % size == 0 &&
-           rows->stride / size >= rows->d && rows->stride / size <= INT32_MAX;
+    if ((unsigned)rows->type > SH_FLOAT16 || (rows->type != type && !sh_is_narrow(rows))) return 0;
+    int64_t size = (int64_t)element_size(rows->type);
+    return rows->data && rows->n >= 1 && rows->d >= 1 && rows->d <= INT32_MAX && rows->stride % size == 0 &&
+           rows->stride / size >= rows->d && rows->stride / size <= INT32_MAX && rows->scale >= 0 &&
+           !isinf(rows->scale);
 }
 
-sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
-                        sh_type type, sh_memory **memory) {
-    if (type > SH_FLOAT64 || similarity > SH_COSINE) return sh_fail(context, SH_BAD_ARGUMENT, "type", 0);
+/* A memory of these rows; those of `old`, if not NULL, are ready. */
+static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *patterns, const sh_rows *values,
+                      sh_similarity similarity, sh_type type, sh_memory **memory) {
     if (!rows_are_sound(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if (values && (!rows_are_sound(values, type) || values->n != patterns->n))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    sh_memory *m = sh_allocate(context, 1, sizeof *m);
-    if (!m) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *m = (sh_memory){.k = sh_kernels_of(type),
+    /* the shelf changes while calls that hold the memory as const go on, so it is a thing of its own */
+    struct {
+        sh_memory memory;
+        sh_shelf shelf;
+    } *both = sh_allocate(context, 1, sizeof *both);
+    if (!both) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(both, 0, sizeof *both);
+    sh_memory *m = &both->memory;
+    *m = (sh_memory){.shelf = &both->shelf,
+                     .k = sh_kernels_of(type),
                      .type = type,
                      .similarity = similarity,
                      .patterns = *patterns,
                      .values = values ? *values : *patterns,
                      .own_values = values != NULL};
-    int64_t n = patterns->n, chunks = sh_ceil_div(n, CHUNK);
-    preparation p = {.m = m};
+    int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
+    preparation p = {.m = m, .first = ready};
     sh_status status = SH_NO_MEMORY;
-    m->shelf = sh_allocate(context, 1, sizeof *m->shelf);
-    if (!m->shelf) goto done;
-    memset(m->shelf, 0, sizeof *m->shelf);
     p.norm = sh_allocate(context, 4 * chunks, sizeof(double));
     if (!p.norm) goto done;
     p.raw = p.norm + chunks;
     p.bias = p.raw + chunks;
     p.scale = p.bias + chunks;
     if (similarity != SH_DOT) {
-        double **exact = similarity == SH_EUCLIDEAN ? &m->bias : &m->scale;
-        void **tile = similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale;
-        *exact = sh_allocate(context, n, sizeof(double));
-        *tile = sh_allocate(context, n, m->k->size);
-        if (!*exact || !*tile) goto done;
+        m->norms = take_norms(context, old ? old->norms : NULL, ready, n, m->k->size);
+        if (!m->norms) goto done;
+        *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->norms->exact;
+        *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
+    }
+    for (int i = 0; old && i < 2; i++) {
+        sh_index *index = atomic_load(&old->shelf->index[i]);
+        if (index)
+            atomic_fetch_add(&index->holders, 1);
+        else
+            index = atomic_exchange(&old->shelf->older[i], NULL); /* growing again before the first growth was asked */
+        if (!index) continue;
+        atomic_store(&m->shelf->older[i], index);
+        m->shelf->older_patterns = index->patterns;
+    }
+    if (old) {
+        m->max_norm = old->max_norm;
+        m->max_raw_norm = old->max_raw_norm;
+        m->max_bias = old->max_bias;
+        m->max_scale = old->max_scale;
     }
     int64_t width = sh_max(patterns->d, values ? values->d : 0);
     status = sh_for_each(context, chunks, (size_t)width * m->k->size, prepare, &p);
@@ -126,6 +203,10 @@ sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_r
         m->max_bias = fmax(m->max_bias, p.bias[i]);
         m->max_scale = fmax(m->max_scale, p.scale[i]);
     }
+    if (status != SH_OK && old && m->norms && m->norms == old->norms) {
+        int64_t taken = n; /* give the rest of the block back */
+        atomic_compare_exchange_strong(&m->norms->used, &taken, ready);
+    }
 done:
     sh_release(context, p.norm);
     if (status == SH_OK) {
@@ -134,6 +215,24 @@ done:
     }
     sh_memory_free(context, m);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
+                        sh_type type, sh_memory **memory) {
+    if (type > SH_FLOAT64 || similarity > SH_COSINE) return sh_fail(context, SH_BAD_ARGUMENT, "type", 0);
+    return make(context, NULL, patterns, values, similarity, type, memory);
+}
+
+static int are_more(const sh_rows *rows, const sh_rows *old) {
+    return rows->n >= old->n && rows->d == old->d && rows->type == old->type && rows->scale == old->scale;
+}
+
+sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_rows *patterns, const sh_rows *values,
+                           sh_memory **memory) {
+    if (!are_more(patterns, &old->patterns)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
+    if ((values != NULL) != old->own_values || (values && !are_more(values, &old->values)))
+        return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
+    return make(context, old, patterns, values, old->similarity, old->type, memory);
 }
 
 /* Eight polynomial hashes side by side over words of a row, folded with the row's number. */
@@ -164,7 +263,7 @@ static sh_status hash_item(void *job, int64_t item, void *scratch, sh_context *c
     uint64_t sum = 0;
     for (int part = 0; part < 1 + f->m->own_values; part++) {
         const sh_rows *rows = part ? &f->m->values : &f->m->patterns;
-        size_t bytes = (size_t)rows->d * (rows->type == SH_UINT8 ? 1 : f->m->k->size);
+        size_t bytes = (size_t)rows->d * element_size(rows->type);
         for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
             sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + part + 1));
     }
@@ -181,37 +280,34 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
 
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
-    for (int i = 0; m->shelf && i < 2; i++) sh_index_free(context, atomic_load(&m->shelf->index[i]));
-    sh_release(context, m->shelf);
-    sh_release(context, m->bias);
-    sh_release(context, m->scale);
-    sh_release(context, m->tile_bias);
-    sh_release(context, m->tile_scale);
+    for (int i = 0; i < 2; i++) {
+        sh_index_free(context, atomic_load(&m->shelf->index[i]));
+        sh_index_free(context, atomic_load(&m->shelf->older[i]));
+    }
+    leave_norms(context, m->norms);
     sh_release(context, m);
 }
 
-/* Tiles. Rows of the compute type are multiplied where they lie; uint8 rows are widened a few columns at a time,
+/* Tiles. Rows of the compute type are multiplied where they lie; narrow rows are widened a few columns at a time,
  * so that the widened part of a tile stays in the cache whatever d is. */
 static int64_t pack_columns(const sh_kernels *k) { return sh_max(64, SH_PACK / (int64_t)(SH_TILE * k->size)); }
 
 size_t sh_pack_bytes(const sh_memory *m) {
-    if (m->patterns.type != SH_UINT8 && m->values.type != SH_UINT8) return 0;
+    if (!sh_is_narrow(&m->patterns) && !sh_is_narrow(&m->values)) return 0;
     return (size_t)(SH_TILE * pack_columns(m->k)) * m->k->size;
 }
 
 static void widen(const sh_kernels *k, const sh_rows *rows, int64_t first, int64_t n, int64_t column, int64_t columns,
                   void *pack) {
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t *row = (const uint8_t *)rows->data + (first + i) * rows->stride + column;
-        k->from_uint8(sh_at(k, pack, i * columns), row, columns);
-    }
+    const char *x = (const char *)rows->data + first * rows->stride + column * (int64_t)element_size(rows->type);
+    for (int64_t i = 0; i < n; i++) widen_row(k, rows, x + i * rows->stride, columns, sh_at(k, pack, i * columns));
 }
 
 void sh_tile_scores(const sh_memory *m, const void *q, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld,
                     void *pack) {
     const sh_kernels *k = m->k;
     const sh_rows *x = &m->patterns;
-    if (x->type != SH_UINT8) {
+    if (!sh_is_narrow(x)) {
         k->gemm_nt(rows, n, x->d, q, x->d, (const char *)x->data + first * x->stride, x->stride / (int64_t)k->size, 0,
                    scores, ld);
         return;
@@ -228,7 +324,7 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
                  int64_t columns, int add, void *out, int64_t ldo, void *pack) {
     const sh_kernels *k = job->k;
     const sh_rows *x = job->mixed;
-    if (x->type != SH_UINT8) {
+    if (!sh_is_narrow(x)) {
         const char *tile = (const char *)x->data + first * x->stride;
         k->gemm_nn(rows, columns, n, p, ldp, sh_at(k, tile, column), x->stride / (int64_t)k->size, add, out, ldo);
         return;

@@ -511,7 +511,14 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double liste
 
 static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind kind) {
     sh_index *index = NULL, *none = NULL;
-    sh_status status = sh_index_new(context, m, kind, NULL, m->patterns.d, &index);
+    sh_status status = SH_OK;
+    for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
+        if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
+        sh_index *older = atomic_exchange(&m->shelf->older[i], NULL);
+        if (older) status = sh_index_grow(context, m, older, &index);
+        sh_index_free(context, older);
+    }
+    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, &index);
     if (status != SH_OK || !index) return status;
     if (!atomic_compare_exchange_strong(&m->shelf->index[index->kind == SH_COLUMNS], &none, index))
         sh_index_free(context, index); /* another thread was faster */
@@ -536,9 +543,11 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
 static int pays(const sh_job *job) {
     const sh_memory *m = job->memory;
     int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->shelf->asked, job->queries.n) + job->queries.n;
-    if (m->patterns.n < LEAST_PATTERNS || asked < LEAST_QUERIES) return 0;
+    int64_t older = m->shelf->older_patterns;
+    if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return 0;
     double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
     double build = d <= 120 ? 20 * n * features : 300 * n * features + 60 * small * small * small;
+    if (older) build = 100 * n + 300 * features * (double)(m->patterns.n - older);
     return (double)asked * n * features > 2 * build;
 }
 

@@ -85,7 +85,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     sh_partial part = s->parts[range];
     space work = space_at(job, scratch);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
-    int picks = job->map->reach && (!mixture || job->mixed->type != SH_UINT8);
+    int picks = job->map->reach && (!mixture || !sh_is_narrow(job->mixed));
     double floors[SH_BLOCK];
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
