@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparsehopfield import Entmax, HopfieldMemory, Polynomial, _core, reference, update
+from sparsehopfield import Entmax, HopfieldMemory, Polynomial, reference, update
 from sparsehopfield import explain as module
 
 WINDOWED = ["sparsemax", "entmax15", Entmax(1.25), Entmax(3)]
