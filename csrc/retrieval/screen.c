@@ -37,11 +37,17 @@ enum {
     LEAST_QUERIES = 256,     /* asked before an index is made */
 };
 /* Work in units of one product of the matrix product. */
-static const double LINE_WORK = 2400, ROW_WORK = 12000;
+static const double LINE_WORK = 2400, ROW_WORK = 12000; /* to bound by a second line; to score */
+static const double INDEX_WORK = 300;                   /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;                     /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;                   /* of a scan that is worth the overhead of a screen */
 
 static int64_t most_listed(const sh_index *x) { return sh_min(sh_max(x->patterns / 16, 1024), 8192); }
 static int64_t tile_groups(const sh_index *x) { return sh_max(1, TILE_BYTES / (int64_t)sh_group_bytes(x->quads)); }
-static int64_t list_room(const sh_index *x) { return most_listed(x) + sh_max(tile_groups(x) * SH_GROUP, FIRST_TILE); }
+static int64_t list_room(const sh_index *x) {
+    int64_t all = sh_ceil_div(x->patterns, SH_GROUP) * SH_GROUP;
+    return sh_min(most_listed(x) + sh_max(tile_groups(x) * SH_GROUP, FIRST_TILE), sh_max(all, 1024));
+}
 
 /* What is known of one query while patterns pass. */
 typedef struct {
@@ -436,10 +442,8 @@ static sh_status run(sh_job *job, const sh_index *index, const int64_t *order, i
 
 /* --- which way ------------------------------------------------------------------------------------ */
 
-/* The middle of how many patterns a few queries list; INFINITY if most lists are too long. */
-static sh_status pilot(sh_job *job, const sh_index *index, double *listed) {
-    int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    _Atomic int64_t left_count = 0;
+/* the job without its results */
+static sh_job silent_copy(const sh_job *job) {
     sh_job silent = *job;
     silent.states = NULL;
     silent.support_size = NULL;
@@ -448,6 +452,14 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *listed) {
     silent.counts = NULL;
     silent.carry = NULL;
     silent.nearest_out = NULL;
+    return silent;
+}
+
+/* The middle of how many patterns a few queries list; INFINITY if most lists are too long. */
+static sh_status pilot(sh_job *job, const sh_index *index, double *listed) {
+    int64_t order[PILOT], left[PILOT], counts[PILOT][4];
+    _Atomic int64_t left_count = 0;
+    sh_job silent = silent_copy(job);
     for (int64_t i = 0; i < PILOT; i++) {
         order[i] = i * job->queries.n / PILOT;
         counts[i][0] = INT64_MAX;
@@ -485,27 +497,48 @@ static int64_t features_asked(const sh_job *job, int32_t *kept, uint8_t *seen) {
     return n;
 }
 
+/* the share of some patterns' squares (about their mean) that lies in features outside of `kept` */
+static double share_outside(const sh_memory *m, const uint8_t *seen, double *sums, void *row) {
+    enum { SOME = 256 };
+    int64_t n = sh_min(m->patterns.n, SOME), d = m->patterns.d;
+    double *wide = sums, *mean = sums + d, *square = sums + 2 * d, inside = 0, outside = 0;
+    memset(mean, 0, 2 * (size_t)d * sizeof *mean);
+    for (int64_t i = 0; i < n; i++) {
+        m->k->to_double(wide, sh_row_at(m->k, &m->patterns, i * m->patterns.n / n, row), d);
+        for (int64_t j = 0; j < d; j++) {
+            mean[j] += wide[j] / (double)n;
+            square[j] += wide[j] * wide[j] / (double)n;
+        }
+    }
+    for (int64_t j = 0; j < d; j++) *(seen[j] ? &inside : &outside) += square[j] - mean[j] * mean[j];
+    return outside > 0 ? outside / (inside + outside) : 0;
+}
+
 /* An index of the features that this call asks for, where many are not and it would pay; else NULL. */
 static sh_status index_of_batch(sh_job *job, const sh_index *lines, double listed, sh_index **own) {
     const sh_memory *m = job->memory;
     sh_context *context = job->context;
     int64_t d = m->patterns.d;
-    double build = (double)m->patterns.n * (double)(d * lines->rank);
     *own = NULL;
     if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
-    if (!((double)job->queries.n * sh_min((int64_t)fmin(listed, 1e9), most_listed(lines)) * LINE_WORK > 2 * build))
-        return SH_OK;
+    double spent = (double)job->queries.n * fmin(listed, (double)most_listed(lines)) * LINE_WORK;
+    if (!(spent > INDEX_WORK * (double)m->patterns.n * (double)d / 2)) return SH_OK;
     int32_t *kept = sh_allocate(context, d, sizeof *kept);
     uint8_t *seen = sh_allocate(context, d, 1);
+    double *sums = sh_allocate(context, 3 * d, sizeof *sums);
+    void *row = sh_allocate(context, d, m->k->size);
     sh_status status = SH_OK;
-    if (!kept || !seen) {
+    if (!kept || !seen || !sums || !row) {
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     } else {
         int64_t n = features_asked(job, kept, seen);
-        if (n > 0 && n <= d - d / 8) status = sh_index_new(context, m, SH_LINES, kept, n, own);
+        if (n > 0 && n < d && share_outside(m, seen, sums, row) > 0.1)
+            status = sh_index_new(context, m, SH_LINES, kept, n, own);
     }
     sh_release(context, kept);
     sh_release(context, seen);
+    sh_release(context, sums);
+    sh_release(context, row);
     return status;
 }
 
@@ -539,16 +572,35 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
     return bytes;
 }
 
+/* Whether most of a few queries have more candidates than the scan's lists hold: then no bound excludes much. */
+static sh_status is_wide(sh_job *job, int *answer) {
+    int64_t order[PILOT], wide[PILOT];
+    sh_job few = silent_copy(job);
+    for (int64_t i = 0; i < PILOT; i++) order[i] = i * job->queries.n / PILOT;
+    few.left = order;
+    few.wide = wide;
+    atomic_store(&few.left_count, PILOT);
+    atomic_store(&few.wide_count, 0);
+    sh_status status = sh_scan(&few);
+    *answer = atomic_load(&few.wide_count) > PILOT / 2;
+    return status;
+}
+
 /* Whether an index pays: what was asked so far costs the scan twice as much as building it. */
-static int pays(const sh_job *job) {
+static sh_status pays(sh_job *job, int *answer) {
     const sh_memory *m = job->memory;
     int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->shelf->asked, job->queries.n) + job->queries.n;
     int64_t older = m->shelf->older_patterns;
-    if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return 0;
+    *answer = 0;
+    if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return SH_OK;
     double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
-    double build = d <= 120 ? 20 * n * features : 300 * n * features + 60 * small * small * small;
-    if (older) build = 100 * n + 300 * features * (double)(m->patterns.n - older);
-    return (double)asked * n * features > 2 * build;
+    double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * small * small * small;
+    if (older) build = 100 * n + INDEX_WORK * features * (double)(m->patterns.n - older);
+    if (!((double)asked * n * features > 2 * build)) return SH_OK;
+    int hopeless = 0;
+    sh_status status = job->queries.n >= PILOTED ? is_wide(job, &hopeless) : SH_OK;
+    *answer = !hopeless;
+    return status;
 }
 
 sh_status sh_screen(sh_job *job) {
@@ -559,7 +611,14 @@ sh_status sh_screen(sh_job *job) {
     if (path == SH_PATH_SCAN) return SH_OK;
     sh_index *lines = atomic_load(&m->shelf->index[0]), *columns = atomic_load(&m->shelf->index[1]), *own = NULL;
     sh_status status = SH_OK;
-    if (path == SH_PATH_AUTO ? !lines && !columns && pays(job) : path == SH_PATH_LINES ? !lines : !columns) {
+    int build = path == SH_PATH_LINES ? !lines : path == SH_PATH_COLUMNS ? !columns : 0;
+    if (path == SH_PATH_AUTO && !lines && !columns) {
+        status = pays(job, &build);
+        if (status != SH_OK) return status;
+    }
+    double scan = (double)m->patterns.n * (double)m->patterns.d;
+    if (path == SH_PATH_AUTO && !build && fmax((double)n, READ_WORK) * scan < LEAST_WORK) return SH_OK;
+    if (build) {
         status = put_up(context, m, path == SH_PATH_AUTO ? SH_EITHER : path == SH_PATH_LINES ? SH_LINES : SH_COLUMNS);
         if (status != SH_OK) return status;
         lines = atomic_load(&m->shelf->index[0]);
@@ -570,7 +629,7 @@ sh_status sh_screen(sh_job *job) {
     if (!lines && !columns) return SH_OK;
 
     if (path == SH_PATH_AUTO && n >= PILOTED) {
-        double listed, scan = (double)m->patterns.n * (double)m->patterns.d;
+        double listed;
         if (lines) {
             status = pilot(job, lines, &listed);
             if (status != SH_OK) return status;
