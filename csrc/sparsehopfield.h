@@ -187,6 +187,14 @@ SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                            int64_t *counts);
 
+/* sh_bounds: the bounds themselves, for whoever does not trust them: of each query and pattern a number that the
+ * canonical score cannot pass, by the first code and by the second (the first again, where there is none).
+ *
+ * Given      bounds  (N, M, 2); INFINITY where the index has no bound for a query (extreme norms)
+ * Errors     SH_BAD_ARGUMENT where there is no index (the context's path says of which kind)
+ */
+SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_queries queries, double *bounds);
+
 /* sh_margins: of every pattern, its own score less the largest score with another (theory: Delta; cosine: of the
  * unit rows). Infinite where there is no other; 0 or less means it is not stored at any beta.
  * Cost       that of M queries; the index is built where it pays. 16 MiB of work space.

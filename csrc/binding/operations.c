@@ -268,6 +268,19 @@ static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t narg
     return sh_raise(&call, status, b.h->type);
 }
 
+static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 2};
+    PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
+    if (!result) return NULL;
+    RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
+    if (status == SH_OK) return result;
+    Py_DECREF(result);
+    return sh_raise(&call, status, b.h->type);
+}
+
 static PyObject *margins(PyObject *module, PyObject *capsule) {
     (void)module;
     held *h = PyCapsule_GetPointer(capsule, MEMORY);
@@ -450,6 +463,8 @@ PyMethodDef sh_operations[] = {
     {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
     {"survey", FAST(survey),
      "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
+    {"_bounds", FAST(bounds),
+     "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 2): what scores cannot pass."},
     {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},
     {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},

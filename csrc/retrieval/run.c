@@ -53,7 +53,8 @@ sh_status sh_run(sh_job *job) {
     sh_set_grid(job, n);
     job->slack = sh_allocate(context, n, sizeof(double));
     job->wide = sh_allocate(context, n, sizeof(int64_t));
-    for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++) job->carry[i] = -1; /* whoever finishes may know better */
+    for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++)
+        job->carry[i] = -1; /* whoever finishes may know better */
     sh_status status = SH_OK;
     if (!job->slack || !job->wide) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);

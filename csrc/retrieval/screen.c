@@ -563,6 +563,50 @@ sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     return put_up(context, m, SH_EITHER);
 }
 
+/* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
+static double unscaled(const sh_index *x, const sh_look *look, float bound) {
+    return ((double)bound + (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->slack + look->constant;
+}
+
+sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
+    int wanted = context->path == SH_PATH_COLUMNS;
+    sh_status status = SH_OK;
+    if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES);
+    const sh_index *x = atomic_load(&m->shelf->index[wanted]);
+    if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
+    if (status != SH_OK) return status;
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    sh_job job = {.context = context, .memory = m, .k = m->k, .queries = queries};
+    int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
+    char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
+    int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);
+    float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
+    if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
+        double *out = bounds + i * 2 * x->patterns;
+        for (int64_t j = 0; j < 2 * x->patterns; j++) out[j] = INFINITY;
+        sh_looks looks = sh_looks_at(x, m, 1, scratch);
+        sh_look_at(x, &job, NULL, i, 1, &looks);
+        const sh_look *look = looks.look;
+        if (look->length == 0) continue;
+        sh_screened asked = {.code = looks.codes, .start = look->start, .step = look->step, .radius = look->radius};
+        asked.threshold = -FLT_MAX;
+        asked.position = position;
+        asked.bound = bound;
+        k->screen(x->groups, x->quads, 0, groups, &asked, 1);
+        if (x->lines) sh_look_closer(x, &looks, 0);
+        for (int64_t j = 0; j < asked.found; j++) {
+            int64_t at = position[j];
+            out[2 * at] = unscaled(x, look, bound[j]);
+            out[2 * at + 1] = x->lines ? unscaled(x, look, sh_line_bound(x, k, &looks, 0, at)) : out[2 * at];
+        }
+    }
+    sh_release(context, scratch);
+    sh_release(context, position);
+    sh_release(context, bound);
+    return status;
+}
+
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
     for (int i = 0; i < 2; i++) {

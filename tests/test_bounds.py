@@ -1,0 +1,102 @@
+"""The bounds of the index against exact rationals: no score, exact or canonical, passes any of them.
+
+`_core._bounds` gives what the screen compares with its thresholds, in units of scores. A bound that is met shows up
+in `test_screening.py` as a lost pattern only if it happens to decide; here every single one is checked.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from helpers import FLOATS, SIMILARITIES, exact_scores, families
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_screening import path
+
+import sparsehopfield as sh
+from sparsehopfield import _core
+
+KINDS = ["lines", "columns"]
+
+
+def bounds(queries, patterns, similarity, kind):
+    """Give (N, M, 2), and the canonical scores as a list of {position: score}."""
+    memory = sh.HopfieldMemory(patterns, similarity=similarity)
+    asked, stored = memory._ask(queries)[::-1]
+    with path(kind):
+        found = _core._bounds(stored.core(asked.rows.dtype), asked.rows, asked.beta, 0, 2.0)
+    part = memory.candidates(queries)
+    return found, [
+        dict(zip(part.position[a:b].tolist(), part.score[a:b].tolist(), strict=True))
+        for a, b in zip(part.start[:-1], part.start[1:], strict=True)
+    ]
+
+
+def check(queries, patterns, similarity, kind):
+    """Compare every bound with the exact score, and with the canonical one where that is known; give the bounds."""
+    found, canonical = bounds(queries, patterns, similarity, kind)
+    for row, scores, known in zip(found, exact_scores(queries, patterns, similarity), canonical, strict=True):
+        for i, (two, score) in enumerate(zip(row, scores, strict=True)):
+            for bound in two:
+                assert bound == np.inf or Fraction(float(bound)) >= score, (i, bound, float(score))
+                assert bound >= known.get(i, -np.inf)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("d", [17, 130])
+def test_no_score_passes_its_bound(kind, similarity, dtype, d):
+    """Ties, duplicates, extreme norms, rank-deficient, far from the origin: few features and a rotated basis."""
+    finite = 0
+    for name, (queries, patterns) in families(dtype, m=70 if d == 130 else 20, d=d, n=2).items():
+        if similarity == "cosine":
+            patterns = patterns[np.linalg.norm(patterns.astype(float), axis=1) > 1e-35]
+            if len(patterns) == 0:  # no cosine: 1 / |xi| overflows
+                continue
+        try:
+            found = check(queries, patterns, similarity, kind)
+        except (ValueError, OverflowError) as error:
+            assert "index" in str(error) or "patterns" in str(error) or "queries" in str(error), name
+            continue
+        finite += np.isfinite(found).any()
+    assert finite >= 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [300, 1100])
+def test_bounds_of_a_long_second_line(kind, d):
+    """A second line of 248 columns; and a basis from the Gram matrix of the sample, beyond 1,024 features."""
+    rng = np.random.default_rng(d)
+    few = rng.normal(size=(280, 70)) @ rng.normal(size=(70, d))
+    patterns = (few + 0.02 * rng.normal(size=few.shape) + 3).astype(np.float32)
+    queries = (patterns[:2] + rng.normal(size=(2, d))).astype(np.float32)
+    found = check(queries, patterns, "euclidean", kind)
+    if kind == "lines":  # and it is worth its bytes
+        scores = np.array([[float(s) for s in row] for row in exact_scores(queries, patterns, "euclidean")])
+        loss = found - scores[..., None]
+        assert loss[..., 1].mean() < 0.5 * loss[..., 0].mean()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    exponents=st.tuples(st.integers(-30, 30), st.integers(-30, 30)),
+    spread=st.integers(0, 20),
+    similarity=st.sampled_from(SIMILARITIES),
+    kind=st.sampled_from(KINDS),
+    whole=st.booleans(),
+    kept=st.integers(1, 130),
+)
+def test_no_scale_breaks_a_bound(seed, exponents, spread, similarity, kind, whole, kept):
+    """Rows and columns of all sizes, whole numbers, and queries that are zero in most features."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.normal(size=(60, 130)) * np.exp2(rng.integers(-spread, spread + 1, size=(60, 1)))
+    patterns *= np.exp2(rng.integers(-spread, spread + 1, size=130) / 2)
+    queries = rng.normal(size=(1, 130)) + rng.integers(0, 2) * patterns[:1]
+    queries[:, kept:] = 0
+    if whole:
+        patterns, queries = np.rint(patterns) + 1, np.rint(queries)
+    scale = np.exp2(exponents)
+    check((queries * scale[0]).astype(np.float32), (patterns * scale[1]).astype(np.float32), similarity, kind)
