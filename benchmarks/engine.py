@@ -17,7 +17,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,28 +33,11 @@ def path(name):
     """Force the engine's path of maps with a window."""
     from sparsehopfield import _core
 
-    if not hasattr(_core, "_path"):  # a core without an index knows no other path than the scan
-        yield
-        return
     before = _core._path(name)
     try:
         yield
     finally:
         _core._path(before)
-
-
-def build(memory):
-    """Build a memory's index."""
-    try:
-        memory.build_index()
-    except NotImplementedError:
-        without_index()
-
-
-@cache
-def without_index():
-    """Say it once."""
-    print("NOTE: this version has no index: every time is that of the scan")
 
 
 @dataclass
@@ -84,7 +67,7 @@ class Bench:
 
         def prepare():
             memory = self.sh.HopfieldMemory(patterns, beta, **options)
-            build(memory)
+            memory.build_index()
             return memory
 
         return prepare
@@ -95,7 +78,9 @@ class Bench:
 
     def index(self, patterns, **options):
         """Give the contender that builds the index of a new memory."""
-        return harness.Contender(build, lambda: self.sh.HopfieldMemory(patterns, 1.0, **options))
+        return harness.Contender(
+            lambda memory: memory.build_index(), lambda: self.sh.HopfieldMemory(patterns, 1.0, **options)
+        )
 
     def rounds(self, share=1.0):
         """Give the number of rounds, fewer where each is long."""
@@ -173,10 +158,7 @@ def mnist(bench):
 def report_size(bench, patterns, name):
     """Report the size of the index: the usual one, and with the codes of all paths."""
     memory = bench.sh.HopfieldMemory(patterns)
-    build(memory)
-    if not hasattr(memory, "index_nbytes"):
-        print("no index_nbytes: the rows of the index's size are left out")
-        return
+    memory.build_index()
     sizes = {"size of the index": (memory.index_nbytes, 0.12)}
     for forced in ("lines", "columns"):
         with path(forced):
@@ -226,11 +208,7 @@ def margins(bench):
     """The margins of all patterns, against the sgemm of all patterns with all patterns."""
     patterns, queries, _ = bench.mnist
     m, scale = len(patterns), len(patterns) / len(queries)
-    try:
-        check_margins(patterns, bench.memory(patterns, 1.0)().margin())
-    except NotImplementedError:
-        print("no margin yet: its row is left out")
-        return
+    check_margins(patterns, bench.memory(patterns, 1.0)().margin())
     times = bench.time(
         {
             # One sixth of the product's rows stands for all of them: each block costs the same.
@@ -522,7 +500,6 @@ def memory(bench):
         return
     patterns, queries, size = bench.mnist
     allowed = 64 + 4 * bench.arguments.threads
-    guard = "\ntry:\n    memory.build_index()\nexcept NotImplementedError:\n    pass\n"
     five = "memory.retrieve(queries, max_steps=5, tol=0.0, out=out)"
     works = {
         "5 steps, beta 1": ("queries", 1.0, five),
@@ -538,8 +515,9 @@ def memory(bench):
             np.save(Path(room, "patterns.npy"), patterns)
             (folder / "patterns.npy").symlink_to(Path(room, "patterns.npy"))
         for work, (name, beta, call) in works.items():
-            made = f"import warnings; warnings.simplefilter('ignore')\nmemory = sh.HopfieldMemory(patterns, {beta!r})"
-            taken = harness.peak(f"{room}/{name}", bench.arguments.threads, made + guard, call)
+            made = f"import warnings; warnings.simplefilter('ignore'); memory = sh.HopfieldMemory(patterns, {beta!r})"
+            made += "; memory.build_index()"
+            taken = harness.peak(f"{room}/{name}", bench.arguments.threads, made, call)
             bench.table.put(
                 f"memory of {work}",
                 f"{taken:.3g} MiB",
@@ -551,7 +529,8 @@ def memory(bench):
                 size,
                 {"MiB": taken},
             )
-        taken = harness.peak(f"{room}/queries", bench.arguments.threads, "memory = sh.HopfieldMemory(patterns)", guard)
+        made = "memory = sh.HopfieldMemory(patterns)"
+        taken = harness.peak(f"{room}/queries", bench.arguments.threads, made, "memory.build_index()")
     bench.table.put(
         f"memory of building the index, {size}", f"{taken:.3g} MiB", "beyond patterns and index", "", None, "", None
     )

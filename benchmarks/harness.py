@@ -224,9 +224,9 @@ try:
         file.write("5")  # the peak counts from here
 except OSError:
     pass
-before, index = status("VmRSS"), getattr(memory, "index_nbytes", 0)
+before, index = status("VmRSS"), memory.index_nbytes
 exec(call)
-print(json.dumps({"beyond": status("VmHWM") - before, "index": getattr(memory, "index_nbytes", 0) - index}))
+print(json.dumps({"beyond": status("VmHWM") - before, "index": memory.index_nbytes - index}))
 """
 
 

@@ -1,7 +1,7 @@
 /* engine.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
  *
  * One call, by any of the public functions, is one job:
- *   maps with a window   screen.c finds candidates by the bounds of an index, where there is one; what it leaves,
+ *   maps with a window   choose.c decides; screen.c finds candidates by the bounds of an index; what it leaves,
  *                        scan.c finds tile by tile; finish.c re-scores and decides; queries whose candidates
  *                        outgrow their list go to wide.c, which keeps a few whole rows of scores;
  *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles.

@@ -87,4 +87,11 @@ static inline float sh_line_bound(const sh_index *index, const sh_code_kernels *
 }
 /* the scaled bound that a pattern of canonical score `score` cannot be below */
 float sh_look_threshold(const sh_index *index, const sh_look *look, double score);
+
+/* sh_screen_by: n queries of a job through one index: the rows `order` of the job's, or the first n if it is NULL.
+ * Those whose lists outgrow sh_most_listed, or that the index cannot serve, are appended to `left`. `counts` (N of
+ * order, 4) or NULL. */
+sh_status sh_screen_by(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
+                       int64_t *left, _Atomic int64_t *left_count);
+int64_t sh_most_listed(const sh_index *index);
 #endif

@@ -1,0 +1,305 @@
+/* choose.c: which way a call takes, and the indexes of a memory: built when they pay, put up once, then only read.
+ *
+ * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
+ *           the work is reckoned in products of the matrix product. No clock is read.
+ *        2. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
+ *           patterns serves them badly. For enough of them an index of the other features is made for the call.
+ */
+#include "index.h"
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    PILOT = 16,             /* queries of a pilot, */
+    PILOTED = 256,          /* where there are at least so many */
+    BATCH = 1000,           /* queries that may have an index of their own features */
+    BATCH_BYTES = 32 << 20, /* of it */
+    LEAST_PATTERNS = 1024,  /* below this the scan is as good */
+    LEAST_QUERIES = 256,    /* asked before an index is made */
+};
+/* Work in units of one product of the matrix product. */
+static const double LINE_WORK = 2400, ROW_WORK = 12000; /* to bound by a second line; to score */
+static const double INDEX_WORK = 300;                   /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;                     /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;                   /* of a scan that is worth the overhead of a screen */
+
+/* the job without its results */
+static sh_job silent_copy(const sh_job *job) {
+    sh_job silent = *job;
+    silent.states = NULL;
+    silent.support_size = NULL;
+    silent.energy = NULL;
+    silent.lists = NULL;
+    silent.counts = NULL;
+    silent.carry = NULL;
+    silent.nearest_out = NULL;
+    return silent;
+}
+
+/* The middle of how many patterns a few queries list; INFINITY if most lists are too long. */
+static sh_status pilot(sh_job *job, const sh_index *index, double *listed) {
+    int64_t order[PILOT], left[PILOT], counts[PILOT][4];
+    _Atomic int64_t left_count = 0;
+    sh_job silent = silent_copy(job);
+    for (int64_t i = 0; i < PILOT; i++) {
+        order[i] = i * job->queries.n / PILOT;
+        counts[i][0] = INT64_MAX;
+    }
+    sh_status status = sh_screen_by(&silent, index, order, PILOT, counts, left, &left_count);
+    if (status != SH_OK) return status;
+    for (int i = 1; i < PILOT; i++) /* insertion: there are few */
+        for (int j = i; j > 0 && counts[j][0] < counts[j - 1][0]; j--) {
+            int64_t swap = counts[j][0];
+            counts[j][0] = counts[j - 1][0];
+            counts[j - 1][0] = swap;
+        }
+    *listed = counts[PILOT / 2][0] == INT64_MAX ? INFINITY : (double)counts[PILOT / 2][0];
+    return SH_OK;
+}
+
+static double work_of(const sh_index *x, double listed) {
+    double codes = (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+    return codes + listed * (x->lines ? LINE_WORK : ROW_WORK);
+}
+
+/* features that are not zero in every query; how many */
+static int64_t features_asked(const sh_job *job, int32_t *kept, uint8_t *seen) {
+    int64_t d = job->memory->patterns.d, n = 0;
+    memset(seen, 0, (size_t)d);
+    for (int64_t i = 0; i < job->queries.n; i++) {
+        const void *x = sh_query(job, i);
+        if (job->k->size == sizeof(float))
+            for (int64_t j = 0; j < d; j++) seen[j] |= ((const float *)x)[j] != 0;
+        else
+            for (int64_t j = 0; j < d; j++) seen[j] |= ((const double *)x)[j] != 0;
+    }
+    for (int64_t j = 0; j < d; j++)
+        if (seen[j]) kept[n++] = (int32_t)j;
+    return n;
+}
+
+/* the share of some patterns' squares (about their mean) that lies in features outside of `kept` */
+static double share_outside(const sh_memory *m, const uint8_t *seen, double *sums, void *row) {
+    enum { SOME = 256 };
+    int64_t n = sh_min(m->patterns.n, SOME), d = m->patterns.d;
+    double *wide = sums, *mean = sums + d, *square = sums + 2 * d, inside = 0, outside = 0;
+    memset(mean, 0, 2 * (size_t)d * sizeof *mean);
+    for (int64_t i = 0; i < n; i++) {
+        m->k->to_double(wide, sh_row_at(m->k, &m->patterns, i * m->patterns.n / n, row), d);
+        for (int64_t j = 0; j < d; j++) {
+            mean[j] += wide[j] / (double)n;
+            square[j] += wide[j] * wide[j] / (double)n;
+        }
+    }
+    for (int64_t j = 0; j < d; j++) *(seen[j] ? &inside : &outside) += square[j] - mean[j] * mean[j];
+    return outside > 0 ? outside / (inside + outside) : 0;
+}
+
+/* An index of the features that this call asks for, where many are not and it would pay; else NULL. */
+static sh_status index_of_batch(sh_job *job, const sh_index *lines, double listed, sh_index **own) {
+    const sh_memory *m = job->memory;
+    sh_context *context = job->context;
+    int64_t d = m->patterns.d;
+    *own = NULL;
+    if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
+    double spent = (double)job->queries.n * fmin(listed, (double)sh_most_listed(lines)) * LINE_WORK;
+    if (!(spent > INDEX_WORK * (double)m->patterns.n * (double)d / 2)) return SH_OK;
+    int32_t *kept = sh_allocate(context, d, sizeof *kept);
+    uint8_t *seen = sh_allocate(context, d, 1);
+    double *sums = sh_allocate(context, 3 * d, sizeof *sums);
+    void *row = sh_allocate(context, d, m->k->size);
+    sh_status status = SH_OK;
+    if (!kept || !seen || !sums || !row) {
+        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    } else {
+        int64_t n = features_asked(job, kept, seen);
+        if (n > 0 && n < d && share_outside(m, seen, sums, row) > 0.1)
+            status = sh_index_new(context, m, SH_LINES, kept, n, own);
+    }
+    sh_release(context, kept);
+    sh_release(context, seen);
+    sh_release(context, sums);
+    sh_release(context, row);
+    return status;
+}
+
+static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind kind) {
+    sh_index *index = NULL, *none = NULL;
+    sh_status status = SH_OK;
+    for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
+        if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
+        sh_index *older = atomic_exchange(&m->shelf->older[i], NULL);
+        if (older) status = sh_index_grow(context, m, older, &index);
+        sh_index_free(context, older);
+    }
+    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, &index);
+    if (status != SH_OK || !index) return status;
+    if (!atomic_compare_exchange_strong(&m->shelf->index[index->kind == SH_COLUMNS], &none, index))
+        sh_index_free(context, index); /* another thread was faster */
+    return SH_OK;
+}
+
+sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
+    if (atomic_load(&m->shelf->index[0]) || atomic_load(&m->shelf->index[1])) return SH_OK;
+    return put_up(context, m, SH_EITHER);
+}
+
+/* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
+static double unscaled(const sh_index *x, const sh_look *look, float bound) {
+    return ((double)bound + (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->slack + look->constant;
+}
+
+sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
+    int wanted = context->path == SH_PATH_COLUMNS;
+    sh_status status = SH_OK;
+    if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES);
+    const sh_index *x = atomic_load(&m->shelf->index[wanted]);
+    if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
+    if (status != SH_OK) return status;
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    sh_job job = {.context = context, .memory = m, .k = m->k, .queries = queries};
+    int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
+    char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
+    int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);
+    float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
+    if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
+        double *out = bounds + i * 2 * x->patterns;
+        for (int64_t j = 0; j < 2 * x->patterns; j++) out[j] = INFINITY;
+        sh_looks looks = sh_looks_at(x, m, 1, scratch);
+        sh_look_at(x, &job, NULL, i, 1, &looks);
+        const sh_look *look = looks.look;
+        if (look->length == 0) continue;
+        sh_screened asked = {.code = looks.codes, .start = look->start, .step = look->step, .radius = look->radius};
+        asked.threshold = -FLT_MAX;
+        asked.position = position;
+        asked.bound = bound;
+        k->screen(x->groups, x->quads, 0, groups, &asked, 1);
+        if (x->lines) sh_look_closer(x, &looks, 0);
+        for (int64_t j = 0; j < asked.found; j++) {
+            int64_t at = position[j];
+            out[2 * at] = unscaled(x, look, bound[j]);
+            out[2 * at + 1] = x->lines ? unscaled(x, look, sh_line_bound(x, k, &looks, 0, at)) : out[2 * at];
+        }
+    }
+    sh_release(context, scratch);
+    sh_release(context, position);
+    sh_release(context, bound);
+    return status;
+}
+
+int64_t sh_memory_index_bytes(const sh_memory *m) {
+    int64_t bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        const sh_index *x = atomic_load(&m->shelf->index[i]);
+        if (x) bytes += (int64_t)x->bytes;
+    }
+    return bytes;
+}
+
+/* Whether most of a few queries have more candidates than the scan's lists hold: then no bound excludes much. */
+static sh_status is_wide(sh_job *job, int *answer) {
+    int64_t order[PILOT], wide[PILOT];
+    sh_job few = silent_copy(job);
+    for (int64_t i = 0; i < PILOT; i++) order[i] = i * job->queries.n / PILOT;
+    few.left = order;
+    few.wide = wide;
+    atomic_store(&few.left_count, PILOT);
+    atomic_store(&few.wide_count, 0);
+    sh_status status = sh_scan(&few);
+    *answer = atomic_load(&few.wide_count) > PILOT / 2;
+    return status;
+}
+
+/* Whether an index pays: what was asked so far costs the scan twice as much as building it. */
+static sh_status pays(sh_job *job, int *answer) {
+    const sh_memory *m = job->memory;
+    int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->shelf->asked, job->queries.n) + job->queries.n;
+    int64_t older = m->shelf->older_patterns;
+    *answer = 0;
+    if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return SH_OK;
+    double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
+    double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * small * small * small;
+    if (older) build = 100 * n + INDEX_WORK * features * (double)(m->patterns.n - older);
+    if (!((double)asked * n * features > 2 * build)) return SH_OK;
+    int hopeless = 0;
+    sh_status status = job->queries.n >= PILOTED ? is_wide(job, &hopeless) : SH_OK;
+    *answer = !hopeless;
+    return status;
+}
+
+sh_status sh_screen(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_memory *m = job->memory;
+    sh_path path = context->path;
+    int64_t n = job->queries.n;
+    if (path == SH_PATH_SCAN) return SH_OK;
+    sh_index *lines = atomic_load(&m->shelf->index[0]), *columns = atomic_load(&m->shelf->index[1]), *own = NULL;
+    sh_status status = SH_OK;
+    int build = path == SH_PATH_LINES ? !lines : path == SH_PATH_COLUMNS ? !columns : 0;
+    if (path == SH_PATH_AUTO && !lines && !columns) {
+        status = pays(job, &build);
+        if (status != SH_OK) return status;
+    }
+    double scan = (double)m->patterns.n * (double)m->patterns.d;
+    if (path == SH_PATH_AUTO && !build && fmax((double)n, READ_WORK) * scan < LEAST_WORK) return SH_OK;
+    if (build) {
+        status = put_up(context, m, path == SH_PATH_AUTO ? SH_EITHER : path == SH_PATH_LINES ? SH_LINES : SH_COLUMNS);
+        if (status != SH_OK) return status;
+        lines = atomic_load(&m->shelf->index[0]);
+        columns = atomic_load(&m->shelf->index[1]);
+    }
+    if (path == SH_PATH_LINES && lines) columns = NULL;
+    if (path == SH_PATH_COLUMNS && columns) lines = NULL;
+    if (!lines && !columns) return SH_OK;
+
+    if (path == SH_PATH_AUTO && n >= PILOTED) {
+        double listed;
+        if (lines) {
+            status = pilot(job, lines, &listed);
+            if (status != SH_OK) return status;
+            status = index_of_batch(job, lines, listed, &own);
+            if (status == SH_OK && own) {
+                double with_own;
+                status = pilot(job, own, &with_own);
+                if (with_own < listed) {
+                    lines = own;
+                    listed = with_own;
+                }
+            }
+            if (status != SH_OK) goto done;
+            double codes = scan * sh_code_kernels_chosen()->cost;
+            if (work_of(lines, listed) > 1.2 * codes && codes < 0.6 * scan && !columns &&
+                sh_index_may_add_columns(m, lines)) {
+                status = put_up(context, m, SH_COLUMNS);
+                if (status != SH_OK) goto done;
+                columns = atomic_load(&m->shelf->index[1]);
+            }
+            if (work_of(lines, listed) > (columns ? codes : 0.8 * scan)) lines = NULL;
+        }
+        if (columns) {
+            status = pilot(job, columns, &listed);
+            if (status != SH_OK) goto done;
+            if (work_of(columns, listed) > 0.8 * scan) columns = NULL;
+        }
+        if (!lines && !columns) goto done;
+    }
+    job->left = sh_allocate(context, 2 * n, sizeof *job->left);
+    if (!job->left) {
+        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        goto done;
+    }
+    if (lines) status = sh_screen_by(job, lines, NULL, n, job->counts, job->left, &job->left_count);
+    if (status == SH_OK && columns) {
+        int64_t some = atomic_load(&job->left_count);
+        if (lines) memcpy(job->left + n, job->left, (size_t)some * sizeof *job->left);
+        atomic_store(&job->left_count, 0);
+        if (!lines || some)
+            status = sh_screen_by(job, columns, lines ? job->left + n : NULL, lines ? some : n,
+                                  lines ? NULL : job->counts, job->left, &job->left_count);
+    }
+done:
+    sh_index_free(context, own);
+    return status;
+}
