@@ -90,7 +90,9 @@ def one_size(family, m, n, rounds, threads):
 
     found["scan: peak"] = measured(scan)  # and the round that does not count
     want = out.copy()
-    found["index: building peak"] = measured(lambda: found.update({"index: building": harness.seconds(memory.build_index)}))
+    found["index: building peak"] = measured(
+        lambda: found.update({"index: building": harness.seconds(memory.build_index)})
+    )
     size = memory.index_nbytes
     found["index: peak"] = measured(index)
     assert out.tobytes() == want.tobytes(), "scan and index give other bits"

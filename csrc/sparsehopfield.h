@@ -128,8 +128,9 @@ typedef struct {
  *
  * Returned   states        (N, v), not overlapping any input
  *            support_size  (N) number of weights > 0, or NULL
- * Cost       one matrix product N x M x d and, per query, a double precision dot product for each pattern
- *            within the window of the map; full-support maps two products.
+ * Cost       at most one matrix product N x M x d, with an index and a map with a window a small part of it;
+ *            per query, a double precision dot product for each pattern within the window of the map;
+ *            full-support maps two products.
  *            Memory: 5 MiB a thread (8 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
  *            where that is larger).
  * Notes      1. No N x M array exists at any time.

@@ -83,7 +83,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
     Examples
     --------
-    >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512")
+    >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512", "vnni")
     True
     """
     core = _core.config()

@@ -77,9 +77,10 @@ class Explanation:
     energy : float or None
         Energy of the query; None for the polynomial, which has none.
     stages : dict of str to int
-        How many patterns each stage left to the next: `stored`; then, where the core tells, `scan` or `codes`,
-        which of them was used to list candidates; `lines`, those that a bound on their scores did not exclude;
-        `scored`, those scored canonically; and `support`.
+        How many patterns each stage left to the next: `stored`; where an index was used, `bounded`, those that the
+        bounds of their codes did not exclude, and `bounded closer`, those that closer bounds did not; and `support`.
+    scored : int or None
+        Patterns scored canonically where an index was used, with those that set the threshold for the bounds.
     query, state : ndarray, shapes (d,) and (v,)
         What was asked, and what one update makes of it: a mixture of the values if the memory has any.
     patterns : ndarray, shape (k, d)
@@ -98,6 +99,7 @@ class Explanation:
     support_size: int
     energy: float | None
     stages: dict[str, int]
+    scored: int | None
     query: Array = field(repr=False)
     state: Array = field(repr=False)
     patterns: Array = field(repr=False)
@@ -192,6 +194,8 @@ class Explanation:
             )
         if self.energy is not None:
             notes.append(f"energy {self.energy:.6g}")
+        if self.scored is not None:
+            notes.append(f"scored: {self.scored} patterns")
         return notes
 
     def _tables(self) -> tuple[list[list[str]], list[list[str]]]:
@@ -247,6 +251,7 @@ def explain(
         at, value = _best_outside(stored, asked, position)
         miss = Miss(at, int(ids[at]), value, best - value, threshold - value)
     listed = order[:top]
+    stages, scored = _stages(stored, asked, size)
     return Explanation(
         positions=position[listed],
         ids=np.asarray(ids[position[listed]], np.int64),
@@ -259,7 +264,8 @@ def explain(
         separation=separation,
         support_size=size,
         energy=None if asked.code[0] == POLYNOMIAL else float(stored.energy(asked)),
-        stages=_stages(stored, asked, size),
+        stages=stages,
+        scored=scored,
         query=asked.rows[0].copy(),
         state=stored.update(asked, None),
         patterns=_rows(stored, position[listed], asked),
@@ -302,14 +308,14 @@ def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tu
             return int(part.position[outside][best]), float(part.score[outside][best])
 
 
-def _stages(stored: Stored, asked: Asked, support: int) -> dict[str, int]:
-    """How many patterns each stage left, as far as the core tells."""
-    between = {}
+def _stages(stored: Stored, asked: Asked, support: int) -> tuple[dict[str, int], int | None]:
+    """How many patterns each stage left, and how many were scored, as far as the core tells."""
+    between, scored = {}, -1
     if has_window(asked.code):
         counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
-        names = ("bounded", "bounded closer", "scored")
-        between = {name: int(n) for name, n in zip(names, counts, strict=False) if n >= 0}
-    return {"stored": len(stored.patterns), **between, "support": support}
+        between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
+        scored = int(counts[2])
+    return {"stored": len(stored.patterns), **between, "support": support}, scored if scored >= 0 else None
 
 
 def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:

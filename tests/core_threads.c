@@ -1,6 +1,7 @@
-/* Many threads use one memory at once, each with its own context and more threads within, while one more adds to
- * it; then a forked child does. All must find the same bits as one thread alone. `make -C csrc check` runs this, and the
- * continuous integration runs it under ThreadSanitizer too. */
+/* Many threads use one memory at once, each with its own context and more threads within, on all paths of the index,
+ * which whoever comes first builds; meanwhile others add to that memory and take its index over; then a forked child
+ * does. All must find the same bits as one thread that scans. `make -C csrc check` runs this, and the continuous
+ * integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "sparsehopfield.h"
 
@@ -11,91 +12,142 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { M = 3000, MORE = 300, N = 700, D = 48, CALLERS = 8, ROUNDS = 3 };
-static float patterns[M + MORE][D], queries[N][D], expected[N][D];
-static sh_memory *memory;
+enum { M = 2400, MORE = 200, N = 300, D = 130, CALLERS = 8, GROWERS = 3, USERS = CALLERS + GROWERS, ROUNDS = 3 };
+typedef float rows_of[D];
+static const sh_path paths[] = {SH_PATH_LINES, SH_PATH_COLUMNS, SH_PATH_AUTO, SH_PATH_SCAN};
+enum { PATHS = sizeof paths / sizeof *paths };
 
-static void fill(float *x, size_t n, unsigned seed) {
-    for (size_t i = 0; i < n; i++) x[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / (1 << 24);
-}
+static rows_of patterns[M + MORE], queries[N], expected[N], expected_of_next[N], expected_of_all[N];
+static sh_memory *forced, *chosen; /* asked on all paths; asked on the path that the engine chooses */
+static pthread_barrier_t start;
 
-static int retrieve(const sh_memory *from, int threads, float states[N][D]) {
-    const double beta = 2.0;
-    int64_t steps[N], support_size[N];
-    uint8_t converged[N];
-    sh_context context = {.threads = threads};
-    return sh_retrieve(&context, from, (sh_model){.separation = SH_SPARSEMAX},
-                       (sh_queries){.data = queries, .n = N, .beta = &beta}, 5, 0.0, states, steps, converged,
-                       support_size, NULL);
-}
+typedef struct {
+    int number, wrong;
+    pthread_t thread;
+} user;
 
-static void *caller(void *wrong) {
-    float (*states)[D] = malloc(sizeof expected);
-    for (int round = 0; round < ROUNDS; round++)
-        if (!states || retrieve(memory, 1 + round, states) != SH_OK || memcmp(states, expected, sizeof expected) != 0)
-            *(int *)wrong = 1;
-    free(states);
-    return NULL;
+/* The features of a row are not independent: an index has bounds that exclude. */
+static void fill(rows_of *x, size_t n, unsigned seed) {
+    enum { FREE = 12 };
+    for (size_t i = 0; i < n; i++)
+        for (int j = 0; j < D; j++) {
+            float random = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / (1 << 24);
+            x[i][j] = j < FREE ? random : x[i][j % FREE] + 0.25f * random;
+        }
 }
 
 static sh_rows first_rows(int64_t n) {
     return (sh_rows){.data = patterns, .n = n, .d = D, .stride = sizeof patterns[0], .type = SH_FLOAT32};
 }
 
-/* The next rows, one by one, in the block of norms that the callers read; then compared with a memory made anew. */
-static void *grower(void *wrong) {
+static sh_memory *fresh(int64_t n) {
     sh_context context = {.threads = 1};
-    sh_memory *grown = NULL, *fresh = NULL;
-    float (*states)[D] = malloc(2 * sizeof expected);
-    int sound = states != NULL;
-    for (int64_t n = M + 1; sound && n <= M + MORE; n++) {
-        sh_rows rows = first_rows(n);
-        sh_memory *longer = NULL;
-        sound = sh_memory_extend(&context, grown ? grown : memory, &rows, NULL, &longer) == SH_OK;
-        sh_memory_free(&context, grown);
-        grown = longer;
-    }
-    sh_rows rows = first_rows(M + MORE);
-    sound = sound && sh_memory_new(&context, &rows, NULL, SH_EUCLIDEAN, SH_FLOAT32, &fresh) == SH_OK &&
-            retrieve(grown, 2, states) == SH_OK && retrieve(fresh, 1, states + N) == SH_OK &&
-            memcmp(states, states + N, sizeof expected) == 0;
-    sh_memory_free(&context, grown);
-    sh_memory_free(&context, fresh);
+    sh_rows rows = first_rows(n);
+    sh_memory *memory = NULL;
+    return sh_memory_new(&context, &rows, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory) == SH_OK ? memory : NULL;
+}
+
+static sh_status retrieve(const sh_memory *from, sh_path path, int threads, rows_of *states) {
+    const double beta = 0.5;
+    int64_t steps[N], support_size[N];
+    uint8_t converged[N];
+    sh_context context = {.threads = threads, .path = path};
+    return sh_retrieve(&context, from, (sh_model){.separation = SH_SPARSEMAX},
+                       (sh_queries){.data = queries, .n = N, .beta = &beta}, 5, 0.0, states, steps, converged,
+                       support_size, NULL);
+}
+
+static int finds(const sh_memory *from, sh_path path, int threads, rows_of *want) {
+    rows_of *states = malloc(sizeof expected);
+    int same = states && retrieve(from, path, threads, states) == SH_OK && memcmp(states, want, sizeof expected) == 0;
     free(states);
-    *(int *)wrong = !sound;
+    return same;
+}
+
+static void *caller(void *pointer) {
+    user *me = pointer;
+    sh_context context = {.threads = 2};
+    if (me->number == 0) me->wrong |= sh_memory_index(&context, chosen) != SH_OK;
+    for (int round = 0; round < ROUNDS; round++) {
+        me->wrong |= !finds(forced, paths[(me->number + round) % PATHS], 1 + round, expected);
+        me->wrong |= !finds(chosen, SH_PATH_AUTO, 1 + round, expected);
+    }
+    me->wrong |= sh_memory_index_bytes(forced) <= 0;
     return NULL;
+}
+
+/* The next rows, one by one, in the block of norms that the callers read, and now and then a retrieval that extends
+ * the index taken over; once from the memory that others use, then from what was made of it. */
+static void *grower(void *pointer) {
+    user *me = pointer;
+    sh_context context = {.threads = 1};
+    for (int round = 0; round < ROUNDS; round++) {
+        sh_memory *grown = NULL;
+        sh_path path = paths[(me->number + round) % PATHS];
+        int sound = 1;
+        for (int64_t n = M + 1; sound && n <= M + MORE; n++) {
+            sh_rows rows = first_rows(n);
+            sh_memory *longer = NULL;
+            sound = sh_memory_extend(&context, grown ? grown : forced, &rows, NULL, &longer) == SH_OK;
+            sh_memory_free(&context, grown);
+            grown = longer;
+            if (sound && n == M + 1) sound = finds(grown, path, 2, expected_of_next);
+        }
+        sound = sound && finds(grown, path, 2, expected_of_all) && finds(grown, SH_PATH_AUTO, 1, expected_of_all);
+        sh_memory_free(&context, grown);
+        me->wrong |= !sound;
+    }
+    return NULL;
+}
+
+static void *use(void *pointer) {
+    user *me = pointer;
+    pthread_barrier_wait(&start);
+    return me->number < CALLERS ? caller(me) : grower(me);
 }
 
 int main(void) {
     sh_context context = {.threads = 1};
-    sh_rows most = first_rows(M - 1), rows = first_rows(M);
-    sh_memory *shorter;
-    pthread_t threads[CALLERS + 1];
-    int wrong[CALLERS + 2] = {0}, failures = 0, status = 0;
+    sh_rows rows = first_rows(M);
+    user users[USERS], alone = {0};
+    int failures = 0, status = 0;
 
-    fill(patterns[0], (M + MORE) * D, 1);
-    fill(queries[0], N * D, 2);
-    if (sh_initialise() != SH_OK) return 1;
-    if (sh_memory_new(&context, &most, NULL, SH_EUCLIDEAN, SH_FLOAT32, &shorter) != SH_OK) return 1;
-    if (sh_memory_extend(&context, shorter, &rows, NULL, &memory) != SH_OK) return 1;
+    fill(patterns, M + MORE, 1);
+    fill(queries, N, 2);
+    if (sh_initialise() != SH_OK || pthread_barrier_init(&start, NULL, USERS) != 0) return 1;
+    sh_memory *shorter = fresh(M - 1), *next = fresh(M + 1), *all = fresh(M + MORE);
+    chosen = fresh(M);
+    if (!shorter || !next || !all || !chosen) return 1;
+    /* an index for whoever comes first to take over */
+    if (retrieve(shorter, SH_PATH_LINES, 1, expected) != SH_OK) return 1;
+    if (sh_memory_extend(&context, shorter, &rows, NULL, &forced) != SH_OK) return 1;
     sh_memory_free(&context, shorter);
-    if (retrieve(memory, 1, expected) != SH_OK) return 1;
+    if (retrieve(forced, SH_PATH_SCAN, 1, expected) != SH_OK) return 1;
+    if (retrieve(next, SH_PATH_SCAN, 1, expected_of_next) != SH_OK) return 1;
+    if (retrieve(all, SH_PATH_SCAN, 1, expected_of_all) != SH_OK) return 1;
+    sh_memory_free(&context, next);
+    sh_memory_free(&context, all);
 
-    for (int i = 0; i < CALLERS; i++)
-        if (pthread_create(&threads[i], NULL, caller, &wrong[i]) != 0) return 1;
-    if (pthread_create(&threads[CALLERS], NULL, grower, &wrong[CALLERS + 1]) != 0) return 1;
-    for (int i = 0; i <= CALLERS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < USERS; i++) {
+        users[i] = (user){.number = i};
+        if (pthread_create(&users[i].thread, NULL, use, &users[i]) != 0) return 1;
+    }
+    for (int i = 0; i < USERS; i++) {
+        pthread_join(users[i].thread, NULL);
+        failures += users[i].wrong;
+    }
 
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        caller(&wrong[CALLERS]);
-        _exit(wrong[CALLERS]);
+        caller(&alone);
+        _exit(alone.wrong);
     }
-    wrong[CALLERS] = child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    failures += child < 0 || waitpid(child, &status, 0) != child || status != 0;
 
-    for (int i = 0; i < CALLERS + 2; i++) failures += wrong[i];
-    printf("%d callers, one who adds and a forked child: %d of them got other bits\n", CALLERS, failures);
-    sh_memory_free(&context, memory);
+    printf("%d callers, %d who add and a forked child: %d of them got other bits\n", CALLERS, GROWERS, failures);
+    sh_memory_free(&context, forced);
+    sh_memory_free(&context, chosen);
+    pthread_barrier_destroy(&start);
     return failures != 0;
 }

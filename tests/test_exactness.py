@@ -219,7 +219,7 @@ def own_bits():
     return bits()
 
 
-@pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["base", "avx2", "avx512", "vnni"])
 def test_bits_do_not_depend_on_the_instruction_set(level, own_bits):
     if level not in sh.show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")

@@ -49,6 +49,7 @@ from sparsehopfield import _core, reference
 PATHS = ["scan", "lines", "columns", "auto"]
 OTHERS = PATHS[1:]
 MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)]
+FEWER = ["dot", "euclidean", pytest.param("cosine", marks=pytest.mark.slow)]
 
 
 @contextlib.contextmanager
@@ -219,7 +220,7 @@ def own_bits():
     return found
 
 
-@pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["base", "avx2", "avx512", pytest.param("vnni", marks=pytest.mark.slow)])
 def test_bits_do_not_depend_on_the_instruction_set(level, own_bits):
     if level not in sh.show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")
@@ -302,7 +303,12 @@ def hostile(dtype, m=300, d=120, n=9):
 
 @pytest.mark.parametrize(
     ("similarity", "dtype"),
-    [("dot", np.float32), ("euclidean", np.float32), ("cosine", np.float32), (None, np.float64)],
+    [
+        ("dot", np.float32),
+        pytest.param("euclidean", np.float32, marks=pytest.mark.slow),
+        pytest.param("cosine", np.float32, marks=pytest.mark.slow),
+        (None, np.float64),
+    ],
 )
 @pytest.mark.parametrize("family", hostile(np.float32))
 def test_hostile_data(family, similarity, dtype):
@@ -326,7 +332,7 @@ def test_hostile_data(family, similarity, dtype):
 
 
 @pytest.mark.parametrize("rank", [9, 55, 56, 57, 247, 248, 249])
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("scale", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-4, 1e4))])
 def test_bounds_that_are_met(rank, scale):
     """Patterns in a subspace and along one direction beyond it, where queries look: what is left out is parallel.
 
@@ -345,7 +351,7 @@ def test_bounds_that_are_met(rank, scale):
         compare(queries, patterns, chosen, similarity=similarity, steps=1)
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("similarity", FEWER)
 @pytest.mark.parametrize("family", families())
 def test_families_of_the_scan(family, similarity):
     for dtype in FLOATS:
@@ -414,7 +420,9 @@ def test_queries_of_another_type_than_the_patterns():
     compare((8 * queries).astype(np.int16), (8 * patterns).astype(np.int16), [0.01])
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)], ids=lambda t: t.__name__
+)
 def test_many_candidates(dtype):
     """Supports of up to all 3,000 patterns: within bounds, and the same bits while they have at most 1,024."""
     rng = np.random.default_rng(8)
@@ -619,7 +627,7 @@ def trajectory(memory, queries, **options):
 
 
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
-@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("similarity", FEWER)
 def test_trajectories(similarity, separation):
     dtype = FLOATS[(SIMILARITIES.index(similarity) + MAPS.index(separation)) % 2]
     queries, patterns = clustered(900, 70, 90, dtype)

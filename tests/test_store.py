@@ -454,7 +454,11 @@ def test_values_are_looked_at_unless_told():
 
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, None), (np.uint8, 0.013), (np.float16, 1.7)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(np.uint8, None), pytest.param(np.uint8, 0.013, marks=pytest.mark.slow), (np.float16, 1.7)],
+    ids=str,
+)
 def test_narrow_patterns_answer_as_the_numbers_they_stand_for(dtype, scale, similarity, separation):
     """Bit for bit for maps with a window; the supports of 1,000 patterns are always small enough."""
     rng = np.random.default_rng(7)
@@ -498,6 +502,7 @@ def test_narrow_patterns_of_many_tiles(dtype):
         assert same_bits(narrow.update(queries), wide.update(queries))
 
 
+@pytest.mark.slow
 def test_every_half_is_widened_exactly():
     """All finite float16 numbers, and none of the others; with every instruction set."""
     code = """

@@ -191,6 +191,7 @@ def test_nothing_is_measured_twice(tmp_path, whole, monkeypatch):
     assert capacity.run(whole.table.parent, **SMALL).rows == whole.rows
 
 
+@pytest.mark.slow
 def test_table_cut_off_anywhere(whole):
     content = whole.table.read_bytes()
     ends = [
@@ -207,6 +208,7 @@ def test_table_cut_off_anywhere(whole):
         assert whole.table.read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -228,6 +230,7 @@ def test_damaged_table(whole, damage, message):
     assert capacity.run(whole.table.parent, **SMALL, restart=True).rows == whole.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -361,6 +364,7 @@ def grouped(rows):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "entmax:1.25", "entmax15", "sparsemax", "entmax:3"])
 def test_metastable_against_the_reference(tmp_path, name):
     outcome = metastable.run(
@@ -438,6 +442,7 @@ def test_queries_are_never_stored():
     assert len(tests) == 1797
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_metastable_interrupted_and_continued(tmp_path, mixed, monkeypatch, count):
     measured = []
@@ -461,6 +466,7 @@ def test_metastable_interrupted_and_continued(tmp_path, mixed, monkeypatch, coun
     assert metastable.run(tmp_path / "cut", **FEW).report == continued.report
 
 
+@pytest.mark.slow
 def test_metastable_report_and_figure(tmp_path, save, monkeypatch):
     monkeypatch.setattr(plotting, "save", save)
     outcome = metastable.run(tmp_path, **FEW)
@@ -618,6 +624,7 @@ def test_report_is_honest():
     assert "loses" not in ahead
 
 
+@pytest.mark.slow
 def test_report_and_figures(tmp_path, save, monkeypatch):
     monkeypatch.setattr(plotting, "save", save)
     outcome = robustness.run(
@@ -680,6 +687,7 @@ def command(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, whole):
     done = command("capacity", *SMALL_ARGUMENTS, "--output", str(tmp_path / "out"), "--threads", "1")
     assert done.returncode == 0, done.stderr
@@ -689,6 +697,7 @@ def test_command_line(tmp_path, whole):
     assert (tmp_path / "out" / "table.csv").read_bytes() == whole.table.read_bytes()
 
 
+@pytest.mark.slow
 def test_metastable_command_line(tmp_path, mixed):
     arguments = ["--sizes", "40", "90", "--queries", "30", "--separation", *FEW["separation"], "--threads", "1"]
     done = command("metastable", *arguments, "--output", str(tmp_path / "out"))
@@ -704,12 +713,14 @@ def test_metastable_command_line(tmp_path, mixed):
     )
 
 
+@pytest.mark.slow
 def test_quiet(tmp_path):
     done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "robustness.svg").is_file()
 
 
+@pytest.mark.slow
 def test_problems_are_one_line(tmp_path, whole):
     for arguments, text in (
         (["--output", str(whole.table.parent), *SMALL_ARGUMENTS, "--seed", "5"], "choose another --output"),
@@ -731,6 +742,7 @@ def test_environment_variable_names_the_data(tmp_path):
     assert str(tmp_path) in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", *STUDIES, "info"])
 def test_help(name):
     done = command(*[name] * bool(name), "--help", COLUMNS="80")
@@ -764,6 +776,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_table_that_is_continued(tmp_path, whole):
     table = tmp_path / "cut" / "table.csv"

@@ -41,16 +41,17 @@
 #include <string.h>
 
 enum {
-    SLAB = 256,       /* features summed in float32 */
-    FIRST = 56,       /* columns of the first line: with radius and bias 64 bytes */
-    SECOND = 248,     /* columns of the second line */
-    DIRECT = 120,     /* up to so many features are coded as they are */
-    SAMPLE = 2048,    /* patterns that the centre and the steps are taken from */
-    LARGEST = 1024,   /* of matrices whose eigenvectors are computed */
-    ROWS = 256,       /* patterns coded at a time: whole groups */
-    ASKERS = 256,     /* sampled patterns that stand for queries */
-    MAX_SUM = 66000,  /* features whose 8-bit products fit a sum of 32 bits */
-    ONE_IN_SCALE = 60 /* |w| is within 2^60 of 1 */
+    SLAB = 256,            /* features summed in float32 */
+    FIRST = 56,            /* columns of the first line: with radius and bias 64 bytes */
+    SECOND = 248,          /* columns of the second line */
+    DIRECT = 120,          /* up to so many features are coded as they are */
+    SAMPLE = 2048,         /* patterns that the centre and the steps are taken from */
+    LARGEST = 1024,        /* of matrices whose eigenvectors are computed */
+    ROWS = 256,            /* patterns coded at a time: whole groups */
+    BASIS_BYTES = 4 << 20, /* of a basis that is never too large */
+    ASKERS = 256,          /* sampled patterns that stand for queries */
+    MAX_SUM = 66000,       /* features whose 8-bit products fit a sum of 32 bits */
+    ONE_IN_SCALE = 60      /* |w| is within 2^60 of 1 */
 };
 
 void BLAS(dsyevd_)(const char *job, const char *half, const int *n, double *a, const int *lda, double *values,
@@ -432,10 +433,13 @@ static sh_status survey(sh_context *context, const sh_memory *m, sh_index *x, in
     int direct = want_columns || d <= DIRECT;
     double eta = 0, left_out = 0;
     if (!direct) {
-        x->basis = sh_allocate(context, SECOND * d, sizeof(float));
+        /* where the features are few, the second line has them all and needs no basis; where patterns are few and
+         * long, a basis for it would be a large part of them */
+        double most = fmax(BASIS_BYTES, 0.04 * (double)x->patterns * (double)(d * (int64_t)m->k->size));
+        int64_t wanted = d <= SECOND || SECOND * d * (int64_t)sizeof(float) > most ? FIRST : SECOND;
+        x->basis = sh_allocate(context, wanted * d, sizeof(float));
         if (!x->basis) goto done;
-        /* where the features are few, the second line has them all and needs no basis */
-        x->rank = leading(context, s, n, d, d <= SECOND ? FIRST : SECOND, x->basis, &left_out);
+        x->rank = leading(context, s, n, d, wanted, x->basis, &left_out);
         if (x->rank < 0) goto done;
         direct = x->rank < sh_min(FIRST, d) || (x->kind == SH_EITHER && left_out > 0.5 && d <= MAX_SUM);
         if (!direct && (eta = departure(context, x->basis, x->rank, d)) < 0) goto done;
@@ -452,7 +456,7 @@ static sh_status survey(sh_context *context, const sh_memory *m, sh_index *x, in
     }
     x->kind = direct && d > DIRECT ? SH_COLUMNS : want_columns ? SH_COLUMNS : SH_LINES;
     if (!coding_new(context, &x->first, direct ? d : FIRST, !direct, eta, d)) goto done;
-    int64_t second = direct ? 0 : d <= SECOND ? d : x->rank;
+    int64_t second = direct ? 0 : d <= SECOND ? d : x->rank > FIRST ? x->rank : 0;
     if (second && !coding_new(context, &x->second, second, d > SECOND, eta, d)) goto done;
     x->quads = sh_ceil_div(x->first.columns, 4);
     code = sh_allocate(context, sh_max(x->quads * 4, SECOND), 1);
@@ -477,6 +481,12 @@ done:
     return status;
 }
 
+static size_t bytes_of(const sh_index *x) {
+    return (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + (size_t)x->patterns * x->line_bytes +
+           (size_t)(x->rank * x->d + 2 * (x->first.columns + x->second.columns)) * sizeof(float) +
+           (size_t)x->d * sizeof(double);
+}
+
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *kept, int64_t d,
                        sh_index **index) {
     *index = NULL;
@@ -499,7 +509,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
         x->line_bytes = x->second.columns ? (size_t)(x->second.columns + 15) / 8 * 8 : 0;
         x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
         if (x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
-        x->bytes = (size_t)sh_ceil_div(n, SH_GROUP) * sh_group_bytes(x->quads) + (size_t)n * x->line_bytes;
+        x->bytes = bytes_of(x);
         if (!x->groups || (x->line_bytes && !x->lines)) status = SH_NO_MEMORY;
     }
     if (status == SH_OK) {
@@ -530,9 +540,18 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
         return SH_OK;
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = *older;
-    atomic_store(&x->holders, 1);
-    x->patterns = n;
+    *x = (sh_index){.holders = 1, /* others may take hold of the older one, or give it up, meanwhile */
+                    .kind = older->kind,
+                    .patterns = n,
+                    .d = older->d,
+                    .power = older->power,
+                    .centre2 = older->centre2,
+                    .centre_norm = older->centre_norm,
+                    .rank = older->rank,
+                    .first = older->first,
+                    .second = older->second,
+                    .quads = older->quads,
+                    .line_bytes = older->line_bytes};
     x->centre = copy_of(context, older->centre, x->d, sizeof *x->centre);
     x->basis = copy_of(context, older->basis, x->rank * x->d, sizeof *x->basis);
     x->first.step = copy_of(context, older->first.step, 2 * x->first.columns, sizeof(float));
@@ -540,7 +559,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     size_t group = sh_group_bytes(x->quads);
     x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), group);
     x->lines = older->lines ? sh_allocate(context, n, x->line_bytes) : NULL;
-    x->bytes = (size_t)sh_ceil_div(n, SH_GROUP) * group + (size_t)n * x->line_bytes;
+    x->bytes = bytes_of(x);
     sh_status status = SH_NO_MEMORY;
     if (x->centre && x->first.step && x->groups && !x->basis == !older->basis &&
         !x->second.step == !older->second.step && !x->lines == !older->lines) {
