@@ -1,5 +1,6 @@
 """No memory, no leak, no endless call: failed allocations, reference counts, resident memory, Ctrl-C."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -108,20 +109,22 @@ def test_every_allocation_failed_in_turn(name):
         call()
         made = fail(-1)
         assert made > 0
+        raised = 0
         for n in range(made):
             fail(n)
-            with pytest.raises(MemoryError):
-                call()
+            try:
+                assert digest(call()) == want  # an index that cannot be made is done without
+            except MemoryError:
+                raised += 1
             fail(-1)
+        assert raised > 0
         assert digest(call()) == want
-    with threads(3):  # who makes which is left to chance, but a failure is never passed over in silence
+    with threads(3):  # who makes which is left to chance, but no failure gives a wrong result
         for n in range(0, made, max(1, made // 20)):
             fail(n)
-            try:
+            with contextlib.suppress(MemoryError):
                 assert digest(call()) == want
-                assert fail(-1) <= n  # the call needed fewer
-            except MemoryError:
-                fail(-1)
+            fail(-1)
         assert digest(call()) == want
 
 

@@ -37,30 +37,28 @@ static sh_job silent_copy(const sh_job *job) {
     return silent;
 }
 
-/* The middle of how many patterns a few queries list; INFINITY if most lists are too long. */
-static sh_status pilot(sh_job *job, const sh_index *index, double *listed) {
+static double work_of_codes(const sh_index *x) {
+    return (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+}
+
+/* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
+static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
+    double each[PILOT];
     _Atomic int64_t left_count = 0;
     sh_job silent = silent_copy(job);
     for (int64_t i = 0; i < PILOT; i++) {
         order[i] = i * job->queries.n / PILOT;
-        counts[i][0] = INT64_MAX;
+        counts[i][0] = -1;
     }
     sh_status status = sh_screen_by(&silent, index, order, PILOT, counts, left, &left_count);
-    if (status != SH_OK) return status;
-    for (int i = 1; i < PILOT; i++) /* insertion: there are few */
-        for (int j = i; j > 0 && counts[j][0] < counts[j - 1][0]; j--) {
-            int64_t swap = counts[j][0];
-            counts[j][0] = counts[j - 1][0];
-            counts[j - 1][0] = swap;
-        }
-    *listed = counts[PILOT / 2][0] == INT64_MAX ? INFINITY : (double)counts[PILOT / 2][0];
-    return SH_OK;
-}
-
-static double work_of(const sh_index *x, double listed) {
-    double codes = (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
-    return codes + listed * (x->lines ? LINE_WORK : ROW_WORK);
+    for (int i = 0; i < PILOT; i++)
+        each[i] = counts[i][0] < 0 ? INFINITY
+                                   : (index->lines ? LINE_WORK : 0) * (double)counts[i][0] +
+                                         ROW_WORK * (double)counts[i][2] + work_of_codes(index);
+    sh_sort_descending(each, PILOT);
+    *work = each[PILOT / 2];
+    return status;
 }
 
 /* features that are not zero in every query; how many */
@@ -97,14 +95,14 @@ static double share_outside(const sh_memory *m, const uint8_t *seen, double *sum
 }
 
 /* An index of the features that this call asks for, where many are not and it would pay; else NULL. */
-static sh_status index_of_batch(sh_job *job, const sh_index *lines, double listed, sh_index **own) {
+static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work, sh_index **own) {
     const sh_memory *m = job->memory;
     sh_context *context = job->context;
     int64_t d = m->patterns.d;
     *own = NULL;
     if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
-    double spent = (double)job->queries.n * fmin(listed, (double)sh_most_listed(lines)) * LINE_WORK;
-    if (!(spent > INDEX_WORK * (double)m->patterns.n * (double)d / 2)) return SH_OK;
+    double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(lines);
+    if (!((double)job->queries.n * saved > INDEX_WORK * scan / 2)) return SH_OK;
     int32_t *kept = sh_allocate(context, d, sizeof *kept);
     uint8_t *seen = sh_allocate(context, d, 1);
     double *sums = sh_allocate(context, 3 * d, sizeof *sums);
@@ -134,7 +132,11 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
         sh_index_free(context, older);
     }
     if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, &index);
-    if (status != SH_OK || !index) return status;
+    if (status != SH_OK) return status;
+    if (!index) {
+        atomic_store(&m->shelf->asked, INT64_MIN / 2); /* there is none to be had, however many ask */
+        return SH_OK;
+    }
     if (!atomic_compare_exchange_strong(&m->shelf->index[index->kind == SH_COLUMNS], &none, index))
         sh_index_free(context, index); /* another thread was faster */
     return SH_OK;
@@ -225,81 +227,100 @@ static sh_status pays(sh_job *job, int *answer) {
     if (!((double)asked * n * features > 2 * build)) return SH_OK;
     int hopeless = 0;
     sh_status status = job->queries.n >= PILOTED ? is_wide(job, &hopeless) : SH_OK;
+    if (hopeless) atomic_store(&m->shelf->asked, 0); /* not so soon again */
     *answer = !hopeless;
     return status;
 }
 
+typedef struct {
+    const sh_index *lines, *columns; /* what there is, then what is to be taken */
+    sh_index *own;                   /* of this call alone */
+} choice;
+
+static void look_up(const sh_memory *m, choice *c) {
+    c->lines = atomic_load(&m->shelf->index[0]);
+    c->columns = atomic_load(&m->shelf->index[1]);
+}
+
+/* By a pilot: the lines, those of the call's own features, all columns, or neither. */
+static sh_status weigh(sh_job *job, choice *c) {
+    const sh_memory *m = job->memory;
+    double scan = (double)m->patterns.n * (double)m->patterns.d, codes = scan * sh_code_kernels_chosen()->cost, work;
+    sh_status status = SH_OK;
+    if (c->lines) {
+        status = pilot(job, c->lines, &work);
+        if (status == SH_OK) status = index_of_batch(job, c->lines, work, &c->own);
+        if (status == SH_OK && c->own) {
+            double before = work;
+            status = pilot(job, c->own, &work);
+            if (work < before)
+                c->lines = c->own;
+            else
+                work = before;
+        }
+        if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
+            sh_index_may_add_columns(m, c->lines)) {
+            status = put_up(job->context, m, SH_COLUMNS);
+            c->columns = atomic_load(&m->shelf->index[1]);
+        }
+        if (status != SH_OK) return status;
+        if (work > (c->columns ? codes : 0.8 * scan)) c->lines = NULL;
+    }
+    if (c->columns) {
+        status = pilot(job, c->columns, &work);
+        if (work > 0.8 * scan) c->columns = NULL;
+    }
+    return status;
+}
+
+static sh_status choose(sh_job *job, choice *c) {
+    const sh_memory *m = job->memory;
+    sh_path path = job->context->path;
+    int64_t n = job->queries.n;
+    int build = path == SH_PATH_LINES ? !c->lines : path == SH_PATH_COLUMNS ? !c->columns : 0;
+    sh_status status = SH_OK;
+    if (path == SH_PATH_AUTO) {
+        double work = fmax((double)n, READ_WORK) * (double)m->patterns.n * (double)m->patterns.d;
+        if (!c->lines && !c->columns) status = pays(job, &build);
+        if (!build && work < LEAST_WORK && !job->counts) *c = (choice){0};
+    }
+    if (status == SH_OK && build) {
+        status = put_up(job->context, m,
+                        path == SH_PATH_AUTO    ? SH_EITHER
+                        : path == SH_PATH_LINES ? SH_LINES
+                                                : SH_COLUMNS);
+        look_up(m, c);
+    }
+    if (path == SH_PATH_LINES && c->lines) c->columns = NULL;
+    if (path == SH_PATH_COLUMNS && c->columns) c->lines = NULL;
+    return status == SH_OK && path == SH_PATH_AUTO && n >= PILOTED ? weigh(job, c) : status;
+}
+
 sh_status sh_screen(sh_job *job) {
     sh_context *context = job->context;
-    const sh_memory *m = job->memory;
-    sh_path path = context->path;
-    int64_t n = job->queries.n;
-    if (path == SH_PATH_SCAN) return SH_OK;
-    sh_index *lines = atomic_load(&m->shelf->index[0]), *columns = atomic_load(&m->shelf->index[1]), *own = NULL;
-    sh_status status = SH_OK;
-    int build = path == SH_PATH_LINES ? !lines : path == SH_PATH_COLUMNS ? !columns : 0;
-    if (path == SH_PATH_AUTO && !lines && !columns) {
-        status = pays(job, &build);
-        if (status != SH_OK) return status;
+    if (context->path == SH_PATH_SCAN) return SH_OK;
+    int64_t n = job->queries.n, some = n;
+    choice c = {0};
+    look_up(job->memory, &c);
+    sh_status status = choose(job, &c);
+    if (status == SH_NO_MEMORY && context->path == SH_PATH_AUTO) { /* the scan needs less */
+        c.lines = c.columns = NULL;
+        status = SH_OK;
     }
-    double scan = (double)m->patterns.n * (double)m->patterns.d;
-    if (path == SH_PATH_AUTO && !build && fmax((double)n, READ_WORK) * scan < LEAST_WORK) return SH_OK;
-    if (build) {
-        status = put_up(context, m, path == SH_PATH_AUTO ? SH_EITHER : path == SH_PATH_LINES ? SH_LINES : SH_COLUMNS);
-        if (status != SH_OK) return status;
-        lines = atomic_load(&m->shelf->index[0]);
-        columns = atomic_load(&m->shelf->index[1]);
-    }
-    if (path == SH_PATH_LINES && lines) columns = NULL;
-    if (path == SH_PATH_COLUMNS && columns) lines = NULL;
-    if (!lines && !columns) return SH_OK;
-
-    if (path == SH_PATH_AUTO && n >= PILOTED) {
-        double listed;
-        if (lines) {
-            status = pilot(job, lines, &listed);
-            if (status != SH_OK) return status;
-            status = index_of_batch(job, lines, listed, &own);
-            if (status == SH_OK && own) {
-                double with_own;
-                status = pilot(job, own, &with_own);
-                if (with_own < listed) {
-                    lines = own;
-                    listed = with_own;
-                }
-            }
-            if (status != SH_OK) goto done;
-            double codes = scan * sh_code_kernels_chosen()->cost;
-            if (work_of(lines, listed) > 1.2 * codes && codes < 0.6 * scan && !columns &&
-                sh_index_may_add_columns(m, lines)) {
-                status = put_up(context, m, SH_COLUMNS);
-                if (status != SH_OK) goto done;
-                columns = atomic_load(&m->shelf->index[1]);
-            }
-            if (work_of(lines, listed) > (columns ? codes : 0.8 * scan)) lines = NULL;
+    if (status == SH_OK && (c.lines || c.columns)) {
+        job->left = sh_allocate(context, 2 * n, sizeof *job->left);
+        if (!job->left) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        if (status == SH_OK && c.lines) {
+            status = sh_screen_by(job, c.lines, NULL, n, job->counts, job->left, &job->left_count);
+            some = atomic_load(&job->left_count);
         }
-        if (columns) {
-            status = pilot(job, columns, &listed);
-            if (status != SH_OK) goto done;
-            if (work_of(columns, listed) > 0.8 * scan) columns = NULL;
+        if (status == SH_OK && c.columns && some) {
+            int64_t *order = NULL;
+            if (c.lines) order = memcpy(job->left + n, job->left, (size_t)some * sizeof *order);
+            atomic_store(&job->left_count, 0);
+            status = sh_screen_by(job, c.columns, order, some, order ? NULL : job->counts, job->left, &job->left_count);
         }
-        if (!lines && !columns) goto done;
     }
-    job->left = sh_allocate(context, 2 * n, sizeof *job->left);
-    if (!job->left) {
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        goto done;
-    }
-    if (lines) status = sh_screen_by(job, lines, NULL, n, job->counts, job->left, &job->left_count);
-    if (status == SH_OK && columns) {
-        int64_t some = atomic_load(&job->left_count);
-        if (lines) memcpy(job->left + n, job->left, (size_t)some * sizeof *job->left);
-        atomic_store(&job->left_count, 0);
-        if (!lines || some)
-            status = sh_screen_by(job, columns, lines ? job->left + n : NULL, lines ? some : n,
-                                  lines ? NULL : job->counts, job->left, &job->left_count);
-    }
-done:
-    sh_index_free(context, own);
+    sh_index_free(context, c.own);
     return status;
 }
