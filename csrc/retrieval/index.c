@@ -35,27 +35,21 @@
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
  */
 #include "index.h"
-#include "../runtime/blas.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum {
     SLAB = 256,            /* features summed in float32 */
-    FIRST = 56,            /* columns of the first line: with radius and bias 64 bytes */
+    FIRST = SH_FIRST,      /* columns of the first line: with radius and bias 64 bytes */
     SECOND = 248,          /* columns of the second line */
     DIRECT = 120,          /* up to so many features are coded as they are */
     SAMPLE = 2048,         /* patterns that the centre and the steps are taken from */
-    LARGEST = 1024,        /* of matrices whose eigenvectors are computed */
     ROWS = 256,            /* patterns coded at a time: whole groups */
     BASIS_BYTES = 4 << 20, /* of a basis that is never too large */
     ASKERS = 256,          /* sampled patterns that stand for queries */
-    MAX_SUM = 66000,       /* features whose 8-bit products fit a sum of 32 bits */
-    ONE_IN_SCALE = 60      /* |w| is within 2^60 of 1 */
+    MAX_SUM = 66000        /* features whose 8-bit products fit a sum of 32 bits */
 };
-
-void BLAS(dsyevd_)(const char *job, const char *half, const int *n, double *a, const int *lda, double *values,
-                   double *work, const int *lwork, int *iwork, const int *liwork, int *info, size_t, size_t);
 
 static double roundoff(double n) { return n * 0x1p-24 / (1 - n * 0x1p-24); } /* g(n) of float32 */
 static float up(double x) {
@@ -163,98 +157,6 @@ static double encode_query(const sh_coding *c, const float *b, int8_t *code, flo
 }
 
 /* --- building ------------------------------------------------------------------------------------- */
-
-/* orthonormal rows along the leading directions of n sampled rows of s (n, d); returns how many, at most `wanted`,
- * and the share of the squares that the first FIRST of them leave out; -1 without memory */
-typedef struct {
-    const double *s;
-    int64_t n, d, size;
-    int by_features;
-    double *gram;
-} gram_job;
-
-enum { STRIP = 128 };
-static sh_status gram_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
-    gram_job *g = pointer;
-    int64_t first = item * STRIP, rows = sh_min(STRIP, g->size - first), columns = first + rows;
-    if (g->by_features) /* rows of S^T S, up to the diagonal */
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)columns, (int)g->n, 1, g->s + first,
-                          (int)g->d, g->s, (int)g->d, 0, g->gram + first * g->size, (int)g->size);
-    else
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)columns, (int)g->d, 1,
-                          g->s + first * g->d, (int)g->d, g->s, (int)g->d, 0, g->gram + first * g->size, (int)g->size);
-    return SH_OK;
-}
-
-static int64_t leading(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted, float *basis,
-                       double *left_out) {
-    gram_job g = {.s = s, .n = n, .d = d, .by_features = d <= LARGEST};
-    g.size = g.by_features ? d : n;
-    int size = (int)g.size, lwork = 1 + 6 * size + 2 * size * size, liwork = 3 + 5 * size, info = 0;
-    double *values = sh_allocate(context, g.size, sizeof(double)), *work = sh_allocate(context, lwork, sizeof(double));
-    int *iwork = sh_allocate(context, liwork, sizeof(int));
-    int64_t found = -1;
-    double *rows = NULL;
-    g.gram = sh_allocate(context, g.size * g.size, sizeof(double));
-    if (!values || !work || !iwork || !g.gram) goto done;
-    if (sh_for_each(context, sh_ceil_div(g.size, STRIP), 0, gram_item, &g) != SH_OK) goto done;
-    /* row major, the lower half: column major, the upper */
-    BLAS(dsyevd_)("V", "U", &size, g.gram, &size, values, work, &lwork, iwork, &liwork, &info, 1, 1);
-    found = 0;
-    if (info != 0) goto done;
-    double total = 0, first = 0, largest = values[size - 1];
-    for (int i = 0; i < size; i++) total += fmax(values[i], 0);
-    for (int i = 0; i < sh_min(FIRST, size); i++) first += fmax(values[size - 1 - i], 0);
-    *left_out = total > 0 ? 1 - first / total : 0;
-    wanted = sh_min(wanted, g.size);
-    if (g.by_features) {
-        for (; found < wanted; found++)
-            for (int64_t j = 0; j < d; j++) basis[found * d + j] = (float)g.gram[(size - 1 - found) * d + j];
-        goto done;
-    }
-    while (found < wanted && values[size - 1 - found] > 1e-9 * largest) found++;
-    rows = sh_allocate(context, sh_max(found, 1) * d, sizeof(double));
-    if (!rows) {
-        found = -1;
-        goto done;
-    }
-    /* V = U^T S; the last rows of the eigenvectors are the leading ones */
-    BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)found, (int)d, size, 1,
-                      g.gram + (size - found) * g.size, size, s, (int)d, 0, rows, (int)d);
-    for (int64_t i = 0; i < found; i++) {
-        double unit = 1 / sqrt(values[size - 1 - i]);
-        for (int64_t j = 0; j < d; j++) basis[i * d + j] = (float)(unit * rows[(found - 1 - i) * d + j]);
-    }
-done:
-    sh_release(context, values);
-    sh_release(context, work);
-    sh_release(context, iwork);
-    sh_release(context, g.gram);
-    sh_release(context, rows);
-    return found;
-}
-
-/* |V V^T - I|_F in double; < 0 without memory */
-static double departure(sh_context *context, const float *basis, int64_t rank, int64_t d) {
-    double *v = sh_allocate(context, rank * d, sizeof(double)), *product = sh_allocate(context, rank * rank, 8);
-    double sum = -1;
-    if (v && product) {
-        for (int64_t j = 0; j < rank * d; j++) v[j] = (double)basis[j];
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rank, (int)rank, (int)d, 1, v, (int)d, v,
-                          (int)d, 0, product, (int)rank);
-        sum = 0;
-        for (int64_t i = 0; i < rank; i++)
-            for (int64_t j = 0; j < rank; j++) {
-                double e = product[i * rank + j] - (i == j);
-                sum += e * e;
-            }
-        sum = sqrt(sum) * (1 + 1e-9) + 1e-12;
-    }
-    sh_release(context, v);
-    sh_release(context, product);
-    return sum;
-}
 
 static int coding_new(sh_context *context, sh_coding *c, int64_t columns, int rotated, double eta, int64_t d) {
     c->columns = columns;
@@ -400,8 +302,8 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
 }
 
 /* centre, scale, basis, steps: all that comes from a sample */
-static sh_status survey(sh_context *context, const sh_memory *m, sh_index *x, int want_columns) {
-    int64_t n = sh_min(x->patterns, x->d <= LARGEST ? SAMPLE : LARGEST), d = x->d;
+static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *x, int want_columns) {
+    int64_t n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM), d = x->d;
     sh_status status = SH_NO_MEMORY;
     char *work = sh_allocate(context, 1, row_bytes(x, m)), *more = NULL;
     float *y = sh_allocate(context, n * d, sizeof(float)), *a = NULL;
@@ -439,11 +341,10 @@ static sh_status survey(sh_context *context, const sh_memory *m, sh_index *x, in
         int64_t wanted = d <= SECOND || SECOND * d * (int64_t)sizeof(float) > most ? FIRST : SECOND;
         x->basis = sh_allocate(context, wanted * d, sizeof(float));
         if (!x->basis) goto done;
-        x->rank = leading(context, s, n, d, wanted, x->basis, &left_out);
-        if (x->rank < 0) goto done;
-        direct = x->rank < sh_min(FIRST, d) || (x->kind == SH_EITHER && left_out > 0.5 && d <= MAX_SUM);
-        if (!direct && (eta = departure(context, x->basis, x->rank, d)) < 0) goto done;
-        direct |= !(eta < 0.01);
+        status = sh_leading_directions(context, s, n, d, wanted, x->basis, &x->rank, &left_out, &eta);
+        if (status != SH_OK) goto done;
+        status = SH_NO_MEMORY;
+        direct = x->rank < FIRST || !(eta < 0.01) || (x->kind == SH_EITHER && left_out > 0.5 && d <= MAX_SUM);
     }
     if (direct) {
         sh_release(context, x->basis);
@@ -504,7 +405,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
         else
             status = SH_NO_MEMORY;
     }
-    if (status == SH_OK) status = survey(context, m, x, kind == SH_COLUMNS);
+    if (status == SH_OK) status = take_sample(context, m, x, kind == SH_COLUMNS);
     if (status == SH_OK) {
         x->line_bytes = x->second.columns ? (size_t)(x->second.columns + 15) / 8 * 8 : 0;
         x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));

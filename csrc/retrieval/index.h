@@ -10,6 +10,21 @@ typedef enum {
     SH_EITHER   /* to sh_index_new: whichever suits the patterns */
 } sh_index_kind;
 
+enum {
+    SH_FIRST = 56,         /* columns of a rotated code that is one cache line with radius and bias */
+    SH_LARGEST_GRAM = 1024 /* of matrices whose eigenvectors are computed */
+};
+
+/* sh_leading_directions: of n sampled rows s (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
+ *
+ * Given      wanted    rows of `basis` (wanted, d)
+ * Returned   rank      of them that were found; 0 if LAPACK failed
+ *            left_out  share of the sample's squares outside the first SH_FIRST of them
+ *            eta       |V V^T - I|_F, not below it
+ * Cost       n d min(n, d) + 9 min(n, d)^3 in double */
+sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
+                                float *basis, int64_t *rank, double *left_out, double *eta);
+
 /* How rows of numbers become codes, and what is known of what they lose. */
 typedef struct {
     int64_t columns;       /* K; 0: there is no such code */
