@@ -46,7 +46,7 @@ def check(queries, patterns, similarity, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("d", [17, 130])
+@pytest.mark.parametrize("d", [17, pytest.param(130, marks=pytest.mark.slow)])
 def test_no_score_passes_its_bound(kind, similarity, dtype, d):
     """Ties, duplicates, extreme norms, rank-deficient, far from the origin: few features and a rotated basis."""
     finite = 0
@@ -64,7 +64,7 @@ def test_no_score_passes_its_bound(kind, similarity, dtype, d):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d", [300, 1100])
+@pytest.mark.parametrize("d", [300, pytest.param(1100, marks=pytest.mark.slow)])
 def test_bounds_of_a_long_second_line(kind, d):
     """A second line of 248 columns; and a basis from the Gram matrix of the sample, beyond 1,024 features."""
     rng = np.random.default_rng(d)
