@@ -20,6 +20,7 @@ enum {
 };
 /* Work in units of one product of the matrix product. */
 static const double LINE_WORK = 2400, ROW_WORK = 12000; /* to bound by a second line; to score */
+static const double QUERY_WORK = 5e4;                   /* to begin and end a query */
 static const double INDEX_WORK = 300;                   /* to build an index, for every number of the patterns */
 static const double READ_WORK = 40;                     /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;                   /* of a scan that is worth the overhead of a screen */
@@ -38,7 +39,8 @@ static sh_job silent_copy(const sh_job *job) {
 }
 
 static double work_of_codes(const sh_index *x) {
-    return (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+    double own = QUERY_WORK + (double)(x->rank * x->d);
+    return own + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */

@@ -338,13 +338,15 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
         /* where the features are few, the second line has them all and needs no basis; where patterns are few and
          * long, a basis for it would be a large part of them */
         double most = fmax(BASIS_BYTES, 0.04 * (double)x->patterns * (double)(d * (int64_t)m->k->size));
+        /* 1 - FIRST / d would be left out if all directions weighed the same */
+        double unstructured = 0.7 * (double)(d - FIRST) / (double)d;
         int64_t wanted = d <= SECOND || SECOND * d * (int64_t)sizeof(float) > most ? FIRST : SECOND;
         x->basis = sh_allocate(context, wanted * d, sizeof(float));
         if (!x->basis) goto done;
         status = sh_leading_directions(context, s, n, d, wanted, x->basis, &x->rank, &left_out, &eta);
         if (status != SH_OK) goto done;
         status = SH_NO_MEMORY;
-        direct = x->rank < FIRST || !(eta < 0.01) || (x->kind == SH_EITHER && left_out > 0.5 && d <= MAX_SUM);
+        direct = x->rank < FIRST || !(eta < 0.01) || (x->kind == SH_EITHER && left_out > unstructured && d <= MAX_SUM);
     }
     if (direct) {
         sh_release(context, x->basis);
