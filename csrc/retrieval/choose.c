@@ -284,7 +284,8 @@ static sh_status choose(sh_job *job, choice *c) {
     if (path == SH_PATH_AUTO) {
         double work = fmax((double)n, READ_WORK) * (double)m->patterns.n * (double)m->patterns.d;
         if (!c->lines && !c->columns) status = pays(job, &build);
-        if (!build && work < LEAST_WORK && !job->counts) *c = (choice){0};
+        int small = work < LEAST_WORK || m->patterns.n < LEAST_PATTERNS;
+        if (small && !build && !job->counts) *c = (choice){0};
     }
     if (status == SH_OK && build) {
         status = put_up(job->context, m,
