@@ -100,12 +100,7 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
             if log:
                 _plain_log_axis(axis, [line.x for line in panel.lines])
         row[0].set_ylabel(drawn[0].ylabel)
-    for axis in axes[-1]:
-        axis.set_xlabel(xlabel)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
-    return figure
+    return _labelled(figure, axes, xlabel, title, handles)
 
 
 def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel: str, title: str = "") -> Figure:
@@ -144,13 +139,7 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
             axis.set(ylim=(0, 1.02), xticks=bins)
             axis.set_xticklabels(ticks, fontsize=7, rotation=90)
         row[0].set_ylabel(drawn[0].ylabel, fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel(xlabel)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    order = [handles[label] for label in labels]
-    figure.legend(order, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    return figure
+    return _labelled(figure, axes, xlabel, title, {label: handles[label] for label in labels})
 
 
 def weights(
@@ -251,6 +240,16 @@ def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:
     module = require("matplotlib.figure", purpose="drawing figures")
     engine = require("matplotlib.layout_engine", purpose="drawing figures").ConstrainedLayoutEngine
     figure: Figure = module.Figure(figsize=size, layout=engine(w_pad=gap, h_pad=gap))
+    return figure
+
+
+def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
+    """The figure, with what belongs to all of its axes."""
+    for axis in axes[-1]:
+        axis.set_xlabel(xlabel)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
     return figure
 
 

@@ -74,6 +74,16 @@ def threads(n):
 
 
 @contextlib.contextmanager
+def path(name):
+    """Force a path, and put back what was there."""
+    before = sh._core._path(name)
+    try:
+        yield
+    finally:
+        sh._core._path(before)
+
+
+@contextlib.contextmanager
 def quiet():
     """Say nothing of queries that do not settle, where that is meant."""
     with warnings.catch_warnings():

@@ -8,10 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers import FLOATS, SIMILARITIES, exact_scores, families
+from helpers import FLOATS, SIMILARITIES, exact_scores, families, path
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_screening import path
 
 import sparsehopfield as sh
 from sparsehopfield import _core

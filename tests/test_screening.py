@@ -6,7 +6,6 @@ cache line a pattern, then a second, longer line), "columns" (codes of all colum
 hundred, numbers of all sizes. Where a support has more than 1,024 patterns bits are not promised, but bounds are.
 """
 
-import contextlib
 import copy
 import functools
 import itertools
@@ -29,6 +28,7 @@ from helpers import (
     exact_sparsemax,
     families,
     name_of,
+    path,
     patterns_for,
     quiet,
     run_python,
@@ -50,16 +50,6 @@ PATHS = ["scan", "lines", "columns", "auto"]
 OTHERS = PATHS[1:]
 MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)]
 FEWER = ["dot", "euclidean", pytest.param("cosine", marks=pytest.mark.slow)]
-
-
-@contextlib.contextmanager
-def path(name):
-    """Force a path, and put back what was there."""
-    before = _core._path(name)
-    try:
-        yield
-    finally:
-        _core._path(before)
 
 
 def results(memory, queries, steps=4):

@@ -195,6 +195,13 @@ static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)arr
     Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
     Py_END_ALLOW_THREADS
 
+/* the array that a call has filled, or what went wrong */
+static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
+    if (status == SH_OK) return array;
+    Py_DECREF(array);
+    return sh_raise(call, status, type);
+}
+
 static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     begun b;
@@ -212,9 +219,7 @@ static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t narg
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
     RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
-    if (status == SH_OK) return result;
-    Py_DECREF(result);
-    return sh_raise(&call, status, b.h->type);
+    return returned(result, &call, status, b.h->type);
 }
 
 static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -263,9 +268,7 @@ static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t narg
     PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
     if (!counts) return NULL;
     RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
-    if (status == SH_OK) return counts;
-    Py_DECREF(counts);
-    return sh_raise(&call, status, b.h->type);
+    return returned(counts, &call, status, b.h->type);
 }
 
 static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -276,9 +279,7 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
     PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
     if (!result) return NULL;
     RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
-    if (status == SH_OK) return result;
-    Py_DECREF(result);
-    return sh_raise(&call, status, b.h->type);
+    return returned(result, &call, status, b.h->type);
 }
 
 static PyObject *margins(PyObject *module, PyObject *capsule) {
@@ -288,9 +289,7 @@ static PyObject *margins(PyObject *module, PyObject *capsule) {
     PyObject *result = new_array(NPY_FLOAT64, h->n);
     if (!result) return NULL;
     RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
-    if (status == SH_OK) return result;
-    Py_DECREF(result);
-    return sh_raise(&call, status, h->type);
+    return returned(result, &call, status, h->type);
 }
 
 static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
@@ -349,9 +348,7 @@ static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (!weight) return NULL;
     RUN(call, status,
         sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
-    if (status == SH_OK) return weight;
-    Py_DECREF(weight);
-    return sh_raise(&call, status, type);
+    return returned(weight, &call, status, type);
 }
 
 static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {

@@ -96,16 +96,7 @@ static void project(const sh_index *x, const float *y, int64_t rows, float *a, c
     for (int64_t j = 0; j < n; j++) a[j] = (float)sum[j];
 }
 
-static double squares(const float *a, int64_t n) {
-    enum { SUMS = 16 };
-    double sum[SUMS] = {0}, total = 0;
-    int64_t j = 0;
-    for (; j + SUMS <= n; j += SUMS)
-        for (int l = 0; l < SUMS; l++) sum[l] += (double)a[j + l] * (double)a[j + l];
-    for (int l = 0; j < n; j++, l++) sum[l] += (double)a[j] * (double)a[j];
-    for (int l = 0; l < SUMS; l++) total += sum[l];
-    return total;
-}
+static double squares(const float *a, int64_t n) { return sh_kernels_of(SH_FLOAT32)->dot(a, a, n); }
 
 /* --- the four numbers of the bound ---------------------------------------------------------------- */
 
@@ -223,26 +214,19 @@ typedef struct {
 static size_t code_scratch(const sh_index *x, const sh_memory *m, int64_t rows) {
     return row_bytes(x, m) + sh_align((size_t)(rows * x->d) * sizeof(float)) +
            sh_align((size_t)(rows * x->rank) * sizeof(float)) + project_bytes(x, rows) +
-           sh_align((size_t)rows * sizeof(double)) + sh_align((size_t)(x->quads * 4));
+           sh_align((size_t)rows * sizeof(double)) + sh_align((size_t)(x->quads * 4)) +
+           sh_align((size_t)x->d * sizeof(double));
 }
 
 /* the euclidean bias is -|y|^2 / 2 if y has all features; else the dropped ones are in the pattern's own bias */
 static int by_distance(const sh_index *x, const sh_memory *m) { return m->similarity == SH_EUCLIDEAN && !x->kept; }
 
-/* the bias of pattern i as stored: scaled, with room for its rounding */
-static float bias_of(const sh_index *x, const sh_memory *m, int64_t i, const float *y, double length2) {
-    double bias = 0;
-    if (by_distance(x, m)) {
-        bias = -length2 / 2;
-    } else {
-        enum { SUMS = 8 };
-        double sum[SUMS] = {0};
-        int64_t j = 0;
-        for (; j + SUMS <= x->d; j += SUMS)
-            for (int l = 0; l < SUMS; l++) sum[l] += (double)y[j + l] * x->centre[j + l];
-        for (int l = 0; j < x->d; j++, l++) sum[l] += (double)y[j] * x->centre[j];
-        for (int l = 0; l < SUMS; l++) bias += sum[l];
-        bias *= x->power;
+/* the bias of pattern i as stored: scaled, with room for its rounding; `wide` holds d doubles */
+static float bias_of(const sh_index *x, const sh_memory *m, int64_t i, const float *y, double length2, double *wide) {
+    double bias = -length2 / 2;
+    if (!by_distance(x, m)) {
+        sh_kernels_of(SH_FLOAT32)->to_double(wide, y, x->d);
+        bias = sh_kernels_of(SH_FLOAT64)->dot(wide, x->centre, x->d) * x->power;
         if (m->bias) bias += m->bias[i] * x->power * x->power;
     }
     return up(bias + 8 * 0x1p-24 * fabs(bias));
@@ -265,11 +249,13 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
     at += sh_align((size_t)ROWS * sizeof(double));
     int8_t *code = (int8_t *)at;
     at += sh_align((size_t)(x->quads * 4));
+    double *wide = (double *)(void *)at;
+    at += sh_align((size_t)x->d * sizeof(double));
     for (int64_t i = 0; i < rows; i++) length2[i] = pattern_row(x, m, first + i, y + i * x->d, work);
     if (x->basis) project(x, y, rows, a, at);
 
-    for (int64_t i = 0; i < sh_ceil_div(rows, SH_GROUP) * SH_GROUP;
-         i++) { /* whole groups: what is beyond the last is never found */
+    int64_t whole = sh_ceil_div(rows, SH_GROUP) * SH_GROUP; /* what is beyond the last is never found */
+    for (int64_t i = 0; i < whole; i++) {
         uint8_t *group = x->groups + (size_t)((first + i) / SH_GROUP) * sh_group_bytes(x->quads);
         int64_t l = (first + i) % SH_GROUP;
         float *side = (float *)(void *)(group + x->quads * 256);
@@ -281,7 +267,7 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
         }
         double part[4];
         const float *row = x->first.rotated ? a + i * x->rank : y + i * x->d;
-        float bias = bias_of(x, m, first + i, y + i * x->d, length2[i]);
+        float bias = bias_of(x, m, first + i, y + i * x->d, length2[i], wide);
         memset(code + x->first.columns, 0, (size_t)(-x->first.columns & 3));
         sh_coded coded = k->encode(row, x->first.step, x->first.inverse, x->first.columns, code);
         pattern_parts(&x->first, row, length2[i], coded, part);
@@ -321,10 +307,8 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
         double scale = m->scale ? m->scale[at] : 1;
         for (int64_t j = 0; j < d; j++) x->centre[j] += s[j] * scale / (double)n;
     }
-    double norm2 = 0;
-    for (int64_t j = 0; j < d; j++) norm2 += x->centre[j] * x->centre[j];
-    x->centre2 = norm2;
-    x->centre_norm = sqrt(norm2) * (1 + 1e-12);
+    x->centre2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, d);
+    x->centre_norm = sqrt(x->centre2) * (1 + 1e-12);
     int exponent;
     frexp((m->max_norm + x->centre_norm) * (1 + 1e-9), &exponent);
     x->power = ldexp(1, -exponent);
@@ -539,23 +523,8 @@ void sh_look_at(const sh_index *x, const sh_job *job, const int64_t *order, int6
         int64_t query = order ? order[i] : first + i;
         const void *row = kept_of(x, m->k, sh_query(job, query), gathered);
         double length = sqrt(m->k->centre(looks->y + i * x->d, row, 1, x->centre, x->power, x->d));
-        enum { SUMS = 8 };
-        double at[SUMS] = {0}, norm2[SUMS] = {0}, along = 0, raw2 = 0;
         m->k->to_double(wide, row, x->d);
-        int64_t j = 0;
-        for (; j + SUMS <= x->d; j += SUMS)
-            for (int l = 0; l < SUMS; l++) {
-                at[l] += wide[j + l] * x->centre[j + l];
-                norm2[l] += wide[j + l] * wide[j + l];
-            }
-        for (int l = 0; j < x->d; j++, l++) {
-            at[l] += wide[j] * x->centre[j];
-            norm2[l] += wide[j] * wide[j];
-        }
-        for (int l = 0; l < SUMS; l++) {
-            along += at[l];
-            raw2 += norm2[l];
-        }
+        double along = sh_kernels_of(SH_FLOAT64)->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
         double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2;
         look->constant = along - (by_distance(x, m) ? centre2 / 2 : 0);
         look->slack = product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2);

@@ -308,13 +308,18 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
 
 /* --- few queries: the patterns are shared out ----------------------------------------------------- */
 
+static sh_looks looks_of(const screening *s, int64_t block) {
+    const sh_memory *m = s->job->memory;
+    return sh_looks_at(s->index, m, s->block_rows,
+                       s->looks + (size_t)block * sh_looks_bytes(s->index, m, s->block_rows));
+}
+
 static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
     screening *s = pointer;
     const sh_index *x = s->index;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
     space w = space_at(s, s->block_rows, scratch);
-    sh_looks looks = sh_looks_at(x, s->job->memory, s->block_rows,
-                                 s->looks + (size_t)block * sh_looks_bytes(x, s->job->memory, s->block_rows));
+    sh_looks looks = looks_of(s, block);
     sh_look_at(x, s->job, s->order ? s->order + first : NULL, first, rows, &looks);
     begin_trackers(s, first, rows, w.trackers, &w);
     int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
@@ -329,8 +334,7 @@ static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_conte
     int64_t block = item / s->ranges, range = item % s->ranges;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
     space w = space_at(s, s->block_rows, scratch);
-    sh_looks looks = sh_looks_at(x, s->job->memory, s->block_rows,
-                                 s->looks + (size_t)block * sh_looks_bytes(x, s->job->memory, s->block_rows));
+    sh_looks looks = looks_of(s, block);
     memcpy(w.trackers, s->trackers + first, (size_t)rows * sizeof(tracker));
     int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
     sh_status status =
@@ -357,8 +361,7 @@ static sh_status settle_item(void *pointer, int64_t i, void *scratch, sh_context
     const sh_index *x = s->index;
     space w = space_at(s, s->block_rows, scratch);
     int64_t block = i / s->block_rows, n = 0;
-    sh_looks looks = sh_looks_at(x, s->job->memory, s->block_rows,
-                                 s->looks + (size_t)block * sh_looks_bytes(x, s->job->memory, s->block_rows));
+    sh_looks looks = looks_of(s, block);
     tracker t = s->trackers[i];
     const sh_look *look = &looks.look[i % s->block_rows];
     handed *h = &s->handed[i * s->ranges];
