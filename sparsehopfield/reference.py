@@ -534,3 +534,170 @@ def canonical_scores(queries, patterns, similarity="dot"):
     elif similarity == "cosine":
         scores = scores * (1 / np.sqrt(_canonical_dot(patterns, patterns)))
     return scores
+
+
+# --- the layers' association ----------------------------------------------------------------------
+#
+# Letters: B samples, N queries and M stored rows of each, H heads, t the update. Stored rows of head h are k_j, or
+# W_h k_j + b_h with a key projection; values likewise.
+
+
+def _hash(x):
+    """The lowbias32 mixing function of 32-bit numbers."""
+    x = x.astype(np.uint32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(16))
+
+
+def dropout_factors(rate, seed, query, n):
+    """What weight j = 0 .. n-1 of query number `query` is multiplied by: 0 with probability `rate`, else 1/(1 - rate).
+
+    A counter, hashed, decides, so that factors depend neither on threads nor on what else is computed.
+    """
+    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+    key = _hash(np.array([query & 0xFFFFFFFF], np.uint32) ^ low)
+    key = _hash(key ^ np.uint32(query >> 32) ^ high)
+    drawn = _hash(key ^ (np.arange(n, dtype=np.uint32) * np.uint32(0x9E3779B9)))
+    return np.where(drawn < np.uint32(min(round(rate * 2**32), 2**32 - 1)), 0, 1 / (1 - rate))
+
+
+def _vjp(separation):
+    """Give the gradient in the scores from (scores, weights, gradient in the weights), by rows."""
+    if separation == "softmax":
+        return lambda z, p, g: softmax_vjp(p, g)
+    if separation == "sparsemax":
+        return lambda z, p, g: sparsemax_vjp(p, g)
+    if hasattr(separation, "order"):
+        return lambda z, p, g: polynomial_vjp(z, p, g, separation.order)
+    alpha = 1.5 if separation == "entmax15" else separation.alpha
+    return lambda z, p, g: entmax_vjp(p, g, alpha)
+
+
+def _association_rows(a, b, h, offsets, projection):
+    """Rows (M, d) of sample b and head h: their own or shared ones, as they are or projected."""
+    rows = a[offsets[b] : offsets[b + 1]] if offsets is not None else a if a.ndim == 3 else a[b]
+    rows = rows[:, h if rows.shape[1] > 1 else 0]
+    return rows if projection is None else rows @ projection[0][h].T + projection[1][h]
+
+
+def associate_forward(
+    queries,
+    stored,
+    values,
+    beta,
+    *,
+    separation="sparsemax",
+    update_steps_max=0,
+    update_steps_eps=1e-4,
+    padding_mask=None,
+    mask=None,
+    offsets=None,
+    dropout=0.0,
+    seed=0,
+    gradient="unrolled",
+    key_projection=None,
+    value_projection=None,
+):
+    """Values (B, N, H, v) mixed by the last association of x <- sum_j p_j k_j, p = separation(beta k x + mask).
+
+    Returns them, and what `associate_backward` needs. Every query stops by itself: after `update_steps_max` updates,
+    or when its weights move by at most `update_steps_eps` in the Euclidean norm.
+    """
+    queries, stored, values = (np.asarray(a, dtype=np.float64) for a in (queries, stored, values))
+    if queries.ndim == 3:
+        samples = len(offsets) - 1 if offsets is not None else len(stored) if stored.ndim == 4 else 1
+        queries = np.broadcast_to(queries, (samples, *queries.shape))
+    B, N, H, _ = queries.shape
+    beta = np.broadcast_to(np.asarray(beta, dtype=np.float64), (H,))
+    row_map, _ = _maps(separation)
+    last = np.inf if update_steps_max is None or update_steps_max < 0 else update_steps_max
+    out, trails = None, {}
+    for b, h in np.ndindex(B, H):
+        K = _association_rows(stored, b, h, offsets, key_projection)
+        V = _association_rows(values, b, h, offsets, value_projection)
+        if out is None:
+            out = np.zeros((B, N, H, V.shape[1]))
+        bias = np.zeros((N, len(K)))
+        if mask is not None:
+            bias = bias + np.where(mask, -np.inf, 0)[..., : len(K)] if mask.dtype == bool else bias + mask
+            bias = bias if bias.ndim == 2 else bias[b] if bias.ndim == 3 else bias[b, h if bias.shape[1] > 1 else 0]
+        if padding_mask is not None:
+            bias = np.where(padding_mask[b], -np.inf, bias)
+        for n in range(N):
+            x, before, trail = queries[b, n, h], None, []
+            while True:
+                z = beta[h] * (K @ x) + bias[n]
+                p = row_map(z) if len(K) else z
+                trail.append((x, z, p))
+                if len(trail) > last or (before is not None and np.linalg.norm(p - before) <= update_steps_eps):
+                    break
+                x, before = p @ K, p
+            factors = dropout_factors(dropout, seed, (b * N + n) * H + h, len(K)) if dropout else np.ones(len(K))
+            out[b, n, h] = (factors * p) @ V
+            trails[b, n, h] = trail, factors
+    saved = SimpleNamespace(
+        queries=queries,
+        stored=stored,
+        values=values,
+        beta=beta,
+        separation=separation,
+        offsets=offsets,
+        gradient=gradient,
+        key_projection=key_projection,
+        value_projection=value_projection,
+        trails=trails,
+    )
+    return out, saved
+
+
+def associate_backward(saved, grad):
+    """Gradients of sum(grad * out) in queries, stored rows, values and beta; and in the projections, where given.
+
+    With p = separation(beta K x): dp = V g, dz = vjp(dp), dV += p g, dK += beta dz x, dx = beta K^T dz, and the
+    gradient of an update x' = p K is the same with V = K. gradient="implicit": at a fixed point x = T(x) the
+    gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update.
+    """
+    s, vjp = saved, _vjp(saved.separation)
+    dq, dk, dv = (np.zeros(a.shape) for a in (s.queries, s.stored, s.values))
+    dbeta = np.zeros(s.beta.shape)
+    dkp, dvp = (None if p is None else tuple(map(np.zeros_like, p)) for p in (s.key_projection, s.value_projection))
+    for (b, n, h), (trail, factors) in s.trails.items():
+        K = _association_rows(s.stored, b, h, s.offsets, s.key_projection)
+        V = _association_rows(s.values, b, h, s.offsets, s.value_projection)
+        if not len(K):
+            continue
+        dK, dV, g = np.zeros(K.shape), np.zeros(V.shape), grad[b, n, h]
+
+        def through(x, z, p, dp, dK=dK, K=K, h=h):
+            dz = vjp(z, p, dp)
+            dbeta[h] += dz @ (K @ x)
+            dK += s.beta[h] * np.outer(dz, x)
+            return s.beta[h] * dz @ K
+
+        for t, (x, z, p) in reversed(list(enumerate(trail))):
+            if t == len(trail) - 1:
+                dV += np.outer(factors * p, g)
+                g = through(x, z, p, factors * (V @ g))
+                if s.gradient == "implicit" and len(trail) > 1:
+                    J = s.beta[h] * np.stack([vjp(z, p, column) for column in K.T]) @ K
+                    g = np.linalg.solve(np.eye(len(x)) - J, g)
+                    dK += np.outer(p, g)
+                    through(x, z, p, K @ g)
+                    g = np.zeros(len(x))
+                    break
+            else:
+                dK += np.outer(p, g)
+                g = through(x, z, p, K @ g)
+        dq[b, n, h] += g
+        for a, d, da, p, dp in ((s.stored, dK, dk, s.key_projection, dkp), (s.values, dV, dv, s.value_projection, dvp)):
+            where = (slice(s.offsets[b], s.offsets[b + 1]) if s.offsets is not None else slice(None),)
+            where = where if a.ndim == 3 else (b,)
+            head = h if a.shape[-2] > 1 else 0
+            if p is None:
+                da[where][:, head] += d
+            else:
+                da[where][:, head] += d @ p[0][h]
+                dp[0][h] += d.T @ _association_rows(a, b, h, s.offsets, None)
+                dp[1][h] += d.sum(axis=0)
+    return (dq, dk, dv, dbeta) + ((dkp, dvp) if dkp is not None or dvp is not None else ())
