@@ -235,7 +235,7 @@ def associate_forward(
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
     if not ((b > 0) & (b < np.inf)).all():
-        raise ValueError(f"beta: must be positive and finite, got {beta}")
+        raise ValueError(f"beta: must be positive and finite, got {b}")
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
