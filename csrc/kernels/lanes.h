@@ -18,9 +18,12 @@ typedef struct {
     int full; /* every row has weight: there are no lists */
     /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
      * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
-     *                        or NaN if a score is */
-    int64_t (*threshold)(const void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                         void *best);
+     *                        or NaN if a score is
+     *           s            changed by maps of full support: what `finish` begins with */
+    int64_t (*threshold)(void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list, void *best);
+    /* p[i] = weight of row list[i], after `threshold` of all rows */
+    void (*finish)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
+                   void *p, int64_t p_stride);
     /* p[i] = weight of s[list[i]]; p may be s where list is NULL */
     void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                     void *p, int64_t p_stride);
@@ -67,6 +70,8 @@ typedef struct {
 
     /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
     void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);
+    /* to[i] = rows[list[i]], d numbers each, one behind the other */
+    void (*copy)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to);
     int (*finite)(const void *x, int64_t n);             /* whether all are */
     void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
