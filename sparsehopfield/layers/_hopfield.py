@@ -802,6 +802,8 @@ class Hopfield(Module):
                     and _input_space_pays(count, samples * queries, per_bag, x.shape[-1], role.width, times)
                 ):
                     tape.inside.add(role.name)
+            if self._k.name in tape.inside and self._v.projected and not recall:
+                tape.inside.add(self._v.name)  # rows shared by all heads, or by none
 
         # one product for each source
         heads: dict[str, Array] = {}
@@ -848,23 +850,29 @@ class Hopfield(Module):
             q = padded
 
         dropout = self.dropout if train else 0.0
-        tape.out, tape.saved = associate_forward(
-            q,
-            k,
-            v,
-            self.scaling,
-            separation=self._separation,
-            update_steps_max=MOST_STEPS if steps is None else steps,
-            update_steps_eps=self.update_steps_eps,
-            padding_mask=padding,
-            mask=mask,
-            offsets=tape.offsets,
-            dropout=dropout,
-            seed=int(self._random.integers(2**63)) if dropout else 0,
-            gradient=self.gradient,
-            key_projection=projections.get(self._k.name),
-            value_projection=projections.get(self._v.name),
-        )
+        try:
+            tape.out, tape.saved = associate_forward(
+                q,
+                k,
+                v,
+                self.scaling,
+                separation=self._separation,
+                update_steps_max=MOST_STEPS if steps is None else steps,
+                update_steps_eps=self.update_steps_eps,
+                padding_mask=padding,
+                mask=mask,
+                offsets=tape.offsets,
+                dropout=dropout,
+                seed=int(self._random.integers(2**63)) if dropout else 0,
+                gradient=self.gradient,
+                key_projection=projections.get(self._k.name),
+                value_projection=projections.get(self._v.name),
+            )
+        except ValueError:
+            for role, x in roles:
+                if not np.isfinite(x).all():
+                    raise ValueError(f"{role.name.replace('_', ' ')}: must be finite in {self.dtype}") from None
+            raise
         if recall:
             return tape
         out = tape.out if tape.padded is None else tape.out[tape.padded]
@@ -873,10 +881,6 @@ class Hopfield(Module):
             out = dense.linear(out, self._out_weight.value, None if self._out_bias is None else self._out_bias.value)
         if self.association_activation is not None:
             out = ACTIVATIONS[self.association_activation][0](out)
-        if not np.isfinite(out.sum()):
-            for role, x in roles:
-                if not np.isfinite(x).all():
-                    raise ValueError(f"{role.name.replace('_', ' ')}: must be finite in {self.dtype}")
         tape.result = out if self.batch_first else np.ascontiguousarray(out.swapaxes(0, 1))
         tape.query_grad = tape.out_grad = None
         return tape
