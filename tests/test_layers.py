@@ -362,7 +362,7 @@ def test_both_spaces_agree(name, masked, monkeypatch):
         layer, inputs = made(name, "sparsemax")
         monkeypatch.setattr(_hopfield, "_input_space_pays", lambda *a, answers=[*inside]: answers.pop(0))
         out = layer.forward(inputs, **masks)
-        assert len(layer._tape.inside) == sum(inside)
+        assert len(layer._tape.inside) == (2 if inside[0] else sum(inside))  # keys only with the projections
         dx = layer.backward(np.sin(1 + np.arange(out.size)).reshape(out.shape))
         results[inside] = [out, *dx, *(p.grad for p in layer.parameters().values())]
     for other in results.values():

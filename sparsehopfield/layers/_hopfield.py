@@ -22,14 +22,13 @@ from scipy.special import expit
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
 from ..checks import Array, as_number, as_numbers, as_whole
-from ..separations import separation_code, unknown_name
+from ..separations import Polynomial, separation_code, unknown_name
 from ._basic import as_positive, as_rate
 from ._module import Module, Parameter
 
 __all__ = ["Hopfield", "SparseHopfield", "Tape", "flat_bags"]
 
-GUESSED_STEPS = 8  # of an association that runs until it rests, where costs are compared
-MOST_STEPS = 10_000  # of one that does not come to rest, as where eps is below rounding
+MOST_STEPS = 32  # updates of an association that runs in the input space
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -793,11 +792,13 @@ class Hopfield(Module):
         if not tape.appended and self.gradient == "unrolled":
             count = math.prod(stored.shape[:-1])
             per_bag = count / samples if offsets is not None else rows
-            passes = 2 * ((GUESSED_STEPS if steps is None else steps) + 1)
+            # updates in the input space are kept one by one, and need a map that a shift of all scores does not change
+            shiftable = steps is not None and steps <= MOST_STEPS and not isinstance(self._separation, Polynomial)
+            passes = 2 * (steps + 1) if shiftable and steps is not None else 2
             for role, x, times in ((self._k, stored, passes), (self._v, projection, 1)):
                 if (
                     role.projected
-                    and not (role is self._k and self.normalize_hopfield_space)
+                    and not (role is self._k and (self.normalize_hopfield_space or not shiftable))
                     and not (role is self._v and recall)
                     and _input_space_pays(count, samples * queries, per_bag, x.shape[-1], role.width, times)
                 ):
@@ -857,7 +858,7 @@ class Hopfield(Module):
                 v,
                 self.scaling,
                 separation=self._separation,
-                update_steps_max=MOST_STEPS if steps is None else steps,
+                update_steps_max=steps,
                 update_steps_eps=self.update_steps_eps,
                 padding_mask=padding,
                 mask=mask,
