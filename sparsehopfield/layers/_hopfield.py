@@ -119,6 +119,7 @@ class Tape:
     inputs: tuple[Array, Array, Array]  # as they were after the layout was unified
     sources: list[_Source]
     grouped: list[tuple[_Source, list[_Role], Array]]  # what one product projected, by which weight
+    effective: dict[str, Array]  # role -> the weight that it was projected with, normalisation aside
     inside: set[str]  # roles whose projection the association got
     hopfield_norms: dict[str, tuple[Array, Array]]  # role -> xhat, rstd in the association space
     offsets: Array | None  # with the rows appended
@@ -706,9 +707,10 @@ class Hopfield(Module):
             return weight @ first, None
         return weight @ first, weight @ bias + role.bias[0].value[role.bias[1]]
 
-    def _folded(self, roles: list[_Role]) -> tuple[Array, Array | None]:
+    def _folded(self, roles: list[_Role], tape: Tape) -> tuple[Array, Array | None]:
         """The weights and biases of these roles below one another, normalisations folded in."""
         parts = [self._effective(role) for role in roles]
+        tape.effective |= {role.name: weight for role, (weight, _) in zip(roles, parts, strict=True)}
         if len(roles) == 1 and roles[0].gain is None:
             return parts[0]
         rows, e = sum(len(weight) for weight, _ in parts), parts[0][0].shape[1]
@@ -723,9 +725,10 @@ class Hopfield(Module):
             at = end
         return weights, biases
 
-    def _credit(self, role: _Role, dweight: Array, dbias: Array, grads: dict[int, tuple[Parameter, Array]]) -> None:
+    def _credit(
+        self, role: _Role, weight: Array, dweight: Array, dbias: Array, grads: dict[int, tuple[Parameter, Array]]
+    ) -> None:
         """Hand the gradients of a role's folded weight and bias on to the parameters that these are made of."""
-        weight, _ = self._effective(role)
         if role.gain is not None and role.shift is not None:
             dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value)
             role.gain.add(dgain)
@@ -784,7 +787,7 @@ class Hopfield(Module):
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
 
         tape = Tape()
-        tape.inputs, tape.offsets, tape.hopfield_norms = inputs, offsets, {}
+        tape.inputs, tape.offsets, tape.hopfield_norms, tape.effective = inputs, offsets, {}, {}
         tape.appended = (self._bias_k is not None) + self.add_zero_association
         roles = [(self._q, state), (self._k, stored)] + ([] if recall else [(self._v, projection)])
         sources: dict[tuple[int, float | None], _Source] = {}
@@ -805,7 +808,7 @@ class Hopfield(Module):
         for source in tape.sources:
             group = [role for role in source.roles if role.projected and role.name not in tape.inside]
             if group:
-                weight, bias = self._folded(group)
+                weight, bias = self._folded(group, tape)
                 tape.grouped.append((source, group, weight))
                 y, at = dense.linear(source.xhat, weight, bias), 0
                 for role in group:
@@ -816,7 +819,7 @@ class Hopfield(Module):
                 if not role.projected:
                     heads[role.name] = self._static(role, source.xhat)
                 elif role.name in tape.inside:
-                    weight, bias = self._folded([role])
+                    weight, bias = self._folded([role], tape)
                     bias = np.zeros(len(weight), self.dtype) if bias is None else bias
                     projections[role.name] = Projection(weight.reshape(H, role.width, -1), bias.reshape(H, role.width))
                     heads[role.name] = source.xhat[..., None, :]
@@ -995,7 +998,7 @@ class Hopfield(Module):
             at = 0
             for role, part in zip(group, parts, strict=True):
                 end = at + part.shape[-1]
-                self._credit(role, dweight[at:end], dbias[at:end], grads)
+                self._credit(role, tape.effective[role.name], dweight[at:end], dbias[at:end], grads)
                 at = end
             source.gather(dx)
         for source in tape.sources:
@@ -1004,7 +1007,10 @@ class Hopfield(Module):
                     source.gather(self._static_backward(role, source.xhat, dheads[role.name], needed[role.name]))
                 elif role.name in tape.inside:
                     dprojection = dprojections[0 if role is self._k else 1]
-                    self._credit(role, dprojection.weight.reshape(-1, role.size), dprojection.bias.reshape(-1), grads)
+                    weight = tape.effective[role.name]
+                    self._credit(
+                        role, weight, dprojection.weight.reshape(weight.shape), dprojection.bias.ravel(), grads
+                    )
                     source.gather(dheads[role.name][..., 0, :] if needed[role.name] else None)
         for parameter, g in grads.values():
             parameter.add(g)
@@ -1055,12 +1061,17 @@ def _for_heads(rows: Array, heads: int) -> Array:
 def _put(grads: dict[int, tuple[Parameter, Array]], where: tuple[Parameter, slice], grad: Array) -> None:
     """Add a gradient to some rows of a parameter's; a backward pass collects them here, and hands them over whole."""
     parameter, rows = where
-    if id(parameter) not in grads:
-        if len(grad) == len(parameter.value):
-            grads[id(parameter)] = parameter, grad
-            return
-        grads[id(parameter)] = parameter, np.zeros_like(parameter.value)
-    grads[id(parameter)][1][rows] += grad
+    key, whole = id(parameter), len(grad) == len(parameter.value)
+    if whole and key not in grads:
+        grads[key] = parameter, grad
+        return
+    once = parameter.value.ndim == 2 and not whole  # the roles' parts of in_proj_weight: each comes once, and all come
+    if key not in grads:
+        grads[key] = parameter, (np.empty_like if once else np.zeros_like)(parameter.value)
+    if once:
+        grads[key][1][rows] = grad
+    else:
+        grads[key][1][rows] += grad
 
 
 class SparseHopfield(Hopfield):
