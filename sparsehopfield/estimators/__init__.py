@@ -5,5 +5,6 @@ from .._optional import require
 require("sklearn", purpose="sparsehopfield.estimators", extra="sklearn")
 
 from ._memory import HopfieldClassifier, HopfieldRetriever  # noqa: E402
+from ._mil import HopfieldMILClassifier  # noqa: E402
 
-__all__ = ["HopfieldClassifier", "HopfieldRetriever"]
+__all__ = ["HopfieldClassifier", "HopfieldMILClassifier", "HopfieldRetriever"]
