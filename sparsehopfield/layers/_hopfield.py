@@ -859,7 +859,7 @@ class Hopfield(Module):
             mask=mask,
             offsets=tape.offsets,
             dropout=dropout,
-            seed=int(self._random.integers(2**63)) if dropout else 0,
+            seed=int(self._random.integers(2**62)) if dropout else 0,
             gradient=self.gradient,
             key_projection=projections.get(self._k.name),
             value_projection=projections.get(self._v.name),
