@@ -285,8 +285,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             for epoch in range(1, self.epochs + 1):
                 try:
                     logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
-                except ValueError as error:  # bags are checked, so numbers have grown beyond all bounds
-                    raise ValueError(
+                except ValueError as error:
+                    if epoch == 1:
+                        raise
+                    raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
                     ) from error
                 _record(history, "", labels, logits)
@@ -323,7 +325,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             optimizer.step()
             optimizer.zero_grad()
         if not np.isfinite(logits).all():
-            raise ValueError("logits are not finite")
+            raise ValueError("bags: their logits are not finite")
         return logits
 
     def _network(self, random: Any) -> Network:
