@@ -72,8 +72,16 @@ typedef struct {
     void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);
     /* to[i] = rows[list[i]], d numbers each, one behind the other */
     void (*copy)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to);
-    int (*finite)(const void *x, int64_t n);             /* whether all are */
-    void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
+    /* xhat[i] = (x[i] - mean) rstd[i] of n rows of e numbers, rstd = 1 / sqrt(variance + eps); and back from gradients
+     * in xhat: dx[i] = rstd[i] (g[i] - mean g[i] - xhat[i] mean(g[i] xhat[i])) */
+    void (*normalize)(const void *x, int64_t n, int64_t e, double eps, void *xhat, void *rstd);
+    void (*normalize_back)(const void *xhat, const void *rstd, const void *g, int64_t n, int64_t e, void *dx);
+    /* One step of AdamW on n numbers: m += a (g - m), v += b (g^2 - v), p = keep p - rate m / (sqrt(v) root + eps) */
+    void (*adamw)(void *p, const void *g, void *m, void *v, int64_t n, double a, double b, double keep, double rate,
+                  double root, double eps);
+    int (*finite)(const void *x, int64_t n);                         /* whether all are */
+    void (*sum_row)(void *sum, const void *x, int64_t n, int first); /* sum[i] += x[i], or = for the first */
+    void (*add_rows)(void *x, const void *y, int64_t n);             /* x[i] += y[i], n a multiple of `lanes` */
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
 } sh_lanes;
 

@@ -486,10 +486,109 @@ static int N(finite)(const void *numbers, int64_t n) {
     return rest == 0;
 }
 
+static void N(sum_row)(void *to, const void *what, int64_t n, int first) {
+    R *sum = to;
+    const R *x = what;
+    for (int64_t i = 0; i < n; i++) sum[i] = first ? x[i] : sum[i] + x[i];
+}
+
 static void N(add_rows)(void *to, const void *what, int64_t n) {
     R *x = to;
     const R *y = what;
     for (int64_t i = 0; i < n; i += L) STORE(x + i, LOAD(x + i) + LOAD(y + i));
+}
+
+/* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
+INLINE V N(sum_of_groups)(V x, int64_t e) {
+#pragma GCC unroll 4
+    for (int bit = 1; bit < L; bit *= 2) {
+        IV other;
+        for (int l = 0; l < L; l++) other[l] = l ^ bit;
+        if (bit < e) x += __builtin_shuffle(x, other);
+    }
+    return x;
+}
+
+INLINE R N(sum_of_lanes)(V x) {
+    R sum = 0;
+    for (int l = 0; l < L; l++) sum += x[l];
+    return sum;
+}
+
+static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, void *to, void *roots) {
+    const R *x = from;
+    R *xhat = to, *rstd = roots;
+    const R part = (R)1 / (R)e;
+    int64_t i = 0;
+    if (e <= L && (e & (e - 1)) == 0) /* short rows: several in one vector */
+        for (; (i + L / e) * e <= n * e; i += L / e) {
+            V row = LOAD(x + i * e);
+            row -= N(sum_of_groups)(row, e) * part;
+            V variance = N(sum_of_groups)(row * row, e) * part + (R)eps, root;
+            for (int l = 0; l < L; l++)
+                root[l] = sizeof(R) == 4 ? (R)sqrtf((float)variance[l]) : (R)sqrt((double)variance[l]);
+            root = (R)1 / root;
+            STORE(xhat + i * e, row * root);
+            for (int64_t r = 0; r < L / e; r++) rstd[i + r] = root[r * e];
+        }
+    for (; i < n; i++) {
+        const R *row = x + i * e;
+        R *out = xhat + i * e, mean = 0, variance = 0;
+        V sum[2] = {ALL(0), ALL(0)};
+        int64_t c = 0;
+        for (; c + 2 * L <= e; c += 2 * L) {
+            sum[0] += LOAD(row + c);
+            sum[1] += LOAD(row + c + L);
+        }
+        for (; c < e; c++) mean += row[c];
+        mean = (mean + N(sum_of_lanes)(sum[0] + sum[1])) * part;
+        sum[0] = sum[1] = ALL(0);
+        for (c = 0; c + 2 * L <= e; c += 2 * L) {
+            V a = LOAD(row + c) - mean, b = LOAD(row + c + L) - mean;
+            sum[0] = N(fma)(a, a, sum[0]);
+            sum[1] = N(fma)(b, b, sum[1]);
+        }
+        for (; c < e; c++) variance += (row[c] - mean) * (row[c] - mean);
+        variance = (variance + N(sum_of_lanes)(sum[0] + sum[1])) * part + (R)eps;
+        const R root = (R)1 / (sizeof(R) == 4 ? (R)sqrtf((float)variance) : (R)sqrt((double)variance));
+        for (c = 0; c < e; c++) out[c] = (row[c] - mean) * root;
+        rstd[i] = root;
+    }
+}
+
+static void N(normalize_back)(const void *hats, const void *roots, const void *grads, int64_t n, int64_t e, void *to) {
+    const R part = (R)1 / (R)e;
+    for (int64_t i = 0; i < n; i++) {
+        const R *xhat = (const R *)hats + i * e, *g = (const R *)grads + i * e, root = ((const R *)roots)[i];
+        R *dx = (R *)to + i * e, mean = 0, along = 0;
+        V sum = ALL(0), dot = ALL(0);
+        int64_t c = 0;
+        for (; c + L <= e; c += L) {
+            V a = LOAD(g + c);
+            sum += a;
+            dot = N(fma)(a, LOAD(xhat + c), dot);
+        }
+        for (; c < e; c++) {
+            mean += g[c];
+            along += g[c] * xhat[c];
+        }
+        mean = (mean + N(sum_of_lanes)(sum)) * part;
+        along = (along + N(sum_of_lanes)(dot)) * part;
+        for (c = 0; c < e; c++) dx[c] = (g[c] - mean - xhat[c] * along) * root;
+    }
+}
+
+static void N(adamw)(void *parameters, const void *grads, void *first, void *second, int64_t n, double a, double b,
+                     double keep, double rate, double root, double eps) {
+    R *restrict p = parameters, *restrict m = first, *restrict v = second;
+    const R *restrict g = grads;
+    const R share = (R)a, share2 = (R)b, kept = (R)keep, step = (R)rate, factor = (R)root, least = (R)eps;
+    for (int64_t i = 0; i < n; i++) {
+        m[i] += share * (g[i] - m[i]);
+        v[i] += share2 * (g[i] * g[i] - v[i]);
+        const R size = sizeof(R) == 4 ? (R)sqrtf((float)v[i]) : (R)sqrt((double)v[i]);
+        p[i] = kept * p[i] - step * m[i] / (size * factor + least);
+    }
 }
 
 static void N(total)(const void *weights, int64_t stride, int64_t n, void *total) {
@@ -686,8 +785,8 @@ INLINE V N(entmax_weight)(V x, double a, V *slope) {
     return (V)(in & (IV)N(exp)(power));
 }
 
-static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th,
-                                   int32_t *list, void *best) {
+static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                   void *best) {
     const R *s = scores;
     const double a = parameter - 1;
     const V zero = ALL(0), one = ALL(1);
@@ -830,6 +929,10 @@ static const sh_lanes N(sh_lanes) = {
     .multiply = N(multiply),
     .add = N(add),
     .total = N(total),
+    .normalize = N(normalize),
+    .normalize_back = N(normalize_back),
+    .adamw = N(adamw),
+    .sum_row = N(sum_row),
     .add_rows = N(add_rows),
     .finite = N(finite),
     .copy = N(copy),
@@ -838,7 +941,8 @@ static const sh_lanes N(sh_lanes) = {
             [SH_SPARSEMAX] = {0, N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights), N(sparsemax_vjp)},
             [SH_SOFTMAX] = {1, N(softmax_threshold), N(softmax_finish), N(softmax_weights), N(softmax_vjp)},
             [SH_ENTMAX] = {0, N(entmax_threshold), N(entmax_weights), N(entmax_weights), N(entmax_vjp)},
-            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights), N(polynomial_vjp)},
+            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights),
+                               N(polynomial_vjp)},
         },
 };
 #undef N
