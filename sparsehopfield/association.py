@@ -8,6 +8,7 @@ these functions; csrc/association does the work.
 from __future__ import annotations
 
 import warnings
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,9 @@ class Saved:
     It holds on to the arrays given, which must not change until it is gone.
     """
 
-    def __init__(self, trail: Any, shape: tuple[int, int, int, int], shared: bool, listed: bool, dtype: Any) -> None:
-        self._trail, self._shape, self._shared, self._listed, self._dtype = trail, shape, shared, listed, dtype
+    def __init__(self, trail: Any, shape: tuple[int, int, int, int], spread: list[bool], listed: bool, dtype: Any):
+        """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads."""
+        self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
 
     @property
     def steps(self) -> Array:
@@ -129,6 +131,7 @@ def associate_forward(
     stored : array_like of shape (B, M, H, d), or (M, H, d) shared by all samples, or (R, H, d) with `offsets`
         H may be 1 here: rows shared by all heads.
     values : array_like, shaped as `stored`, with v features instead of d
+        One of the two may have one head and the other all.
     beta : float or array_like of shape (H,)
     update_steps_max : int or None
         The first association and at most so many more; None or negative: until every query has come to rest.
@@ -142,7 +145,7 @@ def associate_forward(
         Ragged bags: sample b has rows offsets[b] to offsets[b + 1].
     dropout : float from 0 to below 1
         Rate at which single weights of the last association are dropped; the others grow by 1 / (1 - rate).
-    seed : int from 0 to 2^62
+    seed : int from 0 to 2^64 - 1
         Of dropout.
     gradient : {"unrolled", "implicit"}
         Through all updates; or at the fixed point reached.
@@ -202,8 +205,8 @@ def associate_forward(
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
             raise ValueError(f"offsets: must ascend from 0 to the {len(k)} rows")
-        if padding_mask is not None or mask is not None:
-            raise ValueError("mask: ragged bags take no masks; leave the rows out")
+        if padding_mask is not None:
+            raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
         samples = len(o) - 1
     else:
         o = None
@@ -211,10 +214,11 @@ def associate_forward(
     heads = q.shape[-2]
     if q.ndim == 4 and len(q) != samples:
         raise ValueError(f"queries: {len(q)} samples, but there are {samples} of stored rows")
-    if k.shape[:-1] != v.shape[:-1]:
-        raise ValueError(f"values: must have the rows and heads of stored, {k.shape[:-1]}, got {v.shape[:-1]}")
-    if k.shape[-2] not in (1, heads):
-        raise ValueError(f"stored: must have the queries' {heads} heads or one, got {k.shape[-2]}")
+    if k.shape[:-2] != v.shape[:-2]:
+        raise ValueError(f"values: must have the rows of stored, {k.shape[:-2]}, got {v.shape[:-2]}")
+    for name, a in (("stored", k), ("values", v)):
+        if a.shape[-2] not in (1, heads):
+            raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
     code = separation_code(separation)
     if gradient not in ("unrolled", "implicit"):
         raise ValueError(f"gradient: must be 'unrolled' or 'implicit', got {gradient!r}")
@@ -239,12 +243,20 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    rows = k.shape[-3]
+    number = index(seed)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
+    rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
         padding_mask = np.ascontiguousarray(padding_mask, dtype=np.bool_)
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
+    # one head for all heads, beside an array that has them all: as a view, whose gradient is summed again
+    spread = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
+    if spread[0] and key_weight is not None:
+        raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
+    k, v = (np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True))
     out, trail, unsettled = _core.associate_forward(
         q,
         k,
@@ -258,7 +270,7 @@ def associate_forward(
         steps,
         as_number("update_steps_eps", update_steps_eps, least=0.0),
         rate,
-        as_whole("seed", seed, 0),
+        number,
         gradient == "implicit",
         key_weight,
         key_bias,
@@ -270,9 +282,7 @@ def associate_forward(
         warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=2)
     if trail is None:
         return out, None
-    if o is not None:
-        shape = (samples, heads, q.shape[-3], int(np.diff(o).max(initial=0)))
-    return out, Saved(trail, shape, q.ndim == 3, has_window(code), dtype)
+    return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code), dtype)
 
 
 def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True) -> tuple[Any, ...]:
@@ -321,8 +331,12 @@ def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True)
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
     dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows)
-    if saved._shared:
+    if saved._spread[0]:
         dq = dq.sum(axis=0)
+    dk, dv = (
+        a.sum(axis=-2, keepdims=True) if spread and a is not None else a
+        for a, spread in zip((dk, dv), saved._spread[1:], strict=True)
+    )
     gradients = (dq, dk, dv, dbeta.sum(axis=(0, 1)))
     if kw is None and vw is None:
         return gradients

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import _core
 from .checks import Array
 
 __all__ = [
@@ -21,6 +22,11 @@ __all__ = [
     "normalize_backward",
     "unfold",
 ]
+
+
+def _matrix(x: Array) -> Array:
+    """Rows of the last axis, contiguous."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -41,16 +47,17 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
     array([[16.]])
     """
-    out = x.reshape(-1, x.shape[-1]) @ weight.T
-    if bias is not None:
-        out += bias
-    return out.reshape(*x.shape[:-1], len(weight))
+    out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
+    _core.linear(_matrix(x), np.ascontiguousarray(weight), bias, out)
+    return out
 
 
 def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -> tuple[Array | None, Array, Array]:
     """The gradients of `linear` in x (None where it is not needed), weight and bias."""
-    flat, g = x.reshape(-1, x.shape[-1]), grad.reshape(-1, len(weight))
-    return (g @ weight).reshape(x.shape) if need_x else None, g.T @ flat, g.sum(axis=0)
+    dx = np.empty(x.shape, x.dtype) if need_x else None
+    dweight, dbias = np.empty(weight.shape, x.dtype), np.empty(len(weight), x.dtype)
+    _core.linear_backward(_matrix(x), np.ascontiguousarray(weight), np.ascontiguousarray(grad), dx, dweight, dbias)
+    return dx, dweight, dbias
 
 
 def normalize(x: Array, eps: float) -> tuple[Array, Array]:
@@ -72,19 +79,16 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
     >>> normalize(np.array([[1.0, 3.0]]), 1e-12)[0]
     array([[-1.,  1.]])
     """
-    xhat = x - x.mean(axis=-1, keepdims=True)
-    rstd = 1 / np.sqrt(np.einsum("...i,...i->...", xhat, xhat) / x.shape[-1] + eps)
-    rstd = rstd.astype(x.dtype, copy=False)
-    xhat *= rstd[..., None]
+    x = np.ascontiguousarray(x)
+    xhat, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
+    _core.normalize(_matrix(x), eps, xhat, rstd)
     return xhat, rstd
 
 
 def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
     """The gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
-    along = np.einsum("...i,...i->...", grad, xhat)[..., None] / xhat.shape[-1]
-    out = grad - grad.mean(axis=-1, keepdims=True)
-    out -= xhat * along.astype(xhat.dtype, copy=False)
-    out *= rstd[..., None]
+    out = np.empty_like(xhat)
+    _core.normalize_backward(_matrix(xhat), rstd, np.ascontiguousarray(grad), out)
     return out
 
 
@@ -142,11 +146,5 @@ def adamw(
     ----------
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
-    b1, b2 = betas
-    rate, root = learning_rate / (1 - b1**step), (1 - b2**step) ** 0.5
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):
-        m += (1 - b1) * (g - m)
-        v += (1 - b2) * (g * g - v)
-        if weight_decay:
-            p *= 1 - learning_rate * weight_decay
-        p -= rate * m / (np.sqrt(v) / root + eps)
+        _core.adamw(p, np.ascontiguousarray(g), m, v, step, learning_rate, *betas, eps, weight_decay)

@@ -135,6 +135,19 @@ def test_layouts(rng, dtype, separation, layout):
     agree(rng, a, TOL[dtype])
 
 
+@pytest.mark.parametrize("layout", [{}, {"ragged": True}, {"shared": True}], ids=str)
+@pytest.mark.parametrize("one", ["stored", "values"])
+def test_one_head_beside_many(rng, layout, one):
+    a = problem(rng, samples=3, update_steps_max=2, dropout=0.2, seed=1, **layout)
+    agree(rng, a | {one: np.ascontiguousarray(a[one][..., :1, :])}, 1e-10)
+
+
+def test_masks_of_ragged_bags(rng):
+    a = problem(rng, samples=3, ragged=True, update_steps_max=1)
+    a["mask"] = rng.random((3, 3, np.diff(a["offsets"]).max())) < 0.3
+    agree(rng, a, 1e-10)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", Entmax(1.3)], ids=str)
 @pytest.mark.parametrize("e", [4, 11])  # up to twice the head's features by a matrix, beyond by two
@@ -363,8 +376,8 @@ def test_bad_input(rng):
         ({"queries": a["queries"][0, 0]}, ValueError, "queries: must be of shape"),
         ({"queries": a["queries"][..., :2]}, ValueError, "queries: must have the features"),
         ({"queries": a["queries"][:1]}, ValueError, "queries: 1 samples"),
-        ({"stored": a["stored"][:, :, [0, 1, 0]]}, ValueError, "values: must have the rows and heads"),
-        ({"values": a["values"][:, 1:]}, ValueError, "values: must have the rows and heads"),
+        ({"stored": a["stored"][:, :, [0, 1, 0]]}, ValueError, "stored: must have the queries' 2 heads or one"),
+        ({"values": a["values"][:, 1:]}, ValueError, "values: must have the rows of stored"),
         ({"beta": 0.0}, ValueError, "beta: must be positive"),
         ({"beta": [1.0, 2.0, 3.0]}, ValueError, "beta: must be one number"),
         ({"beta": np.nan}, ValueError, "beta: must be positive"),

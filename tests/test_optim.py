@@ -9,7 +9,7 @@ import sparsehopfield as sh
 from sparsehopfield import layers, optim
 
 
-def bags(n=60, rows=8, features=5, seed=0):
+def bags(n=200, rows=8, features=5, seed=0):
     """Bags, half of which hold an instance near a fixed point."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((n, rows, features)).astype(np.float32), np.arange(n) % 2
@@ -19,7 +19,9 @@ def bags(n=60, rows=8, features=5, seed=0):
 
 def model_of(seed=0, **options):
     return layers.Sequential(
-        layers.SparseHopfieldPooling(5, 8, num_heads=2, initial_std=0.3, dropout=0.1, random_state=seed, **options),
+        layers.SparseHopfieldPooling(
+            5, 8, num_heads=2, scaling=0.05, initial_std=0.1, dropout=0.1, random_state=seed, **options
+        ),
         layers.Linear(5, 1, random_state=seed),
     )
 
@@ -41,7 +43,7 @@ def test_a_model_learns_and_a_seed_fixes_how():
     runs = []
     for _ in range(2):
         model = model_of()
-        runs.append(train(model, optim.AdamW(model, learning_rate=0.02), x, y, 40))
+        runs.append(train(model, optim.AdamW(model, learning_rate=0.02), x, y, 100))
     assert runs[0] == runs[1]
     assert runs[0][-1] < 0.3 * runs[0][0]
     fresh, labels = bags(seed=1)

@@ -6,6 +6,7 @@
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
 #include <math.h>
+#include <string.h>
 
 enum { ROWS = 256, SMALL = 1 << 18, NUMBERS = 1 << 15 };
 
@@ -89,6 +90,11 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
     j.dweight = dweight;
     j.dbias = dbias;
     j.block = sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
+    if (n == 0) { /* sums of nothing */
+        if (dweight) memset(dweight, 0, (size_t)(o * e) * j.lanes->size);
+        if (dbias) memset(dbias, 0, (size_t)o * j.lanes->size);
+        return SH_OK;
+    }
     sh_status status = dx ? each(context, sh_ceil_div(n, ROWS), work, linear_back_rows, &j) : SH_OK;
     if (status != SH_OK || !(dweight || dbias)) return status;
     return each(context, sh_ceil_div(o, j.block), work, linear_back_outputs, &j);

@@ -110,7 +110,10 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
     a->mask_is_bool = PyArray_Check(mask) && PyArray_TYPE((PyArrayObject *)mask) == NPY_BOOL;
     PyArrayObject *m = as_array(mask, "mask", a->mask_is_bool ? NPY_BOOL : number);
     if (!m) return -1;
-    const int64_t shape[4] = {a->samples, a->heads, a->queries, a->stored};
+    int64_t rows = a->offsets ? 0 : a->stored;
+    for (int64_t b = 0; a->offsets && b < a->samples; b++)
+        if (a->offsets[b + 1] - a->offsets[b] > rows) rows = a->offsets[b + 1] - a->offsets[b];
+    const int64_t shape[4] = {a->samples, a->heads, a->queries, rows};
     if (PyArray_NDIM(m) != 4) return wrong("mask");
     for (int i = 0; i < 4; i++)
         if (PyArray_DIM(m, i) != shape[i]) return wrong("mask");

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,14 +22,12 @@ from scipy.special import expit
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
 from ..checks import Array, as_number, as_numbers, as_whole
-from ..separations import separation_code, unknown_name
+from ..separations import POLYNOMIAL, separation_code, unknown_name
 from ._basic import as_positive, as_rate
 from ._module import Module, Parameter
 
 __all__ = ["Hopfield", "SparseHopfield", "Tape", "flat_bags"]
 
-GUESSED_STEPS = 8  # of an association that runs until it rests, where costs are compared
-MOST_STEPS = 10_000  # of one that does not come to rest, as where eps is below rounding
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -61,14 +59,25 @@ def _as_offsets(offsets: ArrayLike, rows: int) -> Array:
     return o.astype(np.int64, copy=False)
 
 
-def _input_space_pays(rows: int, queries: int, per_bag: float, features: int, width: int, passes: int) -> bool:
-    """Whether `queries`, each with `per_bag` rows, look at `rows` rows more cheaply before these are projected.
+class _Look(NamedTuple):
+    """Queries that look at rows: what the cost of doing so depends on."""
 
-    Multiplications for one head, of a forward pass: rows of e features are looked at `passes` times by a query, and
-    the query is moved between the spaces each time; or rows are projected once and looked at with d features.
+    rows: int  # in all
+    queries: int  # in all
+    per_bag: float  # rows that a query looks at
+    features: int  # of a row as it is
+    width: int  # of a row projected for one head
+    passes: int  # how often a query looks at its rows: once for scores, once for a mixture
+
+
+def _input_space_pays(*looks: _Look) -> bool:
+    """Whether looking at rows that are not projected is cheaper, counting multiplications of a forward pass, one head.
+
+    Either rows are looked at with all their features, and queries are moved between the spaces each time; or rows are
+    projected once, and looked at with a head's features.
     """
-    unprojected = passes * queries * features * (per_bag + width)
-    projected = rows * width * features + passes * queries * width * per_bag
+    unprojected = sum(a.passes * a.queries * a.features * (a.per_bag + a.width) for a in looks)
+    projected = sum(a.rows * a.width * a.features + a.passes * a.queries * a.width * a.per_bag for a in looks)
     return unprojected < projected
 
 
@@ -110,6 +119,7 @@ class Tape:
     inputs: tuple[Array, Array, Array]  # as they were after the layout was unified
     sources: list[_Source]
     grouped: list[tuple[_Source, list[_Role], Array]]  # what one product projected, by which weight
+    effective: dict[str, Array]  # role -> the weight that it was projected with, normalisation aside
     inside: set[str]  # roles whose projection the association got
     hopfield_norms: dict[str, tuple[Array, Array]]  # role -> xhat, rstd in the association space
     offsets: Array | None  # with the rows appended
@@ -144,7 +154,7 @@ class Hopfield(Module):
     scaling : float or array_like of shape (num_heads,), optional
         beta; 1 / sqrt(hidden_size) by default.
     update_steps_max : int or None
-        The first association and so many more updates; negative or None: until every query rests, 10,000 at most.
+        The first association and so many more updates; negative or None: until every query rests.
     update_steps_eps : float, positive
         A query rests when its association moves by at most this, in the Euclidean norm.
     normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
@@ -439,7 +449,7 @@ class Hopfield(Module):
 
     @separation.setter
     def separation(self, separation: Any) -> None:
-        separation_code(separation)
+        self._without_beta = separation_code(separation)[0] == POLYNOMIAL
         self._separation = self._config["separation"] = separation
 
     # --- the public passes ------------------------------------------------------------------------
@@ -465,7 +475,7 @@ class Hopfield(Module):
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not look; or numbers added to the scores.
+            bool, True where a state pattern must not look; or numbers added to the scores. Ragged bags take no masks.
         offsets : array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
         train : bool
@@ -660,6 +670,8 @@ class Hopfield(Module):
             if more:
                 padding = np.pad(padding, ((0, 0), (0, more)))
         if mask is not None:
+            if offsets is not None:
+                raise ValueError("association_mask: ragged bags take no masks; pad them, or leave rows out")
             mask = as_numbers("association_mask", mask)
             mask = mask.astype(np.bool_) if mask.dtype.kind in "iu" else mask
             H = self.num_heads
@@ -677,10 +689,6 @@ class Hopfield(Module):
                 mask = mask.reshape(samples, H, queries, rows)
             if more:
                 mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, more),))
-                if offsets is not None:  # a bag's appended rows are right behind its own
-                    mask = np.repeat(mask[None], samples, axis=0) if mask.ndim == 2 else mask
-                    for b, size in enumerate(offsets[1:] - offsets[:-1]):
-                        mask[b, ..., size : size + more] = 0
         return padding, mask
 
     # --- projections ------------------------------------------------------------------------------
@@ -699,9 +707,10 @@ class Hopfield(Module):
             return weight @ first, None
         return weight @ first, weight @ bias + role.bias[0].value[role.bias[1]]
 
-    def _folded(self, roles: list[_Role]) -> tuple[Array, Array | None]:
+    def _folded(self, roles: list[_Role], tape: Tape) -> tuple[Array, Array | None]:
         """The weights and biases of these roles below one another, normalisations folded in."""
         parts = [self._effective(role) for role in roles]
+        tape.effective |= {role.name: weight for role, (weight, _) in zip(roles, parts, strict=True)}
         if len(roles) == 1 and roles[0].gain is None:
             return parts[0]
         rows, e = sum(len(weight) for weight, _ in parts), parts[0][0].shape[1]
@@ -716,9 +725,10 @@ class Hopfield(Module):
             at = end
         return weights, biases
 
-    def _credit(self, role: _Role, dweight: Array, dbias: Array, grads: dict[int, tuple[Parameter, Array]]) -> None:
+    def _credit(
+        self, role: _Role, weight: Array, dweight: Array, dbias: Array, grads: dict[int, tuple[Parameter, Array]]
+    ) -> None:
         """Hand the gradients of a role's folded weight and bias on to the parameters that these are made of."""
-        weight, _ = self._effective(role)
         if role.gain is not None and role.shift is not None:
             dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value)
             role.gain.add(dgain)
@@ -777,7 +787,7 @@ class Hopfield(Module):
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
 
         tape = Tape()
-        tape.inputs, tape.offsets, tape.hopfield_norms = inputs, offsets, {}
+        tape.inputs, tape.offsets, tape.hopfield_norms, tape.effective = inputs, offsets, {}, {}
         tape.appended = (self._bias_k is not None) + self.add_zero_association
         roles = [(self._q, state), (self._k, stored)] + ([] if recall else [(self._v, projection)])
         sources: dict[tuple[int, float | None], _Source] = {}
@@ -788,20 +798,7 @@ class Hopfield(Module):
             source.roles.append(role)
         tape.sources = list(sources.values())
 
-        # where each role's projection happens
-        tape.inside = set()
-        if not tape.appended and self.gradient == "unrolled":
-            count = math.prod(stored.shape[:-1])
-            per_bag = count / samples if offsets is not None else rows
-            passes = 2 * ((GUESSED_STEPS if steps is None else steps) + 1)
-            for role, x, times in ((self._k, stored, passes), (self._v, projection, 1)):
-                if (
-                    role.projected
-                    and not (role is self._k and self.normalize_hopfield_space)
-                    and not (role is self._v and recall)
-                    and _input_space_pays(count, samples * queries, per_bag, x.shape[-1], role.width, times)
-                ):
-                    tape.inside.add(role.name)
+        tape.inside = set(self._inside(stored, projection, samples, queries, rows, steps, recall))
 
         # one product for each source
         heads: dict[str, Array] = {}
@@ -811,7 +808,7 @@ class Hopfield(Module):
         for source in tape.sources:
             group = [role for role in source.roles if role.projected and role.name not in tape.inside]
             if group:
-                weight, bias = self._folded(group)
+                weight, bias = self._folded(group, tape)
                 tape.grouped.append((source, group, weight))
                 y, at = dense.linear(source.xhat, weight, bias), 0
                 for role in group:
@@ -822,7 +819,7 @@ class Hopfield(Module):
                 if not role.projected:
                     heads[role.name] = self._static(role, source.xhat)
                 elif role.name in tape.inside:
-                    weight, bias = self._folded([role])
+                    weight, bias = self._folded([role], tape)
                     bias = np.zeros(len(weight), self.dtype) if bias is None else bias
                     projections[role.name] = Projection(weight.reshape(H, role.width, -1), bias.reshape(H, role.width))
                     heads[role.name] = source.xhat[..., None, :]
@@ -832,7 +829,9 @@ class Hopfield(Module):
         if self.normalize_hopfield_space:
             q, k = self._hopfield_norm(self._q, q, tape), self._hopfield_norm(self._k, k, tape)
         if q.shape[-2] != H:
-            q = np.repeat(q, H, axis=-2)
+            q = _for_heads(q, H)
+        if k.shape[-2] != v.shape[-2]:
+            k, v = _for_heads(k, H), _for_heads(v, H)
         if tape.appended:
             k = self._append(k, self._bias_k, tape)
             v = self._append(v, None if recall else self._bias_v, tape)
@@ -848,23 +847,30 @@ class Hopfield(Module):
             q = padded
 
         dropout = self.dropout if train else 0.0
-        tape.out, tape.saved = associate_forward(
-            q,
-            k,
-            v,
-            self.scaling,
-            separation=self._separation,
-            update_steps_max=MOST_STEPS if steps is None else steps,
-            update_steps_eps=self.update_steps_eps,
-            padding_mask=padding,
-            mask=mask,
-            offsets=tape.offsets,
-            dropout=dropout,
-            seed=int(self._random.integers(2**62)) if dropout else 0,
-            gradient=self.gradient,
-            key_projection=projections.get(self._k.name),
-            value_projection=projections.get(self._v.name),
-        )
+        try:
+            tape.out, tape.saved = associate_forward(
+                q,
+                k,
+                v,
+                self.scaling,
+                separation=self._separation,
+                update_steps_max=steps,
+                update_steps_eps=self.update_steps_eps,
+                padding_mask=padding,
+                mask=mask,
+                offsets=tape.offsets,
+                dropout=dropout,
+                seed=int(self._random.integers(2**62)) if dropout else 0,
+                gradient=self.gradient,
+                key_projection=projections.get(self._k.name),
+                value_projection=projections.get(self._v.name),
+                keep=not recall,
+            )
+        except ValueError:
+            for role, x in roles:
+                if not np.isfinite(x).all():
+                    raise ValueError(f"{role.name.replace('_', ' ')}: must be finite in {self.dtype}") from None
+            raise
         if recall:
             return tape
         out = tape.out if tape.padded is None else tape.out[tape.padded]
@@ -873,13 +879,38 @@ class Hopfield(Module):
             out = dense.linear(out, self._out_weight.value, None if self._out_bias is None else self._out_bias.value)
         if self.association_activation is not None:
             out = ACTIVATIONS[self.association_activation][0](out)
-        if not np.isfinite(out.sum()):
-            for role, x in roles:
-                if not np.isfinite(x).all():
-                    raise ValueError(f"{role.name.replace('_', ' ')}: must be finite in {self.dtype}")
         tape.result = out if self.batch_first else np.ascontiguousarray(out.swapaxes(0, 1))
         tape.query_grad = tape.out_grad = None
         return tape
+
+    def _inside(
+        self, stored: Array, projection: Array, samples: int, queries: int, rows: int, steps: int | None, recall: bool
+    ) -> list[str]:
+        """The roles whose rows the association is to look at as they are; stored patterns and projections alike."""
+        candidates = [role for role in ((self._k,) if recall else (self._k, self._v)) if role.projected]
+        if (
+            not candidates
+            or self._bias_k is not None
+            or self.add_zero_association
+            or self.normalize_hopfield_space
+            or (self._k.projected and (steps is None or self.gradient == "implicit" or self._without_beta))
+        ):
+            return []
+        count = math.prod(stored.shape[:-1])
+        per_bag = count / samples if stored.ndim == 2 and count != rows else rows
+        looks = [
+            _Look(
+                count,
+                samples * queries,
+                per_bag,
+                x.shape[-1],
+                role.width,
+                2 * ((steps or 0) + 1) if role is self._k else 1,
+            )
+            for role, x in ((self._k, stored), (self._v, projection))
+            if role in candidates
+        ]
+        return [role.name for role in candidates] if _input_space_pays(*looks) else []
 
     def _append(self, rows: Array, bias: Parameter | None, tape: Tape) -> Array:
         """The bias pattern and the zero pattern behind the rows of every bag."""
@@ -949,8 +980,6 @@ class Hopfield(Module):
             self._log_scaling.add((dbeta * self.scaling).astype(self.dtype))
         if tape.padded is not None:
             dq = dq[tape.padded]
-        if not self._q.projected:
-            dq = dq.sum(axis=-2, keepdims=True)
         if tape.appended and need_rows:
             dk, dv = self._appended(dk, self._bias_k, tape), self._appended(dv, self._bias_v, tape)
         if self.normalize_hopfield_space:
@@ -969,7 +998,7 @@ class Hopfield(Module):
             at = 0
             for role, part in zip(group, parts, strict=True):
                 end = at + part.shape[-1]
-                self._credit(role, dweight[at:end], dbias[at:end], grads)
+                self._credit(role, tape.effective[role.name], dweight[at:end], dbias[at:end], grads)
                 at = end
             source.gather(dx)
         for source in tape.sources:
@@ -978,7 +1007,10 @@ class Hopfield(Module):
                     source.gather(self._static_backward(role, source.xhat, dheads[role.name], needed[role.name]))
                 elif role.name in tape.inside:
                     dprojection = dprojections[0 if role is self._k else 1]
-                    self._credit(role, dprojection.weight.reshape(-1, role.size), dprojection.bias.reshape(-1), grads)
+                    weight = tape.effective[role.name]
+                    self._credit(
+                        role, weight, dprojection.weight.reshape(weight.shape), dprojection.bias.ravel(), grads
+                    )
                     source.gather(dheads[role.name][..., 0, :] if needed[role.name] else None)
         for parameter, g in grads.values():
             parameter.add(g)
@@ -988,7 +1020,7 @@ class Hopfield(Module):
         """The gradient of `_static`."""
         if dhead is None:
             return None
-        d = dhead[..., 0, :]
+        d = dhead.sum(axis=-2)
         if role.gain is not None and role.shift is not None:
             axes = tuple(range(d.ndim - 1))
             role.gain.add((d * xhat).sum(axis=axes))
@@ -1021,15 +1053,25 @@ class Hopfield(Module):
         return tuple(found)  # type: ignore[return-value]
 
 
+def _for_heads(rows: Array, heads: int) -> Array:
+    """Rows (..., 1 or H, features) seen by every head, without a copy."""
+    return np.broadcast_to(rows, (*rows.shape[:-2], heads, rows.shape[-1]))
+
+
 def _put(grads: dict[int, tuple[Parameter, Array]], where: tuple[Parameter, slice], grad: Array) -> None:
     """Add a gradient to some rows of a parameter's; a backward pass collects them here, and hands them over whole."""
     parameter, rows = where
-    if id(parameter) not in grads:
-        if len(grad) == len(parameter.value):
-            grads[id(parameter)] = parameter, grad
-            return
-        grads[id(parameter)] = parameter, np.zeros_like(parameter.value)
-    grads[id(parameter)][1][rows] += grad
+    key, whole = id(parameter), len(grad) == len(parameter.value)
+    if whole and key not in grads:
+        grads[key] = parameter, grad
+        return
+    once = parameter.value.ndim == 2 and not whole  # the roles' parts of in_proj_weight: each comes once, and all come
+    if key not in grads:
+        grads[key] = parameter, (np.empty_like if once else np.zeros_like)(parameter.value)
+    if once:
+        grads[key][1][rows] = grad
+    else:
+        grads[key][1][rows] += grad
 
 
 class SparseHopfield(Hopfield):
