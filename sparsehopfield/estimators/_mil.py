@@ -116,9 +116,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Bags of different sizes lie end to end in one array for "pooling", without padding; for the other layers they are
-    padded to the largest of a step and the padding is masked. Bags of one size are fastest as one array of shape
-    (bags, instances, features).
+    Bags of different sizes lie end to end in one array, without padding; only the queries of "hopfield" and "attention"
+    are padded to the largest bag of a step. Bags of one size are fastest as one array of shape (bags, instances,
+    features).
 
     References
     ----------
