@@ -1,6 +1,8 @@
 """The layers: against their formulas written down plainly, gradients against finite differences, states, bad input."""
 
+import copy
 import itertools
+import pickle
 from functools import partial
 from math import erf
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 import sparsehopfield as sh
 from sparsehopfield import layers, reference
-from sparsehopfield.layers import _hopfield
+from sparsehopfield.layers import _roles
 
 B, N, M, E, H = 3, 4, 5, 6, 2
 MAPS = ["softmax", "sparsemax", "entmax15", sh.Entmax(1.25), sh.Polynomial(2)]
@@ -142,6 +144,8 @@ OPTIONS = {
     "hopfield space": {"normalize_hopfield_space": True, "normalize_hopfield_space_eps": 0.1},
     "hopfield space affine": {"normalize_hopfield_space": True, "normalize_hopfield_space_affine": True,
                               "update_steps_max": 1},
+    "static in hopfield space": {**NOT_NORMAL, **STATIC, "normalize_hopfield_space": True, "hidden_size": 6,
+                                 "normalize_hopfield_space_affine": True},
     "no bias": {"input_bias": False},
     "no output projection": {"disable_out_projection": True},
     "connected": {"pattern_projection_as_connected": True},
@@ -337,7 +341,7 @@ def test_gradients_add_up_until_zero_grad():
 
 
 def test_no_input_gradient_where_none_is_wanted():
-    for name in ("defaults", "static stored", "both patterns", "hopfield space affine"):
+    for name in ("defaults", "static stored", "both patterns", "hopfield space affine", "static in hopfield space"):
         layer, inputs = made(name)
         layer.forward(inputs)
         g = np.ones(layer.forward(inputs).shape)
@@ -359,7 +363,7 @@ def test_both_spaces_agree(name, masked, monkeypatch):
     masks = masks_of("padding") if masked else {}
     results = []
     for inside in (True, False):
-        monkeypatch.setattr(_hopfield, "_input_space_pays", lambda *looks, inside=inside: inside)
+        monkeypatch.setattr(_roles, "input_space_pays", lambda *looks, inside=inside: inside)
         layer, inputs = made(name, "sparsemax")
         out = layer.forward(inputs, **masks)
         assert bool(layer._tape.inside) == inside
@@ -371,7 +375,7 @@ def test_both_spaces_agree(name, masked, monkeypatch):
 
 def test_where_the_input_space_pays():
     def pays(*looks):
-        return _hopfield._input_space_pays(*(_hopfield._Look(*look) for look in looks))
+        return _roles.input_space_pays(*(_roles.Look(*look) for look in looks))
 
     # association.md: 1840 against 7616 for 4 bags of 30 x 230, 8 heads of 32, 3 steps; 32 against 96 for bit patterns
     assert pays((4 * 30, 4, 30, 230, 32, 8), (4 * 30, 4, 30, 230, 32, 1))
@@ -844,6 +848,23 @@ def test_state_is_a_copy():
     assert (layer.weight.value == 1).all()
 
 
+@pytest.mark.parametrize("name", SAVED)
+def test_copies_and_pickles(name):
+    layer = scrambled(SAVED[name]())
+    x = rng_of(0).normal(size=(2, M, E)).astype(layer.dtype)
+    out = layer.forward(x)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        with pytest.raises(RuntimeError, match="needs a forward pass"):
+            again.backward(out)
+        assert np.array_equal(again.forward(x), out)
+        again.backward(out)
+        for p in again.parameters().values():  # what the copy computes with is its own
+            p.value += 1
+        if layer.parameters():
+            assert not np.array_equal(again.forward(x), out)
+    assert np.array_equal(layer.forward(x), out)
+
+
 # --- seeds ----------------------------------------------------------------------------------------------
 
 
@@ -1061,13 +1082,14 @@ def test_bad_arguments_of_the_others():
 
 X = np.zeros((2, 5, 6), np.float32)
 CALLS = [
-    (dict(input=np.zeros((2, 5, 4))), r"state pattern: must have 6 features, got shape \(2, 5, 4\)"),
+    (dict(input=np.zeros((2, 5, 4))), r"stored pattern: must have 6 features, got shape \(2, 5, 4\)"),
     (dict(input=np.zeros((5, 6))), r"input: must be \(samples, patterns, features\), got shape \(5, 6\)"),
-    (dict(input=np.zeros(6)), r"state pattern: must be \(samples, patterns, features\)"),
+    (dict(input=np.zeros(6)), r"stored pattern: must be \(samples, patterns, features\)"),
     (dict(input=np.zeros((0, 5, 6))), "input: needs at least one sample"),
     (dict(input=(X, X[:, :0], X)), "input: needs at least one sample and one state pattern"),
-    (dict(input=(X, X)), "input: must be one array, or a tuple"),
-    (dict(input=(X, X[:1], X)), "input: all must have one number of samples"),
+    (dict(input=(X, X)), "input: must be one array or a tuple"),
+    (dict(input=(X, X[:1], X)), "state pattern: needs 2 samples"),
+    (dict(input=(X, X, X[:1])), "pattern projection: needs one row for each stored pattern"),
     (dict(input=(X, X, X[:, :2])), "pattern projection: needs one row for each stored pattern"),
     (dict(input=np.array(["a"])), "input: must be real numbers"),
     (dict(input=np.full((2, 5, 6), np.nan)), "state pattern: must be finite"),
@@ -1107,7 +1129,7 @@ def test_bad_calls(call, message):
 
 
 def test_bad_calls_of_the_others():
-    with pytest.raises(ValueError, match=r"^input: must be one array, or a tuple"):
+    with pytest.raises(ValueError, match=r"^input: must be one array or a tuple"):
         layers.HopfieldPooling(6).forward((X, X, X))
     with pytest.raises(TypeError, match=r"^input: must be one array of state patterns"):
         layers.HopfieldLayer(6).forward((X, X))

@@ -10,6 +10,7 @@ from scipy.special import expit, ndtr
 
 from .. import dense
 from ..checks import Array, as_number, as_numbers, as_whole
+from ._inputs import flat_bags
 from ._module import Module
 
 __all__ = [
@@ -304,8 +305,6 @@ class Sequential(Module):
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
         """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
-        from ._hopfield import flat_bags
-
         if isinstance(input, list) and input and np.ndim(input[0]) == 2:
             input, options["offsets"] = flat_bags("input", input, options.get("offsets"))
         if options and not self._takes_masks:

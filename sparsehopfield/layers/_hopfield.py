@@ -6,14 +6,15 @@ state pattern (query), stored pattern (key) and pattern projection (value).
 
 What makes it fast: the affine part of the layer normalisations is folded into the projections, so an array that has
 several roles is normalised once and projected by one product; where few queries look at many rows, rows are not
-projected at all, and the association gets the projections instead (`_input_space_pays`).
+projected at all, and the association gets the projections instead (`input_space_pays`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,11 +24,15 @@ from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
 from ..checks import Array, as_number, as_numbers, as_whole
 from ..separations import POLYNOMIAL, separation_code, unknown_name
+from . import _roles
 from ._basic import as_positive, as_rate
+from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
 from ._module import Module, Parameter
+from ._roles import Gradients, Look, Role, Source, folded
 
-__all__ = ["Hopfield", "SparseHopfield", "Tape", "flat_bags"]
+__all__ = ["Hopfield", "SparseHopfield", "Tape"]
 
+ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -37,93 +42,18 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
-    """The rows of a list of bags (M_i, e) as one array, and where each bag begins."""
-    if offsets is not None:
-        raise ValueError("offsets: a list of bags has its own; give one of the two")
-    arrays = [as_numbers(f"{name}[{i}]", bag) for i, bag in enumerate(bags)]
-    if not arrays or any(a.ndim != 2 or a.shape[1] != arrays[0].shape[1] for a in arrays):
-        raise ValueError(f"{name}: a list must hold one array (rows, features) a bag, got {[a.shape for a in arrays]}")
-    return np.concatenate(arrays), np.cumsum([0, *map(len, arrays)])
-
-
-def _as_offsets(offsets: ArrayLike, rows: int) -> Array:
-    """Where bags begin, and the end."""
-    o = np.asarray(offsets)
-    if o.dtype.kind not in "iu":
-        raise TypeError(f"offsets: must be whole numbers, got dtype {o.dtype}")
-    if o.ndim != 1 or len(o) < 2 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
-        raise ValueError(
-            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got {o}"
-        )
-    return o.astype(np.int64, copy=False)
-
-
-class _Look(NamedTuple):
-    """Queries that look at rows: what the cost of doing so depends on."""
-
-    rows: int  # in all
-    queries: int  # in all
-    per_bag: float  # rows that a query looks at
-    features: int  # of a row as it is
-    width: int  # of a row projected for one head
-    passes: int  # how often a query looks at its rows: once for scores, once for a mixture
-
-
-def _input_space_pays(*looks: _Look) -> bool:
-    """Whether looking at rows that are not projected is cheaper, counting multiplications of a forward pass, one head.
-
-    Either rows are looked at with all their features, and queries are moved between the spaces each time; or rows are
-    projected once, and looked at with a head's features.
-    """
-    unprojected = sum(a.passes * a.queries * a.features * (a.per_bag + a.width) for a in looks)
-    projected = sum(a.rows * a.width * a.features + a.passes * a.queries * a.width * a.per_bag for a in looks)
-    return unprojected < projected
-
-
-class _Role:
-    """What happens to one of the three inputs before the association; fixed when the layer is made."""
-
-    __slots__ = ("bias", "eps", "gain", "name", "projected", "shift", "size", "via", "weight", "width")
-
-    def __init__(self, name: str, size: int | None, eps: float | None, width: int, projected: bool) -> None:
-        self.name, self.size, self.eps, self.width, self.projected = name, size, eps, width, projected
-        self.gain: Parameter | None = None  # of the layer normalisation
-        self.shift: Parameter | None = None
-        self.weight: tuple[Parameter, slice] | None = None  # (H * width, size), among the rows of a parameter
-        self.bias: tuple[Parameter, slice] | None = None
-        self.via: _Role | None = None  # projected by this role's weight first: pattern_projection_as_connected
-
-
-class _Source:
-    """One array that comes in, normalised for all its roles."""
-
-    __slots__ = ("grad", "roles", "rstd", "x", "xhat")
-
-    def __init__(self, x: Array, eps: float | None) -> None:
-        self.x, self.xhat, self.rstd = x, x, None  # rstd None: not normalised
-        if eps is not None:
-            self.xhat, self.rstd = dense.normalize(x, eps)
-        self.roles: list[_Role] = []
-        self.grad: Array | None = None  # of xhat
-
-    def gather(self, grad: Array | None) -> None:
-        """Add to the gradient."""
-        if grad is not None:
-            self.grad = grad if self.grad is None else self.grad + grad
-
-
 class Tape:
     """What a forward pass leaves for the backward pass."""
 
-    inputs: tuple[Array, Array, Array]  # as they were after the layout was unified
-    sources: list[_Source]
-    grouped: list[tuple[_Source, list[_Role], Array]]  # what one product projected, by which weight
-    effective: dict[str, Array]  # role -> the weight that it was projected with, normalisation aside
+    inputs: Inputs  # samples first
+    layout: Layout
+    sources: list[Source]
+    grouped: list[tuple[Source, list[Role], Array]]  # what one product projected, by which weight
+    plain: dict[str, Array]  # role -> the weight that it was projected with, normalisation aside
     inside: set[str]  # roles whose projection the association got
     hopfield_norms: dict[str, tuple[Array, Array]]  # role -> xhat, rstd in the association space
-    offsets: Array | None  # with the rows appended
     appended: int  # rows behind those that came in, in each bag
+    offsets: Array | None  # with these
     padded: tuple[Array, Array] | None  # ragged queries: sample and place of each
     saved: Saved
     out: Array  # of the association (B, N, H, p)
@@ -225,7 +155,6 @@ class Hopfield(Module):
 
     _default_separation = "softmax"
     _takes_masks = True
-    _tape: Tape | None = None
 
     def __init__(
         self,
@@ -270,154 +199,143 @@ class Hopfield(Module):
         dtype: Any = "float32",
         random_state: Any = None,
     ) -> None:
-        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        config["dtype"] = np.dtype(dtype).name
-        super().__init__(config, dtype, random_state)
+        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        options["dtype"] = np.dtype(dtype).name
+        super().__init__(options, dtype, random_state)
+        self._set_sizes(options)
+        self._set_association(options)
+        self._make_parameters(options)
+        self._log_scaling = self._parameter("log_scaling", np.zeros(self.num_heads)) if learnable_scaling else None
+        self.scaling = (1.0 if self.hidden_size is None else self.hidden_size**-0.5) if scaling is None else scaling
+        self._tape: Tape | None = None
 
-        # sizes
-        self.num_heads = H = as_whole("num_heads", num_heads, least=1)
-        e = None if input_size is None else as_whole("input_size", input_size, least=1)
-        static = (state_pattern_as_static, stored_pattern_as_static, pattern_projection_as_static)
-        connected = pattern_projection_as_connected
-        bare = all(static) and not connected and not normalize_hopfield_space and disable_out_projection
+    def _set_sizes(self, o: dict[str, Any]) -> None:
+        """How wide everything is."""
+
+        def size(name: str, default: int | None) -> int | None:
+            return default if o[name] is None else as_whole(name, o[name], least=1)
+
+        self.num_heads = as_whole("num_heads", o["num_heads"], least=1)
+        self.input_size = e = size("input_size", None)
+        static = (o["state_pattern_as_static"], o["stored_pattern_as_static"], o["pattern_projection_as_static"])
+        connected = o["pattern_projection_as_connected"]
+        bare = all(static) and not connected and not o["normalize_hopfield_space"] and o["disable_out_projection"]
         if e is None and not bare:
             raise ValueError("input_size: is needed wherever something is projected or normalised in association space")
-        e_k = e if stored_pattern_size is None else as_whole("stored_pattern_size", stored_pattern_size, least=1)
-        e_v = (
-            e
-            if pattern_projection_size is None
-            else as_whole("pattern_projection_size", pattern_projection_size, least=1)
-        )
-        if connected and e_k != e_v:
+        self.stored_pattern_dim = size("stored_pattern_size", e)
+        self.pattern_projection_dim = size("pattern_projection_size", e)
+        if connected and self.stored_pattern_dim != self.pattern_projection_dim:
             raise ValueError(
                 "pattern_projection_as_connected: stored patterns and pattern projections need one size, got "
-                f"{e_k} and {e_v}"
+                f"{self.stored_pattern_dim} and {self.pattern_projection_dim}"
             )
-        d = p = None
-        if not bare:
-            assert e is not None
-            if hidden_size is None and e % H:
-                raise ValueError(f"num_heads: must divide input_size {e} where hidden_size is not given, got {H}")
-            d = e // H if hidden_size is None else as_whole("hidden_size", hidden_size, least=1)
-            p = d if pattern_size is None else as_whole("pattern_size", pattern_size, least=1)
-            if connected and p != d:
-                raise ValueError(f"pattern_size: must be hidden_size {d} where connected, got {p}")
-        self.input_size, self.stored_pattern_dim, self.pattern_projection_dim = e, e_k, e_v
-        self.hidden_size, self.pattern_size = d, p
-        projects_out = not disable_out_projection
-        self.output_size = (
-            None if not projects_out else e if output_size is None else as_whole("output_size", output_size, least=1)
-        )
+        self.hidden_size = self.pattern_size = self.output_size = None
+        if e is not None and not bare:
+            if o["hidden_size"] is None and e % self.num_heads:
+                raise ValueError(
+                    f"num_heads: must divide input_size {e} where hidden_size is not given, got {self.num_heads}"
+                )
+            self.hidden_size = size("hidden_size", e // self.num_heads)
+            self.pattern_size = size("pattern_size", self.hidden_size)
+            if connected and self.pattern_size != self.hidden_size:
+                raise ValueError(
+                    f"pattern_size: must be hidden_size {self.hidden_size} where connected, got {self.pattern_size}"
+                )
+        if not o["disable_out_projection"]:
+            self.output_size = size("output_size", e)
 
-        # the association
-        if normalize_hopfield_space_affine and not normalize_hopfield_space:
+    def _set_association(self, o: dict[str, Any]) -> None:
+        """How queries and rows are associated."""
+        if o["normalize_hopfield_space_affine"] and not o["normalize_hopfield_space"]:
             raise ValueError("normalize_hopfield_space_affine: has no effect without normalize_hopfield_space")
-        self.normalize_hopfield_space = bool(normalize_hopfield_space)
-        self._hopfield_eps = as_positive("normalize_hopfield_space_eps", normalize_hopfield_space_eps)
-        if update_steps_max is not None and np.ndim(update_steps_max) != 0:
-            raise TypeError("update_steps_max: one number for all heads; one a head is not supported")
-        if np.ndim(update_steps_eps) != 0:
-            raise TypeError("update_steps_eps: one number for all heads; one a head is not supported")
-        steps = -1 if update_steps_max is None else as_whole("update_steps_max", update_steps_max, least=-(2**31))
+        self.normalize_hopfield_space = bool(o["normalize_hopfield_space"])
+        self._hopfield_eps = as_positive("normalize_hopfield_space_eps", o["normalize_hopfield_space_eps"])
+        for name in ("update_steps_max", "update_steps_eps"):
+            if o[name] is not None and np.ndim(o[name]) != 0:
+                raise TypeError(f"{name}: one number for all heads; one a head is not supported")
+        steps = o["update_steps_max"]
+        steps = -1 if steps is None else as_whole("update_steps_max", steps, least=-(2**31))
         self.update_steps_max = None if steps < 0 else steps
-        self.update_steps_eps = as_positive("update_steps_eps", update_steps_eps)
-        if gradient not in ("unrolled", "implicit"):
-            raise unknown_name("gradient", str(gradient), ["unrolled", "implicit"])
-        self.gradient = gradient
-        self.dropout = as_rate("dropout", dropout)
-        self.batch_first = bool(batch_first)
-        if association_activation is not None and association_activation not in ACTIVATIONS:
-            raise unknown_name("association_activation", str(association_activation), [*ACTIVATIONS])
-        self.association_activation = association_activation
-        self.separation = self._default_separation if separation is None else separation
-        std = as_number("initial_std", initial_std, least=0.0)
+        self.update_steps_eps = as_positive("update_steps_eps", o["update_steps_eps"])
+        self.gradient, self.association_activation = o["gradient"], o["association_activation"]
+        if self.gradient not in ("unrolled", "implicit"):
+            raise unknown_name("gradient", str(self.gradient), ["unrolled", "implicit"])
+        if self.association_activation is not None and self.association_activation not in ACTIVATIONS:
+            raise unknown_name("association_activation", str(self.association_activation), [*ACTIVATIONS])
+        self.dropout = as_rate("dropout", o["dropout"])
+        self.batch_first = bool(o["batch_first"])
+        self.add_zero_association = bool(o["add_zero_association"])
+        if o["concat_bias_pattern"] and (o["stored_pattern_as_static"] or o["pattern_projection_as_static"]):
+            raise ValueError("concat_bias_pattern: cannot be appended to static patterns")
+        self.separation = self._default_separation if o["separation"] is None else o["separation"]
 
-        # parameters, with hflayers' names and shapes
-        same = e_k == e and e_v == e and pattern_size is None and not connected
-        in_width = [0 if s else H * w for s, w in zip(static, (d or 0, d or 0, p or 0), strict=True)]
-        core = "association_core."
-        weights: list[tuple[Parameter, slice] | None] = [None, None, None]
-        ends = np.cumsum([0, *in_width]).tolist()
-        if same and ends[-1]:
-            assert e is not None
-            whole = self._parameter(core + "in_proj_weight", self._normal(std, ends[-1], e))
-            weights = [(whole, slice(ends[i], ends[i + 1])) if in_width[i] else None for i in range(3)]
-        elif not same:
-            v_in = H * d if connected and not stored_pattern_as_static and d else e_v
-            for i, (name, size) in enumerate((("q", e), ("k", e_k), ("v", v_in))):
-                if in_width[i]:
-                    assert size is not None
-                    values = self._normal(std, in_width[i], size)
-                    weights[i] = self._parameter(f"{core}{name}_proj_weight", values), slice(None)
-        biases: list[tuple[Parameter, slice] | None] = [None, None, None]
-        if input_bias and ends[-1]:
+    def _make_parameters(self, o: dict[str, Any]) -> None:
+        """The parameters, with hflayers' names and shapes, and the roles that use them."""
+        H, d, p = self.num_heads, self.hidden_size or 0, self.pattern_size or 0
+        std, core = as_number("initial_std", o["initial_std"], least=0.0), "association_core."
+        connected = o["pattern_projection_as_connected"] and not o["stored_pattern_as_static"]
+        sizes = (self.input_size, self.stored_pattern_dim, self.pattern_projection_dim)
+        self._q, self._k, self._v = roles = [
+            self._role(o, name, size, width, name == "pattern_projection" and connected)
+            for name, size, width in zip(ROLES, sizes, (d, d, p), strict=True)
+        ]
+        self._v.via = self._k if connected else None
+
+        own = [0 if o[f"{role.name}_as_static"] else H * role.width for role in roles]  # rows of a role's weight
+        ends = [0, own[0], own[0] + own[1], sum(own)]
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        in_one = len({*sizes}) == 1 and o["pattern_size"] is None and not o["pattern_projection_as_connected"]
+        if in_one and ends[-1]:
+            whole = self._parameter(core + "in_proj_weight", self._normal(std, ends[-1], self.input_size or 0))
+        for role, rows, part, letter, size in zip(roles, own, parts, "qkv", sizes, strict=True):
+            if rows and in_one:
+                role.weight = whole, part
+            elif rows:
+                features = H * d if role.via else size or 0
+                values = self._normal(std, rows, features)
+                role.weight = self._parameter(f"{core}{letter}_proj_weight", values), slice(None)
+        if o["input_bias"] and ends[-1]:
             # hflayers reserves the values' part also where they are static, and never uses it
-            both = self._parameter(core + "in_proj_bias", np.zeros(ends[2] + H * (p or 0)))
-            biases = [(both, slice(ends[i], ends[i + 1])) if in_width[i] else None for i in range(3)]
-        self._out_weight = self._out_bias = None
-        if projects_out:
-            assert self.output_size is not None
-            assert p is not None
-            values = self._normal(std, self.output_size, H * p)
-            self._out_weight = self._parameter(core + "out_proj.weight", values)
-            if input_bias:
+            biases = self._parameter(core + "in_proj_bias", np.zeros(ends[2] + H * p))
+            for role, rows, part in zip(roles, own, parts, strict=True):
+                role.bias = (biases, part) if rows else None
+
+        self._out_weight = self._out_bias = self._bias_k = self._bias_v = None
+        if self.output_size is not None:
+            self._out_weight = self._parameter(core + "out_proj.weight", self._normal(std, self.output_size, H * p))
+            if o["input_bias"]:
                 self._out_bias = self._parameter(core + "out_proj.bias", np.zeros(self.output_size))
-        self._bias_k = self._bias_v = None
-        if concat_bias_pattern:
-            if stored_pattern_as_static or pattern_projection_as_static:
-                raise ValueError("concat_bias_pattern: cannot be appended to static patterns")
-            self._bias_k = self._parameter(core + "bias_k", self._normal(std, 1, 1, in_width[1]))
-            self._bias_v = self._parameter(core + "bias_v", self._normal(std, 1, 1, in_width[2]))
-        self.add_zero_association = bool(add_zero_association)
+        if o["concat_bias_pattern"]:
+            self._bias_k = self._parameter(core + "bias_k", self._normal(std, 1, 1, H * d))
+            self._bias_v = self._parameter(core + "bias_v", self._normal(std, 1, 1, H * p))
         self._hopfield_gain = self._hopfield_shift = None
-        if normalize_hopfield_space_affine:
-            assert d is not None
+        if o["normalize_hopfield_space_affine"]:
             self._hopfield_gain = self._parameter(core + "p_norm_weight", np.ones(d))
             self._hopfield_shift = self._parameter(core + "p_norm_bias", np.zeros(d))
+        for role, size in zip(roles, sizes, strict=True):
+            if o[f"normalize_{role.name}_affine"]:
+                role.gain = self._parameter(f"norm_{role.name}.weight", np.ones(size or 0))
+                role.shift = self._parameter(f"norm_{role.name}.bias", np.zeros(size or 0))
 
-        # roles
-        in_space = d if self.normalize_hopfield_space or not (static[0] and static[1]) else None
-        asked = (
-            ("state_pattern", e, in_space, normalize_state_pattern, normalize_state_pattern_affine,
-             normalize_state_pattern_eps, d),
-            ("stored_pattern", e_k, in_space, normalize_stored_pattern, normalize_stored_pattern_affine,
-             normalize_stored_pattern_eps, d),
-            ("pattern_projection", e_v, p if projects_out else None, normalize_pattern_projection,
-             normalize_pattern_projection_affine, normalize_pattern_projection_eps, p),
-        )  # fmt: skip
-        roles = []
-        for i, (name, size, unprojected, normal, affine, eps, width) in enumerate(asked):
-            if affine and not normal:
-                raise ValueError(f"normalize_{name}_affine: has no effect without normalize_{name}; set both to False")
-            projected = not static[i] or (i == 2 and connected and not stored_pattern_as_static)
-            if normal and size is None:
-                raise ValueError(f"normalize_{name}: needs input_size")
-            needs = size if normal or projected else unprojected
-            if not projected and normal and unprojected is not None and unprojected != size:
-                raise ValueError(
-                    f"{name}_as_static: normalised patterns of {size} features are no patterns of the association "
-                    f"space, which has {unprojected}"
-                )
-            role = _Role(
-                name, needs, as_positive(f"normalize_{name}_eps", eps) if normal else None, width or 0, projected
+    def _role(self, o: dict[str, Any], name: str, size: int | None, width: int, connected: bool) -> Role:
+        """What comes in as `name`, with `size` features where it is normalised or projected."""
+        normal, projected = o[f"normalize_{name}"], connected or not o[f"{name}_as_static"]
+        if o[f"normalize_{name}_affine"] and not normal:
+            raise ValueError(f"normalize_{name}_affine: has no effect without normalize_{name}; set both to False")
+        if normal and size is None:
+            raise ValueError(f"normalize_{name}: needs input_size")
+        eps = as_positive(f"normalize_{name}_eps", o[f"normalize_{name}_eps"]) if normal else None
+        if name == "pattern_projection":  # what a pattern that is not projected must have
+            in_space = None if self.output_size is None else width
+        else:
+            free = o["state_pattern_as_static"] and o["stored_pattern_as_static"] and not self.normalize_hopfield_space
+            in_space = None if free else width
+        if normal and not projected and in_space not in (None, size):
+            raise ValueError(
+                f"{name}_as_static: normalised patterns of {size} features are no patterns of the association space, "
+                f"which has {in_space}"
             )
-            role.weight, role.bias = weights[i], biases[i]
-            if affine:
-                assert size is not None
-                role.gain = self._parameter(f"norm_{name}.weight", np.ones(size))
-                role.shift = self._parameter(f"norm_{name}.bias", np.zeros(size))
-            roles.append(role)
-        self._q, self._k, self._v = roles
-        if connected and not stored_pattern_as_static:
-            self._v.via = self._k
-
-        # beta
-        b = as_numbers("scaling", scaling if scaling is not None else 1.0 if d is None else d**-0.5)
-        self._log_scaling = None
-        if learnable_scaling:
-            self._log_scaling = self._parameter("log_scaling", np.zeros(H))
-        self.scaling = b
-        config["scaling"] = scaling  # None stays None: it follows hidden_size
+        return Role(name, size if normal or projected else in_space, eps, width, projected)
 
     # --- what may be changed later ----------------------------------------------------------------
 
@@ -486,7 +404,7 @@ class Hopfield(Module):
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
         """
-        inputs, offsets, self._places = self._roles_of(input, offsets)
+        inputs, offsets, self._given_many = arrays_of(input, offsets, self._cast)
         self._tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
         return self._tape.result
 
@@ -505,7 +423,7 @@ class Hopfield(Module):
         grads = self._back(tape, g, need_input_grad, need_input_grad, need_input_grad)
         if not need_input_grad:
             return None
-        return grads[0] if self._places == 1 else grads
+        return grads if self._given_many else grads[0]
 
     def associations(
         self,
@@ -529,7 +447,7 @@ class Hopfield(Module):
             with the appended patterns behind each bag's own. Ragged state patterns are padded to the longest bag, with
             rows of zeros.
         """
-        inputs, offsets, _ = self._roles_of(input, offsets)
+        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
         tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets)
         return association_weights(tape.saved)
 
@@ -571,7 +489,7 @@ class Hopfield(Module):
         >>> layer.retrieve((stored, state, stored)).shape
         (1, 2, 4)
         """
-        inputs, offsets, _ = self._roles_of(input, offsets)
+        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
         steps = None if update_steps_max is None or update_steps_max < 0 else update_steps_max
         tape = self._run(
             inputs, stored_pattern_padding_mask, association_mask, offsets, recall=True, update_steps_max=steps
@@ -580,193 +498,11 @@ class Hopfield(Module):
         out = out if per_head else out.mean(axis=-2)
         return out if self.batch_first or tape.padded is not None else out.swapaxes(0, 1)
 
-    # --- what came in -----------------------------------------------------------------------------
-
-    def _roles_of(self, input: Any, offsets: Any) -> tuple[tuple[Array, Array, Array], Any, int]:
-        """(stored, state, projection) as arrays, the offsets, and how many of them were given."""
-        if isinstance(input, tuple):
-            if len(input) != 3:
-                raise ValueError(
-                    "input: must be one array, or a tuple (stored pattern, state pattern, pattern projection), got "
-                    f"{len(input)}"
-                )
-            named = zip(("stored pattern", "state pattern", "pattern projection"), input, strict=True)
-            places = 3
-        else:
-            named = zip(("input",), (input,), strict=True)
-            places = 1
-        made: dict[int, Array] = {}  # what is one object stays one array
-        own = None
-        for name, x in named:
-            if id(x) not in made:
-                if isinstance(x, list) and x and np.ndim(x[0]) == 2:
-                    x_flat, o = flat_bags(name, x, offsets)
-                    if own is not None and not np.array_equal(own, o):
-                        raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
-                    own, made[id(x)] = o, self._cast(name, x_flat)
-                else:
-                    made[id(x)] = self._cast(name, x)
-        given = tuple(made[id(x)] for x in (input if places == 3 else (input,) * 3))
-        return given, offsets if own is None else own, places  # type: ignore[return-value]
-
-    def _layout(self, inputs: tuple[Array, Array, Array], offsets: Any) -> tuple[int, int, Any]:
-        """Check the inputs' shapes against one another; the number of samples, of rows in the largest bag, offsets."""
-        stored, state, projection = inputs
-        for role, x in ((self._q, state), (self._k, stored), (self._v, projection)):
-            name = role.name.replace("_", " ")
-            if x.ndim not in (2, 3):
-                raise ValueError(f"{name}: must be (samples, patterns, features), got shape {x.shape}")
-            if role.size is not None and x.shape[-1] != role.size:
-                raise ValueError(f"{name}: must have {role.size} features, got shape {x.shape}")
-        if not self._k.projected and not self._q.projected and stored.shape[-1] != state.shape[-1]:
-            raise ValueError(
-                f"state pattern: must have the {stored.shape[-1]} features of the stored patterns, got {state.shape}"
-            )
-        if offsets is not None:
-            if not self.batch_first:
-                raise ValueError("offsets: ragged bags need batch_first")
-            offsets = _as_offsets(offsets, len(stored))
-            if stored.ndim != 2 or projection.shape[:-1] != stored.shape[:-1]:
-                raise ValueError(
-                    "input: stored patterns and pattern projections of ragged bags must be (rows, features), got "
-                    f"{stored.shape} and {projection.shape}"
-                )
-            samples, rows = len(offsets) - 1, int((offsets[1:] - offsets[:-1]).max())
-        else:
-            if stored is state and stored.ndim == 2:
-                raise ValueError(f"input: must be (samples, patterns, features), got shape {stored.shape}")
-            axis = 0 if self.batch_first else 1
-            counts = {x.shape[axis] for x in inputs if x.ndim == 3}
-            if len(counts) > 1:
-                raise ValueError(f"input: all must have one number of samples, got shapes {[x.shape for x in inputs]}")
-            if stored.ndim != projection.ndim or stored.shape[:-1] != projection.shape[:-1]:
-                raise ValueError(
-                    f"pattern projection: needs one row for each stored pattern, {stored.shape[:-1]}, got "
-                    f"{projection.shape[:-1]}"
-                )
-            samples = counts.pop() if counts else 1
-            rows = stored.shape[1 - axis] if stored.ndim == 3 else len(stored)
-        if state.ndim == 3 and state.shape[0 if self.batch_first else 1] != samples:
-            raise ValueError(f"state pattern: needs {samples} samples, got shape {state.shape}")
-        if samples == 0 or (state.size == 0 and state is not stored):
-            raise ValueError(f"input: needs at least one sample and one state pattern, got shapes {state.shape}")
-        return samples, rows, offsets
-
-    def _masks(
-        self, padding: Any, mask: Any, samples: int, queries: int, rows: int, offsets: Any
-    ) -> tuple[Array | None, Array | None]:
-        """The masks, checked, with a column of nothing for each row that will be appended."""
-        more = (self._bias_k is not None) + self.add_zero_association
-        if padding is not None:
-            if offsets is not None:
-                raise ValueError("stored_pattern_padding_mask: ragged bags have no padding")
-            padding = as_numbers("stored_pattern_padding_mask", padding)
-            if padding.dtype.kind not in "biu" or padding.shape != (samples, rows):
-                raise ValueError(
-                    f"stored_pattern_padding_mask: must be bool of shape {(samples, rows)}, got {padding.dtype} of "
-                    f"shape {padding.shape}"
-                )
-            padding = padding.astype(np.bool_)
-            if more:
-                padding = np.pad(padding, ((0, 0), (0, more)))
-        if mask is not None:
-            if offsets is not None:
-                raise ValueError("association_mask: ragged bags take no masks; pad them, or leave rows out")
-            mask = as_numbers("association_mask", mask)
-            mask = mask.astype(np.bool_) if mask.dtype.kind in "iu" else mask
-            H = self.num_heads
-            fits = [
-                (queries, rows),
-                (samples, queries, rows),
-                (samples, H, queries, rows),
-                (samples * H, queries, rows),
-            ]
-            if mask.shape not in fits:
-                raise ValueError(f"association_mask: must have one of the shapes {fits}, got {mask.shape}")
-            if mask.dtype.kind == "f" and not (mask < np.inf).all():
-                raise ValueError("association_mask: must be numbers below infinity")
-            if mask.ndim == 3 and len(mask) != samples:
-                mask = mask.reshape(samples, H, queries, rows)
-            if more:
-                mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, more),))
-        return padding, mask
-
-    # --- projections ------------------------------------------------------------------------------
-
-    def _effective(self, role: _Role) -> tuple[Array, Array | None]:
-        """The weight and bias that a role is projected with, before the normalisation is folded in."""
-        if role.via is None:
-            assert role.weight is not None
-            weight = role.weight[0].value[role.weight[1]]
-            return weight, None if role.bias is None else role.bias[0].value[role.bias[1]]
-        first, bias = self._effective(role.via)
-        if role.weight is None:
-            return first, bias
-        weight = role.weight[0].value
-        if bias is None or role.bias is None:
-            return weight @ first, None
-        return weight @ first, weight @ bias + role.bias[0].value[role.bias[1]]
-
-    def _folded(self, roles: list[_Role], tape: Tape) -> tuple[Array, Array | None]:
-        """The weights and biases of these roles below one another, normalisations folded in."""
-        parts = [self._effective(role) for role in roles]
-        tape.effective |= {role.name: weight for role, (weight, _) in zip(roles, parts, strict=True)}
-        if len(roles) == 1 and roles[0].gain is None:
-            return parts[0]
-        rows, e = sum(len(weight) for weight, _ in parts), parts[0][0].shape[1]
-        weights, biases, at = np.empty((rows, e), self.dtype), np.empty(rows, self.dtype), 0
-        for role, (weight, bias) in zip(roles, parts, strict=True):
-            end = at + len(weight)
-            if role.gain is not None and role.shift is not None:
-                dense.fold(weight, bias, role.gain.value, role.shift.value, (weights[at:end], biases[at:end]))
-            else:
-                weights[at:end] = weight
-                biases[at:end] = 0 if bias is None else bias
-            at = end
-        return weights, biases
-
-    def _credit(
-        self, role: _Role, weight: Array, dweight: Array, dbias: Array, grads: dict[int, tuple[Parameter, Array]]
-    ) -> None:
-        """Hand the gradients of a role's folded weight and bias on to the parameters that these are made of."""
-        if role.gain is not None and role.shift is not None:
-            dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value)
-            role.gain.add(dgain)
-            role.shift.add(dshift)
-        if role.via is not None:
-            outer, (first, first_bias) = role, self._effective(role.via)
-            if outer.weight is not None:
-                _put(grads, outer.weight, dweight @ first.T)
-                if first_bias is not None:
-                    _put(grads, outer.weight, np.outer(dbias, first_bias))
-                if outer.bias is not None:
-                    _put(grads, outer.bias, dbias)
-                own = outer.weight[0].value
-                dweight, dbias = own.T @ dweight, dbias @ own
-            role = role.via
-        if role.weight is not None:
-            _put(grads, role.weight, dweight)
-        if role.bias is not None:
-            _put(grads, role.bias, dbias)
-
-    def _static(self, role: _Role, xhat: Array) -> Array:
-        """Rows that are not projected, with one head."""
-        rows = xhat if role.gain is None or role.shift is None else xhat * role.gain.value + role.shift.value
-        return rows[..., None, :]
-
-    def _hopfield_norm(self, role: _Role, x: Array, tape: Tape) -> Array:
-        """Layer normalisation in the association space."""
-        saved = dense.normalize(np.ascontiguousarray(x), self._hopfield_eps)
-        tape.hopfield_norms[role.name], xhat = saved, saved[0]
-        if self._hopfield_gain is None or self._hopfield_shift is None:
-            return xhat
-        return xhat * self._hopfield_gain.value + self._hopfield_shift.value
-
     # --- forward ----------------------------------------------------------------------------------
 
     def _run(
         self,
-        inputs: tuple[Array, Array, Array],
+        inputs: Inputs,
         padding: Any,
         mask: Any,
         offsets: Any,
@@ -775,83 +511,42 @@ class Hopfield(Module):
         recall: bool = False,
         update_steps_max: Any = ...,
     ) -> Tape:
-        """The forward pass of (stored, state, projection); with `recall`, stored patterns as they are are mixed."""
-        samples, rows, offsets = self._layout(inputs, offsets)
+        """The forward pass; with `recall`, stored patterns as they are are mixed, and nothing else comes behind."""
+        q, k, v = self._q, self._k, self._v
+        tape = Tape()
+        tape.layout = layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
+        if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
+            raise ValueError(
+                f"state pattern: must have the {inputs[0].shape[-1]} features of the stored patterns, got shape "
+                f"{inputs[1].shape}"
+            )
         if not self.batch_first:
             turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
-            inputs = tuple(turned[id(x)] for x in inputs)  # type: ignore[assignment]
-        stored, state, projection = inputs
-        ragged_state = offsets is not None and state is stored
-        queries = rows if ragged_state else state.shape[-2]
-        padding, mask = self._masks(padding, mask, samples, queries, rows, offsets)
+            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
+        tape.inputs = stored, state, projection = inputs
+        tape.appended = (self._bias_k is not None) + self.add_zero_association
+        padding, mask = checked_masks(padding, mask, layout, self.num_heads, tape.appended)
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
 
-        tape = Tape()
-        tape.inputs, tape.offsets, tape.hopfield_norms, tape.effective = inputs, offsets, {}, {}
-        tape.appended = (self._bias_k is not None) + self.add_zero_association
-        roles = [(self._q, state), (self._k, stored)] + ([] if recall else [(self._v, projection)])
-        sources: dict[tuple[int, float | None], _Source] = {}
-        for role, x in roles:
+        sources: dict[tuple[int, float | None], Source] = {}
+        for role, x in ((q, state), (k, stored)) if recall else ((q, state), (k, stored), (v, projection)):
             source = sources.get((id(x), role.eps))
             if source is None:
-                source = sources[id(x), role.eps] = _Source(x, role.eps)
+                source = sources[id(x), role.eps] = Source(x, role.eps)
             source.roles.append(role)
         tape.sources = list(sources.values())
-
-        tape.inside = set(self._inside(stored, projection, samples, queries, rows, steps, recall))
-
-        # one product for each source
-        heads: dict[str, Array] = {}
-        projections: dict[str, Projection] = {}
-        tape.grouped = []
-        H = self.num_heads
-        for source in tape.sources:
-            group = [role for role in source.roles if role.projected and role.name not in tape.inside]
-            if group:
-                weight, bias = self._folded(group, tape)
-                tape.grouped.append((source, group, weight))
-                y, at = dense.linear(source.xhat, weight, bias), 0
-                for role in group:
-                    part = y[..., at : at + H * role.width]
-                    heads[role.name] = part.reshape(*part.shape[:-1], H, role.width)
-                    at += H * role.width
-            for role in source.roles:
-                if not role.projected:
-                    heads[role.name] = self._static(role, source.xhat)
-                elif role.name in tape.inside:
-                    weight, bias = self._folded([role], tape)
-                    bias = np.zeros(len(weight), self.dtype) if bias is None else bias
-                    projections[role.name] = Projection(weight.reshape(H, role.width, -1), bias.reshape(H, role.width))
-                    heads[role.name] = source.xhat[..., None, :]
-
-        q, k = heads[self._q.name], heads[self._k.name]
-        v = stored[..., None, :] if recall else heads[self._v.name]
-        if self.normalize_hopfield_space:
-            q, k = self._hopfield_norm(self._q, q, tape), self._hopfield_norm(self._k, k, tape)
-        if q.shape[-2] != H:
-            q = _for_heads(q, H)
-        if k.shape[-2] != v.shape[-2]:
-            k, v = _for_heads(k, H), _for_heads(v, H)
-        if tape.appended:
-            k = self._append(k, self._bias_k, tape)
-            v = self._append(v, None if recall else self._bias_v, tape)
-            if offsets is not None:
-                tape.offsets = offsets + tape.appended * np.arange(samples + 1)
-        tape.padded = None
-        if ragged_state:
-            sizes = offsets[1:] - offsets[:-1]
-            sample = np.repeat(np.arange(samples), sizes)
-            tape.padded = sample, np.arange(len(stored)) - offsets[sample]
-            padded = np.zeros((samples, queries, *q.shape[1:]), q.dtype)
-            padded[tape.padded] = q
-            q = padded
+        tape.inside = self._inside(tape, steps, recall)
+        rows, projections = self._projected(tape)
+        if recall:
+            rows[v.name] = stored[..., None, :]
+        queries, keys, values = self._in_space(tape, rows[q.name], rows[k.name], rows[v.name], recall)
 
         dropout = self.dropout if train else 0.0
         try:
             tape.out, tape.saved = associate_forward(
-                q,
-                k,
-                v,
+                queries,
+                keys,
+                values,
                 self.scaling,
                 separation=self._separation,
                 update_steps_max=steps,
@@ -862,14 +557,15 @@ class Hopfield(Module):
                 dropout=dropout,
                 seed=int(self._random.integers(2**62)) if dropout else 0,
                 gradient=self.gradient,
-                key_projection=projections.get(self._k.name),
-                value_projection=projections.get(self._v.name),
+                key_projection=projections.get(k.name),
+                value_projection=projections.get(v.name),
                 keep=not recall,
             )
         except ValueError:
-            for role, x in roles:
-                if not np.isfinite(x).all():
-                    raise ValueError(f"{role.name.replace('_', ' ')}: must be finite in {self.dtype}") from None
+            for source in tape.sources:
+                if not np.isfinite(source.x).all():
+                    name = source.roles[0].name.replace("_", " ")
+                    raise ValueError(f"{name}: must be finite in {self.dtype}") from None
             raise
         if recall:
             return tape
@@ -883,47 +579,98 @@ class Hopfield(Module):
         tape.query_grad = tape.out_grad = None
         return tape
 
-    def _inside(
-        self, stored: Array, projection: Array, samples: int, queries: int, rows: int, steps: int | None, recall: bool
-    ) -> list[str]:
+    def _inside(self, tape: Tape, steps: int | None, recall: bool) -> set[str]:
         """The roles whose rows the association is to look at as they are; stored patterns and projections alike."""
-        candidates = [role for role in ((self._k,) if recall else (self._k, self._v)) if role.projected]
+        looking = [
+            (role, x, passes)
+            for role, x, passes in (
+                (self._k, tape.inputs[0], 2 * ((steps or 0) + 1)),
+                (self._v, tape.inputs[2], 1),
+            )
+            if role.projected and not (recall and role is self._v)
+        ]
         if (
-            not candidates
-            or self._bias_k is not None
-            or self.add_zero_association
+            not looking
+            or tape.appended
             or self.normalize_hopfield_space
             or (self._k.projected and (steps is None or self.gradient == "implicit" or self._without_beta))
         ):
-            return []
-        count = math.prod(stored.shape[:-1])
-        per_bag = count / samples if stored.ndim == 2 and count != rows else rows
+            return set()
+        queries, per_bag = tape.layout.samples * tape.layout.queries, tape.layout.per_bag
         looks = [
-            _Look(
-                count,
-                samples * queries,
-                per_bag,
-                x.shape[-1],
-                role.width,
-                2 * ((steps or 0) + 1) if role is self._k else 1,
-            )
-            for role, x in ((self._k, stored), (self._v, projection))
-            if role in candidates
+            Look(math.prod(x.shape[:-1]), queries, per_bag, x.shape[-1], role.width, passes)
+            for role, x, passes in looking
         ]
-        return [role.name for role in candidates] if _input_space_pays(*looks) else []
+        return {role.name for role, _, _ in looking} if _roles.input_space_pays(*looks) else set()
 
-    def _append(self, rows: Array, bias: Parameter | None, tape: Tape) -> Array:
+    def _projected(self, tape: Tape) -> tuple[dict[str, Array], dict[str, Projection]]:
+        """Each role's rows (..., H or 1, features), by one product for a source; and what the association projects."""
+        rows: dict[str, Array] = {}
+        projections: dict[str, Projection] = {}
+        tape.grouped, tape.plain, H = [], {}, self.num_heads
+        for source in tape.sources:
+            group = [role for role in source.roles if role.projected and role.name not in tape.inside]
+            if group:
+                weight, bias, plain = folded(group)
+                tape.grouped.append((source, group, weight))
+                y, at = dense.linear(source.xhat, weight, bias), 0
+                for role, role_weight in zip(group, plain, strict=True):
+                    part = y[..., at : at + H * role.width]
+                    rows[role.name] = part.reshape(*part.shape[:-1], H, role.width)
+                    tape.plain[role.name] = role_weight
+                    at += H * role.width
+            for role in source.roles:
+                if not role.projected:
+                    rows[role.name] = role.static(source.xhat)
+                elif role.name in tape.inside:
+                    weight, bias, (tape.plain[role.name],) = folded([role])
+                    bias = np.zeros(len(weight), self.dtype) if bias is None else bias
+                    projections[role.name] = Projection(weight.reshape(H, role.width, -1), bias.reshape(H, role.width))
+                    rows[role.name] = source.xhat[..., None, :]
+        return rows, projections
+
+    def _in_space(self, tape: Tape, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
+        """What is done to queries, stored rows and values in the association space."""
+        layout, H = tape.layout, self.num_heads
+        tape.hopfield_norms, tape.offsets, tape.padded = {}, layout.offsets, None
+        if self.normalize_hopfield_space:
+            q, k = self._hopfield_norm(self._q, q, tape), self._hopfield_norm(self._k, k, tape)
+        if q.shape[-2] != H:
+            q = _for_heads(q, H)
+        if k.shape[-2] != v.shape[-2]:
+            k, v = _for_heads(k, H), _for_heads(v, H)
+        if tape.appended:
+            k = self._append(k, self._bias_k, layout.offsets)
+            v = self._append(v, None if recall else self._bias_v, layout.offsets)
+            if layout.offsets is not None:
+                tape.offsets = layout.offsets + tape.appended * np.arange(layout.samples + 1)
+        if layout.ragged_state and layout.offsets is not None:
+            sample = np.repeat(np.arange(layout.samples), np.diff(layout.offsets))
+            tape.padded = sample, np.arange(len(q)) - layout.offsets[sample]
+            padded = np.zeros((layout.samples, layout.queries, *q.shape[1:]), q.dtype)
+            padded[tape.padded] = q
+            q = padded
+        return q, k, v
+
+    def _hopfield_norm(self, role: Role, x: Array, tape: Tape) -> Array:
+        """Layer normalisation in the association space."""
+        xhat, _ = tape.hopfield_norms[role.name] = dense.normalize(np.ascontiguousarray(x), self._hopfield_eps)
+        if self._hopfield_gain is None or self._hopfield_shift is None:
+            return xhat
+        return xhat * self._hopfield_gain.value + self._hopfield_shift.value
+
+    def _append(self, rows: Array, bias: Parameter | None, offsets: Array | None) -> Array:
         """The bias pattern and the zero pattern behind the rows of every bag."""
         heads, width = rows.shape[-2:]
-        more = np.zeros((tape.appended, heads, width), rows.dtype)
+        more = np.zeros(((self._bias_k is not None) + self.add_zero_association, heads, width), rows.dtype)
         if bias is not None:
             more[0] = bias.value.reshape(heads, width)
         if rows.ndim == 4:
             return np.concatenate([rows, np.broadcast_to(more, (len(rows), *more.shape))], axis=1)
-        if tape.offsets is None:
+        if offsets is None:
             return np.concatenate([rows, more])
-        ends = tape.offsets[1:]
-        return np.insert(rows, np.repeat(ends, tape.appended), np.tile(more, (len(ends), 1, 1)), axis=0)
+        ends = offsets[1:]
+        return np.insert(rows, np.repeat(ends, len(more)), np.tile(more, (len(ends), 1, 1)), axis=0)
 
     def _appended(self, drows: Array, bias: Parameter | None, tape: Tape) -> Array:
         """The gradient of `_append` in the rows; that of the bias pattern goes to it."""
@@ -970,7 +717,7 @@ class Hopfield(Module):
             grad = padded
 
         needed = {self._k.name: need_stored, self._q.name: need_state, self._v.name: need_projection}
-        need_rows = any(
+        need_rows = self._hopfield_gain is not None or any(
             needed[r.name] or (r.projected and r.name not in tape.inside) or (r.gain is not None and not r.projected)
             for r in (self._k, self._v)
         )
@@ -987,48 +734,36 @@ class Hopfield(Module):
                 self._hopfield_norm_backward(self._q, dq, tape),
                 self._hopfield_norm_backward(self._k, dk, tape) if need_rows else None,
             )
-        dheads = {self._q.name: dq, self._k.name: dk, self._v.name: dv}
+        drole = {self._q.name: dq, self._k.name: dk, self._v.name: dv}
         for source in tape.sources:
             source.grad = None
-        grads: dict[int, tuple[Parameter, Array]] = {}
+        gradients = Gradients()
         for source, group, weight in tape.grouped:
-            parts = [dheads[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
+            parts = [drole[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
             dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             dx, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, any(needed[r.name] for r in group))
             at = 0
             for role, part in zip(group, parts, strict=True):
                 end = at + part.shape[-1]
-                self._credit(role, tape.effective[role.name], dweight[at:end], dbias[at:end], grads)
+                gradients.credit(role, tape.plain[role.name], dweight[at:end], dbias[at:end])
                 at = end
             source.gather(dx)
         for source in tape.sources:
             for role in source.roles:
-                if not role.projected:
-                    source.gather(self._static_backward(role, source.xhat, dheads[role.name], needed[role.name]))
-                elif role.name in tape.inside:
-                    dprojection = dprojections[0 if role is self._k else 1]
-                    weight = tape.effective[role.name]
-                    self._credit(
-                        role, weight, dprojection.weight.reshape(weight.shape), dprojection.bias.ravel(), grads
-                    )
-                    source.gather(dheads[role.name][..., 0, :] if needed[role.name] else None)
-        for parameter, g in grads.values():
-            parameter.add(g)
+                drows = drole[role.name]
+                if role.name in tape.inside:
+                    plain, of = tape.plain[role.name], dprojections[0 if role is self._k else 1]
+                    gradients.credit(role, plain, of.weight.reshape(plain.shape), of.bias.ravel())
+                    drows = None if drows is None else drows[..., 0, :]
+                elif role.projected:
+                    continue
+                elif drows is not None:
+                    drows = role.static_backward(source.xhat, drows)
+                source.gather(drows if needed[role.name] else None)
+        gradients.hand_over()
         return self._input_grads(tape)
 
-    def _static_backward(self, role: _Role, xhat: Array, dhead: Array | None, needed: bool) -> Array | None:
-        """The gradient of `_static`."""
-        if dhead is None:
-            return None
-        d = dhead.sum(axis=-2)
-        if role.gain is not None and role.shift is not None:
-            axes = tuple(range(d.ndim - 1))
-            role.gain.add((d * xhat).sum(axis=axes))
-            role.shift.add(d.sum(axis=axes))
-            d = d * role.gain.value
-        return d if needed else None
-
-    def _hopfield_norm_backward(self, role: _Role, dy: Array, tape: Tape) -> Array:
+    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Tape) -> Array:
         """The gradient of `_hopfield_norm`."""
         xhat, rstd = tape.hopfield_norms[role.name]
         if self._hopfield_gain is not None and self._hopfield_shift is not None:
@@ -1056,22 +791,6 @@ class Hopfield(Module):
 def _for_heads(rows: Array, heads: int) -> Array:
     """Rows (..., 1 or H, features) seen by every head, without a copy."""
     return np.broadcast_to(rows, (*rows.shape[:-2], heads, rows.shape[-1]))
-
-
-def _put(grads: dict[int, tuple[Parameter, Array]], where: tuple[Parameter, slice], grad: Array) -> None:
-    """Add a gradient to some rows of a parameter's; a backward pass collects them here, and hands them over whole."""
-    parameter, rows = where
-    key, whole = id(parameter), len(grad) == len(parameter.value)
-    if whole and key not in grads:
-        grads[key] = parameter, grad
-        return
-    once = parameter.value.ndim == 2 and not whole  # the roles' parts of in_proj_weight: each comes once, and all come
-    if key not in grads:
-        grads[key] = parameter, (np.empty_like if once else np.zeros_like)(parameter.value)
-    if once:
-        grads[key][1][rows] = grad
-    else:
-        grads[key][1][rows] += grad
 
 
 class SparseHopfield(Hopfield):

@@ -166,7 +166,7 @@ class HopfieldPooling(_Around):
         if isinstance(input, tuple):
             if len(input) != 2:
                 raise ValueError(
-                    f"input: must be one array, or a tuple (stored pattern, pattern projection), got {len(input)}"
+                    f"input: must be one array or a tuple (stored pattern, pattern projection), got {len(input)}"
                 )
             return input[0], state, input[1]
         return input, state, input

@@ -18,6 +18,7 @@ from ..separations import Entmax, Polynomial
 __all__ = ["Module", "Parameter", "load"]
 
 KIND, VERSION = "layer", "1"
+TRANSIENT = {"_saved", "_slope", "_tape", "_x"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 
 
@@ -104,6 +105,10 @@ class Module:
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed."""
         raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but what the last forward pass left for a backward pass."""
+        return {name: None if name in TRANSIENT else value for name, value in self.__dict__.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Array:
         """`forward`."""

@@ -1,0 +1,156 @@
+"""What comes into a Hopfield layer: bags and masks, brought into one layout and checked against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..checks import Array, as_numbers
+
+__all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
+
+Inputs = tuple[Array, Array, Array]  # stored pattern, state pattern, pattern projection
+NAMES = ("stored pattern", "state pattern", "pattern projection")
+
+
+def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
+    """The rows of a list of bags (M_i, e) as one array, and where each bag begins."""
+    if offsets is not None:
+        raise ValueError("offsets: a list of bags has its own; give one of the two")
+    arrays = [as_numbers(f"{name}[{i}]", bag) for i, bag in enumerate(bags)]
+    if not arrays or any(a.ndim != 2 or a.shape[1] != arrays[0].shape[1] for a in arrays):
+        raise ValueError(f"{name}: a list must hold one array (rows, features) a bag, got {[a.shape for a in arrays]}")
+    return np.concatenate(arrays), np.cumsum([0, *map(len, arrays)])
+
+
+def as_offsets(offsets: ArrayLike, rows: int) -> Array:
+    """Where bags begin, and the end."""
+    o = np.asarray(offsets)
+    if o.dtype.kind not in "iu":
+        raise TypeError(f"offsets: must be whole numbers, got dtype {o.dtype}")
+    if o.ndim != 1 or len(o) < 2 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
+        raise ValueError(
+            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got {o}"
+        )
+    return o.astype(np.int64, copy=False)
+
+
+class Layout(NamedTuple):
+    """How many there are of what."""
+
+    samples: int
+    queries: int  # of a sample; where state patterns are ragged, of the largest
+    rows: int  # of a sample; where bags are ragged, of the largest
+    per_bag: float  # rows that a query looks at, on average
+    offsets: Array | None  # None: bags are not ragged
+    ragged_state: bool  # the state patterns are the bags' rows
+
+
+def arrays_of(input: Any, offsets: Any, cast: Callable[[str, Any], Array]) -> tuple[Inputs, Any, bool]:
+    """The three inputs as arrays, the offsets, and whether a tuple was given. What is one object stays one array."""
+    many = isinstance(input, tuple)
+    if many and len(input) != 3:
+        raise ValueError(
+            f"input: must be one array or a tuple (stored pattern, state pattern, pattern projection), got {len(input)}"
+        )
+    given = tuple(zip(NAMES, input, strict=True)) if many else (("input", input),) * 3
+    made: dict[int, Array] = {}
+    own = None
+    for name, x in given:
+        if id(x) in made:
+            continue
+        if isinstance(x, list) and x and np.ndim(x[0]) == 2:
+            x_flat, o = flat_bags(name, x, offsets)
+            if own is not None and not np.array_equal(own, o):
+                raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
+            own, made[id(x)] = o, cast(name, x_flat)
+        else:
+            made[id(x)] = cast(name, x)
+    stored, state, projection = (made[id(x)] for _, x in given)
+    return (stored, state, projection), offsets if own is None else own, many
+
+
+def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None, int | None], *, first: bool) -> Layout:
+    """Check the inputs' shapes against one another.
+
+    Parameters
+    ----------
+    inputs : tuple of three ndarrays
+    offsets : array_like or None
+    sizes : tuple of three
+        The features that each input must have; None where any will do.
+    first : bool
+        Whether samples are the first axis, or the second.
+    """
+    stored, state, projection = inputs
+    for name, x, size in zip(NAMES, inputs, sizes, strict=True):
+        if x.ndim not in (2, 3):
+            raise ValueError(f"{name}: must be (samples, patterns, features), got shape {x.shape}")
+        if size is not None and x.shape[-1] != size:
+            raise ValueError(f"{name}: must have {size} features, got shape {x.shape}")
+    axis = 0 if first else 1
+    if offsets is not None:
+        if not first:
+            raise ValueError("offsets: ragged bags need batch_first")
+        offsets = as_offsets(offsets, len(stored))
+        if stored.ndim != 2 or projection.shape[:-1] != stored.shape[:-1]:
+            raise ValueError(
+                "input: stored patterns and pattern projections of ragged bags must be (rows, features), got "
+                f"{stored.shape} and {projection.shape}"
+            )
+        samples, rows = len(offsets) - 1, int((offsets[1:] - offsets[:-1]).max())
+        per_bag = len(stored) / samples
+    else:
+        if stored is state and stored.ndim == 2:
+            raise ValueError(f"input: must be (samples, patterns, features), got shape {stored.shape}")
+        if stored.ndim != projection.ndim or stored.shape[:-1] != projection.shape[:-1]:
+            raise ValueError(
+                f"pattern projection: needs one row for each stored pattern, {stored.shape[:-1]}, got "
+                f"{projection.shape[:-1]}"
+            )
+        samples = stored.shape[axis] if stored.ndim == 3 else state.shape[axis] if state.ndim == 3 else 1
+        per_bag = rows = stored.shape[1 - axis] if stored.ndim == 3 else len(stored)
+    if state.ndim == 3 and state.shape[axis] != samples:
+        raise ValueError(f"state pattern: needs {samples} samples, got shape {state.shape}")
+    ragged_state = offsets is not None and state is stored
+    queries = rows if ragged_state else state.shape[1 - axis] if state.ndim == 3 else len(state)
+    if samples == 0 or (queries == 0 and state is not stored):
+        raise ValueError(f"input: needs at least one sample and one state pattern, got shape {state.shape}")
+    return Layout(samples, queries, rows, per_bag, offsets, ragged_state)
+
+
+def checked_masks(
+    padding: Any, mask: Any, layout: Layout, heads: int, appended: int
+) -> tuple[Array | None, Array | None]:
+    """The masks, checked, with a column of nothing for each row that will be appended."""
+    samples, queries, rows = layout[:3]
+    for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
+        if given is not None and layout.offsets is not None:
+            raise ValueError(f"{name}: ragged bags take no masks; pad them, or leave rows out")
+    if padding is not None:
+        padding = as_numbers("stored_pattern_padding_mask", padding)
+        if padding.dtype.kind not in "biu" or padding.shape != (samples, rows):
+            raise ValueError(
+                f"stored_pattern_padding_mask: must be bool of shape {(samples, rows)}, got {padding.dtype} of shape "
+                f"{padding.shape}"
+            )
+        padding = padding.astype(np.bool_)
+        if appended:
+            padding = np.pad(padding, ((0, 0), (0, appended)))
+    if mask is not None:
+        mask = as_numbers("association_mask", mask)
+        mask = mask.astype(np.bool_) if mask.dtype.kind in "iu" else mask
+        seen = (queries, rows)
+        fits = [seen, (samples, *seen), (samples, heads, *seen), (samples * heads, *seen)]
+        if mask.shape not in fits:
+            raise ValueError(f"association_mask: must have one of the shapes {fits}, got {mask.shape}")
+        if mask.dtype.kind == "f" and not (mask < np.inf).all():
+            raise ValueError("association_mask: must be numbers below infinity")
+        if mask.ndim == 3 and len(mask) != samples:
+            mask = mask.reshape(samples, heads, *seen)
+        if appended:
+            mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, appended),))
+    return padding, mask
