@@ -13,7 +13,7 @@ enum { N(lanes) = WIDTH / sizeof(R) };
 #define L N(lanes)
 #define LOAD(p) ((V) * (const N(v_at) *)(p))
 #define STORE(p, x) (*(N(v_at) *)(p) = (x))
-#define ALL(x) ((V){0} + (R)(x))
+#define ALL(x) ((R)(x) - (V){0}) /* x - 0 is x, x + 0 is not if x is -0: this is a broadcast, no sum */
 #define INLINE static inline __attribute__((always_inline))
 
 /* a * b + c, the larger of two (b if either is NaN), and what is done where something holds. */
