@@ -20,7 +20,7 @@ from sparsehopfield._optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "save", "weights"]
+__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "intervals", "save", "weights"]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -144,6 +144,45 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
     return _labelled(figure, axes, xlabel, title, {label: handles[label] for label in labels})
 
 
+def intervals(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]],
+    *,
+    styles: Mapping[str, str],
+    xlabel: str,
+    title: str = "",
+) -> Figure:
+    """Draw numbers with their spread, one below the other.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        Of each axes, by its title: the numbers by their names, (mean, spread), nan for an unknown spread.
+    styles : mapping of str to str
+        Which of the names are drawn in a model's colour; all others are grey.
+    xlabel : str
+        What the numbers are.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    names = list(dict.fromkeys(name for points in panels.values() for name in points))
+    figure = _figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    for axis, (heading, points) in zip(axes[0], panels.items(), strict=True):
+        for name, (mean, spread) in points.items():
+            style = STYLES[styles.get(name, "mean")]
+            at = names.index(name)
+            axis.errorbar(mean, at, xerr=np.nan_to_num(spread), color=style["color"], marker=style["marker"] or "o")
+        axis.set(title=heading, yticks=range(len(names)), yticklabels=names)
+        axis.grid(alpha=0.25, linewidth=0.6)
+    axes[0][0].invert_yaxis()
+    return _labelled(figure, axes, xlabel, title, {})
+
+
 def weights(
     scores: NDArray[np.float64], heights: NDArray[Any], threshold: float | None, miss: float | None = None
 ) -> Figure:
@@ -251,7 +290,8 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
         axis.set_xlabel(xlabel)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
