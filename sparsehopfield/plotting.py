@@ -217,9 +217,14 @@ def weights(
 
 
 def image_grid(
-    rows: Mapping[str, NDArray[Any]], shape: tuple[int, ...], *, columns: Sequence[str] = (), title: str = ""
+    rows: Mapping[str, NDArray[Any]],
+    shape: tuple[int, ...],
+    *,
+    columns: Sequence[str] = (),
+    captions: Mapping[str, Sequence[str]] | None = None,
+    title: str = "",
 ) -> Figure:
-    """Draw rows of images: stored, damaged, and retrieved by each model.
+    """Draw rows of images: stored, damaged, and retrieved by each model; or the instances of bags.
 
     Parameters
     ----------
@@ -229,6 +234,8 @@ def image_grid(
         Shape of one image, as in `ImageSet`.
     columns : sequence of str
         Titles above the columns.
+    captions : mapping of str to sequence of str, optional
+        What is written below each image, by the name of its row.
     title : str
         Title of the whole figure.
 
@@ -238,7 +245,8 @@ def image_grid(
         The figure.
     """
     count = max(len(images) for images in rows.values())
-    figure = _figure((1.3 + 0.85 * count, 0.4 + 0.85 * len(rows)), gap=0.02)
+    height = 1.05 if captions else 0.85
+    figure = _figure((1.3 + 0.85 * count, 0.4 + height * len(rows)), gap=0.02)
     axes = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for axis in line:
@@ -246,6 +254,8 @@ def image_grid(
             axis.spines[:].set_visible(False)
         for axis, image in zip(line, images, strict=False):
             axis.imshow(_picture(image, shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for axis, text in zip(line, (captions or {}).get(name, ()), strict=False):
+            axis.set_xlabel(text, fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     for axis, text in zip(axes[0], columns, strict=False):
         axis.set_title(text, fontsize=9)
