@@ -40,8 +40,8 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield bits --jobs 2
   python -m sparsehopfield bits --recipe paper tuned --jobs 2 --output results/bits-both
-  python -m sparsehopfield bits --part size --sizes 500 1000 --recipe tuned --output results/bits-large
-  python -m sparsehopfield bits --layer hopfield attention --sizes 20 50 100 200 --runs 3 --output results/bits-layers
+  python -m sparsehopfield bits --part size --sizes 500 1000 --recipe tuned --output results/large
+  python -m sparsehopfield bits --layer hopfield attention --runs 3 --output results/layers
   python -m sparsehopfield bits --search --jobs 2 --output results/bits-search
 """
 
