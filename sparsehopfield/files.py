@@ -26,9 +26,9 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,9 +37,11 @@ from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
 
-__all__ = ["Model", "read", "write"]
+__all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
 
-FORMAT, VERSION = "sparsehopfield.memory", "1"
+Meaning = TypeVar("Meaning")
+
+VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
@@ -90,7 +92,7 @@ def _fields_of(model: Model) -> dict[str, str]:
     elif isinstance(separation, Polynomial):
         separation = f"polynomial {separation.order}"
     return {
-        "format": FORMAT,
+        "format": "sparsehopfield.memory",
         "version": VERSION,
         "similarity": model.similarity,
         "separation": separation,
@@ -172,7 +174,11 @@ def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) 
     arrays : dict of ndarray
         "patterns", and "values" and "ids" where there are any.
     """
-    fields = _fields_of(model)
+    write_tensors(path, _fields_of(model), arrays)
+
+
+def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: dict[str, Array]) -> None:
+    """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     data = hashlib.sha256()
     with _replacing(_as_path(path)) as file:
@@ -215,18 +221,29 @@ def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
     return 8 + length, fields, tensors
 
 
+def sound_header(
+    path: str, fields: dict[str, str], tensors: Tensors, *, kind: str, version: str, names: set[str]
+) -> None:
+    """Raise FileFormatError unless the header is whole, and that of a file of this kind with these fields."""
+    if fields.get("format") != f"sparsehopfield.{kind}":
+        raise FileFormatError(
+            f"{path}: holds no {kind}: its format is {fields.get('format')!r}, not 'sparsehopfield.{kind}'"
+        )
+    if fields.get("version") != version:
+        raise FileFormatError(
+            f"{path}: has version {fields.get('version')!r} of the format; this package reads {version!r}"
+        )
+    if set(fields) != names or fields["header"] != _header_checksum(fields, tensors):
+        raise FileFormatError(f"{path}: is damaged: the header does not have its checksum")
+
+
 def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
     """The model, if the header is one of ours and whole."""
 
     def wrong(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    if fields.get("format") != FORMAT:
-        raise wrong(f"holds no memory: its format is {fields.get('format')!r}, not {FORMAT!r}")
-    if fields.get("version") != VERSION:
-        raise wrong(f"has version {fields.get('version')!r} of the format; this package reads {VERSION!r}")
-    if set(fields) != FIELDS or fields["header"] != _header_checksum(fields, tensors):
-        raise wrong("is damaged: the header does not have its checksum")
+    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS)
     shapes = {name: shape for name, _, shape in tensors}
     if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
         raise wrong(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")
@@ -275,13 +292,24 @@ def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Mod
     dict of ndarray
         "patterns", and "values" and "ids" where there are any.
     """
+    return read_tensors(path, _checked, mmap=mmap, verify=verify)
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    checked: Callable[[str, dict[str, str], Tensors], Meaning],
+    *,
+    mmap: bool,
+    verify: bool,
+) -> tuple[Meaning, dict[str, Array]]:
+    """What `checked` makes of path, fields and tensors, unless it raises, and the arrays. `ids` are never mapped."""
     path = _as_path(path)
     while True:
         with _open(path) as file:
             at, fields, tensors = _contents(path, file)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 continue  # replaced between our look at it and that of the package: look at the new one
-            model = _checked(path, fields, tensors)
+            meaning = checked(path, fields, tensors)
             layout, end = [], at
             for name, dtype, shape in tensors:
                 number = np.dtype("<i8" if name == "ids" else ROWS[dtype])
@@ -301,4 +329,4 @@ def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Mod
                     continue
                 arrays[name] = np.empty(shape, number)
                 _fill(path, file, start, arrays[name].reshape(-1).view(np.uint8).data)
-            return model, arrays
+            return meaning, arrays

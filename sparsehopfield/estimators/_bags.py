@@ -1,0 +1,139 @@
+"""Bags of instances, however they came in: all rows in one array, and where each bag begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array, as_numbers
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags of one width.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (B, M, e) where all bags have M instances, else (R, e)
+    offsets : ndarray of shape (B + 1,), or None
+        Where sizes differ: bag b has rows offsets[b] to offsets[b + 1].
+    """
+
+    rows: Array
+    offsets: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.offsets is None else len(self.offsets) - 1
+
+    @property
+    def width(self) -> int:
+        """Features of an instance."""
+        return int(self.rows.shape[-1])
+
+    @property
+    def sizes(self) -> Array:
+        """Instances of each bag."""
+        return np.full(len(self), self.rows.shape[1]) if self.offsets is None else np.diff(self.offsets)
+
+    def take(self, which: Array) -> Bags:
+        """Some of the bags, in this order."""
+        if self.offsets is None:
+            return Bags(self.rows[which])
+        sizes = self.sizes[which]
+        offsets = _offsets(sizes)
+        shifts = self.offsets[which] - offsets[:-1]
+        return Bags(self.rows[np.arange(offsets[-1]) + np.repeat(shifts, sizes)], offsets)
+
+    def parts(self, at_once: int) -> Iterator[Bags]:
+        """So many neighbouring bags at a time, not copied."""
+        for first in range(0, len(self), at_once):
+            if self.offsets is None:
+                yield Bags(self.rows[first : first + at_once])
+            else:
+                offsets = self.offsets[first : first + at_once + 1]
+                yield Bags(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def with_rows(self, rows: Array) -> Bags:
+        """The same bags of other rows."""
+        return Bags(rows, self.offsets)
+
+
+def _offsets(sizes: Any) -> Array:
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
+    """Bags from any of their forms.
+
+    Parameters
+    ----------
+    bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or with ids array_like of shape (R, e)
+        A tuple (X, bag_ids) is the same as the two arguments.
+    bag_ids : array_like of shape (R,), or None
+        Bags are ordered as `numpy.unique(bag_ids)`, their instances as they come.
+    dtype : dtype
+        Of the rows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit.
+    """
+    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and np.ndim(bags[1]) == 1:
+        bags, bag_ids = bags
+    if bag_ids is not None:
+        return _from_ids(bags, bag_ids, dtype)
+    if isinstance(bags, np.ndarray) and bags.ndim == 3:
+        rows = as_numbers("bags", bags.astype(np.float64) if bags.dtype == object else bags)
+        if 0 in rows.shape:
+            raise ValueError(f"bags: needs at least one bag, instance and feature, got shape {bags.shape}")
+        return _finite(Bags(_cast(rows, dtype)))
+    if isinstance(bags, np.ndarray) and bags.dtype != object:
+        raise ValueError(
+            f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
+            f"shape {bags.shape}; instances of all bags in one array need bag_ids"
+        )
+    if not isinstance(bags, Iterable):
+        raise TypeError(f"bags: must be a list of two-dimensional arrays, got {type(bags).__name__}")
+    arrays = [as_numbers(f"bags[{i}]", bag) for i, bag in enumerate(bags)]
+    if not arrays:
+        raise ValueError("bags: needs at least one bag, got none")
+    for i, bag in enumerate(arrays):
+        if bag.ndim != 2 or 0 in bag.shape:
+            raise ValueError(f"bags[{i}]: must have shape (instances, features), at least one of each, got {bag.shape}")
+        if bag.shape[1] != arrays[0].shape[1]:
+            raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
+    sizes = [len(bag) for bag in arrays]
+    if len(set(sizes)) == 1:
+        return _finite(Bags(_cast(np.stack(arrays), dtype)))
+    return _finite(Bags(_cast(np.concatenate(arrays), dtype), _offsets(sizes)))
+
+
+def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
+    rows, ids = as_numbers("bags", X), np.asarray(bag_ids)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"bags: with bag_ids it must have shape (instances, features), got {rows.shape}")
+    if ids.shape != (len(rows),):
+        raise ValueError(f"bag_ids: must have shape ({len(rows)},), one for each instance, got {ids.shape}")
+    _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    rows = _cast(rows, dtype)[np.argsort(bag, kind="stable")]
+    if (sizes == sizes[0]).all():
+        return _finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
+    return _finite(Bags(rows, _offsets(sizes)))
+
+
+def _cast(rows: Array, dtype: Any) -> Array:
+    with np.errstate(over="ignore"):  # becomes an infinity, which is found
+        return np.ascontiguousarray(rows, dtype=dtype)
+
+
+def _finite(bags: Bags) -> Bags:
+    sound = np.isfinite(bags.rows).all(axis=-1)
+    if not sound.all():
+        first = np.argmin(sound)
+        bag = first // sound.shape[1] if bags.offsets is None else np.searchsorted(bags.offsets, first, "right") - 1
+        raise ValueError(f"bags: bag {bag} has NaN or numbers beyond {bags.rows.dtype}")
+    return bags

@@ -1,0 +1,576 @@
+"""Learning from bags: multiple instance classification by a Hopfield layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from .._optional import require
+from ..checks import Array, as_number, as_whole
+from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
+from ..separations import unknown_name
+from ..stored import Separation
+from ._bags import Bags, as_bags
+from ._network import Network
+
+CRITERIA = ("auc", "accuracy", "loss")
+AT_ONCE = 512  # bags in one forward pass that has no backward pass
+SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
+
+
+class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
+    """Learns to tell two classes of bags apart from labels of whole bags, and shows which instances mattered.
+
+    The network: standardised instances -> `embedding` -> Hopfield layer over each bag -> `activation` -> one vector a
+    bag -> dropout -> linear -> logit; trained by AdamW on binary cross-entropy.
+
+    Parameters
+    ----------
+    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+        How scores become weights.
+    layer : {"pooling", "hopfield", "attention"}
+        What looks at a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
+        instance is a query to its own bag, and the answers are averaged, so that neither the order of instances nor
+        their number matters. "attention": the same as plain multi-head attention does it, with one association
+        and without layer norms, whatever `update_steps_max` and `normalize` are; Vaswani et al. have
+        separation="softmax".
+    embedding : sequence of int
+        Sizes of the linear layers, each with a ReLU, that an instance passes first.
+    hidden_size : int
+        Dimensions of a head.
+    num_heads : int
+    output_size : int, optional
+        Features of each answer; by default those of an instance after the embedding.
+    quantity : int
+        How many learned queries "pooling" has.
+    beta : float, optional
+        The inverse temperature of the association; by default 1 / sqrt(hidden_size).
+    update_steps_max : int
+        How many updates follow the first association.
+    normalize : bool
+        Layer norms before the projections. They send an instance whose features are all the same to the origin, where
+        nothing can tell it apart: for few or binary features do without.
+    dropout : float from 0 to below 1
+        In the association.
+    head_dropout : float from 0 to below 1
+        Before the last linear layer.
+    activation : {"gelu", "relu", None}
+        Of the answers.
+    standardize : bool
+        Bring each feature to mean 0 and standard deviation 1, measured on all instances of the bags trained on.
+    signed : bool
+        Instead, bring features from 0 to 1 (bits) to -1 to 1. Needs standardize=False.
+    epochs : int
+    batch_size : int
+        Bags in a step.
+    learning_rate : float
+    learning_rate_decay : float
+        The learning rate's factor from epoch to epoch.
+    weight_decay : float
+    max_norm : float, optional
+        The gradient's norm is clipped at this.
+    anneal : None, ("beta", start, stop, share) or ("alpha", start, stop, share)
+        Goes from start to stop over this share of the epochs, and stays there: beta geometrically, alpha of entmax
+        linearly (1 is softmax, 2 sparsemax). It overrides `beta` or `separation`. A sparse association passes no
+        gradient where its support is one instance or copies of one; beginning flat avoids that.
+    validation_fraction : float from 0 to below 1
+        Share of the bags, stratified, that is not trained on: all choices are made on it.
+    early_stopping : {None, "auc", "accuracy", "loss"}
+        Keep the weights of the best epoch by this measure on the inner split (of equals the one with the least loss),
+        from the end of annealing on. None keeps the last.
+    patience : int, optional
+        With early stopping: end when so many epochs in a row were no better. None trains all.
+    restarts : int
+        Train so many networks, and keep the best on the inner split, by `early_stopping`'s measure or else the loss.
+    initial_std : float
+        Standard deviation of the layer's initial weights.
+    random_state : int, RandomState or None
+        Of initial weights, order, dropout and the inner split.
+    verbose : int
+        Above 0: a progress bar (tqdm) with loss and AUC.
+    dtype : {"float32", "float64"}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        The second is the positive one.
+    n_features_in_ : int
+    history_ : dict of str to ndarray of shape (epochs trained,)
+        "loss", "accuracy", "auc" of the training bags, as met in training (with dropout, before each step);
+        "inner_loss", ... of the inner split; "validation_loss", ... of what was given to `fit` as validation.
+    best_epoch_ : int
+        The epoch whose weights were kept, counted from 1.
+    weights_ : dict of str to ndarray
+        The network.
+    mean_, scale_ : ndarray of shape (n_features_in_,)
+        What is subtracted from the features, and what they are divided by then.
+
+    Notes
+    -----
+    Bags of different sizes lie end to end in one array for "pooling", without padding; for the other layers they are
+    padded to the largest of a step and the padding is masked. Bags of one size are fastest as one array of shape
+    (bags, instances, features).
+
+    References
+    ----------
+    Ramsauer et al. 2021, "Hopfield networks is all you need"; Hu et al. 2023, "On sparse modern Hopfield model",
+    sections 2.3 and 4.2; Vaswani et al. 2017, "Attention is all you need".
+
+    Examples
+    --------
+    Bags of 3 to 8 instances; the positive ones have one instance beyond 2.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> bags = [rng.uniform(-1, 1, (rng.integers(3, 9), 2)) for _ in range(40)]
+    >>> y = np.arange(40) % 2
+    >>> for bag in bags[1::2]:
+    ...     bag[0] += 3
+    >>> model = HopfieldMILClassifier(epochs=20, normalize=False, learning_rate=0.02, random_state=0).fit(bags, y)
+    >>> model.score(bags, y)
+    1.0
+    >>> int(model.bag_weights(bags[1:2])[0].argmax())
+    0
+    """
+
+    def __init__(
+        self,
+        separation: Separation = "sparsemax",
+        layer: str = "pooling",
+        embedding: Sequence[int] = (),
+        hidden_size: int = 8,
+        num_heads: int = 8,
+        output_size: int | None = None,
+        quantity: int = 1,
+        beta: float | None = None,
+        update_steps_max: int = 0,
+        normalize: bool = True,
+        dropout: float = 0.0,
+        head_dropout: float = 0.0,
+        activation: str | None = "gelu",
+        standardize: bool = True,
+        signed: bool = False,
+        epochs: int = 50,
+        batch_size: int = 8,
+        learning_rate: float = 1e-3,
+        learning_rate_decay: float = 1.0,
+        weight_decay: float = 1e-4,
+        max_norm: float | None = 1.0,
+        anneal: tuple[str, float, float, float] | None = None,
+        validation_fraction: float = 0.0,
+        early_stopping: str | None = None,
+        patience: int | None = None,
+        restarts: int = 1,
+        initial_std: float = 0.02,
+        random_state: Any = None,
+        verbose: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        self.separation = separation
+        self.layer = layer
+        self.embedding = embedding
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.output_size = output_size
+        self.quantity = quantity
+        self.beta = beta
+        self.update_steps_max = update_steps_max
+        self.normalize = normalize
+        self.dropout = dropout
+        self.head_dropout = head_dropout
+        self.activation = activation
+        self.standardize = standardize
+        self.signed = signed
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_decay = learning_rate_decay
+        self.weight_decay = weight_decay
+        self.max_norm = max_norm
+        self.anneal = anneal
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.restarts = restarts
+        self.initial_std = initial_std
+        self.random_state = random_state
+        self.verbose = verbose
+        self.dtype = dtype
+
+    # --- fitting ------------------------------------------------------------------------------------
+
+    def fit(self, bags: Any, y: Any, bag_ids: Any = None, validation: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e) with `bag_ids`
+        y : array_like of shape (B,)
+            One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
+        bag_ids : array_like of shape (R,), optional
+            The bag of each instance, where `bags` has all instances in one array. In cross-validation give a list
+            instead, `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
+        validation : (bags, y), optional
+            Looked at after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
+
+        Returns
+        -------
+        HopfieldMILClassifier
+            This estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault: no bags, an empty bag, other widths, NaN, ids that do not fit, one class.
+        """
+        self._check()
+        given = as_bags(bags, bag_ids, self.dtype)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        classes = np.unique(y)
+        if len(classes) != 2:
+            raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
+        labels = _labels("y", y, given, classes)
+        self.classes_, self.n_features_in_ = classes, given.width
+        random = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
+        watched = {}
+        if self.validation_fraction > 0:
+            train, inner = self._split(labels, int(random.integers(2**31)))
+            watched["inner_"] = given.take(inner), labels[inner]
+            given, labels = given.take(train), labels[train]
+        self._measure(given)
+        if validation is not None:
+            if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+                raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
+            seen = self._fitting(as_bags(validation[0], None, self.dtype))
+            watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
+        given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
+        runs = (
+            self._train(given, labels, watched, generator, f"restart {i + 1} of {self.restarts}, " if i else "")
+            for i, generator in enumerate(random.spawn(self.restarts))
+        )
+        best = max(runs, key=lambda run: run.merit)  # the first of equals
+        self.weights_, self.history_, self.best_epoch_ = best.weights, best.history, best.epoch
+        return self
+
+    def _split(self, labels: Array, seed: int) -> tuple[Array, Array]:
+        """Which bags to train on, and which to choose by."""
+        try:
+            train, inner = train_test_split(
+                np.arange(len(labels)), test_size=float(self.validation_fraction), stratify=labels, random_state=seed
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"validation_fraction: {self.validation_fraction} leaves too few of {len(labels)} bags: {error}"
+            ) from None
+        return np.sort(train), np.sort(inner)
+
+    def _train(self, bags: Bags, labels: Array, watched: dict[str, Any], random: Any, title: str) -> _Run:
+        """One network, trained; the weights to keep, and how good they are."""
+        network = self._network(random)
+        parameters = network.parameters()
+        optimizer = AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
+        history: dict[str, list[float]] = {}
+        best = None
+        logits = np.empty(len(bags), self.dtype)
+        with self._bar(title) as bar:
+            for epoch in range(1, self.epochs + 1):
+                order = random.permutation(len(bags))
+                for first in range(0, len(bags), self.batch_size):
+                    batch = order[first : first + self.batch_size]
+                    logits[batch] = out = network.forward(bags.take(batch), train=True)
+                    if not np.isfinite(out).all():
+                        raise ValueError(f"learning_rate: with {self.learning_rate} training diverged in epoch {epoch}")
+                    network.backward((expit(out) - labels[batch]) / len(batch))
+                    if self.max_norm is not None:
+                        clip_gradients(parameters, self.max_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                _record(history, "", labels, logits)
+                for name, (others, theirs) in watched.items():
+                    _record(history, name, theirs, _logits(network, others))
+                for schedule in schedules:
+                    schedule.step()
+                if bar is not None:
+                    auc = history["inner_auc" if "inner_auc" in history else "auc"][-1]
+                    bar.set_postfix(loss=f"{history['loss'][-1]:.3f}", auc=f"{auc:.3f}", refresh=False)
+                    bar.update()
+                merit = _merit(history, self.early_stopping or "loss")
+                if self.early_stopping is None:
+                    better = epoch == self.epochs
+                else:
+                    better = epoch >= self._first_kept and (best is None or merit > best.merit)
+                if better:
+                    best = _Run(merit, epoch, network.state_dict(), {})
+                elif best is not None and self.patience is not None and epoch - best.epoch >= self.patience:
+                    break
+        assert best is not None
+        return best._replace(history={name: np.array(values) for name, values in history.items()})
+
+    def _network(self, random: Any) -> Network:
+        return Network(
+            self.n_features_in_,
+            layer=self.layer,
+            separation=self.separation,
+            embedding=self.embedding,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            output_size=self.output_size,
+            quantity=self.quantity,
+            beta=self.beta,
+            update_steps_max=self.update_steps_max,
+            normalize=self.normalize,
+            dropout=self.dropout,
+            head_dropout=self.head_dropout,
+            activation=self.activation,
+            initial_std=self.initial_std,
+            dtype=self.dtype,
+            random=random,
+        )
+
+    def _fitted(self) -> Network:
+        """The network as trained: made anew for each call, so that calls from several threads do not meet."""
+        check_is_fitted(self)
+        network = self._network(0)
+        network.load_state_dict(self.weights_)
+        if self.anneal is not None:
+            what, _, stop, _ = self.anneal
+            Annealing(network.layer, what, stop, stop, epochs=1)
+        return network
+
+    def _annealing(self, network: Network) -> list[Annealing]:
+        """What moves beta or alpha, if anything does."""
+        if self.anneal is None:
+            return []
+        what, start, stop, _ = self.anneal
+        epochs = self._first_kept - 1
+        return [Annealing(network.layer, what, start if epochs else stop, stop, max(epochs, 1))]
+
+    @property
+    def _first_kept(self) -> int:
+        """The first epoch with the beta and alpha of later use; its weights and those of the following may be kept."""
+        return 1 if self.anneal is None else min(round(self.anneal[3] * self.epochs) + 1, self.epochs)
+
+    # --- asking -------------------------------------------------------------------------------------
+
+    def decision_function(self, bags: Any, bag_ids: Any = None) -> Array:
+        """The logit of the positive class, `classes_[1]`.
+
+        Parameters
+        ----------
+        bags, bag_ids
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (B,)
+        """
+        network, asked = self._fitted(), self._asked(bags, bag_ids)
+        return _logits(network, asked)
+
+    def predict_proba(self, bags: Any, bag_ids: Any = None) -> Array:
+        """The probability of each class.
+
+        Parameters
+        ----------
+        bags, bag_ids
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (B, 2)
+        """
+        logits = self.decision_function(bags, bag_ids)
+        return np.stack([expit(-logits), expit(logits)], axis=1)
+
+    def predict(self, bags: Any, bag_ids: Any = None) -> Array:
+        """The likelier class.
+
+        Parameters
+        ----------
+        bags, bag_ids
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (B,)
+        """
+        positive = self.decision_function(bags, bag_ids) > 0
+        return self.classes_[positive.astype(int)]
+
+    def transform(self, bags: Any, bag_ids: Any = None) -> Array:
+        """One vector a bag: what the last linear layer sees.
+
+        Parameters
+        ----------
+        bags, bag_ids
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (B, quantity * output_size) for "pooling", else (B, output_size)
+        """
+        network, asked = self._fitted(), self._asked(bags, bag_ids)
+        return np.concatenate([network.pooled(part) for part in asked.parts(AT_ONCE)])
+
+    def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
+        """How much weight each instance of a bag got in the last association, averaged over the queries.
+
+        Parameters
+        ----------
+        bags, bag_ids
+            As in `fit`.
+        per_head : bool
+            Whether the heads are told apart or averaged.
+
+        Returns
+        -------
+        list of ndarray of shape (M_i,), or (num_heads, M_i)
+            They sum to 1. With a sparse map, instances that were not looked at have exactly 0.
+        """
+        network, asked = self._fitted(), self._asked(bags, bag_ids)
+        weights = [w for part in asked.parts(SQUARES_AT_ONCE) for w in network.weights(part)]
+        return weights if per_head else [w.mean(axis=0) for w in weights]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.classifier_tags.multi_class = False
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    # --- what comes in ------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Check what the layers do not: the network's own arguments are checked where it is built."""
+        for name, value, valid in (
+            ("early_stopping", self.early_stopping, CRITERIA),
+            ("dtype", self.dtype, ("float32", "float64")),
+        ):
+            if value is not None and value not in valid:
+                raise unknown_name(name, str(value), valid)
+        for name in ("epochs", "batch_size", "restarts"):
+            as_whole(name, getattr(self, name), 1)
+        if np.ndim(self.embedding) != 1:
+            raise TypeError(f"embedding: must be a sequence of sizes, got {self.embedding!r}")
+        for size in self.embedding:
+            as_whole("embedding", size, 1)
+        if self.beta is not None and not as_number("beta", self.beta, least=0.0) > 0:
+            raise ValueError(f"beta: must be positive, got {self.beta}")
+        if not as_number("head_dropout", self.head_dropout, least=0.0) < 1:
+            raise ValueError(f"head_dropout: must be from 0 to below 1, got {self.head_dropout}")
+        if self.patience is not None:
+            as_whole("patience", self.patience, 1)
+        for name in ("learning_rate", "learning_rate_decay", "weight_decay"):
+            as_number(name, getattr(self, name), least=0.0)
+        if not as_number("validation_fraction", self.validation_fraction, least=0.0) < 1:
+            raise ValueError(f"validation_fraction: must be from 0 to below 1, got {self.validation_fraction}")
+        for name, chooses in (("early_stopping", self.early_stopping is not None), ("restarts", self.restarts > 1)):
+            if chooses and self.validation_fraction == 0:
+                raise ValueError(f"{name}: chooses on an inner split; give a validation_fraction above 0")
+        if self.signed and self.standardize:
+            raise ValueError("signed: is undone by standardising; pass standardize=False")
+        if self.anneal is not None:
+            self._check_anneal(self.anneal)
+
+    @staticmethod
+    def _check_anneal(anneal: Any) -> None:
+        if not isinstance(anneal, (tuple, list)) or len(anneal) != 4 or anneal[0] not in ("beta", "alpha"):
+            raise ValueError(f"anneal: must be ('beta' or 'alpha', start, stop, share of the epochs), got {anneal!r}")
+        name, *ends, share = anneal
+        for value in ends:
+            if not as_number("anneal", value, least=float(name == "alpha")) > 0:
+                raise ValueError(f"anneal: beta must be positive, got {value}")
+        if as_number("anneal", share, least=0.0) > 1:
+            raise ValueError(f"anneal: the share of the epochs must be from 0 to 1, got {share}")
+
+    def _asked(self, bags: Any, bag_ids: Any) -> Bags:
+        """Bags to answer for, as the network takes them."""
+        return self._scaled(self._fitting(as_bags(bags, bag_ids, self.dtype)))
+
+    def _fitting(self, bags: Bags) -> Bags:
+        if bags.width != self.n_features_in_:
+            raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
+        return bags
+
+    def _measure(self, bags: Bags) -> None:
+        """What features are to be brought to, by these bags."""
+        rows = bags.rows.reshape(-1, bags.width)
+        self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
+        if self.standardize:
+            self.mean_, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+            self.scale_ = np.where(deviation > 0, deviation, 1.0)
+        elif self.signed:
+            if rows.min() < 0 or rows.max() > 1:
+                raise ValueError(f"signed: needs features from 0 to 1, got {rows.min():g} to {rows.max():g}")
+            self.mean_, self.scale_ = self.mean_ + 0.5, self.scale_ * 0.5
+
+    def _scaled(self, bags: Bags) -> Bags:
+        if not (self.standardize or self.signed):
+            return bags
+        return bags.with_rows(((bags.rows - self.mean_) / self.scale_).astype(self.dtype))
+
+    def _bar(self, title: str) -> Any:
+        if not self.verbose:
+            return nullcontext()
+        tqdm = require("tqdm", purpose="the progress bar of HopfieldMILClassifier").tqdm
+        return tqdm(total=self.epochs, desc=f"{title}training", unit=" epochs")
+
+
+class _Run(NamedTuple):
+    """A network trained: the weights that were kept, from which epoch, and how good they are."""
+
+    merit: tuple[float, float]
+    epoch: int
+    weights: dict[str, Array]
+    history: dict[str, Array]
+
+
+def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
+    """0 and 1, one for each bag."""
+    if len(y) != len(bags):
+        raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
+    if unknown := set(y.tolist()) - set(classes.tolist()):
+        raise ValueError(f"{name}: label {unknown.pop()!r} is not among those fitted, {classes.tolist()}")
+    return (y == classes[1]).astype(np.int64)
+
+
+def _logits(network: Network, bags: Bags) -> Array:
+    return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
+
+
+def _record(history: dict[str, list[float]], prefix: str, labels: Array, logits: Array) -> None:
+    """Append loss, accuracy and AUC."""
+    values = {
+        "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits, dtype=np.float64)),
+        "accuracy": float(np.mean((logits > 0) == labels)),
+        "auc": _auc(labels, logits),
+    }
+    for name, value in values.items():
+        history.setdefault(prefix + name, []).append(value)
+
+
+def _auc(labels: Array, logits: Array) -> float:
+    """Area under the ROC curve: how often a positive is above a negative, ties counting half."""
+    positive, negative = logits[labels == 1], np.sort(logits[labels == 0])
+    pairs = len(positive) * len(negative)
+    below = np.searchsorted(negative, positive, "left").sum() + np.searchsorted(negative, positive, "right").sum()
+    return float(below / 2 / pairs) if pairs else float("nan")
+
+
+def _merit(history: dict[str, list[float]], criterion: str) -> tuple[float, float]:
+    """How good the last epoch was on the inner split, if there is one: the larger, the better."""
+    if "inner_loss" not in history:
+        return (0.0, 0.0)
+    loss = -history["inner_loss"][-1]
+    return (loss if criterion == "loss" else history[f"inner_{criterion}"][-1], loss)

@@ -1,0 +1,122 @@
+"""The network of HopfieldMILClassifier: from bags to logits, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array
+from ..layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
+from ..separations import unknown_name
+from ..stored import Separation
+from ._bags import Bags
+
+LAYERS = ("pooling", "hopfield", "attention")
+ACTIVATIONS: dict[str, Callable[[], Module]] = {"gelu": GELU, "relu": ReLU}
+
+
+class Network(Module):
+    """Instances -> embedding -> layer over bags -> activation; then one vector a bag -> dropout -> linear -> logit.
+
+    The parameters are HopfieldMILClassifier's. `random` is the Generator of initial weights and dropout.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        layer: str,
+        separation: Separation,
+        embedding: Sequence[int],
+        hidden_size: int,
+        num_heads: int,
+        output_size: int | None,
+        quantity: int,
+        beta: float | None,
+        update_steps_max: int | None,
+        normalize: bool,
+        dropout: float,
+        head_dropout: float,
+        activation: str | None,
+        initial_std: float,
+        dtype: str,
+        random: np.random.Generator,
+    ) -> None:
+        super().__init__({}, dtype, random)
+        common: dict[str, Any] = {"dtype": dtype, "random_state": random}
+        embedded: list[Module] = []
+        for size in embedding:
+            embedded += [Linear(width, size, **common), ReLU()]
+            width = size
+        if layer not in LAYERS:
+            raise unknown_name("layer", str(layer), LAYERS)
+        if activation is not None and activation not in ACTIVATIONS:
+            raise unknown_name("activation", str(activation), [*ACTIVATIONS])
+        plain = layer == "attention"
+        norms = {
+            f"normalize_{role}{affine}": normalize and not plain
+            for role in ("stored_pattern", "state_pattern", "pattern_projection")
+            for affine in ("", "_affine")
+        }
+        options = {
+            "hidden_size": hidden_size,
+            "output_size": output_size,
+            "num_heads": num_heads,
+            "scaling": beta,
+            "update_steps_max": 0 if plain else update_steps_max,
+            "dropout": dropout,
+            "separation": separation,
+            "initial_std": initial_std,
+            **norms,
+            **common,
+        }
+        self.pools, self.num_heads = layer == "pooling", num_heads
+        self.layer: Hopfield | HopfieldPooling
+        if self.pools:
+            self.layer = HopfieldPooling(width, quantity=quantity, **options)
+        else:
+            self.layer, quantity = Hopfield(width, **options), 1
+        features = quantity * (width if output_size is None else output_size)
+        self.body = Sequential(*embedded, self.layer, *([] if activation is None else [ACTIVATIONS[activation]()]))
+        self.head = Sequential(Dropout(head_dropout, random_state=random), Linear(features, 1, **common))
+        self._inner = {"body": self.body, "head": self.head}
+
+    def pooled(self, bags: Bags, *, train: bool = False) -> Array:
+        """One vector a bag: the answers to the learned queries beside one another, or the mean of all answers."""
+        options = {} if bags.offsets is None else {"offsets": bags.offsets}
+        out = self.body.forward(bags.rows, train=train, **options)
+        self._bags, self._shape = bags, out.shape
+        if self.pools:
+            return out.reshape(len(bags), -1)
+        if bags.offsets is None:
+            return out.mean(axis=1)
+        return np.add.reduceat(out, bags.offsets[:-1]) / bags.sizes[:, None].astype(out.dtype)
+
+    def forward(self, input: Bags, *, train: bool = False) -> Array:
+        """Logits of shape (B,)."""
+        return self.head.forward(self.pooled(input, train=train), train=train)[:, 0]
+
+    def backward(self, grad: Any, need_input_grad: bool = False) -> None:
+        """From the gradient in the logits to those of all parameters; instances are data."""
+        bags = self._bags
+        g = self.head.backward(np.asarray(grad, self.dtype)[:, None])
+        if not self.pools:
+            g = g / bags.sizes[:, None].astype(g.dtype)
+            g = g[:, None] if bags.offsets is None else np.repeat(g, bags.sizes, axis=0)
+            g = np.broadcast_to(g, self._shape)
+        self.body.backward(g.reshape(self._shape), need_input_grad=False)
+
+    def weights(self, bags: Bags) -> list[Array]:
+        """The weight of each instance in the last association, averaged over the queries: (H, M_i) for each bag."""
+        rows, options = bags.rows, {} if bags.offsets is None else {"offsets": bags.offsets}
+        for module in self.body.layers[: self.body.layers.index(self.layer)]:
+            rows = module.forward(rows)
+        found = self.layer.associations(rows, **options)
+        H, M = self.num_heads, int(bags.sizes.max())
+        dense = found if isinstance(found, np.ndarray) else found.toarray().reshape(len(bags), H, -1, M)
+        return [
+            np.ascontiguousarray(w[:, : None if self.pools else size, :size].mean(axis=1))
+            for w, size in zip(dense, bags.sizes, strict=True)
+        ]

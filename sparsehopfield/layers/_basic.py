@@ -1,0 +1,397 @@
+"""What a classifier needs beside Hopfield layers, and no more: each layer's forward and backward stand side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit, ndtr
+
+from .. import dense
+from ..checks import Array, as_number, as_numbers, as_whole
+from ._module import Module
+
+__all__ = [
+    "GELU",
+    "Dropout",
+    "Flatten",
+    "LayerNorm",
+    "Linear",
+    "ReLU",
+    "Sequential",
+    "binary_cross_entropy_with_logits",
+    "mean_squared_error",
+]
+
+
+def as_rate(name: str, rate: Any) -> float:
+    """A share from 0 to below 1."""
+    x = as_number(name, rate, least=0.0)
+    if x >= 1:
+        raise ValueError(f"{name}: must be from 0 to below 1, got {rate}")
+    return x
+
+
+def as_positive(name: str, number: Any) -> float:
+    """A positive, finite number."""
+    x = as_number(name, number, least=0.0)
+    if x == 0:
+        raise ValueError(f"{name}: must be positive, got {number}")
+    return x
+
+
+class Linear(Module):
+    """x W^T + b.
+
+    Parameters
+    ----------
+    input_size, output_size : int, at least 1
+    bias : bool
+    dtype : {float32, float64}
+    random_state : None, int or numpy.random.Generator
+        Weights and biases begin uniform within 1 / sqrt(input_size), as PyTorch's do.
+
+    Examples
+    --------
+    >>> Linear(3, 2).forward(np.zeros((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, bias: bool = True, *, dtype: Any = "float32", random_state: Any = None
+    ) -> None:
+        self.input_size = as_whole("input_size", input_size, least=1)
+        self.output_size = as_whole("output_size", output_size, least=1)
+        super().__init__(
+            {
+                "input_size": self.input_size,
+                "output_size": self.output_size,
+                "bias": bool(bias),
+                "dtype": np.dtype(dtype).name,
+                "random_state": random_state,
+            },
+            dtype,
+            random_state,
+        )
+        reach = self.input_size**-0.5
+        self.weight = self._parameter("weight", self._random.uniform(-reach, reach, (output_size, input_size)))
+        self.bias = self._parameter("bias", self._random.uniform(-reach, reach, output_size)) if bias else None
+        self._x: Array | None = None
+
+    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        """(..., input_size) to (..., output_size)."""
+        self._x = self._cast("input", input, self.input_size)
+        return dense.linear(self._x, self.weight.value, None if self.bias is None else self.bias.value)
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
+        """See Module."""
+        x = self._x
+        g = self._grad(grad, None if x is None else (*x.shape[:-1], self.output_size))
+        dx, dweight, dbias = dense.linear_backward(x, self.weight.value, g, need_input_grad)  # type: ignore[arg-type]
+        self.weight.add(dweight)
+        if self.bias is not None:
+            self.bias.add(dbias)
+        return dx
+
+
+class LayerNorm(Module):
+    """Every row with mean 0 and variance 1, times a gain, plus a shift.
+
+    Parameters
+    ----------
+    size : int, at least 1
+        Features of a row.
+    eps : float, positive
+        Added to the variance.
+    affine : bool
+        Whether gain (`weight`) and shift (`bias`) are there and learned.
+    dtype : {float32, float64}
+
+    Examples
+    --------
+    >>> LayerNorm(2).forward([[1.0, 3.0]]).round(3)
+    array([[-1.,  1.]], dtype=float32)
+    """
+
+    def __init__(self, size: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32") -> None:
+        self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
+        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": np.dtype(dtype).name}
+        super().__init__(config, dtype, None)
+        self.weight = self._parameter("weight", np.ones(size)) if affine else None
+        self.bias = self._parameter("bias", np.zeros(size)) if affine else None
+        self._saved: tuple[Array, Array] | None = None
+
+    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        """(..., size) to the same shape."""
+        self._saved = dense.normalize(self._cast("input", input, self.size), self.eps)
+        if self.weight is None or self.bias is None:
+            return self._saved[0].copy()
+        return self._saved[0] * self.weight.value + self.bias.value
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
+        """See Module."""
+        g = self._grad(grad, self._saved and self._saved[0].shape)
+        xhat, rstd = self._saved  # type: ignore[misc]
+        if self.weight is not None and self.bias is not None:
+            flat = g.reshape(-1, self.size)
+            self.weight.add(np.einsum("ne,ne->e", flat, xhat.reshape(flat.shape)))
+            self.bias.add(flat.sum(axis=0))
+            g = g * self.weight.value
+        return dense.normalize_backward(xhat, rstd, g) if need_input_grad else None
+
+
+class _Elementwise(Module):
+    """A function of each number, by its derivative too; numbers stay float64 where they are, else become float32."""
+
+    def __init__(self) -> None:
+        super().__init__({}, "float32", None)
+        self._slope: Array | None = None
+
+    @staticmethod
+    def _value_and_slope(x: Array) -> tuple[Array, Array]:
+        raise NotImplementedError
+
+    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        """Any shape to the same shape."""
+        out, self._slope = self._value_and_slope(self._floats(input))
+        return out
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
+        """See Module."""
+        slope = self._slope
+        g = self._grad(grad, None if slope is None else slope.shape)
+        return g * slope if need_input_grad else None
+
+
+class ReLU(_Elementwise):
+    """max(x, 0).
+
+    Examples
+    --------
+    >>> ReLU().forward([-1.0, 2.0])
+    array([0., 2.])
+    """
+
+    @staticmethod
+    def _value_and_slope(x: Array) -> tuple[Array, Array]:
+        return np.maximum(x, 0), x > 0
+
+
+class GELU(_Elementwise):
+    """x Phi(x), with Phi the standard normal distribution function; exact, not by tanh.
+
+    References
+    ----------
+    Hendrycks & Gimpel 2016, "Gaussian error linear units".
+
+    Examples
+    --------
+    >>> GELU().forward([0.0, 1.0]).round(4)
+    array([0.    , 0.8413])
+    """
+
+    @staticmethod
+    def _value_and_slope(x: Array) -> tuple[Array, Array]:
+        below = ndtr(x)
+        return x * below, below + x * np.exp(-x * x / 2) * x.dtype.type((2 * np.pi) ** -0.5)
+
+
+class Dropout(_Elementwise):
+    """In training, each number is dropped at a rate and the others grow by 1 / (1 - rate).
+
+    Parameters
+    ----------
+    rate : float from 0 to below 1
+    random_state : None, int or numpy.random.Generator
+
+    Examples
+    --------
+    >>> Dropout(0.5, random_state=0).forward(np.ones(4, np.float32), train=True)
+    array([2., 2., 2., 0.], dtype=float32)
+    """
+
+    def __init__(self, rate: float = 0.5, *, random_state: Any = None) -> None:
+        self.rate = as_rate("rate", rate)
+        Module.__init__(self, {"rate": self.rate, "random_state": random_state}, "float32", random_state)
+        self._slope = None
+
+    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        """Any shape to the same shape."""
+        x = self._floats(input)
+        if not (train and self.rate):
+            self._slope = np.ones(x.shape, x.dtype)
+            return x
+        kept = self._random.random(x.shape, np.float32) >= self.rate
+        self._slope = kept * x.dtype.type(1 / (1 - self.rate))
+        return x * self._slope
+
+
+class Flatten(Module):
+    """All axes from `start_axis` on become one.
+
+    Parameters
+    ----------
+    start_axis : int, at least 0
+
+    Examples
+    --------
+    >>> Flatten().forward(np.zeros((5, 2, 3))).shape
+    (5, 6)
+    """
+
+    def __init__(self, start_axis: int = 1) -> None:
+        self.start_axis = as_whole("start_axis", start_axis, least=0)
+        super().__init__({"start_axis": self.start_axis}, "float32", None)
+        self._shape: tuple[int, ...] | None = None
+
+    def _flat(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[: self.start_axis], int(np.prod(shape[self.start_axis :])))
+
+    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        """See the class."""
+        x = self._floats(input)
+        if x.ndim <= self.start_axis:
+            raise ValueError(f"input: needs more than {self.start_axis} axes, got shape {x.shape}")
+        self._shape = x.shape
+        return x.reshape(self._flat(x.shape))
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
+        """See Module."""
+        g = self._grad(grad, self._shape and self._flat(self._shape))
+        return g.reshape(self._shape) if need_input_grad else None
+
+
+class Sequential(Module):
+    """Layers one after another.
+
+    Parameters
+    ----------
+    *layers : Module
+        Their parameters are named by their places: `"0.weight"`. All that have parameters need one dtype.
+
+    Notes
+    -----
+    `forward` hands masks and `offsets` to the Hopfield layers among them. A list of bags becomes one array of all
+    their rows, with offsets, so that row by row layers (an embedding) may stand before the pooling.
+
+    Examples
+    --------
+    >>> model = Sequential(Linear(4, 8, random_state=0), ReLU(), Linear(8, 1, random_state=1))
+    >>> model.forward(np.zeros((5, 4))).shape
+    (5, 1)
+    """
+
+    def __init__(self, *layers: Module, **described: Any) -> None:
+        if described:  # from a file
+            layers = tuple(described.pop("layers"))
+        if described:
+            raise TypeError(f"Sequential: unknown arguments {sorted(described)}")
+        for layer in layers:
+            if not isinstance(layer, Module):
+                raise TypeError(f"layers: must be layers of this package, got {layer!r}")
+        if not layers:
+            raise ValueError("layers: needs at least one")
+        weighty = [layer for layer in layers if layer.parameters()]
+        dtypes = {layer.dtype for layer in weighty}
+        if len(dtypes) > 1:
+            raise TypeError(f"layers: need one dtype, got {sorted(map(str, dtypes))}")
+        super().__init__({"layers": list(layers)}, dtypes.pop() if dtypes else "float32", None)
+        self.layers = layers
+        self._inner = {str(i): layer for i, layer in enumerate(layers)}
+        self._takes_masks = any(layer._takes_masks for layer in layers)
+        self._lowest = layers.index(weighty[0]) if weighty else len(layers)  # below it no gradient is needed
+
+    def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
+        """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
+        from ._hopfield import flat_bags
+
+        if isinstance(input, list) and input and np.ndim(input[0]) == 2:
+            input, options["offsets"] = flat_bags("input", input, options.get("offsets"))
+        if options and not self._takes_masks:
+            raise TypeError(f"{next(iter(options))}: no layer here takes it")
+        for layer in self.layers:
+            input = layer.forward(input, train=train, **(options if layer._takes_masks else {}))
+        return input
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
+        """See Module."""
+        for i in reversed(range(len(self.layers))):
+            if i < self._lowest and not need_input_grad:
+                return None
+            grad = self.layers[i].backward(grad, need_input_grad or i > self._lowest)
+        return grad
+
+
+# --- losses ---------------------------------------------------------------------------------------------
+
+
+def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    x, y = as_numbers(name, outputs), as_numbers("targets", targets)
+    if x.shape != y.shape or x.size == 0:
+        raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
+    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+    return x, y.astype(x.dtype)
+
+
+def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
+    """The mean of log(1 + e^x) - y x, and its gradient (sigmoid(x) - y) / n in the logits.
+
+    Parameters
+    ----------
+    logits : array_like
+        x, of any shape.
+    targets : array_like, from 0 to 1
+        y, of the same shape.
+
+    Returns
+    -------
+    loss : float
+    grad : ndarray of the logits' shape
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, nothing is there, or a target is outside [0, 1].
+
+    Examples
+    --------
+    >>> loss, grad = binary_cross_entropy_with_logits([0.0], [1.0])
+    >>> round(loss, 4), grad
+    (0.6931, array([-0.5]))
+    """
+    x, y = _pair("logits", logits, targets)
+    if not ((y >= 0) & (y <= 1)).all():
+        raise ValueError("targets: must be from 0 to 1")
+    loss = np.logaddexp(0, x) - y * x
+    return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
+
+
+def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
+    """The mean of (x - y)^2, and its gradient 2 (x - y) / n in the predictions.
+
+    Parameters
+    ----------
+    predictions : array_like
+        x, of any shape.
+    targets : array_like
+        y, of the same shape.
+
+    Returns
+    -------
+    loss : float
+    grad : ndarray of the predictions' shape
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or nothing is there.
+
+    Examples
+    --------
+    >>> mean_squared_error([1.0, 3.0], [1.0, 1.0])
+    (2.0, array([0., 2.]))
+    """
+    x, y = _pair("predictions", predictions, targets)
+    difference = x - y
+    return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)

@@ -1,0 +1,302 @@
+"""Hopfield layers some of whose patterns are learned: pooling has the state patterns, lookup the stored ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ..checks import Array, as_whole
+from ._hopfield import Hopfield
+from ._module import Module, Parameter
+
+__all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
+
+
+class _Around(Module):
+    """A Hopfield layer, some of whose inputs are learned patterns."""
+
+    _default_separation = "softmax"
+    _takes_masks = True
+    hopfield: Hopfield
+
+    def __init__(self, given: dict[str, Any], options: dict[str, Any]) -> None:
+        random_state = options.pop("random_state", None)
+        options.setdefault("separation", self._default_separation)
+        super().__init__({**given, "random_state": random_state}, options.get("dtype", "float32"), random_state)
+        sizes = {
+            name: given[name] for name in ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
+        }
+        self.hopfield = Hopfield(**sizes, **options, random_state=self._random)
+        self._std = self.hopfield._config["initial_std"]
+        self._inner = {"hopfield": self.hopfield}
+        self.quantity = as_whole("quantity", given["quantity"], least=1)
+        self.batch_first = self.hopfield.batch_first
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**self.hopfield._arguments(), **self._config}
+
+    def _patterns(self, name: str, size: int, trainable: bool) -> Parameter:
+        """Learned patterns, shaped as in hflayers."""
+        shape = (1, self.quantity) if self.batch_first else (self.quantity, 1)
+        return self._parameter(name, self._normal(self._std, *shape, size), trainable)
+
+    @property
+    def scaling(self) -> float | Array:
+        """beta, a number or one a head."""
+        return self.hopfield.scaling
+
+    @scaling.setter
+    def scaling(self, scaling: ArrayLike) -> None:
+        self.hopfield.scaling = scaling
+
+    @property
+    def separation(self) -> Any:
+        """How scores become weights."""
+        return self.hopfield.separation
+
+    @separation.setter
+    def separation(self, separation: Any) -> None:
+        self.hopfield.separation = separation
+
+    def _completed(self, input: Any, offsets: Any) -> Any:
+        """The tuple for the Hopfield layer: learned patterns have two axes, which means that samples share them."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+        train: bool = False,
+    ) -> Array:
+        """As `Hopfield.forward`, for what this layer takes as its input."""
+        return self.hopfield.forward(
+            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets, train=train
+        )
+
+    def associations(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Any:
+        """See `Hopfield.associations`."""
+        return self.hopfield.associations(
+            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+        )
+
+    def retrieve(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+        per_head: bool = False,
+        update_steps_max: int | None = None,
+    ) -> Array:
+        """See `Hopfield.retrieve`."""
+        return self.hopfield.retrieve(
+            self._completed(input, offsets),
+            stored_pattern_padding_mask,
+            association_mask,
+            offsets=offsets,
+            per_head=per_head,
+            update_steps_max=update_steps_max,
+        )
+
+
+class HopfieldPooling(_Around):
+    """Bags to vectors: learned state patterns look at the instances of every bag.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size, pattern_size, num_heads
+        As of `Hopfield`.
+    quantity : int
+        State patterns, each of which gives `output_size` features.
+    trainable : bool
+        Whether the state patterns are learned.
+    **options
+        All others of `Hopfield`.
+
+    Notes
+    -----
+    `forward` takes one array of bags (B, M, e), or (stored pattern, pattern projection), or ragged bags as `Hopfield`
+    does, and returns (B, quantity * output_size). For an empty or fully masked bag see `Hopfield`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pooling = HopfieldPooling(4, hidden_size=8, num_heads=2, output_size=3, random_state=0)
+    >>> pooling.forward(np.ones((5, 10, 4))).shape
+    (5, 3)
+    >>> pooling.forward([np.ones((7, 4)), np.ones((2, 4))]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | None = None,
+        output_size: int | None = None,
+        pattern_size: int | None = None,
+        num_heads: int = 1,
+        *,
+        quantity: int = 1,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        sizes = (input_size, hidden_size, output_size, pattern_size, num_heads)
+        names = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
+        super().__init__(
+            {**dict(zip(names, sizes, strict=True)), "quantity": quantity, "trainable": trainable}, options
+        )
+        static = self.hopfield._config["state_pattern_as_static"]
+        size = (self.hopfield.hidden_size if static else None) or input_size
+        self.pooling_weights = self._patterns("pooling_weights", size, trainable)
+
+    def _completed(self, input: Any, offsets: Any) -> Any:
+        state = self.pooling_weights.value.reshape(self.quantity, -1)
+        if isinstance(input, tuple):
+            if len(input) != 2:
+                raise ValueError(
+                    f"input: must be one array, or a tuple (stored pattern, pattern projection), got {len(input)}"
+                )
+            return input[0], state, input[1]
+        return input, state, input
+
+    def forward(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+        train: bool = False,
+    ) -> Array:
+        """As `Hopfield.forward`: (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size)."""
+        out = super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+        self._both = isinstance(input, tuple)
+        return out.reshape(len(out), -1)
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
+        """See Hopfield."""
+        tape = self.hopfield._tape
+        g = self._grad(grad, None if tape is None else (len(tape.result), tape.result[0].size))
+        assert tape is not None
+        dk, dq, dv = self.hopfield._back(
+            tape, g.reshape(tape.result.shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
+        )
+        if dq is not None:
+            self.pooling_weights.add(dq.reshape(self.pooling_weights.value.shape))
+        if not need_input_grad:
+            return None
+        return (dk, dv) if self._both else dk
+
+
+class SparseHopfieldPooling(HopfieldPooling):
+    """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
+
+    Examples
+    --------
+    >>> SparseHopfieldPooling(4, random_state=0).separation
+    'sparsemax'
+    """
+
+    _default_separation = "sparsemax"
+
+
+class HopfieldLayer(_Around):
+    """Lookup: state patterns that come in look at learned stored patterns, which are never copied for the samples.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size, pattern_size, num_heads
+        As of `Hopfield`.
+    lookup_weights_as_separated : bool
+        Whether pattern projections are learned beside the stored patterns; else they are these.
+    lookup_targets_as_trainable : bool
+        Whether these separate pattern projections are learned.
+    quantity : int
+        Stored patterns.
+    trainable : bool
+        Whether they are learned.
+    **options
+        All others of `Hopfield`.
+
+    Notes
+    -----
+    `forward` takes the state patterns (B, N, e) and returns (B, N, output_size).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lookup = HopfieldLayer(4, quantity=100, random_state=0)
+    >>> lookup.forward(np.ones((5, 1, 4))).shape
+    (5, 1, 4)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | None = None,
+        output_size: int | None = None,
+        pattern_size: int | None = None,
+        num_heads: int = 1,
+        *,
+        lookup_weights_as_separated: bool = False,
+        lookup_targets_as_trainable: bool = True,
+        quantity: int = 1,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
+        super().__init__(given, options)
+        static = self.hopfield._config["stored_pattern_as_static"]
+        size = (self.hopfield.hidden_size if static else self.hopfield.stored_pattern_dim) or input_size
+        self.lookup_weights = self._patterns("lookup_weights", size, trainable)
+        self.target_weights = None
+        if lookup_weights_as_separated:
+            size = self.hopfield._config["pattern_projection_size"] or size
+            self.target_weights = self._patterns("target_weights", size, lookup_targets_as_trainable)
+
+    def _completed(self, input: Any, offsets: Any) -> Any:
+        if isinstance(input, tuple):
+            raise TypeError("input: must be one array of state patterns, got a tuple")
+        if offsets is not None:
+            raise ValueError("offsets: the stored patterns are learned, so there are no ragged bags of them")
+        stored = self.lookup_weights.value.reshape(self.quantity, -1)
+        targets = stored if self.target_weights is None else self.target_weights.value.reshape(self.quantity, -1)
+        return stored, input, targets
+
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
+        """See Hopfield."""
+        tape = self.hopfield._tape
+        g = self._grad(grad, None if tape is None else tape.result.shape)
+        assert tape is not None
+        lookup, targets = self.lookup_weights, self.target_weights
+        learned = lookup.trainable if targets is None else targets.trainable
+        dk, dq, dv = self.hopfield._back(tape, g, lookup.trainable, need_input_grad, learned)
+        if dk is not None:
+            lookup.add(dk.reshape(lookup.value.shape))
+        if dv is not None and targets is not None:
+            targets.add(dv.reshape(targets.value.shape))
+        return dq
+
+
+class SparseHopfieldLayer(HopfieldLayer):
+    """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
+
+    Examples
+    --------
+    >>> SparseHopfieldLayer(4, random_state=0).separation
+    'sparsemax'
+    """
+
+    _default_separation = "sparsemax"

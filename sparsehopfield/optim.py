@@ -1,0 +1,269 @@
+"""What moves the parameters of layers: AdamW, clipping of gradients, and what changes as training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import dense
+from .checks import Array, as_number, as_numbers, as_whole
+from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
+from .separations import Entmax, unknown_name
+
+__all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
+
+Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
+
+
+def _named(parameters: Parameters) -> dict[str, Parameter]:
+    """Parameters by name; by number where they come without names."""
+    if isinstance(parameters, Module):
+        parameters = parameters.parameters()
+    elif not isinstance(parameters, Mapping):
+        parameters = {str(i): p for i, p in enumerate(parameters)}
+    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
+        raise TypeError(f"parameters: must be a layer or its parameters, got {parameters!r}")
+    return dict(parameters)
+
+
+class AdamW:
+    """Adam with decoupled weight decay.
+
+    Parameters
+    ----------
+    parameters : Module, or mapping or iterable of Parameter
+        Those that are trainable and have a gradient are moved.
+    learning_rate : float
+        May be changed later.
+    betas : tuple of two floats, from 0 to below 1
+        Of the running means of the gradient and of its square.
+    eps : float, positive
+    weight_decay : float
+        Share of a parameter, times the learning rate, that each step takes away.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+
+    Examples
+    --------
+    >>> from sparsehopfield.layers import Linear
+    >>> layer = Linear(1, 1, random_state=0)
+    >>> optimizer = AdamW(layer, learning_rate=0.1, weight_decay=0.0)
+    >>> before = layer.weight.value.copy()
+    >>> _ = layer.forward([[1.0]]), layer.backward([[2.0]])
+    >>> optimizer.step()
+    >>> (layer.weight.value - before).round(3)
+    array([[-0.1]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        self._parameters = _named(parameters)
+        self.learning_rate = as_number("learning_rate", learning_rate, least=0.0)
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"betas: must be two numbers from 0 to below 1, got {betas}")
+        self.betas = float(betas[0]), float(betas[1])
+        self.eps = as_number("eps", eps, least=np.finfo(np.float64).tiny)
+        self.weight_decay = as_number("weight_decay", weight_decay, least=0.0)
+        self._steps = 0
+        self._first = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
+        self._second = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
+
+    def step(self) -> None:
+        """Move the parameters by their gradients."""
+        self._steps += 1
+        moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
+        dense.adamw(
+            [p.value for _, p in moved],
+            [p.grad for _, p in moved if p.grad is not None],
+            [self._first[name] for name, _ in moved],
+            [self._second[name] for name, _ in moved],
+            self._steps,
+            learning_rate=self.learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self._parameters.values():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of what the optimiser remembers: "steps", "learning_rate", and "first." and "second." of each name."""
+        state: dict[str, Array] = {
+            "steps": np.array(self._steps),
+            "learning_rate": np.array(self.learning_rate),
+        }
+        for prefix, means in (("first", self._first), ("second", self._second)):
+            state |= {f"{prefix}.{name}": a.copy() for name, a in means.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take over what `state_dict` gave; all of it, or nothing when something does not fit.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unknown, or shapes differ.
+        """
+        own = self.state_dict()
+        if own.keys() != state.keys():
+            raise ValueError(f"state: missing or unknown {sorted(own.keys() ^ state.keys())}")
+        new = {name: as_numbers(f"state[{name!r}]", a) for name, a in state.items()}
+        for name, a in new.items():
+            if a.shape != own[name].shape or not np.isfinite(a).all():
+                raise ValueError(f"state[{name!r}]: must be finite and of shape {own[name].shape}, got {a.shape}")
+        self._steps = as_whole("state['steps']", new["steps"].item(), least=0)
+        self.learning_rate = as_number("state['learning_rate']", new["learning_rate"], least=0.0)
+        for prefix, means in (("first", self._first), ("second", self._second)):
+            for name, a in means.items():
+                a[...] = new[f"{prefix}.{name}"]
+
+
+def clip_gradients(parameters: Parameters, max_norm: float) -> float:
+    """Scale all gradients together so that their norm is at most `max_norm`.
+
+    Parameters
+    ----------
+    parameters : Module, or mapping or iterable of Parameter
+    max_norm : float
+
+    Returns
+    -------
+    float
+        The norm before.
+
+    Raises
+    ------
+    ValueError
+        If a gradient is not finite.
+
+    Examples
+    --------
+    >>> p = Parameter(np.zeros(2))
+    >>> p.grad = np.array([3.0, 4.0])
+    >>> clip_gradients([p], 1.0), p.grad
+    (5.0, array([0.6, 0.8]))
+    """
+    max_norm = as_number("max_norm", max_norm, least=0.0)
+    grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
+    norm = float(sum(np.vdot(g, g) for g in grads)) ** 0.5
+    if not np.isfinite(norm):
+        raise ValueError("parameters: have gradients that are not finite")
+    if norm > max_norm:
+        for g in grads:
+            g *= max_norm / norm
+    return norm
+
+
+class ExponentialDecay:
+    """A learning rate that shrinks by a factor with each `step()`.
+
+    Parameters
+    ----------
+    optimizer : AdamW
+    rate : float, positive
+
+    Examples
+    --------
+    >>> optimizer = AdamW([Parameter(np.zeros(2))], learning_rate=1.0)
+    >>> ExponentialDecay(optimizer, 0.5).step()
+    >>> optimizer.learning_rate
+    0.5
+    """
+
+    def __init__(self, optimizer: AdamW, rate: float) -> None:
+        self.optimizer = optimizer
+        self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
+
+    def step(self) -> None:
+        """An epoch has passed."""
+        self.optimizer.learning_rate *= self.rate
+
+
+class Annealing:
+    """beta or alpha of a Hopfield layer, moved from one number to another as training goes.
+
+    A sparse association whose support holds one distinct pattern passes no gradient to the queries and keys: begin
+    flat. beta moves by equal factors, alpha (1: softmax, 2: sparsemax) by equal steps.
+
+    Parameters
+    ----------
+    layer : Hopfield, HopfieldPooling or HopfieldLayer
+        Is set to `start` at once.
+    what : {"beta", "alpha"}
+        The layer's `scaling`, or its `separation`.
+    start, stop : float
+        Positive; at least 1 for alpha.
+    epochs : int, at least 1
+        After so many `step()`s it is at `stop`, and stays there.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault; or if the layer learns its beta, which is to be annealed.
+
+    Examples
+    --------
+    >>> from sparsehopfield.layers import HopfieldPooling
+    >>> layer = HopfieldPooling(4)
+    >>> annealing = Annealing(layer, "alpha", 1.0, 2.0, epochs=2)
+    >>> for epoch in range(3):
+    ...     print(layer.separation)
+    ...     annealing.step()
+    softmax
+    Entmax(alpha=1.5)
+    sparsemax
+    """
+
+    def __init__(
+        self, layer: Hopfield | HopfieldPooling | HopfieldLayer, what: str, start: float, stop: float, epochs: int
+    ) -> None:
+        if not isinstance(layer, (Hopfield, HopfieldPooling, HopfieldLayer)):
+            raise TypeError(f"layer: must be a Hopfield layer, got {type(layer).__name__}")
+        if what not in ("beta", "alpha"):
+            raise unknown_name("what", str(what), ["beta", "alpha"])
+        if what == "beta" and any(name.endswith("log_scaling") for name in layer.parameters()):
+            raise ValueError("what: this layer learns its beta; make it without learnable_scaling to anneal it")
+        least = 1.0 if what == "alpha" else np.finfo(np.float64).tiny
+        self.layer, self.what = layer, what
+        self.start, self.stop = as_number("start", start, least=least), as_number("stop", stop, least=least)
+        self.epochs, self.epoch = as_whole("epochs", epochs, least=1), 0
+        self._set()
+
+    @property
+    def value(self) -> float:
+        """beta or alpha now."""
+        share = min(self.epoch / self.epochs, 1.0)
+        if share == 1:
+            return self.stop
+        if self.what == "beta":
+            return float(self.start * (self.stop / self.start) ** share)
+        return self.start + share * (self.stop - self.start)
+
+    def _set(self) -> None:
+        if self.what == "beta":
+            self.layer.scaling = self.value
+        else:
+            self.layer.separation = {1.0: "softmax", 2.0: "sparsemax"}.get(self.value) or Entmax(self.value)
+
+    def step(self) -> None:
+        """An epoch has passed."""
+        self.epoch += 1
+        self._set()
