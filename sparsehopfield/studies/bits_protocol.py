@@ -111,7 +111,7 @@ def candidates() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _short(value: Any) -> str:
-    return "-".join(map(_short, value)) if isinstance(value, tuple) else f"{value:g}" if value is not True else "yes"
+    return "-".join(map(_short, value)) if isinstance(value, tuple) else str(value)
 
 
 def draw(size: int, signals: int, seed: int) -> tuple[Bags, Bags, NDArray[np.int8]]:
