@@ -194,8 +194,8 @@ def fitted():
 
 @pytest.mark.parametrize("options", LAYERS, ids=str)
 def test_it_learns_and_its_weights_point_at_the_keys(options):
-    model = quick(**options, epochs=25).fit(*key_bags()[:2])
-    bags, y, places = key_bags(seed=1)
+    model = quick(**options, epochs=12, learning_rate=0.05).fit(*key_bags(n=20, sizes=(3, 6))[:2])
+    bags, y, places = key_bags(n=20, sizes=(3, 6), seed=1)
     assert model.score(bags, y) == 1.0
     weights = model.bag_weights(bags)
     assert [len(w) for w in weights] == [len(bag) for bag in bags]
