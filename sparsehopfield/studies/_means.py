@@ -59,8 +59,9 @@ class Means:
         return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
     def text(self, key: Key, metric: str, scale: float = 100, digits: int = 2) -> str:
-        """Mean ± standard deviation, by default in per cent."""
-        return f"{scale * self.mean(key, metric):.{digits}f} ± {scale * self.std(key, metric):.{digits}f}"
+        """Mean ± standard deviation, by default in per cent; a single run has the one value."""
+        mean, std = (f"{scale * value:.{digits}f}" for value in (self.mean(key, metric), self.std(key, metric)))
+        return f"{mean} ± {std}" if len(self.values(key, metric)) > 1 else mean
 
     def lead(self, first: Key, second: Key, metric: str) -> tuple[float, float]:
         """How far the first is ahead of the second in the same runs, and the standard error (nan for one run)."""
