@@ -36,7 +36,8 @@ typedef enum {
     SH_OVERFLOW,     /* a score of `row` of `argument` may exceed the largest number of the type */
     SH_ZERO_ROW,     /* cosine similarity of a pattern of length 0 */
     SH_BAD_ARGUMENT, /* a value out of its range */
-    SH_UNDEFINED     /* the separation map has no such thing (the energy of a polynomial) */
+    SH_UNDEFINED,    /* the separation map has no such thing (the energy of a polynomial) */
+    SH_SINGULAR      /* a fixed point that is not isolated, or not stable: it has no gradient */
 } sh_status;
 
 typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
@@ -227,6 +228,81 @@ SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_
 /* sh_merge: a becomes the partial result of both parts. Cost O(N v), no allocation. */
 SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
                           sh_partial a, sh_partial b);
+
+/* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
+ *
+ * Letters: B samples, N queries of each, M stored rows of each, H heads, d features of a key, v of a value, t an
+ * update. Rows of the compute type lie as one says: feature c of row i of head h of sample b is
+ * data[b * sample + i * row + h * head + c]; strides in numbers, 0 where samples or heads share their rows. */
+typedef struct {
+    const void *data;
+    int64_t sample, row, head;
+} sh_stack;
+
+/* Rows seen through a linear map, one for each head: weight (H, to, from) times row plus bias (H, to). */
+typedef struct {
+    const void *weight, *bias; /* NULL: the rows themselves */
+    int64_t from;
+} sh_projection;
+
+typedef struct {
+    sh_type type; /* SH_FLOAT32 or SH_FLOAT64, of every array but beta */
+    sh_model model;
+    int64_t samples, queries, stored, heads, d, v; /* B, N, M, H, d, v */
+    sh_stack query, key, value; /* keys and values share rows by samples both or not at all, and by heads */
+    const int64_t *offsets;     /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1 */
+    const double *beta;         /* (H) */
+    const uint8_t *padding;     /* (B, M) or NULL: not 0 where there is no row */
+    const void *mask;           /* NULL, or of each query one contiguous row of M: */
+    int mask_is_bool;           /*   bytes, not 0 where it must not look; else numbers added to the scores */
+    int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
+    int64_t steps;                              /* updates after the first association; < 0: until at rest */
+    double eps;                                 /* at rest: the weights have moved by at most this (Euclidean) */
+    double dropout;                             /* 0 <= rate < 1, of weights of the last association */
+    uint64_t seed;
+    int implicit;                     /* the gradient at the fixed point, not through the updates */
+    sh_projection key_map, value_map; /* with a key_map: maps that no shift changes, steps >= 0 */
+} sh_association;
+
+typedef struct sh_trail sh_trail;
+
+/* sh_association_forward: out[b, n, h] = sum_j p_j value_j, with p the last association of x <- sum_j p_j key_j,
+ * p = separation(beta key x + mask), which begins at the query and is made steps + 1 times, or until at rest.
+ *
+ * Given      association  its arrays must stay as they are until the trail is freed
+ * Returned   out    (B, N, H, v)
+ *            trail  what the gradient needs, or NULL if it is not wanted: of each update the state, the thresholds and
+ *                   the rows with weight; to be given back to sh_trail_free
+ *            unsettled  queries that were still moving after 10,000 updates
+ * Errors     SH_NOT_FINITE, SH_OVERFLOW, SH_NO_MEMORY, SH_INTERRUPTED, SH_BAD_ARGUMENT
+ * Cost       2 (steps + 1) B N H M d multiplications for maps of full support; for the others the mixtures, and all of
+ *            the backward pass, follow the rows with weight in any of some 16 queries. With a key_map the products run
+ *            in the `from` features of the rows, which are not projected at all: right for few queries and many rows.
+ *            No N x M array exists at any time.
+ * Notes      1. A query with no row to look at (no rows, all masked) gets zeros, and no gradient passes.
+ *            2. The same bits for any number of threads; not across instruction sets. */
+SH_API sh_status sh_association_forward(sh_context *context, const sh_association *association, void *out,
+                                        sh_trail **trail, int64_t *unsettled);
+
+/* Gradients of sum(grad * out). Each may be NULL: not wanted. */
+typedef struct {
+    void *query;                 /* (B, N, H, d) */
+    void *key, *value;           /* (rows, heads, features), each contiguous; rows and heads as the stacks have them */
+    double *beta;                /* (B, N, H): to be summed over b and n */
+    void *key_weight, *key_bias; /* as in key_map */
+    void *value_weight, *value_bias;
+} sh_gradients;
+
+/* Errors     SH_SINGULAR: the implicit gradient at a fixed point that is not isolated or not stable; row is the
+ *            query's number */
+SH_API sh_status sh_association_backward(sh_context *context, const sh_trail *trail, const void *grad,
+                                         const sh_gradients *gradients);
+/* sh_association_weights: of every query in the order b, h, n its last association, before dropout. The scores of the
+ * entries are 0. */
+SH_API sh_status sh_association_weights(sh_context *context, const sh_trail *trail, sh_entries *entries);
+/* sh_association_steps: of every query (B, N, H) the updates it made. */
+SH_API void sh_association_steps(const sh_trail *trail, int64_t *steps);
+SH_API void sh_trail_free(sh_context *context, sh_trail *trail);
 
 /* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */
 typedef enum {

@@ -7,13 +7,16 @@ these functions; csrc/association does the work.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import reference
-from .checks import Array
+from . import _core
+from .checks import Array, as_number, as_numbers, as_whole, compute_dtype
+from .errors import RetrievalWarning
+from .separations import POLYNOMIAL, has_window, separation_code
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
 
@@ -32,11 +35,71 @@ class Projection(NamedTuple):
 
 
 class Saved:
-    """What a forward pass keeps for its backward pass. It holds on to the arrays given, which must not change."""
+    """What a forward pass keeps for its backward pass; opaque, but for `steps`.
 
-    _inner: Any
-    dtype: Any
-    shared: bool
+    It holds on to the arrays given, which must not change until it is gone.
+    """
+
+    def __init__(self, trail: Any, shape: tuple[int, int, int, int], shared: bool, listed: bool, dtype: Any) -> None:
+        self._trail, self._shape, self._shared, self._listed, self._dtype = trail, shape, shared, listed, dtype
+
+    @property
+    def steps(self) -> Array:
+        """Updates that each query made after its first association, (B, N, H)."""
+        return _core.association_steps(self._trail)
+
+
+def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Rows with heads in a layout that the core reads in place: features contiguous, strides whole."""
+    if a.ndim not in (3, 4):
+        raise ValueError(
+            f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got {a.shape}"
+        )
+    size = dtype.itemsize
+    if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
+        return np.ascontiguousarray(a, dtype=dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else np.ascontiguousarray(a)
+
+
+def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
+    """A projection's weight and bias as the core takes them."""
+    if given is None:
+        return None, None
+    weight, bias = (np.ascontiguousarray(a, dtype=dtype) for a in given)
+    if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
+        raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
+    if bias.shape != weight.shape[:2]:
+        raise ValueError(f"{name}: bias must be of shape {weight.shape[:2]}, got {bias.shape}")
+    if rows.shape[-2] != 1:
+        raise ValueError(f"{name}: the rows that it projects must have one head, got {rows.shape[-2]}")
+    return weight, bias
+
+
+def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> Array:
+    """An association mask broadcast to (B, H, N, M), without a copy where it can be had."""
+    a = np.asarray(mask)
+    samples, heads, queries, rows = shape
+    if a.dtype.kind not in "bf":
+        raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
+    if a.ndim == 3 and a.shape[0] == samples * heads and heads > 1:  # as hflayers takes it
+        a = a.reshape(samples, heads, *a.shape[1:])
+    elif a.ndim == 3:
+        a = a[:, None]
+    if a.dtype.kind == "f":
+        a = np.ascontiguousarray(a, dtype=dtype)
+        if np.isnan(a).any() or np.isposinf(a).any():
+            raise ValueError("mask: must be finite numbers or -inf")
+    elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
+        a = np.ascontiguousarray(a)
+    try:
+        if a.ndim < 2 or a.shape[-1] != rows:
+            raise ValueError
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise ValueError(
+            f"mask: must be of shape ({queries}, {rows}), ({samples}, {queries}, {rows}), "
+            f"({samples}, {heads}, {queries}, {rows}) or ({samples * heads}, {queries}, {rows}), got {np.shape(mask)}"
+        ) from None
 
 
 def associate_forward(
@@ -56,7 +119,8 @@ def associate_forward(
     gradient: str = "unrolled",
     key_projection: Projection | None = None,
     value_projection: Projection | None = None,
-) -> tuple[Array, Saved]:
+    keep: bool = True,
+) -> tuple[Array, Any]:
     """Batched, multi-head, masked association, repeated, with everything that its gradient needs.
 
     Parameters
@@ -78,66 +142,217 @@ def associate_forward(
         Ragged bags: sample b has rows offsets[b] to offsets[b + 1].
     dropout : float from 0 to below 1
         Rate at which single weights of the last association are dropped; the others grow by 1 / (1 - rate).
-    seed : int from 0 to 2^64 - 1
+    seed : int from 0 to 2^62
         Of dropout.
     gradient : {"unrolled", "implicit"}
         Through all updates; or at the fixed point reached.
     key_projection, value_projection : Projection
         The rows are W_h r + b_h in place of r; then `stored` or `values` have e features and one head.
 
+    keep : bool
+        Whether a backward pass will follow; without, nothing is saved, and `saved` is None.
+
     Returns
     -------
     out : ndarray of shape (B, N, H, v)
+        Zeros for a query that has no row to look at. Of the arrays' dtype: float64 if one is, else float32.
     saved : Saved
+        For `associate_backward` and `association_weights`. The arrays given must not change until it is gone.
+
+    Raises
+    ------
+    ValueError
+        If shapes or masks do not fit, options are out of range, or a number is NaN or infinite.
+    OverflowError
+        If a score is beyond the dtype.
+
+    Warns
+    -----
+    RetrievalWarning
+        If a query is still moving after 10,000 updates.
+
+    Notes
+    -----
+    The work is 2 (steps + 1) B N H M d multiplications for maps of full support; for the others mixtures, and all of
+    the backward pass, follow the supports. No N x M array is made. With a `key_projection` the rows are not projected:
+    products run in their own e features, right for few queries and many rows (pooling). Results are the same bits for
+    any number of threads.
+
+    References
+    ----------
+    Ramsauer et al. 2021, "Hopfield Networks is All You Need"; Hu et al. 2023, eq. (2.5) and section 3.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)          # one sample, three rows, one head
+    >>> query = np.array([0.9, 0.2, 0.1], np.float32).reshape(1, 1, 1, 3)
+    >>> out, saved = associate_forward(query, bag, bag, beta=2.0)
+    >>> out.ravel()
+    array([1., 0., 0.], dtype=float32)
     """
-    arrays = [np.asarray(a) for a in (queries, stored, values)]
-    out, inner = reference.associate_forward(
-        *arrays,
-        beta,
-        separation=separation,
-        update_steps_max=update_steps_max,
-        update_steps_eps=update_steps_eps,
-        padding_mask=None if padding_mask is None else np.asarray(padding_mask),
-        mask=None if mask is None else np.asarray(mask),
-        offsets=None if offsets is None else np.asarray(offsets),
-        dropout=dropout,
-        seed=seed,
-        gradient=gradient,
-        key_projection=key_projection,
-        value_projection=value_projection,
+    given = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
+    dtype = compute_dtype(*given)
+    q, k, v = (_stack(name, a, dtype) for name, a in zip(("queries", "stored", "values"), given, strict=True))
+    if values is stored:
+        v = k
+    ragged = offsets is not None
+    if ragged:
+        o = np.ascontiguousarray(offsets, dtype=np.int64)
+        if k.ndim != 3 or o.ndim != 1 or not len(o):
+            raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
+        if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
+            raise ValueError(f"offsets: must ascend from 0 to the {len(k)} rows")
+        if padding_mask is not None or mask is not None:
+            raise ValueError("mask: ragged bags take no masks; leave the rows out")
+        samples = len(o) - 1
+    else:
+        o = None
+        samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
+    heads = q.shape[-2]
+    if q.ndim == 4 and len(q) != samples:
+        raise ValueError(f"queries: {len(q)} samples, but there are {samples} of stored rows")
+    if k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(f"values: must have the rows and heads of stored, {k.shape[:-1]}, got {v.shape[:-1]}")
+    if k.shape[-2] not in (1, heads):
+        raise ValueError(f"stored: must have the queries' {heads} heads or one, got {k.shape[-2]}")
+    code = separation_code(separation)
+    if gradient not in ("unrolled", "implicit"):
+        raise ValueError(f"gradient: must be 'unrolled' or 'implicit', got {gradient!r}")
+    if gradient == "implicit" and code[0] == POLYNOMIAL:
+        raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
+    steps = (
+        -1 if update_steps_max is None or update_steps_max < 0 else as_whole("update_steps_max", update_steps_max, 0)
     )
-    saved = Saved()
-    saved._inner, saved.dtype, saved.shared = inner, np.result_type(*arrays), arrays[0].ndim == 3
-    return out.astype(saved.dtype), saved
+    if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
+        raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
+    key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
+    value_weight, value_bias = _projection("value_projection", value_projection, dtype, heads, v)
+    if (k.shape[-1] if key_weight is None else key_weight.shape[1]) != q.shape[-1]:
+        raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
+    if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
+        raise ValueError("queries: at least one head and one feature are needed")
+    b = np.asarray(beta, dtype=np.float64)
+    if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
+        raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
+    if not ((b > 0) & (b < np.inf)).all():
+        raise ValueError(f"beta: must be positive and finite, got {b}")
+    rate = as_number("dropout", dropout, least=0.0)
+    if rate >= 1:
+        raise ValueError(f"dropout: must be below 1, got {dropout}")
+    rows = k.shape[-3]
+    if padding_mask is not None:
+        padding_mask = np.ascontiguousarray(padding_mask, dtype=np.bool_)
+        if padding_mask.shape != (samples, rows):
+            raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
+    shape = (samples, heads, q.shape[-3], rows)
+    out, trail, unsettled = _core.associate_forward(
+        q,
+        k,
+        v,
+        np.array(np.broadcast_to(b, (heads,))),
+        *code,
+        samples,
+        o,
+        padding_mask,
+        None if mask is None else _mask(mask, dtype, shape),
+        steps,
+        as_number("update_steps_eps", update_steps_eps, least=0.0),
+        rate,
+        as_whole("seed", seed, 0),
+        gradient == "implicit",
+        key_weight,
+        key_bias,
+        value_weight,
+        value_bias,
+        keep,
+    )
+    if unsettled:
+        warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=2)
+    if trail is None:
+        return out, None
+    if o is not None:
+        shape = (samples, heads, q.shape[-3], int(np.diff(o).max(initial=0)))
+    return out, Saved(trail, shape, q.ndim == 3, has_window(code), dtype)
 
 
 def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True) -> tuple[Any, ...]:
-    """The gradients of sum(grad * out): (queries, stored, values, beta), each shaped as its argument, beta (H,).
+    """The gradients of sum(grad * out).
 
-    Where projections were given, `(key_projection, value_projection)` follow, each a Projection of gradients or None.
-    With `need_rows=False` the gradients of stored rows and values are left out (None), which saves work where the
-    rows are data; those of projections are there.
+    Parameters
+    ----------
+    saved : Saved
+        Of the forward pass.
+    grad : array_like of shape (B, N, H, v)
+    need_rows : bool
+        False leaves out the gradients of stored rows and values, which saves work where the rows are data; those of
+        projections are there in any case.
+
+    Returns
+    -------
+    queries, stored, values : ndarray or None
+        Each shaped as its argument was.
+    beta : ndarray of shape (H,), float64
+    key_projection, value_projection : Projection or None
+        Two more where a projection was given.
+
+    Raises
+    ------
+    ValueError
+        If `grad` does not have the shape of `out`.
+    ArithmeticError
+        If `gradient="implicit"` and a fixed point is not isolated or not stable, so that it has no gradient.
+
+    References
+    ----------
+    Martins & Astudillo 2016 for the Jacobian of sparsemax; Bai, Kolter & Koltun 2019, "Deep equilibrium models", for
+    gradients at fixed points.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)
+    >>> query = np.array([0.5, 0.3, 0.1], np.float32).reshape(1, 1, 1, 3)
+    >>> out, saved = associate_forward(query, bag, bag, beta=1.0)
+    >>> dqueries, dstored, dvalues, dbeta = associate_backward(saved, np.ones_like(out))
+    >>> np.abs(dqueries).max() < 1e-6  # the weights sum to 1 whatever the query
+    True
     """
-    dq, dk, dv, dbeta, *more = reference.associate_backward(saved._inner, np.asarray(grad))
-    dtype = saved.dtype
-    if saved.shared:
+    g = np.ascontiguousarray(grad, dtype=saved._dtype)
+    samples, heads, queries, _ = saved._shape
+    if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
+        raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
+    dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows)
+    if saved._shared:
         dq = dq.sum(axis=0)
-    rows = (dk.astype(dtype), dv.astype(dtype)) if need_rows else (None, None)
-    rest = tuple(None if p is None else Projection(*(a.astype(dtype) for a in p)) for p in more)
-    return dq.astype(dtype), *rows, dbeta, *rest
+    gradients = (dq, dk, dv, dbeta.sum(axis=(0, 1)))
+    if kw is None and vw is None:
+        return gradients
+    return (*gradients, None if kw is None else Projection(kw, kb), None if vw is None else Projection(vw, vb))
 
 
 def association_weights(saved: Saved) -> Any:
-    """The weights of the last association, before dropout: dense (B, H, N, M), or where the map has a window a
-    csr_array of shape (B * H * N, M), rows in that order; M is the largest bag's size where bags are ragged."""
-    from scipy.sparse import csr_array
+    """The weights of the last association, before dropout.
 
-    s = saved._inner
-    B, N, H, _ = s.queries.shape
-    sizes = np.diff(s.offsets) if s.offsets is not None else [s.stored.shape[-3]]
-    weights = np.zeros((B, H, N, max(sizes)), saved.dtype)
-    for (b, n, h), (trail, _) in s.trails.items():
-        weights[b, h, n, : len(trail[-1][2])] = trail[-1][2]
-    if s.separation == "softmax" or hasattr(s.separation, "order"):
-        return weights
-    return csr_array(weights.reshape(B * H * N, -1))
+    Parameters
+    ----------
+    saved : Saved
+        Of a forward pass.
+
+    Returns
+    -------
+    ndarray of shape (B, H, N, M), or csr_array of shape (B * H * N, M)
+        The second, its rows in the order of the first's leading axes, where the map has a window, so that supports are
+        small. M is the size of the largest bag where bags are ragged.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)
+    >>> query = np.array([0.5, 0.3, -9], np.float32).reshape(1, 1, 1, 3)
+    >>> association_weights(associate_forward(query, bag, bag, beta=1.0)[1]).toarray().round(2)
+    array([[0.6, 0.4, 0. ]], dtype=float32)
+    """
+    from scipy.sparse import csr_array  # SciPy takes a while to import
+
+    start, position, weight = _core.association_weights(saved._trail)
+    samples, heads, queries, rows = saved._shape
+    sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

@@ -694,7 +694,7 @@ def associate_backward(saved, grad):
             where = (slice(s.offsets[b], s.offsets[b + 1]) if s.offsets is not None else slice(None),)
             where = where if a.ndim == 3 else (b,)
             head = h if a.shape[-2] > 1 else 0
-            if p is None:
+            if p is None or dp is None:
                 da[where][:, head] += d
             else:
                 da[where][:, head] += d @ p[0][h]

@@ -90,6 +90,12 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
                             "similarity='dot' or 'euclidean'",
                             argument, row);
     case SH_UNDEFINED: return PyErr_Format(PyExc_ValueError, "%s: this map has no energy", argument);
+    case SH_SINGULAR:
+        return PyErr_Format(PyExc_ArithmeticError,
+                            "%s: query %lld rests where the implicit gradient does not exist, at a fixed point that is "
+                            "not isolated or not stable (beta is near a critical value); use gradient='unrolled', or "
+                            "another beta",
+                            argument, row);
     default: return PyErr_Format(PyExc_ValueError, "%s: %s (row %lld)", argument, sh_status_name(status), row);
     }
 }

@@ -56,11 +56,13 @@ typedef struct {
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
      * what was rounded */
     double (*centre)(float *y, const void *x, double scale, const double *centre, double power, int64_t n);
-    /* C[m x n] = A[m x k] B[n x k]^T (+ C if add), and C[m x n] = A[m x k] B[k x n] (+ C if add);
-     * the last argument of each matrix is its row length. One thread. */
+    /* C[m x n] = A[m x k] B[n x k]^T, A[m x k] B[k x n] and A[k x m]^T B[k x n] (+ C if add); the last argument of
+     * each matrix is its row length. One thread. */
     void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,
                     void *c, int64_t ldc);
     void (*gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,
+                    void *c, int64_t ldc);
+    void (*gemm_tn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,
                     void *c, int64_t ldc);
 } sh_kernels;
 

@@ -298,6 +298,12 @@ static void NAME(gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_
                     (R)(add != 0), c, (int)ldc);
 }
 
+static void NAME(gemm_tn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                          int add, void *c, int64_t ldc) {
+    BLAS(BLAS_GEMM)(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
+                    (R)(add != 0), c, (int)ldc);
+}
+
 #define TABLE SH_CAT(SH_CAT(SH_CAT(sh_kernels_, SH_VARIANT), _), S)
 extern const sh_kernels TABLE;
 const sh_kernels TABLE = {
@@ -327,6 +333,7 @@ const sh_kernels TABLE = {
     .centre = NAME(centre),
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
+    .gemm_tn = NAME(gemm_tn),
 };
 #undef TABLE
 #undef NAME

@@ -3,6 +3,7 @@
 #include "runtime.h"
 #include "../kernels/codes.h"
 #include "../kernels/kernels.h"
+#include "../kernels/lanes.h"
 #include "blas.h"
 #include <math.h>
 #include <pthread.h>
@@ -16,12 +17,14 @@ typedef struct {
     const char *name;
     const sh_kernels *f32, *f64;
     const sh_code_kernels *codes;
+    const sh_lane_tables *lanes;
 } level;
 
-#define LEVEL(name) {#name, &sh_kernels_##name##_f32, &sh_kernels_##name##_f64, &sh_codes_##name}
+#define LEVEL(name) {#name, &sh_kernels_##name##_f32, &sh_kernels_##name##_f64, &sh_codes_##name, &sh_lanes_##name}
 #define DECLARE(name)                                                                                                  \
     extern const sh_kernels sh_kernels_##name##_f32, sh_kernels_##name##_f64;                                          \
-    extern const sh_code_kernels sh_codes_##name
+    extern const sh_code_kernels sh_codes_##name;                                                                      \
+    extern const sh_lane_tables sh_lanes_##name
 DECLARE(base);
 #ifdef SH_HAVE_AVX2
 DECLARE(avx2);
@@ -81,6 +84,11 @@ static void choose_kernels(void) {
 
 const sh_kernels *sh_kernels_of(sh_type type) { return type == SH_FLOAT64 ? chosen->f64 : chosen->f32; }
 const sh_code_kernels *sh_code_kernels_chosen(void) { return chosen->codes; }
+const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted) {
+    int f64 = type == SH_FLOAT64;
+    const sh_lanes *half = chosen->lanes->half[f64];
+    return wanted <= half->lanes ? half : chosen->lanes->wide[f64];
+}
 const char *sh_simd_level(void) { return chosen->name; }
 const char *sh_simd_available(void) { return available; }
 

@@ -1,0 +1,401 @@
+/* backward.c: the gradients of the association, from its trail (sparsehopfield.h).
+ *
+ * With u = beta x, s = k u, p = separation(s) and dp given:  ds = vjp(dp),  dk_j += ds_j u,  dx = beta sum_j ds_j k_j,
+ * dbeta = <ds, k x>. The last association has dp_j = <value_j, g> and dvalue_j += p_j g; an update z = sum_j p_j k_j has
+ * dp_j = <k_j, dz> and dk_j += p_j dz. Weights are not kept: scores are computed again for the rows that had weight, and
+ * the thresholds give the weights.
+ *
+ * Gradients of stored rows are summed by the items of work, each in memory of its own, and then in order of the items:
+ * the same bits for any number of threads.
+ *
+ * With a key_map an update is z -> W^T (W z + b): the tiles carry gradients through W^T W and keep them (`passed`), and
+ * the gradients of W and b are a few products of small matrices at the end. */
+#include "trail.h"
+#include "implicit.h"
+#include <string.h>
+
+typedef struct {
+    const sh_trail *t;
+    const sh_gradients *out;
+    const char *given;   /* the gradient in out */
+    char *grad;          /* in the mixtures: the same, or pulled back through the value_map */
+    char *grad_of_mass;  /* (B, N, H) or NULL */
+    char *passed;        /* (steps + 1, B, N, H, e) gradients of the states, with a key_map */
+    char *dkey, *dvalue; /* (sets * parts, most_rows, padded) where a set has several parts, else NULL */
+    int wants_rows;
+} job;
+
+/* --- one association of a tile -------------------------------------------------------------------- */
+
+typedef struct {
+    const sh_record *record;
+    const char *u, *th;
+    const int32_t *list;
+    int64_t n;
+} visit;
+
+static visit visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at) {
+    visit v = {.record = (const sh_record *)(path->records + at)};
+    const size_t number = t->lanes->size;
+    v.u = SH_U(v.record);
+    v.th = v.u + (size_t)(t->e * t->wide) * number;
+    v.n = v.record->n;
+    v.list = t->map->full ? NULL : (const int32_t *)(v.th + (size_t)(2 * t->wide) * number);
+    return v;
+}
+
+/* w->s: the weights, compact; w->g: from the gradient in the weights to that in the scores. */
+static void through_map(const sh_trail *t, const sh_bench *w, const visit *v) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++)
+        t->map->vjp(sh_at(w->s, t, g * L), sh_at(w->g, t, g * L), t->wide, v->n, t->parameter,
+                    v->th + (size_t)(2 * g * L) * t->lanes->size);
+}
+
+static void scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const visit *v) {
+    const int64_t L = t->lanes->lanes;
+    sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, v->u, w->s, w->some);
+    for (int64_t g = 0; t->a.mask && g < t->groups; g++)
+        t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), v->list, v->n, t->wide, t->wide);
+}
+
+/* From w->g, the gradient in the scores: that in u (into w->x) and, if wanted, in the keys. */
+static void from_scores(const job *j, const sh_bench *w, const sh_stored *s, const visit *v) {
+    const sh_trail *t = j->t;
+    sh_lane_mix(t, s->key, s->key_ld, v->list, v->n, t->e, w->g, w->x, w->some);
+    if (j->wants_rows) sh_lane_spread(t, w->g, v->list, v->n, v->u, t->e, w->dkey, w->rows, w->some);
+}
+
+static void add_beta(const job *j, const sh_crew *crew, const sh_bench *w, const visit *v) {
+    const sh_trail *t = j->t;
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; j->out->beta && g < t->groups; g++) {
+        t->lanes->inner(sh_at(w->x, t, g * L), sh_at(v->u, t, g * L), t->wide, t->e, w->best);
+        for (int64_t l = 0; l < L; l++) {
+            const int64_t i = g * L + l;
+            if (crew->head[i] >= 0)
+                j->out->beta[crew->number[i]] += sh_number(t, w->best, l) / t->a.beta[crew->head[i]];
+        }
+    }
+}
+
+/* rows (number-th of each query, `d` features, those of one step) to lanes, and back */
+static void gather(const sh_trail *t, const sh_crew *crew, const char *from, int64_t d, char *lanes) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++) {
+        const void *rows[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(from, t, crew->number[g * L + l] * d);
+        t->lanes->gather(rows, d, NULL, sh_at(lanes, t, g * L), t->wide);
+    }
+}
+static void scatter(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *to) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++) {
+        void *rows[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(to, t, crew->number[g * L + l] * d);
+        t->lanes->scatter(sh_at(lanes, t, g * L), t->wide, d, NULL, rows);
+    }
+}
+
+/* w->z: the gradient in the mixture z, from that in the state (u: lanes; rows: the same in `passed`). */
+static void back_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *u,
+                                 const char *rows) {
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes, e = t->e;
+    if (t->square) {
+        const int64_t vector = crew->head[0] < 0 ? 0 : crew->head[0] / L;
+        t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, u, NULL, w->z);
+        return;
+    }
+    const void *from[SH_MOST_LANES] = {0};
+    for (int64_t l = 0; l < L; l++) {
+        if (crew->head[l] < 0) continue;
+        const char *weight = sh_at(a->key_map.weight, t, crew->head[l] * a->d * e);
+        char *x = sh_at(w->rows, t, l * e);
+        t->lanes->project(weight, a->d, e, sh_at(rows, t, crew->number[l] * e), NULL, w->y);
+        t->lanes->project_back(weight, a->d, e, w->y, x);
+        from[l] = x;
+    }
+    t->lanes->gather(from, e, NULL, w->z, t->wide);
+}
+
+/* --- a tile --------------------------------------------------------------------------------------- */
+
+static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const sh_stored *s, int64_t set,
+                               int64_t tile) {
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes, wide = t->wide, e = t->e, all = a->samples * a->queries * a->heads;
+    const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
+    sh_crew crew;
+    if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
+    if (a->mask) sh_bias_of(t, &crew, s, w->bias);
+    _Alignas(64) char beta[128 * sizeof(double)], where[128 * sizeof(double)], one[128 * sizeof(double)];
+    for (int64_t l = 0; l < wide; l++) {
+        sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
+        sh_put(t, one, l, 1);
+    }
+    /* the last association, and the values */
+    visit v = visit_at(t, path, path->last);
+    gather(t, &crew, j->grad, t->f, w->z);
+    scores_again(t, w, s, &v);
+    sh_lane_scores(t, s->value, s->value_ld, v.list, v.n, t->f, w->z, w->g, w->some);
+    for (int64_t g = 0; g < t->groups; g++) {
+        uint32_t key[SH_MOST_LANES];
+        if (j->grad_of_mass) {
+            for (int64_t l = 0; l < L; l++)
+                sh_put(t, w->best, l,
+                       crew.head[g * L + l] < 0 ? 0 : sh_number(t, j->grad_of_mass, crew.number[g * L + l]));
+            t->lanes->add(sh_at(w->g, t, g * L), w->best, NULL, v.n, wide, 0);
+        }
+        if (!(a->dropout > 0)) continue;
+        sh_keys_of_dropout(t, &crew, g, key);
+        t->lanes->drop(v.list, s->position, v.n, key, sh_drop_threshold(a->dropout), 1 / (1 - a->dropout),
+                       sh_at(w->factor, t, g * L), wide);
+        t->lanes->multiply(sh_at(w->g, t, g * L), sh_at(w->factor, t, g * L), v.n, wide, wide);
+    }
+    through_map(t, w, &v);
+    if (j->wants_rows) {
+        const char *p = w->s;
+        if (a->dropout > 0) {
+            memcpy(w->p, w->s, (size_t)(v.n * wide) * t->lanes->size);
+            for (int64_t g = 0; g < t->groups; g++)
+                t->lanes->multiply(sh_at(w->p, t, g * L), sh_at(w->factor, t, g * L), v.n, wide, wide);
+            p = w->p;
+        }
+        sh_lane_spread(t, p, v.list, v.n, w->z, t->f, w->dvalue, w->rows, w->some);
+    }
+    from_scores(j, w, s, &v);
+    add_beta(j, &crew, w, &v);
+    char *state = w->u; /* the gradient in the state x */
+    for (int64_t g = 0; g < t->groups; g++)
+        t->lanes->choose(one, sh_at(w->x, t, g * L), sh_at(beta, t, g * L), sh_at(w->x, t, g * L), e,
+                         sh_at(state, t, g * L), wide);
+    if (a->implicit && path->steps) {
+        /* p again: the tile's weights are those of the fixed point (w->s) */
+        sh_status status = sh_solve_fixed_points(context, t, &crew, s, w->s, v.list, v.n, state, w->z);
+        if (status != SH_OK) return status;
+        if (j->wants_rows) sh_lane_spread(t, w->s, v.list, v.n, w->z, e, w->dkey, w->rows, w->some);
+        sh_lane_scores(t, s->key, s->key_ld, v.list, v.n, e, w->z, w->g, w->some);
+        scores_again(t, w, s, &v);
+        through_map(t, w, &v);
+        from_scores(j, w, s, &v);
+        add_beta(j, &crew, w, &v);
+        memset(state, 0, (size_t)(e * wide) * t->lanes->size);
+    } else {
+        /* the updates, from the last to the first */
+        for (int64_t step = path->steps - 1; step >= 0; step--) {
+            const uint64_t *moved = v.record->moved;
+            for (int64_t l = 0; l < wide; l++) sh_put(t, where, l, moved[l / 64] >> (l % 64) & 1);
+            char *rows = NULL;
+            if (j->passed) {
+                rows = j->passed + (size_t)((step + 1) * all * e) * t->lanes->size;
+                memset(w->z, 0, (size_t)(e * wide) * t->lanes->size);
+                for (int64_t g = 0; g < t->groups; g++)
+                    t->lanes->choose(sh_at(where, t, g * L), sh_at(state, t, g * L), one, sh_at(w->z, t, g * L), e,
+                                     sh_at(w->x, t, g * L), wide);
+                scatter(t, &crew, w->x, e, rows);
+                back_through_key_map(t, &crew, w, w->x, rows);
+            } else {
+                memset(w->x, 0, (size_t)(e * wide) * t->lanes->size);
+                for (int64_t g = 0; g < t->groups; g++)
+                    t->lanes->choose(sh_at(where, t, g * L), sh_at(state, t, g * L), one, sh_at(w->x, t, g * L), e,
+                                     sh_at(w->z, t, g * L), wide);
+            }
+            v = visit_at(t, path, v.record->before);
+            scores_again(t, w, s, &v);
+            sh_lane_scores(t, s->key, s->key_ld, v.list, v.n, e, w->z, w->g, w->some);
+            through_map(t, w, &v);
+            if (j->wants_rows) sh_lane_spread(t, w->s, v.list, v.n, w->z, e, w->dkey, w->rows, w->some);
+            from_scores(j, w, s, &v);
+            add_beta(j, &crew, w, &v);
+            for (int64_t g = 0; g < t->groups; g++)
+                t->lanes->choose(sh_at(where, t, g * L), sh_at(w->x, t, g * L), sh_at(beta, t, g * L),
+                                 sh_at(state, t, g * L), e, sh_at(state, t, g * L), wide);
+        }
+    }
+    char *first = j->passed ? j->passed : j->out->query;
+    if (first) scatter(t, &crew, state, e, first);
+    return SH_OK;
+}
+
+/* --- sums over tiles and items -------------------------------------------------------------------- */
+
+/* Gradients of a set's rows to where they belong: those of padded rows stay 0. */
+static void deliver(const job *j, const sh_bench *w, const sh_stored *s, int64_t set) {
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t heads = t->fold_heads ? 1 : a->heads, h = set % heads;
+    const struct {
+        char *to, *from;
+        int64_t d;
+    } both[2] = {{j->out->key, w->dkey, t->e}, {j->out->value, w->dvalue, t->f}};
+    for (int i = 0; i < 2; i++)
+        for (int64_t r = 0; both[i].to && r < s->rows; r++)
+            memcpy(sh_at(both[i].to, t, ((s->first + (s->position ? s->position[r] : r)) * heads + h) * both[i].d),
+                   sh_at(both[i].from, t, r * sh_padded(t, both[i].d)), (size_t)both[i].d * t->lanes->size);
+}
+
+static sh_status item_backward(void *user, int64_t item, void *scratch, sh_context *context) {
+    job *j = user;
+    const sh_trail *t = j->t;
+    const int64_t set = item / t->parts, part = item % t->parts;
+    sh_bench w = sh_bench_at(t, 1, scratch);
+    sh_stored s;
+    sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
+    const int64_t keys = t->most_rows * sh_padded(t, t->e), values = t->most_rows * sh_padded(t, t->f);
+    if (j->dkey) {
+        w.dkey = sh_at(j->dkey, t, item * keys);
+        w.dvalue = sh_at(j->dvalue, t, item * values);
+    }
+    if (j->wants_rows) {
+        memset(w.dkey, 0, (size_t)(s.rows * sh_padded(t, t->e)) * t->lanes->size);
+        memset(w.dvalue, 0, (size_t)(s.rows * sh_padded(t, t->f)) * t->lanes->size);
+    }
+    for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
+         i++)
+        status = sh_stopped(context) ? SH_INTERRUPTED : tile_backward(context, j, &w, &s, set, i);
+    if (status == SH_OK && j->wants_rows && !j->dkey) deliver(j, &w, &s, set);
+    return status;
+}
+
+/* The parts of one set, summed in order. */
+static sh_status set_together(void *user, int64_t set, void *scratch, sh_context *context) {
+    job *j = user;
+    const sh_trail *t = j->t;
+    sh_bench w = sh_bench_at(t, 1, scratch);
+    sh_stored s;
+    sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
+    const int64_t keys = t->most_rows * sh_padded(t, t->e), values = t->most_rows * sh_padded(t, t->f);
+    w.dkey = sh_at(j->dkey, t, set * t->parts * keys);
+    w.dvalue = sh_at(j->dvalue, t, set * t->parts * values);
+    for (int64_t part = 1; part < t->parts; part++) {
+        t->lanes->add_rows(w.dkey, sh_at(w.dkey, t, part * keys), s.rows * sh_padded(t, t->e));
+        t->lanes->add_rows(w.dvalue, sh_at(w.dvalue, t, part * values), s.rows * sh_padded(t, t->f));
+    }
+    if (status == SH_OK) deliver(j, &w, &s, set);
+    return status;
+}
+
+/* --- projections ---------------------------------------------------------------------------------- */
+
+/* Through out = mixed W^T + mass b, of one head: gradients of W and b, and of what was mixed. */
+static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    job *j = user;
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t rows = a->samples * a->queries, H = a->heads, v = a->v, f = t->f;
+    const char *grad = sh_at(j->given, t, h * v), *weight = sh_at(a->value_map.weight, t, h * v * f);
+    const char *bias = sh_at(a->value_map.bias, t, h * v);
+    t->k->gemm_nn(rows, f, v, grad, H * v, weight, f, 0, sh_at(j->grad, t, h * f), H * f);
+    if (j->out->value_weight)
+        t->k->gemm_tn(v, f, rows, grad, H * v, sh_at(t->mixed, t, h * f), H * f, 0,
+                      sh_at(j->out->value_weight, t, h * v * f), f);
+    for (int64_t c = 0; j->out->value_bias && c < v; c++) {
+        double sum = 0;
+        for (int64_t i = 0; i < rows; i++) sum += sh_number(t, t->mass, i * H + h) * sh_number(t, grad, i * H * v + c);
+        sh_put(t, j->out->value_bias, h * v + c, sum);
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        double dot = 0;
+        for (int64_t c = 0; c < v; c++) dot += sh_number(t, bias, c) * sh_number(t, grad, i * H * v + c);
+        sh_put(t, j->grad_of_mass, i * H + h, dot);
+    }
+    return SH_OK;
+}
+
+/* Of u_0 = W^T q and u_t = W^T (W z_t + b): gradients of q, W and b of one head, from those of the states. */
+static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *context) {
+    (void)context;
+    job *j = user;
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t rows = a->samples * a->queries, H = a->heads, d = a->d, e = t->e;
+    const char *weight = sh_at(a->key_map.weight, t, h * d * e), *bias = sh_at(a->key_map.bias, t, h * d);
+    char *q = scratch, *dq = sh_at(q, t, rows * d);
+    char *dweight = j->out->key_weight ? sh_at(j->out->key_weight, t, h * d * e) : NULL;
+    char *dbias = j->out->key_bias ? sh_at(j->out->key_bias, t, h * d) : NULL;
+    if (dbias) memset(dbias, 0, (size_t)d * t->lanes->size);
+    for (int64_t step = 0; step <= a->steps; step++) {
+        const char *du = sh_at(j->passed, t, (step * rows * H + h) * e);
+        t->k->gemm_nt(rows, d, e, du, H * e, weight, e, 0, dq, d);
+        if (step == 0) {
+            for (int64_t i = 0; i < rows; i++) {
+                const int64_t b = i / a->queries, n = i % a->queries;
+                memcpy(sh_at(q, t, i * d),
+                       sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
+                       (size_t)d * t->lanes->size);
+                if (j->out->query)
+                    memcpy(sh_at(j->out->query, t, (i * H + h) * d), sh_at(dq, t, i * d), (size_t)d * t->lanes->size);
+            }
+        } else {
+            const char *z = sh_at(t->states, t, ((step - 1) * rows * H + h) * e);
+            t->k->gemm_nt(rows, d, e, z, H * e, weight, e, 0, q, d);
+            for (int64_t i = 0; i < rows; i++)
+                for (int64_t c = 0; c < d; c++) {
+                    sh_put(t, q, i * d + c, sh_number(t, q, i * d + c) + sh_number(t, bias, c));
+                    if (dbias) sh_put(t, dbias, c, sh_number(t, dbias, c) + sh_number(t, dq, i * d + c));
+                }
+            if (dweight) t->k->gemm_tn(d, e, rows, dq, d, z, H * e, 1, dweight, e);
+        }
+        if (dweight) t->k->gemm_tn(d, e, rows, q, d, du, H * e, step > 0, dweight, e);
+    }
+    return SH_OK;
+}
+
+/* --- the call ------------------------------------------------------------------------------------- */
+
+sh_status sh_association_backward(sh_context *context, const sh_trail *t, const void *grad,
+                                  const sh_gradients *gradients) {
+    const sh_association *a = &t->a;
+    const size_t number = t->lanes->size;
+    const int64_t all = a->samples * a->queries * a->heads;
+    const int64_t rows = a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : 1);
+    const int64_t heads = t->fold_heads ? 1 : a->heads;
+    job j = {.t = t,
+             .out = gradients,
+             .given = grad,
+             .grad = (char *)grad,
+             .wants_rows = gradients->key || gradients->value};
+    sh_status status = SH_NO_MEMORY;
+    char *mixed = NULL;
+    /* what no query has looked at has no gradient */
+    if (gradients->key) memset(gradients->key, 0, (size_t)(rows * heads * t->e) * number);
+    if (gradients->value) memset(gradients->value, 0, (size_t)(rows * heads * t->f) * number);
+    if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
+    if (t->mixed) {
+        mixed = sh_allocate(context, all * t->f, number);
+        j.grad_of_mass = sh_allocate(context, all, number);
+        if (!mixed || !j.grad_of_mass) goto end;
+        j.grad = mixed;
+        if ((status = sh_for_each(context, a->heads, 0, head_values, &j)) != SH_OK) goto end;
+        status = SH_NO_MEMORY;
+    }
+    if (a->key_map.weight) {
+        const int64_t count = (a->steps + 1) * all * t->e;
+        if (!(j.passed = sh_allocate(context, count, number))) goto end;
+        memset(j.passed, 0, (size_t)count * number);
+    }
+    if (j.wants_rows && t->parts > 1) {
+        j.dkey = sh_allocate(context, t->sets * t->parts * t->most_rows * sh_padded(t, t->e), number);
+        j.dvalue = sh_allocate(context, t->sets * t->parts * t->most_rows * sh_padded(t, t->f), number);
+        if (!j.dkey || !j.dvalue) goto end;
+    }
+    status = SH_OK;
+    if (t->lanes_of_set) status = sh_for_each(context, t->sets * t->parts, sh_bench_size(t, 1), item_backward, &j);
+    if (status == SH_OK && j.dkey && t->lanes_of_set)
+        status = sh_for_each(context, t->sets, sh_bench_size(t, 1), set_together, &j);
+    if (status == SH_OK && a->key_map.weight)
+        status =
+            sh_for_each(context, a->heads, (size_t)(2 * a->samples * a->queries * a->d + 1) * number, head_keys, &j);
+end:
+    sh_release(context, mixed);
+    sh_release(context, j.grad_of_mass);
+    sh_release(context, j.passed);
+    sh_release(context, j.dkey);
+    sh_release(context, j.dvalue);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}

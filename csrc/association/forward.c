@@ -1,0 +1,498 @@
+/* forward.c: the association of the layers, and the trail that it leaves for its gradient (sparsehopfield.h).
+ *
+ * A tile makes all its updates before the next begins. Every query stops by itself: its lane keeps its state while
+ * others go on, so the weights that are computed for it again are the same ones.
+ *
+ * With a key_map, s = q (W r + b) = (W^T q) r + const: the scores need no projected rows, the mixture z = sum p_j r_j
+ * becomes the next state W^T (W z + b), since sum p = 1, and only small vectors meet a weight matrix. */
+#include "trail.h"
+#include "../separation/separation.h"
+#include <math.h>
+#include <string.h>
+
+enum { MOST_BYTES_OF_PARTS = 128 << 20, ROWS_IN_CACHE = 256 << 10 };
+
+static int shapes_are_sound(const sh_association *a) {
+    const int64_t sizes[] = {a->samples, a->queries, a->stored, a->heads, a->d, a->v};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i] < (i >= 3) || sizes[i] > INT32_MAX / 2) return 0;
+    return (a->type == SH_FLOAT32 || a->type == SH_FLOAT64) && a->dropout >= 0 && a->dropout < 1 && a->eps >= 0;
+}
+
+/* How queries are put on lanes, and tiles on items of work: from the shapes alone. */
+static void plan(sh_trail *t) {
+    const sh_association *a = &t->a;
+    t->e = a->key_map.weight ? a->key_map.from : a->d;
+    t->f = a->value_map.weight ? a->value_map.from : a->v;
+    t->fold_samples = !a->key.sample && !a->value.sample && !a->offsets && !a->padding && a->samples > 1;
+    t->fold_heads = !a->key.head && !a->value.head && (a->heads > 1 || a->key_map.weight);
+    t->most_rows = a->stored;
+    for (int64_t b = 0; a->offsets && b < a->samples; b++)
+        t->most_rows = sh_max(b ? t->most_rows : 0, a->offsets[b + 1] - a->offsets[b]);
+    const int64_t own = a->queries * (t->fold_samples ? a->samples : 1);
+    t->lanes = sh_lanes_for(a->type, own * (t->fold_heads ? a->heads : 1));
+    if (a->key_map.weight) t->lanes = sh_lanes_for(a->type, a->heads);
+    const int64_t L = t->lanes->lanes;
+    t->padded_heads = a->key_map.weight && t->fold_heads ? sh_ceil_div(a->heads, L) * L : a->heads;
+    t->lanes_of_set = own * (t->fold_heads ? t->padded_heads : 1);
+    t->sets = (t->fold_samples ? 1 : a->samples) * (t->fold_heads ? 1 : a->heads);
+    /* rows that no cache holds are read once for many queries, by the BLAS */
+    const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
+    t->groups =
+        !a->key_map.weight && bytes > ROWS_IN_CACHE && t->lanes_of_set >= 4 * L ? (int)(128 / SH_MOST_LANES) : 1;
+    t->wide = t->groups * L;
+    t->tiles = sh_ceil_div(t->lanes_of_set, t->wide);
+    const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
+    int64_t parts = sh_min(sh_ceil_div(32, sh_max(t->sets, 1)), sh_max(MOST_BYTES_OF_PARTS / sh_max(grads, 1), 1));
+    t->parts = sh_max(sh_min(parts, t->tiles), 1);
+    t->tiles_of_part = sh_ceil_div(t->tiles, t->parts);
+    t->parts = sh_max(sh_ceil_div(t->tiles, sh_max(t->tiles_of_part, 1)), 1);
+}
+
+/* First states W^T q, and for few features the matrices W^T W and W^T b on lanes. */
+static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
+    const sh_association *a = &t->a;
+    const int64_t e = t->e, d = a->d, H = a->heads, L = t->lanes->lanes, samples = a->query.sample ? a->samples : 1;
+    const size_t number = t->lanes->size;
+    t->start = sh_allocate(context, samples * a->queries * H * e, number);
+    if (!t->start) return SH_NO_MEMORY;
+    for (int64_t b = 0; b < samples; b++)
+        for (int64_t n = 0; n < a->queries; n++)
+            for (int64_t h = 0; h < H; h++)
+                t->lanes->project_back(
+                    sh_at(a->key_map.weight, t, h * d * e), d, e,
+                    sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
+                    sh_at(t->start, t, ((b * a->queries + n) * H + h) * e));
+    if (a->steps) {
+        const int64_t count = a->steps * a->samples * a->queries * H * e;
+        if (!(t->states = sh_allocate(context, count, number))) return SH_NO_MEMORY;
+        memset(t->states, 0, (size_t)count * number);
+    }
+    if (e > 2 * d || !a->steps) return SH_OK;
+    const int64_t vectors = t->padded_heads / L;
+    t->square = sh_allocate(context, vectors * e * e * L, number);
+    t->shift = sh_allocate(context, vectors * e * L, number);
+    char *one = sh_allocate(context, (e + 1) * e, number);
+    if (t->square && t->shift && one) {
+        memset(t->square, 0, (size_t)(vectors * e * e * L) * number);
+        memset(t->shift, 0, (size_t)(vectors * e * L) * number);
+        for (int64_t h = 0; h < H; h++) {
+            const char *w = sh_at(a->key_map.weight, t, h * d * e);
+            t->k->gemm_tn(e, e, d, w, e, w, e, 0, one, e);
+            t->lanes->project_back(w, d, e, sh_at(a->key_map.bias, t, h * d), sh_at(one, t, e * e));
+            for (int64_t c = 0; c < e * e; c++)
+                memcpy(sh_at(t->square, t, (h / L * e * e + c) * L + h % L), sh_at(one, t, c), number);
+            for (int64_t c = 0; c < e; c++)
+                memcpy(sh_at(t->shift, t, (h / L * e + c) * L + h % L), sh_at(one, t, e * e + c), number);
+        }
+    }
+    sh_release(context, one);
+    return t->square && t->shift && one ? SH_OK : SH_NO_MEMORY;
+}
+
+static sh_status trail_new(sh_context *context, const sh_association *association, sh_trail **trail) {
+    sh_trail *t = sh_allocate(context, 1, sizeof *t);
+    if (!t) return SH_NO_MEMORY;
+    memset(t, 0, sizeof *t);
+    *trail = t;
+    t->a = *association;
+    const sh_association *a = &t->a;
+    sh_model model = a->model;
+    if (!sh_map_of(&model) || !shapes_are_sound(a)) return sh_fail(context, SH_BAD_ARGUMENT, "association", 0);
+    if (model.separation == SH_ENTMAX && model.parameter == 1) model.separation = SH_SOFTMAX;
+    if (model.separation == SH_ENTMAX && model.parameter == 2) model.separation = SH_SPARSEMAX;
+    t->parameter = model.parameter;
+    plan(t);
+    if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
+    if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
+        return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
+    t->k = sh_kernels_of(a->type);
+    t->map = &t->lanes->map[model.separation];
+    t->paths = sh_allocate(context, t->sets * t->tiles, sizeof *t->paths);
+    if (!t->paths) return SH_NO_MEMORY;
+    memset(t->paths, 0, (size_t)(t->sets * t->tiles) * sizeof *t->paths);
+    const int64_t all = a->samples * a->queries * a->heads;
+    if (a->value_map.weight) {
+        t->mixed = sh_allocate(context, all * t->f, t->lanes->size);
+        t->mass = sh_allocate(context, all, t->lanes->size);
+        if (!t->mixed || !t->mass) return SH_NO_MEMORY;
+    }
+    return a->key_map.weight ? prepare_key_map(context, t) : SH_OK;
+}
+
+void sh_trail_free(sh_context *context, sh_trail *t) {
+    if (!t) return;
+    for (int64_t i = 0; t->paths && i < t->sets * t->tiles; i++) sh_release(context, t->paths[i].records);
+    void *blocks[] = {t->paths, t->start, t->square, t->shift, t->states, t->mixed, t->mass, t};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) sh_release(context, blocks[i]);
+}
+
+/* --- a tile --------------------------------------------------------------------------------------- */
+
+/* Room for a record with `rows` listed rows at the end of a path. */
+static sh_record *append(sh_context *context, const sh_trail *t, sh_path_of_tile *path, int64_t rows) {
+    const int64_t fixed = (int64_t)sizeof(sh_record) + (int64_t)(t->e + 2) * t->wide * (int64_t)t->lanes->size;
+    const int64_t size = (int64_t)sh_align((size_t)(fixed + rows * (int64_t)sizeof(int32_t)));
+    if (path->used + size > path->room) {
+        int64_t room = path->room ? 2 * path->room : sh_min(sh_max(t->a.steps, 0), 3) * (fixed + 256);
+        room = sh_max(room, path->used + size);
+        char *records = sh_allocate(context, room, 1);
+        if (!records) return NULL;
+        if (path->used) memcpy(records, path->records, (size_t)path->used);
+        sh_release(context, path->records);
+        path->records = records;
+        path->room = room;
+    }
+    sh_record *record = (sh_record *)(path->records + path->used);
+    *record = (sh_record){.before = path->last};
+    return record;
+}
+
+/* The state after a mixture z, where it moved; with a key_map W^T (W z + b). */
+static void next_state(sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t step, const char *where,
+                       const char *beta, const char *u, char *next) {
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes, e = t->e;
+    const char *z = w->z;
+    if (a->key_map.weight) {
+        void *rows[SH_MOST_LANES] = {0};
+        const int64_t all = a->samples * a->queries * a->heads;
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[l] >= 0) rows[l] = sh_at(t->states, t, (step * all + crew->number[l]) * e);
+        t->lanes->scatter(w->z, t->wide, e, NULL, rows);
+        if (t->square) {
+            const int64_t vector = crew->head[0] < 0 ? 0 : crew->head[0] / L;
+            t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, w->z, sh_at(t->shift, t, vector * e * L), w->x);
+        } else {
+            const void *from[SH_MOST_LANES] = {0};
+            for (int64_t l = 0; l < L; l++) {
+                if (!rows[l]) continue;
+                const char *weight = sh_at(a->key_map.weight, t, crew->head[l] * a->d * e);
+                char *x = sh_at(w->rows, t, l * e);
+                t->lanes->project(weight, a->d, e, rows[l], sh_at(a->key_map.bias, t, crew->head[l] * a->d), w->y);
+                t->lanes->project_back(weight, a->d, e, w->y, x);
+                from[l] = x;
+            }
+            t->lanes->gather(from, e, NULL, w->x, t->wide);
+        }
+        z = w->x;
+    }
+    for (int64_t g = 0; g < t->groups; g++) {
+        const int64_t at = g * L;
+        t->lanes->choose(sh_at(where, t, at), sh_at(z, t, at), sh_at(beta, t, at), sh_at(u, t, at), e,
+                         sh_at(next, t, at), t->wide);
+    }
+}
+
+/* Thresholds of a tile's scores, and its weights: compact by the list of rows with weight in any lane. */
+static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows, char *p,
+                       int32_t *list, int64_t *n) {
+    const int64_t L = t->lanes->lanes;
+    const size_t number = t->lanes->size;
+    *n = t->map->full ? rows : 0;
+    if (t->groups > 1 && !t->map->full) memset(list, 0, (size_t)rows * sizeof *list);
+    for (int64_t g = 0; g < t->groups; g++) {
+        int32_t *own = t->groups > 1 ? w->group_list : list;
+        char *best = w->best;
+        const int64_t found = t->map->threshold(sh_at(w->s, t, g * L), t->wide, rows, t->parameter,
+                                                w->th + (size_t)(2 * g * L) * number, own, best);
+        for (int64_t l = 0; l < L; l++) {
+            const double top = sh_number(t, best, l);
+            if (top < INFINITY && (top > -INFINITY || t->a.mask || !rows)) continue;
+            if (crew->head[g * L + l] < 0) continue;
+            return sh_fail(context, SH_OVERFLOW, "queries", crew->number[g * L + l] / t->a.heads);
+        }
+        if (t->groups == 1)
+            *n = found;
+        else if (!t->map->full)
+            for (int64_t i = 0; i < found; i++) list[own[i]] = 1;
+    }
+    if (t->groups > 1 && !t->map->full) /* the union, in place: entry i is read before it is written */
+        for (int64_t j = 0; j < rows; j++)
+            if (list[j]) list[(*n)++] = (int32_t)j;
+    for (int64_t g = 0; g < t->groups; g++)
+        t->map->weights(sh_at(w->s, t, g * L), t->wide, t->map->full ? NULL : list, *n, t->parameter,
+                        w->th + (size_t)(2 * g * L) * number, sh_at(p, t, g * L), t->wide);
+    return SH_OK;
+}
+
+static void first_state(const sh_trail *t, const sh_crew *crew, const char *beta, char *u) {
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++) {
+        const void *rows[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++) {
+            const int64_t i = g * L + l, b = crew->sample[i], n = crew->query[i], h = crew->head[i];
+            if (h < 0) continue;
+            rows[l] = t->start
+                          ? sh_at(t->start, t, (((a->query.sample ? b : 0) * a->queries + n) * a->heads + h) * t->e)
+                          : sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head);
+        }
+        t->lanes->gather(rows, t->e, sh_at(beta, t, g * L), sh_at(u, t, g * L), t->wide);
+    }
+}
+
+static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, const sh_stored *s, int64_t set,
+                              int64_t tile, char *out, int keep, int64_t *unsettled) {
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes, wide = t->wide, e = t->e;
+    const size_t number = t->lanes->size;
+    sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
+    sh_crew crew;
+    sh_crew_at(t, set, tile, &crew);
+    if (a->mask) sh_bias_of(t, &crew, s, w->bias);
+    _Alignas(64) char beta[128 * sizeof(double)], where[128 * sizeof(double)], d2[128 * sizeof(double)];
+    for (int64_t l = 0; l < wide; l++) {
+        sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
+        sh_put(t, where, l, crew.head[l] >= 0);
+    }
+    char *u = w->u, *next = w->next, *p = w->p, *before = w->before;
+    int32_t *list = w->list, *before_list = w->before_list;
+    int64_t n = 0, before_n = 0, step = 0;
+    uint64_t moved[2] = {0, 0};
+    path->last = -1;
+    path->used = 0;
+    first_state(t, &crew, beta, u);
+    if (!t->lanes->finite(u, e * wide)) {
+        int64_t l = 0;
+        for (int64_t c = 0; c < e * wide; c++)
+            if (!isfinite(sh_number(t, u, c))) l = c % wide;
+        return sh_fail(context, SH_NOT_FINITE, "queries", crew.number[l] / a->heads);
+    }
+    for (;; step++) {
+        sh_lane_scores(t, s->key, s->key_ld, NULL, s->rows, e, u, w->s, w->some);
+        for (int64_t g = 0; a->mask && g < t->groups; g++)
+            t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), NULL, s->rows, wide, wide);
+        sh_status status = weigh(context, t, &crew, w, s->rows, p, list, &n);
+        if (status != SH_OK) return status;
+        if (keep) {
+            if (keep == 2) path->used = 0, path->last = -1; /* the last update only */
+            sh_record *record = append(context, t, path, t->map->full ? 0 : n);
+            if (!record) return SH_NO_MEMORY;
+            record->n = n;
+            memcpy(record->moved, moved, sizeof moved);
+            char *to = SH_U(record);
+            memcpy(to, u, (size_t)(e * wide) * number);
+            memcpy(to + (size_t)(e * wide) * number, w->th, (size_t)(2 * wide) * number);
+            if (!t->map->full) memcpy(to + (size_t)((e + 2) * wide) * number, list, (size_t)n * sizeof *list);
+            path->last = path->used;
+            path->used += (int64_t)sh_align((size_t)(to - (char *)record) + (size_t)((e + 2) * wide) * number +
+                                            (t->map->full ? 0 : (size_t)n * sizeof *list));
+        }
+        if (a->steps >= 0 && step == a->steps) break;
+        if (step) {
+            int still = 0;
+            for (int64_t g = 0; g < t->groups; g++)
+                t->lanes->distance(sh_at(p, t, g * L), t->map->full ? NULL : list, n, sh_at(before, t, g * L),
+                                   t->map->full ? NULL : before_list, before_n, wide, sh_at(d2, t, g * L));
+            for (int64_t l = 0; l < wide; l++) {
+                const int moves = sh_number(t, where, l) > 0 && sh_number(t, d2, l) > a->eps * a->eps;
+                sh_put(t, where, l, moves);
+                still += moves;
+            }
+            if (!still) break;
+            if (step == SH_MOST_STEPS) {
+                *unsettled += still;
+                break;
+            }
+        }
+        if (step % 64 == 63 && sh_stopped(context)) return SH_INTERRUPTED;
+        moved[0] = moved[1] = 0;
+        for (int64_t l = 0; l < wide; l++) moved[l / 64] |= (uint64_t)(sh_number(t, where, l) > 0) << (l % 64);
+        sh_lane_mix(t, s->key, s->key_ld, t->map->full ? NULL : list, n, e, p, w->z, w->some);
+        next_state(t, &crew, w, step, where, beta, u, next);
+        char *swap = u;
+        u = next;
+        next = swap;
+        swap = p;
+        p = before;
+        before = swap;
+        int32_t *swapped = list;
+        list = before_list;
+        before_list = swapped;
+        before_n = n;
+    }
+    path->steps = step;
+    if (a->dropout > 0)
+        for (int64_t g = 0; g < t->groups; g++) {
+            uint32_t key[SH_MOST_LANES];
+            sh_keys_of_dropout(t, &crew, g, key);
+            t->lanes->drop(t->map->full ? NULL : list, s->position, n, key, sh_drop_threshold(a->dropout),
+                           1 / (1 - a->dropout), sh_at(w->factor, t, g * L), wide);
+            t->lanes->multiply(sh_at(p, t, g * L), sh_at(w->factor, t, g * L), n, wide, wide);
+        }
+    sh_lane_mix(t, s->value, s->value_ld, t->map->full ? NULL : list, n, t->f, p, w->z, w->some);
+    char *results = t->mixed ? t->mixed : out;
+    for (int64_t g = 0; g < t->groups; g++) {
+        void *rows[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew.head[g * L + l] >= 0) rows[l] = sh_at(results, t, crew.number[g * L + l] * t->f);
+        t->lanes->scatter(sh_at(w->z, t, g * L), wide, t->f, NULL, rows);
+        if (!t->mass) continue;
+        t->lanes->total(sh_at(p, t, g * L), wide, n, w->best);
+        for (int64_t l = 0; l < L; l++)
+            if (rows[l]) sh_put(t, t->mass, crew.number[g * L + l], sh_number(t, w->best, l));
+    }
+    return SH_OK;
+}
+
+/* --- the call ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    sh_trail *t;
+    char *out;
+    int keep;
+    _Atomic int64_t unsettled;
+} job;
+
+static sh_status item_forward(void *user, int64_t item, void *scratch, sh_context *context) {
+    job *j = user;
+    sh_trail *t = j->t;
+    const int64_t set = item / t->parts, part = item % t->parts;
+    sh_bench w = sh_bench_at(t, 0, scratch);
+    sh_stored s;
+    sh_status status = sh_stored_of(context, t, set, part == 0, &w, &s);
+    int64_t unsettled = 0;
+    for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
+         i++) {
+        status = sh_stopped(context) ? SH_INTERRUPTED
+                                     : tile_forward(context, t, &w, &s, set, i, j->out, j->keep, &unsettled);
+    }
+    j->unsettled += unsettled;
+    return status;
+}
+
+/* out = mixed W^T + mass b, head by head */
+static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    job *j = user;
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t rows = a->samples * a->queries, H = a->heads, v = a->v;
+    const char *bias = sh_at(a->value_map.bias, t, h * v);
+    char *out = sh_at(j->out, t, h * v);
+    t->k->gemm_nt(rows, v, t->f, sh_at(t->mixed, t, h * t->f), H * t->f, sh_at(a->value_map.weight, t, h * v * t->f),
+                  t->f, 0, out, H * v);
+    for (int64_t i = 0; i < rows; i++) {
+        const double mass = sh_number(t, t->mass, i * H + h);
+        for (int64_t c = 0; c < v; c++)
+            sh_put(t, out, i * H * v + c, sh_number(t, out, i * H * v + c) + mass * sh_number(t, bias, c));
+    }
+    return SH_OK;
+}
+
+sh_status sh_association_forward(sh_context *context, const sh_association *association, void *out, sh_trail **trail,
+                                 int64_t *unsettled) {
+    sh_trail *t = NULL;
+    sh_status status = trail_new(context, association, &t);
+    if (status == SH_OK) {
+        job j = {.t = t, .out = out, .keep = !trail ? 0 : association->implicit ? 2 : 1};
+        if (t->lanes_of_set) {
+            status = sh_for_each(context, t->sets * t->parts, sh_bench_size(t, 0), item_forward, &j);
+            if (status == SH_OK && t->mixed) status = sh_for_each(context, t->a.heads, 0, head_values, &j);
+        }
+        *unsettled = j.unsettled;
+    }
+    if (status == SH_OK && trail) {
+        *trail = t;
+        return SH_OK;
+    }
+    sh_status failure = status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+    sh_trail_free(context, t);
+    return failure;
+}
+
+/* --- what a trail tells --------------------------------------------------------------------------- */
+
+void sh_association_steps(const sh_trail *t, int64_t *steps) {
+    for (int64_t set = 0; set < t->sets; set++)
+        for (int64_t tile = 0; tile < t->tiles; tile++) {
+            const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
+            sh_crew crew;
+            sh_crew_at(t, set, tile, &crew);
+            for (int64_t l = 0; l < t->wide; l++) {
+                if (crew.head[l] < 0) continue;
+                int64_t made = 0;
+                for (int64_t at = path->last; at >= 0;) {
+                    const sh_record *r = (const sh_record *)(path->records + at);
+                    made += (int64_t)(r->moved[l / 64] >> (l % 64) & 1);
+                    at = r->before;
+                }
+                steps[crew.number[l]] = t->a.implicit ? path->steps : made;
+            }
+        }
+}
+
+typedef struct {
+    const sh_trail *t;
+    sh_entries *entries;
+    int count; /* only how many entries each query has, into start[1 + row] */
+} reading;
+
+static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context *context) {
+    const reading *r = user;
+    const sh_trail *t = r->t;
+    const sh_association *a = &t->a;
+    const int64_t L = t->lanes->lanes;
+    sh_bench w = sh_bench_at(t, 1, scratch);
+    sh_stored s;
+    sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
+    for (int64_t tile = 0; status == SH_OK && tile < t->tiles; tile++) {
+        sh_crew crew;
+        if (!sh_crew_at(t, set, tile, &crew)) continue;
+        const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
+        const sh_record *record = (const sh_record *)(path->records + path->last);
+        const char *u = SH_U(record), *th = u + (size_t)(t->e * t->wide) * t->lanes->size;
+        const int32_t *list = t->map->full ? NULL : (const int32_t *)(th + (size_t)(2 * t->wide) * t->lanes->size);
+        if (a->mask) sh_bias_of(t, &crew, &s, w.bias);
+        sh_lane_scores(t, s.key, s.key_ld, list, record->n, t->e, u, w.s, w.some);
+        for (int64_t g = 0; g < t->groups; g++) {
+            if (a->mask)
+                t->lanes->add(sh_at(w.s, t, g * L), sh_at(w.bias, t, g * L), list, record->n, t->wide, t->wide);
+            t->map->weights(sh_at(w.s, t, g * L), t->wide, NULL, record->n, t->parameter,
+                            th + (size_t)(2 * g * L) * t->lanes->size, sh_at(w.p, t, g * L), t->wide);
+        }
+        for (int64_t l = 0; l < t->wide; l++) {
+            if (crew.head[l] < 0) continue;
+            const int64_t row = (crew.sample[l] * a->heads + crew.head[l]) * a->queries + crew.query[l];
+            int64_t to = r->count ? 0 : r->entries->start[row];
+            for (int64_t i = 0; i < record->n; i++) {
+                const double p = sh_number(t, w.p, i * t->wide + l);
+                if (p == 0) continue;
+                if (!r->count) {
+                    const int64_t j = list ? list[i] : i;
+                    r->entries->position[to] = s.position ? s.position[j] : j;
+                    r->entries->score[to] = 0;
+                    r->entries->weight[to] = p;
+                }
+                to++;
+            }
+            if (r->count) r->entries->start[row + 1] = to;
+        }
+    }
+    return status;
+}
+
+sh_status sh_association_weights(sh_context *context, const sh_trail *t, sh_entries *entries) {
+    const int64_t rows = t->a.samples * t->a.queries * t->a.heads;
+    *entries = (sh_entries){.n = rows};
+    reading r = {.t = t, .entries = entries, .count = 1};
+    sh_status status = SH_NO_MEMORY;
+    if ((entries->start = sh_allocate(context, rows + 1, sizeof(int64_t)))) {
+        memset(entries->start, 0, (size_t)(rows + 1) * sizeof(int64_t));
+        status = t->lanes_of_set ? sh_for_each(context, t->sets, sh_bench_size(t, 1), set_weights, &r) : SH_OK;
+    }
+    for (int64_t i = 0; status == SH_OK && i < rows; i++) entries->start[i + 1] += entries->start[i];
+    if (status == SH_OK) {
+        const int64_t n = entries->start[rows];
+        entries->position = sh_allocate(context, n + 1, sizeof(int64_t));
+        entries->score = sh_allocate(context, n + 1, sizeof(double));
+        entries->weight = sh_allocate(context, n + 1, sizeof(double));
+        r.count = 0;
+        status = !entries->position || !entries->score || !entries->weight ? SH_NO_MEMORY
+                 : t->lanes_of_set ? sh_for_each(context, t->sets, sh_bench_size(t, 1), set_weights, &r)
+                                   : SH_OK;
+    }
+    if (status != SH_OK) sh_entries_free(context, entries);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}

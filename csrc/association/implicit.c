@@ -1,0 +1,102 @@
+/* implicit.c: the gradient at a fixed point (implicit.h).
+ *
+ * The Jacobian of T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w, w = p^(2 - alpha) on the support (softmax
+ * p, sparsemax 1). With rows b_i = sqrt(beta w_i) (k_i - sum w k / sum w) it is B^T B, so 1 - J is the Hessian of the
+ * energy: positive definite at a strict minimum. Solved in the state or in the support, whichever is smaller:
+ * (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B. */
+#include "implicit.h"
+#include "../runtime/blas.h"
+#include <math.h>
+#include <string.h>
+
+void BLAS(dpotrf_)(const char *half, const int *n, double *a, const int *lda, int *info, size_t);
+void BLAS(dpotrs_)(const char *half, const int *n, const int *columns, const double *a, const int *lda, double *b,
+                   const int *ldb, int *info, size_t);
+void BLAS(dpocon_)(const char *half, const int *n, const double *a, const int *lda, const double *norm, double *rcond,
+                   double *work, int *iwork, int *info, size_t);
+
+static const double LEAST_CONDITION = 1e-10;
+
+/* a (m x m, symmetric, destroyed) y = y; 0 if a is not positive definite, or nearly not */
+static int solve(int m, double *a, double *y, double *work, int *iwork) {
+    const int one = 1;
+    int info;
+    double norm = 0, condition = 0;
+    for (int r = 0; r < m; r++) {
+        double sum = 0;
+        for (int c = 0; c < m; c++) sum += fabs(a[(size_t)r * (size_t)m + (size_t)c]);
+        norm = fmax(norm, sum);
+    }
+    BLAS(dpotrf_)("L", &m, a, &m, &info, 1);
+    if (info) return 0;
+    BLAS(dpocon_)("L", &m, a, &m, &norm, &condition, work, iwork, &info, 1);
+    if (info || !(condition > LEAST_CONDITION)) return 0;
+    BLAS(dpotrs_)("L", &m, &one, a, &m, y, &m, &info, 1);
+    return info == 0;
+}
+
+/* one query: x (e) becomes l */
+static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const char *p, const int32_t *list, int64_t n,
+                     int64_t lane, int64_t support, double *x, double *memory, int *iwork) {
+    const int64_t e = t->e, m = support < e ? support : e;
+    double *b = memory, *mean = b + support * e, *a = mean + e, *y = a + m * m, *work = y + support + e;
+    const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
+                         : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
+                                                                  : 2 - t->parameter;
+    double total = 0;
+    memset(mean, 0, (size_t)e * sizeof *mean);
+    for (int64_t i = 0, row = 0; i < n; i++) {
+        const double weight = sh_number(t, p, i * t->wide + lane);
+        if (!(weight > 0)) continue;
+        const char *key = sh_at(s->key, t, (list ? list[i] : i) * s->key_ld);
+        const double w = pow(weight, slope);
+        total += w;
+        for (int64_t c = 0; c < e; c++) {
+            b[row * e + c] = sh_number(t, key, c);
+            mean[c] += w * b[row * e + c];
+        }
+        y[row++] = sqrt(beta * w);
+    }
+    for (int64_t row = 0; row < support; row++)
+        for (int64_t c = 0; c < e; c++) b[row * e + c] = y[row] * (b[row * e + c] - mean[c] / total);
+    /* 1 - B B^T or 1 - B^T B */
+    const int in_support = support < e;
+    BLAS(cblas_dgemm)(CblasRowMajor, in_support ? CblasNoTrans : CblasTrans, in_support ? CblasTrans : CblasNoTrans,
+                      (int)m, (int)m, (int)(in_support ? e : support), -1, b, (int)e, b, (int)e, 0, a, (int)m);
+    for (int64_t i = 0; i < m; i++) a[i * m + i] += 1;
+    if (!in_support) return solve((int)m, a, x, work, iwork);
+    BLAS(cblas_dgemv)(CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
+    if (!solve((int)m, a, y, work, iwork)) return 0;
+    BLAS(cblas_dgemv)(CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
+    return 1;
+}
+
+sh_status sh_solve_fixed_points(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_stored *s,
+                                const char *p, const int32_t *list, int64_t n, const char *dx, char *l) {
+    sh_status status = SH_OK;
+    for (int64_t lane = 0; lane < t->wide && status == SH_OK; lane++) {
+        int64_t support = 0;
+        for (int64_t i = 0; i < n; i++) support += sh_number(t, p, i * t->wide + lane) > 0;
+        const int64_t m = support < t->e ? support : t->e;
+        if (crew->head[lane] < 0 || support == 0) {
+            for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->wide + lane, 0);
+            continue;
+        }
+        double *x = sh_allocate(context, t->e, sizeof *x);
+        double *memory = sh_allocate(context, support * t->e + 2 * t->e + m * m + support + 3 * m, sizeof *memory);
+        int *iwork = sh_allocate(context, m, sizeof *iwork);
+        if (x && memory && iwork) {
+            for (int64_t c = 0; c < t->e; c++) x[c] = sh_number(t, dx, c * t->wide + lane);
+            if (solve_one(t, t->a.beta[crew->head[lane]], s, p, list, n, lane, support, x, memory, iwork))
+                for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->wide + lane, x[c]);
+            else
+                status = sh_fail(context, SH_SINGULAR, "queries", crew->number[lane] / t->a.heads);
+        } else {
+            status = SH_NO_MEMORY;
+        }
+        sh_release(context, iwork);
+        sh_release(context, memory);
+        sh_release(context, x);
+    }
+    return status;
+}

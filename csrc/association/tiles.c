@@ -1,0 +1,204 @@
+/* tiles.c: queries on lanes, stored rows within reach, and the products between them. */
+#include "trail.h"
+#include <math.h>
+#include <string.h>
+
+/* --- memory of a worker --------------------------------------------------------------------------- */
+
+static size_t lay(char **at, char **p, size_t bytes) {
+    if (p) *p = *at;
+    *at += sh_align(bytes);
+    return sh_align(bytes);
+}
+
+static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *size) {
+    sh_bench b = {0};
+    char *at = memory;
+    const size_t number = t->lanes->size, wide = (size_t)t->wide, rows = (size_t)t->most_rows;
+    const size_t keys = (size_t)sh_padded(t, t->e), values = (size_t)sh_padded(t, t->f),
+                 most = keys > values ? keys : values;
+    const size_t panel = (rows + 1) * wide * number;
+    lay(&at, &b.s, panel);
+    lay(&at, &b.p, panel);
+    lay(&at, backward ? &b.g : &b.before, panel);
+    if (t->a.dropout > 0) lay(&at, &b.factor, panel);
+    if (t->a.mask) lay(&at, &b.bias, panel);
+    lay(&at, &b.keys, rows * (size_t)t->e * number);
+    lay(&at, &b.values, rows * (size_t)t->f * number);
+    if (t->groups > 1) lay(&at, &b.some, rows * most * number);
+    if (backward) {
+        lay(&at, &b.dkey, rows * keys * number);
+        lay(&at, &b.dvalue, rows * values * number);
+    }
+    lay(&at, &b.u, most * wide * number);
+    lay(&at, &b.next, most * wide * number);
+    lay(&at, &b.z, most * wide * number);
+    lay(&at, &b.x, most * wide * number);
+    lay(&at, &b.y, ((size_t)t->a.d + most) * number);
+    lay(&at, &b.rows, most * wide * number);
+    lay(&at, (char **)&b.list, (rows + 1) * sizeof(int32_t));
+    lay(&at, (char **)&b.before_list, (rows + 1) * sizeof(int32_t));
+    if (t->groups > 1) lay(&at, (char **)&b.group_list, (rows + 1) * sizeof(int32_t));
+    if (t->a.padding) lay(&at, (char **)&b.position, (rows + 1) * sizeof(int32_t));
+    lay(&at, &b.th, 2 * wide * number);
+    lay(&at, &b.best, 2 * wide * number);
+    *size = (size_t)(at - memory);
+    return b;
+}
+
+size_t sh_bench_size(const sh_trail *t, int backward) {
+    size_t size;
+    lay_out(t, backward, NULL, &size);
+    return size;
+}
+
+sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory) {
+    size_t size;
+    return lay_out(t, backward, memory, &size);
+}
+
+/* --- stored rows ---------------------------------------------------------------------------------- */
+
+sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s) {
+    const sh_association *a = &t->a;
+    const int64_t heads = t->fold_heads ? 1 : a->heads, b = set / heads, h = set % heads;
+    const int64_t begin = a->offsets ? a->offsets[b] : 0, all = a->offsets ? a->offsets[b + 1] - begin : a->stored;
+    s->first = a->offsets ? begin : (a->key.sample ? b * a->stored : 0);
+    s->rows = all;
+    s->position = NULL;
+    if (a->padding) {
+        const uint8_t *padding = a->padding + b * a->stored;
+        s->rows = 0;
+        for (int64_t j = 0; j < all; j++) {
+            bench->position[s->rows] = (int32_t)j;
+            s->rows += !padding[j];
+        }
+        if (s->rows < all) s->position = bench->position;
+    }
+    const struct {
+        const sh_stack *stack;
+        int64_t d;
+        char *copy;
+        const char *argument;
+        const char **rows;
+        int64_t *ld;
+    } both[2] = {{&a->key, t->e, bench->keys, "stored", &s->key, &s->key_ld},
+                 {&a->value, t->f, bench->values, "values", &s->value, &s->value_ld}};
+    for (int i = 0; i < 2; i++) {
+        const sh_stack *stack = both[i].stack;
+        const int64_t d = both[i].d;
+        const char *from =
+            sh_at(stack->data, t, (a->offsets ? begin * stack->row : b * stack->sample) + h * stack->head);
+        *both[i].rows = from;
+        *both[i].ld = stack->row;
+        if (i == 1 && a->value.data == a->key.data && stack->row == a->key.row && t->f == t->e &&
+            stack->head == a->key.head) { /* the same rows */
+            *both[i].rows = s->key;
+            *both[i].ld = s->key_ld;
+            continue;
+        }
+        /* rows far apart fall into the same sets of the cache */
+        if (s->position || (t->groups == 1 && stack->row > d)) {
+            for (int64_t j = 0; j < s->rows; j++)
+                memcpy(both[i].copy + (size_t)(j * d) * t->lanes->size,
+                       sh_at(from, t, (s->position ? s->position[j] : j) * stack->row), (size_t)d * t->lanes->size);
+            *both[i].rows = both[i].copy;
+            *both[i].ld = d;
+        }
+        if (!check) continue;
+        const int whole = *both[i].ld == d;
+        for (int64_t j = 0; j < (whole ? 1 : s->rows); j++) {
+            const char *row = sh_at(*both[i].rows, t, j * *both[i].ld);
+            if (s->rows == 0 || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
+            while (whole && t->lanes->finite(sh_at(row, t, j * d), d)) j++;
+            return sh_fail(context, SH_NOT_FINITE, both[i].argument, s->first + (s->position ? s->position[j] : j));
+        }
+    }
+    return SH_OK;
+}
+
+void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char *bias) {
+    const sh_association *a = &t->a;
+    for (int64_t l = 0; l < t->wide; l++) {
+        const int64_t at = crew->head[l] < 0 ? 0
+                                             : crew->sample[l] * a->mask_sample + crew->head[l] * a->mask_head +
+                                                   crew->query[l] * a->mask_query;
+        for (int64_t j = 0; j < s->rows; j++) {
+            const int64_t from = at + (s->position ? s->position[j] : j), to = j * t->wide + l;
+            sh_put(t, bias, to,
+                   crew->head[l] < 0 ? 0
+                   : a->mask_is_bool ? (((const uint8_t *)a->mask)[from] ? -INFINITY : 0)
+                                     : sh_number(t, a->mask, from));
+        }
+    }
+}
+
+uint32_t sh_drop_threshold(double rate) { return (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0); }
+
+static uint32_t mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}
+
+void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, uint32_t *key) {
+    for (int l = 0; l < t->lanes->lanes; l++) {
+        const uint64_t number = (uint64_t)crew->number[group * t->lanes->lanes + l];
+        key[l] =
+            mix(mix((uint32_t)number ^ (uint32_t)t->a.seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(t->a.seed >> 32));
+    }
+}
+
+/* --- products ------------------------------------------------------------------------------------- */
+
+/* listed rows, one behind the other */
+static const char *listed(const sh_trail *t, const char *rows, int64_t *ld, const int32_t *list, int64_t n, int64_t d,
+                          char *some) {
+    if (!list) return rows;
+    for (int64_t i = 0; i < n; i++)
+        memcpy(sh_at(some, t, i * d), sh_at(rows, t, list[i] * *ld), (size_t)d * t->lanes->size);
+    *ld = d;
+    return some;
+}
+
+void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
+                    const char *u, char *s, char *some) {
+    if (t->groups == 1) {
+        t->lanes->scores(rows, ld, list, n, d, u, s, t->wide);
+    } else if (n) {
+        rows = listed(t, rows, &ld, list, n, d, some);
+        t->k->gemm_nn(n, t->wide, d, rows, ld, u, t->wide, 0, s, t->wide);
+    }
+}
+
+void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
+                 const char *p, char *z, char *some) {
+    if (t->groups == 1) {
+        t->lanes->mix(rows, ld, list, n, d, p, t->wide, z);
+    } else if (n) {
+        rows = listed(t, rows, &ld, list, n, d, some);
+        t->k->gemm_tn(d, t->wide, n, rows, ld, p, t->wide, 0, z, t->wide);
+    } else {
+        memset(z, 0, (size_t)(d * t->wide) * t->lanes->size);
+    }
+}
+
+void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
+                    char *rows, char *x, char *some) {
+    const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
+    if (padded > d) memset(x, 0, (size_t)(padded * t->wide) * t->lanes->size);
+    for (int64_t group = 0; group < t->groups; group++) {
+        void *to[SH_MOST_LANES];
+        for (int64_t l = 0; l < L; l++) to[l] = sh_at(x, t, (group * L + l) * padded);
+        t->lanes->scatter(sh_at(u, t, group * L), t->wide, d, NULL, to);
+    }
+    if (t->groups == 1) {
+        t->lanes->spread(g, t->wide, list, n, x, padded, rows, padded);
+    } else if (!list) {
+        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 1, rows, padded);
+    } else if (n) {
+        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 0, some, padded);
+        for (int64_t i = 0; i < n; i++)
+            t->lanes->add_rows(sh_at(rows, t, list[i] * padded), sh_at(some, t, i * padded), padded);
+    }
+}

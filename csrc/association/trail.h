@@ -1,0 +1,126 @@
+/* trail.h: what the files of this room share: how queries are put on lanes, and what a forward pass leaves behind.
+ *
+ * A *set* is the stored rows of one sample and head, or shared by samples or heads; its queries are all that look at
+ * them. A *tile* is `wide` queries of one set side by side (kernels/lanes.h): `groups` vectors of `lanes`. All updates
+ * of a tile are made before the next tile's, so that the rows stay in cache. An *item* of work is some tiles of one set.
+ */
+#ifndef SH_TRAIL_H
+#define SH_TRAIL_H
+#include "../kernels/kernels.h"
+#include "../kernels/lanes.h"
+#include "../runtime/runtime.h"
+
+enum { SH_MOST_LANES = 16, SH_MOST_STEPS = 10000 };
+
+/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (n, if listed). */
+typedef struct {
+    int64_t before;    /* where the record of the update before begins; -1: none */
+    int64_t n;         /* rows with weight in any lane */
+    uint64_t moved[2]; /* lanes whose state is another than in the update before */
+} sh_record;
+
+typedef struct {
+    char *records;
+    int64_t used, room, last, steps; /* bytes; where the last record begins; updates made */
+} sh_path_of_tile;
+
+struct sh_trail {
+    sh_association a;
+    const sh_kernels *k;
+    const sh_lanes *lanes;
+    const sh_lane_map *map;
+    double parameter;
+    int64_t e, f;                 /* features of stored rows in the association: keys, values as they are mixed */
+    int fold_samples, fold_heads; /* sets are shared by samples, by heads */
+    int64_t padded_heads;         /* heads of a folded set; with a key_map up to whole vectors */
+    int64_t sets, lanes_of_set;   /* queries of a set, lanes without one included */
+    int groups;                   /* vectors of a tile; above 1 the products go through the BLAS */
+    int64_t wide, tiles, parts, tiles_of_part; /* of a set: its tiles, cut into parts; sets * parts items */
+    int64_t most_rows;
+    sh_path_of_tile *paths; /* (sets * tiles) */
+    /* with a key_map */
+    void *start;          /* (B or 1, N, H, e) first states: W^T q */
+    void *square, *shift; /* (vectors of heads, e, e, lanes), (.., e, lanes): W^T W, W^T b, where e <= 2 d */
+    void *states;         /* (steps, B, N, H, e): mixtures that became states */
+    void *mixed;          /* with a value_map: (B, N, H, f) mixtures of rows as they are */
+    void *mass;           /* (B, N, H) sums of weights after dropout */
+};
+
+/* The queries of one tile. */
+typedef struct {
+    int64_t sample[128], query[128], head[128]; /* head -1: a lane without a query */
+    int64_t number[128];                        /* (b * N + n) * H + h */
+} sh_crew;
+
+static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, sh_crew *crew) {
+    const sh_association *a = &t->a;
+    int64_t heads = t->fold_heads ? 1 : a->heads, some = 0;
+    for (int64_t l = 0; l < t->wide; l++) {
+        int64_t i = tile * t->wide + l, h = t->fold_heads ? i % t->padded_heads : set % heads;
+        int64_t rest = t->fold_heads ? i / t->padded_heads : i;
+        int64_t b = t->fold_samples ? rest / sh_max(a->queries, 1) : set / heads;
+        int64_t n = t->fold_samples ? rest % sh_max(a->queries, 1) : rest;
+        int there = i < t->lanes_of_set && h < a->heads;
+        crew->sample[l] = there ? b : 0;
+        crew->query[l] = there ? n : 0;
+        crew->head[l] = there ? h : -1;
+        crew->number[l] = there ? (b * a->queries + n) * a->heads + h : -1;
+        some += there;
+    }
+    return some;
+}
+
+/* The stored rows of a set, without the padded ones. */
+typedef struct {
+    const char *key, *value;               /* (rows) */
+    int64_t key_ld, value_ld, rows, first; /* row lengths; how many; number of the first, counted over all samples */
+    const int32_t *position;               /* which rows of the sample they are; NULL: all */
+} sh_stored;
+
+/* Memory of one worker. */
+typedef struct {
+    char *s, *p, *before, *g, *factor, *bias; /* (rows x wide) */
+    char *keys, *values, *some;               /* rows copied: of a set; of a list */
+    char *dkey, *dvalue;                      /* gradients of a set's rows, rows padded to whole vectors */
+    char *u, *next, *z, *x, *rows;            /* (features x wide) */
+    char *y;                                  /* (d) of one query */
+    int32_t *list, *before_list, *group_list, *position;
+    char *th, *best;
+} sh_bench;
+
+size_t sh_bench_size(const sh_trail *t, int backward);
+sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory);
+
+/* Copies rows where they are not used in place, leaves out padded ones, finds what is not finite (if `check`). */
+sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s);
+/* The mask of a tile as numbers to add, (rows x wide). */
+void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char *bias);
+/* Of reference.dropout_factors: keys of a group's queries, and what hashes are compared with. */
+uint32_t sh_drop_threshold(double rate);
+void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, uint32_t *key);
+
+static inline int64_t sh_padded(const sh_trail *t, int64_t d) {
+    return sh_ceil_div(d, t->lanes->lanes) * t->lanes->lanes;
+}
+static inline char *sh_at(const void *p, const sh_trail *t, int64_t number) {
+    return (char *)p + (size_t)number * t->lanes->size;
+}
+static inline double sh_number(const sh_trail *t, const void *p, int64_t i) {
+    return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
+}
+static inline void sh_put(const sh_trail *t, void *p, int64_t i, double x) {
+    if (t->lanes->size == 4)
+        ((float *)p)[i] = (float)x;
+    else
+        ((double *)p)[i] = x;
+}
+#define SH_U(record) ((char *)((record) + 1))
+
+/* products on a tile: scores (n x wide) of listed rows, mixtures (d x wide) of weights, and their gradients */
+void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
+                    const char *u, char *s, char *some);
+void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
+                 const char *p, char *z, char *some);
+void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
+                    char *rows, char *x, char *some);
+#endif

@@ -1,0 +1,331 @@
+/* layers.c: the association of the layers, between Python's arrays and the core (association/).
+ *
+ * A trail is a capsule that keeps alive the arrays it was made from. */
+#define _GNU_SOURCE
+#include <time.h>
+#include "binding.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const char TRAIL[] = "sparsehopfield._core.trail";
+
+typedef struct {
+    sh_trail *trail;
+    PyObject *arrays; /* the tuple of arguments */
+    sh_association a;
+    double beta[]; /* (H) */
+} held;
+
+static void release_trail(PyObject *capsule) {
+    held *h = PyCapsule_GetPointer(capsule, TRAIL);
+    sh_call call = sh_begin_call(1);
+    sh_trail_free(SH_CALL(call), h->trail);
+    Py_DECREF(h->arrays);
+    free(h);
+}
+
+static int wrong(const char *name) {
+    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
+    return -1;
+}
+
+/* An array of `number` with a contiguous last axis and whole strides. */
+static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
+    PyArrayObject *a = (PyArrayObject *)object;
+    const int known = PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_ISBEHAVED_RO(a);
+    const int last = known ? PyArray_NDIM(a) - 1 : 0;
+    if (known && last >= 0 && PyArray_SIZE(a) == 0) return a;
+    if (!known || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
+        wrong(name);
+        return NULL;
+    }
+    for (int i = 0; i < last; i++)
+        if (PyArray_STRIDE(a, i) < 0 || PyArray_STRIDE(a, i) % PyArray_ITEMSIZE(a)) {
+            wrong(name);
+            return NULL;
+        }
+    return a;
+}
+
+static int64_t stride_of(PyArrayObject *a, int axis) {
+    return PyArray_DIM(a, axis) > 1 ? PyArray_STRIDE(a, axis) / PyArray_ITEMSIZE(a) : 0;
+}
+
+/* (samples, rows, heads, features) or, shared by samples, (rows, heads, features) */
+static int as_stack(PyObject *object, const char *name, int number, sh_stack *stack, int64_t shape[4]) {
+    PyArrayObject *a = as_array(object, name, number);
+    if (!a) return -1;
+    const int n = PyArray_NDIM(a);
+    if (n != 3 && n != 4) return wrong(name);
+    shape[0] = n == 4 ? PyArray_DIM(a, 0) : 1;
+    for (int i = 1; i < 4; i++) shape[i] = PyArray_DIM(a, n - 4 + i);
+    *stack = (sh_stack){PyArray_DATA(a), n == 4 ? stride_of(a, 0) : 0, PyArray_STRIDE(a, n - 3) / PyArray_ITEMSIZE(a),
+                        stride_of(a, n - 2)};
+    if (shape[1] <= 1) stack->row = shape[2] * shape[3];
+    return 0;
+}
+
+/* weight (H, to, from) and bias (H, to), contiguous; or None */
+static int as_projection(PyObject *weight, PyObject *bias, const char *name, int number, int64_t heads, int64_t from,
+                         int64_t *to, sh_projection *projection) {
+    *projection = (sh_projection){NULL, NULL, from};
+    if (weight == Py_None) return 0;
+    PyArrayObject *w = as_array(weight, name, number), *b = w ? as_array(bias, name, number) : NULL;
+    if (!w || !b) return -1;
+    if (PyArray_NDIM(w) != 3 || PyArray_NDIM(b) != 2 || !PyArray_IS_C_CONTIGUOUS(w) || !PyArray_IS_C_CONTIGUOUS(b) ||
+        PyArray_DIM(w, 0) != heads || PyArray_DIM(w, 2) != from || PyArray_DIM(b, 0) != heads ||
+        PyArray_DIM(b, 1) != PyArray_DIM(w, 1))
+        return wrong(name);
+    *projection = (sh_projection){PyArray_DATA(w), PyArray_DATA(b), from};
+    *to = PyArray_DIM(w, 1);
+    return 0;
+}
+
+static int as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t **offsets) {
+    if (object == Py_None) return 0;
+    PyArrayObject *a = as_array(object, "offsets", NPY_INT64);
+    if (!a) return -1;
+    if (PyArray_NDIM(a) != 1 || PyArray_DIM(a, 0) != samples + 1) return wrong("offsets");
+    const int64_t *o = PyArray_DATA(a);
+    int sound = o[0] == 0 && o[samples] == rows;
+    for (int64_t b = 0; sound && b < samples; b++) sound = o[b] <= o[b + 1];
+    if (!sound) {
+        PyErr_SetString(PyExc_ValueError, "offsets: must ascend from 0 to the number of rows");
+        return -1;
+    }
+    *offsets = o;
+    return 0;
+}
+
+static int as_masks(PyObject *padding, PyObject *mask, int number, sh_association *a) {
+    if (padding != Py_None) {
+        PyArrayObject *p = as_array(padding, "padding_mask", NPY_BOOL);
+        if (!p) return -1;
+        if (PyArray_NDIM(p) != 2 || !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != a->samples ||
+            PyArray_DIM(p, 1) != a->stored)
+            return wrong("padding_mask");
+        a->padding = PyArray_DATA(p);
+    }
+    if (mask == Py_None) return 0;
+    a->mask_is_bool = PyArray_Check(mask) && PyArray_TYPE((PyArrayObject *)mask) == NPY_BOOL;
+    PyArrayObject *m = as_array(mask, "mask", a->mask_is_bool ? NPY_BOOL : number);
+    if (!m) return -1;
+    const int64_t shape[4] = {a->samples, a->heads, a->queries, a->stored};
+    if (PyArray_NDIM(m) != 4) return wrong("mask");
+    for (int i = 0; i < 4; i++)
+        if (PyArray_DIM(m, i) != shape[i]) return wrong("mask");
+    a->mask = PyArray_DATA(m);
+    a->mask_sample = stride_of(m, 0);
+    a->mask_head = stride_of(m, 1);
+    a->mask_query = stride_of(m, 2);
+    return 0;
+}
+
+enum {
+    QUERIES,
+    STORED,
+    VALUES,
+    BETA,
+    SEPARATION,
+    PARAMETER,
+    SAMPLES,
+    OFFSETS,
+    PADDING,
+    MASK,
+    STEPS,
+    EPS,
+    DROPOUT,
+    SEED,
+    IMPLICIT,
+    KEY_WEIGHT,
+    KEY_BIAS,
+    VALUE_WEIGHT,
+    VALUE_BIAS,
+    KEEP,
+    ARGUMENTS
+};
+
+static int as_association(PyObject *const *args, sh_association *a) {
+    const int number = PyArray_Check(args[QUERIES]) ? PyArray_TYPE((PyArrayObject *)args[QUERIES]) : -1;
+    int64_t q[4], k[4], v[4];
+    if (number != NPY_FLOAT32 && number != NPY_FLOAT64) return wrong("queries");
+    a->type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
+    if (as_stack(args[QUERIES], "queries", number, &a->query, q) < 0 ||
+        as_stack(args[STORED], "stored", number, &a->key, k) < 0 ||
+        as_stack(args[VALUES], "values", number, &a->value, v) < 0)
+        return -1;
+    a->samples = PyLong_AsLongLong(args[SAMPLES]);
+    a->queries = q[1];
+    a->heads = q[2];
+    a->stored = k[1];
+    a->d = q[3];
+    a->v = v[3];
+    a->model.separation = (sh_separation)PyLong_AsLong(args[SEPARATION]);
+    a->model.parameter = PyFloat_AsDouble(args[PARAMETER]);
+    a->steps = PyLong_AsLongLong(args[STEPS]);
+    a->eps = PyFloat_AsDouble(args[EPS]);
+    a->dropout = PyFloat_AsDouble(args[DROPOUT]);
+    a->seed = PyLong_AsUnsignedLongLong(args[SEED]);
+    a->implicit = PyObject_IsTrue(args[IMPLICIT]);
+    if (PyErr_Occurred()) return -1;
+    const int ragged = args[OFFSETS] != Py_None;
+    const int64_t stored_samples = ragged ? 1 : k[0];
+    if ((q[0] != a->samples && q[0] != 1) || (stored_samples != a->samples && stored_samples != 1) || v[0] != k[0] ||
+        v[1] != k[1] || (k[2] != a->heads && k[2] != 1) || v[2] != k[2] ||
+        (ragged && (a->key.sample || a->value.sample)))
+        return wrong("stored");
+    if (as_projection(args[KEY_WEIGHT], args[KEY_BIAS], "key_projection", number, a->heads, k[3], &a->d, &a->key_map) <
+            0 ||
+        as_projection(args[VALUE_WEIGHT], args[VALUE_BIAS], "value_projection", number, a->heads, v[3], &a->v,
+                      &a->value_map) < 0)
+        return -1;
+    if (a->d != q[3] || (!a->key_map.weight && k[3] != q[3])) return wrong("queries");
+    if (as_offsets(args[OFFSETS], a->samples, k[1], &a->offsets) < 0) return -1;
+    if (as_masks(args[PADDING], args[MASK], number, a) < 0) return -1;
+    PyArrayObject *beta = as_array(args[BETA], "beta", NPY_FLOAT64);
+    if (!beta || PyArray_NDIM(beta) != 1 || PyArray_DIM(beta, 0) != a->heads) return wrong("beta");
+    return 0;
+}
+
+static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)ARGUMENTS, nargs);
+    sh_association a = {0};
+    if (as_association(args, &a) < 0) return NULL;
+    held *h = malloc(sizeof *h + (size_t)a.heads * sizeof(double));
+    if (!h) return PyErr_NoMemory();
+    memcpy(h->beta, PyArray_DATA((PyArrayObject *)args[BETA]), (size_t)a.heads * sizeof(double));
+    a.beta = h->beta;
+    h->a = a;
+    h->trail = NULL;
+    npy_intp shape[4] = {(npy_intp)a.samples, (npy_intp)a.queries, (npy_intp)a.heads, (npy_intp)a.v};
+    PyObject *out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
+    const int keep = PyObject_IsTrue(args[KEEP]);
+    h->arrays = out ? PyTuple_New(nargs) : NULL;
+    for (Py_ssize_t i = 0; h->arrays && i < nargs; i++) PyTuple_SetItem(h->arrays, i, Py_NewRef(args[i]));
+    if (!h->arrays) {
+        Py_XDECREF(out);
+        free(h);
+        return NULL;
+    }
+    int64_t unsettled = 0;
+    void *data = PyArray_DATA((PyArrayObject *)out);
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled);
+    Py_END_ALLOW_THREADS;
+    PyObject *capsule = NULL;
+    if (status != SH_OK)
+        sh_raise(&call, status, a.type);
+    else
+        capsule = keep ? PyCapsule_New(h, TRAIL, release_trail) : Py_NewRef(Py_None);
+    if (!capsule || !keep) {
+        sh_trail_free(SH_CALL(call), h->trail);
+        Py_DECREF(h->arrays);
+        free(h);
+    }
+    PyObject *result = capsule ? Py_BuildValue("OOL", out, capsule, (long long)unsettled) : NULL;
+    Py_XDECREF(capsule);
+    Py_DECREF(out);
+    return result;
+}
+
+static PyObject *new_like(PyObject *array) { return PyArray_NewLikeArray((PyArrayObject *)array, NPY_CORDER, NULL, 0); }
+
+/* trail, grad, wants rows -> gradients of queries, stored, values, beta, and of the projections' weights and biases */
+static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    if (nargs != 3) return PyErr_Format(PyExc_TypeError, "takes 3 arguments, got %zd", nargs);
+    held *h = PyCapsule_GetPointer(args[0], TRAIL);
+    if (!h) return NULL;
+    const sh_association *a = &h->a;
+    const int number = a->type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32, rows = PyObject_IsTrue(args[2]);
+    PyArrayObject *grad = as_array(args[1], "grad", number);
+    const int64_t shape[4] = {a->samples, a->queries, a->heads, a->v};
+    if (!grad || PyArray_NDIM(grad) != 4 || !PyArray_IS_C_CONTIGUOUS(grad)) return wrong("grad"), NULL;
+    for (int i = 0; i < 4; i++)
+        if (PyArray_DIM(grad, i) != shape[i]) return wrong("grad"), NULL;
+    npy_intp query[4] = {(npy_intp)a->samples, (npy_intp)a->queries, (npy_intp)a->heads, (npy_intp)a->d};
+    PyObject *made[8] = {0};
+    void *data[8] = {0};
+    static const int like[8] = {-1, STORED, VALUES, -1, KEY_WEIGHT, KEY_BIAS, VALUE_WEIGHT, VALUE_BIAS};
+    for (int i = 0; i < 8; i++) {
+        PyObject *given = like[i] < 0 ? NULL : PyTuple_GetItem(h->arrays, like[i]);
+        if (i == 0 || i == 3)
+            made[i] = PyArray_SimpleNew(i ? 3 : 4, query, i ? NPY_FLOAT64 : number);
+        else if (given == Py_None || (i < 3 && !rows))
+            made[i] = Py_NewRef(Py_None);
+        else
+            made[i] = new_like(given);
+        if (!made[i]) {
+            while (i--) Py_DECREF(made[i]);
+            return NULL;
+        }
+        data[i] = made[i] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)made[i]);
+    }
+    const sh_gradients gradients = {data[0], data[1], data[2], data[3], data[4], data[5], data[6], data[7]};
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients);
+    Py_END_ALLOW_THREADS;
+    PyObject *result = status == SH_OK
+                           ? PyTuple_Pack(8, made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7])
+                           : sh_raise(&call, status, a->type);
+    for (int i = 0; i < 8; i++) Py_DECREF(made[i]);
+    return result;
+}
+
+static PyObject *copied(int number, const void *data, int64_t n) {
+    npy_intp shape[1] = {(npy_intp)n};
+    PyObject *array = PyArray_SimpleNew(1, shape, number);
+    if (array && n)
+        memcpy(PyArray_DATA((PyArrayObject *)array), data,
+               (size_t)n * (size_t)PyArray_ITEMSIZE((PyArrayObject *)array));
+    return array;
+}
+
+static PyObject *weights(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, TRAIL);
+    if (!h) return NULL;
+    sh_entries entries;
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = sh_association_weights(SH_CALL(call), h->trail, &entries);
+    Py_END_ALLOW_THREADS;
+    if (status != SH_OK) return sh_raise(&call, status, h->a.type);
+    const int64_t n = entries.start[entries.n];
+    PyObject *parts[3] = {copied(NPY_INT64, entries.start, entries.n + 1), copied(NPY_INT64, entries.position, n),
+                          copied(NPY_FLOAT64, entries.weight, n)};
+    sh_entries_free(SH_CALL(call), &entries);
+    PyObject *result = parts[0] && parts[1] && parts[2] ? PyTuple_Pack(3, parts[0], parts[1], parts[2]) : NULL;
+    for (int i = 0; i < 3; i++) Py_XDECREF(parts[i]);
+    return result;
+}
+
+static PyObject *steps(PyObject *module, PyObject *capsule) {
+    (void)module;
+    held *h = PyCapsule_GetPointer(capsule, TRAIL);
+    if (!h) return NULL;
+    npy_intp shape[3] = {(npy_intp)h->a.samples, (npy_intp)h->a.queries, (npy_intp)h->a.heads};
+    PyObject *array = PyArray_SimpleNew(3, shape, NPY_INT64);
+    if (array) sh_association_steps(h->trail, PyArray_DATA((PyArrayObject *)array));
+    return array;
+}
+
+#define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
+PyMethodDef sh_layer_operations[] = {
+    {"associate_forward", FAST(forward),
+     "associate_forward(queries, stored, values, beta, separation, parameter, samples, offsets, padding_mask, mask, "
+     "steps, "
+     "eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, keep) -> out, trail, unsettled"},
+    {"associate_backward", FAST(backward),
+     "associate_backward(trail, grad, rows) -> gradients of queries, stored, values, beta (B, N, H), key_weight, "
+     "key_bias, value_weight, value_bias"},
+    {"association_weights", weights, METH_O, "association_weights(trail) -> start, position, weight; rows b, h, n"},
+    {"association_steps", steps, METH_O, "association_steps(trail) -> (B, N, H) updates made"},
+    {NULL, NULL, 0, NULL},
+};

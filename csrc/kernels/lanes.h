@@ -1,0 +1,82 @@
+/* lanes.h: the inner loops of the layers' association: `lanes` queries side by side, one in each lane of a vector.
+ *
+ * Whatever belongs to the queries lies with the lanes innermost: u[c * lanes + l] is feature c of query l, s[j *
+ * stride + l] its score with row j. Stored rows are broadcast. So maxima, sums and thresholds of all queries are
+ * taken at once, without a sum across a vector anywhere; a query's neighbours can change no more than the order of its
+ * sums.
+ *
+ * Letters: n rows, d features, `rows` stored rows `ld` elements apart. `list` names rows in ascending order, NULL all
+ * of 0 .. n-1; what is computed for listed rows is compact: entry i belongs to row list[i].
+ */
+#ifndef SH_LANES_H
+#define SH_LANES_H
+#include "../sparsehopfield.h"
+
+/* One separation map on lanes. A threshold is two numbers a lane: th[l], th[lanes + l]. Masked scores are -inf; a lane
+ * with nothing but masks gets weights 0. */
+typedef struct {
+    int full; /* every row has weight: there are no lists */
+    /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
+     * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
+     *                        or NaN if a score is */
+    int64_t (*threshold)(const void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                         void *best);
+    /* p[i] = weight of s[list[i]]; p may be s where list is NULL */
+    void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
+                    void *p, int64_t p_stride);
+    /* gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g the result.
+     * What is not given (rows beyond a list) has weight 0 in every lane. */
+    void (*vjp)(void *s, void *g, int64_t stride, int64_t n, double parameter, const void *th);
+} sh_lane_map;
+
+typedef struct {
+    int lanes;
+    size_t size; /* of a number */
+    /* s[i] = sum over c of rows[list[i]][c] u[c] */
+    void (*scores)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *u, void *s,
+                   int64_t stride);
+    /* z[c] = sum over i of p[i] rows[list[i]][c] */
+    void (*mix)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *p, int64_t stride,
+                void *z);
+    /* rows[list[i]][c] += sum over l of g[i][l] x[l * d + c]; d a multiple of `lanes` */
+    void (*spread)(const void *g, int64_t stride, const int32_t *list, int64_t n, const void *x, int64_t d, void *rows,
+                   int64_t ld);
+    /* y[r] = b[r] + sum over c of w[r * n + c] x[c], every lane its own square matrix; b NULL is 0 */
+    void (*apply)(const void *w, int64_t n, const void *x, const void *b, void *y);
+    /* u[c] = rows[l][c] factor[l] of every lane l, 0 where rows[l] is NULL; and back: rows[l][c] = z[c] factor[l], where
+     * there is a row (factor NULL: 1) */
+    void (*gather)(const void *const *rows, int64_t d, const void *factor, void *u, int64_t stride);
+    void (*scatter)(const void *z, int64_t stride, int64_t d, const void *factor, void *const *rows);
+    /* y[c] = where[l] > 0 ? a[c] factor[l] : b[c] */
+    void (*choose)(const void *where, const void *a, const void *factor, const void *b, int64_t d, void *y,
+                   int64_t stride);
+    /* u[c] * v[c] summed over c */
+    void (*inner)(const void *u, const void *v, int64_t stride, int64_t d, void *sum);
+    /* squared distances of weights p (listed) and before (listed): d2[lanes] */
+    void (*distance)(const void *p, const int32_t *list, int64_t n, const void *before, const int32_t *before_list,
+                     int64_t before_n, int64_t stride, void *d2);
+    /* f[i] = 0 where a counter hashed falls below `threshold`, else `scale` (reference.dropout_factors). Row i of the
+     * list is row position[list[i]] (position NULL: list[i]) of the sample; key[lanes]. */
+    void (*drop)(const int32_t *list, const int32_t *position, int64_t n, const uint32_t *key, uint32_t threshold,
+                 double scale, void *f, int64_t stride);
+    void (*multiply)(void *x, const void *y, int64_t n, int64_t stride, int64_t y_stride); /* x[i] *= y[i] */
+    void (*add)(void *x, const void *y, const int32_t *list, int64_t n, int64_t stride, int64_t y_stride);
+    /* total[l] = sum over i of p[i][l] */
+    void (*total)(const void *p, int64_t stride, int64_t n, void *total);
+    sh_lane_map map[4]; /* by sh_separation */
+
+    /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
+    void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);
+    int (*finite)(const void *x, int64_t n);             /* whether all are */
+    void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
+    void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
+} sh_lanes;
+
+/* The loops whose vectors hold at least `wanted` queries, or the most there are. */
+const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted);
+
+/* For the table of instruction sets: both types, vectors as wide as there are, and half of that (or the same). */
+typedef struct {
+    const sh_lanes *wide[2], *half[2];
+} sh_lane_tables;
+#endif

@@ -1,0 +1,790 @@
+/* lanes_real.h: the loops of lanes.h for numbers R, integers I of the same size, vectors of WIDTH bytes, suffix S.
+ * Included once for each by lanes.c. */
+#define N(f) SH_CAT(f##_, S)
+typedef R N(v) __attribute__((vector_size(WIDTH)));
+typedef I N(i) __attribute__((vector_size(WIDTH)));
+typedef N(v) N(v_at) __attribute__((aligned(sizeof(R)), may_alias));
+typedef uint32_t N(u32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
+typedef int32_t N(i32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
+typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
+enum { N(lanes) = WIDTH / sizeof(R) };
+#define V N(v)
+#define IV N(i)
+#define L N(lanes)
+#define LOAD(p) ((V) * (const N(v_at) *)(p))
+#define STORE(p, x) (*(N(v_at) *)(p) = (x))
+#define ALL(x) ((V){0} + (R)(x))
+#define INLINE static inline __attribute__((always_inline))
+
+/* a * b + c, the larger of two (b if either is NaN), and what is done where something holds. */
+#if WIDTH == 64
+INLINE V N(fma)(V a, V b, V c) {
+    return sizeof(R) == 4 ? (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c)
+                          : (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+INLINE V N(max)(V a, V b) {
+    return sizeof(R) == 4 ? (V)_mm512_max_ps((__m512)a, (__m512)b) : (V)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+#define MASK uint32_t
+INLINE MASK N(above)(V a, V b) {
+    return sizeof(R) == 4 ? (MASK)_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ)
+                          : (MASK)_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ);
+}
+INLINE V N(where)(MASK m, V x) {
+    return sizeof(R) == 4 ? (V)_mm512_maskz_mov_ps((__mmask16)m, (__m512)x)
+                          : (V)_mm512_maskz_mov_pd((__mmask8)m, (__m512d)x);
+}
+INLINE V N(add_where)(MASK m, V a, V b) {
+    return sizeof(R) == 4 ? (V)_mm512_mask_add_ps((__m512)a, (__mmask16)m, (__m512)a, (__m512)b)
+                          : (V)_mm512_mask_add_pd((__m512d)a, (__mmask8)m, (__m512d)a, (__m512d)b);
+}
+#define ANY(m) ((m) != 0)
+#elif WIDTH == 32
+INLINE V N(fma)(V a, V b, V c) {
+    return sizeof(R) == 4 ? (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c)
+                          : (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+INLINE V N(max)(V a, V b) {
+    return sizeof(R) == 4 ? (V)_mm256_max_ps((__m256)a, (__m256)b) : (V)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+#if defined(__AVX512VL__)
+#define MASK uint32_t
+INLINE MASK N(above)(V a, V b) {
+    return sizeof(R) == 4 ? (MASK)_mm256_cmp_ps_mask((__m256)a, (__m256)b, _CMP_GT_OQ)
+                          : (MASK)_mm256_cmp_pd_mask((__m256d)a, (__m256d)b, _CMP_GT_OQ);
+}
+INLINE V N(where)(MASK m, V x) {
+    return sizeof(R) == 4 ? (V)_mm256_maskz_mov_ps((__mmask8)m, (__m256)x)
+                          : (V)_mm256_maskz_mov_pd((__mmask8)m, (__m256d)x);
+}
+INLINE V N(add_where)(MASK m, V a, V b) {
+    return sizeof(R) == 4 ? (V)_mm256_mask_add_ps((__m256)a, (__mmask8)m, (__m256)a, (__m256)b)
+                          : (V)_mm256_mask_add_pd((__m256d)a, (__mmask8)m, (__m256d)a, (__m256d)b);
+}
+#define ANY(m) ((m) != 0)
+#else
+#define MASK IV
+INLINE MASK N(above)(V a, V b) { return a > b; }
+INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
+INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
+#define ANY(m) (_mm256_movemask_epi8((__m256i)(m)) != 0)
+#endif
+#else
+INLINE V N(fma)(V a, V b, V c) { return a * b + c; }
+INLINE V N(max)(V a, V b) {
+    IV larger = a > b;
+    return (V)((larger & (IV)a) | (~larger & (IV)b));
+}
+#define MASK IV
+INLINE MASK N(above)(V a, V b) { return a > b; }
+INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
+INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
+INLINE int N(any)(IV m) {
+    I any = 0;
+    for (int l = 0; l < L; l++) any |= m[l];
+    return any != 0;
+}
+#define ANY(m) N(any)(m)
+#endif
+INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
+
+/* exp(x) for x at most some 80: x = n ln 2 + r after Cody and Waite, 0 below the last normal number. */
+INLINE V N(exp)(V x) {
+    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0; /* 1.5 2^23, 2^52: rounds to an integer */
+    const R least = sizeof(R) == 4 ? (R)-87.3 : (R)-708.0;
+    V y = N(max)(x, ALL(least));
+    V t = N(fma)(y, ALL(1.4426950408889634), ALL(shift));
+    IV n = (IV)t << (sizeof(R) == 4 ? 23 : 52);
+    t -= shift;
+    V r, p;
+    if (sizeof(R) == 4) {
+        r = N(fma)(t, ALL(-0.693359375), y);
+        r = N(fma)(t, ALL(2.12194440e-4), r);
+        p = N(fma)(r, ALL(1.9875691500e-4), ALL(1.3981999507e-3));
+        p = N(fma)(p, r, ALL(8.3334519073e-3));
+        p = N(fma)(p, r, ALL(4.1665795894e-2));
+        p = N(fma)(p, r, ALL(1.6666665459e-1));
+    } else {
+        r = N(fma)(t, ALL(-6.93147180369123816490e-01), y);
+        r = N(fma)(t, ALL(-1.90821492927058770002e-10), r);
+        p = ALL(1.0 / 6227020800.0); /* Taylor to r^13: 4e-18 relative */
+        p = N(fma)(p, r, ALL(1.0 / 479001600.0));
+        p = N(fma)(p, r, ALL(1.0 / 39916800.0));
+        p = N(fma)(p, r, ALL(1.0 / 3628800.0));
+        p = N(fma)(p, r, ALL(1.0 / 362880.0));
+        p = N(fma)(p, r, ALL(1.0 / 40320.0));
+        p = N(fma)(p, r, ALL(1.0 / 5040.0));
+        p = N(fma)(p, r, ALL(1.0 / 720.0));
+        p = N(fma)(p, r, ALL(1.0 / 120.0));
+        p = N(fma)(p, r, ALL(1.0 / 24.0));
+        p = N(fma)(p, r, ALL(1.0 / 6.0));
+    }
+    p = N(fma)(p, r, ALL(0.5));
+    p = N(fma)(p * r, r, r) + (R)1;
+    return N(where)(N(above)(x, ALL(least)), (V)((IV)p + n));
+}
+
+/* log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). */
+INLINE V N(log)(V x) {
+    const int bits = sizeof(R) == 4 ? 23 : 52, middle = sizeof(R) == 4 ? 127 : 1023;
+    IV raw = (IV)x;
+    IV one = (IV)ALL(1.0);
+    IV fraction = ((IV){0} + (I)(((uint64_t)1 << bits) - 1));
+    V m = (V)((raw & fraction) | one);
+    IV e = ((raw >> bits) & ((IV){0} + (I)(2 * middle + 1))) - (I)middle;
+    IV big = m > ALL(1.4142135623730951);
+    m = N(pick)(big, m * (R)0.5, m);
+    e -= big; /* true is -1 */
+    V y = (m - (R)1) / (m + (R)1), y2 = y * y, p;
+    if (sizeof(R) == 4) {
+        p = ALL(2.0 / 9);
+    } else {
+        p = ALL(2.0 / 21);
+        p = N(fma)(p, y2, ALL(2.0 / 19));
+        p = N(fma)(p, y2, ALL(2.0 / 17));
+        p = N(fma)(p, y2, ALL(2.0 / 15));
+        p = N(fma)(p, y2, ALL(2.0 / 13));
+        p = N(fma)(p, y2, ALL(2.0 / 11));
+        p = N(fma)(p, y2, ALL(2.0 / 9));
+    }
+    p = N(fma)(p, y2, ALL(2.0 / 7));
+    p = N(fma)(p, y2, ALL(2.0 / 5));
+    p = N(fma)(p, y2, ALL(2.0 / 3));
+    p = N(fma)(p, y2, ALL(2.0));
+    V exponent = __builtin_convertvector(e, V);
+    return N(fma)(exponent, ALL(0.6931471805599453), y * p);
+}
+
+/* log(1 + x) for 1 + x normal: the rounding of 1 + x is put right again (Kahan). */
+INLINE V N(log1p)(V x) {
+    V u = x + (R)1;
+    return N(log)(u) + (x - (u - (R)1)) / u;
+}
+
+/* --- products ------------------------------------------------------------------------------------- */
+
+#define AT(i) (list ? (int64_t)list[i] : (i))
+
+INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *u, R *s,
+                           int64_t stride) {
+    enum { TOGETHER = 8 };
+    int64_t i = 0;
+    for (; i + TOGETHER <= n; i += TOGETHER) {
+        const R *r[TOGETHER];
+        V sum[TOGETHER];
+#pragma GCC unroll 8
+        for (int k = 0; k < TOGETHER; k++) {
+            r[k] = rows + AT(i + k) * ld;
+            sum[k] = ALL(0);
+        }
+        for (int64_t c = 0; c < d; c++) {
+            V x = LOAD(u + c * L);
+#pragma GCC unroll 8
+            for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k][c]), x, sum[k]);
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < TOGETHER; k++) STORE(s + (i + k) * stride, sum[k]);
+    }
+    for (; i < n; i++) { /* each sum in the same order, so that lists change no bit */
+        const R *r = rows + AT(i) * ld;
+        V sum = ALL(0);
+        for (int64_t c = 0; c < d; c++) sum = N(fma)(ALL(r[c]), LOAD(u + c * L), sum);
+        STORE(s + i * stride, sum);
+    }
+}
+
+static void N(scores)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *u, void *s,
+                      int64_t stride) {
+    if (list)
+        N(some_scores)(rows, ld, list, n, d, u, s, stride);
+    else if (d == 4) /* the shape of the bit patterns; the compiler unrolls it */
+        N(some_scores)(rows, ld, NULL, n, 4, u, s, stride);
+    else
+        N(some_scores)(rows, ld, NULL, n, d, u, s, stride);
+}
+
+/* `columns` features of the mixture, the rows in `together` independent sums */
+INLINE void N(mix_columns)(const R *rows, int64_t ld, const int32_t *list, int64_t n, const R *p, int64_t stride, R *z,
+                           const int columns, const int together) {
+    V sum[16];
+#pragma GCC unroll 16
+    for (int k = 0; k < columns * together; k++) sum[k] = ALL(0);
+    int64_t i = 0;
+    for (; i + together <= n; i += together)
+#pragma GCC unroll 8
+        for (int q = 0; q < together; q++) {
+            const R *r = rows + AT(i + q) * ld;
+            V weight = LOAD(p + (i + q) * stride);
+#pragma GCC unroll 16
+            for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
+        }
+    for (; i < n; i++) {
+        const R *r = rows + AT(i) * ld;
+        V weight = LOAD(p + i * stride);
+#pragma GCC unroll 16
+        for (int k = 0; k < columns; k++) sum[k] = N(fma)(ALL(r[k]), weight, sum[k]);
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < columns; k++) {
+        V all = sum[k];
+#pragma GCC unroll 8
+        for (int q = 1; q < together; q++) all += sum[q * columns + k];
+        STORE(z + k * L, all);
+    }
+}
+
+INLINE void N(some_mix)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *p,
+                        int64_t stride, R *z) {
+    int64_t c = 0;
+#if REGISTERS == 32
+    for (; c + 16 <= d; c += 16) N(mix_columns)(rows + c, ld, list, n, p, stride, z + c * L, 16, 1);
+#endif
+    for (; c + 8 <= d; c += 8) N(mix_columns)(rows + c, ld, list, n, p, stride, z + c * L, 8, REGISTERS / 16);
+    for (; c + 4 <= d; c += 4) N(mix_columns)(rows + c, ld, list, n, p, stride, z + c * L, 4, REGISTERS / 8);
+    for (; c < d; c++) N(mix_columns)(rows + c, ld, list, n, p, stride, z + c * L, 1, 8);
+}
+
+static void N(mix)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *p,
+                   int64_t stride, void *z) {
+    if (list)
+        N(some_mix)(rows, ld, list, n, d, p, stride, z);
+    else
+        N(some_mix)(rows, ld, NULL, n, d, p, stride, z);
+}
+
+INLINE void N(some_spread)(const R *g, int64_t stride, const int32_t *list, int64_t n, const R *x, int64_t d, R *rows,
+                           int64_t ld) {
+    for (int64_t c = 0; c < d; c += L) {
+        V query[L];
+#pragma GCC unroll 16
+        for (int l = 0; l < L; l++) query[l] = LOAD(x + l * d + c);
+        for (int64_t i = 0; i < n; i++) {
+            const R *w = g + i * stride;
+            R *row = rows + AT(i) * ld + c;
+            V even = LOAD(row), odd = ALL(0);
+#pragma GCC unroll 8
+            for (int l = 0; l < L; l += 2) {
+                even = N(fma)(ALL(w[l]), query[l], even);
+                odd = N(fma)(ALL(w[l + 1]), query[l + 1], odd);
+            }
+            STORE(row, even + odd);
+        }
+    }
+}
+
+static void N(spread)(const void *g, int64_t stride, const int32_t *list, int64_t n, const void *x, int64_t d,
+                      void *rows, int64_t ld) {
+    if (list)
+        N(some_spread)(g, stride, list, n, x, d, rows, ld);
+    else
+        N(some_spread)(g, stride, NULL, n, x, d, rows, ld);
+}
+
+static void N(apply)(const void *matrices, int64_t n, const void *in, const void *bias, void *out) {
+    const R *w = matrices, *x = in, *b = bias;
+    R *y = out;
+    for (int64_t r = 0; r < n; r++) {
+        V sum[2] = {ALL(0), ALL(0)};
+        if (b) sum[0] = LOAD(b + r * L);
+        int64_t c = 0;
+        for (; c + 2 <= n; c += 2) {
+            sum[0] = N(fma)(LOAD(w + (r * n + c) * L), LOAD(x + c * L), sum[0]);
+            sum[1] = N(fma)(LOAD(w + (r * n + c + 1) * L), LOAD(x + (c + 1) * L), sum[1]);
+        }
+        if (c < n) sum[0] = N(fma)(LOAD(w + (r * n + c) * L), LOAD(x + c * L), sum[0]);
+        STORE(y + r * L, sum[0] + sum[1]);
+    }
+}
+
+static void N(project)(const void *matrix, int64_t rows, int64_t columns, const void *in, const void *bias, void *out) {
+    const R *w = matrix, *x = in, *b = bias;
+    R *y = out;
+    for (int64_t r = 0; r < rows; r++, w += columns) {
+        V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
+        int64_t c = 0;
+        for (; c + 4 * L <= columns; c += 4 * L)
+            for (int k = 0; k < 4; k++) sum[k] = N(fma)(LOAD(w + c + k * L), LOAD(x + c + k * L), sum[k]);
+        for (; c + L <= columns; c += L) sum[0] = N(fma)(LOAD(w + c), LOAD(x + c), sum[0]);
+        V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        R total = b ? b[r] : 0;
+        for (int l = 0; l < L; l++) total += all[l];
+        for (; c < columns; c++) total += w[c] * x[c];
+        y[r] = total;
+    }
+}
+
+static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, const void *in, void *out) {
+    const R *w = matrix, *y = in;
+    R *x = out;
+    int64_t c = 0;
+    for (; c + 4 * L <= columns; c += 4 * L) {
+        V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
+        for (int64_t r = 0; r < rows; r++)
+            for (int k = 0; k < 4; k++) sum[k] = N(fma)(LOAD(w + r * columns + c + k * L), ALL(y[r]), sum[k]);
+        for (int k = 0; k < 4; k++) STORE(x + c + k * L, sum[k]);
+    }
+    for (; c < columns; c++) {
+        R sum = 0;
+        for (int64_t r = 0; r < rows; r++) sum += w[r * columns + c] * y[r];
+        x[c] = sum;
+    }
+}
+
+static void N(gather)(const void *const *rows, int64_t d, const void *factors, void *lanes, int64_t stride) {
+    const R *factor = factors;
+    R *u = lanes;
+    for (int l = 0; l < L; l++) {
+        const R *row = rows[l];
+        const R f = factor ? factor[l] : 1;
+        if (row)
+            for (int64_t c = 0; c < d; c++) u[c * stride + l] = row[c] * f;
+        else
+            for (int64_t c = 0; c < d; c++) u[c * stride + l] = 0;
+    }
+}
+
+static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void *factors, void *const *rows) {
+    const R *factor = factors, *z = lanes;
+    for (int l = 0; l < L; l++) {
+        R *row = rows[l];
+        const R f = factor ? factor[l] : 1;
+        if (row)
+            for (int64_t c = 0; c < d; c++) row[c] = z[c * stride + l] * f;
+    }
+}
+
+static void N(choose)(const void *where, const void *then, const void *factor, const void *otherwise, int64_t d,
+                      void *out, int64_t stride) {
+    const R *a = then, *b = otherwise;
+    R *y = out;
+    IV yes = LOAD((const R *)where) > ALL(0);
+    V f = LOAD((const R *)factor);
+    for (int64_t c = 0; c < d; c++) STORE(y + c * stride, N(pick)(yes, LOAD(a + c * stride) * f, LOAD(b + c * stride)));
+}
+
+static void N(inner_product)(const void *left, const void *right, int64_t stride, int64_t d, void *sum) {
+    const R *u = left, *v = right;
+    V all = ALL(0);
+    for (int64_t c = 0; c < d; c++) all = N(fma)(LOAD(u + c * stride), LOAD(v + c * stride), all);
+    STORE((R *)sum, all);
+}
+
+/* --- small things --------------------------------------------------------------------------------- */
+
+static void N(distance)(const void *now, const int32_t *list, int64_t n, const void *then, const int32_t *then_list,
+                        int64_t then_n, int64_t stride, void *d2) {
+    const R *p = now, *q = then;
+    V sum = ALL(0);
+    if (!list && !then_list) {
+        for (int64_t i = 0; i < n; i++) {
+            V moved = LOAD(p + i * stride) - LOAD(q + i * stride);
+            sum = N(fma)(moved, moved, sum);
+        }
+    } else {
+        for (int64_t i = 0, k = 0; i < n || k < then_n;) {
+            int64_t a = i < n ? (list ? list[i] : i) : INT64_MAX,
+                    b = k < then_n ? (then_list ? then_list[k] : k) : INT64_MAX;
+            V moved = ALL(0);
+            if (a <= b) moved += LOAD(p + i++ * stride);
+            if (b <= a) moved -= LOAD(q + k++ * stride);
+            sum = N(fma)(moved, moved, sum);
+        }
+    }
+    STORE((R *)d2, sum);
+}
+
+INLINE N(u32) N(hash)(N(u32) x) {
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}
+
+static void N(drop)(const int32_t *list, const int32_t *position, int64_t n, const uint32_t *key, uint32_t threshold,
+                    double scale, void *factors, int64_t stride) {
+    R *f = factors;
+    N(u32) keys = *(const N(u32_at) *)key, least = (N(u32)){0} + threshold;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t j = AT(i);
+        uint32_t row = (uint32_t)(position ? position[j] : j);
+        N(i32) kept = (N(i32))(N(hash)(keys ^ (row * 0x9E3779B9u)) >= least); /* true is -1 */
+        STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
+    }
+}
+
+static void N(multiply)(void *to, const void *by, int64_t n, int64_t stride, int64_t by_stride) {
+    R *x = to;
+    const R *y = by;
+    for (int64_t i = 0; i < n; i++) STORE(x + i * stride, LOAD(x + i * stride) * LOAD(y + i * by_stride));
+}
+
+static void N(add)(void *to, const void *what, const int32_t *list, int64_t n, int64_t stride, int64_t what_stride) {
+    R *x = to;
+    const R *y = what;
+    for (int64_t i = 0; i < n; i++) STORE(x + i * stride, LOAD(x + i * stride) + LOAD(y + AT(i) * what_stride));
+}
+
+static int N(finite)(const void *numbers, int64_t n) {
+    const R *x = numbers;
+    V zero[4] = {ALL(0), ALL(0), ALL(0), ALL(0)}; /* x - x is 0, or NaN */
+    R rest = 0;
+    int64_t i = 0;
+    for (; i + 4 * L <= n; i += 4 * L)
+        for (int k = 0; k < 4; k++) zero[k] += LOAD(x + i + k * L) - LOAD(x + i + k * L);
+    for (; i < n; i++) rest += x[i] - x[i];
+    V all = (zero[0] + zero[1]) + (zero[2] + zero[3]);
+    for (int l = 0; l < L; l++) rest += all[l];
+    return rest == 0;
+}
+
+static void N(add_rows)(void *to, const void *what, int64_t n) {
+    R *x = to;
+    const R *y = what;
+    for (int64_t i = 0; i < n; i += L) STORE(x + i, LOAD(x + i) + LOAD(y + i));
+}
+
+static void N(total)(const void *weights, int64_t stride, int64_t n, void *total) {
+    const R *p = weights;
+    V sum = ALL(0);
+    for (int64_t i = 0; i < n; i++) sum += LOAD(p + i * stride);
+    STORE((R *)total, sum);
+}
+
+/* --- the maps ------------------------------------------------------------------------------------- */
+
+/* The largest score; what is reported of it (infinite or NaN where a score is); and the sum of the scores relative to
+ * the first. */
+INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first, V *sum) {
+    V base = n ? LOAD(s) : ALL(-INFINITY), best[4], all[4];
+    base = N(pick)(base > ALL(-INFINITY), base, ALL(0));
+    for (int k = 0; k < 4; k++) {
+        best[k] = ALL(-INFINITY);
+        all[k] = ALL(0);
+    }
+    int64_t j = 0;
+    for (; j + 4 <= n; j += 4)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            V x = LOAD(s + (j + k) * stride);
+            best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
+            all[k] += x - base;
+        }
+    for (; j < n; j++) {
+        V x = LOAD(s + j * stride);
+        best[0] = N(max)(x, best[0]);
+        all[0] += x - base;
+    }
+    V top = N(max)(N(max)(best[0], best[1]), N(max)(best[2], best[3]));
+    *sum = (all[0] + all[1]) + (all[2] + all[3]);
+    *first = base;
+    *reported = N(pick)(*sum == *sum, top, *sum);
+    return N(pick)(top > ALL(-INFINITY), top, ALL(0)); /* nothing but masks: -inf - 0 has no weight, and is no NaN */
+}
+
+/* softmax: th = (largest score, 1 / sum of exp) */
+static int64_t N(softmax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+                                    int32_t *list, void *best) {
+    (void)parameter, (void)list;
+    const R *s = scores;
+    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum), e[2] = {ALL(0), ALL(0)};
+    int64_t j = 0;
+    for (; j + 2 <= n; j += 2) {
+        e[0] += N(exp)(LOAD(s + j * stride) - top);
+        e[1] += N(exp)(LOAD(s + (j + 1) * stride) - top);
+    }
+    if (j < n) e[0] += N(exp)(LOAD(s + j * stride) - top);
+    V total = e[0] + e[1];
+    STORE((R *)best, reported);
+    STORE((R *)th, top);
+    STORE((R *)th + L, N(pick)(total > ALL(0), ALL(1) / total, ALL(0)));
+    return n;
+}
+
+static void N(softmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                               const void *th, void *weights, int64_t p_stride) {
+    (void)parameter;
+    const R *s = scores;
+    R *p = weights;
+    V top = LOAD((const R *)th), inverse = LOAD((const R *)th + L);
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(exp)(LOAD(s + AT(i) * stride) - top) * inverse);
+}
+
+/* <p, g>, from two partial sums */
+INLINE V N(inner)(const R *p, const R *g, int64_t stride, int64_t n) {
+    V dot[2] = {ALL(0), ALL(0)};
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2) {
+        dot[0] = N(fma)(LOAD(p + i * stride), LOAD(g + i * stride), dot[0]);
+        dot[1] = N(fma)(LOAD(p + (i + 1) * stride), LOAD(g + (i + 1) * stride), dot[1]);
+    }
+    if (i < n) dot[0] = N(fma)(LOAD(p + i * stride), LOAD(g + i * stride), dot[0]);
+    return dot[0] + dot[1];
+}
+
+static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
+    R *p = s, *g = gradient;
+    N(softmax_weights)(p, stride, NULL, n, parameter, th, p, stride);
+    V mean = N(inner)(p, g, stride, n);
+    for (int64_t i = 0; i < n; i++) STORE(g + i * stride, LOAD(p + i * stride) * (LOAD(g + i * stride) - mean));
+}
+
+/* sparsemax: th = (largest score, tau relative to it), p = max(s - top - tau, 0). Newton's method on sum p = 1 from
+ * below: tau only grows, so a row that has left a support stays out, and tau is right once no support changes. It
+ * starts from the larger of two bounds: no weight is above 1; and the threshold if all rows had weight. */
+INLINE void N(count_above)(V a, V *total, V *count, int32_t row, int32_t *list, int64_t *found) {
+    MASK in = N(above)(a, ALL(0));
+    *total = N(add_where)(in, *total, a);
+    *count = N(add_where)(in, *count, ALL(1));
+    list[*found] = row;
+    *found += ANY(in);
+}
+
+static int64_t N(sparsemax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+                                      int32_t *list, void *best) {
+    (void)parameter;
+    const R *s = scores;
+    const V one = ALL(1), zero = ALL(0);
+    const R rows = (R)(n ? n : 1);
+    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum);
+    V mean = (sum - one) / rows + (first - top); /* -inf with masks, and where it does not hold it is below -1 */
+    V tau = N(max)(mean, -one), before = N(pick)(mean > -one, ALL(rows), ALL(rows) + one);
+    V total[2] = {zero, zero}, count[2] = {zero, zero};
+    int64_t found = 0, j = 0;
+    for (; j + 2 <= n; j += 2) {
+        N(count_above)((LOAD(s + j * stride) - top) - tau, &total[0], &count[0], (int32_t)j, list, &found);
+        N(count_above)((LOAD(s + (j + 1) * stride) - top) - tau, &total[1], &count[1], (int32_t)j + 1, list, &found);
+    }
+    if (j < n) N(count_above)((LOAD(s + j * stride) - top) - tau, &total[0], &count[0], (int32_t)j, list, &found);
+    for (;;) {
+        V sizes = count[0] + count[1];
+        tau = N(max)(tau + (total[0] + total[1] - one) / N(max)(sizes, one), tau);
+        if (!ANY(N(above)(before, sizes))) break;
+        before = sizes;
+        total[0] = total[1] = count[0] = count[1] = zero;
+        int64_t kept = 0, i = 0;
+        for (; i + 2 <= found; i += 2) {
+            int32_t a = list[i], b = list[i + 1];
+            N(count_above)((LOAD(s + a * stride) - top) - tau, &total[0], &count[0], a, list, &kept);
+            N(count_above)((LOAD(s + b * stride) - top) - tau, &total[1], &count[1], b, list, &kept);
+        }
+        if (i < found) {
+            int32_t a = list[i];
+            N(count_above)((LOAD(s + a * stride) - top) - tau, &total[0], &count[0], a, list, &kept);
+        }
+        found = kept;
+    }
+    STORE((R *)best, reported);
+    STORE((R *)th, top);
+    STORE((R *)th + L, tau);
+    return found;
+}
+
+static void N(sparsemax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                                 const void *th, void *weights, int64_t p_stride) {
+    (void)parameter;
+    const R *s = scores;
+    R *p = weights;
+    V top = LOAD((const R *)th), tau = LOAD((const R *)th + L);
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(max)((LOAD(s + AT(i) * stride) - top) - tau, ALL(0)));
+}
+
+static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter,
+                             const void *th) {
+    R *p = scores, *g = gradient;
+    V zero = ALL(0), sum[2] = {zero, zero}, count[2] = {zero, zero};
+    N(sparsemax_weights)(p, stride, NULL, n, parameter, th, p, stride);
+    for (int64_t i = 0; i < n; i++) {
+        MASK in = N(above)(LOAD(p + i * stride), zero);
+        sum[i & 1] = N(add_where)(in, sum[i & 1], LOAD(g + i * stride));
+        count[i & 1] = N(add_where)(in, count[i & 1], ALL(1));
+    }
+    V mean = (sum[0] + sum[1]) / N(max)(count[0] + count[1], ALL(1));
+    for (int64_t i = 0; i < n; i++)
+        STORE(g + i * stride, N(where)(N(above)(LOAD(p + i * stride), zero), LOAD(g + i * stride) - mean));
+}
+
+/* entmax: th = (largest score, theta >= 0 relative to it), p = [1 + a (s - top - theta)]_+^(1/a) with a = alpha - 1:
+ * the form that has a limit at a = 0. For a = 1/2 the power is a square. `slope` is p^(1 - a) = -dp/dtheta. */
+INLINE V N(entmax_weight)(V x, double a, V *slope) {
+    V base = x * (R)a + (R)1;
+    IV in = base > ALL(0);
+    if (a == 0.5) {
+        V root = (V)(in & (IV)base);
+        *slope = root;
+        return root * root;
+    }
+    V least = ALL(sizeof(R) == 4 ? 1e-30 : 1e-290), u = N(pick)(base > least, x, (least - (R)1) / (R)a);
+    V power = N(log1p)(u * (R)a) / (R)a; /* log p */
+    V most = ALL(80),
+      steep = power * (R)(1 - a); /* beyond alpha = 2 it grows without bound at the edge of the support */
+    *slope = (V)(in & (IV)N(exp)(-N(max)(-steep, -most)));
+    return (V)(in & (IV)N(exp)(power));
+}
+
+static int64_t N(entmax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+                                   int32_t *list, void *best) {
+    const R *s = scores;
+    const double a = parameter - 1;
+    const V zero = ALL(0), one = ALL(1);
+    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum);
+    /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
+    V low = zero, high = ALL(-expm1(-a * log((double)(n ? n : 1))) / a), theta = low;
+    /* sum p is convex in theta for alpha <= 2: Newton's method from below keeps below. Beyond, the bracket guards. */
+    for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
+    int64_t found = n;
+    for (int pass = 0; pass < 100; pass++) {
+        V mass = -one, steep = zero;
+        int64_t kept = 0;
+        for (int64_t i = 0; i < found; i++) {
+            int32_t row = list[i];
+            V slope, x = LOAD(s + row * stride) - top, p = N(entmax_weight)(x - theta, a, &slope);
+            mass += p;
+            steep += slope;
+            list[kept] = row; /* what has no weight at the lower end of the bracket never has */
+            kept += a <= 1 ? ANY(N(above)(p, zero)) : ANY(N(above)((x - low) * (R)a + one, zero));
+        }
+        found = kept;
+        IV below = mass > zero;
+        low = N(pick)(below, theta, low);
+        high = N(pick)(below, high, theta);
+        V next = theta + mass / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        V middle = (low + high) * (R)0.5;
+        IV outside = (next > high) | (next < low);
+        next = N(pick)(outside, middle, next);
+        V moved = N(max)(next - theta, theta - next);
+        theta = next;
+        if (!ANY(N(above)(moved, ALL(sizeof(R) == 4 ? 1.2e-7 : 2.3e-16) * N(max)(theta, ALL(0.01))))) break;
+    }
+    int64_t kept = 0;
+    for (int64_t i = 0; i < found; i++) {
+        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top - theta, a, &slope);
+        list[kept] = list[i];
+        kept += ANY(N(above)(p, zero));
+    }
+    STORE((R *)best, reported);
+    STORE((R *)th, top);
+    STORE((R *)th + L, theta);
+    return kept;
+}
+
+static void N(entmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                              const void *th, void *weights, int64_t p_stride) {
+    const R *s = scores;
+    R *p = weights;
+    V slope, top = LOAD((const R *)th), theta = LOAD((const R *)th + L);
+    for (int64_t i = 0; i < n; i++)
+        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top - theta, parameter - 1, &slope));
+}
+
+static void N(entmax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
+    R *s = scores, *g = gradient;
+    const double a = parameter - 1;
+    V top = LOAD((const R *)th), theta = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
+    for (int64_t i = 0; i < n; i++) {
+        N(entmax_weight)(LOAD(s + i * stride) - top - theta, a, &slope);
+        sum = N(fma)(slope, LOAD(g + i * stride), sum);
+        all += slope;
+    }
+    V mean = N(pick)(all > ALL(0), sum / all, ALL(0));
+    for (int64_t i = 0; i < n; i++) {
+        V p = N(entmax_weight)(LOAD(s + i * stride) - top - theta, a, &slope);
+        STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean));
+        STORE(s + i * stride, p);
+    }
+}
+
+/* polynomial: th = (largest |score|, 1 / sum of (s / largest)^order); masks count as 0 */
+INLINE V N(ratio)(V s, V scale) {
+    V r = (V)((s > ALL(-INFINITY)) & (IV)s) / scale;
+    return (V)((scale > ALL(0)) & (IV)r);
+}
+INLINE V N(power)(V x, int64_t order) {
+    V p = ALL(1);
+    for (; order; order >>= 1, x *= x)
+        if (order & 1) p *= x;
+    return p;
+}
+
+static int64_t N(polynomial_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+                                       int32_t *list, void *best) {
+    (void)list;
+    const R *s = scores;
+    V scale = ALL(0), sum = ALL(0), check = ALL(0);
+    for (int64_t i = 0; i < n; i++) {
+        V x = LOAD(s + i * stride);
+        x = (V)((IV)x & ~(IV)(x == ALL(-INFINITY)));
+        scale = N(max)(N(max)(x, -x), scale);
+        check += x;
+    }
+    for (int64_t i = 0; i < n; i++) sum += N(power)(N(ratio)(LOAD(s + i * stride), scale), (int64_t)parameter);
+    STORE((R *)best, N(pick)(check == check, scale, check));
+    STORE((R *)th, scale);
+    STORE((R *)th + L, N(pick)(sum == ALL(0), ALL(0), ALL(1) / sum));
+    return n;
+}
+
+static void N(polynomial_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                                  const void *th, void *weights, int64_t p_stride) {
+    const R *s = scores;
+    R *p = weights;
+    V scale = LOAD((const R *)th), inverse = LOAD((const R *)th + L);
+    for (int64_t i = 0; i < n; i++)
+        STORE(p + i * p_stride, N(power)(N(ratio)(LOAD(s + AT(i) * stride), scale), (int64_t)parameter) * inverse);
+}
+
+static void N(polynomial_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter,
+                              const void *th) {
+    R *s = scores, *g = gradient;
+    int64_t order = (int64_t)parameter;
+    V scale = LOAD((const R *)th), inverse = LOAD((const R *)th + L), mean = ALL(0);
+    for (int64_t i = 0; i < n; i++)
+        mean = N(fma)(N(power)(N(ratio)(LOAD(s + i * stride), scale), order) * inverse, LOAD(g + i * stride), mean);
+    for (int64_t i = 0; i < n; i++) {
+        V x = LOAD(s + i * stride), r = N(ratio)(x, scale), below = N(power)(r, order - 1) * inverse;
+        V slope = below * (R)order / N(pick)(scale > ALL(0), scale, ALL(1));
+        STORE(s + i * stride, below * r);
+        STORE(g + i * stride, (V)((x > ALL(-INFINITY)) & (IV)(slope * (LOAD(g + i * stride) - mean))));
+    }
+}
+
+static const sh_lanes N(sh_lanes) = {
+    .lanes = L,
+    .size = sizeof(R),
+    .scores = N(scores),
+    .mix = N(mix),
+    .spread = N(spread),
+    .apply = N(apply),
+    .gather = N(gather),
+    .scatter = N(scatter),
+    .choose = N(choose),
+    .inner = N(inner_product),
+    .project = N(project),
+    .project_back = N(project_back),
+    .distance = N(distance),
+    .drop = N(drop),
+    .multiply = N(multiply),
+    .add = N(add),
+    .total = N(total),
+    .add_rows = N(add_rows),
+    .finite = N(finite),
+    .map =
+        {
+            [SH_SPARSEMAX] = {0, N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_vjp)},
+            [SH_SOFTMAX] = {1, N(softmax_threshold), N(softmax_weights), N(softmax_vjp)},
+            [SH_ENTMAX] = {0, N(entmax_threshold), N(entmax_weights), N(entmax_vjp)},
+            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_vjp)},
+        },
+};
+#undef N
+#undef V
+#undef IV
+#undef L
+#undef LOAD
+#undef STORE
+#undef ALL
+#undef INLINE
+#undef MASK
+#undef ANY
+#undef AT
+#undef R
+#undef I
+#undef S
