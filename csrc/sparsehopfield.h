@@ -304,6 +304,26 @@ SH_API sh_status sh_association_weights(sh_context *context, const sh_trail *tra
 SH_API void sh_association_steps(const sh_trail *trail, int64_t *steps);
 SH_API void sh_trail_free(sh_context *context, sh_trail *trail);
 
+/* What layers need besides (association/dense.c). Matrices are contiguous, n rows of e numbers, o outputs; NULL where
+ * something is not there or not wanted. The same bits for any number of threads. */
+/* y (n, o) = x (n, e) weight (o, e)^T + bias (o) */
+SH_API sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
+                           const void *weight, const void *bias, void *y);
+/* From grad (n, o): dx (n, e), dweight (o, e), dbias (o). */
+SH_API sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
+                                    const void *weight, const void *grad, void *dx, void *dweight, void *dbias);
+/* Layer normalisation without its affine part: xhat (n, e), rstd (n); and the gradient in x. */
+SH_API sh_status sh_normalize(sh_context *context, sh_type type, int64_t n, int64_t e, double eps, const void *x,
+                              void *xhat, void *rstd);
+SH_API sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, int64_t e, const void *xhat,
+                                       const void *rstd, const void *grad, void *dx);
+/* One step of AdamW (Loshchilov & Hutter 2019, algorithm 2), number `step` >= 1, in place. */
+typedef struct {
+    double learning_rate, beta1, beta2, eps, weight_decay;
+} sh_adamw_options;
+SH_API sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter, const void *grad, void *first,
+                          void *second, int64_t step, sh_adamw_options options);
+
 /* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */
 typedef enum {
     SH_ROW_SOFTMAX,

@@ -120,7 +120,7 @@ class AdamW:
         Raises
         ------
         ValueError
-            If names are missing or unknown, or shapes differ.
+            If names are missing or unknown, shapes differ, or numbers cannot be.
         """
         own = self.state_dict()
         if own.keys() != state.keys():
@@ -129,8 +129,11 @@ class AdamW:
         for name, a in new.items():
             if a.shape != own[name].shape or not np.isfinite(a).all():
                 raise ValueError(f"state[{name!r}]: must be finite and of shape {own[name].shape}, got {a.shape}")
-        self._steps = as_whole("state['steps']", new["steps"].item(), least=0)
+            if name.startswith("second.") and (a < 0).any():
+                raise ValueError(f"state[{name!r}]: must not be negative, as means of squares")
+        steps = as_whole("state['steps']", new["steps"].item(), least=0)
         self.learning_rate = as_number("state['learning_rate']", new["learning_rate"], least=0.0)
+        self._steps = steps
         for prefix, means in (("first", self._first), ("second", self._second)):
             for name, a in means.items():
                 a[...] = new[f"{prefix}.{name}"]
@@ -163,7 +166,9 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
     grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
-    norm = float(sum(np.vdot(g, g) for g in grads)) ** 0.5
+    norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
+    if not np.isfinite(norm):  # squares that are too large for float32
+        norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
     if not np.isfinite(norm):
         raise ValueError("parameters: have gradients that are not finite")
     if norm > max_norm:

@@ -620,7 +620,7 @@ def associate_forward(
             out = np.zeros((B, N, H, V.shape[1]))
         bias = np.zeros((N, len(K)))
         if mask is not None:
-            bias = bias + np.where(mask, -np.inf, 0)[..., : len(K)] if mask.dtype == bool else bias + mask
+            bias = bias + (np.where(mask, -np.inf, 0) if mask.dtype == bool else mask)[..., : len(K)]
             bias = bias if bias.ndim == 2 else bias[b] if bias.ndim == 3 else bias[b, h if bias.shape[1] > 1 else 0]
         if padding_mask is not None:
             bias = np.where(padding_mask[b], -np.inf, bias)

@@ -211,8 +211,8 @@ static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, co
         for (int64_t j = 0; j < rows; j++)
             if (list[j]) list[(*n)++] = (int32_t)j;
     for (int64_t g = 0; g < t->groups; g++)
-        t->map->weights(sh_at(w->s, t, g * L), t->wide, t->map->full ? NULL : list, *n, t->parameter,
-                        w->th + (size_t)(2 * g * L) * number, sh_at(p, t, g * L), t->wide);
+        t->map->finish(sh_at(w->s, t, g * L), t->wide, t->map->full ? NULL : list, *n, t->parameter,
+                       w->th + (size_t)(2 * g * L) * number, sh_at(p, t, g * L), t->wide);
     return SH_OK;
 }
 

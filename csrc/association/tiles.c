@@ -99,9 +99,7 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
         }
         /* rows far apart fall into the same sets of the cache */
         if (s->position || (t->groups == 1 && stack->row > d)) {
-            for (int64_t j = 0; j < s->rows; j++)
-                memcpy(both[i].copy + (size_t)(j * d) * t->lanes->size,
-                       sh_at(from, t, (s->position ? s->position[j] : j) * stack->row), (size_t)d * t->lanes->size);
+            t->lanes->copy(from, stack->row, s->position, s->rows, d, both[i].copy);
             *both[i].rows = both[i].copy;
             *both[i].ld = d;
         }
@@ -155,8 +153,7 @@ void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, u
 static const char *listed(const sh_trail *t, const char *rows, int64_t *ld, const int32_t *list, int64_t n, int64_t d,
                           char *some) {
     if (!list) return rows;
-    for (int64_t i = 0; i < n; i++)
-        memcpy(sh_at(some, t, i * d), sh_at(rows, t, list[i] * *ld), (size_t)d * t->lanes->size);
+    t->lanes->copy(rows, *ld, list, n, d, some);
     *ld = d;
     return some;
 }

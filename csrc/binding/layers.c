@@ -316,6 +316,115 @@ static PyObject *steps(PyObject *module, PyObject *capsule) {
     return array;
 }
 
+/* --- linear maps, layer normalisation, AdamW ------------------------------------------------------ */
+
+/* Contiguous arrays of one floating dtype; None is NULL where it may be. `wanted` numbers, -1: any. */
+static int as_numbers(PyObject *object, const char *name, int *number, int64_t wanted, int optional, void **data) {
+    *data = NULL;
+    if (optional && object == Py_None) return 0;
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return wrong(name);
+    if (*number < 0) *number = PyArray_TYPE(a);
+    if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
+        (wanted >= 0 && PyArray_SIZE(a) != wanted))
+        return wrong(name);
+    *data = PyArray_DATA(a);
+    return 0;
+}
+
+static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
+    if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 0) > INT32_MAX || PyArray_DIM(a, 1) < 1 || PyArray_DIM(a, 1) > INT32_MAX)
+        return wrong(name);
+    *rows = PyArray_DIM(a, 0);
+    *columns = PyArray_DIM(a, 1);
+    return 0;
+}
+
+static sh_type type_of(int number) { return number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32; }
+
+#define DONE(EXPRESSION)                                                                                               \
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
+    sh_status status;                                                                                                  \
+    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
+    Py_END_ALLOW_THREADS return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
+
+static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t n, e, o, same;
+    void *x, *weight, *bias, *y;
+    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
+        as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
+        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_numbers(args[3], "y", &number, n * o, 0, &y) < 0)
+        return NULL;
+    if (same != e) return wrong("weight"), NULL;
+    DONE(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
+}
+
+static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t n, e, o, same;
+    void *x, *weight, *grad, *dx, *dweight, *dbias;
+    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
+        as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
+        as_numbers(args[2], "grad", &number, n * o, 0, &grad) < 0 ||
+        as_numbers(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
+        as_numbers(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
+        as_numbers(args[5], "dbias", &number, o, 1, &dbias) < 0)
+        return NULL;
+    if (same != e) return wrong("weight"), NULL;
+    DONE(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
+}
+
+static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t n, e;
+    void *x, *xhat, *rstd;
+    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    const double eps = PyFloat_AsDouble(args[1]);
+    if (PyErr_Occurred() || as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
+        as_numbers(args[2], "xhat", &number, n * e, 0, &xhat) < 0 ||
+        as_numbers(args[3], "rstd", &number, n, 0, &rstd) < 0)
+        return NULL;
+    DONE(sh_normalize(SH_CALL(call), type_of(number), n, e, eps, x, xhat, rstd))
+}
+
+static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t n, e;
+    void *xhat, *rstd, *grad, *dx;
+    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    if (as_matrix(args[0], "xhat", &number, &xhat, &n, &e) < 0 ||
+        as_numbers(args[1], "rstd", &number, n, 0, &rstd) < 0 ||
+        as_numbers(args[2], "grad", &number, n * e, 0, &grad) < 0 ||
+        as_numbers(args[3], "dx", &number, n * e, 0, &dx) < 0)
+        return NULL;
+    DONE(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
+}
+
+static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    void *p, *g, *m, *v;
+    if (nargs != 10) return PyErr_Format(PyExc_TypeError, "takes 10 arguments, got %zd", nargs);
+    if (as_numbers(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
+    const int64_t n = PyArray_SIZE((PyArrayObject *)args[0]), step = PyLong_AsLongLong(args[4]);
+    double o[5];
+    for (int i = 0; i < 5; i++) o[i] = PyFloat_AsDouble(args[5 + i]);
+    if (PyErr_Occurred() || as_numbers(args[1], "grad", &number, n, 0, &g) < 0 ||
+        as_numbers(args[2], "first", &number, n, 0, &m) < 0 || as_numbers(args[3], "second", &number, n, 0, &v) < 0)
+        return NULL;
+    DONE(
+        sh_adamw(SH_CALL(call), type_of(number), n, p, g, m, v, step, (sh_adamw_options){o[0], o[1], o[2], o[3], o[4]}))
+}
+
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_layer_operations[] = {
     {"associate_forward", FAST(forward),
@@ -327,5 +436,11 @@ PyMethodDef sh_layer_operations[] = {
      "key_bias, value_weight, value_bias"},
     {"association_weights", weights, METH_O, "association_weights(trail) -> start, position, weight; rows b, h, n"},
     {"association_steps", steps, METH_O, "association_steps(trail) -> (B, N, H) updates made"},
+    {"linear", FAST(linear), "linear(x, weight, bias, y)"},
+    {"linear_backward", FAST(linear_backward), "linear_backward(x, weight, grad, dx, dweight, dbias)"},
+    {"normalize", FAST(normalize), "normalize(x, eps, xhat, rstd)"},
+    {"normalize_backward", FAST(normalize_backward), "normalize_backward(xhat, rstd, grad, dx)"},
+    {"adamw", FAST(adamw),
+     "adamw(parameter, grad, first, second, step, learning_rate, beta1, beta2, eps, weight_decay), in place"},
     {NULL, NULL, 0, NULL},
 };

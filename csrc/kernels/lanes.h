@@ -18,9 +18,12 @@ typedef struct {
     int full; /* every row has weight: there are no lists */
     /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
      * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
-     *                        or NaN if a score is */
-    int64_t (*threshold)(const void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                         void *best);
+     *                        or NaN if a score is
+     *           s            changed by maps of full support: what `finish` begins with */
+    int64_t (*threshold)(void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list, void *best);
+    /* p[i] = weight of row list[i], after `threshold` of all rows */
+    void (*finish)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
+                   void *p, int64_t p_stride);
     /* p[i] = weight of s[list[i]]; p may be s where list is NULL */
     void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                     void *p, int64_t p_stride);
@@ -67,8 +70,18 @@ typedef struct {
 
     /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
     void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);
-    int (*finite)(const void *x, int64_t n);             /* whether all are */
-    void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
+    /* to[i] = rows[list[i]], d numbers each, one behind the other */
+    void (*copy)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to);
+    /* xhat[i] = (x[i] - mean) rstd[i] of n rows of e numbers, rstd = 1 / sqrt(variance + eps); and back from gradients
+     * in xhat: dx[i] = rstd[i] (g[i] - mean g[i] - xhat[i] mean(g[i] xhat[i])) */
+    void (*normalize)(const void *x, int64_t n, int64_t e, double eps, void *xhat, void *rstd);
+    void (*normalize_back)(const void *xhat, const void *rstd, const void *g, int64_t n, int64_t e, void *dx);
+    /* One step of AdamW on n numbers: m += a (g - m), v += b (g^2 - v), p = keep p - rate m / (sqrt(v) root + eps) */
+    void (*adamw)(void *p, const void *g, void *m, void *v, int64_t n, double a, double b, double keep, double rate,
+                  double root, double eps);
+    int (*finite)(const void *x, int64_t n);                         /* whether all are */
+    void (*sum_row)(void *sum, const void *x, int64_t n, int first); /* sum[i] += x[i], or = for the first */
+    void (*add_rows)(void *x, const void *y, int64_t n);             /* x[i] += y[i], n a multiple of `lanes` */
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
 } sh_lanes;
 

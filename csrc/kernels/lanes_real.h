@@ -330,26 +330,76 @@ static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, c
     }
 }
 
+/* An L x L block: exchanges bit after bit of the row number with the column number. */
+INLINE void N(transpose)(V r[L]) {
+#pragma GCC unroll 4
+    for (int bit = 1; bit < L; bit *= 2) {
+        IV low, high;
+        for (int c = 0; c < L; c++) {
+            low[c] = c & bit ? L + (c ^ bit) : c;
+            high[c] = c & bit ? L + c : c | bit;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; i++)
+            if (!(i & bit)) {
+                V a = r[i], b = r[i | bit];
+                r[i] = __builtin_shuffle(a, b, low);
+                r[i | bit] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
 static void N(gather)(const void *const *rows, int64_t d, const void *factors, void *lanes, int64_t stride) {
     const R *factor = factors;
     R *u = lanes;
+    int64_t c = 0;
+    int all = 1;
+    for (int l = 0; l < L; l++) all &= rows[l] != NULL;
+    for (; all && c + L <= d; c += L) {
+        V block[L];
+#pragma GCC unroll 16
+        for (int l = 0; l < L; l++) block[l] = LOAD((const R *)rows[l] + c);
+        N(transpose)(block);
+        V f = factor ? LOAD(factor) : ALL(1);
+#pragma GCC unroll 16
+        for (int k = 0; k < L; k++) STORE(u + (c + k) * stride, block[k] * f);
+    }
     for (int l = 0; l < L; l++) {
         const R *row = rows[l];
         const R f = factor ? factor[l] : 1;
-        if (row)
-            for (int64_t c = 0; c < d; c++) u[c * stride + l] = row[c] * f;
-        else
-            for (int64_t c = 0; c < d; c++) u[c * stride + l] = 0;
+        for (int64_t k = c; k < d; k++) u[k * stride + l] = row ? row[k] * f : 0;
     }
 }
 
 static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void *factors, void *const *rows) {
     const R *factor = factors, *z = lanes;
+    int64_t c = 0;
+    int all = 1;
+    for (int l = 0; l < L; l++) all &= rows[l] != NULL;
+    for (; all && c + L <= d; c += L) {
+        V block[L], f = factor ? LOAD(factor) : ALL(1);
+#pragma GCC unroll 16
+        for (int k = 0; k < L; k++) block[k] = LOAD(z + (c + k) * stride) * f;
+        N(transpose)(block);
+#pragma GCC unroll 16
+        for (int l = 0; l < L; l++) STORE((R *)rows[l] + c, block[l]);
+    }
     for (int l = 0; l < L; l++) {
         R *row = rows[l];
         const R f = factor ? factor[l] : 1;
-        if (row)
-            for (int64_t c = 0; c < d; c++) row[c] = z[c * stride + l] * f;
+        for (int64_t k = c; row && k < d; k++) row[k] = z[k * stride + l] * f;
+    }
+}
+
+static void N(copy)(const void *from, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to) {
+    const R *rows = from;
+    R *copies = to;
+    for (int64_t i = 0; i < n; i++) {
+        const R *row = rows + AT(i) * ld;
+        R *copy = copies + i * d;
+        int64_t c = 0;
+        for (; c + L <= d; c += L) STORE(copy + c, LOAD(row + c));
+        for (; c < d; c++) copy[c] = row[c];
     }
 }
 
@@ -436,10 +486,109 @@ static int N(finite)(const void *numbers, int64_t n) {
     return rest == 0;
 }
 
+static void N(sum_row)(void *to, const void *what, int64_t n, int first) {
+    R *sum = to;
+    const R *x = what;
+    for (int64_t i = 0; i < n; i++) sum[i] = first ? x[i] : sum[i] + x[i];
+}
+
 static void N(add_rows)(void *to, const void *what, int64_t n) {
     R *x = to;
     const R *y = what;
     for (int64_t i = 0; i < n; i += L) STORE(x + i, LOAD(x + i) + LOAD(y + i));
+}
+
+/* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
+INLINE V N(sum_of_groups)(V x, int64_t e) {
+#pragma GCC unroll 4
+    for (int bit = 1; bit < L; bit *= 2) {
+        IV other;
+        for (int l = 0; l < L; l++) other[l] = l ^ bit;
+        if (bit < e) x += __builtin_shuffle(x, other);
+    }
+    return x;
+}
+
+INLINE R N(sum_of_lanes)(V x) {
+    R sum = 0;
+    for (int l = 0; l < L; l++) sum += x[l];
+    return sum;
+}
+
+static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, void *to, void *roots) {
+    const R *x = from;
+    R *xhat = to, *rstd = roots;
+    const R part = (R)1 / (R)e;
+    int64_t i = 0;
+    if (e <= L && (e & (e - 1)) == 0) /* short rows: several in one vector */
+        for (; (i + L / e) * e <= n * e; i += L / e) {
+            V row = LOAD(x + i * e);
+            row -= N(sum_of_groups)(row, e) * part;
+            V variance = N(sum_of_groups)(row * row, e) * part + (R)eps, root;
+            for (int l = 0; l < L; l++)
+                root[l] = sizeof(R) == 4 ? (R)sqrtf((float)variance[l]) : (R)sqrt((double)variance[l]);
+            root = (R)1 / root;
+            STORE(xhat + i * e, row * root);
+            for (int64_t r = 0; r < L / e; r++) rstd[i + r] = root[r * e];
+        }
+    for (; i < n; i++) {
+        const R *row = x + i * e;
+        R *out = xhat + i * e, mean = 0, variance = 0;
+        V sum[2] = {ALL(0), ALL(0)};
+        int64_t c = 0;
+        for (; c + 2 * L <= e; c += 2 * L) {
+            sum[0] += LOAD(row + c);
+            sum[1] += LOAD(row + c + L);
+        }
+        for (; c < e; c++) mean += row[c];
+        mean = (mean + N(sum_of_lanes)(sum[0] + sum[1])) * part;
+        sum[0] = sum[1] = ALL(0);
+        for (c = 0; c + 2 * L <= e; c += 2 * L) {
+            V a = LOAD(row + c) - mean, b = LOAD(row + c + L) - mean;
+            sum[0] = N(fma)(a, a, sum[0]);
+            sum[1] = N(fma)(b, b, sum[1]);
+        }
+        for (; c < e; c++) variance += (row[c] - mean) * (row[c] - mean);
+        variance = (variance + N(sum_of_lanes)(sum[0] + sum[1])) * part + (R)eps;
+        const R root = (R)1 / (sizeof(R) == 4 ? (R)sqrtf((float)variance) : (R)sqrt((double)variance));
+        for (c = 0; c < e; c++) out[c] = (row[c] - mean) * root;
+        rstd[i] = root;
+    }
+}
+
+static void N(normalize_back)(const void *hats, const void *roots, const void *grads, int64_t n, int64_t e, void *to) {
+    const R part = (R)1 / (R)e;
+    for (int64_t i = 0; i < n; i++) {
+        const R *xhat = (const R *)hats + i * e, *g = (const R *)grads + i * e, root = ((const R *)roots)[i];
+        R *dx = (R *)to + i * e, mean = 0, along = 0;
+        V sum = ALL(0), dot = ALL(0);
+        int64_t c = 0;
+        for (; c + L <= e; c += L) {
+            V a = LOAD(g + c);
+            sum += a;
+            dot = N(fma)(a, LOAD(xhat + c), dot);
+        }
+        for (; c < e; c++) {
+            mean += g[c];
+            along += g[c] * xhat[c];
+        }
+        mean = (mean + N(sum_of_lanes)(sum)) * part;
+        along = (along + N(sum_of_lanes)(dot)) * part;
+        for (c = 0; c < e; c++) dx[c] = (g[c] - mean - xhat[c] * along) * root;
+    }
+}
+
+static void N(adamw)(void *parameters, const void *grads, void *first, void *second, int64_t n, double a, double b,
+                     double keep, double rate, double root, double eps) {
+    R *restrict p = parameters, *restrict m = first, *restrict v = second;
+    const R *restrict g = grads;
+    const R share = (R)a, share2 = (R)b, kept = (R)keep, step = (R)rate, factor = (R)root, least = (R)eps;
+    for (int64_t i = 0; i < n; i++) {
+        m[i] += share * (g[i] - m[i]);
+        v[i] += share2 * (g[i] * g[i] - v[i]);
+        const R size = sizeof(R) == 4 ? (R)sqrtf((float)v[i]) : (R)sqrt((double)v[i]);
+        p[i] = kept * p[i] - step * m[i] / (size * factor + least);
+    }
 }
 
 static void N(total)(const void *weights, int64_t stride, int64_t n, void *total) {
@@ -480,23 +629,39 @@ INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first
     return N(pick)(top > ALL(-INFINITY), top, ALL(0)); /* nothing but masks: -inf - 0 has no weight, and is no NaN */
 }
 
-/* softmax: th = (largest score, 1 / sum of exp) */
-static int64_t N(softmax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
-                                    int32_t *list, void *best) {
+/* softmax: th = (largest score, 1 / sum of exp); the threshold leaves exp(s - largest) */
+static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                    void *best) {
     (void)parameter, (void)list;
-    const R *s = scores;
-    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum), e[2] = {ALL(0), ALL(0)};
+    R *s = scores;
+    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum), all[2] = {ALL(0), ALL(0)};
     int64_t j = 0;
     for (; j + 2 <= n; j += 2) {
-        e[0] += N(exp)(LOAD(s + j * stride) - top);
-        e[1] += N(exp)(LOAD(s + (j + 1) * stride) - top);
+        V a = N(exp)(LOAD(s + j * stride) - top), b = N(exp)(LOAD(s + (j + 1) * stride) - top);
+        all[0] += a;
+        all[1] += b;
+        STORE(s + j * stride, a);
+        STORE(s + (j + 1) * stride, b);
     }
-    if (j < n) e[0] += N(exp)(LOAD(s + j * stride) - top);
-    V total = e[0] + e[1];
+    if (j < n) {
+        V a = N(exp)(LOAD(s + j * stride) - top);
+        all[0] += a;
+        STORE(s + j * stride, a);
+    }
+    V total = all[0] + all[1];
     STORE((R *)best, reported);
     STORE((R *)th, top);
     STORE((R *)th + L, N(pick)(total > ALL(0), ALL(1) / total, ALL(0)));
     return n;
+}
+
+static void N(softmax_finish)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                              const void *th, void *weights, int64_t p_stride) {
+    (void)parameter;
+    const R *s = scores;
+    R *p = weights;
+    V inverse = LOAD((const R *)th + L);
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, LOAD(s + AT(i) * stride) * inverse);
 }
 
 static void N(softmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
@@ -538,7 +703,7 @@ INLINE void N(count_above)(V a, V *total, V *count, int32_t row, int32_t *list, 
     *found += ANY(in);
 }
 
-static int64_t N(sparsemax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+static int64_t N(sparsemax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th,
                                       int32_t *list, void *best) {
     (void)parameter;
     const R *s = scores;
@@ -620,8 +785,8 @@ INLINE V N(entmax_weight)(V x, double a, V *slope) {
     return (V)(in & (IV)N(exp)(power));
 }
 
-static int64_t N(entmax_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
-                                   int32_t *list, void *best) {
+static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                   void *best) {
     const R *s = scores;
     const double a = parameter - 1;
     const V zero = ALL(0), one = ALL(1);
@@ -704,7 +869,7 @@ INLINE V N(power)(V x, int64_t order) {
     return p;
 }
 
-static int64_t N(polynomial_threshold)(const void *scores, int64_t stride, int64_t n, double parameter, void *th,
+static int64_t N(polynomial_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th,
                                        int32_t *list, void *best) {
     (void)list;
     const R *s = scores;
@@ -764,14 +929,20 @@ static const sh_lanes N(sh_lanes) = {
     .multiply = N(multiply),
     .add = N(add),
     .total = N(total),
+    .normalize = N(normalize),
+    .normalize_back = N(normalize_back),
+    .adamw = N(adamw),
+    .sum_row = N(sum_row),
     .add_rows = N(add_rows),
     .finite = N(finite),
+    .copy = N(copy),
     .map =
         {
-            [SH_SPARSEMAX] = {0, N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_vjp)},
-            [SH_SOFTMAX] = {1, N(softmax_threshold), N(softmax_weights), N(softmax_vjp)},
-            [SH_ENTMAX] = {0, N(entmax_threshold), N(entmax_weights), N(entmax_vjp)},
-            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_vjp)},
+            [SH_SPARSEMAX] = {0, N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights), N(sparsemax_vjp)},
+            [SH_SOFTMAX] = {1, N(softmax_threshold), N(softmax_finish), N(softmax_weights), N(softmax_vjp)},
+            [SH_ENTMAX] = {0, N(entmax_threshold), N(entmax_weights), N(entmax_weights), N(entmax_vjp)},
+            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights),
+                               N(polynomial_vjp)},
         },
 };
 #undef N

@@ -277,25 +277,20 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     def _train(self, bags: Bags, labels: Array, watched: dict[str, Any], random: Any, title: str) -> _Run:
         """One network, trained; the weights to keep, and how good they are."""
         network = self._network(random)
-        parameters = network.parameters()
-        optimizer = AdamW(parameters, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
         history: dict[str, list[float]] = {}
         best = None
-        logits = np.empty(len(bags), self.dtype)
         with self._bar(title) as bar:
             for epoch in range(1, self.epochs + 1):
-                order = random.permutation(len(bags))
-                for first in range(0, len(bags), self.batch_size):
-                    batch = order[first : first + self.batch_size]
-                    logits[batch] = out = network.forward(bags.take(batch), train=True)
-                    if not np.isfinite(out).all():
-                        raise ValueError(f"learning_rate: with {self.learning_rate} training diverged in epoch {epoch}")
-                    network.backward((expit(out) - labels[batch]) / len(batch))
-                    if self.max_norm is not None:
-                        clip_gradients(parameters, self.max_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                try:
+                    logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
+                except ValueError as error:
+                    if epoch == 1:
+                        raise
+                    raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
+                        f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
+                    ) from error
                 _record(history, "", labels, logits)
                 for name, (others, theirs) in watched.items():
                     _record(history, name, theirs, _logits(network, others))
@@ -316,6 +311,22 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                     break
         assert best is not None
         return best._replace(history={name: np.array(values) for name, values in history.items()})
+
+    def _epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
+        """One pass over all bags; their logits, each from before the step that its batch makes."""
+        parameters = network.parameters()
+        logits = np.empty(len(bags), self.dtype)
+        for first in range(0, len(bags), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            logits[batch] = out = network.forward(bags.take(batch), train=True)
+            network.backward((expit(out) - labels[batch]) / len(batch))
+            if self.max_norm is not None:
+                clip_gradients(parameters, self.max_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        if not np.isfinite(logits).all():
+            raise ValueError("bags: their logits are not finite")
+        return logits
 
     def _network(self, random: Any) -> Network:
         return Network(

@@ -28,6 +28,7 @@ from ._basic import (
     binary_cross_entropy_with_logits,
     mean_squared_error,
 )
+from ._health import GradientHealth, gradient_health
 from ._hopfield import Hopfield, SparseHopfield
 from ._learned import HopfieldLayer, HopfieldPooling, SparseHopfieldLayer, SparseHopfieldPooling
 from ._module import Module, Parameter, load
@@ -36,6 +37,7 @@ __all__ = [
     "GELU",
     "Dropout",
     "Flatten",
+    "GradientHealth",
     "Hopfield",
     "HopfieldLayer",
     "HopfieldPooling",
@@ -49,6 +51,7 @@ __all__ = [
     "SparseHopfieldLayer",
     "SparseHopfieldPooling",
     "binary_cross_entropy_with_logits",
+    "gradient_health",
     "load",
     "mean_squared_error",
 ]

@@ -29,6 +29,7 @@ from ._module import Module, Parameter
 __all__ = ["Hopfield", "SparseHopfield", "Tape", "flat_bags"]
 
 GUESSED_STEPS = 8  # of an association that runs until it rests, where costs are compared
+MOST_STEPS = 10_000  # of one that does not come to rest, as where eps is below rounding
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -143,7 +144,7 @@ class Hopfield(Module):
     scaling : float or array_like of shape (num_heads,), optional
         beta; 1 / sqrt(hidden_size) by default.
     update_steps_max : int or None
-        The first association and so many more updates; negative or None: until every query rests.
+        The first association and so many more updates; negative or None: until every query rests, 10,000 at most.
     update_steps_eps : float, positive
         A query rests when its association moves by at most this, in the Euclidean norm.
     normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
@@ -853,13 +854,13 @@ class Hopfield(Module):
             v,
             self.scaling,
             separation=self._separation,
-            update_steps_max=steps,
+            update_steps_max=MOST_STEPS if steps is None else steps,
             update_steps_eps=self.update_steps_eps,
             padding_mask=padding,
             mask=mask,
             offsets=tape.offsets,
             dropout=dropout,
-            seed=int(self._random.integers(2**63)) if dropout else 0,
+            seed=int(self._random.integers(2**62)) if dropout else 0,
             gradient=self.gradient,
             key_projection=projections.get(self._k.name),
             value_projection=projections.get(self._v.name),
@@ -962,7 +963,7 @@ class Hopfield(Module):
             source.grad = None
         grads: dict[int, tuple[Parameter, Array]] = {}
         for source, group, weight in tape.grouped:
-            parts = [dheads[role.name].reshape(*source.xhat.shape[:-1], -1) for role in group]
+            parts = [dheads[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
             dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             dx, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, any(needed[r.name] for r in group))
             at = 0

@@ -1,0 +1,155 @@
+/* dense.c: linear maps, layer normalisation, their gradients, and AdamW (sparsehopfield.h).
+ *
+ * Work is cut by the shapes alone, so results are the same bits for any number of threads; what is too small to be
+ * worth waking one is done at once. */
+#include "../kernels/kernels.h"
+#include "../kernels/lanes.h"
+#include "../runtime/runtime.h"
+#include <math.h>
+
+enum { ROWS = 256, SMALL = 1 << 18, NUMBERS = 1 << 15 };
+
+typedef struct {
+    const sh_kernels *k;
+    const sh_lanes *lanes;
+    int64_t n, e, o, block;
+    double eps;
+    const char *x, *weight, *bias, *grad;
+    char *y, *dx, *dweight, *dbias, *rstd;
+    char *parameter, *first, *second;
+    double share[2], keep, rate, root;
+} job;
+
+static char *at(const job *j, const void *p, int64_t i) { return (char *)p + (size_t)i * j->lanes->size; }
+
+static job begin(sh_type type, int64_t n, int64_t e, int64_t o) {
+    return (job){.k = sh_kernels_of(type), .lanes = sh_lanes_for(type, INT64_MAX), .n = n, .e = e, .o = o};
+}
+
+/* `work` numbers of multiplications or so: as one piece where it is little */
+static sh_status each(sh_context *context, int64_t items, double work, sh_work task, job *j) {
+    sh_context one = *context;
+    if (work < SMALL) one.threads = 1;
+    sh_status status = sh_for_each(&one, items, 0, task, j);
+    context->argument = one.argument;
+    context->row = one.row;
+    return status;
+}
+
+static sh_status linear_rows(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t first = item * ROWS, rows = sh_min(ROWS, j->n - first);
+    char *y = at(j, j->y, first * j->o);
+    for (int64_t i = 0; j->bias && i < rows; i++) j->lanes->copy(j->bias, 0, NULL, 1, j->o, at(j, y, i * j->o));
+    j->k->gemm_nt(rows, j->o, j->e, at(j, j->x, first * j->e), j->e, j->weight, j->e, j->bias != NULL, y, j->o);
+    return SH_OK;
+}
+
+sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
+                    const void *weight, const void *bias, void *y) {
+    job j = begin(type, n, e, o);
+    j.x = x;
+    j.weight = weight;
+    j.bias = bias;
+    j.y = y;
+    return each(context, sh_ceil_div(n, ROWS), (double)n * (double)e * (double)o, linear_rows, &j);
+}
+
+static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t first = item * ROWS, rows = sh_min(ROWS, j->n - first);
+    j->k->gemm_nn(rows, j->e, j->o, at(j, j->grad, first * j->o), j->o, j->weight, j->e, 0, at(j, j->dx, first * j->e),
+                  j->e);
+    return SH_OK;
+}
+
+/* gradients of some of the outputs' weights */
+static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t first = item * j->block, outputs = sh_min(j->block, j->o - first);
+    if (j->dweight)
+        j->k->gemm_tn(outputs, j->e, j->n, at(j, j->grad, first), j->o, j->x, j->e, 0, at(j, j->dweight, first * j->e),
+                      j->e);
+    for (int64_t i = 0; j->dbias && i < j->n; i++)
+        j->lanes->sum_row(at(j, j->dbias, first), at(j, j->grad, i * j->o + first), outputs, i == 0);
+    return SH_OK;
+}
+
+sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
+                             const void *weight, const void *grad, void *dx, void *dweight, void *dbias) {
+    job j = begin(type, n, e, o);
+    const double work = (double)n * (double)e * (double)o;
+    j.x = x;
+    j.weight = weight;
+    j.grad = grad;
+    j.dx = dx;
+    j.dweight = dweight;
+    j.dbias = dbias;
+    j.block = sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
+    sh_status status = dx ? each(context, sh_ceil_div(n, ROWS), work, linear_back_rows, &j) : SH_OK;
+    if (status != SH_OK || !(dweight || dbias)) return status;
+    return each(context, sh_ceil_div(o, j.block), work, linear_back_outputs, &j);
+}
+
+static sh_status normalize_rows(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t first = item * j->block, rows = sh_min(j->block, j->n - first);
+    if (j->grad)
+        j->lanes->normalize_back(at(j, j->x, first * j->e), at(j, j->rstd, first), at(j, j->grad, first * j->e), rows,
+                                 j->e, at(j, j->dx, first * j->e));
+    else
+        j->lanes->normalize(at(j, j->x, first * j->e), rows, j->e, j->eps, at(j, j->y, first * j->e),
+                            at(j, j->rstd, first));
+    return SH_OK;
+}
+
+sh_status sh_normalize(sh_context *context, sh_type type, int64_t n, int64_t e, double eps, const void *x, void *xhat,
+                       void *rstd) {
+    job j = begin(type, n, e, 0);
+    j.eps = eps;
+    j.x = x;
+    j.y = xhat;
+    j.rstd = rstd;
+    j.block = sh_max(NUMBERS / e / 16 * 16, 16); /* whole vectors of short rows */
+    return each(context, sh_ceil_div(n, j.block), 8 * (double)n * (double)e, normalize_rows, &j);
+}
+
+sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, int64_t e, const void *xhat,
+                                const void *rstd, const void *grad, void *dx) {
+    job j = begin(type, n, e, 0);
+    j.x = xhat;
+    j.rstd = (char *)rstd;
+    j.grad = grad;
+    j.dx = dx;
+    j.block = sh_max(NUMBERS / e / 16 * 16, 16);
+    return each(context, sh_ceil_div(n, j.block), 8 * (double)n * (double)e, normalize_rows, &j);
+}
+
+static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t first = item * NUMBERS;
+    j->lanes->adamw(at(j, j->parameter, first), at(j, j->grad, first), at(j, j->first, first), at(j, j->second, first),
+                    sh_min(NUMBERS, j->n - first), j->share[0], j->share[1], j->keep, j->rate, j->root, j->eps);
+    return SH_OK;
+}
+
+sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter, const void *grad, void *first,
+                   void *second, int64_t step, sh_adamw_options o) {
+    job j = begin(type, n, 1, 1);
+    j.parameter = parameter;
+    j.grad = grad;
+    j.first = first;
+    j.second = second;
+    j.share[0] = 1 - o.beta1;
+    j.share[1] = 1 - o.beta2;
+    j.keep = 1 - o.learning_rate * o.weight_decay;
+    j.rate = o.learning_rate / (1 - pow(o.beta1, (double)step));
+    j.root = 1 / sqrt(1 - pow(o.beta2, (double)step));
+    j.eps = o.eps;
+    return each(context, sh_ceil_div(n, NUMBERS), 8 * (double)n, adamw_block, &j);
+}
