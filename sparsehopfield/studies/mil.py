@@ -64,7 +64,7 @@ class Options(_study.Options):
     models: Sequence[str] = tuple(MODELS)
     repeats: int = 5
     folds: int = 10
-    inner_folds: int = 5
+    inner_folds: int = 3
     limit_settings: int | None = None
     epochs: int | None = None
     members: int | None = None
