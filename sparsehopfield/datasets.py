@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from sparsehopfield._optional import require
 
-__all__ = ["DATASETS", "ImageSet", "load", "load_cifar10", "load_digits", "load_imagenet64", "load_mnist"]
+__all__ = [
+    "DATASETS",
+    "ImageSet",
+    "load",
+    "load_cifar10",
+    "load_digits",
+    "load_imagenet64",
+    "load_labels",
+    "load_mnist",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,24 +112,7 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     ImageSet
         uint8 images.
     """
-    stems = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
-    if split not in stems:
-        raise ValueError(f"split: must be 'train' or 'test', got {split!r}")
-    names = (stems[split] + ".gz", stems[split])
-    path = _find(
-        root,
-        ("mnist", "MNIST/raw"),
-        names,
-        what="MNIST",
-        source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
-        "http://yann.lecun.com/exdb/mnist/)",
-    )[0]
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from error
-    if len(content) < 16:
-        raise ValueError(f"{path}: {len(content)} bytes are too few for the 16 bytes of an IDX header")
+    path, content = _idx(root, split, "images", header=16)
     magic, count, height, width = struct.unpack(">4I", content[:16])
     if magic != 0x803:
         raise ValueError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
@@ -133,6 +125,43 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
         )
     images = np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
     return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
+
+
+def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: str = "train") -> NDArray[np.uint8]:
+    """Which digit each image of `load_digits` or `load_mnist` shows.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist"}
+        Which set.
+    root : path, optional
+        For MNIST, the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, as in `load_mnist`.
+    split : {"train", "test"}
+        MNIST's training or test images.
+
+    Returns
+    -------
+    ndarray of uint8
+        0 to 9, one for each image.
+    """
+    if name == "digits":
+        digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
+        return np.asarray(digits.target, np.uint8)
+    if name != "mnist":
+        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r}")
+    if root is None:
+        raise ValueError(no_folder(name))
+    path, content = _idx(root, split, "labels", header=8)
+    magic, count = struct.unpack(">2I", content[:8])
+    labels = np.frombuffer(content, np.uint8, offset=8)
+    if magic != 0x801:
+        raise ValueError(f"{path}: not an IDX file of labels: it begins with 0x{magic:08x}, not 0x00000801")
+    if count == 0 or len(labels) != count or labels.max() > 9:
+        raise ValueError(
+            f"{path}: its header promises {count} labels from 0 to 9, but there are {len(labels)} up to "
+            f"{labels.max(initial=0)}; download it again"
+        )
+    return labels
 
 
 def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
@@ -150,7 +179,7 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
         uint8 images, channel by channel.
     """
     names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
-    paths = _find(
+    paths = find(
         root,
         ("cifar-10-batches-bin",),
         names,
@@ -191,7 +220,7 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
         uint8 images, channel by channel.
     """
     names = ("val_data.npz", *(f"train_data_batch_{i}.npz" for i in range(1, 11)))
-    path = _find(
+    path = find(
         root,
         ("imagenet64",),
         names,
@@ -248,17 +277,45 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     if name not in DATASETS:
         raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
-        raise ValueError(
-            f"data: the data set {name!r} is read from files; say which folder holds them "
-            f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
-        )
+        raise ValueError(no_folder(name))
     return DATASETS[name](root)
 
 
-def _find(
+def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tuple[Path, bytes]:
+    """One of MNIST's files, unpacked, with at least the bytes of its header."""
+    stems = {"train": "train", "test": "t10k"}
+    if split not in stems:
+        raise ValueError(f"split: must be 'train' or 'test', got {split!r}")
+    name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
+    path = find(
+        root,
+        ("mnist", "MNIST/raw"),
+        (name + ".gz", name),
+        what=f"MNIST ({what})",
+        source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
+        "http://yann.lecun.com/exdb/mnist/)",
+    )[0]
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from error
+    if len(content) < header:
+        raise ValueError(f"{path}: {len(content)} bytes are too few for the {header} bytes of an IDX header")
+    return path, content
+
+
+def no_folder(name: str) -> str:
+    """What to say when a data set is asked for without the folder that holds it."""
+    return (
+        f"data: the data set {name!r} is read from files; say which folder holds them "
+        f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
+    )
+
+
+def find(
     root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *, what: str, source: str
 ) -> list[Path]:
-    """Those of `names` that are in the first folder to hold any of them: `root` or a sub-folder of it."""
+    """The files of `names` that are in the first folder to hold any: `root` or a sub-folder of it; for loaders."""
     root = Path(root).expanduser()
     folders = [root, *(root / sub for sub in subfolders)]
     for folder in folders:

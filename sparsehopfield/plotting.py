@@ -20,7 +20,7 @@ from sparsehopfield._optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "save", "weights"]
+__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "intervals", "save", "weights"]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -29,6 +29,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "polynomial": {"color": "#009E73", "marker": "^", "linestyle": ":"},
     "entmax15": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
     "mean": {"color": "#777777", "marker": "", "linestyle": (0, (1, 1))},
+    "sparse, the paper": {"color": "#0072B2", "marker": "x", "linestyle": (0, (1, 2))},
+    "dense, the paper": {"color": "#D55E00", "marker": "+", "linestyle": (0, (1, 2))},
 }
 
 
@@ -142,6 +144,45 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
     return _labelled(figure, axes, xlabel, title, {label: handles[label] for label in labels})
 
 
+def intervals(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]],
+    *,
+    styles: Mapping[str, str],
+    xlabel: str,
+    title: str = "",
+) -> Figure:
+    """Draw numbers with their spread, one below the other.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        Of each axes, by its title: the numbers by their names, (mean, spread), nan for an unknown spread.
+    styles : mapping of str to str
+        Which of the names are drawn in a model's colour; all others are grey.
+    xlabel : str
+        What the numbers are.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    names = list(dict.fromkeys(name for points in panels.values() for name in points))
+    figure = _figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    for axis, (heading, points) in zip(axes[0], panels.items(), strict=True):
+        for name, (mean, spread) in points.items():
+            style = STYLES[styles.get(name, "mean")]
+            at = names.index(name)
+            axis.errorbar(mean, at, xerr=np.nan_to_num(spread), color=style["color"], marker=style["marker"] or "o")
+        axis.set(title=heading, yticks=range(len(names)), yticklabels=names)
+        axis.grid(alpha=0.25, linewidth=0.6)
+    axes[0][0].invert_yaxis()
+    return _labelled(figure, axes, xlabel, title, {})
+
+
 def weights(
     scores: NDArray[np.float64], heights: NDArray[Any], threshold: float | None, miss: float | None = None
 ) -> Figure:
@@ -176,9 +217,14 @@ def weights(
 
 
 def image_grid(
-    rows: Mapping[str, NDArray[Any]], shape: tuple[int, ...], *, columns: Sequence[str] = (), title: str = ""
+    rows: Mapping[str, NDArray[Any]],
+    shape: tuple[int, ...],
+    *,
+    columns: Sequence[str] = (),
+    captions: Mapping[str, Sequence[str]] | None = None,
+    title: str = "",
 ) -> Figure:
-    """Draw rows of images: stored, damaged, and retrieved by each model.
+    """Draw rows of images: stored, damaged, and retrieved by each model; or the instances of bags.
 
     Parameters
     ----------
@@ -188,6 +234,8 @@ def image_grid(
         Shape of one image, as in `ImageSet`.
     columns : sequence of str
         Titles above the columns.
+    captions : mapping of str to sequence of str, optional
+        What is written below each image, by the name of its row.
     title : str
         Title of the whole figure.
 
@@ -197,7 +245,8 @@ def image_grid(
         The figure.
     """
     count = max(len(images) for images in rows.values())
-    figure = _figure((1.3 + 0.85 * count, 0.4 + 0.85 * len(rows)), gap=0.02)
+    height = 1.05 if captions else 0.85
+    figure = _figure((1.3 + 0.85 * count, 0.4 + height * len(rows)), gap=0.02)
     axes = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for axis in line:
@@ -205,6 +254,8 @@ def image_grid(
             axis.spines[:].set_visible(False)
         for axis, image in zip(line, images, strict=False):
             axis.imshow(_picture(image, shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for axis, text in zip(line, (captions or {}).get(name, ()), strict=False):
+            axis.set_xlabel(text, fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     for axis, text in zip(axes[0], columns, strict=False):
         axis.set_title(text, fontsize=9)
@@ -249,7 +300,8 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
         axis.set_xlabel(xlabel)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) or 1, frameon=False)
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 

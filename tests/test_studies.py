@@ -749,7 +749,8 @@ def test_help(name):
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 100
     if name in STUDIES:
-        for text in ("examples:\n  python -m sparsehopfield " + name, "(default: digits)", "fixed-point"):
+        of_images = ("(default: digits)", "fixed-point") if name in ("capacity", "robustness", "metastable") else ()
+        for text in ("examples:\n  python -m sparsehopfield " + name, "--restart", *of_images):
             assert text.split() <= done.stdout.split() or text in " ".join(done.stdout.split())
 
 

@@ -1,10 +1,17 @@
 """The studies: one command, one function and one notebook each; see `sparsehopfield.studies._run`."""
 
-from sparsehopfield.studies import capacity, metastable, robustness
+from sparsehopfield.studies import bits, capacity, metastable, mil, mnist_bags, robustness
 
-__all__ = ["STUDIES", "capacity", "metastable", "robustness"]
+__all__ = ["STUDIES", "bits", "capacity", "metastable", "mil", "mnist_bags", "robustness"]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
 #: `EXAMPLES`, `add_options(parser)` and `run(output, **options)`, its options called as on the command line; a new
 #: one is a module and a row here.
-STUDIES = {"capacity": capacity, "robustness": robustness, "metastable": metastable}
+STUDIES = {
+    "capacity": capacity,
+    "robustness": robustness,
+    "metastable": metastable,
+    "bits": bits,
+    "mil": mil,
+    "mnist-bags": mnist_bags,
+}

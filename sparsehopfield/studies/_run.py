@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._optional import require
-from sparsehopfield.config import get_num_threads, show_config
+from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
@@ -33,9 +33,10 @@ def run_table(
     study: str,
     options: Mapping[str, Any],
     settings: Sequence[Setting],
-    metrics: Sequence[str],
+    metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
     measure: Callable[[Setting], Mapping[str, float]],
     *,
+    jobs: int = 1,
     restart: bool = False,
     progress: bool = True,
 ) -> list[Row]:
@@ -51,10 +52,13 @@ def run_table(
         Everything that the results depend on, of types that JSON has.
     settings : sequence of mapping
         The settings in order, all with the same columns.
-    metrics : sequence of str
-        What `measure` returns for each of them.
+    metrics : sequence of str, or callable
+        What `measure` returns for each of them; or a function that says it of a setting.
     measure : callable
         Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
+    jobs : int
+        How many settings to measure at the same time, each in a process of its own with one thread. The table is
+        the same for any number, in the order of `settings`.
     restart : bool
         Throw away what is there and begin again.
     progress : bool
@@ -69,7 +73,8 @@ def run_table(
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, study, options, restart)
     columns = list(settings[0])
-    done = _resume(folder / TABLE, columns, metrics)
+    expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
+    done = _resume(folder / TABLE, columns, expected)
     waiting = [setting for setting in settings if _key(setting, columns) not in done]
     with (
         _bar(study, len(settings), len(settings) - len(waiting), progress) as bar,
@@ -78,19 +83,18 @@ def run_table(
         writer = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             writer.writerow([*columns, "metric", "value"])
-        for setting in waiting:
-            values = measure(setting)
+        for setting, values in zip(waiting, _measured(measure, waiting, jobs), strict=True):
             key = _key(setting, columns)
-            writer.writerows([*key, metric, repr(float(values[metric]))] for metric in metrics)
+            writer.writerows([*key, metric, repr(float(values[metric]))] for metric in expected[key])
             file.flush()
             if "seconds" in values:
-                _keep_time(folder / TIMES, columns, key, values["seconds"])
-            done[key] = {metric: float(values[metric]) for metric in metrics}
+                _keep_time(folder / TIMES, columns, key, values["seconds"], 1 if jobs > 1 else get_num_threads())
+            done[key] = {metric: float(values[metric]) for metric in expected[key]}
             bar.update()
     return [
-        {**setting, "metric": metric, "value": done[_key(setting, columns)][metric]}
+        {**setting, "metric": metric, "value": value}
         for setting in settings
-        for metric in metrics
+        for metric, value in done[_key(setting, columns)].items()
     ]
 
 
@@ -118,9 +122,26 @@ def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[f
     return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
 
 
-def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float) -> None:
+def _measured(
+    measure: Callable[[Setting], Mapping[str, float]], settings: Sequence[Setting], jobs: int
+) -> Iterator[Mapping[str, float]]:
+    """What `measure` returns of each setting, in their order."""
+    if jobs == 1:
+        return map(measure, settings)
+    joblib = require("joblib", purpose="measuring several settings at the same time")
+    tasks = (joblib.delayed(_with_one_thread)(measure, setting) for setting in settings)
+    side_by_side: Iterator[Mapping[str, float]] = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    return side_by_side
+
+
+def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting: Setting) -> Mapping[str, float]:
+    set_num_threads(1)
+    return measure(setting)
+
+
+def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:
     rows = path.read_text(encoding="utf-8") if path.exists() else _line([*columns, "threads", "seconds"])
-    _write(path, rows + _line([*key, get_num_threads(), f"{seconds:.6g}"]))
+    _write(path, rows + _line([*key, threads, f"{seconds:.6g}"]))
 
 
 def _line(fields: Sequence[Any]) -> str:
@@ -170,7 +191,9 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
     _write(path, text + "\n")
 
 
-def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[tuple[str, ...], Row]:
+def _resume(
+    path: Path, columns: Sequence[str], expected: Mapping[tuple[str, ...], Sequence[str]]
+) -> dict[tuple[str, ...], Row]:
     """The settings that the table holds whole; what an interruption left of one more is cut off."""
     if not path.exists():
         return {}
@@ -180,6 +203,7 @@ def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[
     whole = position = 0
     current: Row = {}
     previous: tuple[str, ...] = ()
+    metrics: Sequence[str] = ()
     for number, (line, fields) in enumerate(zip(lines, _fields(lines), strict=True), start=1):
         position += len(line.encode())
         if number == 1:
@@ -195,7 +219,9 @@ def _resume(path: Path, columns: Sequence[str], metrics: Sequence[str]) -> dict[
             if key != previous:
                 if current and len(current) != len(metrics):
                     raise ValueError("the setting before it is not complete")
-                current, previous = {}, key
+                if key not in expected:
+                    raise ValueError("not one of the settings")
+                current, previous, metrics = {}, key, expected[key]
             metric, value = fields[-2:]
             if metric != metrics[len(current)]:
                 raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")

@@ -25,6 +25,43 @@ class Options:
 
     Attributes
     ----------
+    seed : int
+        Seed of all draws.
+    restart : bool
+        Throw away what is in the output folder instead of continuing it.
+    progress : bool
+        Show a progress bar on terminals.
+    """
+
+    seed: int = 0
+    restart: bool = False
+    progress: bool = True
+
+    #: Options that may be given as one value or as several, and what their values are; a study adds its own.
+    _several: ClassVar[Mapping[str, type]] = {}
+    #: Options that no result depends on.
+    _aside: ClassVar[Sequence[str]] = ("data", "jobs", "restart", "progress")
+
+    def __post_init__(self) -> None:
+        """One value stands for a sequence of it; the same values give the same table, whatever their type."""
+        for name, kind in self._several.items():
+            values = several(getattr(self, name), kind)
+            if not values:
+                raise ValueError(f"{name}: at least one is needed")
+            object.__setattr__(self, name, values)
+        at_least("seed", self.seed, 0)
+
+    def described(self) -> dict[str, Any]:
+        """What the results depend on: all but where files are, how it is run and what is shown."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in self._aside}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(Options):
+    """What the studies that store images can be asked for.
+
+    Attributes
+    ----------
     dataset : {"digits", "mnist", "cifar10", "imagenet64"}
         The images to store.
     data : path, optional
@@ -37,12 +74,6 @@ class Options:
         Updates for each query; 0 means to the fixed point (1,000 at most).
     queries : int
         How many queries to ask at most.
-    seed : int
-        Seed of all draws.
-    restart : bool
-        Throw away what is in the output folder instead of continuing it.
-    progress : bool
-        Show a progress bar on terminals.
     """
 
     dataset: str = "digits"
@@ -51,32 +82,17 @@ class Options:
     beta: Sequence[float] = (1.0,)
     steps: int = 1
     queries: int = 1000
-    seed: int = 0
-    restart: bool = False
-    progress: bool = True
 
-    #: Options that may be given as one value or as several, and what their values are; a study adds its own.
     _several: ClassVar[Mapping[str, type]] = {"similarity": str, "beta": float}
 
     def __post_init__(self) -> None:
-        """One value stands for a sequence of it; the same values give the same table, whatever their type."""
-        for name, kind in self._several.items():
-            values = several(getattr(self, name), kind)
-            if not values:
-                raise ValueError(f"{name}: at least one is needed")
-            object.__setattr__(self, name, values)
+        super().__post_init__()
         among("similarity", self.similarity, SIMILARITIES)
-        at_least("seed", self.seed, 0)
         at_least("steps", self.steps, 0)
         at_least("queries", self.queries, 1)
         for beta in self.beta:
             if not 0 < beta < np.inf:
                 raise ValueError(f"beta: must be positive and finite, got {beta}")
-
-    def described(self) -> dict[str, Any]:
-        """What the results depend on: all but where files are and what is shown."""
-        names = (field.name for field in fields(self))
-        return {name: getattr(self, name) for name in names if name not in ("data", "restart", "progress")}
 
 
 @dataclass(frozen=True)
@@ -147,6 +163,24 @@ def sizes_within(sizes: int | Sequence[int], images: datasets.ImageSet) -> tuple
     return sizes
 
 
+def spawned(seed: int, *key: int) -> int:
+    """The seed of one draw: it depends on nothing else, so neither order nor resumption changes a draw.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the study.
+    *key : int
+        What the draw is for: the number of the run, and whatever else draws should differ by.
+
+    Returns
+    -------
+    int
+        The draw's own seed.
+    """
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
+
+
 # Words for reports
 
 
@@ -173,10 +207,57 @@ def steps_in_words(steps: int) -> str:
 # Options from the command line
 
 
-def add_options(
-    parser: argparse.ArgumentParser, study: str, default: Options, *, queries: str, papers: Mapping[str, str]
-) -> None:
+def add_options(parser: argparse.ArgumentParser, folder: str, default: Options) -> None:
     """Add the options that every study has.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The sub-command's parser.
+    folder : str
+        Where its results go, unless said otherwise.
+    default : Options
+        Its defaults.
+    """
+    add = parser.add_argument
+    add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
+    add(
+        "--output",
+        metavar="FOLDER",
+        help=f"folder for the table, its settings and the figure (default: {folder})",
+    )
+    add("--restart", action="store_true", help="throw away what is in --output instead of continuing it")
+    add("--quiet", action="store_true", help="no progress bar and no report, only the files")
+
+
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the studies that can measure several settings at the same time."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="measure so many settings at the same time, each in a process of its own with one thread; the table is "
+        "the same for any number (default: %(default)s)",
+    )
+
+
+def add_data_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that names the folder of the data."""
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        default=os.environ.get("SPARSEHOPFIELD_DATA") or None,
+        help=f"folder of the {what} files, in their authors' formats; when they are not there, the message "
+        "says where to get them (default: the environment variable SPARSEHOPFIELD_DATA)",
+    )
+
+
+def add_image_options(
+    parser: argparse.ArgumentParser, study: str, default: ImageOptions, *, queries: str, papers: Mapping[str, str]
+) -> None:
+    """Add the options of the studies that store images, and those that every study has.
 
     Parameters
     ----------
@@ -184,7 +265,7 @@ def add_options(
         The sub-command's parser.
     study : str
         The study's name.
-    default : Options
+    default : ImageOptions
         Its defaults.
     queries : str
         What the queries are.
@@ -199,13 +280,7 @@ def add_options(
         help="images to store; the digits come with scikit-learn, the others are read from --data "
         "(default: %(default)s)",
     )
-    add(
-        "--data",
-        metavar="FOLDER",
-        default=os.environ.get("SPARSEHOPFIELD_DATA") or None,
-        help="folder of the image files, in their authors' formats; when they are not there, the message "
-        "says where to get them (default: the environment variable SPARSEHOPFIELD_DATA)",
-    )
+    add_data_option(parser, "image")
     add(
         "--similarity",
         nargs="+",
@@ -237,15 +312,7 @@ def add_options(
         metavar="N",
         help=f"query at most so many of {queries} (default: %(default)s)",
     )
-    add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
-    add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
-    add(
-        "--output",
-        metavar="FOLDER",
-        help=f"folder for the table, its settings and the figure (default: results/{study}-DATASET)",
-    )
-    add("--restart", action="store_true", help="throw away what is in --output instead of continuing it")
-    add("--quiet", action="store_true", help="no progress bar and no report, only the files")
+    add_options(parser, f"results/{study}-DATASET", default)
 
 
 def _steps(text: str) -> int:
@@ -273,7 +340,8 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     threads, folder, quiet, _ = (given.pop(name) for name in ("threads", "output", "quiet", "main"))
     if threads is not None:
         set_num_threads(threads)
-    output = Path(folder or f"results/{study}-{arguments.dataset}")
+    named = given.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
+    output = Path(folder or f"results/{study}{f'-{named}' if isinstance(named, str) else ''}")
     try:
         outcome = run(output, progress=not quiet, **given)
     except KeyboardInterrupt as interrupt:

@@ -47,7 +47,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(_study.Options):
+class Options(_study.ImageOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -67,7 +67,12 @@ class Options(_study.Options):
     mask: Sequence[str] = ("none", "lower")
     pixels: Sequence[str] = ("signed",)
 
-    _several: ClassVar[Mapping[str, type]] = {**_study.Options._several, "separation": str, "mask": str, "pixels": str}
+    _several: ClassVar[Mapping[str, type]] = {
+        **_study.ImageOptions._several,
+        "separation": str,
+        "mask": str,
+        "pixels": str,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,4 +173,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="signed, from -1 to 1, or unit, from 0 to 1 (default: signed, the paper's)",
     )
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
-    _study.add_options(parser, NAME, default, queries="the images that are not stored", papers=papers)
+    _study.add_image_options(parser, NAME, default, queries="the images that are not stored", papers=papers)

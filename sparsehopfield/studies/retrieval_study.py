@@ -31,7 +31,7 @@ METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(_study.Options):
+class Options(_study.ImageOptions):
     """What both studies can be asked for, beside what all studies can.
 
     Attributes
@@ -51,7 +51,7 @@ class Options(_study.Options):
     threshold: float | None = None
     runs: int = 10
 
-    _several: ClassVar[Mapping[str, type]] = {**_study.Options._several, "models": str}
+    _several: ClassVar[Mapping[str, type]] = {**_study.ImageOptions._several, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +99,7 @@ def run(
             "model": model,
             "steps": steps,
             "run": run,
-            "seed": _seed(options.seed, size, run),
+            "seed": _study.spawned(options.seed, size, run),
         }
         for size in sizes
         for run in range(options.runs)
@@ -159,11 +159,6 @@ def run(
     )
 
 
-def _seed(seed: int, size: int, run: int) -> int:
-    """The seed of one draw: it depends on nothing else, so neither order nor resumption changes a draw."""
-    return int(np.random.SeedSequence(seed, spawn_key=(size, run)).generate_state(1)[0])
-
-
 def add_options(parser: argparse.ArgumentParser, study: str) -> None:
     """Add the options that both studies have to the parser of the one with this name."""
     add, default = parser.add_argument, Options()
@@ -186,4 +181,4 @@ def add_options(parser: argparse.ArgumentParser, study: str) -> None:
     )
     add("--runs", type=int, default=default.runs, metavar="N", help="draws for each setting (default: %(default)s)")
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
-    _study.add_options(parser, study, default, queries="the stored patterns", papers=papers)
+    _study.add_image_options(parser, study, default, queries="the stored patterns", papers=papers)

@@ -1,0 +1,487 @@
+"""Bags of instances for multiple instance learning: read from their authors' files, or drawn.
+
+A bag is a set of rows with one label; which of its rows decide the label is not told. As in
+`sparsehopfield.datasets` nothing is downloaded and no folder is assumed: a loader says what it wants, and where to
+get it, when it is not there, and a file that is damaged raises a ValueError that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+from scipy.sparse import issparse
+
+from sparsehopfield import datasets
+
+__all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_mil", "load_ucsb"]
+
+#: The real data sets by their names on the command line, and the files that hold them.
+MIL_SETS: dict[str, tuple[str, ...]] = {
+    "tiger": ("tiger_100x100_matlab.mat",),
+    "fox": ("fox_100x100_matlab.mat",),
+    "elephant": ("elephant_100x100_matlab.mat",),
+    "ucsb": ("ucsb_breast_cancer.csv", "ucsb_breast.csv", "ucsb.csv"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Labelled bags, their instances one below the other.
+
+    Attributes
+    ----------
+    instances : ndarray of shape (R, d)
+        The instances of all bags, bag after bag.
+    offsets : ndarray of int of shape (B + 1,)
+        Bag `i` has the rows `offsets[i]` to `offsets[i + 1]`; each has at least one.
+    labels : ndarray of int of shape (B,)
+        1 for a positive bag, 0 for a negative one.
+    name : str
+        Short name, as the command line knows it.
+    description : str
+        One line for people.
+    keys : ndarray of bool of shape (R,), optional
+        Which instances make their bag positive, where that is known.
+    shape : tuple of int, optional
+        Shape of one instance that is an image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bags = Bags(np.eye(3), np.array([0, 1, 3]), np.array([1, 0]), "pair", "two bags")
+    >>> len(bags), bags.sizes.tolist(), bags[1].shape
+    (2, [1, 2], (2, 3))
+    """
+
+    instances: NDArray[Any]
+    offsets: NDArray[np.intp]
+    labels: NDArray[np.int64]
+    name: str
+    description: str
+    keys: NDArray[np.bool_] | None = None
+    shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        """The instances of one bag, as a view."""
+        rows = self._rows(index)
+        return self.instances[rows]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self.instances[start:end] for start, end in zip(self.offsets, self.offsets[1:], strict=False))
+
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """How many instances each bag has."""
+        return np.diff(self.offsets)
+
+    @property
+    def ids(self) -> NDArray[np.intp]:
+        """The number of the bag of each instance."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def keys_of(self, index: int) -> NDArray[np.bool_]:
+        """Which instances of one bag make it positive.
+
+        Parameters
+        ----------
+        index : int
+            Which bag.
+
+        Returns
+        -------
+        ndarray of bool
+            One for each instance of the bag.
+        """
+        if self.keys is None:
+            raise ValueError(f"keys: which instances make a bag positive is not known of {self.name}")
+        return self.keys[self._rows(index)]
+
+    def take(self, index: ArrayLike) -> Bags:
+        """Some of the bags, in the order given.
+
+        Parameters
+        ----------
+        index : array_like of int
+            Which bags.
+
+        Returns
+        -------
+        Bags
+            A copy of them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> bags = Bags(np.eye(3), np.array([0, 1, 3]), np.array([1, 0]), "pair", "two bags")
+        >>> bags.take([1]).instances
+        array([[0., 1., 0.],
+               [0., 0., 1.]])
+        """
+        index = np.asarray(index, np.intp)
+        offsets = np.concatenate([[0], np.cumsum(self.sizes[index])])
+        rows = np.repeat(self.offsets[index] - offsets[:-1], self.sizes[index]) + np.arange(offsets[-1])
+        return Bags(
+            self.instances[rows],
+            offsets,
+            self.labels[index],
+            self.name,
+            self.description,
+            None if self.keys is None else self.keys[rows],
+            self.shape,
+        )
+
+    def _rows(self, index: int) -> slice:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {index}")
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+
+# Read from files
+
+
+def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
+    """Load one of the classical data sets of multiple instance learning.
+
+    Parameters
+    ----------
+    name : {"tiger", "fox", "elephant", "ucsb"}
+        Corel photographs with and without the animal, 200 bags of segments with 230 features each (Andrews et al.,
+        NIPS 2002); or breast tumour images, 58 bags of patches with 708 features (Kandemir et al., 2014).
+    root : path
+        Folder with the original MATLAB file, ``tiger_100x100_matlab.mat`` and so on, or with the csv file of
+        `load_ucsb`, ``ucsb_breast_cancer.csv``; also looked for in its sub-folder ``mil``.
+
+    Returns
+    -------
+    Bags
+        float64 instances as they are in the file, in the order of the bags' numbers.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the file is not there; says where to get it.
+    ValueError
+        For an unknown name, and for a file that is damaged or of another layout.
+    """
+    if name not in MIL_SETS:
+        raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(MIL_SETS)}")
+    if root is None:
+        raise ValueError(datasets.no_folder(name))
+    ucsb = name == "ucsb"
+    path = datasets.find(
+        root,
+        ("mil",),
+        MIL_SETS[name],
+        what="the UCSB breast cancer set" if ucsb else f"{name.capitalize()} of the MIL benchmark",
+        source="http://www.miproblems.org/datasets/ucsb-breast/ (as csv rows: label, bag id, features)"
+        if ucsb
+        else "http://www.cs.columbia.edu/~andrews/mil/datasets.html",
+    )[0]
+    return load_ucsb(path) if ucsb else _load_matlab(name, path)
+
+
+def load_ucsb(path: str | os.PathLike[str]) -> Bags:
+    """Load the UCSB breast cancer set, or any other set in its layout.
+
+    The layout is a csv file without a header, one instance a row: its label (1 for positive; 0 or -1 for negative),
+    the number of its bag, its features. A bag is positive when any of its instances is.
+
+    Parameters
+    ----------
+    path : path
+        The csv file.
+
+    Returns
+    -------
+    Bags
+        float64 instances, in the order of the bags' numbers.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the file is not there.
+    ValueError
+        When it is damaged or of another layout.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "ucsb.csv")
+    ...     _ = path.write_text("0,1,0.5,2\\n1,2,0.1,3\\n0,1,0.7,4\\n")
+    ...     bags = load_ucsb(path)
+    >>> bags.labels, bags.sizes, bags[0].tolist()
+    (array([0, 1]), array([2, 1]), [[0.5, 2.0], [0.7, 4.0]])
+    """
+    path = Path(path).expanduser()
+    try:
+        table = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: not a csv file of numbers without a header ({error}); its rows must be: label, bag id, features"
+        ) from error
+    if table.shape[0] == 0 or table.shape[1] < 3:
+        raise ValueError(
+            f"{path}: holds {table.shape[0]} rows of {table.shape[1]} columns; "
+            f"its rows must be: label, bag id, features"
+        )
+    return _gathered(
+        path, table[:, 2:], table[:, 1], table[:, 0], "ucsb", "UCSB breast cancer: patches of tissue images"
+    )
+
+
+def _load_matlab(name: str, path: Path) -> Bags:
+    wanted = ("features", "labels", "bag_ids")
+    try:
+        content = loadmat(path, variable_names=wanted)
+        missing = [key for key in wanted if key not in content]
+        features, labels, ids = (_dense(content.get(key, ())) for key in wanted)
+    except (
+        MatReadError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        OSError,
+        OverflowError,
+        MemoryError,
+        NotImplementedError,
+        struct.error,
+        zlib.error,
+    ) as error:  # what SciPy and zlib raise on damaged files
+        raise ValueError(f"{path}: damaged or unreadable MATLAB file ({error}); download it again") from error
+    if missing:
+        raise ValueError(
+            f"{path}: has no {', '.join(missing)}; the original files hold 'features', 'labels' and 'bag_ids'"
+        )
+    if features.ndim != 2 or features.size == 0 or not labels.size == ids.size == len(features):
+        raise ValueError(
+            f"{path}: 'features' is {features.shape}, with {labels.size} labels and {ids.size} bag ids; "
+            f"there must be one row, one label and one bag id for each instance"
+        )
+    text = f"{name.capitalize()}: segments of Corel photographs with and without one"
+    return _gathered(path, features, ids.ravel(), labels.ravel(), name, text)
+
+
+def _dense(array: Any) -> NDArray[Any]:
+    if issparse(array):
+        array.check_format(full_check=True)  # a damaged index would write outside of the dense array
+        array = array.toarray()
+    return np.asarray(array)
+
+
+def _gathered(
+    path: Path, features: NDArray[Any], ids: NDArray[Any], labels: NDArray[Any], name: str, description: str
+) -> Bags:
+    """Bags of instances that may lie in any order; a bag is positive when any of its instances is."""
+    for what, values in (("features", features), ("labels", labels), ("bag ids", ids)):
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError(f"{path}: its {what} are not all finite numbers")
+    if not np.isin(labels, (-1, 0, 1)).all():
+        raise ValueError(f"{path}: labels must be 1 for positive and 0 or -1 for negative instances")
+    order = np.argsort(ids, kind="stable")
+    starts = np.flatnonzero(np.diff(ids[order], prepend=np.nan))  # nan differs from every number
+    positive = np.logical_or.reduceat(labels[order] > 0, starts).astype(np.int64)
+    text = f"{description}; {len(starts)} bags, {positive.sum()} of them positive, {features.shape[1]} features"
+    return Bags(np.asarray(features[order], np.float64), np.append(starts, len(ids)), positive, name, text)
+
+
+# Drawn
+
+
+def bit_signals(num_signals: int = 4, num_bits: int = 4, *, seed: int = 0) -> NDArray[np.int8]:
+    """Draw the signals of `bit_patterns`: distinct strings of bits, none of them all zero.
+
+    Parameters
+    ----------
+    num_signals : int
+        How many; at most `2**num_bits - 2`, as the other instances need a string, too.
+    num_bits : int
+        Bits of a string, 2 to 16.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of int8 of shape (num_signals, num_bits)
+        Zeros and ones.
+
+    Examples
+    --------
+    >>> bit_signals(2, 3, seed=1).tolist()
+    [[1, 1, 0], [0, 0, 1]]
+    """
+    if not 2 <= num_bits <= 16:
+        raise ValueError(f"num_bits: must be 2 to 16, got {num_bits}")
+    if not 1 <= num_signals <= 2**num_bits - 2:
+        raise ValueError(f"num_signals: must be 1 to {2**num_bits - 2} with {num_bits} bits, got {num_signals}")
+    rng = np.random.default_rng(seed)
+    return _bits(1 + rng.choice(2**num_bits - 1, num_signals, replace=False), num_bits)
+
+
+def bit_patterns(
+    num_bags: int, bag_size: int, signals: ArrayLike, *, signals_per_bag: int = 1, seed: int = 0, signed: bool = False
+) -> Bags:
+    """Draw bags of bit strings, the positive ones with signals among them (Hu et al. 2023, section 4.2.1).
+
+    Instances are random strings of bits that are neither zero nor a signal. In every second bag, a positive one, the
+    instances at some distinct positions are replaced by random signals. The rule is that of the public code of
+    Ramsauer et al. (hflayers).
+
+    Parameters
+    ----------
+    num_bags, bag_size : int
+        How many bags, and how many instances each has.
+    signals : array_like of shape (k, b)
+        The signals, as `bit_signals` draws them.
+    signals_per_bag : int
+        How many positions of a positive bag are replaced, 1 to `bag_size`.
+    seed : int
+        Seed of the draw.
+    signed : bool
+        Instances of -1 and 1 instead of 0 and 1.
+
+    Returns
+    -------
+    Bags
+        float32 instances; `keys` marks the signals; half of the bags, rounded down, are positive.
+
+    Examples
+    --------
+    >>> bags = bit_patterns(4, 3, bit_signals(), seed=1)
+    >>> bags.instances.shape, bags.labels.tolist(), bags.keys.sum()
+    ((12, 4), [0, 1, 0, 1], np.int64(2))
+    """
+    signals = np.asarray(signals)
+    if signals.ndim != 2 or not np.isin(signals, (0, 1)).all() or not signals.any(axis=1).all():
+        raise ValueError("signals: must be rows of zeros and ones, none of them all zero")
+    if num_bags < 1:
+        raise ValueError(f"num_bags: must be at least 1, got {num_bags}")
+    if not 1 <= signals_per_bag <= bag_size:
+        raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
+    num_bits = signals.shape[1]
+    numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
+    others = np.setdiff1d(np.arange(1, 2**num_bits), numbers)
+    if not len(others):
+        raise ValueError(
+            f"signals: are all strings of {num_bits} bits, so that nothing is left for the other instances"
+        )
+    rng = np.random.default_rng(seed)
+    strings = rng.choice(others, (num_bags, bag_size))
+    keys = np.zeros((num_bags, bag_size), np.bool_)
+    positive = np.arange(num_bags) % 2
+    places = rng.permuted(np.tile(np.arange(bag_size), (int(positive.sum()), 1)), axis=1)[:, :signals_per_bag]
+    keys[np.flatnonzero(positive)[:, None], places] = True
+    strings[keys] = rng.choice(numbers, int(keys.sum()))
+    bits = _bits(strings.ravel(), num_bits).astype(np.float32)
+    return Bags(
+        2 * bits - 1 if signed else bits,
+        np.arange(num_bags + 1) * bag_size,
+        positive,
+        "bits",
+        f"{num_bags} bags of {bag_size} strings of {num_bits} bits, {signals_per_bag} of {len(signals)} signals in "
+        f"every second one",
+        keys.ravel(),
+    )
+
+
+def image_bags(
+    images: datasets.ImageSet,
+    digits: NDArray[np.integer[Any]],
+    num_bags: int,
+    mean_size: float = 10,
+    std_size: float = 2,
+    *,
+    target: int = 9,
+    targets_per_bag: int | None = None,
+    seed: int = 0,
+) -> Bags:
+    """Draw bags of digits, positive when a 9 is inside: the MNIST bags of Ilse, Tomczak and Welling (ICML 2018).
+
+    The size of a bag is normally distributed, rounded, and at least 1. Bags are negative and positive in turn. A
+    negative bag is drawn from the images of other digits. A positive bag is drawn from all images, again and again
+    until the target is among them; with `targets_per_bag`, it is a negative one in which so many images at distinct
+    positions were replaced by targets.
+
+    Parameters
+    ----------
+    images : ImageSet
+        The images, of MNIST or other digits.
+    digits : ndarray of int of shape (N,)
+        Which digit each of them is (`sparsehopfield.datasets.load_labels`).
+    num_bags : int
+        How many bags.
+    mean_size, std_size : float
+        Mean and standard deviation of the bag sizes. (The authors' code says variance and means this.)
+    target : int
+        The digit that makes a bag positive.
+    targets_per_bag : int, optional
+        How many targets a positive bag has; bags are at least so large. By default as many as chance puts there.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    Bags
+        float32 pixels from 0 to 1; `keys` marks the targets.
+
+    Examples
+    --------
+    >>> from sparsehopfield import datasets
+    >>> bags = image_bags(datasets.load("digits"), datasets.load_labels("digits"), 6, seed=1)
+    >>> bags.labels.tolist(), bags.sizes.tolist()
+    ([0, 1, 0, 1, 0, 1], [11, 11, 9, 5, 10, 11])
+    """
+    digits = np.asarray(digits)
+    if digits.shape != (len(images),):
+        raise ValueError(f"digits: must have shape ({len(images)},), one for each image, got {digits.shape}")
+    if not 0 < len(targets := np.flatnonzero(digits == target)) < len(images):
+        raise ValueError(f"target: images of {target} and of other digits are needed")
+    for name, value, least in (("num_bags", num_bags, 1), ("mean_size", mean_size, 1), ("std_size", std_size, 0)):
+        if not least <= value < np.inf:
+            raise ValueError(f"{name}: must be finite and at least {least}, got {value}")
+    if targets_per_bag is not None and targets_per_bag < 1:
+        raise ValueError(f"targets_per_bag: must be at least 1, or None, got {targets_per_bag}")
+    others = np.flatnonzero(digits != target)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for number in range(num_bags):
+        size = max(round(rng.normal(mean_size, std_size)), targets_per_bag or 1)
+        members = rng.choice(others, size)
+        if number % 2 and targets_per_bag:
+            members[rng.permutation(size)[:targets_per_bag]] = rng.choice(targets, targets_per_bag)
+        elif number % 2:
+            members = rng.integers(len(images), size=size)
+            while not (digits[members] == target).any():
+                members = rng.integers(len(images), size=size)
+        drawn.append(members)
+    rows = np.concatenate(drawn)
+    inside = "as chance has it" if targets_per_bag is None else f"{targets_per_bag} of them"
+    return Bags(
+        images.pixels(rows),
+        np.cumsum([0, *map(len, drawn)]),
+        np.arange(num_bags) % 2,
+        f"{images.name}-bags",
+        f"{num_bags} bags of {mean_size:g} +- {std_size:g} images ({images.description}); in every second one a "
+        f"{target}, {inside}",
+        digits[rows] == target,
+        images.shape,
+    )
+
+
+def _bits(numbers: NDArray[np.integer[Any]], num_bits: int) -> NDArray[np.int8]:
+    return np.asarray(numbers[:, None] >> np.arange(num_bits) & 1, np.int8)
