@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsehopfield import Entmax, Polynomial, RetrievalWarning, reference, set_num_threads
+from sparsehopfield import Entmax, Polynomial, RetrievalWarning, _core, reference, set_num_threads
 from sparsehopfield.association import Projection, associate_backward, associate_forward, association_weights
 
 MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.2), Entmax(3.0), Polynomial(4)]
@@ -420,3 +420,29 @@ def test_unsettled_queries_warn():
     slow = {"separation": "softmax", "update_steps_max": None, "update_steps_eps": 1e-9}
     with pytest.warns(RetrievalWarning, match="1 queries were still moving"):
         associate_forward(np.full((1, 1, 1, 1), 0.5), rows, rows, 1.0, **slow, keep=False)
+
+
+@pytest.mark.parametrize(
+    "layout", [{"padded": True}, {"e": 4}, {"shared": True, "samples": 40, "mask": ("bool", 2)}], ids=str
+)
+def test_no_memory_is_an_error_and_nothing_else(rng, layout):
+    """Every allocation of both passes fails once."""
+    a = problem(rng, update_steps_max=1, dropout=0.1, seed=1, **layout)
+    out, saved = associate_forward(**a)
+    for call in (
+        lambda: associate_forward(**a),
+        lambda: associate_backward(saved, out),
+        lambda: association_weights(saved),
+    ):
+        _core._fail_allocation(-1)
+        call()
+        made = _core._fail_allocation(-1)
+        assert made > 0
+        for n in range(made):
+            _core._fail_allocation(n)
+            try:
+                with pytest.raises(MemoryError):
+                    call()
+            finally:
+                _core._fail_allocation(-1)
+    np.testing.assert_array_equal(associate_forward(**a)[0], out)
