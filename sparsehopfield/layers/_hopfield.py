@@ -32,6 +32,7 @@ from ._roles import Gradients, Look, Role, Source, folded
 
 __all__ = ["Hopfield", "SparseHopfield", "Tape"]
 
+FEW_QUERIES = 8  # of a bag: beyond, moving them between the spaces costs more than it is counted as
 ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
 
 # name -> the function, and its derivative from its value
@@ -591,6 +592,8 @@ class Hopfield(Module):
         ]
         if (
             not looking
+            or tape.layout.queries > FEW_QUERIES
+            or (tape.inputs[0].ndim == 2 and tape.layout.offsets is None)  # shared: projected once for all samples
             or tape.appended
             or self.normalize_hopfield_space
             or (self._k.projected and (steps is None or self.gradient == "implicit" or self._without_beta))
@@ -766,6 +769,8 @@ class Hopfield(Module):
     def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Tape) -> Array:
         """The gradient of `_hopfield_norm`."""
         xhat, rstd = tape.hopfield_norms[role.name]
+        if not role.projected:  # all heads saw the same
+            dy = dy.sum(axis=-2, keepdims=True)
         if self._hopfield_gain is not None and self._hopfield_shift is not None:
             axes = tuple(range(dy.ndim - 1))
             self._hopfield_gain.add((dy * xhat).sum(axis=axes))
