@@ -203,9 +203,11 @@ import numpy as np
 import sparsehopfield as sh
 folder, threads, setup, call = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 sh.set_num_threads(threads)
-patterns, queries = np.load(folder + "/patterns.npy"), np.load(folder + "/queries.npy")
-out = np.zeros_like(queries)
-out += 1  # its pages are there
+if folder:
+    patterns, queries = np.load(folder + "/patterns.npy"), np.load(folder + "/queries.npy")
+    out = np.zeros_like(queries)
+    out += 1  # its pages are there
+memory = None
 small = np.random.default_rng(0).random((2000, 784), dtype=np.float32)
 for b in (1.0, 1e-3):  # libraries, threads and their buffers
     sh.update(small[:512], small, b)
@@ -224,9 +226,12 @@ try:
         file.write("5")  # the peak counts from here
 except OSError:
     pass
-before, index = status("VmRSS"), memory.index_nbytes
+def index_nbytes():
+    return 0 if memory is None else memory.index_nbytes
+
+before, index = status("VmRSS"), index_nbytes()
 exec(call)
-print(json.dumps({"beyond": status("VmHWM") - before, "index": memory.index_nbytes - index}))
+print(json.dumps({"beyond": status("VmHWM") - before, "index": index_nbytes() - index}))
 """
 
 
@@ -236,11 +241,12 @@ def peak(folder, threads, setup, call):
     Parameters
     ----------
     folder : str
-        Has patterns.npy and queries.npy.
+        Has patterns.npy and queries.npy; or "".
     threads : int
         For the call.
     setup : str
-        Python that makes `memory` from `patterns`; `queries`, and `out` like them, are there, too.
+        Python that makes `memory` from `patterns`, or whatever else `call` needs; `queries`, and `out` like them, are
+        there, too.
     call : str
         Python to measure. Where the peak could not be set back, an earlier one counts against it.
     """

@@ -3,8 +3,8 @@
 python benchmarks/layers.py --output layers.json
 
 The peer is the layer as hflayers computes it, eager: normalise, project, associate again and again until the weights
-of a head move by at most 1e-4, dropout, project; with softmax, and with `entmax.sparsemax` in its place. Both sides hold
-the same weights and see the same input.
+of a head move by at most 1e-4, dropout, project; with softmax, and with `entmax.sparsemax` in its place. Both sides
+hold the same weights and see the same input.
 """
 
 import math
@@ -18,7 +18,9 @@ def options(parser):
     parser.add_argument("--only", nargs="+", choices=[*ROWS], default=[*ROWS], help="rows to measure (default: all)")
 
 
-def torch_layer(torch, size, hidden, heads, *, output=None, steps=0, dropout=0.0, pooled=False, separation=None, fused=False):
+def torch_layer(
+    torch, size, hidden, heads, *, output=None, steps=0, dropout=0.0, pooled=False, separation=None, fused=False
+):
     """hflayers' `Hopfield` (or, `pooled`, `HopfieldPooling`) with the state of ours, restated in torch."""
     nn, functional = torch.nn, torch.nn.functional
 
@@ -33,7 +35,7 @@ def torch_layer(torch, size, hidden, heads, *, output=None, steps=0, dropout=0.0
                 self.pooling_weights = nn.Parameter(torch.empty(1, 1, size))
 
         def forward(self, x):
-            batch, rows, _ = x.shape
+            batch = len(x)
             width = heads * hidden
             state = self.pooling_weights.expand(batch, 1, size) if pooled else x
             weight, bias = self.project.weight, self.project.bias
@@ -145,7 +147,12 @@ def compare(table, arguments, work, make, peer_options, x, std, *, faster, aim=N
     softmax, sparsemax = times["ours, softmax"], times["ours, sparsemax"]
     table.add(f"{work}, softmax", softmax, "torch softmax", times.get("torch, softmax"), faster=faster, aim=aim)
     table.add(
-        f"{work}, sparsemax", sparsemax, "torch softmax", times.get("torch, softmax"), faster=sparse_faster or faster, aim=aim
+        f"{work}, sparsemax",
+        sparsemax,
+        "torch softmax",
+        times.get("torch, softmax"),
+        faster=sparse_faster or faster,
+        aim=aim,
     )
     table.add(f"{work}, softmax", softmax, "torch entmax", times.get("torch, sparsemax"), faster=1)
     table.add(f"{work}, sparsemax", sparsemax, "torch entmax", times.get("torch, sparsemax"), faster=1)
@@ -270,7 +277,7 @@ layer = layers.HopfieldLayer({size}, quantity={stored}, separation="sparsemax", 
 optimizer = optim.AdamW(layer)
 """
     call = "layer.backward(np.ones_like(layer.forward(x, train=True)), need_input_grad=False); optimizer.step()"
-    mib = harness.peak(None, arguments.threads, setup, call)
+    mib = harness.peak("", arguments.threads, setup, call)
     table.put(f"{name}: memory of a step", f"{mib:.0f} MiB", "", "", None, "at most 1,024 MiB", mib <= 1024)
 
 
