@@ -35,7 +35,7 @@ PARTS = ("size", "share")
 SIZES = (20, 50, 100, 150, 200, 300)
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.4)
 #: The search: runs of every candidate, how many are looked at again, and their runs then.
-FIRST_RUNS, KEPT, SECOND_RUNS = 2, 8, 10
+FIRST_RUNS, KEPT, SECOND_RUNS = 1, 8, 5
 EXAMPLES = """\
 examples:
   python -m sparsehopfield bits --jobs 2
