@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import threads
 
 import sparsehopfield as sh
 from sparsehopfield import layers, optim
@@ -48,6 +49,22 @@ def test_a_model_learns_and_a_seed_fixes_how():
     assert runs[0][-1] < 0.3 * runs[0][0]
     fresh, labels = bags(seed=1)
     assert ((model.forward(fresh) > 0) == labels).mean() > 0.9
+
+
+def test_training_is_the_same_for_any_number_of_threads():
+    x, y = bags()
+    found = []
+    for n in (1, 2, 5):
+        with threads(n):
+            pooling = layers.SparseHopfieldPooling(8, 16, num_heads=4, update_steps_max=2, dropout=0.1, random_state=1)
+            embedding = layers.Linear(5, 8, random_state=0)
+            model = layers.Sequential(embedding, layers.GELU(), pooling, layers.Linear(8, 1, random_state=2))
+            losses = train(model, optim.AdamW(model, learning_rate=0.01), x, y, 10)
+            whole = layers.Hopfield(8, num_heads=2, update_steps_max=1, random_state=0)
+            out = whole.forward(embedding.forward(x))
+            found.append([losses, *model.state_dict().values(), out, whole.backward(np.sin(out))])
+    for other in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_adamw_moves_what_is_trainable_and_has_a_gradient():

@@ -32,7 +32,7 @@ from ._roles import Gradients, Look, Role, Source, folded
 
 __all__ = ["Hopfield", "SparseHopfield", "Tape"]
 
-FEW_QUERIES = 8  # of a bag: beyond, moving them between the spaces costs more than it is counted as
+FEW_QUERIES = 8  # of a bag: where there are more, rows are projected
 ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
 
 # name -> the function, and its derivative from its value
@@ -394,7 +394,8 @@ class Hopfield(Module):
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not look; or numbers added to the scores. Ragged bags take no masks.
+            bool, True where a state pattern must not look; or numbers added to the scores. M is the
+            largest bag's size where bags are ragged.
         offsets : array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
         train : bool
@@ -581,30 +582,26 @@ class Hopfield(Module):
         return tape
 
     def _inside(self, tape: Tape, steps: int | None, recall: bool) -> set[str]:
-        """The roles whose rows the association is to look at as they are; stored patterns and projections alike."""
-        looking = [
-            (role, x, passes)
-            for role, x, passes in (
-                (self._k, tape.inputs[0], 2 * ((steps or 0) + 1)),
-                (self._v, tape.inputs[2], 1),
-            )
-            if role.projected and not (recall and role is self._v)
-        ]
-        if (
-            not looking
-            or tape.layout.queries > FEW_QUERIES
-            or (tape.inputs[0].ndim == 2 and tape.layout.offsets is None)  # shared: projected once for all samples
-            or tape.appended
-            or self.normalize_hopfield_space
-            or (self._k.projected and (steps is None or self.gradient == "implicit" or self._without_beta))
-        ):
+        """The roles whose rows the association is to look at as they are, and to project what it finds."""
+        k, v, layout = self._k, self._v, tape.layout
+        shared = tape.inputs[0].ndim == 2 and layout.offsets is None  # projected once for all samples
+        if tape.appended or shared or layout.queries > FEW_QUERIES:
             return set()
-        queries, per_bag = tape.layout.samples * tape.layout.queries, tape.layout.per_bag
-        looks = [
-            Look(math.prod(x.shape[:-1]), queries, per_bag, x.shape[-1], role.width, passes)
-            for role, x, passes in looking
-        ]
-        return {role.name for role, _, _ in looking} if _roles.input_space_pays(*looks) else set()
+
+        def look(role: Role, x: Array, passes: int) -> Look:
+            queries = layout.samples * layout.queries
+            return Look(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
+
+        pays, found = _roles.input_space_pays, set()
+        values = [look(v, tape.inputs[2], 1)] if v.projected and not recall else []
+        if values and pays(*values):
+            found = {v.name}
+        limited = self.gradient == "implicit" or self._without_beta or self.normalize_hopfield_space
+        if k.projected and steps is not None and not limited:
+            keys = look(k, tape.inputs[0], 2 * (steps + 1))
+            if pays(keys) and (found or pays(keys, *values)):  # rows as they are have one head, then values must, too
+                found = {k.name, *([v.name] if values else [])}
+        return found
 
     def _projected(self, tape: Tape) -> tuple[dict[str, Array], dict[str, Projection]]:
         """Each role's rows (..., H or 1, features), by one product for a source; and what the association projects."""
@@ -639,9 +636,7 @@ class Hopfield(Module):
         if self.normalize_hopfield_space:
             q, k = self._hopfield_norm(self._q, q, tape), self._hopfield_norm(self._k, k, tape)
         if q.shape[-2] != H:
-            q = _for_heads(q, H)
-        if k.shape[-2] != v.shape[-2]:
-            k, v = _for_heads(k, H), _for_heads(v, H)
+            q = np.broadcast_to(q, (*q.shape[:-2], H, q.shape[-1]))
         if tape.appended:
             k = self._append(k, self._bias_k, layout.offsets)
             v = self._append(v, None if recall else self._bias_v, layout.offsets)
@@ -791,11 +786,6 @@ class Hopfield(Module):
         if not self.batch_first:
             found = [d.swapaxes(0, 1) if d is not None and d.ndim == 3 else d for d in found]
         return tuple(found)  # type: ignore[return-value]
-
-
-def _for_heads(rows: Array, heads: int) -> Array:
-    """Rows (..., 1 or H, features) seen by every head, without a copy."""
-    return np.broadcast_to(rows, (*rows.shape[:-2], heads, rows.shape[-1]))
 
 
 class SparseHopfield(Hopfield):

@@ -127,10 +127,9 @@ def checked_masks(
 ) -> tuple[Array | None, Array | None]:
     """The masks, checked, with a column of nothing for each row that will be appended."""
     samples, queries, rows = layout[:3]
-    for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-        if given is not None and layout.offsets is not None:
-            raise ValueError(f"{name}: ragged bags take no masks; pad them, or leave rows out")
     if padding is not None:
+        if layout.offsets is not None:
+            raise ValueError("stored_pattern_padding_mask: ragged bags have no padding; leave the rows out")
         padding = as_numbers("stored_pattern_padding_mask", padding)
         if padding.dtype.kind not in "biu" or padding.shape != (samples, rows):
             raise ValueError(
@@ -153,4 +152,8 @@ def checked_masks(
             mask = mask.reshape(samples, heads, *seen)
         if appended:
             mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, appended),))
+            if layout.offsets is not None:  # a bag's appended rows are right behind its own
+                mask = np.repeat(mask[None], samples, axis=0) if mask.ndim == 2 else mask
+                for b, size in enumerate(np.diff(layout.offsets)):
+                    mask[b, ..., size : size + appended] = 0
     return padding, mask
