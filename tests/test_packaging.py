@@ -128,11 +128,24 @@ def test_openblas_is_our_own_copy():
     assert (others[0].parent == libs) == libs.is_dir()
 
 
-def test_readme_example():
+def readme_blocks(with_data):
+    """The README's programs that read data sets, or the others."""
     readme = ROOT / "README.md"
     if not readme.exists():
         pytest.skip("the README is not beside the tests: they run on an installed wheel")
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme.read_text(encoding="utf-8"))
+    return [compile(block, str(readme), "exec") for block in blocks if ("SPARSEHOPFIELD_DATA" in block) == with_data]
+
+
+def test_readme_examples():
+    blocks = readme_blocks(with_data=False)
     assert blocks
     for block in blocks:
-        exec(compile(block, str(readme), "exec"), {})
+        exec(block, {})
+
+
+@pytest.mark.slow
+def test_readme_example_on_data(data_folder, monkeypatch):
+    monkeypatch.setenv("SPARSEHOPFIELD_DATA", str(data_folder))
+    for block in readme_blocks(with_data=True):
+        exec(block, {})
