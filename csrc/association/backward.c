@@ -132,7 +132,8 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
     sh_crew crew;
     if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
     if (a->mask) sh_bias_of(t, &crew, s, w->bias);
-    _Alignas(64) char beta[128 * sizeof(double)], where[128 * sizeof(double)], one[128 * sizeof(double)];
+    _Alignas(64) char beta[SH_MOST_WIDE * sizeof(double)], where[SH_MOST_WIDE * sizeof(double)],
+        one[SH_MOST_WIDE * sizeof(double)];
     for (int64_t l = 0; l < wide; l++) {
         sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
         sh_put(t, one, l, 1);

@@ -39,7 +39,7 @@ static void plan(sh_trail *t) {
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
     t->groups =
-        !a->key_map.weight && bytes > ROWS_IN_CACHE && t->lanes_of_set >= 4 * L ? (int)(128 / SH_MOST_LANES) : 1;
+        !a->key_map.weight && bytes > ROWS_IN_CACHE && t->lanes_of_set >= 4 * L ? SH_MOST_WIDE / SH_MOST_LANES : 1;
     t->wide = t->groups * L;
     t->tiles = sh_ceil_div(t->lanes_of_set, t->wide);
     const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
@@ -232,23 +232,95 @@ static void first_state(const sh_trail *t, const sh_crew *crew, const char *beta
     }
 }
 
+/* The weights of one association: p (rows x wide) of the n listed rows, or of all. */
+typedef struct {
+    char *p;
+    int32_t *list;
+    int64_t n;
+} weighing;
+
+static const int32_t *listed(const sh_trail *t, const weighing *now) { return t->map->full ? NULL : now->list; }
+
+/* Puts the update behind those that the path has, or in their place. */
+static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_bench *w, sh_path_of_tile *path, int only,
+                             const char *u, const uint64_t moved[2], const weighing *now) {
+    const size_t number = t->lanes->size, state = (size_t)(t->e * t->wide) * number;
+    const size_t thresholds = (size_t)(2 * t->wide) * number;
+    const int64_t rows = t->map->full ? 0 : now->n;
+    if (only) {
+        path->used = 0;
+        path->last = -1;
+    }
+    sh_record *record = append(context, t, path, rows);
+    if (!record) return SH_NO_MEMORY;
+    record->n = now->n;
+    memcpy(record->moved, moved, sizeof record->moved);
+    char *to = SH_U(record);
+    memcpy(to, u, state);
+    memcpy(to + state, w->th, thresholds);
+    memcpy(to + state + thresholds, now->list, (size_t)rows * sizeof *now->list);
+    path->last = path->used;
+    path->used += (int64_t)sh_align(sizeof *record + state + thresholds + (size_t)rows * sizeof *now->list);
+    return SH_OK;
+}
+
+/* How many queries still move; `where` forgets those that do not. */
+static int still_moving(const sh_trail *t, const weighing *now, const weighing *before, char *where) {
+    const int64_t L = t->lanes->lanes;
+    _Alignas(64) char d2[SH_MOST_LANES * sizeof(double)];
+    int moving = 0;
+    for (int64_t g = 0; g < t->groups; g++) {
+        t->lanes->distance(sh_at(now->p, t, g * L), listed(t, now), now->n, sh_at(before->p, t, g * L),
+                           listed(t, before), before->n, t->wide, d2);
+        for (int64_t l = 0; l < L; l++) {
+            const int moves = sh_number(t, where, g * L + l) > 0 && sh_number(t, d2, l) > t->a.eps * t->a.eps;
+            sh_put(t, where, g * L + l, moves);
+            moving += moves;
+        }
+    }
+    return moving;
+}
+
+/* The values mixed by the last association, after dropout, and what the weights then sum to. */
+static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, const sh_stored *s, const weighing *last,
+                       char *out) {
+    const int64_t L = t->lanes->lanes, wide = t->wide;
+    for (int64_t g = 0; t->a.dropout > 0 && g < t->groups; g++) {
+        uint32_t key[SH_MOST_LANES];
+        sh_keys_of_dropout(t, crew, g, key);
+        t->lanes->drop(listed(t, last), s->position, last->n, key, sh_drop_threshold(t->a.dropout),
+                       1 / (1 - t->a.dropout), sh_at(w->factor, t, g * L), wide);
+        t->lanes->multiply(sh_at(last->p, t, g * L), sh_at(w->factor, t, g * L), last->n, wide, wide);
+    }
+    sh_lane_mix(t, s->value, s->value_ld, listed(t, last), last->n, t->f, last->p, w->z, w->some);
+    char *results = t->mixed ? t->mixed : out;
+    for (int64_t g = 0; g < t->groups; g++) {
+        void *rows[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(results, t, crew->number[g * L + l] * t->f);
+        t->lanes->scatter(sh_at(w->z, t, g * L), wide, t->f, NULL, rows);
+        if (!t->mass) continue;
+        t->lanes->total(sh_at(last->p, t, g * L), wide, last->n, w->best);
+        for (int64_t l = 0; l < L; l++)
+            if (rows[l]) sh_put(t, t->mass, crew->number[g * L + l], sh_number(t, w->best, l));
+    }
+}
+
 static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, const sh_stored *s, int64_t set,
                               int64_t tile, char *out, int keep, int64_t *unsettled) {
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes, wide = t->wide, e = t->e;
-    const size_t number = t->lanes->size;
     sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
     sh_crew_at(t, set, tile, &crew);
     if (a->mask) sh_bias_of(t, &crew, s, w->bias);
-    _Alignas(64) char beta[128 * sizeof(double)], where[128 * sizeof(double)], d2[128 * sizeof(double)];
+    _Alignas(64) char beta[SH_MOST_WIDE * sizeof(double)], where[SH_MOST_WIDE * sizeof(double)];
     for (int64_t l = 0; l < wide; l++) {
         sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
         sh_put(t, where, l, crew.head[l] >= 0);
     }
-    char *u = w->u, *next = w->next, *p = w->p, *before = w->before;
-    int32_t *list = w->list, *before_list = w->before_list;
-    int64_t n = 0, before_n = 0, step = 0;
+    char *u = w->u, *next = w->next;
+    weighing now = {.p = w->p, .list = w->list}, before = {.p = w->before, .list = w->before_list};
     uint64_t moved[2] = {0, 0};
     path->last = -1;
     path->used = 0;
@@ -259,80 +331,33 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
             if (!isfinite(sh_number(t, u, c))) l = c % wide;
         return sh_fail(context, SH_NOT_FINITE, "queries", crew.number[l] / a->heads);
     }
-    for (;; step++) {
+    for (path->steps = 0;; path->steps++) {
         sh_lane_scores(t, s->key, s->key_ld, NULL, s->rows, e, u, w->s, w->some);
         for (int64_t g = 0; a->mask && g < t->groups; g++)
             t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), NULL, s->rows, wide, wide);
-        sh_status status = weigh(context, t, &crew, w, s->rows, p, list, &n);
+        sh_status status = weigh(context, t, &crew, w, s->rows, now.p, now.list, &now.n);
+        if (status == SH_OK && keep) status = keep_update(context, t, w, path, a->implicit, u, moved, &now);
         if (status != SH_OK) return status;
-        if (keep) {
-            if (keep == 2) path->used = 0, path->last = -1; /* the last update only */
-            sh_record *record = append(context, t, path, t->map->full ? 0 : n);
-            if (!record) return SH_NO_MEMORY;
-            record->n = n;
-            memcpy(record->moved, moved, sizeof moved);
-            char *to = SH_U(record);
-            memcpy(to, u, (size_t)(e * wide) * number);
-            memcpy(to + (size_t)(e * wide) * number, w->th, (size_t)(2 * wide) * number);
-            if (!t->map->full) memcpy(to + (size_t)((e + 2) * wide) * number, list, (size_t)n * sizeof *list);
-            path->last = path->used;
-            path->used += (int64_t)sh_align((size_t)(to - (char *)record) + (size_t)((e + 2) * wide) * number +
-                                            (t->map->full ? 0 : (size_t)n * sizeof *list));
+        if (path->steps == a->steps) break;
+        const int moving = path->steps ? still_moving(t, &now, &before, where) : 1;
+        if (!moving) break;
+        if (path->steps == SH_MOST_STEPS) {
+            *unsettled += moving;
+            break;
         }
-        if (a->steps >= 0 && step == a->steps) break;
-        if (step) {
-            int still = 0;
-            for (int64_t g = 0; g < t->groups; g++)
-                t->lanes->distance(sh_at(p, t, g * L), t->map->full ? NULL : list, n, sh_at(before, t, g * L),
-                                   t->map->full ? NULL : before_list, before_n, wide, sh_at(d2, t, g * L));
-            for (int64_t l = 0; l < wide; l++) {
-                const int moves = sh_number(t, where, l) > 0 && sh_number(t, d2, l) > a->eps * a->eps;
-                sh_put(t, where, l, moves);
-                still += moves;
-            }
-            if (!still) break;
-            if (step == SH_MOST_STEPS) {
-                *unsettled += still;
-                break;
-            }
-        }
-        if (step % 64 == 63 && sh_stopped(context)) return SH_INTERRUPTED;
+        if (path->steps % 64 == 63 && sh_stopped(context)) return SH_INTERRUPTED;
         moved[0] = moved[1] = 0;
         for (int64_t l = 0; l < wide; l++) moved[l / 64] |= (uint64_t)(sh_number(t, where, l) > 0) << (l % 64);
-        sh_lane_mix(t, s->key, s->key_ld, t->map->full ? NULL : list, n, e, p, w->z, w->some);
-        next_state(t, &crew, w, step, where, beta, u, next);
-        char *swap = u;
+        sh_lane_mix(t, s->key, s->key_ld, listed(t, &now), now.n, e, now.p, w->z, w->some);
+        next_state(t, &crew, w, path->steps, where, beta, u, next);
+        char *state = u;
         u = next;
-        next = swap;
-        swap = p;
-        p = before;
+        next = state;
+        const weighing swap = now;
+        now = before;
         before = swap;
-        int32_t *swapped = list;
-        list = before_list;
-        before_list = swapped;
-        before_n = n;
     }
-    path->steps = step;
-    if (a->dropout > 0)
-        for (int64_t g = 0; g < t->groups; g++) {
-            uint32_t key[SH_MOST_LANES];
-            sh_keys_of_dropout(t, &crew, g, key);
-            t->lanes->drop(t->map->full ? NULL : list, s->position, n, key, sh_drop_threshold(a->dropout),
-                           1 / (1 - a->dropout), sh_at(w->factor, t, g * L), wide);
-            t->lanes->multiply(sh_at(p, t, g * L), sh_at(w->factor, t, g * L), n, wide, wide);
-        }
-    sh_lane_mix(t, s->value, s->value_ld, t->map->full ? NULL : list, n, t->f, p, w->z, w->some);
-    char *results = t->mixed ? t->mixed : out;
-    for (int64_t g = 0; g < t->groups; g++) {
-        void *rows[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (crew.head[g * L + l] >= 0) rows[l] = sh_at(results, t, crew.number[g * L + l] * t->f);
-        t->lanes->scatter(sh_at(w->z, t, g * L), wide, t->f, NULL, rows);
-        if (!t->mass) continue;
-        t->lanes->total(sh_at(p, t, g * L), wide, n, w->best);
-        for (int64_t l = 0; l < L; l++)
-            if (rows[l]) sh_put(t, t->mass, crew.number[g * L + l], sh_number(t, w->best, l));
-    }
+    mix_values(t, &crew, w, s, &now, out);
     return SH_OK;
 }
 
@@ -386,7 +411,7 @@ sh_status sh_association_forward(sh_context *context, const sh_association *asso
     sh_trail *t = NULL;
     sh_status status = trail_new(context, association, &t);
     if (status == SH_OK) {
-        job j = {.t = t, .out = out, .keep = !trail ? 0 : association->implicit ? 2 : 1};
+        job j = {.t = t, .out = out, .keep = trail != NULL};
         if (t->lanes_of_set) {
             status = sh_for_each(context, t->sets * t->parts, sh_bench_size(t, 0), item_forward, &j);
             if (status == SH_OK && t->mixed) status = sh_for_each(context, t->a.heads, 0, head_values, &j);

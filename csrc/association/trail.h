@@ -10,7 +10,7 @@
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
 
-enum { SH_MOST_LANES = 16, SH_MOST_STEPS = 10000 };
+enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 128, SH_MOST_STEPS = 10000 };
 
 /* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (n, if listed). */
 typedef struct {
@@ -48,8 +48,8 @@ struct sh_trail {
 
 /* The queries of one tile. */
 typedef struct {
-    int64_t sample[128], query[128], head[128]; /* head -1: a lane without a query */
-    int64_t number[128];                        /* (b * N + n) * H + h */
+    int64_t sample[SH_MOST_WIDE], query[SH_MOST_WIDE], head[SH_MOST_WIDE]; /* head -1: a lane without a query */
+    int64_t number[SH_MOST_WIDE];                                          /* (b * N + n) * H + h */
 } sh_crew;
 
 static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, sh_crew *crew) {

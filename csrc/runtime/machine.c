@@ -153,7 +153,7 @@ sh_status sh_initialise(void) {
 }
 
 const char *sh_status_name(sh_status status) {
-    static const char *const names[] = {"ok",       "no memory", "interrupted",  "not finite",
-                                        "overflow", "zero row",  "bad argument", "undefined"};
+    static const char *const names[] = {"ok",       "no memory",    "interrupted", "not finite", "overflow",
+                                        "zero row", "bad argument", "undefined",   "singular"};
     return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown";
 }
