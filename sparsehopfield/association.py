@@ -256,7 +256,9 @@ def associate_forward(
     spread = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
     if spread[0] and key_weight is not None:
         raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
-    k, v = (np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True))
+    k, v = (
+        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True)
+    )
     out, trail, unsettled = _core.associate_forward(
         q,
         k,
