@@ -83,10 +83,11 @@ _TUNED = {
     "batch_size": 8,
     "learning_rate": 1e-3,
     "learning_rate_decay": 0.96,
+    "beta": 0.1,
 }
 RECIPES = {
     "paper": Recipe(_product(_PAPER, beta=[0.1, 10.0], dropout=[0.0, 0.75]), members=1),
-    "tuned": Recipe(_product(_TUNED, limit=[1.0, 2.0], beta=[0.1, 1.0]), members=10),
+    "tuned": Recipe(_product(_TUNED, limit=[1.0, 2.0], initial_std=[0.02, 0.1]), members=5),
 }
 
 
