@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsehopfield import Entmax, Polynomial, RetrievalWarning, _core, reference, set_num_threads
+from sparsehopfield import Entmax, Polynomial, RetrievalWarning, _core, reference, set_num_threads, show_config
 from sparsehopfield.association import Projection, associate_backward, associate_forward, association_weights
 
 MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.2), Entmax(3.0), Polynomial(4)]
@@ -308,6 +309,27 @@ def test_the_same_bits_for_any_number_of_threads(rng):
                     np.testing.assert_array_equal(x, y)
     finally:
         set_num_threads(before)
+
+
+CHILD = """
+import json, sparsehopfield as sh, test_association as t
+for dtype in (t.np.float64, t.np.float32):
+    for separation in t.MAPS:
+        for options in ({}, {"e": 4}, {"ragged": True, "dropout": 0.4, "seed": 9}, {"queries": 70, "heads": 1, "d": 17}):
+            if isinstance(separation, t.Polynomial) and "e" in options:
+                continue
+            rng = t.np.random.default_rng(3)
+            a = t.problem(rng, dtype=dtype, separation=separation, update_steps_max=2, **options)
+            t.agree(rng, a, t.TOL[dtype])
+print(json.dumps(sh.show_config(mode="dict")["simd"]["chosen"]))
+"""
+
+
+@pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level):
+    if level not in show_config(mode="dict")["simd"]["available"]:
+        pytest.skip(f"this machine has no {level}")
+    assert run_python(CHILD, SPARSEHOPFIELD_SIMD=level) == level
 
 
 def test_dropout_is_the_reference_s_and_has_its_rate(rng):
