@@ -315,7 +315,8 @@ CHILD = """
 import json, sparsehopfield as sh, test_association as t
 for dtype in (t.np.float64, t.np.float32):
     for separation in t.MAPS:
-        for options in ({}, {"e": 4}, {"ragged": True, "dropout": 0.4, "seed": 9}, {"queries": 70, "heads": 1, "d": 17}):
+        wide = {"queries": 70, "heads": 1, "d": 17, "beta": 0.3}
+        for options in ({}, {"e": 4}, {"ragged": True, "dropout": 0.4, "seed": 9}, wide):
             if isinstance(separation, t.Polynomial) and "e" in options:
                 continue
             rng = t.np.random.default_rng(3)
