@@ -1,7 +1,7 @@
 /* Many threads use one memory at once, each with its own context and more threads within, on all paths of the index,
  * which whoever comes first builds; meanwhile others add to that memory and take its index over; then a forked child
- * does. All must find the same bits as one thread that scans. `make -C csrc check` runs this, and the continuous
- * integration runs it under ThreadSanitizer too. */
+ * does. All must find the same bits as one thread that scans; the layers' association, too, the bits of one thread.
+ * `make -C csrc check` runs this, and the continuous integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "sparsehopfield.h"
 
@@ -64,6 +64,46 @@ static int finds(const sh_memory *from, sh_path path, int threads, rows_of *want
     return same;
 }
 
+/* The layers' association of self with self, and back, of rows as features: SAMPLES samples of ROWS rows, and of all
+ * queries with shared rows, whose gradients several items of work add up. */
+enum { SAMPLES = 12, ROWS = 25, HEADS = 2, WIDTH = D / HEADS, NUMBERS = SAMPLES * ROWS * D };
+static float associated[2][2][NUMBERS]; /* shared or not; output, gradient of the queries */
+
+static int associate(int shared, int threads, float *out, float *grad) {
+    static const double beta[HEADS] = {0.5, 0.25};
+    sh_context context = {.threads = threads};
+    sh_stack own = {queries, ROWS * D, D, WIDTH}, rows = {patterns, shared ? 0 : ROWS * D, D, WIDTH};
+    sh_association a = {.type = SH_FLOAT32, .model = {.separation = SH_SPARSEMAX}, .samples = SAMPLES, .queries = ROWS};
+    a.stored = ROWS;
+    a.heads = HEADS;
+    a.d = a.v = WIDTH;
+    a.query = own;
+    a.key = a.value = rows;
+    a.beta = beta;
+    a.steps = 2;
+    a.dropout = 0.1;
+    sh_trail *trail = NULL;
+    int64_t unsettled;
+    float *rest = malloc(2 * NUMBERS * sizeof *rest);
+    sh_gradients gradients = {.query = grad, .key = rest, .value = rest + NUMBERS};
+    int sound = rest && sh_association_forward(&context, &a, out, &trail, &unsettled) == SH_OK &&
+                sh_association_backward(&context, trail, out, &gradients) == SH_OK;
+    sh_trail_free(&context, trail);
+    free(rest);
+    return sound;
+}
+
+static int associates(int threads) {
+    float *results = malloc(2 * NUMBERS * sizeof *results);
+    int same = results != NULL;
+    for (int shared = 0; same && shared < 2; shared++)
+        same = associate(shared, threads, results, results + NUMBERS) &&
+               memcmp(results, associated[shared][0], NUMBERS * sizeof *results) == 0 &&
+               memcmp(results + NUMBERS, associated[shared][1], NUMBERS * sizeof *results) == 0;
+    free(results);
+    return same;
+}
+
 static void *caller(void *pointer) {
     user *me = pointer;
     sh_context context = {.threads = 2};
@@ -71,6 +111,7 @@ static void *caller(void *pointer) {
     for (int round = 0; round < ROUNDS; round++) {
         me->wrong |= !finds(forced, paths[(me->number + round) % PATHS], 1 + round, expected);
         me->wrong |= !finds(chosen, SH_PATH_AUTO, 1 + round, expected);
+        me->wrong |= !associates(1 + round);
     }
     me->wrong |= sh_memory_index_bytes(forced) <= 0;
     return NULL;
@@ -127,6 +168,9 @@ int main(void) {
     if (retrieve(all, SH_PATH_SCAN, 1, expected_of_all) != SH_OK) return 1;
     sh_memory_free(&context, next);
     sh_memory_free(&context, all);
+
+    for (int shared = 0; shared < 2; shared++)
+        if (!associate(shared, 1, associated[shared][0], associated[shared][1])) return 1;
 
     for (int i = 0; i < USERS; i++) {
         users[i] = (user){.number = i};
