@@ -192,6 +192,7 @@ def test_rows_that_no_cache_holds(rng, dtype, separation, layout):
     agree(rng, a, TOL[dtype])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separation", MAPS, ids=str)
 @pytest.mark.parametrize("options", [{}, {"e": 4}, {"ragged": True, "dropout": 0.4, "seed": 9}], ids=str)
 def test_the_reference_against_differences(rng, separation, options):
@@ -326,6 +327,7 @@ print(json.dumps(sh.show_config(mode="dict")["simd"]["chosen"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
 def test_every_instruction_set_agrees_with_the_reference(level):
     if level not in show_config(mode="dict")["simd"]["available"]:
