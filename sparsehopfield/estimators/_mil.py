@@ -90,7 +90,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     patience : int, optional
         With early stopping: end when so many epochs in a row were no better. None trains all.
     restarts : int
-        Train so many networks, and keep the best on the inner split, by `early_stopping`'s measure or else the loss.
+        Train at most so many networks, and keep the best on the inner split, by `early_stopping`'s measure or else the
+        loss. One whose accuracy or AUC there is 1 is the last.
     initial_std : float
         Standard deviation of the layer's initial weights.
     random_state : int, RandomState or None
@@ -254,11 +255,15 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
             watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
-        runs = (
-            self._train(given, labels, watched, generator, f"restart {i + 1} of {self.restarts}, " if i else "")
-            for i, generator in enumerate(random.spawn(self.restarts))
-        )
-        best = max(runs, key=lambda run: run.merit)  # the first of equals
+        best = None
+        for i, generator in enumerate(random.spawn(self.restarts)):
+            title = f"restart {i + 1} of {self.restarts}, " if i else ""
+            run = self._train(given, labels, watched, generator, title)
+            if best is None or run.merit > best.merit:  # the first of equals
+                best = run
+            if best.merit[0] == 1:  # every inner bag is right: nothing is left to choose by
+                break
+        assert best is not None
         self.weights_, self.history_, self.best_epoch_ = best.weights, best.history, best.epoch
         return self
 

@@ -9,7 +9,8 @@ The `tuned` recipe
 Both models were searched alike, over the same grid with the same number of runs of 100 epochs, judged on the 200 bags
 alone: all 64 combinations of `GRID` once, then the best 8 of them 5 times (`python -m sparsehopfield bits --search`);
 taken was the one with the least mean loss. The search draws other signals and bags than the study. What was found is
-trained for 150 epochs from 4 initial weights, of which the 200 bags choose one.
+trained for 150 epochs from up to 4 initial weights, of which the 200 bags choose one (the first that is right on all
+of them).
 """
 
 from __future__ import annotations
