@@ -66,9 +66,9 @@ class Options(_study.Options):
     data: str | os.PathLike[str] | None = None
     models: Sequence[str] = tuple(MODELS)
     sizes: Sequence[int] = (10, 50, 100)
-    bags: Sequence[int] = (50, 100, 150, 200, 300, 400, 500)
+    bags: Sequence[int] = (50, 100, 200, 400)
     targets: int | None = None
-    runs: int = 5
+    runs: int = 3
     epochs: int = SETTINGS["epochs"]
     jobs: int = 1
 
