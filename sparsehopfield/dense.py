@@ -103,20 +103,15 @@ def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tupl
     out : ndarray of shape (o, e) and ndarray of shape (o,)
         Receive the weight and the bias.
     """
-    folded, moved = out
-    np.multiply(weight, gain, out=folded)
-    np.matmul(weight, shift, out=moved)
-    if bias is not None:
-        moved += bias
+    _core.fold(weight, bias, gain, shift, *out)
 
 
 def unfold(dweight: Array, dbias: Array, weight: Array, gain: Array, shift: Array) -> tuple[Array, Array, Array]:
     """The gradients of `fold` in weight, gain and shift, from those in its results; that in the bias is `dbias`."""
-    return (
-        dweight * gain + dbias[:, None] * shift,
-        np.einsum("oe,oe->e", dweight, weight),
-        dbias @ weight,
-    )
+    dweight = np.array(dweight)
+    dgain, dshift = np.empty_like(gain), np.empty_like(shift)
+    _core.unfold(dweight, np.ascontiguousarray(dbias), weight, gain, shift, dgain, dshift)
+    return dweight, dgain, dshift
 
 
 def adamw(

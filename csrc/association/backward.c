@@ -308,41 +308,37 @@ static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *c
     return SH_OK;
 }
 
-/* Of u_0 = W^T q and u_t = W^T (W z_t + b): gradients of q, W and b of one head, from those of the states. */
+/* Of u_0 = W^T q and u_t = W^T (W z_t + b): gradients of q, W and b of one head, from those of the states. Updates and
+ * queries are rows of one matrix each: those of the head lie H e numbers apart. */
 static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *context) {
     (void)context;
     job *j = user;
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
-    const int64_t rows = a->samples * a->queries, H = a->heads, d = a->d, e = t->e;
+    const int64_t first = a->samples * a->queries, later = a->steps * first, H = a->heads, d = a->d, e = t->e;
     const char *weight = sh_at(a->key_map.weight, t, h * d * e), *bias = sh_at(a->key_map.bias, t, h * d);
-    char *q = scratch, *dq = sh_at(q, t, rows * d);
-    char *dweight = j->out->key_weight ? sh_at(j->out->key_weight, t, h * d * e) : NULL;
-    char *dbias = j->out->key_bias ? sh_at(j->out->key_bias, t, h * d) : NULL;
-    if (dbias) memset(dbias, 0, (size_t)d * t->lanes->size);
-    for (int64_t step = 0; step <= a->steps; step++) {
-        const char *du = sh_at(j->passed, t, (step * rows * H + h) * e);
-        t->k->gemm_nt(rows, d, e, du, H * e, weight, e, 0, dq, d);
-        if (step == 0) {
-            for (int64_t i = 0; i < rows; i++) {
-                const int64_t b = i / a->queries, n = i % a->queries;
-                memcpy(sh_at(q, t, i * d),
-                       sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
-                       (size_t)d * t->lanes->size);
-                if (j->out->query)
-                    memcpy(sh_at(j->out->query, t, (i * H + h) * d), sh_at(dq, t, i * d), (size_t)d * t->lanes->size);
-            }
-        } else {
-            const char *z = sh_at(t->states, t, ((step - 1) * rows * H + h) * e);
-            t->k->gemm_nt(rows, d, e, z, H * e, weight, e, 0, q, d);
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t c = 0; c < d; c++) {
-                    sh_put(t, q, i * d + c, sh_number(t, q, i * d + c) + sh_number(t, bias, c));
-                    if (dbias) sh_put(t, dbias, c, sh_number(t, dbias, c) + sh_number(t, dq, i * d + c));
-                }
-            if (dweight) t->k->gemm_tn(d, e, rows, dq, d, z, H * e, 1, dweight, e);
-        }
-        if (dweight) t->k->gemm_tn(d, e, rows, q, d, du, H * e, step > 0, dweight, e);
+    const char *du = sh_at(j->passed, t, h * e), *z = later ? sh_at(t->states, t, h * e) : NULL;
+    char *q = scratch, *later_q = sh_at(q, t, first * d), *dq = sh_at(later_q, t, later * d);
+    const char *later_dq = sh_at(dq, t, first * d);
+    t->k->gemm_nt(first + later, d, e, du, H * e, weight, e, 0, dq, d);
+    for (int64_t i = 0; i < first; i++) {
+        const int64_t b = i / a->queries, n = i % a->queries;
+        memcpy(sh_at(q, t, i * d), sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
+               (size_t)d * t->lanes->size);
+        if (j->out->query)
+            memcpy(sh_at(j->out->query, t, (i * H + h) * d), sh_at(dq, t, i * d), (size_t)d * t->lanes->size);
+    }
+    for (int64_t i = 0; i < later; i++) memcpy(sh_at(later_q, t, i * d), bias, (size_t)d * t->lanes->size);
+    if (later) t->k->gemm_nt(later, d, e, z, H * e, weight, e, 1, later_q, d);
+    if (j->out->key_weight) {
+        char *dweight = sh_at(j->out->key_weight, t, h * d * e);
+        t->k->gemm_tn(d, e, first + later, q, d, du, H * e, 0, dweight, e);
+        if (later) t->k->gemm_tn(d, e, later, later_dq, d, z, H * e, 1, dweight, e);
+    }
+    if (j->out->key_bias) {
+        char *dbias = sh_at(j->out->key_bias, t, h * d);
+        memset(dbias, 0, (size_t)d * t->lanes->size);
+        for (int64_t i = 0; i < later; i++) t->lanes->sum_row(dbias, sh_at(later_dq, t, i * d), d, 0);
     }
     return SH_OK;
 }
@@ -390,8 +386,8 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
     if (status == SH_OK && j.dkey && t->lanes_of_set)
         status = sh_for_each(context, t->sets, sh_bench_size(t, 1), set_together, &j);
     if (status == SH_OK && a->key_map.weight)
-        status =
-            sh_for_each(context, a->heads, (size_t)(2 * a->samples * a->queries * a->d + 1) * number, head_keys, &j);
+        status = sh_for_each(context, a->heads,
+                             (size_t)(2 * (a->steps + 1) * a->samples * a->queries * a->d + 1) * number, head_keys, &j);
 end:
     sh_release(context, mixed);
     sh_release(context, j.grad_of_mass);

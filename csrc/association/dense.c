@@ -135,6 +135,16 @@ sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, in
     return each(context, sh_ceil_div(n, j.block), 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
+void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void *bias, const void *gain,
+             const void *shift, void *folded, void *moved) {
+    sh_lanes_for(type, INT64_MAX)->fold(weight, bias, gain, shift, o, e, folded, moved);
+}
+
+void sh_unfold(sh_type type, int64_t e, int64_t o, void *dfolded, const void *dmoved, const void *weight,
+               const void *gain, const void *shift, void *dgain, void *dshift) {
+    sh_lanes_for(type, INT64_MAX)->unfold(dfolded, dmoved, weight, gain, shift, o, e, dgain, dshift);
+}
+
 static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;

@@ -412,6 +412,41 @@ static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_
     DONE(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
 }
 
+static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t e, o;
+    void *weight, *bias, *gain, *shift, *folded, *moved;
+    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    if (as_matrix(args[0], "weight", &number, &weight, &o, &e) < 0 ||
+        as_numbers(args[1], "bias", &number, o, 1, &bias) < 0 ||
+        as_numbers(args[2], "gain", &number, e, 0, &gain) < 0 ||
+        as_numbers(args[3], "shift", &number, e, 0, &shift) < 0 ||
+        as_numbers(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
+        as_numbers(args[5], "moved", &number, o, 0, &moved) < 0)
+        return NULL;
+    sh_fold(type_of(number), e, o, weight, bias, gain, shift, folded, moved);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    int number = -1;
+    int64_t e, o;
+    void *dfolded, *dmoved, *weight, *gain, *shift, *dgain, *dshift;
+    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
+    if (as_matrix(args[0], "dfolded", &number, &dfolded, &o, &e) < 0 ||
+        as_numbers(args[1], "dmoved", &number, o, 0, &dmoved) < 0 ||
+        as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
+        as_numbers(args[3], "gain", &number, e, 0, &gain) < 0 ||
+        as_numbers(args[4], "shift", &number, e, 0, &shift) < 0 ||
+        as_numbers(args[5], "dgain", &number, e, 0, &dgain) < 0 ||
+        as_numbers(args[6], "dshift", &number, e, 0, &dshift) < 0)
+        return NULL;
+    sh_unfold(type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dgain, dshift);
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     int number = -1;
@@ -443,6 +478,8 @@ PyMethodDef sh_layer_operations[] = {
     {"linear_backward", FAST(linear_backward), "linear_backward(x, weight, grad, dx, dweight, dbias)"},
     {"normalize", FAST(normalize), "normalize(x, eps, xhat, rstd)"},
     {"normalize_backward", FAST(normalize_backward), "normalize_backward(xhat, rstd, grad, dx)"},
+    {"fold", FAST(fold), "fold(weight, bias, gain, shift, folded, moved)"},
+    {"unfold", FAST(unfold), "unfold(dfolded, dmoved, weight, gain, shift, dgain, dshift), dfolded in place"},
     {"adamw", FAST(adamw),
      "adamw(parameter, grad, first, second, step, learning_rate, beta1, beta2, eps, weight_decay), in place"},
     {NULL, NULL, 0, NULL},

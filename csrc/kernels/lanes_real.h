@@ -578,6 +578,31 @@ static void N(normalize_back)(const void *hats, const void *roots, const void *g
     }
 }
 
+static void N(fold)(const void *weight, const void *bias, const void *gains, const void *shifts, int64_t n, int64_t e,
+                    void *folds, void *moves) {
+    const R *restrict w = weight, *restrict gain = gains;
+    R *restrict folded = folds;
+    N(project)(weight, n, e, shifts, bias, moves);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < e; c++) folded[i * e + c] = w[i * e + c] * gain[c];
+}
+
+static void N(unfold)(void *dfolds, const void *dmoves, const void *weight, const void *gains, const void *shifts,
+                      int64_t n, int64_t e, void *dgains, void *dshifts) {
+    const R *restrict dmoved = dmoves, *restrict w = weight, *restrict gain = gains, *restrict shift = shifts;
+    R *restrict dfolded = dfolds, *restrict dgain = dgains, *restrict dshift = dshifts;
+    for (int64_t c = 0; c < e; c++) dgain[c] = dshift[c] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const R moved = dmoved[i];
+        for (int64_t c = 0; c < e; c++) {
+            const R d = dfolded[i * e + c];
+            dgain[c] += d * w[i * e + c];
+            dshift[c] += moved * w[i * e + c];
+            dfolded[i * e + c] = d * gain[c] + moved * shift[c];
+        }
+    }
+}
+
 static void N(adamw)(void *parameters, const void *grads, void *first, void *second, int64_t n, double a, double b,
                      double keep, double rate, double root, double eps) {
     R *restrict p = parameters, *restrict m = first, *restrict v = second;
@@ -931,6 +956,8 @@ static const sh_lanes N(sh_lanes) = {
     .total = N(total),
     .normalize = N(normalize),
     .normalize_back = N(normalize_back),
+    .fold = N(fold),
+    .unfold = N(unfold),
     .adamw = N(adamw),
     .sum_row = N(sum_row),
     .add_rows = N(add_rows),
