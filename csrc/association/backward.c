@@ -368,7 +368,9 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
         j.grad_of_mass = sh_allocate(context, all, number);
         if (!mixed || !j.grad_of_mass) goto end;
         j.grad = mixed;
-        if ((status = sh_for_each(context, a->heads, 0, head_values, &j)) != SH_OK) goto end;
+        if ((status = sh_each(context, a->heads, 0, sh_work_of(t) / (double)sh_max(t->most_rows, 1), head_values,
+                              &j)) != SH_OK)
+            goto end;
         status = SH_NO_MEMORY;
     }
     if (a->key_map.weight) {
@@ -382,12 +384,13 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
         if (!j.dkey || !j.dvalue) goto end;
     }
     status = SH_OK;
-    if (t->lanes_of_set) status = sh_for_each(context, t->sets * t->parts, sh_bench_size(t, 1), item_backward, &j);
+    if (t->lanes_of_set)
+        status = sh_each(context, t->sets * t->parts, sh_bench_size(t, 1), 2 * sh_work_of(t), item_backward, &j);
     if (status == SH_OK && j.dkey && t->lanes_of_set)
         status = sh_for_each(context, t->sets, sh_bench_size(t, 1), set_together, &j);
     if (status == SH_OK && a->key_map.weight)
-        status = sh_for_each(context, a->heads,
-                             (size_t)(2 * (a->steps + 1) * a->samples * a->queries * a->d + 1) * number, head_keys, &j);
+        status = sh_each(context, a->heads, (size_t)(2 * (a->steps + 1) * a->samples * a->queries * a->d + 1) * number,
+                         sh_work_of(t), head_keys, &j);
 end:
     sh_release(context, mixed);
     sh_release(context, j.grad_of_mass);

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 256, SMALL = 1 << 18, NUMBERS = 1 << 15 };
+enum { ROWS = 256, COLUMNS = 128, NUMBERS = 1 << 15 };
 
 typedef struct {
     const sh_kernels *k;
@@ -25,16 +25,6 @@ static char *at(const job *j, const void *p, int64_t i) { return (char *)p + (si
 
 static job begin(sh_type type, int64_t n, int64_t e, int64_t o) {
     return (job){.k = sh_kernels_of(type), .lanes = sh_lanes_for(type, INT64_MAX), .n = n, .e = e, .o = o};
-}
-
-/* `work` numbers of multiplications or so: as one piece where it is little */
-static sh_status each(sh_context *context, int64_t items, double work, sh_work task, job *j) {
-    sh_context one = *context;
-    if (work < SMALL) one.threads = 1;
-    sh_status status = sh_for_each(&one, items, 0, task, j);
-    context->argument = one.argument;
-    context->row = one.row;
-    return status;
 }
 
 static sh_status linear_rows(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -54,7 +44,7 @@ sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int
     j.weight = weight;
     j.bias = bias;
     j.y = y;
-    return each(context, sh_ceil_div(n, ROWS), (double)n * (double)e * (double)o, linear_rows, &j);
+    return sh_each(context, sh_ceil_div(n, ROWS), 0, (double)n * (double)e * (double)o, linear_rows, &j);
 }
 
 static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -95,9 +85,9 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
         if (dbias) memset(dbias, 0, (size_t)o * j.lanes->size);
         return SH_OK;
     }
-    sh_status status = dx ? each(context, sh_ceil_div(n, ROWS), work, linear_back_rows, &j) : SH_OK;
+    sh_status status = dx ? sh_each(context, sh_ceil_div(n, ROWS), 0, work, linear_back_rows, &j) : SH_OK;
     if (status != SH_OK || !(dweight || dbias)) return status;
-    return each(context, sh_ceil_div(o, j.block), work, linear_back_outputs, &j);
+    return sh_each(context, sh_ceil_div(o, j.block), 0, work, linear_back_outputs, &j);
 }
 
 static sh_status normalize_rows(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -121,7 +111,7 @@ sh_status sh_normalize(sh_context *context, sh_type type, int64_t n, int64_t e, 
     j.y = xhat;
     j.rstd = rstd;
     j.block = sh_max(NUMBERS / e / 16 * 16, 16); /* whole vectors of short rows */
-    return each(context, sh_ceil_div(n, j.block), 8 * (double)n * (double)e, normalize_rows, &j);
+    return sh_each(context, sh_ceil_div(n, j.block), 0, 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
 sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, int64_t e, const void *xhat,
@@ -132,7 +122,7 @@ sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, in
     j.grad = grad;
     j.dx = dx;
     j.block = sh_max(NUMBERS / e / 16 * 16, 16);
-    return each(context, sh_ceil_div(n, j.block), 8 * (double)n * (double)e, normalize_rows, &j);
+    return sh_each(context, sh_ceil_div(n, j.block), 0, 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
 void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void *bias, const void *gain,
@@ -140,9 +130,26 @@ void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void 
     sh_lanes_for(type, INT64_MAX)->fold(weight, bias, gain, shift, o, e, folded, moved);
 }
 
-void sh_unfold(sh_type type, int64_t e, int64_t o, void *dfolded, const void *dmoved, const void *weight,
-               const void *gain, const void *shift, void *dgain, void *dshift) {
-    sh_lanes_for(type, INT64_MAX)->unfold(dfolded, dmoved, weight, gain, shift, o, e, dgain, dshift);
+typedef struct {
+    const sh_lanes *lanes;
+    int64_t e, o;
+    char *dfolded, *dgain, *dshift;
+    const char *dmoved, *weight, *gain, *shift;
+} unfolding;
+
+static sh_status unfold_columns(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const unfolding *u = user;
+    const size_t at = (size_t)(item * COLUMNS) * u->lanes->size;
+    u->lanes->unfold(u->dfolded + at, u->dmoved, u->weight + at, u->gain + at, u->shift + at, u->o,
+                     sh_min(COLUMNS, u->e - item * COLUMNS), u->e, u->dgain + at, u->dshift + at);
+    return SH_OK;
+}
+
+sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, void *dfolded, const void *dmoved,
+                    const void *weight, const void *gain, const void *shift, void *dgain, void *dshift) {
+    unfolding u = {sh_lanes_for(type, INT64_MAX), e, o, dfolded, dgain, dshift, dmoved, weight, gain, shift};
+    return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 8 * (double)e * (double)o, unfold_columns, &u);
 }
 
 static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -167,5 +174,5 @@ sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter
     j.rate = o.learning_rate / (1 - pow(o.beta1, (double)step));
     j.root = 1 / sqrt(1 - pow(o.beta2, (double)step));
     j.eps = o.eps;
-    return each(context, sh_ceil_div(n, NUMBERS), 8 * (double)n, adamw_block, &j);
+    return sh_each(context, sh_ceil_div(n, NUMBERS), 0, 8 * (double)n, adamw_block, &j);
 }

@@ -413,8 +413,10 @@ sh_status sh_association_forward(sh_context *context, const sh_association *asso
     if (status == SH_OK) {
         job j = {.t = t, .out = out, .keep = trail != NULL};
         if (t->lanes_of_set) {
-            status = sh_for_each(context, t->sets * t->parts, sh_bench_size(t, 0), item_forward, &j);
-            if (status == SH_OK && t->mixed) status = sh_for_each(context, t->a.heads, 0, head_values, &j);
+            status = sh_each(context, t->sets * t->parts, sh_bench_size(t, 0), sh_work_of(t), item_forward, &j);
+            if (status == SH_OK && t->mixed)
+                status =
+                    sh_each(context, t->a.heads, 0, sh_work_of(t) / (double)sh_max(t->most_rows, 1), head_values, &j);
         }
         *unsettled = j.unsettled;
     }

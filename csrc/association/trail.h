@@ -99,6 +99,14 @@ void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char
 uint32_t sh_drop_threshold(double rate);
 void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, uint32_t *key);
 
+/* Multiplications of a forward pass, or so. */
+static inline double sh_work_of(const sh_trail *t) {
+    const sh_association *a = &t->a;
+    const double updates = (double)(a->steps < 0 ? 8 : a->steps + 1), lanes = (double)(t->sets * t->lanes_of_set);
+    const double rows = a->offsets ? (double)a->offsets[a->samples] / (double)a->samples : (double)a->stored;
+    return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
+}
+
 static inline int64_t sh_padded(const sh_trail *t, int64_t d) {
     return sh_ceil_div(d, t->lanes->lanes) * t->lanes->lanes;
 }

@@ -443,8 +443,7 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t narg
         as_numbers(args[5], "dgain", &number, e, 0, &dgain) < 0 ||
         as_numbers(args[6], "dshift", &number, e, 0, &dshift) < 0)
         return NULL;
-    sh_unfold(type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dgain, dshift);
-    return Py_NewRef(Py_None);
+    DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dgain, dshift))
 }
 
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {

@@ -18,10 +18,12 @@
 #define R float
 #define I int32_t
 #define S f32x16
+#define COUNT 16
 #include "lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x8
+#define COUNT 8
 #include "lanes_real.h"
 #undef WIDTH
 #endif
@@ -34,10 +36,12 @@
 #define R float
 #define I int32_t
 #define S f32x8
+#define COUNT 8
 #include "lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x4
+#define COUNT 4
 #include "lanes_real.h"
 #undef WIDTH
 #endif
@@ -58,10 +62,12 @@
 #define R float
 #define I int32_t
 #define S f32x4
+#define COUNT 4
 #include "lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x2
+#define COUNT 2
 #include "lanes_real.h"
 #define TABLES                                                                                                         \
     {                                                                                                                  \

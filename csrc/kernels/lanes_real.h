@@ -1,5 +1,5 @@
-/* lanes_real.h: the loops of lanes.h for numbers R, integers I of the same size, vectors of WIDTH bytes, suffix S.
- * Included once for each by lanes.c. */
+/* lanes_real.h: the loops of lanes.h for numbers R, integers I of the same size, vectors of WIDTH bytes, COUNT of R, with
+ * suffix S. Included once for each by lanes.c. */
 #define N(f) SH_CAT(f##_, S)
 typedef R N(v) __attribute__((vector_size(WIDTH)));
 typedef I N(i) __attribute__((vector_size(WIDTH)));
@@ -7,10 +7,18 @@ typedef N(v) N(v_at) __attribute__((aligned(sizeof(R)), may_alias));
 typedef uint32_t N(u32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
 typedef int32_t N(i32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
 typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
-enum { N(lanes) = WIDTH / sizeof(R) };
+#if COUNT == 16
+#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+#elif COUNT == 8
+#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+#elif COUNT == 4
+#define EACH(f) f(0), f(1), f(2), f(3)
+#else
+#define EACH(f) f(0), f(1)
+#endif
 #define V N(v)
 #define IV N(i)
-#define L N(lanes)
+#define L COUNT
 #define LOAD(p) ((V) * (const N(v_at) *)(p))
 #define STORE(p, x) (*(N(v_at) *)(p) = (x))
 #define ALL(x) ((R)(x) - (V){0}) /* x - 0 is x, x + 0 is not if x is -0: this is a broadcast, no sum */
@@ -330,23 +338,26 @@ static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, c
     }
 }
 
-/* An L x L block: exchanges bit after bit of the row number with the column number. */
-INLINE void N(transpose)(V r[L]) {
-#pragma GCC unroll 4
-    for (int bit = 1; bit < L; bit *= 2) {
-        IV low, high;
-        for (int c = 0; c < L; c++) {
-            low[c] = c & bit ? L + (c ^ bit) : c;
-            high[c] = c & bit ? L + c : c | bit;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < L; i++)
-            if (!(i & bit)) {
-                V a = r[i], b = r[i | bit];
-                r[i] = __builtin_shuffle(a, b, low);
-                r[i | bit] = __builtin_shuffle(a, b, high);
-            }
+/* An L x L block: exchanges bit after bit of the row number with the column number. The constants are spelled out, as
+ * compilers do not fold a loop that makes them. */
+#define LOW(l) ((l) & BIT ? COUNT + ((l) ^ BIT) : (l))
+#define HIGH(l) ((l) & BIT ? COUNT + (l) : (l) | BIT)
+#define EXCHANGE(r, bit)                                                                                               \
+    if (bit < COUNT) {                                                                                                 \
+        enum { BIT = bit };                                                                                            \
+        const IV low = {EACH(LOW)}, high = {EACH(HIGH)};                                                               \
+        for (int i = 0; i < COUNT; i++)                                                                                \
+            if (!(i & BIT)) {                                                                                          \
+                V a = r[i], b = r[(i | BIT) % COUNT];                                                                  \
+                r[i] = __builtin_shuffle(a, b, low);                                                                   \
+                r[(i | BIT) % COUNT] = __builtin_shuffle(a, b, high);                                                  \
+            }                                                                                                          \
     }
+INLINE void N(transpose)(V r[COUNT]) {
+    EXCHANGE(r, 1)
+    EXCHANGE(r, 2)
+    EXCHANGE(r, 4)
+    EXCHANGE(r, 8)
 }
 
 static void N(gather)(const void *const *rows, int64_t d, const void *factors, void *lanes, int64_t stride) {
@@ -499,13 +510,18 @@ static void N(add_rows)(void *to, const void *what, int64_t n) {
 }
 
 /* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
-INLINE V N(sum_of_groups)(V x, int64_t e) {
-#pragma GCC unroll 4
-    for (int bit = 1; bit < L; bit *= 2) {
-        IV other;
-        for (int l = 0; l < L; l++) other[l] = l ^ bit;
-        if (bit < e) x += __builtin_shuffle(x, other);
+#define OTHER(l) (((l) ^ BIT) % COUNT)
+#define ADD_OTHER(x, bit, e)                                                                                           \
+    if (bit < COUNT && bit < e) {                                                                                      \
+        enum { BIT = bit };                                                                                            \
+        const IV other = {EACH(OTHER)};                                                                                \
+        x += __builtin_shuffle(x, other);                                                                              \
     }
+INLINE V N(sum_of_groups)(V x, int64_t e) {
+    ADD_OTHER(x, 1, e)
+    ADD_OTHER(x, 2, e)
+    ADD_OTHER(x, 4, e)
+    ADD_OTHER(x, 8, e)
     return x;
 }
 
@@ -524,10 +540,11 @@ static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, voi
         for (; (i + L / e) * e <= n * e; i += L / e) {
             V row = LOAD(x + i * e);
             row -= N(sum_of_groups)(row, e) * part;
-            V variance = N(sum_of_groups)(row * row, e) * part + (R)eps, root;
+            R roots_of[L];
+            STORE(roots_of, N(sum_of_groups)(row * row, e) * part + (R)eps);
             for (int l = 0; l < L; l++)
-                root[l] = sizeof(R) == 4 ? (R)sqrtf((float)variance[l]) : (R)sqrt((double)variance[l]);
-            root = (R)1 / root;
+                roots_of[l] = (R)1 / (sizeof(R) == 4 ? (R)sqrtf((float)roots_of[l]) : (R)sqrt((double)roots_of[l]));
+            V root = LOAD(roots_of);
             STORE(xhat + i * e, row * root);
             for (int64_t r = 0; r < L / e; r++) rstd[i + r] = root[r * e];
         }
@@ -588,17 +605,18 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
 }
 
 static void N(unfold)(void *dfolds, const void *dmoves, const void *weight, const void *gains, const void *shifts,
-                      int64_t n, int64_t e, void *dgains, void *dshifts) {
-    const R *restrict dmoved = dmoves, *restrict w = weight, *restrict gain = gains, *restrict shift = shifts;
-    R *restrict dfolded = dfolds, *restrict dgain = dgains, *restrict dshift = dshifts;
+                      int64_t n, int64_t e, int64_t row, void *dgains, void *dshifts) {
+    const R *restrict dmoved = dmoves, *restrict gain = gains, *restrict shift = shifts;
+    R *restrict dgain = dgains, *restrict dshift = dshifts;
     for (int64_t c = 0; c < e; c++) dgain[c] = dshift[c] = 0;
     for (int64_t i = 0; i < n; i++) {
-        const R moved = dmoved[i];
+        const R *restrict w = (const R *)weight + i * row, moved = dmoved[i];
+        R *restrict dfolded = (R *)dfolds + i * row;
         for (int64_t c = 0; c < e; c++) {
-            const R d = dfolded[i * e + c];
-            dgain[c] += d * w[i * e + c];
-            dshift[c] += moved * w[i * e + c];
-            dfolded[i * e + c] = d * gain[c] + moved * shift[c];
+            const R d = dfolded[c];
+            dgain[c] += d * w[c];
+            dshift[c] += moved * w[c];
+            dfolded[c] = d * gain[c] + moved * shift[c];
         }
     }
 }
@@ -974,6 +992,13 @@ static const sh_lanes N(sh_lanes) = {
 };
 #undef N
 #undef V
+#undef EACH
+#undef LOW
+#undef HIGH
+#undef EXCHANGE
+#undef OTHER
+#undef ADD_OTHER
+#undef COUNT
 #undef IV
 #undef L
 #undef LOAD

@@ -98,3 +98,13 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
     sh_status status = (sh_status)atomic_load(&l.status);
     return status == SH_OK ? SH_OK : sh_fail(context, status, l.argument, l.row);
 }
+
+sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job) {
+    static const double WAKING = 1 << 21;
+    sh_context own = *context;
+    if (multiplications < WAKING) own.threads = 1;
+    sh_status status = sh_for_each(&own, items, scratch, work, job);
+    context->argument = own.argument;
+    context->row = own.row;
+    return status;
+}

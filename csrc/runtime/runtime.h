@@ -31,6 +31,9 @@ int sh_stopped(sh_context *context);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
 
+/* The same for items of some `multiplications` in all: what takes less than to wake a thread is done by the caller. */
+sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job);
+
 /* bytes, up to whole cache lines: parts of one scratch block begin on lines of their own */
 static inline size_t sh_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static inline int64_t sh_min(int64_t a, int64_t b) { return a < b ? a : b; }
