@@ -311,11 +311,12 @@ MEMORY = {
 }
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import numpy as np
 import sparsehopfield as sh
 rng = np.random.default_rng(0)
 {setup}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 print("ready", flush=True)
 start = time.perf_counter()
 try:

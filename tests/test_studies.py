@@ -762,7 +762,7 @@ def test_info_and_version():
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from sparsehopfield.__main__ import main
 from sparsehopfield.studies import retrieval_study
 
@@ -773,6 +773,7 @@ def slowly(*arguments, **options):
     return attempt(*arguments, **options)
 
 retrieval_study.attempt = slowly
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 sys.exit(main(sys.argv[1:]))
 """
 
