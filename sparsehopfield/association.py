@@ -325,7 +325,7 @@ def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True)
     >>> query = np.array([0.5, 0.3, 0.1], np.float32).reshape(1, 1, 1, 3)
     >>> out, saved = associate_forward(query, bag, bag, beta=1.0)
     >>> dqueries, dstored, dvalues, dbeta = associate_backward(saved, np.ones_like(out))
-    >>> np.abs(dqueries).max() < 1e-6  # the weights sum to 1 whatever the query
+    >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
     g = np.ascontiguousarray(grad, dtype=saved._dtype)

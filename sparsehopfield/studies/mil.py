@@ -27,7 +27,7 @@ NAME = "mil"
 EXAMPLES = """\
 examples:
   python -m sparsehopfield mil --data ~/data --jobs 4
-  python -m sparsehopfield mil --dataset elephant --recipe tuned --repeats 1 --output results/elephant
+  python -m sparsehopfield mil --dataset elephant --recipe tuned --repeats 1 --output results/one
   python -m sparsehopfield mil --dataset ucsb --output results/ucsb
 """
 

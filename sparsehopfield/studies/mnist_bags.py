@@ -32,7 +32,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield mnist-bags --sizes 10 --bags 50 200
   python -m sparsehopfield mnist-bags --dataset mnist --data ~/data --jobs 4
-  python -m sparsehopfield mnist-bags --dataset mnist --data ~/data --targets 1 --output results/one-nine
+  python -m sparsehopfield mnist-bags --dataset mnist --data ~/data --targets 1 --output results/one
 """
 
 
