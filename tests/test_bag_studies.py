@@ -149,9 +149,9 @@ def test_bits_draw():
 def test_candidates_are_the_whole_grid():
     options = dict(bits_protocol.candidates())
     assert len(options) == 2**4 * 4
-    assert len({str(sorted(map(str, values.items()))) for values in options.values()}) == 128
+    assert len({str(sorted(map(str, values.items()))) for values in options.values()}) == len(options)
     for tuned in bits_protocol.TUNED.values():  # what is called tuned was among what was searched
-        searched = {name: value for name, value in tuned.items() if name != "restarts"}
+        searched = {name: value for name, value in tuned.items() if name not in ("restarts", "epochs")}
         assert any({**values, **searched} == values for values in options.values())
 
 
