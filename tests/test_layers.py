@@ -555,6 +555,19 @@ def test_ragged_self_association(name):
     assert layer.retrieve(bags, per_head=True, update_steps_max=0).shape == (len(x), H, E)
 
 
+@pytest.mark.parametrize("separation", ["softmax", "sparsemax"])
+def test_padded_state_patterns_have_no_associations(separation):
+    layer, _ = made("defaults", separation)
+    _, bags = ragged()
+    dense, padding = padded_bags(bags)
+    found, whole = layer.associations(bags), layer.associations(dense, padding)
+    if separation == "sparsemax":
+        assert found.nnz == (found.toarray() > 0).sum()
+        found, whole = (w.toarray().reshape(len(SIZES), H, max(SIZES), -1) for w in (found, whole))
+    there = np.broadcast_to(~padding[:, None, :, None], whole.shape)
+    close(found, np.where(there, whole, 0))
+
+
 def test_ragged_bags_with_own_states():
     layer, _ = made("defaults")
     x, bags = ragged()

@@ -451,7 +451,17 @@ class Hopfield(Module):
         """
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
         tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets)
-        return association_weights(tape.saved)
+        weights = association_weights(tape.saved)
+        if tape.padded is not None:
+            there = np.zeros((tape.layout.samples, 1, tape.layout.queries), self.dtype)
+            there[tape.padded[0], 0, tape.padded[1]] = 1
+            there = np.repeat(there, self.num_heads, axis=1)
+            if isinstance(weights, np.ndarray):
+                weights *= there[..., None]
+            else:
+                weights.data *= np.repeat(there.ravel(), np.diff(weights.indptr))
+                weights.eliminate_zeros()
+        return weights
 
     def retrieve(
         self,
