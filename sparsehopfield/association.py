@@ -195,9 +195,8 @@ def associate_forward(
     """
     given = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
     dtype = compute_dtype(*given)
-    q, k, v = (_stack(name, a, dtype) for name, a in zip(("queries", "stored", "values"), given, strict=True))
-    if values is stored:
-        v = k
+    q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
+    v = k if values is stored else _stack("values", given[2], dtype)
     ragged = offsets is not None
     if ragged:
         o = np.ascontiguousarray(offsets, dtype=np.int64)

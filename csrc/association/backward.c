@@ -27,107 +27,82 @@ typedef struct {
 
 /* --- one association of a tile -------------------------------------------------------------------- */
 
-typedef struct {
-    const sh_record *record;
-    const char *u, *th;
-    const int32_t *list;
-    int64_t n;
-} visit;
-
-static visit visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at) {
-    visit v = {.record = (const sh_record *)(path->records + at)};
-    const size_t number = t->lanes->size;
-    v.u = SH_U(v.record);
-    v.th = v.u + (size_t)(t->e * t->wide) * number;
-    v.n = v.record->n;
-    v.list = t->map->full ? NULL : (const int32_t *)(v.th + (size_t)(2 * t->wide) * number);
-    return v;
-}
-
 /* w->s: the weights, compact; w->g: from the gradient in the weights to that in the scores. */
-static void through_map(const sh_trail *t, const sh_bench *w, const visit *v) {
+static void through_map(const sh_trail *t, const sh_bench *w, const sh_visit *v) {
     const int64_t L = t->lanes->lanes;
     for (int64_t g = 0; g < t->groups; g++)
         t->map->vjp(sh_at(w->s, t, g * L), sh_at(w->g, t, g * L), t->wide, v->n, t->parameter,
                     v->th + (size_t)(2 * g * L) * t->lanes->size);
 }
 
-static void scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const visit *v) {
-    const int64_t L = t->lanes->lanes;
-    sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, v->u, w->s, w->some);
-    for (int64_t g = 0; t->a.mask && g < t->groups; g++)
-        t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), v->list, v->n, t->wide, t->wide);
-}
-
-/* From w->g, the gradient in the scores: that in u (into w->x) and, if wanted, in the keys. */
-static void from_scores(const job *j, const sh_bench *w, const sh_stored *s, const visit *v) {
+/* From w->g, the gradient in the scores: that in u (into w->x), and in keys and beta, where wanted. */
+static void from_scores(const job *j, const sh_crew *crew, const sh_bench *w, const sh_stored *s, const sh_visit *v) {
     const sh_trail *t = j->t;
+    const int64_t L = t->lanes->lanes;
     sh_lane_mix(t, s->key, s->key_ld, v->list, v->n, t->e, w->g, w->x, w->some);
     if (j->wants_rows) sh_lane_spread(t, w->g, v->list, v->n, v->u, t->e, w->dkey, w->rows, w->some);
+    for (int64_t at = 0; j->out->beta && at < t->wide; at += L) {
+        t->lanes->inner(sh_at(w->x, t, at), sh_at(v->u, t, at), t->wide, t->e, w->best);
+        for (int64_t l = at; l < at + L; l++)
+            if (crew->head[l] >= 0)
+                j->out->beta[crew->number[l]] += sh_number(t, w->best, l - at) / t->a.beta[crew->head[l]];
+    }
 }
 
-static void add_beta(const job *j, const sh_crew *crew, const sh_bench *w, const visit *v) {
+/* Through the mixture of keys by the weights of this update, from the gradient in the mixture (w->z): that in u into w->x;
+ * those of keys and beta grow. */
+static void through_update(const job *j, const sh_crew *crew, const sh_bench *w, const sh_stored *s,
+                           const sh_visit *v) {
     const sh_trail *t = j->t;
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; j->out->beta && g < t->groups; g++) {
-        t->lanes->inner(sh_at(w->x, t, g * L), sh_at(v->u, t, g * L), t->wide, t->e, w->best);
-        for (int64_t l = 0; l < L; l++) {
-            const int64_t i = g * L + l;
-            if (crew->head[i] >= 0)
-                j->out->beta[crew->number[i]] += sh_number(t, w->best, l) / t->a.beta[crew->head[i]];
-        }
-    }
+    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
+    sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, w->z, w->g, w->some);
+    through_map(t, w, v);
+    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->e, w->dkey, w->rows, w->some);
+    from_scores(j, crew, w, s, v);
 }
 
-/* rows (number-th of each query, `d` features, those of one step) to lanes, and back */
-static void gather(const sh_trail *t, const sh_crew *crew, const char *from, int64_t d, char *lanes) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->groups; g++) {
-        const void *rows[SH_MOST_LANES] = {0};
+/* Through the values mixed by the last association, from the gradient in the mixture: that in u into w->x; those of
+ * values, keys and beta grow. */
+static void through_values(const job *j, const sh_crew *crew, const sh_bench *w, const sh_stored *s,
+                           const sh_visit *v) {
+    const sh_trail *t = j->t;
+    const int64_t L = t->lanes->lanes, wide = t->wide;
+    sh_rows_to_lanes(t, crew, j->grad, t->f, w->z);
+    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
+    sh_lane_scores(t, s->value, s->value_ld, v->list, v->n, t->f, w->z, w->g, w->some);
+    for (int64_t at = 0; j->grad_of_mass && at < wide; at += L) {
         for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(from, t, crew->number[g * L + l] * d);
-        t->lanes->gather(rows, d, NULL, sh_at(lanes, t, g * L), t->wide);
+            sh_put(t, w->best, l, crew->head[at + l] < 0 ? 0 : sh_number(t, j->grad_of_mass, crew->number[at + l]));
+        t->lanes->add(sh_at(w->g, t, at), w->best, NULL, v->n, wide, 0);
     }
-}
-static void scatter(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *to) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->groups; g++) {
-        void *rows[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(to, t, crew->number[g * L + l] * d);
-        t->lanes->scatter(sh_at(lanes, t, g * L), t->wide, d, NULL, rows);
-    }
-}
-
-/* w->z: the gradient in the mixture z, from that in the state (u: lanes; rows: the same in `passed`). */
-static void back_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *u,
-                                 const char *rows) {
-    const sh_association *a = &t->a;
-    const int64_t L = t->lanes->lanes, e = t->e;
-    if (t->square) {
-        const int64_t vector = crew->head[0] < 0 ? 0 : crew->head[0] / L;
-        t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, u, NULL, w->z);
-        return;
-    }
-    const void *from[SH_MOST_LANES] = {0};
-    for (int64_t l = 0; l < L; l++) {
-        if (crew->head[l] < 0) continue;
-        const char *weight = sh_at(a->key_map.weight, t, crew->head[l] * a->d * e);
-        char *x = sh_at(w->rows, t, l * e);
-        t->lanes->project(weight, a->d, e, sh_at(rows, t, crew->number[l] * e), NULL, w->y);
-        t->lanes->project_back(weight, a->d, e, w->y, x);
-        from[l] = x;
-    }
-    t->lanes->gather(from, e, NULL, w->z, t->wide);
+    const int drops = t->a.dropout > 0;
+    if (drops) sh_drop_factors(t, crew, s, v->list, v->n, w->factor);
+    for (int64_t at = 0; drops && at < wide; at += L)
+        t->lanes->multiply(sh_at(w->g, t, at), sh_at(w->factor, t, at), v->n, wide, wide);
+    through_map(t, w, v);
+    /* the weights are needed no more: from_scores begins at w->g */
+    for (int64_t at = 0; drops && j->wants_rows && at < wide; at += L)
+        t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), v->n, wide, wide);
+    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->f, w->dvalue, w->rows, w->some);
+    from_scores(j, crew, w, s, v);
 }
 
 /* --- a tile --------------------------------------------------------------------------------------- */
+
+/* out = a factor where `where` is above 0, else `otherwise`; all (e x wide) */
+static void choose(const sh_trail *t, const char *where, const char *a, const char *factor, const char *otherwise,
+                   char *out) {
+    for (int64_t at = 0; at < t->wide; at += t->lanes->lanes)
+        t->lanes->choose(sh_at(where, t, at), sh_at(a, t, at), sh_at(factor, t, at), sh_at(otherwise, t, at), t->e,
+                         sh_at(out, t, at), t->wide);
+}
 
 static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const sh_stored *s, int64_t set,
                                int64_t tile) {
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
-    const int64_t L = t->lanes->lanes, wide = t->wide, e = t->e, all = a->samples * a->queries * a->heads;
+    const int64_t wide = t->wide, e = t->e, all = a->samples * a->queries * a->heads;
+    const size_t bytes = (size_t)(e * wide) * t->lanes->size;
     const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
     if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
@@ -138,87 +113,37 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
         sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
         sh_put(t, one, l, 1);
     }
-    /* the last association, and the values */
-    visit v = visit_at(t, path, path->last);
-    gather(t, &crew, j->grad, t->f, w->z);
-    scores_again(t, w, s, &v);
-    sh_lane_scores(t, s->value, s->value_ld, v.list, v.n, t->f, w->z, w->g, w->some);
-    for (int64_t g = 0; g < t->groups; g++) {
-        uint32_t key[SH_MOST_LANES];
-        if (j->grad_of_mass) {
-            for (int64_t l = 0; l < L; l++)
-                sh_put(t, w->best, l,
-                       crew.head[g * L + l] < 0 ? 0 : sh_number(t, j->grad_of_mass, crew.number[g * L + l]));
-            t->lanes->add(sh_at(w->g, t, g * L), w->best, NULL, v.n, wide, 0);
-        }
-        if (!(a->dropout > 0)) continue;
-        sh_keys_of_dropout(t, &crew, g, key);
-        t->lanes->drop(v.list, s->position, v.n, key, sh_drop_threshold(a->dropout), 1 / (1 - a->dropout),
-                       sh_at(w->factor, t, g * L), wide);
-        t->lanes->multiply(sh_at(w->g, t, g * L), sh_at(w->factor, t, g * L), v.n, wide, wide);
-    }
-    through_map(t, w, &v);
-    if (j->wants_rows) {
-        const char *p = w->s;
-        if (a->dropout > 0) {
-            memcpy(w->p, w->s, (size_t)(v.n * wide) * t->lanes->size);
-            for (int64_t g = 0; g < t->groups; g++)
-                t->lanes->multiply(sh_at(w->p, t, g * L), sh_at(w->factor, t, g * L), v.n, wide, wide);
-            p = w->p;
-        }
-        sh_lane_spread(t, p, v.list, v.n, w->z, t->f, w->dvalue, w->rows, w->some);
-    }
-    from_scores(j, w, s, &v);
-    add_beta(j, &crew, w, &v);
-    char *state = w->u; /* the gradient in the state x */
-    for (int64_t g = 0; g < t->groups; g++)
-        t->lanes->choose(one, sh_at(w->x, t, g * L), sh_at(beta, t, g * L), sh_at(w->x, t, g * L), e,
-                         sh_at(state, t, g * L), wide);
+    char *state = w->u, *zeros = w->next; /* the gradient in the state x */
+    memset(zeros, 0, bytes);
+    sh_visit v = sh_visit_at(t, path, path->last);
+    through_values(j, &crew, w, s, &v);
+    choose(t, one, w->x, beta, w->x, state);
     if (a->implicit && path->steps) {
-        /* p again: the tile's weights are those of the fixed point (w->s) */
+        sh_tile_scores_of(t, w, s, v.u, v.list, v.n);
+        for (int64_t at = 0; at < wide; at += t->lanes->lanes)
+            t->map->weights(sh_at(w->s, t, at), wide, NULL, v.n, t->parameter, sh_at(v.th, t, 2 * at),
+                            sh_at(w->s, t, at), wide);
         sh_status status = sh_solve_fixed_points(context, t, &crew, s, w->s, v.list, v.n, state, w->z);
         if (status != SH_OK) return status;
-        if (j->wants_rows) sh_lane_spread(t, w->s, v.list, v.n, w->z, e, w->dkey, w->rows, w->some);
-        sh_lane_scores(t, s->key, s->key_ld, v.list, v.n, e, w->z, w->g, w->some);
-        scores_again(t, w, s, &v);
-        through_map(t, w, &v);
-        from_scores(j, w, s, &v);
-        add_beta(j, &crew, w, &v);
-        memset(state, 0, (size_t)(e * wide) * t->lanes->size);
-    } else {
-        /* the updates, from the last to the first */
-        for (int64_t step = path->steps - 1; step >= 0; step--) {
-            const uint64_t *moved = v.record->moved;
-            for (int64_t l = 0; l < wide; l++) sh_put(t, where, l, moved[l / 64] >> (l % 64) & 1);
-            char *rows = NULL;
-            if (j->passed) {
-                rows = j->passed + (size_t)((step + 1) * all * e) * t->lanes->size;
-                memset(w->z, 0, (size_t)(e * wide) * t->lanes->size);
-                for (int64_t g = 0; g < t->groups; g++)
-                    t->lanes->choose(sh_at(where, t, g * L), sh_at(state, t, g * L), one, sh_at(w->z, t, g * L), e,
-                                     sh_at(w->x, t, g * L), wide);
-                scatter(t, &crew, w->x, e, rows);
-                back_through_key_map(t, &crew, w, w->x, rows);
-            } else {
-                memset(w->x, 0, (size_t)(e * wide) * t->lanes->size);
-                for (int64_t g = 0; g < t->groups; g++)
-                    t->lanes->choose(sh_at(where, t, g * L), sh_at(state, t, g * L), one, sh_at(w->x, t, g * L), e,
-                                     sh_at(w->z, t, g * L), wide);
-            }
-            v = visit_at(t, path, v.record->before);
-            scores_again(t, w, s, &v);
-            sh_lane_scores(t, s->key, s->key_ld, v.list, v.n, e, w->z, w->g, w->some);
-            through_map(t, w, &v);
-            if (j->wants_rows) sh_lane_spread(t, w->s, v.list, v.n, w->z, e, w->dkey, w->rows, w->some);
-            from_scores(j, w, s, &v);
-            add_beta(j, &crew, w, &v);
-            for (int64_t g = 0; g < t->groups; g++)
-                t->lanes->choose(sh_at(where, t, g * L), sh_at(w->x, t, g * L), sh_at(beta, t, g * L),
-                                 sh_at(state, t, g * L), e, sh_at(state, t, g * L), wide);
+        through_update(j, &crew, w, s, &v);
+        memset(state, 0, bytes); /* where the query began has no influence */
+    }
+    for (int64_t step = path->steps - 1; !a->implicit && step >= 0; step--) {
+        for (int64_t l = 0; l < wide; l++) sh_put(t, where, l, v.record->moved[l / 64] >> (l % 64) & 1);
+        /* a query that did not move passes its gradient on */
+        char *mixture = j->passed ? w->x : w->z;
+        choose(t, where, state, one, zeros, mixture);
+        if (j->passed) {
+            char *rows = sh_at(j->passed, t, (step + 1) * all * e);
+            sh_lanes_to_rows(t, &crew, mixture, e, rows);
+            sh_through_key_map(t, &crew, w, mixture, rows, 0, w->z);
         }
+        v = sh_visit_at(t, path, v.record->before);
+        through_update(j, &crew, w, s, &v);
+        choose(t, where, w->x, beta, state, state);
     }
     char *first = j->passed ? j->passed : j->out->query;
-    if (first) scatter(t, &crew, state, e, first);
+    if (first) sh_lanes_to_rows(t, &crew, state, e, first);
     return SH_OK;
 }
 

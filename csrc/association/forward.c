@@ -112,6 +112,8 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     if (!t->paths) return SH_NO_MEMORY;
     memset(t->paths, 0, (size_t)(t->sets * t->tiles) * sizeof *t->paths);
     const int64_t all = a->samples * a->queries * a->heads;
+    if (!(t->made = sh_allocate(context, all, sizeof *t->made))) return SH_NO_MEMORY;
+    memset(t->made, 0, (size_t)all * sizeof *t->made);
     if (a->value_map.weight) {
         t->mixed = sh_allocate(context, all * t->f, t->lanes->size);
         t->mass = sh_allocate(context, all, t->lanes->size);
@@ -123,7 +125,7 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
 void sh_trail_free(sh_context *context, sh_trail *t) {
     if (!t) return;
     for (int64_t i = 0; t->paths && i < t->sets * t->tiles; i++) sh_release(context, t->paths[i].records);
-    void *blocks[] = {t->paths, t->start, t->square, t->shift, t->states, t->mixed, t->mass, t};
+    void *blocks[] = {t->paths, t->made, t->start, t->square, t->shift, t->states, t->mixed, t->mass, t};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) sh_release(context, blocks[i]);
 }
 
@@ -148,40 +150,21 @@ static sh_record *append(sh_context *context, const sh_trail *t, sh_path_of_tile
     return record;
 }
 
-/* The state after a mixture z, where it moved; with a key_map W^T (W z + b). */
+/* The state after a mixture w->z, where it moved; with a key_map W^T (W z + b). */
 static void next_state(sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t step, const char *where,
                        const char *beta, const char *u, char *next) {
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes, e = t->e;
     const char *z = w->z;
     if (a->key_map.weight) {
-        void *rows[SH_MOST_LANES] = {0};
-        const int64_t all = a->samples * a->queries * a->heads;
-        for (int64_t l = 0; l < L; l++)
-            if (crew->head[l] >= 0) rows[l] = sh_at(t->states, t, (step * all + crew->number[l]) * e);
-        t->lanes->scatter(w->z, t->wide, e, NULL, rows);
-        if (t->square) {
-            const int64_t vector = crew->head[0] < 0 ? 0 : crew->head[0] / L;
-            t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, w->z, sh_at(t->shift, t, vector * e * L), w->x);
-        } else {
-            const void *from[SH_MOST_LANES] = {0};
-            for (int64_t l = 0; l < L; l++) {
-                if (!rows[l]) continue;
-                const char *weight = sh_at(a->key_map.weight, t, crew->head[l] * a->d * e);
-                char *x = sh_at(w->rows, t, l * e);
-                t->lanes->project(weight, a->d, e, rows[l], sh_at(a->key_map.bias, t, crew->head[l] * a->d), w->y);
-                t->lanes->project_back(weight, a->d, e, w->y, x);
-                from[l] = x;
-            }
-            t->lanes->gather(from, e, NULL, w->x, t->wide);
-        }
+        char *states = sh_at(t->states, t, step * a->samples * a->queries * a->heads * e);
+        sh_lanes_to_rows(t, crew, w->z, e, states);
+        sh_through_key_map(t, crew, w, w->z, states, 1, w->x);
         z = w->x;
     }
-    for (int64_t g = 0; g < t->groups; g++) {
-        const int64_t at = g * L;
+    for (int64_t at = 0; at < t->wide; at += L)
         t->lanes->choose(sh_at(where, t, at), sh_at(z, t, at), sh_at(beta, t, at), sh_at(u, t, at), e,
                          sh_at(next, t, at), t->wide);
-    }
 }
 
 /* Thresholds of a tile's scores, and its weights: compact by the list of rows with weight in any lane. */
@@ -255,7 +238,7 @@ static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_be
     if (!record) return SH_NO_MEMORY;
     record->n = now->n;
     memcpy(record->moved, moved, sizeof record->moved);
-    char *to = SH_U(record);
+    char *to = (char *)(record + 1);
     memcpy(to, u, state);
     memcpy(to + state, w->th, thresholds);
     memcpy(to + state + thresholds, now->list, (size_t)rows * sizeof *now->list);
@@ -285,31 +268,24 @@ static int still_moving(const sh_trail *t, const weighing *now, const weighing *
 static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, const sh_stored *s, const weighing *last,
                        char *out) {
     const int64_t L = t->lanes->lanes, wide = t->wide;
-    for (int64_t g = 0; t->a.dropout > 0 && g < t->groups; g++) {
-        uint32_t key[SH_MOST_LANES];
-        sh_keys_of_dropout(t, crew, g, key);
-        t->lanes->drop(listed(t, last), s->position, last->n, key, sh_drop_threshold(t->a.dropout),
-                       1 / (1 - t->a.dropout), sh_at(w->factor, t, g * L), wide);
-        t->lanes->multiply(sh_at(last->p, t, g * L), sh_at(w->factor, t, g * L), last->n, wide, wide);
+    if (t->a.dropout > 0) {
+        sh_drop_factors(t, crew, s, listed(t, last), last->n, w->factor);
+        for (int64_t at = 0; at < wide; at += L)
+            t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, wide, wide);
     }
     sh_lane_mix(t, s->value, s->value_ld, listed(t, last), last->n, t->f, last->p, w->z, w->some);
-    char *results = t->mixed ? t->mixed : out;
-    for (int64_t g = 0; g < t->groups; g++) {
-        void *rows[SH_MOST_LANES] = {0};
+    sh_lanes_to_rows(t, crew, w->z, t->f, t->mixed ? t->mixed : out);
+    for (int64_t at = 0; t->mass && at < wide; at += L) {
+        t->lanes->total(sh_at(last->p, t, at), wide, last->n, w->best);
         for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0) rows[l] = sh_at(results, t, crew->number[g * L + l] * t->f);
-        t->lanes->scatter(sh_at(w->z, t, g * L), wide, t->f, NULL, rows);
-        if (!t->mass) continue;
-        t->lanes->total(sh_at(last->p, t, g * L), wide, last->n, w->best);
-        for (int64_t l = 0; l < L; l++)
-            if (rows[l]) sh_put(t, t->mass, crew->number[g * L + l], sh_number(t, w->best, l));
+            if (crew->head[at + l] >= 0) sh_put(t, t->mass, crew->number[at + l], sh_number(t, w->best, l));
     }
 }
 
 static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, const sh_stored *s, int64_t set,
                               int64_t tile, char *out, int keep, int64_t *unsettled) {
     const sh_association *a = &t->a;
-    const int64_t L = t->lanes->lanes, wide = t->wide, e = t->e;
+    const int64_t wide = t->wide, e = t->e;
     sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
     sh_crew_at(t, set, tile, &crew);
@@ -332,9 +308,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
         return sh_fail(context, SH_NOT_FINITE, "queries", crew.number[l] / a->heads);
     }
     for (path->steps = 0;; path->steps++) {
-        sh_lane_scores(t, s->key, s->key_ld, NULL, s->rows, e, u, w->s, w->some);
-        for (int64_t g = 0; a->mask && g < t->groups; g++)
-            t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), NULL, s->rows, wide, wide);
+        sh_tile_scores_of(t, w, s, u, NULL, s->rows);
         sh_status status = weigh(context, t, &crew, w, s->rows, now.p, now.list, &now.n);
         if (status == SH_OK && keep) status = keep_update(context, t, w, path, a->implicit, u, moved, &now);
         if (status != SH_OK) return status;
@@ -347,7 +321,11 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
         }
         if (path->steps % 64 == 63 && sh_stopped(context)) return SH_INTERRUPTED;
         moved[0] = moved[1] = 0;
-        for (int64_t l = 0; l < wide; l++) moved[l / 64] |= (uint64_t)(sh_number(t, where, l) > 0) << (l % 64);
+        for (int64_t l = 0; l < wide; l++)
+            if (sh_number(t, where, l) > 0) {
+                moved[l / 64] |= UINT64_C(1) << (l % 64);
+                t->made[crew.number[l]]++;
+            }
         sh_lane_mix(t, s->key, s->key_ld, listed(t, &now), now.n, e, now.p, w->z, w->some);
         next_state(t, &crew, w, path->steps, where, beta, u, next);
         char *state = u;
@@ -432,22 +410,7 @@ sh_status sh_association_forward(sh_context *context, const sh_association *asso
 /* --- what a trail tells --------------------------------------------------------------------------- */
 
 void sh_association_steps(const sh_trail *t, int64_t *steps) {
-    for (int64_t set = 0; set < t->sets; set++)
-        for (int64_t tile = 0; tile < t->tiles; tile++) {
-            const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
-            sh_crew crew;
-            sh_crew_at(t, set, tile, &crew);
-            for (int64_t l = 0; l < t->wide; l++) {
-                if (crew.head[l] < 0) continue;
-                int64_t made = 0;
-                for (int64_t at = path->last; at >= 0;) {
-                    const sh_record *r = (const sh_record *)(path->records + at);
-                    made += (int64_t)(r->moved[l / 64] >> (l % 64) & 1);
-                    at = r->before;
-                }
-                steps[crew.number[l]] = t->a.implicit ? path->steps : made;
-            }
-        }
+    memcpy(steps, t->made, (size_t)(t->a.samples * t->a.queries * t->a.heads) * sizeof *steps);
 }
 
 typedef struct {
@@ -468,26 +431,21 @@ static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context 
         sh_crew crew;
         if (!sh_crew_at(t, set, tile, &crew)) continue;
         const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
-        const sh_record *record = (const sh_record *)(path->records + path->last);
-        const char *u = SH_U(record), *th = u + (size_t)(t->e * t->wide) * t->lanes->size;
-        const int32_t *list = t->map->full ? NULL : (const int32_t *)(th + (size_t)(2 * t->wide) * t->lanes->size);
+        const sh_visit v = sh_visit_at(t, path, path->last);
         if (a->mask) sh_bias_of(t, &crew, &s, w.bias);
-        sh_lane_scores(t, s.key, s.key_ld, list, record->n, t->e, u, w.s, w.some);
-        for (int64_t g = 0; g < t->groups; g++) {
-            if (a->mask)
-                t->lanes->add(sh_at(w.s, t, g * L), sh_at(w.bias, t, g * L), list, record->n, t->wide, t->wide);
-            t->map->weights(sh_at(w.s, t, g * L), t->wide, NULL, record->n, t->parameter,
-                            th + (size_t)(2 * g * L) * t->lanes->size, sh_at(w.p, t, g * L), t->wide);
-        }
+        sh_tile_scores_of(t, &w, &s, v.u, v.list, v.n);
+        for (int64_t at = 0; at < t->wide; at += L)
+            t->map->weights(sh_at(w.s, t, at), t->wide, NULL, v.n, t->parameter, sh_at(v.th, t, 2 * at),
+                            sh_at(w.p, t, at), t->wide);
         for (int64_t l = 0; l < t->wide; l++) {
             if (crew.head[l] < 0) continue;
             const int64_t row = (crew.sample[l] * a->heads + crew.head[l]) * a->queries + crew.query[l];
             int64_t to = r->count ? 0 : r->entries->start[row];
-            for (int64_t i = 0; i < record->n; i++) {
+            for (int64_t i = 0; i < v.n; i++) {
                 const double p = sh_number(t, w.p, i * t->wide + l);
                 if (p == 0) continue;
                 if (!r->count) {
-                    const int64_t j = list ? list[i] : i;
+                    const int64_t j = v.list ? v.list[i] : i;
                     r->entries->position[to] = s.position ? s.position[j] : j;
                     r->entries->score[to] = 0;
                     r->entries->weight[to] = p;

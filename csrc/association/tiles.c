@@ -131,20 +131,79 @@ void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char
     }
 }
 
-uint32_t sh_drop_threshold(double rate) { return (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0); }
-
 static uint32_t mix(uint32_t x) {
-    x = (x ^ (x >> 16)) * 0x7FEB352Du;
-    x = (x ^ (x >> 15)) * 0x846CA68Bu;
-    return x ^ (x >> 16);
+    SH_MIX(x);
+    return x;
 }
 
-void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, uint32_t *key) {
-    for (int l = 0; l < t->lanes->lanes; l++) {
-        const uint64_t number = (uint64_t)crew->number[group * t->lanes->lanes + l];
-        key[l] =
-            mix(mix((uint32_t)number ^ (uint32_t)t->a.seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(t->a.seed >> 32));
+void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s, const int32_t *list, int64_t n,
+                     char *factor) {
+    const int64_t L = t->lanes->lanes;
+    const double rate = t->a.dropout;
+    const uint32_t threshold = (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0);
+    for (int64_t g = 0; g < t->groups; g++) {
+        uint32_t key[SH_MOST_LANES];
+        for (int64_t l = 0; l < L; l++) {
+            const uint64_t number = (uint64_t)crew->number[g * L + l], seed = t->a.seed;
+            key[l] = mix(mix((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
+        }
+        t->lanes->drop(list, s->position, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, g * L), t->wide);
     }
+}
+
+/* --- queries on lanes ----------------------------------------------------------------------------- */
+
+sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at) {
+    sh_visit v = {.record = (const sh_record *)(path->records + at)};
+    v.u = (const char *)(v.record + 1);
+    v.th = sh_at(v.u, t, t->e * t->wide);
+    v.n = v.record->n;
+    v.list = t->map->full ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->wide);
+    return v;
+}
+
+void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, int64_t d, char *lanes) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++) {
+        const void *from[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[g * L + l] >= 0) from[l] = sh_at(rows, t, crew->number[g * L + l] * d);
+        t->lanes->gather(from, d, NULL, sh_at(lanes, t, g * L), t->wide);
+    }
+}
+
+void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *rows) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t g = 0; g < t->groups; g++) {
+        void *to[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (crew->head[g * L + l] >= 0) to[l] = sh_at(rows, t, crew->number[g * L + l] * d);
+        t->lanes->scatter(sh_at(lanes, t, g * L), t->wide, d, NULL, to);
+    }
+}
+
+void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *lanes, const char *rows,
+                        int biased, char *out) {
+    const sh_projection *map = &t->a.key_map;
+    const int64_t L = t->lanes->lanes, d = t->a.d, e = t->e;
+    if (t->square) {
+        const int64_t vector = crew->head[0] / L;
+        t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, lanes,
+                        biased ? sh_at(t->shift, t, vector * e * L) : NULL, out);
+        return;
+    }
+    const void *from[SH_MOST_LANES] = {0};
+    for (int64_t l = 0; l < L; l++) {
+        const int64_t h = crew->head[l];
+        if (h < 0) continue;
+        const char *weight = sh_at(map->weight, t, h * d * e);
+        char *x = sh_at(w->rows, t, l * e);
+        t->lanes->project(weight, d, e, sh_at(rows, t, crew->number[l] * e), biased ? sh_at(map->bias, t, h * d) : NULL,
+                          w->y);
+        t->lanes->project_back(weight, d, e, w->y, x);
+        from[l] = x;
+    }
+    t->lanes->gather(from, e, NULL, out, t->wide);
 }
 
 /* --- products ------------------------------------------------------------------------------------- */
@@ -198,4 +257,12 @@ void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64
         for (int64_t i = 0; i < n; i++)
             t->lanes->add_rows(sh_at(rows, t, list[i] * padded), sh_at(some, t, i * padded), padded);
     }
+}
+
+void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
+                       int64_t n) {
+    const int64_t L = t->lanes->lanes;
+    sh_lane_scores(t, s->key, s->key_ld, list, n, t->e, u, w->s, w->some);
+    for (int64_t g = 0; t->a.mask && g < t->groups; g++)
+        t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), list, n, t->wide, t->wide);
 }

@@ -38,6 +38,7 @@ struct sh_trail {
     int64_t wide, tiles, parts, tiles_of_part; /* of a set: its tiles, cut into parts; sets * parts items */
     int64_t most_rows;
     sh_path_of_tile *paths; /* (sets * tiles) */
+    int64_t *made;          /* (B, N, H) updates that each query made */
     /* with a key_map */
     void *start;          /* (B or 1, N, H, e) first states: W^T q */
     void *square, *shift; /* (vectors of heads, e, e, lanes), (.., e, lanes): W^T W, W^T b, where e <= 2 d */
@@ -95,9 +96,9 @@ sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory);
 sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s);
 /* The mask of a tile as numbers to add, (rows x wide). */
 void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char *bias);
-/* Of reference.dropout_factors: keys of a group's queries, and what hashes are compared with. */
-uint32_t sh_drop_threshold(double rate);
-void sh_keys_of_dropout(const sh_trail *t, const sh_crew *crew, int64_t group, uint32_t *key);
+/* Of reference.dropout_factors, for the listed rows of a tile: (n x wide). */
+void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s, const int32_t *list, int64_t n,
+                     char *factor);
 
 /* Multiplications of a forward pass, or so. */
 static inline double sh_work_of(const sh_trail *t) {
@@ -122,7 +123,27 @@ static inline void sh_put(const sh_trail *t, void *p, int64_t i, double x) {
     else
         ((double *)p)[i] = x;
 }
-#define SH_U(record) ((char *)((record) + 1))
+
+/* One update of a tile, as it was kept. */
+typedef struct {
+    const sh_record *record;
+    const char *u, *th;
+    const int32_t *list; /* NULL: all rows */
+    int64_t n;
+} sh_visit;
+sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at);
+
+/* Rows of d features, one for each query in the order of their numbers, to lanes (d x wide), and back. */
+void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, int64_t d, char *lanes);
+void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *rows);
+
+/* W^T (W z + b), or without b, of what lies in lanes and, the same, in rows; out on lanes. With a key_map only. */
+void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *lanes, const char *rows,
+                        int biased, char *out);
+
+/* w->s: the scores of listed rows, with the mask. */
+void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
+                       int64_t n);
 
 /* products on a tile: scores (n x wide) of listed rows, mixtures (d x wide) of weights, and their gradients */
 void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,

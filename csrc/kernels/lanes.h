@@ -12,6 +12,14 @@
 #define SH_LANES_H
 #include "../sparsehopfield.h"
 
+/* The mixing function "lowbias32" of 32-bit numbers, or vectors of them, in place. */
+#define SH_MIX(x)                                                                                                      \
+    do {                                                                                                               \
+        x = (x ^ (x >> 16)) * 0x7FEB352Du;                                                                             \
+        x = (x ^ (x >> 15)) * 0x846CA68Bu;                                                                             \
+        x = x ^ (x >> 16);                                                                                             \
+    } while (0)
+
 /* One separation map on lanes. A threshold is two numbers a lane: th[l], th[lanes + l]. Masked scores are -inf; a lane
  * with nothing but masks gets weights 0. */
 typedef struct {

@@ -26,73 +26,62 @@ typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
 
 /* a * b + c, the larger of two (b if either is NaN), and what is done where something holds. */
 #if WIDTH == 64
-INLINE V N(fma)(V a, V b, V c) {
-    return sizeof(R) == 4 ? (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c)
-                          : (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
-}
-INLINE V N(max)(V a, V b) {
-    return sizeof(R) == 4 ? (V)_mm512_max_ps((__m512)a, (__m512)b) : (V)_mm512_max_pd((__m512d)a, (__m512d)b);
-}
-#define MASK uint32_t
-INLINE MASK N(above)(V a, V b) {
-    return sizeof(R) == 4 ? (MASK)_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ)
-                          : (MASK)_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ);
-}
-INLINE V N(where)(MASK m, V x) {
-    return sizeof(R) == 4 ? (V)_mm512_maskz_mov_ps((__mmask16)m, (__m512)x)
-                          : (V)_mm512_maskz_mov_pd((__mmask8)m, (__m512d)x);
-}
-INLINE V N(add_where)(MASK m, V a, V b) {
-    return sizeof(R) == 4 ? (V)_mm512_mask_add_ps((__m512)a, (__mmask16)m, (__m512)a, (__m512)b)
-                          : (V)_mm512_mask_add_pd((__m512d)a, (__mmask8)m, (__m512d)a, (__m512d)b);
-}
-#define ANY(m) ((m) != 0)
+#define MM(f) _mm512_##f
+#define FLOATS __m512
+#define DOUBLES __m512d
+#define BITS __mmask16
 #elif WIDTH == 32
+#define MM(f) _mm256_##f
+#define FLOATS __m256
+#define DOUBLES __m256d
+#define BITS __mmask8
+#endif
+
+#ifdef MM
 INLINE V N(fma)(V a, V b, V c) {
-    return sizeof(R) == 4 ? (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c)
-                          : (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+    return sizeof(R) == 4 ? (V)MM(fmadd_ps)((FLOATS)a, (FLOATS)b, (FLOATS)c)
+                          : (V)MM(fmadd_pd)((DOUBLES)a, (DOUBLES)b, (DOUBLES)c);
 }
 INLINE V N(max)(V a, V b) {
-    return sizeof(R) == 4 ? (V)_mm256_max_ps((__m256)a, (__m256)b) : (V)_mm256_max_pd((__m256d)a, (__m256d)b);
+    return sizeof(R) == 4 ? (V)MM(max_ps)((FLOATS)a, (FLOATS)b) : (V)MM(max_pd)((DOUBLES)a, (DOUBLES)b);
 }
-#if defined(__AVX512VL__)
-#define MASK uint32_t
-INLINE MASK N(above)(V a, V b) {
-    return sizeof(R) == 4 ? (MASK)_mm256_cmp_ps_mask((__m256)a, (__m256)b, _CMP_GT_OQ)
-                          : (MASK)_mm256_cmp_pd_mask((__m256d)a, (__m256d)b, _CMP_GT_OQ);
-}
-INLINE V N(where)(MASK m, V x) {
-    return sizeof(R) == 4 ? (V)_mm256_maskz_mov_ps((__mmask8)m, (__m256)x)
-                          : (V)_mm256_maskz_mov_pd((__mmask8)m, (__m256d)x);
-}
-INLINE V N(add_where)(MASK m, V a, V b) {
-    return sizeof(R) == 4 ? (V)_mm256_mask_add_ps((__m256)a, (__mmask8)m, (__m256)a, (__m256)b)
-                          : (V)_mm256_mask_add_pd((__m256d)a, (__mmask8)m, (__m256d)a, (__m256d)b);
-}
-#define ANY(m) ((m) != 0)
-#else
-#define MASK IV
-INLINE MASK N(above)(V a, V b) { return a > b; }
-INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
-INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
-#define ANY(m) (_mm256_movemask_epi8((__m256i)(m)) != 0)
-#endif
 #else
 INLINE V N(fma)(V a, V b, V c) { return a * b + c; }
 INLINE V N(max)(V a, V b) {
     IV larger = a > b;
     return (V)((larger & (IV)a) | (~larger & (IV)b));
 }
+#endif
+
+#if defined(MM) && defined(__AVX512VL__)
+#define MASK uint32_t
+INLINE MASK N(above)(V a, V b) {
+    return sizeof(R) == 4 ? (MASK)MM(cmp_ps_mask)((FLOATS)a, (FLOATS)b, _CMP_GT_OQ)
+                          : (MASK)MM(cmp_pd_mask)((DOUBLES)a, (DOUBLES)b, _CMP_GT_OQ);
+}
+INLINE V N(where)(MASK m, V x) {
+    return sizeof(R) == 4 ? (V)MM(maskz_mov_ps)((BITS)m, (FLOATS)x) : (V)MM(maskz_mov_pd)((__mmask8)m, (DOUBLES)x);
+}
+INLINE V N(add_where)(MASK m, V a, V b) {
+    return sizeof(R) == 4 ? (V)MM(mask_add_ps)((FLOATS)a, (BITS)m, (FLOATS)a, (FLOATS)b)
+                          : (V)MM(mask_add_pd)((DOUBLES)a, (__mmask8)m, (DOUBLES)a, (DOUBLES)b);
+}
+#define ANY(m) ((m) != 0)
+#else
 #define MASK IV
 INLINE MASK N(above)(V a, V b) { return a > b; }
 INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
 INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
+#if WIDTH == 32
+#define ANY(m) (_mm256_movemask_epi8((__m256i)(m)) != 0)
+#else
 INLINE int N(any)(IV m) {
     I any = 0;
     for (int l = 0; l < L; l++) any |= m[l];
     return any != 0;
 }
 #define ANY(m) N(any)(m)
+#endif
 #endif
 INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 
@@ -454,12 +443,6 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
     STORE((R *)d2, sum);
 }
 
-INLINE N(u32) N(hash)(N(u32) x) {
-    x = (x ^ (x >> 16)) * 0x7FEB352Du;
-    x = (x ^ (x >> 15)) * 0x846CA68Bu;
-    return x ^ (x >> 16);
-}
-
 static void N(drop)(const int32_t *list, const int32_t *position, int64_t n, const uint32_t *key, uint32_t threshold,
                     double scale, void *factors, int64_t stride) {
     R *f = factors;
@@ -467,7 +450,9 @@ static void N(drop)(const int32_t *list, const int32_t *position, int64_t n, con
     for (int64_t i = 0; i < n; i++) {
         int64_t j = AT(i);
         uint32_t row = (uint32_t)(position ? position[j] : j);
-        N(i32) kept = (N(i32))(N(hash)(keys ^ (row * 0x9E3779B9u)) >= least); /* true is -1 */
+        N(u32) drawn = keys ^ (row * 0x9E3779B9u);
+        SH_MIX(drawn);
+        N(i32) kept = (N(i32))(drawn >= least); /* true is -1 */
         STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
     }
 }
@@ -1005,6 +990,10 @@ static const sh_lanes N(sh_lanes) = {
 #undef STORE
 #undef ALL
 #undef INLINE
+#undef MM
+#undef FLOATS
+#undef DOUBLES
+#undef BITS
 #undef MASK
 #undef ANY
 #undef AT
