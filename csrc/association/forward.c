@@ -288,7 +288,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
     const int64_t wide = t->wide, e = t->e;
     sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
-    sh_crew_at(t, set, tile, &crew);
+    if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
     if (a->mask) sh_bias_of(t, &crew, s, w->bias);
     _Alignas(64) char beta[SH_MOST_WIDE * sizeof(double)], where[SH_MOST_WIDE * sizeof(double)];
     for (int64_t l = 0; l < wide; l++) {
