@@ -2,9 +2,10 @@
 
 python benchmarks/layers.py --output layers.json
 
-The peer is the layer as hflayers computes it, eager: normalise, project, associate again and again until the weights
-of a head move by at most 1e-4, dropout, project; with softmax, and with `entmax.sparsemax` in its place. Both sides
-hold the same weights and see the same input.
+The peer is the layer as hflayers computes it, eager: normalise, project, associate again and again, for which it
+selects the heads that still move (their weights by more than 1e-4) and scatters what comes out, dropout, project; with
+softmax, and with `entmax.sparsemax` in its place. Beside it stands a lean one, "torch lean", that neither selects nor
+scatters: all heads go on until none moves. Both sides hold the same weights and see the same input.
 """
 
 import math
@@ -22,8 +23,60 @@ def options(parser):
     parser.add_argument("--only", nargs="+", choices=[*ROWS], default=[*ROWS], help="rows to measure (default: all)")
 
 
+def hflayers_weights(torch, q, k, scale, separation, steps):
+    """The last association (B, H, N, M) of hflayers' loop: heads that still move are selected, their results scattered."""
+    batch, heads, n, width = q.shape
+    m = k.shape[2]
+    q, k = q.reshape(batch * heads, n, width), k.reshape(batch * heads, m, width)
+    active = torch.ones(batch * heads, 1, 1, dtype=torch.bool)
+    p = old = None
+    step = 0
+    while active.any():
+        if p is not None:
+            mixed = p.masked_select(active).view(-1, n, m) @ k.masked_select(active).view(-1, m, width)
+            q = q.masked_scatter(active, mixed)
+        q = q * scale
+        s = q @ k.transpose(1, 2)
+        if p is None:
+            p = separation(s, dim=-1)
+        else:
+            p = p.masked_scatter(active, separation(s.masked_select(active).view(-1, n, m), dim=-1))
+        with torch.no_grad():
+            now = p.view(batch, heads, n, m)
+            going = torch.full((heads,), step < steps)
+            if old is not None:
+                going &= (old - now).norm(dim=(2, 3)).max(dim=0)[0] > 1e-4
+            active, old = going[:, None, None].repeat(batch, 1, 1), now
+        step += 1
+    return p.view(batch, heads, n, m)
+
+
+def lean_weights(torch, q, k, scale, separation, steps):
+    """The same, all heads together until none moves."""
+    old = None
+    for step in range(steps + 1):
+        p = separation(q * scale @ k.transpose(-1, -2), dim=-1)
+        with torch.no_grad():
+            still = step < steps and (old is None or bool(((p - old).norm(dim=(2, 3)).max(dim=0)[0] > 1e-4).any()))
+        if not still:
+            return p
+        old, q = p, p @ k
+    raise AssertionError
+
+
 def torch_layer(
-    torch, size, hidden, heads, *, output=None, steps=0, dropout=0.0, pooled=False, separation=None, fused=False
+    torch,
+    size,
+    hidden,
+    heads,
+    *,
+    output=None,
+    steps=0,
+    dropout=0.0,
+    pooled=False,
+    separation=None,
+    weights=hflayers_weights,
+    fused=False,
 ):
     """hflayers' `Hopfield` (or, `pooled`, `HopfieldPooling`) with the state of ours, restated in torch."""
     nn, functional = torch.nn, torch.nn.functional
@@ -52,17 +105,7 @@ def torch_layer(
             if fused:
                 z = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout if self.training else 0.0)
             else:
-                old = None
-                for step in range(steps + 1):
-                    p = separation(q * scale @ k.transpose(-1, -2), dim=-1)
-                    with torch.no_grad():
-                        still = step < steps and (
-                            old is None or bool(((p - old).norm(dim=(2, 3)).max(dim=0)[0] > 1e-4).any())
-                        )
-                    if not still:
-                        break
-                    old, q = p, p @ k
-                z = functional.dropout(p, dropout, self.training) @ v
+                z = functional.dropout(weights(torch, q, k, scale, separation, steps), dropout, self.training) @ v
             z = self.out(z.transpose(1, 2).reshape(batch, -1, width))
             return z.flatten(1) if pooled else z
 
@@ -130,7 +173,7 @@ def steps_of_peer(torch, peer, x):
 
 
 def compare(table, arguments, work, make, peer_options, x, std, *, faster, aim=None, sparse_faster=None, fused=None):
-    """One row of the table: softmax and sparsemax of ours, each beside the softmax and the `entmax` peer."""
+    """One row of the table: softmax and sparsemax of ours beside the peers."""
     torch, entmax = harness.peer("torch"), harness.peer("entmax")
     contenders, ours = {}, {}
     for separation in ("softmax", "sparsemax"):
@@ -138,34 +181,33 @@ def compare(table, arguments, work, make, peer_options, x, std, *, faster, aim=N
         if std:
             sharpen(ours[separation], std)
         contenders[f"ours, {separation}"] = steps_of(ours[separation], x)
+
+    def add(name, mine, **options):
+        peer = torch_layer(torch, **options, **peer_options)
+        copy_state(torch, peer, mine)
+        peer.eval()
+        theirs, mine = peer(torch.from_numpy(x)).detach().numpy(), mine.forward(x)
+        assert np.abs(theirs - mine).max() < 1e-3 * (1 + np.abs(mine).max()), "the two do not compute the same"
+        contenders[name] = steps_of_peer(torch, peer.train(), x)
+
     if torch:
-        maps = {"softmax": torch.softmax} | ({"sparsemax": entmax.sparsemax} if entmax else {})
-        for name, separation in maps.items():
-            peer = torch_layer(torch, separation=separation, **peer_options)
-            copy_state(torch, peer, ours[name])
-            peer.eval()
-            theirs, mine = peer(torch.from_numpy(x)).detach().numpy(), ours[name].forward(x)
-            assert np.abs(theirs - mine).max() < 1e-3 * (1 + np.abs(mine).max()), "the two do not compute the same"
-            contenders[f"torch, {name}"] = steps_of_peer(torch, peer.train(), x)
+        add("torch softmax", ours["softmax"], separation=torch.softmax)
+        add("torch lean softmax", ours["softmax"], separation=torch.softmax, weights=lean_weights)
+        if entmax:
+            add("torch entmax", ours["sparsemax"], separation=entmax.sparsemax)
         if fused:
-            peer = torch_layer(torch, fused=True, **peer_options)
-            copy_state(torch, peer, ours["softmax"])
-            contenders["torch, fused"] = steps_of_peer(torch, peer.train(), x)
+            add("torch fused", ours["softmax"], fused=True)
     times = harness.interleaved(contenders, arguments.rounds)
-    softmax, sparsemax = times["ours, softmax"], times["ours, sparsemax"]
-    table.add(f"{work}, softmax", softmax, "torch softmax", times.get("torch, softmax"), faster=faster, aim=aim)
-    table.add(
-        f"{work}, sparsemax",
-        sparsemax,
-        "torch softmax",
-        times.get("torch, softmax"),
-        faster=sparse_faster or faster,
-        aim=aim,
-    )
-    table.add(f"{work}, softmax", softmax, "torch entmax", times.get("torch, sparsemax"), faster=1)
-    table.add(f"{work}, sparsemax", sparsemax, "torch entmax", times.get("torch, sparsemax"), faster=1)
-    if fused:
-        table.add(f"{work}, softmax", softmax, "torch fused", times.get("torch, fused"), faster=fused)
+    peers = {
+        "torch softmax": {"softmax": (faster, aim), "sparsemax": (sparse_faster or faster, aim)},
+        "torch lean softmax": {"softmax": (1, None), "sparsemax": (1, None)},
+        "torch entmax": {"softmax": (1, None), "sparsemax": (1, None)},
+        "torch fused": {"softmax": (fused, None)} if fused else {},
+    }
+    for peer, targets in peers.items():
+        for separation, (must, hope) in targets.items():
+            mine = times[f"ours, {separation}"]
+            table.add(f"{work}, {separation}", mine, peer, times.get(peer), faster=must, aim=hope)
 
 
 def bits(table, arguments):
