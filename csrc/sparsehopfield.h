@@ -252,7 +252,7 @@ typedef struct {
     sh_stack query, key, value; /* keys and values share rows by samples both or not at all, and by heads */
     const int64_t *offsets;     /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1 */
     const double *beta;         /* (H) */
-    const uint8_t *padding;     /* (B, M) or NULL: not 0 where there is no row */
+    const uint8_t *padding;     /* (B, M) or NULL: not 0 where there is no row; not with rows that samples share */
     const void *mask;           /* NULL, or of each query one contiguous row of M: */
     int mask_is_bool;           /*   bytes, not 0 where it must not look; else numbers added to the scores */
     int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
@@ -286,10 +286,11 @@ SH_API sh_status sh_association_forward(sh_context *context, const sh_associatio
 
 /* Gradients of sum(grad * out). Each may be NULL: not wanted. */
 typedef struct {
-    void *query;                 /* (B, N, H, d) */
-    void *key, *value;           /* (rows, heads, features), each contiguous; rows and heads as the stacks have them */
-    double *beta;                /* (B, N, H): to be summed over b and n */
-    void *key_weight, *key_bias; /* as in key_map */
+    void *query;                           /* (B, N, H, d) */
+    void *key, *value;                     /* (rows, heads, features); rows and heads as the stacks have them */
+    int64_t query_row, key_row, value_row; /* from one row of these to the next; its heads lie side by side */
+    double *beta;                          /* (B, N, H): to be summed over b and n */
+    void *key_weight, *key_bias;           /* as in key_map */
     void *value_weight, *value_bias;
 } sh_gradients;
 

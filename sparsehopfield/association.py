@@ -251,6 +251,15 @@ def associate_forward(
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
+    if mask is not None:
+        mask = _mask(mask, dtype, shape)
+    if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
+        padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
+        if mask is None:
+            mask = padding
+        else:
+            mask = mask | padding if mask.dtype == np.bool_ else np.where(padding, dtype.type(-np.inf), mask)
+        padding_mask = None
     # one head for all heads, beside an array that has them all: as a view, whose gradient is summed again
     spread = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
     if spread[0] and key_weight is not None:
@@ -267,7 +276,7 @@ def associate_forward(
         samples,
         o,
         padding_mask,
-        None if mask is None else _mask(mask, dtype, shape),
+        mask,
         steps,
         as_number("update_steps_eps", update_steps_eps, least=0.0),
         rate,
@@ -286,7 +295,14 @@ def associate_forward(
     return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code), dtype)
 
 
-def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True) -> tuple[Any, ...]:
+def associate_backward(
+    saved: Saved,
+    grad: ArrayLike,
+    *,
+    need_rows: bool = True,
+    need_beta: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> tuple[Any, ...]:
     """The gradients of sum(grad * out).
 
     Parameters
@@ -297,19 +313,25 @@ def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True)
     need_rows : bool
         False leaves out the gradients of stored rows and values, which saves work where the rows are data; those of
         projections are there in any case.
+    need_beta : bool
+        False leaves out the gradient of beta.
+    out : tuple of three ndarray or None
+        Where to put the gradients of queries, stored and values: arrays of their shapes and dtype, whose rows may lie
+        apart, as parts of a wider array do. Only for what is not shared beside what is not: queries of shape
+        (B, N, H, d), and all heads of stored and values or one head of both.
 
     Returns
     -------
     queries, stored, values : ndarray or None
         Each shaped as its argument was.
-    beta : ndarray of shape (H,), float64
+    beta : ndarray of shape (H,), float64, or None
     key_projection, value_projection : Projection or None
         Two more where a projection was given.
 
     Raises
     ------
     ValueError
-        If `grad` does not have the shape of `out`.
+        If `grad` does not have the shape of the output, or `out` cannot be written to.
     ArithmeticError
         If `gradient="implicit"` and a fixed point is not isolated or not stable, so that it has no gradient.
 
@@ -331,14 +353,23 @@ def associate_backward(saved: Saved, grad: ArrayLike, *, need_rows: bool = True)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
-    dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows)
+    for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
+        if shared and a is not None:
+            raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
+    try:
+        dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
+    except TypeError:
+        raise ValueError(
+            f"out: must be writeable {saved._dtype} arrays of the gradients' shapes, features contiguous and rows "
+            "equally far apart"
+        ) from None
     if saved._spread[0]:
         dq = dq.sum(axis=0)
     dk, dv = (
         a.sum(axis=-2, keepdims=True) if spread and a is not None else a
         for a, spread in zip((dk, dv), saved._spread[1:], strict=True)
     )
-    gradients = (dq, dk, dv, dbeta.sum(axis=(0, 1)))
+    gradients = (dq, dk, dv, None if dbeta is None else dbeta.sum(axis=(0, 1)))
     if kw is None and vw is None:
         return gradients
     return (*gradients, None if kw is None else Projection(kw, kb), None if vw is None else Projection(vw, vb))

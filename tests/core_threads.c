@@ -85,7 +85,8 @@ static int associate(int shared, int threads, float *out, float *grad) {
     sh_trail *trail = NULL;
     int64_t unsettled;
     float *rest = malloc(2 * NUMBERS * sizeof *rest);
-    sh_gradients gradients = {.query = grad, .key = rest, .value = rest + NUMBERS};
+    sh_gradients gradients = {
+        .query = grad, .key = rest, .value = rest + NUMBERS, .query_row = D, .key_row = D, .value_row = D};
     int sound = rest && sh_association_forward(&context, &a, out, &trail, &unsettled) == SH_OK &&
                 sh_association_backward(&context, trail, out, &gradients) == SH_OK;
     sh_trail_free(&context, trail);

@@ -124,6 +124,9 @@ def test_maps_and_updates(rng, dtype, separation, steps):
         {"ragged": True, "samples": 4},
         {"ragged": True, "samples": 3, "shared_heads": True},
         {"padded": True, "samples": 3},
+        {"shared": True, "padded": True, "samples": 3},
+        {"shared": True, "padded": True, "samples": 3, "mask": ("bool", 3)},
+        {"shared": True, "padded": True, "mask": ("add", 4)},
         {"mask": ("bool", 2)},
         {"mask": ("bool", 4), "padded": True},
         {"mask": ("add", 3), "shared": True},
@@ -134,6 +137,53 @@ def test_maps_and_updates(rng, dtype, separation, steps):
 def test_layouts(rng, dtype, separation, layout):
     a = problem(rng, dtype=dtype, separation=separation, update_steps_max=2, **layout)
     agree(rng, a, TOL[dtype])
+
+
+@pytest.mark.parametrize("separation", ["sparsemax", "softmax"])
+@pytest.mark.parametrize("d", [4, 8, 16])  # rows close by: unrolled for these sizes
+def test_few_features(rng, separation, d):
+    agree(rng, problem(rng, rows=37, queries=20, d=d, v=d, separation=separation, update_steps_max=1), 1e-10)
+    a = problem(rng, rows=37, queries=20, d=d, v=d, separation=separation, dtype=np.float32, update_steps_max=1)
+    agree(rng, a, 3e-4)
+
+
+@pytest.mark.parametrize("layout", [{}, {"ragged": True}, {"padded": True}, {"shared": True}, {"samples": 1}], ids=str)
+def test_gradients_beside_one_another(rng, layout):
+    """Into parts of one wider array; and only those that are asked for."""
+    a = problem(rng, d=3, v=3, update_steps_max=1, **layout)
+    out, gradients, saved = run(a)
+    places, apart = [], []
+    for name in ("queries", "stored", "values"):
+        shape = gradients[name].shape
+        wide = np.full((*shape[:-2], 3 * 2 * 3), np.nan)
+        apart.append(wide)
+        places.append(wide[..., 6:12].reshape(shape))
+    dq, dk, dv, db = associate_backward(saved, np.ones_like(out), need_beta=False, out=tuple(places))
+    assert db is None
+    for name, given, place, wide in zip(gradients, (dq, dk, dv), places, apart, strict=False):
+        assert given is place
+        assert np.array_equal(place, gradients[name])
+        assert np.isnan(wide[..., :6]).all()
+        assert np.isnan(wide[..., 12:]).all()
+    only = associate_backward(saved, np.ones_like(out), need_rows=False, out=(places[0], None, None))
+    assert only[1] is None
+    assert only[0] is places[0]
+
+
+def test_places_of_gradients_that_do_not_fit(rng):
+    a = problem(rng, d=3, v=3)
+    out, gradients, saved = run(a)
+    dq = gradients["queries"]
+    frozen = np.empty_like(dq)
+    frozen.flags.writeable = False
+    for wrong in (dq.astype(np.float32), dq[:, :-1], np.empty((2, 3, 2, 6))[..., ::2], frozen, dq.swapaxes(0, 1), "dq"):
+        with pytest.raises(ValueError, match="out: must be writeable"):
+            associate_backward(saved, out, out=(wrong, None, None))
+    with pytest.raises(ValueError, match="out: must be writeable"):  # rows not equally far apart
+        associate_backward(saved, out, out=(np.empty((2, 5, 2, 3))[:, :3], None, None))
+    out, saved = associate_forward(**problem(rng, shared_queries=True))
+    with pytest.raises(ValueError, match="out: the gradient of queries, which are shared"):
+        associate_backward(saved, out, out=(np.empty((2, 3, 2, 3)), None, None))
 
 
 @pytest.mark.parametrize("layout", [{}, {"ragged": True}, {"shared": True}], ids=str)

@@ -40,6 +40,21 @@ def test_linear(dtype, shape, biased):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [255, 513, 1281, 5000])
+def test_gradients_of_many_rows(dtype, rows):
+    """They are cut into parts, whose gradients are summed; again the same bits."""
+    rng = np.random.default_rng(0)
+    x, weight, grad = (rng.normal(size=s).astype(dtype) for s in ((rows, 21), (70, 21), (rows, 70)))
+    dx, dweight, dbias = dense.linear_backward(x, weight, grad)
+    wide = grad.astype(np.float64)
+    tolerance = 1e-3 if dtype == np.float32 else 1e-11
+    close(dx, wide @ weight, tolerance)
+    close(dweight, wide.T @ x, tolerance)
+    close(dbias, wide.sum(axis=0), tolerance)
+    assert all(map(np.array_equal, dense.linear_backward(x, weight, grad), (dx, dweight, dbias)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6), (0, 6), (3, 1)])
 def test_normalize(dtype, shape):
     x = (3 + np.random.default_rng(0).normal(size=shape)).astype(dtype)
@@ -83,13 +98,14 @@ def test_fold(dtype, biased):
     close(dense.linear(x, folded, moved), dense.linear(x * gain + shift, weight, bias * biased), 1e-5)
 
 
-def test_gradient_of_fold():
+@pytest.mark.parametrize("e", [6, 45])
+def test_gradient_of_fold(e):
     rng = np.random.default_rng(0)
-    weight, dweight, d_w = rng.normal(size=(3, 5, 6))
-    dbias, (gain, shift, d_g, d_s) = rng.normal(size=5), rng.normal(size=(4, 6))
+    weight, dweight, d_w = rng.normal(size=(3, 5, e))
+    dbias, (gain, shift, d_g, d_s) = rng.normal(size=5), rng.normal(size=(4, e))
 
     def value(weight, gain, shift):
-        folded, moved = np.empty((5, 6)), np.empty(5)
+        folded, moved = np.empty((5, e)), np.empty(5)
         dense.fold(weight, None, gain, shift, (folded, moved))
         return np.vdot(dweight, folded) + np.vdot(dbias, moved)
 

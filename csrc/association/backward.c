@@ -135,7 +135,7 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
         choose(t, where, state, one, zeros, mixture);
         if (j->passed) {
             char *rows = sh_at(j->passed, t, (step + 1) * all * e);
-            sh_lanes_to_rows(t, &crew, mixture, e, rows);
+            sh_lanes_to_rows(t, &crew, mixture, e, a->heads * e, rows);
             sh_through_key_map(t, &crew, w, mixture, rows, 0, w->z);
         }
         v = sh_visit_at(t, path, v.record->before);
@@ -143,7 +143,7 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
         choose(t, where, w->x, beta, state, state);
     }
     char *first = j->passed ? j->passed : j->out->query;
-    if (first) sh_lanes_to_rows(t, &crew, state, e, first);
+    if (first) sh_lanes_to_rows(t, &crew, state, e, j->passed ? a->heads * e : j->out->query_row, first);
     return SH_OK;
 }
 
@@ -156,11 +156,11 @@ static void deliver(const job *j, const sh_bench *w, const sh_stored *s, int64_t
     const int64_t heads = t->fold_heads ? 1 : a->heads, h = set % heads;
     const struct {
         char *to, *from;
-        int64_t d;
-    } both[2] = {{j->out->key, w->dkey, t->e}, {j->out->value, w->dvalue, t->f}};
+        int64_t d, row;
+    } both[2] = {{j->out->key, w->dkey, t->e, j->out->key_row}, {j->out->value, w->dvalue, t->f, j->out->value_row}};
     for (int i = 0; i < 2; i++)
         for (int64_t r = 0; both[i].to && r < s->rows; r++)
-            memcpy(sh_at(both[i].to, t, ((s->first + (s->position ? s->position[r] : r)) * heads + h) * both[i].d),
+            memcpy(sh_at(both[i].to, t, (s->first + (s->position ? s->position[r] : r)) * both[i].row + h * both[i].d),
                    sh_at(both[i].from, t, r * sh_padded(t, both[i].d)), (size_t)both[i].d * t->lanes->size);
 }
 
@@ -251,7 +251,8 @@ static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *con
         memcpy(sh_at(q, t, i * d), sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
                (size_t)d * t->lanes->size);
         if (j->out->query)
-            memcpy(sh_at(j->out->query, t, (i * H + h) * d), sh_at(dq, t, i * d), (size_t)d * t->lanes->size);
+            memcpy(sh_at(j->out->query, t, i * j->out->query_row + h * d), sh_at(dq, t, i * d),
+                   (size_t)d * t->lanes->size);
     }
     for (int64_t i = 0; i < later; i++) memcpy(sh_at(later_q, t, i * d), bias, (size_t)d * t->lanes->size);
     if (later) t->k->gemm_nt(later, d, e, z, H * e, weight, e, 1, later_q, d);
@@ -262,8 +263,7 @@ static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *con
     }
     if (j->out->key_bias) {
         char *dbias = sh_at(j->out->key_bias, t, h * d);
-        memset(dbias, 0, (size_t)d * t->lanes->size);
-        for (int64_t i = 0; i < later; i++) t->lanes->sum_row(dbias, sh_at(later_dq, t, i * d), d, 0);
+        t->lanes->sum_rows(later_dq, d, later, d, dbias);
     }
     return SH_OK;
 }
@@ -285,8 +285,12 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
     sh_status status = SH_NO_MEMORY;
     char *mixed = NULL;
     /* what no query has looked at has no gradient */
-    if (gradients->key) memset(gradients->key, 0, (size_t)(rows * heads * t->e) * number);
-    if (gradients->value) memset(gradients->value, 0, (size_t)(rows * heads * t->f) * number);
+    for (int64_t r = 0; (a->padding || !t->lanes_of_set) && r < rows; r++) {
+        if (gradients->key)
+            memset(sh_at(gradients->key, t, r * gradients->key_row), 0, (size_t)(heads * t->e) * number);
+        if (gradients->value)
+            memset(sh_at(gradients->value, t, r * gradients->value_row), 0, (size_t)(heads * t->f) * number);
+    }
     if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
     if (t->mixed) {
         mixed = sh_allocate(context, all * t->f, number);

@@ -13,7 +13,7 @@ enum { ROWS = 256, COLUMNS = 128, NUMBERS = 1 << 15 };
 typedef struct {
     const sh_kernels *k;
     const sh_lanes *lanes;
-    int64_t n, e, o, block;
+    int64_t n, e, o, block, parts, rows;
     double eps;
     const char *x, *weight, *bias, *grad;
     char *y, *dx, *dweight, *dbias, *rstd;
@@ -56,16 +56,30 @@ static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_co
     return SH_OK;
 }
 
-/* gradients of some of the outputs' weights */
+/* Gradients of some of the outputs' weights, from some of the rows. */
 static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;
-    const int64_t first = item * j->block, outputs = sh_min(j->block, j->o - first);
+    const int64_t part = item % j->parts, o = item / j->parts * j->block, outputs = sh_min(j->block, j->o - o);
+    const int64_t first = part * j->rows, rows = sh_min(j->rows, j->n - first);
+    const char *grad = at(j, j->grad, first * j->o + o);
     if (j->dweight)
-        j->k->gemm_tn(outputs, j->e, j->n, at(j, j->grad, first), j->o, j->x, j->e, 0, at(j, j->dweight, first * j->e),
-                      j->e);
-    for (int64_t i = 0; j->dbias && i < j->n; i++)
-        j->lanes->sum_row(at(j, j->dbias, first), at(j, j->grad, i * j->o + first), outputs, i == 0);
+        j->k->gemm_tn(outputs, j->e, rows, grad, j->o, at(j, j->x, first * j->e), j->e, 0,
+                      at(j, j->dweight, (part * j->o + o) * j->e), j->e);
+    if (j->dbias) j->lanes->sum_rows(grad, j->o, rows, outputs, at(j, j->dbias, part * j->o + o));
+    return SH_OK;
+}
+
+/* The parts of the gradients, summed in order. */
+static sh_status add_parts(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const int64_t weights = j->dweight ? j->o * j->e : 0, first = item * NUMBERS;
+    if (item < sh_ceil_div(weights, NUMBERS))
+        j->lanes->sum_rows(at(j, j->dweight, first), weights, j->parts, sh_min(NUMBERS, weights - first),
+                           at(j, j->y, first));
+    else if (j->dbias)
+        j->lanes->sum_rows(j->dbias, j->o, j->parts, j->o, j->dx);
     return SH_OK;
 }
 
@@ -77,9 +91,6 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
     j.weight = weight;
     j.grad = grad;
     j.dx = dx;
-    j.dweight = dweight;
-    j.dbias = dbias;
-    j.block = sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
     if (n == 0) { /* sums of nothing */
         if (dweight) memset(dweight, 0, (size_t)(o * e) * j.lanes->size);
         if (dbias) memset(dbias, 0, (size_t)o * j.lanes->size);
@@ -87,7 +98,29 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
     }
     sh_status status = dx ? sh_each(context, sh_ceil_div(n, ROWS), 0, work, linear_back_rows, &j) : SH_OK;
     if (status != SH_OK || !(dweight || dbias)) return status;
-    return sh_each(context, sh_ceil_div(o, j.block), 0, work, linear_back_outputs, &j);
+    /* many rows are cut into parts, whose gradients cost little to sum; else the outputs are cut */
+    j.parts = sh_max(sh_min(sh_min(n / ROWS, 16), n * (o + e) / sh_max(2 * o * e, 1)), 1);
+    j.rows = sh_ceil_div(n, j.parts);
+    j.parts = sh_ceil_div(n, j.rows);
+    j.block = j.parts > 4 ? o : sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
+    j.dweight = dweight;
+    j.dbias = dbias;
+    char *weights = NULL, *biases = NULL;
+    if (j.parts > 1) {
+        if (dweight) j.dweight = weights = sh_allocate(context, j.parts * o * e, j.lanes->size);
+        if (dbias) j.dbias = biases = sh_allocate(context, j.parts * o, j.lanes->size);
+        if ((dweight && !weights) || (dbias && !biases)) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    }
+    if (status == SH_OK) status = sh_each(context, j.parts * sh_ceil_div(o, j.block), 0, work, linear_back_outputs, &j);
+    if (status == SH_OK && j.parts > 1) {
+        j.y = dweight;
+        j.dx = dbias;
+        status = sh_each(context, (dweight ? sh_ceil_div(o * e, NUMBERS) : 0) + 1, 0, (double)(j.parts * o * e),
+                         add_parts, &j);
+    }
+    sh_release(context, weights);
+    sh_release(context, biases);
+    return status;
 }
 
 static sh_status normalize_rows(void *user, int64_t item, void *scratch, sh_context *context) {

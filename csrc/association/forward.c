@@ -103,6 +103,7 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     if (model.separation == SH_ENTMAX && model.parameter == 2) model.separation = SH_SPARSEMAX;
     t->parameter = model.parameter;
     plan(t);
+    if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
     if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
     if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
@@ -158,7 +159,7 @@ static void next_state(sh_trail *t, const sh_crew *crew, const sh_bench *w, int6
     const char *z = w->z;
     if (a->key_map.weight) {
         char *states = sh_at(t->states, t, step * a->samples * a->queries * a->heads * e);
-        sh_lanes_to_rows(t, crew, w->z, e, states);
+        sh_lanes_to_rows(t, crew, w->z, e, a->heads * e, states);
         sh_through_key_map(t, crew, w, w->z, states, 1, w->x);
         z = w->x;
     }
@@ -274,7 +275,7 @@ static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, cons
             t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, wide, wide);
     }
     sh_lane_mix(t, s->value, s->value_ld, listed(t, last), last->n, t->f, last->p, w->z, w->some);
-    sh_lanes_to_rows(t, crew, w->z, t->f, t->mixed ? t->mixed : out);
+    sh_lanes_to_rows(t, crew, w->z, t->f, t->a.heads * t->f, t->mixed ? t->mixed : out);
     for (int64_t at = 0; t->mass && at < wide; at += L) {
         t->lanes->total(sh_at(last->p, t, at), wide, last->n, w->best);
         for (int64_t l = 0; l < L; l++)

@@ -172,12 +172,15 @@ void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, 
     }
 }
 
-void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *rows) {
+void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, int64_t row, char *rows) {
     const int64_t L = t->lanes->lanes;
     for (int64_t g = 0; g < t->groups; g++) {
         void *to[SH_MOST_LANES] = {0};
         for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0) to[l] = sh_at(rows, t, crew->number[g * L + l] * d);
+            if (crew->head[g * L + l] >= 0)
+                to[l] = sh_at(rows, t,
+                              (crew->sample[g * L + l] * t->a.queries + crew->query[g * L + l]) * row +
+                                  crew->head[g * L + l] * d);
         t->lanes->scatter(sh_at(lanes, t, g * L), t->wide, d, NULL, to);
     }
 }

@@ -55,18 +55,26 @@ typedef struct {
 
 static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, sh_crew *crew) {
     const sh_association *a = &t->a;
-    int64_t heads = t->fold_heads ? 1 : a->heads, some = 0;
+    const int64_t heads = t->fold_heads ? 1 : a->heads, first = tile * t->wide;
+    int64_t h = t->fold_heads ? first % t->padded_heads : set % heads,
+            n = t->fold_heads ? first / t->padded_heads : first;
+    int64_t b = set / heads, some = 0;
+    if (t->fold_samples) {
+        b = n / sh_max(a->queries, 1);
+        n %= sh_max(a->queries, 1);
+    }
     for (int64_t l = 0; l < t->wide; l++) {
-        int64_t i = tile * t->wide + l, h = t->fold_heads ? i % t->padded_heads : set % heads;
-        int64_t rest = t->fold_heads ? i / t->padded_heads : i;
-        int64_t b = t->fold_samples ? rest / sh_max(a->queries, 1) : set / heads;
-        int64_t n = t->fold_samples ? rest % sh_max(a->queries, 1) : rest;
-        int there = i < t->lanes_of_set && h < a->heads;
+        const int there = first + l < t->lanes_of_set && h < a->heads;
         crew->sample[l] = there ? b : 0;
         crew->query[l] = there ? n : 0;
         crew->head[l] = there ? h : -1;
         crew->number[l] = there ? (b * a->queries + n) * a->heads + h : -1;
         some += there;
+        if (t->fold_heads && ++h < t->padded_heads) continue; /* heads first, then queries, then samples */
+        if (t->fold_heads) h = 0;
+        if (++n < a->queries || !t->fold_samples) continue;
+        n = 0;
+        b++;
     }
     return some;
 }
@@ -133,9 +141,10 @@ typedef struct {
 } sh_visit;
 sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at);
 
-/* Rows of d features, one for each query in the order of their numbers, to lanes (d x wide), and back. */
+/* Rows of d features, one for each query in the order of their numbers, to lanes (d x wide), and back: to rows whose
+ * heads lie side by side, `row` numbers from one query to the next. */
 void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, int64_t d, char *lanes);
-void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, char *rows);
+void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, int64_t row, char *rows);
 
 /* W^T (W z + b), or without b, of what lies in lanes and, the same, in rows; out on lanes. With a key_map only. */
 void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *lanes, const char *rows,

@@ -236,14 +236,33 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
 
 static PyObject *new_like(PyObject *array) { return PyArray_NewLikeArray((PyArrayObject *)array, NPY_CORDER, NULL, 0); }
 
-/* trail, grad, wants rows -> gradients of queries, stored, values, beta, and of the projections' weights and biases */
+/* Whether an array of this shape can be written to, its heads side by side and its rows equally far apart: how far. */
+static int64_t room_between_rows(PyObject *object, int number, int ndim, const npy_intp *shape) {
+    PyArrayObject *a = as_array(object, "out", number);
+    if (!a) return -1;
+    int sound = PyArray_ISWRITEABLE(a) && PyArray_NDIM(a) == ndim;
+    for (int i = 0; sound && i < ndim; i++) sound = PyArray_DIM(a, i) == shape[i];
+    if (!sound) return wrong("out");
+    if (PyArray_SIZE(a) == 0) return 0;
+    const int64_t width = PyArray_DIM(a, ndim - 1), row = PyArray_STRIDE(a, ndim - 3) / PyArray_ITEMSIZE(a);
+    const int64_t rows = PyArray_DIM(a, ndim - 3), heads = PyArray_DIM(a, ndim - 2);
+    if (heads > 1 && stride_of(a, ndim - 2) != width) return wrong("out");
+    if (ndim == 3 || PyArray_DIM(a, 0) == 1) return row;
+    const int64_t sample = PyArray_STRIDE(a, 0) / PyArray_ITEMSIZE(a);
+    if (rows == 1) return sample;
+    return sample == rows * row ? row : wrong("out");
+}
+
+/* trail, grad, wants rows, wants beta, and where to put the gradients of queries, stored and values, or None -> these,
+ * that of beta, and those of the projections' weights and biases */
 static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    if (nargs != 3) return PyErr_Format(PyExc_TypeError, "takes 3 arguments, got %zd", nargs);
+    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
     held *h = PyCapsule_GetPointer(args[0], TRAIL);
     if (!h) return NULL;
     const sh_association *a = &h->a;
     const int number = a->type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32, rows = PyObject_IsTrue(args[2]);
+    const int beta = PyObject_IsTrue(args[3]);
     PyArrayObject *grad = as_array(args[1], "grad", number);
     const int64_t shape[4] = {a->samples, a->queries, a->heads, a->v};
     if (!grad || PyArray_NDIM(grad) != 4 || !PyArray_IS_C_CONTIGUOUS(grad)) return wrong("grad"), NULL;
@@ -252,12 +271,21 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     npy_intp query[4] = {(npy_intp)a->samples, (npy_intp)a->queries, (npy_intp)a->heads, (npy_intp)a->d};
     PyObject *made[8] = {0};
     void *data[8] = {0};
+    int64_t row[3] = {0};
     static const int like[8] = {-1, STORED, VALUES, -1, KEY_WEIGHT, KEY_BIAS, VALUE_WEIGHT, VALUE_BIAS};
     for (int i = 0; i < 8; i++) {
         PyObject *given = like[i] < 0 ? NULL : PyTuple_GetItem(h->arrays, like[i]);
-        if (i == 0 || i == 3)
-            made[i] = PyArray_SimpleNew(i ? 3 : 4, query, i ? NPY_FLOAT64 : number);
-        else if (given == Py_None || (i < 3 && !rows))
+        if (i < 3 && (i == 0 || rows)) {
+            const int ndim = i ? PyArray_NDIM((PyArrayObject *)given) : 4;
+            const npy_intp *shape_of = i ? PyArray_DIMS((PyArrayObject *)given) : query;
+            row[i] = shape_of[ndim - 2] * shape_of[ndim - 1];
+            if (args[4 + i] == Py_None)
+                made[i] = PyArray_SimpleNew(ndim, shape_of, number);
+            else if ((row[i] = room_between_rows(args[4 + i], number, ndim, shape_of)) >= 0)
+                made[i] = Py_NewRef(args[4 + i]);
+        } else if (i == 3 && beta)
+            made[i] = PyArray_SimpleNew(3, query, NPY_FLOAT64);
+        else if (i <= 3 || given == Py_None)
             made[i] = Py_NewRef(Py_None);
         else
             made[i] = new_like(given);
@@ -267,7 +295,8 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
         }
         data[i] = made[i] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)made[i]);
     }
-    const sh_gradients gradients = {data[0], data[1], data[2], data[3], data[4], data[5], data[6], data[7]};
+    const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
+                                    data[3], data[4], data[5], data[6], data[7]};
     sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
     sh_status status;
     Py_BEGIN_ALLOW_THREADS;
@@ -469,7 +498,8 @@ PyMethodDef sh_layer_operations[] = {
      "steps, "
      "eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, keep) -> out, trail, unsettled"},
     {"associate_backward", FAST(backward),
-     "associate_backward(trail, grad, rows) -> gradients of queries, stored, values, beta (B, N, H), key_weight, "
+     "associate_backward(trail, grad, rows, beta, dqueries, dstored, dvalues) -> gradients of queries, stored, values, "
+     "beta (B, N, H), key_weight, "
      "key_bias, value_weight, value_bias"},
     {"association_weights", weights, METH_O, "association_weights(trail) -> start, position, weight; rows b, h, n"},
     {"association_steps", steps, METH_O, "association_steps(trail) -> (B, N, H) updates made"},

@@ -94,9 +94,10 @@ typedef struct {
     /* One step of AdamW on n numbers: m += a (g - m), v += b (g^2 - v), p = keep p - rate m / (sqrt(v) root + eps) */
     void (*adamw)(void *p, const void *g, void *m, void *v, int64_t n, double a, double b, double keep, double rate,
                   double root, double eps);
-    int (*finite)(const void *x, int64_t n);                         /* whether all are */
-    void (*sum_row)(void *sum, const void *x, int64_t n, int first); /* sum[i] += x[i], or = for the first */
-    void (*add_rows)(void *x, const void *y, int64_t n);             /* x[i] += y[i], n a multiple of `lanes` */
+    int (*finite)(const void *x, int64_t n); /* whether all are */
+    void (*sum_rows)(const void *x, int64_t ld, int64_t n, int64_t d,
+                     void *sum);                         /* sum[c] = sum over i of x[i * ld + c] */
+    void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
 } sh_lanes;
 

@@ -59,6 +59,10 @@ INLINE MASK N(above)(V a, V b) {
     return sizeof(R) == 4 ? (MASK)MM(cmp_ps_mask)((FLOATS)a, (FLOATS)b, _CMP_GT_OQ)
                           : (MASK)MM(cmp_pd_mask)((DOUBLES)a, (DOUBLES)b, _CMP_GT_OQ);
 }
+INLINE MASK N(not_below)(V a, V b) { /* true also where either is NaN */
+    return sizeof(R) == 4 ? (MASK)MM(cmp_ps_mask)((FLOATS)a, (FLOATS)b, _CMP_NLT_UQ)
+                          : (MASK)MM(cmp_pd_mask)((DOUBLES)a, (DOUBLES)b, _CMP_NLT_UQ);
+}
 INLINE V N(where)(MASK m, V x) {
     return sizeof(R) == 4 ? (V)MM(maskz_mov_ps)((BITS)m, (FLOATS)x) : (V)MM(maskz_mov_pd)((__mmask8)m, (DOUBLES)x);
 }
@@ -70,6 +74,7 @@ INLINE V N(add_where)(MASK m, V a, V b) {
 #else
 #define MASK IV
 INLINE MASK N(above)(V a, V b) { return a > b; }
+INLINE MASK N(not_below)(V a, V b) { return ~(a < b); }
 INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
 INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
 #if WIDTH == 32
@@ -85,25 +90,41 @@ INLINE int N(any)(IV m) {
 #endif
 INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 
-/* exp(x) for x at most some 80: x = n ln 2 + r after Cody and Waite, 0 below the last normal number. */
+/* x 2^n, n whole numbers; x near 1 and 2^n normal */
+INLINE V N(scaled)(V x, V n) {
+#if defined(MM) && WIDTH == 64
+    return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
+#else
+    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0;
+    return (V)((IV)x + ((IV)(n + shift) << (sizeof(R) == 4 ? 23 : 52)));
+#endif
+}
+
+/* the nearest whole numbers */
+INLINE V N(rounded)(V x) {
+#if defined(MM) && WIDTH == 64
+    return sizeof(R) == 4 ? (V)MM(roundscale_ps)((FLOATS)x, 0) : (V)MM(roundscale_pd)((DOUBLES)x, 0);
+#else
+    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0; /* 1.5 2^23, 2^52 */
+    return (x + shift) - shift;
+#endif
+}
+
+/* exp(x) for x at most some 80: x = n ln 2 + r after Cody and Waite; 0 where the result would not be normal, -inf among
+ * it, and NaN of NaN. The float polynomial is minimax on |r| <= ln 2 / 2: 2e-9 relative, 1.1 ulp after rounding. */
 INLINE V N(exp)(V x) {
-    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0; /* 1.5 2^23, 2^52: rounds to an integer */
-    const R least = sizeof(R) == 4 ? (R)-87.3 : (R)-708.0;
-    V y = N(max)(x, ALL(least));
-    V t = N(fma)(y, ALL(1.4426950408889634), ALL(shift));
-    IV n = (IV)t << (sizeof(R) == 4 ? 23 : 52);
-    t -= shift;
-    V r, p;
+    const V least = ALL(sizeof(R) == 4 ? -87.3 : -708.0);
+    V n = N(rounded)(x * ALL(1.4426950408889634)), r, p;
     if (sizeof(R) == 4) {
-        r = N(fma)(t, ALL(-0.693359375), y);
-        r = N(fma)(t, ALL(2.12194440e-4), r);
-        p = N(fma)(r, ALL(1.9875691500e-4), ALL(1.3981999507e-3));
-        p = N(fma)(p, r, ALL(8.3334519073e-3));
-        p = N(fma)(p, r, ALL(4.1665795894e-2));
-        p = N(fma)(p, r, ALL(1.6666665459e-1));
+        r = N(fma)(n, ALL(-0.693359375), x);
+        r = N(fma)(n, ALL(2.12194440e-4), r);
+        p = N(fma)(r, ALL(1.3843653723597527e-3), ALL(8.37415549904108e-3));
+        p = N(fma)(p, r, ALL(4.166800156235695e-2));
+        p = N(fma)(p, r, ALL(1.6666431725025177e-1));
+        p = N(fma)(p, r, ALL(4.999999403953552e-1));
     } else {
-        r = N(fma)(t, ALL(-6.93147180369123816490e-01), y);
-        r = N(fma)(t, ALL(-1.90821492927058770002e-10), r);
+        r = N(fma)(n, ALL(-6.93147180369123816490e-01), x);
+        r = N(fma)(n, ALL(-1.90821492927058770002e-10), r);
         p = ALL(1.0 / 6227020800.0); /* Taylor to r^13: 4e-18 relative */
         p = N(fma)(p, r, ALL(1.0 / 479001600.0));
         p = N(fma)(p, r, ALL(1.0 / 39916800.0));
@@ -115,10 +136,11 @@ INLINE V N(exp)(V x) {
         p = N(fma)(p, r, ALL(1.0 / 120.0));
         p = N(fma)(p, r, ALL(1.0 / 24.0));
         p = N(fma)(p, r, ALL(1.0 / 6.0));
+        p = N(fma)(p, r, ALL(0.5));
     }
-    p = N(fma)(p, r, ALL(0.5));
-    p = N(fma)(p * r, r, r) + (R)1;
-    return N(where)(N(above)(x, ALL(least)), (V)((IV)p + n));
+    p = N(fma)(p, r, ALL(1));
+    p = N(fma)(p, r, ALL(1));
+    return N(where)(N(not_below)(x, least), N(scaled)(p, n));
 }
 
 /* log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). */
@@ -190,12 +212,43 @@ INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64
     }
 }
 
+/* Rows of few features side by side, d known when compiled: the queries stay in registers. */
+INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *queries, R *s, int64_t stride) {
+    enum { TOGETHER = 8, MOST = 16 };
+    V u[MOST];
+#pragma GCC unroll 16
+    for (int c = 0; c < d; c++) u[c] = LOAD(queries + c * L);
+    int64_t i = 0;
+    for (; i + TOGETHER <= n; i += TOGETHER) {
+        const R *r = rows + i * d;
+        V sum[TOGETHER];
+#pragma GCC unroll 8
+        for (int k = 0; k < TOGETHER; k++) sum[k] = ALL(r[k * d]) * u[0];
+#pragma GCC unroll 16
+        for (int c = 1; c < d; c++)
+#pragma GCC unroll 8
+            for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k * d + c]), u[c], sum[k]);
+#pragma GCC unroll 8
+        for (int k = 0; k < TOGETHER; k++) STORE(s + (i + k) * stride, sum[k]);
+    }
+    for (; i < n; i++) {
+        V sum = ALL(rows[i * d]) * u[0];
+#pragma GCC unroll 16
+        for (int c = 1; c < d; c++) sum = N(fma)(ALL(rows[i * d + c]), u[c], sum);
+        STORE(s + i * stride, sum);
+    }
+}
+
 static void N(scores)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *u, void *s,
                       int64_t stride) {
     if (list)
         N(some_scores)(rows, ld, list, n, d, u, s, stride);
-    else if (d == 4) /* the shape of the bit patterns; the compiler unrolls it */
-        N(some_scores)(rows, ld, NULL, n, 4, u, s, stride);
+    else if (ld == d && d == 4)
+        N(close_scores)(rows, n, 4, u, s, stride);
+    else if (ld == d && d == 8 && REGISTERS == 32)
+        N(close_scores)(rows, n, 8, u, s, stride);
+    else if (ld == d && d == 16 && REGISTERS == 32)
+        N(close_scores)(rows, n, 16, u, s, stride);
     else
         N(some_scores)(rows, ld, NULL, n, d, u, s, stride);
 }
@@ -482,10 +535,27 @@ static int N(finite)(const void *numbers, int64_t n) {
     return rest == 0;
 }
 
-static void N(sum_row)(void *to, const void *what, int64_t n, int first) {
+/* `vectors` of columns */
+INLINE void N(sum_columns)(const R *x, int64_t ld, int64_t n, R *sum, const int vectors) {
+    V all[4];
+    for (int k = 0; k < vectors; k++) all[k] = ALL(0);
+    for (int64_t i = 0; i < n; i++, x += ld)
+#pragma GCC unroll 4
+        for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
+    for (int k = 0; k < vectors; k++) STORE(sum + k * L, all[k]);
+}
+
+static void N(sum_rows)(const void *rows, int64_t ld, int64_t n, int64_t d, void *to) {
+    const R *x = rows;
     R *sum = to;
-    const R *x = what;
-    for (int64_t i = 0; i < n; i++) sum[i] = first ? x[i] : sum[i] + x[i];
+    int64_t c = 0;
+    for (; c + 4 * L <= d; c += 4 * L) N(sum_columns)(x + c, ld, n, sum + c, 4);
+    for (; c + L <= d; c += L) N(sum_columns)(x + c, ld, n, sum + c, 1);
+    for (; c < d; c++) {
+        R all = 0;
+        for (int64_t i = 0; i < n; i++) all += x[i * ld + c];
+        sum[c] = all;
+    }
 }
 
 static void N(add_rows)(void *to, const void *what, int64_t n) {
@@ -589,20 +659,48 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
         for (int64_t c = 0; c < e; c++) folded[i * e + c] = w[i * e + c] * gain[c];
 }
 
-static void N(unfold)(void *dfolds, const void *dmoves, const void *weight, const void *gains, const void *shifts,
-                      int64_t n, int64_t e, int64_t row, void *dgains, void *dshifts) {
-    const R *restrict dmoved = dmoves, *restrict gain = gains, *restrict shift = shifts;
-    R *restrict dgain = dgains, *restrict dshift = dshifts;
-    for (int64_t c = 0; c < e; c++) dgain[c] = dshift[c] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const R *restrict w = (const R *)weight + i * row, moved = dmoved[i];
-        R *restrict dfolded = (R *)dfolds + i * row;
-        for (int64_t c = 0; c < e; c++) {
-            const R d = dfolded[c];
-            dgain[c] += d * w[c];
-            dshift[c] += moved * w[c];
-            dfolded[c] = d * gain[c] + moved * shift[c];
+/* `vectors` of columns: their sums stay in registers */
+INLINE void N(unfold_columns)(R *dfolded, const R *moved, const R *w, const R *gains, const R *shifts, int64_t n,
+                              int64_t row, R *dgain, R *dshift, const int vectors) {
+    V gain[4], shift[4], to_gain[4], to_shift[4];
+    for (int k = 0; k < vectors; k++) {
+        gain[k] = LOAD(gains + k * L);
+        shift[k] = LOAD(shifts + k * L);
+        to_gain[k] = to_shift[k] = ALL(0);
+    }
+    for (int64_t i = 0; i < n; i++, w += row, dfolded += row)
+#pragma GCC unroll 4
+        for (int k = 0; k < vectors; k++) {
+            V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
+            to_gain[k] = N(fma)(d, weight, to_gain[k]);
+            to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
+            STORE(dfolded + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
         }
+    for (int k = 0; k < vectors; k++) {
+        STORE(dgain + k * L, to_gain[k]);
+        STORE(dshift + k * L, to_shift[k]);
+    }
+}
+
+static void N(unfold)(void *dfolds, const void *dmoves, const void *weights, const void *gains, const void *shifts,
+                      int64_t n, int64_t e, int64_t row, void *dgains, void *dshifts) {
+    const R *moved = dmoves, *w = weights, *gain = gains, *shift = shifts;
+    R *dfolded = dfolds, *dgain = dgains, *dshift = dshifts;
+    int64_t c = 0;
+    for (; c + 4 * L <= e; c += 4 * L)
+        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dgain + c, dshift + c, 4);
+    for (; c + L <= e; c += L)
+        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dgain + c, dshift + c, 1);
+    for (; c < e; c++) {
+        R to_gain = 0, to_shift = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const R d = dfolded[i * row + c];
+            to_gain += d * w[i * row + c];
+            to_shift += moved[i] * w[i * row + c];
+            dfolded[i * row + c] = d * gain[c] + moved[i] * shift[c];
+        }
+        dgain[c] = to_gain;
+        dshift[c] = to_shift;
     }
 }
 
@@ -662,9 +760,16 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
                                     void *best) {
     (void)parameter, (void)list;
     R *s = scores;
-    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum), all[2] = {ALL(0), ALL(0)};
+    V most[4] = {ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY)}, all[2] = {ALL(0), ALL(0)};
     int64_t j = 0;
-    for (; j + 2 <= n; j += 2) {
+    for (; j + 4 <= n; j += 4)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) most[k] = N(max)(LOAD(s + (j + k) * stride), most[k]); /* skips NaN */
+    for (; j < n; j++) most[0] = N(max)(LOAD(s + j * stride), most[0]);
+    V found = N(max)(N(max)(most[0], most[1]), N(max)(most[2], most[3]));
+    V top =
+        N(pick)(found > ALL(-INFINITY), found, ALL(0)); /* nothing but masks: -inf - 0 has no weight, and is no NaN */
+    for (j = 0; j + 2 <= n; j += 2) {
         V a = N(exp)(LOAD(s + j * stride) - top), b = N(exp)(LOAD(s + (j + 1) * stride) - top);
         all[0] += a;
         all[1] += b;
@@ -677,7 +782,7 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
         STORE(s + j * stride, a);
     }
     V total = all[0] + all[1];
-    STORE((R *)best, reported);
+    STORE((R *)best, N(pick)(total == total, found, total)); /* the sum shows NaN */
     STORE((R *)th, top);
     STORE((R *)th + L, N(pick)(total > ALL(0), ALL(1) / total, ALL(0)));
     return n;
@@ -701,23 +806,25 @@ static void N(softmax_weights)(const void *scores, int64_t stride, const int32_t
     for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(exp)(LOAD(s + AT(i) * stride) - top) * inverse);
 }
 
-/* <p, g>, from two partial sums */
-INLINE V N(inner)(const R *p, const R *g, int64_t stride, int64_t n) {
-    V dot[2] = {ALL(0), ALL(0)};
-    int64_t i = 0;
-    for (; i + 2 <= n; i += 2) {
-        dot[0] = N(fma)(LOAD(p + i * stride), LOAD(g + i * stride), dot[0]);
-        dot[1] = N(fma)(LOAD(p + (i + 1) * stride), LOAD(g + (i + 1) * stride), dot[1]);
-    }
-    if (i < n) dot[0] = N(fma)(LOAD(p + i * stride), LOAD(g + i * stride), dot[0]);
-    return dot[0] + dot[1];
-}
-
 static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
+    (void)parameter;
     R *p = s, *g = gradient;
-    N(softmax_weights)(p, stride, NULL, n, parameter, th, p, stride);
-    V mean = N(inner)(p, g, stride, n);
-    for (int64_t i = 0; i < n; i++) STORE(g + i * stride, LOAD(p + i * stride) * (LOAD(g + i * stride) - mean));
+    V top = LOAD((const R *)th), inverse = LOAD((const R *)th + L), dot[2] = {ALL(0), ALL(0)};
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            V weight = N(exp)(LOAD(p + (i + k) * stride) - top) * inverse;
+            dot[k] = N(fma)(weight, LOAD(g + (i + k) * stride), dot[k]);
+            STORE(p + (i + k) * stride, weight);
+        }
+    if (i < n) {
+        V weight = N(exp)(LOAD(p + i * stride) - top) * inverse;
+        dot[0] = N(fma)(weight, LOAD(g + i * stride), dot[0]);
+        STORE(p + i * stride, weight);
+    }
+    V mean = dot[0] + dot[1];
+    for (i = 0; i < n; i++) STORE(g + i * stride, LOAD(p + i * stride) * (LOAD(g + i * stride) - mean));
 }
 
 /* sparsemax: th = (largest score, tau relative to it), p = max(s - top - tau, 0). Newton's method on sum p = 1 from
@@ -782,16 +889,29 @@ static void N(sparsemax_weights)(const void *scores, int64_t stride, const int32
 
 static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter,
                              const void *th) {
+    (void)parameter;
     R *p = scores, *g = gradient;
-    V zero = ALL(0), sum[2] = {zero, zero}, count[2] = {zero, zero};
-    N(sparsemax_weights)(p, stride, NULL, n, parameter, th, p, stride);
-    for (int64_t i = 0; i < n; i++) {
-        MASK in = N(above)(LOAD(p + i * stride), zero);
-        sum[i & 1] = N(add_where)(in, sum[i & 1], LOAD(g + i * stride));
-        count[i & 1] = N(add_where)(in, count[i & 1], ALL(1));
+    const V zero = ALL(0), one = ALL(1), top = LOAD((const R *)th), tau = LOAD((const R *)th + L);
+    V sum[2] = {zero, zero}, count[2] = {zero, zero};
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            V weight = N(max)((LOAD(p + (i + k) * stride) - top) - tau, zero);
+            MASK in = N(above)(weight, zero);
+            sum[k] = N(add_where)(in, sum[k], LOAD(g + (i + k) * stride));
+            count[k] = N(add_where)(in, count[k], one);
+            STORE(p + (i + k) * stride, weight);
+        }
+    if (i < n) {
+        V weight = N(max)((LOAD(p + i * stride) - top) - tau, zero);
+        MASK in = N(above)(weight, zero);
+        sum[0] = N(add_where)(in, sum[0], LOAD(g + i * stride));
+        count[0] = N(add_where)(in, count[0], one);
+        STORE(p + i * stride, weight);
     }
-    V mean = (sum[0] + sum[1]) / N(max)(count[0] + count[1], ALL(1));
-    for (int64_t i = 0; i < n; i++)
+    V mean = (sum[0] + sum[1]) / N(max)(count[0] + count[1], one);
+    for (i = 0; i < n; i++)
         STORE(g + i * stride, N(where)(N(above)(LOAD(p + i * stride), zero), LOAD(g + i * stride) - mean));
 }
 
@@ -962,7 +1082,7 @@ static const sh_lanes N(sh_lanes) = {
     .fold = N(fold),
     .unfold = N(unfold),
     .adamw = N(adamw),
-    .sum_row = N(sum_row),
+    .sum_rows = N(sum_rows),
     .add_rows = N(add_rows),
     .finite = N(finite),
     .copy = N(copy),

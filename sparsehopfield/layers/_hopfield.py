@@ -729,7 +729,14 @@ class Hopfield(Module):
             needed[r.name] or (r.projected and r.name not in tape.inside) or (r.gain is not None and not r.projected)
             for r in (self._k, self._v)
         )
-        dq, dk, dv, dbeta, *dprojections = associate_backward(tape.saved, grad, need_rows=need_rows)
+        beside, places = self._places(tape)
+        dq, dk, dv, dbeta, *dprojections = associate_backward(
+            tape.saved,
+            grad,
+            need_rows=need_rows,
+            need_beta=self._log_scaling is not None,
+            out=(places.get(self._q.name), places.get(self._k.name), places.get(self._v.name)),
+        )
         tape.query_grad, tape.out_grad = dq, grad
         if self._log_scaling is not None:
             self._log_scaling.add((dbeta * self.scaling).astype(self.dtype))
@@ -746,9 +753,10 @@ class Hopfield(Module):
         for source in tape.sources:
             source.grad = None
         gradients = Gradients()
-        for source, group, weight in tape.grouped:
+        for (source, group, weight), dy in zip(tape.grouped, beside, strict=True):
             parts = [drole[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
-            dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
+            if dy is None:
+                dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             dx, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, any(needed[r.name] for r in group))
             at = 0
             for role, part in zip(group, parts, strict=True):
@@ -770,6 +778,24 @@ class Hopfield(Module):
                 source.gather(drows if needed[role.name] else None)
         gradients.hand_over()
         return self._input_grads(tape)
+
+    def _places(self, tape: Tape) -> tuple[list[Array | None], dict[str, Array]]:
+        """Where the association may put gradients: for each product that made several roles' rows one array, in which
+        their gradients lie side by side, as the way back through that product wants them."""
+        beside: list[Array | None] = []
+        places: dict[str, Array] = {}
+        moved = tape.padded is not None or tape.appended or self.normalize_hopfield_space  # they change on the way
+        for source, group, weight in tape.grouped:
+            shared_state = self._q in group and source.xhat.ndim == 2
+            if moved or shared_state or len(group) == 1 or any(role.width != group[0].width for role in group):
+                beside.append(None)
+                continue
+            shape, H = source.xhat.shape[:-1], self.num_heads
+            dy = np.empty((*shape, len(weight)), self.dtype)
+            parts = dy.reshape(*shape, len(group), H, group[0].width)
+            places |= {role.name: parts[..., i, :, :] for i, role in enumerate(group)}
+            beside.append(dy)
+        return beside, places
 
     def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Tape) -> Array:
         """The gradient of `_hopfield_norm`."""
