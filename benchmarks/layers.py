@@ -24,7 +24,7 @@ def options(parser):
 
 
 def hflayers_weights(torch, q, k, scale, separation, steps):
-    """The last association (B, H, N, M) of hflayers' loop: heads that still move are selected, their results scattered."""
+    """The last association (B, H, N, M) of hflayers: heads that still move are selected, then scattered."""
     batch, heads, n, width = q.shape
     m = k.shape[2]
     q, k = q.reshape(batch * heads, n, width), k.reshape(batch * heads, m, width)

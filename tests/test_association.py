@@ -160,8 +160,8 @@ def test_gradients_beside_one_another(rng, layout):
         places.append(wide[..., 6:12].reshape(shape))
     dq, dk, dv, db = associate_backward(saved, np.ones_like(out), need_beta=False, out=tuple(places))
     assert db is None
-    for name, given, place, wide in zip(gradients, (dq, dk, dv), places, apart, strict=False):
-        assert given is place
+    for name, gradient, place, wide in zip(gradients, (dq, dk, dv), places, apart, strict=False):
+        assert gradient is place
         assert np.array_equal(place, gradients[name])
         assert np.isnan(wide[..., :6]).all()
         assert np.isnan(wide[..., 12:]).all()
