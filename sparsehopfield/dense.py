@@ -106,12 +106,17 @@ def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tupl
     _core.fold(weight, bias, gain, shift, *out)
 
 
-def unfold(dweight: Array, dbias: Array, weight: Array, gain: Array, shift: Array) -> tuple[Array, Array, Array]:
-    """The gradients of `fold` in weight, gain and shift, from those in its results; that in the bias is `dbias`."""
-    dweight = np.array(dweight)
+def unfold(
+    dweight: Array, dbias: Array, weight: Array, gain: Array, shift: Array, out: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """The gradients of `fold` in weight (into `out`, if given), gain and shift, from those in its results.
+
+    That in the bias is `dbias`.
+    """
+    out = np.empty_like(weight) if out is None else out
     dgain, dshift = np.empty_like(gain), np.empty_like(shift)
-    _core.unfold(dweight, np.ascontiguousarray(dbias), weight, gain, shift, dgain, dshift)
-    return dweight, dgain, dshift
+    _core.unfold(np.ascontiguousarray(dweight), np.ascontiguousarray(dbias), weight, gain, shift, out, dgain, dshift)
+    return out, dgain, dshift
 
 
 def adamw(

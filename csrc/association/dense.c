@@ -166,8 +166,8 @@ void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void 
 typedef struct {
     const sh_lanes *lanes;
     int64_t e, o;
-    char *dfolded, *dgain, *dshift;
-    const char *dmoved, *weight, *gain, *shift;
+    const char *dfolded, *dmoved, *weight, *gain, *shift;
+    char *dweight, *dgain, *dshift;
 } unfolding;
 
 static sh_status unfold_columns(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -175,13 +175,13 @@ static sh_status unfold_columns(void *user, int64_t item, void *scratch, sh_cont
     const unfolding *u = user;
     const size_t at = (size_t)(item * COLUMNS) * u->lanes->size;
     u->lanes->unfold(u->dfolded + at, u->dmoved, u->weight + at, u->gain + at, u->shift + at, u->o,
-                     sh_min(COLUMNS, u->e - item * COLUMNS), u->e, u->dgain + at, u->dshift + at);
+                     sh_min(COLUMNS, u->e - item * COLUMNS), u->e, u->dweight + at, u->dgain + at, u->dshift + at);
     return SH_OK;
 }
 
-sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, void *dfolded, const void *dmoved,
-                    const void *weight, const void *gain, const void *shift, void *dgain, void *dshift) {
-    unfolding u = {sh_lanes_for(type, INT64_MAX), e, o, dfolded, dgain, dshift, dmoved, weight, gain, shift};
+sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *dfolded, const void *dmoved,
+                    const void *weight, const void *gain, const void *shift, void *dweight, void *dgain, void *dshift) {
+    unfolding u = {sh_lanes_for(type, INT64_MAX), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift};
     return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 8 * (double)e * (double)o, unfold_columns, &u);
 }
 

@@ -168,11 +168,21 @@ static void next_state(sh_trail *t, const sh_crew *crew, const sh_bench *w, int6
                          sh_at(next, t, at), t->wide);
 }
 
+/* The weights of one association: p (n x wide) of the n listed rows. */
+typedef struct {
+    char *p;
+    const int32_t *list; /* NULL: all rows */
+    int32_t *room;       /* for a list */
+    int64_t n;
+} weighing;
+
 /* Thresholds of a tile's scores, and its weights: compact by the list of rows with weight in any lane. */
-static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows, char *p,
-                       int32_t *list, int64_t *n) {
+static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows,
+                       weighing *now) {
     const int64_t L = t->lanes->lanes;
     const size_t number = t->lanes->size;
+    int32_t *list = now->room;
+    int64_t *n = &now->n;
     *n = t->map->full ? rows : 0;
     if (t->groups > 1 && !t->map->full) memset(list, 0, (size_t)rows * sizeof *list);
     for (int64_t g = 0; g < t->groups; g++) {
@@ -194,9 +204,10 @@ static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, co
     if (t->groups > 1 && !t->map->full) /* the union, in place: entry i is read before it is written */
         for (int64_t j = 0; j < rows; j++)
             if (list[j]) list[(*n)++] = (int32_t)j;
+    now->list = *n < rows ? list : NULL;
     for (int64_t g = 0; g < t->groups; g++)
-        t->map->finish(sh_at(w->s, t, g * L), t->wide, t->map->full ? NULL : list, *n, t->parameter,
-                       w->th + (size_t)(2 * g * L) * number, sh_at(p, t, g * L), t->wide);
+        t->map->finish(sh_at(w->s, t, g * L), t->wide, now->list, *n, t->parameter,
+                       w->th + (size_t)(2 * g * L) * number, sh_at(now->p, t, g * L), t->wide);
     return SH_OK;
 }
 
@@ -216,21 +227,12 @@ static void first_state(const sh_trail *t, const sh_crew *crew, const char *beta
     }
 }
 
-/* The weights of one association: p (rows x wide) of the n listed rows, or of all. */
-typedef struct {
-    char *p;
-    int32_t *list;
-    int64_t n;
-} weighing;
-
-static const int32_t *listed(const sh_trail *t, const weighing *now) { return t->map->full ? NULL : now->list; }
-
 /* Puts the update behind those that the path has, or in their place. */
 static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_bench *w, sh_path_of_tile *path, int only,
                              const char *u, const uint64_t moved[2], const weighing *now) {
     const size_t number = t->lanes->size, state = (size_t)(t->e * t->wide) * number;
     const size_t thresholds = (size_t)(2 * t->wide) * number;
-    const int64_t rows = t->map->full ? 0 : now->n;
+    const int64_t rows = now->list ? now->n : 0;
     if (only) {
         path->used = 0;
         path->last = -1;
@@ -238,11 +240,12 @@ static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_be
     sh_record *record = append(context, t, path, rows);
     if (!record) return SH_NO_MEMORY;
     record->n = now->n;
+    record->listed = rows;
     memcpy(record->moved, moved, sizeof record->moved);
     char *to = (char *)(record + 1);
     memcpy(to, u, state);
     memcpy(to + state, w->th, thresholds);
-    memcpy(to + state + thresholds, now->list, (size_t)rows * sizeof *now->list);
+    if (rows) memcpy(to + state + thresholds, now->list, (size_t)rows * sizeof *now->list);
     path->last = path->used;
     path->used += (int64_t)sh_align(sizeof *record + state + thresholds + (size_t)rows * sizeof *now->list);
     return SH_OK;
@@ -254,8 +257,8 @@ static int still_moving(const sh_trail *t, const weighing *now, const weighing *
     _Alignas(64) char d2[SH_MOST_LANES * sizeof(double)];
     int moving = 0;
     for (int64_t g = 0; g < t->groups; g++) {
-        t->lanes->distance(sh_at(now->p, t, g * L), listed(t, now), now->n, sh_at(before->p, t, g * L),
-                           listed(t, before), before->n, t->wide, d2);
+        t->lanes->distance(sh_at(now->p, t, g * L), now->list, now->n, sh_at(before->p, t, g * L), before->list,
+                           before->n, t->wide, d2);
         for (int64_t l = 0; l < L; l++) {
             const int moves = sh_number(t, where, g * L + l) > 0 && sh_number(t, d2, l) > t->a.eps * t->a.eps;
             sh_put(t, where, g * L + l, moves);
@@ -270,11 +273,11 @@ static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, cons
                        char *out) {
     const int64_t L = t->lanes->lanes, wide = t->wide;
     if (t->a.dropout > 0) {
-        sh_drop_factors(t, crew, s, listed(t, last), last->n, w->factor);
+        sh_drop_factors(t, crew, s, last->list, last->n, w->factor);
         for (int64_t at = 0; at < wide; at += L)
             t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, wide, wide);
     }
-    sh_lane_mix(t, s->value, s->value_ld, listed(t, last), last->n, t->f, last->p, w->z, w->some);
+    sh_lane_mix(t, s->value, s->value_ld, last->list, last->n, t->f, last->p, w->z, w->some);
     sh_lanes_to_rows(t, crew, w->z, t->f, t->a.heads * t->f, t->mixed ? t->mixed : out);
     for (int64_t at = 0; t->mass && at < wide; at += L) {
         t->lanes->total(sh_at(last->p, t, at), wide, last->n, w->best);
@@ -297,7 +300,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
         sh_put(t, where, l, crew.head[l] >= 0);
     }
     char *u = w->u, *next = w->next;
-    weighing now = {.p = w->p, .list = w->list}, before = {.p = w->before, .list = w->before_list};
+    weighing now = {.p = w->p, .room = w->list}, before = {.p = w->before, .room = w->before_list};
     uint64_t moved[2] = {0, 0};
     path->last = -1;
     path->used = 0;
@@ -310,7 +313,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
     }
     for (path->steps = 0;; path->steps++) {
         sh_tile_scores_of(t, w, s, u, NULL, s->rows);
-        sh_status status = weigh(context, t, &crew, w, s->rows, now.p, now.list, &now.n);
+        sh_status status = weigh(context, t, &crew, w, s->rows, &now);
         if (status == SH_OK && keep) status = keep_update(context, t, w, path, a->implicit, u, moved, &now);
         if (status != SH_OK) return status;
         if (path->steps == a->steps) break;
@@ -327,7 +330,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
                 moved[l / 64] |= UINT64_C(1) << (l % 64);
                 t->made[crew.number[l]]++;
             }
-        sh_lane_mix(t, s->key, s->key_ld, listed(t, &now), now.n, e, now.p, w->z, w->some);
+        sh_lane_mix(t, s->key, s->key_ld, now.list, now.n, e, now.p, w->z, w->some);
         next_state(t, &crew, w, path->steps, where, beta, u, next);
         char *state = u;
         u = next;

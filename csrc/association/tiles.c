@@ -158,7 +158,7 @@ sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at)
     v.u = (const char *)(v.record + 1);
     v.th = sh_at(v.u, t, t->e * t->wide);
     v.n = v.record->n;
-    v.list = t->map->full ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->wide);
+    v.list = !v.record->listed ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->wide);
     return v;
 }
 

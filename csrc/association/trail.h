@@ -12,10 +12,11 @@
 
 enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 128, SH_MOST_STEPS = 10000 };
 
-/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (n, if listed). */
+/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (listed). */
 typedef struct {
     int64_t before;    /* where the record of the update before begins; -1: none */
     int64_t n;         /* rows with weight in any lane */
+    int64_t listed;    /* the same; 0: all rows have weight, there is no list */
     uint64_t moved[2]; /* lanes whose state is another than in the update before */
 } sh_record;
 

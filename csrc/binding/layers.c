@@ -462,17 +462,18 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t narg
     (void)module;
     int number = -1;
     int64_t e, o;
-    void *dfolded, *dmoved, *weight, *gain, *shift, *dgain, *dshift;
-    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
+    void *dfolded, *dmoved, *weight, *gain, *shift, *dweight, *dgain, *dshift;
+    if (nargs != 8) return PyErr_Format(PyExc_TypeError, "takes 8 arguments, got %zd", nargs);
     if (as_matrix(args[0], "dfolded", &number, &dfolded, &o, &e) < 0 ||
         as_numbers(args[1], "dmoved", &number, o, 0, &dmoved) < 0 ||
         as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
         as_numbers(args[3], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[4], "shift", &number, e, 0, &shift) < 0 ||
-        as_numbers(args[5], "dgain", &number, e, 0, &dgain) < 0 ||
-        as_numbers(args[6], "dshift", &number, e, 0, &dshift) < 0)
+        as_numbers(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
+        as_numbers(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
+        as_numbers(args[7], "dshift", &number, e, 0, &dshift) < 0)
         return NULL;
-    DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dgain, dshift))
+    DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
 }
 
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
@@ -508,7 +509,7 @@ PyMethodDef sh_layer_operations[] = {
     {"normalize", FAST(normalize), "normalize(x, eps, xhat, rstd)"},
     {"normalize_backward", FAST(normalize_backward), "normalize_backward(xhat, rstd, grad, dx)"},
     {"fold", FAST(fold), "fold(weight, bias, gain, shift, folded, moved)"},
-    {"unfold", FAST(unfold), "unfold(dfolded, dmoved, weight, gain, shift, dgain, dshift), dfolded in place"},
+    {"unfold", FAST(unfold), "unfold(dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift)"},
     {"adamw", FAST(adamw),
      "adamw(parameter, grad, first, second, step, learning_rate, beta1, beta2, eps, weight_decay), in place"},
     {NULL, NULL, 0, NULL},

@@ -85,12 +85,12 @@ typedef struct {
     void (*normalize)(const void *x, int64_t n, int64_t e, double eps, void *xhat, void *rstd);
     void (*normalize_back)(const void *xhat, const void *rstd, const void *g, int64_t n, int64_t e, void *dx);
     /* An affine map before a linear one, n outputs of e numbers: folded = w diag(gain), moved = w shift + b (NULL: 0);
-     * and from gradients in these, in dfolded and dmoved, to those in w (in dfolded), gain and shift: of e columns of
-     * rows of `row` numbers. */
+     * and from gradients in these, in dfolded and dmoved, to those in w (dw, which may be dfolded), gain and shift: of e
+     * columns of rows of `row` numbers. */
     void (*fold)(const void *w, const void *b, const void *gain, const void *shift, int64_t n, int64_t e, void *folded,
                  void *moved);
-    void (*unfold)(void *dfolded, const void *dmoved, const void *w, const void *gain, const void *shift, int64_t n,
-                   int64_t e, int64_t row, void *dgain, void *dshift);
+    void (*unfold)(const void *dfolded, const void *dmoved, const void *w, const void *gain, const void *shift,
+                   int64_t n, int64_t e, int64_t row, void *dw, void *dgain, void *dshift);
     /* One step of AdamW on n numbers: m += a (g - m), v += b (g^2 - v), p = keep p - rate m / (sqrt(v) root + eps) */
     void (*adamw)(void *p, const void *g, void *m, void *v, int64_t n, double a, double b, double keep, double rate,
                   double root, double eps);

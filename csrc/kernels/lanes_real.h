@@ -24,7 +24,7 @@ typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
 #define ALL(x) ((R)(x) - (V){0}) /* x - 0 is x, x + 0 is not if x is -0: this is a broadcast, no sum */
 #define INLINE static inline __attribute__((always_inline))
 
-/* a * b + c, the larger of two (b if either is NaN), and what is done where something holds. */
+/* a * b + c, the larger and the smaller of two (b if either is NaN), and what is done where something holds. */
 #if WIDTH == 64
 #define MM(f) _mm512_##f
 #define FLOATS __m512
@@ -45,11 +45,18 @@ INLINE V N(fma)(V a, V b, V c) {
 INLINE V N(max)(V a, V b) {
     return sizeof(R) == 4 ? (V)MM(max_ps)((FLOATS)a, (FLOATS)b) : (V)MM(max_pd)((DOUBLES)a, (DOUBLES)b);
 }
+INLINE V N(min)(V a, V b) {
+    return sizeof(R) == 4 ? (V)MM(min_ps)((FLOATS)a, (FLOATS)b) : (V)MM(min_pd)((DOUBLES)a, (DOUBLES)b);
+}
 #else
 INLINE V N(fma)(V a, V b, V c) { return a * b + c; }
 INLINE V N(max)(V a, V b) {
     IV larger = a > b;
     return (V)((larger & (IV)a) | (~larger & (IV)b));
+}
+INLINE V N(min)(V a, V b) {
+    IV smaller = a < b;
+    return (V)((smaller & (IV)a) | (~smaller & (IV)b));
 }
 #endif
 
@@ -660,21 +667,21 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
 }
 
 /* `vectors` of columns: their sums stay in registers */
-INLINE void N(unfold_columns)(R *dfolded, const R *moved, const R *w, const R *gains, const R *shifts, int64_t n,
-                              int64_t row, R *dgain, R *dshift, const int vectors) {
+INLINE void N(unfold_columns)(const R *dfolded, const R *moved, const R *w, const R *gains, const R *shifts, int64_t n,
+                              int64_t row, R *dw, R *dgain, R *dshift, const int vectors) {
     V gain[4], shift[4], to_gain[4], to_shift[4];
     for (int k = 0; k < vectors; k++) {
         gain[k] = LOAD(gains + k * L);
         shift[k] = LOAD(shifts + k * L);
         to_gain[k] = to_shift[k] = ALL(0);
     }
-    for (int64_t i = 0; i < n; i++, w += row, dfolded += row)
+    for (int64_t i = 0; i < n; i++, w += row, dfolded += row, dw += row)
 #pragma GCC unroll 4
         for (int k = 0; k < vectors; k++) {
             V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
             to_gain[k] = N(fma)(d, weight, to_gain[k]);
             to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
-            STORE(dfolded + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
+            STORE(dw + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
         }
     for (int k = 0; k < vectors; k++) {
         STORE(dgain + k * L, to_gain[k]);
@@ -682,22 +689,23 @@ INLINE void N(unfold_columns)(R *dfolded, const R *moved, const R *w, const R *g
     }
 }
 
-static void N(unfold)(void *dfolds, const void *dmoves, const void *weights, const void *gains, const void *shifts,
-                      int64_t n, int64_t e, int64_t row, void *dgains, void *dshifts) {
-    const R *moved = dmoves, *w = weights, *gain = gains, *shift = shifts;
-    R *dfolded = dfolds, *dgain = dgains, *dshift = dshifts;
+static void N(unfold)(const void *dfolds, const void *dmoves, const void *weights, const void *gains,
+                      const void *shifts, int64_t n, int64_t e, int64_t row, void *dweights, void *dgains,
+                      void *dshifts) {
+    const R *dfolded = dfolds, *moved = dmoves, *w = weights, *gain = gains, *shift = shifts;
+    R *dw = dweights, *dgain = dgains, *dshift = dshifts;
     int64_t c = 0;
     for (; c + 4 * L <= e; c += 4 * L)
-        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dgain + c, dshift + c, 4);
+        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dw + c, dgain + c, dshift + c, 4);
     for (; c + L <= e; c += L)
-        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dgain + c, dshift + c, 1);
+        N(unfold_columns)(dfolded + c, moved, w + c, gain + c, shift + c, n, row, dw + c, dgain + c, dshift + c, 1);
     for (; c < e; c++) {
         R to_gain = 0, to_shift = 0;
         for (int64_t i = 0; i < n; i++) {
             const R d = dfolded[i * row + c];
             to_gain += d * w[i * row + c];
             to_shift += moved[i] * w[i * row + c];
-            dfolded[i * row + c] = d * gain[c] + moved[i] * shift[c];
+            dw[i * row + c] = d * gain[c] + moved[i] * shift[c];
         }
         dgain[c] = to_gain;
         dshift[c] = to_shift;
@@ -726,10 +734,10 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
 
 /* --- the maps ------------------------------------------------------------------------------------- */
 
-/* The largest score; what is reported of it (infinite or NaN where a score is); and the sum of the scores relative to
- * the first. */
-INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first, V *sum) {
-    V base = n ? LOAD(s) : ALL(-INFINITY), best[4], all[4];
+/* The largest score; what is reported of it (infinite or NaN where a score is); the smallest; and the sum of the scores
+ * relative to the first. */
+INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first, V *sum, V *smallest) {
+    V base = n ? LOAD(s) : ALL(-INFINITY), best[4], all[4], least[2] = {ALL(INFINITY), ALL(INFINITY)};
     base = N(pick)(base > ALL(-INFINITY), base, ALL(0));
     for (int k = 0; k < 4; k++) {
         best[k] = ALL(-INFINITY);
@@ -741,13 +749,16 @@ INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first
         for (int k = 0; k < 4; k++) {
             V x = LOAD(s + (j + k) * stride);
             best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
+            least[k & 1] = N(min)(x, least[k & 1]);
             all[k] += x - base;
         }
     for (; j < n; j++) {
         V x = LOAD(s + j * stride);
         best[0] = N(max)(x, best[0]);
+        least[0] = N(min)(x, least[0]);
         all[0] += x - base;
     }
+    *smallest = N(min)(least[0], least[1]);
     V top = N(max)(N(max)(best[0], best[1]), N(max)(best[2], best[3]));
     *sum = (all[0] + all[1]) + (all[2] + all[3]);
     *first = base;
@@ -829,7 +840,8 @@ static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, d
 
 /* sparsemax: th = (largest score, tau relative to it), p = max(s - top - tau, 0). Newton's method on sum p = 1 from
  * below: tau only grows, so a row that has left a support stays out, and tau is right once no support changes. It
- * starts from the larger of two bounds: no weight is above 1; and the threshold if all rows had weight. */
+ * starts from the larger of two bounds: no weight is above 1; and the threshold if all rows had weight. Where in every
+ * lane they all have, as flat scores do, one more sum puts its rounding right, and that is all. */
 INLINE void N(count_above)(V a, V *total, V *count, int32_t row, int32_t *list, int64_t *found) {
     MASK in = N(above)(a, ALL(0));
     *total = N(add_where)(in, *total, a);
@@ -844,8 +856,22 @@ static int64_t N(sparsemax_threshold)(void *scores, int64_t stride, int64_t n, d
     const R *s = scores;
     const V one = ALL(1), zero = ALL(0);
     const R rows = (R)(n ? n : 1);
-    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum);
+    V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     V mean = (sum - one) / rows + (first - top); /* -inf with masks, and where it does not hold it is below -1 */
+    if (!ANY(N(not_below)(mean, least - top))) {
+        V off[2] = {-one, zero};
+        int64_t i = 0;
+        for (; i + 2 <= n; i += 2) {
+            off[0] += (LOAD(s + i * stride) - top) - mean;
+            off[1] += (LOAD(s + (i + 1) * stride) - top) - mean;
+        }
+        if (i < n) off[0] += (LOAD(s + i * stride) - top) - mean;
+        for (i = 0; i < n; i++) list[i] = (int32_t)i;
+        STORE((R *)best, reported);
+        STORE((R *)th, top);
+        STORE((R *)th + L, mean + (off[0] + off[1]) / rows);
+        return n;
+    }
     V tau = N(max)(mean, -one), before = N(pick)(mean > -one, ALL(rows), ALL(rows) + one);
     V total[2] = {zero, zero}, count[2] = {zero, zero};
     int64_t found = 0, j = 0;
@@ -938,7 +964,7 @@ static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, doub
     const R *s = scores;
     const double a = parameter - 1;
     const V zero = ALL(0), one = ALL(1);
-    V reported, first, sum, top = N(largest)(s, stride, n, &reported, &first, &sum);
+    V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
     V low = zero, high = ALL(-expm1(-a * log((double)(n ? n : 1))) / a), theta = low;
     /* sum p is convex in theta for alpha <= 2: Newton's method from below keeps below. Beyond, the bracket guards. */

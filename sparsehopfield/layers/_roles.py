@@ -131,9 +131,14 @@ class Gradients:
         `weight` is the role's without the normalisation, as `folded` gave it.
         """
         if role.gain is not None and role.shift is not None:
-            dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value)
+            place = None if role.via is not None else self._place(role.weight)
+            dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value, place)
             role.gain.add(dgain)
             role.shift.add(dshift)
+            if place is not None:
+                if role.bias is not None:
+                    self._put(role.bias, dbias)
+                return
         if role.via is not None:
             if role.weight is not None:  # its own, behind the other's
                 first, first_bias = role.via.effective()
@@ -149,6 +154,14 @@ class Gradients:
             self._put(role.weight, dweight)
         if role.bias is not None:
             self._put(role.bias, dbias)
+
+    def _place(self, where: tuple[Parameter, slice] | None) -> Array | None:
+        """Where the gradient of a part of a weight comes to lie; None where it is to be added to others."""
+        if where is None or where[1] == slice(None):
+            return None
+        parameter, rows = where
+        _, whole = self._found.setdefault(id(parameter), (parameter, np.empty_like(parameter.value)))
+        return whole[rows]  # parts of in_proj_weight: each comes once, and all come
 
     def _put(self, where: tuple[Parameter, slice], grad: Array) -> None:
         parameter, rows = where
