@@ -232,7 +232,17 @@ def test_sizes_around_the_edges_of_tiles(rng, dtype, separation, size):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", Entmax(1.5)], ids=str)
 @pytest.mark.parametrize(
-    "layout", [{}, {"shared": True, "samples": 3}, {"mask": ("bool", 2)}, {"padded": True}], ids=str
+    "layout",
+    [
+        {},
+        {"shared": True, "samples": 3},
+        {"mask": ("bool", 2)},
+        {"padded": True},
+        {"d": 128, "v": 144},  # whole vectors: gradients grow where they belong
+        {"d": 128, "v": 128, "shared": True, "samples": 3, "heads": 2},
+        {"d": 128, "v": 128, "samples": 2, "queries": 70},
+    ],
+    ids=str,
 )
 def test_rows_that_no_cache_holds(rng, dtype, separation, layout):
     """Many features and rows: products by the BLAS, many queries at once."""
@@ -240,6 +250,23 @@ def test_rows_that_no_cache_holds(rng, dtype, separation, layout):
     a = problem(rng, dtype=dtype, separation=separation, update_steps_max=1, dropout=0.1, seed=1, **shape)
     a["beta"] = a["beta"] * 0.1
     agree(rng, a, TOL[dtype])
+
+
+@pytest.mark.parametrize("separation", ["sparsemax", "softmax"])
+def test_very_many_queries_of_such_rows(rng, separation):
+    """They are taken 256 at a time, every one as it would be taken alone."""
+    a = problem(rng, samples=1, queries=1100, rows=300, heads=1, d=256, v=256, dtype=np.float32, separation=separation)
+    a["beta"], a["update_steps_max"] = a["beta"] * 0.1, 2
+    out, gradients, _ = run(a)
+    some = slice(500, 530)
+    few = a | {"queries": a["queries"][:, some]}
+    out_few, few_gradients = expected(few, np.ones)
+    np.testing.assert_allclose(out[:, some], out_few, atol=3e-4)
+    np.testing.assert_allclose(gradients["queries"][:, some], few_gradients["queries"], atol=3e-4)
+    halves = [run(a | {"queries": a["queries"][:, i]})[1] for i in (slice(0, 600), slice(600, None))]
+    for name in ("stored", "values"):
+        total = halves[0][name] + halves[1][name]
+        np.testing.assert_allclose(gradients[name], total, atol=1e-4 * np.abs(total).max())
 
 
 @pytest.mark.slow

@@ -17,12 +17,15 @@
 typedef struct {
     const sh_trail *t;
     const sh_gradients *out;
-    const char *given;   /* the gradient in out */
-    char *grad;          /* in the mixtures: the same, or pulled back through the value_map */
-    char *grad_of_mass;  /* (B, N, H) or NULL */
-    char *passed;        /* (steps + 1, B, N, H, e) gradients of the states, with a key_map */
-    char *dkey, *dvalue; /* (sets * parts, most_rows, padded) where a set has several parts, else NULL */
+    const char *given;  /* the gradient in out */
+    char *grad;         /* in the mixtures: the same, or pulled back through the value_map */
+    char *grad_of_mass; /* (B, N, H) or NULL */
+    char *passed;       /* (steps + 1, B, N, H, e) gradients of the states, with a key_map */
+    char *dkey,
+        *dvalue;  /* (sets, parts, most_rows, padded) where a set has several parts; else, or with `direct`, of */
+    int64_t kept; /* the first part nothing is kept: so many parts of a set */
     int wants_rows;
+    int direct; /* gradients of rows grow where they belong: of large sets, where whole vectors fit */
 } job;
 
 /* --- one association of a tile -------------------------------------------------------------------- */
@@ -40,7 +43,7 @@ static void from_scores(const job *j, const sh_crew *crew, const sh_bench *w, co
     const sh_trail *t = j->t;
     const int64_t L = t->lanes->lanes;
     sh_lane_mix(t, s->key, s->key_ld, v->list, v->n, t->e, w->g, w->x, w->some);
-    if (j->wants_rows) sh_lane_spread(t, w->g, v->list, v->n, v->u, t->e, w->dkey, w->rows, w->some);
+    if (j->wants_rows) sh_lane_spread(t, w->g, v->list, v->n, v->u, t->e, w->dkey, w->dkey_ld, w->rows, w->some);
     for (int64_t at = 0; j->out->beta && at < t->wide; at += L) {
         t->lanes->inner(sh_at(w->x, t, at), sh_at(v->u, t, at), t->wide, t->e, w->best);
         for (int64_t l = at; l < at + L; l++)
@@ -57,7 +60,7 @@ static void through_update(const job *j, const sh_crew *crew, const sh_bench *w,
     sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
     sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, w->z, w->g, w->some);
     through_map(t, w, v);
-    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->e, w->dkey, w->rows, w->some);
+    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->e, w->dkey, w->dkey_ld, w->rows, w->some);
     from_scores(j, crew, w, s, v);
 }
 
@@ -83,7 +86,7 @@ static void through_values(const job *j, const sh_crew *crew, const sh_bench *w,
     /* the weights are needed no more: from_scores begins at w->g */
     for (int64_t at = 0; drops && j->wants_rows && at < wide; at += L)
         t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), v->n, wide, wide);
-    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->f, w->dvalue, w->rows, w->some);
+    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->f, w->dvalue, w->dvalue_ld, w->rows, w->some);
     from_scores(j, crew, w, s, v);
 }
 
@@ -149,19 +152,34 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
 
 /* --- sums over tiles and items -------------------------------------------------------------------- */
 
+/* Where a part of a set has the gradients of its rows. */
+static void give_room(const job *j, sh_bench *w, const sh_stored *s, int64_t set, int64_t part) {
+    const sh_trail *t = j->t;
+    const int64_t first = t->parts - j->kept, at = set * j->kept + part - first, heads = t->fold_heads ? 1 : t->a.heads;
+    if (part >= first) { /* else in memory of the worker */
+        w->dkey = sh_at(j->dkey, t, at * t->most_rows * w->dkey_ld);
+        w->dvalue = sh_at(j->dvalue, t, at * t->most_rows * w->dvalue_ld);
+    } else if (j->direct) {
+        w->dkey_ld = j->out->key_row;
+        w->dvalue_ld = j->out->value_row;
+        w->dkey = sh_at(j->out->key, t, s->first * w->dkey_ld + set % heads * t->e);
+        w->dvalue = sh_at(j->out->value, t, s->first * w->dvalue_ld + set % heads * t->f);
+    }
+}
+
 /* Gradients of a set's rows to where they belong: those of padded rows stay 0. */
 static void deliver(const job *j, const sh_bench *w, const sh_stored *s, int64_t set) {
     const sh_trail *t = j->t;
-    const sh_association *a = &t->a;
-    const int64_t heads = t->fold_heads ? 1 : a->heads, h = set % heads;
+    const int64_t heads = t->fold_heads ? 1 : t->a.heads, h = set % heads;
     const struct {
         char *to, *from;
-        int64_t d, row;
-    } both[2] = {{j->out->key, w->dkey, t->e, j->out->key_row}, {j->out->value, w->dvalue, t->f, j->out->value_row}};
+        int64_t d, row, ld;
+    } both[2] = {{j->out->key, w->dkey, t->e, j->out->key_row, w->dkey_ld},
+                 {j->out->value, w->dvalue, t->f, j->out->value_row, w->dvalue_ld}};
     for (int i = 0; i < 2; i++)
         for (int64_t r = 0; both[i].to && r < s->rows; r++)
             memcpy(sh_at(both[i].to, t, (s->first + (s->position ? s->position[r] : r)) * both[i].row + h * both[i].d),
-                   sh_at(both[i].from, t, r * sh_padded(t, both[i].d)), (size_t)both[i].d * t->lanes->size);
+                   sh_at(both[i].from, t, r * both[i].ld), (size_t)both[i].d * t->lanes->size);
 }
 
 static sh_status item_backward(void *user, int64_t item, void *scratch, sh_context *context) {
@@ -171,19 +189,15 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
     sh_bench w = sh_bench_at(t, 1, scratch);
     sh_stored s;
     sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
-    const int64_t keys = t->most_rows * sh_padded(t, t->e), values = t->most_rows * sh_padded(t, t->f);
-    if (j->dkey) {
-        w.dkey = sh_at(j->dkey, t, item * keys);
-        w.dvalue = sh_at(j->dvalue, t, item * values);
-    }
-    if (j->wants_rows) {
-        memset(w.dkey, 0, (size_t)(s.rows * sh_padded(t, t->e)) * t->lanes->size);
-        memset(w.dvalue, 0, (size_t)(s.rows * sh_padded(t, t->f)) * t->lanes->size);
+    give_room(j, &w, &s, set, part);
+    for (int64_t r = 0; j->wants_rows && r < s.rows; r++) {
+        memset(sh_at(w.dkey, t, r * w.dkey_ld), 0, (size_t)sh_padded(t, t->e) * t->lanes->size);
+        memset(sh_at(w.dvalue, t, r * w.dvalue_ld), 0, (size_t)sh_padded(t, t->f) * t->lanes->size);
     }
     for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
          i++)
         status = sh_stopped(context) ? SH_INTERRUPTED : tile_backward(context, j, &w, &s, set, i);
-    if (status == SH_OK && j->wants_rows && !j->dkey) deliver(j, &w, &s, set);
+    if (status == SH_OK && j->wants_rows && !j->direct && t->parts == 1) deliver(j, &w, &s, set);
     return status;
 }
 
@@ -191,17 +205,20 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
 static sh_status set_together(void *user, int64_t set, void *scratch, sh_context *context) {
     job *j = user;
     const sh_trail *t = j->t;
-    sh_bench w = sh_bench_at(t, 1, scratch);
+    sh_bench w = sh_bench_at(t, 1, scratch), more = w;
     sh_stored s;
     sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
-    const int64_t keys = t->most_rows * sh_padded(t, t->e), values = t->most_rows * sh_padded(t, t->f);
-    w.dkey = sh_at(j->dkey, t, set * t->parts * keys);
-    w.dvalue = sh_at(j->dvalue, t, set * t->parts * values);
+    give_room(j, &w, &s, set, 0);
     for (int64_t part = 1; part < t->parts; part++) {
-        t->lanes->add_rows(w.dkey, sh_at(w.dkey, t, part * keys), s.rows * sh_padded(t, t->e));
-        t->lanes->add_rows(w.dvalue, sh_at(w.dvalue, t, part * values), s.rows * sh_padded(t, t->f));
+        give_room(j, &more, &s, set, part);
+        for (int64_t r = 0; r < s.rows; r++) {
+            t->lanes->add_rows(sh_at(w.dkey, t, r * w.dkey_ld), sh_at(more.dkey, t, r * more.dkey_ld),
+                               sh_padded(t, t->e));
+            t->lanes->add_rows(sh_at(w.dvalue, t, r * w.dvalue_ld), sh_at(more.dvalue, t, r * more.dvalue_ld),
+                               sh_padded(t, t->f));
+        }
     }
-    if (status == SH_OK) deliver(j, &w, &s, set);
+    if (status == SH_OK && !j->direct) deliver(j, &w, &s, set);
     return status;
 }
 
@@ -307,9 +324,12 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
         if (!(j.passed = sh_allocate(context, count, number))) goto end;
         memset(j.passed, 0, (size_t)count * number);
     }
+    j.direct = t->groups > 1 && gradients->key && gradients->value && !a->padding && sh_padded(t, t->e) == t->e &&
+               sh_padded(t, t->f) == t->f;
     if (j.wants_rows && t->parts > 1) {
-        j.dkey = sh_allocate(context, t->sets * t->parts * t->most_rows * sh_padded(t, t->e), number);
-        j.dvalue = sh_allocate(context, t->sets * t->parts * t->most_rows * sh_padded(t, t->f), number);
+        j.kept = t->parts - j.direct;
+        j.dkey = sh_allocate(context, t->sets * j.kept * t->most_rows * sh_padded(t, t->e), number);
+        j.dvalue = sh_allocate(context, t->sets * j.kept * t->most_rows * sh_padded(t, t->f), number);
         if (!j.dkey || !j.dvalue) goto end;
     }
     status = SH_OK;

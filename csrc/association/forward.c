@@ -38,8 +38,10 @@ static void plan(sh_trail *t) {
     t->sets = (t->fold_samples ? 1 : a->samples) * (t->fold_heads ? 1 : a->heads);
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
-    t->groups =
-        !a->key_map.weight && bytes > ROWS_IN_CACHE && t->lanes_of_set >= 4 * L ? SH_MOST_WIDE / SH_MOST_LANES : 1;
+    const int most = SH_MOST_WIDE / SH_MOST_LANES; /* or half as many, so that there are four tiles at least */
+    t->groups = a->key_map.weight || bytes <= ROWS_IN_CACHE || t->lanes_of_set < 4 * L ? 1
+                : t->lanes_of_set < 4 * most * L                                       ? most / 2
+                                                                                       : most;
     t->wide = t->groups * L;
     t->tiles = sh_ceil_div(t->lanes_of_set, t->wide);
     const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
@@ -229,7 +231,7 @@ static void first_state(const sh_trail *t, const sh_crew *crew, const char *beta
 
 /* Puts the update behind those that the path has, or in their place. */
 static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_bench *w, sh_path_of_tile *path, int only,
-                             const char *u, const uint64_t moved[2], const weighing *now) {
+                             const char *u, const uint64_t *moved, const weighing *now) {
     const size_t number = t->lanes->size, state = (size_t)(t->e * t->wide) * number;
     const size_t thresholds = (size_t)(2 * t->wide) * number;
     const int64_t rows = now->list ? now->n : 0;
@@ -301,7 +303,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
     }
     char *u = w->u, *next = w->next;
     weighing now = {.p = w->p, .room = w->list}, before = {.p = w->before, .room = w->before_list};
-    uint64_t moved[2] = {0, 0};
+    uint64_t moved[SH_MOST_WIDE / 64] = {0};
     path->last = -1;
     path->used = 0;
     first_state(t, &crew, beta, u);
@@ -324,7 +326,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
             break;
         }
         if (path->steps % 64 == 63 && sh_stopped(context)) return SH_INTERRUPTED;
-        moved[0] = moved[1] = 0;
+        memset(moved, 0, sizeof moved);
         for (int64_t l = 0; l < wide; l++)
             if (sh_number(t, where, l) > 0) {
                 moved[l / 64] |= UINT64_C(1) << (l % 64);

@@ -29,6 +29,8 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
     if (backward) {
         lay(&at, &b.dkey, rows * keys * number);
         lay(&at, &b.dvalue, rows * values * number);
+        b.dkey_ld = (int64_t)keys;
+        b.dvalue_ld = (int64_t)values;
     }
     lay(&at, &b.u, most * wide * number);
     lay(&at, &b.next, most * wide * number);
@@ -243,7 +245,7 @@ void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t 
 }
 
 void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
-                    char *rows, char *x, char *some) {
+                    char *rows, int64_t ld, char *x, char *some) {
     const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
     if (padded > d) memset(x, 0, (size_t)(padded * t->wide) * t->lanes->size);
     for (int64_t group = 0; group < t->groups; group++) {
@@ -252,13 +254,13 @@ void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64
         t->lanes->scatter(sh_at(u, t, group * L), t->wide, d, NULL, to);
     }
     if (t->groups == 1) {
-        t->lanes->spread(g, t->wide, list, n, x, padded, rows, padded);
+        t->lanes->spread(g, t->wide, list, n, x, padded, rows, ld);
     } else if (!list) {
-        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 1, rows, padded);
+        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 1, rows, ld);
     } else if (n) {
         t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 0, some, padded);
         for (int64_t i = 0; i < n; i++)
-            t->lanes->add_rows(sh_at(rows, t, list[i] * padded), sh_at(some, t, i * padded), padded);
+            t->lanes->add_rows(sh_at(rows, t, list[i] * ld), sh_at(some, t, i * padded), padded);
     }
 }
 

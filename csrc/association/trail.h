@@ -10,14 +10,14 @@
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
 
-enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 128, SH_MOST_STEPS = 10000 };
+enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000 };
 
 /* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (listed). */
 typedef struct {
-    int64_t before;    /* where the record of the update before begins; -1: none */
-    int64_t n;         /* rows with weight in any lane */
-    int64_t listed;    /* the same; 0: all rows have weight, there is no list */
-    uint64_t moved[2]; /* lanes whose state is another than in the update before */
+    int64_t before;                    /* where the record of the update before begins; -1: none */
+    int64_t n;                         /* rows with weight in any lane */
+    int64_t listed;                    /* the same; 0: all rows have weight, there is no list */
+    uint64_t moved[SH_MOST_WIDE / 64]; /* lanes whose state is another than in the update before */
 } sh_record;
 
 typedef struct {
@@ -91,7 +91,8 @@ typedef struct {
 typedef struct {
     char *s, *p, *before, *g, *factor, *bias; /* (rows x wide) */
     char *keys, *values, *some;               /* rows copied: of a set; of a list */
-    char *dkey, *dvalue;                      /* gradients of a set's rows, rows padded to whole vectors */
+    char *dkey, *dvalue;                      /* gradients of a set's rows, rows padded to whole vectors, */
+    int64_t dkey_ld, dvalue_ld;               /* so far apart */
     char *u, *next, *z, *x, *rows;            /* (features x wide) */
     char *y;                                  /* (d) of one query */
     int32_t *list, *before_list, *group_list, *position;
@@ -161,5 +162,5 @@ void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32
 void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
                  const char *p, char *z, char *some);
 void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
-                    char *rows, char *x, char *some);
+                    char *rows, int64_t ld, char *x, char *some);
 #endif

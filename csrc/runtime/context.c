@@ -4,14 +4,22 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 void *sh_allocate(sh_context *context, int64_t count, size_t size) {
-    enum { LINE = 64 };
+    enum { LINE = 64, LARGE = 4 << 20 };
     size_t bytes;
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > PTRDIFF_MAX - 2 * LINE) return NULL;
     bytes += LINE + sizeof(void *);
     char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
     if (!block) return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    /* a page fault for every 4 KiB would cost more than what is done with large memory; advice that is refused is fine */
+    const uintptr_t page = 4096, from = ((uintptr_t)block + page - 1) & ~(page - 1);
+    if (bytes >= LARGE) (void)madvise((void *)from, bytes - page, MADV_HUGEPAGE);
+#endif
     char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + LINE - 1) & ~(uintptr_t)(LINE - 1));
     ((void **)aligned)[-1] = block;
     return aligned;
