@@ -315,7 +315,7 @@ def lookup(table, arguments):
     contenders = {"algebra": algebra}
     for separation in ("softmax", "sparsemax"):
         layer = layers.HopfieldLayer(size, quantity=stored, separation=separation, random_state=0)
-        contenders[separation] = steps_of(layer, x, together=1)
+        contenders[separation] = steps_of(layer, x, together=4)
     times = harness.interleaved(contenders, arguments.rounds)
     name = f"HopfieldLayer, {stored:,} stored x {size}, batch {batch:,}"
     for separation in ("softmax", "sparsemax"):

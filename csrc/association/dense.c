@@ -207,5 +207,5 @@ sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter
     j.rate = o.learning_rate / (1 - pow(o.beta1, (double)step));
     j.root = 1 / sqrt(1 - pow(o.beta2, (double)step));
     j.eps = o.eps;
-    return sh_each(context, sh_ceil_div(n, NUMBERS), 0, 8 * (double)n, adamw_block, &j);
+    return sh_each(context, sh_ceil_div(n, NUMBERS), 0, 40 * (double)n, adamw_block, &j);
 }

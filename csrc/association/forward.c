@@ -32,6 +32,7 @@ static void plan(sh_trail *t) {
     const int64_t own = a->queries * (t->fold_samples ? a->samples : 1);
     t->lanes = sh_lanes_for(a->type, own * (t->fold_heads ? a->heads : 1));
     if (a->key_map.weight) t->lanes = sh_lanes_for(a->type, a->heads);
+    t->widest = sh_lanes_for(a->type, INT64_MAX);
     const int64_t L = t->lanes->lanes;
     t->padded_heads = a->key_map.weight && t->fold_heads ? sh_ceil_div(a->heads, L) * L : a->heads;
     t->lanes_of_set = own * (t->fold_heads ? t->padded_heads : 1);
@@ -61,7 +62,7 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     for (int64_t b = 0; b < samples; b++)
         for (int64_t n = 0; n < a->queries; n++)
             for (int64_t h = 0; h < H; h++)
-                t->lanes->project_back(
+                t->widest->project_back(
                     sh_at(a->key_map.weight, t, h * d * e), d, e,
                     sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
                     sh_at(t->start, t, ((b * a->queries + n) * H + h) * e));
@@ -81,7 +82,7 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
         for (int64_t h = 0; h < H; h++) {
             const char *w = sh_at(a->key_map.weight, t, h * d * e);
             t->k->gemm_tn(e, e, d, w, e, w, e, 0, one, e);
-            t->lanes->project_back(w, d, e, sh_at(a->key_map.bias, t, h * d), sh_at(one, t, e * e));
+            t->widest->project_back(w, d, e, sh_at(a->key_map.bias, t, h * d), sh_at(one, t, e * e));
             for (int64_t c = 0; c < e * e; c++)
                 memcpy(sh_at(t->square, t, (h / L * e * e + c) * L + h % L), sh_at(one, t, c), number);
             for (int64_t c = 0; c < e; c++)

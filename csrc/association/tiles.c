@@ -203,9 +203,9 @@ void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *
         if (h < 0) continue;
         const char *weight = sh_at(map->weight, t, h * d * e);
         char *x = sh_at(w->rows, t, l * e);
-        t->lanes->project(weight, d, e, sh_at(rows, t, crew->number[l] * e), biased ? sh_at(map->bias, t, h * d) : NULL,
-                          w->y);
-        t->lanes->project_back(weight, d, e, w->y, x);
+        t->widest->project(weight, d, e, sh_at(rows, t, crew->number[l] * e),
+                           biased ? sh_at(map->bias, t, h * d) : NULL, w->y);
+        t->widest->project_back(weight, d, e, w->y, x);
         from[l] = x;
     }
     t->lanes->gather(from, e, NULL, out, t->wide);

@@ -28,7 +28,7 @@ typedef struct {
 struct sh_trail {
     sh_association a;
     const sh_kernels *k;
-    const sh_lanes *lanes;
+    const sh_lanes *lanes, *widest; /* for queries side by side; for rows of numbers */
     const sh_lane_map *map;
     double parameter;
     int64_t e, f;                 /* features of stored rows in the association: keys, values as they are mixed */

@@ -191,32 +191,35 @@ INLINE V N(log1p)(V x) {
 
 #define AT(i) (list ? (int64_t)list[i] : (i))
 
+/* `together` rows from the i-th on, each sum in the order of the features, so that lists and companions change no bit */
+INLINE void N(score_rows)(const R *rows, int64_t ld, const int32_t *list, int64_t i, int64_t d, const R *u, R *s,
+                          int64_t stride, const int together) {
+    const R *r[8];
+    V sum[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < together; k++) {
+        r[k] = rows + AT(i + k) * ld;
+        sum[k] = ALL(0);
+    }
+    for (int64_t c = 0; c < d; c++) {
+        V x = LOAD(u + c * L);
+#pragma GCC unroll 8
+        for (int k = 0; k < together; k++) sum[k] = N(fma)(ALL(r[k][c]), x, sum[k]);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < together; k++) STORE(s + (i + k) * stride, sum[k]);
+}
+
 INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *u, R *s,
                            int64_t stride) {
-    enum { TOGETHER = 8 };
     int64_t i = 0;
-    for (; i + TOGETHER <= n; i += TOGETHER) {
-        const R *r[TOGETHER];
-        V sum[TOGETHER];
-#pragma GCC unroll 8
-        for (int k = 0; k < TOGETHER; k++) {
-            r[k] = rows + AT(i + k) * ld;
-            sum[k] = ALL(0);
-        }
-        for (int64_t c = 0; c < d; c++) {
-            V x = LOAD(u + c * L);
-#pragma GCC unroll 8
-            for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k][c]), x, sum[k]);
-        }
-#pragma GCC unroll 8
-        for (int k = 0; k < TOGETHER; k++) STORE(s + (i + k) * stride, sum[k]);
+    for (; i + 8 <= n; i += 8) N(score_rows)(rows, ld, list, i, d, u, s, stride, 8);
+    if (i < n && n >= 8) { /* some of the last ones again: alone, a row waits for each of its products */
+        N(score_rows)(rows, ld, list, n - 8, d, u, s, stride, 8);
+        return;
     }
-    for (; i < n; i++) { /* each sum in the same order, so that lists change no bit */
-        const R *r = rows + AT(i) * ld;
-        V sum = ALL(0);
-        for (int64_t c = 0; c < d; c++) sum = N(fma)(ALL(r[c]), LOAD(u + c * L), sum);
-        STORE(s + i * stride, sum);
-    }
+    for (; i + 2 <= n; i += 2) N(score_rows)(rows, ld, list, i, d, u, s, stride, 2);
+    if (i < n) N(score_rows)(rows, ld, list, i, d, u, s, stride, 1);
 }
 
 /* Rows of few features side by side, d known when compiled: the queries stay in registers. */
@@ -353,6 +356,22 @@ static void N(apply)(const void *matrices, int64_t n, const void *in, const void
     }
 }
 
+/* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
+#define OTHER(l) (((l) ^ BIT) % COUNT)
+#define ADD_OTHER(x, bit, e)                                                                                           \
+    if (bit < COUNT && bit < e) {                                                                                      \
+        enum { BIT = bit };                                                                                            \
+        const IV other = {EACH(OTHER)};                                                                                \
+        x += __builtin_shuffle(x, other);                                                                              \
+    }
+INLINE V N(sum_of_groups)(V x, int64_t e) {
+    ADD_OTHER(x, 1, e)
+    ADD_OTHER(x, 2, e)
+    ADD_OTHER(x, 4, e)
+    ADD_OTHER(x, 8, e)
+    return x;
+}
+
 static void N(project)(const void *matrix, int64_t rows, int64_t columns, const void *in, const void *bias, void *out) {
     const R *w = matrix, *x = in, *b = bias;
     R *y = out;
@@ -362,9 +381,7 @@ static void N(project)(const void *matrix, int64_t rows, int64_t columns, const 
         for (; c + 4 * L <= columns; c += 4 * L)
             for (int k = 0; k < 4; k++) sum[k] = N(fma)(LOAD(w + c + k * L), LOAD(x + c + k * L), sum[k]);
         for (; c + L <= columns; c += L) sum[0] = N(fma)(LOAD(w + c), LOAD(x + c), sum[0]);
-        V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        R total = b ? b[r] : 0;
-        for (int l = 0; l < L; l++) total += all[l];
+        R total = (b ? b[r] : 0) + N(sum_of_groups)((sum[0] + sum[1]) + (sum[2] + sum[3]), L)[0];
         for (; c < columns; c++) total += w[c] * x[c];
         y[r] = total;
     }
@@ -571,27 +588,7 @@ static void N(add_rows)(void *to, const void *what, int64_t n) {
     for (int64_t i = 0; i < n; i += L) STORE(x + i, LOAD(x + i) + LOAD(y + i));
 }
 
-/* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
-#define OTHER(l) (((l) ^ BIT) % COUNT)
-#define ADD_OTHER(x, bit, e)                                                                                           \
-    if (bit < COUNT && bit < e) {                                                                                      \
-        enum { BIT = bit };                                                                                            \
-        const IV other = {EACH(OTHER)};                                                                                \
-        x += __builtin_shuffle(x, other);                                                                              \
-    }
-INLINE V N(sum_of_groups)(V x, int64_t e) {
-    ADD_OTHER(x, 1, e)
-    ADD_OTHER(x, 2, e)
-    ADD_OTHER(x, 4, e)
-    ADD_OTHER(x, 8, e)
-    return x;
-}
-
-INLINE R N(sum_of_lanes)(V x) {
-    R sum = 0;
-    for (int l = 0; l < L; l++) sum += x[l];
-    return sum;
-}
+INLINE R N(sum_of_lanes)(V x) { return N(sum_of_groups)(x, L)[0]; }
 
 static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, void *to, void *roots) {
     const R *x = from;

@@ -24,7 +24,7 @@
 #define RELAX() ((void)0)
 #endif
 
-enum { SPIN = 2000 }; /* some 10 to 50 microseconds */
+enum { SPIN = 10000 }; /* some 50 to 250 microseconds: as long as Python needs between two operations of a layer */
 
 static struct {
     pthread_mutex_t lock; /* guards seats, joined, sleeping and waiting */
