@@ -143,7 +143,7 @@ def sharpen(layer, std, seed=1):
 TOGETHER = 10
 
 
-def steps_of(layer, x, together=TOGETHER):
+def steps_of(layer, x):
     """Training steps of ours, as one contender."""
     from sparsehopfield import optim
 
@@ -156,7 +156,7 @@ def steps_of(layer, x, together=TOGETHER):
         layer.backward(ones, need_input_grad=False)
         optimizer.step()
 
-    return harness.Contender(lambda: [step() for _ in range(together)], factor=1 / together)
+    return harness.Contender(lambda: [step() for _ in range(TOGETHER)], factor=1 / TOGETHER)
 
 
 def steps_of_peer(torch, peer, x):
@@ -315,7 +315,7 @@ def lookup(table, arguments):
     contenders = {"algebra": algebra}
     for separation in ("softmax", "sparsemax"):
         layer = layers.HopfieldLayer(size, quantity=stored, separation=separation, random_state=0)
-        contenders[separation] = steps_of(layer, x, together=4)
+        contenders[separation] = steps_of(layer, x)
     times = harness.interleaved(contenders, arguments.rounds)
     name = f"HopfieldLayer, {stored:,} stored x {size}, batch {batch:,}"
     for separation in ("softmax", "sparsemax"):

@@ -9,7 +9,7 @@ from math import erf
 import numpy as np
 import pytest
 from helpers import run_python
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import sparsehopfield as sh
@@ -782,6 +782,7 @@ def test_other_programs_read_the_file(tmp_path):
 @settings(max_examples=150)
 @given(st.data())
 def test_damaged_files_raise(tmp_path_factory, data):
+    """All but what means nothing: one white space for another between the header's words."""
     path = tmp_path_factory.getbasetemp() / "damaged layer"
     SAVED["pooling"]().save(path)
     content = bytearray(path.read_bytes())
@@ -789,7 +790,9 @@ def test_damaged_files_raise(tmp_path_factory, data):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
     else:
         at = data.draw(st.integers(0, len(content) - 1))
-        content[at] ^= data.draw(st.integers(1, 255))
+        before, content[at] = content[at], content[at] ^ data.draw(st.integers(1, 255))
+        whole = 8 + int.from_bytes(content[:8], "little")
+        assume(not (at < whole and {before, content[at]} <= set(b" \t\n\r")))
     path.write_bytes(content)
     with pytest.raises(sh.FileFormatError, match="damaged layer"):
         layers.load(path)

@@ -303,7 +303,8 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
         sh_put(t, where, l, crew.head[l] >= 0);
     }
     char *u = w->u, *next = w->next;
-    weighing now = {.p = w->p, .room = w->list}, before = {.p = w->before, .room = w->before_list};
+    /* with one association, weights take the place of the scores: a list's i-th row is never before the i-th row */
+    weighing now = {.p = a->steps ? w->p : w->s, .room = w->list}, before = {.p = w->before, .room = w->before_list};
     uint64_t moved[SH_MOST_WIDE / 64] = {0};
     path->last = -1;
     path->used = 0;

@@ -29,10 +29,10 @@ typedef struct {
      *                        or NaN if a score is
      *           s            changed by maps of full support: what `finish` begins with */
     int64_t (*threshold)(void *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list, void *best);
-    /* p[i] = weight of row list[i], after `threshold` of all rows */
+    /* p[i] = weight of row list[i], after `threshold` of all rows; p may be s */
     void (*finish)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                    void *p, int64_t p_stride);
-    /* p[i] = weight of s[list[i]]; p may be s where list is NULL */
+    /* p[i] = weight of s[list[i]]; p may be s */
     void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                     void *p, int64_t p_stride);
     /* gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g the result.
