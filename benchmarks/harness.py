@@ -126,7 +126,7 @@ def interleaved(contenders, rounds):
 
     Those that are None are left out.
     """
-    contenders = {k: v if isinstance(v, Contender) else Contender(v) for k, v in contenders.items() if v is not None}
+    contenders = {k: v if hasattr(v, "seconds") else Contender(v) for k, v in contenders.items() if v is not None}
     times = {name: [] for name in contenders}
     for count in range(rounds + 1):
         for name, contender in contenders.items():

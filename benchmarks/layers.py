@@ -139,8 +139,28 @@ def sharpen(layer, std, seed=1):
             p.value[...] = rng.normal(0, 1, p.value.shape)
 
 
-#: Steps of one measurement: training makes one after the other.
-TOGETHER = 10
+#: A measurement is of so many steps, and so many seconds, at least: training makes one step after the other.
+STEPS, SECONDS = 10, 0.25
+
+
+class Training:
+    """Training steps as one contender: the mean time of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def seconds(self):
+        """Time the steps."""
+        steps = 0
+
+        def several():
+            nonlocal steps
+            until = time.perf_counter() + SECONDS
+            while steps < STEPS or time.perf_counter() < until:
+                self.step()
+                steps += 1
+
+        return harness.seconds(several) / steps
 
 
 def steps_of(layer, x):
@@ -156,7 +176,7 @@ def steps_of(layer, x):
         layer.backward(ones, need_input_grad=False)
         optimizer.step()
 
-    return harness.Contender(lambda: [step() for _ in range(TOGETHER)], factor=1 / TOGETHER)
+    return Training(step)
 
 
 def steps_of_peer(torch, peer, x):
@@ -169,7 +189,7 @@ def steps_of_peer(torch, peer, x):
         peer(t).sum().backward()
         optimizer.step()
 
-    return harness.Contender(lambda: [step() for _ in range(TOGETHER)], factor=1 / TOGETHER)
+    return Training(step)
 
 
 def compare(table, arguments, work, make, peer_options, x, std, *, faster, aim=None, sparse_faster=None, fused=None):
