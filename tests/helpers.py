@@ -91,6 +91,25 @@ def quiet():
         yield
 
 
+def fails_without_memory(call):
+    """Whether a call raises MemoryError whichever of its allocations fails, and makes some."""
+    fail = sh._core._fail_allocation
+    fail(-1)
+    call()
+    made = fail(-1)
+    try:
+        for n in range(made):
+            fail(n)
+            try:
+                call()
+            except MemoryError:
+                continue
+            return False
+    finally:
+        fail(-1)
+    return made > 0
+
+
 def digest(*arrays):
     """Hash the bits of arrays (sparse ones by their parts)."""
     h = hashlib.sha256()

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import fails_without_memory, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsehopfield import Entmax, Polynomial, RetrievalWarning, _core, reference, set_num_threads, show_config
+from sparsehopfield import Entmax, Polynomial, RetrievalWarning, reference, set_num_threads, show_config
 from sparsehopfield.association import Projection, associate_backward, associate_forward, association_weights
 
 MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.2), Entmax(3.0), Polynomial(4)]
@@ -526,7 +526,14 @@ def test_unsettled_queries_warn():
 
 
 @pytest.mark.parametrize(
-    "layout", [{"padded": True}, {"e": 4}, {"shared": True, "samples": 40, "mask": ("bool", 2)}], ids=str
+    "layout",
+    [
+        {"padded": True},
+        {"e": 4},
+        {"shared": True, "samples": 40, "mask": ("bool", 2)},
+        {"shared": True, "queries": 140, "rows": 300, "heads": 1, "d": 128, "v": 128},
+    ],
+    ids=str,
 )
 def test_no_memory_is_an_error_and_nothing_else(rng, layout):
     """Every allocation of both passes fails once."""
@@ -537,15 +544,5 @@ def test_no_memory_is_an_error_and_nothing_else(rng, layout):
         lambda: associate_backward(saved, out),
         lambda: association_weights(saved),
     ):
-        _core._fail_allocation(-1)
-        call()
-        made = _core._fail_allocation(-1)
-        assert made > 0
-        for n in range(made):
-            _core._fail_allocation(n)
-            try:
-                with pytest.raises(MemoryError):
-                    call()
-            finally:
-                _core._fail_allocation(-1)
+        assert fails_without_memory(call)
     np.testing.assert_array_equal(associate_forward(**a)[0], out)

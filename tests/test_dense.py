@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import fails_without_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,11 @@ def test_gradients_of_many_rows(dtype, rows):
     close(dweight, wide.T @ x, tolerance)
     close(dbias, wide.sum(axis=0), tolerance)
     assert all(map(np.array_equal, dense.linear_backward(x, weight, grad), (dx, dweight, dbias)))
+
+
+def test_no_memory_for_the_parts():
+    x, weight, grad = (np.ones(s, np.float32) for s in ((2000, 21), (70, 21), (2000, 70)))
+    assert fails_without_memory(lambda: dense.linear_backward(x, weight, grad))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
