@@ -99,7 +99,7 @@ INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 
 /* x 2^n, n whole numbers; x near 1 and 2^n normal */
 INLINE V N(scaled)(V x, V n) {
-#if defined(MM) && WIDTH == 64
+#if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
 #else
     const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0;
@@ -109,7 +109,7 @@ INLINE V N(scaled)(V x, V n) {
 
 /* the nearest whole numbers */
 INLINE V N(rounded)(V x) {
-#if defined(MM) && WIDTH == 64
+#if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(roundscale_ps)((FLOATS)x, 0) : (V)MM(roundscale_pd)((DOUBLES)x, 0);
 #else
     const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0; /* 1.5 2^23, 2^52 */
@@ -251,7 +251,9 @@ INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *quer
 
 static void N(scores)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *u, void *s,
                       int64_t stride) {
-    if (list)
+    if (list && d == 4) /* the shape of the bit patterns; the compiler unrolls it */
+        N(some_scores)(rows, ld, list, n, 4, u, s, stride);
+    else if (list)
         N(some_scores)(rows, ld, list, n, d, u, s, stride);
     else if (ld == d && d == 4)
         N(close_scores)(rows, n, 4, u, s, stride);
@@ -502,11 +504,22 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
                         int64_t then_n, int64_t stride, void *d2) {
     const R *p = now, *q = then;
     V sum = ALL(0);
-    if (!list && !then_list) {
-        for (int64_t i = 0; i < n; i++) {
+    const int same = n == then_n && (list == then_list ||
+                                     (list && then_list && memcmp(list, then_list, (size_t)n * sizeof *list) == 0));
+    if (same) {
+        V parts[4] = {sum, sum, sum, sum};
+        int64_t i = 0;
+        for (; i + 4 <= n; i += 4)
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) {
+                V moved = LOAD(p + (i + k) * stride) - LOAD(q + (i + k) * stride);
+                parts[k] = N(fma)(moved, moved, parts[k]);
+            }
+        for (; i < n; i++) {
             V moved = LOAD(p + i * stride) - LOAD(q + i * stride);
             sum = N(fma)(moved, moved, sum);
         }
+        sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
     } else {
         for (int64_t i = 0, k = 0; i < n || k < then_n;) {
             int64_t a = i < n ? (list ? list[i] : i) : INT64_MAX,
@@ -724,9 +737,13 @@ static void N(adamw)(void *parameters, const void *grads, void *first, void *sec
 
 static void N(total)(const void *weights, int64_t stride, int64_t n, void *total) {
     const R *p = weights;
-    V sum = ALL(0);
-    for (int64_t i = 0; i < n; i++) sum += LOAD(p + i * stride);
-    STORE((R *)total, sum);
+    V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) sum[k] += LOAD(p + (i + k) * stride);
+    for (; i < n; i++) sum[0] += LOAD(p + i * stride);
+    STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 /* --- the maps ------------------------------------------------------------------------------------- */
