@@ -4,7 +4,7 @@ Trains classifiers of photographs, each a bag of segments, and of tissue images,
 stratified cross-validation, the settings chosen inside the training part of each fold. The mean area under the ROC
 curve stands beside the paper's and those of the six other methods that it quotes, and sparse and dense are compared
 fold by fold. The recipe `paper` has the public code's ranges of settings; `tuned` cuts features off that are far from
-their mean and lets ten networks vote.
+their mean and lets five networks vote.
 """
 
 from __future__ import annotations
