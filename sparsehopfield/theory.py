@@ -25,7 +25,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 BLOCK_ROWS, BLOCK_NUMBERS = 1024, 2**22  # at most, of the scores that are there at a time
 SLACK = 1e-12  # relative, of conditions that hold with equality in exact arithmetic
 
@@ -129,6 +130,12 @@ def _ask(
     return x, mu, np.broadcast_to(as_beta(beta, leading), len(x)), leading
 
 
+def _choice(name: str, given: str, table: dict[str, T]) -> T:
+    if given not in table:
+        raise unknown_name(name, str(given), [*table])
+    return table[given]
+
+
 def _one_beta(beta: ArrayLike) -> float:
     return float(as_beta(beta, ())[0])
 
@@ -164,7 +171,8 @@ def _gaps(seen: _Seen, x: Floats, mu: Array) -> Floats:
 
 
 def _reaches(lead: Array, beta: Array | float) -> NDArray[np.bool_]:
-    return beta * lead >= 1 - SLACK
+    with np.errstate(over="ignore"):
+        return beta * lead >= 1 - SLACK
 
 
 # --- energy -----------------------------------------------------------------------------------------
@@ -674,7 +682,46 @@ def _margins_of(seen: _Seen, mu: Array) -> Floats:
     return _gaps(seen, seen.rows[some], some)[where]
 
 
-BOUNDS = ("sharp", "exponential", "separation", "printed", "printed exponential")
+def _sharp(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    gap = _gaps(seen, x, mu)
+    others = (1 - 1 / _support(seen, x, beta).size) * np.maximum(0, 1 - beta * gap)  # at most their weight
+    return _farthest(seen, mu) * np.where(gap < 0, 1, others)
+
+
+def _decay(seen: _Seen, gap: Floats, beta: Floats, m: float, *, clip: bool = True) -> Floats:
+    """2m (M - 1) exp(-beta gap), through the exponent, which may be large of either sign."""
+    if len(seen.rows) == 1:
+        return np.zeros(len(gap))
+    exponent = math.log(len(seen.rows) - 1) - beta * gap
+    return 2 * m * np.exp(np.minimum(exponent, 0) if clip else exponent)
+
+
+def _exponential(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    return _decay(seen, _gaps(seen, x, mu), beta, m)
+
+
+def _by_separation(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    return _decay(seen, _margins_of(seen, mu) - 2 * m * np.linalg.norm(x - seen.rows[mu], axis=1), beta, m)
+
+
+def _printed(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    support = _support(seen, x, beta)
+    return m + math.sqrt(x.shape[1]) * m * (beta * support.size * (support.best - support.last) + 1)
+
+
+def _printed_exponential(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    own = seen.rows[mu]
+    gap = ((x - own) * own).sum(axis=1) + np.minimum(_margins_of(seen, mu), 0)  # the maximum includes mu itself
+    return _decay(seen, gap, beta, m, clip=False)
+
+
+BOUNDS = {
+    "sharp": _sharp,
+    "exponential": _exponential,
+    "separation": _by_separation,
+    "printed": _printed,
+    "printed exponential": _printed_exponential,
+}
 
 
 def retrieval_bound(
@@ -734,37 +781,49 @@ def retrieval_bound(
     >>> float(retrieval_error([0.6, 0.4], X, 0, 2.0).round(4))
     0.4243
     """
-    if rule not in BOUNDS:
-        raise unknown_name("rule", str(rule), BOUNDS)
+    bound = _choice("rule", rule, BOUNDS)
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
-    (count, d), m = seen.rows.shape, math.sqrt(seen.squares.max())
-    if rule == "printed":
-        support = _support(seen, x, b)
-        bound = m + math.sqrt(d) * m * (b * support.size * (support.best - support.last) + 1)
-    elif count == 1:
-        bound = np.zeros(len(x))
-    elif rule == "sharp":
-        gap = _gaps(seen, x, mu)
-        unmixed = (1 - 1 / _support(seen, x, b).size) * np.maximum(0, 1 - b * gap)
-        bound = _farthest(seen, mu) * np.where(gap < 0, 1, unmixed)
-    else:
-        if rule == "exponential":
-            gap = _gaps(seen, x, mu)
-        elif rule == "separation":
-            gap = _margins_of(seen, mu) - 2 * m * np.linalg.norm(x - seen.rows[mu], axis=1)
-        else:
-            own, delta = seen.rows[mu], _margins_of(seen, mu)
-            gap = ((x - own) * own).sum(axis=1) + np.minimum(delta, 0)  # the maximum includes mu itself
-        exponent = math.log(count - 1) - b * gap
-        if rule != "printed exponential":
-            exponent = np.minimum(exponent, 0)
-        with np.errstate(over="ignore"):
-            bound = 2 * m * np.exp(exponent)
-    return bound.reshape(leading)[()]
+    with np.errstate(over="ignore"):  # an infinite bound is none, and an infinite gap in 1/beta enough
+        return bound(seen, x, mu, b, math.sqrt(seen.squares.max())).reshape(leading)[()]
 
 
-CONDITIONS = ("exact", "ball", "theorem 3.1", "corollary 3.1.1", "equation 3.3")
+def _exactly(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> NDArray[np.bool_]:
+    return _reaches(_gaps(seen, x, mu), beta)
+
+
+def _near(seen: _Seen, x: Floats, mu: Array, radius: float) -> NDArray[np.bool_]:
+    return np.linalg.norm(x - seen.rows[mu], axis=1) <= radius
+
+
+def _in_ball(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> NDArray[np.bool_]:
+    return _near(seen, x, mu, radius) & (_radii(seen, mu, beta) >= radius)
+
+
+def _theorem_31(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> NDArray[np.bool_]:
+    support, n, root = _support(seen, x, beta), np.linalg.norm(x, axis=1), math.sqrt(x.shape[1])
+    need = m * n + 2 * m * radius - support.last - (radius - m - m * root) / (support.size * m * beta * root)
+    return _near(seen, x, mu, radius) & (_margins_of(seen, mu) >= need)
+
+
+def _corollary_311(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> NDArray[np.bool_]:
+    dense, sparse = (retrieval_error(x, seen.rows, mu, beta, separation=s) for s in ("softmax", "sparsemax"))
+    reach = np.maximum(radius + dense - sparse, 0)
+    need = (np.log(2 * (len(seen.rows) - 1) * m) - np.log(reach)) / beta + 2 * m * radius
+    return _near(seen, x, mu, radius) & (_margins_of(seen, mu) >= need)
+
+
+def _equation_33(seen: _Seen, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> NDArray[np.bool_]:
+    return np.full(len(x), radius >= m * math.sqrt(x.shape[1]) + m)
+
+
+CONDITIONS = {
+    "exact": _exactly,
+    "ball": _in_ball,
+    "theorem 3.1": _theorem_31,
+    "corollary 3.1.1": _corollary_311,
+    "equation 3.3": _equation_33,
+}
 
 
 def well_separated(
@@ -828,35 +887,15 @@ def well_separated(
     >>> [bool(well_separated([0.9, 0.1], X, 0, 5.0, rule=rule)) for rule in ("exact", "theorem 3.1")]
     [True, False]
     """
-    if rule not in CONDITIONS:
-        raise unknown_name("rule", str(rule), CONDITIONS)
+    condition = _choice("rule", rule, CONDITIONS)
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
-    (count, d), m = seen.rows.shape, math.sqrt(seen.squares.max())
-    big_r = None if radius is None else as_number("radius", radius, least=0)
-    if count == 1 or m == 0:
+    m = math.sqrt(seen.squares.max())
+    r = min_half_distance(seen.rows) if radius is None else as_number("radius", radius, least=0)
+    if len(seen.rows) == 1 or m == 0:
         return np.ones(leading, np.bool_)[()]
-    if rule == "exact":
-        return _reaches(_gaps(seen, x, mu), b).reshape(leading)[()]
-    if big_r is None:
-        big_r = min_half_distance(seen.rows)
-    if rule == "equation 3.3":
-        return np.full(leading, big_r >= m * math.sqrt(d) + m)[()]
-    inside = np.linalg.norm(x - seen.rows[mu], axis=1) <= big_r
-    if rule == "ball":
-        holds = _radii(seen, mu, b) >= big_r
-    elif rule == "theorem 3.1":
-        support, n = _support(seen, x, b), np.linalg.norm(x, axis=1)
-        with np.errstate(divide="ignore", over="ignore"):
-            term = (big_r - m - m * math.sqrt(d)) / (support.size * m * b * math.sqrt(d))
-        holds = _margins_of(seen, mu) >= m * n + 2 * m * big_r - support.last - term
-    else:
-        dense, sparse = (retrieval_error(x, seen.rows, mu, b, separation=s) for s in ("softmax", "sparsemax"))
-        reach = np.maximum(big_r + dense - sparse, 0)
-        with np.errstate(divide="ignore"):
-            need = np.log(2 * (count - 1) * m) - np.log(reach)
-        holds = _margins_of(seen, mu) >= need / b + 2 * m * big_r
-    return (inside & holds).reshape(leading)[()]
+    with np.errstate(over="ignore", divide="ignore"):  # what is infinite is met always or never
+        return condition(seen, x, mu, b, m, r).reshape(leading)[()]
 
 
 # --- majorisation -------------------------------------------------------------------------------------
