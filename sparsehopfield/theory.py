@@ -8,6 +8,8 @@ condition). Where the paper needs a correction the function computes the correct
 | claim | verdict | here |
 |---|---|---|
 | energy (2.1), lemma 2.1: it falls along retrieval | fails unless beta = 1 | `energy_as_printed` |
+| lemma 2.2: limits are stationary | fails unless beta = 1; of `energy` they are | `energy_as_printed` |
+| definition 2.2: R, and a bound on the error | fails | `min_half_distance` |
 | theorem 2.2: sparse error <= dense error | fails | `retrieval_error`, `majorises` |
 | (2.6): bound by the size of the support | vacuous | `retrieval_bound(rule="printed")`; better "sharp" |
 | (2.7): exponential bound | fails | `retrieval_bound(rule="printed exponential")`; better "exponential" |
@@ -103,9 +105,11 @@ def _see(patterns: ArrayLike, similarity: str = "dot") -> _Seen:
     similarity_code(similarity)
     rows, squares = _finite("patterns", as_patterns("patterns", patterns))
     if similarity == "cosine":
-        if not squares.all():
-            raise ValueError(f"patterns: row {squares.argmin()} has length 0, which has no cosine similarity")
-        rows = rows / np.sqrt(squares)[:, None]
+        largest = np.abs(rows).max(axis=1)
+        if not largest.all():
+            raise ValueError(f"patterns: row {largest.argmin()} has length 0, which has no cosine similarity")
+        rows = rows / largest[:, None]  # so that no square underflows
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         squares = (rows**2).sum(axis=1)
     return _Seen(rows, squares, 0.0 if similarity == "dot" else 1.0)
 
@@ -363,7 +367,7 @@ def margin_at(queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, *, simi
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     index : int or array_like of int
-        The pattern that each query is to find; broadcasts to the queries' leading axes.
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
 
     Returns
@@ -512,8 +516,8 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
     Returns
     -------
     ndarray of bool, shape (M,)
-        |T(xi_mu) - xi_mu| <= 1e-12 m. True wherever `is_certified` is, but for rounding, and for some copies and
-        interior points besides.
+        |T(xi_mu) - xi_mu| <= 1e-12 m. True wherever `is_certified` is, and for some copies and interior points
+        besides.
 
     Raises
     ------
@@ -566,7 +570,8 @@ def exact_radius(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
         r_mu = min over nu of (lead of mu over nu at xi_mu - 1/(k beta)) / |xi_mu - xi_nu|, k how many copies of xi_mu
         there are, nu over the patterns that are none. Dot: the lead is <xi_mu, xi_mu - xi_nu>. Euclidean and cosine:
         it is D^2/2 at distance D, so r_mu = D/2 - 1/(k beta D) with D the distance to the nearest pattern (unit row).
-        inf where all patterns are copies; negative where no ball is.
+        inf where all patterns are copies; negative where no ball is. Copies are rows (cosine: unit rows) equal in every
+        entry, to the last bit.
 
     Raises
     ------
@@ -577,10 +582,11 @@ def exact_radius(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str 
     -----
     Not in the paper; it takes the place of theorem 3.1. Proof: k equal scores on top have all weight iff they lead the
     others by 1/(k beta). At x = xi_mu + e the lead over nu is that at xi_mu plus <e, xi_mu - xi_nu>, at least the lead
-    less |e| |xi_mu - xi_nu|, with equality in the worst direction: so all of the ball goes to xi_mu, and past it in
-    that direction another pattern has weight. If r_mu >= 0, xi_mu has the largest score at xi_mu, copies aside; so it
-    is an extreme point of the hull, no other mixture, and T(x) != xi_mu there. If r_mu < 0, there is no ball at all:
-    where T is constant all of its support is equal. A single point may still be fixed (`is_fixed_point`).
+    less |e| |xi_mu - xi_nu|, with equality towards nu: so all of the ball goes to xi_mu, and past it in the worst
+    direction others have weight, all of them with <e, xi_nu - xi_mu> > 0, as their lead has shrunk from at least
+    1/(k beta). So <e, T(x) - xi_mu> > 0 there, and the radius is exact for every pattern, extreme or not. If r_mu < 0
+    there is no ball: on a region where T is affine and constant, with Jacobian beta Xi J Xi^T = 0, all patterns of
+    the support are equal. The single point may still be fixed (`is_fixed_point`).
 
     Examples
     --------
@@ -609,7 +615,7 @@ def retrieval_error(
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     index : int or array_like of int
-        The pattern that each query is to find; broadcasts to the queries' leading axes.
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
@@ -734,7 +740,7 @@ def retrieval_bound(
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     index : int or array_like of int
-        The pattern that each query is to find; broadcasts to the queries' leading axes.
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"sharp", "exponential", "separation", "printed", "printed exponential"}
@@ -842,7 +848,7 @@ def well_separated(
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     index : int or array_like of int
-        The pattern that each query is to find; broadcasts to the queries' leading axes.
+        The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     rule : {"exact", "ball", "theorem 3.1", "corollary 3.1.1", "equation 3.3"}

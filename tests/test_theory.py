@@ -402,6 +402,22 @@ def test_orthonormal_patterns_at_any_size():
         assert math.log(999 * (m - 1)) == pytest.approx(beta, abs=0.05)
 
 
+def test_cosine_is_of_the_unit_rows():
+    patterns = np.array([[3e-200, 4e-200], [0.0, 1e100], [6.0, 8.0]])
+    unit = [[0.6, 0.8], [0.0, 1.0], [0.6, 0.8]]
+    np.testing.assert_allclose(theory.margin(patterns, similarity="cosine"), [0, 0.2, 0], atol=1e-15)
+    np.testing.assert_allclose(theory.margin(patterns[1:], similarity="cosine"), theory.margin(unit[1:]), rtol=1e-14)
+    assert theory.is_fixed_point(patterns[1:], 6.0, similarity="cosine").all()
+    assert not theory.is_fixed_point(patterns[1:], 4.0, similarity="cosine").any()
+
+
+def test_euclidean_ball_of_an_interior_pattern_is_exact():
+    patterns, options = [[-1.0], [0.0], [1.0]], {"similarity": "euclidean"}
+    assert theory.exact_radius(patterns, 4.0, **options)[1] == 0.25  # D / 2 - 1 / (beta D)
+    assert (sh.update([[0.25], [-0.25]], patterns, 4.0, **options) == 0).all()
+    assert (sh.update([[0.2501], [-0.2501]], patterns, 4.0, **options) != 0).all()
+
+
 @given(SEEDS)
 def test_certified_iff_fixed_on_a_sphere(seed):
     patterns, _, _, beta = draw(seed, equal=True)
