@@ -465,6 +465,18 @@ def test_lookup(name, separation):
     assert lookup.backward(np.ones(expected.shape), need_input_grad=False) is None
 
 
+@pytest.mark.parametrize("separation", ["softmax", "sparsemax"])
+@pytest.mark.parametrize("kind", MASKS)
+def test_lookup_with_masks(kind, separation):
+    """Samples share the rows, and each masks others of them."""
+    lookup = scrambled(layers.HopfieldLayer(E, num_heads=H, quantity=M, separation=separation, dtype="float64"))
+    x, masks = rng_of(4).normal(size=(B, N, E)), masks_of(kind)
+    stored = np.repeat(lookup.lookup_weights.value, B, axis=0)
+    expected, _ = plain_hopfield(lookup.hopfield, stored, x, stored, **plain_masks(masks))
+    close(lookup.forward(x, **masks), expected)
+    directional(lookup, (x,), lambda: lookup.forward(x, **masks), backward_of)
+
+
 def test_lookup_projects_its_rows_once_and_copies_none():
     lookup = layers.HopfieldLayer(E, num_heads=H, quantity=50, random_state=0)
     lookup.forward(np.ones((64, 1, E)))
