@@ -320,8 +320,8 @@ SH_API sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_
                                        const void *rstd, const void *grad, void *dx);
 /* An affine map before a linear one is one linear map, W (gain x + shift) + b = folded x + moved: folded (o, e), moved
  * (o); and the gradients of W (dweight, which may be dfolded itself), gain and shift. */
-SH_API void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void *bias, const void *gain,
-                    const void *shift, void *folded, void *moved);
+SH_API sh_status sh_fold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *weight, const void *bias,
+                         const void *gain, const void *shift, void *folded, void *moved);
 SH_API sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *dfolded,
                            const void *dmoved, const void *weight, const void *gain, const void *shift, void *dweight,
                            void *dgain, void *dshift);

@@ -271,7 +271,7 @@ def associate_forward(
         q,
         k,
         v,
-        np.array(np.broadcast_to(b, (heads,))),
+        b + np.zeros(heads),
         *code,
         samples,
         o,

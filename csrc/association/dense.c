@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 256, COLUMNS = 128, NUMBERS = 1 << 15 };
+enum { ROWS = 256, COLUMNS = 128, OUTPUTS = 64, NUMBERS = 1 << 15 };
 
 typedef struct {
     const sh_kernels *k;
@@ -158,9 +158,27 @@ sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, in
     return sh_each(context, sh_ceil_div(n, j.block), 0, 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
-void sh_fold(sh_type type, int64_t e, int64_t o, const void *weight, const void *bias, const void *gain,
-             const void *shift, void *folded, void *moved) {
-    sh_lanes_for(type, INT64_MAX)->fold(weight, bias, gain, shift, o, e, folded, moved);
+typedef struct {
+    const sh_lanes *lanes;
+    int64_t e, o;
+    const char *weight, *bias, *gain, *shift;
+    char *folded, *moved;
+} folding;
+
+static sh_status fold_rows(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const folding *f = user;
+    const int64_t first = item * OUTPUTS;
+    const size_t at = (size_t)first * f->lanes->size, row = (size_t)f->e * at;
+    f->lanes->fold(f->weight + row, f->bias ? f->bias + at : NULL, f->gain, f->shift, sh_min(OUTPUTS, f->o - first),
+                   f->e, f->folded + row, f->moved + at);
+    return SH_OK;
+}
+
+sh_status sh_fold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *weight, const void *bias,
+                  const void *gain, const void *shift, void *folded, void *moved) {
+    folding f = {sh_lanes_for(type, INT64_MAX), e, o, weight, bias, gain, shift, folded, moved};
+    return sh_each(context, sh_ceil_div(o, OUTPUTS), 0, 16 * (double)e * (double)o, fold_rows, &f);
 }
 
 typedef struct {
@@ -182,7 +200,7 @@ static sh_status unfold_columns(void *user, int64_t item, void *scratch, sh_cont
 sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *dfolded, const void *dmoved,
                     const void *weight, const void *gain, const void *shift, void *dweight, void *dgain, void *dshift) {
     unfolding u = {sh_lanes_for(type, INT64_MAX), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift};
-    return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 8 * (double)e * (double)o, unfold_columns, &u);
+    return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 16 * (double)e * (double)o, unfold_columns, &u);
 }
 
 static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context *context) {

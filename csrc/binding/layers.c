@@ -454,8 +454,7 @@ static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         as_numbers(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
         as_numbers(args[5], "moved", &number, o, 0, &moved) < 0)
         return NULL;
-    sh_fold(type_of(number), e, o, weight, bias, gain, shift, folded, moved);
-    return Py_NewRef(Py_None);
+    DONE(sh_fold(SH_CALL(call), type_of(number), e, o, weight, bias, gain, shift, folded, moved))
 }
 
 static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {

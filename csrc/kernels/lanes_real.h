@@ -669,11 +669,25 @@ static void N(normalize_back)(const void *hats, const void *roots, const void *g
 
 static void N(fold)(const void *weight, const void *bias, const void *gains, const void *shifts, int64_t n, int64_t e,
                     void *folds, void *moves) {
-    const R *restrict w = weight, *restrict gain = gains;
-    R *restrict folded = folds;
-    N(project)(weight, n, e, shifts, bias, moves);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < e; c++) folded[i * e + c] = w[i * e + c] * gain[c];
+    const R *w = weight, *b = bias, *gain = gains, *shift = shifts;
+    R *folded = folds, *moved = moves;
+    for (int64_t i = 0; i < n; i++, w += e, folded += e) {
+        V sum[2] = {ALL(0), ALL(0)};
+        R rest = b ? b[i] : 0;
+        int64_t c = 0;
+        for (; c + 2 * L <= e; c += 2 * L)
+#pragma GCC unroll 2
+            for (int k = 0; k < 2; k++) {
+                V x = LOAD(w + c + k * L);
+                sum[k] = N(fma)(x, LOAD(shift + c + k * L), sum[k]);
+                STORE(folded + c + k * L, x * LOAD(gain + c + k * L));
+            }
+        for (; c < e; c++) {
+            rest += w[c] * shift[c];
+            folded[c] = w[c] * gain[c];
+        }
+        moved[i] = rest + N(sum_of_lanes)(sum[0] + sum[1]);
+    }
 }
 
 /* `vectors` of columns: their sums stay in registers */

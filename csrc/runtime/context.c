@@ -108,7 +108,7 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
 }
 
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job) {
-    static const double WAKING = 1 << 21;
+    static const double WAKING = 1 << 19;
     sh_context own = *context;
     if (multiplications < WAKING) own.threads = 1;
     sh_status status = sh_for_each(&own, items, scratch, work, job);
