@@ -31,7 +31,12 @@ STYLES: dict[str, dict[str, Any]] = {
     "mean": {"color": "#777777", "marker": "", "linestyle": (0, (1, 1))},
     "sparse, the paper": {"color": "#0072B2", "marker": "x", "linestyle": (0, (1, 2))},
     "dense, the paper": {"color": "#D55E00", "marker": "+", "linestyle": (0, (1, 2))},
+    "simulated": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "promised": {"color": "#D55E00", "marker": "v", "linestyle": ":"},
 }
+
+#: So many sizes at most are labelled one by one on a logarithmic axis.
+MOST_TICKS = 10
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
     figure = _figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
     handles: dict[str, Any] = {}
+    positions = [line.x for row in panels for panel in row for line in panel.lines]  # the axes share them
     for row, drawn in zip(axes, panels, strict=True):
         for axis, panel in zip(row, drawn, strict=True):
             for line in panel.lines:
@@ -100,7 +106,7 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
             if panel.ylim:
                 axis.set_ylim(*panel.ylim)
             if log:
-                _plain_log_axis(axis, [line.x for line in panel.lines])
+                _plain_log_axis(axis, positions)
         row[0].set_ylabel(drawn[0].ylabel)
     return _labelled(figure, axes, xlabel, title, handles)
 
@@ -306,10 +312,12 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
 
 
 def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
-    """A logarithmic axis that is labelled with the sizes that were run."""
+    """A logarithmic axis that is labelled with the sizes that were run, or where these are many with powers of ten."""
     ticks = sorted({x for line in positions for x in line})
     axis.set_xscale("log")
     axis.minorticks_off()
+    if len(ticks) > MOST_TICKS:
+        ticks = [10.0**k for k in range(int(np.floor(np.log10(ticks[0]))), int(np.ceil(np.log10(ticks[-1]))) + 1)]
     axis.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 6 else 0)
 
 
