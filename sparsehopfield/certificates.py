@@ -1,0 +1,164 @@
+"""Certificates: what a memory provably stores and retrieves, from how far its patterns' scores lie apart.
+
+Sparsemax gives a pattern all weight exactly if its score leads every other by 1/beta, alpha-entmax if by
+1/(beta (alpha - 1)): its window. So a lead that is known decides a retrieval (`theory` has the proofs). Leads here are
+differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what rounding may do
+to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in float32 and float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .checks import Array
+from .separations import has_window
+from .stored import Stored
+
+__all__ = ["Certificates", "Certified", "window"]
+
+Floats = NDArray[np.float64]
+BLOCK = 1024  # patterns at a time
+ROUNDOFF = 2.0**-53
+
+
+def window(code: tuple[int, float]) -> float:
+    """How far below the best a score must be to have no weight, in units of 1/beta.
+
+    Raises
+    ------
+    ValueError
+        For maps that give weight to all patterns.
+    """
+    if not has_window(code):
+        raise ValueError(
+            "separation: softmax and Polynomial give weight to every pattern, so they store none exactly and nothing "
+            "can be certified; sparsemax and Entmax(alpha > 1) can"
+        )
+    return 1 / (code[1] - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """Where queries provably go in one step; every field has the queries' leading shape.
+
+    Attributes
+    ----------
+    index : ndarray of int64
+        Position of the pattern that gets all weight, so that the result is this pattern, or its values; -1 where none
+        is certain.
+    nearest : ndarray of int64
+        Position of the pattern with the best score, certain or not; of equal ones the first.
+    gap : ndarray of float64
+        How far its score leads all others at least: what was computed less what rounding may do; inf if there are none.
+    lacks : ndarray of float64
+        How much larger the gap would have to be; 0 where the query is certified.
+    """
+
+    index: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    gap: Floats
+    lacks: Floats
+
+
+class Certificates:
+    """What can be certified of stored patterns. They never change, so what is computed once is kept."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+        self._core = stored.core(stored.dtype)
+
+    def _blocks(self) -> Iterator[slice]:
+        m = len(self.stored.patterns)
+        for first in range(0, m, BLOCK):
+            yield slice(first, min(first + BLOCK, m))
+
+    # --- margins and their rounding -------------------------------------------------------------------
+
+    @cached_property
+    def margins(self) -> Floats:
+        """(M,): own score less the best other."""
+        return _core.margins(self._core)
+
+    @cached_property
+    def _lengths(self) -> Floats:
+        """(M,): |xi| as stored."""
+        lengths = np.empty(len(self.stored.patterns))
+        for block in self._blocks():
+            rows = self.stored.patterns[block].astype(np.float64)
+            largest = np.abs(rows).max(axis=1)
+            rows /= np.where(largest > 0, largest, 1)[:, None]  # so that no square underflows
+            lengths[block] = largest * np.linalg.norm(rows, axis=1) * self.stored.scale
+        return lengths
+
+    @cached_property
+    def _reach(self) -> tuple[float, float, float]:
+        """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
+        longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
+        tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
+        if self.stored.similarity == "cosine":
+            return 1.0, 0.0, tiny * max(1.0, 1 / float(self._lengths.min()))
+        return longest, longest**2 / 2 if self.stored.similarity == "euclidean" else 0.0, tiny
+
+    def rounding(self, lengths: Floats | float) -> Any:
+        """What to lower the lead of one score over another by, at queries of these lengths.
+
+        A canonical score is off by at most (d + 2) u (|x| |xi| + |b|), u = 2^-53; twice that covers the bias, the unit
+        rows' scale, and these lengths. A lead has two scores, and is computed twice: here and by the retrieval.
+        """
+        longest, bias, tiny = self._reach
+        terms = 2 * self.stored.patterns.shape[1] + 8
+        return 4 * (terms * ROUNDOFF * (lengths * longest + bias) + tiny)
+
+    @cached_property
+    def unit_rounding(self) -> float:
+        """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
+        return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
+
+    @cached_property
+    def sure(self) -> Floats:
+        """(M,): margins less what rounding may do to them."""
+        lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
+        with np.errstate(over="ignore"):
+            return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
+
+    def critical(self, needed: float) -> Floats:
+        """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
+
+        Rounded up, so that `beta >= critical` is all that a certificate has to ask.
+        """
+        with np.errstate(divide="ignore", over="ignore"):
+            beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
+
+    # --- what T does ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _bare(self) -> Any:
+        """The patterns without values, for the core."""
+        stored = self.stored
+        return (
+            self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
+        )
+
+    def rows(self, block: slice) -> Array:
+        """Patterns as T returns them, to the bit: cosine unit rows, narrow ones widened."""
+        n, d = block.stop - block.start, self.stored.patterns.shape[1]
+        rows = np.empty((n, d), self.stored.dtype)
+        _core.mix(self._bare, np.arange(n + 1), np.arange(block.start, block.stop), np.ones(n), rows)
+        return rows
+
+    def fixed(self, code: tuple[int, float], beta: Floats) -> NDArray[np.bool_]:
+        """(M,): whether a step moves each pattern by no more than rounding can, as `retrieve` judges it."""
+        fixed = np.empty(len(self.stored.patterns), np.bool_)
+        tol = 4 * float(np.finfo(self.stored.dtype).eps)
+        for block in self._blocks():
+            rows = self.rows(block)
+            fixed[block] = _core.retrieve(self._core, rows, beta, *code, 1, tol, np.empty_like(rows), None)[1]
+        return fixed
