@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import _core
 from .checks import Array
 from .separations import has_window
-from .stored import Stored
+from .stored import Asked, Stored
 
 __all__ = ["Certificates", "Certified", "window"]
 
@@ -147,11 +147,11 @@ class Certificates:
             self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
         )
 
-    def rows(self, block: slice) -> Array:
+    def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
         """Patterns as T returns them, to the bit: cosine unit rows, narrow ones widened."""
-        n, d = block.stop - block.start, self.stored.patterns.shape[1]
-        rows = np.empty((n, d), self.stored.dtype)
-        _core.mix(self._bare, np.arange(n + 1), np.arange(block.start, block.stop), np.ones(n), rows)
+        at = np.arange(len(self.stored.patterns))[position]
+        rows = np.empty((len(at), self.stored.patterns.shape[1]), self.stored.dtype)
+        _core.mix(self._bare, np.arange(len(at) + 1), at, np.ones(len(at)), rows)
         return rows
 
     def fixed(self, code: tuple[int, float], beta: Floats) -> NDArray[np.bool_]:
@@ -162,3 +162,63 @@ class Certificates:
             rows = self.rows(block)
             fixed[block] = _core.retrieve(self._core, rows, beta, *code, 1, tol, np.empty_like(rows), None)[1]
         return fixed
+
+    def certify(self, asked: Asked, needed: float) -> Certified:
+        """Where queries provably go: to the best pattern, if it leads by needed/beta."""
+        queries = asked.rows
+        position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
+        wide = queries.astype(np.float64)
+        largest = np.abs(wide).max(axis=1)
+        lengths = largest * np.linalg.norm(wide / np.where(largest > 0, largest, 1)[:, None], axis=1)
+        with np.errstate(over="ignore"):
+            gap = score[:, 0] - score[:, 1] - self.rounding(lengths)
+            need = np.broadcast_to(needed / asked.beta, gap.shape)
+        certain = gap >= need
+        lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
+        nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
+        return Certified(np.where(certain.reshape(lead), nearest, -1), nearest, gap.reshape(lead), lacks.reshape(lead))
+
+    # --- balls ------------------------------------------------------------------------------------------
+
+    def radii(self, needed: float, beta: float) -> Floats:
+        """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
+
+        At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
+        less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
+        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2.
+        """
+        cosine = self.stored.similarity == "cosine"
+        lengths = np.ones(len(self.margins)) if cosine else self._lengths
+        with np.errstate(over="ignore"):
+            need = needed / beta + self.rounding(2 * lengths + self._reach[0])
+            inside = self.sure >= need
+        radii = np.full(len(inside), -np.inf)
+        at = np.flatnonzero(inside)
+        if len(inside) == 1:
+            radii[at] = np.inf
+        elif self.stored.similarity == "dot":
+            self._dot_radii(at, need, radii)
+        else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
+            distance = np.sqrt(2 * self.sure[at])
+            radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
+        radii -= np.abs(radii) * 16 * ROUNDOFF if len(inside) > 1 else 0
+        return np.where(radii >= 0, radii, -np.inf)
+
+    def _dot_radii(self, at: NDArray[np.int64], need: Floats, radii: Floats) -> None:
+        """The least quotient over all pairs, in blocks of scores."""
+        squares = self._lengths**2
+        slack = self.rounding(self._reach[0])  # of a squared distance, which is made of four scores
+        for first in range(0, len(at), BLOCK):
+            mine = at[first : first + BLOCK]
+            x = self.rows(mine).astype(np.float64)
+            own = (x * x).sum(axis=1)
+            least = np.full(len(mine), np.inf)
+            for block in self._blocks():
+                scores = x @ self.rows(block).T.astype(np.float64)
+                lead = own[:, None] - scores - need[mine, None]
+                distance = np.sqrt(np.maximum(own[:, None] + squares[block] - 2 * scores, 0) + slack)  # never too small
+                quotient = lead / distance
+                local = (mine >= block.start) & (mine < block.stop)
+                quotient[local, mine[local] - block.start] = np.inf
+                np.minimum(least, quotient.min(axis=1), out=least)
+            radii[mine] = least

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .certificates import Certificates, window
+from .certificates import Certificates, Certified, window
 from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers
 from .columns import Column
 from .errors import FileFormatError
@@ -835,10 +835,82 @@ class HopfieldMemory:
             f"positive{hint}"
         )
 
+    def certify(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Certified:
+        """Which pattern each query provably goes to in one step, if to any.
+
+        Parameters
+        ----------
+        queries : array_like, shape (..., d)
+        beta : float or array_like, positive, optional
+            The memory's by default; an array broadcasts to the queries' leading axes.
+
+        Returns
+        -------
+        Certified
+            `index`, the position of the pattern or -1; and what decides it: `nearest`, `gap` and what it `lacks`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        A query is certified if its best score leads the second by 1/beta (entmax: 1/(beta (alpha - 1))): the condition
+        of Hu et al. 2023, eq. (3.2), in the sharp form of `sparsehopfield.theory.well_separated`. `update` then returns
+        the pattern (cosine: its unit row), or its values, to the bit. Costs a search for the two best of each query.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> found = HopfieldMemory(np.eye(3), beta=2.0).certify([[0.9, 0.2, 0.0], [0.6, 0.4, 0.0]])
+        >>> found.index, found.lacks.round(6)
+        (array([ 0, -1]), array([0. , 0.3]))
+        """
+        state = self._state
+        asked = state.stored.ask(queries, self.beta if beta is None else beta, self.separation, None)
+        return state.certificates.certify(asked, window(asked.code))
+
+    def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
+        """How far a query may be from each pattern and still go to exactly this pattern in one step.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            Of the largest ball (cosine: around the unit row) less what rounding may do. -inf where not even the pattern
+            alone is certified; inf where there is no other pattern.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+            As `margin`.
+
+        Notes
+        -----
+        The least (lead over nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
+        1/(beta (alpha - 1))); for why it is exact see `sparsehopfield.theory.exact_radius`, which counts copies, too:
+        here they have no ball, as their weights of 1/k are rounded. Euclidean and cosine: D/2 - 1/(beta D) with D the
+        distance to the nearest pattern, which the margins tell. Dot: a matrix product of the certified patterns
+        with all, in float64, by blocks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius().round(6)
+        array([1.325825, 1.325825])
+        """
+        b = float(self._one_beta(beta)[0])
+        return self._state.certificates.radii(window(separation_code(self.separation)), b)
+
     # --- to come: reserved names, with what serves until then ---------------------------------------
 
-    exact_radius = _not_yet("exact_radius", "nothing serves until then")
-    certify = _not_yet("certify", "retrieve, and look at `info.support_size`")
     capacity = _not_yet("capacity", "nothing serves until then")
     report = _not_yet("report", "nothing serves until then")
 

@@ -1,11 +1,12 @@
 """Certificates: whatever is certified happens, to the bit, in float32 and float64; little is missed."""
 
+import helpers
 import numpy as np
 import pytest
 from helpers import FLOATS, SIMILARITIES, WINDOW_MAPS, alpha_of, families, name_of, same_bits
 
 import sparsehopfield as sh
-from sparsehopfield import datasets, theory
+from sparsehopfield import _core, datasets, theory
 from sparsehopfield.certificates import Certificates
 
 
@@ -16,7 +17,7 @@ def rng():
 
 def stored_rows(memory):
     """The patterns as a step returns them: the unit rows for cosine."""
-    return Certificates(memory._state.stored).rows(slice(0, len(memory)))
+    return Certificates(memory._state.stored).rows()
 
 
 def usable(patterns, similarity):
@@ -163,11 +164,214 @@ def test_narrow_patterns_and_values(kind, similarity, rng):
     assert same_bits(stored_rows(memory), stored_rows(wide))
 
 
+# --- queries ------------------------------------------------------------------------------------------
+
+
+def around(memory, queries, n, rng):
+    """Queries at all distances: a family's own, patterns with noise, and mixtures of two patterns."""
+    rows = stored_rows(memory)
+    noise = rng.standard_normal((n, rows.shape[1])) * rng.choice([1e-6, 1e-3, 0.1, 1.0], size=(n, 1))
+    near = rows[rng.integers(len(rows), size=n)] * (1 + noise)
+    one, two = rows[rng.integers(len(rows), size=(2, n))].astype(float)
+    share = rng.random((n, 1))
+    with np.errstate(over="ignore"):
+        made = [q.astype(memory.dtype) for q in (queries, near, share * one + (1 - share) * two)]
+    made = np.concatenate(made)
+    return made[np.isfinite(made).all(axis=1)]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("family", families())
+def test_certified_queries_go_there(family, dtype, similarity, rng):
+    queries, patterns = families(dtype)[family]
+    memory = sh.HopfieldMemory(usable(patterns, similarity), similarity=similarity)
+    rows, x = stored_rows(memory), around(memory, queries, 150, rng)
+    gaps = memory.certify(x).gap
+    for separation in ("sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)):
+        memory.separation = separation
+        some = gaps[(gaps > 0) & (gaps < np.inf)]
+        for need in np.quantile(some, [0.1, 0.5, 0.9]) if len(some) else [1.0]:
+            memory.beta = 1 / (alpha_of(separation) - 1) / float(np.clip(need, 1e-290, 1e290))
+            found = memory.certify(x)
+            certified = found.index >= 0
+            for states in results(memory, x):
+                assert same_bits(states[certified], rows[found.index[certified]])
+            assert (found.nearest[certified] == found.index[certified]).all()
+            np.testing.assert_array_equal(found.lacks > 0, ~certified)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_few_queries_are_missed(similarity, rng):
+    patterns = rng.standard_normal((200, 12))
+    memory = sh.HopfieldMemory(patterns, similarity=similarity)
+    x = patterns[rng.integers(200, size=3000)] + 0.3 * rng.standard_normal((3000, 12))
+    need = float(np.median(memory.certify(x).gap))
+    memory.beta = 1 / need
+    found = memory.certify(x)
+    sizes = np.diff(memory.associate(x).indptr)
+    assert 1400 < np.count_nonzero(found.index >= 0) < 1600
+    np.testing.assert_array_equal(found.index >= 0, sizes == 1)  # a gap this close to 1/beta would be a rare accident
+    np.testing.assert_allclose(found.gap[sizes > 1], need - found.lacks[sizes > 1], atol=1e-14)
+    scores = sh.reference.canonical_scores(x, patterns, similarity)
+    np.testing.assert_array_equal(found.nearest, scores.argmax(axis=1))
+    best = np.sort(scores, axis=1)[:, -2:]
+    np.testing.assert_allclose(found.gap, best[:, 1] - best[:, 0], atol=1e-11)
+
+
+def test_shapes_and_betas_of_queries(rng):
+    patterns = rng.standard_normal((30, 6)).astype(np.float32)
+    memory = sh.HopfieldMemory(patterns, values=rng.standard_normal((30, 2)).astype(np.float32))
+    x = rng.standard_normal((4, 5, 6)).astype(np.float32)
+    betas = 10.0 ** rng.integers(-3, 4, size=(4, 5))
+    found = memory.certify(x, betas)
+    for i, j in np.ndindex(4, 5):
+        one = memory.certify(x[i, j], betas[i, j])
+        assert one.index == found.index[i, j]
+        assert one.index.shape == ()
+        if one.index >= 0:
+            state = sh.HopfieldMemory(patterns, betas[i, j], values=memory.values).update(x[i, j])
+            assert same_bits(state, memory.values[one.index])
+    assert (found.index >= 0).any()
+    assert memory.certify(x[:0]).index.shape == (0, 5)
+    with pytest.raises(ValueError, match=r"^queries: "):
+        memory.certify(x[..., :5])
+    with pytest.raises(ValueError, match=r"^beta: "):
+        memory.certify(x, 0)
+    one = sh.HopfieldMemory(patterns[:1], 1e-300).certify(x)
+    assert (one.index == 0).all()
+    assert (one.gap == np.inf).all()
+    assert not one.lacks.any()
+
+
+def test_ties_are_not_certified():
+    memory = sh.HopfieldMemory(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), 1e12)
+    found = memory.certify([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_array_equal(found.index, [-1, -1, -1, 2])
+    np.testing.assert_array_equal(found.nearest, [0, 0, 0, 2])
+
+
+@pytest.mark.parametrize("path", ["scan", "lines", "columns"])
+@pytest.mark.parametrize("m", [1, 3, 3000])
+def test_the_best_scores_by_every_path(path, m, rng):
+    patterns = rng.standard_normal((m, 40)).astype(np.float32)
+    memory = sh.HopfieldMemory(patterns, similarity="euclidean")
+    x = rng.standard_normal((50, 40)).astype(np.float32)
+    core = memory._state.stored.core(memory.dtype)
+    scores = sh.reference.canonical_scores(x, patterns, "euclidean")
+    for count in (1, 2, 7, 32):
+        with helpers.path(path):
+            position, score = _core.nearest(core, x, np.ones(1), 0, 2.0, count)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        have = order.shape[1]
+        np.testing.assert_array_equal(position[:, :have], order)
+        np.testing.assert_array_equal(score[:, :have], np.take_along_axis(scores, order, axis=1))
+        assert (position[:, have:] == -1).all()
+        assert (score[:, have:] == -np.inf).all()
+    for count in (0, 33):
+        with pytest.raises(ValueError, match=r"^count: must be from 1 to 32"):
+            _core.nearest(core, x, np.ones(1), 0, 2.0, count)
+
+
+def test_without_memory(rng):
+    memory = sh.HopfieldMemory(rng.standard_normal((50, 6)))
+    x = rng.standard_normal((20, 6))
+    memory.certify(x)
+    assert helpers.fails_without_memory(lambda: memory.certify(x))
+
+
+# --- balls --------------------------------------------------------------------------------------------
+
+
+def on_spheres(rows, index, radius, n, rng):
+    """Of each pattern n directions, most of them towards others, at the radius (N,): float64, and of which pattern."""
+    mu = np.repeat(index, n)
+    nu = rng.integers(len(rows), size=len(mu))
+    away = rows[nu].astype(float) - rows[mu]
+    away += (rng.random((len(mu), 1)) < 0.3) * rng.standard_normal(away.shape)
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    away /= np.where(length > 0, length, 1)
+    return rows[mu] + radius[mu, None] * away, mu
+
+
+@pytest.mark.parametrize("separation", ["sparsemax", "entmax15", sh.Entmax(3.0)], ids=name_of)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("family", ["gaussian", "duplicates", "ties", "1000 +- 0.01", "rank 2", "bytes", "one feature"])
+def test_balls_go_to_their_pattern(family, dtype, similarity, separation, rng):
+    memory = sh.HopfieldMemory(
+        usable(families(dtype)[family][1], similarity), similarity=similarity, separation=separation
+    )
+    rows, critical = stored_rows(memory), memory.critical_beta()
+    finite = critical[critical < np.inf]
+    for beta in (*np.quantile(finite, [0.3, 1.0]) * 1.01, finite.max() * 1000) if len(finite) else [1.0]:
+        memory.beta = beta
+        radius = memory.exact_radius()
+        inside = np.flatnonzero(radius >= 0)
+        assert memory.is_certified()[inside].all()
+        x, mu = on_spheres(rows, inside, radius * (1 - 1e-9), 60, rng)
+        x = x.astype(dtype)  # which may put it outside
+        kept = np.linalg.norm(x.astype(float) - rows[mu], axis=1) <= radius[mu] * (1 - 1e-12)
+        x, mu = x[kept], mu[kept]
+        for states in results(memory, x):
+            assert same_bits(states, rows[mu])
+
+
+@pytest.mark.parametrize("separation", ["sparsemax", "entmax15"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_balls_are_the_largest(similarity, separation, rng):
+    patterns = rng.standard_normal((1500, 10))  # more than a block
+    memory = sh.HopfieldMemory(patterns, similarity=similarity, separation=separation)
+    beta = memory.beta = memory.suggest_beta(0.3)
+    rows, radius = stored_rows(memory), memory.exact_radius()
+    want = theory.exact_radius(patterns, beta * (alpha_of(separation) - 1), similarity=similarity)
+    inside = radius >= 0
+    sure = np.abs(want) > 1e-9
+    np.testing.assert_array_equal(inside[sure], (want > 0)[sure])
+    np.testing.assert_allclose(radius[inside], want[inside], rtol=1e-9, atol=1e-10)
+    assert (radius <= want)[inside].all()
+    assert 440 < np.count_nonzero(inside) <= 450  # at the critical beta itself the rounding at a ball's edge decides
+    some = np.flatnonzero(inside)[:200]
+    away = rows[None] - rows[some, None]
+    length = np.linalg.norm(away, axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        worst = np.take_along_axis(away / length[:, :, None], _worst(memory, rows, some, length)[:, None, None], axis=1)
+    outside = rows[some] + 1.0001 * (radius[some, None] + 1e-6) * worst[:, 0]
+    moved = memory.update(outside) != rows[some]
+    assert moved.any(axis=1).all()
+
+
+def _worst(memory, rows, some, length):
+    bias = 0.0 if memory.similarity == "dot" else (rows**2).sum(axis=1) / 2
+    scores = rows[some] @ rows.T - bias
+    lead = np.take_along_axis(scores, some[:, None], axis=1) - scores
+    need = 1 / memory.beta / (1 if memory.separation == "sparsemax" else 0.5)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(length > 0, (lead - need) / length, np.inf).argmin(axis=1)
+
+
+def test_balls_of_few_patterns():
+    one = sh.HopfieldMemory(np.array([[1.0, 2.0]], np.float32))
+    for similarity in SIMILARITIES:
+        one = sh.HopfieldMemory(np.array([[1.0, 2.0]], np.float32), similarity=similarity)
+        np.testing.assert_array_equal(one.exact_radius(), [np.inf])
+    two = np.array([[2.0, 0.0], [0.0, 2.0]])
+    for similarity, distance in (("dot", 8**0.5), ("euclidean", 8**0.5), ("cosine", 2**0.5)):
+        memory = sh.HopfieldMemory(two, 4.0, similarity=similarity)
+        np.testing.assert_allclose(memory.exact_radius(), distance / 2 - 1 / (4 * distance), rtol=1e-12)
+        np.testing.assert_array_equal(memory.exact_radius(1e-9), [-np.inf, -np.inf])
+        np.testing.assert_allclose(memory.exact_radius(1e300), distance / 2, rtol=1e-12)
+    copies = sh.HopfieldMemory(np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]]), 100.0)
+    np.testing.assert_array_equal(copies.exact_radius() >= 0, [False, False, True])
+
+
 # --- what cannot be ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("separation", ["softmax", sh.Entmax(1.0), sh.Polynomial(3)], ids=name_of)
-@pytest.mark.parametrize("name", ["critical_beta", "is_certified", "is_fixed_point", "stored_fraction", "suggest_beta"])
+@pytest.mark.parametrize(
+    "name", ["critical_beta", "is_certified", "is_fixed_point", "stored_fraction", "suggest_beta", "exact_radius"]
+)
 def test_maps_of_full_support_store_nothing(name, separation):
     memory = sh.HopfieldMemory(np.eye(3), separation=separation)
     with pytest.raises(ValueError, match=r"^separation: .* store none exactly"):
@@ -177,7 +381,7 @@ def test_maps_of_full_support_store_nothing(name, separation):
 def test_wrong_arguments(rng):
     memory = sh.HopfieldMemory(np.eye(3))
     for beta in (0, -1.0, np.nan, np.inf):
-        for name in ("is_certified", "is_fixed_point"):
+        for name in ("is_certified", "is_fixed_point", "exact_radius"):
             with pytest.raises(ValueError, match=r"^beta: must be"):
                 getattr(memory, name)(beta)
         with pytest.raises(ValueError, match=r"^betas: must be"):

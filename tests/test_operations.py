@@ -658,7 +658,7 @@ def test_memory_keeps_what_it_borrows(rng):
 def test_reserved_for_later(rng):
     queries, patterns = make(rng, 2, 9, 4)
     memory = sh.HopfieldMemory(patterns)
-    for name in ("exact_radius", "certify", "capacity", "report"):
+    for name in ("capacity", "report"):
         with pytest.raises(NotImplementedError, match=r"not yet"):
             getattr(memory, name)()
     for call in (sh.update, sh.energy, sh.associate, sh.retrieve, sh.candidates):
