@@ -21,7 +21,7 @@ from .checks import Array
 from .separations import has_window
 from .stored import Asked, Stored
 
-__all__ = ["Certificates", "Certified", "window"]
+__all__ = ["Capacity", "Certificates", "Certified", "window"]
 
 Floats = NDArray[np.float64]
 BLOCK = 1024  # patterns at a time
@@ -67,17 +67,69 @@ class Certified:
     lacks: Floats
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """How many patterns are stored, beside how many random ones of the same spread would be.
+
+    Attributes
+    ----------
+    stored : int
+        How many patterns there are.
+    certified : int
+        How many of them are certified at `beta`.
+    radius : float
+        Root mean square distance of the patterns (cosine: unit rows) from their mean.
+    dimension : float
+        Effective dimension: (sum of the covariance's eigenvalues)^2 / (sum of their squares), the participation ratio.
+        d for a sphere or a ball in d dimensions, k for data alike in k directions and constant in the others.
+    beta, p : float
+        What was asked: inverse temperature, and probability that any of the random patterns is not stored.
+    M, log_M : float
+        How many random patterns on a sphere of this radius and dimension are all stored with probability 1 - p, and its
+        natural logarithm; M is inf where it overflows.
+    """
+
+    stored: int
+    certified: int
+    radius: float
+    dimension: float
+    beta: float
+    p: float
+    M: float
+    log_M: float
+
+    def __str__(self) -> str:
+        most = f"{int(self.M)}" if self.M < 1e6 else f"{self.M:.3g}" if self.M < np.inf else f"exp({self.log_M:.4g})"
+        return (
+            f"{self.certified} of {self.stored} patterns are certified at beta {self.beta:.4g};\n"
+            f"of random ones with their spread ({self.dimension:.1f} effective dimensions, radius {self.radius:.4g}) "
+            f"up to {most} would all be stored, with probability {1 - self.p:g}"
+        )
+
+
 class Certificates:
     """What can be certified of stored patterns. They never change, so what is computed once is kept."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
         self._core = stored.core(stored.dtype)
+        self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
         m = len(self.stored.patterns)
         for first in range(0, m, BLOCK):
             yield slice(first, min(first + BLOCK, m))
+
+    def under(self, similarity: str) -> Certificates:
+        """The same of these patterns under another similarity."""
+        own = self.stored
+        if similarity == own.similarity:
+            return self
+        if similarity not in self._others:
+            scale = None if own.scale == 1 else own.scale
+            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale)
+            self._others[similarity] = Certificates(other)
+        return self._others[similarity]
 
     # --- margins and their rounding -------------------------------------------------------------------
 
@@ -222,3 +274,38 @@ class Certificates:
                 quotient[local, mine[local] - block.start] = np.inf
                 np.minimum(least, quotient.min(axis=1), out=least)
             radii[mine] = least
+
+    # --- capacity ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def spread(self) -> tuple[float, float]:
+        """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
+        m, d = self.stored.patterns.shape
+        total = np.zeros(d)
+        for block in self._blocks():
+            total += self.rows(block).astype(np.float64).sum(axis=0)
+        trace = squares = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, d, BLOCK):
+                columns = slice(first, min(first + BLOCK, d))
+                scatter = np.zeros((d, columns.stop - first))
+                for block in self._blocks():
+                    centred = self.rows(block) - total / m
+                    scatter += centred.T @ centred[:, columns]
+                trace += float(np.trace(scatter, offset=-first)) / m
+                squares += float(((scatter / m) ** 2).sum())
+        if not trace * trace < np.inf:
+            raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
+        if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding
+            raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
+        return trace**0.5, trace * trace / squares
+
+    def capacity(self, needed: float, beta: float, p: float) -> Capacity:
+        """How many random patterns of this spread are stored, beside how many of these are."""
+        from .theory import exact_capacity  # loads scipy
+
+        radius, dimension = self.spread
+        # Patterns on a sphere are stored by their distances, whatever its centre.
+        most = exact_capacity(max(2, round(dimension)), radius, beta / needed, p)
+        certified = int(np.count_nonzero(self.critical(needed) <= beta))
+        return Capacity(len(self.margins), certified, radius, dimension, beta, float(p), most.M, most.log_M)

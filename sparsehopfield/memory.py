@@ -7,17 +7,17 @@ thread it runs.
 
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .certificates import Certificates, Certified, window
+from .certificates import Capacity, Certificates, Certified, window
 from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers
 from .columns import Column
 from .errors import FileFormatError
@@ -28,18 +28,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from .explain import Explanation
+    from .report import Report
 
 __all__ = ["HopfieldMemory"]
-
-
-def _not_yet(name: str, until_then: str) -> Callable[..., NoReturn]:
-    """A method that is reserved for a later version."""
-
-    def method(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(f"{name}: not yet in this version; until then: {until_then}")
-
-    method.__name__, method.__doc__ = name, f"Not yet in this version; until then: {until_then}."
-    return method
 
 
 @dataclass(frozen=True, eq=False)
@@ -909,10 +900,43 @@ class HopfieldMemory:
         b = float(self._one_beta(beta)[0])
         return self._state.certificates.radii(window(separation_code(self.separation)), b)
 
-    # --- to come: reserved names, with what serves until then ---------------------------------------
+    def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
+        """How many patterns are stored, beside how many random ones with the same spread would be.
 
-    capacity = _not_yet("capacity", "nothing serves until then")
-    report = _not_yet("report", "nothing serves until then")
+        Parameters
+        ----------
+        p : float, between 0 and 1
+            Probability that any of the random patterns is not stored.
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        Capacity
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError
+            Naming the argument at fault; `patterns` if they are all the same; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        `sparsehopfield.theory.exact_capacity`, which has the proof, of points drawn uniformly from a sphere: it takes
+        the place of lemma 3.1 of Hu et al. 2023. Its radius is the root mean square distance of these patterns from
+        their mean, its dimension the participation ratio of their covariance's eigenvalues, rounded and at least 2.
+        So it is what patterns without clusters would reach, and no certificate for these; for entmax beta counts
+        alpha - 1 times. Costs M d^2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).standard_normal((200, 32))
+        >>> capacity = HopfieldMemory(X, beta=1.0, similarity="euclidean").capacity()
+        >>> capacity.certified, capacity.M > 1000
+        (200, True)
+        """
+        b = float(self._one_beta(beta)[0])
+        return self._state.certificates.capacity(window(separation_code(self.separation)), b, p)
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -962,6 +986,50 @@ class HopfieldMemory:
 
         state = self._state
         return explain(state.stored, state.names(), query, self.beta, self.separation, top)
+
+    def report(self, beta: ArrayLike | None = None) -> "Report":
+        """What the memory stores, on one page, under its own similarity and under dot and euclidean.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        Report
+            Prints as text; `figure()` draws it. "Certified" is what `is_certified` says: each such pattern is retrieved
+            exactly from itself in one step, and from all queries within its `exact_radius`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        Costs the margins under two or three similarities, `exact_radius` and `capacity`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0], [-2.0, -2.0]])
+        >>> print(HopfieldMemory(X, beta=2.5).report())
+        HopfieldMemory(4 patterns of 2 features, float64, beta=2.5, similarity='dot', separation='sparsemax')
+        <BLANKLINE>
+        at beta 2.5
+        dot: 3 of 4 patterns (75.0%) are certified to be stored
+        euclidean: 4 of 4 patterns (100.0%) are certified to be stored
+        ...
+        without a margin under dot, so that no beta certifies them: 1
+        within rounding of another: 0
+        ...
+        """
+        from .report import report
+
+        needed = window(separation_code(self.separation))
+        b = float(self._one_beta(beta)[0])
+        return report(self._state.certificates, repr(self), self.separation, needed, b)
 
 
 def _read_only(a: Array) -> Array:

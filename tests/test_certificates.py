@@ -365,6 +365,98 @@ def test_balls_of_few_patterns():
     np.testing.assert_array_equal(copies.exact_radius() >= 0, [False, False, True])
 
 
+# --- capacity -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize(("m", "d"), [(50, 1500), (1500, 50), (1, 3), (3, 1)])
+def test_spread(m, d, similarity, rng):
+    patterns = rng.standard_normal((m, d)) * (1 + np.arange(d) % 7) + 3
+    memory = sh.HopfieldMemory(patterns, 5.0, similarity=similarity)
+    if m == 1 or (similarity == "cosine" and d == 1):
+        with pytest.raises(ValueError, match=r"^patterns: are all the same"):
+            memory.capacity()
+        return
+    rows = patterns / np.linalg.norm(patterns, axis=1, keepdims=True) if similarity == "cosine" else patterns
+    eigenvalues = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2 / m
+    got = memory.capacity(0.2)
+    assert got.radius == pytest.approx(eigenvalues.sum() ** 0.5)
+    assert got.dimension == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    want = theory.exact_capacity(max(2, round(got.dimension)), got.radius, 5.0, 0.2)
+    assert (got.M, got.log_M) == (want.M, want.log_M)
+    assert (got.stored, got.certified) == (m, np.count_nonzero(memory.is_certified()))
+
+
+def test_capacity_of_a_sphere(rng):
+    patterns = rng.standard_normal((4000, 6))
+    patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
+    memory = sh.HopfieldMemory(patterns, 200.0)
+    got = memory.capacity()
+    assert got.dimension == pytest.approx(6, abs=0.02)
+    assert got.radius == pytest.approx(1, abs=1e-3)
+    half = sh.HopfieldMemory(patterns, 400.0, separation="entmax15").capacity()
+    assert half.M == got.M
+    assert str(half).startswith(f"{half.certified} of 4000 patterns are certified at beta 400;")
+    few = patterns[: int(got.M)]
+    draws = [sh.HopfieldMemory(_turned(few, rng), 200.0).is_certified().all() for _ in range(60)]
+    assert np.mean(draws) > 0.75  # 0.9 of them, but for chance
+    with pytest.raises(ValueError, match=r"^patterns: are all the same"):
+        sh.HopfieldMemory(np.full((3, 6), 0.1)).capacity()
+    for p in (0, 1, -1):
+        with pytest.raises(ValueError, match=r"^p: "):
+            memory.capacity(p)
+
+
+def _turned(like, rng):
+    patterns = rng.standard_normal(like.shape)
+    return patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
+
+
+# --- reports ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_a_report_says_what_the_methods_say(similarity, rng):
+    patterns = np.concatenate([rng.standard_normal((60, 4)), np.ones((2, 4))]) + 1
+    memory = sh.HopfieldMemory(patterns, 2.0, similarity=similarity, separation="entmax15")
+    page = memory.report(3.0)
+    np.testing.assert_array_equal(page.margins, memory.margin())
+    np.testing.assert_array_equal(page.radii, memory.exact_radius(3.0))
+    assert page.copies == 2
+    assert page.capacity == memory.capacity(beta=3.0)
+    assert list(page.storage) == [*dict.fromkeys([similarity, "dot", "euclidean"])]
+    text = str(page)
+    for name, storage in page.storage.items():
+        other = sh.HopfieldMemory(patterns, 3.0, similarity=name, separation="entmax15")
+        certified = np.count_nonzero(other.is_certified())
+        assert storage.certified == certified
+        assert storage.possible == np.count_nonzero(other.critical_beta() < np.inf)
+        assert storage.beta_for(0.1) == other.suggest_beta(0.1)
+        assert f"{name}: {certified} of 62 patterns ({certified / 62:.1%}) are certified" in text
+    assert memory.report().beta == 2.0
+    assert "at beta 3\n" in text
+    assert max(map(len, text.splitlines())) < 130
+
+
+@pytest.mark.parametrize("patterns", [np.ones((1, 2)), np.ones((3, 2)), np.eye(2), np.arange(8.0).reshape(2, 4)])
+def test_reports_of_few_patterns(patterns):
+    pytest.importorskip("matplotlib")
+    page = sh.HopfieldMemory(patterns).report()
+    assert "at beta 1\n" in str(page)
+    assert len(page.figure().axes) == 3
+
+
+def test_a_report_is_drawn(rng):
+    pytest.importorskip("matplotlib")
+    page = sh.HopfieldMemory(rng.standard_normal((300, 8)).astype(np.float32)).report()
+    margin, radius, share = page.figure().axes
+    assert sum(bar.get_height() for bar in margin.patches) == 300
+    assert sum(bar.get_height() for bar in radius.patches) == page.storage["dot"].certified
+    assert [line.get_label() for line in share.lines] == ["dot", "euclidean", "beta of the memory"]
+    for line, storage in zip(share.lines, page.storage.values(), strict=False):
+        assert line.get_ydata()[120] == storage.certified / 300
+
+
 # --- what cannot be ------------------------------------------------------------------------------------
 
 
