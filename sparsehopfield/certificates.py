@@ -44,6 +44,13 @@ def window(code: tuple[int, float]) -> float:
     return 1 / (code[1] - 1)
 
 
+def _lengths(rows: Array) -> Floats:
+    """Euclidean lengths in float64, where squares may overflow or underflow."""
+    rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1)
+    return largest * np.linalg.norm(rows / np.where(largest > 0, largest, 1)[:, None], axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Certified:
     """Where queries provably go in one step; every field has the queries' leading shape.
@@ -140,13 +147,14 @@ class Certificates:
 
     @cached_property
     def _lengths(self) -> Floats:
-        """(M,): |xi| as stored."""
+        """(M,): |xi| of the numbers that are stored or stood for."""
+        scale = self.stored.scale
         lengths = np.empty(len(self.stored.patterns))
         for block in self._blocks():
-            rows = self.stored.patterns[block].astype(np.float64)
-            largest = np.abs(rows).max(axis=1)
-            rows /= np.where(largest > 0, largest, 1)[:, None]  # so that no square underflows
-            lengths[block] = largest * np.linalg.norm(rows, axis=1) * self.stored.scale
+            rows = self.stored.patterns[block]
+            if scale != 1:
+                rows = rows.astype(np.float32) * np.float32(scale)  # as the core rounds them
+            lengths[block] = _lengths(rows)
         return lengths
 
     @cached_property
@@ -219,11 +227,8 @@ class Certificates:
         """Where queries provably go: to the best pattern, if it leads by needed/beta."""
         queries = asked.rows
         position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
-        wide = queries.astype(np.float64)
-        largest = np.abs(wide).max(axis=1)
-        lengths = largest * np.linalg.norm(wide / np.where(largest > 0, largest, 1)[:, None], axis=1)
         with np.errstate(over="ignore"):
-            gap = score[:, 0] - score[:, 1] - self.rounding(lengths)
+            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
             need = np.broadcast_to(needed / asked.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)

@@ -259,7 +259,7 @@ def certificates(
         axis.grid(alpha=0.25, linewidth=0.6)
     for (name, share), style in zip(shares.items(), ("sparse", "dense", "polynomial"), strict=False):
         right.plot(betas, share, color=STYLES[style]["color"], linestyle=STYLES[style]["linestyle"], label=name)
-    right.axvline(beta, color=STYLES["mean"]["color"], linewidth=1.2, label="beta of the memory")
+    right.axvline(beta, color=STYLES["mean"]["color"], linewidth=1.2, label=f"beta {beta:.4g}")
     right.set(xscale="log", xlabel="beta", ylabel="share of patterns certified", ylim=(0, 1.02))
     right.grid(alpha=0.25, linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=len(shares) + 1, frameon=False, fontsize=9)

@@ -161,6 +161,8 @@ def test_narrow_patterns_and_values(kind, similarity, rng):
     beta = float(np.median(wide.critical_beta()))
     if np.isfinite(beta):
         np.testing.assert_array_equal(memory.is_fixed_point(beta), wide.is_fixed_point(beta))
+        np.testing.assert_allclose(memory.exact_radius(beta), wide.exact_radius(beta), rtol=1e-12)
+        assert (memory.exact_radius(beta * 1.1) >= 0).any()
     assert same_bits(stored_rows(memory), stored_rows(wide))
 
 
@@ -452,7 +454,7 @@ def test_a_report_is_drawn(rng):
     margin, radius, share = page.figure().axes
     assert sum(bar.get_height() for bar in margin.patches) == 300
     assert sum(bar.get_height() for bar in radius.patches) == page.storage["dot"].certified
-    assert [line.get_label() for line in share.lines] == ["dot", "euclidean", "beta of the memory"]
+    assert [line.get_label() for line in share.lines] == ["dot", "euclidean", "beta 1"]
     for line, storage in zip(share.lines, page.storage.values(), strict=False):
         assert line.get_ydata()[120] == storage.certified / 300
 
