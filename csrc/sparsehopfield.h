@@ -203,6 +203,17 @@ SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_quer
  */
 SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
 
+/* sh_nearest: the best patterns of each query and their canonical scores, from the best down, ties by position.
+ *
+ * Given      count     1 to SH_NEAREST
+ * Returned   position  (N, count), -1 where there are fewer patterns
+ *            score     (N, count), -INFINITY there
+ * Cost       at most one matrix product N x M x d, with an index a small part of it; beta is not looked at
+ */
+#define SH_NEAREST 32
+SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count,
+                            int64_t *position, double *score);
+
 /* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
  * lowers the threshold, so lists of partial supports may be joined and solved again).
  * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support

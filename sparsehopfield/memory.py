@@ -7,16 +7,18 @@ thread it runs.
 
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .checks import Array, as_beta, as_ids, as_kept, as_more
+from .certificates import Capacity, Certificates, Certified, window
+from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers
 from .columns import Column
 from .errors import FileFormatError
 from .separations import check_structure, separation_code
@@ -26,18 +28,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from .explain import Explanation
+    from .report import Report
 
 __all__ = ["HopfieldMemory"]
-
-
-def _not_yet(name: str, until_then: str) -> Callable[..., NoReturn]:
-    """A method that is reserved for a later version."""
-
-    def method(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(f"{name}: not yet in this version; until then: {until_then}")
-
-    method.__name__, method.__doc__ = name, f"Not yet in this version; until then: {until_then}."
-    return method
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +47,11 @@ class Snapshot:
     def names(self) -> Array:
         """The patterns' ids."""
         return np.arange(len(self.patterns.rows)) if self.ids is None else self.ids.rows
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        """What is proved of these patterns, kept as long as they are."""
+        return Certificates(self.stored)
 
 
 class HopfieldMemory:
@@ -626,24 +624,319 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).margin()
         array([-2., -1.,  3.])
         """
-        stored = self._state.stored
-        return _core.margins(stored.core(stored.dtype))
+        return self._state.certificates.margins.copy()
 
     def _ask(self, queries: ArrayLike) -> tuple[Stored, Asked]:
         stored = self._state.stored  # looked at once
         return stored, stored.ask(queries, self.beta, self.separation, None)
 
-    # --- to come: reserved names, with what serves until then ---------------------------------------
+    # --- certificates ---------------------------------------------------------------------------------
 
-    critical_beta = _not_yet("critical_beta", "nothing serves until then")
-    exact_radius = _not_yet("exact_radius", "nothing serves until then")
-    is_certified = _not_yet("is_certified", "compare `update(patterns)` with `patterns`")
-    is_fixed_point = _not_yet("is_fixed_point", "compare `update(patterns)` with `patterns`")
-    stored_fraction = _not_yet("stored_fraction", "compare `update(patterns)` with `patterns` at each beta")
-    suggest_beta = _not_yet("suggest_beta", "compare `update(patterns)` with `patterns` at each beta")
-    certify = _not_yet("certify", "retrieve, and look at `info.support_size`")
-    capacity = _not_yet("capacity", "nothing serves until then")
-    report = _not_yet("report", "nothing serves until then")
+    def _one_beta(self, beta: ArrayLike | None) -> NDArray[np.float64]:
+        given = self.beta if beta is None else beta
+        as_number("beta", given, least=0.0)
+        return as_beta(given, ())
+
+    def critical_beta(self) -> NDArray[np.float64]:
+        """The inverse temperature from which on each pattern is certified to be stored exactly.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            For sparsemax 1/margin, for entmax 1/((alpha - 1) margin), the margin lowered by what rounding may do to it:
+            some d 1e-15 max |xi| |xi|, for cosine of float32 patterns 1e-6. inf where that leaves nothing, 0 where
+            there is no other pattern.
+
+        Raises
+        ------
+        ValueError
+            If the separation gives weight to all patterns, and so stores none exactly.
+        OverflowError, MemoryError
+            As `margin`.
+
+        Notes
+        -----
+        Not in the paper, whose conditions (theorem 3.1) are stronger. From this beta on every other score is so far
+        below the pattern's own that it has no weight: T(xi) is exactly xi, in float32 and in float64. For why this is
+        not always necessary see `sparsehopfield.theory.is_certified`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
+        array([1.      ,      inf, 0.083333])
+        """
+        return self._state.certificates.critical(window(separation_code(self.separation)))
+
+    def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        ndarray of bool, shape (M,)
+            `beta >= critical_beta()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+            As `margin`.
+
+        Notes
+        -----
+        Sufficient: at a margin of 1/beta sparsemax gives all weight to the pattern (Hu et al. 2023, eq. (2.3)). Not
+        necessary for copies, interior points and margins within rounding of 1/beta; `is_fixed_point` asks T itself.
+        With cosine similarity it is the unit rows that are stored.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]]), beta=1.0).is_certified()
+        array([False, False,  True])
+        """
+        return self._one_beta(beta)[0] >= self.critical_beta()
+
+    def is_fixed_point(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Whether a step leaves each pattern where it is, by making the step.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        ndarray of bool, shape (M,)
+            Moved by at most 4 units of rounding (of `dtype`) of max |xi|, which `retrieve` takes for rest. True
+            wherever `is_certified` is, and for some copies and interior points besides.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+
+        Notes
+        -----
+        Costs what M queries do, each time. Of -1, 0, 1 the pattern 0 has margin 0, so no beta certifies it, but the
+        others cancel around it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.array([[-1.0], [0.0], [1.0]]), beta=0.5)
+        >>> memory.is_fixed_point()
+        array([False,  True, False])
+        >>> memory.is_certified()
+        array([False, False, False])
+        """
+        code = separation_code(self.separation)
+        window(code)  # without one nothing is stored, whatever rounding makes of it
+        return self._state.certificates.fixed(code, self._one_beta(beta))
+
+    def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
+        """Which share of the patterns is certified, at each of some inverse temperatures.
+
+        Parameters
+        ----------
+        betas : array_like, positive, optional
+            `beta * numpy.geomspace(0.01, 100, 9)` by default.
+
+        Returns
+        -------
+        ndarray, shape of betas
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+            As `margin`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).stored_fraction([0.05, 0.5, 5.0]).round(3)
+        array([0.   , 0.333, 0.667])
+        """
+        grid = self._one_beta(None) * np.geomspace(0.01, 100, 9) if betas is None else as_numbers("betas", betas)
+        if not ((grid > 0) & (grid < np.inf)).all():
+            raise ValueError(f"betas: must be positive and finite, got {grid[~((grid > 0) & (grid < np.inf))].flat[0]}")
+        critical = np.sort(self.critical_beta())
+        return np.searchsorted(critical, grid.astype(np.float64), side="right") / len(critical)
+
+    def suggest_beta(self, stored: float = 0.99) -> float:
+        """The smallest inverse temperature that certifies a share of the patterns.
+
+        Parameters
+        ----------
+        stored : float, above 0, at most 1
+            Which share.
+
+        Returns
+        -------
+        float
+            `stored_fraction(beta)` is at least `stored` there, and below it at any smaller beta. The smallest normal
+            float64 if any beta does, as for one pattern.
+
+        Raises
+        ------
+        ValueError
+            If no beta certifies so many, as the margins of others are not positive: the message says how many can be,
+            and at which beta; `separation` as in `critical_beta`.
+        TypeError, OverflowError, MemoryError
+
+        Notes
+        -----
+        With dot similarity a pattern that a longer one outranks has no positive margin; with euclidean similarity only
+        copies have none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]]))
+        >>> round(memory.suggest_beta(0.6), 6)
+        1.0
+        >>> memory.suggest_beta(0.9)
+        Traceback (most recent call last):
+            ...
+        ValueError: stored: no beta certifies 0.9 of the patterns; the most is 0.666667, from beta = 1 on, as the
+        margins of the others are not positive; similarity 'euclidean' may store them
+        """
+        share = as_number("stored", stored, least=0.0)
+        if not 0 < share <= 1:
+            raise ValueError(f"stored: must be above 0 and at most 1, got {stored}")
+        critical = np.sort(self.critical_beta())
+        wanted = int(np.argmax(np.arange(1, len(critical) + 1) / len(critical) >= share))
+        if critical[wanted] < np.inf:
+            return max(float(critical[wanted]), float(np.finfo(np.float64).tiny))
+        finite = critical[critical < np.inf]
+        most = "none can be"
+        if len(finite):
+            most = f"the most is {len(finite) / len(critical):.6g}, from beta = {finite[-1]:.6g} on"
+        hint = "; similarity 'euclidean' may store them" if self.similarity == "dot" else ""
+        raise ValueError(
+            f"stored: no beta certifies {share:g} of the patterns; {most}, as the margins of the others are not "
+            f"positive{hint}"
+        )
+
+    def certify(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Certified:
+        """Which pattern each query provably goes to in one step, if to any.
+
+        Parameters
+        ----------
+        queries : array_like, shape (..., d)
+        beta : float or array_like, positive, optional
+            The memory's by default; an array broadcasts to the queries' leading axes.
+
+        Returns
+        -------
+        Certified
+            `index`, the position of the pattern or -1; and what decides it: `nearest`, `gap` and what it `lacks`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        A query is certified if its best score leads the second by 1/beta (entmax: 1/(beta (alpha - 1))): the condition
+        of Hu et al. 2023, eq. (3.2), in the sharp form of `sparsehopfield.theory.well_separated`. `update` then returns
+        the pattern (cosine: its unit row), or its values, to the bit. Costs a search for the two best of each query.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> found = HopfieldMemory(np.eye(3), beta=2.0).certify([[0.9, 0.2, 0.0], [0.6, 0.4, 0.0]])
+        >>> found.index, found.lacks.round(6)
+        (array([ 0, -1]), array([0. , 0.3]))
+        """
+        state = self._state
+        asked = state.stored.ask(queries, self.beta if beta is None else beta, self.separation, None)
+        return state.certificates.certify(asked, window(asked.code))
+
+    def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
+        """How far a query may be from each pattern and still go to exactly this pattern in one step.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            Of the largest ball (cosine: around the unit row) less what rounding may do. -inf where not even the pattern
+            alone is certified; inf where there is no other pattern.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+        OverflowError, MemoryError
+            As `margin`.
+
+        Notes
+        -----
+        The least (lead over nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
+        1/(beta (alpha - 1))); for why it is exact see `sparsehopfield.theory.exact_radius`, which counts copies, too:
+        here they have no ball, as their weights of 1/k are rounded. Euclidean and cosine: D/2 - 1/(beta D) with D the
+        distance to the nearest pattern, which the margins tell. Dot: a matrix product of the certified patterns
+        with all, in float64, by blocks.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> HopfieldMemory(np.array([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius().round(6)
+        array([1.325825, 1.325825])
+        """
+        b = float(self._one_beta(beta)[0])
+        return self._state.certificates.radii(window(separation_code(self.separation)), b)
+
+    def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
+        """How many patterns are stored, beside how many random ones with the same spread would be.
+
+        Parameters
+        ----------
+        p : float, between 0 and 1
+            Probability that any of the random patterns is not stored.
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        Capacity
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError
+            Naming the argument at fault; `patterns` if they are all the same; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        `sparsehopfield.theory.exact_capacity`, which has the proof, of points drawn uniformly from a sphere: it takes
+        the place of lemma 3.1 of Hu et al. 2023. Its radius is the root mean square distance of these patterns from
+        their mean, its dimension the participation ratio of their covariance's eigenvalues, rounded and at least 2.
+        So it is what patterns without clusters would reach, and no certificate for these; for entmax beta counts
+        alpha - 1 times. Costs M d^2.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).standard_normal((200, 32))
+        >>> capacity = HopfieldMemory(X, beta=1.0, similarity="euclidean").capacity()
+        >>> capacity.certified, capacity.M > 1000
+        (200, True)
+        """
+        b = float(self._one_beta(beta)[0])
+        return self._state.certificates.capacity(window(separation_code(self.separation)), b, p)
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -693,6 +986,50 @@ class HopfieldMemory:
 
         state = self._state
         return explain(state.stored, state.names(), query, self.beta, self.separation, top)
+
+    def report(self, beta: ArrayLike | None = None) -> "Report":
+        """What the memory stores, on one page, under its own similarity and under dot and euclidean.
+
+        Parameters
+        ----------
+        beta : float, positive, optional
+            The memory's by default.
+
+        Returns
+        -------
+        Report
+            Prints as text; `figure()` draws it. "Certified" is what `is_certified` says: each such pattern is retrieved
+            exactly from itself in one step, and from all queries within its `exact_radius`.
+
+        Raises
+        ------
+        ValueError, TypeError, OverflowError, MemoryError
+            Naming the argument at fault; `separation` as in `critical_beta`.
+
+        Notes
+        -----
+        Costs the margins under two or three similarities, `exact_radius` and `capacity`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> X = np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 0.0], [-2.0, -2.0]])
+        >>> print(HopfieldMemory(X, beta=2.5).report())
+        HopfieldMemory(4 patterns of 2 features, float64, beta=2.5, similarity='dot', separation='sparsemax')
+        <BLANKLINE>
+        at beta 2.5
+        dot: 3 of 4 patterns (75.0%) are certified to be stored
+        euclidean: 4 of 4 patterns (100.0%) are certified to be stored
+        ...
+        without a margin under dot, so that no beta certifies them: 1
+        within rounding of another: 0
+        ...
+        """
+        from .report import report
+
+        needed = window(separation_code(self.separation))
+        b = float(self._one_beta(beta)[0])
+        return report(self._state.certificates, repr(self), self.separation, needed, b)
 
 
 def _read_only(a: Array) -> Array:

@@ -20,7 +20,18 @@ from sparsehopfield._optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Bars", "Line", "Panel", "curves", "histograms", "image_grid", "intervals", "save", "weights"]
+__all__ = [
+    "Bars",
+    "Line",
+    "Panel",
+    "certificates",
+    "curves",
+    "histograms",
+    "image_grid",
+    "intervals",
+    "save",
+    "weights",
+]
 
 #: Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes differ too, for print.
 STYLES: dict[str, dict[str, Any]] = {
@@ -219,6 +230,45 @@ def weights(
     axis.set(xlabel="score", ylabel="weight", ylim=(0, None))
     axis.grid(alpha=0.25, linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def certificates(
+    numbers: Mapping[str, NDArray[np.float64]],
+    betas: NDArray[np.float64],
+    shares: Mapping[str, NDArray[np.float64]],
+    beta: float,
+) -> Figure:
+    """Draw what a memory stores: histograms of its patterns' numbers, and the share that is certified against beta.
+
+    Parameters
+    ----------
+    numbers : mapping of str to ndarray
+        By name, finite; any number of them, or none.
+    betas : ndarray of shape (b,)
+        Inverse temperatures.
+    shares : mapping of str to ndarray of shape (b,)
+        By similarity, three at most: shares between 0 and 1.
+    beta : float
+        Where to draw a line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    figure = _figure((3.4 * (len(numbers) + 1), 3.2))
+    *left, right = figure.subplots(1, len(numbers) + 1, squeeze=False)[0]
+    for axis, (name, values) in zip(left, numbers.items(), strict=True):
+        axis.hist(values, bins=min(50, max(10, len(values) // 20)), color=STYLES["sparse"]["color"])
+        axis.set(xlabel=name, ylabel="patterns")
+        axis.grid(alpha=0.25, linewidth=0.6)
+    for (name, share), style in zip(shares.items(), ("sparse", "dense", "polynomial"), strict=False):
+        right.plot(betas, share, color=STYLES[style]["color"], linestyle=STYLES[style]["linestyle"], label=name)
+    right.axvline(beta, color=STYLES["mean"]["color"], linewidth=1.2, label=f"beta {beta:.4g}")
+    right.set(xscale="log", xlabel="beta", ylabel="share of patterns certified", ylim=(0, 1.02))
+    right.grid(alpha=0.25, linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=len(shares) + 1, frameon=False, fontsize=9)
     return figure
 
 

@@ -292,6 +292,26 @@ static PyObject *margins(PyObject *module, PyObject *capsule) {
     return returned(result, &call, status, h->type);
 }
 
+static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    begun b;
+    if (expect(nargs, 6) < 0 || begin(args, &b) < 0) return NULL;
+    long long count = PyLong_AsLongLong(args[5]);
+    if (PyErr_Occurred()) return NULL;
+    if (count < 1 || count > SH_NEAREST)
+        return PyErr_Format(PyExc_ValueError, "count: must be from 1 to %d, got %lld", SH_NEAREST, count);
+    npy_intp shape[2] = {(npy_intp)b.queries.n, (npy_intp)count};
+    PyObject *position = PyArray_SimpleNew(2, shape, NPY_INT64), *score = PyArray_SimpleNew(2, shape, NPY_FLOAT64);
+    PyObject *result = NULL;
+    if (position && score) {
+        RUN(call, status, sh_nearest(SH_CALL(call), b.h->memory, b.queries, count, data_of(position), data_of(score)))
+        result = status == SH_OK ? PyTuple_Pack(2, position, score) : sh_raise(&call, status, b.h->type);
+    }
+    Py_XDECREF(position);
+    Py_XDECREF(score);
+    return result;
+}
+
 static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
     PyObject *array = new_array(number, n);
     if (array) memcpy(data_of(array), data, (size_t)n * size);
@@ -463,6 +483,8 @@ PyMethodDef sh_operations[] = {
     {"_bounds", FAST(bounds),
      "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 2): what scores cannot pass."},
     {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
+    {"nearest", FAST(nearest),
+     "nearest(memory, queries, beta, separation, parameter, count) -> (N, count) position, score: the best, sorted"},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},
     {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},
     {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},

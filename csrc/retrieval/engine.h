@@ -19,7 +19,6 @@ enum {
     SH_ITEMS = 64,         /* work items wanted, so that few queries still occupy all threads */
     SH_PACK = 1024 * 1024, /* bytes of widened rows at a time, at least a tile by 64 columns */
     SH_CARRIED = 4,        /* patterns that a step hands on to the next */
-    SH_NEAREST = 32,       /* patterns that a job may look for instead of a support */
 };
 
 /* The indexes of a memory (index.h), put up once and then only read. */

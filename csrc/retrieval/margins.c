@@ -1,5 +1,5 @@
-/* margins.c: how far every pattern stands out from the others: the two best scores of it as a query, of which at least
- * one is of another. */
+/* margins.c: the best scores, and how far every pattern stands out from the others: of the two best scores of it as a
+ * query at least one is of another. */
 #include "engine.h"
 #include <math.h>
 #include <stdatomic.h>
@@ -43,5 +43,24 @@ sh_status sh_margins(sh_context *context, const sh_memory *m, double *margins) {
     sh_release(context, buffer);
     sh_release(context, best);
     sh_release(context, self);
+    return status;
+}
+
+sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count, int64_t *position,
+                     double *score) {
+    if (count < 1 || count > SH_NEAREST) return sh_fail(context, SH_BAD_ARGUMENT, "count", 0);
+    int64_t n = queries.n * count;
+    sh_candidate *best = sh_allocate(context, sh_max(n, 1), sizeof *best);
+    if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
+    sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
+    job.nearest = count;
+    job.nearest_out = best;
+    sh_status status = sh_run(&job);
+    for (int64_t i = 0; status == SH_OK && i < n; i++) {
+        position[i] = best[i].position;
+        score[i] = best[i].score;
+    }
+    sh_release(context, best);
     return status;
 }

@@ -1,0 +1,316 @@
+"""Certificates: what a memory provably stores and retrieves, from how far its patterns' scores lie apart.
+
+Sparsemax gives a pattern all weight exactly if its score leads every other by 1/beta, alpha-entmax if by
+1/(beta (alpha - 1)): its window. So a lead that is known decides a retrieval (`theory` has the proofs). Leads here are
+differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what rounding may do
+to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in float32 and float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .checks import Array
+from .separations import has_window
+from .stored import Asked, Stored
+
+__all__ = ["Capacity", "Certificates", "Certified", "window"]
+
+Floats = NDArray[np.float64]
+BLOCK = 1024  # patterns at a time
+ROUNDOFF = 2.0**-53
+
+
+def window(code: tuple[int, float]) -> float:
+    """How far below the best a score must be to have no weight, in units of 1/beta.
+
+    Raises
+    ------
+    ValueError
+        For maps that give weight to all patterns.
+    """
+    if not has_window(code):
+        raise ValueError(
+            "separation: softmax and Polynomial give weight to every pattern, so they store none exactly and nothing "
+            "can be certified; sparsemax and Entmax(alpha > 1) can"
+        )
+    return 1 / (code[1] - 1)
+
+
+def _lengths(rows: Array) -> Floats:
+    """Euclidean lengths in float64, where squares may overflow or underflow."""
+    rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1)
+    return largest * np.linalg.norm(rows / np.where(largest > 0, largest, 1)[:, None], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """Where queries provably go in one step; every field has the queries' leading shape.
+
+    Attributes
+    ----------
+    index : ndarray of int64
+        Position of the pattern that gets all weight, so that the result is this pattern, or its values; -1 where none
+        is certain.
+    nearest : ndarray of int64
+        Position of the pattern with the best score, certain or not; of equal ones the first.
+    gap : ndarray of float64
+        How far its score leads all others at least: what was computed less what rounding may do; inf if there are none.
+    lacks : ndarray of float64
+        How much larger the gap would have to be; 0 where the query is certified.
+    """
+
+    index: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    gap: Floats
+    lacks: Floats
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many patterns are stored, beside how many random ones of the same spread would be.
+
+    Attributes
+    ----------
+    stored : int
+        How many patterns there are.
+    certified : int
+        How many of them are certified at `beta`.
+    radius : float
+        Root mean square distance of the patterns (cosine: unit rows) from their mean.
+    dimension : float
+        Effective dimension: (sum of the covariance's eigenvalues)^2 / (sum of their squares), the participation ratio.
+        d for a sphere or a ball in d dimensions, k for data alike in k directions and constant in the others.
+    beta, p : float
+        What was asked: inverse temperature, and probability that any of the random patterns is not stored.
+    M, log_M : float
+        How many random patterns on a sphere of this radius and dimension are all stored with probability 1 - p, and its
+        natural logarithm; M is inf where it overflows.
+    """
+
+    stored: int
+    certified: int
+    radius: float
+    dimension: float
+    beta: float
+    p: float
+    M: float
+    log_M: float
+
+    def __str__(self) -> str:
+        most = f"{int(self.M)}" if self.M < 1e6 else f"{self.M:.3g}" if self.M < np.inf else f"exp({self.log_M:.4g})"
+        return (
+            f"{self.certified} of {self.stored} patterns are certified at beta {self.beta:.4g};\n"
+            f"of random ones with their spread ({self.dimension:.1f} effective dimensions, radius {self.radius:.4g}) "
+            f"up to {most} would all be stored, with probability {1 - self.p:g}"
+        )
+
+
+class Certificates:
+    """What can be certified of stored patterns. They never change, so what is computed once is kept."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+        self._core = stored.core(stored.dtype)
+        self._others: dict[str, Certificates] = {}
+
+    def _blocks(self) -> Iterator[slice]:
+        m = len(self.stored.patterns)
+        for first in range(0, m, BLOCK):
+            yield slice(first, min(first + BLOCK, m))
+
+    def under(self, similarity: str) -> Certificates:
+        """The same of these patterns under another similarity."""
+        own = self.stored
+        if similarity == own.similarity:
+            return self
+        if similarity not in self._others:
+            scale = None if own.scale == 1 else own.scale
+            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale)
+            self._others[similarity] = Certificates(other)
+        return self._others[similarity]
+
+    # --- margins and their rounding -------------------------------------------------------------------
+
+    @cached_property
+    def margins(self) -> Floats:
+        """(M,): own score less the best other."""
+        return _core.margins(self._core)
+
+    @cached_property
+    def _lengths(self) -> Floats:
+        """(M,): |xi| of the numbers that are stored or stood for."""
+        scale = self.stored.scale
+        lengths = np.empty(len(self.stored.patterns))
+        for block in self._blocks():
+            rows = self.stored.patterns[block]
+            if scale != 1:
+                rows = rows.astype(np.float32) * np.float32(scale)  # as the core rounds them
+            lengths[block] = _lengths(rows)
+        return lengths
+
+    @cached_property
+    def _reach(self) -> tuple[float, float, float]:
+        """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
+        longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
+        tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
+        if self.stored.similarity == "cosine":
+            return 1.0, 0.0, tiny * max(1.0, 1 / float(self._lengths.min()))
+        return longest, longest**2 / 2 if self.stored.similarity == "euclidean" else 0.0, tiny
+
+    def rounding(self, lengths: Floats | float) -> Any:
+        """What to lower the lead of one score over another by, at queries of these lengths.
+
+        A canonical score is off by at most (d + 2) u (|x| |xi| + |b|), u = 2^-53; twice that covers the bias, the unit
+        rows' scale, and these lengths. A lead has two scores, and is computed twice: here and by the retrieval.
+        """
+        longest, bias, tiny = self._reach
+        terms = 2 * self.stored.patterns.shape[1] + 8
+        return 4 * (terms * ROUNDOFF * (lengths * longest + bias) + tiny)
+
+    @cached_property
+    def unit_rounding(self) -> float:
+        """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
+        return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
+
+    @cached_property
+    def sure(self) -> Floats:
+        """(M,): margins less what rounding may do to them."""
+        lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
+        with np.errstate(over="ignore"):
+            return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
+
+    def critical(self, needed: float) -> Floats:
+        """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
+
+        Rounded up, so that `beta >= critical` is all that a certificate has to ask.
+        """
+        with np.errstate(divide="ignore", over="ignore"):
+            beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
+
+    # --- what T does ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _bare(self) -> Any:
+        """The patterns without values, for the core."""
+        stored = self.stored
+        return (
+            self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
+        )
+
+    def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
+        """Patterns as T returns them, to the bit: cosine unit rows, narrow ones widened."""
+        at = np.arange(len(self.stored.patterns))[position]
+        rows = np.empty((len(at), self.stored.patterns.shape[1]), self.stored.dtype)
+        _core.mix(self._bare, np.arange(len(at) + 1), at, np.ones(len(at)), rows)
+        return rows
+
+    def fixed(self, code: tuple[int, float], beta: Floats) -> NDArray[np.bool_]:
+        """(M,): whether a step moves each pattern by no more than rounding can, as `retrieve` judges it."""
+        fixed = np.empty(len(self.stored.patterns), np.bool_)
+        tol = 4 * float(np.finfo(self.stored.dtype).eps)
+        for block in self._blocks():
+            rows = self.rows(block)
+            fixed[block] = _core.retrieve(self._core, rows, beta, *code, 1, tol, np.empty_like(rows), None)[1]
+        return fixed
+
+    def certify(self, asked: Asked, needed: float) -> Certified:
+        """Where queries provably go: to the best pattern, if it leads by needed/beta."""
+        queries = asked.rows
+        position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
+        with np.errstate(over="ignore"):
+            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
+            need = np.broadcast_to(needed / asked.beta, gap.shape)
+        certain = gap >= need
+        lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
+        nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
+        return Certified(np.where(certain.reshape(lead), nearest, -1), nearest, gap.reshape(lead), lacks.reshape(lead))
+
+    # --- balls ------------------------------------------------------------------------------------------
+
+    def radii(self, needed: float, beta: float) -> Floats:
+        """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
+
+        At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
+        less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
+        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2.
+        """
+        cosine = self.stored.similarity == "cosine"
+        lengths = np.ones(len(self.margins)) if cosine else self._lengths
+        with np.errstate(over="ignore"):
+            need = needed / beta + self.rounding(2 * lengths + self._reach[0])
+            inside = self.sure >= need
+        radii = np.full(len(inside), -np.inf)
+        at = np.flatnonzero(inside)
+        if len(inside) == 1:
+            radii[at] = np.inf
+        elif self.stored.similarity == "dot":
+            self._dot_radii(at, need, radii)
+        else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
+            distance = np.sqrt(2 * self.sure[at])
+            radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
+        radii -= np.abs(radii) * 16 * ROUNDOFF if len(inside) > 1 else 0
+        return np.where(radii >= 0, radii, -np.inf)
+
+    def _dot_radii(self, at: NDArray[np.int64], need: Floats, radii: Floats) -> None:
+        """The least quotient over all pairs, in blocks of scores."""
+        squares = self._lengths**2
+        slack = self.rounding(self._reach[0])  # of a squared distance, which is made of four scores
+        for first in range(0, len(at), BLOCK):
+            mine = at[first : first + BLOCK]
+            x = self.rows(mine).astype(np.float64)
+            own = (x * x).sum(axis=1)
+            least = np.full(len(mine), np.inf)
+            for block in self._blocks():
+                scores = x @ self.rows(block).T.astype(np.float64)
+                lead = own[:, None] - scores - need[mine, None]
+                distance = np.sqrt(np.maximum(own[:, None] + squares[block] - 2 * scores, 0) + slack)  # never too small
+                quotient = lead / distance
+                local = (mine >= block.start) & (mine < block.stop)
+                quotient[local, mine[local] - block.start] = np.inf
+                np.minimum(least, quotient.min(axis=1), out=least)
+            radii[mine] = least
+
+    # --- capacity ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def spread(self) -> tuple[float, float]:
+        """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
+        m, d = self.stored.patterns.shape
+        total = np.zeros(d)
+        for block in self._blocks():
+            total += self.rows(block).astype(np.float64).sum(axis=0)
+        trace = squares = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, d, BLOCK):
+                columns = slice(first, min(first + BLOCK, d))
+                scatter = np.zeros((d, columns.stop - first))
+                for block in self._blocks():
+                    centred = self.rows(block) - total / m
+                    scatter += centred.T @ centred[:, columns]
+                trace += float(np.trace(scatter, offset=-first)) / m
+                squares += float(((scatter / m) ** 2).sum())
+        if not trace * trace < np.inf:
+            raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
+        if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding
+            raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
+        return trace**0.5, trace * trace / squares
+
+    def capacity(self, needed: float, beta: float, p: float) -> Capacity:
+        """How many random patterns of this spread are stored, beside how many of these are."""
+        from .theory import exact_capacity  # loads scipy
+
+        radius, dimension = self.spread
+        # Patterns on a sphere are stored by their distances, whatever its centre.
+        most = exact_capacity(max(2, round(dimension)), radius, beta / needed, p)
+        certified = int(np.count_nonzero(self.critical(needed) <= beta))
+        return Capacity(len(self.margins), certified, radius, dimension, beta, float(p), most.M, most.log_M)
