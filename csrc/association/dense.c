@@ -99,7 +99,7 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
     sh_status status = dx ? sh_each(context, sh_ceil_div(n, ROWS), 0, work, linear_back_rows, &j) : SH_OK;
     if (status != SH_OK || !(dweight || dbias)) return status;
     /* many rows are cut into parts, whose gradients cost little to sum; else the outputs are cut */
-    j.parts = sh_max(sh_min(sh_min(n / ROWS, 16), n * (o + e) / sh_max(2 * o * e, 1)), 1);
+    j.parts = sh_max(sh_min(sh_min(n / ROWS, 16), n * (o + e) / sh_max(4 * o * e, 1)), 1);
     j.rows = sh_ceil_div(n, j.parts);
     j.parts = sh_ceil_div(n, j.rows);
     j.block = j.parts > 4 ? o : sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
