@@ -70,7 +70,7 @@ static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh
     return SH_OK;
 }
 
-/* The parts of the gradients, summed in order. */
+/* The parts of the gradients, summed in order: weights into y, biases into dx. */
 static sh_status add_parts(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;
