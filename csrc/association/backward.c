@@ -21,9 +21,10 @@ typedef struct {
     char *grad;         /* in the mixtures: the same, or pulled back through the value_map */
     char *grad_of_mass; /* (B, N, H) or NULL */
     char *passed;       /* (steps + 1, B, N, H, e) gradients of the states, with a key_map */
-    char *dkey,
-        *dvalue;  /* (sets, parts, most_rows, padded) where a set has several parts; else, or with `direct`, of */
-    int64_t kept; /* the first part nothing is kept: so many parts of a set */
+    /* Where a set has several parts, (sets, kept, most_rows, padded) of the last `kept` of them: with `direct` all but
+     * the first, else all. */
+    char *dkey, *dvalue;
+    int64_t kept;
     int wants_rows;
     int direct; /* gradients of rows grow where they belong: of large sets, where whole vectors fit */
 } job;

@@ -97,13 +97,15 @@ INLINE int N(any)(IV m) {
 #endif
 INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 
+/* 1.5 2^23 or 2^52: what is added to it is rounded to whole numbers, which are then its last bits. */
+#define SHIFT (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
+
 /* x 2^n, n whole numbers; x near 1 and 2^n normal */
 INLINE V N(scaled)(V x, V n) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
 #else
-    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0;
-    return (V)((IV)x + ((IV)(n + shift) << (sizeof(R) == 4 ? 23 : 52)));
+    return (V)((IV)x + ((IV)(n + SHIFT) << (sizeof(R) == 4 ? 23 : 52)));
 #endif
 }
 
@@ -112,8 +114,7 @@ INLINE V N(rounded)(V x) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(roundscale_ps)((FLOATS)x, 0) : (V)MM(roundscale_pd)((DOUBLES)x, 0);
 #else
-    const R shift = sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0; /* 1.5 2^23, 2^52 */
-    return (x + shift) - shift;
+    return (x + SHIFT) - SHIFT;
 #endif
 }
 
@@ -1153,6 +1154,7 @@ static const sh_lanes N(sh_lanes) = {
 #undef V
 #undef EACH
 #undef LOW
+#undef SHIFT
 #undef HIGH
 #undef EXCHANGE
 #undef OTHER
