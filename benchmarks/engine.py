@@ -1,7 +1,7 @@
 """The engine with its index against one matrix product, torch, entmax and faiss: time, memory, size of the index.
 
     python benchmarks/engine.py --data folder --output engine.json
-    python benchmarks/engine.py --data folder --only mnist margins
+    python benchmarks/engine.py --data folder --only mnist gaussian
 
 "One sgemm" is np.matmul(q, X.T, out=o) in float32, in blocks of 2,000 queries into one reused o, by NumPy's
 OpenBLAS, in the same round as what it is compared with. MNIST's 60,000 training images are stored, the 10,000
@@ -202,46 +202,6 @@ def noisy_copies(m, n, d, noise, seed=0):
     patterns = rng.standard_normal((m, d), dtype=np.float32)
     queries = patterns[rng.integers(m, size=n)] + np.float32(noise) * rng.standard_normal((n, d), dtype=np.float32)
     return patterns, queries
-
-
-def margins(bench):
-    """The margins of all patterns, against the sgemm of all patterns with all patterns."""
-    patterns, queries, _ = bench.mnist
-    m, scale = len(patterns), len(patterns) / len(queries)
-    check_margins(patterns, bench.memory(patterns, 1.0)().margin())
-    times = bench.time(
-        {
-            # One sixth of the product's rows stands for all of them: each block costs the same.
-            "sgemm": harness.Contender(harness.one_sgemm(patterns, queries), factor=scale),
-            "ours": bench.run(lambda memory: memory.margin(), patterns, 1.0),
-        },
-        share=0.6,
-    )
-    bench.table.add(
-        f"margins of all {m:,} patterns",
-        times["ours"],
-        "the sgemm of that product",
-        times["sgemm"],
-        at_most=0.35,
-        aim=0.12,
-        note=f"sgemm: measured on {len(queries):,} queries, times {scale:g}",
-    )
-
-
-def check_margins(patterns, got):
-    """Compare some margins with those of plain double arithmetic."""
-    chosen = np.arange(len(patterns))[some(patterns, 100)]
-    x = patterns[chosen].astype(np.float64)
-    best = np.full(len(chosen), -np.inf)
-    for i in range(0, len(patterns), 5000):
-        scores = x @ patterns[i : i + 5000].astype(np.float64).T
-        mine = (chosen >= i) & (chosen < i + scores.shape[1])
-        scores[mine, chosen[mine] - i] = -np.inf
-        best = np.maximum(best, scores.max(axis=1))
-    own, longest = (x**2).sum(axis=1), np.linalg.norm(patterns, axis=1).max()
-    assert got.dtype == np.float64
-    assert got.shape == (len(patterns),)
-    assert (np.abs(got[chosen] - (own - best)) <= 1e-12 * np.sqrt(own) * longest).all(), "the margins are others"
 
 
 def peers(bench):
@@ -536,7 +496,7 @@ def memory(bench):
     )
 
 
-GROUPS = {f.__name__: f for f in (mnist, gaussian, margins, peers, single, photographs, never, threads, memory)}
+GROUPS = {f.__name__: f for f in (mnist, gaussian, peers, single, photographs, never, threads, memory)}
 
 
 def main():

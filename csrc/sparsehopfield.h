@@ -203,6 +203,22 @@ SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_quer
  */
 SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
 
+/* sh_radii: how large a ball around some patterns goes to them: the least (lead over nu - need) / sqrt(D^2 + slack) over
+ * the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu| (cosine:
+ * of the unit rows).
+ *
+ * Given      which   (n) positions
+ *            need    (n) finite
+ *            slack   finite, >= 0: D^2 is a difference of scores, which rounding may make too small by as much
+ * Returned   radius  (n) INFINITY where there is no other; with slack 0, copies have a radius beyond all bounds, of the
+ *                    sign of -need
+ *            rival   (n) whose quotient it is, or -1
+ * Errors     SH_BAD_ARGUMENT, SH_NOT_FINITE; those of sh_nearest
+ * Cost       that of sh_nearest; more where lengths differ much, as longer patterns may be rivals from farther away
+ */
+SH_API sh_status sh_radii(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *which,
+                          const double *need, double slack, double *radius, int64_t *rival);
+
 /* sh_nearest: the best patterns of each query and their canonical scores, from the best down, ties by position.
  *
  * Given      count     1 to SH_NEAREST

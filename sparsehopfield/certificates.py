@@ -254,31 +254,13 @@ class Certificates:
         if len(inside) == 1:
             radii[at] = np.inf
         elif self.stored.similarity == "dot":
-            self._dot_radii(at, need, radii)
+            # Four scores make a squared distance: it is never taken for too small.
+            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0]))[0]
         else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
             distance = np.sqrt(2 * self.sure[at])
             radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
         radii -= np.abs(radii) * 16 * ROUNDOFF if len(inside) > 1 else 0
         return np.where(radii >= 0, radii, -np.inf)
-
-    def _dot_radii(self, at: NDArray[np.int64], need: Floats, radii: Floats) -> None:
-        """The least quotient over all pairs, in blocks of scores."""
-        squares = self._lengths**2
-        slack = self.rounding(self._reach[0])  # of a squared distance, which is made of four scores
-        for first in range(0, len(at), BLOCK):
-            mine = at[first : first + BLOCK]
-            x = self.rows(mine).astype(np.float64)
-            own = (x * x).sum(axis=1)
-            least = np.full(len(mine), np.inf)
-            for block in self._blocks():
-                scores = x @ self.rows(block).T.astype(np.float64)
-                lead = own[:, None] - scores - need[mine, None]
-                distance = np.sqrt(np.maximum(own[:, None] + squares[block] - 2 * scores, 0) + slack)  # never too small
-                quotient = lead / distance
-                local = (mine >= block.start) & (mine < block.stop)
-                quotient[local, mine[local] - block.start] = np.inf
-                np.minimum(least, quotient.min(axis=1), out=least)
-            radii[mine] = least
 
     # --- capacity ---------------------------------------------------------------------------------------
 

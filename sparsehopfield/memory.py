@@ -888,8 +888,8 @@ class HopfieldMemory:
         The least (lead over nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
         1/(beta (alpha - 1))); for why it is exact see `sparsehopfield.theory.exact_radius`, which counts copies, too:
         here they have no ball, as their weights of 1/k are rounded. Euclidean and cosine: D/2 - 1/(beta D) with D the
-        distance to the nearest pattern, which the margins tell. Dot: a matrix product of the certified patterns
-        with all, in float64, by blocks.
+        distance to the nearest pattern, which the margins tell. Dot: a search of its own, by an index where that pays;
+        at most one matrix product of the certified patterns with all, and a pass over it.
 
         Examples
         --------

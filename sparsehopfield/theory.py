@@ -33,10 +33,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from . import _core
 from .checks import Array, as_beta, as_number, as_numbers, as_patterns, as_queries, as_whole
 from .functional import energy, sparsemax, update
 from .separations import POLYNOMIAL, separation_code, similarity_code, unknown_name
-from .stored import Separation
+from .stored import Separation, Stored
 
 __all__ = [
     "CapacityBound",
@@ -538,20 +539,20 @@ def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     """The exact radius of some patterns, each at its beta."""
     kinds: dict[bytes, int] = {}
     kind = np.array([kinds.setdefault(row.tobytes(), len(kinds)) for row in seen.rows + 0.0])  # + 0.0 leaves no -0.0
-    copies = np.bincount(kind)[kind[mu]]
+    first, count = np.unique(kind, return_index=True, return_counts=True)[1:]
     with np.errstate(over="ignore"):
-        need = 1 / beta / copies  # the lead over the others that gives xi_mu and its copies all weight
-    half, tiny = seen.half, np.finfo(np.float64).tiny
-
-    def cost(block: slice, lead: Floats) -> Floats:
-        own = mu[block, None]
-        distance = np.sqrt(2 * np.maximum(lead + half - half[own], tiny))
-        return np.where(kind == kind[own], np.inf, (lead - need[block, None]) / distance)
-
-    nu = _rivals(seen, seen.rows[mu], mu, cost)
-    distance = np.linalg.norm(seen.rows[mu] - seen.rows[nu], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(nu == mu, np.inf, (seen.lead(seen.rows[mu], mu, nu) - need) / distance)
+        need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
+    finite = need < np.inf
+    distinct = Stored(seen.rows[first], None, "euclidean" if seen.pull else "dot", copy=False, check_finite=False)
+    at = np.flatnonzero(finite)
+    _, rival = _core.radii(distinct.core(np.dtype(np.float64)), kind[mu[at]], need[at], 0.0)
+    radii = np.where(finite | (len(first) == 1), np.inf, -np.inf)
+    at, rival = at[rival >= 0], rival[rival >= 0]
+    own, nu = mu[at], first[rival]
+    distance = np.linalg.norm(seen.rows[own] - seen.rows[nu], axis=1)
+    with np.errstate(divide="ignore"):
+        radii[at] = (seen.lead(seen.rows[own], own, nu) - need[at]) / distance
+    return radii
 
 
 def exact_radius(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str = "dot") -> Floats:

@@ -312,6 +312,30 @@ static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nar
     return result;
 }
 
+static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    held *h;
+    if (expect(nargs, 4) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    if (is_array(args[1], "which", NPY_INT64, 1) < 0 || is_array(args[2], "need", NPY_FLOAT64, 1) < 0) return NULL;
+    int64_t n = PyArray_DIM((PyArrayObject *)args[1], 0);
+    if (PyArray_DIM((PyArrayObject *)args[2], 0) != n) {
+        PyErr_SetString(PyExc_ValueError, "need: must be as long as which");
+        return NULL;
+    }
+    double slack = PyFloat_AsDouble(args[3]);
+    if (PyErr_Occurred()) return NULL;
+    PyObject *radius = new_array(NPY_FLOAT64, n), *rival = new_array(NPY_INT64, n), *result = NULL;
+    if (radius && rival) {
+        RUN(call, status,
+            sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
+                     data_of(rival)))
+        result = status == SH_OK ? PyTuple_Pack(2, radius, rival) : sh_raise(&call, status, h->type);
+    }
+    Py_XDECREF(radius);
+    Py_XDECREF(rival);
+    return result;
+}
+
 static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
     PyObject *array = new_array(number, n);
     if (array) memcpy(data_of(array), data, (size_t)n * size);
@@ -483,6 +507,9 @@ PyMethodDef sh_operations[] = {
     {"_bounds", FAST(bounds),
      "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 2): what scores cannot pass."},
     {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
+    {"radii", FAST(radii),
+     "radii(memory, which, need, slack) -> radius, rival: the least (lead - need) / distance of each pattern, and "
+     "whose"},
     {"nearest", FAST(nearest),
      "nearest(memory, queries, beta, separation, parameter, count) -> (N, count) position, score: the best, sorted"},
     {"solve", FAST(solve), "solve(separation, parameter, dtype, beta, start, score) -> weight"},

@@ -35,6 +35,7 @@ static sh_job silent_copy(const sh_job *job) {
     silent.counts = NULL;
     silent.carry = NULL;
     silent.nearest_out = NULL;
+    silent.rival = NULL;
     return silent;
 }
 

@@ -56,6 +56,16 @@ typedef struct {
     sh_entry *entry;
 } sh_entry_list;
 
+/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (radii.c). */
+typedef struct {
+    const int64_t *own;  /* (N) position of the query */
+    const double *score; /* (N) its score with itself */
+    const double *need;  /* (N) the lead that it needs */
+    const double *lift;  /* (M) what turns leads into squared distances */
+    double least, most;  /* of lift */
+    double slack;        /* of a squared distance */
+} sh_balls;
+
 typedef struct {
     sh_context *context;
     const sh_memory *memory;
@@ -79,6 +89,8 @@ typedef struct {
     int32_t *carry;            /* (N, SH_CARRIED) those that did */
     int64_t nearest;           /* k > 0: not the support is wanted, but the k best scores, ties by position */
     sh_candidate *nearest_out; /* (N, k) from the best down */
+    const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
+    sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
     /* set up by sh_run */
     double *slack; /* (N) how far a score of the tiles may be from the exact one */
     int64_t *left; /* queries that the screen leaves to the scan, or NULL: all */
@@ -132,11 +144,11 @@ typedef struct {
 } sh_finish_space;
 size_t sh_finish_bytes(const sh_job *job, int64_t candidates);
 sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch);
-/* the lowest score that can carry weight (or be among the nearest) given these (approximate) scores, less twice
- * the slack */
+/* the lowest score that can carry weight (or be among the nearest, or the rival) given these (approximate) scores, less
+ * twice the slack */
 double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
-/* keeps what is at or above `floor`, in order; returns how many */
-int64_t sh_keep_above(sh_candidate *c, int64_t n, double floor);
+/* keeps what is at or above `floor`, in order; of balls, what may be the rival. Returns how many */
+int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack);
 /* replaces the scores by canonical ones */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
 /* writes the results of one query from canonical candidates in order of position */
@@ -144,6 +156,17 @@ sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
                     sh_context *context);
 /* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
 int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
+/* margins.c: patterns as queries, some at a time: `ask` gets a job of theirs without results, begun at themselves, their
+ * positions and own scores, and the number of the first. `which` (n) says whose, NULL: 0 .. n-1. */
+typedef sh_status sh_ask_pattern(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer);
+sh_status sh_ask_patterns(sh_context *context, const sh_memory *memory, const int64_t *which, int64_t n,
+                          sh_ask_pattern *ask, void *pointer);
+/* radii.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
+ * lift (or of any) that could have a lower one */
+double sh_ball_radius(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
+double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double lift);
+double sh_ball_floor(const sh_job *job, int64_t query, double radius);
+void sh_ball_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n);
 /* stores the weights chosen by top and min_weight; entries are destroyed */
 sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_t n, sh_context *context);
 #endif

@@ -30,6 +30,7 @@ sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch) {
  * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher. */
 double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
+    if (job->balls) return sh_ball_floor(job, query, sh_ball_radius(job, query, c, n, slack)) - slack;
     if (job->nearest) {
         if (n < job->nearest) return -INFINITY;
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
@@ -44,10 +45,17 @@ double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c,
     return best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best);
 }
 
-int64_t sh_keep_above(sh_candidate *c, int64_t n, double floor) {
+int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
         if (c[i].score >= floor) c[kept++] = c[i];
+    if (!job->balls) return kept;
+    double radius = sh_ball_radius(job, query, c, kept, slack);
+    n = kept;
+    kept = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (c[i].score >= sh_ball_floor_at(job, query, radius, job->balls->lift[c[i].position]) - slack)
+            c[kept++] = c[i];
     return kept;
 }
 
@@ -123,6 +131,10 @@ static void carry(int32_t *out, const sh_candidate *c, const double *weight, int
 
 sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
                     sh_context *context) {
+    if (job->balls) {
+        sh_ball_finish(job, query, c, n);
+        return SH_OK;
+    }
     if (job->nearest) {
         int64_t found = 0;
         sh_candidate *out = job->nearest_out ? job->nearest_out + query * job->nearest : NULL;

@@ -5,45 +5,62 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { MARGIN_BYTES = 16 * 1024 * 1024 }; /* of patterns asked at a time */
+enum { ASKED_BYTES = 16 * 1024 * 1024 }; /* of patterns asked at a time */
 
-sh_status sh_margins(sh_context *context, const sh_memory *m, double *margins) {
+sh_status sh_ask_patterns(sh_context *context, const sh_memory *m, const int64_t *which, int64_t n, sh_ask_pattern *ask,
+                          void *pointer) {
     const sh_kernels *k = m->k;
-    int64_t n = m->patterns.n, d = m->patterns.d, size = (int64_t)k->size;
-    int64_t count = sh_min(n, sh_max(SH_BLOCK, MARGIN_BYTES / (d * size)));
+    if (n == 0) return SH_OK;
+    int64_t d = m->patterns.d, size = (int64_t)k->size;
+    int64_t count = sh_min(n, sh_max(SH_BLOCK, ASKED_BYTES / (d * size)));
     char *rows = sh_allocate(context, count, (size_t)(d * size)), *buffer = sh_allocate(context, d, (size_t)size);
-    sh_candidate *best = sh_allocate(context, count, 2 * sizeof *best);
+    int64_t *own = sh_allocate(context, count, sizeof *own);
+    double *score = sh_allocate(context, count, sizeof *score);
     int32_t *self = sh_allocate(context, count, SH_CARRIED * sizeof *self);
     double one = 1;
     sh_status status = SH_OK;
-    if (!rows || !buffer || !best || !self) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!rows || !buffer || !own || !score || !self) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&m->shelf->asked, n); /* so that the index is built at once, if it will pay */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
-        int64_t some = sh_min(count, n - first);
-        for (int64_t i = 0; i < some; i++) {
+        sh_job job = {.context = context, .memory = m, .k = k, .model = {SH_SPARSEMAX, 2}, .carried = self};
+        job.queries = (sh_queries){rows, sh_min(count, n - first), &one, 0};
+        for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;
-            memcpy(row, sh_row_at(k, &m->patterns, first + i, buffer), (size_t)(d * size));
-            if (m->scale) k->scale(row, m->scale[first + i], d);
-            for (int l = 0; l < SH_CARRIED; l++)
-                self[i * SH_CARRIED + l] = l ? -1 : (int32_t)sh_min(first + i, INT32_MAX);
-            for (int l = 0; l < 2; l++) best[2 * i + l] = (sh_candidate){-INFINITY, -1};
+            own[i] = which ? which[first + i] : first + i;
+            memcpy(row, sh_row_at(k, &m->patterns, own[i], buffer), (size_t)(d * size));
+            if (m->scale) k->scale(row, m->scale[own[i]], d);
+            sh_candidate c = {.position = own[i]};
+            sh_rescore(&job, i, &c, 1, buffer);
+            score[i] = c.score;
+            for (int l = 0; l < SH_CARRIED; l++) self[i * SH_CARRIED + l] = l ? -1 : (int32_t)sh_min(own[i], INT32_MAX);
         }
-        sh_job job = {.context = context, .memory = m, .model = {SH_SPARSEMAX, 2}, .nearest = 2, .nearest_out = best};
-        job.queries = (sh_queries){rows, some, &one, 0};
-        job.carried = self;
-        status = sh_run(&job);
-        for (int64_t i = 0; status == SH_OK && i < some; i++) {
-            sh_candidate own = {.position = first + i};
-            sh_rescore(&job, i, &own, 1, buffer);
-            margins[first + i] = own.score - best[2 * i + (best[2 * i].position == first + i)].score;
-        }
-        if (status != SH_OK && context->argument) sh_fail(context, status, "patterns", first + context->row);
+        status = ask(&job, own, score, first, pointer);
+        if (status != SH_OK && context->argument) sh_fail(context, status, "patterns", own[context->row]);
     }
     sh_release(context, rows);
     sh_release(context, buffer);
-    sh_release(context, best);
+    sh_release(context, own);
+    sh_release(context, score);
     sh_release(context, self);
     return status;
+}
+
+static sh_status lead(sh_job *job, const int64_t *own, const double *score, int64_t first, void *margins) {
+    int64_t n = job->queries.n;
+    sh_candidate *best = sh_allocate(job->context, n, 2 * sizeof *best);
+    if (!best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; i < 2 * n; i++) best[i] = (sh_candidate){-INFINITY, -1};
+    job->nearest = 2;
+    job->nearest_out = best;
+    sh_status status = sh_run(job);
+    for (int64_t i = 0; status == SH_OK && i < n; i++)
+        ((double *)margins)[first + i] = score[i] - best[2 * i + (best[2 * i].position == own[i])].score;
+    sh_release(job->context, best);
+    return status;
+}
+
+sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins) {
+    return sh_ask_patterns(context, memory, NULL, memory->patterns.n, lead, margins);
 }
 
 sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count, int64_t *position,

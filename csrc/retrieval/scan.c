@@ -74,14 +74,14 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
     if (t->n == 0) return;
     double floor = sh_support_floor(job, query, t->list, t->n, z, job->slack[query]);
     if (floor > t->floor) t->floor = floor;
-    t->n = sh_keep_above(t->list, t->n, t->floor);
+    t->n = sh_keep_above(job, query, t->list, t->n, t->floor, job->slack[query]);
 }
 
 /* takes in one query's scores of one tile */
 static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
                  int64_t first, double *z) {
     double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
-    if (!job->nearest && tile_best - slack > t->best) {
+    if (!job->nearest && !job->balls && tile_best - slack > t->best) {
         t->best = tile_best - slack;
         double floor = t->best - reach - slack;
         floor -= 0x1p-50 * (fabs(t->best) + reach);

@@ -23,6 +23,7 @@ enum {
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
     SEEDS = 32,              /* patterns scored before the lists are complete, at most */
     EXACT = 2048,            /* scored patterns kept at a time */
+    BALL_SEEDS = 4,          /* of a ball's, itself among them */
     FEW = 8,                 /* so short a list is scored without a second line */
 };
 
@@ -132,7 +133,8 @@ static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float thr
 /* seeds from the newly listed; returns 0 if the list is too long */
 static int take_in(const screening *s, int64_t query, const sh_look *look, tracker *t, sh_screened *q, int64_t before,
                    const sh_finish_space *finish) {
-    int64_t wanted = sh_max(1, 2 * s->job->nearest - t->n); /* the k best need k scores before there is a floor */
+    /* the k best need k scores before there is a floor; a ball is soon as small as its nearest rivals make it */
+    int64_t wanted = sh_max(1, (s->job->balls ? BALL_SEEDS : 2 * s->job->nearest) - t->n);
     for (; wanted > 0 && q->found > before; wanted--) {
         int64_t best = before;
         for (int64_t i = before + 1; i < q->found; i++)
@@ -210,6 +212,20 @@ static void sift(int32_t *position, float *bound, int64_t at, int64_t n) {
     bound[at] = b;
 }
 
+/* of what a ball has listed, by each pattern's own lift instead of the largest */
+static int64_t keep_rivals(const screening *s, int64_t query, const sh_look *look, const tracker *t, int32_t *position,
+                           float *bound, int64_t n) {
+    double radius = sh_ball_radius(s->job, query, t->seed, t->n, 0);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double floor = sh_ball_floor_at(s->job, query, radius, s->job->balls->lift[position[i]]);
+        if (bound[i] < sh_look_threshold(s->index, look, floor)) continue;
+        position[kept] = position[i];
+        bound[kept++] = bound[i];
+    }
+    return kept;
+}
+
 static int by_position(const void *a, const void *b) {
     int64_t i = ((const sh_candidate *)a)->position, j = ((const sh_candidate *)b)->position;
     return (i > j) - (i < j);
@@ -237,6 +253,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         }
         n = keep_bounds(position, bound, n, threshold);
     }
+    if (job->balls) n = keep_rivals(s, query, look, t, position, bound, n);
     counts[1] = n;
     int64_t found = 0, solved = 0;
     for (int64_t j = 0; j < t->n; j++)
@@ -258,7 +275,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         w->exact[found++] = c;
         if (found < solved + 1 + solved / 8 && found < EXACT) continue; /* solving costs as much as it has scores */
         floor = fmax(floor, sh_support_floor(job, query, w->exact, found, w->finish.z, 0));
-        solved = found = sh_keep_above(w->exact, found, floor);
+        solved = found = sh_keep_above(job, query, w->exact, found, floor, 0);
         threshold = sh_look_threshold(x, look, floor);
         if (found == EXACT) break;
     }

@@ -93,7 +93,7 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > room) {
             double cut = sh_support_floor(job, query, list, n, space.z, 0);
-            n = sh_keep_above(list, n, cut);
+            n = sh_keep_above(job, query, list, n, cut, 0);
             if (2 * n > room) {
                 sh_candidate *longer = sh_allocate(context, 2 * room, sizeof *list);
                 if (longer) memcpy(longer, list, (size_t)n * sizeof *list);
@@ -169,6 +169,16 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
     double slack = job->slack[query], reach = job->map->window(alpha) / beta, *z = scratch;
     sh_threshold t;
+    if (job->balls) {
+        sh_candidate c;
+        double radius = INFINITY;
+        k->to_double(z, row, n);
+        for (int64_t j = 0; j < n; j++) {
+            c = (sh_candidate){z[j], j};
+            radius = fmin(radius, sh_ball_radius(job, query, &c, 1, slack));
+        }
+        return settle_exactly(job, query, row, sh_ball_floor(job, query, radius) - slack, context);
+    }
     if (job->nearest) {
         k->to_double(z, row, n);
         sh_sort_descending(z, n);
