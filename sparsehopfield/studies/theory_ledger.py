@@ -33,7 +33,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield theory
   python -m sparsehopfield theory --dataset mnist --output results/theory-mnist
-  python -m sparsehopfield theory --families sphere --d 3 --patterns 20 --output results/sphere
+  python -m sparsehopfield theory --families sphere --d 3 --output results/sphere
 """
 
 

@@ -485,6 +485,6 @@ def figure(summary: Summary) -> Figure:
         blocks,
         columns=[family.replace("-", "\n") for family in summary.families],
         notes=notes,
-        label="violations, in % of the queries that meet the condition, at the worst beta; –: none does, or it is undefined",
+        label="violations, in % of the queries that meet the condition, at the worst beta (–: none does, or undefined)",
         title=TITLE,
     )
