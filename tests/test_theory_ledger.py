@@ -9,9 +9,10 @@ import pytest
 
 from sparsehopfield import reference, theory
 from sparsehopfield.studies import theory_ledger as study
-from sparsehopfield.studies import theory_ledger_claims as ledger
+from sparsehopfield.studies import theory_ledger_checks as checks
 from sparsehopfield.studies import theory_ledger_report as reports
-from sparsehopfield.studies.theory_ledger_claims import CLAIMS, METRICS, Claim, Evidence, verdict
+from sparsehopfield.studies.theory_ledger_claims import CLAIMS
+from sparsehopfield.studies.theory_ledger_trials import METRICS, Claim, Evidence, Trials, verdict
 
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
@@ -126,7 +127,31 @@ def test_examples_alone_refute():
     assert str(NAMED["theorem 2.2"].examples[1]) == "patterns 1, 3; x = 1, beta = 1"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lemma 2.1",
+        "lemma 2.2",
+        "definition 2.2",
+        "theorem 2.2",
+        "(2.6)",
+        "(2.7), right",
+        "theorem 3.1",
+        "corollary 3.1.1",
+        "(3.3)",
+        "lemma 3.1",
+        "corollary 3.1.2",
+    ],
+)
+def test_what_is_expected_is_what_the_theory_says(name):
+    row = next(line for line in theory.__doc__.splitlines() if line.startswith("| ") and name.split(",")[0] in line)
+    _, _, said, *_ = row.split("|")
+    assert NAMED[name].expected.lower().rstrip("s") in said
+
+
 def test_condition_that_is_met_and_one_that_is_not():
+    corollary = NAMED["corollary 3.1.1"].counted(NAMED["corollary 3.1.1"].examples[0].trials())
+    assert (corollary["met"], corollary["violations"]) == (1, 0)
     first, second = (NAMED["theorem 3.1"].counted(example.trials()) for example in NAMED["theorem 3.1"].examples)
     assert (first["met"], first["violations"], second["met"]) == (1, 0, 0)
 
@@ -195,7 +220,7 @@ def test_table_against_the_reference(found, family, beta):
 
 def test_as_printed_is_sparsemax():
     z = np.random.default_rng(0).standard_normal((50, 7)) * np.geomspace(0.1, 30, 50)[:, None]
-    np.testing.assert_allclose(ledger._as_printed(z), reference.sparsemax(z), atol=1e-13)
+    np.testing.assert_allclose(checks._as_printed(z), reference.sparsemax(z), atol=1e-13)
 
 
 def test_verdicts_of_a_small_run(found):
@@ -211,10 +236,10 @@ def test_verdicts_of_a_small_run(found):
 @pytest.mark.parametrize(
     ("name", "what", "broken"),
     [
-        ("definition 2.1", "_as_printed", lambda z: ledger.softmax(z)),
-        ("theorem 2.1", "sparsemax", lambda z: ledger.softmax(z)),
-        ("corollary 2.1.1", "sparsemax", lambda z: ledger.softmax(z)),
-        ("remark 2.1", "sparsemax", lambda z: ledger.softmax(z)),
+        ("definition 2.1", "_as_printed", lambda z: checks.softmax(z)),
+        ("theorem 2.1", "sparsemax", lambda z: checks.softmax(z)),
+        ("corollary 2.1.1", "sparsemax", lambda z: checks.softmax(z)),
+        ("remark 2.1", "sparsemax", lambda z: checks.softmax(z)),
         ("energy falls", "update", lambda x, patterns, beta: 1.1 * x),
         ("limits are stationary", "update", lambda x, patterns, beta: 1.1 * x),
         ("contraction", "theory.contraction", lambda patterns, beta: 0.0),
@@ -247,10 +272,10 @@ def test_every_check_can_fail(monkeypatch, name, what, broken):
     patterns[7] = 0.95 * patterns[6] + 0.1 * patterns[5]
     patterns[7] /= np.linalg.norm(patterns[7])
     queries, index = study.asked(rng, patterns, 20)
-    trials = ledger.Trials(patterns, queries, index, 8.0)
+    trials = Trials(patterns, queries, index, 8.0)
     claim = NAMED[name]
     assert not claim.counted(replace(trials))["violations"]
-    monkeypatch.setattr(f"{ledger.__name__}.{what}", broken)
+    monkeypatch.setattr(f"{checks.__name__}.{what}", broken)
     assert claim.counted(replace(trials))["violations"] > 0
 
 

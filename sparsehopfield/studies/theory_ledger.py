@@ -2,7 +2,7 @@
 
 Draws patterns and queries (uniform in the sphere around each pattern, near its edge towards the nearest neighbour, the
 patterns themselves, anywhere), and counts on how many each numbered claim of the paper is violated, undefined, without
-its condition, or a bound that says nothing; with it the published counterexamples, and what is true instead. Verdicts
+its condition, or a bound that says nothing; with it the known counterexamples, and what is true instead. Verdicts
 are computed from these numbers. Trials refute, and are no proof: `sparsehopfield.theory` has the proofs.
 Besides the table and the figure there are report.md and report.html.
 """
@@ -24,8 +24,9 @@ from scipy.spatial.distance import cdist
 from sparsehopfield import datasets, plotting, theory
 from sparsehopfield.studies import _families, _run, _study
 from sparsehopfield.studies._study import Outcome, among, at_least, spawned
-from sparsehopfield.studies.theory_ledger_claims import CLAIMS, METRICS, Trials
+from sparsehopfield.studies.theory_ledger_claims import CLAIMS
 from sparsehopfield.studies.theory_ledger_report import Summary, figure, report, write
+from sparsehopfield.studies.theory_ledger_trials import METRICS, Trials
 
 NAME = "theory"
 EDGE = 0.95  # of the way from a pattern to the edge of its sphere

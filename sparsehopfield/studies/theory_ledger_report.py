@@ -15,13 +15,13 @@ from sparsehopfield import plotting
 from sparsehopfield._text import aligned
 from sparsehopfield.studies import _families, _run
 from sparsehopfield.studies._study import bullets, listed, wrapped
-from sparsehopfield.studies.theory_ledger_claims import (
-    CLAIMS,
+from sparsehopfield.studies.theory_ledger_checks import RISK
+from sparsehopfield.studies.theory_ledger_claims import CLAIMS
+from sparsehopfield.studies.theory_ledger_trials import (
     FAILS,
     HOLDS,
     INFEASIBLE,
     METRICS,
-    RISK,
     SLACK,
     UNDEFINED,
     VACUOUS,
