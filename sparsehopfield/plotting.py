@@ -1,4 +1,4 @@
-"""The studies' figures: curves with a band, histograms, and grids of images.
+"""The studies' figures: curves with a band, histograms, heat maps, and grids of images.
 
 All return a `matplotlib.figure.Figure` made without pyplot, so no window or display is ever needed and no
 state is left behind; `save` writes one as PNG and SVG, byte for byte the same each time.
@@ -26,6 +26,7 @@ __all__ = [
     "Panel",
     "certificates",
     "curves",
+    "heat_map",
     "histograms",
     "image_grid",
     "intervals",
@@ -159,6 +160,70 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
             axis.set_xticklabels(ticks, fontsize=7, rotation=90)
         row[0].set_ylabel(drawn[0].ylabel, fontsize=9)
     return _labelled(figure, axes, xlabel, title, {label: handles[label] for label in labels})
+
+
+def heat_map(
+    blocks: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    columns: Sequence[str],
+    notes: Mapping[str, tuple[str, str]],
+    label: str,
+    title: str = "",
+) -> Figure:
+    """Draw shares between 0 and 1 as coloured cells, with a note beside each row.
+
+    Parameters
+    ----------
+    blocks : mapping of str to mapping
+        Of each block of rows, by its title: the rows by their names, one share a column; nan for none.
+    columns : sequence of str
+        What the columns are called.
+    notes : mapping of str to tuple of str
+        By the name of the row: what is written at its right, and in which colour.
+    label : str
+        What the shares are.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#eeeeee")
+    norm = require("matplotlib.colors", purpose="drawing figures").PowerNorm(0.5, 0, 1)  # so that 1 % can be seen
+    heights = [len(rows) for rows in blocks.values()]
+    figure = _figure((4.6 + 0.95 * len(columns), 1.6 + 0.24 * sum(heights) + 0.3 * len(heights)))
+    axes = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (heading, rows) in zip(axes, blocks.items(), strict=True):
+        shares = np.ma.masked_invalid(np.array(list(rows.values()), np.float64))
+        drawn = axis.imshow(shares, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+        for (row, column), share in np.ndenumerate(shares.filled(np.nan)):
+            text = "–" if np.isnan(share) else "0" if share == 0 else "<0.1" if share < 1e-3 else f"{100 * share:.1f}"
+            axis.text(
+                column, row, text, ha="center", va="center", fontsize=7.5, color="white" if share > 0.5 else "#333333"
+            )
+        axis.set_title(heading, fontsize=10, loc="left")
+        axis.set_yticks(range(len(rows)), rows, fontsize=8)
+        axis.set_xticks(range(len(columns)), columns if axis is axes[-1] else [""] * len(columns), fontsize=8)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axis.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+        axis.grid(which="minor", color="white", linewidth=1.2)
+        axis.tick_params(which="minor", length=0)
+        side = axis.secondary_yaxis("right")
+        side.set_yticks(range(len(rows)), [notes[name][0] for name in rows], fontsize=8, fontweight="bold")
+        side.tick_params(length=0)
+        side.spines[:].set_visible(False)
+        for tick, name in zip(side.get_yticklabels(), rows, strict=True):
+            tick.set_color(notes[name][1])
+    bar = figure.colorbar(drawn, ax=list(axes), location="bottom", shrink=0.6, aspect=40, pad=0.01)
+    bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", "1", "10", "25", "50", "100 %"], fontsize=8)
+    bar.set_label(label, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
 
 
 def intervals(

@@ -141,7 +141,7 @@ def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting:
 
 def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:
     rows = path.read_text(encoding="utf-8") if path.exists() else _line([*columns, "threads", "seconds"])
-    _write(path, rows + _line([*key, threads, f"{seconds:.6g}"]))
+    write(path, rows + _line([*key, threads, f"{seconds:.6g}"]))
 
 
 def _line(fields: Sequence[Any]) -> str:
@@ -150,8 +150,16 @@ def _line(fields: Sequence[Any]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file under another name and rename it when it is whole, so that no half-written one is ever read."""
+def write(path: Path, text: str) -> None:
+    """Write a file under another name and rename it when it is whole, so that no half-written one is ever read.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    text : str
+        What.
+    """
     draft = path.with_suffix(".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
@@ -188,7 +196,7 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
             f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
         )
     text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
-    _write(path, text + "\n")
+    write(path, text + "\n")
 
 
 def _resume(
