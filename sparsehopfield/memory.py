@@ -1047,8 +1047,9 @@ class HopfieldMemory:
         Returns
         -------
         Report
-            Prints as text; `figure()` draws it. "Certified" is what `is_certified` says: each such pattern is retrieved
-            exactly from itself in one step, and from all queries within its `exact_radius`.
+            Prints as text. `figure()` draws it, `figure(shape)` with the hardest patterns as images. "Certified" is what
+            `is_certified` says: each such pattern is retrieved exactly from itself in one step, and from all queries
+            within its `exact_radius`.
 
         Raises
         ------
@@ -1057,7 +1058,8 @@ class HopfieldMemory:
 
         Notes
         -----
-        Costs the margins under two or three similarities, `exact_radius` and `capacity`.
+        Costs the margins under two or three similarities, `exact_radius` and `capacity`. Of the smallest margins it
+        names the patterns and their rivals; `duplicates` lists all pairs of near-copies.
 
         Examples
         --------
@@ -1078,7 +1080,9 @@ class HopfieldMemory:
 
         needed = window(separation_code(self.separation))
         b = float(self._one_beta(beta)[0])
-        return report(self._state.certificates, repr(self), self.separation, needed, b)
+        state = self._state
+        ids = None if state.ids is None else state.names()
+        return report(state.certificates, ids, repr(self), self.separation, needed, b)
 
 
 def _read_only(a: Array) -> Array:
