@@ -1047,7 +1047,7 @@ class HopfieldMemory:
         Returns
         -------
         Report
-            Prints as text. `figure()` draws it, `figure(shape)` with the hardest patterns as images. "Certified" is what
+            Prints as text. `figure()` draws it, `figure(shape)` with the hardest pairs as images. "Certified" is what
             `is_certified` says: each such pattern is retrieved exactly from itself in one step, and from all queries
             within its `exact_radius`.
 
