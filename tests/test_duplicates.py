@@ -104,6 +104,20 @@ def test_more_neighbours_than_are_listed(rng):
     assert len(check(memory, float(np.quantile(distance, 0.85))).groups) == 1
 
 
+def test_values_and_separation_do_not_matter(rng):
+    patterns = crowded(rng, 100)
+    plain = sh.HopfieldMemory(patterns).duplicates(0.1)
+    mixed = sh.HopfieldMemory(patterns, values=rng.standard_normal((100, 1)), separation="softmax", beta=np.ones(7))
+    np.testing.assert_array_equal(mixed.duplicates(0.1).pairs, plain.pairs)
+    assert len(plain.pairs) > 10
+
+
+def test_without_memory(rng):
+    memory = sh.HopfieldMemory(crowded(rng, 100), similarity="euclidean")
+    assert len(memory.duplicates(0.1).pairs) > 10
+    assert helpers.fails_without_memory(lambda: memory.duplicates(0.1))
+
+
 def test_copies_of_both_zeros():
     memory = sh.HopfieldMemory(np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 1.0 + 1e-15]]))
     np.testing.assert_array_equal(memory.duplicates().pairs, [[0, 1]])
