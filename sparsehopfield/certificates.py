@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._text import aligned
 from .checks import Array
 from .separations import has_window
 from .stored import Asked, Stored
 
-__all__ = ["Capacity", "Certificates", "Certified", "window"]
+__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
 
 Floats = NDArray[np.float64]
 BLOCK = 1024  # patterns at a time
 ROUNDOFF = 2.0**-53
+NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its window: see `_near`
+CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
 
 
 def window(code: tuple[int, float]) -> float:
@@ -47,8 +50,9 @@ def window(code: tuple[int, float]) -> float:
 def _lengths(rows: Array) -> Floats:
     """Euclidean lengths in float64, where squares may overflow or underflow."""
     rows = rows.astype(np.float64)
-    largest = np.abs(rows).max(axis=1)
-    return largest * np.linalg.norm(rows / np.where(largest > 0, largest, 1)[:, None], axis=1)
+    # Powers of two round nothing, so that a length is what it would be without a scale.
+    scale = np.ldexp(1.0, -np.clip(np.frexp(np.abs(rows).max(axis=1))[1], -1000, 1000))
+    return np.linalg.norm(rows * scale[:, None], axis=1) / scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,50 @@ class Capacity:
             f"of random ones with their spread ({self.dimension:.1f} effective dimensions, radius {self.radius:.4g}) "
             f"up to {most} would all be stored, with probability {1 - self.p:g}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """Which patterns are copies or near-copies of others.
+
+    Attributes
+    ----------
+    within : float
+        The distance that was asked for.
+    stored : int
+        How many patterns there are.
+    pairs : ndarray of int64, shape (n, 2)
+        Positions i < j of every pair of patterns at most so far apart, ascending.
+    distance : ndarray of float64, shape (n,)
+        How far apart: the length of the difference of their rows, for cosine similarity of their unit rows.
+    groups : list of ndarray of int64
+        Positions that pairs link, directly or through others: ascending, and the groups by their first.
+    ids : ndarray of int64, shape (n, 2), or None
+        The names of the pairs, if the memory has names other than positions.
+    """
+
+    within: float
+    stored: int
+    pairs: NDArray[np.int64]
+    distance: Floats
+    groups: list[NDArray[np.int64]]
+    ids: NDArray[np.int64] | None = None
+
+    def __str__(self) -> str:
+        within = f"within {self.within:g} of each other" if self.within else "that are exact copies"
+        n = len(self.pairs)
+        if n == 0:
+            return f"of {self.stored} patterns none are {within.removeprefix('that are ')}"
+        linked, count = sum(map(len, self.groups)), len(self.groups)
+        text = f"{n} {'pair' if n == 1 else 'pairs'} of patterns {within}: {linked} of {self.stored} patterns, in "
+        text += f"{count} {'group' if count == 1 else 'groups'} of at most {max(map(len, self.groups))}"
+        lines = [["pattern", "and", *(["id", "and"] if self.ids is not None else []), "distance"]]
+        nearest = np.argsort(self.distance, kind="stable")[:5]
+        for k in nearest:
+            names = [*self.pairs[k], *([] if self.ids is None else self.ids[k])]
+            lines.append([*map(str, names), f"{self.distance[k]:.4g}"])
+        table = aligned(lines)
+        return f"{text}\n\n{table}" + (f"\nand {n - len(nearest)} more" if n > len(nearest) else "")
 
 
 class Certificates:
@@ -296,3 +344,117 @@ class Certificates:
         most = exact_capacity(max(2, round(dimension)), radius, beta / needed, p)
         certified = int(np.count_nonzero(self.critical(needed) <= beta))
         return Capacity(len(self.margins), certified, radius, dimension, beta, float(p), most.M, most.log_M)
+
+    # --- copies -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def copies(self) -> list[NDArray[np.int64]]:
+        """Positions of patterns whose rows are equal, in groups of two or more."""
+        keys = np.empty(len(self.stored.patterns), np.int64)
+        for block in self._blocks():
+            keys[block] = [hash(row.tobytes()) for row in self.rows(block) + 0.0]  # makes -0.0 and 0.0 the same bytes
+        _, key, count = np.unique(keys, return_inverse=True, return_counts=True)
+        shared = np.flatnonzero(count[key] > 1)
+        groups: dict[bytes, list[int]] = {}
+        for first in range(0, len(shared), BLOCK):
+            at = shared[first : first + BLOCK]
+            for position, row in zip(at.tolist(), self.rows(at) + 0.0, strict=True):
+                groups.setdefault(row.tobytes(), []).append(position)
+        return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
+
+    def duplicates(self, within: float, most: int) -> Duplicates:
+        """All pairs of patterns that lie so near each other.
+
+        Raises
+        ------
+        ValueError
+            If they are more than `most`.
+        """
+        pairs, distance = [np.empty((0, 2), np.int64)], [np.empty(0)]
+        count = sum(len(group) * (len(group) - 1) // 2 for group in self.copies)  # pairs at any distance
+        if within > 0 and count <= most:
+            count = 0
+            for two, apart in (self.under("euclidean") if self.stored.similarity == "dot" else self)._near(within):
+                pairs.append(two)
+                distance.append(apart)
+                count += len(two)
+                if count > most:
+                    break
+        if count > most:
+            raise ValueError(
+                f"within: more than {most} pairs of patterns lie within {within:g}; ask for a smaller distance, or "
+                "allow more with most="
+            )
+        if within == 0:
+            pairs += [group[np.transpose(np.triu_indices(len(group), 1))] for group in self.copies]
+            distance.append(np.zeros(count))
+        found = np.concatenate(pairs)
+        order = np.lexsort((found[:, 1], found[:, 0]))
+        m = len(self.stored.patterns)
+        return Duplicates(within, m, found[order], np.concatenate(distance)[order], _linked(found))
+
+    def _near(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Pairs and distances, in parts.
+
+        Asked with the row of one pattern, that of another at distance D scores D^2/2 less (cosine: of unit rows, which
+        are off by some rounding). Entmax of alpha = 1 + a gives weight [1 - a (theta - z)]^(1/a); the largest of M
+        weights is at least 1/M, so that all z down to M^-a / a below the best have weight. Those a little nearer have
+        one that does not underflow. So beta makes this window as wide as the distance, and the scan of a retrieval
+        finds all candidates.
+        """
+        cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)
+        off, longest = self.unit_rounding, self._reach[0]
+        with np.errstate(over="ignore", divide="ignore"):
+            need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
+            need = need + self.rounding(np.ones(m) if cosine else self._lengths)
+            beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
+        asked = np.flatnonzero(self.margins <= need)
+        for first in range(0, len(asked), BLOCK):
+            mine = asked[first : first + BLOCK]
+            start, position, _, _ = _core.associate(
+                self._core, self.rows(mine), beta[mine], *NEARLY_SOFTMAX, CROWD, 0.0
+            )
+            count = np.diff(start)
+            i = np.repeat(mine, count)
+            kept = (position > i) & np.repeat(count < CROWD, count)
+            yield from self._apart(i[kept], position[kept], within)
+            if (count == CROWD).any():
+                yield from self._near_all(mine[count == CROWD], within)
+
+    def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """The same of these patterns and all behind them."""
+        from scipy.spatial.distance import cdist
+
+        x = self.rows(mine).astype(np.float64)
+        for block in self._blocks():
+            far = cdist(x, self.rows(block).astype(np.float64)) > within * (1 + 1e-9)
+            i, j = np.nonzero(~far)
+            kept = j + block.start > mine[i]
+            yield from self._apart(mine[i[kept]], j[kept] + block.start, within)
+
+    def _apart(
+        self, i: NDArray[np.int64], j: NDArray[np.int64], within: float
+    ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Those of some pairs that are near, by the difference of their rows."""
+        step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
+        for first in range(0, len(i), step):
+            two = np.column_stack([i[first : first + step], j[first : first + step]])
+            with np.errstate(over="ignore"):
+                apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
+            yield two[apart <= within], apart[apart <= within]
+
+
+def _linked(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The positions in pairs, in groups that pairs connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if len(pairs) == 0:
+        return []
+    positions, node = np.unique(pairs, return_inverse=True)
+    i, j = node.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(len(positions), len(positions)))
+    label = connected_components(graph, directed=False)[1]
+    order = np.argsort(label, kind="stable")
+    groups = np.split(positions[order], np.flatnonzero(np.diff(label[order])) + 1)
+    return sorted(groups, key=lambda group: int(group[0]))

@@ -8,7 +8,7 @@ thread it runs.
 import os
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .candidates import Candidates
-from .certificates import Capacity, Certificates, Certified, window
-from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers
+from .certificates import Capacity, Certificates, Certified, Duplicates, window
+from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
 from .columns import Column
 from .errors import FileFormatError
 from .separations import check_structure, separation_code
@@ -938,6 +938,55 @@ class HopfieldMemory:
         b = float(self._one_beta(beta)[0])
         return self._state.certificates.capacity(window(separation_code(self.separation)), b, p)
 
+    def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
+        """Which patterns are copies or near-copies of others.
+
+        Parameters
+        ----------
+        within : float, at least 0
+            How far apart two rows may be, in the units of the patterns; for cosine similarity of the unit rows, at most
+            2. 0 finds exact copies.
+        most : int
+            How many pairs to find at most: k copies of one pattern are k (k - 1)/2 pairs.
+
+        Returns
+        -------
+        Duplicates
+            Pairs, distances, and the groups that they link; prints as a small table.
+
+        Raises
+        ------
+        ValueError
+            If `within` is negative or not finite, `most` below 1, or there are more pairs than that.
+        TypeError, OverflowError, MemoryError
+
+        Notes
+        -----
+        Exact: every pair found is decided by its distance in float64, from the difference of the rows, and none is
+        missed. Exact copies cost one pass. Near ones cost `margin` (euclidean), by which only patterns with a neighbour
+        that near are asked for theirs, with the scan of a retrieval: among rows at distance D from a pattern scores
+        are D^2/2 below its own. No M x M matrix exists.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> memory = HopfieldMemory(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 0.5]]))
+        >>> print(memory.duplicates(0.5))
+        3 pairs of patterns within 0.5 of each other: 3 of 4 patterns, in 1 group of at most 3
+        <BLANKLINE>
+        pattern  and  distance
+              0    2         0
+              0    3       0.5
+              2    3       0.5
+        >>> memory.remove(np.concatenate([group[1:] for group in memory.duplicates().groups]))  # all but the first
+        >>> len(memory)
+        3
+        """
+        near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
+        state = self._state
+        found = state.certificates.duplicates(near, limit)
+        return found if state.ids is None else replace(found, ids=state.names()[found.pairs])
+
     # --- for people -------------------------------------------------------------------------------
 
     def explain(self, query: ArrayLike, *, top: int = 10) -> "Explanation":
@@ -998,8 +1047,9 @@ class HopfieldMemory:
         Returns
         -------
         Report
-            Prints as text; `figure()` draws it. "Certified" is what `is_certified` says: each such pattern is retrieved
-            exactly from itself in one step, and from all queries within its `exact_radius`.
+            Prints as text. `figure()` draws it, `figure(shape)` with the hardest pairs as images. "Certified" is what
+            `is_certified` says: each such pattern is retrieved exactly from itself in one step, and from all queries
+            within its `exact_radius`.
 
         Raises
         ------
@@ -1008,7 +1058,8 @@ class HopfieldMemory:
 
         Notes
         -----
-        Costs the margins under two or three similarities, `exact_radius` and `capacity`.
+        Costs the margins under two or three similarities, `exact_radius` and `capacity`. Of the smallest margins it
+        names the patterns and their rivals; `duplicates` lists all pairs of near-copies.
 
         Examples
         --------
@@ -1029,7 +1080,9 @@ class HopfieldMemory:
 
         needed = window(separation_code(self.separation))
         b = float(self._one_beta(beta)[0])
-        return report(self._state.certificates, repr(self), self.separation, needed, b)
+        state = self._state
+        ids = None if state.ids is None else state.names()
+        return report(state.certificates, ids, repr(self), self.separation, needed, b)
 
 
 def _read_only(a: Array) -> Array:

@@ -24,6 +24,7 @@ __all__ = [
     "Bars",
     "Line",
     "Panel",
+    "Pictures",
     "certificates",
     "curves",
     "heat_map",
@@ -78,6 +79,17 @@ class Bars:
     title: str
     heights: Mapping[str, NDArray[Any]]  # those of some panel must be all series of the figure
     ylabel: str = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rows of images below the axes of a figure; what `image_grid` draws on its own."""
+
+    rows: Mapping[str, NDArray[Any]]
+    shape: tuple[int, ...]
+    columns: Sequence[str] = ()
+    captions: Mapping[str, Sequence[str]] | None = None
+    title: str = ""
 
 
 def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False) -> Figure:
@@ -303,6 +315,7 @@ def certificates(
     betas: NDArray[np.float64],
     shares: Mapping[str, NDArray[np.float64]],
     beta: float,
+    pictures: Pictures | None = None,
 ) -> Figure:
     """Draw what a memory stores: histograms of its patterns' numbers, and the share that is certified against beta.
 
@@ -316,14 +329,25 @@ def certificates(
         By similarity, three at most: shares between 0 and 1.
     beta : float
         Where to draw a line.
+    pictures : Pictures, optional
+        What to draw below.
 
     Returns
     -------
     matplotlib.figure.Figure
         The figure.
     """
-    figure = _figure((3.4 * (len(numbers) + 1), 3.2))
-    *left, right = figure.subplots(1, len(numbers) + 1, squeeze=False)[0]
+    width, height = 3.4 * (len(numbers) + 1), 3.2
+    above: Any  # a figure, or a part of one
+    if pictures is None:
+        figure = above = _figure((width, height))
+    else:
+        below = _size(pictures)[1] + 0.3
+        figure = _figure((width, height + below))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(height, below))
+        above = parts[0]
+        _draw(parts[1], pictures)
+    *left, right = above.subplots(1, len(numbers) + 1, squeeze=False)[0]
     for axis, (name, values) in zip(left, numbers.items(), strict=True):
         axis.hist(values, bins=min(50, max(10, len(values) // 20)), color=STYLES["sparse"]["color"])
         axis.set(xlabel=name, ylabel="patterns")
@@ -333,7 +357,7 @@ def certificates(
     right.axvline(beta, color=STYLES["mean"]["color"], linewidth=1.2, label=f"beta {beta:.4g}")
     right.set(xscale="log", xlabel="beta", ylabel="share of patterns certified", ylim=(0, 1.02))
     right.grid(alpha=0.25, linewidth=0.6)
-    figure.legend(loc="outside lower center", ncols=len(shares) + 1, frameon=False, fontsize=9)
+    above.legend(loc="outside lower center", ncols=len(shares) + 1, frameon=False, fontsize=9)
     return figure
 
 
@@ -365,23 +389,9 @@ def image_grid(
     matplotlib.figure.Figure
         The figure.
     """
-    count = max(len(images) for images in rows.values())
-    height = 1.05 if captions else 0.85
-    figure = _figure((1.3 + 0.85 * count, 0.4 + height * len(rows)), gap=0.02)
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for axis in line:
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        for axis, image in zip(line, images, strict=False):
-            axis.imshow(_picture(image, shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        for axis, text in zip(line, (captions or {}).get(name, ()), strict=False):
-            axis.set_xlabel(text, fontsize=8)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
-    for axis, text in zip(axes[0], columns, strict=False):
-        axis.set_title(text, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
+    pictures = Pictures(rows, shape, columns, captions, title)
+    figure = _figure(_size(pictures), gap=0.02)
+    _draw(figure, pictures)
     return figure
 
 
@@ -413,6 +423,31 @@ def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:
     engine = require("matplotlib.layout_engine", purpose="drawing figures").ConstrainedLayoutEngine
     figure: Figure = module.Figure(figsize=size, layout=engine(w_pad=gap, h_pad=gap))
     return figure
+
+
+def _size(pictures: Pictures) -> tuple[float, float]:
+    count = max(len(images) for images in pictures.rows.values())
+    height = 1.05 if pictures.captions else 0.85
+    return 1.3 + 0.85 * count, 0.4 + height * len(pictures.rows)
+
+
+def _draw(figure: Any, pictures: Pictures) -> None:
+    """Rows of images on a figure, or a part of one."""
+    count = max(len(images) for images in pictures.rows.values())
+    axes = figure.subplots(len(pictures.rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, pictures.rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, image in zip(line, images, strict=False):
+            axis.imshow(_picture(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for axis, text in zip(line, (pictures.captions or {}).get(name, ()), strict=False):
+            axis.set_xlabel(text, fontsize=8)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    for axis, text in zip(axes[0], pictures.columns, strict=False):
+        axis.set_title(text, fontsize=9)
+    if pictures.title:
+        figure.suptitle(pictures.title, fontsize=11)
 
 
 def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:

@@ -5,23 +5,27 @@ Like an explanation, a report is for a person to read; what it is made of are th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from ._text import aligned
 from .certificates import Capacity, Certificates
+from .checks import Array, as_whole
 from .stored import Separation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Report", "Storage", "report"]
+__all__ = ["Hardest", "Report", "Storage", "report"]
 
 Floats = NDArray[np.float64]
+HARDEST = 8  # pairs that are drawn
+NAMED = 3  # of these on the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,31 @@ class Storage:
 
 
 @dataclass(frozen=True, eq=False)
+class Hardest:
+    """The patterns with the smallest margins, each beside its rival: the other pattern that scores best with it.
+
+    Attributes
+    ----------
+    positions, rivals : ndarray of int64, shape (k,)
+        Smallest margin first; of two patterns that are each other's rival the first. Certified or not.
+    margins : ndarray of float64, shape (k,)
+        Of the patterns: their own scores less their rivals'.
+    patterns, rival_patterns : ndarray, shape (k, d)
+        The rows, as they are stored or stood for.
+    ids, rival_ids : ndarray of int64, shape (k,), or None
+        Names, if the memory has names other than positions.
+    """
+
+    positions: NDArray[np.int64]
+    rivals: NDArray[np.int64]
+    margins: Floats
+    patterns: Array
+    rival_patterns: Array
+    ids: NDArray[np.int64] | None = None
+    rival_ids: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """What a memory stores; printed, it is a page of text.
 
@@ -69,6 +98,10 @@ class Report:
         See `HopfieldMemory.exact_radius`.
     copies : int
         Patterns that lie within rounding of another.
+    exact_copies : int
+        Those of them that equal another number by number.
+    hardest : Hardest
+        A few of the smallest margins and what they are up against; empty for a single pattern.
     capacity : Capacity or None
         None where all patterns are the same.
     """
@@ -81,6 +114,8 @@ class Report:
     margins: Floats
     radii: Floats
     copies: int
+    exact_copies: int
+    hardest: Hardest
     capacity: Capacity | None
 
     def __str__(self) -> str:
@@ -90,11 +125,13 @@ class Report:
             for name, storage in self.storage.items()
         ]
         notes = [f"without a margin under {self.similarity}, so that no beta certifies them: {m - own.possible}"]
-        notes += [f"within rounding of another: {self.copies}"]
+        exact = f", of which {self.exact_copies} are exact copies" if self.copies else ""
+        notes += [f"within rounding of another: {self.copies}{exact}"]
         if self.capacity:
             notes.append(str(self.capacity))
         parts = [self.description, "\n".join([f"at beta {self.beta:.6g}", *says])]
-        return "\n\n".join([*parts, aligned(self._betas()), aligned(self._spreads()), "\n".join(notes)])
+        parts += [aligned(lines) for lines in (self._betas(), self._spreads(), self._hardest()) if len(lines) > 1]
+        return "\n\n".join([*parts, "\n".join(notes)])
 
     def _betas(self) -> list[list[str]]:
         shares = (0.01, 0.5, 0.9, 0.99, 1.0)
@@ -113,8 +150,25 @@ class Report:
                 lines.append([name, *(f"{x:.4g}" for x in quantiles)])
         return lines
 
-    def figure(self) -> Figure:
+    def _hardest(self) -> list[list[str]]:
+        hard = self.hardest
+        lines = [["smallest margins: pattern", "rival", "margin"]]
+        names = [hard.positions, hard.rivals]
+        if hard.ids is not None and hard.rival_ids is not None:
+            lines[0][1:1], names[1:1] = ["id"], [hard.ids]
+            lines[0][3:3], names[3:3] = ["id"], [hard.rival_ids]
+        for *who, margin in list(zip(*names, hard.margins, strict=True))[:NAMED]:
+            lines.append([*map(str, who), f"{margin:.4g}"])
+        return lines
+
+    def figure(self, shape: Sequence[int] | None = None) -> Figure:
         """Draw histograms of margins and radii, and the share that is certified against beta.
+
+        Parameters
+        ----------
+        shape : sequence of int, optional
+            Of a pattern that is an image: (height, width), or (3, height, width) for colours. The hardest pairs are
+            then drawn below, brightness from the smallest to the largest of their numbers.
 
         Returns
         -------
@@ -125,20 +179,65 @@ class Report:
         ------
         ImportError
             Without matplotlib.
+        ValueError, TypeError
+            If patterns do not have this shape.
         """
-        from .plotting import certificates  # of people's time
+        from .plotting import Pictures, certificates  # of people's time
 
+        hard = self.hardest
+        images = None if shape is None else _as_shape(shape, hard.patterns.shape[1])
         betas = self.beta * np.geomspace(1e-3, 1e3, 241)
         shares = {
             name: np.searchsorted(storage.critical, betas, side="right") / len(self.margins)
             for name, storage in self.storage.items()
         }
         numbers = {"margin": self.margins, "radius": self.radii}
-        return certificates({name: x[np.isfinite(x)] for name, x in numbers.items()}, betas, shares, self.beta)
+        finite = {name: x[np.isfinite(x)] for name, x in numbers.items()}
+        if images is None or len(hard.positions) == 0:
+            return certificates(finite, betas, shares, self.beta)
+        rows = {"pattern": hard.patterns, "its rival": hard.rival_patterns}
+        least = min(float(x.min()) for x in rows.values())
+        spread = max(float(x.max()) for x in rows.values()) - least
+        pictures = {name: (x.astype(np.float64) - least) / (spread or 1.0) for name, x in rows.items()}
+        captions = {"pattern": [str(i) for i in hard.positions], "its rival": [str(i) for i in hard.rivals]}
+        columns = [f"margin\n{margin:.4g}" for margin in hard.margins]
+        heading = (
+            "smallest margins, certified or not: each pattern, and the other that scores best with it; their positions"
+        )
+        return certificates(
+            finite, betas, shares, self.beta, pictures=Pictures(pictures, images, columns, captions, heading)
+        )
+
+
+def _as_shape(shape: Sequence[int], d: int) -> tuple[int, ...]:
+    """A shape of images of d numbers."""
+    sides = tuple(as_whole("shape", side, 1) for side in np.atleast_1d(shape))
+    if len(sides) not in (2, 3) or (len(sides) == 3 and sides[0] != 3) or np.prod(sides) != d:
+        raise ValueError(f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {shape}")
+    return sides
+
+
+def _hardest(own: Certificates, ids: Array | None) -> Hardest:
+    """The smallest margins, and their rivals."""
+    stored = own.stored
+    mine = np.argsort(own.margins, kind="stable")[: 2 * HARDEST if len(own.margins) > 1 else 0]
+    best = _core.nearest(stored.core(stored.dtype), own.rows(mine), np.ones(1), 0, 2.0, 2)[0]
+    rival = np.where(best[:, 0] == mine, best[:, 1], best[:, 0])
+    _, first = np.unique(np.sort(np.column_stack([mine, rival])), axis=0, return_index=True)  # each pair once
+    mine, rival = (x[np.sort(first)][:HARDEST] for x in (mine, rival))
+    rows = own.under("euclidean").rows  # for cosine similarity the patterns, not their unit rows
+    names = (None, None) if ids is None else (ids[mine], ids[rival])
+    return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
 
 
 def report(
-    own: Certificates, description: str, separation: Separation, needed: float, beta: float, p: float = 0.1
+    own: Certificates,
+    ids: Array | None,
+    description: str,
+    separation: Separation,
+    needed: float,
+    beta: float,
+    p: float = 0.1,
 ) -> Report:
     """Put a report together; needed is the map's window."""
     similarities = dict.fromkeys([own.stored.similarity, "dot", "euclidean"])
@@ -151,6 +250,7 @@ def report(
         capacity = own.capacity(needed, beta, p)
     except ValueError:  # no spread
         capacity = None
+    nearest = own.under("euclidean")
     return Report(
         description=description,
         similarity=own.stored.similarity,
@@ -159,6 +259,8 @@ def report(
         storage=storage,
         margins=own.margins.copy(),
         radii=own.radii(needed, beta),
-        copies=int(np.count_nonzero(own.under("euclidean").sure <= 0)),
+        copies=int(np.count_nonzero(nearest.sure <= 0)),
+        exact_copies=sum(map(len, nearest.copies)),
+        hardest=_hardest(own, ids),
         capacity=capacity,
     )

@@ -424,7 +424,8 @@ def test_a_report_says_what_the_methods_say(similarity, rng):
     page = memory.report(3.0)
     np.testing.assert_array_equal(page.margins, memory.margin())
     np.testing.assert_array_equal(page.radii, memory.exact_radius(3.0))
-    assert page.copies == 2
+    assert page.copies == page.exact_copies == 2
+    assert "within rounding of another: 2, of which 2 are exact copies\n" in str(page)
     assert page.capacity == memory.capacity(beta=3.0)
     assert list(page.storage) == [*dict.fromkeys([similarity, "dot", "euclidean"])]
     text = str(page)
@@ -457,6 +458,58 @@ def test_a_report_is_drawn(rng):
     assert [line.get_label() for line in share.lines] == ["dot", "euclidean", "beta 1"]
     for line, storage in zip(share.lines, page.storage.values(), strict=False):
         assert line.get_ydata()[120] == storage.certified / 300
+
+
+@pytest.mark.parametrize("ids", [None, np.arange(500, 440, -1)])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_a_report_names_the_hardest_pairs(similarity, ids, rng):
+    patterns = rng.standard_normal((60, 12))
+    patterns[[7, 11]] = patterns[30]  # three copies: rivals of one another
+    memory = sh.HopfieldMemory(patterns, similarity=similarity, ids=ids)
+    hard, margins = memory.report().hardest, memory.margin()
+    scores = sh.reference.canonical_scores(stored_rows(memory), patterns, similarity)
+    np.fill_diagonal(scores, -np.inf)
+    np.testing.assert_array_equal(hard.margins, margins[hard.positions])
+    np.testing.assert_allclose(scores[hard.positions, hard.rivals], scores.max(axis=1)[hard.positions], atol=1e-13)
+    assert (np.diff(hard.margins) >= 0).all()
+    pairs = {tuple(sorted(pair)) for pair in zip(hard.positions.tolist(), hard.rivals.tolist(), strict=True)}
+    assert len(pairs) == len(hard.positions) == 8  # none twice
+    others = np.setdiff1d(np.arange(60), hard.positions)
+    rest = {tuple(sorted((int(i), int(scores[i].argmax())))) for i in others[margins[others] < hard.margins[-1] - 1e-9]}
+    assert rest <= pairs  # whoever has a smaller margin is there, or is the rival of one that is
+    np.testing.assert_array_equal(hard.patterns, patterns[hard.positions])
+    np.testing.assert_array_equal(hard.rival_patterns, patterns[hard.rivals])
+    names = [hard.positions, hard.rivals]
+    if ids is not None:
+        names = [hard.positions, ids[hard.positions], hard.rivals, ids[hard.rivals]]
+    table = [line.split() for line in str(memory.report()).splitlines()]
+    at = next(k for k, cells in enumerate(table) if cells[:2] == ["smallest", "margins:"])
+    want = [[*map(str, who), f"{margin:.4g}"] for *who, margin in zip(*names, hard.margins, strict=True)]
+    assert table[at + 1 : at + 5] == [*want[:3], []]
+
+
+def test_the_hardest_pairs_are_drawn(rng):
+    pytest.importorskip("matplotlib")
+    patterns = rng.integers(0, 256, size=(40, 24)).astype(np.uint8)
+    page = sh.HopfieldMemory(patterns, similarity="euclidean").report()
+    figure = page.figure((4, 6))
+    pictures = [axis for axis in figure.axes if axis.images]
+    assert len(pictures) == 16
+    rows = np.concatenate([page.hardest.patterns, page.hardest.rival_patterns])
+    positions = np.concatenate([page.hardest.positions, page.hardest.rivals])
+    for axis, row, position in zip(pictures, rows, positions, strict=True):
+        drawn = np.ravel(axis.images[0].get_array())
+        np.testing.assert_allclose(drawn * np.ptp(rows) + rows.min(), row, atol=1e-3)
+        assert axis.get_xlabel() == str(position)
+    assert len(page.figure().axes) == 3
+    colours = sh.HopfieldMemory(patterns[:, :12]).report().figure([3, 2, 2])
+    assert next(axis for axis in colours.axes if axis.images).images[0].get_array().shape == (2, 2, 3)
+    assert len(sh.HopfieldMemory(patterns[:1]).report().figure((4, 6)).axes) == 3  # no pair
+    for shape in ((5, 5), (24,), (2, 3, 4), (-4, -6), 24):
+        with pytest.raises(ValueError, match=r"^shape: must be"):
+            page.figure(shape)
+    with pytest.raises(TypeError, match=r"^shape: must be"):
+        page.figure((4.0, 6.0))
 
 
 # --- what cannot be ------------------------------------------------------------------------------------
