@@ -331,8 +331,8 @@ def rates_figure(rates: Rates) -> Figure:
     """
     names = ("settled", "steps", "separation", "exact", "predicted", "observed")
     settled, steps, separation, exact, predicted, observed = (rates.all(name) for name in names)
-    settled = settled > 0
-    kinds = {"ends on a pattern": settled & (exact > 0), "ends in a mixture": settled & (exact == 0)}
+    rest = settled > 0
+    kinds = {"ends on a pattern": rest & (exact > 0), "ends in a mixture": rest & (exact == 0)}
     mixed, ahead = kinds["ends in a mixture"], separation > 0
     (mixture,) = list(kinds)[1:]
     most = max(float(steps.max()), 2.0)
@@ -348,7 +348,7 @@ def rates_figure(rates: Rates) -> Figure:
             ([1.0, 1.0], [1.0, most]),
         ),
         plotting.Points(
-            "updates and rate; line: log(4 eps) / log(rate)",
+            "updates and predicted rate",
             {mixture: (1 - predicted[mixed], steps[mixed])},
             "1 - spectral norm at the limit",
             "updates until at rest",
@@ -359,7 +359,7 @@ def rates_figure(rates: Rates) -> Figure:
             "observed and predicted rate",
             {mixture: (predicted[mixed], observed[mixed])},
             "spectral norm at the limit",
-            "ratio of the lengths of the last steps",
+            "ratio of the last two steps",
             guide=([0, 1], [0, 1]),
         ),
     ]
@@ -416,8 +416,8 @@ def report(plane: Plane, rates: Rates) -> str:
                 f"Sparse retrieval of single queries: {chosen.patterns} patterns of {chosen.d} features (images have "
                 f"their own), the longest of length 1; {chosen.draws} draws of each setting, each with one query at "
                 f"{chosen.noise:g} times its pattern's length from it. Shares: 'certified' have a margin above 1/beta, "
-                "'exact' end on a stored pattern, 'found' on the one asked for. Medians: beta times the margin; the "
-                "updates of those that end on a pattern; for the mixtures how many patterns they are of, the updates, "
+                "'exact' end on a stored pattern, 'found' on the one asked for. Medians: 'margin', beta times it; the "
+                "updates of those that end on a pattern; of the other limits how many patterns they mix, the updates, "
                 "and the predicted rate. 'apart': the largest distance of observed and predicted rate."
             ),
             aligned(_rates_table(rates)),
@@ -470,7 +470,7 @@ def _of_the_plane(plane: Plane, count: int) -> list[str]:
 
 
 def _rates_table(rates: Rates) -> list[Sequence[str]]:
-    names = "family|beta|beta margin|certified|exact|found|updates|mixtures|of|updates|rate|apart"
+    names = "family|beta|margin|certified|exact|found|updates|mixed|updates|rate|apart"
     lines: list[Sequence[str]] = [names.split("|")]
     for key in rates.keys:
         of = {metric: rates.values(key, metric) for metric in Retrieval._fields}
@@ -486,7 +486,6 @@ def _rates_table(rates: Rates) -> list[Sequence[str]]:
                 f"{exact.mean():.2f}",
                 f"{of['found'].mean():.2f}",
                 _median(of["steps"][exact], "g"),
-                str(mixed.sum()),
                 _median(of["support"][mixed], "g"),
                 _median(of["steps"][mixed], "g"),
                 _median(of["predicted"][mixed], ".4f"),
@@ -532,6 +531,16 @@ def _of_the_rates(rates: Rates) -> list[str]:
             f"norm in the median, {apart[worst]:.1e} at most (observed {observed[worst]:.4f}, predicted "
             f"{predicted[worst]:.4f}){_correlation(predicted, observed)}. It exceeds it by at most "
             f"{max(float((observed - predicted).max()), 0):.1e}; by theory only rounding may."
+        )
+        error = float(np.abs(of["explained"][mixed] - observed).max())
+        sentences.append(
+            "The linear part, applied to the last step but one, gives the length of the last to within "
+            f"{error:.1e} of that step's"
+            + (
+                ": rates below the norm are of steps with little part in its leading eigenvector."
+                if error < apart[worst]
+                else ", no nearer than the norm does."
+            )
         )
         slowest = predicted.argmax()
         sentences.append(

@@ -208,8 +208,8 @@ def descent(memory: HopfieldMemory, queries: Floats, steps: Integers) -> Descent
     """
     x, left = queries, steps
     before = memory.energy(x)
-    size = (x**2).sum(axis=-1).max(initial=0) + longest(memory.patterns) ** 2 + 1 / memory.beta
-    rounding = 16 * np.finfo(np.float64).eps * (np.abs(before).max(initial=0) + size)
+    terms = np.abs(before).max(initial=0) + (x**2).sum(axis=-1).max(initial=0) + longest(memory.patterns) ** 2
+    rounding = 16 * np.finfo(np.float64).eps * terms
     updates, rises, least, done = int(steps.sum()), 0, np.inf, 0
     while (moving := left > done).any():
         x, before, left = x[moving], before[moving], left[moving]
@@ -255,7 +255,8 @@ class Retrieval(NamedTuple):
     exact: bool  # whether the limit is a stored pattern, to the last bit
     found: bool  # whether it is the one that was asked for
     predicted: float  # spectral norm of the linear part of the update at the limit
-    observed: float  # by which the lengths of successive steps shrank at last
+    observed: float  # length of the last step that is long enough to tell, over that of the step before it
+    explained: float  # the same ratio by the linear part, applied to the step before it
 
 
 def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similarity: str = "dot") -> Retrieval:
@@ -279,6 +280,8 @@ def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similari
         limit, info = memory.retrieve(query, max_steps=MAX_STEPS, return_info=True)
     same = (memory.patterns == limit).all(axis=1)
     support = memory.associate(limit[None]).indices
+    before, after = last_steps(memory, query)
+    length = float(np.linalg.norm(before)) or 1.0
     return Retrieval(
         int(info.steps),
         bool(info.converged),
@@ -288,8 +291,15 @@ def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similari
         bool(same.any()),
         bool(same[index]),
         predicted_rate(memory.patterns[support], beta),
-        observed_rate(memory, query),
+        float(np.linalg.norm(after)) / length,
+        float(np.linalg.norm(linear_part(memory.patterns[support], beta) @ before)) / length,
     )
+
+
+def linear_part(support: Floats, beta: float) -> Floats:
+    """The matrix A = beta Xi_S^T P Xi_S of the sparse update where these patterns, (k, d), have weight: (d, d)."""
+    centred = support - support.mean(axis=0)
+    return beta * centred.T @ centred
 
 
 def predicted_rate(support: Floats, beta: float) -> float:
@@ -304,18 +314,18 @@ def predicted_rate(support: Floats, beta: float) -> float:
     Returns
     -------
     float
-        beta times the squared largest singular value of the patterns less their mean; the module says why.
+        Near a limit that these patterns carry, steps shrink by this ratio; the module says why.
 
     Examples
     --------
     >>> predicted_rate(np.array([[1.0], [-1.0]]), beta=0.25)
     0.5
     """
-    return beta * float(np.linalg.norm(support - support.mean(axis=0), 2)) ** 2
+    return float(np.linalg.norm(linear_part(support, beta), 2))
 
 
-def observed_rate(memory: HopfieldMemory, query: Floats) -> float:
-    """The ratio of the lengths of the last two steps of retrieval that are long enough to tell; 0 if it ends exactly.
+def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
+    """The last two steps of retrieval that are long enough to tell; where it ends exactly, the last is 0.
 
     Parameters
     ----------
@@ -324,19 +334,20 @@ def observed_rate(memory: HopfieldMemory, query: Floats) -> float:
 
     Returns
     -------
-    float
+    before, after : ndarray of shape (d,)
+        0 where there is none.
     """
     floor = FLOOR * longest(memory.patterns)
-    x, before, rate = np.asarray(query, np.float64), np.inf, 0.0
+    x = memory.update(query)
+    before, after = np.zeros_like(x), x - query
     for _ in range(MAX_STEPS):
         new = memory.update(x)
-        moved = float(np.linalg.norm(new - x))
-        if moved == 0:
-            return 0.0
-        if moved < floor and rate:
+        if (new == x).all():
+            return after, new - x
+        if before.any() and np.linalg.norm(new - x) < floor:
             break
-        rate, x, before = moved / before, new, moved
-    return rate
+        x, before, after = new, after, new - x
+    return before, after
 
 
 def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
@@ -387,8 +398,8 @@ def asked(
     """
     rng = np.random.default_rng(seed)
     patterns = draw(family, rng, count, d, images)
-    patterns /= longest(patterns)
+    patterns = patterns / longest(patterns)
     index = int(rng.integers(count))
     direction = rng.standard_normal(patterns.shape[1])
-    direction /= np.linalg.norm(direction)
-    return patterns, patterns[index] + noise * np.linalg.norm(patterns[index]) * direction, index
+    reach = noise * np.linalg.norm(patterns[index]) / np.linalg.norm(direction)
+    return patterns, patterns[index] + reach * direction, index
