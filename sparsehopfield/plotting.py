@@ -107,7 +107,7 @@ class Plane:
     title: str
     x: NDArray[np.float64]  # (w,) coordinates of a regular grid
     y: NDArray[np.float64]  # (h,)
-    regions: NDArray[np.int64]  # (h, w) below len(patterns): that pattern's; others are grey
+    regions: NDArray[np.int64]  # (h, w) below len(patterns): that pattern's; others are grey, -1 white
     patterns: NDArray[np.float64]  # (M, 2)
     limits: NDArray[np.float64]  # (k, 2)
     height: NDArray[np.float64] | None = None  # (h, w) drawn as contours
@@ -260,6 +260,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
         count, regions = len(plane.patterns), plane.regions
         named = (regions < count)[..., None]
         colours = np.where(named, tints[regions % len(tints)], greys[(regions - count) % len(greys)])
+        colours[regions < 0] = 1.0
         half = (plane.x[1] - plane.x[0]) / 2, (plane.y[1] - plane.y[0]) / 2
         frame = (plane.x[0] - half[0], plane.x[-1] + half[0], plane.y[0] - half[1], plane.y[-1] + half[1])
         axis.imshow(colours, origin="lower", extent=frame, interpolation="nearest")

@@ -70,6 +70,23 @@ def test_mixtures_are_no_patterns():
     assert not seen.pure.any()
 
 
+def test_what_does_not_settle_is_no_limit():
+    """With these patterns the polynomial's states change sides for ever: the cycle's two states are no limits."""
+    patterns = protocol.plane_patterns(7, 3)
+    memory = protocol.memory_of(patterns, 1.0, "polynomial")
+    seen = protocol.landscape(memory, 8)
+    assert not seen.settled.all()
+    np.testing.assert_array_equal(seen.basins < 0, ~seen.settled)
+    ends = seen.ends[~seen.settled]
+    twice = memory.update(memory.update(ends))
+    np.testing.assert_allclose(twice, ends, atol=1e-6)
+    assert (np.linalg.norm(memory.update(ends) - ends, axis=1) > 0.1).all()
+    for limit in seen.limits:
+        np.testing.assert_allclose(memory.update(limit), limit, atol=1e-9)
+    nothing = protocol.distinct(np.zeros((0, 2)), 1e-6)
+    assert [len(part) for part in nothing] == [0, 0]
+
+
 def test_distinct():
     points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1e-9], [0.0, 1e-9], [2e-9, 0.0], [1.0, 1.0]])
     limits, which = protocol.distinct(points, 3e-9)
@@ -245,20 +262,22 @@ def test_report_is_honest(found):
     unsettled = [{**row, "value": 0.0 if row["metric"] == "settled" else row["value"]} for row in found.rows]
     text = " ".join(study.report(study.Plane(unsettled, chosen), study.Rates(unsettled, chosen)).split())
     assert "24 of 24 queries still moved" in text
-    assert "In 7 settings queries still moved" in text
+    assert "Of the grid still moved after 10,000 updates: 100.0% with sparse at beta 1" in text
     assert "limits are mixtures" not in text
 
 
 def test_figures_need_no_square_and_no_energy():
     """A plane may lack energy, paths and radii, and a row may be shorter than the others."""
     plane = plotting.Plane(
-        "", np.arange(4.0), np.arange(3.0), np.arange(12).reshape(3, 4) % 7, np.eye(2), np.zeros((1, 2))
+        "", np.arange(4.0), np.arange(3.0), np.arange(12).reshape(3, 4) % 8 - 1, np.eye(2), np.zeros((1, 2))
     )
     figure = plotting.landscapes([[plane, plane], [plane, None]])
     assert [axis.axison for axis in figure.axes] == [True, True, True, False]
     shown = figure.axes[0].images[0].get_array()
     assert shown.shape == (3, 4, 3)
-    assert len({tuple(colour) for colour in shown.reshape(-1, 3)}) == 6  # two tints and, for five others, four greys
+    assert (
+        len({tuple(colour) for colour in shown.reshape(-1, 3)}) == 7
+    )  # white, two tints and, for five others, four greys
     points = plotting.scatter([plotting.Points("", {"one": ([1.0], [2.0]), "two": ([], [])}, "x", "y", "xy")])
     assert points.axes[0].get_xscale() == points.axes[0].get_yscale() == "log"
 
@@ -274,6 +293,7 @@ def test_figures_need_no_square_and_no_energy():
         ({"plane": 1}, "plane: must be at least 2"),
         ({"grid": 1}, "grid: must be at least 2"),
         ({"patterns": 1}, "patterns: must be at least 2"),
+        ({"patterns": 2000, "families": "images"}, "patterns: 2000 are more than the 1797 digits"),
         ({"d": 1}, "d: must be at least 2"),
         ({"draws": 0}, "draws: must be at least 1"),
         ({"noise": -1.0}, "noise: must be a finite number"),

@@ -144,6 +144,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     images = datasets.load_digits() if IMAGES in chosen.families else None
+    if images is not None and chosen.patterns > len(images):
+        raise ValueError(f"patterns: {chosen.patterns} are more than the {len(images)} digits; leave out {IMAGES}")
     settings = [
         {"family": PLANE, "map": name, "beta": beta, "draw": 0, "seed": chosen.seed} for name, beta in chosen.surfaces
     ]
@@ -190,8 +192,9 @@ def in_the_plane(patterns: Floats, beta: float, name: str, similarity: str, size
     memory = memory_of(patterns, beta, name, similarity)
     found = landscape(memory, size)
     near = found.labels < len(patterns)
+    near_basins = (found.basins >= 0) & (found.basins < len(patterns))
     values: list[float] = [len(found.limits), found.pure.sum(), near.sum(), found.exact.mean()]
-    values += [(found.basins < len(patterns)).mean(), found.steps.mean(), found.steps.max(), found.settled.mean()]
+    values += [near_basins.mean(), found.steps.mean(), found.steps.max(), found.settled.mean()]
     fell: Sequence[float] = ()
     if has_energy(memory):
         grid = np.stack(np.meshgrid(found.x, found.y), axis=-1).reshape(-1, 2)
@@ -252,8 +255,8 @@ def plane_figure(chosen: Options) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Pale colours are basins of limits within the papers' sphere of a pattern, greys those of mixtures; dashed are
-        the balls that one sparse update sends to exactly their pattern.
+        Pale colours are basins of limits within the papers' sphere of a pattern, greys those of mixtures, white is
+        what does not settle; dashed are the balls that one sparse update sends to exactly their pattern.
     """
     patterns = plane_patterns(chosen.plane, chosen.seed)
     maps = list(dict.fromkeys(name for name, _ in chosen.surfaces))
@@ -462,10 +465,11 @@ def _of_the_plane(plane: Plane, count: int) -> list[str]:
         sentences.append("The polynomial map has no energy that its updates lower, so nothing falls there.")
     moving = [key for key in plane.keys if plane.mean(key, "settled") < 1]
     if moving:
-        worst = min(plane.mean(key, "settled") for key in moving)
-        sentences.append(
-            f"In {len(moving)} settings queries still moved after {MAX_STEPS:,} updates (settled: {worst:.3f} or more)."
+        shares = (
+            f"{1 - plane.mean(key, 'settled'):.1%} with {key[0]}{f' at beta {key[1]:g}' * (key in descends)}"
+            for key in moving
         )
+        sentences.append(f"Of the grid still moved after {MAX_STEPS:,} updates: {', '.join(shares)}.")
     return sentences
 
 

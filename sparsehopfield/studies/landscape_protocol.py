@@ -79,8 +79,8 @@ class Landscape:
         Whether it did on a stored pattern, to the last bit.
     basins : ndarray of shape (n, n)
         Numbers of the limits: for one in the sphere of a pattern the number of that pattern; all others are mixtures,
-        and count from the number of patterns on. The papers' spheres have as radius half of the smallest distance
-        between two patterns.
+        and count from the number of patterns on; -1 where nothing settled. The papers' spheres have as radius half of
+        the smallest distance between two patterns.
     limits : ndarray of shape (k, 2)
         The limits, distinct within `SAME`.
     labels : ndarray of shape (k,)
@@ -130,10 +130,12 @@ def landscape(memory: HopfieldMemory, size: int) -> Landscape:
     with still_moving():
         ends, info = memory.retrieve(grid, max_steps=MAX_STEPS, return_info=True)
     exact = (ends[:, :, None] == patterns).all(axis=-1).any(axis=-1)
-    limits, which = distinct(ends.reshape(-1, 2), SAME * longest(patterns))
+    limits, which = distinct(ends[info.converged], SAME * longest(patterns))
     far = np.linalg.norm(limits[:, None] - patterns, axis=-1)
-    near = far.min(axis=1) < theory.min_half_distance(patterns)
+    near = (far < theory.min_half_distance(patterns)).any(axis=1)
     labels = np.where(near, far.argmin(axis=1), len(patterns) + np.cumsum(~near) - 1)
+    basins = np.full((size, size), -1)
+    basins[info.converged] = labels[which]
     return Landscape(
         x,
         y,
@@ -142,7 +144,7 @@ def landscape(memory: HopfieldMemory, size: int) -> Landscape:
         info.steps,
         info.converged,
         exact,
-        labels[which].reshape(size, size),
+        basins,
         limits,
         labels,
         (limits[:, None] == patterns).all(axis=-1).any(axis=-1),
@@ -165,6 +167,7 @@ def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
     Parameters
     ----------
     points : ndarray of shape (n, d)
+        Any number of them, or none.
     tolerance : float
         Points at most so far from each other are in one cluster, and so are chains of such points.
 
@@ -174,6 +177,8 @@ def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
         In the order of their coordinates.
     which : ndarray of shape (n,)
     """
+    if not len(points):
+        return points, np.zeros(0, np.int64)
     unique, inverse, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
     pairs = KDTree(unique).query_pairs(tolerance, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(unique), len(unique)))
