@@ -265,7 +265,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
         frame = (plane.x[0] - half[0], plane.x[-1] + half[0], plane.y[0] - half[1], plane.y[-1] + half[1])
         axis.imshow(colours, origin="lower", extent=frame, interpolation="nearest")
         if plane.height is not None:  # levels at which equally many points of the grid lie between two
-            levels = np.unique(np.quantile(plane.height, np.linspace(0.01, 0.97, 17)))
+            levels = np.unique(np.quantile(plane.height, np.linspace(0.01, 0.97, 13)))
             axis.contour(
                 plane.x, plane.y, plane.height, levels=levels, colors="#777777", linewidths=0.5, linestyles="solid"
             )
