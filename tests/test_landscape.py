@@ -80,6 +80,8 @@ def test_what_does_not_settle_is_no_limit():
     ends = seen.ends[~seen.settled]
     twice = memory.update(memory.update(ends))
     np.testing.assert_allclose(twice, ends, atol=1e-6)
+    drawn = study.plane_panel(patterns, 1.0, "polynomial", size=8).paths
+    assert max(map(len, drawn)) == study.SHOWN + 1
     assert (np.linalg.norm(memory.update(ends) - ends, axis=1) > 0.1).all()
     for limit in seen.limits:
         np.testing.assert_allclose(memory.update(limit), limit, atol=1e-9)

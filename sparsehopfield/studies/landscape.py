@@ -12,6 +12,7 @@ rate at which steps shrink.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,10 @@ PLANE = "plane"
 BASINS = ("limits", "exact limits", "near limits", "to exact", "to near", "mean steps", "most steps", "settled")
 #: Of all updates from the grid: how many raised the energy, and the least fall over half the squared step.
 DESCENT = ("updates", "rises", "least fall")
+#: Where trajectories start, in both coordinates, as shares of the way across.
+STARTS = (0.1, 0.375, 0.65, 0.925)
+#: Updates that are drawn of a map without an energy, which may go on for ever.
+SHOWN = 60
 EXAMPLES = """\
 examples:
   python -m sparsehopfield landscape
@@ -259,13 +264,16 @@ def plane_figure(chosen: Options) -> Figure:
         what does not settle; dashed are the balls that one sparse update sends to exactly their pattern.
     """
     patterns = plane_patterns(chosen.plane, chosen.seed)
-    maps = list(dict.fromkeys(name for name, _ in chosen.surfaces))
+    drawn = chosen.surfaces
+    names = dict.fromkeys(name for name, _ in drawn)
     panels = [
-        [plane_panel(patterns, beta, name, chosen.similarity, chosen.grid) for name in maps if (name, beta) in drawn]
+        [
+            plane_panel(patterns, beta, name, chosen.similarity, chosen.grid) if (name, beta) in drawn else None
+            for name in names
+        ]
         for beta in chosen.betas
-        for drawn in [chosen.surfaces]
     ]
-    return plotting.landscapes([[*row, *[None] * (len(maps) - len(row))] for row in panels])
+    return plotting.landscapes(panels)
 
 
 def plane_panel(
@@ -289,9 +297,9 @@ def plane_panel(
     """
     memory = memory_of(patterns, beta, name, similarity)
     found = landscape(memory, size)
-    centre, reach = (found.x[0] + found.x[-1]) / 2, (found.x[-1] - found.x[0]) / 2
-    middle = (found.y[0] + found.y[-1]) / 2
-    starts = [(centre + reach * a, middle + reach * b) for a in STARTS for b in STARTS]
+    corner, opposite = np.array([found.x[0], found.y[0]]), np.array([found.x[-1], found.y[-1]])
+    starts = [corner + (opposite - corner) * share for share in itertools.product(STARTS, STARTS)]
+    most = MAX_STEPS if has_energy(memory) else SHOWN
     return plotting.Plane(
         f"{name}, no energy" if name == "polynomial" else f"{name}, beta {beta:g}",
         found.x,
@@ -300,7 +308,7 @@ def plane_panel(
         patterns,
         found.limits,
         found.energy,
-        [_thinned(path(memory, np.array(start)), reach / 100) for start in starts],
+        [_thinned(path(memory, start, most), (found.x[-1] - found.x[0]) / 200) for start in starts],
         theory.exact_radius(patterns, beta, similarity=similarity) if name == "sparse" else None,
     )
 
@@ -312,10 +320,6 @@ def _thinned(states: Floats, least: float) -> Floats:
         if np.linalg.norm(states[t] - states[kept[-1]]) >= least:
             kept.append(t)
     return states[[*kept, len(states) - 1]]
-
-
-#: Where trajectories start, in both coordinates, as shares of the way from the middle to the frame.
-STARTS = (-0.8, -0.25, 0.3, 0.85)
 
 
 def rates_figure(rates: Rates) -> Figure:

@@ -228,10 +228,10 @@ def descent(memory: HopfieldMemory, queries: Floats, steps: Integers) -> Descent
     return Descent(updates, rises, least)
 
 
-def path(memory: HopfieldMemory, query: Floats) -> Floats:
-    """A query and its states after each update until it rests, shape (steps + 1, d)."""
+def path(memory: HopfieldMemory, query: Floats, most: int = MAX_STEPS) -> Floats:
+    """A query and its states after each update until it rests, or after so many at most: shape (steps + 1, d)."""
     with still_moving():
-        _, info = memory.retrieve(query, max_steps=MAX_STEPS, return_info=True)
+        _, info = memory.retrieve(query, max_steps=most, return_info=True)
     states = [np.asarray(query, np.float64)]
     for _ in range(int(info.steps)):
         states.append(memory.update(states[-1]))
