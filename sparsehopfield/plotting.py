@@ -1,4 +1,4 @@
-"""The studies' figures: curves with a band, histograms, heat maps, and grids of images.
+"""The studies' figures: curves, histograms, heat maps, points, landscapes in the plane, and grids of images.
 
 All return a `matplotlib.figure.Figure` made without pyplot, so no window or display is ever needed and no
 state is left behind; `save` writes one as PNG and SVG, byte for byte the same each time.
@@ -25,13 +25,17 @@ __all__ = [
     "Line",
     "Panel",
     "Pictures",
+    "Plane",
+    "Points",
     "certificates",
     "curves",
     "heat_map",
     "histograms",
     "image_grid",
     "intervals",
+    "landscapes",
     "save",
+    "scatter",
     "weights",
 ]
 
@@ -47,6 +51,11 @@ STYLES: dict[str, dict[str, Any]] = {
     "simulated": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "promised": {"color": "#D55E00", "marker": "v", "linestyle": ":"},
 }
+
+#: The colours of regions of the plane, in order: pale, so that lines and points show above them.
+TINTS = ("#A6CBE3", "#F6D28F", "#A3D9C6", "#EBCBDD", "#BFE2F6", "#F0B98E", "#F8F3A8")
+#: Those of regions that belong to nothing that is named.
+GREYS = ("#E4E4E4", "#C6C6C6", "#D6D6D6", "#B4B4B4")
 
 #: So many sizes at most are labelled one by one on a logarithmic axis.
 MOST_TICKS = 10
@@ -90,6 +99,33 @@ class Pictures:
     columns: Sequence[str] = ()
     captions: Mapping[str, Sequence[str]] | None = None
     title: str = ""
+
+
+@dataclass(frozen=True)
+class Points:
+    """One axes of a figure of points."""
+
+    title: str
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]]  # the points' two coordinates by their names
+    xlabel: str
+    ylabel: str
+    log: str = ""  # "x", "y" or "xy": the axes that are logarithmic
+    guide: tuple[ArrayLike, ArrayLike] | None = None  # a thin line through the points
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One axes of a figure of landscapes: the plane, and what lies in it."""
+
+    title: str
+    x: NDArray[np.float64]  # (w,) coordinates of a regular grid
+    y: NDArray[np.float64]  # (h,)
+    regions: NDArray[np.int64]  # (h, w) below len(patterns): that pattern's; others are grey, -1 white
+    patterns: NDArray[np.float64]  # (M, 2)
+    limits: NDArray[np.float64]  # (k, 2)
+    height: NDArray[np.float64] | None = None  # (h, w) drawn as contours
+    paths: Sequence[NDArray[np.float64]] = ()  # each (steps + 1, 2)
+    radii: NDArray[np.float64] | None = None  # (M,) of circles around the patterns, where positive
 
 
 def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False) -> Figure:
@@ -236,6 +272,94 @@ def heat_map(
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
+    """Draw points side by side, in as many series as there are models' colours.
+
+    Parameters
+    ----------
+    panels : sequence of points
+        The axes; a series has the same colour in all.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    figure = _figure((max(4.6, 3.5 * len(panels)), 3.6), gap=0.08)
+    axes = figure.subplots(1, len(panels), squeeze=False)
+    names = dict.fromkeys(name for panel in panels for name in panel.series)
+    styles = dict(zip(names, ("sparse", "dense", "polynomial", "entmax15"), strict=False))
+    handles: dict[str, Any] = {}
+    for axis, panel in zip(axes[0], panels, strict=True):
+        if panel.guide:
+            axis.plot(*panel.guide, color=STYLES["mean"]["color"], linewidth=1, zorder=1)
+        for name, (x, y) in panel.series.items():
+            style = STYLES[styles[name]]
+            drawn = {"color": style["color"], "marker": style["marker"], "linewidths": 0.6, "facecolors": "none"}
+            handles[name] = axis.scatter(x, y, s=12, alpha=0.7, **drawn)
+        axis.set_title(panel.title, fontsize=10)
+        axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+        axis.set(**{f"{which}scale": "log" for which in panel.log})
+        axis.grid(alpha=0.25, linewidth=0.6)
+    return _labelled(figure, axes, "", title, {name: handles[name] for name in names})
+
+
+def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> Figure:
+    """Draw planes: regions in pale colours, heights as contours, and patterns, limits and paths on them.
+
+    Parameters
+    ----------
+    panels : rows of planes
+        The grid of axes; None leaves one empty.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    to_rgb = require("matplotlib.colors", purpose="drawing figures").to_rgb
+    tints, greys = (np.array([to_rgb(colour) for colour in colours]) for colours in (TINTS, GREYS))
+    circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
+    height, width = len(panels), len(panels[0])
+    figure = _figure((max(4.6, 0.4 + 2.5 * width), 1.0 + 2.6 * height), gap=0.03)
+    axes = figure.subplots(height, width, squeeze=False)
+    handles: dict[str, Any] = {}
+    for axis, plane in zip(axes.flat, (plane for row in panels for plane in row), strict=True):
+        if plane is None:
+            axis.set_axis_off()
+            continue
+        count, regions = len(plane.patterns), plane.regions
+        named = (regions < count)[..., None]
+        colours = np.where(named, tints[regions % len(tints)], greys[(regions - count) % len(greys)])
+        colours[regions < 0] = 1.0
+        half = (plane.x[1] - plane.x[0]) / 2, (plane.y[1] - plane.y[0]) / 2
+        frame = (plane.x[0] - half[0], plane.x[-1] + half[0], plane.y[0] - half[1], plane.y[-1] + half[1])
+        axis.imshow(colours, origin="lower", extent=frame, interpolation="nearest")
+        if plane.height is not None:  # levels at which equally many points of the grid lie between two
+            levels = np.unique(np.quantile(plane.height, np.linspace(0.01, 0.97, 13)))
+            axis.contour(
+                plane.x, plane.y, plane.height, levels=levels, colors="#777777", linewidths=0.5, linestyles="solid"
+            )
+        for path in plane.paths:
+            (handles["retrieval"],) = axis.plot(*path.T, color="#222222", linewidth=0.8, marker=".", markersize=3)
+        for centre, radius in zip(plane.patterns, () if plane.radii is None else plane.radii, strict=False):
+            if radius > 0:
+                x, y = centre[0] + radius * circle.real, centre[1] + radius * circle.imag
+                (handles["exact radius"],) = axis.plot(x, y, color="#D55E00", linestyle="--", linewidth=1.1)
+        handles["limit"] = axis.scatter(
+            *plane.limits.T, s=52, marker="D", facecolors="white", edgecolors="black", linewidths=0.9, zorder=3
+        )
+        handles["pattern"] = axis.scatter(*plane.patterns.T, s=16, marker="o", color="#0072B2", zorder=4)
+        axis.set(xlim=frame[:2], ylim=frame[2:])
+        axis.set_title(plane.title, fontsize=10)
+        axis.tick_params(labelsize=7)
+    return _labelled(figure, axes, "", title, handles)
 
 
 def intervals(
@@ -452,7 +576,7 @@ def _draw(figure: Any, pictures: Pictures) -> None:
 
 def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
     """The figure, with what belongs to all of its axes."""
-    for axis in axes[-1]:
+    for axis in axes[-1] if xlabel else ():
         axis.set_xlabel(xlabel)
     if title:
         figure.suptitle(title, fontsize=11)

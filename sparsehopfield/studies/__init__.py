@@ -4,6 +4,7 @@ from sparsehopfield.studies import (
     bits,
     capacity,
     capacity_bound,
+    landscape,
     metastable,
     mil,
     mnist_bags,
@@ -16,6 +17,7 @@ __all__ = [
     "bits",
     "capacity",
     "capacity_bound",
+    "landscape",
     "metastable",
     "mil",
     "mnist_bags",
@@ -35,4 +37,5 @@ STUDIES = {
     "mnist-bags": mnist_bags,
     "capacity-bound": capacity_bound,
     "theory": theory_ledger,
+    "landscape": landscape,
 }
