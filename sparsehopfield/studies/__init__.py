@@ -1,8 +1,18 @@
 """The studies: one command, one function and one notebook each; see `sparsehopfield.studies._run`."""
 
-from sparsehopfield.studies import bits, capacity, capacity_bound, metastable, mil, mnist_bags, robustness
+from sparsehopfield.studies import bits, capacity, capacity_bound, correlated, metastable, mil, mnist_bags, robustness
 
-__all__ = ["STUDIES", "bits", "capacity", "capacity_bound", "metastable", "mil", "mnist_bags", "robustness"]
+__all__ = [
+    "STUDIES",
+    "bits",
+    "capacity",
+    "capacity_bound",
+    "correlated",
+    "metastable",
+    "mil",
+    "mnist_bags",
+    "robustness",
+]
 
 #: The studies by their names on the command line. Each is a module whose docstring is its help, with
 #: `EXAMPLES`, `add_options(parser)` and `run(output, **options)`, its options called as on the command line; a new
@@ -15,4 +25,5 @@ STUDIES = {
     "mil": mil,
     "mnist-bags": mnist_bags,
     "capacity-bound": capacity_bound,
+    "correlated": correlated,
 }
