@@ -1,10 +1,21 @@
 """The studies: one command, one function and one notebook each; see `sparsehopfield.studies._run`."""
 
-from sparsehopfield.studies import bits, capacity, capacity_bound, correlated, metastable, mil, mnist_bags, robustness
+from sparsehopfield.studies import (
+    bits,
+    bounds,
+    capacity,
+    capacity_bound,
+    correlated,
+    metastable,
+    mil,
+    mnist_bags,
+    robustness,
+)
 
 __all__ = [
     "STUDIES",
     "bits",
+    "bounds",
     "capacity",
     "capacity_bound",
     "correlated",
@@ -26,4 +37,5 @@ STUDIES = {
     "mnist-bags": mnist_bags,
     "capacity-bound": capacity_bound,
     "correlated": correlated,
+    "bounds": bounds,
 }
