@@ -9,6 +9,7 @@ from sparsehopfield.studies import (
     metastable,
     mil,
     mnist_bags,
+    optimal,
     robustness,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "metastable",
     "mil",
     "mnist_bags",
+    "optimal",
     "robustness",
 ]
 
@@ -38,4 +40,5 @@ STUDIES = {
     "capacity-bound": capacity_bound,
     "correlated": correlated,
     "bounds": bounds,
+    "optimal": optimal,
 }
