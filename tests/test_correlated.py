@@ -168,7 +168,7 @@ def test_report_is_honest(found):
     assert "limit: broken in 30 of 30" in text(changed(found.rows, "dense", "broken", lambda _: 0.25))
     lost = text(changed(found.rows, "sparse", "stored", lambda _: 0.25))
     assert "equal: at no beta of the grid half of the patterns are stored: sparse for w = 0, 0.9" in lost
-    assert "equal: the measured betas do not grow" in lost
+    assert "equal: the measured betas do not all grow" in lost
     merged = text(changed(found.rows, "sparse", "limits", lambda _: 2))
     assert "one limit in" in merged
     assert merged != text(found.rows)

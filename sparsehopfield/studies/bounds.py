@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from sparsehopfield import datasets, plotting, theory
 from sparsehopfield._text import aligned
@@ -58,6 +59,8 @@ SIZES: dict[str, tuple[float, float]] = {
     "9-16": (9, 16),
     "17 or more": (17, math.inf),
 }
+#: What depends on the size of the support.
+BY_SIZE = ("sharp", "printed")
 OF_ERROR = ("queries", "moved", "error mean", "error median", "error largest")
 OF_BOUND = ("mean", "median", "informative", "useful", "violated", "tightness", "worst")
 #: In units of m; an error this small is none, and a bound exceeded by so little is kept: both are rounded.
@@ -154,7 +157,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for query in chosen.queries
         for beta in sorted(chosen.scaled)
         for model in RULES
-        for size in SIZES
+        for size in (SIZES if model == "sparse" else ("any",))
     ]
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
@@ -179,8 +182,12 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 
 def metrics_of(setting: Mapping[str, Any]) -> list[str]:
-    """The metrics of a setting, which depend on its model."""
-    return [*OF_ERROR, *(f"{rule}, {metric}" for rule in RULES[setting["model"]] for metric in OF_BOUND)]
+    """The metrics of a setting, which depend on its model, and are fewer for one size of the support."""
+    rules: Sequence[str] = RULES[setting["model"]]
+    metrics: Sequence[str] = OF_BOUND
+    if setting["support"] != "any":
+        rules, metrics = BY_SIZE, ("mean", "violated", "tightness")
+    return [*OF_ERROR, *(f"{rule}, {metric}" for rule in rules for metric in metrics)]
 
 
 # What is measured
@@ -238,7 +245,7 @@ def asked(
     if kind == "random":
         away = rng.standard_normal((len(index), d))
     else:
-        distances = np.linalg.norm(patterns[:, None] - patterns, axis=2)
+        distances = cdist(patterns, patterns)
         np.fill_diagonal(distances, np.inf)
         away = patterns[distances.argmin(axis=1)] - patterns
     length = np.linalg.norm(away, axis=1, keepdims=True)
@@ -271,7 +278,7 @@ def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> S
     beta = scaled / m**2
     error = {name: theory.retrieval_error(x, patterns, mu, beta, separation=MAPS[name]) / m for name in MAPS}
     bounds = {rule: theory.retrieval_bound(x, patterns, mu, beta, rule=rule) / m for rule in theory.BOUNDS}
-    farthest = np.array([np.linalg.norm(patterns - pattern, axis=1).max() for pattern in patterns])[mu] / m
+    farthest = cdist(patterns, patterns).max(axis=1)[mu] / m
     support = np.diff(associate(x, patterns, beta).indptr).astype(np.int64)
     return Step(support, farthest, error, bounds | {"dense error": error["dense"]})
 

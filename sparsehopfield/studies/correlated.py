@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 
 from sparsehopfield import plotting, theory
 from sparsehopfield._text import aligned
@@ -57,7 +58,8 @@ _TITLES = {
     "free": "unequal lengths, dot",
     "free-euclidean": "unequal lengths, euclidean",
 }
-#: The models, the maps' alpha, and what of s their contraction is: the norm of their Jacobian is at most beta s / this.
+#: The models: their maps and alpha, and by what beta s, s the scatter matrix's largest eigenvalue, is divided to
+#: bound the norm of their Jacobian.
 ALPHAS = {"sparse": 2.0, "entmax15": 1.5, "dense": 1.0}
 MAPS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax"}
 SLOWNESS = {"sparse": 1.0, "entmax15": 1.0, "dense": 2.0}
@@ -238,10 +240,11 @@ def memories(case: str, w: float, count: int, d: int, perturbation: float, seed:
         noise -= (noise @ common)[:, None] * common
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     patterns = w * common + math.sqrt(1 - w * w) * noise
-    apart = patterns[:, None] - patterns
-    distances = np.linalg.norm(apart, axis=2)
+    distances = cdist(patterns, patterns)
+    leads = distances**2 / 2
+    if CASES[case] == "dot":  # from differences, so that close patterns lose no digits
+        leads = np.array([(row - patterns) @ row for row in patterns])
     np.fill_diagonal(distances, np.inf)
-    leads = distances**2 / 2 if CASES[case] == "euclidean" else (patterns[:, None] * apart).sum(axis=2)
     np.fill_diagonal(leads, np.inf)
     away = rng.standard_normal((count, d))
     away *= (perturbation * distances.min(axis=1) / np.linalg.norm(away, axis=1))[:, None]
@@ -289,7 +292,7 @@ def predictions(drawn: Memories, model: str, tolerance: float) -> Predicted:
        Where that is at most eps, T maps the ball into itself, and the iteration from xi_mu never leaves it. It falls
        with beta if all lead_nu > eps D_nu; else nothing is promised.
     3. Dense, one step: `theory.retrieval_bound(rule="exponential")` at x = xi_mu, solved for beta. Sparse errors obey
-       it, too, as do those of entmax only by their window: 1/((alpha - 1) margin), where the error is 0.
+       it, too; what stands here for sparse maps is the beta of 1., from which on that error is 0.
     4. All one: `theory.contraction`. Where a map's weights p have s = p^(2 - alpha) <= 1, its Jacobian's form is
        v'Jv = sum s (v - v_s)^2 with the s-weighted mean v_s, at most sum (v - v_mean)^2: the bound for sparsemax holds
        for every alpha from 1 to 2. For softmax it is a variance, at most half of |v|^2.
@@ -383,8 +386,8 @@ def measured(drawn: Memories, predicted: Predicted, model: str, beta: float, tol
     step = update(x, x, beta, **how)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RetrievalWarning)  # near the critical beta some queries take forever
-        limits, info = retrieve(x, x, beta, tol=1e-10, return_info=True, **how)
-        near = retrieve(drawn.queries, x, beta, tol=1e-10, **how)
+        limits, info = retrieve(x, x, beta, tol=1e-8, return_info=True, **how)
+        near = retrieve(drawn.queries, x, beta, tol=1e-8, **how)
     eps = tolerance * drawn.nearest
     recovered, perturbed, one_step = (np.linalg.norm(s - x, axis=1) <= eps for s in (limits, near, step))
     stored = recovered if model == "dense" else (step == x).all(axis=1)
@@ -413,7 +416,7 @@ def half_of(betas: Floats) -> float:
 
 def distinct(states: Floats, radius: float) -> int:
     """How many groups states form when those within a radius of each other belong together."""
-    close = np.linalg.norm(states[:, None] - states, axis=2) <= radius
+    close = cdist(states, states) <= radius
     return int(connected_components(csr_array(close), directed=False, return_labels=False))
 
 
@@ -663,8 +666,12 @@ def _scaling(summary: Summary) -> list[str]:
         for model in summary.chosen.models:
             scaled = [summary.half(case, model, w) * (1 - w * w) for w in summary.chosen.weights]
             spreads[model] = max(scaled) / min(scaled) - 1 if math.isfinite(max(scaled)) else math.inf
-        listed = ", ".join(f"{model} {spread:.1g}" for model, spread in spreads.items())
-        law = "grow as 1/(1 - w^2)" if max(spreads.values()) < 0.01 else "do not grow as 1/(1 - w^2)"
+        words = {
+            model: f"{s:.1g}" if math.isfinite(s) else "no number, as some are beyond the grid"
+            for model, s in spreads.items()
+        }
+        listed = ", ".join(f"{model} {word}" for model, word in words.items())
+        law = "grow as 1/(1 - w^2)" if max(spreads.values()) < 0.01 else "do not all grow as 1/(1 - w^2)"
         sentences.append(f"{case}: the measured betas {law}; relative spread of beta (1 - w^2): {listed}.")
     return sentences
 
