@@ -169,6 +169,9 @@ def test_report_is_honest(found):
     lost = text(changed(found.rows, "sparse", "stored", lambda _: 0.25))
     assert "equal: at no beta of the grid half of the patterns are stored: sparse for w = 0, 0.9" in lost
     assert "equal: the measured betas do not all grow" in lost
+    early = study.Summary(changed(found.rows, "sparse", "stored", lambda _: 0.75), chosen)
+    assert math.isnan(early.half("equal", "sparse", 0.0))
+    assert "sparse: the predicted beta" not in " ".join(study.report(early).split())
     merged = text(changed(found.rows, "sparse", "limits", lambda _: 2))
     assert "one limit in" in merged
     assert merged != text(found.rows)

@@ -446,11 +446,14 @@ class Summary(Means):
         return self.curve(case, model, w, metric)[1][0]
 
     def half(self, case: str, model: str, w: float, metric: str = "stored") -> float:
-        """From which beta on the metric is at least a half for good, by interpolation of ln beta; inf if it is not."""
+        """From which beta on the metric is at least a half for good, by interpolation of ln beta.
+
+        inf if it is not at the end of the grid, nan if it is so at once.
+        """
         betas, shares = self.curve(case, model, w, metric)
         below = [k for k, share in enumerate(shares) if share < 0.5]
         if not below:
-            return betas[0]
+            return math.nan
         k = below[-1]
         if k + 1 == len(betas):
             return math.inf
@@ -598,7 +601,7 @@ def report(summary: Summary) -> str:
         [
             "Correlated patterns",
             introduction,
-            "Inverse temperatures (inf: beyond the grid, or never)",
+            "Inverse temperatures (inf: beyond the grid, or never; -: before it, or there is none)",
             aligned(lines),
             bullets("What came out", _findings(summary)),
         ]
@@ -660,12 +663,14 @@ def _findings(summary: Summary) -> list[str]:
 
 def _scaling(summary: Summary) -> list[str]:
     """Whether the betas grow as 1/(1 - w^2)."""
-    sentences = []
+    sentences: list[str] = []
+    if len(summary.chosen.weights) < 2:
+        return sentences
     for case in summary.chosen.cases:
         spreads = {}
         for model in summary.chosen.models:
             scaled = [summary.half(case, model, w) * (1 - w * w) for w in summary.chosen.weights]
-            spreads[model] = max(scaled) / min(scaled) - 1 if math.isfinite(max(scaled)) else math.inf
+            spreads[model] = max(scaled) / min(scaled) - 1 if all(map(math.isfinite, scaled)) else math.inf
         words = {
             model: f"{s:.1g}" if math.isfinite(s) else "no number, as some are beyond the grid"
             for model, s in spreads.items()
