@@ -50,6 +50,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "dense, the paper": {"color": "#D55E00", "marker": "+", "linestyle": (0, (1, 2))},
     "simulated": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "promised": {"color": "#D55E00", "marker": "v", "linestyle": ":"},
+    "sparse, predicted": {"color": "#0072B2", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
+    "dense, predicted": {"color": "#D55E00", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
+    "entmax15, predicted": {"color": "#CC79A7", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
 }
 
 #: The colours of regions of the plane, in order: pale, so that lines and points show above them.
@@ -63,12 +66,13 @@ MOST_TICKS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: the mean and the standard deviation of several runs at each `x`."""
+    """One curve: the mean and the standard deviation of several runs at each `x`; where it is not finite, a gap."""
 
     label: str
     x: Sequence[float]
     mean: ArrayLike
-    std: ArrayLike
+    std: ArrayLike = 0.0
+    style: Mapping[str, Any] | None = None  # for labels that STYLES does not know
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,9 @@ class Plane:
     radii: NDArray[np.float64] | None = None  # (M,) of circles around the patterns, where positive
 
 
-def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False) -> Figure:
+def curves(
+    panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", log: bool = False, logy: bool = False
+) -> Figure:
     """Draw mean lines, each with a band of one standard deviation.
 
     Parameters
@@ -139,8 +145,8 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
         What the horizontal axes show.
     title : str
         Title of the whole figure.
-    log : bool
-        Whether the horizontal axes are logarithmic.
+    log, logy : bool
+        Whether the horizontal, and the vertical axes are logarithmic.
 
     Returns
     -------
@@ -155,9 +161,10 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
     for row, drawn in zip(axes, panels, strict=True):
         for axis, panel in zip(row, drawn, strict=True):
             for line in panel.lines:
-                style = STYLES.get(line.label, {})
+                style = line.style or STYLES.get(line.label, {})
                 mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
-                (handles[line.label],) = axis.plot(line.x, mean, label=line.label, markersize=4, linewidth=1.6, **style)
+                drawn_as = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
+                (handles[line.label],) = axis.plot(line.x, mean, **drawn_as)
                 axis.fill_between(
                     line.x, mean - std, mean + std, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
                 )
@@ -167,6 +174,8 @@ def curves(panels: Sequence[Sequence[Panel]], *, xlabel: str, title: str = "", l
                 axis.set_ylim(*panel.ylim)
             if log:
                 _plain_log_axis(axis, positions)
+            if logy:
+                axis.set_yscale("log")
         row[0].set_ylabel(drawn[0].ylabel)
     return _labelled(figure, axes, xlabel, title, handles)
 
@@ -581,7 +590,11 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
     if title:
         figure.suptitle(title, fontsize=11)
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        needed = sum(0.65 + 0.085 * len(label) for label in handles)  # inches, roughly
+        rows = int(np.ceil(needed / figure.get_figwidth()))
+        columns = -(-len(handles) // rows)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    return figure
     return figure
 
 

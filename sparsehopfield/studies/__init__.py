@@ -2,12 +2,15 @@
 
 from sparsehopfield.studies import (
     bits,
+    bounds,
     capacity,
     capacity_bound,
+    correlated,
     landscape,
     metastable,
     mil,
     mnist_bags,
+    optimal,
     robustness,
     theory_ledger,
 )
@@ -15,12 +18,15 @@ from sparsehopfield.studies import (
 __all__ = [
     "STUDIES",
     "bits",
+    "bounds",
     "capacity",
     "capacity_bound",
+    "correlated",
     "landscape",
     "metastable",
     "mil",
     "mnist_bags",
+    "optimal",
     "robustness",
     "theory_ledger",
 ]
@@ -38,4 +44,7 @@ STUDIES = {
     "capacity-bound": capacity_bound,
     "theory": theory_ledger,
     "landscape": landscape,
+    "correlated": correlated,
+    "bounds": bounds,
+    "optimal": optimal,
 }
