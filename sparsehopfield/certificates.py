@@ -299,6 +299,8 @@ class Certificates:
             inside = self.sure >= need
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)
+        if len(at) == 0:
+            return radii
         if len(inside) == 1:
             radii[at] = np.inf
         elif self.stored.similarity == "dot":
