@@ -12,9 +12,9 @@ for module in ("sklearn", "matplotlib", "tqdm"):
 
 SMALL = {
     "families": ("sphere", "images", "correlated"),
-    "scaled": (1.0, 30.0, 3000.0),
-    "count": 20,
-    "dim": 8,
+    "betas": (1.0, 30.0, 3000.0),
+    "patterns": 20,
+    "d": 8,
     "asks": 2,
     "progress": False,
 }
@@ -77,7 +77,7 @@ def test_against_the_reference(found):
         patterns = _families.draw(family, rng, 20, 8)
         x, index = study.asked(rng, patterns, "random", 2, 0.9)
         m = np.linalg.norm(patterns, axis=1).max()
-        for scaled in SMALL["scaled"]:
+        for scaled in SMALL["betas"]:
             support = (reference.sparsemax(scaled / m**2 * x @ patterns.T) > 0).sum(axis=1)
             assert values[family, "random", scaled, "sparse", "1", "queries"] == (support == 1).sum()
             assert values[family, "random", scaled, "sparse", "3-4", "queries"] == np.isin(support, (3, 4)).sum()
@@ -151,10 +151,10 @@ def test_report_is_honest(found):
     [
         ({"families": "odd"}, "families: unknown name 'odd'"),
         ({"queries": "odd"}, "queries: unknown name 'odd'"),
-        ({"scaled": 0.0}, "scaled: must be positive"),
-        ({"count": 1}, "count: must be at least 2"),
-        ({"count": 9999}, "count: 9999 patterns are more than the 1797 images"),
-        ({"dim": 1}, "dim: must be at least 2"),
+        ({"betas": 0.0}, "betas: must be positive"),
+        ({"patterns": 1}, "patterns: must be at least 2"),
+        ({"patterns": 9999}, "patterns: 9999 are more than the 1797 images"),
+        ({"d": 1}, "d: must be at least 2"),
         ({"asks": 0}, "asks: must be at least 1"),
         ({"share": 1.5}, "share: must be above 0 and at most 1"),
         ({"dataset": "odd"}, "dataset: unknown name 'odd'"),

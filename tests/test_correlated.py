@@ -11,7 +11,7 @@ from sparsehopfield.studies import correlated as study
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
-SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "count": 12, "dim": 8, "progress": False}
+SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "patterns": 12, "d": 8, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +184,8 @@ def test_report_is_honest(found):
         ({"models": "mean"}, "models: unknown name 'mean'"),
         ({"weights": 1.0}, "weights: must be at least 0 and below 1"),
         ({"betas": 0.0}, "betas: must be positive"),
-        ({"count": 1}, "count: must be at least 2"),
-        ({"dim": 2}, "dim: must be at least 3"),
+        ({"patterns": 1}, "patterns: must be at least 2"),
+        ({"d": 2}, "d: must be at least 3"),
         ({"tolerance": 0.5}, "tolerance: must be above 0 and below 0.5"),
         ({"perturbation": 0.0}, "perturbation: must be above 0"),
         ({"runs": 0}, "runs: must be at least 1"),

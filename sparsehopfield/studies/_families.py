@@ -82,5 +82,5 @@ def draw(family: str, rng: np.random.Generator, count: int, d: int, images: data
     if images is None:
         raise ValueError("images: the family of images needs a set to draw from")
     if count > len(images):
-        raise ValueError(f"count: {count} patterns are more than the {len(images)} images of {images.name}")
+        raise ValueError(f"patterns: {count} are more than the {len(images)} images of {images.name}")
     return images.pixels(np.sort(rng.choice(len(images), count, replace=False))).astype(np.float64)

@@ -15,6 +15,7 @@ import numpy as np
 from sparsehopfield import datasets
 from sparsehopfield.config import set_num_threads
 from sparsehopfield.studies import _run
+from sparsehopfield.studies._families import FAMILIES
 
 SIMILARITIES = ("dot", "euclidean", "cosine")
 
@@ -231,6 +232,49 @@ def add_options(parser: argparse.ArgumentParser, folder: str, default: Options) 
     add("--quiet", action="store_true", help="no progress bar and no report, only the files")
 
 
+def add_own(
+    parser: argparse.ArgumentParser,
+    default: Options,
+    name: str,
+    text: str,
+    *,
+    metavar: str = "NAME",
+    choices: Iterable[str] | None = None,
+    shown: str | None = None,
+) -> None:
+    """Add an option of one study: what its field in `Options` says, one value or several of the default's kind.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The sub-command's parser.
+    default : Options
+        The study's defaults.
+    name, text : str
+        The field, and what it is; choices and the default are added to this.
+    metavar : str
+        What stands for a value in the help.
+    choices : iterable of str, optional
+        The values that it may have.
+    shown : str, optional
+        The default in words, where its values would be long.
+    """
+    value, kind = getattr(default, name), default._several.get(name)
+    valid = None if choices is None else tuple(choices)
+    if shown is None:
+        shown = "%(default)s" if kind is None else "all" if value == valid else listed(value)
+    many: dict[str, Any] = {} if kind is None else {"nargs": "+"}
+    parser.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind or type(value),
+        choices=valid,
+        metavar=metavar,
+        default=value,
+        help=f"{text}{', of ' + ', '.join(valid) if valid else ''} (default: {shown})",
+        **many,
+    )
+
+
 def add_jobs_option(parser: argparse.ArgumentParser) -> None:
     """Add the option of the studies that can measure several settings at the same time."""
     parser.add_argument(
@@ -241,6 +285,15 @@ def add_jobs_option(parser: argparse.ArgumentParser) -> None:
         help="measure so many settings at the same time, each in a process of its own with one thread; the table is "
         "the same for any number (default: %(default)s)",
     )
+
+
+def add_families_options(parser: argparse.ArgumentParser, default: Options) -> None:
+    """Add the options of the studies that draw from families of patterns, one of them images."""
+    add_own(parser, default, "families", "families of patterns", choices=FAMILIES)
+    add_own(parser, default, "patterns", "patterns of a family", metavar="M")
+    add_own(parser, default, "d", "features of all families but images", metavar="D")
+    add_own(parser, default, "dataset", "what the family of images is drawn from", choices=datasets.DATASETS)
+    add_data_option(parser, "image")
 
 
 def add_data_option(parser: argparse.ArgumentParser, what: str) -> None:

@@ -19,7 +19,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,8 +68,8 @@ ROUNDING = 1e-12
 EXAMPLES = """\
 examples:
   python -m sparsehopfield bounds
-  python -m sparsehopfield bounds --dataset mnist --families images --count 500
-  python -m sparsehopfield bounds --families sphere gaussian --dim 4 --output results/low
+  python -m sparsehopfield bounds --dataset mnist --families images --patterns 500
+  python -m sparsehopfield bounds --families sphere gaussian --d 4 --output results/low
 """
 
 
@@ -83,9 +83,9 @@ class Options(_study.Options):
         Of "sphere", "gaussian", "images", "correlated", "correlated-sphere".
     queries : str or sequence of str
         Of `QUERIES`.
-    scaled : float or sequence of float
+    betas : float or sequence of float
         The inverse temperatures as beta m^2.
-    count, dim : int
+    patterns, d : int
         Patterns, at least 2, and features, at least 2 (of all families but images).
     asks : int
         Queries of each kind for each pattern.
@@ -101,27 +101,27 @@ class Options(_study.Options):
 
     families: Sequence[str] = tuple(_families.FAMILIES)
     queries: Sequence[str] = QUERIES
-    scaled: Sequence[float] = tuple(float(f"{10 ** (k / 2):.4g}") for k in range(-2, 9))
-    count: int = 64
-    dim: int = 32
+    betas: Sequence[float] = tuple(float(f"{10 ** (k / 2):.4g}") for k in range(-2, 9))
+    patterns: int = 64
+    d: int = 32
     asks: int = 4
     share: float = 0.9
     dataset: str = "digits"
     data: str | os.PathLike[str] | None = None
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"families": str, "queries": str, "scaled": float}
+    _several: ClassVar[Mapping[str, type]] = {"families": str, "queries": str, "betas": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         among("families", self.families, _families.FAMILIES)
         among("queries", self.queries, QUERIES)
         among("dataset", [self.dataset], datasets.DATASETS)
-        for name, least in (("count", 2), ("dim", 2), ("asks", 1), ("jobs", 1)):
+        for name, least in (("patterns", 2), ("d", 2), ("asks", 1), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
-        for beta in self.scaled:
+        for beta in self.betas:
             if not 0 < beta < math.inf:
-                raise ValueError(f"scaled: must be positive and finite, got {beta:g}")
+                raise ValueError(f"betas: must be positive and finite, got {beta:g}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share: must be above 0 and at most 1, got {self.share:g}")
 
@@ -134,7 +134,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     output : path
         Folder for the table, its settings and the figures; an interrupted table that is there is continued.
     **options
-        Those of `Options`: `families`, `queries`, `scaled`, `count`, `dim`, `asks`, `share`, `dataset`, `data`, `jobs`,
+        Those of `Options`: `families`, `queries`, `betas`, `patterns`, `d`, `asks`, `share`, `dataset`, `data`, `jobs`,
         `seed`, `restart`, `progress`.
 
     Returns
@@ -143,7 +143,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     if _families.IMAGES in chosen.families:
-        _families.draw(_families.IMAGES, np.random.default_rng(0), chosen.count, chosen.dim, _images(chosen))
+        _families.draw(_families.IMAGES, np.random.default_rng(0), chosen.patterns, chosen.d, _images(chosen))
     settings = [
         {
             "family": family,
@@ -155,7 +155,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         }
         for family in chosen.families
         for query in chosen.queries
-        for beta in sorted(chosen.scaled)
+        for beta in sorted(chosen.betas)
         for model in RULES
         for size in (SIZES if model == "sparse" else ("any",))
     ]
@@ -272,7 +272,7 @@ def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> S
     """
     rng = np.random.default_rng(seed)
     images = _images(chosen) if family == _families.IMAGES else None
-    patterns = _families.draw(family, rng, chosen.count, chosen.dim, images)
+    patterns = _families.draw(family, rng, chosen.patterns, chosen.d, images)
     x, mu = asked(rng, patterns, kind, chosen.asks, chosen.share)
     m = float(np.linalg.norm(patterns, axis=1).max())
     beta = scaled / m**2
@@ -471,8 +471,8 @@ def report(summary: Summary) -> str:
     """
     chosen = summary.chosen
     introduction = wrapped(
-        f"{chosen.count} patterns a family, of {chosen.dim} features (images: {chosen.dataset}), one step; beta m^2 "
-        f"from {min(chosen.scaled):g} to {max(chosen.scaled):g}; queries {', '.join(chosen.queries)}, at "
+        f"{chosen.patterns} patterns a family, of {chosen.d} features (images: {chosen.dataset}), one step; beta m^2 "
+        f"from {min(chosen.betas):g} to {max(chosen.betas):g}; queries {', '.join(chosen.queries)}, at "
         f"{chosen.share:g} R. violated: share of queries whose error exceeds the bound, where it is claimed; worst: "
         "the largest error/bound; informative: share of queries for which the bound is below 2m; useful: below the "
         "distance of the pattern that is farthest from the one meant; tightness: error/bound where there is an error, "
@@ -561,46 +561,12 @@ def _findings(summary: Summary) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    for name, valid, text in (
-        ("families", tuple(_families.FAMILIES), "families of patterns"),
-        ("queries", QUERIES, "kinds of queries"),
-    ):
-        add(
-            f"--{name}",
-            nargs="+",
-            choices=valid,
-            metavar="NAME",
-            default=getattr(default, name),
-            help=f"{text}, of {', '.join(valid)} (default: all)",
-        )
-    add(
-        "--scaled",
-        nargs="+",
-        type=float,
-        metavar="BETA",
-        default=default.scaled,
-        help="inverse temperatures as beta m^2 (default: 0.1 to 10000, 2 a decade)",
-    )
-    for name, text in (
-        ("count", "patterns"),
-        ("dim", "features of all families but images"),
-        ("asks", "queries of a kind for each pattern"),
-    ):
-        add(f"--{name}", type=int, metavar="N", default=getattr(default, name), help=f"{text} (default: %(default)s)")
-    add(
-        "--share",
-        type=float,
-        metavar="SHARE",
-        default=default.share,
-        help="how far queries are from their pattern, as a share of R (default: %(default)s)",
-    )
-    add(
-        "--dataset",
-        choices=tuple(datasets.DATASETS),
-        default=default.dataset,
-        help="what the family of images is drawn from (default: %(default)s)",
-    )
-    _study.add_data_option(parser, "image")
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    _study.add_families_options(parser, default)
+    own("queries", "kinds of queries", choices=QUERIES)
+    own("betas", "inverse temperatures times m^2", metavar="BETA", shown="0.1 to 10000, 2 a decade")
+    own("asks", "queries of a kind for each pattern", metavar="N")
+    own("share", "how far queries are from their pattern, as a share of R", metavar="SHARE")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}-DATASET", default)

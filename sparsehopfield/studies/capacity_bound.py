@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -295,30 +296,14 @@ def _findings(summary: Summary) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    for name, kind, letter, text in (
-        ("dims", int, "D", "dimensions"),
-        ("betas", float, "BETA", "inverse temperatures"),
-        ("risks", float, "P", "probabilities of failure"),
-        ("shares", float, "SHARE", "numbers of patterns, as shares of the exact capacity"),
-    ):
-        values = getattr(default, name)
-        add(
-            f"--{name}",
-            nargs="+",
-            type=kind,
-            metavar=letter,
-            default=values,
-            help=f"{text} (default: {_study.listed(values)})",
-        )
-    add("--radius", type=float, metavar="R", default=default.radius, help="the basin's radius (default: %(default)s)")
-    add(
-        "--draws",
-        type=int,
-        metavar="N",
-        default=default.draws,
-        help="sets of patterns a setting (default: %(default)s)",
-    )
-    add("--most", type=int, metavar="M", default=default.most, help="leave out larger sets (default: %(default)s)")
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    own("dims", "dimensions", metavar="D")
+    own("betas", "inverse temperatures", metavar="BETA")
+    own("risks", "probabilities of failure", metavar="P")
+    own("shares", "numbers of patterns, as shares of the exact capacity", metavar="SHARE")
+    own("radius", "the basin's radius", metavar="R")
+    own("draws", "sets of patterns a setting", metavar="N")
+    own("most", "leave out larger sets", metavar="M")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}", default)

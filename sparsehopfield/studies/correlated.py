@@ -26,7 +26,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -73,7 +73,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield correlated
   python -m sparsehopfield correlated --models sparse --weights 0 0.9 --runs 5 --output results/runs
-  python -m sparsehopfield correlated --cases equal --count 256 --dim 128 --output results/larger
+  python -m sparsehopfield correlated --cases equal --patterns 256 --d 128 --output results/larger
 """
 
 
@@ -91,7 +91,7 @@ class Options(_study.Options):
         Weights w of the common direction, from 0 to below 1.
     betas : float or sequence of float
         Inverse temperatures in units of 1/(1 - w^2).
-    count, dim : int
+    patterns, d : int
         Patterns, at least 2, and features, at least 3.
     tolerance : float
         How far from a pattern a limit may be to count as it, as a share of the distance to the nearest other pattern.
@@ -107,8 +107,8 @@ class Options(_study.Options):
     models: Sequence[str] = tuple(ALPHAS)
     weights: Sequence[float] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
     betas: Sequence[float] = tuple(float(f"{10 ** (k / 6):.4g}") for k in range(-6, 13))
-    count: int = 64
-    dim: int = 32
+    patterns: int = 64
+    d: int = 32
     tolerance: float = 0.1
     perturbation: float = 0.1
     runs: int = 1
@@ -120,8 +120,8 @@ class Options(_study.Options):
         super().__post_init__()
         among("cases", self.cases, CASES)
         among("models", self.models, ALPHAS)
-        at_least("count", self.count, 2)
-        at_least("dim", self.dim, 3)
+        at_least("patterns", self.patterns, 2)
+        at_least("d", self.d, 3)
         for name in ("runs", "jobs"):
             at_least(name, getattr(self, name), 1)
         for w in self.weights:
@@ -143,7 +143,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     output : path
         Folder for the table, its settings and the figures; an interrupted table that is there is continued.
     **options
-        Those of `Options`: `cases`, `models`, `weights`, `betas`, `count`, `dim`, `tolerance`, `perturbation`, `runs`,
+        Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`, `runs`,
         `jobs`, `seed`, `restart`, `progress`.
 
     Returns
@@ -162,7 +162,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         case, model, w, beta, _, seed = setting.values()
-        drawn = memories(case, w, chosen.count, chosen.dim, chosen.perturbation, seed)
+        drawn = memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed)
         return measured(drawn, predictions(drawn, model, chosen.tolerance), model, beta, chosen.tolerance)
 
     rows = _run.run_table(
@@ -555,7 +555,7 @@ def report(summary: Summary) -> str:
     """
     chosen = summary.chosen
     introduction = wrapped(
-        f"{chosen.count} patterns w c + sqrt(1 - w^2) n of {chosen.dim} features, {chosen.runs} draw(s); retrieved to "
+        f"{chosen.patterns} patterns w c + sqrt(1 - w^2) n of {chosen.d} features, {chosen.runs} draw(s); retrieved to "
         "the fixed point from each pattern and from a query at "
         f"{chosen.perturbation:g} of the distance to the nearest other one. Stored: sparse and entmax15 exactly, dense "
         f"if the limit is within {chosen.tolerance:g} of that distance. 'half stored': from which beta on half are, by "
@@ -585,7 +585,7 @@ def report(summary: Summary) -> str:
             at = len(betas) // 2
             closed = math.nan
             if case == "equal" and ALPHAS[model] > 1:
-                closed = typical_beta(chosen.count, chosen.dim, w, ALPHAS[model])
+                closed = typical_beta(chosen.patterns, chosen.d, w, ALPHAS[model])
             numbers = (
                 summary.half(case, model, w),
                 summary.predicted(case, model, w),
@@ -702,44 +702,17 @@ def _cost_of_density(summary: Summary) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    for name, among_these, text in (("cases", CASES, "kinds of noise"), ("models", ALPHAS, "models")):
-        add(
-            f"--{name}",
-            nargs="+",
-            choices=tuple(among_these),
-            metavar="NAME",
-            default=getattr(default, name),
-            help=f"{text}, of {', '.join(among_these)} (default: all)",
-        )
-    add(
-        "--weights",
-        nargs="+",
-        type=float,
-        metavar="W",
-        default=default.weights,
-        help=f"weights of the common direction (default: {_study.listed(default.weights)})",
-    )
-    add(
-        "--betas",
-        nargs="+",
-        type=float,
-        metavar="BETA",
-        default=default.betas,
-        help="inverse temperatures in units of 1/(1 - w^2) (default: 0.1 to 100, 6 a decade)",
-    )
-    for name, text in (("count", "patterns"), ("dim", "features"), ("runs", "draws")):
-        add(f"--{name}", type=int, metavar="N", default=getattr(default, name), help=f"{text} (default: %(default)s)")
-    for name, text in (
-        ("tolerance", "how far from a pattern a limit may be to count as it"),
-        ("perturbation", "how far from the pattern queries begin"),
-    ):
-        add(
-            f"--{name}",
-            type=float,
-            metavar="SHARE",
-            default=getattr(default, name),
-            help=f"{text}, as a share of the distance to the nearest other pattern (default: %(default)s)",
-        )
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    own("cases", "kinds of noise", choices=CASES)
+    own("models", "models", choices=ALPHAS)
+    own("weights", "weights of the common direction", metavar="W")
+    own("betas", "inverse temperatures in units of 1/(1 - w^2)", metavar="BETA", shown="0.1 to 100, 6 a decade")
+    own("patterns", "patterns", metavar="M")
+    own("d", "features", metavar="D")
+    own("runs", "draws", metavar="N")
+    apart = "as a share of the distance to the nearest other pattern"
+    own("tolerance", f"how far from a pattern a limit may be to count as it, {apart}", metavar="SHARE")
+    own("perturbation", f"how far from the pattern queries begin, {apart}", metavar="SHARE")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}", default)

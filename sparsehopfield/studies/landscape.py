@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -587,48 +588,17 @@ def _rank(x: Floats, y: Floats) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    for name, text in (
-        ("betas", "inverse temperatures in the plane"),
-        ("rate-betas", "inverse temperatures for the families"),
-    ):
-        values = getattr(default, name.replace("-", "_"))
-        given = f"{text} (default: {listed(values)})"
-        add(f"--{name}", nargs="+", type=float, metavar="BETA", default=values, help=given)
-    add(
-        "--similarity",
-        choices=SIMILARITIES,
-        default=default.similarity,
-        help="of dot and euclidean (default: %(default)s)",
-    )
-    add(
-        "--families",
-        nargs="+",
-        choices=tuple(FAMILIES),
-        default=default.families,
-        metavar="NAME",
-        help=f"of {', '.join(FAMILIES)} (default: all)",
-    )
-    for name, letter, text in (
-        ("plane", "N", "so many random patterns in the plane; 0: five that are always the same"),
-        ("grid", "N", "points along each axis of the plane"),
-        ("patterns", "M", "patterns of a family"),
-        ("d", "D", "features of a family"),
-        ("draws", "N", "sets of patterns, with a query each, a family and beta"),
-    ):
-        add(
-            f"--{name}",
-            type=int,
-            metavar=letter,
-            default=getattr(default, name),
-            help=f"{text} (default: %(default)s)",
-        )
-    add(
-        "--noise",
-        type=float,
-        metavar="R",
-        default=default.noise,
-        help="distance of a query from its pattern, as a share of the pattern's length (default: %(default)s)",
-    )
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    own("betas", "inverse temperatures in the plane", metavar="BETA")
+    own("rate_betas", "inverse temperatures for the families", metavar="BETA")
+    own("similarity", "what a score is", choices=SIMILARITIES)
+    own("plane", "so many random patterns in the plane; 0: five that are always the same", metavar="N")
+    own("grid", "points along each axis of the plane", metavar="N")
+    own("families", "families of patterns", choices=FAMILIES)
+    own("patterns", "patterns of a family", metavar="M")
+    own("d", "features of a family", metavar="D")
+    own("draws", "sets of patterns, with a query each, a family and beta", metavar="N")
+    own("noise", "distance of a query from its pattern, as a share of the pattern's length", metavar="R")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}", default)

@@ -21,7 +21,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -741,30 +741,13 @@ def _place(key: tuple[Any, ...]) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    add(
-        "--sets",
-        nargs="+",
-        choices=SETS,
-        metavar="NAME",
-        default=default.sets,
-        help=f"sets of patterns, of {', '.join(SETS)} (default: all)",
-    )
-    for name, letter, text in (
-        ("shares", "SHARE", "inverse temperatures, as shares of each set's critical one"),
-        ("positions", "A", "where queries are, from 0, the mean, to 1, the pattern"),
-    ):
-        values = getattr(default, name)
-        add(
-            f"--{name}",
-            nargs="+",
-            type=float,
-            metavar=letter,
-            default=values,
-            help=f"{text} (default: {_study.listed(values)})",
-        )
-    add("--size", type=int, metavar="N", default=default.size, help="vectors of the larger sets (default: %(default)s)")
-    add("--angle", type=float, metavar="DEGREES", default=default.angle, help="of 'angle' (default: %(default)s)")
-    add("--copies", type=int, metavar="K", default=default.copies, help="of 'copies' (default: %(default)s)")
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    own("sets", "sets of patterns", choices=SETS)
+    own("shares", "inverse temperatures, as shares of each set's critical one", metavar="SHARE")
+    own("positions", "where queries are, from 0, the mean, to 1, the pattern", metavar="A")
+    own("size", "vectors of the larger sets", metavar="N")
+    own("angle", "of 'angle'", metavar="DEGREES")
+    own("copies", "of 'copies'", metavar="K")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}", default)

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -200,34 +201,10 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
-    add, default = parser.add_argument, Options()
-    add(
-        "--families",
-        nargs="+",
-        choices=tuple(_families.FAMILIES),
-        metavar="NAME",
-        default=default.families,
-        help=f"families of patterns: {', '.join(_families.FAMILIES)} (default: all)",
-    )
-    add(
-        "--betas",
-        nargs="+",
-        type=float,
-        metavar="BETA",
-        default=default.betas,
-        help="inverse temperatures times m^2, m the length of the longest pattern "
-        f"(default: {_study.listed(default.betas)})",
-    )
-    add("--patterns", type=int, metavar="M", default=default.patterns, help="patterns of a set (default: %(default)s)")
-    add("--d", type=int, metavar="D", default=default.d, help="their dimension, but for images (default: %(default)s)")
-    add("--trials", type=int, metavar="N", default=default.trials, help="queries of each kind (default: %(default)s)")
-    add(
-        "--dataset",
-        choices=tuple(datasets.DATASETS),
-        default=default.dataset,
-        help="what the family of images is drawn from; the digits come with scikit-learn, the others are read from "
-        "--data (default: %(default)s)",
-    )
-    _study.add_data_option(parser, "image")
+    default = Options()
+    own = partial(_study.add_own, parser, default)
+    _study.add_families_options(parser, default)
+    own("betas", "inverse temperatures times m^2, m the length of the longest pattern", metavar="BETA")
+    own("trials", "queries of each kind", metavar="N")
     _study.add_jobs_option(parser)
     _study.add_options(parser, f"results/{NAME}-DATASET", default)
