@@ -56,7 +56,7 @@ typedef struct {
     sh_entry *entry;
 } sh_entry_list;
 
-/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (radii.c). */
+/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (balls.c). */
 typedef struct {
     const int64_t *own;  /* (N) position of the query */
     const double *score; /* (N) its score with itself */
@@ -156,12 +156,7 @@ sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
                     sh_context *context);
 /* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
 int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
-/* margins.c: patterns as queries, some at a time: `ask` gets a job of theirs without results, begun at themselves, their
- * positions and own scores, and the number of the first. `which` (n) says whose, NULL: 0 .. n-1. */
-typedef sh_status sh_ask_pattern(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer);
-sh_status sh_ask_patterns(sh_context *context, const sh_memory *memory, const int64_t *which, int64_t n,
-                          sh_ask_pattern *ask, void *pointer);
-/* radii.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
+/* balls.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
  * lift (or of any) that could have a lower one */
 double sh_ball_radius(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
 double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double lift);

@@ -1,14 +1,21 @@
-/* margins.c: the best scores, and how far every pattern stands out from the others: of the two best scores of it as a
- * query at least one is of another. */
+/* margins.c: the best scores; how far every pattern stands out from the others (of the two best scores of it as a query
+ * at least one is of another); and how large the ball around it is that goes to it (balls.c). */
 #include "engine.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
-enum { ASKED_BYTES = 16 * 1024 * 1024 }; /* of patterns asked at a time */
+enum {
+    ASKED_BYTES = 16 * 1024 * 1024, /* of patterns asked at a time */
+    BATCH = 256,                    /* patterns lifted at a time */
+};
 
-sh_status sh_ask_patterns(sh_context *context, const sh_memory *m, const int64_t *which, int64_t n, sh_ask_pattern *ask,
-                          void *pointer) {
+/* Patterns as queries, some at a time: `ask` gets a job of theirs without results, begun at themselves, their positions
+ * and own scores, and the number of the first. `which` (n) says whose, NULL: 0 .. n-1. */
+typedef sh_status ask_pattern(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer);
+
+static sh_status ask_patterns(sh_context *context, const sh_memory *m, const int64_t *which, int64_t n,
+                              ask_pattern *ask, void *pointer) {
     const sh_kernels *k = m->k;
     if (n == 0) return SH_OK;
     int64_t d = m->patterns.d, size = (int64_t)k->size;
@@ -60,7 +67,75 @@ static sh_status lead(sh_job *job, const int64_t *own, const double *score, int6
 }
 
 sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins) {
-    return sh_ask_patterns(context, memory, NULL, memory->patterns.n, lead, margins);
+    return ask_patterns(context, memory, NULL, memory->patterns.n, lead, margins);
+}
+
+typedef struct {
+    const sh_memory *memory;
+    double *lift;
+} lifting;
+
+static sh_status lift_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    (void)context;
+    lifting *l = pointer;
+    const sh_memory *m = l->memory;
+    int64_t d = m->patterns.d, last = sh_min((item + 1) * BATCH, m->patterns.n);
+    for (int64_t i = item * BATCH; i < last; i++) {
+        const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
+        double square = m->k->dot(row, row, d);
+        if (m->scale) square = square * m->scale[i] * m->scale[i];
+        l->lift[i] = square + (m->bias ? 2 * m->bias[i] : 0);
+    }
+    return SH_OK;
+}
+
+typedef struct {
+    sh_balls balls;
+    double *radius;
+    int64_t *rival;
+} asking;
+
+static sh_status measure(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer) {
+    asking *a = pointer;
+    int64_t n = job->queries.n;
+    sh_balls balls = a->balls;
+    balls.own = own;
+    balls.score = score;
+    balls.need += first;
+    job->balls = &balls;
+    job->rival = sh_allocate(job->context, n, sizeof *job->rival);
+    if (!job->rival) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    sh_status status = sh_run(job);
+    for (int64_t i = 0; status == SH_OK && i < n; i++) {
+        a->radius[first + i] = job->rival[i].score;
+        a->rival[first + i] = job->rival[i].position;
+    }
+    sh_release(job->context, job->rival);
+    return status;
+}
+
+sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int64_t *which, const double *need,
+                   double slack, double *radius, int64_t *rival) {
+    int64_t count = m->patterns.n;
+    if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
+    for (int64_t i = 0; i < n; i++) {
+        if (which[i] < 0 || which[i] >= count) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
+        if (need[i] - need[i] != 0) return sh_fail(context, SH_NOT_FINITE, "need", i);
+    }
+    lifting l = {m, sh_allocate(context, count, sizeof(double))};
+    if (!l.lift) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    size_t row = (size_t)m->patterns.d * m->k->size;
+    sh_status status = sh_for_each(context, sh_ceil_div(count, BATCH), row, lift_item, &l);
+    asking a = {.balls = {.need = need, .lift = l.lift, .slack = slack}, .radius = radius, .rival = rival};
+    a.balls.least = INFINITY;
+    a.balls.most = -INFINITY;
+    for (int64_t i = 0; status == SH_OK && i < count; i++) {
+        a.balls.least = fmin(a.balls.least, l.lift[i]);
+        a.balls.most = fmax(a.balls.most, l.lift[i]);
+    }
+    if (status == SH_OK) status = ask_patterns(context, m, which, n, measure, &a);
+    sh_release(context, l.lift);
+    return status;
 }
 
 sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count, int64_t *position,

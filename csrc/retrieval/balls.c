@@ -1,4 +1,4 @@
-/* radii.c: the ball around a pattern that goes to it, by the screen and the scan, without all its quotients.
+/* balls.c: which patterns may bound the ball around a pattern that goes to it, by their scores.
  *
  * With l the lead over nu, t = l - need and c_nu = |xi_nu|^2 + 2 b_nu the lift, D^2 = c_nu - c + 2 l, so the quotient of
  * nu is t / sqrt(2 t + q) with q = c_nu - c + 2 need + slack. It is below a radius r that others leave only if
@@ -13,7 +13,6 @@
 #include "engine.h"
 #include <float.h>
 #include <math.h>
-#include <stdatomic.h>
 
 /* t / sqrt(D^2 + slack), not below it if scores are off by e */
 static double quotient(const sh_balls *b, int64_t query, sh_candidate c, double e) {
@@ -65,74 +64,4 @@ void sh_ball_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
         if (r < least.score) least = (sh_candidate){r, c[i].position};
     }
     job->rival[query] = least;
-}
-
-typedef struct {
-    const sh_memory *memory;
-    double *lift;
-} lifting;
-
-enum { LIFTED = 256 };
-
-static sh_status lift_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)context;
-    lifting *l = pointer;
-    const sh_memory *m = l->memory;
-    int64_t d = m->patterns.d, last = sh_min((item + 1) * LIFTED, m->patterns.n);
-    for (int64_t i = item * LIFTED; i < last; i++) {
-        const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
-        double square = m->k->dot(row, row, d);
-        if (m->scale) square = square * m->scale[i] * m->scale[i];
-        l->lift[i] = square + (m->bias ? 2 * m->bias[i] : 0);
-    }
-    return SH_OK;
-}
-
-typedef struct {
-    sh_balls balls;
-    double *radius;
-    int64_t *rival;
-} asking;
-
-static sh_status measure(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer) {
-    asking *a = pointer;
-    int64_t n = job->queries.n;
-    sh_balls balls = a->balls;
-    balls.own = own;
-    balls.score = score;
-    balls.need += first;
-    job->balls = &balls;
-    job->rival = sh_allocate(job->context, n, sizeof *job->rival);
-    if (!job->rival) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
-    sh_status status = sh_run(job);
-    for (int64_t i = 0; status == SH_OK && i < n; i++) {
-        a->radius[first + i] = job->rival[i].score;
-        a->rival[first + i] = job->rival[i].position;
-    }
-    sh_release(job->context, job->rival);
-    return status;
-}
-
-sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int64_t *which, const double *need,
-                   double slack, double *radius, int64_t *rival) {
-    int64_t count = m->patterns.n;
-    if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
-    for (int64_t i = 0; i < n; i++) {
-        if (which[i] < 0 || which[i] >= count) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
-        if (need[i] - need[i] != 0) return sh_fail(context, SH_NOT_FINITE, "need", i);
-    }
-    lifting l = {m, sh_allocate(context, count, sizeof(double))};
-    if (!l.lift) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    size_t row = (size_t)m->patterns.d * m->k->size;
-    sh_status status = sh_for_each(context, sh_ceil_div(count, LIFTED), row, lift_item, &l);
-    asking a = {.balls = {.need = need, .lift = l.lift, .slack = slack}, .radius = radius, .rival = rival};
-    a.balls.least = INFINITY;
-    a.balls.most = -INFINITY;
-    for (int64_t i = 0; status == SH_OK && i < count; i++) {
-        a.balls.least = fmin(a.balls.least, l.lift[i]);
-        a.balls.most = fmax(a.balls.most, l.lift[i]);
-    }
-    if (status == SH_OK) status = sh_ask_patterns(context, m, which, n, measure, &a);
-    sh_release(context, l.lift);
-    return status;
 }
