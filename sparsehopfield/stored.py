@@ -25,7 +25,8 @@ from .checks import (
     compute_dtype,
 )
 from .errors import RetrievalWarning
-from .separations import POLYNOMIAL, Entmax, Polynomial, check_structure, has_window, separation_code, similarity_code
+from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
+from .structures._base import Structure, as_structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -71,6 +72,7 @@ class Asked:
     leading: tuple[int, ...]
     beta: NDArray[np.float64]
     code: tuple[int, float]
+    structure: Structure | None = None  # None: all pairs
 
 
 class Stored:
@@ -130,15 +132,16 @@ class Stored:
             other.core(self.dtype)
         return other
 
-    def ask(self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: None) -> Asked:
+    def ask(
+        self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: Structure | None = None
+    ) -> Asked:
         """Check what a call brings."""
         code = separation_code(separation)
-        check_structure(structure)
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
         rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
-        return Asked(given, rows, leading, as_beta(beta, leading), code)
+        return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:
         """(what the core writes to, what the caller gets)."""
