@@ -773,7 +773,7 @@ def associate(
     top : int, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
     min_weight : float, optional
-        Keep weights of at least this. Maps with full support need one of the two.
+        Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
 
@@ -893,7 +893,7 @@ def candidates(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
+        All pairs, the default, is the only one whose parts can be merged.
     offset : int
         Position of the part's first pattern in the whole.
     check_finite : bool
