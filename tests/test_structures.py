@@ -473,6 +473,4 @@ def test_no_memory():
             options = {"separation": separation, "structure": structure}
             with threads(1):
                 for call in (sh.update, sh.associate):
-                    assert fails_without_memory(
-                        lambda: call(q[::3] if isinstance(structure, TopK) else q, x, beta, **options)
-                    )
+                    assert fails_without_memory(lambda c=call, s=options, b=beta: c(q, x, b, **s))
