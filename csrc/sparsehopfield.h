@@ -117,12 +117,32 @@ SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
+/* Which pairs of queries and patterns are looked at. The place of a query is position[i], or i where that is NULL.
+ *   TOP     the k best scores of each query, ties by position
+ *   WINDOW  patterns place + t dilation, |t| <= width, and those in `column`; causal: none after place
+ *   RANDOM  k patterns, drawn anew for every `rows` places by `seed`
+ *   BLOCKS  of block row r = place / rows the blocks column[start[r]] .. column[start[r + 1] - 1], each `columns` wide */
+typedef enum { SH_PAIRS_ALL, SH_PAIRS_TOP, SH_PAIRS_WINDOW, SH_PAIRS_RANDOM, SH_PAIRS_BLOCKS } sh_pairs;
+typedef struct {
+    sh_pairs pairs;
+    int64_t k;               /* 1 to M */
+    int64_t width, dilation; /* 0 to M, 1 to M */
+    int causal;
+    uint64_t seed;
+    int64_t rows, columns;   /* at least 1 */
+    const int64_t *position; /* (N) */
+    const int64_t *start;    /* (start_n + 1) from 0 up */
+    const int64_t *column;   /* (column_n), ascending within a row */
+    int64_t start_n, column_n;
+} sh_structure;
+
 /* N queries of d numbers, and their inverse temperatures: beta[i * beta_stride] > 0 (stride 0 or 1). */
 typedef struct {
     const void *data;
     int64_t n;
     const double *beta;
     int64_t beta_stride;
+    const sh_structure *structure; /* which patterns they look at; NULL: all. Of update, energy, retrieve, associate */
 } sh_queries;
 
 /* sh_update: one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
@@ -138,6 +158,8 @@ typedef struct {
  *            2. For sparsemax and entmax the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
  *               filter, a canonical dot product decides (retrieval/finish.c).
+ *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
+ *               looks at no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */
 #define SH_EXACT_SUPPORT 1024
 SH_API sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
@@ -177,7 +199,7 @@ typedef struct {
  *
  * Given      top         keep the `top` largest weights of a query (ties: lowest position), 0 for all
  *            min_weight  keep weights of at least this, 0 for all
- *                        maps with full support need one of the two
+ *                        maps with full support need one of the two, unless the queries have a structure
  */
 SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                               int64_t top, double min_weight, sh_entries *entries);

@@ -268,7 +268,7 @@ class Certificates:
         tol = 4 * float(np.finfo(self.stored.dtype).eps)
         for block in self._blocks():
             rows = self.rows(block)
-            fixed[block] = _core.retrieve(self._core, rows, beta, *code, 1, tol, np.empty_like(rows), None)[1]
+            fixed[block] = _core.retrieve(self._core, rows, beta, *code, None, 1, tol, np.empty_like(rows), None)[1]
         return fixed
 
     def certify(self, asked: Asked, needed: float) -> Certified:
@@ -414,7 +414,7 @@ class Certificates:
         for first in range(0, len(asked), BLOCK):
             mine = asked[first : first + BLOCK]
             start, position, _, _ = _core.associate(
-                self._core, self.rows(mine), beta[mine], *NEARLY_SOFTMAX, CROWD, 0.0
+                self._core, self.rows(mine), beta[mine], *NEARLY_SOFTMAX, None, CROWD, 0.0
             )
             count = np.diff(start)
             i = np.repeat(mine, count)

@@ -15,6 +15,7 @@ from .candidates import Candidates, merge
 from .checks import Array, as_numbers
 from .separations import Entmax, Polynomial
 from .stored import RetrievalInfo, Separation, Stored
+from .structures._base import Structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -635,7 +636,7 @@ def energy(
     *,
     similarity: str = "dot",
     separation: Separation = "sparsemax",
-    structure: None = None,
+    structure: Structure | None = None,
     check_finite: bool = True,
 ) -> Any:
     """The energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
@@ -648,7 +649,8 @@ def energy(
         Inverse temperature; an array broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
-    structure : None
+    structure : Structure, optional
+        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
 
@@ -690,7 +692,7 @@ def update(
     values: ArrayLike | None = None,
     similarity: str = "dot",
     separation: Separation = "sparsemax",
-    structure: None = None,
+    structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
 ) -> Array:
@@ -708,7 +710,8 @@ def update(
     similarity : {"dot", "euclidean", "cosine"}
         Scores `<x, xi>`; `<x, xi> - |xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-    structure : None
+    structure : Structure, optional
+        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
         Takes the result; must not overlap an input.
     check_finite : bool
@@ -750,7 +753,7 @@ def associate(
     *,
     similarity: str = "dot",
     separation: Separation = "sparsemax",
-    structure: None = None,
+    structure: Structure | None = None,
     top: int | None = None,
     min_weight: float | None = None,
     check_finite: bool = True,
@@ -765,11 +768,12 @@ def associate(
     beta : float or array_like, positive
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-    structure : None
+    structure : Structure, optional
+        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     top : int, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
     min_weight : float, optional
-        Keep weights of at least this. Maps with full support need one of the two.
+        Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
 
@@ -806,7 +810,7 @@ def retrieve(
     return_info: bool | Collection[str] = False,
     similarity: str = "dot",
     separation: Separation = "sparsemax",
-    structure: None = None,
+    structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
 ) -> Any:
@@ -827,7 +831,8 @@ def retrieve(
         Also return a RetrievalInfo; names ask for what costs extra.
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-    structure : None
+    structure : Structure, optional
+        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     out : ndarray, optional
         Takes the result; must not overlap an input.
     check_finite : bool
@@ -872,7 +877,7 @@ def candidates(
     values: ArrayLike | None = None,
     similarity: str = "dot",
     separation: Separation = "sparsemax",
-    structure: None = None,
+    structure: Structure | None = None,
     offset: int = 0,
     check_finite: bool = True,
 ) -> Candidates:
@@ -887,7 +892,8 @@ def candidates(
     values : array_like, shape (M, v), optional
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-    structure : None
+    structure : Structure, optional
+        All pairs, the default, is the only one whose parts can be merged.
     offset : int
         Position of the part's first pattern in the whole.
     check_finite : bool

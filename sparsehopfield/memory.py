@@ -21,8 +21,9 @@ from .certificates import Capacity, Certificates, Certified, Duplicates, window
 from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
 from .columns import Column
 from .errors import FileFormatError
-from .separations import check_structure, separation_code
+from .separations import separation_code
 from .stored import Asked, Separation, Stored
+from .structures._base import Structure, as_structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -71,7 +72,7 @@ class HopfieldMemory:
         the unit rows are mixed, too.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
-    structure : None
+    structure : Full, optional
         Which pairs are looked at: all.
     ids : array_like of int, shape (M,), optional
         Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct. A pattern keeps its id
@@ -109,13 +110,16 @@ class HopfieldMemory:
         values: ArrayLike | None = None,
         similarity: str = "dot",
         separation: Separation = "sparsemax",
-        structure: None = None,
+        structure: Structure | None = None,
         ids: ArrayLike | None = None,
         copy: bool | None = None,
         check_finite: bool = True,
         scale: float | None = None,
     ) -> None:
-        check_structure(structure)
+        if as_structure(structure) is not None:
+            raise NotImplementedError(
+                f"structure: a memory looks at all pairs yet, got {structure!r}; the functions take any"
+            )
         s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale)
         lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
         if copy is False and not (lent and (s.values is None or lent_values)):

@@ -431,33 +431,51 @@ def _weights(scores, beta, separation):
     row_map, conjugate = _maps(separation)
     if conjugate is None:  # the polynomial: beta cancels
         return row_map(scores)
+    best = scores.max(axis=1, keepdims=True)
     with np.errstate(over="ignore"):
-        return row_map(beta[:, None] * (scores - scores.max(axis=1, keepdims=True)))
+        return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
 
 
-def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax"):
+def _kept(scores, structure):
+    """Scores with -inf where a structure does not look: outside its mask, or of the k best (ties: lowest position)."""
+    if structure is None:
+        return scores
+    if hasattr(structure, "k") and not hasattr(structure, "seed"):  # TopK
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : structure.k]
+        mask = np.zeros(scores.shape, dtype=bool)
+        np.put_along_axis(mask, best, True, axis=1)
+    else:
+        mask = structure.mask(*scores.shape)
+    return np.where(mask, scores, -np.inf)
+
+
+def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
     _, conjugate = _maps(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
-    scores = x @ rows.T + bias
+    scores = _kept(x @ rows.T + bias, structure)
     best = scores.max(axis=1)
+    alone = np.isneginf(best)  # looks at nothing: its update is 0, the energy's gradient x - 0
+    best[alone] = 0
     with np.errstate(over="ignore"):
-        result = -(best + conjugate(beta[:, None] * (scores - best[:, None])) / beta) + (x**2).sum(axis=1) / 2
+        pull = best + np.where(alone, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
+    result = -pull + (x**2).sum(axis=1) / 2
     return result.reshape(leading)[()]
 
 
-def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax"):
+def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
     x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
-    return _weights(x @ rows.T + bias, beta, separation)
+    return _weights(_kept(x @ rows.T + bias, structure), beta, separation)
 
 
-def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax"):
+def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
     """T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
-    weights = associate(queries, patterns, beta, similarity=similarity, separation=separation)
+    options = {"similarity": similarity, "separation": separation, "structure": structure}
+    weights = associate(queries, patterns, beta, **options)
     values = rows if values is None else np.asarray(values, dtype=np.float64)
     return (weights @ values).reshape(*leading, values.shape[1])
 
@@ -473,12 +491,14 @@ def retrieve(
     return_info=False,
     similarity="dot",
     separation="sparsemax",
+    structure=None,
 ):
     """x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2)."""
     states, rows, _, beta, leading = _prepare(queries, patterns, beta, similarity)
     tol = 4 * np.finfo(np.float64).eps if tol is None else tol
     reach = tol * np.linalg.norm(rows, axis=1).max()
-    states, options = states.copy(), {"similarity": similarity, "separation": separation}
+    states = states.copy()
+    options = {"similarity": similarity, "separation": separation, "structure": structure}
     steps = np.zeros(len(states), dtype=np.int64)
     converged = np.zeros(len(states), dtype=bool)
     weights = np.zeros((len(states), len(rows)))
@@ -486,7 +506,7 @@ def retrieve(
         moving = ~converged
         if not moving.any():
             break
-        weights[moving] = associate(states[moving], patterns, beta[moving], **options)
+        weights[moving] = associate(states, patterns, beta, **options)[moving]  # all, for their places
         new = weights[moving] @ rows
         converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= reach
         states[moving] = new

@@ -130,12 +130,3 @@ def similarity_code(similarity: Any) -> int:
     if similarity not in SIMILARITIES:
         raise unknown_name("similarity", similarity, [*SIMILARITIES])
     return SIMILARITIES[similarity]
-
-
-def check_structure(structure: Any) -> None:
-    """Only all pairs, so far."""
-    if structure is not None:
-        raise NotImplementedError(
-            f"structure: only None (all pairs) is there yet, got {structure!r}; top-k, windows, masks and kernel "
-            "features are to come"
-        )

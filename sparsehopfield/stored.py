@@ -25,7 +25,9 @@ from .checks import (
     compute_dtype,
 )
 from .errors import RetrievalWarning
-from .separations import POLYNOMIAL, Entmax, Polynomial, check_structure, has_window, separation_code, similarity_code
+from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
+from .structures._base import Structure, as_structure
+from .structures._pairs import Pairs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -71,6 +73,19 @@ class Asked:
     leading: tuple[int, ...]
     beta: NDArray[np.float64]
     code: tuple[int, float]
+    structure: Structure | None = None  # None: all pairs
+
+    def pairs(self, n_patterns: int) -> Any:
+        """Which pairs the core is to look at; None for all."""
+        if self.structure is None:
+            return None
+        if not isinstance(self.structure, Pairs):
+            raise NotImplementedError(f"structure: not here, got {self.structure!r}")
+        return self.structure.descriptor(len(self.rows), n_patterns)
+
+    def lists_all(self, n_patterns: int) -> bool:
+        """Whether the weights of a call are as many as there are pairs in all."""
+        return not has_window(self.code) and self.pairs(n_patterns) is None
 
 
 class Stored:
@@ -130,15 +145,16 @@ class Stored:
             other.core(self.dtype)
         return other
 
-    def ask(self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: None) -> Asked:
+    def ask(
+        self, queries: ArrayLike, beta: ArrayLike, separation: Separation, structure: Structure | None = None
+    ) -> Asked:
         """Check what a call brings."""
         code = separation_code(separation)
-        check_structure(structure)
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
         rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
-        return Asked(given, rows, leading, as_beta(beta, leading), code)
+        return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:
         """(what the core writes to, what the caller gets)."""
@@ -160,7 +176,8 @@ class Stored:
     def update(self, asked: Asked, out: Any) -> Array:
         """One step."""
         flat, out = self.result(out, asked, self.width)
-        _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, flat)
+        pairs = asked.pairs(len(self.patterns))
+        _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs, flat)
         return self.settle(flat, out)
 
     def energy(self, asked: Asked) -> Any:
@@ -170,7 +187,8 @@ class Stored:
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
                 "no gradient step of anything"
             )
-        e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)
+        pairs = asked.pairs(len(self.patterns))
+        e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs)
         if len(e) and np.abs(e).max() > np.finfo(asked.rows.dtype).max:
             raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {asked.rows.dtype}")
         return e.astype(asked.rows.dtype, copy=False).reshape(asked.leading)[()]
@@ -182,14 +200,14 @@ class Stored:
         n, m = len(asked.rows), len(self.patterns)
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
-        if not has_window(asked.code) and limit == 0 and least == 0:
+        if asked.lists_all(m) and limit == 0 and least == 0:
             gigabytes = n * m * (asked.rows.dtype.itemsize + 8) / 2**30
             raise ValueError(
                 f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
                 "pass top= (how many of a query) or min_weight= (the least)"
             )
         core = self.core(asked.rows.dtype)
-        return _core.associate(core, asked.rows, asked.beta, *asked.code, limit, least)
+        return _core.associate(core, asked.rows, asked.beta, *asked.code, asked.pairs(m), limit, least)
 
     def associate(self, asked: Asked, top: Any, min_weight: Any) -> "csr_array":
         """Weights as a sparse array."""
@@ -199,6 +217,10 @@ class Stored:
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""
         offset = as_whole("offset", offset, 0)
+        if asked.structure is not None:
+            raise ValueError(
+                "structure: parts of the patterns are merged as parts of all pairs; there are none of others"
+            )
         part = Candidates(
             leading=asked.leading,
             beta=asked.beta,
@@ -227,7 +249,8 @@ class Stored:
         wanted = set(_wanted(return_info))
         if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
-        if "weights" in wanted and not has_window(asked.code):
+        pairs = asked.pairs(len(self.patterns))
+        if "weights" in wanted and asked.lists_all(len(self.patterns)):
             raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")
         needs_before = self.values is not None or "weights" in wanted
         if max_steps == 0 and needs_before:
@@ -237,11 +260,11 @@ class Stored:
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
         core = self.core(dtype)
         steps, converged, support = _core.retrieve(
-            core, asked.rows, asked.beta, *asked.code, max_steps, tol, states, before
+            core, asked.rows, asked.beta, *asked.code, pairs, max_steps, tol, states, before
         )
-        last = None if before is None else Asked(before, before, asked.leading, asked.beta, asked.code)
+        last = None if before is None else replace(asked, given=before, rows=before)
         if last is not None and self.values is not None:
-            _core.update(core, last.rows, last.beta, *last.code, flat)
+            _core.update(core, last.rows, last.beta, *last.code, pairs, flat)
         out = self.settle(flat, out)
         moving = int(np.count_nonzero(~converged))
         if moving and max_steps > 0:
@@ -260,7 +283,7 @@ class Stored:
         if last is not None and "weights" in wanted:
             info.weights = self.associate(last, None, None)
         if "energy" in wanted:
-            info.energy = self.energy(Asked(states, states, lead, asked.beta, asked.code))
+            info.energy = self.energy(replace(asked, given=states, rows=states))
         return out, info
 
 

@@ -214,9 +214,9 @@ def test_unknown_names(name):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_structure_is_for_later(name):
+def test_structures_are_objects(name):
     for wrong in ("topk", 3):
-        with pytest.raises(NotImplementedError, match=r"^structure:"):
+        with pytest.raises(TypeError, match=r"^structure:"):
             call(name, structure=wrong)
 
 

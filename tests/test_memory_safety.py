@@ -16,6 +16,7 @@ import pytest
 from helpers import digest, name_of, threads
 
 import sparsehopfield as sh
+from sparsehopfield.structures import BlockSparse, RandomMask, TopK, Window
 
 rng = np.random.default_rng(1)
 PATTERNS = rng.normal(size=(2600, 10)).astype(np.float32)
@@ -73,6 +74,16 @@ CALLS = {
     "retrieve, information": lambda: (
         sh.retrieve(QUERIES[:40], PATTERNS, 9.0, return_info=("weights", "energy"))[1].weights
     ),
+    "update, the 5 best": lambda: sh.update(QUERIES[:40], PATTERNS, separation="softmax", structure=TopK(5)),
+    "update, window": lambda: sh.update(QUERIES[:40], PATTERNS[:40], 3.0, structure=Window(9)),
+    "update, window, small beta": lambda: sh.update(
+        QUERIES[:9], PATTERNS, 1e-6, structure=Window(600, positions=range(9))
+    ),
+    "update, blocks, softmax": lambda: sh.update(
+        QUERIES[:40], PATTERNS[:40], separation="softmax", structure=BlockSparse([[True, False], [True, True]], 20)
+    ),
+    "associate, random pairs": lambda: sh.associate(QUERIES[:9], PATTERNS, 3.0, structure=RandomMask(200)),
+    "retrieve, random pairs": lambda: sh.retrieve(QUERIES[:40], PATTERNS, 9.0, structure=RandomMask(30)),
     "candidates": lambda: sh.merge(_parts(beta=3.0)).weights(),
     "candidates, states": lambda: sh.merge(_parts(beta=3.0)).states(PATTERNS),
     "candidates, softmax": lambda: sh.merge(_parts(separation="softmax")).states(),

@@ -28,6 +28,7 @@ from helpers import (
 
 import sparsehopfield as sh
 from sparsehopfield import reference
+from sparsehopfield.structures import Full
 
 FLOATS = [np.float32, np.float64]
 
@@ -655,11 +656,12 @@ def test_memory_keeps_what_it_borrows(rng):
     del junk
 
 
-def test_structure_is_reserved(rng):
+def test_full_structure_is_none(rng):
     queries, patterns = make(rng, 2, 9, 4)
-    for call in (sh.update, sh.energy, sh.associate, sh.retrieve, sh.candidates):
-        with pytest.raises(NotImplementedError, match=r"structure"):
-            call(queries, patterns, structure=object())
+    for call in (sh.update, sh.energy, sh.retrieve):
+        assert same_bits(call(queries, patterns, structure=Full()), call(queries, patterns))
+    with pytest.raises(TypeError, match=r"structure: .* did you mean Full\(\)"):
+        sh.update(queries, patterns, structure=Full)
 
 
 # --- threads ----------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ typedef struct {
     held *h;
     sh_queries queries;
     sh_model model;
+    sh_structure structure;
 } begun;
 
 static int as_model(PyObject *separation, PyObject *parameter, sh_model *model) {
@@ -162,14 +163,47 @@ static int begin(PyObject *const *args, begun *b) {
     b->h = PyCapsule_GetPointer(args[0], MEMORY);
     if (!b->h || is_array(args[1], "queries", number_of(b->h->type), 2) < 0) return -1;
     PyArrayObject *queries = (PyArrayObject *)args[1];
-    b->queries.data = PyArray_DATA(queries);
-    b->queries.n = PyArray_DIM(queries, 0);
+    b->queries = (sh_queries){.data = PyArray_DATA(queries), .n = PyArray_DIM(queries, 0)};
     if (PyArray_DIM(queries, 1) != b->h->d) {
         PyErr_SetString(PyExc_ValueError, "queries: another number of features than the patterns");
         return -1;
     }
     if (as_beta(args[2], b->queries.n, &b->queries.beta, &b->queries.beta_stride) < 0) return -1;
     return as_model(args[3], args[4], &b->model);
+}
+
+/* An array of int64 or None; its length, or -1. */
+static int64_t as_places(PyObject *object, const char *name, const int64_t **data) {
+    *data = NULL;
+    if (object == Py_None) return 0;
+    if (is_array(object, name, NPY_INT64, 1) < 0) return -1;
+    *data = PyArray_DATA((PyArrayObject *)object);
+    return PyArray_DIM((PyArrayObject *)object, 0);
+}
+
+/* begin, and a structure: None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column */
+static int begin_pairs(PyObject *const *args, begun *b) {
+    if (begin(args, b) < 0) return -1;
+    if (args[5] == Py_None) return 0;
+    long long k, width, dilation, rows, columns;
+    unsigned long long seed;
+    int pairs;
+    PyObject *position, *start, *column;
+    sh_structure *s = &b->structure;
+    if (!PyArg_ParseTuple(args[5], "iLLLpKLLOOO:structure", &pairs, &k, &width, &dilation, &s->causal, &seed, &rows,
+                          &columns, &position, &start, &column))
+        return -1;
+    *s = (sh_structure){(sh_pairs)pairs, k, width, dilation, s->causal, seed, rows, columns, NULL, NULL, NULL, 0, 0};
+    int64_t places = as_places(position, "positions", &s->position), starts = as_places(start, "start", &s->start);
+    s->column_n = as_places(column, "column", &s->column);
+    if (places < 0 || starts < 0 || s->column_n < 0) return -1;
+    s->start_n = starts - 1;
+    if ((s->position && places != b->queries.n) || (pairs == SH_PAIRS_BLOCKS && starts < 1)) {
+        PyErr_SetString(PyExc_ValueError, "structure: lists of the wrong length");
+        return -1;
+    }
+    b->queries.structure = s;
+    return 0;
 }
 
 static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
@@ -206,7 +240,7 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
     (void)module;
     begun b;
     void *out;
-    if (expect(nargs, 6) < 0 || begin(args, &b) < 0 || as_output(args[5], b.h, b.queries.n, b.h->width, &out) < 0)
+    if (expect(nargs, 7) < 0 || begin_pairs(args, &b) < 0 || as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
         return NULL;
     RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
@@ -215,7 +249,7 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
 static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     begun b;
-    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    if (expect(nargs, 6) < 0 || begin_pairs(args, &b) < 0) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
     RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
@@ -226,11 +260,11 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     (void)module;
     begun b;
     void *out, *before = NULL;
-    if (expect(nargs, 9) < 0 || begin(args, &b) < 0 || as_output(args[7], b.h, b.queries.n, b.h->d, &out) < 0)
+    if (expect(nargs, 10) < 0 || begin_pairs(args, &b) < 0 || as_output(args[8], b.h, b.queries.n, b.h->d, &out) < 0)
         return NULL;
-    if (args[8] != Py_None && as_output(args[8], b.h, b.queries.n, b.h->d, &before) < 0) return NULL;
-    long long max_steps = PyLong_AsLongLong(args[5]);
-    double tol = PyFloat_AsDouble(args[6]);
+    if (args[9] != Py_None && as_output(args[9], b.h, b.queries.n, b.h->d, &before) < 0) return NULL;
+    long long max_steps = PyLong_AsLongLong(args[6]);
+    double tol = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
     PyObject *steps = new_array(NPY_INT64, b.queries.n), *converged = new_array(NPY_BOOL, b.queries.n);
     PyObject *support = new_array(NPY_INT64, b.queries.n), *result = NULL;
@@ -345,9 +379,9 @@ static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
 static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     begun b;
-    if (expect(nargs, 7) < 0 || begin(args, &b) < 0) return NULL;
-    long long top = PyLong_AsLongLong(args[5]);
-    double min_weight = PyFloat_AsDouble(args[6]);
+    if (expect(nargs, 8) < 0 || begin_pairs(args, &b) < 0) return NULL;
+    long long top = PyLong_AsLongLong(args[6]);
+    double min_weight = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
     sh_entries entries;
     RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
@@ -493,13 +527,15 @@ PyMethodDef sh_operations[] = {
     {"memory", FAST(memory_new), "memory(patterns, values, similarity, dtype, scale, check_values) -> capsule"},
     {"extend", FAST(extend), "extend(memory, patterns, values) -> capsule, of rows that begin with the memory's"},
     {"fingerprint", fingerprint, METH_O, "fingerprint(memory) -> int, of all that is stored"},
-    {"update", FAST(update), "update(memory, queries, beta, separation, parameter, out)"},
-    {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter) -> float64"},
+    {"update", FAST(update), "update(memory, queries, beta, separation, parameter, structure, out)"},
+    {"energy", FAST(energy), "energy(memory, queries, beta, separation, parameter, structure) -> float64"},
     {"retrieve", FAST(retrieve),
-     "retrieve(memory, queries, beta, separation, parameter, max_steps, tol, out, before) -> steps, converged, "
+     "retrieve(memory, queries, beta, separation, parameter, structure, max_steps, tol, out, before) -> steps, "
+     "converged, "
      "support_size"},
     {"associate", FAST(associate),
-     "associate(memory, queries, beta, separation, parameter, top, min_weight) -> start, position, score, weight"},
+     "associate(memory, queries, beta, separation, parameter, structure, top, min_weight) -> start, position, score, "
+     "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
     {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
     {"survey", FAST(survey),

@@ -4,7 +4,8 @@
  *   maps with a window   choose.c decides; screen.c finds candidates by the bounds of an index; what it leaves,
  *                        scan.c finds tile by tile; finish.c re-scores and decides; queries whose candidates
  *                        outgrow their list go to wide.c, which keeps a few whole rows of scores;
- *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles.
+ *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles;
+ *   structures           the k best take the way of maps with a window, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
  */
 #ifndef SH_ENGINE_H
@@ -87,8 +88,8 @@ typedef struct {
     int64_t (*counts)[4];      /* (N) sh_survey's */
     const int32_t *carried;    /* (N, SH_CARRIED) patterns likely to score well, or -1 */
     int32_t *carry;            /* (N, SH_CARRIED) those that did */
-    int64_t nearest;           /* k > 0: not the support is wanted, but the k best scores, ties by position */
-    sh_candidate *nearest_out; /* (N, k) from the best down */
+    int64_t nearest;           /* k > 0: only the k best scores count, ties by position: */
+    sh_candidate *nearest_out; /* (N, k) from the best down, in place of the results above */
     const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
     sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
     /* set up by sh_run */
@@ -107,6 +108,9 @@ sh_status sh_screen(sh_job *job);
 sh_status sh_scan(sh_job *job);
 sh_status sh_wide(sh_job *job);
 sh_status sh_stream(sh_job *job);
+sh_status sh_look_at_pairs(sh_job *job);
+/* brings the {scale, sum, mixture} of one query to the scale of more scores; a scale of NaN is that of none */
+void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double here);
 /* blocks, ranges and tiles for n queries */
 void sh_set_grid(sh_job *job, int64_t n);
 
@@ -151,9 +155,9 @@ double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c,
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack);
 /* replaces the scores by canonical ones */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
-/* writes the results of one query from canonical candidates in order of position */
-sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
-                    sh_context *context);
+/* writes the results of one query from canonical candidates in order of position (of the k best: any order) */
+sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space, sh_context *context);
+void sh_sort_by_position(sh_candidate *c, int64_t n);
 /* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
 int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
 /* balls.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this

@@ -7,6 +7,7 @@
  */
 #include "engine.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->mixed->d); }
@@ -34,8 +35,7 @@ double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c,
     if (job->nearest) {
         if (n < job->nearest) return -INFINITY;
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
-        sh_sort_descending(z, n);
-        return z[job->nearest - 1] - 2 * slack;
+        return sh_kth_largest(z, n, job->nearest) - 2 * slack;
     }
     for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
@@ -129,37 +129,79 @@ static void carry(int32_t *out, const sh_candidate *c, const double *weight, int
         out[l] = l < found && best[l].position <= INT32_MAX ? (int32_t)best[l].position : -1;
 }
 
-sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n, sh_finish_space space,
+static int by_position(const void *a, const void *b) {
+    int64_t i = ((const sh_candidate *)a)->position, j = ((const sh_candidate *)b)->position;
+    return (i > j) - (i < j);
+}
+
+void sh_sort_by_position(sh_candidate *c, int64_t n) {
+    int64_t i = 1;
+    while (i < n && c[i - 1].position < c[i].position) i++;
+    if (i < n) qsort(c, (size_t)n, sizeof *c, by_position);
+}
+
+/* The weights of a map with full support in double, in p; `best` and `rest` make up the conjugate, best + rest/beta. */
+static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
+                      double *rest) {
+    const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
+    for (int64_t i = 0; i < n; i++) p[i] = c[i].score;
+    *best = job->map->row_scale(k, p, n);
+    double sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *best);
+    k->scale(p, sum != 0 ? 1 / sum : 0, n);
+    *rest = log(sum);
+}
+
+/* the same for a map with a window; returns how many have weight */
+static int64_t weigh_window(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
+                            double *rest) {
+    const sh_map *map = job->map;
+    double alpha = job->model.parameter;
+    int64_t support = 0;
+    *best = -INFINITY;
+    *rest = 0;
+    for (int64_t i = 0; i < n; i++) *best = fmax(*best, c[i].score);
+    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
+    sh_threshold t;
+    map->threshold(alpha, n, p, &t);
+    for (int64_t i = 0; i < n; i++) {
+        double z = beta * (c[i].score - *best);
+        p[i] = map->weight(&t, z);
+        if (!(p[i] > 0)) continue;
+        support++;
+        if (job->energy) *rest += p[i] * z - map->omega(alpha, p[i]);
+    }
+    return support;
+}
+
+sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space,
                     sh_context *context) {
     if (job->balls) {
         sh_ball_finish(job, query, c, n);
         return SH_OK;
     }
-    if (job->nearest) {
+    if (job->nearest_out) {
         int64_t found = 0;
-        sh_candidate *out = job->nearest_out ? job->nearest_out + query * job->nearest : NULL;
-        for (int64_t i = 0; out && i < n; i++) found = sh_insert_best(out, found, job->nearest, c[i]);
+        sh_candidate *out = job->nearest_out + query * job->nearest;
+        for (int64_t i = 0; i < n; i++) found = sh_insert_best(out, found, job->nearest, c[i]);
         return SH_OK;
     }
+    if (job->nearest) {
+        n = sh_select_top(c, n, job->nearest);
+        sh_sort_by_position(c, n);
+    }
     const sh_kernels *k = job->k;
-    const sh_map *map = job->map;
-    double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
-    for (int64_t i = 0; i < n; i++) space.z[i] = beta * (c[i].score - best);
-    sh_threshold t;
-    map->threshold(alpha, n, space.z, &t);
-
-    int64_t width = job->mixed->d, support = 0;
-    double psi = 0;
+    double beta = sh_beta(job, query), best = 0, rest = 0;
+    int64_t width = job->mixed->d, support = n;
+    int full = !job->map->window;
+    if (n && full)
+        weigh_all(job, beta, c, n, space.z, &best, &rest);
+    else if (n)
+        support = weigh_window(job, beta, c, n, space.z, &best, &rest);
     if (job->states)
-        for (int64_t j = 0; j < width; j++) space.sum[j] = -0.0; /* -0.0 + x = x, also for x = -0.0 */
-    for (int64_t i = 0; i < n; i++) {
-        double z = beta * (c[i].score - best), p = map->weight(&t, z);
-        space.z[i] = p;
-        if (!(p > 0)) continue;
-        support++;
-        if (job->energy) psi += p * z - map->omega(alpha, p);
-        if (!job->states) continue;
+        for (int64_t j = 0; j < width; j++) space.sum[j] = n ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
+    for (int64_t i = 0; job->states && i < n; i++) {
+        double p = space.z[i];
+        if (!(p > 0) && !(full && p < 0)) continue;
         double w = rounded(k, p);
         if (job->mixed_scale) w *= job->mixed_scale[c[i].position];
         k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
@@ -170,14 +212,14 @@ sh_status sh_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n
     if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);
     if (job->energy) {
         const void *x = sh_query(job, query);
-        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + psi / beta);
+        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (n ? best + rest / beta : 0);
     }
     if (!job->lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);
     if (!entries) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (space.z[i] > 0) entries[kept++] = (sh_entry){c[i].position, c[i].score, rounded(k, space.z[i])};
+        if (full || space.z[i] > 0) entries[kept++] = (sh_entry){c[i].position, c[i].score, rounded(k, space.z[i])};
     sh_status status = sh_store_entries(job, query, entries, kept, context);
     sh_release(context, entries);
     return status;

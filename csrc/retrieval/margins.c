@@ -30,7 +30,7 @@ static sh_status ask_patterns(sh_context *context, const sh_memory *m, const int
     atomic_fetch_add(&m->shelf->asked, n); /* so that the index is built at once, if it will pay */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
         sh_job job = {.context = context, .memory = m, .k = k, .model = {SH_SPARSEMAX, 2}, .carried = self};
-        job.queries = (sh_queries){rows, sh_min(count, n - first), &one, 0};
+        job.queries = (sh_queries){.data = rows, .n = sh_min(count, n - first), .beta = &one};
         for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;
             own[i] = which ? which[first + i] : first + i;
@@ -144,6 +144,7 @@ sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries qu
     int64_t n = queries.n * count;
     sh_candidate *best = sh_allocate(context, sh_max(n, 1), sizeof *best);
     if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    queries.structure = NULL;
     for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
     sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
     job.nearest = count;

@@ -32,6 +32,7 @@ typedef struct {
     /* the group: states before and after, temperatures, supports, carriers before and after */
     char *now, *next;
     double *beta;
+    int64_t *place; /* in the structure, or NULL */
     int64_t *group_support;
     int32_t *carried, *carrying;
     int32_t *from; /* the stored row that `now` is, or -1 */
@@ -83,15 +84,23 @@ static sh_status first_step(retrieval *r, int64_t *left) {
 /* The queries moving[0 .. n-1], from their second step on. */
 static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
     size_t bytes = row_bytes(r), carry_bytes = SH_CARRIED * sizeof(int32_t);
+    const int64_t *places = r->queries.structure ? r->queries.structure->position : NULL;
     for (int64_t i = 0; i < n; i++) {
         memcpy(r->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
         memcpy(r->carried + i * SH_CARRIED, r->carry + query[i] * SH_CARRIED, carry_bytes);
         r->from[i] = stored(r->support[query[i]], r->carried + i * SH_CARRIED);
         r->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
+        if (r->place) r->place[i] = places ? places[query[i]] : query[i];
     }
     for (int64_t step = 2; n; step++) {
         sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
-        job.queries = (sh_queries){r->now, n, r->beta, 1};
+        job.queries = (sh_queries){.data = r->now, .n = n, .beta = r->beta, .beta_stride = 1};
+        sh_structure here;
+        if (r->queries.structure) {
+            here = *r->queries.structure;
+            here.position = r->place;
+            job.queries.structure = &here;
+        }
         job.states = r->next;
         job.support_size = r->group_support;
         job.carried = r->carried;
@@ -109,6 +118,7 @@ static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
             memcpy(r->now + (size_t)left * bytes, after, bytes);
             memcpy(r->carried + left * SH_CARRIED, carrying, carry_bytes);
             r->beta[left] = r->beta[i];
+            if (r->place) r->place[left] = r->place[i];
             r->from[left] = to;
             query[left++] = query[i];
         }
@@ -145,7 +155,8 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.carry = sh_allocate(context, n, SH_CARRIED * sizeof *r.carry);
     sh_status status = SH_NO_MEMORY;
     if (!r.moving || !r.carry) goto done;
-    if (n > 1 && max_steps > 1 && queries.beta_stride == 0) {
+    int same = !queries.structure || queries.structure->pairs == SH_PAIRS_TOP; /* whichever query it is */
+    if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && same) {
         r.fixed = sh_allocate(context, memory->patterns.n, 1);
         if (!r.fixed) goto done;
         memset(r.fixed, 0, (size_t)memory->patterns.n);
@@ -160,6 +171,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.group_support = sh_allocate(context, count, sizeof *r.group_support);
     r.carried = sh_allocate(context, 2 * count, SH_CARRIED * sizeof *r.carried);
     r.from = sh_allocate(context, count, sizeof *r.from);
+    if (!same && !(r.place = sh_allocate(context, count, sizeof *r.place))) goto done;
     if (!r.now || !r.next || !r.beta || !r.group_support || !r.carried || !r.from) goto done;
     r.carrying = r.carried + count * SH_CARRIED;
     status = SH_OK;
@@ -175,5 +187,6 @@ done:
     sh_release(context, r.group_support);
     sh_release(context, r.carried);
     sh_release(context, r.from);
+    sh_release(context, r.place);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }

@@ -50,6 +50,13 @@ sh_status sh_run(sh_job *job) {
     job->mixed_scale = own_rows ? m->scale : NULL;
     job->mixed_tile_scale = own_rows ? m->tile_scale : NULL;
 
+    const sh_structure *pairs = job->queries.structure;
+    if (pairs && pairs->pairs == SH_PAIRS_TOP) {
+        if (pairs->k < 1 || pairs->k > m->patterns.n) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
+        job->nearest = pairs->k < m->patterns.n ? pairs->k : 0;
+        pairs = NULL;
+    }
+
     sh_set_grid(job, n);
     job->slack = sh_allocate(context, n, sizeof(double));
     job->wide = sh_allocate(context, n, sizeof(int64_t));
@@ -58,11 +65,13 @@ sh_status sh_run(sh_job *job) {
     sh_status status = SH_OK;
     if (!job->slack || !job->wide) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
-    if (status == SH_OK && job->map->window) {
+    if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
+        status = sh_look_at_pairs(job);
+    } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->window || job->nearest)) {
         status = sh_screen(job);
         if (status == SH_OK) status = sh_scan(job);
         if (status == SH_OK) status = sh_wide(job);
-    } else if (status == SH_OK && job->lists) {
+    } else if (status == SH_OK && (job->lists || job->nearest)) { /* lists of the scan do not hold so many */
         for (int64_t i = 0; i < n; i++) job->wide[i] = i;
         atomic_store(&job->wide_count, n);
         status = sh_wide(job);
@@ -93,6 +102,7 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
                         sh_partial partial) {
     const sh_map *map = sh_map_of(&model);
     if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    queries.structure = NULL;
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
     return sh_run(&job);
 }
@@ -101,6 +111,7 @@ sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model
     const sh_map *map = sh_map_of(&model);
     if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     for (int64_t i = 0; i < 4 * queries.n; i++) counts[i] = -1;
+    queries.structure = NULL;
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
     job.counts = (int64_t (*)[4])counts;
     return sh_run(&job);
@@ -143,7 +154,8 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
                        double min_weight, sh_entries *entries) {
     const sh_map *map = sh_map_of(&model);
     if (!map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
-    if (top < 0 || (!map->window && top == 0 && !(min_weight > 0))) return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
+    if (top < 0 || (!map->window && top == 0 && !(min_weight > 0) && !queries.structure))
+        return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .top = top};
     job.min_weight = min_weight;

@@ -80,8 +80,9 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
 /* takes in one query's scores of one tile */
 static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
                  int64_t first, double *z) {
-    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    double slack = job->slack[query];
     if (!job->nearest && !job->balls && tile_best - slack > t->best) {
+        double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
         t->best = tile_best - slack;
         double floor = t->best - reach - slack;
         floor -= 0x1p-50 * (fabs(t->best) + reach);

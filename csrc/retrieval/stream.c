@@ -42,13 +42,11 @@ static space space_at(const sh_job *job, char *scratch) {
     return s;
 }
 
-/* brings {scale, sum, mixture} of one query to the scale of a new tile */
-static void rise(const sh_job *job, sh_partial part, int64_t query, void *mixture, double here, int first) {
-    double *scale = &part.scale[query];
-    if (first) *scale = here;
+void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double here) {
+    if (*scale != *scale) *scale = here;
     if (!(here > *scale)) return;
     double factor = job->map->rescale(sh_beta(job, query), job->model.parameter, *scale, here);
-    part.sum[query] *= factor;
+    *sum *= factor;
     if (mixture) job->k->scale(mixture, factor, job->mixed->d);
     *scale = here;
 }
@@ -98,7 +96,8 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (m->tile_scale || m->tile_bias) k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
             double here = job->map->row_scale(k, row, n);
             if (here != here) return sh_fail(context, SH_NOT_FINITE, "queries", query);
-            rise(job, part, query, mixture ? sh_at(k, mixture, i * width) : NULL, here, tile == first_tile);
+            void *own = mixture ? sh_at(k, mixture, i * width) : NULL;
+            sh_rise(job, query, &part.scale[query], &part.sum[query], own, here);
             if (!picks) continue;
             floors[i] = part.scale[query] - job->map->reach(sh_beta(job, query), k->unit / 2, m->patterns.n);
             counted += k->count(row, n, floors[i]);

@@ -164,11 +164,9 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     int64_t query = job->wide[w->first + item], n = job->memory->patterns.n;
     void *row = sh_at(k, w->scores, item * n);
     w->by_product[item] = 0;
-    if (!job->map->window) return list_row(job, query, row, context);
+    if (!job->map->window && !job->nearest) return list_row(job, query, row, context);
 
-    double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
-    double slack = job->slack[query], reach = job->map->window(alpha) / beta, *z = scratch;
-    sh_threshold t;
+    double slack = job->slack[query], *z = scratch;
     if (job->balls) {
         sh_candidate c;
         double radius = INFINITY;
@@ -181,9 +179,12 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     }
     if (job->nearest) {
         k->to_double(z, row, n);
-        sh_sort_descending(z, n);
-        return settle_exactly(job, query, row, n < job->nearest ? -INFINITY : z[job->nearest - 1] - 2 * slack, context);
+        double least = n < job->nearest ? -INFINITY : sh_kth_largest(z, n, job->nearest) - 2 * slack;
+        return settle_exactly(job, query, row, least, context);
     }
+    double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
+    double reach = job->map->window(alpha) / beta;
+    sh_threshold t;
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
     double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
     if (job->lists || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)

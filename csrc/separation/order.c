@@ -36,6 +36,31 @@ int64_t sh_select_top(sh_candidate *c, int64_t n, int64_t k) {
     return k;
 }
 
+double sh_kth_largest(double *z, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) { /* as above */
+        double a = z[low], b = z[low + (high - low) / 2], c = z[high];
+        double pivot = a < b ? (b < c ? b : a < c ? c : a) : (a < c ? a : b < c ? c : b);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (z[i] > pivot) i++;
+            while (pivot > z[j]) j--;
+            if (i <= j) {
+                double t = z[i];
+                z[i++] = z[j];
+                z[j--] = t;
+            }
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k - 1 >= i)
+            low = i;
+        else
+            break;
+    }
+    return z[k - 1];
+}
+
 static void sink(double *z, int64_t root, int64_t n) { /* heap with the smallest at the root */
     double x = z[root];
     for (int64_t child; (child = 2 * root + 1) < n; root = child) {

@@ -55,6 +55,8 @@ extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_poly
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
+/* The k-th largest number, 1 <= k <= n; reorders. O(n) expected. */
+double sh_kth_largest(double *z, int64_t n, int64_t k);
 /* Sorts numbers from the largest down. In place, O(n log n) whatever the input. */
 void sh_sort_descending(double *z, int64_t n);
 #endif

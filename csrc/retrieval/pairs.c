@@ -1,0 +1,515 @@
+/* pairs.c: structures that look at some of the pairs: windows, block masks, random subsets. Work follows the pairs.
+ *
+ * Queries go in order of their places, a few at a time. Where neighbours look at the same stretches of patterns (spans:
+ * windows without dilation, blocks of some rows), a single-threaded product writes their scores, and each query reads
+ * its own part of them. All other pairs are taken one by one, by the canonical dot product, in place.
+ *
+ * Notes  1. Maps with a window: scores of products filter as in scan.c, with the same slack; what is left is scored
+ *           canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
+ *        2. A list that overflows (small beta) is made again, longer, of canonical scores alone: exact for any support.
+ *        3. Maps with full support carry {scale, sum, mixture} as in stream.c. Which queries go together follows from
+ *           places alone, so the bits do not depend on the number of threads.
+ *        4. A random subset is the first k of a permutation of the patterns, a Feistel network of SplitMix64's mixing
+ *           function that is walked until it is within range; so any of its members costs O(1), and none is stored.
+ * Source Beltagy, Peters & Cohan 2020 (windows); Black & Rogaway 2002 (walking)
+ */
+#include "engine.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ROWS = 64,   /* queries that go together, at most */
+    PIECE = 64,  /* pairs taken one by one, at a time */
+    SHORT = 128, /* candidates a list holds: at least, */
+    LONG = 1024, /* and at most */
+    THIN = 4,    /* blocks of fewer rows are no spans */
+};
+
+typedef struct {
+    int64_t place, query;
+} visit;
+
+typedef struct {
+    sh_job *job;
+    const sh_structure *s;
+    int spans;      /* whether there are any */
+    int64_t room;   /* of a list */
+    visit *visits;  /* (N) in order of place */
+    int64_t *start; /* (items + 1) of each item its first visit */
+    int64_t items;
+} looking;
+
+/* --- which pairs there are ------------------------------------------------------------------------ */
+
+static uint64_t mixed(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+typedef struct {
+    uint64_t key;
+    int low; /* bits of the lower half */
+    uint64_t low_mask, high_mask;
+} permutation;
+
+static const uint64_t GOLDEN = 0x9E3779B97F4A7C15u;
+
+static permutation permutation_of(const sh_structure *s, int64_t patterns, int64_t place) {
+    int bits = 0;
+    while (bits < 62 && ((int64_t)1 << bits) < patterns) bits++;
+    permutation p = {.key = mixed(s->seed + GOLDEN * (uint64_t)(place / s->rows + 1)), .low = bits - bits / 2};
+    p.low_mask = ((uint64_t)1 << p.low) - 1;
+    p.high_mask = ((uint64_t)1 << bits / 2) - 1;
+    return p;
+}
+
+static int64_t permuted(const permutation *p, int64_t at, int64_t patterns) {
+    enum { ROUNDS = 6 };
+    uint64_t x = (uint64_t)at;
+    do {
+        uint64_t low = x & p->low_mask, high = x >> p->low, key = p->key;
+        for (int i = 0; i < ROUNDS; i += 2) {
+            low ^= mixed(high + (key += GOLDEN)) & p->low_mask;
+            high ^= mixed(low + (key += GOLDEN)) & p->high_mask;
+        }
+        x = high << p->low | low;
+    } while (x >= (uint64_t)patterns);
+    return (int64_t)x;
+}
+
+/* steps of `dilation` to the first and the last pattern of a window */
+static void window_steps(const sh_structure *s, int64_t patterns, int64_t place, int64_t *least, int64_t *most) {
+    *least = -sh_min(s->width, place / s->dilation);
+    *most = s->causal ? 0 : sh_min(s->width, (patterns - 1 - place) / s->dilation);
+}
+
+/* The patterns of one query from number *at on, at most PIECE; returns how many, 0 at the end. */
+static int64_t next_pairs(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *out) {
+    int64_t n = 0;
+    if (s->pairs == SH_PAIRS_RANDOM) {
+        permutation p = permutation_of(s, patterns, place);
+        for (; *at < s->k && n < PIECE; (*at)++) out[n++] = permuted(&p, *at, patterns);
+    } else if (s->pairs == SH_PAIRS_WINDOW) {
+        int64_t least, most, inside;
+        window_steps(s, patterns, place, &least, &most);
+        inside = most - least + 1;
+        for (; *at < inside && n < PIECE; (*at)++) out[n++] = place + (least + *at) * s->dilation;
+        for (; *at >= inside && *at < inside + s->column_n && n < PIECE; (*at)++) {
+            int64_t away = s->column[*at - inside] - place, steps = away / s->dilation;
+            int in_window = away % s->dilation == 0 && steps >= least && steps <= most;
+            if (!in_window && !(s->causal && away > 0)) out[n++] = place + away;
+        }
+    } else {
+        int64_t row = place / s->rows, end = (s->start[row + 1] - s->start[row]) * s->columns;
+        for (; *at < end && n < PIECE; (*at)++)
+            out[n++] = s->column[s->start[row] + *at / s->columns] * s->columns + *at % s->columns;
+    }
+    return n;
+}
+
+/* The number of the first pair of a query that lies in no span. */
+static int64_t after_spans(const looking *l, int64_t place) {
+    if (!l->spans) return 0;
+    if (l->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
+    int64_t least, most;
+    window_steps(l->s, l->job->memory->patterns.n, place, &least, &most);
+    return most - least + 1;
+}
+
+/* The next span of queries from place `low` to `high`, at most SH_TILE patterns; returns how many, 0 at the end. */
+static int64_t next_span(const looking *l, int64_t low, int64_t high, int64_t *at, int64_t *first) {
+    const sh_structure *s = l->s;
+    if (!l->spans) return 0;
+    if (s->pairs == SH_PAIRS_WINDOW) {
+        *first = sh_max(low - s->width, 0) + *at;
+        int64_t end = s->causal ? high + 1 : sh_min(l->job->memory->patterns.n, high + s->width + 1);
+        int64_t n = sh_max(0, sh_min(SH_TILE, end - *first));
+        *at += n;
+        return n;
+    }
+    int64_t row = low / s->rows, block = s->start[row] + *at / s->columns, within = *at % s->columns;
+    if (block >= s->start[row + 1]) return 0;
+    *first = s->column[block] * s->columns + within;
+    int64_t n = s->columns - within;
+    for (; n < SH_TILE && block + 1 < s->start[row + 1] && s->column[block + 1] == s->column[block] + 1; block++)
+        n += s->columns;
+    n = sh_min(n, SH_TILE);
+    *at += n;
+    return n;
+}
+
+/* The part of a span that a query looks at, from .. to - 1, counted from its first. */
+static void part_of_span(const sh_structure *s, int64_t place, int64_t first, int64_t n, int64_t *from, int64_t *to) {
+    *from = 0;
+    *to = n;
+    if (s->pairs != SH_PAIRS_WINDOW) return;
+    *from = sh_max(place - s->width - first, 0);
+    *to = sh_min((s->causal ? place : place + s->width) + 1 - first, n);
+}
+
+/* The most patterns that a query may look at. */
+static int64_t most_pairs(const sh_structure *s) {
+    if (s->pairs == SH_PAIRS_RANDOM) return s->k;
+    if (s->pairs == SH_PAIRS_WINDOW) return 2 * s->width + 1 + s->column_n;
+    int64_t most = 0;
+    for (int64_t i = 0; i < s->start_n; i++) most = sh_max(most, s->start[i + 1] - s->start[i]);
+    return most * s->columns;
+}
+
+static const char *fault(const sh_structure *s, int64_t queries, int64_t patterns) {
+    int64_t places = s->pairs == SH_PAIRS_RANDOM ? INT64_MAX : s->pairs == SH_PAIRS_WINDOW ? patterns : 0, columns = 0;
+    if (patterns > INT32_MAX) return "patterns";
+    if (s->pairs == SH_PAIRS_RANDOM) {
+        if (s->k < 1 || s->k > patterns) return "k";
+        if (s->rows < 1) return "block";
+    } else if (s->pairs == SH_PAIRS_WINDOW) {
+        if (s->width < 0 || s->width > patterns) return "w";
+        if (s->dilation < 1 || s->dilation > patterns) return "dilation";
+        columns = patterns;
+        for (int64_t i = 1; i < s->column_n; i++)
+            if (s->column[i - 1] >= s->column[i]) return "global_positions";
+    } else if (s->pairs == SH_PAIRS_BLOCKS) {
+        if (s->rows < 1 || s->columns < 1 || s->start_n < 0 || s->start_n > INT64_MAX / s->rows) return "block";
+        places = s->start_n * s->rows;
+        columns = patterns / s->columns;
+        if (s->start[0] != 0 || s->start[s->start_n] != s->column_n) return "mask";
+        for (int64_t i = 0; i < s->start_n; i++) {
+            if (s->start[i] > s->start[i + 1]) return "mask";
+            for (int64_t j = s->start[i] + 1; j < s->start[i + 1]; j++)
+                if (s->column[j - 1] >= s->column[j]) return "mask";
+        }
+    } else {
+        return "structure";
+    }
+    for (int64_t i = 0; i < s->column_n; i++)
+        if (s->column[i] < 0 || s->column[i] >= columns)
+            return s->pairs == SH_PAIRS_BLOCKS ? "mask" : "global_positions";
+    if (!s->position) return queries <= places ? NULL : "positions";
+    for (int64_t i = 0; i < queries; i++)
+        if (s->position[i] < 0 || s->position[i] >= places) return "positions";
+    return NULL;
+}
+
+/* --- some queries together ------------------------------------------------------------------------ */
+
+typedef struct {
+    int64_t n;
+    double floor, best; /* as in scan.c */
+    int wide;
+    sh_candidate *list;
+} tracker;
+
+typedef struct {
+    char *queries, *scores, *mixture, *pack, *row;
+    int64_t *position;
+    sh_candidate *pairs, *lists;
+    double *z;
+    sh_finish_space finish;
+} space;
+
+/* Where everything lies in the scratch memory; returns its size. */
+static size_t space_at(const looking *l, char *scratch, space *w) {
+    const sh_job *job = l->job;
+    size_t size = job->k->size, lists = job->map->window ? ROWS * (size_t)l->room : 0, at = 0;
+#define TAKE(member, bytes) (w->member = (void *)(scratch ? scratch + at : NULL), at += sh_align(bytes))
+    TAKE(queries, ROWS * (size_t)job->memory->patterns.d * size);
+    TAKE(scores, l->spans ? (size_t)ROWS * SH_TILE * size : 0);
+    TAKE(mixture, ROWS * (size_t)job->mixed->d * size);
+    TAKE(pack, sh_pack_bytes(job->memory));
+    TAKE(row, PIECE * size);
+    TAKE(position, PIECE * sizeof(int64_t));
+    TAKE(pairs, PIECE * sizeof(sh_candidate));
+    TAKE(lists, lists * sizeof(sh_candidate));
+    TAKE(z, PIECE * sizeof(double));
+#undef TAKE
+    if (scratch) w->finish = sh_finish_space_at(job, scratch + at);
+    return at + sh_finish_bytes(job, l->room);
+}
+
+/* The scores of a query's next pairs beyond its spans, in w->pairs; returns how many. */
+static int64_t score_pairs(const looking *l, visit v, int64_t *at, const space *w) {
+    int64_t n = next_pairs(l->s, l->job->memory->patterns.n, v.place, at, w->position);
+    for (int64_t j = 0; j < n; j++) w->pairs[j].position = w->position[j];
+    sh_rescore(l->job, v.query, w->pairs, n, w->finish.buffer);
+    return n;
+}
+
+static const visit *gather(const looking *l, int64_t item, const space *w, int64_t *rows) {
+    const visit *v = l->visits + l->start[item];
+    size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
+    *rows = l->start[item + 1] - l->start[item];
+    for (int64_t i = 0; i < *rows; i++) memcpy(w->queries + (size_t)i * bytes, sh_query(l->job, v[i].query), bytes);
+    return v;
+}
+
+/* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
+static int64_t score_span(const looking *l, const space *w, int64_t rows, int64_t first, int64_t n) {
+    int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
+    sh_tile_scores(l->job->memory, w->queries, rows, first, n, w->scores, ld, w->pack);
+    return ld;
+}
+
+static void compact(const sh_job *job, int64_t query, tracker *t, double *z, double slack) {
+    if (t->n == 0) return;
+    t->floor = fmax(t->floor, sh_support_floor(job, query, t->list, t->n, z, slack));
+    t->n = sh_keep_above(job, query, t->list, t->n, t->floor, slack);
+}
+
+/* a best score of these pairs raises the floor (scan.c, note 2) */
+static void see(const sh_job *job, int64_t query, tracker *t, double best) {
+    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    if (!(best - slack > t->best)) return;
+    t->best = best - slack;
+    t->floor = fmax(t->floor, t->best - reach - slack - 0x1p-50 * (fabs(t->best) + reach));
+}
+
+/* room for PIECE more; 0 if there is none */
+static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
+    if (t->n <= l->room - PIECE) return 1;
+    compact(l->job, query, t, z, l->job->slack[query]);
+    t->wide = t->n > l->room - PIECE;
+    return !t->wide;
+}
+
+/* One query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
+static sh_status settle_alone(const looking *l, visit v, sh_context *context) {
+    sh_job *job = l->job;
+    int64_t room = SHORT, at = 0, found, position[PIECE];
+    tracker t = {.floor = -INFINITY, .list = sh_allocate(context, room, sizeof *t.list)};
+    void *scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    sh_status status = SH_NO_MEMORY;
+    if (!t.list || !scratch) goto done;
+    sh_finish_space work = sh_finish_space_at(job, scratch);
+    while ((found = next_pairs(l->s, job->memory->patterns.n, v.place, &at, position)) > 0) {
+        if (t.n + PIECE > room) {
+            if (job->map->window) compact(job, v.query, &t, work.z, 0);
+            if (2 * t.n > room) {
+                sh_candidate *longer = sh_allocate(context, 2 * room, sizeof *longer);
+                if (longer) memcpy(longer, t.list, (size_t)t.n * sizeof *longer);
+                sh_release(context, t.list);
+                sh_release(context, scratch);
+                t.list = longer;
+                room *= 2;
+                scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+                if (!t.list || !scratch) goto done;
+                work = sh_finish_space_at(job, scratch);
+            }
+        }
+        sh_candidate *c = t.list + t.n;
+        for (int64_t j = 0; j < found; j++) c[j].position = position[j];
+        sh_rescore(job, v.query, c, found, work.buffer);
+        for (int64_t j = 0; j < found; j++)
+            if (c[j].score >= t.floor) t.list[t.n++] = c[j];
+        if (sh_stopped(context)) {
+            status = SH_INTERRUPTED;
+            goto done;
+        }
+    }
+    sh_sort_by_position(t.list, t.n);
+    status = sh_finish(job, v.query, t.list, t.n, work, context);
+done:
+    sh_release(context, t.list);
+    sh_release(context, scratch);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
+static sh_status alone_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch;
+    const looking *l = pointer;
+    return settle_alone(l, l->visits[item], context);
+}
+
+/* maps with a window */
+static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const looking *l = pointer;
+    sh_job *job = l->job;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = job->k;
+    space w;
+    space_at(l, scratch, &w);
+    int64_t rows, at = 0, first, n, from, to;
+    const visit *v = gather(l, item, &w, &rows);
+    tracker t[ROWS];
+    for (int64_t i = 0; i < rows; i++)
+        t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
+    while ((n = next_span(l, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(l, &w, rows, first, n);
+        for (int64_t i = 0; i < rows; i++) {
+            part_of_span(l->s, v[i].place, first, n, &from, &to);
+            if (t[i].wide || from >= to) continue;
+            void *s = sh_at(k, w.scores, i * ld + from);
+            double best = k->affine_max(s, sh_tile_scale(m, first + from), sh_tile_bias(m, first + from), to - from);
+            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+            if (best < t[i].floor) continue;
+            see(job, v[i].query, &t[i], best);
+            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += PIECE)
+                t[i].n += k->collect(sh_at(k, w.scores, i * ld + j), sh_min(PIECE, to - j), t[i].floor, first + j,
+                                     t[i].list + t[i].n);
+        }
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t query = v[i].query;
+        at = after_spans(l, v[i].place);
+        while (!t[i].wide && (n = score_pairs(l, v[i], &at, &w)) > 0) {
+            double best = -INFINITY;
+            for (int64_t j = 0; j < n; j++) best = fmax(best, w.pairs[j].score);
+            see(job, query, &t[i], best);
+            if (!make_room(l, query, &t[i], w.finish.z)) break;
+            for (int64_t j = 0; j < n; j++)
+                if (w.pairs[j].score >= t[i].floor) t[i].list[t[i].n++] = w.pairs[j];
+        }
+        sh_status status;
+        if (t[i].wide) {
+            status = settle_alone(l, v[i], context);
+        } else {
+            compact(job, query, &t[i], w.finish.z, job->slack[query]);
+            sh_sort_by_position(t[i].list, t[i].n);
+            sh_rescore(job, query, t[i].list, t[i].n, w.finish.buffer);
+            status = sh_finish(job, query, t[i].list, t[i].n, w.finish, context);
+        }
+        if (status != SH_OK) return status;
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    return SH_OK;
+}
+
+/* mixture += w[j] x row position[j] */
+static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n, void *buffer) {
+    const sh_kernels *k = job->k;
+    int32_t index[PIECE];
+    for (int64_t j = 0; j < n; j++) {
+        index[j] = (int32_t)c[j].position;
+        if (!job->mixed_scale) continue;
+        k->multiply(sh_at(k, weights, j), sh_at(k, job->mixed_tile_scale, c[j].position), 1);
+    }
+    if (!sh_is_narrow(job->mixed)) {
+        k->mix(mixture, job->mixed->d, weights, index, n, job->mixed->data, job->mixed->stride / (int64_t)k->size);
+        return;
+    }
+    const int32_t zero = 0;
+    for (int64_t j = 0; j < n; j++) {
+        const void *row = sh_row_at(k, job->mixed, c[j].position, buffer);
+        k->mix(mixture, job->mixed->d, sh_at(k, weights, j), &zero, 1, row, job->mixed->d);
+    }
+}
+
+/* maps with full support */
+static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const looking *l = pointer;
+    sh_job *job = l->job;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = job->k;
+    space w;
+    space_at(l, scratch, &w);
+    int64_t rows, at = 0, first, n, from, to, width = job->mixed->d, support[ROWS] = {0};
+    const visit *v = gather(l, item, &w, &rows);
+    double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
+    for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
+    if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
+    while ((n = next_span(l, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(l, &w, rows, first, n);
+        for (int64_t i = 0; i < rows; i++) {
+            char *row = sh_at(k, w.scores, i * ld);
+            part_of_span(l->s, v[i].place, first, n, &from, &to);
+            if (from >= to) from = to = n;
+            void *s = sh_at(k, row, from);
+            memset(row, 0, (size_t)from * k->size);
+            memset(sh_at(k, row, to), 0, (size_t)(n - to) * k->size);
+            if (from == to) continue;
+            double best = k->affine_max(s, sh_tile_scale(m, first + from), sh_tile_bias(m, first + from), to - from);
+            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+            void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
+            double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
+            sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
+            sum[i] += job->map->row_weights(k, s, to - from, beta, parameter, scale[i]);
+            support[i] += to - from;
+            if (job->mixed_tile_scale) k->multiply(s, sh_at(k, job->mixed_tile_scale, first + from), to - from);
+        }
+        if (job->states) sh_tile_mix(job, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.pack);
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t query = v[i].query;
+        void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
+        double beta = sh_beta(job, query);
+        at = after_spans(l, v[i].place);
+        while ((n = score_pairs(l, v[i], &at, &w)) > 0) {
+            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score;
+            k->from_double(w.row, w.z, n);
+            sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
+            sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
+            support[i] += n;
+            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.finish.buffer);
+        }
+        if (mixture) {
+            k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
+            memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
+        }
+        if (job->support_size) job->support_size[query] = support[i];
+        if (job->energy) {
+            const void *x = sh_query(job, query);
+            job->energy[query] = k->dot(x, x, m->patterns.d) / 2 - (support[i] ? scale[i] + log(sum[i]) / beta : 0);
+        }
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    return SH_OK;
+}
+
+static int by_place(const void *a, const void *b) {
+    const visit *x = a, *y = b;
+    if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
+    return (x->query > y->query) - (x->query < y->query);
+}
+
+/* Queries that go together: neighbours, so that what they look at overlaps. */
+static void group(looking *l) {
+    const sh_structure *s = l->s;
+    int64_t n = l->job->queries.n, most = ROWS;
+    int sorted = 1;
+    for (int64_t i = 0; i < n; i++) {
+        l->visits[i] = (visit){s->position ? s->position[i] : i, i};
+        sorted &= i == 0 || l->visits[i - 1].place <= l->visits[i].place;
+    }
+    if (!sorted) qsort(l->visits, (size_t)n, sizeof *l->visits, by_place);
+    if (l->spans && s->pairs == SH_PAIRS_WINDOW) most = sh_max(8, sh_min(s->width / 2, ROWS));
+    for (int64_t i = 0, begun = 0; i < n; i++) {
+        int64_t place = l->visits[i].place, before = l->visits[begun].place;
+        int apart = s->pairs == SH_PAIRS_WINDOW ? place - before >= most : place / s->rows != before / s->rows;
+        if (i > 0 && i - begun < ROWS && !(l->spans && apart)) continue;
+        begun = i;
+        l->start[l->items++] = i;
+    }
+    l->start[l->items] = n;
+}
+
+sh_status sh_look_at_pairs(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_structure *s = job->queries.structure;
+    int64_t n = job->queries.n;
+    const char *wrong = fault(s, n, job->memory->patterns.n);
+    if (job->partial || job->counts || job->balls || job->nearest) wrong = "structure";
+    if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
+    looking l = {.job = job, .s = s};
+    l.spans = s->pairs == SH_PAIRS_WINDOW ? s->dilation == 1 : s->pairs == SH_PAIRS_BLOCKS && s->rows >= THIN;
+    l.room = sh_max(SHORT, sh_min(LONG, most_pairs(s) + PIECE));
+    l.visits = sh_allocate(context, n, sizeof *l.visits);
+    l.start = sh_allocate(context, n + 1, sizeof *l.start);
+    sh_status status = SH_OK;
+    if (!l.visits || !l.start) {
+        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    } else {
+        space unused;
+        group(&l);
+        if (job->lists && !job->map->window)
+            status = sh_for_each(context, n, 0, alone_item, &l);
+        else
+            status = sh_for_each(context, l.items, space_at(&l, NULL, &unused),
+                                 job->map->window ? filter_item : mix_item, &l);
+    }
+    sh_release(context, l.visits);
+    sh_release(context, l.start);
+    return status;
+}

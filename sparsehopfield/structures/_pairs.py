@@ -1,0 +1,522 @@
+"""Structures that look at some of the pairs: the k best, windows, random subsets, blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import as_whole
+from ._base import Cost, Structure
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
+
+__all__ = ["BlockSparse", "Pairs", "RandomMask", "TopK", "Window"]
+
+Positions = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Descriptor = tuple[int, int, int, int, bool, int, int, int, Positions | None, Positions | None, Positions | None]
+
+_TOP, _WINDOW, _RANDOM, _BLOCKS = 1, 2, 3, 4  # sh_pairs in csrc/sparsehopfield.h
+_ROWS, _TILE, _LIST = 64, 1024, 1024  # csrc/retrieval/pairs.c
+_SCAN_ROWS = 768  # csrc/retrieval/engine.h
+
+
+def _descriptor(
+    kind: int,
+    *,
+    k: int = 1,
+    width: int = 0,
+    dilation: int = 1,
+    causal: bool = False,
+    seed: int = 0,
+    block: tuple[int, int] = (1, 1),
+    position: Positions | None = None,
+    start: Positions | None = None,
+    column: Positions | None = None,
+) -> Descriptor:
+    """What the core reads (begin_pairs in csrc/binding/operations.c)."""
+    return (kind, k, width, dilation, causal, seed, *block, position, start, column)
+
+
+def _sizes(n: Any, m: Any) -> tuple[int, int]:
+    return as_whole("n", n, 0), as_whole("m", m, 1)
+
+
+def _limited(k: int, m: int) -> int:
+    if k > m:
+        raise ValueError(f"k: must be at most the {m} patterns, got {k}")
+    return k
+
+
+def _positions(name: str, given: Any) -> Positions:
+    """Whole numbers of at least 0, flat and read-only."""
+    a = np.asarray(given)
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    if a.size and (a.min() < 0 or a.max() > 2**62):
+        raise ValueError(f"{name}: must be at least 0, got {a.min() if a.min() < 0 else a.max()}")
+    a = np.array(a, np.int64).ravel()
+    a.flags.writeable = False
+    return a
+
+
+def _within(name: str, positions: Positions, m: int) -> None:
+    if len(positions) and positions.max() >= m:
+        raise ValueError(f"{name}: must be below the number of patterns, {m}, got {positions.max()}")
+
+
+class Pairs(Structure):
+    """Structures that look at some of the pairs, with the core's scores and weights of those."""
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """What the core reads, for n queries and m patterns; None for all pairs."""
+        raise NotImplementedError
+
+    def cost(self, n: int, m: int, d: int) -> Cost:
+        """What one update of n queries over m patterns of d features takes.
+
+        Parameters
+        ----------
+        n, m, d : int
+            Queries, patterns, features.
+
+        Returns
+        -------
+        Cost
+            Multiplications of the pairs alone, one product for the scores and one for the mixture: the most, as maps
+            with a window mix their support only. Bytes with one thread.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        Examples
+        --------
+        >>> Window(2).cost(10, 10, 64).multiplications, int(2 * Window(2).mask(10, 10).sum() * 64)
+        (5632, 5632)
+        """
+        n, m = _sizes(n, m)
+        d = as_whole("d", d, 1)
+        queries = 40 * n  # of each its place, its group, its slack
+        return Cost(2 * self._count(n, m) * d, queries + self._own_bytes() + 4 * _ROWS * (_TILE + 2 * d + 4 * _LIST))
+
+    def mask(self, n: int, m: int) -> Mask:
+        """Which pairs these are: True where query i looks at pattern j. For looking at, n x m is made.
+
+        Parameters
+        ----------
+        n, m : int
+            Queries, patterns.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, m)
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        Examples
+        --------
+        >>> Window(1, causal=True).mask(3, 3).astype(int)
+        array([[1, 0, 0],
+               [1, 1, 0],
+               [0, 1, 1]])
+        """
+        raise NotImplementedError
+
+    def _count(self, n: int, m: int) -> int:
+        """How many pairs there are."""
+        raise NotImplementedError
+
+    def _own_bytes(self) -> int:
+        """Of the lists that say which."""
+        return 0
+
+
+@dataclass(frozen=True)
+class TopK(Pairs):
+    """The k best scores of each query, exactly; ties go to the lowest position.
+
+    All scores are bounded or computed, by the index where there is one, but only k are weighed and mixed. A map with a
+    window gives the same result as without, bit for bit, where its support has at most k patterns.
+
+    Parameters
+    ----------
+    k : int, at least 1 and at most the number of patterns
+        For the number of patterns, all pairs.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> sh.update([3.0, 2.0, 1.0], np.eye(3), separation="softmax", structure=TopK(2)).round(3)
+    array([0.731, 0.269, 0.   ])
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", as_whole("k", self.k, 1))
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """What the core reads, for n queries and m patterns; None for all pairs."""
+        return None if _limited(self.k, m) == m else _descriptor(_TOP, k=self.k)
+
+    def mask(self, n: int, m: int) -> Mask:
+        """Not defined: which pairs these are depends on the scores.
+
+        Parameters
+        ----------
+        n, m : int
+            Queries, patterns.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError("TopK: which pairs are looked at depends on the scores")
+
+    def cost(self, n: int, m: int, d: int) -> Cost:
+        """What one update of n queries over m patterns of d features takes.
+
+        Parameters
+        ----------
+        n, m, d : int
+            Queries, patterns, features.
+
+        Returns
+        -------
+        Cost
+            Scores of all pairs (the scan; an index needs a part of it) and the mixture of n k rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+
+        Examples
+        --------
+        >>> TopK(8).cost(100, 1000, 64).multiplications == 100 * 1000 * 64 + 100 * 8 * 64
+        True
+        """
+        n, m = _sizes(n, m)
+        d = as_whole("d", d, 1)
+        rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/wide.c)
+        memory = 16 * n + 4 * _SCAN_ROWS * (_TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
+        return Cost(n * d * (m + _limited(self.k, m)), memory)
+
+
+@dataclass(frozen=True, eq=False)
+class Window(Pairs):
+    """Patterns near the query's own place in their order: place + t * dilation, |t| <= w.
+
+    As in Longformer's local attention. Cost and memory follow the pairs. A query near an end looks at fewer.
+
+    Parameters
+    ----------
+    w : int, at least 0
+        Patterns on each side. A window wider than the set looks at all.
+    causal : bool
+        None beyond the query's own place, of the global positions either.
+    dilation : int, at least 1
+        From one pattern of the window to the next.
+    global_positions : collection of int
+        Patterns that every query looks at.
+    positions : array_like of int, shape of the queries without features, optional
+        Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
+        patterns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    In a retrieval each query keeps its place.
+
+    References
+    ----------
+    Beltagy, Peters & Cohan 2020, "Longformer: the long-document transformer", section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparsehopfield as sh
+    >>> x = np.eye(4)
+    >>> sh.associate(x, x, separation="softmax", structure=Window(1)).toarray().round(2)
+    array([[0.73, 0.27, 0.  , 0.  ],
+           [0.21, 0.58, 0.21, 0.  ],
+           [0.  , 0.21, 0.58, 0.21],
+           [0.  , 0.  , 0.27, 0.73]])
+    >>> sh.update(x[2], x, structure=Window(0, positions=3))
+    array([0., 0., 0., 1.])
+    """
+
+    w: int
+    _: KW_ONLY
+    causal: bool = False
+    dilation: int = 1
+    global_positions: Collection[int] = ()
+    positions: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.causal, (bool, np.bool_)):
+            raise TypeError(f"causal: must be True or False, got {self.causal!r}")
+        object.__setattr__(self, "w", as_whole("w", self.w, 0))
+        object.__setattr__(self, "causal", bool(self.causal))
+        object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
+        everywhere = np.unique(_positions("global_positions", list(self.global_positions)))
+        object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
+        if self.positions is not None:
+            object.__setattr__(self, "positions", _positions("positions", self.positions))
+
+    def _places(self, n: int, m: int) -> Positions:
+        """Of n queries among m patterns, checked."""
+        _within("global_positions", np.asarray(self.global_positions, np.int64), m)
+        if self.positions is None:
+            if n != m:
+                raise ValueError(
+                    "positions: a window takes query i to be at pattern i, so with "
+                    f"{n} queries and {m} patterns it needs their places"
+                )
+            return np.arange(n)
+        places = np.asarray(self.positions)
+        if len(places) != n:
+            raise ValueError(f"positions: must be one for each of the {n} queries, got {len(places)}")
+        _within("positions", places, m)
+        return places
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """What the core reads, for n queries and m patterns; None for all pairs."""
+        places = self._places(n, m)
+        if self.w >= m - 1 and self.dilation == 1 and not self.causal:
+            return None
+        dilation = min(self.dilation, m)  # so far that no other pattern is there
+        return _descriptor(
+            _WINDOW,
+            width=min(self.w, (m - 1) // dilation),
+            dilation=dilation,
+            causal=self.causal,
+            position=None if self.positions is None else places,
+            column=np.asarray(self.global_positions, np.int64) if self.global_positions else None,
+        )
+
+    def mask(self, n: int, m: int) -> Mask:
+        n, m = _sizes(n, m)
+        away = np.arange(m) - self._places(n, m)[:, None]
+        mask = (away % self.dilation == 0) & (abs(away) // self.dilation <= self.w)
+        mask[:, list(self.global_positions)] = True
+        return mask & (away <= 0) if self.causal else mask
+
+    def _count(self, n: int, m: int) -> int:
+        places = self._places(n, m)
+        before = np.minimum(self.w, places // self.dilation)
+        after = np.zeros_like(places) if self.causal else np.minimum(self.w, (m - 1 - places) // self.dilation)
+        count = int((before + after + 1).sum())
+        for j in self.global_positions:
+            away = j - places
+            inside = (away % self.dilation == 0) & (abs(away) // self.dilation <= self.w)
+            count += int(np.count_nonzero(~inside & (away <= 0) if self.causal else ~inside))
+        return count
+
+    def _own_bytes(self) -> int:
+        return 8 * len(self.global_positions) + (0 if self.positions is None else np.asarray(self.positions).nbytes)
+
+
+@dataclass(frozen=True)
+class RandomMask(Pairs):
+    """A fixed random subset of k patterns for each query, or for each block of consecutive queries.
+
+    Drawn without replacement and never stored: the same (seed, k, block) and the same number of patterns give the same
+    subsets, everywhere. Query i of a call belongs to block i // block.
+
+    Parameters
+    ----------
+    k : int, at least 1 and at most the number of patterns
+    seed : int, 0 to 2**64 - 1
+    block : int, at least 1
+        Consecutive queries that share a subset.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Black & Rogaway 2002, "Ciphers with arbitrary finite domains": the first k members of a pseudo-random permutation.
+
+    Examples
+    --------
+    >>> RandomMask(2, seed=1).mask(3, 5).sum(axis=1)
+    array([2, 2, 2])
+    """
+
+    k: int
+    seed: int = 0
+    _: KW_ONLY
+    block: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", as_whole("k", self.k, 1))
+        if not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, bool):
+            raise TypeError(f"seed: must be a whole number, got {self.seed!r}")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed: must be from 0 to 2**64 - 1, got {self.seed}")
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "block", as_whole("block", self.block, 1))
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """What the core reads, for n queries and m patterns; None for all pairs."""
+        if _limited(self.k, m) == m:
+            return None
+        return _descriptor(_RANDOM, k=self.k, seed=self.seed, block=(self.block, 1))
+
+    def mask(self, n: int, m: int) -> Mask:
+        n, m = _sizes(n, m)
+        _limited(self.k, m)
+        blocks = np.arange(-(-n // self.block), dtype=np.uint64)
+        key = _mixed(np.uint64(self.seed) + _GOLDEN * (blocks + np.uint64(1)))[:, None]
+        numbers = np.broadcast_to(np.arange(self.k, dtype=np.uint64), (len(blocks), self.k))
+        chosen = np.zeros((len(blocks), m), dtype=np.bool_)
+        np.put_along_axis(chosen, _permuted(numbers, key, m).astype(np.int64), True, axis=1)
+        return np.repeat(chosen, self.block, axis=0)[:n]
+
+    def _count(self, n: int, m: int) -> int:
+        return n * _limited(self.k, m)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's mixing function."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _permuted(x: NDArray[np.uint64], key: NDArray[np.uint64], m: int) -> NDArray[np.uint64]:
+    """Where a Feistel network on the least power of two that holds m, walked until below m, takes x (pairs.c)."""
+    bits = (m - 1).bit_length()
+    low_bits = np.uint64(bits - bits // 2)
+    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
+    high_mask = (np.uint64(1) << np.uint64(bits // 2)) - np.uint64(1)
+    x = np.array(x)
+    key = np.broadcast_to(key, x.shape)
+    walking = np.ones(x.shape, np.bool_)
+    while walking.any():
+        low, high, keys = x[walking] & low_mask, x[walking] >> low_bits, key[walking]
+        for _ in range(3):
+            low = low ^ (_mixed(high + (keys := keys + _GOLDEN)) & low_mask)
+            high = high ^ (_mixed(low + (keys := keys + _GOLDEN)) & high_mask)
+        x[walking] = high << low_bits | low
+        walking = x >= np.uint64(m)
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSparse(Pairs):
+    """Any mask of blocks: queries of a block row look at the patterns of its blocks.
+
+    Parameters
+    ----------
+    mask : scipy.sparse BSR, or array_like or scipy.sparse of bool, shape (block rows, block columns)
+        A BSR array of shape (N, M), whose stored blocks are looked at as a whole, whatever is in them; or one entry a
+        block, with `block`. A block row may be empty: its queries get zeros.
+    block : (int, int), or int for squares
+        Queries and patterns of a block; a BSR array brings its own.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    Blocks of at least 4 rows are multiplied as blocks; thinner ones pair by pair.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> BlockSparse([[True, False], [True, True]], (1, 2)).mask(2, 4).astype(int)
+    array([[1, 1, 0, 0],
+           [1, 1, 1, 1]])
+    """
+
+    given: Any
+    block: tuple[int, int]
+
+    def __init__(self, mask: ArrayLike | sparray | spmatrix, block: int | tuple[int, int] | None = None) -> None:
+        from scipy.sparse import csr_array, issparse
+
+        sparse: Any = mask
+        if issparse(mask) and sparse.format == "bsr":
+            if block is not None and _shape(block) != tuple(sparse.blocksize):
+                raise ValueError(f"block: the mask has blocks of {sparse.blocksize}, got {block!r}")
+            rows, columns = (a // b for a, b in zip(sparse.shape, sparse.blocksize, strict=True))
+            indices = np.array(sparse.indices)
+            kept = csr_array((np.ones(len(indices), np.int8), indices, sparse.indptr), shape=(rows, columns), copy=True)
+            kept.sum_duplicates()
+            block = tuple(sparse.blocksize)
+        else:
+            if block is None:
+                raise TypeError("block: needed, as the mask is no BSR array")
+            if not issparse(mask):
+                mask = np.asarray(mask)
+                if mask.ndim != 2 or mask.dtype.kind != "b":
+                    raise ValueError(
+                        f"mask: must be bool of shape (block rows, block columns), got {mask.dtype} of {mask.shape}"
+                    )
+            kept = csr_array(mask, copy=True)
+            kept.sum_duplicates()
+            kept.eliminate_zeros()
+        kept.sort_indices()
+        object.__setattr__(self, "given", kept)
+        object.__setattr__(self, "block", _shape(block))
+
+    def __repr__(self) -> str:
+        return f"BlockSparse({self.given.nnz} of {self.given.shape} blocks, block={self.block})"
+
+    def _checked(self, n: int, m: int) -> Any:
+        """The blocks, if they are of n queries and m patterns."""
+        rows, columns = (a * b for a, b in zip(self.given.shape, self.block, strict=True))
+        if (rows, columns) != (n, m):
+            raise ValueError(f"mask: is for {rows} queries and {columns} patterns, got {n} and {m}")
+        return self.given
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """What the core reads, for n queries and m patterns; None for all pairs."""
+        kept = self._checked(n, m)
+        start, column = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
+        return _descriptor(_BLOCKS, block=self.block, start=start, column=column)
+
+    def mask(self, n: int, m: int) -> Mask:
+        kept = self._checked(*_sizes(n, m)).toarray() != 0
+        return kept.repeat(self.block[0], axis=0).repeat(self.block[1], axis=1)
+
+    def _count(self, n: int, m: int) -> int:
+        return int(self._checked(n, m).nnz) * self.block[0] * self.block[1]
+
+    def _own_bytes(self) -> int:
+        return 8 * (self.given.nnz + self.given.shape[0] + 1)
+
+
+def _shape(block: Any) -> tuple[int, int]:
+    rows, columns = block if isinstance(block, (tuple, list)) and len(block) == 2 else (block, block)
+    return as_whole("block", rows, 1), as_whole("block", columns, 1)
