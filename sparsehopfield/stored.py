@@ -27,6 +27,7 @@ from .checks import (
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
 from .structures._base import Structure, as_structure
+from .structures._features import Features, Steps, refuse
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -163,11 +164,15 @@ class Stored:
     def update(self, asked: Asked, out: Any) -> Array:
         """One step."""
         flat, out = self.result(out, asked, self.width)
+        if isinstance(asked.structure, Features):
+            Steps(self, asked).into(asked.rows, flat, values=self.values is not None)
+            return self.settle(flat, out)
         _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, flat)
         return self.settle(flat, out)
 
     def energy(self, asked: Asked) -> Any:
         """E_beta."""
+        refuse(asked, "energy")
         if asked.code[0] == POLYNOMIAL:
             raise ValueError(
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
@@ -182,6 +187,7 @@ class Stored:
         self, asked: Asked, top: Any, min_weight: Any
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """Lists of positions, scores and weights."""
+        refuse(asked, "associate")
         n, m = len(asked.rows), len(self.patterns)
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
@@ -201,6 +207,7 @@ class Stored:
 
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""
+        refuse(asked, "candidates")
         offset = as_whole("offset", offset, 0)
         part = Candidates(
             leading=asked.leading,
@@ -228,6 +235,8 @@ class Stored:
         dtype, d = asked.rows.dtype, asked.rows.shape[1]
         tol = 4 * float(np.finfo(dtype).eps) if tol is None else as_number("tol", tol, least=0.0)
         wanted = set(_wanted(return_info))
+        if isinstance(asked.structure, Features) and wanted:
+            raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
         if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
         if "weights" in wanted and not has_window(asked.code):
@@ -238,13 +247,20 @@ class Stored:
         flat, out = self.result(out, asked, self.width)
         states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
-        core = self.core(dtype)
-        steps, converged, support = _core.retrieve(
-            core, asked.rows, asked.beta, *asked.code, max_steps, tol, states, before
-        )
+        features = Steps(self, asked) if isinstance(asked.structure, Features) else None
+        if features is not None:
+            steps, converged, support = features.retrieve(asked.rows, max_steps, tol, states, before)
+        else:
+            core = self.core(dtype)
+            steps, converged, support = _core.retrieve(
+                core, asked.rows, asked.beta, *asked.code, max_steps, tol, states, before
+            )
         last = None if before is None else Asked(before, before, asked.leading, asked.beta, asked.code)
         if last is not None and self.values is not None:
-            _core.update(core, last.rows, last.beta, *last.code, flat)
+            if features is not None:
+                features.into(last.rows, flat, values=True)
+            else:
+                _core.update(core, last.rows, last.beta, *last.code, flat)
         out = self.settle(flat, out)
         moving = int(np.count_nonzero(~converged))
         if moving and max_steps > 0:

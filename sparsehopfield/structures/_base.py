@@ -5,7 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Full", "Structure", "as_structure"]
+__all__ = ["Cost", "Full", "Structure", "as_structure"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one update takes.
+
+    Attributes
+    ----------
+    multiplications : int
+        Of the matrix products: of scores or features, and of mixing.
+    bytes : int
+        Memory at a time beside the arrays that come in and go out, for float32.
+    """
+
+    multiplications: int
+    bytes: int
 
 
 class Structure:
