@@ -529,7 +529,7 @@ class FeatureState:
         with np.errstate(under="ignore", over="ignore", invalid="ignore"):
             for _, rows, squares, v in self._blocks(patterns, values, scale, check_values, BLOCK):
                 self._fold(self._scaled(*self._map.patterns(rows, squares)), v)
-        if not (np.isfinite(self._sum).all() and np.isfinite(self._total).all()):
+        if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
             raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
 
     def _answer(self, rows: Array, out: Array) -> None:
@@ -561,7 +561,7 @@ class FeatureState:
             for at, rows, squares, v in self._blocks(patterns, values, scale, check_values, CAUSAL_BLOCK):
                 _sound("queries", queries[at], at.start, self.beta)
                 self._causal_block(queries[at], rows, squares, v, out[at])
-        if not np.isfinite(out).all():
+        if check_values and not np.isfinite(out).all():
             raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
 
     def _causal_block(self, queries: Array, rows: Array, squares: Floats, values: Array, out: Array) -> None:
