@@ -131,6 +131,17 @@ def test_queries_that_share_no_relu_feature_get_zeros(causal):
     np.testing.assert_allclose(got, [[0.0, 0.0], [1.0, -1.0]], atol=1e-15)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_size_of_beta_alone_harms_nothing(causal):
+    # sqrt(beta) exceeds the largest float32, and sqrt(beta) x is of ordinary size.
+    x, structure = 1e-30 * X, LinearFeatures(causal=causal)
+    got = sh.update(x.astype(np.float32), x.astype(np.float32), 1e60, values=X32, structure=structure, **SOFTMAX)
+    np.testing.assert_allclose(got, explicit(X, X, 1.0, structure, values=X32), rtol=1e-5)
+    tiny = 1e-42 * X
+    got = sh.update(tiny.astype(np.float32), tiny.astype(np.float32), 1e79, values=X32, structure=structure, **SOFTMAX)
+    assert np.isfinite(got).all()
+
+
 def test_beta_is_a_temperature_of_elu_and_cancels_for_relu(rng):
     patterns, x = rng.normal(size=(9, 4)), rng.normal(size=(5, 4))
     for kind, cancels in (("relu", True), ("elu+1", False)):
@@ -416,6 +427,8 @@ BAD = [
     (ValueError, "beta: must be one number", lambda: RANDOM.state(X, beta=[1.0, 2.0])),
     (ValueError, "beta: must be positive", lambda: RANDOM.state(X, beta=0)),
     (OverflowError, "beta", lambda: _update(beta=1e305)),
+    (OverflowError, "beta", lambda: _update(LINEAR, X32, X32, beta=1e75)),
+    (OverflowError, "beta", lambda: _update(RandomFeatures(8, causal=True), X32, X32, beta=1e75)),
     (ValueError, "queries: row 1 contains NaN", lambda: _update(queries=WITH_NAN)),
     (ValueError, "queries: row 1 contains NaN", lambda: _update(RandomFeatures(8, causal=True), queries=WITH_NAN)),
     (ValueError, "patterns: row 1 contains NaN", lambda: _update(LINEAR, patterns=WITH_NAN)),
@@ -423,6 +436,7 @@ BAD = [
     (OverflowError, "patterns", lambda: _update(LINEAR, patterns=1e200 * X)),
     (OverflowError, "patterns: their sums", lambda: _update(LINEAR, X32, 1e30 * X32)),
     (OverflowError, "patterns: their sums", lambda: _update(LinearFeatures(causal=True), X32, 1e30 * X32)),
+    (OverflowError, "patterns: their kernels", lambda: _update(LinearFeatures(causal=True), 1e30 * X32, 1e30 * X32)),
     (ValueError, "patterns: row 0 has length 0", lambda: _update(LINEAR, patterns=0 * X, similarity="cosine")),
     (ValueError, "queries: causal", lambda: _update(LinearFeatures(causal=True), queries=X[:2])),
     (ValueError, "structure: LinearFeatures has no energy", lambda: sh.energy(X, X, structure=LINEAR)),

@@ -33,6 +33,7 @@ CAUSAL_BLOCK = 128  # rows whose pairs are
 # A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
 # patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
 FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
+MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
 _times = np.matmul  # all products go through it, so that a test can count them
 
 
@@ -44,7 +45,7 @@ class _Map:
 
     size: int
 
-    def patterns(self, rows: Array, squares: Floats) -> tuple[Floats | None, Array | None]:
+    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
         raise NotImplementedError
 
     def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
@@ -58,7 +59,7 @@ class _Relu(_Map):
     def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
         return None, np.maximum(rows, 0)  # without sqrt(beta), which cancels
 
-    def patterns(self, rows: Array, squares: Floats) -> tuple[Floats | None, Array | None]:
+    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
         return self.queries(rows)
 
 
@@ -69,12 +70,12 @@ class _Elu(_Map):
         self.size, self.root = d, beta**0.5
 
     def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        factor = np.maximum(rows, 0)
-        factor *= factor.dtype.type(self.root)
+        scaled = np.multiply(rows, self.root, dtype=np.float64)
+        factor = np.maximum(scaled, 0).astype(rows.dtype, copy=False)
         factor += 1
-        return np.multiply(np.minimum(rows, 0), self.root, dtype=np.float64), factor
+        return np.minimum(scaled, 0, out=scaled), factor
 
-    def patterns(self, rows: Array, squares: Floats) -> tuple[Floats | None, Array | None]:
+    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
         return self.queries(rows)
 
 
@@ -87,12 +88,12 @@ class _Random(_Map):
         self.bias = beta if similarity == "euclidean" else beta / 2
 
     def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        return _times(rows.astype(np.float64), self.projection), None
+        return _times(rows.astype(np.float64, copy=False), self.projection), None
 
-    def patterns(self, rows: Array, squares: Floats) -> tuple[Floats | None, Array | None]:
-        exponent, _ = self.queries(rows)
-        assert exponent is not None
-        exponent -= self.bias * squares[:, None]
+    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
+        wide = rows.astype(np.float64, copy=False)
+        exponent = _times(wide, self.projection)
+        exponent -= self.bias * np.einsum("ij,ij->i", wide, wide)[:, None]
         return exponent, None
 
 
@@ -506,8 +507,8 @@ class FeatureState:
 
     def _blocks(
         self, patterns: Array, values: Array | None, scale: float, check_values: bool, step: int
-    ) -> Iterator[tuple[slice, Array, Floats, Array]]:
-        """(place, rows, squared lengths, values) of some patterns at a time, checked."""
+    ) -> Iterator[tuple[slice, Array, Array]]:
+        """(place, rows, values) of some patterns at a time, checked."""
         for first in range(0, len(patterns), step):
             at = slice(first, first + step)
             rows = np.ascontiguousarray(patterns[at], dtype=self.dtype)
@@ -516,19 +517,19 @@ class FeatureState:
             if self.similarity == "cosine":
                 _sound("patterns", rows, first)
                 rows = _unit(rows, first).astype(self.dtype, copy=False)
-            squares = _sound("patterns", rows, first, self.beta)
+            _sound("patterns", rows, first, self.beta)
             if values is None:
                 v = rows
             else:
                 v = np.ascontiguousarray(values[at], dtype=self.dtype)
                 if check_values:
                     _sound("values", v, first)
-            yield at, rows, squares, v
+            yield at, rows, v
 
     def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:
         with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            for _, rows, squares, v in self._blocks(patterns, values, scale, check_values, BLOCK):
-                self._fold(self._scaled(*self._map.patterns(rows, squares)), v)
+            for _, rows, v in self._blocks(patterns, values, scale, check_values, BLOCK):
+                self._fold(self._scaled(*self._map.patterns(rows)), v)
         if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
             raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
 
@@ -558,15 +559,15 @@ class FeatureState:
     ) -> None:
         """Add the patterns one after the other, and ask query i when pattern i is there."""
         with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            for at, rows, squares, v in self._blocks(patterns, values, scale, check_values, CAUSAL_BLOCK):
+            for at, rows, v in self._blocks(patterns, values, scale, check_values, CAUSAL_BLOCK):
                 _sound("queries", queries[at], at.start, self.beta)
-                self._causal_block(queries[at], rows, squares, v, out[at])
+                self._causal_block(queries[at], rows, v, out[at])
         if check_values and not np.isfinite(out).all():
             raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
 
-    def _causal_block(self, queries: Array, rows: Array, squares: Floats, values: Array, out: Array) -> None:
+    def _causal_block(self, queries: Array, rows: Array, values: Array, out: Array) -> None:
         own, factor = self._map.queries(queries)
-        exponent, factor_of_patterns = self._map.patterns(rows, squares)
+        exponent, factor_of_patterns = self._map.patterns(rows)
         before = self._top, self._total, self._sum.copy()
         self._total = self._total.copy()
         phi = self._scaled(exponent, factor_of_patterns)
@@ -584,8 +585,10 @@ class FeatureState:
             self._top, self._total, self._sum = before
             half = len(rows) // 2
             for part in (slice(half), slice(half, None)):
-                self._causal_block(queries[part], rows[part], squares[part], values[part], out[part])
+                self._causal_block(queries[part], rows[part], values[part], out[part])
             return
+        if not np.isfinite(total).all():
+            raise OverflowError(f"patterns: their kernels exceed the largest {self.dtype}; scale the arrays down")
         mixed = _times(pairs, values) + _times(ask, self._sum.astype(self.dtype))
         out[...] = np.where(total[:, None] > 0, mixed / np.where(total > 0, total, 1)[:, None], 0)
         self._fold(phi, values)
@@ -611,17 +614,22 @@ def _unit(rows: Array, first: int) -> Floats:
     return unit / np.linalg.norm(unit, axis=1, keepdims=True)
 
 
-def _sound(name: str, rows: Array, first: int, beta: float = 0.0) -> Floats:
-    """Squared lengths of rows, if these and their exponents at this beta can be computed with."""
-    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    if not (squares < np.inf).all():
+def _sound(name: str, rows: Array, first: int, beta: float = 0.0) -> None:
+    """Refuse rows whose squared lengths, or exponents at this beta, cannot be computed with."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        longest = float(np.einsum("ij,ij->i", rows, rows).max(initial=0))
+    if not longest < np.inf:
         if not (finite := np.isfinite(rows).all(axis=1)).all():
             row = first + finite.argmin()
             raise ValueError(f"{name}: row {row} contains NaN or infinity; every entry must be finite")
-        raise OverflowError(f"{name}: the squared length of row {first + squares.argmax()} exceeds the largest float64")
-    if beta * squares.max(initial=0) > 1e300:
-        raise OverflowError(f"beta: {beta:g} times the squared length of {name} exceeds 1e300")
-    return squares
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        longest = float(squares.max())
+        if longest == np.inf:
+            row = first + squares.argmax()
+            raise OverflowError(f"{name}: the squared length of row {row} exceeds the largest float64")
+    if beta * longest > (most := MOST[rows.dtype]):
+        raise OverflowError(f"beta: {beta:g} times the squared length of {name} exceeds {most:g}")
 
 
 def _one(beta: ArrayLike) -> float:
@@ -692,7 +700,7 @@ class Steps:
         if self.stored.similarity == "cosine":
             return 1.0
         blocks = self._empty(None)._blocks(self.stored.patterns, None, self.stored.scale, False, BLOCK)
-        return max(float(squares.max()) for _, _, squares, _ in blocks) ** 0.5
+        return max(float(np.linalg.norm(rows.astype(np.float64), axis=1).max()) for _, rows, _ in blocks)
 
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
