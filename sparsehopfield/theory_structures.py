@@ -120,7 +120,7 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     --------
     >>> scores = [2.0, 0.0, 0.0]
     >>> round(float(truncation_bound(scores, k=1)), 6), round(float(special.softmax(scores)[1:].sum()), 6)
-    (0.213011, 0.213011)
+    (0.213014, 0.213014)
     """
     s = as_numbers("scores", scores).astype(np.float64)
     if s.ndim == 0 or s.shape[-1] == 0:
