@@ -524,6 +524,44 @@ def retrieve(
     )
 
 
+def _kernel_mean(log_kernel, values, causal, leading):
+    """Values averaged by a kernel (N, M), given as its logarithm; zeros for a query whose kernel is zero throughout."""
+    if causal:  # query i sees patterns 0 to i
+        log_kernel = np.where(np.tri(*log_kernel.shape) > 0, log_kernel, -np.inf)
+    return (softmax(log_kernel) @ values).reshape(*leading, values.shape[1])
+
+
+def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, similarity="dot", causal=False):
+    """T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu (Katharopoulos et al. 2020)."""
+    x, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
+    with np.errstate(divide="ignore"):
+        log_phi = [
+            np.log(np.maximum(a, 0)) if kind == "relu" else np.minimum(a, 0) + np.log1p(np.maximum(a, 0))
+            for a in (math.sqrt(beta) * x, math.sqrt(beta) * rows)
+        ]
+    terms = log_phi[0][:, None] + log_phi[1]  # (N, M, D)
+    return _kernel_mean(_log_sum(terms), rows if values is None else np.asarray(values), causal, leading)
+
+
+def update_random(queries, patterns, projection, beta=1.0, *, values=None, similarity="dot", causal=False):
+    """T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2) (Choromanski et al. 2021).
+
+    `projection` is W, (D, d); a bias b of a pattern's score enters its exponent as beta b.
+    """
+    x, rows, bias, _, leading = _prepare(queries, patterns, beta, similarity)
+    log_phi = [math.sqrt(beta) * (a @ projection.T) - beta * (a**2).sum(axis=1)[:, None] / 2 for a in (x, rows)]
+    terms = log_phi[0][:, None] + log_phi[1] + beta * bias[:, None]
+    return _kernel_mean(_log_sum(terms), rows if values is None else np.asarray(values), causal, leading)
+
+
+def _log_sum(terms):
+    """log sum exp over the last axis."""
+    best = terms.max(axis=-1, keepdims=True)
+    best[np.isneginf(best)] = 0
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(terms - best).sum(axis=-1)) + best[..., 0]
+
+
 # --- the dot product that decides -----------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ condition). Where the paper needs a correction the function computes the correct
 | lemma 3.1: capacity | undefined as printed | `capacity_bound`, `exact_capacity` |
 | corollary 3.1.2: exponentially small error | holds | `retrieval_bound(rule="separation")` |
 
+What structures (masks, top-K, linear and random features) do is in `sparsehopfield.theory_structures`.
+
 Letters: x a query and n its length, xi_mu pattern mu of M, m = max |xi|, s_nu = <x, xi_nu> the scores, kappa the size
 of the support, T the update with sparsemax, R a radius of retrieval. The gap of mu at x is its score less the best
 other one; the margin of mu, the papers' Delta, is its gap at x = xi_mu.

@@ -1,6 +1,19 @@
 """Which pairs of queries and patterns are looked at: the third choice beside `similarity` and `separation`."""
 
 from ._base import Cost, Full, Structure
+from ._features import FeatureState, LinearFeatures, RandomFeatures
 from ._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
 
-__all__ = ["BlockSparse", "Cost", "Full", "Pairs", "RandomMask", "Structure", "TopK", "Window"]
+__all__ = [
+    "BlockSparse",
+    "Cost",
+    "FeatureState",
+    "Full",
+    "LinearFeatures",
+    "Pairs",
+    "RandomFeatures",
+    "RandomMask",
+    "Structure",
+    "TopK",
+    "Window",
+]
