@@ -249,7 +249,6 @@ class Stored:
         wanted = set(_wanted(return_info))
         if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
-        pairs = asked.pairs(len(self.patterns))
         if "weights" in wanted and asked.lists_all(len(self.patterns)):
             raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")
         needs_before = self.values is not None or "weights" in wanted
@@ -258,7 +257,7 @@ class Stored:
         flat, out = self.result(out, asked, self.width)
         states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
-        core = self.core(dtype)
+        core, pairs = self.core(dtype), asked.pairs(len(self.patterns))
         steps, converged, support = _core.retrieve(
             core, asked.rows, asked.beta, *asked.code, pairs, max_steps, tol, states, before
         )
