@@ -77,8 +77,12 @@ class Asked:
     structure: Structure | None = None  # None: all pairs
 
     def pairs(self, n_patterns: int) -> Any:
-        """Which pairs the core is to look at; None for all, and for features, which the core does not know."""
-        return self.structure.descriptor(len(self.rows), n_patterns) if isinstance(self.structure, Pairs) else None
+        """Which pairs the core is to look at; None for all."""
+        if self.structure is None:
+            return None
+        if not isinstance(self.structure, Pairs):  # never all pairs instead
+            raise NotImplementedError(f"structure: not here, got {self.structure!r}")
+        return self.structure.descriptor(len(self.rows), n_patterns)
 
     def lists_all(self, n_patterns: int) -> bool:
         """Whether the weights of a call are as many as there are pairs in all."""
@@ -254,7 +258,6 @@ class Stored:
             raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
         if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
-        pairs = asked.pairs(len(self.patterns))
         if "weights" in wanted and asked.lists_all(len(self.patterns)):
             raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")
         needs_before = self.values is not None or "weights" in wanted
@@ -264,6 +267,7 @@ class Stored:
         states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
         features = Steps(self, asked) if isinstance(asked.structure, Features) else None
+        pairs = None if features else asked.pairs(len(self.patterns))
         if features is not None:
             steps, converged, support = features.retrieve(asked.rows, max_steps, tol, states, before)
         else:

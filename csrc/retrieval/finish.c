@@ -198,7 +198,7 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
     else if (n)
         support = weigh_window(job, beta, c, n, space.z, &best, &rest);
     if (job->states)
-        for (int64_t j = 0; j < width; j++) space.sum[j] = n ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
+        for (int64_t j = 0; j < width; j++) space.sum[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
     for (int64_t i = 0; job->states && i < n; i++) {
         double p = space.z[i];
         if (!(p > 0) && !(full && p < 0)) continue;

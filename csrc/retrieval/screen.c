@@ -21,7 +21,8 @@ enum {
     BLOCK = 64,              /* queries that share a pass over the codes */
     FIRST_TILE = 512,        /* patterns that the first seed is taken from */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
-    SEEDS = 32,              /* patterns scored before the lists are complete, at most */
+    SEEDS = 96,              /* patterns scored before the lists are complete, and kept, at most, */
+    SOME_SEEDS = 32,         /* unless the k best are wanted */
     EXACT = 2048,            /* scored patterns kept at a time */
     BALL_SEEDS = 4,          /* of a ball's, itself among them */
     FEW = 8,                 /* so short a list is scored without a second line */
@@ -109,7 +110,8 @@ static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(
 
 /* scores one more pattern; the floor rises */
 static void seed(const screening *s, int64_t query, tracker *t, int64_t position, const sh_finish_space *finish) {
-    if (t->n == SEEDS) return;
+    if (t->n == SEEDS) t->n = sh_keep_above(s->job, query, t->seed, t->n, t->floor, 0); /* of the k best, k stay */
+    if (t->n == (s->job->nearest ? SEEDS : SOME_SEEDS)) return;
     for (int64_t i = 0; i < t->n; i++)
         if (t->seed[i].position == position) return;
     sh_candidate *c = &t->seed[t->n++];
@@ -134,7 +136,7 @@ static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float thr
 static int take_in(const screening *s, int64_t query, const sh_look *look, tracker *t, sh_screened *q, int64_t before,
                    const sh_finish_space *finish) {
     /* the k best need k scores before there is a floor; a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(1, (s->job->balls ? BALL_SEEDS : 2 * s->job->nearest) - t->n);
+    int64_t wanted = sh_max(1 + s->job->nearest / 8, (s->job->balls ? BALL_SEEDS : 2 * s->job->nearest) - t->n);
     for (; wanted > 0 && q->found > before; wanted--) {
         int64_t best = before;
         for (int64_t i = before + 1; i < q->found; i++)
