@@ -15,7 +15,7 @@ from .candidates import Candidates, merge
 from .checks import Array, as_numbers
 from .separations import Entmax, Polynomial
 from .stored import RetrievalInfo, Separation, Stored
-from .structures._base import Structure
+from .structure import Structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

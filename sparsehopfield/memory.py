@@ -23,7 +23,7 @@ from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
 from .stored import Asked, Separation, Stored
-from .structures._base import Structure, as_structure
+from .structure import Structure, as_structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

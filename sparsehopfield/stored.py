@@ -26,12 +26,12 @@ from .checks import (
 )
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
-from .structures._base import Structure, as_structure
-from .structures._features import Features, Steps, refuse
-from .structures._pairs import Pairs
+from .structure import Structure, as_structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from .structures._features import Steps
 
 Separation = str | Entmax | Polynomial
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
@@ -78,11 +78,16 @@ class Asked:
 
     def pairs(self, n_patterns: int) -> Any:
         """Which pairs the core is to look at; None for all."""
-        if self.structure is None:
-            return None
-        if not isinstance(self.structure, Pairs):  # never all pairs instead
-            raise NotImplementedError(f"structure: not here, got {self.structure!r}")
-        return self.structure.descriptor(len(self.rows), n_patterns)
+        return None if self.structure is None else self.structure.descriptor(len(self.rows), n_patterns)
+
+    def steps(self, stored: "Stored") -> "Steps | None":
+        """What takes the steps; None: the core."""
+        return None if self.structure is None else self.structure.steps(stored, self)
+
+    def refuse(self, what: str) -> None:
+        """Raise if the structure has no such thing."""
+        if self.structure is not None:
+            self.structure.refuse(what)
 
     def lists_all(self, n_patterns: int) -> bool:
         """Whether the weights of a call are as many as there are pairs in all."""
@@ -177,8 +182,9 @@ class Stored:
     def update(self, asked: Asked, out: Any) -> Array:
         """One step."""
         flat, out = self.result(out, asked, self.width)
-        if isinstance(asked.structure, Features):
-            Steps(self, asked).into(asked.rows, flat, values=self.values is not None)
+        steps = asked.steps(self)
+        if steps is not None:
+            steps.into(asked.rows, flat, values=self.values is not None)
         else:
             pairs = asked.pairs(len(self.patterns))
             _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs, flat)
@@ -186,7 +192,7 @@ class Stored:
 
     def energy(self, asked: Asked) -> Any:
         """E_beta."""
-        refuse(asked, "energy")
+        asked.refuse("energy")
         if asked.code[0] == POLYNOMIAL:
             raise ValueError(
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
@@ -202,7 +208,7 @@ class Stored:
         self, asked: Asked, top: Any, min_weight: Any
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """Lists of positions, scores and weights."""
-        refuse(asked, "associate")
+        asked.refuse("associate")
         n, m = len(asked.rows), len(self.patterns)
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
@@ -222,7 +228,7 @@ class Stored:
 
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""
-        refuse(asked, "candidates")
+        asked.refuse("candidates")
         offset = as_whole("offset", offset, 0)
         if asked.structure is not None:
             raise ValueError(
@@ -254,7 +260,8 @@ class Stored:
         dtype, d = asked.rows.dtype, asked.rows.shape[1]
         tol = 4 * float(np.finfo(dtype).eps) if tol is None else as_number("tol", tol, least=0.0)
         wanted = set(_wanted(return_info))
-        if isinstance(asked.structure, Features) and wanted:
+        own = asked.steps(self)
+        if own is not None and wanted:
             raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
         if "energy" in wanted and asked.code[0] == POLYNOMIAL:
             raise ValueError("return_info: Polynomial has no energy")
@@ -266,18 +273,17 @@ class Stored:
         flat, out = self.result(out, asked, self.width)
         states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
-        features = Steps(self, asked) if isinstance(asked.structure, Features) else None
-        pairs = None if features else asked.pairs(len(self.patterns))
-        if features is not None:
-            steps, converged, support = features.retrieve(asked.rows, max_steps, tol, states, before)
+        pairs = None if own is not None else asked.pairs(len(self.patterns))
+        if own is not None:
+            steps, converged, support = own.retrieve(asked.rows, max_steps, tol, states, before)
         else:
             steps, converged, support = _core.retrieve(
                 self.core(dtype), asked.rows, asked.beta, *asked.code, pairs, max_steps, tol, states, before
             )
         last = None if before is None else replace(asked, given=before, rows=before)
         if last is not None and self.values is not None:
-            if features is not None:
-                features.into(last.rows, flat, values=True)
+            if own is not None:
+                own.into(last.rows, flat, values=True)
             else:
                 _core.update(self.core(dtype), last.rows, last.beta, *last.code, pairs, flat)
         out = self.settle(flat, out)

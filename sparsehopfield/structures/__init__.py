@@ -1,6 +1,6 @@
 """Which pairs of queries and patterns are looked at: the third choice beside `similarity` and `separation`."""
 
-from ._base import Cost, Full, Structure
+from ..structure import Cost, Full, Structure
 from ._features import FeatureState, LinearFeatures, RandomFeatures
 from ._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import Array, as_beta, as_numbers, as_patterns, as_queries, as_values, as_whole, compute_dtype
 from ..separations import SEPARATIONS, similarity_code, unknown_name
-from ._base import Cost, Structure
+from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
     from ..stored import Asked, Stored
@@ -110,6 +110,24 @@ class Features(Structure):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def refuse(self, what: str) -> None:
+        """Raise where features have no such thing."""
+        name = self._name
+        raise ValueError(
+            {
+                "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the update "
+                "is no gradient step of anything",
+                "associate": f"structure: {name} has no list of weights: they are never computed one by one, and all "
+                "patterns have some; update(values=...) mixes by them",
+                "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
+                "merge",
+            }[what]
+        )
+
+    def steps(self, stored: Stored, asked: Asked) -> Steps:
+        """Steps from state to state."""
+        return Steps(stored, asked)
 
     def _map(self, d: int, beta: float, similarity: str) -> _Map:
         raise NotImplementedError
@@ -639,22 +657,6 @@ def _one(beta: ArrayLike) -> float:
 
 
 # --- as a structure of the package's operations ----------------------------------------------------------------------
-
-
-def refuse(asked: Asked, what: str) -> None:
-    """Raise where features have no such thing."""
-    if not isinstance(asked.structure, Features):
-        return
-    name = asked.structure._name
-    raise ValueError(
-        {
-            "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the update is "
-            "no gradient step of anything",
-            "associate": f"structure: {name} has no list of weights: they are never computed one by one, and all "
-            "patterns have some; update(values=...) mixes by them",
-            "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and merge",
-        }[what]
-    )
 
 
 class Steps:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import as_whole
-from ._base import Cost, Structure
+from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix

@@ -1,9 +1,13 @@
-"""What a structure is."""
+"""What a structure is. Those that look at some of the pairs are in `structures`, which is only loaded when used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .stored import Asked, Stored
+    from .structures._features import Steps
 
 __all__ = ["Cost", "Full", "Structure", "as_structure"]
 
@@ -26,6 +30,17 @@ class Cost:
 
 class Structure:
     """Which pairs of queries and patterns are looked at; the base of all structures."""
+
+    def descriptor(self, n: int, m: int) -> Any:
+        """What the core is told: of n queries and m patterns."""
+        raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
+
+    def steps(self, stored: Stored, asked: Asked) -> Steps | None:
+        """What takes the steps of a call; None: the core."""
+        return None
+
+    def refuse(self, what: str) -> None:
+        """Raise if there is none of this under the structure: "energy", "associate" or "candidates"."""
 
 
 @dataclass(frozen=True)
