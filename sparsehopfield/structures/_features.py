@@ -116,8 +116,8 @@ class Features(Structure):
         name = self._name
         raise ValueError(
             {
-                "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the update "
-                "is no gradient step of anything",
+                "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the "
+                "update is no gradient step of anything",
                 "associate": f"structure: {name} has no list of weights: they are never computed one by one, and all "
                 "patterns have some; update(values=...) mixes by them",
                 "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
