@@ -90,9 +90,9 @@ def test_import_loads_nothing_heavy():
 def test_import_costs_at_most_50_ms_more_than_numpy():
     code = """if True:
         import time, numpy
-        start = time.process_time()
+        start = time.thread_time()  # NumPy's BLAS wakes threads of its own meanwhile, and they spin
         import sparsehopfield
-        print(time.process_time() - start)"""
+        print(time.thread_time() - start)"""
     run_python(code, PYTHONDONTWRITEBYTECODE="")  # writes the byte code
     cost = float("inf")
     for _ in range(15):  # the least of several, in processor time: a busy machine only ever adds
