@@ -229,7 +229,7 @@ def test_sizes_around_the_edges_of_tiles(rng, dtype, separation, size):
     agree(rng, a | {"separation": separation, "update_steps_max": 1, "dropout": 0.2, "seed": 2**40 + 3}, TOL[dtype])
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", Entmax(1.5)], ids=str)
 @pytest.mark.parametrize(
     "layout",

@@ -97,6 +97,7 @@ def test_every_path_finds_the_same(path, rng):
         assert len(check(memory, 0.5).pairs) > 100
 
 
+@pytest.mark.slow
 def test_more_neighbours_than_are_listed(rng):
     cluster = 100 + 1e-3 * rng.standard_normal((1300, 4))  # and scores that float32 cannot tell apart
     memory = sh.HopfieldMemory(np.concatenate([rng.standard_normal((50, 4)), cluster]).astype(np.float32))

@@ -228,6 +228,7 @@ def test_bits_do_not_depend_on_the_instruction_set(level, own_bits):
     assert found == own_bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", ["Nehalem", "Haswell"])
 def test_bits_do_not_depend_on_the_kernels_of_blas(core, own_bits):
     config, found = run_python(CHILD, OPENBLAS_CORETYPE=core, SPARSEHOPFIELD_NUM_THREADS="3")

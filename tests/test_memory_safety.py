@@ -114,7 +114,11 @@ def _allocations_succeed_again():
     sh._core._fail_allocation(-1)
 
 
-@pytest.mark.parametrize("name", CALLS)
+# Of these others make nearly the same allocations, some thousands.
+LONG = ("retrieve, values", "associate", "memory", "memory, added to", "update, cosine", "update, values")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CALLS])
 def test_every_allocation_failed_in_turn(name):
     call, fail = CALLS[name], sh._core._fail_allocation
     with threads(1):

@@ -42,7 +42,9 @@ def ask(memory, which, need, slack):
 
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("m", "d"), [(2, 1), (5, 2), (60, 3), (1023, 8), (1025, 40), (2100, 130)])
+@pytest.mark.parametrize(
+    ("m", "d"), [(2, 1), (5, 2), (60, 3), (1023, 8), (1025, 40), pytest.param(2100, 130, marks=pytest.mark.slow)]
+)
 def test_the_same_as_over_all_pairs(m, d, dtype, similarity):
     rng = np.random.default_rng(m)
     for _, rows in families(rng, m, d):

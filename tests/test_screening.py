@@ -351,6 +351,7 @@ def test_families_of_the_scan(family, similarity):
         compare(queries, patterns, chosen, ["sparsemax", "entmax15"], similarity=similarity, steps=2)
 
 
+@pytest.mark.slow
 def test_a_temperature_for_each_query():
     queries, patterns = clustered(900, 80, 130)
     beta = np.random.default_rng(5).choice([0.05, 0.1, 0.3, 2.0, 50.0, 1e30], size=130)
@@ -410,9 +411,8 @@ def test_queries_of_another_type_than_the_patterns():
     compare((8 * queries).astype(np.int16), (8 * patterns).astype(np.int16), [0.01])
 
 
-@pytest.mark.parametrize(
-    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)], ids=lambda t: t.__name__
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t: t.__name__)
 def test_many_candidates(dtype):
     """Supports of up to all 3,000 patterns: within bounds, and the same bits while they have at most 1,024."""
     rng = np.random.default_rng(8)
@@ -503,6 +503,7 @@ def test_small_lattices(data, m, d, similarity):
     assert [set(np.flatnonzero(row).tolist()) for row in reference_rows] == [set(row.tolist()) for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
