@@ -158,6 +158,16 @@ void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, vo
 /* writes the results of one query from canonical candidates in order of position (of the k best: any order) */
 sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space, sh_context *context);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
+/* A list that grows with the support, and the space to finish it; all zero before the first, given back by sh_clear.
+ * sh_lengthen: room for twice as many, or `room` at first; the first n stay. 0 where there is no memory. */
+typedef struct {
+    int64_t room;
+    sh_candidate *list;
+    void *scratch;
+    sh_finish_space space;
+} sh_long_list;
+int sh_lengthen(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t room);
+void sh_clear(sh_context *context, sh_long_list *l);
 /* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
 int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
 /* balls.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this

@@ -140,6 +140,23 @@ void sh_sort_by_position(sh_candidate *c, int64_t n) {
     if (i < n) qsort(c, (size_t)n, sizeof *c, by_position);
 }
 
+int sh_lengthen(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t room) {
+    if (l->room) room = 2 * l->room;
+    sh_candidate *longer = sh_allocate(context, room, sizeof *longer);
+    if (longer && n) memcpy(longer, l->list, (size_t)n * sizeof *longer);
+    sh_clear(context, l);
+    *l = (sh_long_list){.room = room, .list = longer};
+    l->scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    if (!l->list || !l->scratch) return 0;
+    l->space = sh_finish_space_at(job, l->scratch);
+    return 1;
+}
+
+void sh_clear(sh_context *context, sh_long_list *l) {
+    sh_release(context, l->list);
+    sh_release(context, l->scratch);
+}
+
 /* The weights of a map with full support in double, in p; `best` and `rest` make up the conjugate, best + rest/beta. */
 static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
                       double *rest) {

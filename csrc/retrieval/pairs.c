@@ -276,42 +276,33 @@ static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
 /* One query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
 static sh_status settle_alone(const looking *l, visit v, sh_context *context) {
     sh_job *job = l->job;
-    int64_t room = SHORT, at = 0, found, position[PIECE];
-    tracker t = {.floor = -INFINITY, .list = sh_allocate(context, room, sizeof *t.list)};
-    void *scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    int64_t n = 0, at = 0, found, position[PIECE];
+    double floor = -INFINITY;
+    sh_long_list all = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!t.list || !scratch) goto done;
-    sh_finish_space work = sh_finish_space_at(job, scratch);
+    if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
     while ((found = next_pairs(l->s, job->memory->patterns.n, v.place, &at, position)) > 0) {
-        if (t.n + PIECE > room) {
-            if (job->map->window) compact(job, v.query, &t, work.z, 0);
-            if (2 * t.n > room) {
-                sh_candidate *longer = sh_allocate(context, 2 * room, sizeof *longer);
-                if (longer) memcpy(longer, t.list, (size_t)t.n * sizeof *longer);
-                sh_release(context, t.list);
-                sh_release(context, scratch);
-                t.list = longer;
-                room *= 2;
-                scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
-                if (!t.list || !scratch) goto done;
-                work = sh_finish_space_at(job, scratch);
+        if (n + PIECE > all.room) {
+            if (job->map->window) {
+                floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
+                n = sh_keep_above(job, v.query, all.list, n, floor, 0);
             }
+            if (2 * n > all.room && !sh_lengthen(job, context, &all, n, 0)) goto done;
         }
-        sh_candidate *c = t.list + t.n;
+        sh_candidate *c = all.list + n;
         for (int64_t j = 0; j < found; j++) c[j].position = position[j];
-        sh_rescore(job, v.query, c, found, work.buffer);
+        sh_rescore(job, v.query, c, found, all.space.buffer);
         for (int64_t j = 0; j < found; j++)
-            if (c[j].score >= t.floor) t.list[t.n++] = c[j];
+            if (c[j].score >= floor) all.list[n++] = c[j];
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
-    sh_sort_by_position(t.list, t.n);
-    status = sh_finish(job, v.query, t.list, t.n, work, context);
+    sh_sort_by_position(all.list, n);
+    status = sh_finish(job, v.query, all.list, n, all.space, context);
 done:
-    sh_release(context, t.list);
-    sh_release(context, scratch);
+    sh_clear(context, &all);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 

@@ -228,11 +228,6 @@ static int64_t keep_rivals(const screening *s, int64_t query, const sh_look *loo
     return kept;
 }
 
-static int by_position(const void *a, const void *b) {
-    int64_t i = ((const sh_candidate *)a)->position, j = ((const sh_candidate *)b)->position;
-    return (i > j) - (i < j);
-}
-
 /* One query, its list complete. */
 static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_looks *looks, int64_t row,
                         int32_t *position, float *bound, int64_t n, const space *w, sh_context *context) {
@@ -286,7 +281,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         return SH_OK;
     }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
-    qsort(w->exact, (size_t)found, sizeof *w->exact, by_position);
+    sh_sort_by_position(w->exact, found);
     return sh_finish(job, query, w->exact, found, w->finish, context);
 }
 

@@ -84,41 +84,28 @@ static int64_t window_scores(const sh_job *job, const void *row, double best, do
 /* The canonical way for any number of candidates: a list that grows only with the support. */
 static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, double floor, sh_context *context) {
     enum { PIECE = 1024 };
-    int64_t room = 4 * PIECE, n = 0;
-    sh_candidate *list = sh_allocate(context, room, sizeof *list);
-    void *scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    int64_t n = 0;
+    sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!list || !scratch) goto done;
-    sh_finish_space space = sh_finish_space_at(job, scratch);
+    if (!sh_lengthen(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
-        if (n + PIECE > room) {
-            double cut = sh_support_floor(job, query, list, n, space.z, 0);
-            n = sh_keep_above(job, query, list, n, cut, 0);
-            if (2 * n > room) {
-                sh_candidate *longer = sh_allocate(context, 2 * room, sizeof *list);
-                if (longer) memcpy(longer, list, (size_t)n * sizeof *list);
-                sh_release(context, list);
-                sh_release(context, scratch);
-                list = longer;
-                room *= 2;
-                scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
-                if (!list || !scratch) goto done;
-                space = sh_finish_space_at(job, scratch);
-            }
+        if (n + PIECE > l.room) {
+            double cut = sh_support_floor(job, query, l.list, n, l.space.z, 0);
+            n = sh_keep_above(job, query, l.list, n, cut, 0);
+            if (2 * n > l.room && !sh_lengthen(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
-        int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, list + n);
-        sh_rescore(job, query, list + n, found, space.buffer);
+        int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, l.list + n);
+        sh_rescore(job, query, l.list + n, found, l.space.buffer);
         n += found;
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
-    status = sh_finish(job, query, list, n, space, context);
+    status = sh_finish(job, query, l.list, n, l.space, context);
 done:
-    sh_release(context, list);
-    sh_release(context, scratch);
+    sh_clear(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
@@ -168,11 +155,10 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
 
     double slack = job->slack[query], *z = scratch;
     if (job->balls) {
-        sh_candidate c;
         double radius = INFINITY;
         k->to_double(z, row, n);
         for (int64_t j = 0; j < n; j++) {
-            c = (sh_candidate){z[j], j};
+            sh_candidate c = {z[j], j};
             radius = fmin(radius, sh_ball_radius(job, query, &c, 1, slack));
         }
         return settle_exactly(job, query, row, sh_ball_floor(job, query, radius) - slack, context);
