@@ -80,18 +80,34 @@ class Asked:
         """Which pairs the core is to look at; None for all."""
         return None if self.structure is None else self.structure.descriptor(len(self.rows), n_patterns)
 
-    def steps(self, stored: "Stored") -> "Steps | None":
-        """What takes the steps; None: the core."""
-        return None if self.structure is None else self.structure.steps(stored, self)
+    def steps(self, stored: "Stored") -> "CoreSteps | Steps":
+        """What takes the steps."""
+        own = None if self.structure is None else self.structure.steps(stored, self)
+        return CoreSteps(stored, self) if own is None else own
 
     def refuse(self, what: str) -> None:
         """Raise if the structure has no such thing."""
         if self.structure is not None:
             self.structure.refuse(what)
 
-    def lists_all(self, n_patterns: int) -> bool:
-        """Whether the weights of a call are as many as there are pairs in all."""
-        return not has_window(self.code) and self.pairs(n_patterns) is None
+
+class CoreSteps:
+    """The updates of one call, by the core."""
+
+    def __init__(self, stored: "Stored", asked: Asked) -> None:
+        self.core, self.asked = stored.core(asked.rows.dtype), asked
+        self.pairs = asked.pairs(len(stored.patterns))
+
+    def into(self, rows: Array, out: Array) -> None:
+        """One update of rows: of the values, if there are any."""
+        _core.update(self.core, rows, self.asked.beta, *self.asked.code, self.pairs, out)
+
+    def retrieve(
+        self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Updates until rest, into states; before: where each query was at its last update."""
+        asked = self.asked
+        return _core.retrieve(self.core, rows, asked.beta, *asked.code, self.pairs, max_steps, tol, states, before)
 
 
 class Stored:
@@ -182,12 +198,7 @@ class Stored:
     def update(self, asked: Asked, out: Any) -> Array:
         """One step."""
         flat, out = self.result(out, asked, self.width)
-        steps = asked.steps(self)
-        if steps is not None:
-            steps.into(asked.rows, flat, values=self.values is not None)
-        else:
-            pairs = asked.pairs(len(self.patterns))
-            _core.update(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs, flat)
+        asked.steps(self).into(asked.rows, flat)
         return self.settle(flat, out)
 
     def energy(self, asked: Asked) -> Any:
@@ -212,14 +223,15 @@ class Stored:
         n, m = len(asked.rows), len(self.patterns)
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
-        if asked.lists_all(m) and limit == 0 and least == 0:
+        pairs = asked.pairs(m)
+        if pairs is None and not has_window(asked.code) and limit == 0 and least == 0:
             gigabytes = n * m * (asked.rows.dtype.itemsize + 8) / 2**30
             raise ValueError(
                 f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
                 "pass top= (how many of a query) or min_weight= (the least)"
             )
         core = self.core(asked.rows.dtype)
-        return _core.associate(core, asked.rows, asked.beta, *asked.code, asked.pairs(m), limit, least)
+        return _core.associate(core, asked.rows, asked.beta, *asked.code, pairs, limit, least)
 
     def associate(self, asked: Asked, top: Any, min_weight: Any) -> "csr_array":
         """Weights as a sparse array."""
@@ -260,32 +272,26 @@ class Stored:
         dtype, d = asked.rows.dtype, asked.rows.shape[1]
         tol = 4 * float(np.finfo(dtype).eps) if tol is None else as_number("tol", tol, least=0.0)
         wanted = set(_wanted(return_info))
-        own = asked.steps(self)
-        if own is not None and wanted:
-            raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
-        if "energy" in wanted and asked.code[0] == POLYNOMIAL:
-            raise ValueError("return_info: Polynomial has no energy")
-        if "weights" in wanted and asked.lists_all(len(self.patterns)):
-            raise ValueError("return_info: weights of a map with full support would be N x M; use associate(top=...)")
+        update = asked.steps(self)
+        if wanted:
+            if not isinstance(update, CoreSteps):
+                raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
+            if "energy" in wanted and asked.code[0] == POLYNOMIAL:
+                raise ValueError("return_info: Polynomial has no energy")
+            if "weights" in wanted and not has_window(asked.code) and update.pairs is None:
+                raise ValueError(
+                    "return_info: weights of a map with full support would be N x M; use associate(top=...)"
+                )
         needs_before = self.values is not None or "weights" in wanted
         if max_steps == 0 and needs_before:
             raise ValueError("max_steps: must be at least 1 where values or weights are wanted")
         flat, out = self.result(out, asked, self.width)
         states = flat if self.values is None else np.empty(asked.rows.shape, dtype)
         before = np.empty(asked.rows.shape, dtype) if needs_before else None
-        pairs = None if own is not None else asked.pairs(len(self.patterns))
-        if own is not None:
-            steps, converged, support = own.retrieve(asked.rows, max_steps, tol, states, before)
-        else:
-            steps, converged, support = _core.retrieve(
-                self.core(dtype), asked.rows, asked.beta, *asked.code, pairs, max_steps, tol, states, before
-            )
+        steps, converged, support = update.retrieve(asked.rows, max_steps, tol, states, before)
         last = None if before is None else replace(asked, given=before, rows=before)
         if last is not None and self.values is not None:
-            if own is not None:
-                own.into(last.rows, flat, values=True)
-            else:
-                _core.update(self.core(dtype), last.rows, last.beta, *last.code, pairs, flat)
+            update.into(last.rows, flat)
         out = self.settle(flat, out)
         moving = int(np.count_nonzero(~converged))
         if moving and max_steps > 0:

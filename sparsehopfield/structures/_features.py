@@ -686,8 +686,11 @@ class Steps:
         d, v = self.stored.patterns.shape[1], None if values is None else values.shape[1]
         return FeatureState(self.structure, d, v, self.beta, self.stored.similarity, self.dtype)
 
-    def into(self, rows: Array, out: Array, *, values: bool) -> None:
-        """One update of rows (all of them, where causal): of the values, or of the patterns."""
+    def into(self, rows: Array, out: Array) -> None:
+        """One update of rows (all of them, where causal): of the values, if there are any."""
+        self._into(rows, out, values=self.stored.values is not None)
+
+    def _into(self, rows: Array, out: Array, *, values: bool) -> None:
         s = self.stored
         v = s.values if values else None
         if self.structure.causal:
@@ -719,11 +722,11 @@ class Steps:
             old = states[moving]
             if self.structure.causal:
                 everywhere = np.empty_like(states)
-                self.into(states, everywhere, values=False)
+                self._into(states, everywhere, values=False)
                 new = everywhere[moving]
             else:
                 new = np.empty_like(old)
-                self.into(old, new, values=False)
+                self._into(old, new, values=False)
             if before is not None:
                 before[moving] = old
             converged[moving] = np.linalg.norm(new.astype(np.float64) - old, axis=1) <= reach
