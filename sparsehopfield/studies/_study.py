@@ -118,6 +118,44 @@ class Outcome:
     report: str
 
 
+def measured(
+    output: str | os.PathLike[str],
+    study: str,
+    chosen: Options,
+    settings: Sequence[_run.Setting],
+    metrics: Sequence[str] | Callable[[_run.Setting], Sequence[str]],
+    measure: Callable[[_run.Setting], Mapping[str, float]],
+    also: Mapping[str, Any] | None = None,
+) -> list[_run.Row]:
+    """Measure as the options say; see `_run.run_table`.
+
+    Parameters
+    ----------
+    output, study, settings, metrics, measure
+        As there.
+    chosen : Options
+        What was asked for; `jobs` at a time, where the study has them.
+    also : mapping, optional
+        What the results depend on besides.
+
+    Returns
+    -------
+    list of dict
+        The table.
+    """
+    return _run.run_table(
+        output,
+        study,
+        {**chosen.described(), **(also or {})},
+        settings,
+        metrics,
+        measure,
+        jobs=getattr(chosen, "jobs", 1),
+        restart=chosen.restart,
+        progress=chosen.progress,
+    )
+
+
 # Options from Python
 
 

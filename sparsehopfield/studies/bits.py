@@ -173,16 +173,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         fresh = {name: fresh_accuracy(machine, strings, *test, seed) for name, test in tests(part).items()}
         return {**fresh, **learning(machine, options["epochs"])}
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         metrics,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = bits_report.Summary(rows)
     figures = [
@@ -225,17 +222,8 @@ def _search(output: Path, chosen: Options) -> Outcome:
             for layer, model, candidate in pairs
             for run in range(runs)
         ]
-        return _run.run_table(
-            output / name,
-            f"{NAME} search",
-            {**chosen.described(), "pairs": len(pairs)},
-            settings,
-            ("accuracy", "loss"),
-            measure,
-            jobs=chosen.jobs,
-            restart=chosen.restart,
-            progress=chosen.progress,
-        )
+        also = {"pairs": len(pairs)}
+        return _study.measured(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
 
     everything = [(layer, model, name) for layer in chosen.layer for model in chosen.models for name in options]
     first = bits_report.Search(round_of("all", FIRST_RUNS, everything))

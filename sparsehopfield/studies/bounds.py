@@ -164,16 +164,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         family, query, beta, model, size, seed = setting.values()
         return judged(step(chosen, family, query, beta, seed), model, *SIZES[size])
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         metrics_of,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))

@@ -123,16 +123,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         stored = sum(all_stored(sphere(rng, count, d), beta, chosen.radius) for _ in range(chosen.draws))
         return {"patterns": count, "success": stored / chosen.draws}
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         METRICS,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))

@@ -165,16 +165,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         drawn = memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed)
         return measured(drawn, predictions(drawn, model, chosen.tolerance), model, beta, chosen.tolerance)
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         METRICS,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))

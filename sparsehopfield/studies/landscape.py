@@ -170,16 +170,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         patterns, query, index = asked(family, seed, chosen.patterns, chosen.d, chosen.noise, images)
         return retrieval(patterns, query, index, beta, chosen.similarity)._asdict()
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         _metrics,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     plane, rates = Plane(rows, chosen), Rates(rows, chosen)
     files = plotting.save(plane_figure(chosen), Path(output, NAME))

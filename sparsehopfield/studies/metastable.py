@@ -135,10 +135,8 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
         memory.beta, memory.separation = setting["beta"], separation_named(setting["separation"])
         return rest(memory, drawn.queries(setting["pixels"], setting["mask"]), chosen.steps)
 
-    described = {**chosen.described(), "images": len(images), "sizes": list(sizes), "asked": len(drawn)}
-    rows = _run.run_table(
-        output, NAME, described, settings, METRICS, measure, restart=chosen.restart, progress=chosen.progress
-    )
+    also = {"images": len(images), "sizes": list(sizes), "asked": len(drawn)}
+    rows = _study.measured(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, _run.times(output, settings), images.description, len(drawn))
     return Outcome(rows, Path(output, _run.TABLE), plotting.save(figure(summary), Path(output, NAME)), report(summary))
 

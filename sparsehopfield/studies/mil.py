@@ -135,21 +135,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         recipe = chosen.recipe_named(setting["recipe"])
         return evaluate(train, test, setting["model"], recipe, chosen.inner_folds, setting["seed"])
 
-    described = {
-        **chosen.described(),
-        "settings": {name: len(chosen.recipe_named(name).grid) for name in chosen.recipe},
-    }
-    rows = _run.run_table(
-        output,
-        NAME,
-        described,
-        settings,
-        METRICS,
-        measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
-    )
+    also = {"settings": {name: len(chosen.recipe_named(name).grid) for name in chosen.recipe}}
+    rows = _study.measured(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, {name: bags.description for name, bags in sets.items()})
     recipes = {name: chosen.recipe_named(name) for name in chosen.recipe}
     return Outcome(

@@ -123,16 +123,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, size, count, model, _, seed = setting.values()
         return draw_and_train(_source(name, folder), model, size, count, chosen.targets, seed, chosen.epochs)
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         METRICS,
         lambda setting: evaluate(*train(setting)),
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, description, chosen.targets)
     shown = [s for s in settings if s["size"] == chosen.sizes[0] and s["bags"] == chosen.bags[-1] and s["run"] == 0]

@@ -135,16 +135,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, model, share, a, quantity, dtype = setting.values()
         return compared(known(chosen, name), quantity, model, share, a, np.dtype(dtype))
 
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         METRICS,
         measure,
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, chosen)
     files: list[Path] = []

@@ -140,16 +140,8 @@ def run(
             "settled": float(np.mean(info.converged)),
         }
 
-    described = {
-        **options.described(),
-        "images": len(images),
-        "sizes": list(sizes),
-        study.level: list(levels),
-        "threshold": threshold,
-    }
-    rows = _run.run_table(
-        output, study.name, described, settings, METRICS, measure, restart=options.restart, progress=options.progress
-    )
+    also = {"images": len(images), "sizes": list(sizes), study.level: list(levels), "threshold": threshold}
+    rows = _study.measured(output, study.name, options, settings, METRICS, measure, also)
     summary = Summary(study, rows)
     return Outcome(
         rows,

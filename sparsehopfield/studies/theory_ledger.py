@@ -182,16 +182,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for claim in CLAIMS
     ]
     bounds = {claim.name for claim in CLAIMS if claim.bound}
-    rows = _run.run_table(
+    rows = _study.measured(
         output,
         NAME,
-        chosen.described(),
+        chosen,
         settings,
         lambda setting: METRICS if setting["claim"] in bounds else METRICS[:-1],
         Bench(chosen, images),
-        jobs=chosen.jobs,
-        restart=chosen.restart,
-        progress=chosen.progress,
     )
     summary = Summary(rows, chosen.described())
     files = plotting.save(figure(summary), Path(output, NAME))
