@@ -251,6 +251,7 @@ def report(
     except ValueError:  # no spread
         capacity = None
     nearest = own.under("euclidean")
+    copies = int(np.count_nonzero(nearest.sure <= 0))
     return Report(
         description=description,
         similarity=own.stored.similarity,
@@ -259,8 +260,8 @@ def report(
         storage=storage,
         margins=own.margins.copy(),
         radii=own.radii(needed, beta),
-        copies=int(np.count_nonzero(nearest.sure <= 0)),
-        exact_copies=sum(map(len, nearest.copies)),
+        copies=copies,
+        exact_copies=sum(map(len, nearest.copies)) if copies else 0,
         hardest=_hardest(own, ids),
         capacity=capacity,
     )

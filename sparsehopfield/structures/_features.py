@@ -660,7 +660,7 @@ def _one(beta: ArrayLike) -> float:
 
 
 class Steps:
-    """The updates of one call: `into` asks rows, `reach` is the longest row that is mixed."""
+    """The updates of one call, by features."""
 
     def __init__(self, stored: Stored, asked: Asked) -> None:
         structure = asked.structure

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import datasets
 
-__all__ = ["FAMILIES", "IMAGES", "draw"]
+__all__ = ["FAMILIES", "IMAGES", "draw", "sphere"]
 
 Floats = NDArray[np.float64]
 
@@ -25,12 +25,13 @@ def _gaussian(rng: np.random.Generator, count: int, d: int) -> Floats:
     return rng.standard_normal((count, d)) / d**0.5
 
 
-def _sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
-    return _unit(_gaussian(rng, count, d))
+def sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
+    """Uniform points on the unit sphere, (count, d)."""
+    return _unit(rng.standard_normal((count, d)))
 
 
 def _correlated(rng: np.random.Generator, count: int, d: int) -> Floats:
-    return _sphere(rng, 1, d) + APART * _gaussian(rng, count, d)
+    return sphere(rng, 1, d) + APART * _gaussian(rng, count, d)
 
 
 def _correlated_sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
@@ -39,7 +40,7 @@ def _correlated_sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
 
 IMAGES = "images"
 _DRAWN: dict[str, Callable[[np.random.Generator, int, int], Floats]] = {
-    "sphere": _sphere,
+    "sphere": sphere,
     "gaussian": _gaussian,
     "correlated": _correlated,
     "correlated-sphere": _correlated_sphere,

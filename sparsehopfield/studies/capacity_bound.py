@@ -23,6 +23,7 @@ from sparsehopfield import plotting, theory
 from sparsehopfield._text import aligned
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies import _run, _study
+from sparsehopfield.studies._families import sphere
 from sparsehopfield.studies._means import Means
 from sparsehopfield.studies._study import Outcome, at_least, bullets, spawned, wrapped
 
@@ -139,12 +140,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def patterns_of(d: int, beta: float, p: float, radius: float, share: float) -> int:
     """A share of the exact capacity, rounded down."""
     return int(min(theory.exact_capacity(d, 1.0, beta, p, radius).M * share, 2**40))
-
-
-def sphere(rng: np.random.Generator, count: int, d: int) -> Any:
-    """Uniform points on the unit sphere, float64."""
-    points = rng.standard_normal((count, d))
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def all_stored(patterns: Any, beta: float, radius: float) -> bool:

@@ -151,8 +151,7 @@ def asked(
 
 def _ball(rng: np.random.Generator, count: int, d: int) -> NDArray[np.float64]:
     """Uniform points of the unit ball."""
-    points = rng.standard_normal((count, d))
-    return points / np.linalg.norm(points, axis=1, keepdims=True) * rng.random((count, 1)) ** (1 / d)
+    return _families.sphere(rng, count, d) * rng.random((count, 1)) ** (1 / d)
 
 
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
