@@ -156,8 +156,8 @@ def associate_forward(
         The rows are W_h r + b_h in place of r; then `stored` or `values` have e features and one head.
     structure : Structure, optional
         Which of its sample's rows query n of each sample looks at (`sparsehopfield.structures`); all by default. A
-        query keeps its place through all updates. Of ragged bags each has rows 0 to its size - 1: k is at most their
-        number, and a window at a place that a bag does not have is empty.
+        query keeps its place through all updates. A k beyond the rows of a sample means all of them. Of ragged bags
+        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty.
     appended : int, at least 0
         The last so many rows of each sample, at which all queries look whatever the structure.
     keep : bool
@@ -264,8 +264,8 @@ def associate_forward(
     appended = as_whole("appended", appended, 0)
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
-    pairs = as_structure(structure)
-    descriptor = None if pairs is None or rows == appended else pairs.descriptor(shape[2], rows - appended)
+    looks, own = as_structure(structure), rows - appended
+    descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
         mask = _mask(mask, dtype, shape)
     if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them

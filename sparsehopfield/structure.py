@@ -37,6 +37,10 @@ class Structure:
         """What the core is told: of n queries and m patterns."""
         raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
 
+    def within(self, m: int) -> Structure:
+        """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
+        return self
+
     def steps(self, stored: Stored, asked: Asked) -> Steps | None:
         """What takes the steps of a call; None: the core."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -180,6 +180,10 @@ class TopK(Pairs):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
+
+    def within(self, m: int) -> TopK:
+        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
@@ -399,6 +403,10 @@ class RandomMask(Pairs):
             raise ValueError(f"seed: must be from 0 to 2**64 - 1, got {self.seed}")
         object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
+
+    def within(self, m: int) -> RandomMask:
+        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
