@@ -424,6 +424,20 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
     assert rows_summed() == M + 3
 
 
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_rest_is_judged_by_the_longest_pattern(similarity):
+    options = {"similarity": similarity, "separation": "softmax", "structure": LinearFeatures()}
+    memory = sh.HopfieldMemory(3 * PATTERNS, 0.01, **options)
+    memory.retrieve(QUERIES, tol=0.1)
+    more = 0.01 * PATTERNS[:2]
+    memory.add(more)
+    _, info = memory.retrieve(QUERIES, tol=0.1, return_info=True)
+    _, want = sh.retrieve(QUERIES, np.r_[3 * PATTERNS, more], 0.01, tol=0.1, return_info=True, **options)
+    _, closer = memory.retrieve(QUERIES, tol=1e-6, return_info=True)
+    assert (info.steps == want.steps).all()
+    assert (info.steps < closer.steps).all()
+
+
 def test_two_types_of_queries_have_two_sums(rows_summed):
     memory = sh.HopfieldMemory(PATTERNS.astype(np.float32), 0.4, separation="softmax", structure=FEATURES[2])
     for dtype in (np.float32, np.float64, np.float32, np.float64):
@@ -690,7 +704,7 @@ def test_fixed_points_follow_the_structure(structure):
 
 def test_where_there_are_no_fixed_points():
     memory = sh.HopfieldMemory(PATTERNS, structure=FEATURES[0])
-    with pytest.raises(ValueError, match=r"^structure: LinearFeatures gives weight to every pattern"):
+    with pytest.raises(ValueError, match=r"^structure: LinearFeatures has no window"):
         memory.is_fixed_point()
     memory.structure = PAIRS[3]
     with pytest.raises(ValueError, match=r"^positions: must be one for each of the 24 queries"):

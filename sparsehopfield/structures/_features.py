@@ -120,7 +120,6 @@ class Features(Structure):
     def refuse(self, what: str) -> None:
         """Raise where features have no such thing."""
         name = self._name
-        certain = f"structure: {name} gives weight to every pattern, so it stores none exactly"
         raise ValueError(
             {
                 "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the "
@@ -129,8 +128,10 @@ class Features(Structure):
                 "patterns have some; update(values=...) mixes by them",
                 "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
                 "merge",
-                "certificates": f"{certain} and nothing can be certified",
-                "fixed points": certain,
+                "certificates": f"structure: {name} has no window, beyond which patterns have no weight, so margins "
+                "certify nothing",
+                "fixed points": f"structure: {name} has no window, so patterns are at best nearly fixed; compare "
+                "update(patterns) with them",
             }[what]
         )
 
