@@ -130,8 +130,8 @@ class Features(Structure):
                 "merge",
                 "certificates": f"structure: {name} has no window, beyond which patterns have no weight, so margins "
                 "certify nothing",
-                "fixed points": f"structure: {name} has no window, so patterns are at best nearly fixed; compare "
-                "update(patterns) with them",
+                "fixed points": f"structure: {name} has no window, so no pattern is known to stay for certain; "
+                "compare update(patterns) with the patterns",
             }[what]
         )
 
