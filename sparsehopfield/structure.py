@@ -33,6 +33,11 @@ class Cost:
 class Structure:
     """Which pairs of queries and patterns are looked at; the base of all structures."""
 
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return False
+
     def descriptor(self, n: int, m: int) -> Any:
         """What the core is told: of n queries and m patterns."""
         raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
@@ -46,7 +51,7 @@ class Structure:
         return None
 
     def refuse(self, what: str) -> None:
-        """Raise if there is none of this under the structure: "energy", "associate" or "candidates"."""
+        """Raise if there is none of this: "energy", "associate", "candidates", "certificates" or "fixed points"."""
 
     def to_fields(self) -> dict[str, Any]:
         """What makes the structure, in numbers, texts and lists."""

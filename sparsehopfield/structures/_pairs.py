@@ -73,6 +73,14 @@ def _within(name: str, positions: Positions, m: int) -> None:
 class Pairs(Structure):
     """Structures that look at some of the pairs, with the core's scores and weights of those."""
 
+    def refuse(self, what: str) -> None:
+        """Raise where this is true of all pairs only."""
+        if what == "certificates":
+            raise ValueError(
+                f"structure: margins are over all patterns, so they certify nothing under {type(self).__name__}, "
+                "which may not look at a query's best pattern; is_fixed_point makes the step"
+            )
+
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
@@ -184,6 +192,9 @@ class TopK(Pairs):
     def within(self, m: int) -> TopK:
         """The same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
+
+    def refuse(self, what: str) -> None:
+        """All is there: where one pattern has all weight it is among the k best, and the result the same bits."""
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
@@ -307,6 +318,11 @@ class Window(Pairs):
     def _key(self) -> tuple[Any, ...]:
         positions = None if self.positions is None else np.asarray(self.positions).tobytes()
         return self.w, self.causal, self.dilation, self.global_positions, positions
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return True
 
     def _places(self, n: int, m: int) -> Positions:
         """Of n queries among m patterns, checked."""
@@ -551,6 +567,11 @@ class BlockSparse(Pairs):
 
     def __repr__(self) -> str:
         return f"BlockSparse({self.given.nnz} of {self.given.shape} blocks, block={self.block})"
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return True
 
     def _checked(self, n: int, m: int) -> Any:
         """The blocks, if they are of n queries and m patterns."""
