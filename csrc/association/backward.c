@@ -45,8 +45,8 @@ static void through_map(const sh_trail *t, const sh_bench *w, const sh_visit *v)
 static void from_scores(const job *j, const sh_crew *crew, const sh_bench *w, const sh_stored *s, const sh_visit *v) {
     const sh_trail *t = j->t;
     const int64_t L = t->lanes->lanes;
-    sh_lane_mix(t, s->key, s->key_ld, v->list, v->n, t->e, w->g, w->x, w->some);
-    if (j->wants_rows) sh_lane_spread(t, w->g, v->list, v->n, v->u, t->e, w->dkey, w->dkey_ld, w->rows, w->some);
+    sh_lane_mix(t, s, 0, v->list, v->n, w->g, w->x, w->some);
+    if (j->wants_rows) sh_lane_spread(t, s, 0, w->g, v->list, v->n, v->u, w);
     for (int64_t at = 0; j->out->beta && at < t->wide; at += L) {
         t->lanes->inner(sh_at(w->x, t, at), sh_at(v->u, t, at), t->wide, t->e, w->best);
         for (int64_t l = at; l < at + L; l++)
@@ -61,9 +61,9 @@ static void through_update(const job *j, const sh_crew *crew, const sh_bench *w,
                            const sh_visit *v) {
     const sh_trail *t = j->t;
     sh_scores_again(t, w, s, v);
-    sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, w->z, w->g, w->some);
+    sh_lane_scores(t, s, 0, v->list, v->n, w->z, w->g, w->some);
     through_map(t, w, v);
-    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->e, w->dkey, w->dkey_ld, w->rows, w->some);
+    if (j->wants_rows) sh_lane_spread(t, s, 0, w->s, v->list, v->n, w->z, w);
     from_scores(j, crew, w, s, v);
 }
 
@@ -75,7 +75,7 @@ static void through_values(const job *j, const sh_crew *crew, const sh_bench *w,
     const int64_t L = t->lanes->lanes, wide = t->wide;
     sh_rows_to_lanes(t, crew, j->grad, t->f, w->z);
     sh_scores_again(t, w, s, v);
-    sh_lane_scores(t, s->value, s->value_ld, v->list, v->n, t->f, w->z, w->g, w->some);
+    sh_lane_scores(t, s, 1, v->list, v->n, w->z, w->g, w->some);
     for (int64_t at = 0; j->grad_of_mass && at < wide; at += L) {
         for (int64_t l = 0; l < L; l++)
             sh_put(t, w->best, l, crew->head[at + l] < 0 ? 0 : sh_number(t, j->grad_of_mass, crew->number[at + l]));
@@ -89,7 +89,7 @@ static void through_values(const job *j, const sh_crew *crew, const sh_bench *w,
     /* the weights are needed no more: from_scores begins at w->g */
     for (int64_t at = 0; drops && j->wants_rows && at < wide; at += L)
         t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), v->n, wide, wide);
-    if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->f, w->dvalue, w->dvalue_ld, w->rows, w->some);
+    if (j->wants_rows) sh_lane_spread(t, s, 1, w->s, v->list, v->n, w->z, w);
     from_scores(j, crew, w, s, v);
 }
 
@@ -105,6 +105,8 @@ static void begin_rows(const sh_trail *t, const sh_stored *s, int64_t tile, sh_b
         const int64_t at = s->at - first_of_part(t, tile);
         w->dkey = sh_at(w->dkey, t, at * w->dkey_ld);
         w->dvalue = sh_at(w->dvalue, t, at * w->dvalue_ld);
+        w->dkey_ld *= s->step;
+        w->dvalue_ld *= s->step;
         return;
     }
     w->dkey = w->dkey_seen;

@@ -73,6 +73,8 @@ static const char *take_structure(sh_trail *t) {
     if (s->pairs == SH_PAIRS_BLOCKS)
         for (int64_t b = 0; a->offsets && b < a->samples; b++)
             if (a->offsets[b + 1] - a->offsets[b] - a->appended != rows) return "mask";
+    enum { HARDLY_SHARED = 4 };
+    t->owns = (s->pairs == SH_PAIRS_RANDOM || s->pairs == SH_PAIRS_BLOCKS) && s->rows < HARDLY_SHARED;
     t->looks = t->biased = 1;
     t->structure = *s;
     return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
@@ -331,7 +333,7 @@ static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, cons
         for (int64_t at = 0; at < wide; at += L)
             t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, wide, wide);
     }
-    sh_lane_mix(t, s->value, s->value_ld, last->list, last->n, t->f, last->p, w->z, w->some);
+    sh_lane_mix(t, s, 1, last->list, last->n, last->p, w->z, w->some);
     sh_lanes_to_rows(t, crew, w->z, t->f, t->a.heads * t->f, t->mixed ? t->mixed : out);
     for (int64_t at = 0; t->mass && at < wide; at += L) {
         t->lanes->total(sh_at(last->p, t, at), wide, last->n, w->best);
@@ -385,7 +387,7 @@ static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, con
                 moved[l / 64] |= UINT64_C(1) << (l % 64);
                 t->made[crew.number[l]]++;
             }
-        sh_lane_mix(t, s->key, s->key_ld, now.list, now.n, e, now.p, w->z, w->some);
+        sh_lane_mix(t, s, 0, now.list, now.n, now.p, w->z, w->some);
         next_state(t, &crew, w, path->steps, where, beta, u, next);
         char *state = u;
         u = next;
@@ -504,8 +506,8 @@ static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context 
                 const double p = sh_number(t, w.p, i * t->wide + l);
                 if (p == 0) continue;
                 if (!r->count) {
-                    const int64_t j = v.list ? v.list[i] : i;
-                    r->entries->position[to] = s.position ? s.position[j] : j;
+                    const int64_t j = sh_row_of(t, &s, v.list, i, l);
+                    r->entries->position[to] = s.position && !s.own ? s.position[j] : j;
                     r->entries->score[to] = 0;
                     r->entries->weight[to] = p;
                 }

@@ -48,7 +48,7 @@ static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const c
     for (int64_t i = 0, row = 0; i < n; i++) {
         const double weight = sh_number(t, p, i * t->wide + lane);
         if (!(weight > 0)) continue;
-        const char *key = sh_at(s->key, t, (list ? list[i] : i) * s->key_ld);
+        const char *key = sh_at(s->key, t, sh_row_of(t, s, list, i, lane) * s->key_ld);
         const double w = pow(weight, slope);
         total += w;
         for (int64_t c = 0; c < e; c++) {

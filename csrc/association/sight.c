@@ -1,8 +1,10 @@
 /* sight.c: the rows that a tile looks at, where a structure says which rows a query looks at.
  *
  * A tile's queries are neighbours in place. The union of their rows takes the place of the set: a stretch of rows in
- * place (windows), or scattered rows copied one behind the other; what a query of the tile does not look at gets a score
- * of -inf. So everything else about a tile stays as it is, and its work follows the union.
+ * place (windows; of dilated ones the queries of one residue class are neighbours), or scattered rows copied one behind
+ * the other; what a query of the tile does not look at gets a score of -inf. So everything else about a tile stays as it
+ * is, and its work follows the union. Where neighbours share hardly any rows (random subsets), row i of a tile is the
+ * i-th row of every query, each in its place in the set.
  *
  * Notes  1. The same rows in the same order in every pass over a tile, whatever the thread.
  *        2. Rows appended to a set are seen by all queries, behind the others.
@@ -15,11 +17,12 @@
 /* --- the plan ------------------------------------------------------------------------------------- */
 
 typedef struct {
-    int64_t place, query;
+    int64_t class, place, query; /* of a dilated window the places that look at the same rows: place % dilation */
 } visit;
 
 static int by_place(const void *a, const void *b) {
     const visit *x = a, *y = b;
+    if (x->class != y->class) return (x->class > y->class) - (x->class < y->class);
     if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
     return (x->query > y->query) - (x->query < y->query);
 }
@@ -27,14 +30,15 @@ static int by_place(const void *a, const void *b) {
 static int64_t query_at(const sh_trail *t, int64_t n) { return t->order ? t->order[n] : n; }
 
 static sh_status put_in_order(sh_context *context, sh_trail *t) {
-    const int64_t n = t->a.queries, *position = t->structure.position;
-    int sorted = 1;
-    for (int64_t i = 1; position && i < n; i++) sorted &= position[i - 1] <= position[i];
-    if (!position || sorted) return SH_OK;
+    const sh_structure *s = &t->structure;
+    const int64_t n = t->a.queries, dilation = s->pairs == SH_PAIRS_WINDOW ? s->dilation : 1;
+    int sorted = dilation == 1;
+    for (int64_t i = 1; sorted && i < n; i++) sorted = sh_place(s, i - 1) <= sh_place(s, i);
+    if (sorted) return SH_OK;
     visit *visits = sh_allocate(context, n, sizeof *visits);
     t->order = sh_allocate(context, n, sizeof *t->order);
     if (visits && t->order) {
-        for (int64_t i = 0; i < n; i++) visits[i] = (visit){position[i], i};
+        for (int64_t i = 0; i < n; i++) visits[i] = (visit){sh_place(s, i) % dilation, sh_place(s, i), i};
         qsort(visits, (size_t)n, sizeof *visits, by_place);
         for (int64_t i = 0; i < n; i++) t->order[i] = visits[i].query;
     }
@@ -44,7 +48,8 @@ static sh_status put_in_order(sh_context *context, sh_trail *t) {
 
 /* Windows of neighbours: the rows that a part of a set may see are a stretch. */
 static int is_local(const sh_trail *t) {
-    return t->structure.pairs == SH_PAIRS_WINDOW && !t->structure.column_n && !t->a.appended && !t->fold_samples;
+    const sh_structure *s = &t->structure;
+    return s->pairs == SH_PAIRS_WINDOW && s->dilation == 1 && !s->column_n && !t->a.appended && !t->fold_samples;
 }
 
 static void part_of_set(const sh_trail *t, int64_t part, int64_t *first, int64_t *end) {
@@ -53,7 +58,7 @@ static void part_of_set(const sh_trail *t, int64_t part, int64_t *first, int64_t
     *first = 0;
     *end = t->most_rows;
     if (!is_local(t) || t->lanes_of_set == 0) return;
-    const int64_t last = sh_min(lane + t->tiles_of_part * t->wide, t->lanes_of_set) - 1, reach = s->width * s->dilation;
+    const int64_t last = sh_min(lane + t->tiles_of_part * t->wide, t->lanes_of_set) - 1, reach = s->width;
     const int64_t low = sh_place(s, query_at(t, lane / heads)), high = sh_place(s, query_at(t, last / heads));
     *first = sh_min(sh_max(low - reach, 0), t->most_rows);
     *end = sh_max(sh_min(high + (s->causal ? 0 : reach) + 1, t->most_rows), *first);
@@ -62,7 +67,7 @@ static void part_of_set(const sh_trail *t, int64_t part, int64_t *first, int64_t
 sh_status sh_plan_sight(sh_context *context, sh_trail *t) {
     const sh_association *a = &t->a;
     const int64_t real = t->most_rows - a->appended, most = sh_min(sh_most_pairs(&t->structure), real);
-    t->most_seen = t->wide * (sh_min(most, INT32_MAX) + 2) + a->appended;
+    t->most_seen = t->owns ? most + a->appended : t->wide * (sh_min(most, INT32_MAX) + 2) + a->appended;
     t->most_seen = sh_min(t->most_seen, t->most_rows);
     const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
     sh_status status = put_in_order(context, t);
@@ -100,35 +105,64 @@ typedef struct {
     const uint8_t *padding;
 } looking;
 
-/* One stretch of rows, if windows lie so. */
+/* A row and every dilation-th behind it, if windows lie so. Counted in steps of the dilation from `first`. */
 static int see_stretch(const sh_trail *t, const sh_stored *set, const sh_bench *w, const looking *l, sh_stored *seen) {
     const sh_structure *s = &t->structure;
-    if (s->pairs != SH_PAIRS_WINDOW || s->dilation > 1 || s->column_n || t->a.appended) return 0;
-    int64_t first = INT64_MAX, end = 0;
+    const int64_t step = s->dilation;
+    if (s->pairs != SH_PAIRS_WINDOW || s->column_n || t->a.appended) return 0;
+    int64_t class = -1, first = INT64_MAX, end = 0, least, most;
     int32_t from[SH_MOST_LANES] = {0}, to[SH_MOST_LANES] = {0};
     for (int64_t i = 0; i < t->wide; i++) {
         if (l->place[i] < 0) continue;
-        first = sh_min(first, sh_max(l->place[i] - s->width, 0));
-        end = sh_max(end, sh_min((s->causal ? l->place[i] : l->place[i] + s->width) + 1, l->real));
+        if (class >= 0 && l->place[i] % step != class) return 0;
+        class = l->place[i] % step;
+        sh_window_steps(s, l->real, l->place[i], &least, &most);
+        first = sh_min(first, l->place[i] / step + least);
+        end = sh_max(end, l->place[i] / step + most + 1);
     }
     if (first >= end || end - first > 2 * (2 * s->width + 1) + t->wide || end - first > t->most_seen) return 0;
     for (int64_t j = first; l->padding && j < end; j++)
-        if (l->padding[j]) return 0;
+        if (l->padding[class + j * step]) return 0;
     for (int64_t i = 0; i < t->wide; i++) {
         if (l->place[i] < 0) continue;
-        from[i] = (int32_t)sh_max(l->place[i] - s->width - first, 0);
-        to[i] = (int32_t)(sh_min((s->causal ? l->place[i] : l->place[i] + s->width) + 1, end) - first);
+        sh_window_steps(s, l->real, l->place[i], &least, &most);
+        from[i] = (int32_t)(l->place[i] / step + least - first);
+        to[i] = (int32_t)(l->place[i] / step + most + 1 - first);
     }
     seen->rows = end - first;
-    seen->at = first;
-    for (int64_t i = 0; i < seen->rows; i++) w->seen[i] = (int32_t)(first + i);
+    seen->at = class + first * step;
+    seen->step = step;
+    for (int64_t i = 0; i < seen->rows; i++) w->seen[i] = (int32_t)(seen->at + i * step);
     if (t->lanes->size == sizeof(float))
         stretch_float((float *)w->bias, seen->rows, t->wide, from, to);
     else
         stretch_double((double *)w->bias, seen->rows, t->wide, from, to);
-    seen->key = sh_at(set->key, t, first * set->key_ld);
-    seen->value = sh_at(set->value, t, first * set->value_ld);
+    seen->key = sh_at(set->key, t, seen->at * set->key_ld);
+    seen->value = sh_at(set->value, t, seen->at * set->value_ld);
+    seen->key_ld *= step;
+    seen->value_ld *= step;
     return 1;
+}
+
+/* Every lane its own rows: the i-th of them in row i. */
+static void see_own(const sh_trail *t, const sh_stored *set, const sh_bench *w, const looking *l, const sh_crew *crew,
+                    sh_stored *seen) {
+    sh_structure s = t->structure;
+    int64_t at, found, pairs[SH_PIECE];
+    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, l->real);
+    seen->rows = 0;
+    seen->own = 1;
+    for (int64_t i = 0; i < t->wide; i++) {
+        int64_t n = 0;
+        for (at = 0; l->place[i] >= 0 && l->real && (found = sh_next_pairs(&s, l->real, l->place[i], &at, pairs)) > 0;)
+            for (int64_t j = 0; j < found; j++)
+                if (!l->padding || !l->padding[pairs[j]]) w->seen[n++ * t->wide + i] = (int32_t)pairs[j];
+        for (int64_t j = l->real; crew->head[i] >= 0 && j < set->rows; j++)
+            if (!l->padding || !l->padding[j]) w->seen[n++ * t->wide + i] = (int32_t)j;
+        for (int64_t j = n; j < t->most_seen; j++) w->seen[j * t->wide + i] = -1;
+        seen->rows = sh_max(seen->rows, n);
+    }
+    for (int64_t j = 0; j < seen->rows * t->wide; j++) sh_put(t, w->bias, j, w->seen[j] < 0 ? -INFINITY : 0);
 }
 
 /* Lane `i` looks at row j. */
@@ -190,7 +224,10 @@ sh_stored sh_seen_of(const sh_trail *t, const sh_crew *crew, const sh_stored *se
             if (crew->head[i] >= 0 && t->a.padding) l.padding = t->a.padding + crew->sample[i] * t->a.stored;
         }
         seen.position = w->seen;
-        if (!see_stretch(t, set, w, &l, &seen)) see_scattered(t, set, w, &l, crew, &seen);
+        if (t->owns)
+            see_own(t, set, w, &l, crew, &seen);
+        else if (!see_stretch(t, set, w, &l, &seen))
+            see_scattered(t, set, w, &l, crew, &seen);
     }
     if (t->a.mask) sh_bias_of(t, crew, &seen, t->looks, w->bias);
     return seen;

@@ -26,13 +26,13 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
     if (t->biased) lay(&at, &b.bias, panel);
     lay(&at, &b.keys, rows * (size_t)t->e * number);
     lay(&at, &b.values, rows * (size_t)t->f * number);
-    if (t->groups > 1) lay(&at, &b.some, rows * most * number);
+    if (t->groups > 1 || t->owns) lay(&at, &b.some, (t->owns ? wide : rows) * most * number);
     if (backward) {
         if (!t->looks || t->parts == 1) {
             lay(&at, &b.dkey, all * keys * number);
             lay(&at, &b.dvalue, all * values * number);
         }
-        if (t->looks) {
+        if (t->looks && !t->owns) {
             lay(&at, &b.dkey_seen, rows * keys * number);
             lay(&at, &b.dvalue_seen, rows * values * number);
         }
@@ -52,8 +52,8 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
     lay(&at, &b.th, 2 * wide * number);
     lay(&at, &b.best, 2 * wide * number);
     if (t->looks) {
-        lay(&at, (char **)&b.seen, (rows + 1) * sizeof(int32_t));
-        lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
+        lay(&at, (char **)&b.seen, (rows + 1) * (t->owns ? wide : 1) * sizeof(int32_t));
+        if (!t->owns) lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
     }
     if (t->best) {
         const size_t room = 2 * (size_t)t->best + SH_MARGIN_OF_BEST;
@@ -86,7 +86,9 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
     s->rows = all;
     s->position = NULL;
     s->at = 0;
-    if (t->looks) memset(bench->slot, 0xff, (size_t)all * sizeof *bench->slot);
+    s->step = 1;
+    s->own = 0;
+    if (t->looks && !t->owns) memset(bench->slot, 0xff, (size_t)all * sizeof *bench->slot);
     if (a->padding && !t->looks) {
         const uint8_t *padding = a->padding + b * a->stored;
         s->rows = 0;
@@ -144,7 +146,9 @@ void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int 
                                              : crew->sample[l] * a->mask_sample + crew->head[l] * a->mask_head +
                                                    crew->query[l] * a->mask_query;
         for (int64_t j = 0; j < s->rows; j++) {
-            const int64_t from = at + (s->position ? s->position[j] : j), to = j * t->wide + l;
+            const int64_t row = s->own ? sh_row_of(t, s, NULL, j, l) : s->position ? s->position[j] : j;
+            const int64_t from = at + row, to = j * t->wide + l;
+            if (row < 0) continue;
             sh_put(t, bias, to,
                    (begun ? sh_number(t, bias, to) : 0) + (crew->head[l] < 0 ? 0
                                                            : a->mask_is_bool
@@ -170,7 +174,7 @@ void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s,
             const uint64_t number = (uint64_t)crew->number[g * L + l], seed = t->a.seed;
             key[l] = mix(mix((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
         }
-        t->lanes->drop(list, s->position, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, g * L), t->wide);
+        t->lanes->drop(list, s->position, s->own, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, g * L), t->wide);
     }
 }
 
@@ -244,9 +248,25 @@ static const char *listed(const sh_trail *t, const char *rows, int64_t *ld, cons
     return some;
 }
 
-void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
+/* lanes (d x wide) as rows, padded with zeros */
+static void turned(const sh_trail *t, const char *lanes, int64_t d, char *rows) {
+    const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
+    if (padded > d) memset(rows, 0, (size_t)(padded * t->wide) * t->lanes->size);
+    for (int64_t group = 0; group < t->groups; group++) {
+        void *to[SH_MOST_LANES];
+        for (int64_t l = 0; l < L; l++) to[l] = sh_at(rows, t, (group * L + l) * padded);
+        t->lanes->scatter(sh_at(lanes, t, group * L), t->wide, d, NULL, to);
+    }
+}
+
+void sh_lane_scores(const sh_trail *t, const sh_stored *stored, int values, const int32_t *list, int64_t n,
                     const char *u, char *s, char *some) {
-    if (t->groups == 1) {
+    const char *rows = values ? stored->value : stored->key;
+    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
+    if (stored->own) {
+        turned(t, u, d, some);
+        t->lanes->own_scores(rows, ld, stored->position, list, n, d, some, sh_padded(t, d), s, t->wide);
+    } else if (t->groups == 1) {
         t->lanes->scores(rows, ld, list, n, d, u, s, t->wide);
     } else if (n) {
         rows = listed(t, rows, &ld, list, n, d, some);
@@ -254,9 +274,17 @@ void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32
     }
 }
 
-void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
-                 const char *p, char *z, char *some) {
-    if (t->groups == 1) {
+void sh_lane_mix(const sh_trail *t, const sh_stored *stored, int values, const int32_t *list, int64_t n, const char *p,
+                 char *z, char *some) {
+    const char *rows = values ? stored->value : stored->key;
+    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
+    if (stored->own) {
+        const int64_t padded = sh_padded(t, d);
+        const void *from[SH_MOST_LANES];
+        t->lanes->own_mix(rows, ld, stored->position, list, n, d, p, t->wide, some, padded);
+        for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(some, t, l * padded);
+        t->lanes->gather(from, d, NULL, z, t->wide);
+    } else if (t->groups == 1) {
         t->lanes->mix(rows, ld, list, n, d, p, t->wide, z);
     } else if (n) {
         rows = listed(t, rows, &ld, list, n, d, some);
@@ -266,30 +294,28 @@ void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t 
     }
 }
 
-void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
-                    char *rows, int64_t ld, char *x, char *some) {
-    const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
-    if (padded > d) memset(x, 0, (size_t)(padded * t->wide) * t->lanes->size);
-    for (int64_t group = 0; group < t->groups; group++) {
-        void *to[SH_MOST_LANES];
-        for (int64_t l = 0; l < L; l++) to[l] = sh_at(x, t, (group * L + l) * padded);
-        t->lanes->scatter(sh_at(u, t, group * L), t->wide, d, NULL, to);
-    }
-    if (t->groups == 1) {
+void sh_lane_spread(const sh_trail *t, const sh_stored *s, int values, const char *g, const int32_t *list, int64_t n,
+                    const char *u, const sh_bench *w) {
+    const int64_t padded = sh_padded(t, values ? t->f : t->e), ld = values ? w->dvalue_ld : w->dkey_ld;
+    char *rows = values ? w->dvalue : w->dkey, *x = w->rows;
+    turned(t, u, values ? t->f : t->e, x);
+    if (s->own) {
+        t->lanes->own_spread(g, t->wide, s->position, list, n, x, padded, rows, ld);
+    } else if (t->groups == 1) {
         t->lanes->spread(g, t->wide, list, n, x, padded, rows, ld);
     } else if (!list) {
         t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 1, rows, ld);
     } else if (n) {
-        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 0, some, padded);
+        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 0, w->some, padded);
         for (int64_t i = 0; i < n; i++)
-            t->lanes->add_rows(sh_at(rows, t, list[i] * ld), sh_at(some, t, i * padded), padded);
+            t->lanes->add_rows(sh_at(rows, t, list[i] * ld), sh_at(w->some, t, i * padded), padded);
     }
 }
 
 void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
                        int64_t n) {
     const int64_t L = t->lanes->lanes;
-    sh_lane_scores(t, s->key, s->key_ld, list, n, t->e, u, w->s, w->some);
+    sh_lane_scores(t, s, 0, list, n, u, w->s, w->some);
     for (int64_t g = 0; t->biased && g < t->groups; g++)
         t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), list, n, t->wide, t->wide);
 }

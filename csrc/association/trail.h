@@ -43,9 +43,10 @@ struct sh_trail {
     int64_t most_rows;                         /* of a set */
     int64_t best;                              /* how many scores of a query count (structure TOP); 0: all */
     sh_structure structure;                    /* where `looks` */
-    int looks;         /* whether a tile sees some of its set's rows (sight.c): the rows that its queries look at */
+    int looks;         /* whether a tile sees some of its set's rows (sight.c): those that its queries look at, */
+    int owns;          /* each query its own ones, as neighbours share hardly any */
     int biased;        /* whether anything is added to scores */
-    int64_t most_seen; /* rows that a tile sees */
+    int64_t most_seen; /* rows that a tile sees; where `owns`, that a query sees */
     int64_t *order;    /* (N) queries in order of their places; NULL: they are */
     int64_t *part_first, *part_at; /* where `looks`: of each part of a set the first row that it may see; and how many
                                     * the parts before it may, (parts + 1) */
@@ -96,7 +97,8 @@ typedef struct {
     const char *key, *value;               /* (rows) */
     int64_t key_ld, value_ld, rows, first; /* row lengths; how many; number of the sample's first over all samples */
     const int32_t *position;               /* which rows of the sample they are; NULL: all */
-    int64_t at;                            /* of what a tile sees: the first of a stretch of rows, or -1: scattered */
+    int64_t at, step;                      /* of what a tile sees: a row and every step-th behind it; -1: scattered */
+    int own;                               /* each lane sees rows of its own: position (rows x wide), -1 is none */
 } sh_stored;
 
 /* Memory of one worker. */
@@ -187,10 +189,16 @@ void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s,
 void sh_scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const sh_visit *v);
 
 /* products on a tile: scores (n x wide) of listed rows, mixtures (d x wide) of weights, and their gradients */
-void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
-                    const char *u, char *s, char *some);
-void sh_lane_mix(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,
-                 const char *p, char *z, char *some);
-void sh_lane_spread(const sh_trail *t, const char *g, const int32_t *list, int64_t n, const char *u, int64_t d,
-                    char *rows, int64_t ld, char *x, char *some);
+void sh_lane_scores(const sh_trail *t, const sh_stored *s, int values, const int32_t *list, int64_t n, const char *u,
+                    char *scores, char *some);
+void sh_lane_mix(const sh_trail *t, const sh_stored *s, int values, const int32_t *list, int64_t n, const char *p,
+                 char *z, char *some);
+void sh_lane_spread(const sh_trail *t, const sh_stored *s, int values, const char *g, const int32_t *list, int64_t n,
+                    const char *u, const sh_bench *w);
+
+/* The number among a set's rows of row i of a list, for a lane. */
+static inline int64_t sh_row_of(const sh_trail *t, const sh_stored *s, const int32_t *list, int64_t i, int64_t lane) {
+    const int64_t j = list ? list[i] : i;
+    return s->own ? s->position[j * t->wide + lane] : j;
+}
 #endif

@@ -52,6 +52,15 @@ typedef struct {
     /* rows[list[i]][c] += sum over l of g[i][l] x[l * d + c]; d a multiple of `lanes` */
     void (*spread)(const void *g, int64_t stride, const int32_t *list, int64_t n, const void *x, int64_t d, void *rows,
                    int64_t ld);
+    /* The same where every lane has rows of its own, own[list[i] * lanes + l], -1: none, which counts as 0. What belongs
+     * to queries lies in rows here, `to` or x + l * d, d a multiple of `lanes`, of which the first `width` numbers are
+     * features. */
+    void (*own_scores)(const void *rows, int64_t ld, const int32_t *own, const int32_t *list, int64_t n, int64_t width,
+                       const void *x, int64_t d, void *s, int64_t stride);
+    void (*own_mix)(const void *rows, int64_t ld, const int32_t *own, const int32_t *list, int64_t n, int64_t width,
+                    const void *p, int64_t stride, void *to, int64_t d);
+    void (*own_spread)(const void *g, int64_t stride, const int32_t *own, const int32_t *list, int64_t n, const void *x,
+                       int64_t d, void *rows, int64_t ld);
     /* y[r] = b[r] + sum over c of w[r * n + c] x[c], every lane its own square matrix; b NULL is 0 */
     void (*apply)(const void *w, int64_t n, const void *x, const void *b, void *y);
     /* u[c] = rows[l][c] factor[l] of every lane l, 0 where rows[l] is NULL; and back: rows[l][c] = z[c] factor[l], where
@@ -67,9 +76,10 @@ typedef struct {
     void (*distance)(const void *p, const int32_t *list, int64_t n, const void *before, const int32_t *before_list,
                      int64_t before_n, int64_t stride, void *d2);
     /* f[i] = 0 where a counter hashed falls below `threshold`, else `scale` (reference.dropout_factors). Row i of the
-     * list is row position[list[i]] (position NULL: list[i]) of the sample; key[lanes]. */
-    void (*drop)(const int32_t *list, const int32_t *position, int64_t n, const uint32_t *key, uint32_t threshold,
-                 double scale, void *f, int64_t stride);
+     * list is row position[list[i]] (position NULL: list[i]) of the sample, or, where `own`, of lane l the row
+     * position[list[i] * lanes + l]; key[lanes]. */
+    void (*drop)(const int32_t *list, const int32_t *position, int own, int64_t n, const uint32_t *key,
+                 uint32_t threshold, double scale, void *f, int64_t stride);
     void (*multiply)(void *x, const void *y, int64_t n, int64_t stride, int64_t y_stride); /* x[i] *= y[i] */
     void (*add)(void *x, const void *y, const int32_t *list, int64_t n, int64_t stride, int64_t y_stride);
     /* total[l] = sum over i of p[i][l] */

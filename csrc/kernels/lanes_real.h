@@ -471,6 +471,102 @@ static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void 
     }
 }
 
+/* --- rows of their own for every lane ------------------------------------------------------------- */
+
+/* rows are far apart: those of entry i begin to come in */
+INLINE void N(fetch)(const R *rows, int64_t ld, const int32_t *at, int64_t width) {
+    for (int l = 0; l < L; l++)
+        for (int64_t c = 0; at[l] >= 0 && c < width; c += 64 / (int64_t)sizeof(R))
+            __builtin_prefetch(rows + at[l] * ld + c);
+}
+
+static void N(own_scores)(const void *stored, int64_t ld, const int32_t *own, const int32_t *list, int64_t n,
+                          int64_t width, const void *queries, int64_t d, void *scores, int64_t stride) {
+    enum { AHEAD = 2 };
+    const R *rows = stored, *x = queries;
+    R *s = scores;
+    int64_t whole = width / L * L;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t *at = own + AT(i) * L;
+        V part[L];
+        R rest[L];
+        if (i + AHEAD < n) N(fetch)(rows, ld, own + AT(i + AHEAD) * L, width);
+        for (int l = 0; l < L; l++) {
+            const R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld, *query = x + l * d;
+            int64_t features = at[l] < 0 ? 0 : whole;
+            V sum = ALL(0), more = ALL(0);
+            int64_t c = 0;
+            for (; c + 2 * L <= features; c += 2 * L) {
+                sum = N(fma)(LOAD(row + c), LOAD(query + c), sum);
+                more = N(fma)(LOAD(row + c + L), LOAD(query + c + L), more);
+            }
+            if (c < features) sum = N(fma)(LOAD(row + c), LOAD(query + c), sum);
+            part[l] = sum + more;
+            rest[l] = 0;
+            for (c = whole; at[l] >= 0 && c < width; c++) rest[l] += row[c] * query[c];
+        }
+        N(transpose)(part);
+        V all = LOAD(rest);
+        for (int l = 0; l < L; l++) all += part[l];
+        STORE(s + i * stride, all);
+    }
+}
+
+static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const int32_t *list, int64_t n,
+                       int64_t width, const void *weights, int64_t stride, void *to, int64_t d) {
+    const R *rows = stored, *p = weights;
+    enum { SIDE = 4 };
+    for (int l = 0; l < L; l++) {
+        R *z = (R *)to + l * d;
+        int64_t c = 0;
+        for (; c + SIDE * L <= width; c += SIDE * L) {
+            V sum[SIDE] = {ALL(0), ALL(0), ALL(0), ALL(0)};
+            for (int64_t i = 0; i < n; i++) {
+                const int64_t at = own[AT(i) * L + l];
+                if (at < 0) continue;
+#pragma GCC unroll 4
+                for (int k = 0; k < SIDE; k++)
+                    sum[k] = N(fma)(LOAD(rows + at * ld + c + k * L), ALL(p[i * stride + l]), sum[k]);
+            }
+            for (int k = 0; k < SIDE; k++) STORE(z + c + k * L, sum[k]);
+        }
+        for (; c + L <= width; c += L) {
+            V sum = ALL(0);
+            for (int64_t i = 0; i < n; i++) {
+                const int64_t at = own[AT(i) * L + l];
+                if (at >= 0) sum = N(fma)(LOAD(rows + at * ld + c), ALL(p[i * stride + l]), sum);
+            }
+            STORE(z + c, sum);
+        }
+        for (; c < width; c++) {
+            R sum = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const int64_t at = own[AT(i) * L + l];
+                if (at >= 0) sum += rows[at * ld + c] * p[i * stride + l];
+            }
+            z[c] = sum;
+        }
+        for (; c < d; c++) z[c] = 0;
+    }
+}
+
+static void N(own_spread)(const void *gradient, int64_t stride, const int32_t *own, const int32_t *list, int64_t n,
+                          const void *queries, int64_t d, void *stored, int64_t ld) {
+    enum { AHEAD = 2 };
+    const R *g = gradient, *x = queries;
+    R *rows = stored;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t *at = own + AT(i) * L;
+        if (i + AHEAD < n) N(fetch)(rows, ld, own + AT(i + AHEAD) * L, d);
+        for (int l = 0; l < L; l++) {
+            R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld;
+            V factor = ALL(g[i * stride + l]);
+            for (int64_t c = 0; at[l] >= 0 && c < d; c += L)
+                STORE(row + c, N(fma)(factor, LOAD(x + l * d + c), LOAD(row + c)));
+        }
+    }
+}
+
 static void N(copy)(const void *from, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to) {
     const R *rows = from;
     R *copies = to;
@@ -534,14 +630,15 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
     STORE((R *)d2, sum);
 }
 
-static void N(drop)(const int32_t *list, const int32_t *position, int64_t n, const uint32_t *key, uint32_t threshold,
-                    double scale, void *factors, int64_t stride) {
+static void N(drop)(const int32_t *list, const int32_t *position, int own, int64_t n, const uint32_t *key,
+                    uint32_t threshold, double scale, void *factors, int64_t stride) {
     R *f = factors;
     N(u32) keys = *(const N(u32_at) *)key, least = (N(u32)){0} + threshold;
     for (int64_t i = 0; i < n; i++) {
         int64_t j = AT(i);
-        uint32_t row = (uint32_t)(position ? position[j] : j);
-        N(u32) drawn = keys ^ (row * 0x9E3779B9u);
+        const uint32_t golden = 0x9E3779B9u;
+        N(u32) drawn = keys ^ ((uint32_t)(position && !own ? position[j] : j) * golden);
+        if (own) drawn = keys ^ (*(const N(u32_at) *)(position + j * L) * golden);
         SH_MIX(drawn);
         N(i32) kept = (N(i32))(drawn >= least); /* true is -1 */
         STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
@@ -1131,6 +1228,9 @@ static const sh_lanes N(sh_lanes) = {
     .scores = N(scores),
     .mix = N(mix),
     .spread = N(spread),
+    .own_scores = N(own_scores),
+    .own_mix = N(own_mix),
+    .own_spread = N(own_spread),
     .apply = N(apply),
     .gather = N(gather),
     .scatter = N(scatter),
