@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,14 +14,23 @@ import numpy as np
 SHORT = 0.05  # seconds for which short calls are repeated
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Median time of a call that has been made before: of so many, or of as many as fill 50 ms."""
+def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Time of a call that has been made before: of so many, or of as many as fill 50 ms.
+
+    Returns
+    -------
+    median : float
+        Seconds.
+    spread : float, at least 1
+        The upper quartile over the lower one: far above 1 where others use the machine.
+    """
     taken: list[float] = []
     while len(taken) < repeats or sum(taken) < SHORT:
         began = time.perf_counter()
         call()
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+    lower, median, upper = np.quantile(taken, [0.25, 0.5, 0.75])
+    return float(median), float(upper / lower)
 
 
 def status(field: str) -> int:

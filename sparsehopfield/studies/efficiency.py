@@ -129,10 +129,10 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     def metrics(setting: Mapping[str, Any]) -> list[str]:
         promised = ["multiplications", "bytes"] if setting["direction"] == "forward" else []
         counted = ["counted"] if promised and protocol.counts(setting["member"], setting["length"]) else []
-        return ["time", *known, *promised, *counted]
+        return ["time", "spread", *known, *promised, *counted]
 
     also = {"threads": threads, "torch": torch, "memory": bool(known), "without backward": lacking}
-    with protocol.fresh_processes() as measure:
+    with protocol.fresh_processes(any(map(protocol.is_torch, here))) as measure:
 
         def one(setting: Mapping[str, Any]) -> dict[str, float]:
             member, direction, length, seed = setting.values()

@@ -227,7 +227,7 @@ def _update(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Any]:
     return lambda: update(a.q, a.k, a.beta, separation=separation, structure=looked)
 
 
-def _both(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
+def passes(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
     return (_theirs if is_torch(member) else _ours)(member, a, sizes)
 
 
@@ -248,9 +248,9 @@ def measure(
     Returns
     -------
     dict
-        `time` in seconds: of an update, or of the backward pass alone. `memory` in bytes beyond the arrays that come in
-        and go out: of an update, or of a forward pass that keeps what the backward one needs, and of this one.
-        Of an update also the `multiplications` and `bytes` promised, and the multiplications `counted`.
+        `time` in seconds: of an update, or of the backward pass alone; the `spread` of its repeats. `memory` in bytes
+        beyond the arrays that come in and go out: of an update, or of a forward pass that keeps what the backward one
+        needs, and of this one. Of an update also the `multiplications` and `bytes` promised, and those `counted`.
     """
     set_num_threads(threads)
     if is_torch(member):
@@ -261,8 +261,8 @@ def measure(
         _update(member, few, sizes)()
         call = whole = _update(member, all_rows, sizes)
     else:
-        _both(member, few, sizes)()()
-        forward = _both(member, all_rows, sizes)
+        passes(member, few, sizes)()()
+        forward = passes(member, all_rows, sizes)
 
         def whole() -> Any:
             return forward()()
@@ -271,7 +271,7 @@ def measure(
     if direction == "backward":
         call = forward()
         call()
-    found["time"] = _resources.seconds(call, repeats)
+    found["time"], found["spread"] = _resources.seconds(call, repeats)
     if direction == "forward":
         promised = cost(member, length, sizes)
         found |= {"multiplications": promised.multiplications, "bytes": promised.bytes}
@@ -302,9 +302,9 @@ def counted(member: str, length: int, sizes: Sizes) -> int:
 
 
 @contextmanager
-def fresh_processes() -> Iterator[Callable[..., dict[str, float]]]:
+def fresh_processes(torch: bool) -> Iterator[Callable[..., dict[str, float]]]:
     """`measure`, each call in a process of its own, forked from one that imported what is needed and did nothing."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch"])
+    context.set_forkserver_preload([__name__, *["torch"] * torch])
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         yield lambda *arguments, **options: pool.submit(measure, *arguments, **options).result()

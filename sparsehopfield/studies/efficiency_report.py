@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How far above theory a fitted exponent may be and still count as it.
 TOLERANCE = 0.15
+#: Repeats whose upper quartile is so many times the lower one were disturbed.
+UNSTEADY = 1.5
 MIB = 2**20
 #: All pairs solid, some of them dashed, features dotted, PyTorch grey; Okabe and Ito's colours.
 STYLES: dict[str, dict[str, Any]] = {
@@ -233,7 +236,7 @@ def _findings(summary: Summary) -> list[str]:
             f"In {sum(a == b for a, b in pairs)} of {len(pairs)} settings the multiplications promised are those "
             "counted."
         )
-    return sentences + _promised_memory(summary)
+    return sentences + _promised_memory(summary) + _steadiness(summary)
 
 
 def _growth(summary: Summary, metric: str, direction: str) -> list[str]:
@@ -303,19 +306,41 @@ def _promised_memory(summary: Summary) -> list[str]:
     return [text + (f"; not for {', '.join(beyond)}." if beyond else ".")]
 
 
+def _steadiness(summary: Summary) -> list[str]:
+    """Whether the times can be trusted."""
+    spreads = {
+        (member, direction, n): value
+        for member in summary.members
+        for direction in protocol.DIRECTIONS
+        for n, value in summary.curve(member, direction, "spread").items()
+    }
+    if not spreads:
+        return []
+    worst = max(spreads, key=lambda key: spreads[key])
+    unsteady = sum(value > UNSTEADY for value in spreads.values())
+    text = (
+        f"Between the quartiles of its repeats a time grows by a median of {statistics.median(spreads.values()):.2f}, "
+        f"and by more than {UNSTEADY:g} in {unsteady} of {len(spreads)} settings"
+    )
+    if not unsteady:
+        return [text + "."]
+    member, direction, n = worst
+    return [text + f" (most, {spreads[worst]:.3g}, for {member}, {direction}, at {n:,}): others used the machine."]
+
+
 def _missing(summary: Summary) -> list[str]:
     chosen, sentences = summary.chosen, []
     if summary.torch is None:
         sentences.append("PyTorch is not installed: its rows, and all that is compared with them, are left out.")
-    left = {}
+    left: dict[str, list[str]] = {}
     for member in chosen.members:
-        out = [n for n in chosen.lengths if not chosen.affords(member, n)]
+        out = [f"{n:,}" for n in chosen.lengths if not chosen.affords(member, n)]
         if out and (summary.torch or not protocol.is_torch(member)):
-            left[member] = out
+            left.setdefault(", ".join(out), []).append(member)
     sentences += [
-        f"{member}: lengths {', '.join(f'{n:,}' for n in out)}, at which an update takes more than "
-        f"{chosen.most_multiplications:g} multiplications (--most-multiplications)."
-        for member, out in left.items()
+        f"Length {out} of {', '.join(members)}: an update takes more than {chosen.most_multiplications:g} "
+        "multiplications (--most-multiplications)."
+        for out, members in left.items()
     ]
     reasons: dict[str, list[str]] = {}
     for member, why in summary.lacking.items():
