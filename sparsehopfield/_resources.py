@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-SHORT = 0.05  # seconds for which short calls are repeated
+SHORT = 0.02  # seconds for which short calls are repeated
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Time of a call that has been made before: of so many, or of as many as fill 50 ms.
+    """Time of a call that has been made before: of so many, or of as many as fill 20 ms.
 
     Returns
     -------

@@ -39,10 +39,10 @@ def test_promised_and_counted(found):
     own = {
         "top-k": TopK(4),
         "window": Window(8),
-        "random mask": RandomMask(4),
+        "random-mask": RandomMask(4),
         "blocks": BlockSparse(band, 16),
-        "linear features": LinearFeatures(),
-        "random features": RandomFeatures(32),
+        "linear-features": LinearFeatures(),
+        "random-features": RandomFeatures(32),
     }
     for member, structure in own.items():
         cost = structure.cost(256, 256, 16)
@@ -51,7 +51,7 @@ def test_promised_and_counted(found):
     assert promised["softmax", "forward", 128] == 2 * 128**2 * 16
     away = abs(np.arange(64) - np.arange(64)[:, None])
     assert counted["window", "forward", 64] == 2 * 16 * (away <= 8).sum()
-    assert counted["random features", "forward", 64] == 2 * (64 + 64) * 32 * 16
+    assert counted["random-features", "forward", 64] == 2 * (64 + 64) * 32 * 16
     assert {key[0] for key in counted} == {member for member in OURS if protocol.MEMBERS[member] == 1}
     assert counted == {key: promised[key] for key in counted}
     assert f"In {len(counted)} of {len(counted)} settings the multiplications promised" in found.report
@@ -191,7 +191,7 @@ def test_report_says_what_is_missing():
 
 def test_without_pytorch_its_rows_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "torch_version", lambda: None)
-    outcome = study.run(tmp_path, **SMALL | {"last": 6}, members=["window", "torch", "torch window"])
+    outcome = study.run(tmp_path, **SMALL | {"last": 6}, members=["window", "torch", "torch-window"])
     assert {row["member"] for row in outcome.rows} == {"window"}
     assert "PyTorch is not installed" in outcome.report
     with pytest.raises(ValueError, match="members: PyTorch is not installed"):
@@ -208,7 +208,7 @@ def test_window_of_pytorch_is_the_window(n, w):
     np.testing.assert_allclose(found, want, atol=2e-6)
 
 
-@pytest.mark.parametrize("member", ["softmax", "torch window"])
+@pytest.mark.parametrize("member", ["softmax", "torch-window"])
 def test_backward_gives_gradients(member):
     """Of each input, along a direction: the difference quotient of what the forward pass gives."""
     if protocol.is_torch(member):

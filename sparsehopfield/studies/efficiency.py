@@ -48,7 +48,7 @@ class Options(_study.Options):
     d, k, window, block, features : int
         As in `efficiency_protocol.Sizes`; a block is a power of two.
     repeats : int
-        Calls of which the median time is taken, at least; short calls are repeated for 50 ms.
+        Calls of which the median time is taken, at least; short calls are repeated for 20 ms.
     most_multiplications : float
         Lengths at which one update takes more are left out.
     """
@@ -62,7 +62,7 @@ class Options(_study.Options):
     window: int = 64
     block: int = 64
     features: int = 256
-    repeats: int = 3
+    repeats: int = 2
     most_multiplications: float = 1e10
 
     _several: ClassVar[Mapping[str, type]] = {"members": str}
@@ -157,7 +157,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own("k", "patterns of each query, of top-k and random masks", metavar="K")
     own("window", "patterns on each side of a window", metavar="W")
     own("block", "rows and columns of a block, a power of two", metavar="B")
-    own("features", "random features", metavar="D")
+    own("features", "random-features", metavar="D")
     own("repeats", "calls, at least, of which the median time is taken", metavar="N")
     own("most_multiplications", "leave out lengths at which an update takes more", metavar="N")
     _study.add_options(parser, f"results/{NAME}", default)

@@ -29,12 +29,12 @@ MEMBERS = {
     "sparsemax": 2,
     "top-k": 2,
     "window": 1,
-    "random mask": 1,
+    "random-mask": 1,
     "blocks": 1,
-    "linear features": 1,
-    "random features": 1,
+    "linear-features": 1,
+    "random-features": 1,
     "torch": 2,
-    "torch window": 1,
+    "torch-window": 1,
 }
 DIRECTIONS = ("forward", "backward")
 COUNTED = 2048  # the largest length whose multiplications are counted: masks are made for it
@@ -84,13 +84,13 @@ def structure(member: str, length: int, sizes: Sizes) -> Structure | None:
         return TopK(min(sizes.k, length))
     if member == "window":
         return Window(sizes.window)
-    if member == "random mask":
+    if member == "random-mask":
         return RandomMask(min(sizes.k, length))
     if member == "blocks":
         return _band(length, sizes.block)
-    if member == "linear features":
+    if member == "linear-features":
         return LinearFeatures()
-    if member == "random features":
+    if member == "random-features":
         return RandomFeatures(sizes.features)
     return None
 
@@ -111,7 +111,7 @@ def cost(member: str, length: int, sizes: Sizes) -> Cost:
     if isinstance(looked, (Pairs, features.Features)):
         return looked.cost(length, length, sizes.d)
     pairs = length**2
-    if member == "torch window":
+    if member == "torch-window":
         width = min(sizes.window, length)
         pairs = -(-length // width) * width * 3 * width
     return Cost(2 * pairs * sizes.d, 0)

@@ -29,12 +29,12 @@ STYLES: dict[str, dict[str, Any]] = {
     "sparsemax": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "top-k": {"color": "#56B4E9", "marker": "^", "linestyle": "-"},
     "window": {"color": "#009E73", "marker": "D", "linestyle": "--"},
-    "random mask": {"color": "#E69F00", "marker": "v", "linestyle": "--"},
+    "random-mask": {"color": "#E69F00", "marker": "v", "linestyle": "--"},
     "blocks": {"color": "#CC79A7", "marker": "P", "linestyle": "--"},
-    "linear features": {"color": "#0072B2", "marker": "x", "linestyle": ":"},
-    "random features": {"color": "#D55E00", "marker": "+", "linestyle": ":"},
+    "linear-features": {"color": "#0072B2", "marker": "x", "linestyle": ":"},
+    "random-features": {"color": "#D55E00", "marker": "+", "linestyle": ":"},
     "torch": {"color": "#222222", "marker": "", "linestyle": "-"},
-    "torch window": {"color": "#777777", "marker": "", "linestyle": "--"},
+    "torch-window": {"color": "#777777", "marker": "", "linestyle": "--"},
 }
 
 
@@ -219,7 +219,7 @@ def _multiplications(summary: Summary) -> str:
 
 
 def _findings(summary: Summary) -> list[str]:
-    sentences = []
+    sentences = _steadiness(summary)
     for metric in ["time", "memory"][: 1 + summary.has_memory]:
         for direction in protocol.DIRECTIONS:
             sentences += _growth(summary, metric, direction)
@@ -236,7 +236,7 @@ def _findings(summary: Summary) -> list[str]:
             f"In {sum(a == b for a, b in pairs)} of {len(pairs)} settings the multiplications promised are those "
             "counted."
         )
-    return sentences + _promised_memory(summary) + _steadiness(summary)
+    return sentences + _promised_memory(summary)
 
 
 def _growth(summary: Summary, metric: str, direction: str) -> list[str]:
@@ -276,7 +276,7 @@ def _against_torch(summary: Summary, direction: str) -> list[str]:
         sentences.append(f"Faster than PyTorch's fused attention, {direction}: {', '.join(words)}.")
     if slower:
         sentences.append(f"Slower at the longest length that both have, {direction}: {', '.join(slower)}.")
-    ours, theirs = (summary.curve(member, direction, "time") for member in ("window", "torch window"))
+    ours, theirs = (summary.curve(member, direction, "time") for member in ("window", "torch-window"))
     both = ours.keys() & theirs.keys()
     if both:
         n = max(both)
@@ -325,7 +325,10 @@ def _steadiness(summary: Summary) -> list[str]:
     if not unsteady:
         return [text + "."]
     member, direction, n = worst
-    return [text + f" (most, {spreads[worst]:.3g}, for {member}, {direction}, at {n:,}): others used the machine."]
+    return [
+        text + f" (most, {spreads[worst]:.3g}, for {member}, {direction}, at {n:,}): "
+        "the machine was not quiet, and times and their exponents tell little there."
+    ]
 
 
 def _missing(summary: Summary) -> list[str]:
