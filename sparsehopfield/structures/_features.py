@@ -106,6 +106,7 @@ class Features(Structure):
     def __post_init__(self) -> None:
         if not isinstance(self.causal, (bool, np.bool_)):
             raise TypeError(f"causal: must be True or False, got {self.causal!r}")
+        object.__setattr__(self, "causal", bool(self.causal))
 
     @property
     def _name(self) -> str:
@@ -327,6 +328,7 @@ class RandomFeatures(Features):
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0))
         if not isinstance(self.orthogonal, (bool, np.bool_)):
             raise TypeError(f"orthogonal: must be True or False, got {self.orthogonal!r}")
+        object.__setattr__(self, "orthogonal", bool(self.orthogonal))
 
     def _size(self, d: int) -> int:
         return self.n_features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,6 +130,16 @@ class Pairs(Structure):
                [1, 1, 0],
                [0, 1, 1]])
         """
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        """What the structure is made of, to be compared."""
         raise NotImplementedError
 
     def _count(self, n: int, m: int) -> int:
@@ -284,6 +294,15 @@ class Window(Pairs):
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions("positions", self.positions))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["positions"] is not None:  # a copy, which may be written to
+            state["positions"].flags.writeable = False
+        self.__dict__.update(state)
+
+    def _key(self) -> tuple[Any, ...]:
+        positions = None if self.positions is None else np.asarray(self.positions).tobytes()
+        return self.w, self.causal, self.dilation, self.global_positions, positions
 
     def _places(self, n: int, m: int) -> Positions:
         """Of n queries among m patterns, checked."""
@@ -489,6 +508,38 @@ class BlockSparse(Pairs):
         kept.sort_indices()
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
+
+    def to_fields(self) -> dict[str, Any]:
+        """The kept blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
+        kept = self.given
+        lists = {"start": kept.indptr.tolist(), "columns": kept.indices.tolist()}
+        return {"shape": [int(side) for side in kept.shape], "block": list(self.block), **lists}
+
+    @classmethod
+    def from_fields(cls, given: dict[str, Any]) -> Self:
+        """The structure that `to_fields` told of; lists are checked."""
+        from scipy.sparse import csr_array
+
+        if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
+            raise ValueError(f"shape: must be two numbers, got {given['shape']!r}")
+        rows, columns = (as_whole("shape", side, 0) for side in given["shape"])
+        start, column = (_positions(name, given[name]) for name in ("start", "columns"))
+        if len(start) != rows + 1 or start[0] != 0 or start[-1] != len(column) or (np.diff(start) < 0).any():
+            raise ValueError(f"start: must rise from 0 to {len(column)} columns in {rows} rows")
+        _within("columns", column, columns)
+        row = np.repeat(np.arange(rows), np.diff(start))
+        if ((np.diff(row) == 0) & (np.diff(column) <= 0)).any():
+            raise ValueError("columns: must ascend in every row")
+        return cls(csr_array((np.ones(len(column), np.bool_), column, start), shape=(rows, columns)), given["block"])
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        return {"shape", "block", "start", "columns"}
+
+    def _key(self) -> tuple[Any, ...]:
+        kept = self.given
+        lists = (a.astype(np.int64).tobytes() for a in (kept.indptr, kept.indices))
+        return (tuple(map(int, kept.shape)), self.block, *lists)
 
     def __repr__(self) -> str:
         return f"BlockSparse({self.given.nnz} of {self.given.shape} blocks, block={self.block})"
