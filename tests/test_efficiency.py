@@ -15,6 +15,7 @@ from sparsehopfield.studies import efficiency_protocol as protocol
 SMALL = {"first": 6, "last": 8, "fit_from": 6, "repeats": 1, "d": 16, "window": 8, "block": 16, "k": 4, "features": 32}
 SMALL |= {"progress": False}
 OURS = [member for member in protocol.MEMBERS if not protocol.is_torch(member)]
+BACKWARD = ("softmax", "sparsemax", "top-k", "window", "random-mask", "blocks")
 SIZES = study.Options(**SMALL).sizes
 
 
@@ -60,7 +61,7 @@ def test_promised_and_counted(found):
 def test_times_and_memory(found):
     times = values(found, "time")
     assert {(member, "forward", n) for member in OURS for n in (64, 128, 256)} <= times.keys()
-    assert {(member, "backward", n) for member in ("softmax", "sparsemax") for n in (64, 128, 256)} <= times.keys()
+    assert {(member, "backward", n) for member in BACKWARD for n in (64, 128, 256)} <= times.keys()
     assert all(0 < value < 60 for value in times.values())
     memory = values(found, "memory")
     assert memory.keys() == (times.keys() if _resources.sees_peaks() else set())
@@ -126,7 +127,7 @@ def test_lengths_beyond_the_budget_are_left_out_and_named(tmp_path):
 def test_report_and_figures(found):
     assert all(path.exists() for path in found.figures)
     text = " ".join(found.report.split())
-    for words in ("Milliseconds, forward", "Exponents in the length, fitted from 64 on", "float32"):
+    for words in ("Milliseconds, forward", "Exponents in the length, fitted from 64 on, of up to 3 lengths", "float32"):
         assert words in text
     for member, why in ((m, protocol.without_backward(m, SIZES)) for m in OURS):
         assert (" ".join(why.split()) in text) if why else ((member, "backward", 64) in values(found, "time"))
@@ -208,7 +209,7 @@ def test_window_of_pytorch_is_the_window(n, w):
     np.testing.assert_allclose(found, want, atol=2e-6)
 
 
-@pytest.mark.parametrize("member", ["softmax", "torch-window"])
+@pytest.mark.parametrize("member", ["softmax", "window", "random-mask", "blocks", "torch-window"])
 def test_backward_gives_gradients(member):
     """Of each input, along a direction: the difference quotient of what the forward pass gives."""
     if protocol.is_torch(member):

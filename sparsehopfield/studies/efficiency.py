@@ -55,7 +55,7 @@ class Options(_study.Options):
 
     members: Sequence[str] = tuple(protocol.MEMBERS)
     first: int = 8
-    last: int = 14
+    last: int = 13
     fit_from: int = 12
     d: int = 64
     k: int = 32
