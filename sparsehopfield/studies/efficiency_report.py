@@ -153,8 +153,10 @@ def report(summary: Summary) -> str:
             parts += ["\n".join([f"Memory in MiB, {direction}", _table(summary, direction, "memory", MIB)])]
     fitted = sum(n >= 2**chosen.fit_from for n in chosen.lengths)
     parts += [
-        f"Exponents in the length, fitted from {2**chosen.fit_from:,} on, of up to {fitted} lengths; of memory theory "
-        "is an upper bound",
+        wrapped(
+            f"Exponents in the length, fitted from {2**chosen.fit_from:,} on, of up to {fitted} lengths; of memory "
+            "theory is an upper bound"
+        ),
         _exponents(summary),
         "Multiplications of an update, promised and counted, at the longest length that was counted",
         _multiplications(summary),
