@@ -11,17 +11,17 @@ saved and opened through a memory map, and what the process that opens it keeps 
 """
 
 import argparse
-import ctypes
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import harness
 import numpy as np
+
+from sparsehopfield import _resources
 
 FEATURES, BETA = 128, {"clustered": 0.1, "random": 0.05}
 
@@ -40,29 +40,6 @@ def draw(family, m, n):
             part += np.float32(0.3) * rng.standard_normal(part.shape, dtype=np.float32)
     queries = patterns[rng.integers(m, size=n)] + np.float32(0.3) * rng.standard_normal((n, FEATURES), dtype=np.float32)
     return patterns, queries
-
-
-def status(field):
-    """Read a size from the system's word on this process: bytes, 0 where there is none."""
-    with suppress(OSError), open("/proc/self/status") as file:
-        return next((int(line.split()[1]) * 1024 for line in file if line.startswith(field)), 0)
-    return 0
-
-
-def forget():
-    """Give freed memory back to the system, and let the peak count from here."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def measured(call):
-    """Give the peak of memory beyond what is there already."""
-    forget()
-    before = status("VmRSS")
-    call()
-    return status("VmHWM") - before
 
 
 def one_size(family, m, n, rounds, threads):
@@ -88,13 +65,13 @@ def one_size(family, m, n, rounds, threads):
     def index():
         memory.update(queries, out=out)
 
-    found["scan: peak"] = measured(scan)  # and the round that does not count
+    found["scan: peak"] = _resources.peak(scan)  # and the round that does not count
     want = out.copy()
-    found["index: building peak"] = measured(
+    found["index: building peak"] = _resources.peak(
         lambda: found.update({"index: building": harness.seconds(memory.build_index)})
     )
     size = memory.index_nbytes
-    found["index: peak"] = measured(index)
+    found["index: peak"] = _resources.peak(index)
     assert out.tobytes() == want.tobytes(), "scan and index give other bits"
     found["index"] = memory.index_nbytes
     found["index: peak"] -= found["index"] - size  # codes that the call found worth building
@@ -118,14 +95,14 @@ def mapped(file, n, threads):
     sh.set_num_threads(threads)
     small = np.random.default_rng(1).random((2000, FEATURES), dtype=np.float32)
     sh.update(small, small)
-    forget()
-    before = {field: status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
+    _resources.forget()
+    before = {field: _resources.status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
     memory = sh.HopfieldMemory.load(file, mmap=True)
-    found = {"loading": {field: status(field) - size for field, size in before.items()}}
+    found = {"loading": {field: _resources.status(field) - size for field, size in before.items()}}
     queries = np.asarray(memory.patterns[:: max(1, len(memory) // n)][:n]) + np.float32(0.01)
     for words, count in (("1 query", 1), (f"{n} queries", n)):
         memory.update(queries[:count])
-        found[words] = {field: status(field) - size for field, size in before.items()}
+        found[words] = {field: _resources.status(field) - size for field, size in before.items()}
     return found
 
 
@@ -140,10 +117,9 @@ def child(what, **options):
 
 def exponent(rows, name, least):
     """Fit the slope of log(name) over log(patterns), from `least` patterns on; None where there is nothing."""
-    points = [(r["patterns"], r[name]) for r in rows if r["patterns"] >= least and r[name] > 0]
-    if len(points) < 2:
-        return None
-    return float(np.polyfit(*np.log(points).T, 1)[0])
+    kept = [r for r in rows if r["patterns"] >= least]
+    slope = _resources.exponent([r["patterns"] for r in kept], [r[name] for r in kept])
+    return None if np.isnan(slope) else slope
 
 
 def report_mapped(sh, table, arguments, m, n):

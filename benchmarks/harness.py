@@ -198,9 +198,10 @@ def composed_step(entmax, queries, patterns, beta, k=None):
 # --- memory ---------------------------------------------------------------------------------------
 
 MEMORY = """
-import ctypes, json, sys
+import json, sys
 import numpy as np
 import sparsehopfield as sh
+from sparsehopfield import _resources
 folder, threads, setup, call = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 sh.set_num_threads(threads)
 if folder:
@@ -212,26 +213,12 @@ small = np.random.default_rng(0).random((2000, 784), dtype=np.float32)
 for b in (1.0, 1e-3):  # libraries, threads and their buffers
     sh.update(small[:512], small, b)
 exec(setup)
-try:
-    ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed must not be there for the call to take
-except AttributeError:
-    pass
-
-def status(field):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
-
-try:
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak counts from here
-except OSError:
-    pass
 def index_nbytes():
     return 0 if memory is None else memory.index_nbytes
 
-before, index = status("VmRSS"), index_nbytes()
-exec(call)
-print(json.dumps({"beyond": status("VmHWM") - before, "index": index_nbytes() - index}))
+index = index_nbytes()
+beyond = _resources.peak(lambda: exec(call, globals()))
+print(json.dumps({"beyond": beyond, "index": index_nbytes() - index}))
 """
 
 

@@ -14,6 +14,8 @@ import statistics
 import harness
 import numpy as np
 
+from sparsehopfield import _resources
+
 LENGTH, D, W = 65_536, 64, 64
 BETA = D**-0.5  # attention's
 
@@ -95,7 +97,7 @@ def exponents(sh, table, arguments):
         for key, taken in harness.interleaved(contenders, arguments.rounds).items():
             times.setdefault(key, []).append(statistics.median(taken))
     for (name, separation), taken in times.items():
-        slope = float(np.polyfit(np.log(sizes), np.log(taken), 1)[0])
+        slope = _resources.exponent(sizes, taken)
         work = f"exponent of {name}, {separation}"
         table.put(work, f"{slope:.3f}", f"n = {sizes[0]:,} to {sizes[-1]:,}", "", None, "at most 1.05", slope <= 1.05)
 
