@@ -6,6 +6,7 @@ from sparsehopfield.studies import (
     capacity,
     capacity_bound,
     correlated,
+    family,
     landscape,
     metastable,
     mil,
@@ -22,6 +23,7 @@ __all__ = [
     "capacity",
     "capacity_bound",
     "correlated",
+    "family",
     "landscape",
     "metastable",
     "mil",
@@ -47,4 +49,5 @@ STUDIES = {
     "correlated": correlated,
     "bounds": bounds,
     "optimal": optimal,
+    "family": family,
 }
