@@ -36,7 +36,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield family
   python -m sparsehopfield family --dataset mnist --data ~/data --sizes 256 1024 4096
-  python -m sparsehopfield family --members softmax topk features --features 256 4096 --output results/some
+  python -m sparsehopfield family --members softmax topk features --features 4096 --output results/few
   python -m sparsehopfield family --parts bags --bag-sizes 20 100 --output results/bags
 """
 
@@ -152,10 +152,8 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     Outcome
     """
     chosen = Options(**options)
-    images = None
     if "retrieval" in chosen.parts:
-        images = datasets.load(chosen.dataset, chosen.data)
-        sizes_within(chosen.sizes, images)
+        sizes_within(chosen.sizes, images_of(chosen))
     settings = [
         *(retrieval_settings(chosen) if "retrieval" in chosen.parts else ()),
         *(bag_settings(chosen) if "bags" in chosen.parts else ()),
@@ -163,26 +161,11 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     if not settings:
         raise ValueError("sizes: no budget leaves a pattern out; raise sizes, or lower pairs, windows")
 
-    @lru_cache(maxsize=1)  # the members of one draw follow each other
-    def task(size: int, damage: str, seed: int) -> protocol.Task:
-        assert images is not None
-        return protocol.make_task(
-            images,
-            size,
-            chosen.queries,
-            damage,
-            side=chosen.mask,
-            noise=chosen.noise,
-            betas=tuple(chosen.betas),
-            threshold=chosen.threshold,
-            seed=seed,
-        )
-
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         _, damage, size, _, member, budget, place, seed = setting.values()
         if setting["part"] == "bags":
             return family_bags.measure(member, budget, size, seed)
-        return protocol.measure(task(size, damage, seed), member, budget, place)
+        return protocol.measure(task(chosen, size, damage, seed), member, budget, place)
 
     def metrics(setting: Mapping[str, Any]) -> Sequence[str]:
         return family_bags.METRICS if setting["part"] == "bags" else protocol.metrics_of(setting["member"])
@@ -196,6 +179,28 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         files = plotting.save(trade_off(summary), Path(output, NAME))
         files += plotting.save(success(summary), Path(output, f"{NAME}-sizes"))
     return Outcome(rows, Path(output, _run.TABLE), files, report(summary))
+
+
+@lru_cache(maxsize=1)
+def images_of(chosen: Options) -> datasets.ImageSet:
+    """The images: read once a process."""
+    return datasets.load(chosen.dataset, chosen.data)
+
+
+@lru_cache(maxsize=1)  # the members of one draw follow each other
+def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
+    """One draw of patterns and queries."""
+    return protocol.make_task(
+        images_of(chosen),
+        size,
+        chosen.queries,
+        damage,
+        side=chosen.mask,
+        noise=chosen.noise,
+        betas=tuple(chosen.betas),
+        threshold=chosen.threshold,
+        seed=seed,
+    )
 
 
 def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:

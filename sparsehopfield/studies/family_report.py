@@ -256,7 +256,7 @@ def _findings(summary: Summary) -> list[str]:
             words += (
                 f"Without an oracle, {_and([name_of(who) for who in good])} "
                 f"{'reaches' if len(good) == 1 else 'reach'} {AS_GOOD:.0%} of that or more; the quickest takes "
-                f"{times[quickest] / times[best]:.2g} times as long as all pairs."
+                f"{times[quickest] / times[best]:.1f} times as long as all pairs."
             )
         else:
             words += f"Without an oracle nothing else reaches {AS_GOOD:.0%} of that."
