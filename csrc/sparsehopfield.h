@@ -305,6 +305,10 @@ typedef struct {
     const void *mask;           /* NULL, or of each query one contiguous row of M: */
     int mask_is_bool;           /*   bytes, not 0 where it must not look; else numbers added to the scores */
     int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
+    const sh_structure *structure; /* which rows of its sample query n looks at; NULL: all. Of ragged bags each has its
+                                    * own: k is at most their rows, and a window at a place that a bag does not have is
+                                    * empty */
+    int64_t appended;              /* the last rows of each sample, at which all queries look whatever the structure */
     int64_t steps;                              /* updates after the first association; < 0: until at rest */
     double eps;                                 /* at rest: the weights have moved by at most this (Euclidean) */
     double dropout;                             /* 0 <= rate < 1, of weights of the last association */
@@ -327,7 +331,8 @@ typedef struct sh_trail sh_trail;
  * Cost       2 (steps + 1) B N H M d multiplications for maps of full support; for the others the mixtures, and all of
  *            the backward pass, follow the rows with weight in any of some 16 queries. With a key_map the products run
  *            in the `from` features of the rows, which are not projected at all: right for few queries and many rows.
- *            No N x M array exists at any time.
+ *            No N x M array exists at any time. With a structure but TOP, the work and the memory follow the rows that
+ *            any of some 16 queries, neighbours in place, look at.
  * Notes      1. A query with no row to look at (no rows, all masked) gets zeros, and no gradient passes.
  *            2. The same bits for any number of threads; not across instruction sets. */
 SH_API sh_status sh_association_forward(sh_context *context, const sh_association *association, void *out,

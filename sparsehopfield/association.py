@@ -18,6 +18,7 @@ from . import _core
 from .checks import Array, as_number, as_numbers, as_whole, compute_dtype
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, has_window, separation_code
+from .structure import Structure, as_structure
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
 
@@ -121,6 +122,8 @@ def associate_forward(
     gradient: str = "unrolled",
     key_projection: Projection | None = None,
     value_projection: Projection | None = None,
+    structure: Structure | None = None,
+    appended: int = 0,
     keep: bool = True,
 ) -> tuple[Array, Any]:
     """Batched, multi-head, masked association, repeated, with everything that its gradient needs.
@@ -151,7 +154,12 @@ def associate_forward(
         Through all updates; or at the fixed point reached.
     key_projection, value_projection : Projection
         The rows are W_h r + b_h in place of r; then `stored` or `values` have e features and one head.
-
+    structure : Structure, optional
+        Which of its sample's rows query n of each sample looks at (`sparsehopfield.structures`); all by default. A
+        query keeps its place through all updates. A k beyond the rows of a sample means all of them. Of ragged bags
+        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty.
+    appended : int, at least 0
+        The last so many rows of each sample, at which all queries look whatever the structure.
     keep : bool
         Whether a backward pass will follow; without, nothing is saved, and `saved` is None.
 
@@ -177,7 +185,9 @@ def associate_forward(
     Notes
     -----
     The work is 2 (steps + 1) B N H M d multiplications for maps of full support; for the others mixtures, and all of
-    the backward pass, follow the supports. No N x M array is made. With a `key_projection` the rows are not projected:
+    the backward pass, follow the supports. Under a structure work and memory follow its pairs, or rather the rows that
+    any of some 16 queries, neighbours in place, look at; of TopK all scores are computed, and what comes behind them
+    follows the pairs. No N x M array is made. With a `key_projection` the rows are not projected:
     products run in their own e features, right for few queries and many rows (pooling). Results are the same bits for
     any number of threads.
 
@@ -251,6 +261,11 @@ def associate_forward(
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
+    appended = as_whole("appended", appended, 0)
+    if appended > rows:
+        raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
+    looks, own = as_structure(structure), rows - appended
+    descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
         mask = _mask(mask, dtype, shape)
     if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
@@ -286,13 +301,15 @@ def associate_forward(
         key_bias,
         value_weight,
         value_bias,
+        descriptor,
+        appended,
         keep,
     )
     if unsettled:
         warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=2)
     if trail is None:
         return out, None
-    return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code), dtype)
+    return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code) or descriptor is not None, dtype)
 
 
 def associate_backward(
@@ -386,8 +403,8 @@ def association_weights(saved: Saved) -> Any:
     Returns
     -------
     ndarray of shape (B, H, N, M), or csr_array of shape (B * H * N, M)
-        The second, its rows in the order of the first's leading axes, where the map has a window, so that supports are
-        small. M is the size of the largest bag where bags are ragged.
+        The second, its rows in the order of the first's leading axes, where the map has a window or there is a
+        structure, so that supports are small. M is the size of the largest bag where bags are ragged.
 
     Examples
     --------
@@ -401,4 +418,5 @@ def association_weights(saved: Saved) -> Any:
     start, position, weight = _core.association_weights(saved._trail)
     samples, heads, queries, rows = saved._shape
     sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse.sort_indices()
     return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

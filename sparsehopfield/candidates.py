@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .separations import has_window, similarity_code
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["Candidates", "merge"]
+__all__ = ["Candidates", "merge", "sparse_rows", "threshold"]
 
 
 def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
@@ -22,6 +23,13 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
     from scipy.sparse import csr_array
 
     return csr_array((weight, position, start), shape=(len(start) - 1, columns))
+
+
+def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
+    """The score at or below which no pattern has weight, for a query whose support has these scores."""
+    best, alpha = score.max(), code[1]
+    tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
+    return float(best + tau / (alpha - 1) / beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +82,9 @@ class Candidates:
     def bound(self) -> NDArray[np.float64]:
         """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
         start, _, score = self._lists("bound")
-        best = np.maximum.reduceat(score, start[:-1]) if len(start) > 1 else np.empty(0)
-        beta = np.broadcast_to(self.beta, best.shape)
-        alpha = self.code[1] if self.code[0] == 2 else 2.0
-        z = beta[self._query()] * (score - best[self._query()])
-        bound = np.empty_like(best)
-        for i in range(len(best)):
-            tau, _ = _core.entmax_threshold(z[start[i] : start[i + 1]], np.float64(alpha))
-            bound[i] = best[i] + tau / (alpha - 1) / beta[i]
-        return bound
+        beta = np.broadcast_to(self.beta, len(start) - 1)
+        rows = zip(pairwise(start), beta, strict=True)
+        return np.array([threshold(score[first:last], b, self.code) for (first, last), b in rows])
 
     def weights(self) -> "csr_array":
         """The weights over the patterns of the part.

@@ -21,6 +21,7 @@ from ._text import aligned
 from .checks import Array
 from .separations import has_window
 from .stored import Asked, Stored
+from .structure import Structure
 
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
 
@@ -262,13 +263,18 @@ class Certificates:
         _core.mix(self._bare, np.arange(len(at) + 1), at, np.ones(len(at)), rows)
         return rows
 
-    def fixed(self, code: tuple[int, float], beta: Floats) -> NDArray[np.bool_]:
-        """(M,): whether a step moves each pattern by no more than rounding can, as `retrieve` judges it."""
-        fixed = np.empty(len(self.stored.patterns), np.bool_)
+    def fixed(self, code: tuple[int, float], beta: Floats, structure: Structure | None) -> NDArray[np.bool_]:
+        """(M,): whether a step moves each pattern by no more than rounding can, as `retrieve` judges it.
+
+        Under a structure all patterns are asked at once, each from its own place.
+        """
+        m = len(self.stored.patterns)
+        fixed = np.empty(m, np.bool_)
         tol = 4 * float(np.finfo(self.stored.dtype).eps)
-        for block in self._blocks():
+        pairs = None if structure is None else structure.descriptor(m, m)
+        for block in self._blocks() if pairs is None else [slice(0, m)]:
             rows = self.rows(block)
-            fixed[block] = _core.retrieve(self._core, rows, beta, *code, None, 1, tol, np.empty_like(rows), None)[1]
+            fixed[block] = _core.retrieve(self._core, rows, beta, *code, pairs, 1, tol, np.empty_like(rows), None)[1]
         return fixed
 
     def certify(self, asked: Asked, needed: float) -> Certified:

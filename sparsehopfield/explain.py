@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core, reference
 from ._text import aligned
+from .candidates import threshold
 from .checks import Array, as_whole
-from .separations import POLYNOMIAL, has_window
+from .separations import POLYNOMIAL, SEPARATIONS, has_window
 from .stored import Asked, Separation, Stored
+from .structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,14 +79,17 @@ class Explanation:
     energy : float or None
         Energy of the query; None for the polynomial, which has none.
     stages : dict of str to int
-        How many patterns each stage left to the next: `stored`; where an index was used, `bounded`, those that the
-        bounds of their codes did not exclude, and `bounded closer`, those that closer bounds did not; and `support`.
+        How many patterns each stage left to the next: `stored`; under a structure `looked at`; where an index was used,
+        `bounded`, those that the bounds of their codes did not exclude, and `bounded closer`, those that closer bounds
+        did not; and `support`.
     scored : int or None
         Patterns scored canonically where an index was used, with those that set the threshold for the bounds.
     query, state : ndarray, shapes (d,) and (v,)
         What was asked, and what one update makes of it: a mixture of the values if the memory has any.
     patterns : ndarray, shape (k, d)
         The patterns at `positions`.
+    structure : Structure or None
+        Which patterns were looked at; None for all. `gaps`, `threshold` and `miss` are among these.
     """
 
     positions: NDArray[np.int64]
@@ -103,6 +108,7 @@ class Explanation:
     query: Array = field(repr=False)
     state: Array = field(repr=False)
     patterns: Array = field(repr=False)
+    structure: Structure | None = None
 
     @property
     def mass(self) -> float:
@@ -176,7 +182,8 @@ class Explanation:
         return plotting.image_grid({"": pictures}, shape, columns=list(images), title=self._carried())
 
     def _heading(self) -> str:
-        return f"{self.separation}, beta {self.beta:g}: {self._carried()}"
+        structure = "" if self.structure is None else f", {self.structure!r}"
+        return f"{self.separation}, beta {self.beta:g}{structure}: {self._carried()}"
 
     def _carried(self) -> str:
         return f"{self.support_size} of {self.stages['stored']} patterns have weight"
@@ -209,7 +216,13 @@ class Explanation:
 
 
 def explain(
-    stored: Stored, ids: Array, query: ArrayLike, beta: ArrayLike, separation: Separation, top: Any
+    stored: Stored,
+    ids: Array,
+    query: ArrayLike,
+    beta: ArrayLike,
+    separation: Separation,
+    structure: Structure | None,
+    top: Any,
 ) -> Explanation:
     """What `HopfieldMemory.explain` says.
 
@@ -221,7 +234,7 @@ def explain(
         Their names.
     query : array_like, shape (d,)
         What is asked.
-    beta, separation
+    beta, separation, structure
         The model.
     top : int
         How many patterns to list.
@@ -233,7 +246,8 @@ def explain(
     Raises
     ------
     ValueError
-        If there is more than one query, or `top` is below 1.
+        If there is more than one query, `top` is below 1, or the structure has no list of weights, or shows the query
+        no pattern.
     """
     top = as_whole("top", top, 1)
     given = np.asarray(query)
@@ -242,23 +256,24 @@ def explain(
             f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
             f"explain the rows one by one"
         )
-    asked = stored.ask(given, beta, separation, None)
-    position, score, weight, threshold, size = _carriers(stored, asked, top)
+    asked = stored.ask(given, beta, separation, structure)
+    seen = _seen(stored, asked)
+    position, score, weight, bound, size = _carriers(stored, asked, top, seen)
     order = np.lexsort((position, -score, -weight))
     best = float(score.max())
     miss = None
-    if threshold is not None and size < len(stored.patterns):
+    if bound is not None and size < seen:
         at, value = _best_outside(stored, asked, position)
-        miss = Miss(at, int(ids[at]), value, best - value, threshold - value)
+        miss = Miss(at, int(ids[at]), value, best - value, bound - value)
     listed = order[:top]
-    stages, scored = _stages(stored, asked, size)
+    stages, scored = _stages(stored, asked, size, seen)
     return Explanation(
         positions=position[listed],
         ids=np.asarray(ids[position[listed]], np.int64),
         scores=score[listed],
         gaps=best - score[listed],
         weights=weight[listed],
-        threshold=threshold,
+        threshold=bound,
         miss=miss,
         beta=float(asked.beta[0]),
         separation=separation,
@@ -269,49 +284,60 @@ def explain(
         query=asked.rows[0].copy(),
         state=stored.update(asked, None),
         patterns=_rows(stored, position[listed], asked),
+        structure=structure,
     )
 
 
+def _seen(stored: Stored, asked: Asked) -> int:
+    """How many patterns the structure shows the query."""
+    asked.refuse("associate")
+    if asked.pairs(len(stored.patterns)) is None:
+        return len(stored.patterns)
+    everywhere = replace(asked, code=SEPARATIONS["softmax"], beta=np.full(1, np.finfo(np.float64).tiny))
+    if not (count := len(stored.entries(everywhere, None, None)[1])):
+        raise ValueError("structure: shows the query no pattern, so there is nothing to explain")
+    return count
+
+
 def _carriers(
-    stored: Stored, asked: Asked, top: int
+    stored: Stored, asked: Asked, top: int, seen: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
     """Positions, canonical scores and weights; the threshold; and how many patterns have weight.
 
     All patterns with weight for maps with a window, else the `top` heaviest.
     """
     if has_window(asked.code):
-        part = stored.candidates(asked, 0)
-        assert part.position is not None
-        assert part.score is not None
-        return part.position, part.score, part.weights().data, float(part.bound[0]), len(part.position)
+        _, position, score, weight = stored.entries(asked, None, None)
+        bound = threshold(score, asked.beta[0], asked.code)
+        return position, score, weight.astype(asked.rows.dtype), bound, len(position)
     weights = stored.associate(asked, top, None)
     position = weights.indices.astype(np.int64)
     canonical: Any = reference.canonical_scores  # without types
     score = canonical(asked.rows, _rows(stored, position, asked), stored.similarity)[0]
-    return position, score, weights.data, None, len(stored.patterns)
+    return position, score, weights.data, None, seen
 
 
 def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tuple[int, float]:
-    """Position and score of the best pattern that is not inside.
+    """Position and score of the best pattern that is not inside, of those that the query is shown.
 
     A support has all patterns above some score, and grows as beta falls. So the first larger one has the best pattern
     outside, and its canonical score; and there is one, as some beta gives weight to all.
     """
     while True:
         asked = replace(asked, beta=asked.beta / 4)
-        part = stored.candidates(asked, 0)
-        assert part.position is not None
-        assert part.score is not None
-        outside = ~np.isin(part.position, inside)
+        _, position, score, _ = stored.entries(asked, None, None)
+        outside = ~np.isin(position, inside)
         if outside.any():
-            best = int(np.argmax(part.score[outside]))
-            return int(part.position[outside][best]), float(part.score[outside][best])
+            best = int(np.argmax(score[outside]))
+            return int(position[outside][best]), float(score[outside][best])
 
 
-def _stages(stored: Stored, asked: Asked, support: int) -> tuple[dict[str, int], int | None]:
+def _stages(stored: Stored, asked: Asked, support: int, seen: int) -> tuple[dict[str, int], int | None]:
     """How many patterns each stage left, and how many were scored, as far as the core tells."""
     between, scored = {}, -1
-    if has_window(asked.code):
+    if asked.structure is not None:
+        between = {"looked at": seen}
+    elif has_window(asked.code):
         counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2])

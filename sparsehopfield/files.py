@@ -7,6 +7,7 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 | format, version | "sparsehopfield.memory", "1" |
 | similarity | its name |
 | separation | its name, or "entmax" and alpha, or "polynomial" and its order |
+| structure | where it is not all pairs: what `structure.described` says of it, in JSON |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |
 | data | SHA-256 of all bytes behind the header |
 | header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
@@ -26,7 +27,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -36,6 +37,7 @@ from numpy.typing import ArrayLike
 from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
+from .structure import Structure, described, restored
 
 __all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
 
@@ -45,7 +47,8 @@ VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
-HEADER_LIMIT = 64 * 1024  # ours have about 1,000 bytes
+OPTIONAL = {"structure"}
+HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
 ALIGNMENT = 64
 
@@ -58,6 +61,7 @@ class Model:
     separation: str | Entmax | Polynomial
     beta: ArrayLike
     scale: float
+    structure: Structure | None = None
 
 
 # --- the header -----------------------------------------------------------------------------------------
@@ -80,6 +84,11 @@ def _header(fields: dict[str, str], arrays: dict[str, Array]) -> bytes:
         at = end
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    if len(text) > HEADER_LIMIT:
+        raise ValueError(
+            f"structure: its lists make a header of {len(text)} bytes, and a file's has room for {HEADER_LIMIT}; save "
+            "without it, and set it again after loading"
+        )
     return len(text).to_bytes(8, "little") + text
 
 
@@ -91,6 +100,7 @@ def _fields_of(model: Model) -> dict[str, str]:
         separation = f"entmax {separation.alpha.hex()}"
     elif isinstance(separation, Polynomial):
         separation = f"polynomial {separation.order}"
+    structure = described(model.structure)
     return {
         "format": "sparsehopfield.memory",
         "version": VERSION,
@@ -98,7 +108,7 @@ def _fields_of(model: Model) -> dict[str, str]:
         "separation": separation,
         "beta": float(np.asarray(model.beta)).hex(),
         "scale": model.scale.hex(),
-    }
+    } | ({} if structure is None else {"structure": json.dumps(structure)})
 
 
 def _model_of(fields: dict[str, str]) -> Model:
@@ -110,7 +120,13 @@ def _model_of(fields: dict[str, str]) -> Model:
         separation = Polynomial(int(parameter))
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
-    return Model(fields["similarity"], separation, float.fromhex(fields["beta"]), float.fromhex(fields["scale"]))
+    try:
+        structure = restored(json.loads(fields.get("structure", "null")))
+    except (ValueError, RecursionError) as error:
+        text = str(error)
+        raise ValueError(text if text.startswith("structure: ") else f"structure: is no JSON: {text}") from None
+    beta, scale = (float.fromhex(fields[name]) for name in ("beta", "scale"))
+    return Model(fields["similarity"], separation, beta, scale, structure)
 
 
 # --- writing --------------------------------------------------------------------------------------------
@@ -222,7 +238,14 @@ def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
 
 
 def sound_header(
-    path: str, fields: dict[str, str], tensors: Tensors, *, kind: str, version: str, names: set[str]
+    path: str,
+    fields: dict[str, str],
+    tensors: Tensors,
+    *,
+    kind: str,
+    version: str,
+    names: set[str],
+    optional: Collection[str] = (),
 ) -> None:
     """Raise FileFormatError unless the header is whole, and that of a file of this kind with these fields."""
     if fields.get("format") != f"sparsehopfield.{kind}":
@@ -233,7 +256,7 @@ def sound_header(
         raise FileFormatError(
             f"{path}: has version {fields.get('version')!r} of the format; this package reads {version!r}"
         )
-    if set(fields) != names or fields["header"] != _header_checksum(fields, tensors):
+    if set(fields).difference(optional) != names or fields["header"] != _header_checksum(fields, tensors):
         raise FileFormatError(f"{path}: is damaged: the header does not have its checksum")
 
 
@@ -243,7 +266,7 @@ def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
     def wrong(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS)
+    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
     shapes = {name: shape for name, _, shape in tensors}
     if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
         raise wrong(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")

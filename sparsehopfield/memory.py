@@ -43,6 +43,7 @@ class Snapshot:
     values: Column | None
     ids: Column | None  # None: 0 to M - 1
     largest: int  # of the ids
+    moves: int = 0  # removals after which other patterns had other places
     seen: int | None = None  # fingerprint of borrowed arrays; what was copied, nobody else can change
 
     def names(self) -> Array:
@@ -72,8 +73,8 @@ class HopfieldMemory:
         the unit rows are mixed, too.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
-    structure : Full, optional
-        Which pairs are looked at: all.
+    structure : Structure, optional
+        Which pairs are looked at, see `sparsehopfield.structures`; all by default. May be changed later.
     ids : array_like of int, shape (M,), optional
         Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct. A pattern keeps its id
         whatever is added and removed.
@@ -90,6 +91,14 @@ class HopfieldMemory:
     ------
     ValueError, TypeError, OverflowError, MemoryError
         Naming the argument at fault.
+
+    Notes
+    -----
+    1. `LinearFeatures` and `RandomFeatures` keep their sums over the patterns from call to call, for one beta and
+       structure at a time; patterns that are added are folded in, after `remove` the sums are made anew.
+    2. `RandomMask` draws its subsets from the number of patterns, so others after `add` and `remove`.
+    3. `Window`, `BlockSparse` and causal features go by the places of the patterns. After `remove` has moved places
+       they raise ValueError, until `structure` is set again: then the new order is meant.
 
     Examples
     --------
@@ -116,29 +125,33 @@ class HopfieldMemory:
         check_finite: bool = True,
         scale: float | None = None,
     ) -> None:
-        if as_structure(structure) is not None:
-            raise NotImplementedError(
-                f"structure: a memory looks at all pairs yet, got {structure!r}; the functions take any"
-            )
         s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale)
         lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
         if copy is False and not (lent and (s.values is None or lent_values)):
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
-        self._begin(s, ids, beta, separation, lent=lent or lent_values)
+        self._begin(s, ids, beta, separation, structure, lent=lent or lent_values)
 
     def _begin(
-        self, stored: Stored, ids: ArrayLike | None, beta: ArrayLike, separation: Separation, *, lent: bool
+        self,
+        stored: Stored,
+        ids: ArrayLike | None,
+        beta: ArrayLike,
+        separation: Separation,
+        structure: Structure | None,
+        *,
+        lent: bool,
     ) -> None:
         self.beta = beta
         self.separation = separation
+        self._structure = as_structure(structure), 0
         core = stored.core(stored.dtype)  # checks the patterns now
         names = None if ids is None else Column(as_ids(ids, len(stored.patterns)))
         largest = len(stored.patterns) - 1 if names is None else int(names.rows.max())
         values = None if stored.values is None else Column(stored.values)
         seen = _core.fingerprint(core) if lent else None
-        self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen)
+        self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen=seen)
         self._growing = threading.Lock()  # held by whoever makes the next snapshot
 
     # --- what is stored ---------------------------------------------------------------------------
@@ -148,9 +161,10 @@ class HopfieldMemory:
 
     def __repr__(self) -> str:
         m, d = self.shape
+        structure = "" if self.structure is None else f", structure={self.structure!r}"
         return (
             f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={self.beta}, "
-            f"similarity={self.similarity!r}, separation={self.separation!r})"
+            f"similarity={self.similarity!r}, separation={self.separation!r}{structure})"
         )
 
     @property
@@ -213,6 +227,16 @@ class HopfieldMemory:
         self._separation = separation
 
     @property
+    def structure(self) -> Structure | None:
+        """Which pairs are looked at; None for all. To set it says that the patterns' order is meant as it is."""
+        return self._structure[0]
+
+    @structure.setter
+    def structure(self, structure: Structure | None) -> None:
+        # With the places that are meant, in one assignment.
+        self._structure = as_structure(structure), self._state.moves
+
+    @property
     def similarity(self) -> str:
         """What a score is."""
         return self._state.stored.similarity
@@ -240,13 +264,25 @@ class HopfieldMemory:
         if state.seen is not None and _core.fingerprint(state.stored.core(state.stored.dtype)) != state.seen:
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _now(self) -> tuple[Snapshot, Structure | None]:
+        """What there is, looked at once, and the structure, if it still means the places that it was set for."""
+        structure, moves = self._structure
         state = self._state
+        if structure is not None and structure.by_place and state.moves != moves:
+            raise ValueError(
+                f"structure: {type(structure).__name__} goes by the places of the patterns, and remove has moved some; "
+                "set memory.structure again if the new order is meant"
+            )
+        return state, structure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state, structure = self._now()
         stored = state.stored
         options = {
             "values": stored.values,
             "similarity": stored.similarity,
             "separation": self.separation,
+            "structure": structure,
             "ids": None if state.ids is None else state.ids.rows,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
@@ -314,7 +350,8 @@ class HopfieldMemory:
             for column in (more, more_values, more_ids):
                 if column is not None:
                     column.taken()
-            self._state = Snapshot(stored, more, more_values, more_ids, max(state.largest, int(names.max())))
+            largest = max(state.largest, int(names.max()))
+            self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
         return names
 
     def remove(self, positions: Any) -> None:
@@ -334,8 +371,10 @@ class HopfieldMemory:
 
         Notes
         -----
-        Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
-        meanwhile: they see it with all of these patterns or without all.
+        1. Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
+           meanwhile: they see it with all of these patterns or without all.
+        2. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
+           `BlockSparse`, causal features) is then refused until `structure` is set again.
 
         Examples
         --------
@@ -356,7 +395,8 @@ class HopfieldMemory:
             values = None if state.values is None else Column(state.values.rows[kept])
             stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
             names = state.names()[kept]
-            self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()))
+            moves = state.moves + (not kept[: len(names)].all())  # from the end: all others keep their places
+            self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a file, which takes the place of an old one as a whole.
@@ -369,7 +409,8 @@ class HopfieldMemory:
         Raises
         ------
         ValueError
-            If `beta` is an array, or `path` is there and no regular file.
+            If `beta` is an array, `path` is there and no regular file, or `structure` goes by places that `remove` has
+            moved, is not of `sparsehopfield.structures`, or is larger than a header may be.
         OSError
             If it cannot be written. The old file is as it was.
 
@@ -377,7 +418,8 @@ class HopfieldMemory:
         -----
         1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
            stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
-        2. Patterns, values, ids, similarity, separation, beta and scale are kept, each to the bit, with checksums.
+        2. Patterns, values, ids, similarity, separation, structure, beta and scale are kept, each to the bit, with
+           checksums.
 
         Examples
         --------
@@ -389,9 +431,9 @@ class HopfieldMemory:
         """
         from . import files  # loads hashlib and json: only for files
 
-        state = self._state
+        state, structure = self._now()
         stored = state.stored
-        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale)
+        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure)
         arrays = {"patterns": stored.patterns}
         if stored.values is not None:
             arrays["values"] = stored.values
@@ -447,7 +489,7 @@ class HopfieldMemory:
         memory = cls.__new__(cls)
         try:
             stored = Stored(patterns, values, model.similarity, copy=None, check_finite=not mmap, scale=scale)
-            memory._begin(stored, ids, model.beta, model.separation, lent=False)
+            memory._begin(stored, ids, model.beta, model.separation, model.structure, lent=False)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
         return memory
@@ -548,7 +590,7 @@ class HopfieldMemory:
         return stored.energy(asked)
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
-        """The partial result of these patterns; see `sparsehopfield.candidates`.
+        """The partial result of these patterns; see `sparsehopfield.candidates`. Of all pairs only.
 
         Parameters
         ----------
@@ -631,10 +673,18 @@ class HopfieldMemory:
         return self._state.certificates.margins.copy()
 
     def _ask(self, queries: ArrayLike) -> tuple[Stored, Asked]:
-        stored = self._state.stored  # looked at once
-        return stored, stored.ask(queries, self.beta, self.separation, None)
+        state, structure = self._now()
+        return state.stored, state.stored.ask(queries, self.beta, self.separation, structure)
 
     # --- certificates ---------------------------------------------------------------------------------
+
+    def _certified(self) -> Snapshot:
+        """What there is, unless certificates promise nothing under the structure."""
+        state, structure = self._now()
+        if structure is not None:
+            structure.refuse("certificates")
+            structure.descriptor(1, len(state.stored.patterns))  # one that fits so many patterns
+        return state
 
     def _one_beta(self, beta: ArrayLike | None) -> NDArray[np.float64]:
         given = self.beta if beta is None else beta
@@ -654,15 +704,19 @@ class HopfieldMemory:
         Raises
         ------
         ValueError
-            If the separation gives weight to all patterns, and so stores none exactly.
+            If the separation gives weight to all patterns, and so stores none exactly; or if there is a structure
+            other than `TopK`, under which the best of all patterns need not be looked at.
         OverflowError, MemoryError
             As `margin`.
 
         Notes
         -----
-        Not in the paper, whose conditions (theorem 3.1) are stronger. From this beta on every other score is so far
-        below the pattern's own that it has no weight: T(xi) is exactly xi, in float32 and in float64. For why this is
-        not always necessary see `sparsehopfield.theory.is_certified`.
+        1. Not in the paper, whose conditions (theorem 3.1) are stronger. From this beta on every other score is so far
+           below the pattern's own that it has no weight: T(xi) is exactly xi, in float32 and in float64. For why this
+           is not always necessary see `sparsehopfield.theory.is_certified`.
+        2. Under `TopK(k)` this holds as it stands, and all other certificates do: what gets all weight is among the k
+           best, and the result is the same to the bit. For k = 1, which gives the best pattern all weight at any beta,
+           they are sufficient only: `exact_radius` is then no longer the largest.
 
         Examples
         --------
@@ -670,7 +724,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._state.certificates.critical(window(separation_code(self.separation)))
+        return self._certified().certificates.critical(window(separation_code(self.separation)))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -688,7 +742,7 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
         OverflowError, MemoryError
             As `margin`.
 
@@ -723,13 +777,14 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` as in `critical_beta`, `structure` if it is one of features.
         OverflowError, MemoryError
 
         Notes
         -----
-        Costs what M queries do, each time. Of -1, 0, 1 the pattern 0 has margin 0, so no beta certifies it, but the
-        others cancel around it.
+        1. Costs what M queries do, each time. Of -1, 0, 1 the pattern 0 has margin 0, so no beta certifies it, but the
+           others cancel around it.
+        2. Under a structure pattern i asks as query i of M.
 
         Examples
         --------
@@ -740,9 +795,12 @@ class HopfieldMemory:
         >>> memory.is_certified()
         array([False, False, False])
         """
+        state, structure = self._now()
+        if structure is not None:
+            structure.refuse("fixed points")
         code = separation_code(self.separation)
         window(code)  # without one nothing is stored, whatever rounding makes of it
-        return self._state.certificates.fixed(code, self._one_beta(beta))
+        return state.certificates.fixed(code, self._one_beta(beta), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
         """Which share of the patterns is certified, at each of some inverse temperatures.
@@ -759,7 +817,7 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
         OverflowError, MemoryError
             As `margin`.
 
@@ -793,7 +851,7 @@ class HopfieldMemory:
         ------
         ValueError
             If no beta certifies so many, as the margins of others are not positive: the message says how many can be,
-            and at which beta; `separation` as in `critical_beta`.
+            and at which beta; `separation` and `structure` as in `critical_beta`.
         TypeError, OverflowError, MemoryError
 
         Notes
@@ -847,7 +905,7 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError, OverflowError, MemoryError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
 
         Notes
         -----
@@ -862,9 +920,9 @@ class HopfieldMemory:
         >>> found.index, found.lacks.round(6)
         (array([ 0, -1]), array([0. , 0.3]))
         """
-        state = self._state
-        asked = state.stored.ask(queries, self.beta if beta is None else beta, self.separation, None)
-        return state.certificates.certify(asked, window(asked.code))
+        own = self._certified().certificates
+        asked = own.stored.ask(queries, self.beta if beta is None else beta, self.separation, None)
+        return own.certify(asked, window(asked.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
         """How far a query may be from each pattern and still go to exactly this pattern in one step.
@@ -883,7 +941,7 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
         OverflowError, MemoryError
             As `margin`.
 
@@ -902,7 +960,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = float(self._one_beta(beta)[0])
-        return self._state.certificates.radii(window(separation_code(self.separation)), b)
+        return self._certified().certificates.radii(window(separation_code(self.separation)), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """How many patterns are stored, beside how many random ones with the same spread would be.
@@ -921,7 +979,8 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError, OverflowError
-            Naming the argument at fault; `patterns` if they are all the same; `separation` as in `critical_beta`.
+            Naming the argument at fault; `patterns` if they are all the same; `separation` and `structure` as in
+            `critical_beta`.
 
         Notes
         -----
@@ -940,7 +999,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = float(self._one_beta(beta)[0])
-        return self._state.certificates.capacity(window(separation_code(self.separation)), b, p)
+        return self._certified().certificates.capacity(window(separation_code(self.separation)), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Which patterns are copies or near-copies of others.
@@ -1011,7 +1070,12 @@ class HopfieldMemory:
         Raises
         ------
         ValueError
-            If there is more than one query, or `top` is below 1.
+            If there is more than one query, or `top` is below 1; if the structure is one of features, or shows the
+            query no pattern.
+
+        Notes
+        -----
+        Under a structure the query is the only one of its call, and all is told of the patterns that it looks at.
 
         Examples
         --------
@@ -1037,8 +1101,8 @@ class HopfieldMemory:
         """
         from .explain import explain  # of people's time, not of every import
 
-        state = self._state
-        return explain(state.stored, state.names(), query, self.beta, self.separation, top)
+        state, structure = self._now()
+        return explain(state.stored, state.names(), query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """What the memory stores, on one page, under its own similarity and under dot and euclidean.
@@ -1058,7 +1122,7 @@ class HopfieldMemory:
         Raises
         ------
         ValueError, TypeError, OverflowError, MemoryError
-            Naming the argument at fault; `separation` as in `critical_beta`.
+            Naming the argument at fault; `separation` and `structure` as in `critical_beta`.
 
         Notes
         -----
@@ -1082,9 +1146,9 @@ class HopfieldMemory:
         """
         from .report import report
 
+        state = self._certified()
         needed = window(separation_code(self.separation))
         b = float(self._one_beta(beta)[0])
-        state = self._state
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)
 

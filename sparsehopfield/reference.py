@@ -12,6 +12,7 @@ Letters: z scores of a row, p weights, g an incoming gradient, a = alpha - 1, ka
 """
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -436,11 +437,15 @@ def _weights(scores, beta, separation):
         return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
 
 
+def _is_top(structure):
+    return hasattr(structure, "k") and not hasattr(structure, "seed")
+
+
 def _kept(scores, structure):
     """Scores with -inf where a structure does not look: outside its mask, or of the k best (ties: lowest position)."""
     if structure is None:
         return scores
-    if hasattr(structure, "k") and not hasattr(structure, "seed"):  # TopK
+    if _is_top(structure):
         best = np.argsort(-scores, axis=1, kind="stable")[:, : structure.k]
         mask = np.zeros(scores.shape, dtype=bool)
         np.put_along_axis(mask, best, True, axis=1)
@@ -639,6 +644,22 @@ def _association_rows(a, b, h, offsets, projection):
     return rows if projection is None else rows @ projection[0][h].T + projection[1][h]
 
 
+def _looked_at(structure, queries, rows, appended):
+    """Which of the rows of one sample its queries look at, (queries, rows): appended rows in any case."""
+    own, mask = rows - appended, np.ones((queries, rows), dtype=bool)
+    if own == 0 or structure is None or _is_top(structure):
+        return mask
+    if hasattr(structure, "w"):  # a window at a place that the sample does not have is empty
+        places = np.arange(queries) if structure.positions is None else np.asarray(structure.positions)
+        everywhere = [j for j in structure.global_positions if j < own]
+        there = replace(structure, positions=np.minimum(places, own - 1), global_positions=everywhere)
+        mask[:, :own] = there.mask(queries, own) & (places < own)[:, None]
+    else:
+        fits = replace(structure, k=min(structure.k, own)) if hasattr(structure, "k") else structure
+        mask[:, :own] = fits.mask(queries, own)
+    return mask
+
+
 def associate_forward(
     queries,
     stored,
@@ -656,6 +677,8 @@ def associate_forward(
     gradient="unrolled",
     key_projection=None,
     value_projection=None,
+    structure=None,
+    appended=0,
 ):
     """Values (B, N, H, v) mixed by the last association of x <- sum_j p_j k_j, p = separation(beta k x + mask).
 
@@ -682,10 +705,12 @@ def associate_forward(
             bias = bias if bias.ndim == 2 else bias[b] if bias.ndim == 3 else bias[b, h if bias.shape[1] > 1 else 0]
         if padding_mask is not None:
             bias = np.where(padding_mask[b], -np.inf, bias)
+        bias = np.where(_looked_at(structure, N, len(K), appended), bias, -np.inf)
         for n in range(N):
             x, before, trail = queries[b, n, h], None, []
             while True:
                 z = beta[h] * (K @ x) + bias[n]
+                z = _kept(z[None], structure)[0] if _is_top(structure) else z
                 p = row_map(z) if len(K) else z
                 trail.append((x, z, p))
                 if len(trail) > last or (before is not None and np.linalg.norm(p - before) <= update_steps_eps):

@@ -31,7 +31,7 @@ from .structure import Structure, as_structure
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from .structures._features import Steps
+    from .structures._features import FeatureState, Steps
 
 Separation = str | Entmax | Polynomial
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
@@ -137,6 +137,8 @@ class Stored:
         if copy and self.values is not None and self.values is self.given_values:
             self.values = self.values.copy()
         self._cores: dict[np.dtype[Any], Any] = {}
+        # sums of features of the patterns, or of the first of them; structures/_features.py fills it
+        self.features: dict[tuple[Structure, float, np.dtype[Any], bool], FeatureState] = {}
 
     @property
     def width(self) -> int:
@@ -161,6 +163,7 @@ class Stored:
         other.given = other.patterns = patterns
         other.given_values = other.values = values
         other._cores = {}
+        other.features = dict(self.features) if grown else {}
         if grown:
             other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
         else:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 if TYPE_CHECKING:
     from .stored import Asked, Stored
     from .structures._features import Steps
 
-__all__ = ["Cost", "Full", "Structure", "as_structure"]
+__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "restored"]
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,39 @@ class Cost:
 class Structure:
     """Which pairs of queries and patterns are looked at; the base of all structures."""
 
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return False
+
     def descriptor(self, n: int, m: int) -> Any:
         """What the core is told: of n queries and m patterns."""
         raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
+
+    def within(self, m: int) -> Structure:
+        """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
+        return self
 
     def steps(self, stored: Stored, asked: Asked) -> Steps | None:
         """What takes the steps of a call; None: the core."""
         return None
 
     def refuse(self, what: str) -> None:
-        """Raise if there is none of this under the structure: "energy", "associate" or "candidates"."""
+        """Raise if there is none of this: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """What makes the structure, in numbers, texts and lists."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_fields(cls, given: dict[str, Any]) -> Self:
+        """The structure that `to_fields` told of; the names are right."""
+        return cls(**given)
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """Of `to_fields`."""
+        return {f.name for f in fields(cls)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -72,3 +97,99 @@ def as_structure(structure: Any) -> Structure | None:
         f"structure: must be None (all pairs) or one of sparsehopfield.structures, got {structure!r}"
         + (f"; did you mean {structure.__name__}()?" if isinstance(structure, type) else "")
     )
+
+
+def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
+    """A structure in words that JSON has: its name, and by name what makes it; None for all pairs.
+
+    Parameters
+    ----------
+    structure : Structure or None
+
+    Returns
+    -------
+    dict or None
+        Of numbers, texts, lists and None.
+
+    Raises
+    ------
+    ValueError
+        For a structure that is not of `sparsehopfield.structures`.
+
+    Examples
+    --------
+    >>> from sparsehopfield.structures import TopK
+    >>> described(TopK(3))
+    {'TopK': {'k': 3}}
+    """
+    given = as_structure(structure)
+    if given is None:
+        return None
+    kind = type(given)
+    if _kinds().get(kind.__name__) is not kind:
+        raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {given!r}")
+    return {kind.__name__: given.to_fields()}
+
+
+def restored(description: Any) -> Structure | None:
+    """The structure that `described` told of; None for None.
+
+    Parameters
+    ----------
+    description : dict or None
+
+    Returns
+    -------
+    Structure or None
+
+    Raises
+    ------
+    ValueError
+        For anything that `described` does not say.
+
+    Examples
+    --------
+    >>> restored({"TopK": {"k": 3}})
+    TopK(k=3)
+    """
+    if description is None:
+        return None
+    if not isinstance(description, dict) or len(description) != 1:
+        raise ValueError(f"structure: a description has one name, and by it what makes it, got {_short(description)}")
+    ((name, given),) = description.items()
+    kind = _kinds().get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"structure: unknown name {_short(name)}; known are {', '.join(_kinds())}")
+    names = kind.field_names()
+    if not isinstance(given, dict) or set(given) != names:
+        raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {_short(given)}")
+    try:
+        structure = kind.from_fields(given)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"structure: {name}: {_short(str(error), quote=False)}") from None
+    if structure.to_fields() != given:  # positions out of order, or nested
+        raise ValueError(f"structure: no {name} is described by {_short(given)}")
+    return structure
+
+
+def _kinds() -> dict[str, type[Structure]]:
+    """The structures that can be described."""
+    from . import structures as s
+
+    return {k.__name__: k for k in (s.BlockSparse, s.LinearFeatures, s.RandomFeatures, s.RandomMask, s.TopK, s.Window)}
+
+
+def _plain(value: Any) -> Any:
+    """Of what a structure is made, without NumPy and tuples."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short(given: Any, *, quote: bool = True) -> str:
+    """What was given, as far as a message has room for it."""
+    try:
+        text = repr(given) if quote else str(given)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        return f"a {type(given).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -255,7 +255,7 @@ def test_lengths_that_lie(path, whole):
         refused(path)
     # a header within the file, but too long to be one of ours, is not even looked at
     header, data = header_of(whole)
-    header["__metadata__"]["format"] = "x" * (1 << 17)
+    header["__metadata__"]["format"] = "x" * (1 << 20)
     put(path, header, data)
     refused(path, "header has")
 

@@ -14,6 +14,8 @@
 #include "implicit.h"
 #include <string.h>
 
+enum { SOME_ROWS = 1024 };
+
 typedef struct {
     const sh_trail *t;
     const sh_gradients *out;
@@ -22,7 +24,7 @@ typedef struct {
     char *grad_of_mass; /* (B, N, H) or NULL */
     char *passed;       /* (steps + 1, B, N, H, e) gradients of the states, with a key_map */
     /* Where a set has several parts, (sets, kept, most_rows, padded) of the last `kept` of them: with `direct` all but
-     * the first, else all. */
+     * the first, else all. Where tiles see some rows, of each part those that it may see: (sets, part_at[parts], padded) */
     char *dkey, *dvalue;
     int64_t kept;
     int wants_rows;
@@ -58,7 +60,7 @@ static void from_scores(const job *j, const sh_crew *crew, const sh_bench *w, co
 static void through_update(const job *j, const sh_crew *crew, const sh_bench *w, const sh_stored *s,
                            const sh_visit *v) {
     const sh_trail *t = j->t;
-    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
+    sh_scores_again(t, w, s, v);
     sh_lane_scores(t, s->key, s->key_ld, v->list, v->n, t->e, w->z, w->g, w->some);
     through_map(t, w, v);
     if (j->wants_rows) sh_lane_spread(t, w->s, v->list, v->n, w->z, t->e, w->dkey, w->dkey_ld, w->rows, w->some);
@@ -72,7 +74,7 @@ static void through_values(const job *j, const sh_crew *crew, const sh_bench *w,
     const sh_trail *t = j->t;
     const int64_t L = t->lanes->lanes, wide = t->wide;
     sh_rows_to_lanes(t, crew, j->grad, t->f, w->z);
-    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
+    sh_scores_again(t, w, s, v);
     sh_lane_scores(t, s->value, s->value_ld, v->list, v->n, t->f, w->z, w->g, w->some);
     for (int64_t at = 0; j->grad_of_mass && at < wide; at += L) {
         for (int64_t l = 0; l < L; l++)
@@ -93,6 +95,34 @@ static void through_values(const job *j, const sh_crew *crew, const sh_bench *w,
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
+/* Gradients of the rows that a tile sees grow in place where they are a stretch, else beside: then they are added. */
+static int64_t first_of_part(const sh_trail *t, int64_t tile) {
+    return t->parts > 1 ? t->part_first[tile / t->tiles_of_part] : 0;
+}
+
+static void begin_rows(const sh_trail *t, const sh_stored *s, int64_t tile, sh_bench *w) {
+    if (s->at >= 0) {
+        const int64_t at = s->at - first_of_part(t, tile);
+        w->dkey = sh_at(w->dkey, t, at * w->dkey_ld);
+        w->dvalue = sh_at(w->dvalue, t, at * w->dvalue_ld);
+        return;
+    }
+    w->dkey = w->dkey_seen;
+    w->dvalue = w->dvalue_seen;
+    memset(w->dkey, 0, (size_t)(s->rows * w->dkey_ld) * t->lanes->size);
+    memset(w->dvalue, 0, (size_t)(s->rows * w->dvalue_ld) * t->lanes->size);
+}
+
+static void end_rows(const sh_trail *t, const sh_stored *s, int64_t tile, const sh_bench *of_set, const sh_bench *w) {
+    const int64_t first = first_of_part(t, tile);
+    for (int64_t i = 0; s->at < 0 && i < s->rows; i++) {
+        const int64_t at = s->position[i] - first;
+        t->lanes->add_rows(sh_at(of_set->dkey, t, at * w->dkey_ld), sh_at(w->dkey, t, i * w->dkey_ld), w->dkey_ld);
+        t->lanes->add_rows(sh_at(of_set->dvalue, t, at * w->dvalue_ld), sh_at(w->dvalue, t, i * w->dvalue_ld),
+                           w->dvalue_ld);
+    }
+}
+
 /* out = a factor where `where` is above 0, else `otherwise`; all (e x wide) */
 static void choose(const sh_trail *t, const char *where, const char *a, const char *factor, const char *otherwise,
                    char *out) {
@@ -101,8 +131,8 @@ static void choose(const sh_trail *t, const char *where, const char *a, const ch
                          sh_at(out, t, at), t->wide);
 }
 
-static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const sh_stored *s, int64_t set,
-                               int64_t tile) {
+static sh_status tile_backward(sh_context *context, job *j, const sh_bench *of_set, const sh_stored *stored,
+                               int64_t set, int64_t tile) {
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
     const int64_t wide = t->wide, e = t->e, all = a->samples * a->queries * a->heads;
@@ -110,7 +140,9 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
     const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
     if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
-    if (a->mask) sh_bias_of(t, &crew, s, w->bias);
+    const sh_stored seen = sh_seen_of(t, &crew, stored, of_set), *s = &seen;
+    sh_bench own = *of_set, *w = &own;
+    if (t->looks && j->wants_rows) begin_rows(t, s, tile, w);
     _Alignas(64) char beta[SH_MOST_WIDE * sizeof(double)], where[SH_MOST_WIDE * sizeof(double)],
         one[SH_MOST_WIDE * sizeof(double)];
     for (int64_t l = 0; l < wide; l++) {
@@ -123,7 +155,7 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
     through_values(j, &crew, w, s, &v);
     choose(t, one, w->x, beta, w->x, state);
     if (a->implicit && path->steps) {
-        sh_tile_scores_of(t, w, s, v.u, v.list, v.n);
+        sh_scores_again(t, w, s, &v);
         for (int64_t at = 0; at < wide; at += t->lanes->lanes)
             t->map->weights(sh_at(w->s, t, at), wide, NULL, v.n, t->parameter, sh_at(v.th, t, 2 * at),
                             sh_at(w->s, t, at), wide);
@@ -146,6 +178,7 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
         through_update(j, &crew, w, s, &v);
         choose(t, where, w->x, beta, state, state);
     }
+    if (t->looks && j->wants_rows) end_rows(t, s, tile, of_set, w);
     char *first = j->passed ? j->passed : j->out->query;
     if (first) sh_lanes_to_rows(t, &crew, state, e, j->passed ? a->heads * e : j->out->query_row, first);
     return SH_OK;
@@ -157,7 +190,11 @@ static sh_status tile_backward(sh_context *context, job *j, sh_bench *w, const s
 static void give_room(const job *j, sh_bench *w, const sh_stored *s, int64_t set, int64_t part) {
     const sh_trail *t = j->t;
     const int64_t first = t->parts - j->kept, at = set * j->kept + part - first, heads = t->fold_heads ? 1 : t->a.heads;
-    if (part >= first) { /* else in memory of the worker */
+    if (t->looks && t->parts > 1) {
+        const int64_t row = set * t->part_at[t->parts] + t->part_at[part];
+        w->dkey = sh_at(j->dkey, t, row * w->dkey_ld);
+        w->dvalue = sh_at(j->dvalue, t, row * w->dvalue_ld);
+    } else if (part >= first) { /* else in memory of the worker */
         w->dkey = sh_at(j->dkey, t, at * t->most_rows * w->dkey_ld);
         w->dvalue = sh_at(j->dvalue, t, at * t->most_rows * w->dvalue_ld);
     } else if (j->direct) {
@@ -191,7 +228,8 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
     sh_stored s;
     sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
     give_room(j, &w, &s, set, part);
-    for (int64_t r = 0; j->wants_rows && r < s.rows; r++) {
+    const int64_t rows = t->looks && t->parts > 1 ? t->part_at[part + 1] - t->part_at[part] : s.rows;
+    for (int64_t r = 0; j->wants_rows && r < rows; r++) {
         memset(sh_at(w.dkey, t, r * w.dkey_ld), 0, (size_t)sh_padded(t, t->e) * t->lanes->size);
         memset(sh_at(w.dvalue, t, r * w.dvalue_ld), 0, (size_t)sh_padded(t, t->f) * t->lanes->size);
     }
@@ -221,6 +259,43 @@ static sh_status set_together(void *user, int64_t set, void *scratch, sh_context
     }
     if (status == SH_OK && !j->direct) deliver(j, &w, &s, set);
     return status;
+}
+
+/* Some rows of one set, of what the parts that may see them have; rows that are in no part's reach get 0. */
+static void add_row(const sh_trail *t, char *to, const char *from, int64_t d) {
+    const int64_t whole = d / t->lanes->lanes * t->lanes->lanes;
+    t->lanes->add_rows(to, from, whole);
+    for (int64_t c = whole; c < d; c++) sh_put(t, to, c, sh_number(t, to, c) + sh_number(t, from, c));
+}
+
+static sh_status some_rows_together(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const job *j = user;
+    const sh_trail *t = j->t;
+    const sh_association *a = &t->a;
+    const int64_t pieces = sh_ceil_div(t->most_rows, SOME_ROWS), heads = t->fold_heads ? 1 : a->heads;
+    const int64_t set = item / pieces, begin = item % pieces * SOME_ROWS, b = set / heads, h = set % heads;
+    const int64_t rows = a->offsets ? a->offsets[b + 1] - a->offsets[b] : a->stored;
+    const int64_t above = a->offsets ? a->offsets[b] : a->key.sample ? b * a->stored : 0;
+    const int64_t end = sh_min(begin + SOME_ROWS, rows);
+    const struct {
+        char *to, *from;
+        int64_t d, row, ld;
+    } both[2] = {{j->out->key, j->dkey, t->e, j->out->key_row, sh_padded(t, t->e)},
+                 {j->out->value, j->dvalue, t->f, j->out->value_row, sh_padded(t, t->f)}};
+    for (int i = 0; i < 2; i++) {
+        if (!both[i].to) continue;
+        char *to = sh_at(both[i].to, t, above * both[i].row + h * both[i].d);
+        for (int64_t r = begin; r < end; r++)
+            memset(sh_at(to, t, r * both[i].row), 0, (size_t)both[i].d * t->lanes->size);
+        for (int64_t part = 0; part < t->parts; part++) {
+            const int64_t first = t->part_first[part], last = first + t->part_at[part + 1] - t->part_at[part];
+            const char *from = sh_at(both[i].from, t, (set * t->part_at[t->parts] + t->part_at[part]) * both[i].ld);
+            for (int64_t r = sh_max(begin, first); r < sh_min(end, last); r++)
+                add_row(t, sh_at(to, t, r * both[i].row), sh_at(from, t, (r - first) * both[i].ld), both[i].d);
+        }
+    }
+    return SH_OK;
 }
 
 /* --- projections ---------------------------------------------------------------------------------- */
@@ -329,14 +404,17 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
                sh_padded(t, t->f) == t->f;
     if (j.wants_rows && t->parts > 1) {
         j.kept = t->parts - j.direct;
-        j.dkey = sh_allocate(context, t->sets * j.kept * t->most_rows * sh_padded(t, t->e), number);
-        j.dvalue = sh_allocate(context, t->sets * j.kept * t->most_rows * sh_padded(t, t->f), number);
+        const int64_t rows_of_set = t->looks ? t->part_at[t->parts] : j.kept * t->most_rows;
+        j.dkey = sh_allocate(context, t->sets * rows_of_set * sh_padded(t, t->e), number);
+        j.dvalue = sh_allocate(context, t->sets * rows_of_set * sh_padded(t, t->f), number);
         if (!j.dkey || !j.dvalue) goto end;
     }
     status = SH_OK;
     if (t->lanes_of_set)
         status = sh_each(context, t->sets * t->parts, sh_bench_size(t, 1), 2 * sh_work_of(t), item_backward, &j);
-    if (status == SH_OK && j.dkey && t->lanes_of_set)
+    if (status == SH_OK && j.dkey && t->lanes_of_set && t->looks)
+        status = sh_for_each(context, t->sets * sh_ceil_div(t->most_rows, SOME_ROWS), 0, some_rows_together, &j);
+    else if (status == SH_OK && j.dkey && t->lanes_of_set)
         status = sh_for_each(context, t->sets, sh_bench_size(t, 1), set_together, &j);
     if (status == SH_OK && a->key_map.weight)
         status = sh_each(context, a->heads, (size_t)(2 * (a->steps + 1) * a->samples * a->queries * a->d + 1) * number,

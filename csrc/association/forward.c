@@ -10,13 +10,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_BYTES_OF_PARTS = 128 << 20, ROWS_IN_CACHE = 256 << 10 };
+enum { ROWS_IN_CACHE = 256 << 10 };
 
 static int shapes_are_sound(const sh_association *a) {
     const int64_t sizes[] = {a->samples, a->queries, a->stored, a->heads, a->d, a->v};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i] < (i >= 3) || sizes[i] > INT32_MAX / 2) return 0;
-    return (a->type == SH_FLOAT32 || a->type == SH_FLOAT64) && a->dropout >= 0 && a->dropout < 1 && a->eps >= 0;
+    return (a->type == SH_FLOAT32 || a->type == SH_FLOAT64) && a->dropout >= 0 && a->dropout < 1 && a->eps >= 0 &&
+           a->appended >= 0;
 }
 
 /* How queries are put on lanes, and tiles on items of work: from the shapes alone. */
@@ -40,16 +41,41 @@ static void plan(sh_trail *t) {
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
     const int most = SH_MOST_WIDE / SH_MOST_LANES; /* or half as many, so that there are four tiles at least */
-    t->groups = a->key_map.weight || bytes <= ROWS_IN_CACHE || t->lanes_of_set < 4 * L ? 1
-                : t->lanes_of_set < 4 * most * L                                       ? most / 2
-                                                                                       : most;
+    t->groups = a->key_map.weight || t->looks || bytes <= ROWS_IN_CACHE || t->lanes_of_set < 4 * L ? 1
+                : t->lanes_of_set < 4 * most * L                                                   ? most / 2
+                                                                                                   : most;
     t->wide = t->groups * L;
     t->tiles = sh_ceil_div(t->lanes_of_set, t->wide);
+    t->most_seen = t->most_rows;
     const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
-    int64_t parts = sh_min(sh_ceil_div(32, sh_max(t->sets, 1)), sh_max(MOST_BYTES_OF_PARTS / sh_max(grads, 1), 1));
+    int64_t parts = sh_min(sh_ceil_div(32, sh_max(t->sets, 1)), sh_max(SH_MOST_BYTES_OF_PARTS / sh_max(grads, 1), 1));
     t->parts = sh_max(sh_min(parts, t->tiles), 1);
     t->tiles_of_part = sh_ceil_div(t->tiles, t->parts);
     t->parts = sh_max(sh_ceil_div(t->tiles, sh_max(t->tiles_of_part, 1)), 1);
+}
+
+/* What the structure asks for; the argument that is wrong, or NULL. Rows of most samples may be fewer (ragged bags). */
+static const char *take_structure(sh_trail *t) {
+    const sh_association *a = &t->a;
+    const sh_structure *s = a->structure;
+    int64_t rows = a->stored;
+    for (int64_t b = 0; a->offsets && b < a->samples; b++)
+        rows = sh_max(b ? rows : 0, a->offsets[b + 1] - a->offsets[b]);
+    if (a->appended > rows) return "appended";
+    t->biased = a->mask != NULL;
+    if (!s || s->pairs == SH_PAIRS_ALL) return NULL;
+    if (s->pairs == SH_PAIRS_TOP) {
+        if (s->k < 1) return "k";
+        t->best = s->k < rows ? s->k : 0;
+        return NULL;
+    }
+    rows -= a->appended;
+    if (s->pairs == SH_PAIRS_BLOCKS)
+        for (int64_t b = 0; a->offsets && b < a->samples; b++)
+            if (a->offsets[b + 1] - a->offsets[b] - a->appended != rows) return "mask";
+    t->looks = t->biased = 1;
+    t->structure = *s;
+    return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
 }
 
 /* First states W^T q, and for few features the matrices W^T W and W^T b on lanes. */
@@ -105,7 +131,13 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     if (model.separation == SH_ENTMAX && model.parameter == 1) model.separation = SH_SOFTMAX;
     if (model.separation == SH_ENTMAX && model.parameter == 2) model.separation = SH_SPARSEMAX;
     t->parameter = model.parameter;
+    const char *wrong = take_structure(t);
+    if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     plan(t);
+    if (t->looks) {
+        sh_status status = sh_plan_sight(context, t);
+        if (status != SH_OK) return status;
+    }
     if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
     if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
     if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
@@ -129,16 +161,17 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
 void sh_trail_free(sh_context *context, sh_trail *t) {
     if (!t) return;
     for (int64_t i = 0; t->paths && i < t->sets * t->tiles; i++) sh_release(context, t->paths[i].records);
-    void *blocks[] = {t->paths, t->made, t->start, t->square, t->shift, t->states, t->mixed, t->mass, t};
+    void *blocks[] = {t->order,  t->part_first, t->part_at, t->paths, t->made, t->start,
+                      t->square, t->shift,      t->states,  t->mixed, t->mass, t};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) sh_release(context, blocks[i]);
 }
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* Room for a record with `rows` listed rows at the end of a path. */
-static sh_record *append(sh_context *context, const sh_trail *t, sh_path_of_tile *path, int64_t rows) {
+/* Room for a record with `more` bytes behind states and thresholds at the end of a path. */
+static sh_record *append(sh_context *context, const sh_trail *t, sh_path_of_tile *path, size_t more) {
     const int64_t fixed = (int64_t)sizeof(sh_record) + (int64_t)(t->e + 2) * t->wide * (int64_t)t->lanes->size;
-    const int64_t size = (int64_t)sh_align((size_t)(fixed + rows * (int64_t)sizeof(int32_t)));
+    const int64_t size = (int64_t)sh_align((size_t)fixed + more);
     if (path->used + size > path->room) {
         int64_t room = path->room ? 2 * path->room : sh_min(sh_max(t->a.steps, 0), 3) * (fixed + 256);
         room = sh_max(room, path->used + size);
@@ -174,8 +207,9 @@ static void next_state(sh_trail *t, const sh_crew *crew, const sh_bench *w, int6
 /* The weights of one association: p (n x wide) of the n listed rows. */
 typedef struct {
     char *p;
-    const int32_t *list; /* NULL: all rows */
-    int32_t *room;       /* for a list */
+    const int32_t *list;  /* NULL: all rows */
+    const uint16_t *kept; /* by which lanes; NULL: by all */
+    int32_t *room;        /* for a list */
     int64_t n;
 } weighing;
 
@@ -184,8 +218,13 @@ static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, co
                        weighing *now) {
     const int64_t L = t->lanes->lanes;
     const size_t number = t->lanes->size;
+    const int chosen = t->best && rows > t->best;
     int32_t *list = now->room;
     int64_t *n = &now->n;
+    if (chosen) {
+        sh_status status = sh_keep_best(context, t, crew, w, rows, &rows);
+        if (status != SH_OK) return status;
+    }
     *n = t->map->full ? rows : 0;
     if (t->groups > 1 && !t->map->full) memset(list, 0, (size_t)rows * sizeof *list);
     for (int64_t g = 0; g < t->groups; g++) {
@@ -195,7 +234,7 @@ static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, co
                                                 w->th + (size_t)(2 * g * L) * number, own, best);
         for (int64_t l = 0; l < L; l++) {
             const double top = sh_number(t, best, l);
-            if (top < INFINITY && (top > -INFINITY || t->a.mask || !rows)) continue;
+            if (top < INFINITY && (top > -INFINITY || t->biased || !rows)) continue;
             if (crew->head[g * L + l] < 0) continue;
             return sh_fail(context, SH_OVERFLOW, "queries", crew->number[g * L + l] / t->a.heads);
         }
@@ -208,9 +247,17 @@ static sh_status weigh(sh_context *context, sh_trail *t, const sh_crew *crew, co
         for (int64_t j = 0; j < rows; j++)
             if (list[j]) list[(*n)++] = (int32_t)j;
     now->list = *n < rows ? list : NULL;
+    now->kept = chosen ? w->kept : NULL;
     for (int64_t g = 0; g < t->groups; g++)
         t->map->finish(sh_at(w->s, t, g * L), t->wide, now->list, *n, t->parameter,
                        w->th + (size_t)(2 * g * L) * number, sh_at(now->p, t, g * L), t->wide);
+    if (!chosen) return SH_OK;
+    for (int64_t i = 0; i < *n; i++) { /* from numbers among the chosen rows to numbers of rows */
+        const int64_t j = now->list ? list[i] : i;
+        memmove(w->kept + i * t->groups, w->kept + j * t->groups, (size_t)t->groups * sizeof *w->kept);
+        list[i] = w->chosen[j];
+    }
+    now->list = list;
     return SH_OK;
 }
 
@@ -236,21 +283,25 @@ static sh_status keep_update(sh_context *context, const sh_trail *t, const sh_be
     const size_t number = t->lanes->size, state = (size_t)(t->e * t->wide) * number;
     const size_t thresholds = (size_t)(2 * t->wide) * number;
     const int64_t rows = now->list ? now->n : 0;
+    const size_t lists = (size_t)rows * sizeof *now->list;
+    const size_t lanes = now->kept ? (size_t)(rows * t->groups) * sizeof *now->kept : 0;
     if (only) {
         path->used = 0;
         path->last = -1;
     }
-    sh_record *record = append(context, t, path, rows);
+    sh_record *record = append(context, t, path, lists + lanes);
     if (!record) return SH_NO_MEMORY;
     record->n = now->n;
     record->listed = rows;
+    record->chosen = now->kept != NULL;
     memcpy(record->moved, moved, sizeof record->moved);
     char *to = (char *)(record + 1);
     memcpy(to, u, state);
     memcpy(to + state, w->th, thresholds);
-    if (rows) memcpy(to + state + thresholds, now->list, (size_t)rows * sizeof *now->list);
+    if (rows) memcpy(to + state + thresholds, now->list, lists);
+    if (lanes) memcpy(to + state + thresholds + lists, now->kept, lanes);
     path->last = path->used;
-    path->used += (int64_t)sh_align(sizeof *record + state + thresholds + (size_t)rows * sizeof *now->list);
+    path->used += (int64_t)sh_align(sizeof *record + state + thresholds + lists + lanes);
     return SH_OK;
 }
 
@@ -289,14 +340,14 @@ static void mix_values(sh_trail *t, const sh_crew *crew, const sh_bench *w, cons
     }
 }
 
-static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, const sh_stored *s, int64_t set,
+static sh_status tile_forward(sh_context *context, sh_trail *t, sh_bench *w, const sh_stored *stored, int64_t set,
                               int64_t tile, char *out, int keep, int64_t *unsettled) {
     const sh_association *a = &t->a;
     const int64_t wide = t->wide, e = t->e;
     sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
     sh_crew crew;
     if (!sh_crew_at(t, set, tile, &crew)) return SH_OK;
-    if (a->mask) sh_bias_of(t, &crew, s, w->bias);
+    const sh_stored seen = sh_seen_of(t, &crew, stored, w), *s = &seen;
     _Alignas(64) char beta[SH_MOST_WIDE * sizeof(double)], where[SH_MOST_WIDE * sizeof(double)];
     for (int64_t l = 0; l < wide; l++) {
         sh_put(t, beta, l, crew.head[l] < 0 ? 0 : a->beta[crew.head[l]]);
@@ -433,15 +484,15 @@ static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context 
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes;
     sh_bench w = sh_bench_at(t, 1, scratch);
-    sh_stored s;
-    sh_status status = sh_stored_of(context, t, set, 0, &w, &s);
+    sh_stored stored;
+    sh_status status = sh_stored_of(context, t, set, 0, &w, &stored);
     for (int64_t tile = 0; status == SH_OK && tile < t->tiles; tile++) {
         sh_crew crew;
         if (!sh_crew_at(t, set, tile, &crew)) continue;
         const sh_path_of_tile *path = &t->paths[set * t->tiles + tile];
         const sh_visit v = sh_visit_at(t, path, path->last);
-        if (a->mask) sh_bias_of(t, &crew, &s, w.bias);
-        sh_tile_scores_of(t, &w, &s, v.u, v.list, v.n);
+        const sh_stored s = sh_seen_of(t, &crew, &stored, &w);
+        sh_scores_again(t, &w, &s, &v);
         for (int64_t at = 0; at < t->wide; at += L)
             t->map->weights(sh_at(w.s, t, at), t->wide, NULL, v.n, t->parameter, sh_at(v.th, t, 2 * at),
                             sh_at(w.p, t, at), t->wide);

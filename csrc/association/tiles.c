@@ -14,7 +14,8 @@ static size_t lay(char **at, char **p, size_t bytes) {
 static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *size) {
     sh_bench b = {0};
     char *at = memory;
-    const size_t number = t->lanes->size, wide = (size_t)t->wide, rows = (size_t)t->most_rows;
+    const size_t number = t->lanes->size, wide = (size_t)t->wide, rows = (size_t)t->most_seen;
+    const size_t all = (size_t)t->most_rows;
     const size_t keys = (size_t)sh_padded(t, t->e), values = (size_t)sh_padded(t, t->f),
                  most = keys > values ? keys : values;
     const size_t panel = (rows + 1) * wide * number;
@@ -22,13 +23,19 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
     lay(&at, &b.p, panel);
     lay(&at, backward ? &b.g : &b.before, panel);
     if (t->a.dropout > 0) lay(&at, &b.factor, panel);
-    if (t->a.mask) lay(&at, &b.bias, panel);
+    if (t->biased) lay(&at, &b.bias, panel);
     lay(&at, &b.keys, rows * (size_t)t->e * number);
     lay(&at, &b.values, rows * (size_t)t->f * number);
     if (t->groups > 1) lay(&at, &b.some, rows * most * number);
     if (backward) {
-        lay(&at, &b.dkey, rows * keys * number);
-        lay(&at, &b.dvalue, rows * values * number);
+        if (!t->looks || t->parts == 1) {
+            lay(&at, &b.dkey, all * keys * number);
+            lay(&at, &b.dvalue, all * values * number);
+        }
+        if (t->looks) {
+            lay(&at, &b.dkey_seen, rows * keys * number);
+            lay(&at, &b.dvalue_seen, rows * values * number);
+        }
         b.dkey_ld = (int64_t)keys;
         b.dvalue_ld = (int64_t)values;
     }
@@ -44,6 +51,16 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
     if (t->a.padding) lay(&at, (char **)&b.position, (rows + 1) * sizeof(int32_t));
     lay(&at, &b.th, 2 * wide * number);
     lay(&at, &b.best, 2 * wide * number);
+    if (t->looks) {
+        lay(&at, (char **)&b.seen, (rows + 1) * sizeof(int32_t));
+        lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
+    }
+    if (t->best) {
+        const size_t room = 2 * (size_t)t->best + SH_MARGIN_OF_BEST;
+        lay(&at, (char **)&b.chosen, (rows + 1) * sizeof(int32_t));
+        lay(&at, (char **)&b.kept, (rows + 1) * (size_t)t->groups * sizeof(uint16_t));
+        lay(&at, (char **)&b.candidates, (size_t)t->lanes->lanes * room * sizeof(sh_candidate));
+    }
     *size = (size_t)(at - memory);
     return b;
 }
@@ -68,7 +85,9 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
     s->first = a->offsets ? begin : (a->key.sample ? b * a->stored : 0);
     s->rows = all;
     s->position = NULL;
-    if (a->padding) {
+    s->at = 0;
+    if (t->looks) memset(bench->slot, 0xff, (size_t)all * sizeof *bench->slot);
+    if (a->padding && !t->looks) {
         const uint8_t *padding = a->padding + b * a->stored;
         s->rows = 0;
         for (int64_t j = 0; j < all; j++) {
@@ -100,16 +119,17 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
             continue;
         }
         /* rows far apart fall into the same sets of the cache */
-        if (s->position || (t->groups == 1 && stack->row > d)) {
+        if (s->position || (t->groups == 1 && stack->row > d && !t->looks)) {
             t->lanes->copy(from, stack->row, s->position, s->rows, d, both[i].copy);
             *both[i].rows = both[i].copy;
             *both[i].ld = d;
         }
         if (!check) continue;
-        const int whole = *both[i].ld == d;
+        const uint8_t *padding = t->looks && a->padding ? a->padding + b * a->stored : NULL;
+        const int whole = *both[i].ld == d && !padding;
         for (int64_t j = 0; j < (whole ? 1 : s->rows); j++) {
             const char *row = sh_at(*both[i].rows, t, j * *both[i].ld);
-            if (s->rows == 0 || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
+            if (s->rows == 0 || (padding && padding[j]) || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
             while (whole && t->lanes->finite(sh_at(row, t, j * d), d)) j++;
             return sh_fail(context, SH_NOT_FINITE, both[i].argument, s->first + (s->position ? s->position[j] : j));
         }
@@ -117,7 +137,7 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
     return SH_OK;
 }
 
-void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char *bias) {
+void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int begun, char *bias) {
     const sh_association *a = &t->a;
     for (int64_t l = 0; l < t->wide; l++) {
         const int64_t at = crew->head[l] < 0 ? 0
@@ -126,9 +146,10 @@ void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char
         for (int64_t j = 0; j < s->rows; j++) {
             const int64_t from = at + (s->position ? s->position[j] : j), to = j * t->wide + l;
             sh_put(t, bias, to,
-                   crew->head[l] < 0 ? 0
-                   : a->mask_is_bool ? (((const uint8_t *)a->mask)[from] ? -INFINITY : 0)
-                                     : sh_number(t, a->mask, from));
+                   (begun ? sh_number(t, bias, to) : 0) + (crew->head[l] < 0 ? 0
+                                                           : a->mask_is_bool
+                                                               ? (((const uint8_t *)a->mask)[from] ? -INFINITY : 0)
+                                                               : sh_number(t, a->mask, from)));
         }
     }
 }
@@ -161,6 +182,7 @@ sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at)
     v.th = sh_at(v.u, t, t->e * t->wide);
     v.n = v.record->n;
     v.list = !v.record->listed ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->wide);
+    v.kept = v.record->chosen ? (const uint16_t *)(v.list + v.n) : NULL;
     return v;
 }
 
@@ -268,6 +290,14 @@ void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s,
                        int64_t n) {
     const int64_t L = t->lanes->lanes;
     sh_lane_scores(t, s->key, s->key_ld, list, n, t->e, u, w->s, w->some);
-    for (int64_t g = 0; t->a.mask && g < t->groups; g++)
+    for (int64_t g = 0; t->biased && g < t->groups; g++)
         t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), list, n, t->wide, t->wide);
+}
+
+void sh_scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const sh_visit *v) {
+    const int64_t L = t->lanes->lanes;
+    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
+    for (int64_t i = 0; v->kept && i < v->n * t->groups; i++)
+        for (int64_t l = 0; l < L; l++)
+            if (!(v->kept[i] >> l & 1)) sh_put(t, w->s, i * L + l, -INFINITY);
 }

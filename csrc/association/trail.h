@@ -9,14 +9,17 @@
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
+#include "../structure/structure.h"
 
-enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000 };
+enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000, SH_MOST_BYTES_OF_PARTS = 128 << 20 };
 
-/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (listed). */
+/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (listed), kept
+ * (listed x groups, where only the best scores count: bit l of a row's is set where lane l keeps it). */
 typedef struct {
     int64_t before;                    /* where the record of the update before begins; -1: none */
     int64_t n;                         /* rows with weight in any lane */
     int64_t listed;                    /* the same; 0: all rows have weight, there is no list */
+    int64_t chosen;                    /* whether there is kept */
     uint64_t moved[SH_MOST_WIDE / 64]; /* lanes whose state is another than in the update before */
 } sh_record;
 
@@ -37,9 +40,17 @@ struct sh_trail {
     int64_t sets, lanes_of_set;   /* queries of a set, lanes without one included */
     int groups;                   /* vectors of a tile; above 1 the products go through the BLAS */
     int64_t wide, tiles, parts, tiles_of_part; /* of a set: its tiles, cut into parts; sets * parts items */
-    int64_t most_rows;
-    sh_path_of_tile *paths; /* (sets * tiles) */
-    int64_t *made;          /* (B, N, H) updates that each query made */
+    int64_t most_rows;                         /* of a set */
+    int64_t best;                              /* how many scores of a query count (structure TOP); 0: all */
+    sh_structure structure;                    /* where `looks` */
+    int looks;         /* whether a tile sees some of its set's rows (sight.c): the rows that its queries look at */
+    int biased;        /* whether anything is added to scores */
+    int64_t most_seen; /* rows that a tile sees */
+    int64_t *order;    /* (N) queries in order of their places; NULL: they are */
+    int64_t *part_first, *part_at; /* where `looks`: of each part of a set the first row that it may see; and how many
+                                    * the parts before it may, (parts + 1) */
+    sh_path_of_tile *paths;        /* (sets * tiles) */
+    int64_t *made;                 /* (B, N, H) updates that each query made */
     /* with a key_map */
     void *start;          /* (B or 1, N, H, e) first states: W^T q */
     void *square, *shift; /* (vectors of heads, e, e, lanes), (.., e, lanes): W^T W, W^T b, where e <= 2 d */
@@ -67,9 +78,9 @@ static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, s
     for (int64_t l = 0; l < t->wide; l++) {
         const int there = first + l < t->lanes_of_set && h < a->heads;
         crew->sample[l] = there ? b : 0;
-        crew->query[l] = there ? n : 0;
+        crew->query[l] = !there ? 0 : t->order ? t->order[n] : n;
         crew->head[l] = there ? h : -1;
-        crew->number[l] = there ? (b * a->queries + n) * a->heads + h : -1;
+        crew->number[l] = there ? (b * a->queries + crew->query[l]) * a->heads + h : -1;
         some += there;
         if (t->fold_heads && ++h < t->padded_heads) continue; /* heads first, then queries, then samples */
         if (t->fold_heads) h = 0;
@@ -80,11 +91,12 @@ static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, s
     return some;
 }
 
-/* The stored rows of a set, without the padded ones. */
+/* The stored rows of a set without the padded ones; or those that a tile sees. */
 typedef struct {
     const char *key, *value;               /* (rows) */
-    int64_t key_ld, value_ld, rows, first; /* row lengths; how many; number of the first, counted over all samples */
+    int64_t key_ld, value_ld, rows, first; /* row lengths; how many; number of the sample's first over all samples */
     const int32_t *position;               /* which rows of the sample they are; NULL: all */
+    int64_t at;                            /* of what a tile sees: the first of a stretch of rows, or -1: scattered */
 } sh_stored;
 
 /* Memory of one worker. */
@@ -97,6 +109,11 @@ typedef struct {
     char *y;                                  /* (d) of one query */
     int32_t *list, *before_list, *group_list, *position;
     char *th, *best;
+    int32_t *seen, *slot; /* sight.c: the rows that a tile sees; of each row of the set where in these, or -1 */
+    char *dkey_seen, *dvalue_seen; /* gradients of scattered rows */
+    int32_t *chosen;               /* best.c: rows that any lane keeps, and by which it is kept */
+    uint16_t *kept;
+    sh_candidate *candidates;
 } sh_bench;
 
 size_t sh_bench_size(const sh_trail *t, int backward);
@@ -104,8 +121,17 @@ sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory);
 
 /* Copies rows where they are not used in place, leaves out padded ones, finds what is not finite (if `check`). */
 sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s);
-/* The mask of a tile as numbers to add, (rows x wide). */
-void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, char *bias);
+/* What is added to the scores of a tile: the mask, where there is one; (rows x wide). `begun`: to what is there. */
+void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int begun, char *bias);
+
+/* sight.c: what a tile sees of its set, w->bias with it. */
+sh_status sh_plan_sight(sh_context *context, sh_trail *t);
+sh_stored sh_seen_of(const sh_trail *t, const sh_crew *crew, const sh_stored *set, const sh_bench *w);
+/* best.c: of w->s (rows x wide) each lane keeps its best scores, the others become -inf, and rows that no lane keeps go.
+ * Returned  n  the rows that are left, w->chosen, and which lanes keep them, w->kept */
+enum { SH_MARGIN_OF_BEST = 64 };
+sh_status sh_keep_best(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows,
+                       int64_t *n);
 /* Of reference.dropout_factors, for the listed rows of a tile: (n x wide). */
 void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s, const int32_t *list, int64_t n,
                      char *factor);
@@ -114,7 +140,9 @@ void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s,
 static inline double sh_work_of(const sh_trail *t) {
     const sh_association *a = &t->a;
     const double updates = (double)(a->steps < 0 ? 8 : a->steps + 1), lanes = (double)(t->sets * t->lanes_of_set);
-    const double rows = a->offsets ? (double)a->offsets[a->samples] / (double)a->samples : (double)a->stored;
+    const double rows = t->looks     ? (double)t->most_seen / 4
+                        : a->offsets ? (double)a->offsets[a->samples] / (double)a->samples
+                                     : (double)a->stored;
     return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
 }
 
@@ -138,7 +166,8 @@ static inline void sh_put(const sh_trail *t, void *p, int64_t i, double x) {
 typedef struct {
     const sh_record *record;
     const char *u, *th;
-    const int32_t *list; /* NULL: all rows */
+    const int32_t *list;  /* NULL: all rows */
+    const uint16_t *kept; /* NULL: by all lanes */
     int64_t n;
 } sh_visit;
 sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at);
@@ -155,6 +184,7 @@ void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *
 /* w->s: the scores of listed rows, with the mask. */
 void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
                        int64_t n);
+void sh_scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const sh_visit *v);
 
 /* products on a tile: scores (n x wide) of listed rows, mixtures (d x wide) of weights, and their gradients */
 void sh_lane_scores(const sh_trail *t, const char *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d,

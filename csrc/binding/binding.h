@@ -27,6 +27,10 @@ sh_call sh_begin_call(int threads);
 /* Turns a status into an exception; returns NULL. */
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 
+/* None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column (arrays or None, which must
+ * outlive the structure); -1 with an exception set. Of None nothing is touched. */
+int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure);
+
 int sh_add_row_maps(PyObject *module);
 extern PyMethodDef sh_operations[], sh_layer_operations[];
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);

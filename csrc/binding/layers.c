@@ -13,6 +13,7 @@ typedef struct {
     sh_trail *trail;
     PyObject *arrays; /* the tuple of arguments */
     sh_association a;
+    sh_structure structure;
     double beta[]; /* (H) */
 } held;
 
@@ -144,6 +145,8 @@ enum {
     KEY_BIAS,
     VALUE_WEIGHT,
     VALUE_BIAS,
+    STRUCTURE,
+    APPENDED,
     KEEP,
     ARGUMENTS
 };
@@ -170,6 +173,7 @@ static int as_association(PyObject *const *args, sh_association *a) {
     a->dropout = PyFloat_AsDouble(args[DROPOUT]);
     a->seed = PyLong_AsUnsignedLongLong(args[SEED]);
     a->implicit = PyObject_IsTrue(args[IMPLICIT]);
+    a->appended = PyLong_AsLongLong(args[APPENDED]);
     if (PyErr_Occurred()) return -1;
     const int ragged = args[OFFSETS] != Py_None;
     const int64_t stored_samples = ragged ? 1 : k[0];
@@ -199,6 +203,10 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (!h) return PyErr_NoMemory();
     memcpy(h->beta, PyArray_DATA((PyArrayObject *)args[BETA]), (size_t)a.heads * sizeof(double));
     a.beta = h->beta;
+    if (sh_as_structure(args[STRUCTURE], a.queries, &h->structure, &a.structure) < 0) {
+        free(h);
+        return NULL;
+    }
     h->a = a;
     h->trail = NULL;
     npy_intp shape[4] = {(npy_intp)a.samples, (npy_intp)a.queries, (npy_intp)a.heads, (npy_intp)a.v};

@@ -181,16 +181,13 @@ static int64_t as_places(PyObject *object, const char *name, const int64_t **dat
     return PyArray_DIM((PyArrayObject *)object, 0);
 }
 
-/* begin, and a structure: None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column */
-static int begin_pairs(PyObject *const *args, begun *b) {
-    if (begin(args, b) < 0) return -1;
-    if (args[5] == Py_None) return 0;
+int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure) {
+    if (object == Py_None) return 0;
     long long k, width, dilation, rows, columns;
     unsigned long long seed;
     int pairs;
     PyObject *position, *start, *column;
-    sh_structure *s = &b->structure;
-    if (!PyArg_ParseTuple(args[5], "iLLLpKLLOOO:structure", &pairs, &k, &width, &dilation, &s->causal, &seed, &rows,
+    if (!PyArg_ParseTuple(object, "iLLLpKLLOOO:structure", &pairs, &k, &width, &dilation, &s->causal, &seed, &rows,
                           &columns, &position, &start, &column))
         return -1;
     *s = (sh_structure){(sh_pairs)pairs, k, width, dilation, s->causal, seed, rows, columns, NULL, NULL, NULL, 0, 0};
@@ -198,12 +195,17 @@ static int begin_pairs(PyObject *const *args, begun *b) {
     s->column_n = as_places(column, "column", &s->column);
     if (places < 0 || starts < 0 || s->column_n < 0) return -1;
     s->start_n = starts - 1;
-    if ((s->position && places != b->queries.n) || (pairs == SH_PAIRS_BLOCKS && starts < 1)) {
+    if ((s->position && places != queries) || (pairs == SH_PAIRS_BLOCKS && starts < 1)) {
         PyErr_SetString(PyExc_ValueError, "structure: lists of the wrong length");
         return -1;
     }
-    b->queries.structure = s;
+    *structure = s;
     return 0;
+}
+
+static int begin_pairs(PyObject *const *args, begun *b) {
+    if (begin(args, b) < 0) return -1;
+    return sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure);
 }
 
 static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {

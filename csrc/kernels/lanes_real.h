@@ -761,6 +761,17 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
     STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
+static int64_t N(reaching)(const void *scores, int64_t stride, int64_t n, const void *least, int32_t *list) {
+    const R *s = scores;
+    V bound = LOAD((const R *)least);
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        list[found] = (int32_t)i;
+        found += ANY(N(not_below)(LOAD(s + i * stride), bound));
+    }
+    return found;
+}
+
 /* --- the maps ------------------------------------------------------------------------------------- */
 
 /* The largest score; what is reported of it (infinite or NaN where a score is); the smallest; and the sum of the scores
@@ -1132,6 +1143,7 @@ static const sh_lanes N(sh_lanes) = {
     .multiply = N(multiply),
     .add = N(add),
     .total = N(total),
+    .reaching = N(reaching),
     .normalize = N(normalize),
     .normalize_back = N(normalize_back),
     .fold = N(fold),

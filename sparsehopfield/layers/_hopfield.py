@@ -24,6 +24,7 @@ from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
 from ..checks import Array, as_number, as_numbers, as_whole
 from ..separations import POLYNOMIAL, separation_code, unknown_name
+from ..structure import Structure, as_structure
 from . import _roles
 from ._basic import as_positive, as_rate
 from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
@@ -115,6 +116,10 @@ class Hopfield(Module):
         Return the heads' mixtures beside one another, (B, N, num_heads * p).
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax or Polynomial, optional
         How scores become weights; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
+    structure : Structure, optional
+        Which stored patterns a state pattern looks at (`sparsehopfield.structures`); all by default. State pattern n of
+        every bag is query n. A k beyond a bag means all of the bag; appended patterns are looked at in any case. May be
+        changed later.
     gradient : {"unrolled", "implicit"}
         Through all updates, or at the fixed point that is reached.
     learnable_scaling : bool
@@ -194,6 +199,7 @@ class Hopfield(Module):
         disable_out_projection: bool = False,
         *,
         separation: Any = None,
+        structure: Structure | None = None,
         gradient: str = "unrolled",
         learnable_scaling: bool = False,
         initial_std: float = 0.02,
@@ -269,6 +275,7 @@ class Hopfield(Module):
         if o["concat_bias_pattern"] and (o["stored_pattern_as_static"] or o["pattern_projection_as_static"]):
             raise ValueError("concat_bias_pattern: cannot be appended to static patterns")
         self.separation = self._default_separation if o["separation"] is None else o["separation"]
+        self.structure = o["structure"]
 
     def _make_parameters(self, o: dict[str, Any]) -> None:
         """The parameters, with hflayers' names and shapes, and the roles that use them."""
@@ -370,6 +377,15 @@ class Hopfield(Module):
     def separation(self, separation: Any) -> None:
         self._without_beta = separation_code(separation)[0] == POLYNOMIAL
         self._separation = self._config["separation"] = separation
+
+    @property
+    def structure(self) -> Structure | None:
+        """Which stored patterns a state pattern looks at; None: all."""
+        return self._structure
+
+    @structure.setter
+    def structure(self, structure: Structure | None) -> None:
+        self._structure = self._config["structure"] = as_structure(structure)
 
     # --- the public passes ------------------------------------------------------------------------
 
@@ -571,6 +587,8 @@ class Hopfield(Module):
                 gradient=self.gradient,
                 key_projection=projections.get(k.name),
                 value_projection=projections.get(v.name),
+                structure=self._structure,
+                appended=tape.appended,
                 keep=not recall,
             )
         except ValueError:

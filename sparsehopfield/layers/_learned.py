@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..checks import Array, as_whole
+from ..structure import Structure
 from ._hopfield import Hopfield
 from ._module import Module, Parameter
 
@@ -58,6 +59,15 @@ class _Around(Module):
     @separation.setter
     def separation(self, separation: Any) -> None:
         self.hopfield.separation = separation
+
+    @property
+    def structure(self) -> Structure | None:
+        """Which stored patterns a state pattern looks at; None: all."""
+        return self.hopfield.structure
+
+    @structure.setter
+    def structure(self, structure: Structure | None) -> None:
+        self.hopfield.structure = structure
 
     def _completed(self, input: Any, offsets: Any) -> Any:
         """The tuple for the Hopfield layer: learned patterns have two axes, which means that samples share them."""

@@ -14,6 +14,7 @@ from .. import files
 from ..checks import Array, as_numbers
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
+from ..structure import Structure, described, restored
 
 __all__ = ["Module", "Parameter", "load"]
 
@@ -254,6 +255,8 @@ def _described(value: Any) -> Any:
         if Module._kinds.get(type(value).__name__) is not type(value):
             raise ValueError(f"save: {type(value).__name__} does not come with this package and could not be loaded")
         return {type(value).__name__: {k: _described(v) for k, v in value._arguments().items()}}
+    if isinstance(value, Structure):
+        return described(value)
     if isinstance(value, Entmax):
         return {"Entmax": value.alpha}
     if isinstance(value, Polynomial):
@@ -269,15 +272,17 @@ def _described(value: Any) -> Any:
     return value
 
 
-def _made(described: Any) -> Any:
+def _made(value: Any) -> Any:
     """The argument again."""
-    if isinstance(described, list):
-        return [_made(v) for v in described]
-    if not isinstance(described, dict):
-        return described
-    ((kind, arguments),) = described.items()
+    if isinstance(value, list):
+        return [_made(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, arguments),) = value.items()
     if kind in ("Entmax", "Polynomial"):
         return {"Entmax": Entmax, "Polynomial": Polynomial}[kind](arguments)
+    if kind not in Module._kinds:
+        return restored(value)
     layer = Module._kinds[kind]
     return layer(**{name: _made(value) for name, value in arguments.items()})
 

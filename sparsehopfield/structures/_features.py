@@ -106,6 +106,12 @@ class Features(Structure):
     def __post_init__(self) -> None:
         if not isinstance(self.causal, (bool, np.bool_)):
             raise TypeError(f"causal: must be True or False, got {self.causal!r}")
+        object.__setattr__(self, "causal", bool(self.causal))
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return self.causal
 
     @property
     def _name(self) -> str:
@@ -122,6 +128,10 @@ class Features(Structure):
                 "patterns have some; update(values=...) mixes by them",
                 "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
                 "merge",
+                "certificates": f"structure: {name} has no window, beyond which patterns have no weight, so margins "
+                "certify nothing",
+                "fixed points": f"structure: {name} has no window, so no pattern is known to stay for certain; "
+                "compare update(patterns) with the patterns",
             }[what]
         )
 
@@ -327,6 +337,7 @@ class RandomFeatures(Features):
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0))
         if not isinstance(self.orthogonal, (bool, np.bool_)):
             raise TypeError(f"orthogonal: must be True or False, got {self.orthogonal!r}")
+        object.__setattr__(self, "orthogonal", bool(self.orthogonal))
 
     def _size(self, d: int) -> int:
         return self.n_features
@@ -393,6 +404,7 @@ class FeatureState:
         similarity_code(similarity)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
+        self._longest = 0.0
         self._d, self._v = d, v
         self._map = structure._map(d, beta, similarity)
         self._top: Floats = np.full(self._map.size, -np.inf)
@@ -430,12 +442,8 @@ class FeatureState:
             raise ValueError("values: needed, as the state has values" if v is None else "values: the state has none")
         if v is not None and v.shape[1] != self._v:
             raise ValueError(f"values: must have the state's {self._v} columns, got shape {v.shape}")
-        before = self._top, self._total.copy(), self._sum.copy(), self.n_patterns
-        try:
-            self._take(rows, v, 1.0, True)
-        except BaseException:
-            self._top, self._total, self._sum, self.n_patterns = before
-            raise
+        more = self._with(rows, v, 1.0, True)
+        self.__dict__.update(more.__dict__)
 
     def merge(self, other: FeatureState) -> FeatureState:
         """The state of the patterns of both, which stay as they are.
@@ -461,14 +469,14 @@ class FeatureState:
             if mine != its:
                 name = {"_d": "features of a pattern", "_v": "columns of values"}.get(what, what)
                 raise ValueError(f"other: differs in {name}: {its} is not {mine}")
-        both = copy.copy(self)
-        both._top, both._total, both._sum = self._top.copy(), self._total.copy(), self._sum.copy()
+        both = self._copy()
         both._rise(other._top)
         with np.errstate(under="ignore", invalid="ignore"):
             shrink = _shrink(other._top, both._top)
             both._total += shrink * other._total
             both._sum += shrink[:, None] * other._sum
         both.n_patterns += other.n_patterns
+        both._longest = max(both._longest, other._longest)
         return both
 
     def update(self, queries: ArrayLike) -> Array:
@@ -497,6 +505,25 @@ class FeatureState:
 
     # --- what the package computes with ---
 
+    def _copy(self) -> FeatureState:
+        """Another state of the same patterns."""
+        other = copy.copy(self)
+        other._top, other._total, other._sum = self._top.copy(), self._total.copy(), self._sum.copy()
+        return other
+
+    def _with(
+        self, patterns: Array, values: Array | None, scale: float, check_values: bool, first: int = 0
+    ) -> FeatureState:
+        """The state of these patterns, from the first on, and those that are there; this one stays as it is."""
+        other = self._copy()
+        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+            for _, rows, v in other._blocks(patterns, values, scale, check_values, BLOCK, first):
+                other._fold(other._scaled(*other._map.patterns(rows)), v)
+                other._longest = max(other._longest, _largest_length(rows))
+        if not np.isfinite(other._total).all() or (check_values and not np.isfinite(other._sum).all()):
+            raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
+        return other
+
     def _rise(self, top: Floats) -> None:
         """Count in units of exp(top), where that is more than it was."""
         top = np.maximum(self._top, top)
@@ -524,10 +551,10 @@ class FeatureState:
         return phi if factor is None else np.multiply(phi, factor, out=phi)
 
     def _blocks(
-        self, patterns: Array, values: Array | None, scale: float, check_values: bool, step: int
+        self, patterns: Array, values: Array | None, scale: float, check_values: bool, step: int, start: int = 0
     ) -> Iterator[tuple[slice, Array, Array]]:
-        """(place, rows, values) of some patterns at a time, checked."""
-        for first in range(0, len(patterns), step):
+        """(place, rows, values) of some patterns at a time, from `start` on, checked."""
+        for first in range(start, len(patterns), step):
             at = slice(first, first + step)
             rows = np.ascontiguousarray(patterns[at], dtype=self.dtype)
             if scale != 1:
@@ -543,13 +570,6 @@ class FeatureState:
                 if check_values:
                     _sound("values", v, first)
             yield at, rows, v
-
-    def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:
-        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            for _, rows, v in self._blocks(patterns, values, scale, check_values, BLOCK):
-                self._fold(self._scaled(*self._map.patterns(rows)), v)
-        if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
-            raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
 
     def _answer(self, rows: Array, out: Array) -> None:
         """T of rows, into out."""
@@ -616,6 +636,10 @@ def _shrink(old: Floats, new: Floats) -> Floats:
     """exp(old - new), where -inf is the exponent of nothing."""
     with np.errstate(under="ignore", invalid="ignore"):
         return np.where(old == new, 1.0, np.exp(old - new))
+
+
+def _largest_length(rows: Array) -> float:
+    return float(np.linalg.norm(rows.astype(np.float64), axis=1).max())
 
 
 def _normed(w: Array) -> Array:
@@ -696,16 +720,32 @@ class Steps:
         if self.structure.causal:
             self._empty(v)._answer_causal(rows, s.patterns, v, s.scale, s.check_finite, out)
             return
+        self._state(values)._answer(rows, out)
+
+    def _state(self, values: bool) -> FeatureState:
+        """The state of the patterns, and of values or not: kept with them, so that it is made once."""
+        s, kept = self.stored, self.stored.features
         if values not in self.states:
-            self.states[values] = self._empty(v)
-            self.states[values]._take(s.patterns, v, s.scale, s.check_finite)
-        self.states[values]._answer(rows, out)
+            model = self.structure, self.beta
+            key = (*model, self.dtype, values)
+            v = s.values if values else None
+            state = kept.get(key) or self._empty(v)
+            if state.n_patterns < len(s.patterns):  # those that were added since
+                state = state._with(s.patterns, v, s.scale, s.check_finite, state.n_patterns)
+            for other in list(kept):
+                if other[:2] != model:
+                    kept.pop(other, None)  # of one model at a time, however often beta changes
+            self.states[values] = kept[key] = state
+        return self.states[values]
 
     def _longest(self) -> float:
+        """The largest length of a pattern as scores see it."""
         if self.stored.similarity == "cosine":
             return 1.0
+        if not self.structure.causal:
+            return self._state(False)._longest
         blocks = self._empty(None)._blocks(self.stored.patterns, None, self.stored.scale, False, BLOCK)
-        return max(float(np.linalg.norm(rows.astype(np.float64), axis=1).max()) for _, rows, _ in blocks)
+        return max(_largest_length(rows) for _, rows, _ in blocks)
 
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,6 +73,14 @@ def _within(name: str, positions: Positions, m: int) -> None:
 class Pairs(Structure):
     """Structures that look at some of the pairs, with the core's scores and weights of those."""
 
+    def refuse(self, what: str) -> None:
+        """Raise where this is true of all pairs only."""
+        if what == "certificates":
+            raise ValueError(
+                f"structure: margins are over all patterns, so they certify nothing under {type(self).__name__}, "
+                "which may not look at a query's best pattern; is_fixed_point makes the step"
+            )
+
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
@@ -132,6 +140,16 @@ class Pairs(Structure):
         """
         raise NotImplementedError
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        """What the structure is made of, to be compared."""
+        raise NotImplementedError
+
     def _count(self, n: int, m: int) -> int:
         """How many pairs there are."""
         raise NotImplementedError
@@ -170,6 +188,13 @@ class TopK(Pairs):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
+
+    def within(self, m: int) -> TopK:
+        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        return replace(self, k=min(self.k, m))
+
+    def refuse(self, what: str) -> None:
+        """All is there: where one pattern has all weight it is among the k best, and the result the same bits."""
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
@@ -285,6 +310,20 @@ class Window(Pairs):
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions("positions", self.positions))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["positions"] is not None:  # a copy, which may be written to
+            state["positions"].flags.writeable = False
+        self.__dict__.update(state)
+
+    def _key(self) -> tuple[Any, ...]:
+        positions = None if self.positions is None else np.asarray(self.positions).tobytes()
+        return self.w, self.causal, self.dilation, self.global_positions, positions
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return True
+
     def _places(self, n: int, m: int) -> Positions:
         """Of n queries among m patterns, checked."""
         _within("global_positions", np.asarray(self.global_positions, np.int64), m)
@@ -380,6 +419,10 @@ class RandomMask(Pairs):
             raise ValueError(f"seed: must be from 0 to 2**64 - 1, got {self.seed}")
         object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
+
+    def within(self, m: int) -> RandomMask:
+        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """What the core reads, for n queries and m patterns; None for all pairs."""
@@ -490,8 +533,45 @@ class BlockSparse(Pairs):
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
 
+    def to_fields(self) -> dict[str, Any]:
+        """The kept blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
+        kept = self.given
+        lists = {"start": kept.indptr.tolist(), "columns": kept.indices.tolist()}
+        return {"shape": [int(side) for side in kept.shape], "block": list(self.block), **lists}
+
+    @classmethod
+    def from_fields(cls, given: dict[str, Any]) -> Self:
+        """The structure that `to_fields` told of; lists are checked."""
+        from scipy.sparse import csr_array
+
+        if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
+            raise ValueError(f"shape: must be two numbers, got {given['shape']!r}")
+        rows, columns = (as_whole("shape", side, 0) for side in given["shape"])
+        start, column = (_positions(name, given[name]) for name in ("start", "columns"))
+        if len(start) != rows + 1 or start[0] != 0 or start[-1] != len(column) or (np.diff(start) < 0).any():
+            raise ValueError(f"start: must rise from 0 to {len(column)} columns in {rows} rows")
+        _within("columns", column, columns)
+        row = np.repeat(np.arange(rows), np.diff(start))
+        if ((np.diff(row) == 0) & (np.diff(column) <= 0)).any():
+            raise ValueError("columns: must ascend in every row")
+        return cls(csr_array((np.ones(len(column), np.bool_), column, start), shape=(rows, columns)), given["block"])
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        return {"shape", "block", "start", "columns"}
+
+    def _key(self) -> tuple[Any, ...]:
+        kept = self.given
+        lists = (a.astype(np.int64).tobytes() for a in (kept.indptr, kept.indices))
+        return (tuple(map(int, kept.shape)), self.block, *lists)
+
     def __repr__(self) -> str:
         return f"BlockSparse({self.given.nnz} of {self.given.shape} blocks, block={self.block})"
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return True
 
     def _checked(self, n: int, m: int) -> Any:
         """The blocks, if they are of n queries and m patterns."""
