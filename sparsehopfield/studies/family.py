@@ -97,8 +97,8 @@ class Options(_study.Options):
     betas: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0)
     threshold: float = 0.1
     queries: int = 48
-    bag_members: Sequence[str] = ("sparsemax", "softmax")
-    bag_sizes: Sequence[int] = (20, 80)
+    bag_members: Sequence[str] = ("sparsemax", "softmax", "topk", "random", "window")
+    bag_sizes: Sequence[int] = (10, 30)
     runs: int = 2
     jobs: int = 1
 

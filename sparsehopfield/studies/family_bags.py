@@ -23,7 +23,7 @@ from sparsehopfield.studies._study import spawned
 MEMBERS = ("sparsemax", "softmax", "topk", "random", "window", "elu+1", "features")
 METRICS = ("beta", "accuracy", "loss", "chosen")
 TRAIN, CHOOSING, REPORTED = 400, 200, 1000
-EPOCHS, BATCH, RATE = 30, 40, 0.01
+EPOCHS, BATCH, RATE = 20, 20, 0.01
 HEADS, HIDDEN = 8, 8
 BETAS = (0.25, 1.0)
 

@@ -285,7 +285,7 @@ def _of_subsets(summary: Summary, reached: dict[Key, float]) -> list[str]:
         sentences.append(
             f"With an oracle they retrieve {reached[worst]:.2f} ({name_of(worst)}) to "
             f"{max(reached[who] for who in oracle):.2f}: where an order or a grouping of the patterns says where to "
-            "look, they pay; where nothing does, they do not retrieve."
+            "look, they pay; blind, none comes as far."
             if blind and reached[worst] > max(reached[who] for who in blind)
             else f"With an oracle they retrieve {reached[worst]:.2f} ({name_of(worst)}) to "
             f"{max(reached[who] for who in oracle):.2f}, not always more than blind."
