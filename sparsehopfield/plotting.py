@@ -358,7 +358,7 @@ def trade_offs(
     matplotlib.figure.Figure
         The figure.
     """
-    figure = _figure((max(4.6, 4.2 * len(panels)), 4.4), gap=0.06)
+    figure = _figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axis, (heading, series) in zip(axes[0], panels.items(), strict=True):
