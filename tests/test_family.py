@@ -199,7 +199,13 @@ def test_bags():
     assert {**values, "seconds": 0} == {**again, "seconds": 0}
     assert values["accuracy"] > 0.9
     assert values["beta"] in family_bags.BETAS
-    mean = family_bags.Classifier("window", None, 1.0, 4, 0)  # the path that averages, over all pairs
+    every = family_bags.measure("topk", 6, 6, seed=2)  # all of the bag
+    assert [every[m] for m in ("beta", "accuracy")] == [values[m] for m in ("beta", "accuracy")]
+    assert family_bags.measure("random", 1, 6, seed=2)["accuracy"] < values["accuracy"] - 0.2
+
+
+def test_a_window_of_a_bag_is_averaged():
+    mean = family_bags.Classifier("window", family_bags.structure_of("window", 1, 0), 1.0, 4, 0)
     rng = np.random.default_rng(0)
     rows, labels = rng.choice([-1.0, 1.0], (64, 5, 4)).astype(np.float32), np.arange(64) % 2
     rows[labels == 1, 0], rows[labels == 0, :, 0] = 1, -1

@@ -36,7 +36,7 @@ EXAMPLES = """\
 examples:
   python -m sparsehopfield family
   python -m sparsehopfield family --dataset mnist --data ~/data --sizes 256 1024 4096
-  python -m sparsehopfield family --members softmax topk features --features 4096 --output results/few
+  python -m sparsehopfield family --members softmax features --features 4096 --output results/few
   python -m sparsehopfield family --parts bags --bag-sizes 20 100 --output results/bags
 """
 
