@@ -34,8 +34,10 @@ __all__ = [
     "image_grid",
     "intervals",
     "landscapes",
+    "member_style",
     "save",
     "scatter",
+    "trade_offs",
     "weights",
 ]
 
@@ -53,6 +55,20 @@ STYLES: dict[str, dict[str, Any]] = {
     "sparse, predicted": {"color": "#0072B2", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
     "dense, predicted": {"color": "#D55E00", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
     "entmax15, predicted": {"color": "#CC79A7", "marker": "", "linestyle": (0, (1, 1)), "linewidth": 2.4},
+}
+
+#: The members of the family of memories: all pairs, some pairs, features.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "sparsemax": {"color": "#0072B2", "marker": "o"},
+    "softmax": {"color": "#D55E00", "marker": "s"},
+    "entmax15": {"color": "#CC79A7", "marker": "D"},
+    "topk": {"color": "#009E73", "marker": "^"},
+    "window": {"color": "#E69F00", "marker": "v"},
+    "blocks": {"color": "#56B4E9", "marker": "P"},
+    "random": {"color": "#000000", "marker": "X"},
+    "elu+1": {"color": "#777777", "marker": "<"},
+    "relu": {"color": "#777777", "marker": ">"},
+    "features": {"color": "#8C6D1F", "marker": "*"},
 }
 
 #: The colours of regions of the plane, in order: pale, so that lines and points show above them.
@@ -315,6 +331,50 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
         axis.set(**{f"{which}scale": "log" for which in panel.log})
         axis.grid(alpha=0.25, linewidth=0.6)
     return _labelled(figure, axes, "", title, {name: handles[name] for name in names})
+
+
+def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
+    """How a member of the family is drawn; blind ones hollow, with dots."""
+    style = MEMBERS[member]
+    return {**style, "linestyle": ":", "markerfacecolor": "white"} if blind else dict(style)
+
+
+def trade_offs(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, xlabel: str, ylabel: str, title: str = ""
+) -> Figure:
+    """Draw shares over costs: one point a member and budget, those of a member joined, larger for larger budgets.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        Of each axes, by its title: (cost, share) by growing budget; by the name of a member, or with ", blind" behind.
+    xlabel, ylabel : str
+        What the axes show; costs are logarithmic.
+    title : str
+        Title of the whole figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    figure = _figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
+    handles: dict[str, Any] = {}
+    for axis, (heading, series) in zip(axes[0], panels.items(), strict=True):
+        for name, points in series.items():
+            member, _, place = name.partition(", ")
+            style = member_style(member, blind=place == "blind")
+            x, y = zip(*points, strict=True)
+            (handles[name],) = axis.plot(x, y, **style, markersize=6, linewidth=1, alpha=0.9)
+            handles[name].set_markevery([0])
+            for i, (cost, share) in enumerate(points):
+                axis.plot([cost], [share], **{**style, "linestyle": ""}, markersize=6 + 2.5 * i, alpha=0.9)
+        axis.set_title(heading, fontsize=10)
+        axis.set(xscale="log", ylim=(-0.05, 1.05))
+        axis.grid(alpha=0.25, linewidth=0.6)
+    axes[0][0].set_ylabel(ylabel)
+    return _labelled(figure, axes, xlabel, title, handles)
 
 
 def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> Figure:

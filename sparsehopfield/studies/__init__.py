@@ -7,6 +7,7 @@ from sparsehopfield.studies import (
     capacity_bound,
     correlated,
     efficiency,
+    family,
     landscape,
     metastable,
     mil,
@@ -24,6 +25,7 @@ __all__ = [
     "capacity_bound",
     "correlated",
     "efficiency",
+    "family",
     "landscape",
     "metastable",
     "mil",
@@ -50,4 +52,5 @@ STUDIES = {
     "bounds": bounds,
     "optimal": optimal,
     "efficiency": efficiency,
+    "family": family,
 }
