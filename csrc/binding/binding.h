@@ -30,5 +30,6 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 int sh_add_row_maps(PyObject *module);
 extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations[];
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
+PyObject *sh_allocated(PyObject *module, PyObject *unused);
 PyObject *sh_choose_path(PyObject *module, PyObject *name);
 #endif

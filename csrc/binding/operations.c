@@ -559,5 +559,7 @@ PyMethodDef sh_operations[] = {
      "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
     {"_fail_allocation", sh_fail_allocation, METH_O,
      "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
+    {"_allocated", sh_allocated, METH_NOARGS,
+     "For tests: the most bytes at a time since this was last asked, beside those still there."},
     {NULL, NULL, 0, NULL},
 };
