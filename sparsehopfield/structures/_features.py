@@ -61,7 +61,7 @@ RELU, ELU, RANDOM = range(3)
 
 def _parts(n: int, block: int) -> int:
     """Rows of each of the parts that n rows are cut into."""
-    return max(-(-(-(-n // PARTS)) // block), 1) * block
+    return max((n + PARTS * block - 1) // (PARTS * block), 1) * block
 
 
 @dataclass(frozen=True)
