@@ -316,7 +316,7 @@ SH_API sh_status sh_features_add(sh_context *context, const sh_features *feature
  *
  * Given      queries  rows of the compute type
  *            stride   numbers from one row of out to the next
- * Returned   out      zeros where a query shares no positive feature with a pattern
+ * Returned   out      zeros where a query shares no positive feature with a pattern, or there is none
  * Errors     as above */
 SH_API sh_status sh_features_mix(sh_context *context, const sh_features *features, sh_feature_state state,
                                  const sh_rows *queries, void *out, int64_t stride, int64_t *products);

@@ -100,12 +100,14 @@ def case(rng, structure, kind):
 KINDS = ["plain", "shared", "queries", "one head", "rows", "padding", "ragged"]
 
 
+@pytest.mark.parametrize("many", [1, 1000])  # by the core, or all samples and heads at a time
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
-def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps):
+def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps, many):
     monkeypatch.setattr(features, "CAUSAL_BLOCK", 4)
     monkeypatch.setattr(features, "NUMBERS", 1)
+    monkeypatch.setattr(features, "MANY", many)
     q, k, v, options = case(rng, structure, kind)
     beta = np.array([0.6, 1.4])
     out, tape, unsettled = forward(structure, q, k, v, beta, steps=steps, eps=0.0, **options)
@@ -220,3 +222,26 @@ def test_causal_needs_as_many_queries_as_rows(rng):
         forward(LinearFeatures(causal=True), q, k, v, np.ones(H))
     with pytest.raises(ValueError, match=r"^queries: causal"):
         forward(LinearFeatures(causal=True), q[0], k[0], v[0], np.ones(H), offsets=np.array([0, M]))
+
+
+def test_bad_numbers(rng):
+    q, k, v, _ = case(rng, LinearFeatures(), "plain")
+    for name, at in (("queries", 0), ("stored", 1), ("values", 2)):
+        arrays = [q, k, v]
+        arrays[at] = arrays[at].copy()
+        arrays[at][1, 0, 0, 0] = np.nan
+        with pytest.raises(ValueError, match=f"^{name}: contains NaN"):
+            forward(LinearFeatures(), *arrays, np.ones(H))
+    with pytest.raises(OverflowError, match=r"^beta"):
+        forward(LinearFeatures(), q, 1e200 * k, v, np.ones(H))
+
+
+def test_padded_rows_may_hold_anything(rng):
+    q, k, v, options = case(rng, LinearFeatures(), "padding")
+    out, tape, _ = forward(LinearFeatures(), q, k, v, np.ones(H), **options)
+    none = options["padding"]
+    k[none], v[none] = np.nan, np.inf
+    again, other, _ = forward(LinearFeatures(), q, k, v, np.ones(H), **options)
+    np.testing.assert_array_equal(again, out)
+    for a, b in zip(backward(other, out), backward(tape, out), strict=True):
+        np.testing.assert_array_equal(a, b)

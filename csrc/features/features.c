@@ -425,7 +425,7 @@ sh_status sh_features_mix(sh_context *context, const sh_features *f, sh_feature_
         for (int64_t i = 0; i < f->size; i++) largest = fmax(largest, state.total[i]);
         for (int64_t i = 0; i < f->size; i++) {
             const double total = state.total[i];
-            j.more[i] = f->map == SH_RELU ? total / largest : state.top[i] + log(total);
+            j.more[i] = f->map == SH_RELU ? total / largest : total > 0 ? state.top[i] + log(total) : -INFINITY;
             for (int64_t c = 0; c < f->v; c++) mean[c] = total > 0 ? state.sum[i * f->v + c] / total : 0;
             j.k->from_double(at(&j, j.means, i * f->v), mean, f->v);
         }

@@ -69,7 +69,7 @@ typedef struct {
     /* y[i][f] = exp(exponent - less[f]) factor */
     void (*features)(void *y, const void *x, int64_t ld, double root, const double *e, int64_t n, int64_t size,
                      const double *less);
-    /* y[i][f] = exp(exponent + more[f] - the row's maximum) factor, the row divided by its sum if `normed`. e is changed;
+    /* y[i][f] = exp(exponent + more[f] - the row's maximum) factor, the row divided by its sum if `normed` and not 0. e is changed;
      * where there is x, it is room for one row. */
     void (*mixing)(void *y, const void *x, int64_t ld, double root, double *e, int64_t n, int64_t size,
                    const double *more, int normed);

@@ -378,8 +378,10 @@ static void NAME(mixing)(void *to, const void *rows, int64_t ld, double root, do
     for (int64_t i = 0; i < n; i++, y += size) {
         double *row = x ? e : e + i * size;
         if (x) NAME(elu)(row, x + i * ld, root, size);
-        NAME(powers)(y, x ? x + i * ld : NULL, root, row, NULL, add_and_peak(row, more, size), size);
-        if (normed) NAME(scale)(y, 1 / NAME(sum)(y, size), size);
+        const double peak = add_and_peak(row, more, size);
+        NAME(powers)(y, x ? x + i * ld : NULL, root, row, NULL, peak > -INFINITY ? peak : 0, size);
+        const double total = normed ? NAME(sum)(y, size) : 1;
+        if (normed) NAME(scale)(y, total > 0 ? 1 / total : 0, size);
     }
 }
 

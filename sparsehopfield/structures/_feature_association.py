@@ -21,11 +21,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..checks import Array
+from ..stored import TYPE_CODES
 from ._features import CAUSAL_BLOCK, FAINT, RELU, Features, Floats, RandomFeatures
 
 MOST_UPDATES = 10_000
 NUMBERS = 1 << 19  # of features that are there at a time
+MANY = 512  # rows, from which on the core takes them, sample by sample and head by head
+MOST = 1e300  # of beta |x|^2, so that features are finite
 Rows = slice
 
 
@@ -73,6 +77,13 @@ class _Batch:
         self.states: list[Array] = []  # before each association
         self.moved: list[NDArray[np.bool_]] = []
         self.sums: _Sums | None = None
+
+    def cores(self) -> Iterator[tuple[tuple[int, int], tuple[Any, ...]]]:
+        """(sample and head, their map as the core takes it)."""
+        for b, h in np.ndindex(self.q.shape[:2]):
+            beta = float(self.beta[h])
+            projection = None if self.projection is None else self.projection[h]
+            yield (b, h), (self.map.code, self.size, beta, projection, beta / 2)
 
     # --- features ---
 
@@ -133,6 +144,14 @@ class _Batch:
         top = np.full((b, h, 1, self.size), 0.0 if self.map.code == RELU else -np.inf)
         z = np.zeros_like(top)
         sums = np.zeros((b, h, self.size, d if keys else 0)), np.zeros((b, h, self.size, self.v.shape[-1]))
+        if m >= MANY and self.padding is None:
+            top[...] = -np.inf
+            for one, core in self.cores():
+                for values, total in ((None, sums[0]), (self.v[one], sums[1]))[not keys :]:
+                    top[one], z[one] = -np.inf, 0  # both of the same features
+                    stored = False, self.k[one], values, 1.0, True, TYPE_CODES[self.dtype]
+                    _core.features_add(*core, *stored, top[one][0], z[one][0], total[one])
+            return _Sums(top, z, *sums)
         for at in self.blocks(m):
             exponent, factor = self.features(self.k[:, :, at], at)
             if exponent is not None:
@@ -180,12 +199,24 @@ class _Batch:
         """One association of all queries: T(x) of keys, or of values."""
         values = self.k if keys else self.v
         out = np.empty((*x.shape[:-1], values.shape[-1]), self.dtype)
+        many = x.shape[2] >= MANY
         if self.structure.causal:
+            if many and self.padding is None:
+                for one, core in self.cores():
+                    stored = False, self.k[one], values[one], 1.0, True
+                    _core.features_causal(*core, *stored, x[one], FAINT[self.dtype], out[one])
+                return out
             for block in self.scan(x, values):
                 out[:, :, block.at] = self.mixed(block, values)
             return out
         assert self.sums is not None
-        means = self.means(self.sums.keys if keys else self.sums.values)
+        total = self.sums.keys if keys else self.sums.values
+        if many:
+            for one, core in self.cores():
+                sums = self.sums.top[one][0], self.sums.z[one][0], total[one]
+                _core.features_mix(*core, *sums, x[one], out[one])
+            return out
+        means = self.means(total)
         for at in self.blocks(x.shape[2]):
             np.matmul(self.mixing(x[:, :, at]), means, out=out[:, :, at])
         return out
@@ -369,7 +400,7 @@ class Tape:
     """What `forward` leaves for `backward`. The arrays given must not change until it is gone."""
 
     batches: list[tuple[_Batch, Any]]  # and where their rows lie, of ragged bags: (samples, rows (B, M))
-    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of q, k, v
+    shapes: list[tuple[int, ...]]  # of q, k, v
     ragged_queries: bool
 
 
@@ -385,6 +416,16 @@ def _like(a: Array, shape: tuple[int, ...]) -> Array:
     if shape[-2] == 1:
         a = a.sum(axis=2, keepdims=True)
     return np.ascontiguousarray(a) if len(shape) == 4 else a.sum(axis=0)
+
+
+def _sound(name: str, a: Array, beta: Floats) -> Array:
+    """Rows whose features are contiguous and can be computed with."""
+    largest = float(np.abs(a).max(initial=0))
+    if not largest < np.inf:
+        raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite")
+    if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > MOST**0.5:
+        raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {MOST:g}")
+    return a if a.shape[-1] == 1 or a.strides[-1] == a.itemsize else np.ascontiguousarray(a)
 
 
 def _bags(
@@ -450,7 +491,9 @@ def forward(
     Raises
     ------
     ValueError
-        If a causal structure gets other than as many queries as rows; and for similarities that it does not know.
+        If a causal structure gets other than as many queries as rows, or a number is NaN or infinite.
+    OverflowError
+        If features are beyond float64, or sums of them with values beyond the dtype.
 
     Examples
     --------
@@ -462,6 +505,11 @@ def forward(
     """
     heads, dtype = q.shape[-2], q.dtype
     ragged_queries = offsets is not None and structure.causal
+    shapes = [q.shape, k.shape, v.shape]
+    if padding is not None:  # whatever a row that is none holds
+        k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
+    q, k = _sound("queries", q, beta), _sound("stored", k, beta)
+    v = _sound("values", v, np.zeros(1))
     batches: list[tuple[_Batch, Any]] = []
     unsettled = 0
     if ragged_queries and (q.ndim != 3 or len(q) != len(k)):
@@ -489,14 +537,16 @@ def forward(
                 batches.append((batch, (which, rows, none)))
     else:
         samples = max(len(a) if a.ndim == 4 else 1 for a in (q, k))
+        if k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
+            q, samples = q.reshape(1, -1, *q.shape[2:]), 1
         parts = [_heads_first(a, samples, heads) for a in (q, k, v)]
         if structure.causal and q.shape[-3] != k.shape[-3]:
             raise ValueError(f"queries: causal features need as many as stored rows, {k.shape[-3]}, got {q.shape[-3]}")
         batch = _Batch(structure, parts[0], parts[1], parts[2], beta, padding)
         mixed, unsettled = batch.forward(steps, eps)
-        out = np.ascontiguousarray(mixed.swapaxes(1, 2))
+        out = np.ascontiguousarray(mixed.swapaxes(1, 2)).reshape(-1, *shapes[0][-3:-1], v.shape[-1])
         batches.append((batch, None))
-    return out, Tape(batches, (q.shape, k.shape, v.shape), ragged_queries) if keep else None, unsettled
+    return out, Tape(batches, shapes, ragged_queries) if keep else None, unsettled
 
 
 def backward(
@@ -522,9 +572,10 @@ def backward(
     q_shape, k_shape, v_shape = tape.shapes
     batch, where = tape.batches[0] if tape.batches else (None, None)
     if batch is not None and where is None:
-        dq, dk, dv, dbeta = batch.backward(grad.swapaxes(1, 2), rows=need_rows, beta=need_beta)
+        g = grad.reshape(batch.q.shape[0], -1, *grad.shape[2:]).swapaxes(1, 2)
+        dq, dk, dv, dbeta = batch.backward(g, rows=need_rows, beta=need_beta)
         rows = (None, None) if dk is None or dv is None else (_like(dk, k_shape), _like(dv, v_shape))
-        return _like(dq, q_shape), *rows, dbeta
+        return _like(dq, q_shape).reshape(q_shape), *rows, dbeta
     dtype, heads = grad.dtype, q_shape[-2]
     dq, dk, dv = (np.zeros(shape, dtype) for shape in tape.shapes)
     dbeta = np.zeros(heads)
