@@ -100,8 +100,8 @@ def case(rng, structure, kind):
 KINDS = ["plain", "shared", "queries", "one head", "rows", "padding", "ragged"]
 
 
-@pytest.mark.parametrize("many", [1, 1000])  # by the core, or all samples and heads at a time
-@pytest.mark.parametrize("steps", [0, 2])
+# by the core, or all samples and heads at a time
+@pytest.mark.parametrize(("steps", "many"), [(0, 1), (1, 1), (2, 1000)])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
 def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps, many):
@@ -119,7 +119,7 @@ def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps, many):
     for a, da in zip((q, k, v, beta), got, strict=True):
         assert da.shape == a.shape
         assert da.dtype == np.float64
-        for at in rng.choice(a.size, min(a.size, 8), replace=False):
+        for at in rng.choice(a.size, min(a.size, 5), replace=False):
             moved = []
             for sign in (1, -1):
                 other = a.copy()
@@ -234,6 +234,8 @@ def test_bad_numbers(rng):
             forward(LinearFeatures(), *arrays, np.ones(H))
     with pytest.raises(OverflowError, match=r"^beta"):
         forward(LinearFeatures(), q, 1e200 * k, v, np.ones(H))
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(OverflowError, match=r"^stored: sums"):
+        forward(LinearFeatures(), *((1e30 * np.abs(a)).astype(np.float32) for a in (q, k, v)), np.ones(H))
 
 
 def test_padded_rows_may_hold_anything(rng):

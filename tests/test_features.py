@@ -344,6 +344,39 @@ def test_a_failed_add_changes_nothing(rng):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
+def test_the_same_bits_for_any_number_of_threads(rng, structure):
+    patterns, x = (rng.normal(size=(5000, 20)).astype(np.float32) for _ in range(2))
+    before = sh.get_num_threads()
+    results = []
+    for threads in (1, 2, 5):
+        sh.set_num_threads(threads)
+        results.append(sh.update(x, patterns, 0.2, structure=structure, **SOFTMAX))
+    sh.set_num_threads(before)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_without_memory(rng):
+    patterns, core = rng.normal(size=(600, 3)), _features._core
+    for causal in (False, True):
+        structure = RandomFeatures(8, causal=causal)
+        core._fail_allocation(-1)
+        want = sh.update(patterns, patterns, structure=structure, **SOFTMAX)
+        for n in range(core._fail_allocation(-1)):
+            core._fail_allocation(n)
+            with pytest.raises(MemoryError):
+                sh.update(patterns, patterns, structure=structure, **SOFTMAX)
+        core._fail_allocation(-1)
+        np.testing.assert_array_equal(sh.update(patterns, patterns, structure=structure, **SOFTMAX), want)
+
+
+def test_a_state_of_nothing_answers_zeros():
+    for structure in KINDS:
+        state = FeatureState(structure, 4, 2, 1.0, "dot", np.dtype(np.float64))
+        np.testing.assert_array_equal(state.update(X), np.zeros((3, 2)))
+
+
 def test_merge_leaves_both_as_they_were(rng):
     a, b = (LinearFeatures().state(rng.normal(size=(4, 3))) for _ in range(2))
     x = rng.normal(size=(5, 3))

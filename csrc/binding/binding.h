@@ -27,6 +27,9 @@ sh_call sh_begin_call(int threads);
 /* Turns a status into an exception; returns NULL. */
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 
+/* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
+int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
+
 int sh_add_row_maps(PyObject *module);
 extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations[];
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);

@@ -9,22 +9,6 @@ static int wrong(const char *name) {
     return -1;
 }
 
-static int as_rows(PyObject *object, const char *name, sh_rows *rows) {
-    PyArrayObject *a = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || PyArray_NDIM(a) != 2 || !PyArray_ISBEHAVED_RO(a)) return wrong(name);
-    *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
-    const int64_t size = (int64_t)PyArray_ITEMSIZE(a);
-    rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
-    switch (PyArray_TYPE(a)) {
-    case NPY_FLOAT32: rows->type = SH_FLOAT32; break;
-    case NPY_FLOAT64: rows->type = SH_FLOAT64; break;
-    case NPY_UINT8: rows->type = SH_UINT8; break;
-    case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
-    default: return wrong(name);
-    }
-    return rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size ? wrong(name) : 0;
-}
-
 /* Contiguous doubles of a shape (columns < 0: one axis). */
 static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
@@ -39,7 +23,7 @@ static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t 
 
 enum { MAP, SIZE, BETA, PROJECTION, BIAS, MODEL };
 
-/* map, size, beta, projection, bias: of rows of d numbers, in the compute type of `typed` */
+/* map, size, beta, projection, bias: of rows of d numbers */
 static int as_features(PyObject *const *args, int64_t d, int64_t v, sh_type type, sh_features *f) {
     *f = (sh_features){.type = type, .d = d, .v = v};
     f->map = (sh_feature_map)PyLong_AsLong(args[MAP]);
@@ -64,7 +48,7 @@ static int as_state(PyObject *const *args, const sh_features *f, sh_feature_stat
 /* A writeable array whose rows are contiguous, of this shape. */
 static int as_out(PyObject *object, int64_t n, const sh_features *f, void **data, int64_t *stride) {
     sh_rows rows;
-    if (as_rows(object, "out", &rows) < 0) return -1;
+    if (sh_as_rows(object, "out", &rows) < 0) return -1;
     const int64_t size = (int64_t)PyArray_ITEMSIZE((PyArrayObject *)object);
     if (!PyArray_ISWRITEABLE((PyArrayObject *)object) || rows.type != f->type || rows.n != n || rows.d != f->v ||
         rows.stride < rows.d * size || rows.stride % size)
@@ -91,10 +75,10 @@ static PyObject *finish(const sh_call *call, sh_status status, const sh_features
 /* cosine, patterns, values, scale, check_values */
 enum { COSINE, PATTERNS, VALUES, SCALE, CHECKED, STORED };
 static int as_stored(PyObject *const *args, sh_rows *patterns, sh_rows *values, int *cosine, int64_t *v) {
-    if (as_rows(args[PATTERNS], "patterns", patterns) < 0) return -1;
+    if (sh_as_rows(args[PATTERNS], "patterns", patterns) < 0) return -1;
     *v = patterns->d;
     if (args[VALUES] != Py_None) {
-        if (as_rows(args[VALUES], "values", values) < 0) return -1;
+        if (sh_as_rows(args[VALUES], "values", values) < 0) return -1;
         values->unchecked = !PyObject_IsTrue(args[CHECKED]);
         *v = values->d;
     }
@@ -135,7 +119,7 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
     sh_rows queries, out;
     void *data;
     int64_t stride, products = 0;
-    if (as_rows(args[QUERIES], "queries", &queries) < 0 || as_rows(args[OUT], "out", &out) < 0 ||
+    if (sh_as_rows(args[QUERIES], "queries", &queries) < 0 || sh_as_rows(args[OUT], "out", &out) < 0 ||
         as_features(args, queries.d, out.d, queries.type, &f) < 0 || as_state(args + STATE, &f, &s) < 0 ||
         as_out(args[OUT], queries.n, &f, &data, &stride) < 0)
         return NULL;
@@ -157,7 +141,7 @@ static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t narg
     void *data;
     int64_t v, stride, products = 0;
     const double faint = PyFloat_AsDouble(args[FAINT]);
-    if (as_rows(args[QUERIES], "queries", &queries) < 0 ||
+    if (sh_as_rows(args[QUERIES], "queries", &queries) < 0 ||
         as_stored(args + MODEL, &patterns, &values, &cosine, &v) < 0 ||
         as_features(args, queries.d, v, queries.type, &f) < 0 || as_out(args[OUT], queries.n, &f, &data, &stride) < 0)
         return NULL;

@@ -29,7 +29,7 @@ from ._features import CAUSAL_BLOCK, FAINT, RELU, Features, Floats, RandomFeatur
 MOST_UPDATES = 10_000
 NUMBERS = 1 << 19  # of features that are there at a time
 MANY = 512  # rows, from which on the core takes them, sample by sample and head by head
-MOST = 1e300  # of beta |x|^2, so that features are finite
+MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
 Rows = slice
 
 
@@ -423,8 +423,8 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     largest = float(np.abs(a).max(initial=0))
     if not largest < np.inf:
         raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite")
-    if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > MOST**0.5:
-        raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {MOST:g}")
+    if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
+        raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     return a if a.shape[-1] == 1 or a.strides[-1] == a.itemsize else np.ascontiguousarray(a)
 
 
@@ -546,6 +546,8 @@ def forward(
         mixed, unsettled = batch.forward(steps, eps)
         out = np.ascontiguousarray(mixed.swapaxes(1, 2)).reshape(-1, *shapes[0][-3:-1], v.shape[-1])
         batches.append((batch, None))
+    if not np.isfinite(out).all():
+        raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
     return out, Tape(batches, shapes, ragged_queries) if keep else None, unsettled
 
 
