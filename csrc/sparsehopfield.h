@@ -278,6 +278,57 @@ SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_
 SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
                           sh_partial a, sh_partial b);
 
+/* Kernels that are a product of features, k(x, xi) = <phi(x), phi(xi)> (features/): D sums stand for any number of
+ * patterns. Features are phi = exp(exponent) factor, and the sums of feature f are in units of exp(top[f]), top the largest
+ * exponent of a pattern so far, so that nothing overflows, nor does all of it underflow:
+ *   total[f] = sum over j of phi_f(xi_j) / exp(top[f]),  sum[f] = sum over j of phi_f(xi_j) v_j / exp(top[f])
+ *
+ *   RELU    phi_f = max(x_f, 0), and top is 0
+ *   ELU     phi_f = exp(u) for u <= 0, 1 + u for u > 0, with u = sqrt(beta) x_f
+ *   RANDOM  phi_f(x) = exp(<projection_f, x>), of patterns exp(<projection_f, xi> - bias |xi|^2) */
+typedef enum { SH_RELU, SH_ELU, SH_RANDOM } sh_feature_map;
+typedef struct {
+    sh_type type; /* SH_FLOAT32 or SH_FLOAT64: of queries, outputs and products; exponents and sums are double */
+    sh_feature_map map;
+    int64_t d, size, v; /* size, or D: as d unless RANDOM */
+    double beta;
+    const double *projection; /* (D, d) of RANDOM, with sqrt(beta) in it */
+    double bias;
+    int cosine; /* patterns are taken at length 1 */
+} sh_features;
+typedef struct {
+    double *top, *total, *sum; /* (D), (D), (D, v); of nothing: -INFINITY, 0, 0 */
+} sh_feature_state;
+
+/* sh_features_add: adds patterns to a state.
+ *
+ * Given      patterns  rows of the compute type, or of a narrow one
+ *            values    as many rows, or NULL: the patterns themselves (v is d)
+ * Returned   products  multiplications made, or NULL
+ * Errors     SH_NOT_FINITE, SH_ZERO_ROW; SH_OVERFLOW of a squared length ("patterns", "values") or its product with beta
+ *            ("beta"); SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED
+ * Cost       D v multiplications a row, RANDOM D d more, in double. Memory: at most 16 states, and some rows a thread.
+ * Notes      The same bits for any number of threads: rows are cut into at most 16 parts by their number, whose sums are
+ *            added in order. */
+SH_API sh_status sh_features_add(sh_context *context, const sh_features *features, const sh_rows *patterns,
+                                 const sh_rows *values, sh_feature_state state, int64_t *products);
+/* sh_features_mix: sum_f w_f sum[f] / total[f], with w_f proportional to phi_f(x) exp(top[f]) total[f], of each query.
+ *
+ * Given      queries  rows of the compute type
+ *            stride   numbers from one row of out to the next
+ * Returned   out      zeros where a query shares no positive feature with a pattern, or there is none
+ * Errors     as above */
+SH_API sh_status sh_features_mix(sh_context *context, const sh_features *features, sh_feature_state state,
+                                 const sh_rows *queries, void *out, int64_t stride, int64_t *products);
+/* sh_features_causal: the same of as many queries as patterns, query i of patterns 0 to i.
+ *
+ * Given      faint  where a query's sum, in units of the largest features of 128 patterns, is below this, patterns after
+ *                   it drown those that it sees: half of them are taken at a time
+ * Errors     as above; SH_OVERFLOW of sums over pairs ("kernels") and of outputs ("sums", unless values are unchecked) */
+SH_API sh_status sh_features_causal(sh_context *context, const sh_features *features, const sh_rows *queries,
+                                    const sh_rows *patterns, const sh_rows *values, double faint, void *out,
+                                    int64_t stride, int64_t *products);
+
 /* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
  *
  * Letters: B samples, N queries of each, M stored rows of each, H heads, d features of a key, v of a value, t an

@@ -1,6 +1,7 @@
 /* Many threads use one memory at once, each with its own context and more threads within, on all paths of the index,
  * which whoever comes first builds; meanwhile others add to that memory and take its index over; then a forked child
- * does. All must find the same bits as one thread that scans; the layers' association, too, the bits of one thread.
+ * does. All must find the same bits as one thread that scans; the layers' association and sums of features, too, those
+ * of one thread.
  * `make -C csrc check` runs this, and the continuous integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "sparsehopfield.h"
@@ -105,6 +106,31 @@ static int associates(int threads) {
     return same;
 }
 
+/* Sums of features of all patterns, asked, and causal: two outputs for N and for M queries. */
+static rows_of mixed[N], mixed_causally[M];
+
+static int features(int threads, rows_of *out, rows_of *causally) {
+    sh_context context = {.threads = threads};
+    sh_rows rows = first_rows(M), asked = {.data = queries, .n = N, .d = D, .stride = sizeof queries[0]};
+    sh_features f = {.type = SH_FLOAT32, .map = SH_ELU, .d = D, .size = D, .v = D, .beta = 0.5};
+    double *numbers = malloc((D + 2) * D * sizeof *numbers);
+    sh_feature_state state = {numbers, numbers + D, numbers + 2 * D};
+    for (int i = 0; numbers && i < (D + 2) * D; i++) numbers[i] = i < D ? -1e300 : 0; /* below every exponent */
+    int sound = numbers && sh_features_add(&context, &f, &rows, NULL, state, NULL) == SH_OK &&
+                sh_features_mix(&context, &f, state, &asked, out, D, NULL) == SH_OK &&
+                sh_features_causal(&context, &f, &rows, &rows, NULL, 1e-20, causally, D, NULL) == SH_OK;
+    free(numbers);
+    return sound;
+}
+
+static int same_features(int threads) {
+    rows_of *results = malloc(sizeof mixed + sizeof mixed_causally);
+    int same = results && features(threads, results, results + N) && memcmp(results, mixed, sizeof mixed) == 0 &&
+               memcmp(results + N, mixed_causally, sizeof mixed_causally) == 0;
+    free(results);
+    return same;
+}
+
 static void *caller(void *pointer) {
     user *me = pointer;
     sh_context context = {.threads = 2};
@@ -113,6 +139,7 @@ static void *caller(void *pointer) {
         me->wrong |= !finds(forced, paths[(me->number + round) % PATHS], 1 + round, expected);
         me->wrong |= !finds(chosen, SH_PATH_AUTO, 1 + round, expected);
         me->wrong |= !associates(1 + round);
+        me->wrong |= !same_features(1 + round);
     }
     me->wrong |= sh_memory_index_bytes(forced) <= 0;
     return NULL;
@@ -172,6 +199,8 @@ int main(void) {
 
     for (int shared = 0; shared < 2; shared++)
         if (!associate(shared, 1, associated[shared][0], associated[shared][1])) return 1;
+
+    if (!features(1, mixed, mixed_causally)) return 1;
 
     for (int i = 0; i < USERS; i++) {
         users[i] = (user){.number = i};

@@ -344,6 +344,39 @@ def test_a_failed_add_changes_nothing(rng):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
+def test_the_same_bits_for_any_number_of_threads(rng, structure):
+    patterns, x = (rng.normal(size=(5000, 20)).astype(np.float32) for _ in range(2))
+    before = sh.get_num_threads()
+    results = []
+    for threads in (1, 2, 5):
+        sh.set_num_threads(threads)
+        results.append(sh.update(x, patterns, 0.2, structure=structure, **SOFTMAX))
+    sh.set_num_threads(before)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_without_memory(rng):
+    patterns, core = rng.normal(size=(600, 3)), _features._core
+    for causal in (False, True):
+        structure = RandomFeatures(8, causal=causal)
+        core._fail_allocation(-1)
+        want = sh.update(patterns, patterns, structure=structure, **SOFTMAX)
+        for n in range(core._fail_allocation(-1)):
+            core._fail_allocation(n)
+            with pytest.raises(MemoryError):
+                sh.update(patterns, patterns, structure=structure, **SOFTMAX)
+        core._fail_allocation(-1)
+        np.testing.assert_array_equal(sh.update(patterns, patterns, structure=structure, **SOFTMAX), want)
+
+
+def test_a_state_of_nothing_answers_zeros():
+    for structure in KINDS:
+        state = FeatureState(structure, 4, 2, 1.0, "dot", np.dtype(np.float64))
+        np.testing.assert_array_equal(state.update(X), np.zeros((3, 2)))
+
+
 def test_merge_leaves_both_as_they_were(rng):
     a, b = (LinearFeatures().state(rng.normal(size=(4, 3))) for _ in range(2))
     x = rng.normal(size=(5, 3))
@@ -391,10 +424,11 @@ def test_scaled_narrow_patterns(rng):
     narrow = rng.integers(0, 255, (9, 4), dtype=np.uint8)
     stored = Stored(narrow, None, "dot", copy=None, check_finite=True, scale=1 / 255)
     x = rng.random((5, 4))
-    scale = stored.scale  # a float32 number
+    scale = np.float32(stored.scale)
     for structure in KINDS:
         got = stored.update(stored.ask(x, 0.7, "softmax", structure), None)
-        np.testing.assert_allclose(got, explicit(x, scale * narrow, 0.7, structure), rtol=0, atol=1e-12)
+        widened = scale * narrow.astype(np.float32)  # as for every other structure
+        np.testing.assert_allclose(got, explicit(x, widened, 0.7, structure), rtol=0, atol=1e-12)
 
 
 X = np.random.default_rng(0).normal(size=(3, 4))
@@ -484,18 +518,17 @@ def test_check_finite_skips_the_values_only():
 def test_multiplications_are_counted(rng, monkeypatch, structure, n, m):
     if structure.causal and n != m:
         pytest.skip("as many queries as patterns")
-    counted = 0
+    counted = []  # the core says how many it made
 
-    def times(a, b, **options):
-        nonlocal counted
-        counted += a.size * (b.shape[1] if b.ndim == 2 else 1)
-        return np.matmul(a, b, **options)
+    def counting(operation):
+        return lambda *arguments: counted.append(operation(*arguments))
 
-    monkeypatch.setattr(_features, "_times", times)
+    for name in ("features_add", "features_mix", "features_causal"):
+        monkeypatch.setattr(_features._core, name, counting(getattr(_features._core, name)))
     sh.update(rng.normal(size=(n, 6)), rng.normal(size=(m, 6)), structure=structure, **SOFTMAX)
     cost = structure.cost(n, m, 6)
     assert isinstance(cost, Cost)
-    assert cost.multiplications == counted
+    assert cost.multiplications == sum(counted)
 
 
 @pytest.mark.resources
@@ -504,16 +537,30 @@ def test_multiplications_are_counted(rng, monkeypatch, structure, n, m):
     [LinearFeatures(), LinearFeatures(causal=True), RandomFeatures(256), RandomFeatures(256, causal=True)],
     ids=name_of,
 )
-def test_memory_is_as_said(rng, structure):
-    n, d = 8192, 32
+def test_memory_is_as_said(rng, monkeypatch, structure):
+    n, d, core = 8192, 32, _features._core
+    allocated = []  # by the core, in each of its calls
+
+    def measured(operation):
+        def call(*arguments):
+            core._allocated()
+            operation(*arguments)
+            allocated.append(core._allocated())
+
+        return call
+
+    for name in ("features_add", "features_mix", "features_causal"):
+        monkeypatch.setattr(core, name, measured(getattr(core, name)))
     patterns, x = (rng.normal(size=(n, d)).astype(np.float32) for _ in range(2))
     out = np.empty_like(x)
+    threads = sh.set_num_threads(2)
     tracemalloc.start()
     try:
         sh.update(x, patterns, 0.1, structure=structure, out=out, **SOFTMAX)
-        peak = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1] + max(allocated)
     finally:
         tracemalloc.stop()
+        sh.set_num_threads(threads)
     said = structure.cost(n, n, d).bytes
     assert said / 2 < peak < 1.2 * said
     assert structure.cost(2 * n, 2 * n, d).bytes == said  # whatever the number of patterns

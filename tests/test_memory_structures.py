@@ -336,26 +336,18 @@ def test_structures_without_places_do_not_mind(structure):
 def rows_summed(monkeypatch):
     """Patterns whose features were computed, call by call."""
     counted = []
-    fold = _features.FeatureState._fold
+    take = _features.FeatureState._take
 
-    def counting(self, phi, values):
-        counted.append(len(phi))
-        fold(self, phi, values)
+    def counting(self, patterns, *arguments):
+        counted.append(len(patterns))
+        take(self, patterns, *arguments)
 
-    monkeypatch.setattr(_features.FeatureState, "_fold", counting)
-    blocks = _features.FeatureState._blocks
-
-    def passing(self, *arguments):
-        for block in blocks(self, *arguments):
-            counted.append(0)  # a pass that sums nothing shows, too
-            yield block
-
-    monkeypatch.setattr(_features.FeatureState, "_blocks", passing)
+    monkeypatch.setattr(_features.FeatureState, "_take", counting)
 
     def since():
-        rows, passes = sum(counted), len(counted)
+        rows = sum(counted)
         counted.clear()
-        return rows if rows else -passes
+        return rows
 
     return since
 
@@ -436,6 +428,25 @@ def test_rest_is_judged_by_the_longest_pattern(similarity):
     _, closer = memory.retrieve(QUERIES, tol=1e-6, return_info=True)
     assert (info.steps == want.steps).all()
     assert (info.steps < closer.steps).all()
+
+
+def test_each_pattern_is_measured_once(monkeypatch):
+    """How long the longest is, which tells a retrieval when it rests."""
+    begun, measure = [], _features.Steps._longest_from
+    monkeypatch.setattr(
+        _features.Steps, "_longest_from", lambda self, begin, most: begun.append(begin) or measure(self, begin, most)
+    )
+    memory = sh.HopfieldMemory(PATTERNS, 0.4, separation="softmax", structure=LinearFeatures())
+    with quiet():
+        for _ in range(2):
+            memory.retrieve(QUERIES, max_steps=2)
+        assert begun == [0]
+        memory.add(9 * PATTERNS[:2])
+        for _ in range(2):
+            memory.retrieve(QUERIES, max_steps=2)
+    assert begun == [0, M]
+    (state,) = memory._state.stored.features.values()
+    assert state.measured == (M + 2, pytest.approx(np.linalg.norm(np.r_[PATTERNS, 9 * PATTERNS[:2]], axis=1).max()))
 
 
 def test_two_types_of_queries_have_two_sums(rows_summed):

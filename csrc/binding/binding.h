@@ -30,9 +30,12 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 /* None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column (arrays or None, which must
  * outlive the structure); -1 with an exception set. Of None nothing is touched. */
 int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure);
+/* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
+int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
 
 int sh_add_row_maps(PyObject *module);
-extern PyMethodDef sh_operations[], sh_layer_operations[];
+extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations[];
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
+PyObject *sh_allocated(PyObject *module, PyObject *unused);
 PyObject *sh_choose_path(PyObject *module, PyObject *name);
 #endif

@@ -3,22 +3,36 @@
 #include <time.h>
 #include "binding.h"
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Tests make the n-th following allocation fail. */
-static _Atomic int64_t countdown = -1, made;
+/* Tests make the n-th following allocation fail, and ask for the most bytes there were at a time: every block begins
+ * with its size. */
+static _Atomic int64_t countdown = -1, made, live, most;
+typedef union {
+    size_t bytes;
+    max_align_t alignment;
+} header;
 
 static void *allocate(void *user, size_t bytes) {
     (void)user;
     atomic_fetch_add(&made, 1);
     if (atomic_load(&countdown) >= 0 && atomic_fetch_sub(&countdown, 1) == 0) return NULL;
-    return malloc(bytes);
+    header *block = bytes < SIZE_MAX - sizeof *block ? malloc(bytes + sizeof *block) : NULL;
+    if (!block) return NULL;
+    block->bytes = bytes;
+    const int64_t now = atomic_fetch_add(&live, (int64_t)bytes) + (int64_t)bytes;
+    for (int64_t before = atomic_load(&most); now > before;)
+        if (atomic_compare_exchange_weak(&most, &before, now)) break;
+    return block + 1;
 }
 
 static void release(void *user, void *block) {
     (void)user;
-    free(block);
+    header *h = (header *)block - 1;
+    atomic_fetch_sub(&live, (int64_t)h->bytes);
+    free(h);
 }
 
 PyObject *sh_fail_allocation(PyObject *module, PyObject *argument) {
@@ -27,6 +41,12 @@ PyObject *sh_fail_allocation(PyObject *module, PyObject *argument) {
     if (n == -1 && PyErr_Occurred()) return NULL;
     atomic_store(&countdown, n);
     return PyLong_FromLongLong(atomic_exchange(&made, 0));
+}
+
+PyObject *sh_allocated(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    const int64_t now = atomic_load(&live);
+    return PyLong_FromLongLong(atomic_exchange(&most, now) - now);
 }
 
 /* Tests choose the way that maps with a window are taken. */

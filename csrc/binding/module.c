@@ -14,6 +14,7 @@ static int execute(PyObject *module) {
     }
     if (PyModule_AddStringConstant(module, "__version__", SH_VERSION) < 0) return -1;
     if (PyModule_AddFunctions(module, sh_layer_operations) < 0) return -1;
+    if (PyModule_AddFunctions(module, sh_feature_operations) < 0) return -1;
     return sh_add_row_maps(module);
 }
 

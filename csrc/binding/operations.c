@@ -30,7 +30,7 @@ static void release_memory(PyObject *capsule) {
     free(h);
 }
 
-static int as_rows(PyObject *object, const char *name, sh_rows *rows) {
+int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 2) {
         PyErr_Format(PyExc_TypeError, "%s: must be a two-dimensional array", name);
         return -1;
@@ -47,7 +47,7 @@ static int as_rows(PyObject *object, const char *name, sh_rows *rows) {
     case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
     default: known = 0;
     }
-    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
         PyErr_Format(PyExc_TypeError, "%s: must be float32, float64, float16 or uint8, with contiguous rows", name);
         return -1;
     }
@@ -64,7 +64,8 @@ static int expect(Py_ssize_t got, Py_ssize_t wanted) {
 static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *values, sh_similarity similarity) {
     sh_rows rows, mixed;
     int own_values = values != Py_None;
-    if (as_rows(patterns, "patterns", &rows) < 0 || (own_values && as_rows(values, "values", &mixed) < 0)) return NULL;
+    if (sh_as_rows(patterns, "patterns", &rows) < 0 || (own_values && sh_as_rows(values, "values", &mixed) < 0))
+        return NULL;
     rows.scale = like.scale;
     mixed.unchecked = old ? 0 : like.unchecked;
     held *h = malloc(sizeof *h);
@@ -561,5 +562,7 @@ PyMethodDef sh_operations[] = {
      "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
     {"_fail_allocation", sh_fail_allocation, METH_O,
      "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
+    {"_allocated", sh_allocated, METH_NOARGS,
+     "For tests: the most bytes at a time since this was last asked, beside those still there."},
     {NULL, NULL, 0, NULL},
 };

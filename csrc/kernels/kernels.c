@@ -127,6 +127,27 @@ static inline v_f64 exp_f64(v_f64 x) {
     return (v_f64)(alive & (i_f64)(p * exp2i_f64(n)));
 }
 
+typedef v_f64 at_f64 __attribute__((aligned(sizeof(double)), may_alias));
+
+/* e[j] += more[j]; returns the largest */
+static inline double add_and_peak(double *e, const double *more, int64_t n) {
+    enum { LANES = VECTOR / sizeof(double) };
+    v_f64 most = ALL_f64(-INFINITY);
+    double best = -INFINITY;
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        v_f64 x = *(const at_f64 *)(e + j) + *(const at_f64 *)(more + j);
+        *(at_f64 *)(e + j) = x;
+        most = MAX_f64(x, most);
+    }
+    for (; j < n; j++) {
+        e[j] += more[j];
+        best = e[j] > best ? e[j] : best;
+    }
+    for (int l = 0; l < LANES; l++) best = most[l] > best ? most[l] : best;
+    return best;
+}
+
 /* A float16 as the float it is, by integers and without a branch: the exponent moves to its new place, and once more
  * for infinity and NaN; a subnormal gets an exponent that a subtraction takes off again. No subnormal float is made on
  * the way, so a processor set to flush those changes nothing. */

@@ -56,6 +56,29 @@ typedef struct {
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
      * what was rounded */
     double (*centre)(float *y, const void *x, double scale, const double *centre, double power, int64_t n);
+    double (*sum)(const void *s, int64_t n); /* in double */
+    double (*squares)(const void *s,
+                      int64_t n); /* sum of s[j]^2 in R: of the size at least; infinite or NaN if it is */
+    void (*divide)(void *s, double by, int64_t n);
+
+    /* Features (features/features.c) of n rows of `size` numbers, y (n, size). Each is exp(exponent) * factor: of elu + 1,
+     * whose rows x lie `ld` apart, exponent = min(root x, 0) in double and factor = 1 + max(root x, 0); where x is NULL
+     * the exponents are e (n, size), the factor 1. All exponents are at most 0 after what is taken off. */
+    /* most[f] = max over i of x[i][f], after x[i][f] -= less[i] (NULL: x stays) */
+    void (*peaks)(void *x, int64_t ld, int64_t n, int64_t size, const double *less, void *most);
+    /* y[i][f] = exp(exponent - less[f]) factor */
+    void (*features)(void *y, const void *x, int64_t ld, double root, const double *e, int64_t n, int64_t size,
+                     const double *less);
+    /* y[i][f] = exp(exponent + more[f] - the row's maximum) factor, the row divided by its sum if `normed` and not 0. e is changed;
+     * where there is x, it is room for one row. */
+    void (*mixing)(void *y, const void *x, int64_t ld, double root, double *e, int64_t n, int64_t size,
+                   const double *more, int normed);
+    /* y[i][f] = max(x, 0) share[f] (NULL: 1) in double, the row divided by its sum if `normed` and not 0; e as above */
+    void (*relu)(void *y, const void *x, int64_t ld, double *e, int64_t n, int64_t size, const double *share,
+                 int normed);
+    /* sum[f] += the sum over i of y[i][f] */
+    void (*columns)(double *sum, const void *y, int64_t n, int64_t size);
+
     /* C[m x n] = A[m x k] B[n x k]^T, A[m x k] B[k x n] and A[k x m]^T B[k x n] (+ C if add); the last argument of
      * each matrix is its row length. One thread. */
     void (*gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, int add,

@@ -133,7 +133,8 @@ static void NAME(from_float16)(void *row, const uint16_t *x, int64_t n, float sc
 }
 
 /* The sum runs in double over each vector of R, widened in halves. */
-static inline double NAME(sum)(const R *s, int64_t n) {
+static double NAME(sum)(const void *row, int64_t n) {
+    const R *s = row;
     enum { SUMS = 32 };
     double sum[SUMS] = {0}, total = 0;
     int64_t j = 0;
@@ -286,6 +287,129 @@ static double NAME(centre)(float *y, const void *row, double scale, const double
     return total;
 }
 
+/* LANES sums of squares in each of UNROLL vectors */
+static double NAME(squares)(const void *row, int64_t n) {
+    const R *s = row;
+    V sum[UNROLL] = {0};
+    int64_t j = 0;
+    for (; j + UNROLL * LANES <= n; j += UNROLL * LANES)
+        for (int u = 0; u < UNROLL; u++) {
+            V x = LOAD(s + j + u * LANES);
+            sum[u] = FMA(x, x, sum[u]);
+        }
+    V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    R total = 0;
+    for (int l = 0; l < LANES; l++) total += all[l];
+    for (; j < n; j++) total += s[j] * s[j];
+    return (double)total;
+}
+
+static void NAME(divide)(void *row, double by, int64_t n) {
+    R *s = row, divisor = (R)by;
+    for (int64_t j = 0; j < n; j++) s[j] /= divisor;
+}
+
+static void NAME(peaks)(void *rows, int64_t ld, int64_t n, int64_t size, const double *less, void *peaks) {
+    R *x = rows, *most = peaks;
+    for (int64_t f = 0; f < size; f++) most[f] = (R)-INFINITY;
+    for (int64_t i = 0; i < n; i++, x += ld) {
+        if (less) {
+            const R l = (R)less[i];
+            for (int64_t f = 0; f < size; f++) x[f] -= l;
+        }
+        for (int64_t f = 0; f < size; f++) most[f] = x[f] > most[f] ? x[f] : most[f];
+    }
+}
+
+/* Features of one row: e or x, less a row, less a number */
+enum { NAME(CHUNK) = 64 };
+static inline void NAME(powers)(R *y, const R *x, double root, const double *e, const double *less, double shift,
+                                int64_t size) {
+    R power[NAME(CHUNK)], factor[NAME(CHUNK)];
+    for (int64_t first = 0; first < size; first += NAME(CHUNK)) {
+        const int64_t n = size - first < NAME(CHUNK) ? size - first : NAME(CHUNK), full = n / LANES * LANES;
+        const double *ee = e + first;
+        if (less) {
+            const double *l = less + first;
+            for (int64_t j = 0; j < n; j++) power[j] = (R)(ee[j] - l[j]);
+        } else
+            for (int64_t j = 0; j < n; j++) power[j] = (R)(ee[j] - shift);
+        for (int64_t j = n; j < full + LANES && j < NAME(CHUNK); j++) power[j] = 0;
+        for (int64_t j = 0; j < n; j += LANES) STORE(power + j, NAME(exp)(LOAD(power + j)));
+        if (x) {
+            for (int64_t j = 0; j < n; j++) {
+                double scaled = root * (double)x[first + j];
+                factor[j] = (R)(scaled > 0 ? scaled : 0) + 1;
+            }
+            for (int64_t j = 0; j < n; j++) y[first + j] = power[j] * factor[j];
+        } else
+            for (int64_t j = 0; j < n; j++) y[first + j] = power[j];
+    }
+}
+
+static inline void NAME(elu)(double *e, const R *x, double root, int64_t size) {
+    for (int64_t f = 0; f < size; f++) {
+        double scaled = root * (double)x[f];
+        e[f] = scaled < 0 ? scaled : 0;
+    }
+}
+
+static void NAME(features)(void *to, const void *rows, int64_t ld, double root, const double *e, int64_t n,
+                           int64_t size, const double *less) {
+    R *y = to;
+    const R *x = rows;
+    if (!x) {
+        for (int64_t i = 0; i < n; i++) NAME(powers)(y + i * size, NULL, root, e + i * size, less, 0, size);
+        return;
+    }
+    double exponent[NAME(CHUNK)];
+    for (int64_t i = 0; i < n; i++, x += ld, y += size)
+        for (int64_t f = 0; f < size; f += NAME(CHUNK)) {
+            const int64_t some = size - f < NAME(CHUNK) ? size - f : NAME(CHUNK);
+            NAME(elu)(exponent, x + f, root, some);
+            NAME(powers)(y + f, x + f, root, exponent, less + f, 0, some);
+        }
+}
+
+static void NAME(mixing)(void *to, const void *rows, int64_t ld, double root, double *e, int64_t n, int64_t size,
+                         const double *more, int normed) {
+    R *y = to;
+    const R *x = rows;
+    for (int64_t i = 0; i < n; i++, y += size) {
+        double *row = x ? e : e + i * size;
+        if (x) NAME(elu)(row, x + i * ld, root, size);
+        const double peak = add_and_peak(row, more, size);
+        NAME(powers)(y, x ? x + i * ld : NULL, root, row, NULL, peak > -INFINITY ? peak : 0, size);
+        const double total = normed ? NAME(sum)(y, size) : 1;
+        if (normed) NAME(scale)(y, total > 0 ? 1 / total : 0, size);
+    }
+}
+
+static void NAME(relu)(void *to, const void *rows, int64_t ld, double *e, int64_t n, int64_t size, const double *share,
+                       int normed) {
+    enum { SUMS = 32 };
+    R *y = to;
+    const R *x = rows;
+    for (int64_t i = 0; i < n; i++, x += ld, y += size) {
+        double sum[SUMS] = {0}, total = 0;
+        for (int64_t f = 0; f < size; f++) e[f] = x[f] > 0 ? (double)x[f] : 0;
+        for (int64_t f = 0; share && f < size; f++) e[f] *= share[f];
+        int64_t f = 0;
+        for (; normed && f + SUMS <= size; f += SUMS)
+            for (int l = 0; l < SUMS; l++) sum[l] += e[f + l];
+        for (; normed && f < size; f++) sum[0] += e[f];
+        for (int l = 0; l < SUMS; l++) total += sum[l];
+        if (!(total > 0)) total = 1;
+        for (f = 0; f < size; f++) y[f] = (R)(e[f] / total);
+    }
+}
+
+static void NAME(columns)(double *sum, const void *rows, int64_t n, int64_t size) {
+    const R *y = rows;
+    for (int64_t i = 0; i < n; i++, y += size)
+        for (int64_t f = 0; f < size; f++) sum[f] += (double)y[f];
+}
+
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
     BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
@@ -331,6 +455,14 @@ const sh_kernels TABLE = {
     .scale = NAME(scale),
     .distance2 = NAME(distance2),
     .centre = NAME(centre),
+    .sum = NAME(sum),
+    .squares = NAME(squares),
+    .divide = NAME(divide),
+    .peaks = NAME(peaks),
+    .features = NAME(features),
+    .mixing = NAME(mixing),
+    .relu = NAME(relu),
+    .columns = NAME(columns),
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
     .gemm_tn = NAME(gemm_tn),

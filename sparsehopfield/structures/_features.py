@@ -11,15 +11,26 @@ pattern that raises top shrinks what was there. The answer is a mean of the D me
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import Array, as_beta, as_numbers, as_patterns, as_queries, as_values, as_whole, compute_dtype
+from .. import _core
+from ..checks import (
+    Array,
+    as_beta,
+    as_numbers,
+    as_patterns,
+    as_queries,
+    as_rows,
+    as_values,
+    as_whole,
+    compute_dtype,
+)
 from ..separations import SEPARATIONS, similarity_code, unknown_name
+from ..stored import TYPE_CODES
 from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
@@ -28,73 +39,29 @@ if TYPE_CHECKING:
 __all__ = ["FeatureState", "Features", "LinearFeatures", "RandomFeatures"]
 
 Floats = NDArray[np.float64]
-BLOCK = 1024  # rows whose features are there at a time
-CAUSAL_BLOCK = 128  # rows whose pairs are
+# csrc/features: rows whose features are there at a time, or whose pairs are; parts with sums of their own
+BLOCK, CAUSAL_BLOCK, PARTS = 256, 128, 16
 # A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
 # patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
 FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
-MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
-_times = np.matmul  # all products go through it, so that a test can count them
 
 
-class _Map:
-    """Features of rows under one beta and similarity: (exponent, factor), each (n, D), or None where it is 0 or 1.
+class Map(NamedTuple):
+    """Features under one beta and similarity, as the core takes them (sh_features in csrc/sparsehopfield.h)."""
 
-    Exponents are float64: they may be large, and their rounding errors become relative errors of weights.
-    """
-
-    size: int
-
-    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        raise NotImplementedError
-
-    def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        raise NotImplementedError
+    code: int  # sh_feature_map: RELU, ELU or RANDOM
+    size: int  # D
+    beta: float
+    projection: Floats | None  # of RANDOM, (D, d): sqrt(beta) W
+    bias: float  # exponents of patterns have -bias |xi|^2 in them
 
 
-class _Relu(_Map):
-    def __init__(self, d: int) -> None:
-        self.size = d
-
-    def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        return None, np.maximum(rows, 0)  # without sqrt(beta), which cancels
-
-    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        return self.queries(rows)
+RELU, ELU, RANDOM = range(3)
 
 
-class _Elu(_Map):
-    """elu(x) + 1 = exp(min(x, 0)) (1 + max(x, 0)), of sqrt(beta) x."""
-
-    def __init__(self, d: int, beta: float) -> None:
-        self.size, self.root = d, beta**0.5
-
-    def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        scaled = np.multiply(rows, self.root, dtype=np.float64)
-        factor = np.maximum(scaled, 0).astype(rows.dtype, copy=False)
-        factor += 1
-        return np.minimum(scaled, 0, out=scaled), factor
-
-    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        return self.queries(rows)
-
-
-class _Random(_Map):
-    """exp(sqrt(beta) W x - beta |x|^2/2); of queries the second term cancels, and patterns carry their bias as well."""
-
-    def __init__(self, projection: Floats, beta: float, similarity: str) -> None:
-        self.size = len(projection)
-        self.projection = (beta**0.5 * projection).T
-        self.bias = beta if similarity == "euclidean" else beta / 2
-
-    def queries(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        return _times(rows.astype(np.float64, copy=False), self.projection), None
-
-    def patterns(self, rows: Array) -> tuple[Floats | None, Array | None]:
-        wide = rows.astype(np.float64, copy=False)
-        exponent = _times(wide, self.projection)
-        exponent -= self.bias * np.einsum("ij,ij->i", wide, wide)[:, None]
-        return exponent, None
+def _parts(n: int, block: int) -> int:
+    """Rows of each of the parts that n rows are cut into."""
+    return max((n + PARTS * block - 1) // (PARTS * block), 1) * block
 
 
 @dataclass(frozen=True)
@@ -139,7 +106,7 @@ class Features(Structure):
         """Steps from state to state."""
         return Steps(stored, asked)
 
-    def _map(self, d: int, beta: float, similarity: str) -> _Map:
+    def _map(self, d: int, beta: float, similarity: str) -> Map:
         raise NotImplementedError
 
     def _size(self, d: int) -> int:
@@ -194,7 +161,8 @@ class Features(Structure):
         -------
         Cost
             Linear in n + m, and in the number of features D: 2 (n + m) D d multiplications for RandomFeatures, half of
-            it for LinearFeatures, with D = d. Causal blocks add their pairs.
+            it for LinearFeatures, with D = d. Causal blocks add their pairs, and a pass over the patterns. Memory for
+            two threads.
 
         Raises
         ------
@@ -209,17 +177,22 @@ class Features(Structure):
         n, m, d = as_whole("n", n, 1), as_whole("m", m, 1), as_whole("d", d, 1)
         size = self._size(d)
         multiplications = (n + m) * (self._projected(d) + size * d)
-        block = min(BLOCK, max(n, m))
-        # the state, the projection and the means; a block's exponents twice, its features twice, its rows in float64
-        memory = 8 * size * (d + 2) + (16 if self._projected(d) else 4) * size * d + block * (24 * size + 8 * d)
+        state, block = 8 * size * (d + 2), BLOCK
         if self.causal:
             if n != m:
                 raise ValueError(f"n: causal features need as many queries as patterns, got {n} and {m}")
-            block = min(CAUSAL_BLOCK, n)
+            block = CAUSAL_BLOCK
             full, rest = divmod(n, block)
             multiplications += (full * block**2 + rest**2) * (size + d) + n * size
-            memory = 8 * size * (d + 2) + (16 if self._projected(d) else 4) * size * d
-            memory += block * (48 * size + 8 * d + 8 * block)
+            # sums that parts begin with: one more pass over all parts but the last
+            ahead = (n - 1) // _parts(n, block) * _parts(n, block)
+            multiplications += ahead * (self._projected(d) + size * d)
+        # the states of the parts and of the whole, the projection, the means; of each of two threads a block's
+        # features, of random ones their exponents and rows in float64, and a product
+        memory = (min(-(-m // _parts(m, block)), PARTS) + 2) * state + 8 * self._projected(d) + 4 * size * d
+        memory += 2 * (block * (4 * size + 12 * d + (8 * (size + d) if self._projected(d) else 0)) + 4 * size * d)
+        if self.causal:
+            memory += 2 * block * (4 * size + 4 * block)
         return Cost(multiplications, memory)
 
 
@@ -274,10 +247,10 @@ class LinearFeatures(Features):
     def _size(self, d: int) -> int:
         return d
 
-    def _map(self, d: int, beta: float, similarity: str) -> _Map:
+    def _map(self, d: int, beta: float, similarity: str) -> Map:
         if similarity == "euclidean":
             raise ValueError("similarity: the kernel of LinearFeatures has no place for euclidean's bias -|xi|^2/2")
-        return _Elu(d, beta) if self.kind == "elu+1" else _Relu(d)
+        return Map(ELU if self.kind == "elu+1" else RELU, d, beta, None, 0.0)
 
 
 @dataclass(frozen=True)
@@ -368,8 +341,9 @@ class RandomFeatures(Features):
             w *= lengths
         return w
 
-    def _map(self, d: int, beta: float, similarity: str) -> _Map:
-        return _Random(self.projection(d), beta, similarity)
+    def _map(self, d: int, beta: float, similarity: str) -> Map:
+        bias = beta if similarity == "euclidean" else beta / 2  # of queries it cancels
+        return Map(RANDOM, self.n_features, beta, beta**0.5 * self.projection(d), bias)
 
 
 class FeatureState:
@@ -404,7 +378,7 @@ class FeatureState:
         similarity_code(similarity)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
-        self._longest = 0.0
+        self.measured = 0, 0.0  # so many of the patterns are at most so long; `Steps` asks
         self._d, self._v = d, v
         self._map = structure._map(d, beta, similarity)
         self._top: Floats = np.full(self._map.size, -np.inf)
@@ -469,14 +443,13 @@ class FeatureState:
             if mine != its:
                 name = {"_d": "features of a pattern", "_v": "columns of values"}.get(what, what)
                 raise ValueError(f"other: differs in {name}: {its} is not {mine}")
-        both = self._copy()
-        both._rise(other._top)
-        with np.errstate(under="ignore", invalid="ignore"):
-            shrink = _shrink(other._top, both._top)
-            both._total += shrink * other._total
-            both._sum += shrink[:, None] * other._sum
+        both = copy.copy(self)
+        both._top = np.maximum(self._top, other._top)
+        mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
+        with np.errstate(under="ignore"):
+            both._total = mine * self._total + its * other._total
+            both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
         both.n_patterns += other.n_patterns
-        both._longest = max(both._longest, other._longest)
         return both
 
     def update(self, queries: ArrayLike) -> Array:
@@ -508,7 +481,7 @@ class FeatureState:
     def _copy(self) -> FeatureState:
         """Another state of the same patterns."""
         other = copy.copy(self)
-        other._top, other._total, other._sum = self._top.copy(), self._total.copy(), self._sum.copy()
+        other._top, other._total, other._sum = (a.copy() for a in self._state)
         return other
 
     def _with(
@@ -516,162 +489,42 @@ class FeatureState:
     ) -> FeatureState:
         """The state of these patterns, from the first on, and those that are there; this one stays as it is."""
         other = self._copy()
-        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            for _, rows, v in other._blocks(patterns, values, scale, check_values, BLOCK, first):
-                other._fold(other._scaled(*other._map.patterns(rows)), v)
-                other._longest = max(other._longest, _largest_length(rows))
-        if not np.isfinite(other._total).all() or (check_values and not np.isfinite(other._sum).all()):
-            raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
+        other._take(patterns[first:], None if values is None else values[first:], scale, check_values)
         return other
 
-    def _rise(self, top: Floats) -> None:
-        """Count in units of exp(top), where that is more than it was."""
-        top = np.maximum(self._top, top)
-        shrink = _shrink(self._top, top)
-        if (shrink != 1).any():
-            self._total *= shrink
-            self._sum *= shrink[:, None]
-        self._top = top
+    @property
+    def _state(self) -> tuple[Floats, Floats, Floats]:
+        """What the core adds to and asks."""
+        return self._top, self._total, self._sum
 
-    def _fold(self, phi: Array, values: Array) -> None:
-        """Add patterns whose features, in units of exp(top), are there."""
-        self._total += phi.sum(axis=0, dtype=np.float64)
-        self._sum += _times(phi.T, values)
-        self.n_patterns += len(phi)
+    def _stored(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> tuple[Any, ...]:
+        """Patterns and values as the core takes them."""
+        rows = as_rows(patterns, self.dtype), None if values is None else as_rows(values, self.dtype)
+        return self.similarity == "cosine", *rows, scale, bool(check_values)
 
-    def _scaled(self, exponent: Floats | None, factor: Array | None) -> Array:
-        """Features of patterns in units of exp(top), which they raise."""
-        if exponent is None:
-            assert factor is not None
-            self._top = np.zeros(len(self._top))
-            return factor
-        self._rise(exponent.max(axis=0))
-        exponent -= self._top
-        phi = np.exp(exponent.astype(self.dtype, copy=False))
-        return phi if factor is None else np.multiply(phi, factor, out=phi)
-
-    def _blocks(
-        self, patterns: Array, values: Array | None, scale: float, check_values: bool, step: int, start: int = 0
-    ) -> Iterator[tuple[slice, Array, Array]]:
-        """(place, rows, values) of some patterns at a time, from `start` on, checked."""
-        for first in range(start, len(patterns), step):
-            at = slice(first, first + step)
-            rows = np.ascontiguousarray(patterns[at], dtype=self.dtype)
-            if scale != 1:
-                rows = rows * self.dtype.type(scale)
-            if self.similarity == "cosine":
-                _sound("patterns", rows, first)
-                rows = _unit(rows, first).astype(self.dtype, copy=False)
-            _sound("patterns", rows, first, self.beta)
-            if values is None:
-                v = rows
-            else:
-                v = np.ascontiguousarray(values[at], dtype=self.dtype)
-                if check_values:
-                    _sound("values", v, first)
-            yield at, rows, v
+    def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:
+        stored = self._stored(patterns, values, scale, check_values)
+        _core.features_add(*self._map, *stored, TYPE_CODES[self.dtype], *self._state)
+        if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
+            raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
+        self.n_patterns += len(patterns)
 
     def _answer(self, rows: Array, out: Array) -> None:
         """T of rows, into out."""
-        dtype = out.dtype
-        with np.errstate(under="ignore", over="ignore", invalid="ignore", divide="ignore"):
-            means = np.where(self._total[:, None] > 0, self._sum / self._total[:, None], 0).astype(dtype)
-            weight = self._top + np.log(self._total)
-            share = self._total / max(float(self._total.max()), np.finfo(np.float64).tiny)
-            for first in range(0, len(rows), BLOCK):
-                at = slice(first, first + BLOCK)
-                _sound("queries", rows[at], first, self.beta)
-                exponent, factor = self._map.queries(rows[at])
-                if exponent is None:
-                    assert factor is not None
-                    w = _normed(factor * share).astype(dtype)
-                else:
-                    exponent += weight
-                    exponent -= exponent.max(axis=1, keepdims=True)
-                    w = np.exp(exponent.astype(dtype, copy=False))
-                    w = _normed(w if factor is None else np.multiply(w, factor, out=w))
-                _times(w, means, out=out[at])
+        _core.features_mix(*self._map, *self._state, rows, out)
 
     def _answer_causal(
         self, queries: Array, patterns: Array, values: Array | None, scale: float, check_values: bool, out: Array
     ) -> None:
-        """Add the patterns one after the other, and ask query i when pattern i is there."""
-        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            for at, rows, v in self._blocks(patterns, values, scale, check_values, CAUSAL_BLOCK):
-                _sound("queries", queries[at], at.start, self.beta)
-                self._causal_block(queries[at], rows, v, out[at])
-        if check_values and not np.isfinite(out).all():
-            raise OverflowError(f"patterns: their sums exceed the largest {self.dtype}; scale the arrays down")
-
-    def _causal_block(self, queries: Array, rows: Array, values: Array, out: Array) -> None:
-        own, factor = self._map.queries(queries)
-        exponent, factor_of_patterns = self._map.patterns(rows)
-        before = self._top, self._total, self._sum.copy()
-        self._total = self._total.copy()
-        phi = self._scaled(exponent, factor_of_patterns)
-        if own is None:
-            assert factor is not None
-            ask = _normed(factor)
-        else:
-            own += self._top
-            own -= own.max(axis=1, keepdims=True)
-            ask = np.exp(own.astype(self.dtype, copy=False))
-            ask = ask if factor is None else np.multiply(ask, factor, out=ask)
-        pairs = np.tril(_times(ask, phi.T))
-        total = pairs.sum(axis=1) + _times(ask, self._total.astype(self.dtype))
-        if own is not None and len(rows) > 1 and not total.min() >= FAINT[self.dtype]:
-            self._top, self._total, self._sum = before
-            half = len(rows) // 2
-            for part in (slice(half), slice(half, None)):
-                self._causal_block(queries[part], rows[part], values[part], out[part])
-            return
-        if not np.isfinite(total).all():
-            raise OverflowError(f"patterns: their kernels exceed the largest {self.dtype}; scale the arrays down")
-        mixed = _times(pairs, values) + _times(ask, self._sum.astype(self.dtype))
-        out[...] = np.where(total[:, None] > 0, mixed / np.where(total > 0, total, 1)[:, None], 0)
-        self._fold(phi, values)
+        """T of query i over patterns 0 to i, into out; the state stays empty."""
+        stored = self._stored(patterns, values, scale, check_values)
+        _core.features_causal(*self._map, *stored, queries, FAINT[self.dtype], out)
 
 
 def _shrink(old: Floats, new: Floats) -> Floats:
     """exp(old - new), where -inf is the exponent of nothing."""
     with np.errstate(under="ignore", invalid="ignore"):
         return np.where(old == new, 1.0, np.exp(old - new))
-
-
-def _largest_length(rows: Array) -> float:
-    return float(np.linalg.norm(rows.astype(np.float64), axis=1).max())
-
-
-def _normed(w: Array) -> Array:
-    """Rows divided by their sums; rows of zeros stay."""
-    total = w.sum(axis=1, keepdims=True)
-    return np.divide(w, np.where(total > 0, total, 1), out=w)
-
-
-def _unit(rows: Array, first: int) -> Floats:
-    largest = np.abs(rows).max(axis=1, keepdims=True).astype(np.float64)
-    if not largest.all():
-        raise ValueError(f"patterns: row {first + largest[:, 0].argmin()} has length 0, which has no cosine similarity")
-    unit = rows / largest  # so that no square underflows
-    return unit / np.linalg.norm(unit, axis=1, keepdims=True)
-
-
-def _sound(name: str, rows: Array, first: int, beta: float = 0.0) -> None:
-    """Refuse rows whose squared lengths, or exponents at this beta, cannot be computed with."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        longest = float(np.einsum("ij,ij->i", rows, rows).max(initial=0))
-    if not longest < np.inf:
-        if not (finite := np.isfinite(rows).all(axis=1)).all():
-            row = first + finite.argmin()
-            raise ValueError(f"{name}: row {row} contains NaN or infinity; every entry must be finite")
-        with np.errstate(over="ignore"):
-            squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-        longest = float(squares.max())
-        if longest == np.inf:
-            row = first + squares.argmax()
-            raise OverflowError(f"{name}: the squared length of row {row} exceeds the largest float64")
-    if beta * longest > (most := MOST[rows.dtype]):
-        raise OverflowError(f"beta: {beta:g} times the squared length of {name} exceeds {most:g}")
 
 
 def _one(beta: ArrayLike) -> float:
@@ -742,10 +595,20 @@ class Steps:
         """The largest length of a pattern as scores see it."""
         if self.stored.similarity == "cosine":
             return 1.0
-        if not self.structure.causal:
-            return self._state(False)._longest
-        blocks = self._empty(None)._blocks(self.stored.patterns, None, self.stored.scale, False, BLOCK)
-        return max(_largest_length(rows) for _, rows, _ in blocks)
+        if self.structure.causal:
+            return self._longest_from(0, 0.0)
+        state = self._state(False)
+        if state.measured[0] < len(self.stored.patterns):
+            state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
+        return state.measured[1]
+
+    def _longest_from(self, begin: int, longest: float) -> float:
+        """Of patterns from number `begin` on, and those before, whose largest length is known."""
+        scale = self.dtype.type(self.stored.scale)
+        for first in range(begin, len(self.stored.patterns), BLOCK):
+            rows = self.stored.patterns[first : first + BLOCK].astype(self.dtype) * scale
+            longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
+        return longest
 
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
