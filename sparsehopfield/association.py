@@ -42,14 +42,26 @@ class Saved:
     It holds on to the arrays given, which must not change until it is gone.
     """
 
-    def __init__(self, trail: Any, shape: tuple[int, int, int, int], spread: list[bool], listed: bool, dtype: Any):
-        """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads."""
+    def __init__(
+        self,
+        trail: Any,
+        shape: tuple[int, int, int, int],
+        spread: list[bool],
+        listed: bool,
+        dtype: Any,
+        way: Any = None,
+    ):
+        """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
+
+        way: what made the trail, where it was not the core.
+        """
         self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
+        self._way = way
 
     @property
     def steps(self) -> Array:
         """Updates that each query made after its first association, (B, N, H)."""
-        return _core.association_steps(self._trail)
+        return _core.association_steps(self._trail) if self._way is None else self._way.steps(self._trail)
 
 
 def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
@@ -105,6 +117,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> 
         ) from None
 
 
+def _warn_of(unsettled: int) -> None:
+    if unsettled:
+        warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
+
+
 def associate_forward(
     queries: ArrayLike,
     stored: ArrayLike,
@@ -157,7 +174,9 @@ def associate_forward(
     structure : Structure, optional
         Which of its sample's rows query n of each sample looks at (`sparsehopfield.structures`); all by default. A
         query keeps its place through all updates. A k beyond the rows of a sample means all of them. Of ragged bags
-        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty.
+        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty. Features take the
+        place of softmax; they have neither masks, dropout, projections nor implicit gradients, and a query has come to
+        rest when an update moves it by at most `update_steps_eps` times the largest norm of a stored row.
     appended : int, at least 0
         The last so many rows of each sample, at which all queries look whatever the structure.
     keep : bool
@@ -265,6 +284,22 @@ def associate_forward(
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
     looks, own = as_structure(structure), rows - appended
+    eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
+    if looks is not None and (way := looks.association()) is not None:
+        asked = {
+            "dropout": rate > 0,
+            "mask": mask is not None,
+            "gradient": gradient == "implicit",
+            "key_projection": key_projection is not None,
+            "value_projection": value_projection is not None,
+        }
+        way.check(looks, code, appended, [name for name, is_asked in asked.items() if is_asked])
+        limit = None if steps < 0 else steps
+        out, trail, unsettled = way.forward(
+            looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
+        )
+        _warn_of(unsettled)
+        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, way) if keep else None
     descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
         mask = _mask(mask, dtype, shape)
@@ -293,7 +328,7 @@ def associate_forward(
         padding_mask,
         mask,
         steps,
-        as_number("update_steps_eps", update_steps_eps, least=0.0),
+        eps,
         rate,
         number,
         gradient == "implicit",
@@ -305,8 +340,7 @@ def associate_forward(
         appended,
         keep,
     )
-    if unsettled:
-        warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=2)
+    _warn_of(unsettled)
     if trail is None:
         return out, None
     return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code) or descriptor is not None, dtype)
@@ -373,6 +407,12 @@ def associate_backward(
     for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
         if shared and a is not None:
             raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
+    if saved._way is not None:
+        found = saved._way.backward(saved._trail, g, need_rows, need_beta)
+        for place, d in zip(out, found, strict=False):
+            if place is not None and d is not None:
+                place[...] = d
+        return tuple(d if place is None else place for place, d in zip((*out, None), found, strict=True))
     try:
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
     except TypeError:
@@ -415,6 +455,8 @@ def association_weights(saved: Saved) -> Any:
     """
     from scipy.sparse import csr_array  # SciPy takes a while to import
 
+    if saved._way is not None:
+        saved._way.refuse(saved._trail, "associate")
     start, position, weight = _core.association_weights(saved._trail)
     samples, heads, queries, rows = saved._shape
     sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))

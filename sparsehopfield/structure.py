@@ -46,6 +46,10 @@ class Structure:
         """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
         return self
 
+    def association(self) -> Any:
+        """What takes the association of layers; None: the core."""
+        return None
+
     def steps(self, stored: Stored, asked: Asked) -> Steps | None:
         """What takes the steps of a call; None: the core."""
         return None

@@ -11,7 +11,7 @@ from test_association import TOL, agree, problem, run
 
 from sparsehopfield import Polynomial, layers, set_num_threads
 from sparsehopfield.association import associate_backward, associate_forward, association_weights
-from sparsehopfield.structures import BlockSparse, Full, RandomMask, TopK, Window
+from sparsehopfield.structures import BlockSparse, Full, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 
 
 @pytest.fixture
@@ -194,6 +194,81 @@ def test_without_memory(rng):
 # --- layers -----------------------------------------------------------------------------------------
 
 STRUCTURES = [TopK(3), Window(2), Window(1, causal=True), RandomMask(5, 1), BlockSparse(np.eye(3, dtype=bool), block=4)]
+FEATURES = [
+    LinearFeatures(),
+    LinearFeatures("relu"),
+    LinearFeatures(causal=True),
+    RandomFeatures(16),
+    RandomFeatures(16, causal=True),
+]
+
+
+@pytest.mark.parametrize("structure", FEATURES, ids=str)
+@pytest.mark.parametrize("options", [{}, {"add_zero_association": True}, {"update_steps_max": 2}])
+def test_layers_train_through_features(rng, structure, options, tmp_path):
+    """As below, for whole samples and ragged bags."""
+    x = rng.standard_normal((4, 12, 6))
+    layer = layers.Hopfield(
+        6,
+        4,
+        num_heads=2,
+        random_state=0,
+        structure=structure,
+        dtype="float64",
+        initial_std=0.5,
+        learnable_scaling=True,
+        update_steps_eps=1e-12,
+        **options,
+    )
+    if structure.causal and options.get("add_zero_association"):
+        with pytest.raises(ValueError, match="appended"):
+            layer.forward(x)
+        return
+    ends = [12, 17, 18]
+    for patterns, ragged in ((x, False), (x.reshape(-1, 6)[:18], True)):
+
+        def run(rows, ragged=ragged):
+            return layer.forward(np.split(rows, ends[:-1]) if ragged else rows, train=True)
+
+        y = run(patterns)
+        g, e = rng.standard_normal(y.shape), 1e-6 * rng.standard_normal(patterns.shape)
+        layer.zero_grad()
+        along = (layer.backward(g) * e).sum()
+        assert (layer._tape.saved.steps == options.get("update_steps_max", 0)).any()
+        scale = layer.parameters()["log_scaling"]
+        along_scale = 1e-6 * scale.grad.sum()
+        difference = ((run(patterns + e) - run(patterns - e)) * g).sum() / 2
+        assert along == pytest.approx(difference, rel=1e-6, abs=1e-12)
+        scale.value += 1e-6
+        above = run(patterns)
+        scale.value -= 2e-6
+        below = run(patterns)
+        scale.value += 1e-6
+        assert along_scale == pytest.approx(((above - below) * g).sum() / 2, rel=1e-5, abs=1e-11)
+    layer.save(tmp_path / "layer")
+    again = layers.load(tmp_path / "layer")
+    assert again.structure == structure
+    assert (again.forward(x) == layer.forward(x)).all()
+
+
+def test_pooling_by_features(rng):
+    """Rows are projected, however few the queries; padding may be anything; there are no weights to look at."""
+    x = rng.standard_normal((3, 40, 4))
+    pooling = layers.HopfieldPooling(4, 8, num_heads=2, structure=RandomFeatures(512), random_state=0, initial_std=0.3)
+    exact = layers.HopfieldPooling(4, 8, num_heads=2, random_state=0, initial_std=0.3)
+    near, want = pooling.forward(x), exact.forward(x)
+    assert np.abs(near - want).max() < 0.2 * np.abs(want).max()
+    padded = x.copy()
+    padded[:, 30:] = 7
+    mask = np.tile(np.arange(40) >= 30, (3, 1))
+    np.testing.assert_allclose(pooling.forward(padded, mask), pooling.forward(x[:, :30]), atol=1e-6)
+    with pytest.raises(ValueError, match="weights"):
+        pooling.associations(x)
+    with pytest.raises(ValueError, match="mask"):
+        pooling.forward(x, association_mask=np.zeros((1, 40), bool))
+    for options in ({"separation": "sparsemax"}, {"gradient": "implicit"}, {"dropout": 0.5}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            layers.HopfieldPooling(4, structure=LinearFeatures(), **options).forward(x, train=True)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: type(s).__name__)

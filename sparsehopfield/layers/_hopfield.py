@@ -613,7 +613,8 @@ class Hopfield(Module):
         """The roles whose rows the association is to look at as they are, and to project what it finds."""
         k, v, layout = self._k, self._v, tape.layout
         shared = tape.inputs[0].ndim == 2 and layout.offsets is None  # projected once for all samples
-        if tape.appended or shared or layout.queries > FEW_QUERIES:
+        by_core = self._structure is None or self._structure.association() is None
+        if tape.appended or shared or layout.queries > FEW_QUERIES or not by_core:
             return set()
 
         def look(role: Role, x: Array, passes: int) -> Look:

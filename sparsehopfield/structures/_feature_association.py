@@ -399,9 +399,11 @@ def _shrink(old: Floats, new: Floats) -> Floats:
 class Tape:
     """What `forward` leaves for `backward`. The arrays given must not change until it is gone."""
 
+    structure: Features
     batches: list[tuple[_Batch, Any]]  # and where their rows lie, of ragged bags: (samples, rows (B, M))
     shapes: list[tuple[int, ...]]  # of q, k, v
     ragged_queries: bool
+    padded: tuple[tuple[int, ...], Any] | None = None  # ragged queries: their shape, and where each lay in it
 
 
 def _heads_first(a: Array, samples: int, heads: int) -> Array:
@@ -443,6 +445,70 @@ def _bags(
         yield samples, rows, padding if padding.any() else None
 
 
+def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
+    """What belongs to ragged queries (R, H, c), where these lay: (B, N, H, c)."""
+    shape, places = padded
+    whole = np.zeros((*shape[:2], *flat.shape[1:]), flat.dtype)
+    whole[places] = flat
+    return whole
+
+
+def check(structure: Features, code: tuple[int, float], appended: int, asked: list[str]) -> None:
+    """Refuse what the association of layers can do and features cannot.
+
+    Parameters
+    ----------
+    structure : LinearFeatures or RandomFeatures
+    code : tuple
+        The separation as the core has it.
+    appended : int
+        Rows that all queries look at.
+    asked : list of str
+        Arguments of `associate_forward` that are in use.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument at fault.
+    """
+    structure.refuse_maps(code)
+    name = type(structure).__name__
+    if asked:
+        raise ValueError(f"{asked[0]}: not with {name}, whose weights are never computed one by one")
+    if structure.causal and appended:
+        raise ValueError("appended: not with causal features, where query i sees rows 0 to i alone")
+
+
+def steps(tape: Tape) -> Array:
+    """Updates that each query made, (B, N, H)."""
+    found = None
+    for batch, where in tape.batches:
+        made = np.zeros(batch.q.shape[:-1], np.int64)
+        for moved in batch.moved:
+            made += moved
+        made = made.swapaxes(1, 2)
+        if where is None:
+            return np.ascontiguousarray(made).reshape(-1, *tape.shapes[0][-3:][:2])
+        which, rows, none = where
+        if found is None:
+            heads = tape.shapes[0][-2]
+            samples = sum(len(w[0]) for _, w in tape.batches)
+            rows_of = tape.shapes[0][:1] if tape.ragged_queries else (samples, batch.q.shape[2])
+            found = np.zeros((*rows_of, heads), np.int64)
+        if tape.ragged_queries:
+            there = slice(None) if none is None else ~none
+            found[rows[there]] = made[there]
+        else:
+            found[which] = made
+    assert found is not None
+    return found if tape.padded is None else _padded(tape.padded, found[..., None])[..., 0]
+
+
+def refuse(tape: Tape, what: str) -> None:
+    """Raise if there is none of this of features."""
+    tape.structure.refuse(what)
+
+
 def forward(
     structure: Features,
     q: Array,
@@ -462,7 +528,7 @@ def forward(
     ----------
     structure : LinearFeatures or RandomFeatures
         If causal, query i sees rows 0 to i of its sample, and there are as many queries as rows; of ragged bags the
-        queries are then (R, H, d), too, and so is the output.
+        queries are then (R, H, d), too, and so is the output; or padded to the largest bag, (B, N, H, d).
     q : ndarray of shape (B, N, H, d), or (N, H, d) shared by all samples
     k : ndarray of shape (B, M, H or 1, d), or (M, H or 1, d) shared by all samples, or (R, H or 1, d) with `offsets`
     v : ndarray, shaped as `k`, with v numbers instead of d
@@ -505,6 +571,17 @@ def forward(
     """
     heads, dtype = q.shape[-2], q.dtype
     ragged_queries = offsets is not None and structure.causal
+    padded = None
+    if ragged_queries and q.ndim == 4 and offsets is not None:
+        lengths = np.diff(offsets)
+        if q.shape[1] != lengths.max(initial=0):
+            raise ValueError(
+                f"queries: causal features need as many as stored rows, {lengths.max(initial=0)} of the largest bag, "
+                f"got {q.shape[1]}"
+            )
+        sample = np.repeat(np.arange(len(lengths)), lengths)
+        padded = q.shape, (sample, np.arange(len(sample)) - offsets[sample])
+        q = q[padded[1]]
     shapes = [q.shape, k.shape, v.shape]
     if padding is not None:  # whatever a row that is none holds
         k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
@@ -548,7 +625,9 @@ def forward(
         batches.append((batch, None))
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
-    return out, Tape(batches, shapes, ragged_queries) if keep else None, unsettled
+    if padded is not None:
+        out = _padded(padded, out)
+    return out, Tape(structure, batches, shapes, ragged_queries, padded) if keep else None, unsettled
 
 
 def backward(
@@ -571,6 +650,15 @@ def backward(
     dbeta : ndarray of float64, shape (H,), or None
         0 for "relu", where beta cancels. The projection of RandomFeatures is taken as fixed.
     """
+    if tape.padded is None:
+        return _backward(tape, grad, need_rows, need_beta)
+    dq, *others = _backward(tape, grad[tape.padded[1]], need_rows, need_beta)
+    return _padded(tape.padded, dq), others[0], others[1], others[2]
+
+
+def _backward(
+    tape: Tape, grad: Array, need_rows: bool, need_beta: bool
+) -> tuple[Array, Array | None, Array | None, Floats | None]:
     q_shape, k_shape, v_shape = tape.shapes
     batch, where = tape.batches[0] if tape.batches else (None, None)
     if batch is not None and where is None:

@@ -102,6 +102,20 @@ class Features(Structure):
             }[what]
         )
 
+    def refuse_maps(self, code: tuple[int, float]) -> None:
+        """Raise for another separation than softmax."""
+        if code != SEPARATIONS["softmax"]:
+            raise ValueError(
+                f"separation: {self._name} stands in for softmax's kernel, pass separation='softmax'; other maps are "
+                "no quotient of sums over patterns"
+            )
+
+    def association(self) -> Any:
+        """What takes the association of layers."""
+        from . import _feature_association
+
+        return _feature_association
+
     def steps(self, stored: Stored, asked: Asked) -> Steps:
         """Steps from state to state."""
         return Steps(stored, asked)
@@ -542,11 +556,7 @@ class Steps:
     def __init__(self, stored: Stored, asked: Asked) -> None:
         structure = asked.structure
         assert isinstance(structure, Features)
-        if asked.code != SEPARATIONS["softmax"]:
-            raise ValueError(
-                f"separation: {structure._name} stands in for softmax's kernel, pass separation='softmax'; other maps "
-                "are no quotient of sums over patterns"
-            )
+        structure.refuse_maps(asked.code)
         if asked.beta.size != 1:
             raise ValueError(
                 f"beta: features of patterns depend on it, so {structure._name} needs one number for all queries"
