@@ -24,6 +24,7 @@ enum {
     SHORT = 128, /* candidates a list holds: at least, */
     LONG = 1024, /* and at most */
     THIN = 4,    /* blocks of fewer rows are no spans */
+    ASKED = 8,   /* queries between two looks at whether to stop */
 };
 
 /* A window that steps over `apart` patterns looks at one lane of them: those of the same remainder. Where there are
@@ -434,7 +435,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             status = sh_finish(job, query, t[i].list, t[i].n, w.finish, context);
         }
         if (status != SH_OK) return status;
-        if (sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
@@ -523,7 +524,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             const void *x = sh_query(job, query);
             job->energy[query] = k->dot(x, x, m->patterns.d) / 2 - (support[i] ? scale[i] + log(sum[i]) / beta : 0);
         }
-        if (sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
