@@ -49,6 +49,8 @@ STRUCTURES = {
     "window of a tile": (3, 1500, Window(600, positions=[0, 700, 1499])),
     "window, causal": (65, 65, Window(5, causal=True)),
     "window, dilated": (30, 30, Window(4, dilation=3)),
+    "window, dilated, several groups a lane": (60, 60, Window(9, causal=True, dilation=2, global_positions=[5, 6])),
+    "window, dilated, of a tile": (3, 2600, Window(600, dilation=2, positions=[0, 1301, 2599])),
     "window, dilated beyond all": (10, 10, Window(4, dilation=300)),
     "window, placed": (6, 90, Window(2, positions=WIDE_POSITIONS)),
     "window, global": (6, 90, Window(2, global_positions=[89, 0, 40], positions=WIDE_POSITIONS)),
@@ -154,6 +156,54 @@ def test_top_k_by_every_way(way):
             with path("scan"):
                 assert same_bits(got, sh.update(queries, patterns, 0.5, separation=separation, structure=TopK(k)))
     assert (sh._core.index_nbytes(memory.core(np.dtype(np.float32))) > 0) == (way != "scan")
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_top_k_of_lists_that_outgrow_their_room(similarity):
+    """Noise that no pattern has makes bounds loose; one query alone shares its patterns out among threads."""
+    rng = np.random.default_rng(12)
+    patterns = (rng.normal(size=(5000, 12)) @ rng.normal(size=(12, 260))).astype(np.float32)
+    queries = (0.05 * patterns[:70] + rng.normal(size=(70, 260))).astype(np.float32)
+    memory = sh.functional.Stored(patterns, None, similarity, copy=None, check_finite=True)
+    full = reference.canonical_scores(queries[:8], patterns, similarity)
+    for separation, beta in (("softmax", 0.1), ("sparsemax", 0.1), ("entmax15", 3.0)):
+        want = sh.associate(queries, patterns, beta, similarity=similarity, separation=separation, structure=TopK(32))
+        for rows, count in ((slice(70), 1), (slice(70), 2), (slice(1), 2)):
+            with path("lines"), threads(count):
+                got = memory.associate(memory.ask(queries[rows], beta, separation, TopK(32)), None, None)
+            assert same_bits(got, want[rows])
+        for i, row in enumerate(full):
+            best = np.argsort(-row, kind="stable")[:32]
+            assert set(want[[i]].indices) <= set(best)
+            assert separation != "softmax" or set(want[[i]].indices) == set(best)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_a_dilated_window_is_the_window_of_its_lane(similarity, dtype):
+    rng = np.random.default_rng(13)
+    patterns, queries = (rng.normal(size=(331, 9)).astype(dtype) for _ in range(2))
+    values = rng.normal(size=(331, 4)).astype(dtype)
+    for separation in ("sparsemax", "entmax15", "softmax"):
+        for dilation, causal in ((2, False), (5, True), (200, False)):
+            options = {"similarity": similarity, "separation": separation}
+            got = sh.update(
+                queries, patterns, 0.5, values=values, structure=Window(7, causal=causal, dilation=dilation), **options
+            )
+            for lane in range(0, dilation, max(1, dilation // 5)):
+                some = slice(lane, None, dilation)
+                want = sh.update(
+                    queries[some],
+                    patterns[some],
+                    0.5,
+                    values=values[some],
+                    structure=Window(7, causal=causal),
+                    **options,
+                )
+                if separation == "softmax":
+                    assert np.abs(got[some] - want).max() < 100 * np.finfo(dtype).eps
+                else:
+                    assert same_bits(got[some], want)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

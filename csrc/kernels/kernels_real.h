@@ -229,11 +229,25 @@ static double NAME(power)(void *row, int64_t n, int64_t order, double scale) {
 
 static double NAME(max_abs)(const void *row, int64_t n) {
     const R *s = row;
+    V m[UNROLL] = {ALL(0), ALL(0), ALL(0), ALL(0)};
+    IV bad = {0};
+    int64_t j = 0;
+    for (; j + UNROLL * LANES <= n; j += UNROLL * LANES)
+        for (int u = 0; u < UNROLL; u++) {
+            V x = LOAD(s + j + u * LANES);
+            bad |= x != x;
+            m[u] = MAX(MAX(x, -x), m[u]);
+        }
+    V all = MAX(MAX(m[0], m[1]), MAX(m[2], m[3]));
     double largest = 0;
-    for (int64_t j = 0; j < n; j++) {
+    for (int l = 0; l < LANES; l++) {
+        if (bad[l]) return NAN;
+        largest = all[l] > largest ? (double)all[l] : largest;
+    }
+    for (; j < n; j++) {
         double a = fabs((double)s[j]);
-        if (!(a <= largest)) largest = a; /* NaN passes, and stays: no comparison with it holds */
-        if (a != a) return a;
+        if (a != a) return NAN;
+        largest = a > largest ? a : largest;
     }
     return largest;
 }

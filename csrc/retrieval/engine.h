@@ -89,6 +89,7 @@ typedef struct {
     const int32_t *carried;    /* (N, SH_CARRIED) patterns likely to score well, or -1 */
     int32_t *carry;            /* (N, SH_CARRIED) those that did */
     int64_t nearest;           /* k > 0: only the k best scores count, ties by position: */
+    int ranked;                /* they themselves are wanted, with weight or without: */
     sh_candidate *nearest_out; /* (N, k) from the best down, in place of the results above */
     const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
     sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
@@ -126,6 +127,10 @@ size_t sh_pack_bytes(const sh_memory *memory);
 static inline int sh_is_narrow(const sh_rows *rows) { return rows->type > SH_FLOAT64; }
 /* Row i, in the compute type: in place, or widened into buffer. */
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
+/* Rows that are read at no order are fetched before they are wanted: row i, on its way into the cache; and how many
+ * rows ahead pay. */
+void sh_fetch_row(const sh_rows *rows, int64_t i);
+int64_t sh_rows_ahead(const sh_rows *rows);
 static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {
     return (char *)base + i * (int64_t)k->size;
 }
@@ -133,6 +138,8 @@ static inline const void *sh_query(const sh_job *job, int64_t i) {
     return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
+/* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
+static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
 static inline const void *sh_tile_bias(const sh_memory *m, int64_t i) {
     return m->tile_bias ? sh_at(m->k, m->tile_bias, i) : NULL;
 }
@@ -155,6 +162,8 @@ double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c,
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack);
 /* replaces the scores by canonical ones */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
+/* the same where the caller has fetched the rows */
+void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
 /* writes the results of one query from canonical candidates in order of position (of the k best: any order) */
 sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space, sh_context *context);
 void sh_sort_by_position(sh_candidate *c, int64_t n);

@@ -28,21 +28,26 @@ sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch) {
 }
 
 /* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
- * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher. */
+ * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher.
+ *
+ * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same threshold;
+ * if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight among the
+ * k best either, and both floors hold. */
 double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
     if (job->balls) return sh_ball_floor(job, query, sh_ball_radius(job, query, c, n, slack)) - slack;
-    if (job->nearest) {
-        if (n < job->nearest) return -INFINITY;
+    double least = -INFINITY;
+    if (job->nearest && n >= job->nearest) {
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
-        return sh_kth_largest(z, n, job->nearest) - 2 * slack;
+        least = sh_kth_largest(z, n, job->nearest) - 2 * slack;
     }
+    if (!sh_has_window(job)) return least;
     for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
     job->map->threshold(alpha, n, z, &t);
     double reach = job->map->window(alpha) / beta, cut = t.tau / (alpha - 1) / beta;
-    return best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best);
+    return fmax(least, best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best));
 }
 
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack) {
@@ -59,16 +64,27 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
     return kept;
 }
 
-void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffer) {
     const sh_memory *m = job->memory;
-    const void *x = sh_query(job, query);
+    int64_t at = c->position;
+    double s = job->k->dot(x, sh_row_at(job->k, &m->patterns, at, buffer), m->patterns.d);
+    if (m->scale) s *= m->scale[at];
+    if (m->bias) s += m->bias[at];
+    c->score = s;
+}
+
+void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+    const sh_rows *rows = &job->memory->patterns;
+    int64_t ahead = sh_rows_ahead(rows);
+    for (int64_t i = 0; i < sh_min(ahead, n); i++) sh_fetch_row(rows, c[i].position);
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = c[i].position;
-        double s = job->k->dot(x, sh_row_at(job->k, &m->patterns, at, buffer), m->patterns.d);
-        if (m->scale) s *= m->scale[at];
-        if (m->bias) s += m->bias[at];
-        c[i].score = s;
+        if (i + ahead < n) sh_fetch_row(rows, c[i + ahead].position);
+        score(job, sh_query(job, query), &c[i], buffer);
     }
+}
+
+void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+    for (int64_t i = 0; i < n; i++) score(job, sh_query(job, query), &c[i], buffer);
 }
 
 static double rounded(const sh_kernels *k, double p) { return k->size == sizeof(float) ? (double)(float)p : p; }

@@ -58,6 +58,7 @@ static sh_status lead(sh_job *job, const int64_t *own, const double *score, int6
     if (!best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; i < 2 * n; i++) best[i] = (sh_candidate){-INFINITY, -1};
     job->nearest = 2;
+    job->ranked = 1;
     job->nearest_out = best;
     sh_status status = sh_run(job);
     for (int64_t i = 0; status == SH_OK && i < n; i++)
@@ -148,6 +149,7 @@ sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries qu
     for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
     sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
     job.nearest = count;
+    job.ranked = 1;
     job.nearest_out = best;
     sh_status status = sh_run(&job);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {

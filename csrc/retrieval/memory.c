@@ -32,6 +32,19 @@ const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void 
     return buffer;
 }
 
+void sh_fetch_row(const sh_rows *rows, int64_t i) {
+    enum { LINE = 64 };
+    const char *row = (const char *)rows->data + i * rows->stride;
+    size_t bytes = (size_t)rows->d * element_size(rows->type);
+    for (size_t b = 0; b < bytes; b += LINE) __builtin_prefetch(row + b);
+}
+
+int64_t sh_rows_ahead(const sh_rows *rows) {
+    enum { BYTES = 4096, MOST = 16 };
+    int64_t bytes = rows->d * (int64_t)element_size(rows->type);
+    return sh_max(1, sh_min(MOST, BYTES / sh_max(bytes, 1)));
+}
+
 /* |x|, also where the sum of squares leaves the range of double. NaN or inf if the row has one. */
 static double norm(const sh_kernels *k, const void *x, int64_t d) {
     double squares = k->dot(x, x, d);

@@ -1,7 +1,7 @@
 /* pairs.c: structures that look at some of the pairs: windows, block masks, random subsets. Work follows the pairs.
  *
  * Queries go in order of their places, a few at a time. Where neighbours look at the same stretches of patterns (spans:
- * windows without dilation, blocks of some rows), a single-threaded product writes their scores, and each query reads
+ * windows, blocks of some rows), a single-threaded product writes their scores, and each query reads
  * its own part of them. All other pairs are taken one by one, by the canonical dot product, in place.
  *
  * Notes  1. Maps with a window: scores of products filter as in scan.c, with the same slack; what is left is scored
@@ -24,16 +24,20 @@ enum {
     SHORT = 128, /* candidates a list holds: at least, */
     LONG = 1024, /* and at most */
     THIN = 4,    /* blocks of fewer rows are no spans */
+    ASKED = 8,   /* queries between two looks at whether to stop */
 };
 
+/* A window that steps over `apart` patterns looks at one lane of them: those of the same remainder. Where there are
+ * spans, places and patterns are counted along the lane. */
 typedef struct {
-    int64_t place, query;
+    int64_t lane, place, query;
 } visit;
 
 typedef struct {
     sh_job *job;
     const sh_structure *s;
     int spans;      /* whether there are any */
+    int64_t apart;  /* of the patterns of a lane; 1: there is one lane */
     int64_t room;   /* of a list */
     visit *visits;  /* (N) in order of place */
     int64_t *start; /* (items + 1) of each item its first visit */
@@ -109,22 +113,25 @@ static int64_t next_pairs(const sh_structure *s, int64_t patterns, int64_t place
     return n;
 }
 
+static int64_t place_of(const looking *l, visit v) { return v.lane + l->apart * v.place; }
+
 /* The number of the first pair of a query that lies in no span. */
-static int64_t after_spans(const looking *l, int64_t place) {
+static int64_t after_spans(const looking *l, visit v) {
     if (!l->spans) return 0;
     if (l->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
     int64_t least, most;
-    window_steps(l->s, l->job->memory->patterns.n, place, &least, &most);
+    window_steps(l->s, l->job->memory->patterns.n, place_of(l, v), &least, &most);
     return most - least + 1;
 }
 
-/* The next span of queries from place `low` to `high`, at most SH_TILE patterns; returns how many, 0 at the end. */
-static int64_t next_span(const looking *l, int64_t low, int64_t high, int64_t *at, int64_t *first) {
+/* The next span of queries from place `low` to `high`, at most SH_TILE of a lane's patterns; returns how many, 0 at the
+ * end. */
+static int64_t next_span(const looking *l, int64_t patterns, int64_t low, int64_t high, int64_t *at, int64_t *first) {
     const sh_structure *s = l->s;
     if (!l->spans) return 0;
     if (s->pairs == SH_PAIRS_WINDOW) {
         *first = sh_max(low - s->width, 0) + *at;
-        int64_t end = s->causal ? high + 1 : sh_min(l->job->memory->patterns.n, high + s->width + 1);
+        int64_t end = s->causal ? high + 1 : sh_min(patterns, high + s->width + 1);
         int64_t n = sh_max(0, sh_min(SH_TILE, end - *first));
         *at += n;
         return n;
@@ -203,9 +210,11 @@ typedef struct {
 
 typedef struct {
     char *queries, *scores, *mixture, *pack, *row;
-    int64_t *position;
+    void *bias, *scale, *mixed_scale; /* of a lane's span */
     sh_candidate *pairs, *lists;
     double *z;
+    sh_memory lane; /* its patterns alone */
+    sh_rows mixed;  /* and what it mixes */
     sh_finish_space finish;
 } space;
 
@@ -219,7 +228,9 @@ static size_t space_at(const looking *l, char *scratch, space *w) {
     TAKE(mixture, ROWS * (size_t)job->mixed->d * size);
     TAKE(pack, sh_pack_bytes(job->memory));
     TAKE(row, PIECE * size);
-    TAKE(position, PIECE * sizeof(int64_t));
+    TAKE(bias, l->apart > 1 ? SH_TILE * size : 0);
+    TAKE(scale, l->apart > 1 ? SH_TILE * size : 0);
+    TAKE(mixed_scale, l->apart > 1 ? SH_TILE * size : 0);
     TAKE(pairs, PIECE * sizeof(sh_candidate));
     TAKE(lists, lists * sizeof(sh_candidate));
     TAKE(z, PIECE * sizeof(double));
@@ -228,26 +239,80 @@ static size_t space_at(const looking *l, char *scratch, space *w) {
     return at + sh_finish_bytes(job, l->room);
 }
 
-/* The scores of a query's next pairs beyond its spans, in w->pairs; returns how many. */
-static int64_t score_pairs(const looking *l, visit v, int64_t *at, const space *w) {
-    int64_t n = next_pairs(l->s, l->job->memory->patterns.n, v.place, at, w->position);
-    for (int64_t j = 0; j < n; j++) w->pairs[j].position = w->position[j];
-    sh_rescore(l->job, v.query, w->pairs, n, w->finish.buffer);
+/* The pairs beyond spans, piece by piece and one piece ahead, so that rows are on their way while others are read. */
+typedef struct {
+    int64_t i, at, n; /* the piece at hand is of visit i, which goes on at pair `at`; n = 0: there are no more */
+    int64_t position[PIECE];
+} ahead;
+
+static void step_ahead(const looking *l, const visit *v, int64_t rows, ahead *a) {
+    const sh_job *job = l->job;
+    int64_t patterns = job->memory->patterns.n;
+    while ((a->n = next_pairs(l->s, patterns, place_of(l, v[a->i]), &a->at, a->position)) == 0 && ++a->i < rows)
+        a->at = after_spans(l, v[a->i]);
+}
+
+static void begin_at(const looking *l, const visit *v, int64_t rows, int64_t i, ahead *a) {
+    a->i = i;
+    a->at = after_spans(l, v[i]);
+    step_ahead(l, v, rows, a);
+}
+
+/* The scores of the next pairs of visit i, in w->pairs; returns how many. */
+static int64_t score_pairs(const looking *l, const visit *v, int64_t rows, int64_t i, ahead *a, const space *w) {
+    enum { STEP = 4 };
+    const sh_job *job = l->job;
+    const sh_rows *patterns = &job->memory->patterns, *mixed = job->mixed->data == patterns->data ? NULL : job->mixed;
+    if (a->i < i) begin_at(l, v, rows, i, a);
+    if (a->i > i || a->n == 0) return 0;
+    int64_t n = a->n;
+    for (int64_t j = 0; j < n; j++) w->pairs[j].position = a->position[j];
+    step_ahead(l, v, rows, a);
+    for (int64_t j = 0; j < n; j += STEP) {
+        for (int64_t next = j; next < sh_min(j + STEP, a->n); next++) {
+            sh_fetch_row(patterns, a->position[next]);
+            if (mixed && !job->map->window) sh_fetch_row(mixed, a->position[next]);
+        }
+        sh_score_fetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
+    }
     return n;
 }
 
-static const visit *gather(const looking *l, int64_t item, const space *w, int64_t *rows) {
+/* every apart-th of some rows, from number `lane` on */
+static sh_rows rows_of_lane(const looking *l, const sh_rows *rows, int64_t lane) {
+    sh_rows some = *rows;
+    some.data = (const char *)rows->data + lane * rows->stride;
+    some.stride = rows->stride * l->apart;
+    some.n = lane < rows->n ? (rows->n - 1 - lane) / l->apart + 1 : 0;
+    return some;
+}
+
+/* the numbers of a span's patterns, next to each other; NULL if there are none */
+static const void *numbers_of_span(const looking *l, const void *all, int64_t lane, int64_t first, int64_t n,
+                                   void *out) {
+    size_t size = l->job->k->size;
+    if (!all) return NULL;
+    const char *from = (const char *)all + (size_t)(lane + first * l->apart) * size;
+    if (l->apart == 1) return from;
+    for (int64_t j = 0; j < n; j++) memcpy((char *)out + (size_t)j * size, from + (size_t)(j * l->apart) * size, size);
+    return out;
+}
+
+static const visit *gather(const looking *l, int64_t item, space *w, int64_t *rows) {
     const visit *v = l->visits + l->start[item];
     size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
     *rows = l->start[item + 1] - l->start[item];
     for (int64_t i = 0; i < *rows; i++) memcpy(w->queries + (size_t)i * bytes, sh_query(l->job, v[i].query), bytes);
+    w->lane = *l->job->memory;
+    w->lane.patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
+    w->mixed = rows_of_lane(l, l->job->mixed, v->lane);
     return v;
 }
 
 /* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
-static int64_t score_span(const looking *l, const space *w, int64_t rows, int64_t first, int64_t n) {
+static int64_t score_span(const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
-    sh_tile_scores(l->job->memory, w->queries, rows, first, n, w->scores, ld, w->pack);
+    sh_tile_scores(&w->lane, w->queries, rows, first, n, w->scores, ld, w->pack);
     return ld;
 }
 
@@ -281,7 +346,7 @@ static sh_status settle_alone(const looking *l, visit v, sh_context *context) {
     sh_long_list all = {0};
     sh_status status = SH_NO_MEMORY;
     if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
-    while ((found = next_pairs(l->s, job->memory->patterns.n, v.place, &at, position)) > 0) {
+    while ((found = next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
         if (n + PIECE > all.room) {
             if (job->map->window) {
                 floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
@@ -325,26 +390,34 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     tracker t[ROWS];
     for (int64_t i = 0; i < rows; i++)
         t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
-    while ((n = next_span(l, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(l, &w, rows, first, n);
+    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(&w, rows, first, n);
+        const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
+        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             part_of_span(l->s, v[i].place, first, n, &from, &to);
             if (t[i].wide || from >= to) continue;
             void *s = sh_at(k, w.scores, i * ld + from);
-            double best = k->affine_max(s, sh_tile_scale(m, first + from), sh_tile_bias(m, first + from), to - from);
+            double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
+                                        biases ? sh_at(k, biases, from) : NULL, to - from);
             if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             if (best < t[i].floor) continue;
             see(job, v[i].query, &t[i], best);
-            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += PIECE)
-                t[i].n += k->collect(sh_at(k, w.scores, i * ld + j), sh_min(PIECE, to - j), t[i].floor, first + j,
-                                     t[i].list + t[i].n);
+            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += PIECE) {
+                sh_candidate *c = t[i].list + t[i].n;
+                int64_t found =
+                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(PIECE, to - j), t[i].floor, first + j, c);
+                for (int64_t o = 0; o < found; o++) c[o].position = v->lane + l->apart * c[o].position;
+                t[i].n += found;
+            }
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
+    ahead next;
+    begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
-        at = after_spans(l, v[i].place);
-        while (!t[i].wide && (n = score_pairs(l, v[i], &at, &w)) > 0) {
+        while (!t[i].wide && (n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
             double best = -INFINITY;
             for (int64_t j = 0; j < n; j++) best = fmax(best, w.pairs[j].score);
             see(job, query, &t[i], best);
@@ -362,7 +435,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             status = sh_finish(job, query, t[i].list, t[i].n, w.finish, context);
         }
         if (status != SH_OK) return status;
-        if (sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
@@ -397,11 +470,16 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     space_at(l, scratch, &w);
     int64_t rows, at = 0, first, n, from, to, width = job->mixed->d, support[ROWS] = {0};
     const visit *v = gather(l, item, &w, &rows);
+    sh_job along = *job;
+    along.mixed = &w.mixed;
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
     if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
-    while ((n = next_span(l, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(l, &w, rows, first, n);
+    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(&w, rows, first, n);
+        const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
+        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
+        const char *shares = numbers_of_span(l, job->mixed_tile_scale, v->lane, first, n, w.mixed_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
             part_of_span(l->s, v[i].place, first, n, &from, &to);
@@ -410,24 +488,26 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             memset(row, 0, (size_t)from * k->size);
             memset(sh_at(k, row, to), 0, (size_t)(n - to) * k->size);
             if (from == to) continue;
-            double best = k->affine_max(s, sh_tile_scale(m, first + from), sh_tile_bias(m, first + from), to - from);
+            double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
+                                        biases ? sh_at(k, biases, from) : NULL, to - from);
             if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
             double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
             sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
             sum[i] += job->map->row_weights(k, s, to - from, beta, parameter, scale[i]);
             support[i] += to - from;
-            if (job->mixed_tile_scale) k->multiply(s, sh_at(k, job->mixed_tile_scale, first + from), to - from);
+            if (shares) k->multiply(s, sh_at(k, shares, from), to - from);
         }
-        if (job->states) sh_tile_mix(job, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.pack);
+        if (job->states) sh_tile_mix(&along, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.pack);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
+    ahead next;
+    begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
         void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
-        at = after_spans(l, v[i].place);
-        while ((n = score_pairs(l, v[i], &at, &w)) > 0) {
+        while ((n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
             for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score;
             k->from_double(w.row, w.z, n);
             sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
@@ -444,13 +524,14 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             const void *x = sh_query(job, query);
             job->energy[query] = k->dot(x, x, m->patterns.d) / 2 - (support[i] ? scale[i] + log(sum[i]) / beta : 0);
         }
-        if (sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
 static int by_place(const void *a, const void *b) {
     const visit *x = a, *y = b;
+    if (x->lane != y->lane) return (x->lane > y->lane) - (x->lane < y->lane);
     if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
     return (x->query > y->query) - (x->query < y->query);
 }
@@ -461,19 +542,27 @@ static void group(looking *l) {
     int64_t n = l->job->queries.n, most = ROWS;
     int sorted = 1;
     for (int64_t i = 0; i < n; i++) {
-        l->visits[i] = (visit){s->position ? s->position[i] : i, i};
-        sorted &= i == 0 || l->visits[i - 1].place <= l->visits[i].place;
+        int64_t place = s->position ? s->position[i] : i;
+        l->visits[i] = (visit){place % l->apart, place / l->apart, i};
+        sorted &= i == 0 || by_place(&l->visits[i - 1], &l->visits[i]) < 0;
     }
     if (!sorted) qsort(l->visits, (size_t)n, sizeof *l->visits, by_place);
     if (l->spans && s->pairs == SH_PAIRS_WINDOW) most = sh_max(8, sh_min(s->width / 2, ROWS));
     for (int64_t i = 0, begun = 0; i < n; i++) {
         int64_t place = l->visits[i].place, before = l->visits[begun].place;
         int apart = s->pairs == SH_PAIRS_WINDOW ? place - before >= most : place / s->rows != before / s->rows;
+        apart |= l->visits[i].lane != l->visits[begun].lane;
         if (i > 0 && i - begun < ROWS && !(l->spans && apart)) continue;
         begun = i;
         l->start[l->items++] = i;
     }
     l->start[l->items] = n;
+}
+
+/* Whether the products reach from one pattern of a lane to the next: their row lengths are 32-bit numbers. */
+static int has_spans(const sh_job *job, int64_t dilation) {
+    int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->mixed->stride));
+    return dilation == 1 || dilation <= INT32_MAX / longest;
 }
 
 sh_status sh_look_at_pairs(sh_job *job) {
@@ -484,7 +573,13 @@ sh_status sh_look_at_pairs(sh_job *job) {
     if (job->partial || job->counts || job->balls || job->nearest) wrong = "structure";
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     looking l = {.job = job, .s = s};
-    l.spans = s->pairs == SH_PAIRS_WINDOW ? s->dilation == 1 : s->pairs == SH_PAIRS_BLOCKS && s->rows >= THIN;
+    l.apart = 1;
+    if (s->pairs == SH_PAIRS_WINDOW) {
+        l.spans = has_spans(job, s->dilation);
+        if (l.spans) l.apart = s->dilation;
+    } else {
+        l.spans = s->pairs == SH_PAIRS_BLOCKS && s->rows >= THIN;
+    }
     l.room = sh_max(SHORT, sh_min(LONG, most_pairs(s) + PIECE));
     l.visits = sh_allocate(context, n, sizeof *l.visits);
     l.start = sh_allocate(context, n + 1, sizeof *l.start);

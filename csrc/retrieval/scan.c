@@ -81,7 +81,7 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
 static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
                  int64_t first, double *z) {
     double slack = job->slack[query];
-    if (!job->nearest && !job->balls && tile_best - slack > t->best) {
+    if (sh_has_window(job) && tile_best - slack > t->best) {
         double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
         t->best = tile_best - slack;
         double floor = t->best - reach - slack;

@@ -2,7 +2,7 @@
  *
  *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
  *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
- *      threshold rises.
+ *      threshold rises. A list that grows too long on the way is bounded closer at once, as in step 2.
  *   2. What is still above the threshold is bounded again, closer, by its second line.
  *   3. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
@@ -19,13 +19,14 @@
 
 enum {
     BLOCK = 64,              /* queries that share a pass over the codes */
-    FIRST_TILE = 512,        /* patterns that the first seed is taken from */
+    FIRST_TILE = 1024,       /* patterns that the first seed is taken from */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
     SEEDS = 96,              /* patterns scored before the lists are complete, and kept, at most, */
-    SOME_SEEDS = 32,         /* unless the k best are wanted */
+    SOME_SEEDS = 32,         /* unless the k best are wanted, whatever their weight */
     EXACT = 2048,            /* scored patterns kept at a time */
     BALL_SEEDS = 4,          /* of a ball's, itself among them */
     FEW = 8,                 /* so short a list is scored without a second line */
+    TOGETHER = 8,            /* rows on their way from memory at a time */
 };
 
 int64_t sh_most_listed(const sh_index *x) { return sh_min(sh_max(x->patterns / 16, 1024), 8192); }
@@ -37,7 +38,8 @@ static int64_t list_room(const sh_index *x) {
 
 /* What is known of one query while patterns pass. */
 typedef struct {
-    double floor; /* canonical scores below this are out */
+    double floor;   /* canonical scores below this are out */
+    int64_t listed; /* and bounded closer, of those that were not to stay */
     int64_t n;
     sh_candidate seed[SEEDS]; /* scored canonically */
 } tracker;
@@ -108,16 +110,62 @@ static space space_at(const screening *s, int64_t rows, void *scratch) {
 
 static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(s->left_count, 1)] = query; }
 
-/* scores one more pattern; the floor rises */
-static void seed(const screening *s, int64_t query, tracker *t, int64_t position, const sh_finish_space *finish) {
-    if (t->n == SEEDS) t->n = sh_keep_above(s->job, query, t->seed, t->n, t->floor, 0); /* of the k best, k stay */
-    if (t->n == (s->job->nearest ? SEEDS : SOME_SEEDS)) return;
-    for (int64_t i = 0; i < t->n; i++)
-        if (t->seed[i].position == position) return;
-    sh_candidate *c = &t->seed[t->n++];
-    c->position = position;
-    sh_rescore(s->job, query, c, 1, finish->buffer);
-    if (c->score >= t->floor) t->floor = fmax(t->floor, sh_support_floor(s->job, query, t->seed, t->n, finish->z, 0));
+/* how many best scores must be known before there is a floor; 0: every score gives one */
+static int64_t best_wanted(const screening *s) { return sh_has_window(s->job) ? 0 : s->job->nearest; }
+
+/* scores some more patterns; the floor rises */
+static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
+                 const sh_finish_space *finish) {
+    int64_t room = best_wanted(s) ? SEEDS : SOME_SEEDS, before;
+    if (best_wanted(s) && t->n + n > room) /* k stay */
+        t->n = sh_keep_above(s->job, query, t->seed, t->n, t->floor, 0);
+    before = t->n;
+    for (int64_t j = 0; j < n && t->n < room; j++) {
+        int64_t i = 0;
+        while (i < t->n && t->seed[i].position != position[j]) i++;
+        if (i == t->n) t->seed[t->n++].position = position[j];
+    }
+    if (t->n == before) return;
+    sh_rescore(s->job, query, t->seed + before, t->n - before, finish->buffer);
+    t->floor = fmax(t->floor, sh_support_floor(s->job, query, t->seed, t->n, finish->z, 0));
+}
+
+/* A heap of bounds, the largest at the front. */
+static void sift(int32_t *position, float *bound, int64_t at, int64_t n) {
+    int32_t p = position[at];
+    float b = bound[at];
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && bound[child + 1] > bound[child]) child++;
+        if (!(bound[child] > b)) break;
+        position[at] = position[child];
+        bound[at] = bound[child];
+    }
+    position[at] = p;
+    bound[at] = b;
+}
+static void heapify(int32_t *position, float *bound, int64_t n) {
+    for (int64_t j = n / 2 - 1; j >= 0; j--) sift(position, bound, j, n);
+}
+
+/* scores the best of a list */
+static void seed_best(const screening *s, int64_t query, tracker *t, int64_t wanted, const int32_t *position,
+                      const float *bound, int64_t n, const sh_finish_space *finish) {
+    int32_t best[SEEDS];
+    float found[SEEDS], least = -INFINITY;
+    int64_t m = 0;
+    wanted = sh_min(wanted, SEEDS);
+    for (int64_t i = 0; i < n; i++) {
+        if (!(bound[i] > least)) continue;
+        int64_t at = m < wanted ? m++ : m - 1;
+        for (; at > 0 && found[at - 1] < bound[i]; at--) {
+            best[at] = best[at - 1];
+            found[at] = found[at - 1];
+        }
+        best[at] = position[i];
+        found[at] = bound[i];
+        if (m == wanted) least = found[m - 1];
+    }
+    seed(s, query, t, best, m, finish);
 }
 
 static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float threshold) {
@@ -132,34 +180,47 @@ static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float thr
     return kept;
 }
 
-/* seeds from the newly listed; returns 0 if the list is too long */
-static int take_in(const screening *s, int64_t query, const sh_look *look, tracker *t, sh_screened *q, int64_t before,
-                   const sh_finish_space *finish) {
-    /* the k best need k scores before there is a floor; a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(1 + s->job->nearest / 8, (s->job->balls ? BALL_SEEDS : 2 * s->job->nearest) - t->n);
-    for (; wanted > 0 && q->found > before; wanted--) {
-        int64_t best = before;
-        for (int64_t i = before + 1; i < q->found; i++)
-            if (q->bound[i] > q->bound[best]) best = i;
-        seed(s, query, t, q->position[best], finish);
-        if (wanted > 1) { /* out of the way of the next */
-            int32_t position = q->position[best];
-            float bound = q->bound[best];
-            q->position[best] = q->position[before];
-            q->bound[best] = q->bound[before];
-            q->position[before] = position;
-            q->bound[before++] = bound;
-        }
+/* bounds a list closer by the second line */
+static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
+                        int64_t n) {
+    enum { AHEAD = 8, LINE = 64 };
+    const sh_index *x = s->index;
+    sh_look_closer(x, looks, row);
+    for (int64_t j = 0; j < n; j++) {
+        if (j + AHEAD < n)
+            for (size_t b = 0; b < x->line_bytes; b += LINE)
+                __builtin_prefetch(x->lines + (size_t)position[j + AHEAD] * x->line_bytes + b);
+        float closer = sh_line_bound(x, s->k, looks, row, position[j]);
+        if (closer < bound[j]) bound[j] = closer;
     }
-    q->threshold = sh_look_threshold(s->index, look, t->floor);
-    if (q->found > sh_most_listed(s->index)) q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
-    return q->found <= sh_most_listed(s->index);
+}
+
+/* seeds from the newly listed; returns 0 if the list is too long */
+static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
+                   int64_t before, const sh_finish_space *finish) {
+    const sh_index *x = s->index;
+    const sh_look *look = &looks->look[row];
+    int64_t most = sh_most_listed(x), k = best_wanted(s), some = 1 + k / 4;
+    /* the k best need k scores before there is a floor, and some more that it be a good one; a ball is soon as small as its nearest rivals make it */
+    int64_t wanted = sh_max(some, (s->job->balls ? BALL_SEEDS : k + k / 4) - t->n);
+    seed_best(s, query, t, wanted, q->position + before, q->bound + before, q->found - before, finish);
+    q->threshold = sh_look_threshold(x, look, t->floor);
+    if (q->found <= most) return 1;
+    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
+    if (2 * q->found <= most || !x->lines) return q->found <= most;
+    look_closer(s, looks, row, q->position, q->bound, q->found);
+    t->listed += q->found;
+    seed_best(s, query, t, some, q->position, q->bound, q->found, finish);
+    q->threshold = sh_look_threshold(x, look, t->floor);
+    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
+    t->listed -= q->found;
+    return 2 * q->found <= most;
 }
 
 /* Passes the groups [first, last) by some queries of `looks`; their lists end up in `asked`, found = -1 where too
  * long. w->row says whose they are. */
 static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int64_t first, int64_t last, space *w,
-                      const sh_looks *looks, sh_context *context) {
+                      sh_looks *looks, sh_context *context) {
     const sh_index *x = s->index;
     int64_t room = list_room(x), active = 0, passive = rows;
     for (int64_t i = 0; i < rows; i++) {
@@ -176,16 +237,18 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
                                      .bound = w->bound + i * room};
     }
     int64_t before[BLOCK];
-    for (int64_t g = first, step = FIRST_TILE / SH_GROUP; g < last && active; g += step) {
-        if (g > first) step = tile_groups(x);
+    int64_t step = FIRST_TILE / SH_GROUP, most = tile_groups(x);
+    for (int64_t g = first, next; g < last && active; g = next) {
+        next = sh_min(g + step, last);
         for (int64_t i = 0; i < active; i++) before[i] = w->asked[i].found;
-        s->k->screen(x->groups, x->quads, g, sh_min(g + step, last), w->asked, active);
+        s->k->screen(x->groups, x->quads, g, next, w->asked, active);
+        if (g > first) step = best_wanted(s) ? sh_min(2 * step, most) : most;
         for (int64_t i = active - 1; i >= 0; i--) {
             sh_screened *q = &w->asked[i];
             int64_t row = w->row[i];
             if (q->found == before[i]) continue;
-            int fits = take_in(s, query_at(s, first_query + row), &looks->look[row], &w->trackers[row], q, before[i],
-                               &w->finish);
+            int fits =
+                take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
             if (fits) continue;
             q->found = -1;
             active--;
@@ -198,20 +261,6 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
-}
-
-/* A heap of bounds, the largest at the front. */
-static void sift(int32_t *position, float *bound, int64_t at, int64_t n) {
-    int32_t p = position[at];
-    float b = bound[at];
-    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && bound[child + 1] > bound[child]) child++;
-        if (!(bound[child] > b)) break;
-        position[at] = position[child];
-        bound[at] = bound[child];
-    }
-    position[at] = p;
-    bound[at] = b;
 }
 
 /* of what a ball has listed, by each pattern's own lift instead of the largest */
@@ -237,17 +286,10 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     const sh_look *look = &looks->look[row];
     double floor = t->floor;
     float threshold = sh_look_threshold(x, look, floor);
-    counts[0] = n = keep_bounds(position, bound, n, threshold);
+    n = keep_bounds(position, bound, n, threshold);
+    counts[0] = t->listed + n;
     if (x->lines && n > FEW) {
-        enum { AHEAD = 8, LINE = 64 };
-        sh_look_closer(x, looks, row);
-        for (int64_t j = 0; j < n; j++) {
-            if (j + AHEAD < n)
-                for (size_t b = 0; b < x->line_bytes; b += LINE)
-                    __builtin_prefetch(x->lines + (size_t)position[j + AHEAD] * x->line_bytes + b);
-            float closer = sh_line_bound(x, s->k, looks, row, position[j]);
-            if (closer < bound[j]) bound[j] = closer;
-        }
+        look_closer(s, looks, row, position, bound, n);
         n = keep_bounds(position, bound, n, threshold);
     }
     if (job->balls) n = keep_rivals(s, query, look, t, position, bound, n);
@@ -257,24 +299,29 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         if (t->seed[j].score >= floor) w->exact[found++] = t->seed[j];
     solved = found;
     counts[2] = t->n;
-    for (int64_t j = n / 2 - 1; j >= 0; j--) sift(position, bound, j, n);
-    while (n > 0 && !(bound[0] < threshold)) {
-        sh_candidate c = {.position = position[0]};
-        position[0] = position[--n];
-        bound[0] = bound[n];
-        sift(position, bound, 0, n);
-        int known = 0;
-        for (int64_t j = 0; j < t->n; j++) known |= t->seed[j].position == c.position;
-        if (known) continue;
-        sh_rescore(job, query, &c, 1, w->finish.buffer);
-        counts[2]++;
-        if (c.score < floor) continue;
-        w->exact[found++] = c;
-        if (found < solved + 1 + solved / 8 && found < EXACT) continue; /* solving costs as much as it has scores */
+    heapify(position, bound, n);
+    while (n > 0 && !(bound[0] < threshold) && found < EXACT) {
+        /* solving costs as much as it has scores: until so many are found, the threshold stays, and all above it may
+         * be scored together */
+        int64_t together = sh_min(sh_min(solved + 1 + solved / 8, EXACT) - found, TOGETHER), fresh = 0;
+        sh_candidate c[TOGETHER];
+        while (fresh < together && n > 0 && !(bound[0] < threshold)) {
+            int known = 0;
+            c[fresh].position = position[0];
+            position[0] = position[--n];
+            bound[0] = bound[n];
+            sift(position, bound, 0, n);
+            for (int64_t j = 0; j < t->n; j++) known |= t->seed[j].position == c[fresh].position;
+            fresh += !known;
+        }
+        sh_rescore(job, query, c, fresh, w->finish.buffer);
+        counts[2] += fresh;
+        for (int64_t j = 0; j < fresh; j++)
+            if (c[j].score >= floor) w->exact[found++] = c[j];
+        if (found < solved + 1 + solved / 8 && found < EXACT) continue;
         floor = fmax(floor, sh_support_floor(job, query, w->exact, found, w->finish.z, 0));
         solved = found = sh_keep_above(job, query, w->exact, found, floor, 0);
         threshold = sh_look_threshold(x, look, floor);
-        if (found == EXACT) break;
     }
     if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (wide.c) */
         leave(s, query);
@@ -290,10 +337,10 @@ static void begin_trackers(const screening *s, int64_t first, int64_t rows, trac
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = query_at(s, first + i);
         trackers[i].floor = -INFINITY;
-        trackers[i].n = 0;
+        trackers[i].n = trackers[i].listed = 0;
         for (int l = 0; s->job->carried && l < SH_CARRIED; l++) {
             int64_t position = s->job->carried[query * SH_CARRIED + l];
-            if (position >= 0) seed(s, query, &trackers[i], position, &w->finish);
+            if (position >= 0) seed(s, query, &trackers[i], &(int32_t){(int32_t)position}, 1, &w->finish);
         }
     }
 }
@@ -335,6 +382,8 @@ static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_conte
     space w = space_at(s, s->block_rows, scratch);
     sh_looks looks = looks_of(s, block);
     sh_look_at(x, s->job, s->order ? s->order + first : NULL, first, rows, &looks);
+    for (int64_t i = 0; i < rows; i++) /* ranges only read them */
+        if (x->lines && looks.look[i].length > 0) sh_look_closer(x, &looks, i);
     begin_trackers(s, first, rows, w.trackers, &w);
     int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
     sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context); /* for its seeds */
@@ -379,7 +428,10 @@ static sh_status settle_item(void *pointer, int64_t i, void *scratch, sh_context
     tracker t = s->trackers[i];
     const sh_look *look = &looks.look[i % s->block_rows];
     handed *h = &s->handed[i * s->ranges];
-    for (int64_t r = 0; r < s->ranges; r++) t.floor = fmax(t.floor, h[r].tracker.floor);
+    for (int64_t r = 0; r < s->ranges; r++) {
+        t.floor = fmax(t.floor, h[r].tracker.floor);
+        t.listed += h[r].tracker.listed;
+    }
     float threshold = sh_look_threshold(x, look, t.floor);
     for (int64_t r = 0; r < s->ranges; r++) {
         int64_t kept = h[r].n < 0 ? -1 : keep_bounds(h[r].position, h[r].bound, h[r].n, threshold);
