@@ -9,10 +9,8 @@
  *        2. A list that overflows (small beta) is made again, longer, of canonical scores alone: exact for any support.
  *        3. Maps with full support carry {scale, sum, mixture} as in stream.c. Which queries go together follows from
  *           places alone, so the bits do not depend on the number of threads.
- *        4. A random subset is the first k of a permutation of the patterns, a Feistel network of SplitMix64's mixing
- *           function that is walked until it is within range; so any of its members costs O(1), and none is stored.
- * Source Beltagy, Peters & Cohan 2020 (windows); Black & Rogaway 2002 (walking)
  */
+#include "../structure/structure.h"
 #include "engine.h"
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +18,6 @@
 
 enum {
     ROWS = 64,   /* queries that go together, at most */
-    PIECE = 64,  /* pairs taken one by one, at a time */
     SHORT = 128, /* candidates a list holds: at least, */
     LONG = 1024, /* and at most */
     THIN = 4,    /* blocks of fewer rows are no spans */
@@ -46,73 +43,6 @@ typedef struct {
 
 /* --- which pairs there are ------------------------------------------------------------------------ */
 
-static uint64_t mixed(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
-typedef struct {
-    uint64_t key;
-    int low; /* bits of the lower half */
-    uint64_t low_mask, high_mask;
-} permutation;
-
-static const uint64_t GOLDEN = 0x9E3779B97F4A7C15u;
-
-static permutation permutation_of(const sh_structure *s, int64_t patterns, int64_t place) {
-    int bits = 0;
-    while (bits < 62 && ((int64_t)1 << bits) < patterns) bits++;
-    permutation p = {.key = mixed(s->seed + GOLDEN * (uint64_t)(place / s->rows + 1)), .low = bits - bits / 2};
-    p.low_mask = ((uint64_t)1 << p.low) - 1;
-    p.high_mask = ((uint64_t)1 << bits / 2) - 1;
-    return p;
-}
-
-static int64_t permuted(const permutation *p, int64_t at, int64_t patterns) {
-    enum { ROUNDS = 6 };
-    uint64_t x = (uint64_t)at;
-    do {
-        uint64_t low = x & p->low_mask, high = x >> p->low, key = p->key;
-        for (int i = 0; i < ROUNDS; i += 2) {
-            low ^= mixed(high + (key += GOLDEN)) & p->low_mask;
-            high ^= mixed(low + (key += GOLDEN)) & p->high_mask;
-        }
-        x = high << p->low | low;
-    } while (x >= (uint64_t)patterns);
-    return (int64_t)x;
-}
-
-/* steps of `dilation` to the first and the last pattern of a window */
-static void window_steps(const sh_structure *s, int64_t patterns, int64_t place, int64_t *least, int64_t *most) {
-    *least = -sh_min(s->width, place / s->dilation);
-    *most = s->causal ? 0 : sh_min(s->width, (patterns - 1 - place) / s->dilation);
-}
-
-/* The patterns of one query from number *at on, at most PIECE; returns how many, 0 at the end. */
-static int64_t next_pairs(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *out) {
-    int64_t n = 0;
-    if (s->pairs == SH_PAIRS_RANDOM) {
-        permutation p = permutation_of(s, patterns, place);
-        for (; *at < s->k && n < PIECE; (*at)++) out[n++] = permuted(&p, *at, patterns);
-    } else if (s->pairs == SH_PAIRS_WINDOW) {
-        int64_t least, most, inside;
-        window_steps(s, patterns, place, &least, &most);
-        inside = most - least + 1;
-        for (; *at < inside && n < PIECE; (*at)++) out[n++] = place + (least + *at) * s->dilation;
-        for (; *at >= inside && *at < inside + s->column_n && n < PIECE; (*at)++) {
-            int64_t away = s->column[*at - inside] - place, steps = away / s->dilation;
-            int in_window = away % s->dilation == 0 && steps >= least && steps <= most;
-            if (!in_window && !(s->causal && away > 0)) out[n++] = place + away;
-        }
-    } else {
-        int64_t row = place / s->rows, end = (s->start[row + 1] - s->start[row]) * s->columns;
-        for (; *at < end && n < PIECE; (*at)++)
-            out[n++] = s->column[s->start[row] + *at / s->columns] * s->columns + *at % s->columns;
-    }
-    return n;
-}
-
 static int64_t place_of(const looking *l, visit v) { return v.lane + l->apart * v.place; }
 
 /* The number of the first pair of a query that lies in no span. */
@@ -120,7 +50,7 @@ static int64_t after_spans(const looking *l, visit v) {
     if (!l->spans) return 0;
     if (l->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
     int64_t least, most;
-    window_steps(l->s, l->job->memory->patterns.n, place_of(l, v), &least, &most);
+    sh_window_steps(l->s, l->job->memory->patterns.n, place_of(l, v), &least, &most);
     return most - least + 1;
 }
 
@@ -156,49 +86,6 @@ static void part_of_span(const sh_structure *s, int64_t place, int64_t first, in
     *to = sh_min((s->causal ? place : place + s->width) + 1 - first, n);
 }
 
-/* The most patterns that a query may look at. */
-static int64_t most_pairs(const sh_structure *s) {
-    if (s->pairs == SH_PAIRS_RANDOM) return s->k;
-    if (s->pairs == SH_PAIRS_WINDOW) return 2 * s->width + 1 + s->column_n;
-    int64_t most = 0;
-    for (int64_t i = 0; i < s->start_n; i++) most = sh_max(most, s->start[i + 1] - s->start[i]);
-    return most * s->columns;
-}
-
-static const char *fault(const sh_structure *s, int64_t queries, int64_t patterns) {
-    int64_t places = s->pairs == SH_PAIRS_RANDOM ? INT64_MAX : s->pairs == SH_PAIRS_WINDOW ? patterns : 0, columns = 0;
-    if (patterns > INT32_MAX) return "patterns";
-    if (s->pairs == SH_PAIRS_RANDOM) {
-        if (s->k < 1 || s->k > patterns) return "k";
-        if (s->rows < 1) return "block";
-    } else if (s->pairs == SH_PAIRS_WINDOW) {
-        if (s->width < 0 || s->width > patterns) return "w";
-        if (s->dilation < 1 || s->dilation > patterns) return "dilation";
-        columns = patterns;
-        for (int64_t i = 1; i < s->column_n; i++)
-            if (s->column[i - 1] >= s->column[i]) return "global_positions";
-    } else if (s->pairs == SH_PAIRS_BLOCKS) {
-        if (s->rows < 1 || s->columns < 1 || s->start_n < 0 || s->start_n > INT64_MAX / s->rows) return "block";
-        places = s->start_n * s->rows;
-        columns = patterns / s->columns;
-        if (s->start[0] != 0 || s->start[s->start_n] != s->column_n) return "mask";
-        for (int64_t i = 0; i < s->start_n; i++) {
-            if (s->start[i] > s->start[i + 1]) return "mask";
-            for (int64_t j = s->start[i] + 1; j < s->start[i + 1]; j++)
-                if (s->column[j - 1] >= s->column[j]) return "mask";
-        }
-    } else {
-        return "structure";
-    }
-    for (int64_t i = 0; i < s->column_n; i++)
-        if (s->column[i] < 0 || s->column[i] >= columns)
-            return s->pairs == SH_PAIRS_BLOCKS ? "mask" : "global_positions";
-    if (!s->position) return queries <= places ? NULL : "positions";
-    for (int64_t i = 0; i < queries; i++)
-        if (s->position[i] < 0 || s->position[i] >= places) return "positions";
-    return NULL;
-}
-
 /* --- some queries together ------------------------------------------------------------------------ */
 
 typedef struct {
@@ -227,13 +114,13 @@ static size_t space_at(const looking *l, char *scratch, space *w) {
     TAKE(scores, l->spans ? (size_t)ROWS * SH_TILE * size : 0);
     TAKE(mixture, ROWS * (size_t)job->mixed->d * size);
     TAKE(pack, sh_pack_bytes(job->memory));
-    TAKE(row, PIECE * size);
+    TAKE(row, SH_PIECE * size);
     TAKE(bias, l->apart > 1 ? SH_TILE * size : 0);
     TAKE(scale, l->apart > 1 ? SH_TILE * size : 0);
     TAKE(mixed_scale, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(pairs, PIECE * sizeof(sh_candidate));
+    TAKE(pairs, SH_PIECE * sizeof(sh_candidate));
     TAKE(lists, lists * sizeof(sh_candidate));
-    TAKE(z, PIECE * sizeof(double));
+    TAKE(z, SH_PIECE * sizeof(double));
 #undef TAKE
     if (scratch) w->finish = sh_finish_space_at(job, scratch + at);
     return at + sh_finish_bytes(job, l->room);
@@ -242,13 +129,13 @@ static size_t space_at(const looking *l, char *scratch, space *w) {
 /* The pairs beyond spans, piece by piece and one piece ahead, so that rows are on their way while others are read. */
 typedef struct {
     int64_t i, at, n; /* the piece at hand is of visit i, which goes on at pair `at`; n = 0: there are no more */
-    int64_t position[PIECE];
+    int64_t position[SH_PIECE];
 } ahead;
 
 static void step_ahead(const looking *l, const visit *v, int64_t rows, ahead *a) {
     const sh_job *job = l->job;
     int64_t patterns = job->memory->patterns.n;
-    while ((a->n = next_pairs(l->s, patterns, place_of(l, v[a->i]), &a->at, a->position)) == 0 && ++a->i < rows)
+    while ((a->n = sh_next_pairs(l->s, patterns, place_of(l, v[a->i]), &a->at, a->position)) == 0 && ++a->i < rows)
         a->at = after_spans(l, v[a->i]);
 }
 
@@ -330,24 +217,24 @@ static void see(const sh_job *job, int64_t query, tracker *t, double best) {
     t->floor = fmax(t->floor, t->best - reach - slack - 0x1p-50 * (fabs(t->best) + reach));
 }
 
-/* room for PIECE more; 0 if there is none */
+/* room for SH_PIECE more; 0 if there is none */
 static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
-    if (t->n <= l->room - PIECE) return 1;
+    if (t->n <= l->room - SH_PIECE) return 1;
     compact(l->job, query, t, z, l->job->slack[query]);
-    t->wide = t->n > l->room - PIECE;
+    t->wide = t->n > l->room - SH_PIECE;
     return !t->wide;
 }
 
 /* One query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
 static sh_status settle_alone(const looking *l, visit v, sh_context *context) {
     sh_job *job = l->job;
-    int64_t n = 0, at = 0, found, position[PIECE];
+    int64_t n = 0, at = 0, found, position[SH_PIECE];
     double floor = -INFINITY;
     sh_long_list all = {0};
     sh_status status = SH_NO_MEMORY;
     if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
-    while ((found = next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
-        if (n + PIECE > all.room) {
+    while ((found = sh_next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
+        if (n + SH_PIECE > all.room) {
             if (job->map->window) {
                 floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
                 n = sh_keep_above(job, v.query, all.list, n, floor, 0);
@@ -403,10 +290,10 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             if (best < t[i].floor) continue;
             see(job, v[i].query, &t[i], best);
-            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += PIECE) {
+            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += SH_PIECE) {
                 sh_candidate *c = t[i].list + t[i].n;
                 int64_t found =
-                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(PIECE, to - j), t[i].floor, first + j, c);
+                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), t[i].floor, first + j, c);
                 for (int64_t o = 0; o < found; o++) c[o].position = v->lane + l->apart * c[o].position;
                 t[i].n += found;
             }
@@ -443,7 +330,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
 /* mixture += w[j] x row position[j] */
 static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n, void *buffer) {
     const sh_kernels *k = job->k;
-    int32_t index[PIECE];
+    int32_t index[SH_PIECE];
     for (int64_t j = 0; j < n; j++) {
         index[j] = (int32_t)c[j].position;
         if (!job->mixed_scale) continue;
@@ -569,7 +456,7 @@ sh_status sh_look_at_pairs(sh_job *job) {
     sh_context *context = job->context;
     const sh_structure *s = job->queries.structure;
     int64_t n = job->queries.n;
-    const char *wrong = fault(s, n, job->memory->patterns.n);
+    const char *wrong = sh_structure_fault(s, n, job->memory->patterns.n);
     if (job->partial || job->counts || job->balls || job->nearest) wrong = "structure";
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     looking l = {.job = job, .s = s};
@@ -580,7 +467,7 @@ sh_status sh_look_at_pairs(sh_job *job) {
     } else {
         l.spans = s->pairs == SH_PAIRS_BLOCKS && s->rows >= THIN;
     }
-    l.room = sh_max(SHORT, sh_min(LONG, most_pairs(s) + PIECE));
+    l.room = sh_max(SHORT, sh_min(LONG, sh_most_pairs(s) + SH_PIECE));
     l.visits = sh_allocate(context, n, sizeof *l.visits);
     l.start = sh_allocate(context, n + 1, sizeof *l.start);
     sh_status status = SH_OK;
