@@ -25,7 +25,9 @@ def data_folder():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only")
+    parser.addoption(
+        "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -204,8 +204,14 @@ def test_bags():
     assert family_bags.measure("random", 1, 6, seed=2)["accuracy"] < values["accuracy"] - 0.2
 
 
+def test_blocks_of_a_bag():
+    blocks = family_bags.structure_of("blocks", 3, 10, 0)
+    assert blocks.mask(10, 10).sum(axis=1).tolist() == [4] * 4 + [3] * 6
+    assert family_bags.measure("blocks", 2, 6, seed=2)["accuracy"] > 0.5
+
+
 def test_a_window_of_a_bag_is_averaged():
-    mean = family_bags.Classifier("window", family_bags.structure_of("window", 1, 0), 1.0, 4, 0)
+    mean = family_bags.Classifier("window", family_bags.structure_of("window", 1, 6, 0), 1.0, 4, 0)
     rng = np.random.default_rng(0)
     rows, labels = rng.choice([-1.0, 1.0], (64, 5, 4)).astype(np.float32), np.arange(64) % 2
     rows[labels == 1, 0], rows[labels == 0, :, 0] = 1, -1
@@ -303,7 +309,7 @@ def test_report_is_honest(found):
     ("change", "message"),
     [
         ({"members": "topK"}, "members: unknown name 'topK'"),
-        ({"bag_members": "blocks"}, "bag_members: unknown name 'blocks'"),
+        ({"bag_members": "block"}, "bag_members: unknown name 'block'"),
         ({"parts": "bag"}, "parts: unknown name"),
         ({"dataset": "letters"}, "dataset: unknown name"),
         ({"mask": "middle"}, "mask: unknown name"),

@@ -97,7 +97,7 @@ class Options(_study.Options):
     betas: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0)
     threshold: float = 0.1
     queries: int = 48
-    bag_members: Sequence[str] = ("sparsemax", "softmax", "topk", "random", "window")
+    bag_members: Sequence[str] = family_bags.MEMBERS
     bag_sizes: Sequence[int] = (10, 30)
     runs: int = 2
     jobs: int = 1
@@ -253,7 +253,7 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
         for size in chosen.bag_sizes
         for run in range(chosen.runs)
         for member in chosen.bag_members
-        for budget in budgets(chosen, member, size)[:1]
+        for budget in [b for b in budgets(chosen, member, size) if member != "blocks" or 2 * b <= size][:1]
     ]
 
 

@@ -1,8 +1,8 @@
 """The part of the family study that trains: is a signal in the bag? One Hopfield layer, one linear layer.
 
 Bags of bit strings, half of them with a signal of four bits (`sparsehopfield.bags.bit_patterns`). A learned query looks
-at the instances of a bag as the member says; under a window every instance looks at its neighbours instead, and the
-answers are averaged. Beta is chosen on bags of its own, as is the epoch; what is reported are others.
+at the instances of a bag as the member says; in windows and blocks every instance looks at its neighbours instead, and
+the answers are averaged. Beta is chosen on bags of its own, as is the epoch; what is reported are others.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from sparsehopfield.bags import Bags, bit_patterns, bit_signals
 from sparsehopfield.structure import Structure
-from sparsehopfield.structures import LinearFeatures, RandomFeatures, RandomMask, TopK, Window
+from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 from sparsehopfield.studies._study import spawned
 
-#: The members that bags are classified with. Blocks are left out: a bag has one query, or each instance is one, and
-#: then blocks are windows that do not overlap.
-MEMBERS = ("sparsemax", "softmax", "topk", "random", "window", "elu+1", "features")
+#: The members that bags are classified with.
+MEMBERS = ("sparsemax", "softmax", "topk", "random", "window", "blocks", "elu+1", "features")
+AVERAGED = ("window", "blocks")  # every instance asks
 METRICS = ("beta", "accuracy", "loss", "chosen")
 TRAIN, CHOOSING, REPORTED = 400, 200, 1000
 EPOCHS, BATCH, RATE = 20, 20, 0.01
@@ -28,21 +28,24 @@ HEADS, HIDDEN = 8, 8
 BETAS = (0.25, 1.0)
 
 
-def structure_of(member: str, budget: int, seed: int) -> Structure | None:
-    """The structure that a member looks at bags by."""
+def structure_of(member: str, budget: int, size: int, seed: int) -> Structure | None:
+    """The structure that a member looks at bags of `size` instances by."""
     if member == "topk":
         return TopK(budget)
     if member == "random":
         return RandomMask(budget, seed)
     if member == "window":
         return Window(budget)
+    if member == "blocks":
+        block = np.arange(size) * budget // size
+        return BlockSparse(block[:, None] == block, block=1)
     if member == "features":
         return RandomFeatures(budget, seed)
     return LinearFeatures("elu+1") if member == "elu+1" else None
 
 
 class Classifier:
-    """Bags to logits: `HopfieldPooling`, or for windows `Hopfield` and a mean over instances; then one linear layer.
+    """Bags to logits: `HopfieldPooling`, or where all ask `Hopfield` and a mean over instances; then one linear layer.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ class Classifier:
         }
         if structure is not None:
             options["structure"] = structure
-        self.averages = member == "window"
+        self.averages = member in AVERAGED
         layer: Any = layers.Hopfield if self.averages else layers.HopfieldPooling
         self.body = layers.Sequential(layer(width, **options), layers.GELU())
         self.head = layers.Linear(width, 1, random_state=np.random.default_rng(seed + 1))
@@ -134,7 +137,7 @@ def measure(member: str, budget: int, size: int, seed: int, betas: Sequence[floa
     )
     rng, best, seconds = np.random.default_rng(spawned(seed, 2)), None, 0.0
     for beta in betas:
-        machine = Classifier(member, structure_of(member, budget, seed), beta, 4, spawned(seed, 3))
+        machine = Classifier(member, structure_of(member, budget, size, seed), beta, 4, spawned(seed, 3))
         for _ in range(EPOCHS):
             order = rng.permutation(TRAIN)
             began = time.perf_counter()
