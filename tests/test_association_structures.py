@@ -99,6 +99,26 @@ def test_any_window(data):
     agree(rng, problem(rng, **options, separation=separation) | {"structure": window}, TOL[np.float64])
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        Window(7),
+        Window(5, causal=True),
+        Window(5, positions=np.random.default_rng(1).permutation(500)),
+        BlockSparse(np.eye(5, dtype=bool), block=100),
+        BlockSparse(np.kron(np.eye(5, dtype=bool), np.ones((100, 100), bool)), block=1),
+        BlockSparse(np.random.default_rng(2).random((125, 125)) < 0.1, block=4),
+        RandomMask(3, block=20),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_parts_of_a_set(rng, structure, heads):
+    """Many tiles, whose gradients of rows are summed in stretches that overlap, touch, or are everything."""
+    a = problem(rng, samples=1, queries=500, rows=500, heads=heads, separation="softmax")
+    agree(rng, a | {"structure": structure}, TOL[np.float64])
+
+
 def test_best_of_many_rows_by_products(rng):
     """Rows that no cache holds: tiles of many vectors. Against a mask of what is below the k-th score."""
     k, n, m, d = 40, 300, 3000, 32

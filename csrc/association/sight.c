@@ -46,22 +46,50 @@ static sh_status put_in_order(sh_context *context, sh_trail *t) {
     return visits && t->order ? SH_OK : SH_NO_MEMORY;
 }
 
-/* Windows of neighbours: the rows that a part of a set may see are a stretch. */
-static int is_local(const sh_trail *t) {
-    const sh_structure *s = &t->structure;
-    return s->pairs == SH_PAIRS_WINDOW && s->dilation == 1 && !s->column_n && !t->a.appended && !t->fold_samples;
-}
-
+/* The rows that a part of a set may see, as a stretch: few for windows and blocks near the diagonal. */
 static void part_of_set(const sh_trail *t, int64_t part, int64_t *first, int64_t *end) {
     const sh_structure *s = &t->structure;
     const int64_t heads = t->fold_heads ? t->padded_heads : 1, lane = part * t->tiles_of_part * t->wide;
+    const int64_t last = sh_min(lane + t->tiles_of_part * t->wide, t->lanes_of_set) - 1;
     *first = 0;
     *end = t->most_rows;
-    if (!is_local(t) || t->lanes_of_set == 0) return;
-    const int64_t last = sh_min(lane + t->tiles_of_part * t->wide, t->lanes_of_set) - 1, reach = s->width;
+    if (t->a.appended || t->fold_samples || t->lanes_of_set == 0) return;
     const int64_t low = sh_place(s, query_at(t, lane / heads)), high = sh_place(s, query_at(t, last / heads));
-    *first = sh_min(sh_max(low - reach, 0), t->most_rows);
-    *end = sh_max(sh_min(high + (s->causal ? 0 : reach) + 1, t->most_rows), *first);
+    if (s->pairs == SH_PAIRS_WINDOW && s->dilation == 1 && !s->column_n) {
+        *first = sh_min(sh_max(low - s->width, 0), t->most_rows);
+        *end = sh_max(sh_min(high + (s->causal ? 0 : s->width) + 1, t->most_rows), *first);
+    } else if (s->pairs == SH_PAIRS_BLOCKS) {
+        *first = t->most_rows;
+        *end = 0;
+        for (int64_t r = low / s->rows; r <= high / s->rows; r++) {
+            if (s->start[r] == s->start[r + 1]) continue;
+            *first = sh_min(*first, s->column[s->start[r]] * s->columns);
+            *end = sh_max(*end, (s->column[s->start[r + 1] - 1] + 1) * s->columns);
+        }
+        *first = sh_min(*first, *end);
+    }
+}
+
+/* Cuts sets into parts, each with gradients of the rows that it may see: as many as fit into memory. */
+static sh_status plan_parts(sh_context *context, sh_trail *t) {
+    enum { MOST_PARTS = 32 };
+    const int64_t row = (t->e + t->f) * (int64_t)t->lanes->size;
+    const int64_t most = sh_max(SH_MOST_BYTES_OF_PARTS / row, 2 * t->most_rows);
+    t->part_first = sh_allocate(context, MOST_PARTS, sizeof *t->part_first);
+    t->part_at = sh_allocate(context, MOST_PARTS + 1, sizeof *t->part_at);
+    if (!t->part_first || !t->part_at) return SH_NO_MEMORY;
+    for (int64_t parts = sh_ceil_div(MOST_PARTS, sh_max(t->sets, 1)); parts; parts /= 2) {
+        t->tiles_of_part = sh_max(sh_ceil_div(t->tiles, parts), 1);
+        t->parts = sh_max(sh_ceil_div(t->tiles, t->tiles_of_part), 1);
+        t->part_at[0] = 0;
+        for (int64_t part = 0; part < t->parts; part++) {
+            int64_t end;
+            part_of_set(t, part, &t->part_first[part], &end);
+            t->part_at[part + 1] = t->part_at[part] + end - t->part_first[part];
+        }
+        if (t->sets * t->part_at[t->parts] <= most) break;
+    }
+    return SH_OK;
 }
 
 sh_status sh_plan_sight(sh_context *context, sh_trail *t) {
@@ -69,23 +97,8 @@ sh_status sh_plan_sight(sh_context *context, sh_trail *t) {
     const int64_t real = t->most_rows - a->appended, most = sh_min(sh_most_pairs(&t->structure), real);
     t->most_seen = t->owns ? most + a->appended : t->wide * (sh_min(most, INT32_MAX) + 2) + a->appended;
     t->most_seen = sh_min(t->most_seen, t->most_rows);
-    const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
-    sh_status status = put_in_order(context, t);
-    if (status != SH_OK) return status;
-    t->parts = sh_min(sh_ceil_div(32, sh_max(t->sets, 1)), sh_max(t->tiles, 1));
-    if (!is_local(t)) t->parts = sh_min(t->parts, sh_max(SH_MOST_BYTES_OF_PARTS / sh_max(grads, 1), 1));
-    t->tiles_of_part = sh_max(sh_ceil_div(t->tiles, t->parts), 1);
-    t->parts = sh_max(sh_ceil_div(t->tiles, t->tiles_of_part), 1);
-    t->part_first = sh_allocate(context, t->parts, sizeof *t->part_first);
-    t->part_at = sh_allocate(context, t->parts + 1, sizeof *t->part_at);
-    if (!t->part_first || !t->part_at) return SH_NO_MEMORY;
-    t->part_at[0] = 0;
-    for (int64_t part = 0; part < t->parts; part++) {
-        int64_t end;
-        part_of_set(t, part, &t->part_first[part], &end);
-        t->part_at[part + 1] = t->part_at[part] + end - t->part_first[part];
-    }
-    return SH_OK;
+    const sh_status status = put_in_order(context, t);
+    return status == SH_OK ? plan_parts(context, t) : status;
 }
 
 /* --- a tile --------------------------------------------------------------------------------------- */
