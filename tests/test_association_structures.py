@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers import fails_without_memory
+from helpers import fails_without_memory, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_association import TOL, agree, problem, run
 
-from sparsehopfield import Polynomial, layers, set_num_threads
+from sparsehopfield import Polynomial, layers, set_num_threads, show_config
 from sparsehopfield.association import associate_backward, associate_forward, association_weights
 from sparsehopfield.structures import BlockSparse, Full, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
 
@@ -155,6 +155,45 @@ def test_the_same_bits_for_any_number_of_threads(rng):
             set_num_threads(before)
         for other in found[1:]:
             assert all((a == b).all() for a, b in zip(found[0], other, strict=True)), structure
+
+
+CHILD = """
+import json, sparsehopfield as sh, test_association_structures as t
+for dtype in (t.np.float64, t.np.float32):
+    for name in t.NAMES:
+        sparse = {"padded": True, "dropout": 0.4}
+        for separation, options in (("softmax", {"update_steps_max": 1}), ("sparsemax", sparse)):
+            rng = t.np.random.default_rng(3)
+            a = t.problem(rng, dtype=dtype, queries=36, rows=70, d=19, v=3, separation=separation, **options)
+            t.agree(rng, a | {"structure": t.structure_of(name, 36, 70, rng)}, t.TOL[dtype])
+print(json.dumps(sh.show_config(mode="dict")["simd"]["chosen"]))
+"""
+
+
+@pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level):
+    if level not in show_config(mode="dict")["simd"]["available"]:
+        pytest.skip(f"this machine has no {level}")
+    assert run_python(CHILD, SPARSEHOPFIELD_SIMD=level) == level
+
+
+def test_the_best_of_any_scores(rng):
+    """Zeros of both signs, equal scores, tiny and huge ones, masked ones: k stay, or all that are there."""
+    for dtype in (np.float32, np.float64):
+        tiny, huge = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+        scores = np.array([0.0, -0.0, tiny, -tiny, huge, -huge, 1, 1, 1, -1, -1, 0.5], dtype)
+        rows = rng.permutation(scores)
+        masked = rng.random(len(rows)) < 0.3
+        key, query = rows.reshape(1, -1, 1, 1), np.ones((1, 1, 1, 1), dtype)
+        for mask in (None, masked[None]):
+            there = rows if mask is None else np.where(masked, -np.inf, rows)
+            for k in range(1, len(rows)):
+                saved = associate_forward(query, key, key, 1e-3, structure=TopK(k), separation="softmax", mask=mask)[1]
+                best = np.argsort(-(there * dtype(1e-3)), kind="stable")[:k]
+                expected = np.zeros(len(rows))
+                expected[best] = np.exp(there[best] * 1e-3 - there.max() * 1e-3)
+                weights = association_weights(saved).toarray()[0]
+                np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-5, atol=1e-30)
 
 
 def test_nothing_to_look_at(rng):

@@ -56,10 +56,8 @@ static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *s
         if (!t->owns) lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
     }
     if (t->best) {
-        const size_t room = 2 * (size_t)t->best + SH_MARGIN_OF_BEST;
         lay(&at, (char **)&b.chosen, (rows + 1) * sizeof(int32_t));
         lay(&at, (char **)&b.kept, (rows + 1) * (size_t)t->groups * sizeof(uint16_t));
-        lay(&at, (char **)&b.candidates, (size_t)t->lanes->lanes * room * sizeof(sh_candidate));
     }
     *size = (size_t)(at - memory);
     return b;

@@ -115,7 +115,6 @@ typedef struct {
     char *dkey_seen, *dvalue_seen; /* gradients of scattered rows */
     int32_t *chosen;               /* best.c: rows that any lane keeps, and by which it is kept */
     uint16_t *kept;
-    sh_candidate *candidates;
 } sh_bench;
 
 size_t sh_bench_size(const sh_trail *t, int backward);
@@ -131,7 +130,6 @@ sh_status sh_plan_sight(sh_context *context, sh_trail *t);
 sh_stored sh_seen_of(const sh_trail *t, const sh_crew *crew, const sh_stored *set, const sh_bench *w);
 /* best.c: of w->s (rows x wide) each lane keeps its best scores, the others become -inf, and rows that no lane keeps go.
  * Returned  n  the rows that are left, w->chosen, and which lanes keep them, w->kept */
-enum { SH_MARGIN_OF_BEST = 64 };
 sh_status sh_keep_best(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows,
                        int64_t *n);
 /* Of reference.dropout_factors, for the listed rows of a tile: (n x wide). */

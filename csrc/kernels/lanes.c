@@ -3,6 +3,7 @@
 #define SH_VARIANT base
 #endif
 #include "lanes.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #if defined(__x86_64__)

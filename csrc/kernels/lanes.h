@@ -84,8 +84,9 @@ typedef struct {
     void (*add)(void *x, const void *y, const int32_t *list, int64_t n, int64_t stride, int64_t y_stride);
     /* total[l] = sum over i of p[i][l] */
     void (*total)(const void *p, int64_t stride, int64_t n, void *total);
-    /* which of n scores are not below `least` in some lane (NaN is not); returns how many */
-    int64_t (*reaching)(const void *s, int64_t stride, int64_t n, const void *least, int32_t *list);
+    /* Of n scores each lane keeps its k best, ties by row, and none that is -inf; the others become -inf. kept[i *
+     * kept_stride]: bit l where lane l keeps row i. `space` of n vectors. Returns whether all scores are numbers. */
+    int (*keep_best)(void *s, int64_t stride, int64_t n, int64_t k, uint16_t *kept, int64_t kept_stride, void *space);
     sh_lane_map map[4]; /* by sh_separation */
 
     /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */

@@ -858,15 +858,66 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
     STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-static int64_t N(reaching)(const void *scores, int64_t stride, int64_t n, const void *least, int32_t *list) {
-    const R *s = scores;
-    V bound = LOAD((const R *)least);
-    int64_t found = 0;
+/* Numbers as integers in the same order; -NaN is the least of all, NaN the largest. */
+INLINE IV N(ordered)(V x) {
+    IV bits = (IV)x;
+    return bits ^ ((bits >> (8 * sizeof(R) - 1)) & (sizeof(R) == 4 ? (I)INT32_MAX : (I)INT64_MAX));
+}
+
+INLINE IV N(among)(IV m, IV a, IV b) { return (m & a) | (~m & b); }
+
+/* bit l: whether m holds in lane l */
+INLINE uint32_t N(bits)(IV m) {
+#if defined(MM) && defined(__AVX512VL__)
+    return N(above)((V)(m & (IV)ALL(1)), ALL(0));
+#elif WIDTH == 32
+    return (uint32_t)(sizeof(R) == 4 ? MM(movemask_ps)((FLOATS)m) : MM(movemask_pd)((DOUBLES)m));
+#else
+    uint32_t bits = 0;
+    for (int l = 0; l < L; l++) bits |= (uint32_t)(m[l] != 0) << l;
+    return bits;
+#endif
+}
+
+/* The k-th best by bisection, in all lanes at once: at most as many passes as a number has bits, and fewer as soon as
+ * exactly k are above. */
+static int N(keep_best)(void *scores, int64_t stride, int64_t n, int64_t k, uint16_t *kept, int64_t kept_stride,
+                        void *space) {
+    R *s = scores;
+    N(v_at) *order = space;
+    const IV none = {0}, least = none + N(ordered)(ALL(sizeof(R) == 4 ? -FLT_MAX : -DBL_MAX))[0];
+    const IV nothing = N(ordered)(ALL(-INFINITY)), infinite = N(ordered)(ALL(INFINITY));
+    IV top = least, wrong = none;
     for (int64_t i = 0; i < n; i++) {
-        list[found] = (int32_t)i;
-        found += ANY(N(not_below)(LOAD(s + i * stride), bound));
+        IV x = N(ordered)(LOAD(s + i * stride) + ALL(0)); /* -0 + 0 is 0 */
+        order[i] = (V)x;
+        wrong |= (x >= infinite) | (x < nothing);
+        top = N(among)(x > top, x, top);
     }
-    return found;
+    if (N(bits)(wrong)) return 0;
+    IV low = least, high = top;
+    while (N(bits)(low < high)) {
+        IV middle = (low | high) - ((low ^ high) >> 1), count[2] = {none, none};
+        int64_t i = 0;
+        for (; i + 2 <= n; i += 2) {
+            count[0] -= (IV)order[i] >= middle;
+            count[1] -= (IV)order[i + 1] >= middle;
+        }
+        if (i < n) count[0] -= (IV)order[i] >= middle;
+        count[0] += count[1];
+        IV enough = count[0] >= (I)k;
+        low = N(among)(enough, middle, low);
+        high = N(among)(count[0] == (I)k, middle, N(among)(enough, high, middle - 1));
+    }
+    IV left = none + (I)k; /* of those that equal the k-th best */
+    for (int64_t i = 0; i < n; i++) left += (IV)order[i] > low;
+    for (int64_t i = 0; i < n; i++) {
+        IV x = (IV)order[i], tie = (x == low) & (left > 0), keep = (x > low) | tie;
+        left += tie;
+        STORE(s + i * stride, N(pick)(keep, LOAD(s + i * stride), ALL(-INFINITY)));
+        kept[i * kept_stride] = (uint16_t)N(bits)(keep);
+    }
+    return 1;
 }
 
 /* --- the maps ------------------------------------------------------------------------------------- */
@@ -1243,7 +1294,7 @@ static const sh_lanes N(sh_lanes) = {
     .multiply = N(multiply),
     .add = N(add),
     .total = N(total),
-    .reaching = N(reaching),
+    .keep_best = N(keep_best),
     .normalize = N(normalize),
     .normalize_back = N(normalize_back),
     .fold = N(fold),
