@@ -488,3 +488,38 @@ def test_what_bags_cannot_be_fitted(options, arguments, message):
 def test_bags_of_another_width_cannot_be_asked(fitted):
     with pytest.raises(ValueError, match=r"bags: must have the 2 features of those fitted, got 3"):
         fitted.predict([np.zeros((4, 3))])
+
+
+# --- structures ---------------------------------------------------------------------------------------------
+
+
+def test_structures_of_estimators():
+    """The k best of a memory: a classifier of k neighbours; of bags: as large a k as the bags changes nothing."""
+    from sklearn.base import clone
+    from sklearn.datasets import load_iris
+
+    from sparsehopfield.structures import RandomFeatures, TopK
+
+    X, y = load_iris(return_X_y=True)
+    near = HopfieldClassifier(beta=2.0, separation="softmax", structure=TopK(5)).fit(X[::2], y[::2])
+    assert clone(near).structure == TopK(5)
+    weights = near.memory_.associate(X[1:2]).toarray()
+    distance = np.linalg.norm(X[::2] - X[1], axis=1)
+    assert (weights[0] > 0).sum() == 5
+    assert set(np.flatnonzero(weights[0])) == set(np.argsort(distance, kind="stable")[:5])
+    assert near.score(X[1::2], y[1::2]) > 0.9
+    retriever = HopfieldRetriever(beta="auto", structure=TopK(1)).fit(X[:40])
+    assert retriever.memory_.structure == TopK(1)
+    assert (retriever.transform(X[:40]) == X[:40]).all(axis=1).mean() > 0.9
+    with pytest.raises(ValueError, match="separation"):
+        HopfieldRetriever(structure=RandomFeatures(4)).fit(X[:40]).transform(X)
+
+    rng = np.random.default_rng(0)
+    bags = [rng.normal(size=(n, 3)) for n in (4, 5, 6, 5)]
+    labels = [0, 1, 0, 1]
+    options = {"epochs": 3, "random_state": 0, "num_heads": 2}
+    want = HopfieldMILClassifier(**options).fit(bags, labels).decision_function(bags)
+    same = HopfieldMILClassifier(**options, structure=TopK(6)).fit(bags, labels)
+    np.testing.assert_allclose(same.decision_function(bags), want, rtol=1e-4, atol=1e-6)
+    one = HopfieldMILClassifier(**options, structure=TopK(1), separation="softmax").fit(bags, labels)
+    assert not np.allclose(one.decision_function(bags), want)

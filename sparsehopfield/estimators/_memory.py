@@ -13,6 +13,7 @@ from ..checks import Array, as_whole
 from ..memory import HopfieldMemory
 from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from ..stored import Separation
+from ..structure import Structure
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8)  # kept as they are; all others become float64
 
@@ -54,6 +55,9 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         Updates at most; 1 is a single update, of which nobody expects that it comes to rest.
     tol : float, at least 0, optional
         A row has come to rest when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
+    structure : Structure, optional
+        Which stored rows a row looks at (`sparsehopfield.structures`), as `TopK(k)`; all by default. What stores
+        a row among all stores it among some, if it is one of them.
 
     Attributes
     ----------
@@ -89,12 +93,14 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         similarity: str = "euclidean",
         max_steps: int = 1000,
         tol: float | None = None,
+        structure: Structure | None = None,
     ) -> None:
         self.beta = beta
         self.separation = separation
         self.similarity = similarity
         self.max_steps = max_steps
         self.tol = tol
+        self.structure = structure
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Store the rows.
@@ -119,7 +125,12 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
             raise ValueError(f"beta: must be a positive number or 'auto', got {self.beta!r}")
         rows = validate_data(self, X, dtype=DTYPES)
         self.memory_ = HopfieldMemory(
-            rows, 1.0 if auto else self.beta, similarity=self.similarity, separation=self.separation, copy=True
+            rows,
+            1.0 if auto else self.beta,
+            similarity=self.similarity,
+            separation=self.separation,
+            structure=self.structure,
+            copy=True,
         )
         if auto:
             self.memory_.beta = _storing_beta(self.memory_)
@@ -178,6 +189,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         1 looks at the association of the row itself; with more, the row is first led to where it comes to rest.
     tol : float, at least 0, optional
         As in HopfieldRetriever.
+    structure : Structure, optional
+        As in HopfieldRetriever: softmax with `TopK(k)` is a classifier of k neighbours, weighted by their kernels.
 
     Attributes
     ----------
@@ -208,12 +221,14 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         similarity: str = "euclidean",
         max_steps: int = 1,
         tol: float | None = None,
+        structure: Structure | None = None,
     ) -> None:
         self.beta = beta
         self.separation = separation
         self.similarity = similarity
         self.max_steps = max_steps
         self.tol = tol
+        self.structure = structure
 
     def fit(self, X: Any, y: Any) -> Self:
         """Store the rows with their classes.
@@ -243,7 +258,13 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         self.classes_, classes = np.unique(y, return_inverse=True)
         values = np.eye(len(self.classes_), dtype=np.float32)[classes]
         self.memory_ = HopfieldMemory(
-            rows, self.beta, values=values, similarity=self.similarity, separation=self.separation, copy=True
+            rows,
+            self.beta,
+            values=values,
+            similarity=self.similarity,
+            separation=self.separation,
+            structure=self.structure,
+            copy=True,
         )
         return self
 

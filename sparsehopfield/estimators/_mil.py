@@ -19,6 +19,7 @@ from ..checks import Array, as_number, as_whole
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 from ..separations import unknown_name
 from ..stored import Separation
+from ..structure import Structure
 from ._bags import Bags, as_bags
 from ._network import Network
 
@@ -99,6 +100,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     verbose : int
         Above 0: a progress bar (tqdm) with loss and AUC.
     dtype : {"float32", "float64"}
+    structure : Structure, optional
+        Which instances a query of the layer looks at (`sparsehopfield.structures`), as `TopK(k)`; all by default. A k
+        beyond a bag means all of the bag.
 
     Attributes
     ----------
@@ -175,6 +179,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
         verbose: int = 0,
         dtype: str = "float32",
+        structure: Structure | None = None,
     ) -> None:
         self.separation = separation
         self.layer = layer
@@ -206,6 +211,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.dtype = dtype
+        self.structure = structure
 
     # --- fitting ------------------------------------------------------------------------------------
 
@@ -338,6 +344,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             self.n_features_in_,
             layer=self.layer,
             separation=self.separation,
+            structure=self.structure,
             embedding=self.embedding,
             hidden_size=self.hidden_size,
             num_heads=self.num_heads,

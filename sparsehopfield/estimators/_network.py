@@ -11,6 +11,7 @@ from ..checks import Array
 from ..layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
 from ..separations import unknown_name
 from ..stored import Separation
+from ..structure import Structure
 from ._bags import Bags
 
 LAYERS = ("pooling", "hopfield", "attention")
@@ -29,6 +30,7 @@ class Network(Module):
         *,
         layer: str,
         separation: Separation,
+        structure: Structure | None,
         embedding: Sequence[int],
         hidden_size: int,
         num_heads: int,
@@ -68,6 +70,7 @@ class Network(Module):
             "update_steps_max": 0 if plain else update_steps_max,
             "dropout": dropout,
             "separation": separation,
+            "structure": structure,
             "initial_std": initial_std,
             **norms,
             **common,
