@@ -134,7 +134,7 @@ void sh_clear_sums(const sh_features *f, sh_feature_state s) {
     memset(s.sum, 0, (size_t)(f->size * f->v) * sizeof(double));
 }
 
-void sh_rise(const job *j, sh_feature_state s, const double *top) {
+void sh_raise_sums(const job *j, sh_feature_state s, const double *top) {
     for (int64_t i = 0; i < j->f->size; i++) {
         if (s.top[i] == top[i]) continue;
         const double less = sh_shrink(s.top[i], top[i]);
@@ -146,7 +146,7 @@ void sh_rise(const job *j, sh_feature_state s, const double *top) {
 
 void sh_merge_sums(const job *j, sh_feature_state s, sh_feature_state more, double *top) {
     for (int64_t i = 0; i < j->f->size; i++) top[i] = s.top[i] > more.top[i] ? s.top[i] : more.top[i];
-    sh_rise(j, s, top);
+    sh_raise_sums(j, s, top);
     for (int64_t i = 0; i < j->f->size; i++) {
         const double less = sh_shrink(more.top[i], top[i]);
         s.total[i] += less * more.total[i];
@@ -209,7 +209,7 @@ void sh_of_queries(job *j, block q, int64_t n, room *r, const double *more, int 
 
 void sh_add_features(job *j, sh_feature_state s, block v, int64_t n, room *r) {
     const int64_t D = j->f->size, width = j->f->v;
-    sh_rise(j, s, r->top);
+    sh_raise_sums(j, s, r->top);
     j->k->columns(s.total, r->phi, n, D);
     sh_times(j, j->k->gemm_tn, D, width, n, r->phi, D, v.data, v.ld, 0, r->product, width);
     j->k->accumulate(s.sum, 1, r->product, D * width);
@@ -317,7 +317,7 @@ static sh_status causal_block(job *j, sh_feature_state s, block q, block x, bloc
         double most = 0;
         for (int64_t i = 0; i < n; i++) most = r->less[i] <= most ? most : r->less[i];
         if (!(most <= j->k->largest)) return sh_fail(context, SH_OVERFLOW, "kernels", 0);
-        sh_rise(j, s, r->top);
+        sh_raise_sums(j, s, r->top);
         j->k->from_double(r->product, s.sum, D * width);
         char *to = sh_at(j, out, at * j->stride);
         sh_times(j, j->k->gemm_nn, n, width, n, r->pairs, n, some.data, some.ld, 0, to, j->stride);

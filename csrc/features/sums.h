@@ -67,7 +67,7 @@ sh_status sh_some_queries(const sh_feature_job *j, int64_t first, int64_t n, sh_
 double sh_shrink(double old, double top);
 /* States: of nothing; in units of exp(top), no lower than they were; with what another one has (top: room for D) */
 void sh_clear_sums(const sh_features *f, sh_feature_state s);
-void sh_rise(const sh_feature_job *j, sh_feature_state s, const double *top);
+void sh_raise_sums(const sh_feature_job *j, sh_feature_state s, const double *top);
 void sh_merge_sums(const sh_feature_job *j, sh_feature_state s, sh_feature_state more, double *top);
 /* Features of patterns, phi, in units of exp(top): the larger of what the state has and what they have. */
 void sh_of_patterns(sh_feature_job *j, sh_feature_state s, sh_block x, int64_t n, sh_feature_room *r);
