@@ -350,12 +350,15 @@ typedef struct {
     double faint;           /* of causal functions, as above */
 } sh_feature_sets;
 
-/* sh_feature_sets_sum: the sums over the rows of every set; state: (B, H, D), (B, H, D), (B, H, D, v).
+/* sh_feature_sets_few: the answers to few queries from few rows, at most 256 of each set, by their pairs, which cost
+ * N M (D + v); sums would cost (N + M) D v.
+ *
+ * sh_feature_sets_sum: the sums over the rows of every set; state: (B, H, D), (B, H, D), (B, H, D, v).
  * sh_feature_sets_mix: what they answer; out as the queries lie.
  * sh_feature_sets_causal: the answer to query i from rows 0 to i of its set.
  *
  * The gradients of sum(grad out): of queries, and of sums (state.total, state.sum; top NULL; NULL: not wanted), which are
- * added to; from these those of rows. Causal: all at once.
+ * added to; from these those of rows. Few and causal: all at once.
  * Given      grad     as out
  *            dkeys    gradients of sums of keys as values, (B, H, D, d), or NULL: added to those of keys
  * Returned   dquery, dkey, dvalue  one for each set, though sets may share rows
@@ -364,6 +367,9 @@ typedef struct {
  * Cost       of gradients some three times that of what they are gradients of. Memory: some rows and a state for each
  *            thread, at most 2 * 16 states, and, causal, D numbers for every 128 rows.
  * Notes      The same bits for any number of threads. */
+SH_API sh_status sh_feature_sets_few(sh_context *context, const sh_feature_sets *sets, sh_stack out);
+SH_API sh_status sh_feature_sets_few_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
+                                          sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *along);
 SH_API sh_status sh_feature_sets_sum(sh_context *context, const sh_feature_sets *sets, sh_feature_state state);
 SH_API sh_status sh_feature_sets_mix(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
                                      sh_stack out);

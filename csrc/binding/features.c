@@ -234,34 +234,34 @@ static int as_along(PyObject *object, const sh_feature_sets *s, double **along) 
     return as_doubles(object, "along", s->heads, -1, along);
 }
 
-enum { SUM, MIX, CAUSAL, MIX_BACK, SUM_BACK, CAUSAL_BACK };
+enum { SUM, MIX, CAUSAL, FEW, MIX_BACK, SUM_BACK, CAUSAL_BACK, FEW_BACK };
 
 static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
-    static const int takes[] = {3, 4, 1, 8, 9, 5};
+    static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
     const Py_ssize_t wanted = (Py_ssize_t)SETS + takes[what];
     if (nargs != wanted) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, nargs);
     const int causal = what == CAUSAL || what == CAUSAL_BACK;
     sh_feature_sets s;
     if (as_sets(args, causal, &s) < 0) return NULL;
-    const int listed = s.offsets != NULL;
+    const int listed = s.offsets != NULL, sums = what == SUM || what == MIX || what == MIX_BACK || what == SUM_BACK;
     const int64_t d = s.features.d, v = s.features.v;
     sh_feature_state state = {0}, dstate = {0};
     sh_stack out = {0}, dquery = {0}, dkey = {0}, dvalue = {0};
     double *along = NULL, *dkeys = NULL;
     args += SETS;
-    if (!causal) {
+    if (sums) {
         if (as_sums(args[0], args[1], args[2], &s, &state) < 0) return NULL;
         args += 3;
     }
-    if (what == MIX || what == CAUSAL || what == MIX_BACK || what == CAUSAL_BACK) { /* out, or grad */
-        const int written = what == MIX || what == CAUSAL;
+    if (what != SUM && what != SUM_BACK) { /* out, or grad */
+        const int written = what < MIX_BACK;
         if (as_rows_of_sets(args[0], written ? "out" : "grad", &s, s.queries, v, listed && causal, written, &out) < 0)
             return NULL;
         args++;
     }
-    const int sums = what == SUM_BACK || (what == MIX_BACK && args[0] != Py_None);
+    const int summed = what == SUM_BACK || (what == MIX_BACK && args[0] != Py_None);
     if (what == SUM_BACK || what == MIX_BACK) {
-        if (sums && as_sums(NULL, args[0], args[1], &s, &dstate) < 0) return NULL;
+        if (summed && as_sums(NULL, args[0], args[1], &s, &dstate) < 0) return NULL;
         args += 2;
     }
     if (what == SUM_BACK) {
@@ -269,11 +269,11 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
             return NULL;
         args++;
     }
-    if (what == MIX_BACK || what == CAUSAL_BACK) {
+    if (what >= MIX_BACK && what != SUM_BACK) {
         if (as_rows_of_sets(args[0], "dquery", &s, s.queries, d, listed && causal, 1, &dquery) < 0) return NULL;
         args++;
     }
-    if (what == SUM_BACK || what == CAUSAL_BACK) {
+    if (what >= SUM_BACK) {
         if (as_rows_of_sets(args[0], "dkey", &s, s.stored, d, listed, 1, &dkey) < 0 ||
             as_rows_of_sets(args[1], "dvalue", &s, s.stored, v, listed, 1, &dvalue) < 0)
             return NULL;
@@ -288,8 +288,10 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
     case SUM: status = sh_feature_sets_sum(context, &s, state); break;
     case MIX: status = sh_feature_sets_mix(context, &s, state, out); break;
     case CAUSAL: status = sh_feature_sets_causal(context, &s, out); break;
+    case FEW: status = sh_feature_sets_few(context, &s, out); break;
+    case FEW_BACK: status = sh_feature_sets_few_back(context, &s, out, dquery, dkey, dvalue, along); break;
     case MIX_BACK:
-        status = sh_feature_sets_mix_back(context, &s, state, out, sums ? &dstate : NULL, dquery, along);
+        status = sh_feature_sets_mix_back(context, &s, state, out, summed ? &dstate : NULL, dquery, along);
         break;
     case SUM_BACK: status = sh_feature_sets_sum_back(context, &s, state, dstate, dkeys, dkey, dvalue, along); break;
     default: status = sh_feature_sets_causal_back(context, &s, out, dquery, dkey, dvalue, along);
@@ -306,6 +308,8 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
 OF_SETS(sets_sum, SUM)
 OF_SETS(sets_mix, MIX)
 OF_SETS(sets_causal, CAUSAL)
+OF_SETS(sets_few, FEW)
+OF_SETS(sets_few_back, FEW_BACK)
 OF_SETS(sets_mix_back, MIX_BACK)
 OF_SETS(sets_sum_back, SUM_BACK)
 OF_SETS(sets_causal_back, CAUSAL_BACK)
@@ -326,6 +330,8 @@ PyMethodDef sh_feature_operations[] = {
     {"feature_sets_sum", FAST(sets_sum), "feature_sets_sum(*sets, top, total, sum)"},
     {"feature_sets_mix", FAST(sets_mix), "feature_sets_mix(*sets, top, total, sum, out)"},
     {"feature_sets_causal", FAST(sets_causal), "feature_sets_causal(*sets, out)"},
+    {"feature_sets_few", FAST(sets_few), "feature_sets_few(*sets, out)"},
+    {"feature_sets_few_back", FAST(sets_few_back), "feature_sets_few_back(*sets, grad, dquery, dkey, dvalue, along)"},
     {"feature_sets_mix_back", FAST(sets_mix_back),
      "feature_sets_mix_back(*sets, top, total, sum, grad, dtotal, dsum, dquery, along); dtotal and dsum or None"},
     {"feature_sets_sum_back", FAST(sets_sum_back),

@@ -275,31 +275,36 @@ void sh_lower(const job *j, char *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) memset(sh_at(j, y, i * n + i + 1), 0, (size_t)(n - i - 1) * j->k->size);
 }
 
-/* The features of n rows, their pairs and what queries see in all; returns whether no sum is faint. */
-static int meet(job *j, sh_feature_state s, block q, block x, int64_t n, room *r) {
+/* The features of n queries and m rows, their pairs and what queries see in all; returns whether no sum is faint. */
+static int meet(job *j, sh_feature_state s, block q, block x, int64_t n, int64_t m, int causal, room *r) {
     const int64_t D = j->f->size;
-    sh_of_patterns(j, s, x, n, r);
+    sh_of_patterns(j, s, x, m, r);
     sh_of_queries(j, q, n, r, j->f->map == SH_RELU ? NULL : r->top, 0, r->ask);
     double *less = r->less, *total = (double *)r->most, least = INFINITY;
-    char *seen = sh_at(j, r->pairs, n * n);
+    char *seen = sh_at(j, r->pairs, n * m);
     for (int64_t i = 0; i < D; i++) total[i] = s.total[i] * sh_shrink(s.top[i], r->top[i]);
     j->k->from_double(r->before, total, D);
-    sh_times(j, j->k->gemm_nt, n, n, D, r->ask, D, r->phi, D, 0, r->pairs, n);
+    sh_times(j, j->k->gemm_nt, n, m, D, r->ask, D, r->phi, D, 0, r->pairs, m);
     sh_times(j, j->k->gemm_nt, n, 1, D, r->ask, D, r->before, D, 0, seen, 1);
     j->k->to_double(less, seen, n);
     int there = s.top[0] > -INFINITY; /* whether the query sees a row */
     for (int64_t i = 0; i < n; i++) {
-        less[i] += j->k->sum(sh_at(j, r->pairs, i * n), i + 1);
+        less[i] += j->k->sum(sh_at(j, r->pairs, i * m), causal ? i + 1 : m);
+        if (!causal) continue;
         there |= !(x.absent && x.absent[i]);
         if (there) least = less[i] >= least ? least : less[i];
     }
-    sh_lower(j, r->pairs, n);
-    return j->f->map == SH_RELU || least >= j->faint;
+    if (causal) sh_lower(j, r->pairs, n);
+    return !causal || j->f->map == SH_RELU || least >= j->faint;
+}
+
+void sh_meet_all(job *j, sh_feature_state s, block q, block x, int64_t n, int64_t m, room *r) {
+    meet(j, s, q, x, n, m, 0, r);
 }
 
 int64_t sh_meet(job *j, sh_feature_state s, block q, block x, int64_t at, int64_t n, room *r) {
     if (at > 0) n = sh_min(n, at & -at); /* halves, and halves of these */
-    while (!meet(j, s, q, x, n, r) && n > 1) {
+    while (!meet(j, s, q, x, n, n, 1, r) && n > 1) {
         int64_t half = 1;
         while (2 * half < n) half *= 2;
         n = half;

@@ -22,6 +22,7 @@ typedef struct {
     const sh_feature_sets *s;
     const sh_kernels *k;
     int causal;                   /* queries meet patterns in blocks */
+    int few;                      /* queries meet all patterns of their set at once */
     int64_t parts, part;          /* of a set; rows of one */
     sh_feature_state state;       /* of all sets */
     double *numbers;              /* states of all parts, where sets have several */
@@ -40,7 +41,7 @@ typedef struct {
 
 typedef struct {
     int64_t sample, head, set, first, end, rows; /* rows: of the set, on the side that parts are cut from */
-    int64_t start;                               /* where they begin in its sample, or in the list of all bags */
+    int64_t start, from; /* where they, and the stored rows, begin in their sample, or in the list of all bags */
     sh_features f;
     sh_rows patterns, values, queries;
     job j;
@@ -111,15 +112,15 @@ static void begin(const call *c, item *t, int64_t number, int queries, char *scr
     t->f.bias = t->f.beta / 2;
     t->f.cosine = 0;
     if (t->f.projection) t->f.projection += t->head * t->f.size * t->f.d;
-    const int64_t from = s->offsets ? s->offsets[t->sample] : 0;
+    const int64_t from = t->from = s->offsets ? s->offsets[t->sample] : 0;
     const sh_type type = t->f.type;
     t->patterns = (sh_rows){place(c, s->key, t, from, 0), stored, t->f.d, s->key.row * size, type, 0, 1};
     t->values = (sh_rows){place(c, s->value, t, from, 0), stored, t->f.v, s->value.row * size, type, 0, 1};
     t->queries =
         (sh_rows){place(c, s->query, t, c->causal ? from : 0, 0), asking, t->f.d, s->query.row * size, type, 0, 1};
     t->j = sh_feature_begin(&t->f);
-    t->j.patterns = c->causal || !queries ? &t->patterns : NULL;
-    t->j.values = c->causal || !queries ? &t->values : NULL;
+    t->j.patterns = c->causal || c->few || !queries ? &t->patterns : NULL;
+    t->j.values = c->causal || c->few || !queries ? &t->values : NULL;
     t->j.queries = c->causal || queries ? &t->queries : NULL;
     t->j.absent = s->padding ? s->padding + t->sample * s->stored : NULL;
     t->j.faint = s->faint;
@@ -443,6 +444,106 @@ sh_status sh_feature_sets_sum_back(sh_context *context, const sh_feature_sets *s
     return status;
 }
 
+/* --- few queries and rows ------------------------------------------------------------------------- */
+
+/* ask / total, 0 where a query sees nothing */
+static void share_rows(const item *t, char *ask, int64_t width, const double *total, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        char *row = sh_at(&t->j, ask, i * width);
+        if (total[i] > 0)
+            t->j.k->divide(row, total[i], width);
+        else
+            memset(row, 0, (size_t)width * t->j.k->size);
+    }
+}
+
+static void nothing(const call *c, char *rows, int64_t ld, int64_t n, int64_t width) {
+    for (int64_t i = 0; i < n; i++) memset(rows + (size_t)(i * ld) * c->k->size, 0, (size_t)width * c->k->size);
+}
+
+/* A whole set. Sums that few queries ask cost more than its pairs. */
+static sh_status few_item(void *user, int64_t number, void *scratch, sh_context *context) {
+    const call *c = user;
+    item t;
+    begin(c, &t, number, 1, scratch);
+    job *j = &t.j;
+    room *r = &t.r;
+    const int64_t n = t.queries.n, m = t.patterns.n, D = t.f.size, d = t.f.d, width = t.f.v;
+    char *out = place(c, c->out, &t, 0, 0), *dquery = place(c, c->dquery, &t, 0, 0),
+         *dkey = place(c, c->dkey, &t, t.from, 0), *dvalue = place(c, c->dvalue, &t, t.from, 0);
+    const int back = c->grad.data != NULL;
+    if (n == 0 || m == 0) {
+        if (!back) nothing(c, out, c->out.row, n, width);
+        if (back) nothing(c, dquery, c->dquery.row, n, d);
+        if (back) nothing(c, dkey, c->dkey.row, m, d);
+        if (back) nothing(c, dvalue, c->dvalue.row, m, width);
+        return SH_OK;
+    }
+    const sh_feature_state none = state_at(&t.f, t.run, 0);
+    sh_clear_sums(&t.f, none);
+    block x, v, q;
+    sh_status status = sh_some_patterns(j, 0, m, r, &x, &v, context);
+    if (status == SH_OK) status = sh_some_queries(j, 0, n, r, &q, context);
+    if (status != SH_OK) return status;
+    sh_meet_all(j, none, q, x, n, m, r);
+    const double *total = r->less;
+    share_rows(&t, r->pairs, m, total, n);
+    if (!back) {
+        sh_times(j, j->k->gemm_nn, n, width, m, r->pairs, m, v.data, v.ld, 0, out, c->out.row);
+        return SH_OK;
+    }
+    const block g = {place(c, c->grad, &t, 0, 0), c->grad.row, NULL};
+    sh_times(j, j->k->gemm_nn, n, width, m, r->pairs, m, v.data, v.ld, 0, t.mixed, width);
+    for (int64_t i = 0; i < n; i++)
+        t.pull[i] = j->k->dot(sh_at(j, g.data, i * g.ld), sh_at(j, t.mixed, i * width), width);
+    sh_times(j, j->k->gemm_tn, m, width, n, r->pairs, m, g.data, g.ld, 0, dvalue, c->dvalue.row);
+    sh_times(j, j->k->gemm_nt, n, m, width, g.data, g.ld, v.data, v.ld, 0, r->pairs, m);
+    j->k->less_rows(r->pairs, t.pull, n, m, 0);
+    share_rows(&t, r->ask, D, total, n);
+    /* before: there is nothing, so 0 is added */
+    sh_times(j, j->k->gemm_nn, n, D, m, r->pairs, m, r->phi, D, 0, t.slope, D);
+    j->k->slopes(t.slope, r->ask, NULL, r->before, n, D);
+    c->along[number] = chain(c, &t, q, n, dquery, c->dquery.row, 0);
+    sh_times(j, j->k->gemm_tn, m, D, n, r->pairs, m, r->ask, D, 0, t.slope, D);
+    j->k->slopes(t.slope, r->phi, NULL, r->before, m, D);
+    c->along[number] += chain(c, &t, x, m, dkey, c->dkey.row, 1);
+    return SH_OK;
+}
+
+static sh_status few(sh_context *context, const sh_feature_sets *sets, call *c) {
+    sh_status status = cut(context, sets, 1, 0, c);
+    c->few = 1;
+    c->parts = 1;
+    for (int64_t b = 0; b < sets->samples; b++) c->part = sh_max(c->part, rows_of(sets, b));
+    if (status == SH_OK && c->part > SH_FEATURE_BLOCK) status = sh_fail(context, SH_BAD_ARGUMENT, "sets", 0);
+    return status;
+}
+
+sh_status sh_feature_sets_few(sh_context *context, const sh_feature_sets *sets, sh_stack out) {
+    call c;
+    sh_status status = few(context, sets, &c);
+    if (status != SH_OK) return status;
+    c.out = out;
+    return run(context, &c, 1, 1, few_item);
+}
+
+sh_status sh_feature_sets_few_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad, sh_stack dquery,
+                                   sh_stack dkey, sh_stack dvalue, double *along) {
+    call c;
+    sh_status status = few(context, sets, &c);
+    if (status != SH_OK) return status;
+    c.grad = grad;
+    c.dquery = dquery;
+    c.dkey = dkey;
+    c.dvalue = dvalue;
+    status = make_numbers(context, sets->samples * sets->heads, &c.along);
+    if (status == SH_OK) status = narrow_projection(context, &c);
+    if (status == SH_OK) status = run(context, &c, 1, 2, few_item);
+    if (status == SH_OK) add_along(&c, along);
+    release(context, &c);
+    return status;
+}
+
 /* --- causal --------------------------------------------------------------------------------------- */
 
 /* Where numbers of a set's rows begin, and of its blocks. */
@@ -453,18 +554,6 @@ static int64_t row_at(const call *c, const item *t) {
 static double *tops_at(const call *c, const item *t, int64_t row) {
     const int64_t of_head = c->blocks[t->sample + 1] - c->blocks[t->sample];
     return c->tops + (c->blocks[t->sample] * c->s->heads + t->head * of_head + row / SH_CAUSAL_BLOCK) * t->f.size;
-}
-
-/* ask / total, 0 where a query sees nothing */
-static void share_rows(const item *t, char *ask, const double *total, int64_t n) {
-    const int64_t D = t->f.size;
-    for (int64_t i = 0; i < n; i++) {
-        char *row = sh_at(&t->j, ask, i * D);
-        if (total[i] > 0)
-            t->j.k->divide(row, total[i], D);
-        else
-            memset(row, 0, (size_t)D * t->j.k->size);
-    }
 }
 
 /* n rows that have met: gradients of queries; the state goes on. */
@@ -487,10 +576,10 @@ static double pull_block(const call *c, item *t, sh_feature_state s, block q, bl
         t->pull[i] = -pull[i];
     }
     sh_times(j, j->k->gemm_nt, n, n, width, g.data, g.ld, v.data, v.ld, 0, r->pairs, n);
-    j->k->lower(r->pairs, pull, n);
+    j->k->less_rows(r->pairs, pull, n, n, 1);
     sh_times(j, j->k->gemm_nt, n, D, width, g.data, g.ld, t->means, width, 0, t->slope, D);
     sh_times(j, j->k->gemm_nn, n, D, n, r->pairs, n, r->phi, D, 1, t->slope, D);
-    share_rows(t, r->ask, total, n);
+    share_rows(t, r->ask, D, total, n);
     j->k->slopes(t->slope, r->ask, t->pull, r->before, n, D);
     const double along = chain(c, t, q, n, place(c, c->dquery, t, t->start, first), c->dquery.row, 0);
     sh_add_features(j, s, v, n, r);
@@ -546,7 +635,7 @@ static double push_block(const call *c, item *t, sh_feature_state run, block q, 
     v = sh_block_from(j, v, at);
     sh_of_patterns(j, units, x, n, r);
     sh_of_queries(j, q, n, r, t->f.map == SH_RELU ? NULL : r->top, 0, r->ask);
-    share_rows(t, r->ask, total, n);
+    share_rows(t, r->ask, D, total, n);
     for (int64_t f = 0; f < D; f++) {
         const double less = sh_shrink(r->top[f], run.top[f]);
         run.top[f] = r->top[f];
@@ -557,7 +646,7 @@ static double push_block(const call *c, item *t, sh_feature_state run, block q, 
     j->k->from_double(t->means, run.sum, D * width);
     j->k->from_double(t->column, run.total, D);
     sh_times(j, j->k->gemm_nt, n, n, width, g.data, g.ld, v.data, v.ld, 0, r->pairs, n);
-    j->k->lower(r->pairs, pull, n);
+    j->k->less_rows(r->pairs, pull, n, n, 1);
     sh_times(j, j->k->gemm_tn, n, D, n, r->pairs, n, r->ask, D, 0, t->slope, D);
     sh_times(j, j->k->gemm_nt, n, D, width, v.data, v.ld, t->means, width, 1, t->slope, D);
     j->k->slopes(t->slope, r->phi, NULL, t->column, n, D);

@@ -91,6 +91,9 @@ sh_status sh_mix_rows(sh_feature_job *j, int64_t first, int64_t end, sh_feature_
  * Notes      Where a query's sum is faint, patterns after it drown those that it sees; fewer rows are then taken. */
 int64_t sh_meet(sh_feature_job *j, sh_feature_state s, sh_block q, sh_block x, int64_t at, int64_t n,
                 sh_feature_room *r);
+/* The same of n queries that all see m rows, and nothing before these: pairs (n, m). */
+void sh_meet_all(sh_feature_job *j, sh_feature_state s, sh_block q, sh_block x, int64_t n, int64_t m,
+                 sh_feature_room *r);
 /* y[i][l] for l > i is none */
 void sh_lower(const sh_feature_job *j, char *y, int64_t n);
 sh_status sh_causal_rows(sh_feature_job *j, sh_feature_state s, int64_t first, int64_t end, sh_feature_room *r,

@@ -83,8 +83,8 @@ typedef struct {
     void (*slopes)(void *y, const void *w, const double *a, const void *b, int64_t n, int64_t size);
     /* y[i][f] = y[i][f] by[f] in double */
     void (*shares)(void *y, const double *by, int64_t n, int64_t size);
-    /* y[i][j] -= a[i] for j <= i, 0 beyond; y (n, n) */
-    void (*lower)(void *y, const double *a, int64_t n);
+    /* y[i][j] -= a[i]; if `lower`, y[i][j] = 0 for j > i; y (n, m) */
+    void (*less_rows)(void *y, const double *a, int64_t n, int64_t m, int lower);
     /* to[i][f] = slope[i][f] (d log feature / d x) at x[i][f]; of elu + 1, or of relu: slope / x where x > 0 */
     void (*chain)(void *to, int64_t to_ld, const void *slope, const void *x, int64_t ld, double root, int relu,
                   int64_t n, int64_t size);

@@ -442,12 +442,13 @@ static void NAME(shares)(void *to, const double *by, int64_t n, int64_t size) {
         for (int64_t f = 0; f < size; f++) y[f] = (R)((double)y[f] * by[f]);
 }
 
-static void NAME(lower)(void *to, const double *a, int64_t n) {
+static void NAME(less_rows)(void *to, const double *a, int64_t n, int64_t m, int lower) {
     R *y = to;
-    for (int64_t i = 0; i < n; i++, y += n) {
+    for (int64_t i = 0; i < n; i++, y += m) {
         const R less = (R)a[i];
-        for (int64_t j = 0; j <= i; j++) y[j] -= less;
-        for (int64_t j = i + 1; j < n; j++) y[j] = 0;
+        const int64_t end = lower ? i + 1 : m;
+        for (int64_t j = 0; j < end; j++) y[j] -= less;
+        for (int64_t j = end; j < m; j++) y[j] = 0;
     }
 }
 
@@ -527,7 +528,7 @@ const sh_kernels TABLE = {
     .columns = NAME(columns),
     .slopes = NAME(slopes),
     .shares = NAME(shares),
-    .lower = NAME(lower),
+    .less_rows = NAME(less_rows),
     .chain = NAME(chain),
     .add = NAME(add),
     .gemm_nt = NAME(gemm_nt),

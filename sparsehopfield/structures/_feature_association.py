@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..checks import Array
-from ._features import FAINT, RELU, Features, Floats
+from ._features import BLOCK, FAINT, RELU, Features, Floats
 
 MOST_UPDATES = 10_000
 MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
@@ -59,6 +59,14 @@ class Tape:
         self.listed = self.structure.causal and self.offsets is not None
         lead = self.q.shape[:1] if self.listed else (self.samples, self.q.shape[-3])
         self.lead = (*lead, self.q.shape[-2])
+        self.few = not self.structure.causal and self.by_pairs()
+
+    def by_pairs(self) -> bool:
+        """Whether the pairs of queries and rows are fewer multiplications than sums."""
+        n, m, size, v = self.lead[-2], self.k.shape[-3], self.map.size, self.v.shape[-1]
+        if self.offsets is not None:
+            m = int(np.diff(self.offsets).max(initial=0))
+        return max(n, m) <= BLOCK and n * m * (size + v) <= (n + m) * size * v
 
     def sets(self, x: Array, values: Array) -> tuple[Any, ...]:
         """Queries, keys and values as the core takes them."""
@@ -87,7 +95,8 @@ class Tape:
         values = self.k if keys else self.v
         out = np.empty((*self.lead, values.shape[-1]), self.dtype)
         if self.sums is None:
-            _core.feature_sets_causal(*self.sets(x, values), out)
+            one = _core.feature_sets_few if self.few else _core.feature_sets_causal
+            one(*self.sets(x, values), out)
         else:
             total = self.sums.keys if keys else self.sums.values
             _core.feature_sets_mix(*self.sets(x, values), self.sums.top, self.sums.z, total, out)
@@ -106,7 +115,7 @@ class Tape:
 
     def forward(self, steps: int | None, eps: float) -> tuple[Array, int]:
         """The last association's mixture of values, and how many queries were still moving."""
-        if not self.structure.causal:
+        if not self.structure.causal and not self.few:
             self.sums = self.fold(keys=steps != 0)
         self.states, self.moved = [self.q], []
         moving = np.ones(self.lead, bool)
@@ -125,10 +134,10 @@ class Tape:
         """Gradients of queries, keys and values, one for each set, and of beta (H)."""
         along = np.zeros(len(self.beta))
         dk, dv = self.empty(self.k), self.empty(self.v)
+        at_once = _core.feature_sets_few_back if self.few else _core.feature_sets_causal_back
         dz = dsums = None
         if self.sums is not None and (rows or beta):
-            dz = np.zeros_like(self.sums.z)
-            dsums = np.zeros_like(self.sums.keys), np.zeros_like(self.sums.values)
+            dz, *dsums = (np.zeros(a.shape) for a in (self.sums.z, self.sums.keys, self.sums.values))
         for t in range(len(self.states) - 1, -1, -1):
             x, last = self.states[t], t == len(self.states) - 1
             g = grad if last else np.where(self.moved[t][..., None], grad, 0)
@@ -139,10 +148,10 @@ class Tape:
                 state = self.sums.top, self.sums.z, total
                 _core.feature_sets_mix_back(*self.sets(x, values), *state, g, dz, dtotal, dx, along)
             elif last:
-                _core.feature_sets_causal_back(*self.sets(x, values), g, dx, dk, dv, along)
+                at_once(*self.sets(x, values), g, dx, dk, dv, along)
             else:
                 by_features, as_values = self.empty(self.k), self.empty(self.k)
-                _core.feature_sets_causal_back(*self.sets(x, values), g, dx, by_features, as_values, along)
+                at_once(*self.sets(x, values), g, dx, by_features, as_values, along)
                 dk += by_features
                 dk += as_values
             grad = dx if last else np.where(self.moved[t][..., None], dx, grad)
