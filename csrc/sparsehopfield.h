@@ -357,13 +357,14 @@ typedef struct {
  * sh_feature_sets_mix: what they answer; out as the queries lie.
  * sh_feature_sets_causal: the answer to query i from rows 0 to i of its set.
  *
- * The gradients of sum(grad out): of queries, and of sums (state.total, state.sum; top NULL; NULL: not wanted), which are
- * added to; from these those of rows. Few and causal: all at once.
+ * The gradients of sum(grad out): of queries, and of sums (total and sum of dstate; NULL: not wanted), which are added
+ * to; from these those of rows. Few and causal: all at once.
  * Given      grad     as out
  *            dkeys    gradients of sums of keys as values, (B, H, D, d), or NULL: added to those of keys
  * Returned   dquery, dkey, dvalue  one for each set, though sets may share rows
  *            along    (H) added to: the sum over rows of <gradient, row>, of queries, and of keys by their features
- * Errors     as above, and SH_NO_MEMORY, SH_INTERRUPTED
+ * Errors     SH_OVERFLOW of sums over pairs ("kernels"), SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. Rows must be finite,
+ *            and beta |x|^2 at most 1e70 (double: 1e300): they are not looked at.
  * Cost       of gradients some three times that of what they are gradients of. Memory: some rows and a state for each
  *            thread, at most 2 * 16 states, and, causal, D numbers for every 128 rows.
  * Notes      The same bits for any number of threads. */

@@ -50,6 +50,7 @@ static sh_status check(const job *j, const char *name, double beta, block b, int
                        sh_context *context) {
     const double most = j->f->type == SH_FLOAT32 ? 1e70 : 1e300; /* so that features are finite */
     double squares = 0;
+    if (j->checked) return SH_OK;
     if (b.ld == d)
         squares = j->k->squares(b.data, n * d);
     else

@@ -5,8 +5,8 @@
  *   logarithms of a query's features    w_f (a_f - r)
  *   S_f and z_f                         sum over queries of w_f / z_f g, and of -w_f / z_f r
  *   logarithms of a pattern's features  phi_f (<dS_f, v> + dz_f)
- * Causal, sums of patterns run from the first row to the last, in units of the largest features so far, and gradients of
- * sums from the last to the first, in units of their inverse: what is carried over only shrinks. Features are made
+ * Causal, sums of patterns run from the first row to the last, in units of the largest features so far, and gradients
+ * of sums from the last to the first, in units of their inverse: what is carried over only shrinks. Features are made
  * again, so nothing (N, D) is kept.
  *
  * An item is a part of a set's rows. Few sets have many parts, cut by the shapes alone and summed in order. */
@@ -32,8 +32,8 @@ typedef struct {
     sh_stack grad, out, dquery, dkey, dvalue;
     char *projection; /* (H, D, d) in the compute type */
     double *along;    /* (items) */
-    /* causal: of every row what its query sees and r; whether a block ends there; of blocks what comes before is in units
-     * of, and where those of a sample begin */
+    /* causal: of every row what its query sees, r, and whether a block ends there; of blocks what the sums before are
+     * in units of; where blocks of a sample begin */
     double *totals, *pulls, *tops;
     char *ends;
     int64_t *blocks;
@@ -119,6 +119,7 @@ static void begin(const call *c, item *t, int64_t number, int queries, char *scr
     t->queries =
         (sh_rows){place(c, s->query, t, c->causal ? from : 0, 0), asking, t->f.d, s->query.row * size, type, 0, 1};
     t->j = sh_feature_begin(&t->f);
+    t->j.checked = 1;
     t->j.patterns = c->causal || c->few || !queries ? &t->patterns : NULL;
     t->j.values = c->causal || c->few || !queries ? &t->values : NULL;
     t->j.queries = c->causal || queries ? &t->queries : NULL;

@@ -19,6 +19,7 @@ typedef struct {
     char *means;              /* (D, v) */
     double *more;             /* (D) what is added to a query's exponents, or multiplied with its features */
     double faint;
+    int checked; /* the caller has looked at all rows */
     char *out;
     int64_t stride;
     _Atomic int64_t products;
@@ -52,7 +53,8 @@ static inline void sh_times(sh_feature_job *j, sh_gemm product, int64_t m, int64
 }
 
 sh_feature_job sh_feature_begin(const sh_features *f);
-/* Lays the room out from `base`, which may be NULL; returns how many bytes it takes. With patterns and queries: causal. */
+/* Lays the room out from `base`, which may be NULL; returns how many bytes it takes. With patterns and queries there is
+ * room for their pairs. */
 size_t sh_feature_room_of(const sh_feature_job *j, char *base, sh_feature_room *r);
 /* Multiplications and what else takes as long, of n rows */
 double sh_feature_work(const sh_features *f, int64_t n);
