@@ -329,16 +329,65 @@ SH_API sh_status sh_features_causal(sh_context *context, const sh_features *feat
                                     const sh_rows *patterns, const sh_rows *values, double faint, void *out,
                                     int64_t stride, int64_t *products);
 
-/* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
- *
- * Letters: B samples, N queries of each, M stored rows of each, H heads, d features of a key, v of a value, t an
- * update. Rows of the compute type lie as one says: feature c of row i of head h of sample b is
- * data[b * sample + i * row + h * head + c]; strides in numbers, 0 where samples or heads share their rows. */
+/* Rows of samples and heads: feature c of row i of head h of sample b is data[b * sample + i * row + h * head + c];
+ * strides in numbers, 0 where samples or heads share their rows. */
 typedef struct {
     const void *data;
     int64_t sample, row, head;
 } sh_stack;
 
+/* The association of the layers by features: B samples and H heads, each N queries and M stored rows of its own, at a
+ * time. What belongs to a set (sample b, head h) lies in order of b, then h. */
+typedef struct {
+    sh_features
+        features;       /* of all; beta and bias are not looked at, projection is (H, D, d), with sqrt(beta_h) in it */
+    const double *beta; /* (H); the bias of patterns is half of it */
+    int64_t samples, heads, queries, stored; /* B, H, N, M */
+    sh_stack query, key, value;
+    const int64_t *offsets; /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1; so do
+                             * the queries of causal functions */
+    const uint8_t *padding; /* (B, M) or NULL: not 0 where there is no row; not with offsets */
+    double faint;           /* of causal functions, as above */
+} sh_feature_sets;
+
+/* sh_feature_sets_few: the answers to few queries from few rows, at most 256 of each set, by their pairs, which cost
+ * N M (D + v); sums would cost (N + M) D v.
+ *
+ * sh_feature_sets_sum: the sums over the rows of every set; state: (B, H, D), (B, H, D), (B, H, D, v).
+ * sh_feature_sets_mix: what they answer; out as the queries lie.
+ * sh_feature_sets_causal: the answer to query i from rows 0 to i of its set.
+ *
+ * The gradients of sum(grad out): of queries, and of sums (total and sum of dstate; NULL: not wanted), which are added
+ * to; from these those of rows. Few and causal: all at once.
+ * Given      grad     as out
+ *            dkeys    gradients of sums of keys as values, (B, H, D, d), or NULL: added to those of keys
+ * Returned   dquery, dkey, dvalue  one for each set, though sets may share rows
+ *            along    (H) added to: the sum over rows of <gradient, row>, of queries, and of keys by their features
+ * Errors     SH_OVERFLOW of sums over pairs ("kernels"), SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. Rows must be finite,
+ *            and beta |x|^2 at most 1e70 (double: 1e300): they are not looked at.
+ * Cost       of gradients some three times that of what they are gradients of. Memory: some rows and a state for each
+ *            thread, at most 2 * 16 states, and, causal, D numbers for every 128 rows.
+ * Notes      The same bits for any number of threads. */
+SH_API sh_status sh_feature_sets_few(sh_context *context, const sh_feature_sets *sets, sh_stack out);
+SH_API sh_status sh_feature_sets_few_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
+                                          sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *along);
+SH_API sh_status sh_feature_sets_sum(sh_context *context, const sh_feature_sets *sets, sh_feature_state state);
+SH_API sh_status sh_feature_sets_mix(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
+                                     sh_stack out);
+SH_API sh_status sh_feature_sets_causal(sh_context *context, const sh_feature_sets *sets, sh_stack out);
+SH_API sh_status sh_feature_sets_mix_back(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
+                                          sh_stack grad, const sh_feature_state *dstate, sh_stack dquery,
+                                          double *along);
+SH_API sh_status sh_feature_sets_sum_back(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
+                                          sh_feature_state dstate, const double *dkeys, sh_stack dkey, sh_stack dvalue,
+                                          double *along);
+SH_API sh_status sh_feature_sets_causal_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
+                                             sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *along);
+
+/* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
+ *
+ * Letters: B samples, N queries of each, M stored rows of each, H heads, d features of a key, v of a value, t an
+ * update. Rows are of the compute type. */
 /* Rows seen through a linear map, one for each head: weight (H, to, from) times row plus bias (H, to). */
 typedef struct {
     const void *weight, *bias; /* NULL: the rows themselves */
@@ -360,9 +409,9 @@ typedef struct {
                                     * own: k is at most their rows, and a window at a place that a bag does not have is
                                     * empty */
     int64_t appended;              /* the last rows of each sample, at which all queries look whatever the structure */
-    int64_t steps;                              /* updates after the first association; < 0: until at rest */
-    double eps;                                 /* at rest: the weights have moved by at most this (Euclidean) */
-    double dropout;                             /* 0 <= rate < 1, of weights of the last association */
+    int64_t steps;                 /* updates after the first association; < 0: until at rest */
+    double eps;                    /* at rest: the weights have moved by at most this (Euclidean) */
+    double dropout;                /* 0 <= rate < 1, of weights of the last association */
     uint64_t seed;
     int implicit;                     /* the gradient at the fixed point, not through the updates */
     sh_projection key_map, value_map; /* with a key_map: maps that no shift changes, steps >= 0 */

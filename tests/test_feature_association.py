@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import name_of
+from helpers import fails_without_memory, name_of, run_python, same_bits, threads
 
 import sparsehopfield as sh
 from sparsehopfield.structures import LinearFeatures, RandomFeatures
@@ -72,6 +72,37 @@ def dense(structure, q, k, v, beta, steps=0, padding=None, offsets=None):
     return out
 
 
+def gradients(structure, x, k, v, beta, g):
+    """Of one association of one head, (rows, numbers), from the weights of all pairs and features."""
+    with np.errstate(divide="ignore"):
+        if isinstance(structure, RandomFeatures):
+            w = beta**0.5 * structure.projection(x.shape[1])
+            a, b = x @ w.T, k @ w.T - beta / 2 * (k**2).sum(axis=1, keepdims=True)
+        elif structure.kind == "relu":
+            a, b = (np.log(np.maximum(rows, 0)) for rows in (x, k))
+        else:
+            a, b = (np.minimum(u, 0) + np.log1p(np.maximum(u, 0)) for u in (beta**0.5 * x, beta**0.5 * k))
+    logs = a[:, None] + b[None]
+    if structure.causal:
+        logs[np.arange(len(k)) > np.arange(len(x))[:, None]] = -np.inf
+    most = logs.max(axis=(1, 2), keepdims=True)
+    p = np.exp(logs - np.where(most > -np.inf, most, 0))
+    total = p.sum(axis=(1, 2), keepdims=True)
+    p /= np.where(total > 0, total, 1)
+    pairs = p.sum(axis=2)
+    slope = p * ((g @ v.T) - (g * (pairs @ v)).sum(axis=1, keepdims=True))[..., None]
+    da, db = slope.sum(axis=1), slope.sum(axis=0)
+    if isinstance(structure, RandomFeatures):
+        return da @ w, db @ w - beta * k * db.sum(axis=1, keepdims=True), pairs.T @ g
+    chained = []
+    for rows, d in ((x, da), (k, db)):
+        if structure.kind == "relu":
+            chained.append(np.divide(d, rows, out=np.zeros_like(d), where=rows > 0))
+        else:
+            chained.append(d * beta**0.5 / (1 + np.maximum(beta**0.5 * rows, 0)))
+    return *chained, pairs.T @ g
+
+
 def case(rng, structure, kind):
     """q, k, v and options of a kind of call."""
     n = M if structure.causal else N
@@ -100,14 +131,18 @@ def case(rng, structure, kind):
 KINDS = ["plain", "shared", "queries", "one head", "rows", "padding", "ragged"]
 
 
-# by the core, or all samples and heads at a time
-@pytest.mark.parametrize(("steps", "many"), [(0, 1), (1, 1), (2, 1000)])
+@pytest.fixture(params=[True, False], ids=["pairs", "sums"])
+def pairs(request, monkeypatch):
+    """Whether few queries and rows go by their pairs; causal ones do not."""
+    if not request.param:
+        monkeypatch.setattr(features, "BLOCK", 0)
+
+
+@pytest.mark.usefixtures("pairs")
+@pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
-def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps, many):
-    monkeypatch.setattr(features, "CAUSAL_BLOCK", 4)
-    monkeypatch.setattr(features, "NUMBERS", 1)
-    monkeypatch.setattr(features, "MANY", many)
+def test_forward_and_gradients(rng, structure, kind, steps):
     q, k, v, options = case(rng, structure, kind)
     beta = np.array([0.6, 1.4])
     out, tape, unsettled = forward(structure, q, k, v, beta, steps=steps, eps=0.0, **options)
@@ -138,6 +173,7 @@ def test_forward_and_gradients(rng, monkeypatch, structure, kind, steps, many):
     assert rest[1:] == (None, None, None)
 
 
+@pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
 def test_until_at_rest(rng, structure):
     q, k, v, _ = case(rng, structure, "plain")
@@ -146,7 +182,7 @@ def test_until_at_rest(rng, structure):
     out, tape, unsettled = forward(structure, q, k, v, beta, steps=None, eps=1e-9)
     assert unsettled == 0
     np.testing.assert_allclose(out, dense(structure, q, k, v, beta, 200), rtol=0, atol=1e-6)
-    assert len(tape.batches[0][0].states) < 200
+    assert len(tape.states) < 200
     assert np.isfinite(backward(tape, np.ones_like(out))[0]).all()
 
 
@@ -156,6 +192,7 @@ def test_unsettled_queries_are_counted(rng, monkeypatch):
     assert forward(LinearFeatures(), q, k, v, np.ones(H), steps=None, eps=0.0)[2] == B * N * H
 
 
+@pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
 def test_float32_is_accurate(rng, structure):
     q, k, v = (np.abs(rng.normal(size=(2, 200, H, c))) for c in (8, 8, 4))
@@ -172,6 +209,7 @@ def test_float32_is_accurate(rng, structure):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * max(np.abs(b).max(), 1))
 
 
+@pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1e-8, 40.0, 1e3])
 @pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
@@ -185,8 +223,34 @@ def test_norms_of_all_sizes(rng, structure, size, dtype):
             out, tape, _ = forward(structure, *args, np.ones(1), steps=0)
         want = dense(structure, *(a.astype(np.float64) for a in args), np.ones(1))
         np.testing.assert_allclose(out, want, rtol=0, atol=2e-4 if dtype == np.float32 else 1e-9)
-        for a in backward(tape, np.ones_like(out)):
+        g = rng.normal(size=out.shape).astype(dtype)
+        got = backward(tape, g)
+        assert np.isfinite(got[3]).all()
+        rows = [a[0, :, 0].astype(np.float64) for a in (*args, g)]
+        for a, b in zip(got, gradients(structure, *rows[:3], 1.0, rows[3]), strict=False):
             assert np.isfinite(a).all()
+            tol = (5e-6 if dtype == np.float32 else 1e-12) * max(np.abs(b).max(), size, 1)  # sums of rows so long
+            np.testing.assert_allclose(a[0, :, 0], b, rtol=0, atol=tol)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ["linear", "random"])
+def test_rows_of_several_parts(rng, name, causal):
+    """Sums of parts, before and after; rows whose features drown those before them, far apart, and one in a block."""
+    structure = LinearFeatures(causal=causal) if name == "linear" else RandomFeatures(5, causal=causal)
+    m = 600
+    for n, lengths in ((m, np.ones(m)), (m, np.linspace(0.1, 40, m)), (m if causal else 3, np.linspace(40, 0.1, m))):
+        q, k, v = (rng.normal(size=(1, r, 1, c)) for r, c in ((n, 4), (m, 4), (m, 3)))
+        k *= lengths[:, None, None]
+        k[0, 333] *= 3
+        out, tape, _ = forward(structure, q, k, v, np.ones(1))
+        g = rng.normal(size=out.shape)
+        got = backward(tape, g)
+        want = gradients(structure, q[0, :, 0], k[0, :, 0], v[0, :, 0], 1.0, g[0, :, 0])
+        for a, b in zip(got, want, strict=False):
+            np.testing.assert_allclose(a[0, :, 0], b, rtol=0, atol=1e-10 * max(np.abs(b).max(), 1))
+        along = sum((a * b).sum() for a, b in zip((q, k), got, strict=False)) / 2
+        np.testing.assert_allclose(got[3], along, rtol=1e-9, atol=1e-9)
 
 
 def test_large_bags_hold_no_array_of_all_pairs(rng):
@@ -202,18 +266,55 @@ def test_large_bags_hold_no_array_of_all_pairs(rng):
         assert peak < 4000 * 4000 / 2
 
 
-def test_threads_change_no_bit(rng):
-    q, k, v = (rng.normal(size=(2, 1000, H, 16)).astype(np.float32) for _ in range(3))
-    for structure in (RandomFeatures(32), LinearFeatures(causal=True)):
+@pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
+def test_threads_change_no_bit(rng, structure):
+    for shape in ((2, 1000), (60, 20)):
+        q, k, v = (rng.normal(size=(*shape, H, 16)).astype(np.float32) for _ in range(3))
         results = []
-        before = sh.get_num_threads()
-        for threads in (1, 4):
-            sh.set_num_threads(threads)
-            out, tape, _ = forward(structure, q, k, v, np.full(H, 0.1))
-            results.append([out, *backward(tape, out)])
-        sh.set_num_threads(before)
-        for a, b in zip(*results, strict=True):
-            np.testing.assert_array_equal(a, b)
+        for number in (1, 2, 5):
+            with threads(number):
+                out, tape, _ = forward(structure, q, k, v, np.full(H, 0.1), steps=1)
+                results.append([out, *backward(tape, out)])
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                assert same_bits(a, b)
+
+
+@pytest.mark.usefixtures("pairs")
+@pytest.mark.parametrize("structure", STRUCTURES, ids=name_of)
+def test_without_memory(rng, structure):
+    q, k, v = (rng.normal(size=(1, 300, 1, 3)) for _ in range(3))
+
+    def call():
+        out, tape, _ = forward(structure, q, k, v, np.ones(1), steps=1)
+        backward(tape, out)
+
+    assert fails_without_memory(call)
+
+
+GRADIENTS = """
+import json
+import numpy as np
+from sparsehopfield.structures import LinearFeatures, RandomFeatures
+from sparsehopfield.structures._feature_association import backward, forward
+rng = np.random.default_rng(1)
+found = []
+for causal in (False, True):
+    linear = LinearFeatures(causal=causal), LinearFeatures("relu", causal=causal)
+    for structure in (*linear, RandomFeatures(9, causal=causal)):
+        for m in (70, 300):
+            q, k, v = (np.abs(rng.normal(size=(1, m, 2, c))) for c in (5, 5, 3))
+            out, tape, _ = forward(structure, q, k, v, np.array([0.5, 1.0]), steps=1)
+            found += [float(a.ravel() @ np.cos(np.arange(a.size))) for a in (out, *backward(tape, out))]
+print(json.dumps(found))
+"""
+
+
+def test_instruction_sets_agree():
+    levels = {"base", sh._core.config()["simd_available"].split()[-1]}
+    results = [run_python(GRADIENTS, SPARSEHOPFIELD_SIMD=level) for level in levels]
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], rtol=1e-9, atol=1e-9)
 
 
 def test_causal_needs_as_many_queries_as_rows(rng):

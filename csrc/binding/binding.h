@@ -33,6 +33,12 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
 /* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
 
+/* An array of this type (number: NumPy's), (samples, rows, heads, features) or, shared by samples, (rows, heads,
+ * features); -1 with an exception. */
+int sh_as_stack(PyObject *object, const char *name, int number, sh_stack *stack, int64_t shape[4]);
+/* (samples + 1) from 0 up to `rows`; of None nothing is touched. */
+int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t **offsets);
+
 int sh_add_row_maps(PyObject *module);
 extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations[];
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);

@@ -155,6 +155,165 @@ static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t narg
     return finish(&call, status, &f, products);
 }
 
+/* --- samples and heads ---------------------------------------------------------------------------- */
+
+/* map, size, beta (H), projection (H, D, d), faint, samples, query, key, value, offsets, padding */
+enum { FAINTEST = PROJECTION + 1, SAMPLES, QUERY, KEY, VALUE, OFFSETS, PADDING, SETS };
+
+/* Rows of each set, of this many numbers: of all samples and heads where they are written to, else these or one. */
+static int as_rows_of_sets(PyObject *object, const char *name, const sh_feature_sets *s, int64_t rows, int64_t width,
+                           int listed, int written, sh_stack *stack) {
+    const int number = s->features.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32;
+    int64_t shape[4];
+    if (sh_as_stack(object, name, number, stack, shape) < 0) return -1;
+    const int64_t samples = listed ? 1 : s->samples;
+    const int every = PyArray_NDIM((PyArrayObject *)object) == 4;
+    if (shape[1] != rows || shape[3] != width || (shape[2] != s->heads && (written || shape[2] != 1)) ||
+        (shape[0] != samples && (written || every)) || (listed && every) ||
+        (written && !PyArray_ISWRITEABLE((PyArrayObject *)object)))
+        return wrong(name);
+    return 0;
+}
+
+/* causal: the queries of ragged bags are one list, as the rows are */
+static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
+    *s = (sh_feature_sets){0};
+    PyArrayObject *query = (PyArrayObject *)args[QUERY], *key = (PyArrayObject *)args[KEY],
+                  *value = (PyArrayObject *)args[VALUE];
+    for (int i = QUERY; i <= VALUE; i++)
+        if (!PyArray_Check(args[i]) || PyArray_NDIM((PyArrayObject *)args[i]) < 3) return wrong("rows");
+    if (!PyArray_Check(args[BETA]) || PyArray_NDIM((PyArrayObject *)args[BETA]) != 1) return wrong("beta");
+    sh_features *f = &s->features;
+    double *beta, *projection = NULL;
+    s->heads = PyArray_DIM((PyArrayObject *)args[BETA], 0);
+    s->samples = PyLong_AsLongLong(args[SAMPLES]);
+    f->type = PyArray_TYPE(key) == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
+    f->map = (sh_feature_map)PyLong_AsLong(args[MAP]);
+    f->size = PyLong_AsLongLong(args[SIZE]);
+    s->faint = PyFloat_AsDouble(args[FAINTEST]);
+    if (PyErr_Occurred() || as_doubles(args[BETA], "beta", s->heads, -1, &beta) < 0) return -1;
+    f->d = PyArray_DIM(key, PyArray_NDIM(key) - 1);
+    f->v = PyArray_DIM(value, PyArray_NDIM(value) - 1);
+    if (args[PROJECTION] != Py_None) {
+        PyArrayObject *p = (PyArrayObject *)args[PROJECTION];
+        if (!PyArray_Check(args[PROJECTION]) || PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 ||
+            !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size ||
+            PyArray_DIM(p, 2) != f->d)
+            return wrong("projection");
+        projection = PyArray_DATA(p);
+    }
+    s->beta = beta;
+    f->projection = projection;
+    s->stored = PyArray_DIM(key, PyArray_NDIM(key) - 3);
+    s->queries = PyArray_DIM(query, PyArray_NDIM(query) - 3);
+    const int listed = args[OFFSETS] != Py_None;
+    if (sh_as_offsets(args[OFFSETS], s->samples, s->stored, &s->offsets) < 0 ||
+        as_rows_of_sets(args[QUERY], "query", s, s->queries, f->d, listed && causal, 0, &s->query) < 0 ||
+        as_rows_of_sets(args[KEY], "key", s, s->stored, f->d, listed, 0, &s->key) < 0 ||
+        as_rows_of_sets(args[VALUE], "value", s, s->stored, f->v, listed, 0, &s->value) < 0)
+        return -1;
+    if (causal && s->queries != s->stored) return wrong("query");
+    if (args[PADDING] == Py_None) return 0;
+    PyArrayObject *p = (PyArrayObject *)args[PADDING];
+    if (listed || !PyArray_Check(args[PADDING]) || PyArray_TYPE(p) != NPY_BOOL || PyArray_NDIM(p) != 2 ||
+        !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->samples || PyArray_DIM(p, 1) != s->stored)
+        return wrong("padding");
+    s->padding = PyArray_DATA(p);
+    return 0;
+}
+
+static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_feature_sets *s, sh_feature_state *state) {
+    const int64_t rows = s->samples * s->heads, D = s->features.size;
+    *state = (sh_feature_state){0};
+    if (top && as_doubles(top, "top", rows, D, &state->top) < 0) return -1;
+    if (as_doubles(total, "total", rows, D, &state->total) < 0) return -1;
+    return as_doubles(sum, "sum", rows * D, s->features.v, &state->sum);
+}
+
+static int as_along(PyObject *object, const sh_feature_sets *s, double **along) {
+    return as_doubles(object, "along", s->heads, -1, along);
+}
+
+enum { SUM, MIX, CAUSAL, FEW, MIX_BACK, SUM_BACK, CAUSAL_BACK, FEW_BACK };
+
+static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
+    static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
+    const Py_ssize_t wanted = (Py_ssize_t)SETS + takes[what];
+    if (nargs != wanted) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, nargs);
+    const int causal = what == CAUSAL || what == CAUSAL_BACK;
+    sh_feature_sets s;
+    if (as_sets(args, causal, &s) < 0) return NULL;
+    const int listed = s.offsets != NULL, sums = what == SUM || what == MIX || what == MIX_BACK || what == SUM_BACK;
+    const int64_t d = s.features.d, v = s.features.v;
+    sh_feature_state state = {0}, dstate = {0};
+    sh_stack out = {0}, dquery = {0}, dkey = {0}, dvalue = {0};
+    double *along = NULL, *dkeys = NULL;
+    args += SETS;
+    if (sums) {
+        if (as_sums(args[0], args[1], args[2], &s, &state) < 0) return NULL;
+        args += 3;
+    }
+    if (what != SUM && what != SUM_BACK) { /* out, or grad */
+        const int written = what < MIX_BACK;
+        if (as_rows_of_sets(args[0], written ? "out" : "grad", &s, s.queries, v, listed && causal, written, &out) < 0)
+            return NULL;
+        args++;
+    }
+    const int summed = what == SUM_BACK || (what == MIX_BACK && args[0] != Py_None);
+    if (what == SUM_BACK || what == MIX_BACK) {
+        if (summed && as_sums(NULL, args[0], args[1], &s, &dstate) < 0) return NULL;
+        args += 2;
+    }
+    if (what == SUM_BACK) {
+        if (args[0] != Py_None && as_doubles(args[0], "dkeys", s.samples * s.heads * s.features.size, d, &dkeys) < 0)
+            return NULL;
+        args++;
+    }
+    if (what >= MIX_BACK && what != SUM_BACK) {
+        if (as_rows_of_sets(args[0], "dquery", &s, s.queries, d, listed && causal, 1, &dquery) < 0) return NULL;
+        args++;
+    }
+    if (what >= SUM_BACK) {
+        if (as_rows_of_sets(args[0], "dkey", &s, s.stored, d, listed, 1, &dkey) < 0 ||
+            as_rows_of_sets(args[1], "dvalue", &s, s.stored, v, listed, 1, &dvalue) < 0)
+            return NULL;
+        args += 2;
+    }
+    if (what >= MIX_BACK && as_along(args[0], &s, &along) < 0) return NULL;
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
+    sh_context *context = SH_CALL(call);
+    sh_status status = SH_OK;
+    Py_BEGIN_ALLOW_THREADS;
+    switch (what) {
+    case SUM: status = sh_feature_sets_sum(context, &s, state); break;
+    case MIX: status = sh_feature_sets_mix(context, &s, state, out); break;
+    case CAUSAL: status = sh_feature_sets_causal(context, &s, out); break;
+    case FEW: status = sh_feature_sets_few(context, &s, out); break;
+    case FEW_BACK: status = sh_feature_sets_few_back(context, &s, out, dquery, dkey, dvalue, along); break;
+    case MIX_BACK:
+        status = sh_feature_sets_mix_back(context, &s, state, out, summed ? &dstate : NULL, dquery, along);
+        break;
+    case SUM_BACK: status = sh_feature_sets_sum_back(context, &s, state, dstate, dkeys, dkey, dvalue, along); break;
+    default: status = sh_feature_sets_causal_back(context, &s, out, dquery, dkey, dvalue, along);
+    }
+    Py_END_ALLOW_THREADS;
+    return finish(&call, status, &s.features, 0);
+}
+
+#define OF_SETS(name, what)                                                                                            \
+    static PyObject *name(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {                                 \
+        (void)module;                                                                                                  \
+        return of_sets(what, args, nargs);                                                                             \
+    }
+OF_SETS(sets_sum, SUM)
+OF_SETS(sets_mix, MIX)
+OF_SETS(sets_causal, CAUSAL)
+OF_SETS(sets_few, FEW)
+OF_SETS(sets_few_back, FEW_BACK)
+OF_SETS(sets_mix_back, MIX_BACK)
+OF_SETS(sets_sum_back, SUM_BACK)
+OF_SETS(sets_causal_back, CAUSAL_BACK)
+
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_feature_operations[] = {
     {"features_add", FAST(add),
@@ -167,5 +326,17 @@ PyMethodDef sh_feature_operations[] = {
      "features_causal(map, size, beta, projection, bias, cosine, patterns, values, scale, check_values, queries, "
      "faint, "
      "out) -> multiplications"},
+    /* sets: map, size, beta, projection, faint, samples, query, key, value, offsets, padding; 0 is returned */
+    {"feature_sets_sum", FAST(sets_sum), "feature_sets_sum(*sets, top, total, sum)"},
+    {"feature_sets_mix", FAST(sets_mix), "feature_sets_mix(*sets, top, total, sum, out)"},
+    {"feature_sets_causal", FAST(sets_causal), "feature_sets_causal(*sets, out)"},
+    {"feature_sets_few", FAST(sets_few), "feature_sets_few(*sets, out)"},
+    {"feature_sets_few_back", FAST(sets_few_back), "feature_sets_few_back(*sets, grad, dquery, dkey, dvalue, along)"},
+    {"feature_sets_mix_back", FAST(sets_mix_back),
+     "feature_sets_mix_back(*sets, top, total, sum, grad, dtotal, dsum, dquery, along); dtotal and dsum or None"},
+    {"feature_sets_sum_back", FAST(sets_sum_back),
+     "feature_sets_sum_back(*sets, top, total, sum, dtotal, dsum, dkeys, dkey, dvalue, along); dkeys or None"},
+    {"feature_sets_causal_back", FAST(sets_causal_back),
+     "feature_sets_causal_back(*sets, grad, dquery, dkey, dvalue, along)"},
     {NULL, NULL, 0, NULL},
 };

@@ -52,8 +52,7 @@ static int64_t stride_of(PyArrayObject *a, int axis) {
     return PyArray_DIM(a, axis) > 1 ? PyArray_STRIDE(a, axis) / PyArray_ITEMSIZE(a) : 0;
 }
 
-/* (samples, rows, heads, features) or, shared by samples, (rows, heads, features) */
-static int as_stack(PyObject *object, const char *name, int number, sh_stack *stack, int64_t shape[4]) {
+int sh_as_stack(PyObject *object, const char *name, int number, sh_stack *stack, int64_t shape[4]) {
     PyArrayObject *a = as_array(object, name, number);
     if (!a) return -1;
     const int n = PyArray_NDIM(a);
@@ -82,7 +81,7 @@ static int as_projection(PyObject *weight, PyObject *bias, const char *name, int
     return 0;
 }
 
-static int as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t **offsets) {
+int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t **offsets) {
     if (object == Py_None) return 0;
     PyArrayObject *a = as_array(object, "offsets", NPY_INT64);
     if (!a) return -1;
@@ -156,9 +155,9 @@ static int as_association(PyObject *const *args, sh_association *a) {
     int64_t q[4], k[4], v[4];
     if (number != NPY_FLOAT32 && number != NPY_FLOAT64) return wrong("queries");
     a->type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
-    if (as_stack(args[QUERIES], "queries", number, &a->query, q) < 0 ||
-        as_stack(args[STORED], "stored", number, &a->key, k) < 0 ||
-        as_stack(args[VALUES], "values", number, &a->value, v) < 0)
+    if (sh_as_stack(args[QUERIES], "queries", number, &a->query, q) < 0 ||
+        sh_as_stack(args[STORED], "stored", number, &a->key, k) < 0 ||
+        sh_as_stack(args[VALUES], "values", number, &a->value, v) < 0)
         return -1;
     a->samples = PyLong_AsLongLong(args[SAMPLES]);
     a->queries = q[1];
@@ -187,7 +186,7 @@ static int as_association(PyObject *const *args, sh_association *a) {
                       &a->value_map) < 0)
         return -1;
     if (a->d != q[3] || (!a->key_map.weight && k[3] != q[3])) return wrong("queries");
-    if (as_offsets(args[OFFSETS], a->samples, k[1], &a->offsets) < 0) return -1;
+    if (sh_as_offsets(args[OFFSETS], a->samples, k[1], &a->offsets) < 0) return -1;
     if (as_masks(args[PADDING], args[MASK], number, a) < 0) return -1;
     PyArrayObject *beta = as_array(args[BETA], "beta", NPY_FLOAT64);
     if (!beta || PyArray_NDIM(beta) != 1 || PyArray_DIM(beta, 0) != a->heads) return wrong("beta");

@@ -4,39 +4,17 @@
  * follow each other within a part, which has sums of its own; parts are cut by the number of rows alone.
  *
  * Exponents are double: they may be large, and their rounding errors are relative errors of weights. */
-#include "../kernels/kernels.h"
+#include "sums.h"
 #include "../kernels/lanes.h"
-#include "../runtime/runtime.h"
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK = 256, CAUSAL = 128, PARTS = 16 };
+typedef sh_feature_job job;
+typedef sh_feature_room room;
+typedef sh_block block;
+enum { BLOCK = SH_FEATURE_BLOCK, CAUSAL = SH_CAUSAL_BLOCK, PARTS = SH_FEATURE_PARTS };
 
-typedef struct {
-    const sh_features *f;
-    const sh_kernels *k, *wide; /* of the compute type and of double */
-    double root;
-    const sh_rows *patterns, *values, *queries;
-    sh_feature_state *states; /* of the parts; or what is asked */
-    int64_t rows, part;       /* rows of a block and of a part */
-    char *means;              /* (D, v) */
-    double *more;             /* (D) what is added to a query's exponents, or multiplied with its features */
-    double faint;
-    char *out;
-    int64_t stride;
-    _Atomic int64_t products;
-} job;
-
-/* What a worker needs: blocks of `rows` rows */
-typedef struct {
-    char *patterns, *values, *queries;                 /* widened */
-    char *phi, *ask, *product, *pairs, *before, *most; /* features of patterns and queries, ... */
-    double *wide, *exponent, *top, *less;
-} room;
-
-/* Lays the room out from `base`, which may be NULL; returns how many bytes it takes. */
-static size_t lay_out(const job *j, char *base, room *r) {
+size_t sh_feature_room_of(const job *j, char *base, room *r) {
     const size_t size = j->k->size, wide = sizeof(double), D = (size_t)j->f->size, d = (size_t)j->f->d,
                  v = (size_t)j->f->v, n = (size_t)j->rows, causal = j->patterns && j->queries;
     const struct {
@@ -52,7 +30,7 @@ static size_t lay_out(const job *j, char *base, room *r) {
         {&r->pairs, causal ? n * (n + 1) * size : 0},
         {&r->before, causal ? D * size : 0},
         {&r->most, D * wide},
-        {(char **)&r->wide, j->f->map == SH_RANDOM ? n * d * wide : 0},
+        {(char **)&r->wide, (j->f->map == SH_RANDOM ? n * d : d) * wide},
         {(char **)&r->exponent, (j->f->map == SH_RANDOM ? n * D : D) * wide},
         {(char **)&r->top, D * wide},
         {(char **)&r->less, n * wide},
@@ -65,34 +43,21 @@ static size_t lay_out(const job *j, char *base, room *r) {
     return bytes;
 }
 
-static char *at(const job *j, const void *p, int64_t i) { return (char *)p + i * (int64_t)j->k->size; }
-
-typedef void (*gemm)(int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t, int, void *, int64_t);
-static void times(job *j, gemm product, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
-                  int64_t ldb, int add, void *c, int64_t ldc) {
-    product(m, n, k, a, lda, b, ldb, add, c, ldc);
-    atomic_fetch_add_explicit(&j->products, m * n * k, memory_order_relaxed);
-}
-
 /* --- rows ----------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const char *data;
-    int64_t ld;
-} block;
 
 /* Refuses rows whose squared lengths, or exponents at this beta, cannot be computed with. */
 static sh_status check(const job *j, const char *name, double beta, block b, int64_t n, int64_t d, int64_t first,
                        sh_context *context) {
     const double most = j->f->type == SH_FLOAT32 ? 1e70 : 1e300; /* so that features are finite */
     double squares = 0;
+    if (j->checked) return SH_OK;
     if (b.ld == d)
         squares = j->k->squares(b.data, n * d);
     else
-        for (int64_t i = 0; i < n; i++) squares += j->k->squares(at(j, b.data, i * b.ld), d);
+        for (int64_t i = 0; i < n; i++) squares += j->k->squares(sh_at(j, b.data, i * b.ld), d);
     if (squares < INFINITY && beta * squares <= most) return SH_OK;
     for (int64_t i = 0; i < n; i++) {
-        const char *row = at(j, b.data, i * b.ld);
+        const char *row = sh_at(j, b.data, i * b.ld);
         squares = j->k->dot(row, row, d);
         if (!(squares < INFINITY))
             return sh_fail(context, j->k->max_abs(row, d) < INFINITY ? SH_OVERFLOW : SH_NOT_FINITE, name, first + i);
@@ -118,10 +83,10 @@ static block some(const job *j, const sh_rows *rows, int64_t first, int64_t n, i
     const char *from = (const char *)rows->data + first * rows->stride;
     const int64_t size = (int64_t)j->k->size;
     if (rows->type == j->f->type && rows->stride >= rows->d * size && rows->stride % size == 0 && !always)
-        return (block){from, rows->stride / size};
+        return (block){from, rows->stride / size, NULL};
     const float scale = rows->scale != 0 ? rows->scale : 1;
     for (int64_t i = 0; i < n; i++, from += rows->stride) {
-        char *to = at(j, copy, i * rows->d);
+        char *to = sh_at(j, copy, i * rows->d);
         if (rows->type == SH_UINT8)
             j->k->from_uint8(to, (const uint8_t *)from, rows->d, scale);
         else if (rows->type == SH_FLOAT16)
@@ -129,55 +94,62 @@ static block some(const job *j, const sh_rows *rows, int64_t first, int64_t n, i
         else
             memcpy(to, from, (size_t)(rows->d * size));
     }
-    return (block){copy, rows->d};
+    return (block){copy, rows->d, NULL};
 }
 
-static sh_status some_patterns(const job *j, int64_t first, int64_t n, room *r, block *x, block *v,
-                               sh_context *context) {
+/* Rows that are none have features 0: they take part in no maximum and in no sum. */
+static void leave_out(const job *j, block *x, int64_t first, int64_t n, room *r) {
+    x->absent = j->absent + first;
+    for (int64_t i = 0; i < j->f->d; i++) r->wide[i] = -INFINITY;
+    for (int64_t i = 0; j->f->map != SH_RANDOM && i < n; i++)
+        if (x->absent[i]) j->k->from_double(r->patterns + (size_t)(i * j->f->d) * j->k->size, r->wide, j->f->d);
+}
+
+sh_status sh_some_patterns(const job *j, int64_t first, int64_t n, room *r, block *x, block *v, sh_context *context) {
     const int64_t d = j->f->d;
-    *x = some(j, j->patterns, first, n, j->f->cosine, r->patterns);
+    *x = some(j, j->patterns, first, n, j->f->cosine || j->absent, r->patterns);
     sh_status status = check(j, "patterns", j->f->cosine ? 0 : j->f->beta, *x, n, d, first, context);
     for (int64_t i = 0; j->f->cosine && status == SH_OK && i < n; i++)
-        if (!unit(j, at(j, r->patterns, i * d), r->exponent, d))
+        if (!unit(j, sh_at(j, r->patterns, i * d), r->exponent, d))
             status = sh_fail(context, SH_ZERO_ROW, "patterns", first + i);
     if (j->f->cosine && status == SH_OK) status = check(j, "patterns", j->f->beta, *x, n, d, first, context);
     *v = *x;
+    if (status == SH_OK && j->absent) leave_out(j, x, first, n, r);
     if (status != SH_OK || !j->values) return status;
     *v = some(j, j->values, first, n, 0, r->values);
     return j->values->unchecked ? SH_OK : check(j, "values", 0, *v, n, j->f->v, first, context);
 }
 
-static sh_status some_queries(const job *j, int64_t first, int64_t n, room *r, block *q, sh_context *context) {
+sh_status sh_some_queries(const job *j, int64_t first, int64_t n, room *r, block *q, sh_context *context) {
     *q = some(j, j->queries, first, n, 0, r->queries);
     return check(j, "queries", j->f->beta, *q, n, j->f->d, first, context);
 }
 
 /* --- states --------------------------------------------------------------------------------------- */
 
-static double shrink(double old, double top) { return old == top ? 1 : exp(old - top); }
+double sh_shrink(double old, double top) { return old == top ? 1 : exp(old - top); }
 
-static void clear(const sh_features *f, sh_feature_state s) {
+void sh_clear_sums(const sh_features *f, sh_feature_state s) {
     for (int64_t i = 0; i < f->size; i++) s.top[i] = -INFINITY;
     memset(s.total, 0, (size_t)f->size * sizeof(double));
     memset(s.sum, 0, (size_t)(f->size * f->v) * sizeof(double));
 }
 
-/* Count in units of exp(top), no lower than they were. */
-static void rise(const job *j, sh_feature_state s, const double *top) {
+void sh_raise_sums(const job *j, sh_feature_state s, const double *top) {
     for (int64_t i = 0; i < j->f->size; i++) {
         if (s.top[i] == top[i]) continue;
-        const double less = shrink(s.top[i], top[i]);
+        const double less = sh_shrink(s.top[i], top[i]);
         s.top[i] = top[i];
         s.total[i] *= less;
         j->wide->scale(s.sum + i * j->f->v, less, j->f->v);
     }
 }
 
-static void merge(const job *j, sh_feature_state s, sh_feature_state more, double *top) {
+void sh_merge_sums(const job *j, sh_feature_state s, sh_feature_state more, double *top) {
     for (int64_t i = 0; i < j->f->size; i++) top[i] = s.top[i] > more.top[i] ? s.top[i] : more.top[i];
-    rise(j, s, top);
+    sh_raise_sums(j, s, top);
     for (int64_t i = 0; i < j->f->size; i++) {
-        const double less = shrink(more.top[i], top[i]);
+        const double less = sh_shrink(more.top[i], top[i]);
         s.total[i] += less * more.total[i];
         j->wide->accumulate(s.sum + i * j->f->v, less, more.sum + i * j->f->v, j->f->v);
     }
@@ -193,18 +165,17 @@ static void project(job *j, block x, int64_t n, room *r, int patterns) {
         if (x.ld == d)
             j->k->to_double(r->wide, x.data, n * d);
         else
-            for (int64_t i = 0; i < n; i++) j->k->to_double(r->wide + i * d, at(j, x.data, i * x.ld), d);
-        w = (block){(const char *)r->wide, d};
+            for (int64_t i = 0; i < n; i++) j->k->to_double(r->wide + i * d, sh_at(j, x.data, i * x.ld), d);
+        w = (block){(const char *)r->wide, d, x.absent};
     }
-    times(j, j->wide->gemm_nt, n, j->f->size, d, w.data, w.ld, j->f->projection, d, 0, r->exponent, j->f->size);
+    sh_times(j, j->wide->gemm_nt, n, j->f->size, d, w.data, w.ld, j->f->projection, d, 0, r->exponent, j->f->size);
     for (int64_t i = 0; patterns && i < n; i++) {
         const double *row = (const double *)w.data + i * w.ld;
-        r->less[i] = j->f->bias * j->wide->dot(row, row, d);
+        r->less[i] = x.absent && x.absent[i] ? INFINITY : j->f->bias * j->wide->dot(row, row, d);
     }
 }
 
-/* Features of patterns, phi, in units of exp(top): the larger of what the state has and what they have. */
-static void of_patterns(job *j, sh_feature_state s, block x, int64_t n, room *r) {
+void sh_of_patterns(job *j, sh_feature_state s, block x, int64_t n, room *r) {
     const sh_features *f = j->f;
     if (f->map == SH_RELU) {
         memset(r->top, 0, (size_t)f->size * sizeof(double));
@@ -219,12 +190,15 @@ static void of_patterns(job *j, sh_feature_state s, block x, int64_t n, room *r)
         j->k->to_double(r->top, r->most, f->size);
         for (int64_t i = 0; i < f->size; i++) r->top[i] = fmin(j->root * r->top[i], 0);
     }
-    for (int64_t i = 0; i < f->size; i++) r->top[i] = s.top[i] > r->top[i] ? s.top[i] : r->top[i];
-    j->k->features(r->phi, f->map == SH_ELU ? x.data : NULL, x.ld, j->root, r->exponent, n, f->size, r->top);
+    double *units = (double *)r->most;
+    for (int64_t i = 0; i < f->size; i++) {
+        r->top[i] = s.top[i] > r->top[i] ? s.top[i] : r->top[i];
+        units[i] = r->top[i] > -INFINITY ? r->top[i] : 0; /* of rows none of which is there */
+    }
+    j->k->features(r->phi, f->map == SH_ELU ? x.data : NULL, x.ld, j->root, r->exponent, n, f->size, units);
 }
 
-/* What queries ask: their features times what the state adds. */
-static void of_queries(job *j, block q, int64_t n, room *r, const double *more, int normed, char *ask) {
+void sh_of_queries(job *j, block q, int64_t n, room *r, const double *more, int normed, char *ask) {
     const sh_features *f = j->f;
     if (f->map == SH_RELU)
         j->k->relu(ask, q.data, q.ld, r->exponent, n, f->size, more, 1);
@@ -234,29 +208,56 @@ static void of_queries(job *j, block q, int64_t n, room *r, const double *more, 
     }
 }
 
-/* Adds patterns whose features are there. */
-static void fold(job *j, sh_feature_state s, block v, int64_t n, room *r) {
+void sh_add_features(job *j, sh_feature_state s, block v, int64_t n, room *r) {
     const int64_t D = j->f->size, width = j->f->v;
-    rise(j, s, r->top);
+    sh_raise_sums(j, s, r->top);
     j->k->columns(s.total, r->phi, n, D);
-    times(j, j->k->gemm_tn, D, width, n, r->phi, D, v.data, v.ld, 0, r->product, width);
+    sh_times(j, j->k->gemm_tn, D, width, n, r->phi, D, v.data, v.ld, 0, r->product, width);
     j->k->accumulate(s.sum, 1, r->product, D * width);
+}
+
+sh_status sh_sum_rows(job *j, sh_feature_state s, int64_t first, int64_t end, room *r, sh_context *context) {
+    for (; first < end; first += j->rows) {
+        const int64_t n = sh_min(j->rows, end - first);
+        block x, v;
+        sh_status status = sh_some_patterns(j, first, n, r, &x, &v, context);
+        if (status != SH_OK) return status;
+        sh_of_patterns(j, s, x, n, r);
+        sh_add_features(j, s, v, n, r);
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    return SH_OK;
 }
 
 static sh_status add_part(void *user, int64_t item, void *scratch, sh_context *context) {
     job *j = user;
-    const int64_t end = sh_min((item + 1) * j->part, j->patterns->n);
-    sh_feature_state s = j->states[item];
     room r;
-    lay_out(j, scratch, &r);
-    clear(j->f, s);
-    for (int64_t first = item * j->part; first < end; first += j->rows) {
+    sh_feature_room_of(j, scratch, &r);
+    sh_clear_sums(j->f, j->states[item]);
+    return sh_sum_rows(j, j->states[item], item * j->part, sh_min((item + 1) * j->part, j->patterns->n), &r, context);
+}
+
+void sh_ask_state(job *j, sh_feature_state s, double *mean) {
+    const int64_t D = j->f->size, v = j->f->v;
+    double largest = 0x1p-1022;
+    for (int64_t i = 0; i < D; i++) largest = fmax(largest, s.total[i]);
+    for (int64_t i = 0; i < D; i++) {
+        const double total = s.total[i];
+        j->more[i] = j->f->map == SH_RELU ? total / largest : total > 0 ? s.top[i] + log(total) : -INFINITY;
+        for (int64_t c = 0; c < v; c++) mean[c] = total > 0 ? s.sum[i * v + c] / total : 0;
+        j->k->from_double(sh_at(j, j->means, i * v), mean, v);
+    }
+}
+
+sh_status sh_mix_rows(job *j, int64_t first, int64_t end, room *r, sh_context *context) {
+    for (; first < end; first += j->rows) {
         const int64_t n = sh_min(j->rows, end - first);
-        block x, v;
-        sh_status status = some_patterns(j, first, n, &r, &x, &v, context);
+        block q;
+        sh_status status = sh_some_queries(j, first, n, r, &q, context);
         if (status != SH_OK) return status;
-        of_patterns(j, s, x, n, &r);
-        fold(j, s, v, n, &r);
+        sh_of_queries(j, q, n, r, j->more, 1, r->phi);
+        sh_times(j, j->k->gemm_nn, n, j->f->v, j->f->size, r->phi, j->f->size, j->means, j->f->v, 0,
+                 sh_at(j, j->out, first * j->stride), j->stride);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
@@ -264,90 +265,106 @@ static sh_status add_part(void *user, int64_t item, void *scratch, sh_context *c
 
 static sh_status mix_block(void *user, int64_t item, void *scratch, sh_context *context) {
     job *j = user;
-    const int64_t first = item * j->rows, n = sh_min(j->rows, j->queries->n - first);
     room r;
-    lay_out(j, scratch, &r);
-    block q;
-    sh_status status = some_queries(j, first, n, &r, &q, context);
-    if (status != SH_OK) return status;
-    of_queries(j, q, n, &r, j->more, 1, r.phi);
-    times(j, j->k->gemm_nn, n, j->f->v, j->f->size, r.phi, j->f->size, j->means, j->f->v, 0,
-          at(j, j->out, first * j->stride), j->stride);
-    return SH_OK;
+    sh_feature_room_of(j, scratch, &r);
+    return sh_mix_rows(j, item * j->rows, sh_min((item + 1) * j->rows, j->queries->n), &r, context);
 }
 
 /* --- causal --------------------------------------------------------------------------------------- */
 
-static sh_status causal_block(job *j, sh_feature_state s, block q, block x, block v, int64_t n, char *out, room *r,
+void sh_lower(const job *j, char *y, int64_t n) {
+    for (int64_t i = 0; i < n; i++) memset(sh_at(j, y, i * n + i + 1), 0, (size_t)(n - i - 1) * j->k->size);
+}
+
+/* The features of n queries and m rows, their pairs and what queries see in all; returns whether no sum is faint. */
+static int meet(job *j, sh_feature_state s, block q, block x, int64_t n, int64_t m, int causal, room *r) {
+    const int64_t D = j->f->size;
+    sh_of_patterns(j, s, x, m, r);
+    sh_of_queries(j, q, n, r, j->f->map == SH_RELU ? NULL : r->top, 0, r->ask);
+    double *less = r->less, *total = (double *)r->most, least = INFINITY;
+    char *seen = sh_at(j, r->pairs, n * m);
+    for (int64_t i = 0; i < D; i++) total[i] = s.total[i] * sh_shrink(s.top[i], r->top[i]);
+    j->k->from_double(r->before, total, D);
+    sh_times(j, j->k->gemm_nt, n, m, D, r->ask, D, r->phi, D, 0, r->pairs, m);
+    sh_times(j, j->k->gemm_nt, n, 1, D, r->ask, D, r->before, D, 0, seen, 1);
+    j->k->to_double(less, seen, n);
+    int there = s.top[0] > -INFINITY; /* whether the query sees a row */
+    for (int64_t i = 0; i < n; i++) {
+        less[i] += j->k->sum(sh_at(j, r->pairs, i * m), causal ? i + 1 : m);
+        if (!causal) continue;
+        there |= !(x.absent && x.absent[i]);
+        if (there) least = less[i] >= least ? least : less[i];
+    }
+    if (causal) sh_lower(j, r->pairs, n);
+    return !causal || j->f->map == SH_RELU || least >= j->faint;
+}
+
+void sh_meet_all(job *j, sh_feature_state s, block q, block x, int64_t n, int64_t m, room *r) {
+    meet(j, s, q, x, n, m, 0, r);
+}
+
+int64_t sh_meet(job *j, sh_feature_state s, block q, block x, int64_t at, int64_t n, room *r) {
+    if (at > 0) n = sh_min(n, at & -at); /* halves, and halves of these */
+    while (!meet(j, s, q, x, n, n, 1, r) && n > 1) {
+        int64_t half = 1;
+        while (2 * half < n) half *= 2;
+        n = half;
+    }
+    return n;
+}
+
+static sh_status causal_block(job *j, sh_feature_state s, block q, block x, block v, int64_t rows, char *out, room *r,
                               sh_context *context) {
     const int64_t D = j->f->size, width = j->f->v;
-    of_patterns(j, s, x, n, r);
-    of_queries(j, q, n, r, j->f->map == SH_RELU ? NULL : r->top, 0, r->ask);
-    double *less = r->less; /* the totals of queries, from here on */
-    char *seen = at(j, r->pairs, n * n);
-    /* the state in the new units, rounded */
-    double *total = (double *)r->most;
-    for (int64_t i = 0; i < D; i++) total[i] = s.total[i] * shrink(s.top[i], r->top[i]);
-    j->k->from_double(r->before, total, D);
-    times(j, j->k->gemm_nt, n, n, D, r->ask, D, r->phi, D, 0, r->pairs, n);
-    times(j, j->k->gemm_nt, n, 1, D, r->ask, D, r->before, D, 0, seen, 1);
-    j->k->to_double(less, seen, n);
-    double least = INFINITY, most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        memset(at(j, r->pairs, i * n + i + 1), 0, (size_t)(n - i - 1) * j->k->size);
-        less[i] += j->k->sum(at(j, r->pairs, i * n), i + 1);
-        least = less[i] >= least ? least : less[i];
-        most = less[i] <= most ? most : less[i];
-    }
-    if (j->f->map != SH_RELU && n > 1 && !(least >= j->faint)) {
-        const int64_t half = n / 2;
-        sh_status status = causal_block(j, s, q, x, v, half, out, r, context);
-        q.data = at(j, q.data, half * q.ld);
-        x.data = at(j, x.data, half * x.ld);
-        v.data = at(j, v.data, half * v.ld);
-        out = at(j, out, half * j->stride);
-        return status == SH_OK ? causal_block(j, s, q, x, v, n - half, out, r, context) : status;
-    }
-    if (!(most <= j->k->largest)) return sh_fail(context, SH_OVERFLOW, "kernels", 0);
-    rise(j, s, r->top);
-    j->k->from_double(r->product, s.sum, D * width);
-    times(j, j->k->gemm_nn, n, width, n, r->pairs, n, v.data, v.ld, 0, out, j->stride);
-    times(j, j->k->gemm_nn, n, width, D, r->ask, D, r->product, width, 1, out, j->stride);
     const sh_lanes *lanes = sh_lanes_for(j->f->type, INT64_MAX);
-    for (int64_t i = 0; i < n; i++) {
-        char *row = at(j, out, i * j->stride);
-        if (less[i] > 0)
-            j->k->divide(row, less[i], width);
-        else
-            memset(row, 0, (size_t)width * j->k->size);
-        if (!(j->values && j->values->unchecked) && !lanes->finite(row, width))
-            return sh_fail(context, SH_OVERFLOW, "sums", 0);
+    for (int64_t at = 0, n; at < rows; at += n) {
+        const block some = sh_block_from(j, v, at);
+        n = sh_meet(j, s, sh_block_from(j, q, at), sh_block_from(j, x, at), at, rows - at, r);
+        double most = 0;
+        for (int64_t i = 0; i < n; i++) most = r->less[i] <= most ? most : r->less[i];
+        if (!(most <= j->k->largest)) return sh_fail(context, SH_OVERFLOW, "kernels", 0);
+        sh_raise_sums(j, s, r->top);
+        j->k->from_double(r->product, s.sum, D * width);
+        char *to = sh_at(j, out, at * j->stride);
+        sh_times(j, j->k->gemm_nn, n, width, n, r->pairs, n, some.data, some.ld, 0, to, j->stride);
+        sh_times(j, j->k->gemm_nn, n, width, D, r->ask, D, r->product, width, 1, to, j->stride);
+        for (int64_t i = 0; i < n; i++, to = sh_at(j, to, j->stride)) {
+            if (r->less[i] > 0)
+                j->k->divide(to, r->less[i], width);
+            else
+                memset(to, 0, (size_t)width * j->k->size);
+            if (!(j->values && j->values->unchecked) && !lanes->finite(to, width))
+                return sh_fail(context, SH_OVERFLOW, "sums", 0);
+        }
+        sh_add_features(j, s, some, n, r);
     }
-    fold(j, s, v, n, r);
     return SH_OK;
 }
 
-static sh_status causal_part(void *user, int64_t item, void *scratch, sh_context *context) {
-    job *j = user;
-    const int64_t end = sh_min((item + 1) * j->part, j->patterns->n);
-    room r;
-    lay_out(j, scratch, &r);
-    for (int64_t first = item * j->part; first < end; first += j->rows) {
+sh_status sh_causal_rows(job *j, sh_feature_state s, int64_t first, int64_t end, room *r, sh_context *context) {
+    for (; first < end; first += j->rows) {
         const int64_t n = sh_min(j->rows, end - first);
         block x, v, q;
-        sh_status status = some_patterns(j, first, n, &r, &x, &v, context);
-        if (status == SH_OK) status = some_queries(j, first, n, &r, &q, context);
-        if (status == SH_OK)
-            status = causal_block(j, j->states[item], q, x, v, n, at(j, j->out, first * j->stride), &r, context);
+        sh_status status = sh_some_patterns(j, first, n, r, &x, &v, context);
+        if (status == SH_OK) status = sh_some_queries(j, first, n, r, &q, context);
+        if (status == SH_OK) status = causal_block(j, s, q, x, v, n, sh_at(j, j->out, first * j->stride), r, context);
         if (status != SH_OK) return status;
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
+static sh_status causal_part(void *user, int64_t item, void *scratch, sh_context *context) {
+    job *j = user;
+    room r;
+    sh_feature_room_of(j, scratch, &r);
+    return sh_causal_rows(j, j->states[item], item * j->part, sh_min((item + 1) * j->part, j->patterns->n), &r,
+                          context);
+}
+
 /* --- operations ----------------------------------------------------------------------------------- */
 
-static job begin(const sh_features *f) {
+job sh_feature_begin(const sh_features *f) {
     return (job){
         .f = f, .k = sh_kernels_of(f->type), .wide = sh_kernels_of(SH_FLOAT64), .root = sqrt(f->beta), .rows = BLOCK};
 }
@@ -385,7 +402,7 @@ static double *states_of_parts(sh_context *context, job *j, int64_t n, int64_t *
     return numbers;
 }
 
-static double work(const sh_features *f, int64_t n) {
+double sh_feature_work(const sh_features *f, int64_t n) {
     return (double)n * (double)f->size * (double)(f->v + 4 + (f->map == SH_RANDOM ? f->d : 0));
 }
 
@@ -393,16 +410,17 @@ sh_status sh_features_add(sh_context *context, const sh_features *f, const sh_ro
                           sh_feature_state state, int64_t *products) {
     sh_status status = sound(context, f, patterns, values, NULL);
     if (status != SH_OK) return status;
-    job j = begin(f);
+    job j = sh_feature_begin(f);
     j.patterns = patterns;
     j.values = values;
     int64_t parts;
     sh_feature_state states[PARTS];
     double *numbers = states_of_parts(context, &j, patterns->n, &parts, states);
     if (!numbers) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    status = sh_each(context, parts, lay_out(&j, NULL, &(room){0}), work(f, patterns->n), add_part, &j);
+    status = sh_each(context, parts, sh_feature_room_of(&j, NULL, &(room){0}), sh_feature_work(f, patterns->n),
+                     add_part, &j);
     for (int64_t p = 0; status == SH_OK && p < parts; p++)
-        merge(&j, state, states[p], numbers + parts * f->size * (f->v + 2));
+        sh_merge_sums(&j, state, states[p], numbers + parts * f->size * (f->v + 2));
     sh_release(context, numbers);
     if (products) *products = atomic_load(&j.products);
     return status;
@@ -412,7 +430,7 @@ sh_status sh_features_mix(sh_context *context, const sh_features *f, sh_feature_
                           void *out, int64_t stride, int64_t *products) {
     sh_status status = sound(context, f, NULL, NULL, queries);
     if (status != SH_OK) return status;
-    job j = begin(f);
+    job j = sh_feature_begin(f);
     j.queries = queries;
     j.out = out;
     j.stride = stride;
@@ -421,16 +439,9 @@ sh_status sh_features_mix(sh_context *context, const sh_features *f, sh_feature_
     if (!j.more || !j.means)
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     else {
-        double largest = 0x1p-1022, *mean = j.more + f->size;
-        for (int64_t i = 0; i < f->size; i++) largest = fmax(largest, state.total[i]);
-        for (int64_t i = 0; i < f->size; i++) {
-            const double total = state.total[i];
-            j.more[i] = f->map == SH_RELU ? total / largest : total > 0 ? state.top[i] + log(total) : -INFINITY;
-            for (int64_t c = 0; c < f->v; c++) mean[c] = total > 0 ? state.sum[i * f->v + c] / total : 0;
-            j.k->from_double(at(&j, j.means, i * f->v), mean, f->v);
-        }
-        status = sh_each(context, sh_ceil_div(queries->n, j.rows), lay_out(&j, NULL, &(room){0}), work(f, queries->n),
-                         mix_block, &j);
+        sh_ask_state(&j, state, j.more + f->size);
+        status = sh_each(context, sh_ceil_div(queries->n, j.rows), sh_feature_room_of(&j, NULL, &(room){0}),
+                         sh_feature_work(f, queries->n), mix_block, &j);
     }
     sh_release(context, j.more);
     sh_release(context, j.means);
@@ -442,7 +453,7 @@ sh_status sh_features_causal(sh_context *context, const sh_features *f, const sh
                              const sh_rows *values, double faint, void *out, int64_t stride, int64_t *products) {
     sh_status status = sound(context, f, patterns, values, queries);
     if (status != SH_OK) return status;
-    job j = begin(f);
+    job j = sh_feature_begin(f);
     j.patterns = patterns;
     j.values = values;
     j.queries = queries;
@@ -454,9 +465,9 @@ sh_status sh_features_causal(sh_context *context, const sh_features *f, const sh
     sh_feature_state states[PARTS + 1];
     double *numbers = states_of_parts(context, &j, patterns->n, &parts, states);
     if (!numbers) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    const size_t scratch = lay_out(&j, NULL, &(room){0});
+    const size_t scratch = sh_feature_room_of(&j, NULL, &(room){0});
     /* the sums of every part but the last; then, in its place, those of all parts before it */
-    status = sh_each(context, parts - 1, scratch, work(f, patterns->n), add_part, &j);
+    status = sh_each(context, parts - 1, scratch, sh_feature_work(f, patterns->n), add_part, &j);
     if (status == SH_OK && parts > 0) {
         const int64_t D = f->size, each = D * (f->v + 2);
         double *top = numbers + parts * each;
@@ -464,9 +475,9 @@ sh_status sh_features_causal(sh_context *context, const sh_features *f, const sh
             /* states move one on: part p begins with what part p - 1 adds to what it begins with */
             memcpy(states[p].top, states[p - 1].top, (size_t)each * sizeof(double));
         }
-        clear(f, states[0]);
-        for (int64_t p = 2; p < parts; p++) merge(&j, states[p], states[p - 1], top);
-        status = sh_each(context, parts, scratch, 2 * work(f, patterns->n), causal_part, &j);
+        sh_clear_sums(f, states[0]);
+        for (int64_t p = 2; p < parts; p++) sh_merge_sums(&j, states[p], states[p - 1], top);
+        status = sh_each(context, parts, scratch, 2 * sh_feature_work(f, patterns->n), causal_part, &j);
     }
     sh_release(context, numbers);
     if (products) *products = atomic_load(&j.products);

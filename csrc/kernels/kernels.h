@@ -78,6 +78,18 @@ typedef struct {
                  int normed);
     /* sum[f] += the sum over i of y[i][f] */
     void (*columns)(double *sum, const void *y, int64_t n, int64_t size);
+    /* Their gradients, n rows of `size`: from what the weights of features pull, to logarithms of features, to rows.
+     * y[i][f] = w[i][f] (y[i][f] + a[i] b[f]), where a or b is NULL: 1 */
+    void (*slopes)(void *y, const void *w, const double *a, const void *b, int64_t n, int64_t size);
+    /* y[i][f] = y[i][f] by[f] in double */
+    void (*shares)(void *y, const double *by, int64_t n, int64_t size);
+    /* y[i][j] -= a[i]; if `lower`, y[i][j] = 0 for j > i; y (n, m) */
+    void (*less_rows)(void *y, const double *a, int64_t n, int64_t m, int lower);
+    /* to[i][f] = slope[i][f] (d log feature / d x) at x[i][f]; of elu + 1, or of relu: slope / x where x > 0 */
+    void (*chain)(void *to, int64_t to_ld, const void *slope, const void *x, int64_t ld, double root, int relu,
+                  int64_t n, int64_t size);
+    /* y[j] += a x[j], in R */
+    void (*add)(void *y, double a, const void *x, int64_t n);
 
     /* C[m x n] = A[m x k] B[n x k]^T, A[m x k] B[k x n] and A[k x m]^T B[k x n] (+ C if add); the last argument of
      * each matrix is its row length. One thread. */

@@ -424,6 +424,55 @@ static void NAME(columns)(double *sum, const void *rows, int64_t n, int64_t size
         for (int64_t f = 0; f < size; f++) sum[f] += (double)y[f];
 }
 
+static void NAME(slopes)(void *to, const void *weights, const double *a, const void *factors, int64_t n, int64_t size) {
+    R *y = to;
+    const R *w = weights, *b = factors;
+    for (int64_t i = 0; i < n; i++, y += size, w += size) {
+        const R by = a ? (R)a[i] : 1;
+        if (b)
+            for (int64_t f = 0; f < size; f++) y[f] = w[f] * (y[f] + by * b[f]);
+        else
+            for (int64_t f = 0; f < size; f++) y[f] = w[f] * (y[f] + by);
+    }
+}
+
+static void NAME(shares)(void *to, const double *by, int64_t n, int64_t size) {
+    R *y = to;
+    for (int64_t i = 0; i < n; i++, y += size)
+        for (int64_t f = 0; f < size; f++) y[f] = (R)((double)y[f] * by[f]);
+}
+
+static void NAME(less_rows)(void *to, const double *a, int64_t n, int64_t m, int lower) {
+    R *y = to;
+    for (int64_t i = 0; i < n; i++, y += m) {
+        const R less = (R)a[i];
+        const int64_t end = lower ? i + 1 : m;
+        for (int64_t j = 0; j < end; j++) y[j] -= less;
+        for (int64_t j = end; j < m; j++) y[j] = 0;
+    }
+}
+
+static void NAME(chain)(void *to, int64_t to_ld, const void *slopes, const void *rows, int64_t ld, double root,
+                        int relu, int64_t n, int64_t size) {
+    R *y = to;
+    const R *s = slopes, *x = rows;
+    for (int64_t i = 0; i < n; i++, y += to_ld, s += size, x += ld) {
+        if (relu)
+            for (int64_t f = 0; f < size; f++) y[f] = x[f] > 0 ? s[f] / x[f] : 0;
+        else
+            for (int64_t f = 0; f < size; f++) {
+                const double scaled = root * (double)x[f];
+                y[f] = (R)((double)s[f] * (root / (1 + (scaled > 0 ? scaled : 0))));
+            }
+    }
+}
+
+static void NAME(add)(void *to, double a, const void *row, int64_t n) {
+    R *y = to, by = (R)a;
+    const R *x = row;
+    for (int64_t j = 0; j < n; j++) y[j] += by * x[j];
+}
+
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
     BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
@@ -477,6 +526,11 @@ const sh_kernels TABLE = {
     .mixing = NAME(mixing),
     .relu = NAME(relu),
     .columns = NAME(columns),
+    .slopes = NAME(slopes),
+    .shares = NAME(shares),
+    .less_rows = NAME(less_rows),
+    .chain = NAME(chain),
+    .add = NAME(add),
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
     .gemm_tn = NAME(gemm_tn),
