@@ -145,17 +145,39 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 }
 #endif
 
+#if defined(__AVX512BW__)
 static float line_dot(const int8_t *code, const float *b, int64_t n) {
-    enum { SUMS = 32 };
+    __m512 sum[4];
+    int64_t j = 0;
+    for (int l = 0; l < 4; l++) sum[l] = _mm512_setzero_ps();
+#define CODES(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(p))
+    for (; j + 64 <= n; j += 64)
+        for (int l = 0; l < 4; l++)
+            sum[l] = _mm512_fmadd_ps(CODES(_mm_loadu_si128((const __m128i *)(const void *)(code + j + l * 16))),
+                                     _mm512_loadu_ps(b + j + l * 16), sum[l]);
+    for (int l = 0; j < n; j += 16, l++) {
+        __mmask16 some = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : 0xffff;
+        sum[l] =
+            _mm512_fmadd_ps(CODES(_mm_maskz_loadu_epi8(some, code + j)), _mm512_maskz_loadu_ps(some, b + j), sum[l]);
+    }
+#undef CODES
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+#else
+static float line_dot(const int8_t *code, const float *b, int64_t n) {
+    enum { SUMS = 32, TAIL = 8 };
     float sum[SUMS] = {0};
     int64_t j = 0;
     for (; j + SUMS <= n; j += SUMS)
         for (int l = 0; l < SUMS; l++) sum[l] += b[j + l] * (float)code[j + l];
+    for (int l = 0; j + TAIL <= n; j += TAIL, l += TAIL)
+        for (int m = 0; m < TAIL; m++) sum[l + m] += b[j + m] * (float)code[j + m];
     for (int l = 0; j < n; j++, l++) sum[l] += b[j] * (float)code[j];
     for (int half = SUMS / 2; half; half /= 2)
         for (int l = 0; l < half; l++) sum[l] += sum[l + half];
     return sum[0];
 }
+#endif
 
 static sh_coded encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
     enum { SUMS = 16 };
