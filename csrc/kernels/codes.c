@@ -21,26 +21,29 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
 
 #if defined(__AVX512VNNI__)
 #define COST 0.25
-/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. */
+/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every sum
+ * before each instruction that adds to it. */
+#define UNROLL _Pragma("GCC unroll 4")
+#define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define SCREEN(Q)                                                                                                      \
     static inline void screen_##Q(const uint8_t *group, int64_t quads, int64_t base, sh_screened *q) {                 \
         __m512i sum[Q][4];                                                                                             \
-        for (int i = 0; i < Q; i++)                                                                                    \
-            for (int j = 0; j < 4; j++) sum[i][j] = _mm512_set1_epi32(q[i].start);                                     \
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) sum[i][j] =                              \
+            _mm512_set1_epi32(q[i].start);                                                                             \
         for (int64_t z = 0; z < quads; z++) {                                                                          \
             __m512i x[4];                                                                                              \
-            for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                            \
-            for (int i = 0; i < Q; i++) {                                                                              \
+            UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                     \
+            UNROLL for (int i = 0; i < Q; i++) {                                                                       \
                 __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
-                for (int j = 0; j < 4; j++) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], x[j], p);                       \
+                UNROLL for (int j = 0; j < 4; j++) ADD_PRODUCTS(sum[i][j], x[j], p);                                   \
             }                                                                                                          \
         }                                                                                                              \
         const float *side = (const float *)(const void *)(group + quads * 256);                                        \
         __mmask16 mask[Q][4];                                                                                          \
         unsigned any = 0;                                                                                              \
-        for (int i = 0; i < Q; i++) {                                                                                  \
+        UNROLL for (int i = 0; i < Q; i++) {                                                                           \
             __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].radius), t = _mm512_set1_ps(q[i].threshold); \
-            for (int j = 0; j < 4; j++) {                                                                              \
+            UNROLL for (int j = 0; j < 4; j++) {                                                                       \
                 __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(side + j * 16), _mm512_load_ps(side + 64 + j * 16));   \
                 __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, rest);                                    \
                 sum[i][j] = _mm512_castps_si512(u);                                                                    \
@@ -49,13 +52,12 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
             }                                                                                                          \
         }                                                                                                              \
         if (!any) return;                                                                                              \
-        for (int i = 0; i < Q; i++)                                                                                    \
-            for (int j = 0; j < 4; j++) {                                                                              \
-                if (!mask[i][j]) continue;                                                                             \
-                float bounds[16];                                                                                      \
-                _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                              \
-                append(&q[i], bounds, mask[i][j], base + j * 16);                                                      \
-            }                                                                                                          \
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
+            if (!mask[i][j]) continue;                                                                                 \
+            float bounds[16];                                                                                          \
+            _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
+            append(&q[i], bounds, mask[i][j], base + j * 16);                                                          \
+        }                                                                                                              \
     }
 SCREEN(4)
 SCREEN(1)

@@ -33,6 +33,8 @@
  *        4. Canonical scores (finish.c) and the constants are sums in double: `slack` is four times their bound.
  *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
+ *        6. From below: every step bounds |<w, y> - h <p, q>|, so h <p, q> - R_w R_y + B is a bound, too; the B that
+ *           is stored may be 10 u |B| above the true one, so 24 u |B| are taken off, the rounding of note 3 in them.
  */
 #include "index.h"
 #include <float.h>
@@ -162,9 +164,12 @@ static int coding_new(sh_context *context, sh_coding *c, int64_t columns, int ro
     return 1;
 }
 
-/* steps and weights from sampled rows: `a` (n, stride) their numbers, length2 their |y|^2 */
-static void tune(sh_coding *c, const float *a, int64_t stride, const double *length2, int64_t n, int8_t *code) {
-    /* t_j proportional to the root of the deviation: halfway between equal errors in patterns and in queries */
+/* steps and weights from sampled rows: `a` (n, stride) their numbers, length2 their |y|^2; `coded`: queries are coded,
+ * too, and not taken as they are */
+static void tune(sh_coding *c, int coded, const float *a, int64_t stride, const double *length2, int64_t n,
+                 int8_t *code) {
+    /* Where queries are coded, t_j is proportional to the root of the deviation: halfway between equal errors in patterns
+     * and in queries. Where they are not, patterns have the whole range in each column. */
     double largest = 0;
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, extreme = 0;
@@ -173,7 +178,7 @@ static void tune(sh_coding *c, const float *a, int64_t stride, const double *len
             sum += at * at;
             extreme = fmax(extreme, fabs(at));
         }
-        double root = sqrt(sqrt(sum / (double)n));
+        double root = coded ? sqrt(sqrt(sum / (double)n)) : extreme;
         c->step[j] = (float)root;
         if (root > 0) largest = fmax(largest, extreme / root);
     }
@@ -192,7 +197,8 @@ static void tune(sh_coding *c, const float *a, int64_t stride, const double *len
         int32_t start;
         pattern_parts(c, row, length2[at], k->encode(row, c->step, c->inverse, c->columns, code), part);
         for (int l = 0; l < 4; l++) q_mean[l] += part[l];
-        query_parts(c, row, sqrt(length2[at]), encode_query(c, row, code, &step, &start), part);
+        double lost = coded ? encode_query(c, row, code, &step, &start) : 0;
+        query_parts(c, row, sqrt(length2[at]), lost, part);
         for (int l = 0; l < 4; l++) p_mean[l] += part[l];
         length += sqrt(length2[at]);
     }
@@ -354,8 +360,8 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
         if (!a || !more) goto done;
         project(x, y, n, a, more);
     }
-    tune(&x->first, direct ? y : a, direct ? d : x->rank, length2, n, code);
-    if (second) tune(&x->second, x->second.rotated ? a : y, x->second.rotated ? x->rank : d, length2, n, code);
+    tune(&x->first, 1, direct ? y : a, direct ? d : x->rank, length2, n, code);
+    if (second) tune(&x->second, 0, x->second.rotated ? a : y, x->second.rotated ? x->rank : d, length2, n, code);
     status = SH_OK;
 done:
     sh_release(context, work);
@@ -562,4 +568,9 @@ float sh_look_threshold(const sh_index *x, const sh_look *look, double score) {
     if (!(scaled > -FLT_MAX)) return -FLT_MAX;
     float f = (float)scaled;
     return (double)f > scaled ? nextafterf(f, -INFINITY) : f;
+}
+
+double sh_look_floor(const sh_index *x, const sh_look *look, float below) {
+    double least = ((double)below - (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->constant;
+    return least - look->slack - 0x1p-50 * (fabs(least) + fabs(look->constant));
 }

@@ -42,6 +42,8 @@ typedef struct {
     int64_t listed; /* and bounded closer, of those that were not to stay */
     int64_t n;
     sh_candidate seed[SEEDS]; /* scored canonically */
+    int64_t sure;
+    float below[SH_NEAREST]; /* the best bounds from below of patterns that passed: a heap, the least at the front */
 } tracker;
 
 typedef struct {
@@ -113,6 +115,8 @@ static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(
 /* how many best scores must be known before there is a floor; 0: every score gives one */
 static int64_t best_wanted(const screening *s) { return sh_has_window(s->job) ? 0 : s->job->nearest; }
 
+static int closely(const screening *s) { return best_wanted(s) && s->index->lines; }
+
 /* scores some more patterns; the floor rises */
 static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
                  const sh_finish_space *finish) {
@@ -180,19 +184,57 @@ static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float thr
     return kept;
 }
 
-/* bounds a list closer by the second line */
+/* keeps the k best bounds from below */
+static void note_below(tracker *t, float below, int64_t k) {
+    float *heap = t->below;
+    int64_t at = t->sure;
+    if (!(at < k || below > heap[0]) || below != below) return;
+    if (at < k) {
+        for (t->sure++; at > 0 && heap[(at - 1) / 2] > below; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+    } else {
+        at = 0;
+        for (int64_t child; (child = 2 * at + 1) < k; at = child) {
+            if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+            if (!(heap[child] < below)) break;
+            heap[at] = heap[child];
+        }
+    }
+    heap[at] = below;
+}
+
+/* bounds a list closer by the second line; with a tracker, from below as well */
 static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
-                        int64_t n) {
+                        int64_t n, tracker *t) {
     enum { AHEAD = 8, LINE = 64 };
     const sh_index *x = s->index;
+    int64_t k = s->job->nearest;
     sh_look_closer(x, looks, row);
     for (int64_t j = 0; j < n; j++) {
         if (j + AHEAD < n)
             for (size_t b = 0; b < x->line_bytes; b += LINE)
                 __builtin_prefetch(x->lines + (size_t)position[j + AHEAD] * x->line_bytes + b);
-        float closer = sh_line_bound(x, s->k, looks, row, position[j]);
+        float below, closer = sh_line_bounds(x, s->k, looks, row, position[j], &below);
         if (closer < bound[j]) bound[j] = closer;
+        if (t) note_below(t, below, k);
     }
+}
+
+/* The same where the k best are wanted, whatever their weight: all lines at once, while the queries of a block share
+ * them in the cache; bounds from below give a floor long before k patterns are scored. */
+static int take_in_closely(const screening *s, int64_t query, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
+                           int64_t before, const sh_finish_space *finish) {
+    const sh_index *x = s->index;
+    const sh_look *look = &looks->look[row];
+    int64_t k = best_wanted(s), n = q->found - before, most = sh_most_listed(x);
+    look_closer(s, looks, row, q->position + before, q->bound + before, n, t);
+    t->listed += n;
+    if (t->sure == k) t->floor = fmax(t->floor, sh_look_floor(x, look, t->below[0]));
+    q->threshold = sh_look_threshold(x, look, t->floor);
+    n = keep_bounds(q->position + before, q->bound + before, n, q->threshold);
+    q->found = before + n;
+    if (q->found <= most) return 1;
+    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
+    return 2 * q->found <= most;
 }
 
 /* seeds from the newly listed; returns 0 if the list is too long */
@@ -208,7 +250,7 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
     if (q->found <= most) return 1;
     q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
     if (2 * q->found <= most || !x->lines) return q->found <= most;
-    look_closer(s, looks, row, q->position, q->bound, q->found);
+    look_closer(s, looks, row, q->position, q->bound, q->found, NULL);
     t->listed += q->found;
     seed_best(s, query, t, some, q->position, q->bound, q->found, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
@@ -247,8 +289,8 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
             sh_screened *q = &w->asked[i];
             int64_t row = w->row[i];
             if (q->found == before[i]) continue;
-            int fits =
-                take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
+            int fits = (closely(s) ? take_in_closely : take_in)(s, query_at(s, first_query + row), looks, row,
+                                                                &w->trackers[row], q, before[i], &w->finish);
             if (fits) continue;
             q->found = -1;
             active--;
@@ -287,9 +329,9 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     double floor = t->floor;
     float threshold = sh_look_threshold(x, look, floor);
     n = keep_bounds(position, bound, n, threshold);
-    counts[0] = t->listed + n;
-    if (x->lines && n > FEW) {
-        look_closer(s, looks, row, position, bound, n);
+    counts[0] = t->listed + (closely(s) ? 0 : n);
+    if (x->lines && n > FEW && !closely(s)) {
+        look_closer(s, looks, row, position, bound, n, NULL);
         n = keep_bounds(position, bound, n, threshold);
     }
     if (job->balls) n = keep_rivals(s, query, look, t, position, bound, n);
@@ -337,7 +379,7 @@ static void begin_trackers(const screening *s, int64_t first, int64_t rows, trac
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = query_at(s, first + i);
         trackers[i].floor = -INFINITY;
-        trackers[i].n = trackers[i].listed = 0;
+        trackers[i].n = trackers[i].listed = trackers[i].sure = 0;
         for (int l = 0; s->job->carried && l < SH_CARRIED; l++) {
             int64_t position = s->job->carried[query * SH_CARRIED + l];
             if (position >= 0) seed(s, query, &trackers[i], &(int32_t){(int32_t)position}, 1, &w->finish);
@@ -387,6 +429,7 @@ static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_conte
     begin_trackers(s, first, rows, w.trackers, &w);
     int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
     sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context); /* for its seeds */
+    for (int64_t i = 0; i < rows; i++) w.trackers[i].sure = 0;               /* these patterns pass once more */
     memcpy(s->trackers + first, w.trackers, (size_t)rows * sizeof(tracker));
     return status;
 }
