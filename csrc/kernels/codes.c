@@ -148,7 +148,7 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 #endif
 
 #if defined(__AVX512BW__)
-static float line_dot(const int8_t *code, const float *b, int64_t n) {
+static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
     __m512 sum[4];
     int64_t j = 0;
     for (int l = 0; l < 4; l++) sum[l] = _mm512_setzero_ps();
@@ -166,7 +166,7 @@ static float line_dot(const int8_t *code, const float *b, int64_t n) {
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 #else
-static float line_dot(const int8_t *code, const float *b, int64_t n) {
+static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
     enum { SUMS = 32, TAIL = 8 };
     float sum[SUMS] = {0};
     int64_t j = 0;
@@ -180,6 +180,17 @@ static float line_dot(const int8_t *code, const float *b, int64_t n) {
     return sum[0];
 }
 #endif
+
+static void line_dots(const char *lines, size_t line_bytes, const int32_t *position, int64_t count, const float *b,
+                      int64_t columns, float *dots) {
+    enum { AHEAD = 8, LINE = 64 };
+    for (int64_t i = 0; i < count; i++) {
+        if (i + AHEAD < count)
+            for (size_t at = 0; at < line_bytes; at += LINE)
+                __builtin_prefetch(lines + (size_t)position[i + AHEAD] * line_bytes + at);
+        dots[i] = line_dot((const int8_t *)lines + (size_t)position[i] * line_bytes, b, columns);
+    }
+}
 
 static sh_coded encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
     enum { SUMS = 16 };
@@ -214,4 +225,4 @@ static sh_coded encode(const float *a, const float *step, const float *inverse, 
 
 #define TABLE SH_CAT(sh_codes_, SH_VARIANT)
 extern const sh_code_kernels TABLE;
-const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dot = line_dot, .encode = encode};
+const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dots = line_dots, .encode = encode};

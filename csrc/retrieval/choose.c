@@ -184,9 +184,10 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
         if (x->lines) sh_look_closer(x, &looks, 0);
         for (int64_t j = 0; j < asked.found; j++) {
             int64_t at = position[j];
-            float below;
+            float closer = bound[j], below;
+            if (x->lines) sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
             out[2 * at] = unscaled(x, look, bound[j]);
-            out[2 * at + 1] = x->lines ? unscaled(x, look, sh_line_bounds(x, k, &looks, 0, at, &below)) : out[2 * at];
+            out[2 * at + 1] = unscaled(x, look, closer);
         }
     }
     sh_release(context, scratch);

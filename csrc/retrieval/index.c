@@ -562,6 +562,21 @@ void sh_look_closer(const sh_index *x, sh_looks *looks, int64_t i) {
     look->second_radius = up(merged(part, c->weight, 1));
 }
 
+void sh_line_bounds(const sh_index *x, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                    float *bound, float *below) {
+    float known = looks->look[row].second_radius;
+    int64_t columns = x->second.columns;
+    sh_code_kernels_chosen()->line_dots(x->lines, x->line_bytes, position, n, looks->second + row * columns, columns,
+                                        bound);
+    for (int64_t i = 0; i < n; i++) {
+        const char *line = x->lines + (size_t)position[i] * x->line_bytes;
+        const float *side = (const float *)(const void *)(line + x->line_bytes - 8);
+        float dot = bound[i], radius = known * side[0];
+        bound[i] = dot + (radius + side[1]);
+        below[i] = dot - (radius - (side[1] - 0x1.8p-20f * fabsf(side[1])));
+    }
+}
+
 float sh_look_threshold(const sh_index *x, const sh_look *look, double score) {
     double scaled = ((score - look->constant) - look->slack - 0x1p-50 * (fabs(score) + fabs(look->constant)));
     scaled = scaled * x->power * x->power - (1 + look->length) * 0x1p-90;

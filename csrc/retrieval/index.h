@@ -3,7 +3,6 @@
 #define SH_INDEX_H
 #include "../kernels/codes.h"
 #include "engine.h"
-#include <math.h>
 
 typedef enum {
     SH_LINES,   /* one cache line a pattern: leading columns of a rotated basis; and a longer second line */
@@ -93,16 +92,9 @@ void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, 
                 sh_looks *looks);
 /* makes the second code of one query, if it has none yet */
 void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
-/* the bound of pattern i by its second line, scaled; and one from below (index.c, note 6) */
-static inline float sh_line_bounds(const sh_index *index, const sh_code_kernels *k, const sh_looks *looks, int64_t row,
-                                   int64_t i, float *below) {
-    const char *line = index->lines + (size_t)i * index->line_bytes;
-    const float *side = (const float *)(const void *)(line + index->line_bytes - 8);
-    float dot = k->line_dot((const int8_t *)line, looks->second + row * index->second.columns, index->second.columns);
-    float radius = looks->look[row].second_radius * side[0];
-    *below = dot - (radius - (side[1] - 0x1.8p-20f * fabsf(side[1])));
-    return dot + (radius + side[1]);
-}
+/* The bounds of n patterns by their second lines, scaled; and from below (index.c, note 6). */
+void sh_line_bounds(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                    float *bound, float *below);
 /* the scaled bound that a pattern of canonical score `score` cannot be below */
 float sh_look_threshold(const sh_index *index, const sh_look *look, double score);
 /* the canonical score that a pattern of this scaled bound from below has at least */

@@ -19,7 +19,8 @@
 
 enum {
     BLOCK = 64,              /* queries that share a pass over the codes */
-    FIRST_TILE = 1024,       /* patterns that the first seed is taken from */
+    FIRST_TILE = 1024,       /* patterns that the first seed is taken from, */
+    CLOSE_TILE = 256,        /* or the first bounds from below */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
     SEEDS = 96,              /* patterns scored before the lists are complete, and kept, at most, */
     SOME_SEEDS = 32,         /* unless the k best are wanted, whatever their weight */
@@ -205,17 +206,15 @@ static void note_below(tracker *t, float below, int64_t k) {
 /* bounds a list closer by the second line; with a tracker, from below as well */
 static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
                         int64_t n, tracker *t) {
-    enum { AHEAD = 8, LINE = 64 };
-    const sh_index *x = s->index;
-    int64_t k = s->job->nearest;
-    sh_look_closer(x, looks, row);
-    for (int64_t j = 0; j < n; j++) {
-        if (j + AHEAD < n)
-            for (size_t b = 0; b < x->line_bytes; b += LINE)
-                __builtin_prefetch(x->lines + (size_t)position[j + AHEAD] * x->line_bytes + b);
-        float below, closer = sh_line_bounds(x, s->k, looks, row, position[j], &below);
-        if (closer < bound[j]) bound[j] = closer;
-        if (t) note_below(t, below, k);
+    enum { PIECE = 256 };
+    float closer[PIECE], below[PIECE];
+    sh_look_closer(s->index, looks, row);
+    for (int64_t from = 0; from < n; from += PIECE) {
+        int64_t some = sh_min(PIECE, n - from);
+        sh_line_bounds(s->index, looks, row, position + from, some, closer, below);
+        for (int64_t j = 0; j < some; j++)
+            if (closer[j] < bound[from + j]) bound[from + j] = closer[j];
+        for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->nearest);
     }
 }
 
@@ -234,7 +233,7 @@ static int take_in_closely(const screening *s, int64_t query, sh_looks *looks, i
     q->found = before + n;
     if (q->found <= most) return 1;
     q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
-    return 2 * q->found <= most;
+    return q->found <= most;
 }
 
 /* seeds from the newly listed; returns 0 if the list is too long */
@@ -279,7 +278,7 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
                                      .bound = w->bound + i * room};
     }
     int64_t before[BLOCK];
-    int64_t step = FIRST_TILE / SH_GROUP, most = tile_groups(x);
+    int64_t step = (closely(s) ? CLOSE_TILE : FIRST_TILE) / SH_GROUP, most = tile_groups(x);
     for (int64_t g = first, next; g < last && active; g = next) {
         next = sh_min(g + step, last);
         for (int64_t i = 0; i < active; i++) before[i] = w->asked[i].found;
