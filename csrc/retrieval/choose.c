@@ -198,7 +198,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         const sh_index *x = atomic_load(&m->shelf->index[i]);
         if (x) bytes += (int64_t)x->bytes;
     }
@@ -238,23 +238,43 @@ static sh_status pays(sh_job *job, int *answer) {
 }
 
 typedef struct {
-    const sh_index *lines, *columns; /* what there is, then what is to be taken */
-    sh_index *own;                   /* of this call alone */
+    const sh_index *lines, *columns, *wide; /* what there is, then what is to be taken: lines (or wide ones), columns */
+    sh_index *own;                          /* of this call alone */
 } choice;
 
 static void look_up(const sh_memory *m, choice *c) {
     c->lines = atomic_load(&m->shelf->index[0]);
     c->columns = atomic_load(&m->shelf->index[1]);
+    c->wide = atomic_load(&m->shelf->index[2]);
 }
 
-/* By a pilot: the lines, those of the call's own features, all columns, or neither. */
+/* codes of more columns, where those of few leave long lists */
+static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
+    sh_index *base = atomic_load(&m->shelf->index[0]), *index, *none = NULL;
+    sh_status status = sh_index_widen(context, m, base, &index);
+    if (index && !atomic_compare_exchange_strong(&m->shelf->index[2], &none, index)) sh_index_free(context, index);
+    c->wide = atomic_load(&m->shelf->index[2]);
+    return status;
+}
+
+/* By a pilot: the lines, wider ones, those of the call's own features, all columns, or neither. */
 static sh_status weigh(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
     double scan = (double)m->patterns.n * (double)m->patterns.d, codes = scan * sh_code_kernels_chosen()->cost, work;
     sh_status status = SH_OK;
     if (c->lines) {
-        status = pilot(job, c->lines, &work);
-        if (status == SH_OK) status = index_of_batch(job, c->lines, work, &c->own);
+        const sh_index *lines = c->lines;
+        status = pilot(job, lines, &work);
+        if (status == SH_OK && !c->wide && work > 2 * work_of_codes(lines)) status = put_up_wide(job->context, m, c);
+        if (status == SH_OK && c->wide) {
+            double before = work;
+            status = pilot(job, c->wide, &work);
+            if (work < before)
+                c->lines = c->wide;
+            else
+                work = before;
+        }
+        if (status == SH_OK) status = index_of_batch(job, lines, work, &c->own);
         if (status == SH_OK && c->own) {
             double before = work;
             status = pilot(job, c->own, &work);
@@ -264,7 +284,7 @@ static sh_status weigh(sh_job *job, choice *c) {
                 work = before;
         }
         if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
-            sh_index_may_add_columns(m, c->lines)) {
+            sh_index_may_add_columns(m, lines)) {
             status = put_up(job->context, m, SH_COLUMNS);
             c->columns = atomic_load(&m->shelf->index[1]);
         }

@@ -281,7 +281,7 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
             for (int c = 0; c < 4; c++) group[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
         side[l] = up(merged(part, x->first.weight, 0) + 0x1p-100);
         side[SH_GROUP + l] = bias;
-        if (!x->second.columns) continue;
+        if (!x->second.columns || x->base) continue;
         char *line = x->lines + (size_t)(first + i) * x->line_bytes;
         row = x->second.rotated ? a + i * x->rank : y + i * x->d;
         coded = k->encode(row, x->second.step, x->second.inverse, x->second.columns, (int8_t *)line);
@@ -472,15 +472,69 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
+sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, sh_index **index) {
+    *index = NULL;
+    if (!base->basis || base->kept || base->rank < SH_WIDE || base->second.columns <= SH_WIDE) return SH_OK;
+    sh_index *x = sh_allocate(context, 1, sizeof *x);
+    if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    atomic_fetch_add(&base->holders, 1);
+    *x = (sh_index){.holders = 1,
+                    .base = base,
+                    .kind = base->kind,
+                    .patterns = base->patterns,
+                    .d = base->d,
+                    .power = base->power,
+                    .centre = base->centre,
+                    .centre2 = base->centre2,
+                    .centre_norm = base->centre_norm,
+                    .rank = base->rank,
+                    .basis = base->basis,
+                    .second = base->second,
+                    .quads = SH_WIDE / 4,
+                    .line_bytes = base->line_bytes,
+                    .lines = base->lines};
+    int64_t n = sh_min(x->patterns, ASKERS), d = x->d;
+    char *work = sh_allocate(context, 1, row_bytes(x, m)), *more = sh_allocate(context, 1, project_bytes(x, n));
+    float *y = sh_allocate(context, n * d, sizeof(float)), *a = sh_allocate(context, n * x->rank, sizeof(float));
+    double *length2 = sh_allocate(context, n, sizeof(double));
+    int8_t *code = sh_allocate(context, SH_WIDE, 1);
+    sh_status status = SH_NO_MEMORY;
+    x->groups = sh_allocate(context, sh_ceil_div(x->patterns, SH_GROUP), sh_group_bytes(x->quads));
+    if (!work || !more || !y || !a || !length2 || !code || !x->groups) goto done;
+    if (!coding_new(context, &x->first, SH_WIDE, 1, base->first.eta, d)) goto done;
+    for (int64_t i = 0; i < n; i++) length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+    project(x, y, n, a, more);
+    tune(&x->first, 1, a, x->rank, length2, n, code);
+    x->bytes = (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + 2 * SH_WIDE * sizeof(float);
+    building b = {x, m, 0};
+    status = sh_for_each(context, sh_ceil_div(x->patterns, ROWS), code_scratch(x, m, ROWS), code_rows, &b);
+done:
+    sh_release(context, work);
+    sh_release(context, more);
+    sh_release(context, y);
+    sh_release(context, a);
+    sh_release(context, length2);
+    sh_release(context, code);
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
 void sh_index_free(sh_context *context, sh_index *x) {
     if (!x || atomic_fetch_sub(&x->holders, 1) > 1) return;
-    sh_release(context, x->kept);
-    sh_release(context, x->centre);
-    sh_release(context, x->basis);
     sh_release(context, x->first.step);
-    sh_release(context, x->second.step);
     sh_release(context, x->groups);
-    sh_release(context, x->lines);
+    if (x->base) {
+        sh_index_free(context, x->base);
+    } else {
+        sh_release(context, x->kept);
+        sh_release(context, x->centre);
+        sh_release(context, x->basis);
+        sh_release(context, x->second.step);
+        sh_release(context, x->lines);
+    }
     sh_release(context, x);
 }
 
