@@ -19,11 +19,12 @@ enum {
     LEAST_QUERIES = 256,    /* asked before an index is made */
 };
 /* Work in units of one product of the matrix product. */
-static const double LINE_WORK = 2400, ROW_WORK = 12000; /* to bound by a second line; to score */
-static const double QUERY_WORK = 5e4;                   /* to begin and end a query */
-static const double INDEX_WORK = 300;                   /* to build an index, for every number of the patterns */
-static const double READ_WORK = 40;                     /* to read a number that is in no cache */
-static const double LEAST_WORK = 2e7;                   /* of a scan that is worth the overhead of a screen */
+static const double LINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second line, one that a block shares */
+static const double ROW_WORK = 12000;                     /* to score */
+static const double QUERY_WORK = 5e4;                     /* to begin and end a query */
+static const double INDEX_WORK = 300;                     /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;                       /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;                     /* of a scan that is worth the overhead of a screen */
 
 /* the job without its results */
 static sh_job silent_copy(const sh_job *job) {
@@ -47,7 +48,7 @@ static double work_of_codes(const sh_index *x) {
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT];
+    double each[PILOT], line = !index->lines ? 0 : job->nearest && !sh_has_window(job) ? SHARED_WORK : LINE_WORK;
     _Atomic int64_t left_count = 0;
     sh_job silent = silent_copy(job);
     for (int64_t i = 0; i < PILOT; i++) {
@@ -56,9 +57,9 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     }
     sh_status status = sh_screen_by(&silent, index, order, PILOT, counts, left, &left_count);
     for (int i = 0; i < PILOT; i++)
-        each[i] = counts[i][0] < 0 ? INFINITY
-                                   : (index->lines ? LINE_WORK : 0) * (double)counts[i][0] +
-                                         ROW_WORK * (double)counts[i][2] + work_of_codes(index);
+        each[i] = counts[i][0] < 0
+                      ? INFINITY
+                      : line * (double)counts[i][0] + ROW_WORK * (double)counts[i][2] + work_of_codes(index);
     sh_sort_descending(each, PILOT);
     *work = each[PILOT / 2];
     return status;
@@ -105,7 +106,7 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work,
     *own = NULL;
     if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
     double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(lines);
-    if (!((double)job->queries.n * saved > INDEX_WORK * scan / 2)) return SH_OK;
+    if (!((double)job->queries.n * saved > INDEX_WORK * scan)) return SH_OK;
     int32_t *kept = sh_allocate(context, d, sizeof *kept);
     uint8_t *seen = sh_allocate(context, d, 1);
     double *sums = sh_allocate(context, 3 * d, sizeof *sums);

@@ -616,6 +616,19 @@ void sh_look_closer(const sh_index *x, sh_looks *looks, int64_t i) {
     look->second_radius = up(merged(part, c->weight, 1));
 }
 
+/* what is taken off for the bias as it is stored */
+static float bias_room(float bias) { return 0x1.8p-20f * fabsf(bias); }
+
+void sh_code_bounds_below(const sh_index *x, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                          const float *bound, float *below) {
+    float known = looks->look[row].radius;
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *group = x->groups + (size_t)(position[i] / SH_GROUP) * sh_group_bytes(x->quads);
+        const float *side = (const float *)(const void *)(group + x->quads * 256) + position[i] % SH_GROUP;
+        below[i] = bound[i] - (2 * known * side[0] + bias_room(side[SH_GROUP]));
+    }
+}
+
 void sh_line_bounds(const sh_index *x, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
                     float *bound, float *below) {
     float known = looks->look[row].second_radius;
@@ -627,7 +640,7 @@ void sh_line_bounds(const sh_index *x, const sh_looks *looks, int64_t row, const
         const float *side = (const float *)(const void *)(line + x->line_bytes - 8);
         float dot = bound[i], radius = known * side[0];
         bound[i] = dot + (radius + side[1]);
-        below[i] = dot - (radius - (side[1] - 0x1.8p-20f * fabsf(side[1])));
+        below[i] = dot - (radius - (side[1] - bias_room(side[1])));
     }
 }
 

@@ -97,7 +97,10 @@ void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, 
                 sh_looks *looks);
 /* makes the second code of one query, if it has none yet */
 void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
-/* The bounds of n patterns by their second lines, scaled; and from below (index.c, note 6). */
+/* Of n patterns and their bounds by first codes: those from below (index.c, note 6). */
+void sh_code_bounds_below(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                          const float *bound, float *below);
+/* Both bounds by their second lines. */
 void sh_line_bounds(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
                     float *bound, float *below);
 /* the scaled bound that a pattern of canonical score `score` cannot be below */

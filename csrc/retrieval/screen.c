@@ -3,6 +3,8 @@
  *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
  *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
  *      threshold rises. A list that grows too long on the way is bounded closer at once, as in step 2.
+ *      Where the k best are wanted, whatever their weight, all that are listed are bounded closer at once, from below
+ *      as well, and the k-th best bound from below is the threshold: it takes no scores.
  *   2. What is still above the threshold is bounded again, closer, by its second line.
  *   3. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
@@ -22,8 +24,7 @@ enum {
     FIRST_TILE = 1024,       /* patterns that the first seed is taken from, */
     CLOSE_TILE = 256,        /* or the first bounds from below */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
-    SEEDS = 96,              /* patterns scored before the lists are complete, and kept, at most, */
-    SOME_SEEDS = 32,         /* unless the k best are wanted, whatever their weight */
+    SEEDS = 32,              /* patterns scored before the lists are complete, and kept, at most */
     EXACT = 2048,            /* scored patterns kept at a time */
     BALL_SEEDS = 4,          /* of a ball's, itself among them */
     FEW = 8,                 /* so short a list is scored without a second line */
@@ -116,16 +117,11 @@ static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(
 /* how many best scores must be known before there is a floor; 0: every score gives one */
 static int64_t best_wanted(const screening *s) { return sh_has_window(s->job) ? 0 : s->job->nearest; }
 
-static int closely(const screening *s) { return best_wanted(s) && s->index->lines; }
-
 /* scores some more patterns; the floor rises */
 static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
                  const sh_finish_space *finish) {
-    int64_t room = best_wanted(s) ? SEEDS : SOME_SEEDS, before;
-    if (best_wanted(s) && t->n + n > room) /* k stay */
-        t->n = sh_keep_above(s->job, query, t->seed, t->n, t->floor, 0);
-    before = t->n;
-    for (int64_t j = 0; j < n && t->n < room; j++) {
+    int64_t before = t->n;
+    for (int64_t j = 0; j < n && t->n < SEEDS; j++) {
         int64_t i = 0;
         while (i < t->n && t->seed[i].position != position[j]) i++;
         if (i == t->n) t->seed[t->n++].position = position[j];
@@ -203,25 +199,29 @@ static void note_below(tracker *t, float below, int64_t k) {
     heap[at] = below;
 }
 
-/* bounds a list closer by the second line; with a tracker, from below as well */
+/* bounds a list closer by the second line, where there is one; with a tracker, from below as well */
 static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
                         int64_t n, tracker *t) {
     enum { PIECE = 256 };
     float closer[PIECE], below[PIECE];
-    sh_look_closer(s->index, looks, row);
+    const sh_index *x = s->index;
+    if (x->lines) sh_look_closer(x, looks, row);
     for (int64_t from = 0; from < n; from += PIECE) {
         int64_t some = sh_min(PIECE, n - from);
-        sh_line_bounds(s->index, looks, row, position + from, some, closer, below);
-        for (int64_t j = 0; j < some; j++)
+        if (x->lines)
+            sh_line_bounds(x, looks, row, position + from, some, closer, below);
+        else
+            sh_code_bounds_below(x, looks, row, position + from, some, bound + from, below);
+        for (int64_t j = 0; x->lines && j < some; j++)
             if (closer[j] < bound[from + j]) bound[from + j] = closer[j];
         for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->nearest);
     }
 }
 
-/* The same where the k best are wanted, whatever their weight: all lines at once, while the queries of a block share
- * them in the cache; bounds from below give a floor long before k patterns are scored. */
-static int take_in_closely(const screening *s, int64_t query, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
-                           int64_t before, const sh_finish_space *finish) {
+/* The newly listed where the k best are wanted, whatever their weight: their lines at once, while the queries of a block
+ * share them in the cache; bounds from below give a floor before any pattern is scored. 0 if the list is too long. */
+static int take_in_closely(const screening *s, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
+                           int64_t before) {
     const sh_index *x = s->index;
     const sh_look *look = &looks->look[row];
     int64_t k = best_wanted(s), n = q->found - before, most = sh_most_listed(x);
@@ -241,9 +241,9 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
                    int64_t before, const sh_finish_space *finish) {
     const sh_index *x = s->index;
     const sh_look *look = &looks->look[row];
-    int64_t most = sh_most_listed(x), k = best_wanted(s), some = 1 + k / 4;
-    /* the k best need k scores before there is a floor, and some more that it be a good one; a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(some, (s->job->balls ? BALL_SEEDS : k + k / 4) - t->n);
+    int64_t most = sh_most_listed(x);
+    /* a ball is soon as small as its nearest rivals make it */
+    int64_t wanted = sh_max(1, (s->job->balls ? BALL_SEEDS : 0) - t->n);
     seed_best(s, query, t, wanted, q->position + before, q->bound + before, q->found - before, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
     if (q->found <= most) return 1;
@@ -251,7 +251,7 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
     if (2 * q->found <= most || !x->lines) return q->found <= most;
     look_closer(s, looks, row, q->position, q->bound, q->found, NULL);
     t->listed += q->found;
-    seed_best(s, query, t, some, q->position, q->bound, q->found, finish);
+    seed_best(s, query, t, 1, q->position, q->bound, q->found, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
     q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
     t->listed -= q->found;
@@ -263,7 +263,7 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
 static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int64_t first, int64_t last, space *w,
                       sh_looks *looks, sh_context *context) {
     const sh_index *x = s->index;
-    int64_t room = list_room(x), active = 0, passive = rows;
+    int64_t k = best_wanted(s), room = list_room(x), active = 0, passive = rows;
     for (int64_t i = 0; i < rows; i++) {
         const sh_look *look = &looks->look[i];
         int64_t at = look->length > 0 ? active++ : --passive;
@@ -278,7 +278,7 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
                                      .bound = w->bound + i * room};
     }
     int64_t before[BLOCK];
-    int64_t step = (closely(s) ? CLOSE_TILE : FIRST_TILE) / SH_GROUP, most = tile_groups(x);
+    int64_t step = (k ? CLOSE_TILE : FIRST_TILE) / SH_GROUP, most = tile_groups(x);
     for (int64_t g = first, next; g < last && active; g = next) {
         next = sh_min(g + step, last);
         for (int64_t i = 0; i < active; i++) before[i] = w->asked[i].found;
@@ -288,8 +288,9 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
             sh_screened *q = &w->asked[i];
             int64_t row = w->row[i];
             if (q->found == before[i]) continue;
-            int fits = (closely(s) ? take_in_closely : take_in)(s, query_at(s, first_query + row), looks, row,
-                                                                &w->trackers[row], q, before[i], &w->finish);
+            int fits =
+                k ? take_in_closely(s, looks, row, &w->trackers[row], q, before[i])
+                  : take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
             if (fits) continue;
             q->found = -1;
             active--;
@@ -328,8 +329,8 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     double floor = t->floor;
     float threshold = sh_look_threshold(x, look, floor);
     n = keep_bounds(position, bound, n, threshold);
-    counts[0] = t->listed + (closely(s) ? 0 : n);
-    if (x->lines && n > FEW && !closely(s)) {
+    counts[0] = best_wanted(s) && x->lines ? t->listed : t->listed + n;
+    if (x->lines && n > FEW && !best_wanted(s)) {
         look_closer(s, looks, row, position, bound, n, NULL);
         n = keep_bounds(position, bound, n, threshold);
     }
