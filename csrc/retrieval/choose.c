@@ -171,8 +171,8 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
     if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
-        double *out = bounds + i * 2 * x->patterns;
-        for (int64_t j = 0; j < 2 * x->patterns; j++) out[j] = INFINITY;
+        double *out = bounds + i * 3 * x->patterns;
+        for (int64_t j = 0; j < 3 * x->patterns; j++) out[j] = j % 3 == 2 ? -INFINITY : INFINITY;
         sh_looks looks = sh_looks_at(x, m, 1, scratch);
         sh_look_at(x, &job, NULL, i, 1, &looks);
         const sh_look *look = looks.look;
@@ -186,9 +186,13 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
         for (int64_t j = 0; j < asked.found; j++) {
             int64_t at = position[j];
             float closer = bound[j], below;
-            if (x->lines) sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
-            out[2 * at] = unscaled(x, look, bound[j]);
-            out[2 * at + 1] = unscaled(x, look, closer);
+            if (x->lines)
+                sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
+            else
+                sh_code_bounds_below(x, &looks, 0, &position[j], 1, &bound[j], &below);
+            out[3 * at] = unscaled(x, look, bound[j]);
+            out[3 * at + 1] = unscaled(x, look, closer);
+            out[3 * at + 2] = sh_look_floor(x, look, below);
         }
     }
     sh_release(context, scratch);
