@@ -21,8 +21,8 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
 
 #if defined(__AVX512VNNI__)
 #define COST 0.35
-/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every sum
- * before each instruction that adds to it. */
+/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
+ * sum before each instruction that adds to it. */
 #define UNROLL _Pragma("GCC unroll 4")
 #define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define SCREEN(Q)                                                                                                      \

@@ -2,7 +2,8 @@
  *
  * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
  *           the work is reckoned in products of the matrix product. No clock is read.
- *        2. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
+ *        2. Queries that leave long lists get first codes of more columns, in an index that shares all else.
+ *        3. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
  *           patterns serves them badly. For enough of them an index of the other features is made for the call.
  */
 #include "index.h"

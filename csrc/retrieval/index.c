@@ -168,8 +168,8 @@ static int coding_new(sh_context *context, sh_coding *c, int64_t columns, int ro
  * too, and not taken as they are */
 static void tune(sh_coding *c, int coded, const float *a, int64_t stride, const double *length2, int64_t n,
                  int8_t *code) {
-    /* Where queries are coded, t_j is proportional to the root of the deviation: halfway between equal errors in patterns
-     * and in queries. Where they are not, patterns have the whole range in each column. */
+    /* Where queries are coded, t_j is proportional to the root of the deviation: halfway between equal errors in
+     * patterns and in queries. Where they are not, patterns have the whole range in each column. */
     double largest = 0;
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, extreme = 0;

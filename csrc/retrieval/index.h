@@ -65,8 +65,9 @@ sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_ki
 /* sh_index_grow: an older index of the memory's first patterns and the codes of the others. NULL where they do not fit
  * its scale, or are more than it has. Cost: a copy of its codes, and the coding of the new. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, sh_index **index);
-/* sh_index_widen: an index with SH_WIDE columns in its first codes, for queries that leave long lists by SH_FIRST; the rest
- * is that of `base`, which it keeps. NULL where the basis has not so many. Cost: 128 bytes a pattern, and their coding. */
+/* sh_index_widen: an index with SH_WIDE columns in its first codes, for queries that leave long lists by SH_FIRST; the
+ * rest is that of `base`, which it keeps. NULL where the basis has not so many. Cost: 128 bytes a pattern, and their
+ * coding. */
 sh_status sh_index_widen(sh_context *context, const sh_memory *memory, sh_index *base, sh_index **index);
 /* sh_index_free: gives up one hold on it; sh_index_new and sh_index_grow give the first. */
 void sh_index_free(sh_context *context, sh_index *index);

@@ -41,11 +41,11 @@ static int64_t list_room(const sh_index *x) {
 /* What is known of one query while patterns pass. */
 typedef struct {
     double floor;   /* canonical scores below this are out */
-    int64_t listed; /* and bounded closer, of those that were not to stay */
+    int64_t listed; /* and bounded closer at once; of maps with a window, those that were not to stay */
     int64_t n;
     sh_candidate seed[SEEDS]; /* scored canonically */
-    int64_t sure;
-    float below[SH_NEAREST]; /* the best bounds from below of patterns that passed: a heap, the least at the front */
+    int64_t sure;             /* how many of: */
+    float below[SH_NEAREST];  /* the best bounds from below of patterns that passed: a heap, the least at the front */
 } tracker;
 
 typedef struct {
@@ -218,8 +218,8 @@ static void look_closer(const screening *s, sh_looks *looks, int64_t row, const 
     }
 }
 
-/* The newly listed where the k best are wanted, whatever their weight: their lines at once, while the queries of a block
- * share them in the cache; bounds from below give a floor before any pattern is scored. 0 if the list is too long. */
+/* The newly listed where the k best are wanted, whatever their weight: their lines at once, while the queries of a
+ * block share them in the cache; bounds from below give a floor before any is scored. 0 if the list is too long. */
 static int take_in_closely(const screening *s, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
                            int64_t before) {
     const sh_index *x = s->index;
@@ -329,7 +329,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     double floor = t->floor;
     float threshold = sh_look_threshold(x, look, floor);
     n = keep_bounds(position, bound, n, threshold);
-    counts[0] = best_wanted(s) && x->lines ? t->listed : t->listed + n;
+    counts[0] = best_wanted(s) ? t->listed : t->listed + n;
     if (x->lines && n > FEW && !best_wanted(s)) {
         look_closer(s, looks, row, position, bound, n, NULL);
         n = keep_bounds(position, bound, n, threshold);
@@ -428,8 +428,8 @@ static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_conte
         if (x->lines && looks.look[i].length > 0) sh_look_closer(x, &looks, i);
     begin_trackers(s, first, rows, w.trackers, &w);
     int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
-    sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context); /* for its seeds */
-    for (int64_t i = 0; i < rows; i++) w.trackers[i].sure = 0;               /* these patterns pass once more */
+    sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context);          /* for its seeds */
+    for (int64_t i = 0; i < rows; i++) w.trackers[i].sure = w.trackers[i].listed = 0; /* they pass once more */
     memcpy(s->trackers + first, w.trackers, (size_t)rows * sizeof(tracker));
     return status;
 }
