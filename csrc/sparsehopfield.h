@@ -212,9 +212,10 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
                            int64_t *counts);
 
 /* sh_bounds: the bounds themselves, for whoever does not trust them: of each query and pattern a number that the
- * canonical score cannot pass, by the first code and by the second (the first again, where there is none).
+ * canonical score cannot pass, by the first code and by the second (the first again, where there is none), and one
+ * that it cannot be below.
  *
- * Given      bounds  (N, M, 2); INFINITY where the index has no bound for a query (extreme norms)
+ * Given      bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
  * Errors     SH_BAD_ARGUMENT where there is no index (the context's path says of which kind)
  */
 SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_queries queries, double *bounds);

@@ -19,7 +19,7 @@ KINDS = ["lines", "columns"]
 
 
 def bounds(queries, patterns, similarity, kind):
-    """Give (N, M, 2), and the canonical scores as a list of {position: score}."""
+    """Give (N, M, 3), and the canonical scores as a list of {position: score}."""
     memory = sh.HopfieldMemory(patterns, similarity=similarity)
     asked, stored = memory._ask(queries)[::-1]
     with path(kind):
@@ -35,10 +35,12 @@ def check(queries, patterns, similarity, kind):
     """Compare every bound with the exact score, and with the canonical one where that is known; give the bounds."""
     found, canonical = bounds(queries, patterns, similarity, kind)
     for row, scores, known in zip(found, exact_scores(queries, patterns, similarity), canonical, strict=True):
-        for i, (two, score) in enumerate(zip(row, scores, strict=True)):
+        for i, ((*two, below), score) in enumerate(zip(row, scores, strict=True)):
             for bound in two:
                 assert bound == np.inf or Fraction(float(bound)) >= score, (i, bound, float(score))
                 assert bound >= known.get(i, -np.inf)
+            assert below == -np.inf or Fraction(float(below)) <= score, (i, below, float(score))
+            assert below <= known.get(i, np.inf)
     return found
 
 
@@ -73,8 +75,9 @@ def test_bounds_of_a_long_second_line(kind, d):
     found = check(queries, patterns, "euclidean", kind)
     if kind == "lines":  # and it is worth its bytes
         scores = np.array([[float(s) for s in row] for row in exact_scores(queries, patterns, "euclidean")])
-        loss = found - scores[..., None]
-        assert loss[..., 1].mean() < 0.5 * loss[..., 0].mean()
+        loss = abs(found - scores[..., None]).mean(axis=(0, 1))
+        assert loss[1] < 0.5 * loss[0]
+        assert loss[2] < loss[0]
 
 
 @settings(max_examples=60, deadline=None)

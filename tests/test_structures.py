@@ -158,6 +158,30 @@ def test_top_k_by_every_way(way):
     assert (sh._core.index_nbytes(memory.core(np.dtype(np.float32))) > 0) == (way != "scan")
 
 
+@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+def test_top_k_by_wide_lines(similarity):
+    """Queries whose first codes leave long lists get codes of more columns, and the same bits."""
+    rng = np.random.default_rng(5)
+    scale = np.exp(-np.arange(260) / 50)
+    patterns = (scale * rng.normal(size=(3000, 260))).astype(np.float32)
+    queries = (scale * rng.normal(size=(256, 260)) + 0.05 * rng.normal(size=(256, 260))).astype(np.float32)
+    memory = sh.functional.Stored(patterns, None, similarity, copy=None, check_finite=True)
+    with path("lines"):
+        memory.update(memory.ask(queries[:1], 1.0, "sparsemax"), None)
+    narrow = sh._core.index_nbytes(memory.core(np.dtype(np.float32)))
+    for count in (1, 2):
+        for separation in ("softmax", "sparsemax"):
+            with path("scan"):
+                want = memory.associate(memory.ask(queries, 0.5, separation, TopK(20)), None, None)
+            with threads(count):
+                got = memory.associate(memory.ask(queries, 0.5, separation, TopK(20)), None, None)
+            assert same_bits(got, want)
+            if separation == "softmax":
+                best = np.argsort(-reference.canonical_scores(queries, patterns, similarity), kind="stable")[:, :20]
+                assert (got.indices.reshape(-1, 20) == np.sort(best)).all()
+    assert sh._core.index_nbytes(memory.core(np.dtype(np.float32))) - narrow >= 128 * len(patterns)
+
+
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_top_k_of_lists_that_outgrow_their_room(similarity):
     """Noise that no pattern has makes bounds loose; one query alone shares its patterns out among threads."""

@@ -312,7 +312,7 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
     (void)module;
     begun b;
     if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
-    npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 2};
+    npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 3};
     PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
     if (!result) return NULL;
     RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
@@ -544,7 +544,8 @@ PyMethodDef sh_operations[] = {
     {"survey", FAST(survey),
      "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
     {"_bounds", FAST(bounds),
-     "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 2): what scores cannot pass."},
+     "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 3): what scores cannot pass, "
+     "twice, and cannot be below."},
     {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
     {"radii", FAST(radii),
      "radii(memory, which, need, slack) -> radius, rival: the least (lead - need) / distance of each pattern, and "

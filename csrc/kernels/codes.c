@@ -20,27 +20,30 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
 }
 
 #if defined(__AVX512VNNI__)
-#define COST 0.25
-/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. */
+#define COST 0.35
+/* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
+ * sum before each instruction that adds to it. */
+#define UNROLL _Pragma("GCC unroll 4")
+#define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define SCREEN(Q)                                                                                                      \
     static inline void screen_##Q(const uint8_t *group, int64_t quads, int64_t base, sh_screened *q) {                 \
         __m512i sum[Q][4];                                                                                             \
-        for (int i = 0; i < Q; i++)                                                                                    \
-            for (int j = 0; j < 4; j++) sum[i][j] = _mm512_set1_epi32(q[i].start);                                     \
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) sum[i][j] =                              \
+            _mm512_set1_epi32(q[i].start);                                                                             \
         for (int64_t z = 0; z < quads; z++) {                                                                          \
             __m512i x[4];                                                                                              \
-            for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                            \
-            for (int i = 0; i < Q; i++) {                                                                              \
+            UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                     \
+            UNROLL for (int i = 0; i < Q; i++) {                                                                       \
                 __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
-                for (int j = 0; j < 4; j++) sum[i][j] = _mm512_dpbusd_epi32(sum[i][j], x[j], p);                       \
+                UNROLL for (int j = 0; j < 4; j++) ADD_PRODUCTS(sum[i][j], x[j], p);                                   \
             }                                                                                                          \
         }                                                                                                              \
         const float *side = (const float *)(const void *)(group + quads * 256);                                        \
         __mmask16 mask[Q][4];                                                                                          \
         unsigned any = 0;                                                                                              \
-        for (int i = 0; i < Q; i++) {                                                                                  \
+        UNROLL for (int i = 0; i < Q; i++) {                                                                           \
             __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].radius), t = _mm512_set1_ps(q[i].threshold); \
-            for (int j = 0; j < 4; j++) {                                                                              \
+            UNROLL for (int j = 0; j < 4; j++) {                                                                       \
                 __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(side + j * 16), _mm512_load_ps(side + 64 + j * 16));   \
                 __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, rest);                                    \
                 sum[i][j] = _mm512_castps_si512(u);                                                                    \
@@ -49,13 +52,12 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
             }                                                                                                          \
         }                                                                                                              \
         if (!any) return;                                                                                              \
-        for (int i = 0; i < Q; i++)                                                                                    \
-            for (int j = 0; j < 4; j++) {                                                                              \
-                if (!mask[i][j]) continue;                                                                             \
-                float bounds[16];                                                                                      \
-                _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                              \
-                append(&q[i], bounds, mask[i][j], base + j * 16);                                                      \
-            }                                                                                                          \
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
+            if (!mask[i][j]) continue;                                                                                 \
+            float bounds[16];                                                                                          \
+            _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
+            append(&q[i], bounds, mask[i][j], base + j * 16);                                                          \
+        }                                                                                                              \
     }
 SCREEN(4)
 SCREEN(1)
@@ -145,16 +147,49 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 }
 #endif
 
-static float line_dot(const int8_t *code, const float *b, int64_t n) {
-    enum { SUMS = 32 };
+#if defined(__AVX512BW__)
+static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
+    __m512 sum[4];
+    int64_t j = 0;
+    for (int l = 0; l < 4; l++) sum[l] = _mm512_setzero_ps();
+#define CODES(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(p))
+    for (; j + 64 <= n; j += 64)
+        for (int l = 0; l < 4; l++)
+            sum[l] = _mm512_fmadd_ps(CODES(_mm_loadu_si128((const __m128i *)(const void *)(code + j + l * 16))),
+                                     _mm512_loadu_ps(b + j + l * 16), sum[l]);
+    for (int l = 0; j < n; j += 16, l++) {
+        __mmask16 some = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : 0xffff;
+        sum[l] =
+            _mm512_fmadd_ps(CODES(_mm_maskz_loadu_epi8(some, code + j)), _mm512_maskz_loadu_ps(some, b + j), sum[l]);
+    }
+#undef CODES
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+#else
+static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
+    enum { SUMS = 32, TAIL = 8 };
     float sum[SUMS] = {0};
     int64_t j = 0;
     for (; j + SUMS <= n; j += SUMS)
         for (int l = 0; l < SUMS; l++) sum[l] += b[j + l] * (float)code[j + l];
+    for (int l = 0; j + TAIL <= n; j += TAIL, l += TAIL)
+        for (int m = 0; m < TAIL; m++) sum[l + m] += b[j + m] * (float)code[j + m];
     for (int l = 0; j < n; j++, l++) sum[l] += b[j] * (float)code[j];
     for (int half = SUMS / 2; half; half /= 2)
         for (int l = 0; l < half; l++) sum[l] += sum[l + half];
     return sum[0];
+}
+#endif
+
+static void line_dots(const char *lines, size_t line_bytes, const int32_t *position, int64_t count, const float *b,
+                      int64_t columns, float *dots) {
+    enum { AHEAD = 8, LINE = 64 };
+    for (int64_t i = 0; i < count; i++) {
+        if (i + AHEAD < count)
+            for (size_t at = 0; at < line_bytes; at += LINE)
+                __builtin_prefetch(lines + (size_t)position[i + AHEAD] * line_bytes + at);
+        dots[i] = line_dot((const int8_t *)lines + (size_t)position[i] * line_bytes, b, columns);
+    }
 }
 
 static sh_coded encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
@@ -190,4 +225,4 @@ static sh_coded encode(const float *a, const float *step, const float *inverse, 
 
 #define TABLE SH_CAT(sh_codes_, SH_VARIANT)
 extern const sh_code_kernels TABLE;
-const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dot = line_dot, .encode = encode};
+const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dots = line_dots, .encode = encode};

@@ -36,8 +36,9 @@ typedef struct {
     double cost; /* of one product of 8-bit numbers, a float32 product of the BLAS being 1 */
     /* appends to the lists of n queries what survives of the groups [first, last) */
     void (*screen)(const uint8_t *groups, int64_t quads, int64_t first, int64_t last, sh_screened *queries, int64_t n);
-    /* sum of b[j] * code[j], float32 in any order */
-    float (*line_dot)(const int8_t *code, const float *b, int64_t n);
+    /* dots[i] = sum of b[j] * code[j], float32 in any order, of the lines `position`, fetched ahead */
+    void (*line_dots)(const char *lines, size_t line_bytes, const int32_t *position, int64_t count, const float *b,
+                      int64_t columns, float *dots);
     /* code[j] = a[j] / step[j], rounded and clipped to -127 .. 127; inverse[j] is about 1 / step[j] */
     sh_coded (*encode)(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code);
 } sh_code_kernels;

@@ -2,7 +2,8 @@
  *
  * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
  *           the work is reckoned in products of the matrix product. No clock is read.
- *        2. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
+ *        2. Queries that leave long lists get first codes of more columns, in an index that shares all else.
+ *        3. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
  *           patterns serves them badly. For enough of them an index of the other features is made for the call.
  */
 #include "index.h"
@@ -19,11 +20,12 @@ enum {
     LEAST_QUERIES = 256,    /* asked before an index is made */
 };
 /* Work in units of one product of the matrix product. */
-static const double LINE_WORK = 2400, ROW_WORK = 12000; /* to bound by a second line; to score */
-static const double QUERY_WORK = 5e4;                   /* to begin and end a query */
-static const double INDEX_WORK = 300;                   /* to build an index, for every number of the patterns */
-static const double READ_WORK = 40;                     /* to read a number that is in no cache */
-static const double LEAST_WORK = 2e7;                   /* of a scan that is worth the overhead of a screen */
+static const double LINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second line, one that a block shares */
+static const double ROW_WORK = 12000;                     /* to score */
+static const double QUERY_WORK = 5e4;                     /* to begin and end a query */
+static const double INDEX_WORK = 300;                     /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;                       /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;                     /* of a scan that is worth the overhead of a screen */
 
 /* the job without its results */
 static sh_job silent_copy(const sh_job *job) {
@@ -47,7 +49,7 @@ static double work_of_codes(const sh_index *x) {
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT];
+    double each[PILOT], line = !index->lines ? 0 : job->nearest && !sh_has_window(job) ? SHARED_WORK : LINE_WORK;
     _Atomic int64_t left_count = 0;
     sh_job silent = silent_copy(job);
     for (int64_t i = 0; i < PILOT; i++) {
@@ -56,9 +58,9 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     }
     sh_status status = sh_screen_by(&silent, index, order, PILOT, counts, left, &left_count);
     for (int i = 0; i < PILOT; i++)
-        each[i] = counts[i][0] < 0 ? INFINITY
-                                   : (index->lines ? LINE_WORK : 0) * (double)counts[i][0] +
-                                         ROW_WORK * (double)counts[i][2] + work_of_codes(index);
+        each[i] = counts[i][0] < 0
+                      ? INFINITY
+                      : line * (double)counts[i][0] + ROW_WORK * (double)counts[i][2] + work_of_codes(index);
     sh_sort_descending(each, PILOT);
     *work = each[PILOT / 2];
     return status;
@@ -105,7 +107,7 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work,
     *own = NULL;
     if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
     double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(lines);
-    if (!((double)job->queries.n * saved > INDEX_WORK * scan / 2)) return SH_OK;
+    if (!((double)job->queries.n * saved > INDEX_WORK * scan)) return SH_OK;
     int32_t *kept = sh_allocate(context, d, sizeof *kept);
     uint8_t *seen = sh_allocate(context, d, 1);
     double *sums = sh_allocate(context, 3 * d, sizeof *sums);
@@ -170,8 +172,8 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
     if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
-        double *out = bounds + i * 2 * x->patterns;
-        for (int64_t j = 0; j < 2 * x->patterns; j++) out[j] = INFINITY;
+        double *out = bounds + i * 3 * x->patterns;
+        for (int64_t j = 0; j < 3 * x->patterns; j++) out[j] = j % 3 == 2 ? -INFINITY : INFINITY;
         sh_looks looks = sh_looks_at(x, m, 1, scratch);
         sh_look_at(x, &job, NULL, i, 1, &looks);
         const sh_look *look = looks.look;
@@ -184,8 +186,14 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
         if (x->lines) sh_look_closer(x, &looks, 0);
         for (int64_t j = 0; j < asked.found; j++) {
             int64_t at = position[j];
-            out[2 * at] = unscaled(x, look, bound[j]);
-            out[2 * at + 1] = x->lines ? unscaled(x, look, sh_line_bound(x, k, &looks, 0, at)) : out[2 * at];
+            float closer = bound[j], below;
+            if (x->lines)
+                sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
+            else
+                sh_code_bounds_below(x, &looks, 0, &position[j], 1, &bound[j], &below);
+            out[3 * at] = unscaled(x, look, bound[j]);
+            out[3 * at + 1] = unscaled(x, look, closer);
+            out[3 * at + 2] = sh_look_floor(x, look, below);
         }
     }
     sh_release(context, scratch);
@@ -196,7 +204,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         const sh_index *x = atomic_load(&m->shelf->index[i]);
         if (x) bytes += (int64_t)x->bytes;
     }
@@ -236,23 +244,43 @@ static sh_status pays(sh_job *job, int *answer) {
 }
 
 typedef struct {
-    const sh_index *lines, *columns; /* what there is, then what is to be taken */
-    sh_index *own;                   /* of this call alone */
+    const sh_index *lines, *columns, *wide; /* what there is, then what is to be taken: lines (or wide ones), columns */
+    sh_index *own;                          /* of this call alone */
 } choice;
 
 static void look_up(const sh_memory *m, choice *c) {
     c->lines = atomic_load(&m->shelf->index[0]);
     c->columns = atomic_load(&m->shelf->index[1]);
+    c->wide = atomic_load(&m->shelf->index[2]);
 }
 
-/* By a pilot: the lines, those of the call's own features, all columns, or neither. */
+/* codes of more columns, where those of few leave long lists */
+static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
+    sh_index *base = atomic_load(&m->shelf->index[0]), *index, *none = NULL;
+    sh_status status = sh_index_widen(context, m, base, &index);
+    if (index && !atomic_compare_exchange_strong(&m->shelf->index[2], &none, index)) sh_index_free(context, index);
+    c->wide = atomic_load(&m->shelf->index[2]);
+    return status;
+}
+
+/* By a pilot: the lines, wider ones, those of the call's own features, all columns, or neither. */
 static sh_status weigh(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
     double scan = (double)m->patterns.n * (double)m->patterns.d, codes = scan * sh_code_kernels_chosen()->cost, work;
     sh_status status = SH_OK;
     if (c->lines) {
-        status = pilot(job, c->lines, &work);
-        if (status == SH_OK) status = index_of_batch(job, c->lines, work, &c->own);
+        const sh_index *lines = c->lines;
+        status = pilot(job, lines, &work);
+        if (status == SH_OK && !c->wide && work > 2 * work_of_codes(lines)) status = put_up_wide(job->context, m, c);
+        if (status == SH_OK && c->wide) {
+            double before = work;
+            status = pilot(job, c->wide, &work);
+            if (work < before)
+                c->lines = c->wide;
+            else
+                work = before;
+        }
+        if (status == SH_OK) status = index_of_batch(job, lines, work, &c->own);
         if (status == SH_OK && c->own) {
             double before = work;
             status = pilot(job, c->own, &work);
@@ -262,7 +290,7 @@ static sh_status weigh(sh_job *job, choice *c) {
                 work = before;
         }
         if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
-            sh_index_may_add_columns(m, c->lines)) {
+            sh_index_may_add_columns(m, lines)) {
             status = put_up(job->context, m, SH_COLUMNS);
             c->columns = atomic_load(&m->shelf->index[1]);
         }

@@ -24,7 +24,7 @@ enum {
 
 /* The indexes of a memory (index.h), put up once and then only read. */
 typedef struct {
-    struct sh_index *_Atomic index[2]; /* lines, columns */
+    struct sh_index *_Atomic index[3]; /* lines, columns, wide lines */
     struct sh_index *_Atomic older[2]; /* of the memory that this one extends: whoever takes it out may grow it */
     int64_t older_patterns;            /* that it covers; 0: there was none */
     _Atomic int64_t asked;             /* queries so far, for the choice of when to build */

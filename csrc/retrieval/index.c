@@ -33,6 +33,8 @@
  *        4. Canonical scores (finish.c) and the constants are sums in double: `slack` is four times their bound.
  *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
+ *        6. From below: every step bounds |<w, y> - h <p, q>|, so h <p, q> - R_w R_y + B is a bound, too; the B that
+ *           is stored may be 10 u |B| above the true one, so 24 u |B| are taken off, the rounding of note 3 in them.
  */
 #include "index.h"
 #include <float.h>
@@ -162,9 +164,12 @@ static int coding_new(sh_context *context, sh_coding *c, int64_t columns, int ro
     return 1;
 }
 
-/* steps and weights from sampled rows: `a` (n, stride) their numbers, length2 their |y|^2 */
-static void tune(sh_coding *c, const float *a, int64_t stride, const double *length2, int64_t n, int8_t *code) {
-    /* t_j proportional to the root of the deviation: halfway between equal errors in patterns and in queries */
+/* steps and weights from sampled rows: `a` (n, stride) their numbers, length2 their |y|^2; `coded`: queries are coded,
+ * too, and not taken as they are */
+static void tune(sh_coding *c, int coded, const float *a, int64_t stride, const double *length2, int64_t n,
+                 int8_t *code) {
+    /* Where queries are coded, t_j is proportional to the root of the deviation: halfway between equal errors in
+     * patterns and in queries. Where they are not, patterns have the whole range in each column. */
     double largest = 0;
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, extreme = 0;
@@ -173,7 +178,7 @@ static void tune(sh_coding *c, const float *a, int64_t stride, const double *len
             sum += at * at;
             extreme = fmax(extreme, fabs(at));
         }
-        double root = sqrt(sqrt(sum / (double)n));
+        double root = coded ? sqrt(sqrt(sum / (double)n)) : extreme;
         c->step[j] = (float)root;
         if (root > 0) largest = fmax(largest, extreme / root);
     }
@@ -192,7 +197,8 @@ static void tune(sh_coding *c, const float *a, int64_t stride, const double *len
         int32_t start;
         pattern_parts(c, row, length2[at], k->encode(row, c->step, c->inverse, c->columns, code), part);
         for (int l = 0; l < 4; l++) q_mean[l] += part[l];
-        query_parts(c, row, sqrt(length2[at]), encode_query(c, row, code, &step, &start), part);
+        double lost = coded ? encode_query(c, row, code, &step, &start) : 0;
+        query_parts(c, row, sqrt(length2[at]), lost, part);
         for (int l = 0; l < 4; l++) p_mean[l] += part[l];
         length += sqrt(length2[at]);
     }
@@ -275,7 +281,7 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
             for (int c = 0; c < 4; c++) group[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
         side[l] = up(merged(part, x->first.weight, 0) + 0x1p-100);
         side[SH_GROUP + l] = bias;
-        if (!x->second.columns) continue;
+        if (!x->second.columns || x->base) continue;
         char *line = x->lines + (size_t)(first + i) * x->line_bytes;
         row = x->second.rotated ? a + i * x->rank : y + i * x->d;
         coded = k->encode(row, x->second.step, x->second.inverse, x->second.columns, (int8_t *)line);
@@ -354,8 +360,8 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
         if (!a || !more) goto done;
         project(x, y, n, a, more);
     }
-    tune(&x->first, direct ? y : a, direct ? d : x->rank, length2, n, code);
-    if (second) tune(&x->second, x->second.rotated ? a : y, x->second.rotated ? x->rank : d, length2, n, code);
+    tune(&x->first, 1, direct ? y : a, direct ? d : x->rank, length2, n, code);
+    if (second) tune(&x->second, 0, x->second.rotated ? a : y, x->second.rotated ? x->rank : d, length2, n, code);
     status = SH_OK;
 done:
     sh_release(context, work);
@@ -466,15 +472,69 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
+sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, sh_index **index) {
+    *index = NULL;
+    if (!base->basis || base->kept || base->rank < SH_WIDE || base->second.columns <= SH_WIDE) return SH_OK;
+    sh_index *x = sh_allocate(context, 1, sizeof *x);
+    if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    atomic_fetch_add(&base->holders, 1);
+    *x = (sh_index){.holders = 1,
+                    .base = base,
+                    .kind = base->kind,
+                    .patterns = base->patterns,
+                    .d = base->d,
+                    .power = base->power,
+                    .centre = base->centre,
+                    .centre2 = base->centre2,
+                    .centre_norm = base->centre_norm,
+                    .rank = base->rank,
+                    .basis = base->basis,
+                    .second = base->second,
+                    .quads = SH_WIDE / 4,
+                    .line_bytes = base->line_bytes,
+                    .lines = base->lines};
+    int64_t n = sh_min(x->patterns, ASKERS), d = x->d;
+    char *work = sh_allocate(context, 1, row_bytes(x, m)), *more = sh_allocate(context, 1, project_bytes(x, n));
+    float *y = sh_allocate(context, n * d, sizeof(float)), *a = sh_allocate(context, n * x->rank, sizeof(float));
+    double *length2 = sh_allocate(context, n, sizeof(double));
+    int8_t *code = sh_allocate(context, SH_WIDE, 1);
+    sh_status status = SH_NO_MEMORY;
+    x->groups = sh_allocate(context, sh_ceil_div(x->patterns, SH_GROUP), sh_group_bytes(x->quads));
+    if (!work || !more || !y || !a || !length2 || !code || !x->groups) goto done;
+    if (!coding_new(context, &x->first, SH_WIDE, 1, base->first.eta, d)) goto done;
+    for (int64_t i = 0; i < n; i++) length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+    project(x, y, n, a, more);
+    tune(&x->first, 1, a, x->rank, length2, n, code);
+    x->bytes = (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + 2 * SH_WIDE * sizeof(float);
+    building b = {x, m, 0};
+    status = sh_for_each(context, sh_ceil_div(x->patterns, ROWS), code_scratch(x, m, ROWS), code_rows, &b);
+done:
+    sh_release(context, work);
+    sh_release(context, more);
+    sh_release(context, y);
+    sh_release(context, a);
+    sh_release(context, length2);
+    sh_release(context, code);
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+}
+
 void sh_index_free(sh_context *context, sh_index *x) {
     if (!x || atomic_fetch_sub(&x->holders, 1) > 1) return;
-    sh_release(context, x->kept);
-    sh_release(context, x->centre);
-    sh_release(context, x->basis);
     sh_release(context, x->first.step);
-    sh_release(context, x->second.step);
     sh_release(context, x->groups);
-    sh_release(context, x->lines);
+    if (x->base) {
+        sh_index_free(context, x->base);
+    } else {
+        sh_release(context, x->kept);
+        sh_release(context, x->centre);
+        sh_release(context, x->basis);
+        sh_release(context, x->second.step);
+        sh_release(context, x->lines);
+    }
     sh_release(context, x);
 }
 
@@ -556,10 +616,43 @@ void sh_look_closer(const sh_index *x, sh_looks *looks, int64_t i) {
     look->second_radius = up(merged(part, c->weight, 1));
 }
 
+/* what is taken off for the bias as it is stored */
+static float bias_room(float bias) { return 0x1.8p-20f * fabsf(bias); }
+
+void sh_code_bounds_below(const sh_index *x, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                          const float *bound, float *below) {
+    float known = looks->look[row].radius;
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *group = x->groups + (size_t)(position[i] / SH_GROUP) * sh_group_bytes(x->quads);
+        const float *side = (const float *)(const void *)(group + x->quads * 256) + position[i] % SH_GROUP;
+        below[i] = bound[i] - (2 * known * side[0] + bias_room(side[SH_GROUP]));
+    }
+}
+
+void sh_line_bounds(const sh_index *x, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                    float *bound, float *below) {
+    float known = looks->look[row].second_radius;
+    int64_t columns = x->second.columns;
+    sh_code_kernels_chosen()->line_dots(x->lines, x->line_bytes, position, n, looks->second + row * columns, columns,
+                                        bound);
+    for (int64_t i = 0; i < n; i++) {
+        const char *line = x->lines + (size_t)position[i] * x->line_bytes;
+        const float *side = (const float *)(const void *)(line + x->line_bytes - 8);
+        float dot = bound[i], radius = known * side[0];
+        bound[i] = dot + (radius + side[1]);
+        below[i] = dot - (radius - (side[1] - bias_room(side[1])));
+    }
+}
+
 float sh_look_threshold(const sh_index *x, const sh_look *look, double score) {
     double scaled = ((score - look->constant) - look->slack - 0x1p-50 * (fabs(score) + fabs(look->constant)));
     scaled = scaled * x->power * x->power - (1 + look->length) * 0x1p-90;
     if (!(scaled > -FLT_MAX)) return -FLT_MAX;
     float f = (float)scaled;
     return (double)f > scaled ? nextafterf(f, -INFINITY) : f;
+}
+
+double sh_look_floor(const sh_index *x, const sh_look *look, float below) {
+    double least = ((double)below - (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->constant;
+    return least - look->slack - 0x1p-50 * (fabs(least) + fabs(look->constant));
 }

@@ -11,7 +11,8 @@ typedef enum {
 } sh_index_kind;
 
 enum {
-    SH_FIRST = 56,         /* columns of a rotated code that is one cache line with radius and bias */
+    SH_FIRST = 56,         /* columns of a rotated code that is one cache line with radius and bias, */
+    SH_WIDE = 120,         /* or two */
     SH_LARGEST_GRAM = 1024 /* of matrices whose eigenvectors are computed */
 };
 
@@ -37,7 +38,8 @@ typedef struct {
 } sh_coding;
 
 typedef struct sh_index {
-    _Atomic int64_t holders; /* memories that keep it */
+    _Atomic int64_t holders; /* memories that keep it, and wider indexes */
+    struct sh_index *base;   /* of a wider index: whose centre, basis and second lines it shares; else NULL */
     sh_index_kind kind;
     int64_t patterns;            /* as many as it covers: the first */
     int64_t d;                   /* features looked at */
@@ -63,6 +65,10 @@ sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_ki
 /* sh_index_grow: an older index of the memory's first patterns and the codes of the others. NULL where they do not fit
  * its scale, or are more than it has. Cost: a copy of its codes, and the coding of the new. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, sh_index **index);
+/* sh_index_widen: an index with SH_WIDE columns in its first codes, for queries that leave long lists by SH_FIRST; the
+ * rest is that of `base`, which it keeps. NULL where the basis has not so many. Cost: 128 bytes a pattern, and their
+ * coding. */
+sh_status sh_index_widen(sh_context *context, const sh_memory *memory, sh_index *base, sh_index **index);
 /* sh_index_free: gives up one hold on it; sh_index_new and sh_index_grow give the first. */
 void sh_index_free(sh_context *context, sh_index *index);
 /* Whether a second index of the other kind stays within the budget: all codes at most 40 % of the patterns. */
@@ -92,16 +98,16 @@ void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, 
                 sh_looks *looks);
 /* makes the second code of one query, if it has none yet */
 void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
-/* the bound of pattern i by its second line, scaled */
-static inline float sh_line_bound(const sh_index *index, const sh_code_kernels *k, const sh_looks *looks, int64_t row,
-                                  int64_t i) {
-    const char *line = index->lines + (size_t)i * index->line_bytes;
-    const float *side = (const float *)(const void *)(line + index->line_bytes - 8);
-    float dot = k->line_dot((const int8_t *)line, looks->second + row * index->second.columns, index->second.columns);
-    return dot + (looks->look[row].second_radius * side[0] + side[1]);
-}
+/* Of n patterns and their bounds by first codes: those from below (index.c, note 6). */
+void sh_code_bounds_below(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                          const float *bound, float *below);
+/* Both bounds by their second lines. */
+void sh_line_bounds(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
+                    float *bound, float *below);
 /* the scaled bound that a pattern of canonical score `score` cannot be below */
 float sh_look_threshold(const sh_index *index, const sh_look *look, double score);
+/* the canonical score that a pattern of this scaled bound from below has at least */
+double sh_look_floor(const sh_index *index, const sh_look *look, float below);
 
 /* sh_screen_by: n queries of a job through one index: the rows `order` of the job's, or the first n if it is NULL.
  * Those whose lists outgrow sh_most_listed, or that the index cannot serve, are appended to `left`. `counts` (N of

@@ -293,10 +293,8 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
 
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
-    for (int i = 0; i < 2; i++) {
-        sh_index_free(context, atomic_load(&m->shelf->index[i]));
-        sh_index_free(context, atomic_load(&m->shelf->older[i]));
-    }
+    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_load(&m->shelf->index[i]));
+    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_load(&m->shelf->older[i]));
     leave_norms(context, m->norms);
     sh_release(context, m);
 }

@@ -3,6 +3,8 @@
  *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
  *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
  *      threshold rises. A list that grows too long on the way is bounded closer at once, as in step 2.
+ *      Where the k best are wanted, whatever their weight, all that are listed are bounded closer at once, from below
+ *      as well, and the k-th best bound from below is the threshold: it takes no scores.
  *   2. What is still above the threshold is bounded again, closer, by its second line.
  *   3. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
@@ -19,10 +21,10 @@
 
 enum {
     BLOCK = 64,              /* queries that share a pass over the codes */
-    FIRST_TILE = 1024,       /* patterns that the first seed is taken from */
+    FIRST_TILE = 1024,       /* patterns that the first seed is taken from, */
+    CLOSE_TILE = 256,        /* or the first bounds from below */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
-    SEEDS = 96,              /* patterns scored before the lists are complete, and kept, at most, */
-    SOME_SEEDS = 32,         /* unless the k best are wanted, whatever their weight */
+    SEEDS = 32,              /* patterns scored before the lists are complete, and kept, at most */
     EXACT = 2048,            /* scored patterns kept at a time */
     BALL_SEEDS = 4,          /* of a ball's, itself among them */
     FEW = 8,                 /* so short a list is scored without a second line */
@@ -39,9 +41,11 @@ static int64_t list_room(const sh_index *x) {
 /* What is known of one query while patterns pass. */
 typedef struct {
     double floor;   /* canonical scores below this are out */
-    int64_t listed; /* and bounded closer, of those that were not to stay */
+    int64_t listed; /* and bounded closer at once; of maps with a window, those that were not to stay */
     int64_t n;
     sh_candidate seed[SEEDS]; /* scored canonically */
+    int64_t sure;             /* how many of: */
+    float below[SH_NEAREST];  /* the best bounds from below of patterns that passed: a heap, the least at the front */
 } tracker;
 
 typedef struct {
@@ -116,11 +120,8 @@ static int64_t best_wanted(const screening *s) { return sh_has_window(s->job) ? 
 /* scores some more patterns; the floor rises */
 static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
                  const sh_finish_space *finish) {
-    int64_t room = best_wanted(s) ? SEEDS : SOME_SEEDS, before;
-    if (best_wanted(s) && t->n + n > room) /* k stay */
-        t->n = sh_keep_above(s->job, query, t->seed, t->n, t->floor, 0);
-    before = t->n;
-    for (int64_t j = 0; j < n && t->n < room; j++) {
+    int64_t before = t->n;
+    for (int64_t j = 0; j < n && t->n < SEEDS; j++) {
         int64_t i = 0;
         while (i < t->n && t->seed[i].position != position[j]) i++;
         if (i == t->n) t->seed[t->n++].position = position[j];
@@ -180,19 +181,59 @@ static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float thr
     return kept;
 }
 
-/* bounds a list closer by the second line */
-static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
-                        int64_t n) {
-    enum { AHEAD = 8, LINE = 64 };
-    const sh_index *x = s->index;
-    sh_look_closer(x, looks, row);
-    for (int64_t j = 0; j < n; j++) {
-        if (j + AHEAD < n)
-            for (size_t b = 0; b < x->line_bytes; b += LINE)
-                __builtin_prefetch(x->lines + (size_t)position[j + AHEAD] * x->line_bytes + b);
-        float closer = sh_line_bound(x, s->k, looks, row, position[j]);
-        if (closer < bound[j]) bound[j] = closer;
+/* keeps the k best bounds from below */
+static void note_below(tracker *t, float below, int64_t k) {
+    float *heap = t->below;
+    int64_t at = t->sure;
+    if (!(at < k || below > heap[0]) || below != below) return;
+    if (at < k) {
+        for (t->sure++; at > 0 && heap[(at - 1) / 2] > below; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+    } else {
+        at = 0;
+        for (int64_t child; (child = 2 * at + 1) < k; at = child) {
+            if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+            if (!(heap[child] < below)) break;
+            heap[at] = heap[child];
+        }
     }
+    heap[at] = below;
+}
+
+/* bounds a list closer by the second line, where there is one; with a tracker, from below as well */
+static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
+                        int64_t n, tracker *t) {
+    enum { PIECE = 256 };
+    float closer[PIECE], below[PIECE];
+    const sh_index *x = s->index;
+    if (x->lines) sh_look_closer(x, looks, row);
+    for (int64_t from = 0; from < n; from += PIECE) {
+        int64_t some = sh_min(PIECE, n - from);
+        if (x->lines)
+            sh_line_bounds(x, looks, row, position + from, some, closer, below);
+        else
+            sh_code_bounds_below(x, looks, row, position + from, some, bound + from, below);
+        for (int64_t j = 0; x->lines && j < some; j++)
+            if (closer[j] < bound[from + j]) bound[from + j] = closer[j];
+        for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->nearest);
+    }
+}
+
+/* The newly listed where the k best are wanted, whatever their weight: their lines at once, while the queries of a
+ * block share them in the cache; bounds from below give a floor before any is scored. 0 if the list is too long. */
+static int take_in_closely(const screening *s, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
+                           int64_t before) {
+    const sh_index *x = s->index;
+    const sh_look *look = &looks->look[row];
+    int64_t k = best_wanted(s), n = q->found - before, most = sh_most_listed(x);
+    look_closer(s, looks, row, q->position + before, q->bound + before, n, t);
+    t->listed += n;
+    if (t->sure == k) t->floor = fmax(t->floor, sh_look_floor(x, look, t->below[0]));
+    q->threshold = sh_look_threshold(x, look, t->floor);
+    n = keep_bounds(q->position + before, q->bound + before, n, q->threshold);
+    q->found = before + n;
+    if (q->found <= most) return 1;
+    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
+    return q->found <= most;
 }
 
 /* seeds from the newly listed; returns 0 if the list is too long */
@@ -200,17 +241,17 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
                    int64_t before, const sh_finish_space *finish) {
     const sh_index *x = s->index;
     const sh_look *look = &looks->look[row];
-    int64_t most = sh_most_listed(x), k = best_wanted(s), some = 1 + k / 4;
-    /* the k best need k scores before there is a floor, and some more that it be a good one; a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(some, (s->job->balls ? BALL_SEEDS : k + k / 4) - t->n);
+    int64_t most = sh_most_listed(x);
+    /* a ball is soon as small as its nearest rivals make it */
+    int64_t wanted = sh_max(1, (s->job->balls ? BALL_SEEDS : 0) - t->n);
     seed_best(s, query, t, wanted, q->position + before, q->bound + before, q->found - before, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
     if (q->found <= most) return 1;
     q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
     if (2 * q->found <= most || !x->lines) return q->found <= most;
-    look_closer(s, looks, row, q->position, q->bound, q->found);
+    look_closer(s, looks, row, q->position, q->bound, q->found, NULL);
     t->listed += q->found;
-    seed_best(s, query, t, some, q->position, q->bound, q->found, finish);
+    seed_best(s, query, t, 1, q->position, q->bound, q->found, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
     q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
     t->listed -= q->found;
@@ -222,7 +263,7 @@ static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t r
 static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int64_t first, int64_t last, space *w,
                       sh_looks *looks, sh_context *context) {
     const sh_index *x = s->index;
-    int64_t room = list_room(x), active = 0, passive = rows;
+    int64_t k = best_wanted(s), room = list_room(x), active = 0, passive = rows;
     for (int64_t i = 0; i < rows; i++) {
         const sh_look *look = &looks->look[i];
         int64_t at = look->length > 0 ? active++ : --passive;
@@ -237,7 +278,7 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
                                      .bound = w->bound + i * room};
     }
     int64_t before[BLOCK];
-    int64_t step = FIRST_TILE / SH_GROUP, most = tile_groups(x);
+    int64_t step = (k ? CLOSE_TILE : FIRST_TILE) / SH_GROUP, most = tile_groups(x);
     for (int64_t g = first, next; g < last && active; g = next) {
         next = sh_min(g + step, last);
         for (int64_t i = 0; i < active; i++) before[i] = w->asked[i].found;
@@ -248,7 +289,8 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
             int64_t row = w->row[i];
             if (q->found == before[i]) continue;
             int fits =
-                take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
+                k ? take_in_closely(s, looks, row, &w->trackers[row], q, before[i])
+                  : take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
             if (fits) continue;
             q->found = -1;
             active--;
@@ -287,9 +329,9 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     double floor = t->floor;
     float threshold = sh_look_threshold(x, look, floor);
     n = keep_bounds(position, bound, n, threshold);
-    counts[0] = t->listed + n;
-    if (x->lines && n > FEW) {
-        look_closer(s, looks, row, position, bound, n);
+    counts[0] = best_wanted(s) ? t->listed : t->listed + n;
+    if (x->lines && n > FEW && !best_wanted(s)) {
+        look_closer(s, looks, row, position, bound, n, NULL);
         n = keep_bounds(position, bound, n, threshold);
     }
     if (job->balls) n = keep_rivals(s, query, look, t, position, bound, n);
@@ -337,7 +379,7 @@ static void begin_trackers(const screening *s, int64_t first, int64_t rows, trac
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = query_at(s, first + i);
         trackers[i].floor = -INFINITY;
-        trackers[i].n = trackers[i].listed = 0;
+        trackers[i].n = trackers[i].listed = trackers[i].sure = 0;
         for (int l = 0; s->job->carried && l < SH_CARRIED; l++) {
             int64_t position = s->job->carried[query * SH_CARRIED + l];
             if (position >= 0) seed(s, query, &trackers[i], &(int32_t){(int32_t)position}, 1, &w->finish);
@@ -386,7 +428,8 @@ static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_conte
         if (x->lines && looks.look[i].length > 0) sh_look_closer(x, &looks, i);
     begin_trackers(s, first, rows, w.trackers, &w);
     int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
-    sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context); /* for its seeds */
+    sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context);          /* for its seeds */
+    for (int64_t i = 0; i < rows; i++) w.trackers[i].sure = w.trackers[i].listed = 0; /* they pass once more */
     memcpy(s->trackers + first, w.trackers, (size_t)rows * sizeof(tracker));
     return status;
 }
