@@ -23,6 +23,7 @@ enum {
 static const double LINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second line, one that a block shares */
 static const double ROW_WORK = 12000;                     /* to score */
 static const double QUERY_WORK = 5e4;                     /* to begin and end a query */
+static const double KEEP_WORK = 18000;                    /* to keep one of the k best for a while, in the scan */
 static const double INDEX_WORK = 300;                     /* to build an index, for every number of the patterns */
 static const double READ_WORK = 40;                       /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;                     /* of a scan that is worth the overhead of a screen */
@@ -263,10 +264,17 @@ static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c)
     return status;
 }
 
+/* A query's share of the scan. In any order of the patterns k log(M / k) of them are among the k best for a while. */
+static double work_of_scan(const sh_job *job) {
+    const double n = (double)job->memory->patterns.n, k = (double)job->nearest;
+    return n * (double)job->memory->patterns.d + (k > 0 ? KEEP_WORK * k * log(n / k + 1) : 0);
+}
+
 /* By a pilot: the lines, wider ones, those of the call's own features, all columns, or neither. */
 static sh_status weigh(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
-    double scan = (double)m->patterns.n * (double)m->patterns.d, codes = scan * sh_code_kernels_chosen()->cost, work;
+    const double all = (double)m->patterns.n * (double)m->patterns.d, codes = all * sh_code_kernels_chosen()->cost;
+    double scan = work_of_scan(job), work;
     sh_status status = SH_OK;
     if (c->lines) {
         const sh_index *lines = c->lines;

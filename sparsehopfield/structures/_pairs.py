@@ -226,7 +226,8 @@ class TopK(Pairs):
         Returns
         -------
         Cost
-            Scores of all pairs (the scan; an index needs a part of it) and the mixture of n k rows.
+            Scores of all pairs (the scan; an index needs a part of it) and the mixture of n k rows. Bytes without the
+            index, which is kept.
 
         Raises
         ------
