@@ -72,9 +72,9 @@ def test_times_and_memory(found):
 def test_peak_is_that_of_the_call():
     if not _resources.sees_peaks():
         pytest.skip("this system does not tell the peak of memory")
-    size = 20 * 2**20
-    assert abs(_resources.peak(lambda: np.ones(size, np.uint8)) - size) < 2**20
-    assert _resources.peak(lambda: None) < 2**20  # what came before is forgotten
+    size = 64 * 2**20  # other threads of a test process, and what it has freed, come and go by a MiB or two
+    assert abs(_resources.peak(lambda: np.ones(size, np.uint8)) - size) < size / 16
+    assert _resources.peak(lambda: None) < size / 16  # what came before is forgotten
 
 
 def test_seconds():
