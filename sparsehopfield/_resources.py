@@ -54,8 +54,7 @@ def sees_peaks() -> bool:
 
 
 def peak(call: Callable[[], Any]) -> int:
-    """The peak of memory in a call beyond what is there already, bytes; the system counts it to some 100 KiB,
-    in a process whose other threads rest."""
+    """The peak of memory in a call beyond what is there, bytes; good to some 100 KiB where other threads rest."""
     forget()
     before = status("VmRSS")
     call()
