@@ -19,7 +19,7 @@ from . import _core, reference
 from ._text import aligned
 from .candidates import threshold
 from .checks import Array, as_whole
-from .separations import POLYNOMIAL, SEPARATIONS, has_window
+from .separations import POLYNOMIAL, has_window
 from .stored import Asked, Separation, Stored
 from .structure import Structure
 
@@ -293,8 +293,8 @@ def _seen(stored: Stored, asked: Asked) -> int:
     asked.refuse("associate")
     if asked.pairs(len(stored.patterns)) is None:
         return len(stored.patterns)
-    everywhere = replace(asked, code=SEPARATIONS["softmax"], beta=np.full(1, np.finfo(np.float64).tiny))
-    if not (count := len(stored.entries(everywhere, None, None)[1])):
+    assert asked.structure is not None
+    if not (count := asked.structure.count(1, len(stored.patterns))):
         raise ValueError("structure: shows the query no pattern, so there is nothing to explain")
     return count
 

@@ -42,6 +42,10 @@ class Structure:
         """What the core is told: of n queries and m patterns."""
         raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
 
+    def count(self, n: int, m: int) -> int:
+        """How many pairs of n queries and m patterns are looked at."""
+        return n * m
+
     def within(self, m: int) -> Structure:
         """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
         return self

@@ -11,39 +11,25 @@
  *        3. Padded rows are never seen. */
 #include "trail.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* --- the plan ------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int64_t class, place, query; /* of a dilated window the places that look at the same rows: place % dilation */
-} visit;
-
-static int by_place(const void *a, const void *b) {
-    const visit *x = a, *y = b;
-    if (x->class != y->class) return (x->class > y->class) - (x->class < y->class);
-    if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
-    return (x->query > y->query) - (x->query < y->query);
-}
 
 static int64_t query_at(const sh_trail *t, int64_t n) { return t->order ? t->order[n] : n; }
 
 static sh_status put_in_order(sh_context *context, sh_trail *t) {
     const sh_structure *s = &t->structure;
-    const int64_t n = t->a.queries, dilation = s->pairs == SH_PAIRS_WINDOW ? s->dilation : 1;
-    int sorted = dilation == 1;
-    for (int64_t i = 1; sorted && i < n; i++) sorted = sh_place(s, i - 1) <= sh_place(s, i);
-    if (sorted) return SH_OK;
-    visit *visits = sh_allocate(context, n, sizeof *visits);
-    t->order = sh_allocate(context, n, sizeof *t->order);
-    if (visits && t->order) {
-        for (int64_t i = 0; i < n; i++) visits[i] = (visit){sh_place(s, i) % dilation, sh_place(s, i), i};
-        qsort(visits, (size_t)n, sizeof *visits, by_place);
-        for (int64_t i = 0; i < n; i++) t->order[i] = visits[i].query;
+    const int64_t n = t->a.queries, apart = s->pairs == SH_PAIRS_WINDOW ? s->dilation : 1;
+    if (apart == 1 && !s->position) return SH_OK;
+    sh_caller *callers = sh_allocate(context, n, sizeof *callers);
+    sh_status status = callers ? SH_OK : SH_NO_MEMORY;
+    if (callers && !sh_in_order(s, apart, n, callers)) {
+        t->order = sh_allocate(context, n, sizeof *t->order);
+        if (!t->order) status = SH_NO_MEMORY;
+        for (int64_t i = 0; t->order && i < n; i++) t->order[i] = callers[i].query;
     }
-    sh_release(context, visits);
-    return visits && t->order ? SH_OK : SH_NO_MEMORY;
+    sh_release(context, callers);
+    return status;
 }
 
 /* The rows that a part of a set may see, as a stretch: few for windows and blocks near the diagonal. */

@@ -13,7 +13,6 @@
 #include "../structure/structure.h"
 #include "engine.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -24,29 +23,23 @@ enum {
     ASKED = 8,   /* queries between two looks at whether to stop */
 };
 
-/* A window that steps over `apart` patterns looks at one lane of them: those of the same remainder. Where there are
- * spans, places and patterns are counted along the lane. */
-typedef struct {
-    int64_t lane, place, query;
-} visit;
-
 typedef struct {
     sh_job *job;
     const sh_structure *s;
-    int spans;      /* whether there are any */
-    int64_t apart;  /* of the patterns of a lane; 1: there is one lane */
-    int64_t room;   /* of a list */
-    visit *visits;  /* (N) in order of place */
-    int64_t *start; /* (items + 1) of each item its first visit */
+    int spans;         /* whether there are any */
+    int64_t apart;     /* of the patterns of a lane; 1: there is one lane */
+    int64_t room;      /* of a list */
+    sh_caller *visits; /* (N) in order of place */
+    int64_t *start;    /* (items + 1) of each item its first sh_caller */
     int64_t items;
 } looking;
 
 /* --- which pairs there are ------------------------------------------------------------------------ */
 
-static int64_t place_of(const looking *l, visit v) { return v.lane + l->apart * v.place; }
+static int64_t place_of(const looking *l, sh_caller v) { return v.lane + l->apart * v.place; }
 
 /* The number of the first pair of a query that lies in no span. */
-static int64_t after_spans(const looking *l, visit v) {
+static int64_t after_spans(const looking *l, sh_caller v) {
     if (!l->spans) return 0;
     if (l->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
     int64_t least, most;
@@ -132,21 +125,21 @@ typedef struct {
     int64_t position[SH_PIECE];
 } ahead;
 
-static void step_ahead(const looking *l, const visit *v, int64_t rows, ahead *a) {
+static void step_ahead(const looking *l, const sh_caller *v, int64_t rows, ahead *a) {
     const sh_job *job = l->job;
     int64_t patterns = job->memory->patterns.n;
     while ((a->n = sh_next_pairs(l->s, patterns, place_of(l, v[a->i]), &a->at, a->position)) == 0 && ++a->i < rows)
         a->at = after_spans(l, v[a->i]);
 }
 
-static void begin_at(const looking *l, const visit *v, int64_t rows, int64_t i, ahead *a) {
+static void begin_at(const looking *l, const sh_caller *v, int64_t rows, int64_t i, ahead *a) {
     a->i = i;
     a->at = after_spans(l, v[i]);
     step_ahead(l, v, rows, a);
 }
 
 /* The scores of the next pairs of visit i, in w->pairs; returns how many. */
-static int64_t score_pairs(const looking *l, const visit *v, int64_t rows, int64_t i, ahead *a, const space *w) {
+static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, int64_t i, ahead *a, const space *w) {
     enum { STEP = 4 };
     const sh_job *job = l->job;
     const sh_rows *patterns = &job->memory->patterns, *mixed = job->mixed->data == patterns->data ? NULL : job->mixed;
@@ -185,8 +178,8 @@ static const void *numbers_of_span(const looking *l, const void *all, int64_t la
     return out;
 }
 
-static const visit *gather(const looking *l, int64_t item, space *w, int64_t *rows) {
-    const visit *v = l->visits + l->start[item];
+static const sh_caller *gather(const looking *l, int64_t item, space *w, int64_t *rows) {
+    const sh_caller *v = l->visits + l->start[item];
     size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
     *rows = l->start[item + 1] - l->start[item];
     for (int64_t i = 0; i < *rows; i++) memcpy(w->queries + (size_t)i * bytes, sh_query(l->job, v[i].query), bytes);
@@ -226,7 +219,7 @@ static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
 }
 
 /* One query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
-static sh_status settle_alone(const looking *l, visit v, sh_context *context) {
+static sh_status settle_alone(const looking *l, sh_caller v, sh_context *context) {
     sh_job *job = l->job;
     int64_t n = 0, at = 0, found, position[SH_PIECE];
     double floor = -INFINITY;
@@ -273,7 +266,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     space w;
     space_at(l, scratch, &w);
     int64_t rows, at = 0, first, n, from, to;
-    const visit *v = gather(l, item, &w, &rows);
+    const sh_caller *v = gather(l, item, &w, &rows);
     tracker t[ROWS];
     for (int64_t i = 0; i < rows; i++)
         t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
@@ -356,7 +349,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     space w;
     space_at(l, scratch, &w);
     int64_t rows, at = 0, first, n, from, to, width = job->mixed->d, support[ROWS] = {0};
-    const visit *v = gather(l, item, &w, &rows);
+    const sh_caller *v = gather(l, item, &w, &rows);
     sh_job along = *job;
     along.mixed = &w.mixed;
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
@@ -416,24 +409,11 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     return SH_OK;
 }
 
-static int by_place(const void *a, const void *b) {
-    const visit *x = a, *y = b;
-    if (x->lane != y->lane) return (x->lane > y->lane) - (x->lane < y->lane);
-    if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
-    return (x->query > y->query) - (x->query < y->query);
-}
-
 /* Queries that go together: neighbours, so that what they look at overlaps. */
 static void group(looking *l) {
     const sh_structure *s = l->s;
     int64_t n = l->job->queries.n, most = ROWS;
-    int sorted = 1;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t place = s->position ? s->position[i] : i;
-        l->visits[i] = (visit){place % l->apart, place / l->apart, i};
-        sorted &= i == 0 || by_place(&l->visits[i - 1], &l->visits[i]) < 0;
-    }
-    if (!sorted) qsort(l->visits, (size_t)n, sizeof *l->visits, by_place);
+    sh_in_order(s, l->apart, n, l->visits);
     if (l->spans && s->pairs == SH_PAIRS_WINDOW) most = sh_max(8, sh_min(s->width / 2, ROWS));
     for (int64_t i = 0, begun = 0; i < n; i++) {
         int64_t place = l->visits[i].place, before = l->visits[begun].place;

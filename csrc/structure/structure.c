@@ -8,6 +8,7 @@
 #include "structure.h"
 #include "../runtime/runtime.h"
 #include <stddef.h>
+#include <stdlib.h>
 
 static uint64_t mixed(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -44,6 +45,24 @@ static int64_t permuted(const permutation *p, int64_t at, int64_t patterns) {
         x = high << p->low | low;
     } while (x >= (uint64_t)patterns);
     return (int64_t)x;
+}
+
+static int by_place(const void *a, const void *b) {
+    const sh_caller *x = a, *y = b;
+    if (x->lane != y->lane) return (x->lane > y->lane) - (x->lane < y->lane);
+    if (x->place != y->place) return (x->place > y->place) - (x->place < y->place);
+    return (x->query > y->query) - (x->query < y->query);
+}
+
+int sh_in_order(const sh_structure *s, int64_t apart, int64_t n, sh_caller *callers) {
+    int sorted = 1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t place = sh_place(s, i);
+        callers[i] = (sh_caller){place % apart, place / apart, i};
+        sorted &= i == 0 || by_place(&callers[i - 1], &callers[i]) < 0;
+    }
+    if (!sorted) qsort(callers, (size_t)n, sizeof *callers, by_place);
+    return sorted;
 }
 
 void sh_window_steps(const sh_structure *s, int64_t patterns, int64_t place, int64_t *least, int64_t *most) {

@@ -11,6 +11,15 @@ static inline int64_t sh_place(const sh_structure *s, int64_t query) {
     return s->position ? s->position[query] : query;
 }
 
+/* A window that steps over `apart` patterns looks at one lane of them, those of the same remainder; places are counted
+ * along the lane. */
+typedef struct {
+    int64_t lane, place, query;
+} sh_caller;
+
+/* n queries in order of lane and place, neighbours side by side; returns whether they already were. */
+int sh_in_order(const sh_structure *s, int64_t apart, int64_t n, sh_caller *callers);
+
 /* Steps of `dilation` from a place to the first and the last pattern of its window. */
 void sh_window_steps(const sh_structure *s, int64_t patterns, int64_t place, int64_t *least, int64_t *most);
 

@@ -112,7 +112,7 @@ class Pairs(Structure):
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
         queries = 40 * n  # of each its place, its group, its slack
-        return Cost(2 * self._count(n, m) * d, queries + self._own_bytes() + 4 * _ROWS * (_TILE + 2 * d + 4 * _LIST))
+        return Cost(2 * self.count(n, m) * d, queries + self._own_bytes() + 4 * _ROWS * (_TILE + 2 * d + 4 * _LIST))
 
     def mask(self, n: int, m: int) -> Mask:
         """Which pairs these are: True where query i looks at pattern j. For looking at, n x m is made.
@@ -148,10 +148,6 @@ class Pairs(Structure):
 
     def _key(self) -> tuple[Any, ...]:
         """What the structure is made of, to be compared."""
-        raise NotImplementedError
-
-    def _count(self, n: int, m: int) -> int:
-        """How many pairs there are."""
         raise NotImplementedError
 
     def _own_bytes(self) -> int:
@@ -200,6 +196,9 @@ class TopK(Pairs):
         """What the core reads, for n queries and m patterns; None for all pairs."""
         return None if _limited(self.k, m) == m else _descriptor(_TOP, k=self.k)
 
+    def count(self, n: int, m: int) -> int:
+        return n * _limited(self.k, m)
+
     def mask(self, n: int, m: int) -> Mask:
         """Not defined: which pairs these are depends on the scores.
 
@@ -243,7 +242,7 @@ class TopK(Pairs):
         d = as_whole("d", d, 1)
         rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/wide.c)
         memory = 16 * n + 4 * _SCAN_ROWS * (_TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
-        return Cost(n * d * (m + _limited(self.k, m)), memory)
+        return Cost(d * (n * m + self.count(n, m)), memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,7 +362,7 @@ class Window(Pairs):
         mask[:, list(self.global_positions)] = True
         return mask & (away <= 0) if self.causal else mask
 
-    def _count(self, n: int, m: int) -> int:
+    def count(self, n: int, m: int) -> int:
         places = self._places(n, m)
         before = np.minimum(self.w, places // self.dilation)
         after = np.zeros_like(places) if self.causal else np.minimum(self.w, (m - 1 - places) // self.dilation)
@@ -441,7 +440,7 @@ class RandomMask(Pairs):
         np.put_along_axis(chosen, _permuted(numbers, key, m).astype(np.int64), True, axis=1)
         return np.repeat(chosen, self.block, axis=0)[:n]
 
-    def _count(self, n: int, m: int) -> int:
+    def count(self, n: int, m: int) -> int:
         return n * _limited(self.k, m)
 
 
@@ -591,7 +590,7 @@ class BlockSparse(Pairs):
         kept = self._checked(*_sizes(n, m)).toarray() != 0
         return kept.repeat(self.block[0], axis=0).repeat(self.block[1], axis=1)
 
-    def _count(self, n: int, m: int) -> int:
+    def count(self, n: int, m: int) -> int:
         return int(self._checked(n, m).nnz) * self.block[0] * self.block[1]
 
     def _own_bytes(self) -> int:
