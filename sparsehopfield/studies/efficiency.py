@@ -114,13 +114,12 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen, threads, torch = Options(**options), get_num_threads(), protocol.torch_version()
     here = [member for member in chosen.members if torch or not protocol.is_torch(member)]
-    lacking = {member: protocol.without_backward(member, chosen.sizes) for member in here}
     settings = [
         {"member": member, "direction": direction, "length": length, "seed": spawned(chosen.seed, length)}
         for length in chosen.lengths
         for member in here
         for direction in protocol.DIRECTIONS
-        if chosen.affords(member, length) and not (direction == "backward" and lacking[member])
+        if chosen.affords(member, length)
     ]
     if not settings:
         raise ValueError("members: PyTorch is not installed, or most_multiplications is too small: nothing to measure")
@@ -131,7 +130,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         counted = ["counted"] if promised and protocol.counts(setting["member"], setting["length"]) else []
         return ["time", "spread", *known, *promised, *counted]
 
-    also = {"threads": threads, "torch": torch, "memory": bool(known), "without backward": lacking}
+    also = {"threads": threads, "torch": torch, "memory": bool(known)}
     with protocol.fresh_processes(any(map(protocol.is_torch, here))) as measure:
 
         def one(setting: Mapping[str, Any]) -> dict[str, float]:
@@ -140,7 +139,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             return measure(member, direction, length, chosen.sizes, **alike)
 
         rows = _study.measured(output, NAME, chosen, settings, metrics, one, also)
-    summary = Summary(rows, chosen, threads, torch, {member: why for member, why in lacking.items() if why})
+    summary = Summary(rows, chosen, threads, torch)
     files = plotting.save(figure(summary), Path(output, NAME))
     return Outcome(rows, Path(output, _run.TABLE), files, report(summary))
 

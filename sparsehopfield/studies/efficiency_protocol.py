@@ -122,17 +122,6 @@ def counts(member: str, length: int) -> bool:
     return length <= COUNTED and MEMBERS[member] == 1 and not is_torch(member)
 
 
-def without_backward(member: str, sizes: Sizes) -> str:
-    """Why a member has no backward pass; empty if it has one."""
-    if is_torch(member):
-        return ""
-    try:
-        _ours(member, Arrays(WARM, sizes, 0), sizes)()
-    except (NotImplementedError, ValueError) as error:
-        return str(error)
-    return ""
-
-
 class Arrays:
     """Queries, patterns, values and the gradient of the output: independent normal numbers."""
 

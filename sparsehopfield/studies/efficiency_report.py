@@ -51,8 +51,6 @@ class Summary(Means):
         How many there were.
     torch : str or None
         Which PyTorch; None where it is not installed.
-    lacking : mapping of str to str
-        Members without a backward pass, and why.
     """
 
     def __init__(
@@ -61,10 +59,9 @@ class Summary(Means):
         chosen: Options,
         threads: int,
         torch: str | None,
-        lacking: Mapping[str, str],
     ) -> None:
         super().__init__(rows, ("member", "direction", "length"))
-        self.chosen, self.threads, self.torch, self.lacking = chosen, threads, torch, lacking
+        self.chosen, self.threads, self.torch = chosen, threads, torch
         self.members: list[str] = self.levels("member")
         self.has_memory = any(row["metric"] == "memory" for row in rows)
 
@@ -349,10 +346,6 @@ def _missing(summary: Summary) -> list[str]:
         "multiplications (--most-multiplications)."
         for out, members in left.items()
     ]
-    reasons: dict[str, list[str]] = {}
-    for member, why in summary.lacking.items():
-        reasons.setdefault(why, []).append(member)
-    sentences += [f"Backward of {', '.join(members)}: {why}." for why, members in reasons.items()]
     if not summary.has_memory:
         sentences.append("Memory: this system does not tell its peak (/proc/self/clear_refs is missing).")
     return sentences or ["Nothing was left out."]
