@@ -41,6 +41,7 @@ typedef enum {
 } sh_status;
 
 typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
+/* The score of pattern xi at x: <x, xi>; -|x - xi|^2/2, for the polynomial <x, xi> - |xi|^2/2; <x, xi/|xi|>. */
 typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
 typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL } sh_separation;
 

@@ -207,23 +207,24 @@ class Certificates:
         return lengths
 
     @cached_property
-    def _reach(self) -> tuple[float, float, float]:
-        """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
+    def _reach(self) -> tuple[float, float]:
+        """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
         tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
         if self.stored.similarity == "cosine":
-            return 1.0, 0.0, tiny * max(1.0, 1 / float(self._lengths.min()))
-        return longest, longest**2 / 2 if self.stored.similarity == "euclidean" else 0.0, tiny
+            return 1.0, tiny * max(1.0, 1 / float(self._lengths.min()))
+        return longest, tiny
 
-    def rounding(self, lengths: Floats | float) -> Any:
-        """What to lower the lead of one score over another by, at queries of these lengths.
+    def rounding(self, lengths: Floats | float, scores: Floats | float) -> Any:
+        """Bound what rounding may take from the lead of one score over another, at queries of these lengths.
 
-        A canonical score is off by at most (d + 2) u (|x| |xi| + |b|), u = 2^-53; twice that covers the bias, the unit
-        rows' scale, and these lengths. A lead has two scores, and is computed twice: here and by the retrieval.
+        A canonical score is off by at most (d + 2) u |x| |xi|, u = 2^-53; twice that covers the unit rows' scale, and
+        these lengths. One by distance is off by at most (d + 2) u of itself: `scores` is the sum of the sizes of the
+        two. A lead has two scores, and is computed twice: here and by the retrieval.
         """
-        longest, bias, tiny = self._reach
-        terms = 2 * self.stored.patterns.shape[1] + 8
-        return 4 * (terms * ROUNDOFF * (lengths * longest + bias) + tiny)
+        longest, tiny = self._reach
+        size = scores if self.stored.similarity == "euclidean" else lengths * longest
+        return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
     @cached_property
     def unit_rounding(self) -> float:
@@ -235,7 +236,8 @@ class Certificates:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
         with np.errstate(over="ignore"):
-            return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
+            rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
+            return self.margins - rounding - 2 * self.unit_rounding
 
     def critical(self, needed: float) -> Floats:
         """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
@@ -282,7 +284,8 @@ class Certificates:
         queries = asked.rows
         position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
         with np.errstate(over="ignore"):
-            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
+            sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
+            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
             need = np.broadcast_to(needed / asked.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
@@ -296,12 +299,14 @@ class Certificates:
 
         At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
         less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
-        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2.
+        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where the two
+        scores by distance are at most 2.5 D^2/2.
         """
         cosine = self.stored.similarity == "cosine"
         lengths = np.ones(len(self.margins)) if cosine else self._lengths
         with np.errstate(over="ignore"):
-            need = needed / beta + self.rounding(2 * lengths + self._reach[0])
+            scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
+            need = needed / beta + self.rounding(2 * lengths + self._reach[0], scores)
             inside = self.sure >= need
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)
@@ -311,7 +316,7 @@ class Certificates:
             radii[at] = np.inf
         elif self.stored.similarity == "dot":
             # Four scores make a squared distance: it is never taken for too small.
-            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0]))[0]
+            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0], 0.0))[0]
         else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
             distance = np.sqrt(2 * self.sure[at])
             radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
@@ -414,7 +419,7 @@ class Certificates:
         off, longest = self.unit_rounding, self._reach[0]
         with np.errstate(over="ignore", divide="ignore"):
             need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-            need = need + self.rounding(np.ones(m) if cosine else self._lengths)
+            need = need + self.rounding(np.ones(m) if cosine else self._lengths, need)
             beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
         asked = np.flatnonzero(self.margins <= need)
         for first in range(0, len(asked), BLOCK):

@@ -708,7 +708,9 @@ def update(
     values : array_like, shape (M, v), optional
         What is mixed; the patterns themselves by default.
     similarity : {"dot", "euclidean", "cosine"}
-        Scores `<x, xi>`; `<x, xi> - |xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed as well.
+        Scores `<x, xi>`; `-|x - xi|^2/2`, which a common shift of queries and patterns leaves as they are (for
+        Polynomial, which a shift of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are
+        mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
         Which pairs are looked at, see `sparsehopfield.structures`; all by default.

@@ -69,8 +69,8 @@ class HopfieldMemory:
     values : array_like, shape (M, v), optional
         What a retrieval returns a mixture of; the patterns themselves by default.
     similarity : {"dot", "euclidean", "cosine"}
-        What a score is: `<x, xi>`; `<x, xi> - |xi|^2/2`, the largest for the nearest pattern; `<x, xi/|xi|>`, where
-        the unit rows are mixed, too.
+        What a score is: `<x, xi>`; `-|x - xi|^2/2`, the largest for the nearest pattern (for Polynomial, which a shift of
+        all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are mixed, too.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
     structure : Structure, optional

@@ -406,13 +406,20 @@ def _prepare(queries, patterns, beta, similarity):
     leading = queries.shape[:-1]
     beta = np.broadcast_to(np.asarray(beta, dtype=np.float64), leading).ravel()
     bias = np.zeros(len(rows))
-    if similarity == "euclidean":  # -|x - xi|^2 / 2 but for a constant
+    if similarity == "euclidean":  # with <x, xi> it is -|x - xi|^2 / 2 but for a constant of the query
         bias = -(rows**2).sum(axis=1) / 2
     elif similarity == "cosine":  # the patterns' rows are scaled to length 1
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     elif similarity != "dot":
         raise ValueError(f"similarity: unknown name {similarity!r}")
     return queries.reshape(-1, rows.shape[1]), rows, bias, beta, leading
+
+
+def _scores(x, rows, bias, similarity, separation):
+    """Compute the scores (N, M). Euclidean ones are -|x - xi|^2/2, for the polynomial less the query's own part."""
+    if similarity == "euclidean" and not hasattr(separation, "order"):
+        return -np.array([((row - rows) ** 2).sum(axis=1) for row in x]).reshape(len(x), len(rows)) / 2
+    return x @ rows.T + bias
 
 
 def _maps(separation):
@@ -460,20 +467,20 @@ def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsem
     _, conjugate = _maps(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
-    scores = _kept(x @ rows.T + bias, structure)
+    scores = _kept(_scores(x, rows, bias, similarity, separation), structure)
     best = scores.max(axis=1)
     alone = np.isneginf(best)  # looks at nothing: its update is 0, the energy's gradient x - 0
     best[alone] = 0
     with np.errstate(over="ignore"):
         pull = best + np.where(alone, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
-    result = -pull + (x**2).sum(axis=1) / 2
+    result = -pull + np.where(alone | (similarity != "euclidean"), (x**2).sum(axis=1) / 2, 0)
     return result.reshape(leading)[()]
 
 
 def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
     x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
-    return _weights(_kept(x @ rows.T + bias, structure), beta, separation)
+    return _weights(_kept(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
 
 
 def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
@@ -591,10 +598,11 @@ def _canonical_dot(a, b):
 def canonical_scores(queries, patterns, similarity="dot"):
     """Scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
     queries, patterns = np.asarray(queries, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
-    scores = np.stack([_canonical_dot(x, patterns) for x in queries.reshape(-1, patterns.shape[1])])
+    queries = queries.reshape(-1, patterns.shape[1])
     if similarity == "euclidean":
-        scores = scores - 0.5 * _canonical_dot(patterns, patterns)
-    elif similarity == "cosine":
+        return np.stack([0 - _canonical_dot(x - patterns, x - patterns) / 2 for x in queries])
+    scores = np.stack([_canonical_dot(x, patterns) for x in queries])
+    if similarity == "cosine":
         scores = scores * (1 / np.sqrt(_canonical_dot(patterns, patterns)))
     return scores
 

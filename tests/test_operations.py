@@ -298,7 +298,7 @@ def test_energy(separation, similarity, dtype, rng):
         # Psi*(beta s) / beta moves by at most as much as the scores do; softmax and large supports use scores
         # of the compute type and sum m of them, in units of 1 / beta. The result is rounded once.
         unit = ROUNDOFF[np.dtype(dtype)]
-        e = np.array([score_error(x, patterns, similarity, unit, terms=8) for x in queries])
+        e = np.array([score_error(x, patterns, similarity, unit, 8, True) for x in queries])
         assert (np.abs(got - want) <= e + 64 * unit * (np.abs(want) + (1 + np.log(1100)) / beta)).all()
 
 

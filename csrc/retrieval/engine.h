@@ -40,6 +40,9 @@ struct sh_memory {
     int own_values;               /* values are not the patterns */
     double *bias, *scale;         /* of every pattern in double, or NULL (canonical scores) */
     void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
+    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern; */
+    int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
+    double max_spread;            /* max |xi - centre| */
     sh_norms *norms;              /* where these lie, shared with the memories it grew from */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
@@ -94,8 +97,12 @@ typedef struct {
     const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
     sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
     /* set up by sh_run */
-    double *slack; /* (N) how far a score of the tiles may be from the exact one */
-    int64_t *left; /* queries that the screen leaves to the scan, or NULL: all */
+    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
+    double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
+    const void *mixed_centre;       /* of what tiles mix, or NULL */
+    const void *centre, *tile_bias; /* of tiles: the memory's, or NULL; of all patterns, or NULL */
+    void *differences;              /* (N, d) queries less the centre, or NULL */
+    int64_t *left;                  /* queries that the screen leaves to the scan, or NULL: all */
     _Atomic int64_t left_count;
     int64_t *wide; /* (N) queries left for wide.c */
     _Atomic int64_t wide_count;
@@ -115,11 +122,12 @@ void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void 
 /* blocks, ranges and tiles for n queries */
 void sh_set_grid(sh_job *job, int64_t n);
 
-/* Scores of queries q[rows] with the patterns [first, first + n): products, then scale and bias later by
- * affine_max. `pack` holds sh_pack_bytes(memory). */
-void sh_tile_scores(const sh_memory *memory, const void *q, int64_t rows, int64_t first, int64_t n, void *scores,
-                    int64_t ld, void *pack);
-/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns) */
+/* Scores of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows of the memory: products,
+ * then scale and bias later by affine_max. `pack` holds sh_pack_bytes(memory). */
+void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
+                    void *scores, int64_t ld, void *pack);
+/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns), less mixed_centre: weights
+ * sum to 1, so it is added to what is mixed at the end */
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
                  int64_t columns, int add, void *out, int64_t ldo, void *pack);
 size_t sh_pack_bytes(const sh_memory *memory);
@@ -137,11 +145,36 @@ static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {
 static inline const void *sh_query(const sh_job *job, int64_t i) {
     return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
 }
+/* |x|^2 / 2 of a query */
+static inline double sh_half_square(const sh_job *job, int64_t i) {
+    const void *x = sh_query(job, i);
+    return job->k->dot(x, x, job->memory->patterns.d) / 2;
+}
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
 static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
-static inline const void *sh_tile_bias(const sh_memory *m, int64_t i) {
-    return m->tile_bias ? sh_at(m->k, m->tile_bias, i) : NULL;
+/* Whether scores are -|x - xi|^2/2 (finish.c). */
+static inline int sh_by_distance(const sh_job *job) {
+    return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
+}
+/* What makes a score of a tile one by distance; 0 where scores are others. */
+static inline double sh_shift(const sh_job *job, int64_t query) { return job->shift ? job->shift[query] : 0; }
+/* The energy of a query whose conjugate over beta is `pull`. */
+static inline double sh_energy_of(const sh_job *job, int64_t query, double pull) {
+    return sh_by_distance(job) ? -pull : sh_half_square(job, query) - pull;
+}
+/* Whether scores of tiles are too coarse for weights, which then come from canonical ones: euclidean scores cancel far
+ * from the origin. COARSE is the most that a weight may be off by, relatively, by the bound; it is off by much less. */
+#define SH_COARSE 0x1p-6
+static inline int sh_is_coarse(const sh_job *job, int64_t query) {
+    return sh_by_distance(job) && sh_beta(job, query) * job->slack[query] > SH_COARSE;
+}
+/* A query as tiles take it. */
+static inline const void *sh_tile_query(const sh_job *job, int64_t i) {
+    return job->differences ? sh_at(job->k, job->differences, i * job->memory->patterns.d) : sh_query(job, i);
+}
+static inline const void *sh_tile_bias(const sh_job *job, int64_t i) {
+    return job->tile_bias ? sh_at(job->k, job->tile_bias, i) : NULL;
 }
 static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
     return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;

@@ -4,6 +4,8 @@
  *
  *     score = 2^2e (<w, y> + B) + constant of the query,     B = 2^-2e (<xi - mu, mu> + b), euclidean -|y|^2 / 2
  *
+ * where the constant is <x, mu>, of scores by distance -|x - mu|^2/2; with features left out, and b in B, <x, mu> - |x|^2/2.
+ *
  * With V a matrix of (nearly) orthonormal rows, a = V y and b = V w, Cauchy and Schwarz give
  *
  *     <w, y>  <=  <b, a> + r_w r_y + eta |b| |a|,      r^2 = |.|^2 - |V .|^2,   eta = |V V^T - I|_F.
@@ -79,6 +81,13 @@ static double pattern_row(const sh_index *x, const sh_memory *m, int64_t i, floa
     const void *row = sh_row_at(m->k, &m->patterns, i, work);
     row = kept_of(x, m->k, row, work + sh_align((size_t)m->patterns.d * m->k->size));
     return m->k->centre(y, row, m->scale ? m->scale[i] : 1, x->centre, x->power, x->d);
+}
+
+/* not below |xi - mu| of any pattern */
+static double reach_of(const sh_index *x, const sh_memory *m) {
+    double reach = m->max_norm + x->centre_norm;
+    if (m->centre) reach = fmin(reach, m->max_spread * (1 + 1e-9) + x->first_apart);
+    return reach;
 }
 
 /* a = y V^T of some rows; `work` holds project_bytes */
@@ -315,8 +324,12 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
     }
     x->centre2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, d);
     x->centre_norm = sqrt(x->centre2) * (1 + 1e-12);
+    const void *first =
+        kept_of(x, m->k, sh_row_at(m->k, &m->patterns, 0, work), work + sh_align((size_t)m->patterns.d * m->k->size));
+    m->k->to_double(s, first, d);
+    x->first_apart = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s, x->centre, d)) * (1 + 1e-9);
     int exponent;
-    frexp((m->max_norm + x->centre_norm) * (1 + 1e-9), &exponent);
+    frexp(reach_of(x, m) * (1 + 1e-9), &exponent);
     x->power = ldexp(1, -exponent);
     for (int64_t i = 0; i < n; i++) {
         length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
@@ -428,9 +441,7 @@ static void *copy_of(sh_context *context, const void *from, int64_t n, size_t si
 sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n, first = older->patterns / ROWS, ready = first * ROWS;
-    if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP ||
-        !((m->max_norm + older->centre_norm) * older->power <= 1))
-        return SH_OK;
+    if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP || !(reach_of(older, m) * older->power <= 1)) return SH_OK;
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.holders = 1, /* others may take hold of the older one, or give it up, meanwhile */
@@ -439,6 +450,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
                     .d = older->d,
                     .power = older->power,
                     .centre2 = older->centre2,
+                    .first_apart = older->first_apart,
                     .centre_norm = older->centre_norm,
                     .rank = older->rank,
                     .first = older->first,
@@ -486,6 +498,7 @@ sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base
                     .power = base->power,
                     .centre = base->centre,
                     .centre2 = base->centre2,
+                    .first_apart = base->first_apart,
                     .centre_norm = base->centre_norm,
                     .rank = base->rank,
                     .basis = base->basis,
@@ -584,10 +597,18 @@ void sh_look_at(const sh_index *x, const sh_job *job, const int64_t *order, int6
         const void *row = kept_of(x, m->k, sh_query(job, query), gathered);
         double length = sqrt(m->k->centre(looks->y + i * x->d, row, 1, x->centre, x->power, x->d));
         m->k->to_double(wide, row, x->d);
-        double along = sh_kernels_of(SH_FLOAT64)->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
-        double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2;
-        look->constant = along - (by_distance(x, m) ? centre2 / 2 : 0);
-        look->slack = product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2);
+        const sh_kernels *doubles = sh_kernels_of(SH_FLOAT64);
+        if (by_distance(x, m) && sh_by_distance(job)) {
+            double square = doubles->distance2(wide, x->centre, x->d), reach = sqrt(square) + 1 / x->power;
+            look->constant = -square / 2;
+            look->slack = product * reach * reach;
+        } else {
+            double along = doubles->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
+            double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2, half = sh_by_distance(job) ? raw2 / 2 : 0;
+            look->constant = along - (by_distance(x, m) ? centre2 / 2 : 0) - half;
+            look->slack =
+                product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2 + half);
+        }
         int usable = length < 0x1p60 && length > 0x1p-60 && look->slack < 0x1p900;
         look->length = usable ? length : 0;
         look->second_radius = NAN;

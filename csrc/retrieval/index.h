@@ -47,6 +47,7 @@ typedef struct sh_index {
     double power;                /* 2^-e with |y| <= 1 after scaling */
     double *centre;              /* (d) */
     double centre2, centre_norm; /* |mu|^2; not below |mu| */
+    double first_apart;          /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d), or NULL */
     sh_coding first, second;

@@ -93,8 +93,7 @@ typedef struct {
     void *bias, *scale, *mixed_scale; /* of a lane's span */
     sh_candidate *pairs, *lists;
     double *z;
-    sh_memory lane; /* its patterns alone */
-    sh_rows mixed;  /* and what it mixes */
+    sh_rows patterns, mixed; /* of the lane alone: its patterns, and what it mixes */
     sh_finish_space finish;
 } space;
 
@@ -182,17 +181,17 @@ static const sh_caller *gather(const looking *l, int64_t item, space *w, int64_t
     const sh_caller *v = l->visits + l->start[item];
     size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
     *rows = l->start[item + 1] - l->start[item];
-    for (int64_t i = 0; i < *rows; i++) memcpy(w->queries + (size_t)i * bytes, sh_query(l->job, v[i].query), bytes);
-    w->lane = *l->job->memory;
-    w->lane.patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
+    for (int64_t i = 0; i < *rows; i++)
+        memcpy(w->queries + (size_t)i * bytes, sh_tile_query(l->job, v[i].query), bytes);
+    w->patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
     w->mixed = rows_of_lane(l, l->job->mixed, v->lane);
     return v;
 }
 
 /* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
-static int64_t score_span(const space *w, int64_t rows, int64_t first, int64_t n) {
+static int64_t score_span(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
-    sh_tile_scores(&w->lane, w->queries, rows, first, n, w->scores, ld, w->pack);
+    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->pack);
     return ld;
 }
 
@@ -270,16 +269,16 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     tracker t[ROWS];
     for (int64_t i = 0; i < rows; i++)
         t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
-    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(&w, rows, first, n);
+    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
+        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             part_of_span(l->s, v[i].place, first, n, &from, &to);
             if (t[i].wide || from >= to) continue;
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
-                                        biases ? sh_at(k, biases, from) : NULL, to - from);
+                                        biases ? sh_at(k, biases, from) : NULL, sh_shift(job, v[i].query), to - from);
             if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             if (best < t[i].floor) continue;
             see(job, v[i].query, &t[i], best);
@@ -352,13 +351,14 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     const sh_caller *v = gather(l, item, &w, &rows);
     sh_job along = *job;
     along.mixed = &w.mixed;
+    along.mixed_centre = NULL; /* rows taken one by one are mixed as they are */
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
     if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
-    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(&w, rows, first, n);
+    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
+        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
         const char *shares = numbers_of_span(l, job->mixed_tile_scale, v->lane, first, n, w.mixed_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
@@ -369,7 +369,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             memset(sh_at(k, row, to), 0, (size_t)(n - to) * k->size);
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
-                                        biases ? sh_at(k, biases, from) : NULL, to - from);
+                                        biases ? sh_at(k, biases, from) : NULL, 0, to - from);
             if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
             double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
@@ -387,8 +387,13 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         int64_t query = v[i].query;
         void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
+        if (sh_is_coarse(job, query)) {
+            sh_status status = settle_alone(l, v[i], context);
+            if (status != SH_OK) return status;
+            continue;
+        }
         while ((n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
-            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score;
+            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score - sh_shift(job, query); /* as spans have them */
             k->from_double(w.row, w.z, n);
             sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
@@ -401,8 +406,8 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         }
         if (job->support_size) job->support_size[query] = support[i];
         if (job->energy) {
-            const void *x = sh_query(job, query);
-            job->energy[query] = k->dot(x, x, m->patterns.d) / 2 - (support[i] ? scale[i] + log(sum[i]) / beta : 0);
+            double pull = scale[i] + sh_shift(job, query) + log(sum[i]) / beta;
+            job->energy[query] = support[i] ? sh_energy_of(job, query, pull) : sh_half_square(job, query);
         }
         if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }

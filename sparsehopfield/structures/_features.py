@@ -297,7 +297,9 @@ class RandomFeatures(Features):
     -----
     All similarities: the bias of "euclidean" goes into the patterns' exponents. beta must be one number. The kernel is
     unbiased, the quotient that is the update is so only as D grows. There is no energy: the update is no gradient map.
-    `support_size` of a retrieval counts all patterns seen.
+    `support_size` of a retrieval counts all patterns seen. A common shift of patterns and queries, which changes no
+    euclidean score, does change the estimate: its variance grows as exp(beta |x + xi|^2), so take a common centre off
+    first.
 
     References
     ----------
