@@ -419,7 +419,7 @@ class Certificates:
         off, longest = self.unit_rounding, self._reach[0]
         with np.errstate(over="ignore", divide="ignore"):
             need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-            need = need + self.rounding(np.ones(m) if cosine else self._lengths, need)
+            need = need + self.rounding(np.ones(m) if cosine else self._lengths, np.full(m, need))
             beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
         asked = np.flatnonzero(self.margins <= need)
         for first in range(0, len(asked), BLOCK):
