@@ -70,6 +70,7 @@ static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffe
     double s = job->k->dot(x, sh_row_at(job->k, &m->patterns, at, buffer), m->patterns.d);
     if (m->scale) s *= m->scale[at];
     if (m->bias) s += m->bias[at];
+    sh_note_score(job, s);
     c->score = s;
 }
 
@@ -239,7 +240,10 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
         if (job->mixed_scale) w *= job->mixed_scale[c[i].position];
         k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
     }
-    if (job->states) k->from_double(sh_at(k, job->states, query * width), space.sum, width);
+    if (job->states) {
+        k->from_double(sh_at(k, job->states, query * width), space.sum, width);
+        if (job->mixed->data != job->memory->patterns.data) sh_note_state(job, sh_at(k, job->states, query * width));
+    }
     if (job->support_size) job->support_size[query] = support;
     if (job->counts) job->counts[query][3] = support;
     if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);

@@ -95,7 +95,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
             void *row = sh_at(k, work.scores, i * SH_TILE);
             if (m->tile_scale || m->tile_bias) k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
             double here = job->map->row_scale(k, row, n);
-            if (here != here) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (here - here != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *own = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_rise(job, query, &part.scale[query], &part.sum[query], own, here);
             if (!picks) continue;
@@ -154,7 +154,10 @@ static void put_results(sh_job *job, sh_partial result) {
     int64_t width = job->mixed->d;
     for (int64_t i = 0; i < job->queries.n; i++) {
         double sum = result.sum[i];
-        if (job->states) k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
+        if (job->states) {
+            k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
+            sh_note_state(job, sh_at(k, job->states, i * width));
+        }
         if (job->support_size) job->support_size[i] = job->memory->patterns.n;
         if (job->energy) {
             const void *x = sh_query(job, i);

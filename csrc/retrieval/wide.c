@@ -34,7 +34,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
     for (int64_t i = 0; i < w->rows; i++) {
         void *scores = sh_at(k, w->scores, i * m->patterns.n + first);
         double best = k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
-        if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", w->job->wide[w->first + i]);
+        if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", w->job->wide[w->first + i]);
     }
     return SH_OK;
 }
@@ -223,10 +223,12 @@ static sh_status do_group(wide *w) {
 
     status = sh_for_each(job->context, sh_ceil_div(job->mixed->d, COLUMNS), pack, mix_columns, w);
     if (status != SH_OK) return status;
-    for (int64_t i = 0; i < w->rows; i++)
-        if (w->by_product[i])
-            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes,
-                   w->states + (size_t)i * state_bytes, state_bytes);
+    for (int64_t i = 0; i < w->rows; i++) {
+        if (!w->by_product[i]) continue;
+        char *state = w->states + (size_t)i * state_bytes;
+        sh_note_state(job, state);
+        memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
+    }
     return SH_OK;
 }
 
