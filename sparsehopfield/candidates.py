@@ -81,6 +81,7 @@ class Candidates:
     @property
     def bound(self) -> NDArray[np.float64]:
         """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
+        self._check_finite()
         start, _, score = self._lists("bound")
         beta = np.broadcast_to(self.beta, len(start) - 1)
         rows = zip(pairwise(start), beta, strict=True)
@@ -96,8 +97,9 @@ class Candidates:
         Raises
         ------
         ValueError
-            For maps with full support, whose weights are not kept.
+            For maps with full support, whose weights are not kept; if the part holds NaN or infinity.
         """
+        self._check_finite()
         start, position, _ = self._lists("weights")
         return sparse_rows(start, position, self._solve().astype(self.dtype), self.n_patterns)
 
@@ -116,8 +118,9 @@ class Candidates:
         Raises
         ------
         ValueError
-            If `values` are missing, too few, or given for a map with full support.
+            If `values` are missing, too few, or given for a map with full support; if the part holds NaN or infinity.
         """
+        self._check_finite()
         if self.mixture is not None and self.sum is not None:
             if values is not None:
                 raise ValueError("values: the part of a map with full support has mixed its values already")
@@ -135,6 +138,13 @@ class Candidates:
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])
+
+    def _check_finite(self, whose: str = "") -> None:
+        """Refuse arrays that were written into since: what decides weights or is mixed must be finite."""
+        for name in ("beta", "score", "scale", "sum", "mixture"):
+            numbers = getattr(self, name)
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise ValueError(f"{whose or name}: {name} contains NaN or infinity; every entry must be finite")
 
     def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         if self.start is None or self.position is None or self.score is None:
@@ -167,7 +177,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     Raises
     ------
     ValueError
-        If there are no parts, they do not belong together, or two hold the same position.
+        If there are no parts, they do not belong together, two hold the same position, or one holds NaN or infinity.
 
     Examples
     --------
@@ -185,6 +195,8 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
         raise ValueError("parts: needs at least one part")
     if not all(isinstance(p, Candidates) for p in parts):
         raise TypeError("parts: must be results of `candidates`")
+    for i, p in enumerate(parts):
+        p._check_finite(f"parts[{i}]")
     first = parts[0]
     same = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
     for p in parts[1:]:

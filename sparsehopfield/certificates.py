@@ -342,6 +342,8 @@ class Certificates:
                     scatter += centred.T @ centred[:, columns]
                 trace += float(np.trace(scatter, offset=-first)) / m
                 squares += float(((scatter / m) ** 2).sum())
+        if np.isnan(trace):
+            raise ValueError("patterns: contain NaN or infinity; every entry must be finite")
         if not trace * trace < np.inf:
             raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
         if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding

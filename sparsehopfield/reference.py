@@ -176,8 +176,33 @@ def _entmax_bisected(z, a):
     return high
 
 
+def _joined(c, q, a):
+    """(c^a + q^a)^(1/a), where powers may leave the range."""
+    most, least = np.maximum(c, q), np.minimum(c, q)
+    return most * np.exp(np.log1p(np.where(most > 0, least / most, 0) ** a) / a)
+
+
+def _entmax_steep(z, a):
+    """Give the lowest score of the support, less max z, and its weight q, for a > 1.
+
+    There the root is steep, and digits that tau loses count: weights are (a (z - lowest) + q^a)^(1/a) instead. A score
+    is in the support if those above it have a mass below 1 at the threshold that gives it weight 0.
+    """
+    u = np.sort(z - z.max())[::-1]
+    u = u[a * u > -1]
+    kappa = 1
+    while kappa < u.size and ((a * (u[:kappa] - u[kappa])) ** (1 / a)).sum() < 1:
+        kappa += 1
+    lowest, (low, high) = u[kappa - 1], (0.0, 1 / kappa)
+    c = (a * (u[:kappa] - lowest)) ** (1 / a)
+    for _ in range(64):
+        q = (low + high) / 2
+        low, high = (low, q) if _joined(c, q, a).sum() > 1 else (q, high)
+    return lowest, high
+
+
 def _entmax_shifted(z, alpha):
-    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for alpha > 1.
+    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
 
     theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
     log-sum-exp of z - max z: tau = a (max z + theta) - 1.
@@ -195,7 +220,11 @@ def _entmax_threshold(z, alpha):
         return ruled
     if alpha == 1:
         return -np.inf, np.count_nonzero(z > -np.inf)
-    a, theta = alpha - 1, _entmax_shifted(z, alpha)
+    a = alpha - 1
+    if alpha > 2:
+        lowest, q = _entmax_steep(z, a)
+        return a * (z.max() + lowest) - q**a, np.count_nonzero(z - z.max() >= lowest)
+    theta = _entmax_shifted(z, alpha)
     return a * (z.max() + theta) - 1, np.count_nonzero(a * (z - z.max() - theta) > -1)
 
 
@@ -207,6 +236,10 @@ def _entmax(z, alpha):
         return _softmax(z)
     if alpha == 2:
         return _sparsemax(z)
+    if alpha > 2:
+        u, (lowest, q) = z - z.max(), _entmax_steep(z, alpha - 1)
+        c = (alpha - 1) * np.maximum(u - lowest, 0)
+        return np.where(u < lowest, 0, _joined(c ** (1 / (alpha - 1)), q, alpha - 1))
     return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
 
 
@@ -217,30 +250,34 @@ def _entmax_vjp(p, g, alpha):
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
-    s = np.where(support, np.where(support, p, 1) ** (2 - alpha), 0)
-    g = np.where(support, g, 0)
-    return s * (g - s @ g / s.sum())
+    unit = p[support].min() if alpha > 2 else 1  # s in units of the largest, which may leave the range
+    s = np.where(support, (np.where(support, p, 1) / unit) ** (2 - alpha), 0)
+    g = np.where(support, g - g[np.argmax(np.where(support, s, 0))], 0)
+    rest = s * (g - s @ g / s.sum())
+    return np.where(rest == 0, 0, rest * unit ** (2 - alpha))
 
 
-def _phi(x):
-    """(e^x - 1 - x) / x^2 for x >= 0, by its series where the difference would cancel."""
-    series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20))
-    return np.where(x < 1, series, (np.expm1(x) - x) / np.where(x < 1, 1, x) ** 2)
+def _phi(x, m):
+    """(e^x - 1 - x) / x^2 times e^-m for 0 <= x <= m, by its series where the difference would cancel."""
+    series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20)) * np.exp(-m)
+    return np.where(x < 1, series, (np.exp(x - m) - (1 + x) * np.exp(-m)) / np.where(x < 1, 1, x) ** 2)
 
 
 def _entmax_vjp_alpha(p, g, alpha):
     # d<g, p>/d alpha. Differentiating p = [1 + a (z - theta)]^(1/a) and sum p = 1 gives, with u = log p,
     # q = u^2 phi(-a u), Q = <p, q>, H = -<p, u>, D = sum p^(1-a) = 1 + a H + a^2 Q:
     #     dp/d alpha = p / D * ((Q - q) - a (Q u + H q))
-    # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1.
+    # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1. q, Q and D are in units of
+    # e^m = max p^(1-a), which may leave the range.
     if np.isnan(p).any() or np.isnan(g).any():
         return np.nan
     support, a = p > 0, alpha - 1
     p, g = p[support], g[support]
     u = np.log(p)
-    q = u**2 * _phi(-a * u)
-    Q, H = p @ q, -(p @ u)
-    return g @ (p / (1 + a * H + a**2 * Q) * ((Q - q) - a * (Q * u + H * q)))
+    m = -a * u.min(initial=0)
+    q = u**2 * _phi(-a * u, m)
+    Q, H, D = p @ q, -(p @ u), p @ np.exp(-a * u - m)
+    return g @ (p / D * ((Q - q) - a * (Q * u + H * q)))
 
 
 def _entmax_conjugate(z, alpha):

@@ -121,6 +121,18 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     return t->square && t->shift && one ? SH_OK : SH_NO_MEMORY;
 }
 
+/* Heads' maps of `rows` outputs and `columns` inputs: weights and biases. */
+static sh_status check_map(sh_context *context, const sh_trail *t, const sh_projection *map, int64_t rows,
+                           int64_t columns, const char *argument) {
+    if (!map->weight) return SH_OK;
+    rows *= t->a.heads;
+    if (t->lanes->finite(map->weight, rows * columns) && t->lanes->finite(map->bias, rows)) return SH_OK;
+    int64_t i = 0;
+    while (t->lanes->finite(sh_at(map->weight, t, i * columns), columns) && t->lanes->finite(sh_at(map->bias, t, i), 1))
+        i++;
+    return sh_fail(context, SH_NOT_FINITE, argument, i);
+}
+
 static sh_status trail_new(sh_context *context, const sh_association *association, sh_trail **trail) {
     sh_trail *t = sh_allocate(context, 1, sizeof *t);
     if (!t) return SH_NO_MEMORY;
@@ -137,13 +149,16 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     plan(t);
     if (t->looks) {
-        sh_status status = sh_plan_sight(context, t);
-        if (status != SH_OK) return status;
+        sh_status planned = sh_plan_sight(context, t);
+        if (planned != SH_OK) return planned;
     }
     if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
     if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
     if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
+    sh_status status = check_map(context, t, &a->key_map, a->d, t->e, "key_projection");
+    if (status == SH_OK) status = check_map(context, t, &a->value_map, a->v, t->f, "value_projection");
+    if (status != SH_OK) return status;
     t->k = sh_kernels_of(a->type);
     t->map = &t->lanes->map[model.separation];
     t->paths = sh_allocate(context, t->sets * t->tiles, sizeof *t->paths);

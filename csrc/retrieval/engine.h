@@ -13,6 +13,7 @@
 #include "../runtime/runtime.h"
 #include "../separation/separation.h"
 #include <stdatomic.h>
+#include <string.h>
 
 enum {
     SH_TILE = 1024,        /* patterns a tile */
@@ -70,6 +71,11 @@ typedef struct {
     double slack;        /* of a squared distance */
 } sh_balls;
 
+/* Patterns, values and queries are finite when they are taken, but they stay their owner's, who may write into them. So
+ * what is computed from them is looked at where it is at hand: a score or a state that is not finite is noted, and when
+ * all is done sh_run looks for what holds it. */
+enum { SH_ODD_SCORE = 1, SH_ODD_STATE = 2 };
+
 typedef struct {
     sh_context *context;
     const sh_memory *memory;
@@ -97,6 +103,7 @@ typedef struct {
     const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
     sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
     /* set up by sh_run */
+    _Atomic int *odd;               /* SH_ODD_SCORE, SH_ODD_STATE: what was seen; see run.c */
     double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
     double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
     const void *mixed_centre;       /* of what tiles mix, or NULL */
@@ -108,6 +115,11 @@ typedef struct {
     _Atomic int64_t wide_count;
     int64_t blocks, block_rows, ranges, tiles;
 } sh_job;
+
+/* Whether a failure is that of a query, of which it names the number. */
+static inline int sh_is_of_query(const sh_context *context) {
+    return context->argument && (!strcmp(context->argument, "queries") || !strcmp(context->argument, "beta"));
+}
 
 /* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
@@ -149,6 +161,15 @@ static inline const void *sh_query(const sh_job *job, int64_t i) {
 static inline double sh_half_square(const sh_job *job, int64_t i) {
     const void *x = sh_query(job, i);
     return job->k->dot(x, x, job->memory->patterns.d) / 2;
+}
+static inline void sh_note_score(const sh_job *job, double score) {
+    if (score - score != 0 && job->odd) atomic_fetch_or(job->odd, SH_ODD_SCORE);
+}
+/* of a row of the result, where scores may not have shown it */
+static inline void sh_note_state(const sh_job *job, const void *state) {
+    if (job->mixed->unchecked) return;
+    double largest = job->k->max_abs(state, job->mixed->d);
+    if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */

@@ -74,11 +74,13 @@ static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffe
     const void *row = sh_row_at(job->k, &m->patterns, at, buffer);
     if (sh_by_distance(job)) {
         c->score = 0 - job->k->distance2(x, row, m->patterns.d) / 2;
+        sh_note_score(job, c->score);
         return;
     }
     double s = job->k->dot(x, row, m->patterns.d);
     if (m->scale) s *= m->scale[at];
     if (m->bias) s += m->bias[at];
+    sh_note_score(job, s);
     c->score = s;
 }
 
@@ -254,7 +256,10 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
         job->partial->sum[query] = exp(rest);
         for (int64_t j = 0; out && j < width; j++) space.sum[j] *= exp(rest);
     }
-    if (out) k->from_double(sh_at(k, out, query * width), space.sum, width);
+    if (out) {
+        k->from_double(sh_at(k, out, query * width), space.sum, width);
+        if (job->mixed->data != job->memory->patterns.data) sh_note_state(job, sh_at(k, out, query * width));
+    }
     if (job->support_size) job->support_size[query] = support;
     if (job->counts) job->counts[query][3] = support;
     if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);

@@ -76,11 +76,13 @@ static const void *kept_of(const sh_index *x, const sh_kernels *k, const void *r
     return work;
 }
 
-/* y of pattern i; returns |y|^2. `work` holds row_bytes. */
-static double pattern_row(const sh_index *x, const sh_memory *m, int64_t i, float *y, char *work) {
+/* y and |y|^2 of pattern i, which may have changed since it was checked. `work` holds row_bytes. */
+static sh_status pattern_row(sh_context *context, const sh_index *x, const sh_memory *m, int64_t i, float *y,
+                             char *work, double *length2) {
     const void *row = sh_row_at(m->k, &m->patterns, i, work);
     row = kept_of(x, m->k, row, work + sh_align((size_t)m->patterns.d * m->k->size));
-    return m->k->centre(y, row, m->scale ? m->scale[i] : 1, x->centre, x->power, x->d);
+    *length2 = m->k->centre(y, row, m->scale ? m->scale[i] : 1, x->centre, x->power, x->d);
+    return *length2 - *length2 == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", i);
 }
 
 /* not below |xi - mu| of any pattern */
@@ -248,7 +250,6 @@ static float bias_of(const sh_index *x, const sh_memory *m, int64_t i, const flo
 }
 
 static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)context;
     building *b = pointer;
     item += b->first;
     sh_index *x = b->index;
@@ -266,7 +267,10 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
     at += sh_align((size_t)(x->quads * 4));
     double *wide = (double *)(void *)at;
     at += sh_align((size_t)x->d * sizeof(double));
-    for (int64_t i = 0; i < rows; i++) length2[i] = pattern_row(x, m, first + i, y + i * x->d, work);
+    for (int64_t i = 0; i < rows; i++) {
+        sh_status status = pattern_row(context, x, m, first + i, y + i * x->d, work, &length2[i]);
+        if (status != SH_OK) return status;
+    }
     if (x->basis) project(x, y, rows, a, at);
 
     int64_t whole = sh_ceil_div(rows, SH_GROUP) * SH_GROUP; /* what is beyond the last is never found */
@@ -332,9 +336,11 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
     frexp(reach_of(x, m) * (1 + 1e-9), &exponent);
     x->power = ldexp(1, -exponent);
     for (int64_t i = 0; i < n; i++) {
-        length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+        status = pattern_row(context, x, m, i * x->patterns / n, y + i * d, work, &length2[i]);
+        if (status != SH_OK) goto done;
         for (int64_t j = 0; j < d; j++) s[i * d + j] = (double)y[i * d + j];
     }
+    status = SH_NO_MEMORY;
     int direct = want_columns || d <= DIRECT;
     double eta = 0, left_out = 0;
     if (!direct) {
@@ -515,7 +521,11 @@ sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base
     x->groups = sh_allocate(context, sh_ceil_div(x->patterns, SH_GROUP), sh_group_bytes(x->quads));
     if (!work || !more || !y || !a || !length2 || !code || !x->groups) goto done;
     if (!coding_new(context, &x->first, SH_WIDE, 1, base->first.eta, d)) goto done;
-    for (int64_t i = 0; i < n; i++) length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+    for (int64_t i = 0; i < n; i++) {
+        status = pattern_row(context, x, m, i * x->patterns / n, y + i * d, work, &length2[i]);
+        if (status != SH_OK) goto done;
+    }
+    status = SH_NO_MEMORY;
     project(x, y, n, a, more);
     tune(&x->first, 1, a, x->rank, length2, n, code);
     x->bytes = (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + 2 * SH_WIDE * sizeof(float);

@@ -279,7 +279,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, sh_shift(job, v[i].query), to - from);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             if (best < t[i].floor) continue;
             see(job, v[i].query, &t[i], best);
             for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += SH_PIECE) {
@@ -370,7 +370,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, 0, to - from);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
             double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
             sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
@@ -402,6 +402,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
+            sh_note_state(job, mixture);
             memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
         }
         if (job->support_size) job->support_size[query] = support[i];

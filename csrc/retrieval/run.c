@@ -40,6 +40,39 @@ static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_conte
     return SH_OK;
 }
 
+/* Rows of what may not be finite any more; `argument` is their name. */
+typedef struct {
+    const sh_kernels *k;
+    sh_rows rows;
+    const char *argument;
+} looking;
+
+static sh_status look_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const looking *l = pointer;
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, l->rows.n); i++) {
+        double largest = l->k->max_abs(sh_row_at(l->k, &l->rows, i, scratch), l->rows.d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, l->argument, i);
+    }
+    return SH_OK;
+}
+
+/* What holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were replaced
+ * by larger ones, whose scores overflow; a state may have overflowed by itself. */
+static sh_status look_for_odd(sh_job *job, int odd, int64_t row) {
+    const sh_memory *m = job->memory;
+    int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
+    looking all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
+                     {m->k, m->patterns, "patterns"},
+                     {m->k, m->values, "values"}};
+    all[0].rows.type = m->type;
+    for (int i = 0; i < 2 + (m->own_values && !m->values.unchecked); i++) {
+        size_t bytes = (size_t)all[i].rows.d * m->k->size;
+        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, look_item, &all[i]);
+        if (status != SH_OK) return status;
+    }
+    return odd & SH_ODD_SCORE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
+}
+
 void sh_set_grid(sh_job *job, int64_t n) {
     job->blocks = sh_ceil_div(n, SH_BLOCK);
     job->block_rows = sh_ceil_div(n, job->blocks);
@@ -52,6 +85,8 @@ sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n;
+    _Atomic int odd = 0;
+    job->odd = &odd;
     const sh_kernels *k = job->k = m->k;
     job->map = sh_map_of(&job->model);
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
@@ -90,6 +125,7 @@ sh_status sh_run(sh_job *job) {
         !m->tile_bias != !job->tile_bias)
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
+    int checked = status == SH_OK;
     if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
         status = sh_look_at_pairs(job);
     } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->window || job->nearest)) {
@@ -108,6 +144,11 @@ sh_status sh_run(sh_job *job) {
         if (coarse < n) status = sh_stream(job);
         if (status == SH_OK) status = sh_wide(job); /* in place of what the stream gave these */
     }
+    if (checked && status == SH_NOT_FINITE)
+        status = look_for_odd(job, SH_ODD_SCORE, context->row);
+    else if (status == SH_OK && atomic_load(&odd))
+        status = look_for_odd(job, atomic_load(&odd), 0);
+    job->odd = NULL;
     sh_release(context, job->slack);
     sh_release(context, job->shift);
     sh_release(context, job->differences);
@@ -215,9 +256,20 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     for (int64_t i = 0; i < n; i++) {
         int64_t count = start[i + 1] - start[i];
         const double *s = score + start[i];
-        double best = -INFINITY, inverse = beta[i * beta_stride];
+        double best = -INFINITY, inverse = beta[i * beta_stride], sum = 0;
+        if (!(inverse > 0) || isinf(inverse)) {
+            sh_release(context, z);
+            return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        }
         if (count == 0) continue;
-        for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
+        for (int64_t j = 0; j < count; j++) {
+            best = fmax(best, s[j]);
+            sum += s[j] - s[j];
+        }
+        if (sum != 0) {
+            sh_release(context, z);
+            return sh_fail(context, SH_NOT_FINITE, "score", i);
+        }
         for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);

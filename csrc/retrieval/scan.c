@@ -141,7 +141,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
             void *scores = sh_at(job->k, work.scores, i * SH_TILE);
             double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first),
                                              sh_shift(job, query_at(job, first_query + i)), n);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
             if (best < t->floor) continue;
             take(job, query_at(job, first_query + i), t, scores, n, best, first, work.finish.z);
             alive -= t->wide;

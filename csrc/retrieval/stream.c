@@ -97,7 +97,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (m->tile_scale || job->tile_bias)
                 k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
             double here = job->map->row_scale(k, row, n);
-            if (here != here) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (here - here != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *own = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_rise(job, query, &part.scale[query], &part.sum[query], own, here);
             if (!picks) continue;
@@ -156,8 +156,11 @@ static void put_results(sh_job *job, sh_partial result) {
     int64_t width = job->mixed->d;
     for (int64_t i = 0; i < job->queries.n; i++) {
         double sum = result.sum[i];
-        if (job->states) k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
-        if (job->states && job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
+        if (job->states) {
+            k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
+            if (job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
+            sh_note_state(job, sh_at(k, job->states, i * width));
+        }
         if (job->support_size) job->support_size[i] = job->memory->patterns.n;
         if (job->energy) {
             job->energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));

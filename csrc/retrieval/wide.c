@@ -37,7 +37,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
         int64_t query = w->job->wide[w->first + i];
         double best =
             k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(w->job, first), sh_shift(w->job, query), n);
-        if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+        if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
     }
     return SH_OK;
 }
@@ -232,12 +232,13 @@ static sh_status do_group(wide *w) {
 
     status = sh_for_each(job->context, sh_ceil_div(job->mixed->d, COLUMNS), pack, mix_columns, w);
     if (status != SH_OK) return status;
-    for (int64_t i = 0; job->mixed_centre && i < w->rows; i++)
-        k->add(w->states + (size_t)i * state_bytes, 1, job->mixed_centre, job->mixed->d);
-    for (int64_t i = 0; i < w->rows; i++)
-        if (w->by_product[i])
-            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes,
-                   w->states + (size_t)i * state_bytes, state_bytes);
+    for (int64_t i = 0; i < w->rows; i++) {
+        if (!w->by_product[i]) continue;
+        char *state = w->states + (size_t)i * state_bytes;
+        if (job->mixed_centre) k->add(state, 1, job->mixed_centre, job->mixed->d);
+        sh_note_state(job, state);
+        memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
+    }
     return SH_OK;
 }
 

@@ -591,11 +591,14 @@ class Hopfield(Module):
                 appended=tape.appended,
                 keep=not recall,
             )
-        except ValueError:
+        except (ValueError, OverflowError):
             for source in tape.sources:
                 if not np.isfinite(source.x).all():
                     name = source.roles[0].name.replace("_", " ")
                     raise ValueError(f"{name}: must be finite in {self.dtype}") from None
+            for name, parameter in self.parameters().items():
+                if not np.isfinite(parameter.value).all():
+                    raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite") from None
             raise
         if recall:
             return tape
