@@ -48,6 +48,8 @@ typedef struct {
     sh_work work;
     void *job;
     pthread_t caller;
+    int shared;           /* among threads */
+    unsigned forks;       /* when it began */
     pthread_mutex_t lock; /* guards the failure below */
     _Atomic int64_t next;
     atomic_int status;
@@ -71,9 +73,19 @@ typedef struct {
     int asks;
 } worker;
 
+/* Whoever asks the program may find itself in a child of it. What the other threads had in hand is not there, and the
+ * lock may be theirs; a loop of one thread goes on. */
+static int lost(loop *l) {
+    if (!l->shared || sh_forks() == l->forks) return 0;
+    atomic_store(&l->status, SH_FORKED);
+    return 1;
+}
+
 int sh_stopped(sh_context *context) {
     worker *w = (worker *)context;
-    if (w->asks && w->own.interrupted(w->own.user)) note(w->loop, SH_INTERRUPTED, &w->own);
+    const int interrupted = w->asks && w->own.interrupted(w->own.user);
+    if (w->asks && lost(w->loop)) return 1;
+    if (interrupted) note(w->loop, SH_INTERRUPTED, &w->own);
     return atomic_load(&w->loop->status) != SH_OK;
 }
 
@@ -88,7 +100,7 @@ static void run_part(void *job, int part) {
         w.own.argument = NULL;
         w.own.row = 0;
         sh_status status = l->work(l->job, item, scratch, &w.own);
-        if (status != SH_OK) note(l, status, &w.own);
+        if (status != SH_OK && !(w.asks && lost(l))) note(l, status, &w.own);
     } while (!sh_stopped(&w.own));
 }
 
@@ -96,14 +108,16 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
     if (items <= 0) return SH_OK;
     int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
     loop l = {.context = context, .items = items, .work = work, .job = job, .caller = pthread_self()};
+    l.shared = threads > 1;
+    l.forks = sh_forks();
     l.scratch_size = sh_align(scratch);
     if (scratch && !(l.scratch = sh_allocate(context, threads, l.scratch_size)))
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     pthread_mutex_init(&l.lock, NULL);
     sh_parallel(run_part, &l, threads, threads);
-    pthread_mutex_destroy(&l.lock);
     sh_release(context, l.scratch);
     sh_status status = (sh_status)atomic_load(&l.status);
+    if (status != SH_FORKED) pthread_mutex_destroy(&l.lock);
     return status == SH_OK ? SH_OK : sh_fail(context, status, l.argument, l.row);
 }
 
