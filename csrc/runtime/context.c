@@ -1,6 +1,7 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
 #define _GNU_SOURCE
 #include "runtime.h"
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -129,4 +130,21 @@ sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double mul
     context->argument = own.argument;
     context->row = own.row;
     return status;
+}
+
+sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed, int64_t m, int64_t n, int64_t k,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc) {
+    static const double PIECE = 0x1p32, LEAST = 16; /* multiplications, a fraction of a second; rows */
+    const double row = summed ? (double)m * (double)n : (double)n * (double)k;
+    const int64_t all = summed ? k : m, rows = row * (double)all <= PIECE ? all : (int64_t)fmax(PIECE / row, LEAST);
+    for (int64_t first = 0; first < all || first == 0; first += sh_max(rows, 1)) {
+        const int64_t some = sh_min(rows, all - first);
+        const char *from = (const char *)a + (size_t)(first * lda) * size;
+        if (summed)
+            gemm(m, n, some, from, lda, (const char *)b + (size_t)(first * ldb) * size, ldb, add || first > 0, c, ldc);
+        else
+            gemm(some, n, k, from, lda, b, ldb, add, (char *)c + (size_t)(first * ldc) * size, ldc);
+        if (some < all && sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    return SH_OK;
 }

@@ -41,6 +41,14 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
 /* The same for items of some `multiplications` in all: what takes less than to wake a thread is done by the caller. */
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job);
 
+/* sh_product: within a work item, a product by one of the kernels' gemm, some rows at a time, so that a long one can be
+ * stopped: rows of C, or, where `summed` (gemm_tn), those that are summed over. `size`: of a number. Fixed by the shapes.
+ * Returns    SH_OK, or SH_INTERRUPTED */
+typedef void (*sh_gemm)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                        int add, void *c, int64_t ldc);
+sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed, int64_t m, int64_t n, int64_t k,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc);
+
 /* bytes, up to whole cache lines: parts of one scratch block begin on lines of their own */
 static inline size_t sh_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static inline int64_t sh_min(int64_t a, int64_t b) { return a < b ? a : b; }
