@@ -39,6 +39,10 @@ sh_call sh_begin_call(int threads);
 /* sh_watch_main_thread: which thread is Python's main one, now and in children; -1 with an exception. */
 int sh_watch_main_thread(void);
 
+/* sh_is_in_place: whether an object is an array whose numbers can be read where they lie: aligned, and in the byte order
+ * of this machine; 0 with an exception that says what to do. */
+int sh_is_in_place(PyObject *object, const char *name);
+
 /* Turns a status into an exception; returns NULL. */
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 

@@ -109,6 +109,24 @@ sh_call sh_begin_call(int threads) {
     return call;
 }
 
+int sh_is_in_place(PyObject *object, const char *name) {
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (!PyArray_Check(object))
+        PyErr_Format(PyExc_TypeError, "%s: must be an array", name);
+    else if (!PyArray_ISALIGNED(a))
+        PyErr_Format(PyExc_ValueError,
+                     "%s: is not aligned, its numbers do not begin at multiples of their size; numpy.require(%s, "
+                     "requirements='CA') gives an array that is",
+                     name, name);
+    else if (PyArray_ISBYTESWAPPED(a))
+        PyErr_Format(PyExc_ValueError,
+                     "%s: has another byte order than this machine; %s.astype(%s.dtype.newbyteorder('=')) has its own",
+                     name, name, name);
+    else
+        return 1;
+    return 0;
+}
+
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
     const char *argument = call->core.argument ? call->core.argument : "argument";
     const char *dtype = type == SH_FLOAT64 ? "float64" : "float32";

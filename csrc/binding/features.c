@@ -13,9 +13,9 @@ static int wrong(const char *name) {
 static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
     const int axes = columns < 0 ? 1 : 2;
-    if (!PyArray_Check(object) || PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes ||
-        !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a) || PyArray_DIM(a, 0) != rows ||
-        (axes == 2 && PyArray_DIM(a, 1) != columns))
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes || !PyArray_IS_C_CONTIGUOUS(a) ||
+        PyArray_DIM(a, 0) != rows || (axes == 2 && PyArray_DIM(a, 1) != columns))
         return wrong(name);
     *data = PyArray_DATA(a);
     return 0;
@@ -185,9 +185,9 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     f->v = PyArray_DIM(value, PyArray_NDIM(value) - 1);
     if (args[PROJECTION] != Py_None) {
         PyArrayObject *p = (PyArrayObject *)args[PROJECTION];
-        if (!PyArray_Check(args[PROJECTION]) || PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 ||
-            !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size ||
-            PyArray_DIM(p, 2) != f->d)
+        if (!sh_is_in_place(args[PROJECTION], "projection")) return -1;
+        if (PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 || !PyArray_IS_C_CONTIGUOUS(p) ||
+            PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size || PyArray_DIM(p, 2) != f->d)
             return wrong("projection");
         projection = PyArray_DATA(p);
     }

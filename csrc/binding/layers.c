@@ -33,8 +33,8 @@ static int wrong(const char *name) {
 /* An array of `number` with a contiguous last axis and whole strides. */
 static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     PyArrayObject *a = (PyArrayObject *)object;
-    const int known = PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_ISBEHAVED_RO(a);
-    const int last = known ? PyArray_NDIM(a) - 1 : 0;
+    if (!sh_is_in_place(object, name)) return NULL;
+    const int known = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
     if (known && last >= 0 && PyArray_SIZE(a) == 0) return a;
     if (!known || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
         wrong(name);
@@ -350,7 +350,8 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     *data = NULL;
     if (optional && object == Py_None) return 0;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return wrong(name);
+    if (!sh_is_in_place(object, name)) return -1;
+    if (!PyArray_IS_C_CONTIGUOUS(a)) return wrong(name);
     if (*number < 0) *number = PyArray_TYPE(a);
     if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
         (wanted >= 0 && PyArray_SIZE(a) != wanted))

@@ -31,11 +31,12 @@ static void release_memory(PyObject *capsule) {
 }
 
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
-    if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 2) {
+    if (!sh_is_in_place(object, name)) return -1;
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (PyArray_NDIM(a) != 2) {
         PyErr_Format(PyExc_TypeError, "%s: must be a two-dimensional array", name);
         return -1;
     }
-    PyArrayObject *a = (PyArrayObject *)object;
     *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
     int64_t size = (int64_t)PyArray_ITEMSIZE(a);
     rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
@@ -47,7 +48,7 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
     default: known = 0;
     }
-    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+    if (!known || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
         PyErr_Format(PyExc_TypeError, "%s: must be float32, float64, float16 or uint8, with contiguous rows", name);
         return -1;
     }
@@ -118,9 +119,8 @@ static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
 
 static int is_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions &&
-        PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISBEHAVED_RO(a))
-        return 0;
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a)) return 0;
     PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name,
                  dimensions);
     return -1;
@@ -462,7 +462,8 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     (void)module;
     sh_model model;
     sh_partial part[2];
-    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !PyArray_Check(args[5])) return NULL;
+    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !sh_is_in_place(args[5], "mixture"))
+        return NULL;
     int number = PyArray_TYPE((PyArrayObject *)args[5]);
     int64_t n = -1, width = -1, stride;
     const double *beta;
