@@ -7,10 +7,13 @@
  *  1. Arrays are row major, one row a pattern or a query. Queries and outputs are contiguous and of the
  *     memory's compute type (float or double); `void *` stands for either.
  *  2. Every function returns a status. Outputs hold results only after SH_OK. Bad arguments and damaged
- *     input are found before an output is touched; after SH_NO_MEMORY or SH_INTERRUPTED outputs may be
- *     partly written.
+ *     input are found before an output is touched; after SH_NO_MEMORY, SH_INTERRUPTED or SH_FORKED outputs
+ *     may be partly written.
  *  3. After a failure, `argument` and `row` of the context say what was at fault.
  *  4. One context serves one call at a time; a memory may serve many calls at once.
+ *  5. The calling thread is taken to have the floating-point settings that C starts with: round to nearest, keep
+ *     subnormal numbers, no traps. The library's own threads have them, whatever the caller's are.
+ *  6. A process may end while other threads are within calls: they do not return.
  */
 #ifndef SPARSEHOPFIELD_H
 #define SPARSEHOPFIELD_H
@@ -37,7 +40,8 @@ typedef enum {
     SH_ZERO_ROW,     /* cosine similarity of a pattern of length 0 */
     SH_BAD_ARGUMENT, /* a value out of its range */
     SH_UNDEFINED,    /* the separation map has no such thing (the energy of a polynomial) */
-    SH_SINGULAR      /* a fixed point that is not isolated, or not stable: it has no gradient */
+    SH_SINGULAR,     /* a fixed point that is not isolated, or not stable: it has no gradient */
+    SH_FORKED        /* `interrupted` forked: the other threads of the call are not in the child */
 } sh_status;
 
 typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
@@ -521,8 +525,15 @@ SH_API size_t sh_row_scratch(int64_t n);
 /* Configuration. Threads: set > SPARSEHOPFIELD_NUM_THREADS > OMP_NUM_THREADS > processors allowed. */
 SH_API int sparsehopfield_get_num_threads(void);
 SH_API int sparsehopfield_set_num_threads(int threads); /* 1 to 64, clipped; returns what it was */
-SH_API const char *sh_simd_level(void);                 /* chosen: "base", "avx2", "avx512", "vnni" */
-SH_API const char *sh_simd_available(void);             /* those that this machine runs, by space */
+/* Of the environment, read by sh_initialise: what is not followed, and how it may be. Returns how many there are. */
+typedef struct {
+    const char *name;
+    char value[64]; /* cut where it is longer */
+    const char *allowed;
+} sh_ignored;
+SH_API int sh_ignored_settings(const sh_ignored **list);
+SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni" */
+SH_API const char *sh_simd_available(void); /* those that this machine runs, by space */
 SH_API const char *sh_blas_core(void);
 SH_API const char *sh_blas_version(void);
 SH_API int sh_blas_threads(void);

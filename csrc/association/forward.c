@@ -80,6 +80,19 @@ static const char *take_structure(sh_trail *t) {
     return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
 }
 
+/* of query `item` of all samples, one state a head */
+static sh_status first_states(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const sh_trail *t = user;
+    const sh_association *a = &t->a;
+    const int64_t e = t->e, d = a->d, b = item / a->queries, n = item % a->queries;
+    for (int64_t h = 0; h < a->heads; h++)
+        t->widest->project_back(sh_at(a->key_map.weight, t, h * d * e), d, e,
+                                sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
+                                sh_at(t->start, t, (item * a->heads + h) * e));
+    return SH_OK;
+}
+
 /* First states W^T q, and for few features the matrices W^T W and W^T b on lanes. */
 static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     const sh_association *a = &t->a;
@@ -87,13 +100,9 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     const size_t number = t->lanes->size;
     t->start = sh_allocate(context, samples * a->queries * H * e, number);
     if (!t->start) return SH_NO_MEMORY;
-    for (int64_t b = 0; b < samples; b++)
-        for (int64_t n = 0; n < a->queries; n++)
-            for (int64_t h = 0; h < H; h++)
-                t->widest->project_back(
-                    sh_at(a->key_map.weight, t, h * d * e), d, e,
-                    sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
-                    sh_at(t->start, t, ((b * a->queries + n) * H + h) * e));
+    sh_status status =
+        sh_each(context, samples * a->queries, 0, (double)(samples * a->queries * H * e) * (double)d, first_states, t);
+    if (status != SH_OK) return status;
     if (a->steps) {
         const int64_t count = a->steps * a->samples * a->queries * H * e;
         if (!(t->states = sh_allocate(context, count, number))) return SH_NO_MEMORY;
@@ -443,15 +452,16 @@ static sh_status item_forward(void *user, int64_t item, void *scratch, sh_contex
 
 /* out = mixed W^T + mass b, head by head */
 static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     job *j = user;
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
     const int64_t rows = a->samples * a->queries, H = a->heads, v = a->v;
     const char *bias = sh_at(a->value_map.bias, t, h * v);
     char *out = sh_at(j->out, t, h * v);
-    t->k->gemm_nt(rows, v, t->f, sh_at(t->mixed, t, h * t->f), H * t->f, sh_at(a->value_map.weight, t, h * v * t->f),
-                  t->f, 0, out, H * v);
+    sh_status status = sh_product(context, t->k->gemm_nt, t->k->size, 0, rows, v, t->f, sh_at(t->mixed, t, h * t->f),
+                                  H * t->f, sh_at(a->value_map.weight, t, h * v * t->f), t->f, 0, out, H * v);
+    if (status != SH_OK) return status;
     for (int64_t i = 0; i < rows; i++) {
         const double mass = sh_number(t, t->mass, i * H + h);
         for (int64_t c = 0; c < v; c++)

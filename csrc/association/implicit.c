@@ -30,11 +30,11 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
         for (int c = 0; c < m; c++) sum += fabs(a[(size_t)r * (size_t)m + (size_t)c]);
         norm = fmax(norm, sum);
     }
-    BLAS(dpotrf_)("L", &m, a, &m, &info, 1);
+    SH_BLAS_CALL(dpotrf_, "L", &m, a, &m, &info, 1);
     if (info) return 0;
-    BLAS(dpocon_)("L", &m, a, &m, &norm, &condition, work, iwork, &info, 1);
+    SH_BLAS_CALL(dpocon_, "L", &m, a, &m, &norm, &condition, work, iwork, &info, 1);
     if (info || !(condition > LEAST_CONDITION)) return 0;
-    BLAS(dpotrs_)("L", &m, &one, a, &m, y, &m, &info, 1);
+    SH_BLAS_CALL(dpotrs_, "L", &m, &one, a, &m, y, &m, &info, 1);
     return info == 0;
 }
 
@@ -74,13 +74,12 @@ static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const c
         }
     /* 1 - B B^T or 1 - B^T B */
     const int in_support = support < e;
-    BLAS(cblas_dgemm)(CblasRowMajor, in_support ? CblasNoTrans : CblasTrans, in_support ? CblasTrans : CblasNoTrans,
-                      (int)m, (int)m, (int)(in_support ? e : support), -1, b, (int)e, b, (int)e, 0, a, (int)m);
+    sh_gemm_f64(!in_support, in_support, m, m, in_support ? e : support, -1, b, e, b, e, 0, a, m);
     for (int64_t i = 0; i < m; i++) a[i * m + i] += 1;
     if (!in_support) return solve((int)m, a, x, work, iwork);
-    BLAS(cblas_dgemv)(CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
+    SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
     if (!solve((int)m, a, y, work, iwork)) return 0;
-    BLAS(cblas_dgemv)(CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
+    SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
     return 1;
 }
 

@@ -13,9 +13,9 @@ static int wrong(const char *name) {
 static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
     const int axes = columns < 0 ? 1 : 2;
-    if (!PyArray_Check(object) || PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes ||
-        !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a) || PyArray_DIM(a, 0) != rows ||
-        (axes == 2 && PyArray_DIM(a, 1) != columns))
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes || !PyArray_IS_C_CONTIGUOUS(a) ||
+        PyArray_DIM(a, 0) != rows || (axes == 2 && PyArray_DIM(a, 1) != columns))
         return wrong(name);
     *data = PyArray_DATA(a);
     return 0;
@@ -102,11 +102,7 @@ static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
         return NULL;
     f.cosine = cosine;
     const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_add(SH_CALL(call), &f, &patterns, own, s, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_features_add(SH_CALL(call), &f, &patterns, own, s, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -123,11 +119,7 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
         as_features(args, queries.d, out.d, queries.type, &f) < 0 || as_state(args + STATE, &f, &s) < 0 ||
         as_out(args[OUT], queries.n, &f, &data, &stride) < 0)
         return NULL;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_mix(SH_CALL(call), &f, s, &queries, data, stride, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_features_mix(SH_CALL(call), &f, s, &queries, data, stride, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -147,11 +139,8 @@ static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t narg
         return NULL;
     f.cosine = cosine;
     const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_causal(SH_CALL(call), &f, &queries, &patterns, own, faint, data, stride, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status,
+           sh_features_causal(SH_CALL(call), &f, &queries, &patterns, own, faint, data, stride, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -196,9 +185,9 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     f->v = PyArray_DIM(value, PyArray_NDIM(value) - 1);
     if (args[PROJECTION] != Py_None) {
         PyArrayObject *p = (PyArrayObject *)args[PROJECTION];
-        if (!PyArray_Check(args[PROJECTION]) || PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 ||
-            !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size ||
-            PyArray_DIM(p, 2) != f->d)
+        if (!sh_is_in_place(args[PROJECTION], "projection")) return -1;
+        if (PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 || !PyArray_IS_C_CONTIGUOUS(p) ||
+            PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size || PyArray_DIM(p, 2) != f->d)
             return wrong("projection");
         projection = PyArray_DATA(p);
     }
@@ -235,6 +224,28 @@ static int as_along(PyObject *object, const sh_feature_sets *s, double **along) 
 }
 
 enum { SUM, MIX, CAUSAL, FEW, MIX_BACK, SUM_BACK, CAUSAL_BACK, FEW_BACK };
+
+typedef struct {
+    const sh_feature_state *state;
+    sh_stack query, key, value;
+    double *along, *keys;
+} gradients;
+
+static sh_status run(sh_context *context, int what, const sh_feature_sets *s, sh_feature_state state, sh_stack out,
+                     const gradients *back) {
+    switch (what) {
+    case SUM: return sh_feature_sets_sum(context, s, state);
+    case MIX: return sh_feature_sets_mix(context, s, state, out);
+    case CAUSAL: return sh_feature_sets_causal(context, s, out);
+    case FEW: return sh_feature_sets_few(context, s, out);
+    case FEW_BACK: return sh_feature_sets_few_back(context, s, out, back->query, back->key, back->value, back->along);
+    case MIX_BACK: return sh_feature_sets_mix_back(context, s, state, out, back->state, back->query, back->along);
+    case SUM_BACK:
+        return sh_feature_sets_sum_back(context, s, state, *back->state, back->keys, back->key, back->value,
+                                        back->along);
+    default: return sh_feature_sets_causal_back(context, s, out, back->query, back->key, back->value, back->along);
+    }
+}
 
 static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
     static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
@@ -280,23 +291,8 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
         args += 2;
     }
     if (what >= MIX_BACK && as_along(args[0], &s, &along) < 0) return NULL;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_context *context = SH_CALL(call);
-    sh_status status = SH_OK;
-    Py_BEGIN_ALLOW_THREADS;
-    switch (what) {
-    case SUM: status = sh_feature_sets_sum(context, &s, state); break;
-    case MIX: status = sh_feature_sets_mix(context, &s, state, out); break;
-    case CAUSAL: status = sh_feature_sets_causal(context, &s, out); break;
-    case FEW: status = sh_feature_sets_few(context, &s, out); break;
-    case FEW_BACK: status = sh_feature_sets_few_back(context, &s, out, dquery, dkey, dvalue, along); break;
-    case MIX_BACK:
-        status = sh_feature_sets_mix_back(context, &s, state, out, summed ? &dstate : NULL, dquery, along);
-        break;
-    case SUM_BACK: status = sh_feature_sets_sum_back(context, &s, state, dstate, dkeys, dkey, dvalue, along); break;
-    default: status = sh_feature_sets_causal_back(context, &s, out, dquery, dkey, dvalue, along);
-    }
-    Py_END_ALLOW_THREADS;
+    const gradients back = {summed ? &dstate : NULL, dquery, dkey, dvalue, along, dkeys};
+    SH_RUN(call, status, run(SH_CALL(call), what, &s, state, out, &back))
     return finish(&call, status, &s.features, 0);
 }
 

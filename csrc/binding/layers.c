@@ -33,8 +33,8 @@ static int wrong(const char *name) {
 /* An array of `number` with a contiguous last axis and whole strides. */
 static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     PyArrayObject *a = (PyArrayObject *)object;
-    const int known = PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_ISBEHAVED_RO(a);
-    const int last = known ? PyArray_NDIM(a) - 1 : 0;
+    if (!sh_is_in_place(object, name)) return NULL;
+    const int known = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
     if (known && last >= 0 && PyArray_SIZE(a) == 0) return a;
     if (!known || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
         wrong(name);
@@ -220,11 +220,7 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     }
     int64_t unsettled = 0;
     void *data = PyArray_DATA((PyArrayObject *)out);
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled))
     PyObject *capsule = NULL;
     if (status != SH_OK)
         sh_raise(&call, status, a.type);
@@ -304,11 +300,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     }
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
                                     data[3], data[4], data[5], data[6], data[7]};
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients))
     PyObject *result = status == SH_OK
                            ? PyTuple_Pack(8, made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7])
                            : sh_raise(&call, status, a->type);
@@ -330,11 +322,7 @@ static PyObject *weights(PyObject *module, PyObject *capsule) {
     held *h = PyCapsule_GetPointer(capsule, TRAIL);
     if (!h) return NULL;
     sh_entries entries;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_weights(SH_CALL(call), h->trail, &entries);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_weights(SH_CALL(call), h->trail, &entries))
     if (status != SH_OK) return sh_raise(&call, status, h->a.type);
     const int64_t n = entries.start[entries.n];
     PyObject *parts[3] = {copied(NPY_INT64, entries.start, entries.n + 1), copied(NPY_INT64, entries.position, n),
@@ -362,7 +350,8 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     *data = NULL;
     if (optional && object == Py_None) return 0;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return wrong(name);
+    if (!sh_is_in_place(object, name)) return -1;
+    if (!PyArray_IS_C_CONTIGUOUS(a)) return wrong(name);
     if (*number < 0) *number = PyArray_TYPE(a);
     if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
         (wanted >= 0 && PyArray_SIZE(a) != wanted))
@@ -384,10 +373,8 @@ static int as_matrix(PyObject *object, const char *name, int *number, void **dat
 static sh_type type_of(int number) { return number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32; }
 
 #define DONE(EXPRESSION)                                                                                               \
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
-    sh_status status;                                                                                                  \
-    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
-    Py_END_ALLOW_THREADS return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
+    SH_RUN(call, status, EXPRESSION)                                                                                   \
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
 
 static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;

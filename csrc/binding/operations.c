@@ -31,11 +31,12 @@ static void release_memory(PyObject *capsule) {
 }
 
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
-    if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 2) {
+    if (!sh_is_in_place(object, name)) return -1;
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (PyArray_NDIM(a) != 2) {
         PyErr_Format(PyExc_TypeError, "%s: must be a two-dimensional array", name);
         return -1;
     }
-    PyArrayObject *a = (PyArrayObject *)object;
     *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
     int64_t size = (int64_t)PyArray_ITEMSIZE(a);
     rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
@@ -47,7 +48,7 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
     default: known = 0;
     }
-    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+    if (!known || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
         PyErr_Format(PyExc_TypeError, "%s: must be float32, float64, float16 or uint8, with contiguous rows", name);
         return -1;
     }
@@ -75,13 +76,10 @@ static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *
     h->n = rows.n;
     h->d = rows.d;
     h->width = own_values ? mixed.d : rows.d;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
     const sh_rows *own = own_values ? &mixed : NULL;
-    status = old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
-                 : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status,
+           old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
+               : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory))
     PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
     if (!capsule) {
         sh_memory_free(SH_CALL(call), h->memory);
@@ -115,18 +113,14 @@ static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
     held *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
     uint64_t number;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS status = sh_memory_fingerprint(SH_CALL(call), h->memory, &number);
-    Py_END_ALLOW_THREADS return status == SH_OK ? PyLong_FromUnsignedLongLong(number)
-                                                : sh_raise(&call, status, h->type);
+    SH_RUN(call, status, sh_memory_fingerprint(SH_CALL(call), h->memory, &number))
+    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
 }
 
 static int is_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions &&
-        PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISBEHAVED_RO(a))
-        return 0;
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a)) return 0;
     PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name,
                  dimensions);
     return -1;
@@ -226,12 +220,6 @@ static PyObject *new_array(int number, int64_t n) {
 }
 static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
 
-#define RUN(call, status, EXPRESSION)                                                                                  \
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
-    sh_status status;                                                                                                  \
-    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
-    Py_END_ALLOW_THREADS
-
 /* the array that a call has filled, or what went wrong */
 static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
     if (status == SH_OK) return array;
@@ -245,7 +233,7 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
     void *out;
     if (expect(nargs, 7) < 0 || begin_pairs(args, &b) < 0 || as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
         return NULL;
-    RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
+    SH_RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
 }
 
@@ -255,7 +243,7 @@ static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t narg
     if (expect(nargs, 6) < 0 || begin_pairs(args, &b) < 0) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
-    RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
+    SH_RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
     return returned(result, &call, status, b.h->type);
 }
 
@@ -272,9 +260,9 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     PyObject *steps = new_array(NPY_INT64, b.queries.n), *converged = new_array(NPY_BOOL, b.queries.n);
     PyObject *support = new_array(NPY_INT64, b.queries.n), *result = NULL;
     if (steps && converged && support) {
-        RUN(call, status,
-            sh_retrieve(SH_CALL(call), b.h->memory, b.model, b.queries, max_steps, tol, out, data_of(steps),
-                        data_of(converged), data_of(support), before))
+        SH_RUN(call, status,
+               sh_retrieve(SH_CALL(call), b.h->memory, b.model, b.queries, max_steps, tol, out, data_of(steps),
+                           data_of(converged), data_of(support), before))
         result = status == SH_OK ? PyTuple_Pack(3, steps, converged, support) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(steps);
@@ -287,7 +275,7 @@ static PyObject *build_index(PyObject *module, PyObject *capsule) {
     (void)module;
     held *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
-    RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
+    SH_RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
@@ -304,7 +292,7 @@ static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t narg
     npy_intp shape[2] = {(npy_intp)b.queries.n, 4};
     PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
     if (!counts) return NULL;
-    RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
+    SH_RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
     return returned(counts, &call, status, b.h->type);
 }
 
@@ -315,7 +303,7 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
     npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 3};
     PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
     if (!result) return NULL;
-    RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
+    SH_RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
     return returned(result, &call, status, b.h->type);
 }
 
@@ -325,7 +313,7 @@ static PyObject *margins(PyObject *module, PyObject *capsule) {
     if (!h) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, h->n);
     if (!result) return NULL;
-    RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
+    SH_RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
     return returned(result, &call, status, h->type);
 }
 
@@ -341,7 +329,8 @@ static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nar
     PyObject *position = PyArray_SimpleNew(2, shape, NPY_INT64), *score = PyArray_SimpleNew(2, shape, NPY_FLOAT64);
     PyObject *result = NULL;
     if (position && score) {
-        RUN(call, status, sh_nearest(SH_CALL(call), b.h->memory, b.queries, count, data_of(position), data_of(score)))
+        SH_RUN(call, status,
+               sh_nearest(SH_CALL(call), b.h->memory, b.queries, count, data_of(position), data_of(score)))
         result = status == SH_OK ? PyTuple_Pack(2, position, score) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(position);
@@ -363,9 +352,9 @@ static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (PyErr_Occurred()) return NULL;
     PyObject *radius = new_array(NPY_FLOAT64, n), *rival = new_array(NPY_INT64, n), *result = NULL;
     if (radius && rival) {
-        RUN(call, status,
-            sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
-                     data_of(rival)))
+        SH_RUN(call, status,
+               sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
+                        data_of(rival)))
         result = status == SH_OK ? PyTuple_Pack(2, radius, rival) : sh_raise(&call, status, h->type);
     }
     Py_XDECREF(radius);
@@ -387,7 +376,7 @@ static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t n
     double min_weight = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
     sh_entries entries;
-    RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
+    SH_RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
     if (status != SH_OK) return sh_raise(&call, status, b.h->type);
     int64_t total = entries.start[entries.n];
     PyObject *start = copied(NPY_INT64, entries.start, entries.n + 1, sizeof(int64_t));
@@ -427,8 +416,8 @@ static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (as_start(args[4], length, &n) < 0 || as_beta(args[3], n, &beta, &stride) < 0) return NULL;
     PyObject *weight = new_array(NPY_FLOAT64, length);
     if (!weight) return NULL;
-    RUN(call, status,
-        sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
+    SH_RUN(call, status,
+           sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
     return returned(weight, &call, status, type);
 }
 
@@ -445,7 +434,7 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
         return NULL;
     }
     if (as_start(args[1], length, &n) < 0 || as_output(args[4], h, n, h->width, &out) < 0) return NULL;
-    RUN(call, status, sh_mix(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), data_of(args[3]), out))
+    SH_RUN(call, status, sh_mix(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), data_of(args[3]), out))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
@@ -460,7 +449,7 @@ static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (scale && sum) {
         partial.scale = data_of(scale);
         partial.sum = data_of(sum);
-        RUN(call, status, sh_accumulate(SH_CALL(call), b.h->memory, b.model, b.queries, partial))
+        SH_RUN(call, status, sh_accumulate(SH_CALL(call), b.h->memory, b.model, b.queries, partial))
         result = status == SH_OK ? PyTuple_Pack(2, scale, sum) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(scale);
@@ -473,7 +462,8 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     (void)module;
     sh_model model;
     sh_partial part[2];
-    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !PyArray_Check(args[5])) return NULL;
+    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !sh_is_in_place(args[5], "mixture"))
+        return NULL;
     int number = PyArray_TYPE((PyArrayObject *)args[5]);
     int64_t n = -1, width = -1, stride;
     const double *beta;
@@ -495,7 +485,7 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     }
     if (as_beta(args[2], n, &beta, &stride) < 0) return NULL;
     sh_type type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
-    RUN(call, status, sh_merge(model, type, n, width, beta, stride, part[0], part[1]))
+    SH_RUN(call, status, sh_merge(model, type, n, width, beta, stride, part[0], part[1]))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type);
 }
 

@@ -476,20 +476,17 @@ static void NAME(add)(void *to, double a, const void *row, int64_t n) {
 
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(0, 1, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 static void NAME(gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(0, 0, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 static void NAME(gemm_tn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(1, 0, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 #define TABLE SH_CAT(SH_CAT(SH_CAT(sh_kernels_, SH_VARIANT), _), S)

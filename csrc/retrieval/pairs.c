@@ -16,11 +16,12 @@
 #include <string.h>
 
 enum {
-    ROWS = 64,   /* queries that go together, at most */
-    SHORT = 128, /* candidates a list holds: at least, */
-    LONG = 1024, /* and at most */
-    THIN = 4,    /* blocks of fewer rows are no spans */
-    ASKED = 8,   /* queries between two looks at whether to stop */
+    ROWS = 64,     /* queries that go together, at most */
+    SHORT = 128,   /* candidates a list holds: at least, */
+    LONG = 1024,   /* and at most */
+    THIN = 4,      /* blocks of fewer rows are no spans */
+    ASKED = 8,     /* queries between two looks at whether to stop, */
+    READ = 1 << 20 /* and numbers of patterns */
 };
 
 typedef struct {
@@ -155,6 +156,14 @@ static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, i
         sh_score_fetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
     }
     return n;
+}
+
+/* whether to stop, asked after every READ numbers */
+static int stopped_at(const looking *l, int64_t pairs, int64_t *read, sh_context *context) {
+    *read += pairs * l->job->memory->patterns.d;
+    if (*read < READ) return 0;
+    *read = 0;
+    return sh_stopped(context);
 }
 
 /* every apart-th of some rows, from number `lane` on */
@@ -293,6 +302,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     ahead next;
+    int64_t read = 0;
     begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
@@ -303,6 +313,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (!make_room(l, query, &t[i], w.finish.z)) break;
             for (int64_t j = 0; j < n; j++)
                 if (w.pairs[j].score >= t[i].floor) t[i].list[t[i].n++] = w.pairs[j];
+            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
         }
         sh_status status;
         if (t[i].wide) {
@@ -382,6 +393,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     ahead next;
+    int64_t read = 0;
     begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
@@ -399,6 +411,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
             if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.finish.buffer);
+            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);

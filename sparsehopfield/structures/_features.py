@@ -267,6 +267,36 @@ class LinearFeatures(Features):
         return Map(ELU if self.kind == "elu+1" else RELU, d, beta, None, 0.0)
 
 
+_STEP = 2**32  # multiplications of one call of NumPy, a fraction of a second: between two, Ctrl-C is heard
+
+
+def _normal(rng: np.random.Generator, n: int, d: int) -> Floats:
+    """Return n rows of d normal numbers, drawn some rows at a time."""
+    w = np.empty((n, d))
+    rows = max(1, 2**22 // d)
+    for first in range(0, n, rows):
+        rng.standard_normal(out=w[first : first + rows])
+    return w
+
+
+def _orthogonal(a: Floats) -> Floats:
+    """Return Q of a square matrix's QR decomposition with a positive diagonal of R, some columns at a time.
+
+    Each block of columns is made orthogonal to those before it twice, which is enough where the matrix is as good as
+    a normal one.
+    """
+    d = len(a)
+    q = np.empty_like(a)
+    columns = min(128, max(1, _STEP // d**2))
+    for first in range(0, d, columns):
+        done, block = q[:, :first], a[:, first : first + columns]
+        for _ in range(2):
+            block = block - done @ (done.T @ block)
+        block, r = np.linalg.qr(block)
+        q[:, first : first + columns] = block * np.sign(np.diag(r))
+    return q
+
+
 @dataclass(frozen=True)
 class RandomFeatures(Features):
     """Positive random features: weights whose kernel is, on average, softmax's exp(beta <x, xi>).
@@ -346,14 +376,13 @@ class RandomFeatures(Features):
         ndarray of float64, shape (n_features, d)
         """
         rng = np.random.default_rng(self.seed)
-        w = rng.standard_normal((self.n_features, as_whole("d", d, 1)))
+        w = _normal(rng, self.n_features, as_whole("d", d, 1))
         if self.orthogonal:
             lengths = np.linalg.norm(w, axis=1, keepdims=True)
             for first in range(0, self.n_features, d):
-                # With the signs of R's diagonal, Q of a normal matrix is uniform among orthogonal ones; its rows are
+                # Q of a normal matrix is uniform among orthogonal ones where R's diagonal is positive; its rows are
                 # then independent of the lengths, which come from a draw of their own.
-                q, r = np.linalg.qr(rng.standard_normal((d, d)))
-                w[first : first + d] = (q * np.sign(np.diag(r)))[: self.n_features - first]
+                w[first : first + d] = _orthogonal(_normal(rng, d, d))[: self.n_features - first]
             w *= lengths
         return w
 
