@@ -39,7 +39,8 @@ class Projection(NamedTuple):
 class Saved:
     """What a forward pass keeps for its backward pass; opaque, but for `steps`.
 
-    It holds on to the arrays given, which must not change until it is gone.
+    It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
+    are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.
     """
 
     def __init__(
@@ -90,9 +91,9 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
     return weight, bias
 
 
-def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> Array:
-    """An association mask broadcast to (B, H, N, M), without a copy where it can be had."""
-    a = np.asarray(mask)
+def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
+    """An association mask broadcast to (B, H, N, M); a copy if it is to be its `own`, so that nobody can change it."""
+    a = np.array(mask) if own else np.asarray(mask)
     samples, heads, queries, rows = shape
     if a.dtype.kind not in "bf":
         raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
@@ -187,7 +188,8 @@ def associate_forward(
     out : ndarray of shape (B, N, H, v)
         Zeros for a query that has no row to look at. Of the arrays' dtype: float64 if one is, else float32.
     saved : Saved
-        For `associate_backward` and `association_weights`. The arrays given must not change until it is gone.
+        For `associate_backward` and `association_weights`. The numbers in queries, stored, values and projections must
+        not change until it is gone, or gradients are wrong; offsets and masks may, as they are copied.
 
     Raises
     ------
@@ -228,7 +230,7 @@ def associate_forward(
     v = k if values is stored else _stack("values", given[2], dtype)
     ragged = offsets is not None
     if ragged:
-        o = np.ascontiguousarray(offsets, dtype=np.int64)
+        o = np.array(offsets, dtype=np.int64, order="C")  # a copy, as it is followed after it was checked
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
@@ -276,11 +278,11 @@ def associate_forward(
         raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
-        padding_mask = np.ascontiguousarray(padding_mask, dtype=np.bool_)
+        padding_mask = np.array(padding_mask, dtype=np.bool_, order="C")
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
-    appended = as_whole("appended", appended, 0)
+    appended = as_whole("appended", appended, 0) if samples else 0
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
     looks, own = as_structure(structure), rows - appended
@@ -302,7 +304,7 @@ def associate_forward(
         return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, way) if keep else None
     descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
-        mask = _mask(mask, dtype, shape)
+        mask = _mask(mask, dtype, shape, own=keep)
     if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
         padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
         if mask is None:
