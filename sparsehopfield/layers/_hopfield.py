@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
-from ..checks import Array, as_number, as_numbers, as_whole
+from ..checks import Array, as_number, as_numbers, as_place, as_whole
 from ..separations import POLYNOMIAL, separation_code, unknown_name
 from ..structure import Structure, as_structure
 from . import _roles
@@ -31,7 +31,7 @@ from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
 from ._module import Module, Parameter
 from ._roles import Gradients, Look, Role, Source, folded
 
-__all__ = ["Hopfield", "SparseHopfield", "Tape"]
+__all__ = ["Hopfield", "Kept", "SparseHopfield"]
 
 FEW_QUERIES = 8  # of a bag: where there are more, rows are projected
 ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
@@ -44,9 +44,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-class Tape:
-    """What a forward pass leaves for the backward pass."""
+class Kept:
+    """What a forward pass keeps for the backward pass."""
 
+    many: bool  # whether a tuple came in
     inputs: Inputs  # samples first
     layout: Layout
     sources: list[Source]
@@ -60,7 +61,8 @@ class Tape:
     saved: Saved
     out: Array  # of the association (B, N, H, p)
     flat: Array  # what the output projection saw
-    result: Array
+    slope: Array | None  # of the activation
+    result: Array  # samples first
     query_grad: Array | None
     out_grad: Array | None
 
@@ -214,7 +216,7 @@ class Hopfield(Module):
         self._make_parameters(options)
         self._log_scaling = self._parameter("log_scaling", np.zeros(self.num_heads)) if learnable_scaling else None
         self.scaling = (1.0 if self.hidden_size is None else self.hidden_size**-0.5) if scaling is None else scaling
-        self._tape: Tape | None = None
+        self._seen: Kept | None = None  # of the last pass, for `gradient_health`
 
     def _set_sizes(self, o: dict[str, Any]) -> None:
         """How wide everything is."""
@@ -364,7 +366,8 @@ class Hopfield(Module):
         if not ((b > 0) & (b < np.inf)).all():
             raise ValueError(f"scaling: must be positive and finite, got {scaling!r}")
         if self._log_scaling is not None:
-            self._log_scaling.value[...] = np.log(b)
+            as_place("scaling", self._log_scaling.value)
+            self._log_scaling.change(np.log(b))
         self._scaling = float(b) if b.ndim == 0 else b
         self._config["scaling"] = self._scaling
 
@@ -405,8 +408,9 @@ class Hopfield(Module):
         input : array_like, or tuple of three
             One array in all three roles, or (stored pattern, state pattern, pattern projection), shaped (B, M, e),
             (B, N, e), (B, M, e); in a tuple, an array of two axes is shared by all samples, and never copied for them.
-            Ragged bags: lists of one (M_i, e) array a bag, or arrays (R, e) of all rows with `offsets`; state patterns
-            are then (B, N, e), or (N, e) for all, or the very array of the stored patterns.
+            Any of B, N and M may be 0. Ragged bags: lists of one (M_i, e) array a bag, or arrays (R, e) of all rows
+            with `offsets`; state patterns are then (B, N, e), or (N, e) for all, or the very array of the stored
+            patterns.
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
@@ -422,9 +426,29 @@ class Hopfield(Module):
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
         """
-        inputs, offsets, self._given_many = arrays_of(input, offsets, self._cast)
-        self._tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
-        return self._tape.result
+        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+
+    def _forward(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: Any = None,
+        association_mask: Any = None,
+        *,
+        offsets: Any = None,
+        train: bool = False,
+        learned: tuple[Array, ...] = (),
+    ) -> tuple[Array, Kept]:
+        """`learned`: which of the arrays that come in are parameters."""
+        as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
+
+        def cast(name: str, x: Any) -> Array:
+            return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
+
+        inputs, offsets, many = arrays_of(input, offsets, cast)
+        self._seen = None
+        tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
+        self._seen, tape.many = tape, many
+        return tape.result if self.batch_first else np.ascontiguousarray(tape.result.swapaxes(0, 1)), tape
 
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients.
@@ -435,13 +459,13 @@ class Hopfield(Module):
             The gradient of the input, as it was given, ragged bags as one array (R, e). In a tuple an array that was
             given more than once has its whole gradient at its first place and None at the others.
         """
-        tape = self._tape
-        g = self._grad(grad, None if tape is None else tape.result.shape)
-        assert tape is not None
-        grads = self._back(tape, g, need_input_grad, need_input_grad, need_input_grad)
+        return super().backward(grad, need_input_grad)
+
+    def _backward(self, saved: Kept, grad: Array, need_input_grad: bool) -> Any:
+        grads = self._back(saved, grad, need_input_grad, need_input_grad, need_input_grad)
         if not need_input_grad:
             return None
-        return grads if self._given_many else grads[0]
+        return grads if saved.many else grads[0]
 
     def associations(
         self,
@@ -538,10 +562,10 @@ class Hopfield(Module):
         train: bool = False,
         recall: bool = False,
         update_steps_max: Any = ...,
-    ) -> Tape:
+    ) -> Kept:
         """The forward pass; with `recall`, stored patterns as they are are mixed, and nothing else comes behind."""
         q, k, v = self._q, self._k, self._v
-        tape = Tape()
+        tape = Kept()
         tape.layout = layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
         if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
             raise ValueError(
@@ -600,16 +624,19 @@ class Hopfield(Module):
         if recall:
             return tape
         out = tape.out if tape.padded is None else tape.out[tape.padded]
-        tape.flat = out = out.reshape(*out.shape[:-2], -1)
+        tape.flat = out = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1])
         if self._out_weight is not None:
             out = dense.linear(out, self._out_weight.value, None if self._out_bias is None else self._out_bias.value)
+        tape.slope = None
         if self.association_activation is not None:
-            out = ACTIVATIONS[self.association_activation][0](out)
-        tape.result = out if self.batch_first else np.ascontiguousarray(out.swapaxes(0, 1))
+            function, slope = ACTIVATIONS[self.association_activation]
+            out = function(out)
+            tape.slope = slope(out)
+        tape.result = out
         tape.query_grad = tape.out_grad = None
         return tape
 
-    def _inside(self, tape: Tape, steps: int | None, recall: bool) -> set[str]:
+    def _inside(self, tape: Kept, steps: int | None, recall: bool) -> set[str]:
         """The roles whose rows the association is to look at as they are, and to project what it finds."""
         k, v, layout = self._k, self._v, tape.layout
         shared = tape.inputs[0].ndim == 2 and layout.offsets is None  # projected once for all samples
@@ -632,7 +659,7 @@ class Hopfield(Module):
                 found = {k.name, *([v.name] if values else [])}
         return found
 
-    def _projected(self, tape: Tape) -> tuple[dict[str, Array], dict[str, Projection]]:
+    def _projected(self, tape: Kept) -> tuple[dict[str, Array], dict[str, Projection]]:
         """Each role's rows (..., H or 1, features), by one product for a source; and what the association projects."""
         rows: dict[str, Array] = {}
         projections: dict[str, Projection] = {}
@@ -658,7 +685,7 @@ class Hopfield(Module):
                     rows[role.name] = source.xhat[..., None, :]
         return rows, projections
 
-    def _in_space(self, tape: Tape, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
+    def _in_space(self, tape: Kept, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
         """What is done to queries, stored rows and values in the association space."""
         layout, H = tape.layout, self.num_heads
         tape.hopfield_norms, tape.offsets, tape.padded = {}, layout.offsets, None
@@ -679,7 +706,7 @@ class Hopfield(Module):
             q = padded
         return q, k, v
 
-    def _hopfield_norm(self, role: Role, x: Array, tape: Tape) -> Array:
+    def _hopfield_norm(self, role: Role, x: Array, tape: Kept) -> Array:
         """Layer normalisation in the association space."""
         xhat, _ = tape.hopfield_norms[role.name] = dense.normalize(np.ascontiguousarray(x), self._hopfield_eps)
         if self._hopfield_gain is None or self._hopfield_shift is None:
@@ -699,7 +726,7 @@ class Hopfield(Module):
         ends = offsets[1:]
         return np.insert(rows, np.repeat(ends, len(more)), np.tile(more, (len(ends), 1, 1)), axis=0)
 
-    def _appended(self, drows: Array, bias: Parameter | None, tape: Tape) -> Array:
+    def _appended(self, drows: Array, bias: Parameter | None, tape: Kept) -> Array:
         """The gradient of `_append` in the rows; that of the bias pattern goes to it."""
         n = tape.appended
         if drows.ndim == 4:
@@ -717,7 +744,7 @@ class Hopfield(Module):
     # --- backward ---------------------------------------------------------------------------------
 
     def _back(
-        self, tape: Tape, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
+        self, tape: Kept, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Parameters' gradients, and those of (stored, state, projection) where needed.
 
@@ -725,9 +752,8 @@ class Hopfield(Module):
         """
         if not self.batch_first:
             grad = grad.swapaxes(0, 1)
-        if self.association_activation is not None:
-            result = tape.result if self.batch_first else tape.result.swapaxes(0, 1)
-            grad = grad * ACTIVATIONS[self.association_activation][1](result)
+        if tape.slope is not None:
+            grad = grad * tape.slope
         grad = np.ascontiguousarray(grad)
         if self._out_weight is not None:
             dflat, dweight, dbias = dense.linear_backward(tape.flat, self._out_weight.value, grad)
@@ -798,7 +824,7 @@ class Hopfield(Module):
         gradients.hand_over()
         return self._input_grads(tape)
 
-    def _places(self, tape: Tape) -> tuple[list[Array | None], dict[str, Array]]:
+    def _places(self, tape: Kept) -> tuple[list[Array | None], dict[str, Array]]:
         """Where the association may put gradients: for each product that made several roles' rows one array, in which
         their gradients lie side by side, as the way back through that product wants them."""
         beside: list[Array | None] = []
@@ -816,7 +842,7 @@ class Hopfield(Module):
             beside.append(dy)
         return beside, places
 
-    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Tape) -> Array:
+    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Kept) -> Array:
         """The gradient of `_hopfield_norm`."""
         xhat, rstd = tape.hopfield_norms[role.name]
         if not role.projected:  # all heads saw the same
@@ -828,7 +854,7 @@ class Hopfield(Module):
             dy = dy * self._hopfield_gain.value
         return dense.normalize_backward(xhat, rstd, dy)
 
-    def _input_grads(self, tape: Tape) -> tuple[Array | None, Array | None, Array | None]:
+    def _input_grads(self, tape: Kept) -> tuple[Array | None, Array | None, Array | None]:
         """The sources' gradients, through their normalisations, at the first places of their arrays."""
         total: dict[int, Array] = {}
         for source in tape.sources:

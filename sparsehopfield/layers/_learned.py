@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -83,9 +84,12 @@ class _Around(Module):
         train: bool = False,
     ) -> Array:
         """As `Hopfield.forward`, for what this layer takes as its input."""
-        return self.hopfield.forward(
-            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets, train=train
-        )
+        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+
+    def _forward(self, input: Any, *masks: Any, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
+        completed, given = self._completed(input, offsets), input if isinstance(input, tuple) else (input,)
+        learned = tuple(x for x in completed if not any(x is y for y in given))
+        return self.hopfield._forward(completed, *masks, offsets=offsets, learned=learned, **options)
 
     def associations(
         self,
@@ -191,23 +195,22 @@ class HopfieldPooling(_Around):
         train: bool = False,
     ) -> Array:
         """As `Hopfield.forward`: (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size)."""
-        out = super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
-        self._both = isinstance(input, tuple)
-        return out.reshape(len(out), -1)
+        return super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
-        """See Hopfield."""
-        tape = self.hopfield._tape
-        g = self._grad(grad, None if tape is None else (len(tape.result), tape.result[0].size))
-        assert tape is not None
+    def _forward(self, input: Any, *masks: Any, **options: Any) -> tuple[Array, Any]:
+        out, kept = super()._forward(input, *masks, **options)
+        return out.reshape(len(out), math.prod(out.shape[1:])), (kept, out.shape, isinstance(input, tuple))
+
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
+        kept, shape, both = saved
         dk, dq, dv = self.hopfield._back(
-            tape, g.reshape(tape.result.shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
+            kept, grad.reshape(shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
         )
         if dq is not None:
             self.pooling_weights.add(dq.reshape(self.pooling_weights.value.shape))
         if not need_input_grad:
             return None
-        return (dk, dv) if self._both else dk
+        return (dk, dv) if both else dk
 
 
 class SparseHopfieldPooling(HopfieldPooling):
@@ -285,14 +288,10 @@ class HopfieldLayer(_Around):
         targets = stored if self.target_weights is None else self.target_weights.value.reshape(self.quantity, -1)
         return stored, input, targets
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Hopfield."""
-        tape = self.hopfield._tape
-        g = self._grad(grad, None if tape is None else tape.result.shape)
-        assert tape is not None
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Array | None:
         lookup, targets = self.lookup_weights, self.target_weights
         learned = lookup.trainable if targets is None else targets.trainable
-        dk, dq, dv = self.hopfield._back(tape, g, lookup.trainable, need_input_grad, learned)
+        dk, dq, dv = self.hopfield._back(saved, grad, lookup.trainable, need_input_grad, learned)
         if dk is not None:
             lookup.add(dk.reshape(lookup.value.shape))
         if dv is not None and targets is not None:

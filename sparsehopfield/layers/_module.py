@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers
+from ..checks import Array, as_numbers, as_place, compute_dtype
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, restored
@@ -19,7 +19,7 @@ from ..structure import Structure, described, restored
 __all__ = ["Module", "Parameter", "load"]
 
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_saved", "_slope", "_tape", "_x"}
+TRANSIENT = {"_tape", "_seen"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 
 
@@ -28,19 +28,42 @@ class Parameter:
 
     Attributes
     ----------
-    value : ndarray
-        Changed in place by optimisers and by `load_state_dict`.
+    value : ndarray of float32 or float64
+        Changed in place by optimisers and by `load_state_dict`. May be replaced by an array of the same shape, which is
+        kept if it has the same dtype and C order, else copied; one that is read-only serves as long as nothing has to
+        change it.
     grad : ndarray or None
         The sum of the gradients since the last `zero_grad`, None before the first.
     trainable : bool
         Whether optimisers change it.
     """
 
-    __slots__ = ("grad", "trainable", "value")
+    __slots__ = ("_value", "changes", "grad", "trainable")
 
-    def __init__(self, value: Array, trainable: bool = True) -> None:
-        self.value, self.trainable = value, trainable
+    def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
+        a = as_numbers("value", value)
+        self._value: Array = np.ascontiguousarray(a, dtype=compute_dtype(a)).reshape(a.shape)
+        self.trainable = trainable
+        self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
+
+    @property
+    def value(self) -> Array:
+        """The array itself."""
+        return self._value
+
+    @value.setter
+    def value(self, value: ArrayLike) -> None:
+        a = as_numbers("value", value)
+        if a.shape != self._value.shape:
+            raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
+        self._value = np.ascontiguousarray(a, dtype=self._value.dtype).reshape(a.shape)
+        self.changes += 1
+
+    def change(self, value: Array | float) -> None:
+        """Overwrite the numbers, in place."""
+        self.value[...] = value
+        self.changes += 1
 
     def add(self, grad: Array) -> None:
         """Add to the gradient; an array that is the first is kept, not copied."""
@@ -53,20 +76,42 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
+class Tape(NamedTuple):
+    """What a forward pass leaves for its backward pass."""
+
+    shape: tuple[int, ...]  # of the output
+    dtype: np.dtype[Any]
+    changes: int  # of the parameters before it
+    saved: Any
+
+
 class Module:
     """The base of all layers.
 
     A layer computes by `forward` (or by being called), and `backward` takes the gradient of what the last forward
     returned, adds to the gradients of the parameters, and returns the gradient of the input, or None where that is
     not asked for: then nothing is computed for it.
+
+    Notes
+    -----
+    A forward pass serves one backward pass, and the next forward pass forgets it, so that passes without gradients
+    need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
+    may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
+    parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
+    used by one thread at a time.
+
+    A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
+    what is saved for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and remembers by itself.
     """
 
     _kinds: ClassVar[dict[str, type[Module]]] = {}
     _takes_masks = False  # and offsets, in `forward`
+    _ours = True  # comes with this package
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if cls.__module__.startswith(__package__):  # only what comes with the package is loaded from files
+        cls._ours = cls.__module__.startswith(f"{__package__}.")
+        if cls._ours:  # only what comes with the package is loaded from files
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
@@ -83,6 +128,8 @@ class Module:
         self._config = config
         self._own: dict[str, Parameter] = {}
         self._inner: dict[str, Module] = {}
+        self._all: list[Parameter] | None = None  # of `parameters()`, once it is asked for
+        self._tape: Tape | None = None
 
     def _arguments(self) -> dict[str, Any]:
         """What would make the layer again, but for its state."""
@@ -101,9 +148,55 @@ class Module:
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
         """What the layer makes of its input; with `train`, dropout acts."""
-        raise NotImplementedError
+        return self._pass(input, train=train)
 
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
+        """Add to the parameters' gradients; return that of the input, or None where it is not needed.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass since the last backward pass, or parameters have changed since.
+        ValueError
+            If `grad` does not have the output's shape.
+        """
+        tape = self._tape
+        if tape is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: needs a forward pass before it; each forward pass serves one"
+            )
+        if tape.changes != self._changes():
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: parameters have changed since the forward pass; make it again"
+            )
+        g = self._cast("grad", grad, dtype=tape.dtype)
+        if g.shape != tape.shape:
+            raise ValueError(f"grad: must have the output's shape {tape.shape}, got {g.shape}")
+        self._tape = None  # whatever happens now: half of the gradients may be there
+        return self._backward(tape.saved, g, need_input_grad)
+
+    def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
+        """A forward pass, remembered for a backward pass."""
+        self._tape = None
+        changes = self._changes()
+        out, saved = self._forward(input, *args, **options)
+        self._tape = Tape(out.shape, out.dtype, changes, saved)
+        return out
+
+    def _changes(self) -> int:
+        """How often the package has changed the parameters."""
+        if self._all is None:
+            self._all = list(self.parameters().values())
+        count = 0
+        for p in self._all:
+            count += p.changes
+        return count
+
+    def _forward(self, input: Any, *, train: bool = False) -> tuple[Array, Any]:
+        """The output, and what `_backward` needs."""
+        raise NotImplementedError
+
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed."""
         raise NotImplementedError
 
@@ -115,11 +208,16 @@ class Module:
         """`forward`."""
         return self.forward(*args, **kwargs)
 
-    def _cast(self, name: str, x: ArrayLike, size: int | None = None) -> Array:
-        """Numbers of the layer's dtype, contiguous, with `size` features."""
-        if not (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.c_contiguous):
+    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
+        """Numbers of the layer's dtype, or of this one, contiguous, with `size` features; a copy if it is to be ours,
+        whatever becomes of `x`."""
+        dtype = self.dtype if dtype is None else dtype
+        if isinstance(x, np.ndarray) and x.dtype == dtype and x.flags.carray:
+            x = x.copy() if own else x
+        else:
+            a = as_numbers(name, x)
             with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.ascontiguousarray(as_numbers(name, x), dtype=self.dtype)
+                x = np.array(a, dtype, order="C") if own else np.require(a, dtype, "CA").reshape(a.shape)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -127,17 +225,7 @@ class Module:
     def _floats(self, x: ArrayLike) -> Array:
         """The input of a layer without parameters: its dtype is what comes in, float32 where that is no float."""
         a = as_numbers("input", x)
-        self.dtype = a.dtype if a.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        return a.astype(self.dtype, copy=False)
-
-    def _grad(self, grad: ArrayLike, shape: tuple[int, ...] | None) -> Array:
-        """The gradient that came in, if it fits what the last forward returned."""
-        if shape is None:
-            raise RuntimeError(f"{type(self).__name__}.backward: needs a forward pass before it")
-        g = self._cast("grad", grad)
-        if g.shape != shape:
-            raise ValueError(f"grad: must have the output's shape {shape}, got {g.shape}")
-        return g
+        return a.astype(a.dtype if a.dtype in (np.float32, np.float64) else np.float32, copy=False)
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -170,7 +258,8 @@ class Module:
         Raises
         ------
         ValueError
-            If names are missing or unknown (when strict), shapes differ, or numbers are not finite.
+            If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
+            array is read-only.
         """
         own = self.parameters()
         missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
@@ -188,8 +277,9 @@ class Module:
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")
+            as_place(name, own[name].value)
         for name, a in fitting.items():
-            own[name].value[...] = a
+            own[name].change(a)
 
     # --- files ------------------------------------------------------------------------------------
 

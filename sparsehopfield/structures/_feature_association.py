@@ -35,7 +35,7 @@ class _Sums(NamedTuple):
 
 @dataclass
 class Tape:
-    """What `forward` leaves for `backward`. The arrays given must not change until it is gone."""
+    """What `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
 
     structure: Features
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
@@ -60,6 +60,11 @@ class Tape:
         lead = self.q.shape[:1] if self.listed else (self.samples, self.q.shape[-3])
         self.lead = (*lead, self.q.shape[-2])
         self.few = not self.structure.causal and self.by_pairs()
+
+    @property
+    def samples_of_queries(self) -> int:
+        """As they were given."""
+        return self.shape[0] if len(self.shape) == 4 else self.samples
 
     def by_pairs(self) -> bool:
         """Whether the pairs of queries and rows are fewer multiplications than sums."""
@@ -221,7 +226,9 @@ def steps(tape: Tape) -> Array:
     made = np.zeros(tape.lead, np.int64)
     for moved in tape.moved:
         made += moved
-    return made.reshape(-1, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    return (
+        made.reshape(tape.samples_of_queries, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    )
 
 
 def refuse(tape: Tape, what: str) -> None:
@@ -308,7 +315,9 @@ def forward(
         padding = np.ascontiguousarray(padding)
     q, k = _sound("queries", q, beta), _sound("stored", k, beta)
     v = _sound("values", v, np.zeros(1))
-    samples = max(len(a) if a.ndim == 4 else 1 for a in (q, k)) if offsets is None else len(offsets) - 1
+    samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
+    if offsets is not None:
+        samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
     tape = Tape(structure, q, k, v, np.ascontiguousarray(beta), samples, padding, offsets, shape, padded)
@@ -318,7 +327,7 @@ def forward(
     if padded is not None:
         out = _padded(padded, out)
     elif not listed:
-        out = out.reshape(-1, *shape[-3:-1], v.shape[-1])
+        out = out.reshape(tape.samples_of_queries, *shape[-3:-1], v.shape[-1])
     return out, tape if keep else None, unsettled
 
 
