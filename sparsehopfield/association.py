@@ -37,7 +37,7 @@ class Projection(NamedTuple):
 
 
 class Saved:
-    """What a forward pass keeps for its backward pass; opaque, but for `steps`.
+    """What a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
 
     It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
     are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.
@@ -58,6 +58,11 @@ class Saved:
         """
         self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
         self._way = way
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of all weights, (B, H, N, M)."""
+        return self._shape
 
     @property
     def steps(self) -> Array:

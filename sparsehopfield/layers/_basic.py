@@ -77,8 +77,12 @@ class Linear(Module):
             random_state,
         )
         reach = self.input_size**-0.5
-        self.weight = self._parameter("weight", self._random.uniform(-reach, reach, (output_size, input_size)))
-        self.bias = self._parameter("bias", self._random.uniform(-reach, reach, output_size)) if bias else None
+
+        def draw(shape: tuple[int, ...]) -> Array:
+            return self._random.uniform(-reach, reach, shape)
+
+        self.weight = self._parameter("weight", (self.output_size, self.input_size), draw)
+        self.bias = self._parameter("bias", (self.output_size,), draw) if bias else None
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """(..., input_size) to (..., output_size)."""
@@ -116,8 +120,8 @@ class LayerNorm(Module):
         self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
         config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": np.dtype(dtype).name}
         super().__init__(config, dtype, None)
-        self.weight = self._parameter("weight", np.ones(size)) if affine else None
-        self.bias = self._parameter("bias", np.zeros(size)) if affine else None
+        self.weight = self._parameter("weight", (self.size,), np.ones) if affine else None
+        self.bias = self._parameter("bias", (self.size,), np.zeros) if affine else None
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, tuple[Array, Array]]:
         """(..., size) to the same shape."""
@@ -301,6 +305,11 @@ class Sequential(Module):
                 input, kept = layer.forward(input, train=train, **taken), None
             saved.append((kept, input.dtype))
         return input, saved
+
+    def reset_parameters(self) -> None:
+        """Begin anew, each layer for itself."""
+        for layer in self.layers:
+            layer.reset_parameters()
 
     def _backward(self, saved: list[tuple[Any, Any]], grad: Any, need_input_grad: bool) -> Any:
         for i in reversed(range(len(self.layers))):

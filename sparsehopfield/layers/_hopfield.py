@@ -28,7 +28,7 @@ from ..structure import Structure, as_structure
 from . import _roles
 from ._basic import as_positive, as_rate
 from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
-from ._module import Module, Parameter
+from ._module import Argument, Module, Parameter
 from ._roles import Gradients, Look, Role, Source, folded
 
 __all__ = ["Hopfield", "Kept", "SparseHopfield"]
@@ -164,6 +164,18 @@ class Hopfield(Module):
     _default_separation = "softmax"
     _takes_masks = True
 
+    stored_pattern_as_static = Argument()
+    state_pattern_as_static = Argument()
+    pattern_projection_as_static = Argument()
+    normalize_stored_pattern = Argument()
+    normalize_stored_pattern_affine = Argument()
+    normalize_state_pattern = Argument()
+    normalize_state_pattern_affine = Argument()
+    normalize_pattern_projection = Argument()
+    normalize_pattern_projection_affine = Argument()
+    normalize_hopfield_space = Argument()
+    normalize_hopfield_space_affine = Argument()
+
     def __init__(
         self,
         input_size: int | None = None,
@@ -214,8 +226,11 @@ class Hopfield(Module):
         self._set_sizes(options)
         self._set_association(options)
         self._make_parameters(options)
-        self._log_scaling = self._parameter("log_scaling", np.zeros(self.num_heads)) if learnable_scaling else None
+        self._log_scaling: Parameter | None = None
         self.scaling = (1.0 if self.hidden_size is None else self.hidden_size**-0.5) if scaling is None else scaling
+        if learnable_scaling:
+            begin = np.log(self._scaling)
+            self._log_scaling = self._parameter("log_scaling", (self.num_heads,), lambda shape: np.full(shape, begin))
         self._seen: Kept | None = None  # of the last pass, for `gradient_health`
 
     def _set_sizes(self, o: dict[str, Any]) -> None:
@@ -238,7 +253,7 @@ class Hopfield(Module):
                 "pattern_projection_as_connected: stored patterns and pattern projections need one size, got "
                 f"{self.stored_pattern_dim} and {self.pattern_projection_dim}"
             )
-        self.hidden_size = self.pattern_size = self.output_size = None
+        self.hidden_size = self.pattern_size = None
         if e is not None and not bare:
             if o["hidden_size"] is None and e % self.num_heads:
                 raise ValueError(
@@ -250,14 +265,13 @@ class Hopfield(Module):
                 raise ValueError(
                     f"pattern_size: must be hidden_size {self.hidden_size} where connected, got {self.pattern_size}"
                 )
-        if not o["disable_out_projection"]:
-            self.output_size = size("output_size", e)
+        self.output_size = size("output_size", None if bare else e)
+        self._projects_out = not o["disable_out_projection"]
 
     def _set_association(self, o: dict[str, Any]) -> None:
         """How queries and rows are associated."""
         if o["normalize_hopfield_space_affine"] and not o["normalize_hopfield_space"]:
             raise ValueError("normalize_hopfield_space_affine: has no effect without normalize_hopfield_space")
-        self.normalize_hopfield_space = bool(o["normalize_hopfield_space"])
         self._hopfield_eps = as_positive("normalize_hopfield_space_eps", o["normalize_hopfield_space_eps"])
         for name in ("update_steps_max", "update_steps_eps"):
             if o[name] is not None and np.ndim(o[name]) != 0:
@@ -296,36 +310,36 @@ class Hopfield(Module):
         parts = [slice(a, b) for a, b in pairwise(ends)]
         in_one = len({*sizes}) == 1 and o["pattern_size"] is None and not o["pattern_projection_as_connected"]
         if in_one and ends[-1]:
-            whole = self._parameter(core + "in_proj_weight", self._normal(std, ends[-1], self.input_size or 0))
+            whole = self._parameter(core + "in_proj_weight", (ends[-1], self.input_size or 0), self._normal(std))
         for role, rows, part, letter, size in zip(roles, own, parts, "qkv", sizes, strict=True):
             if rows and in_one:
                 role.weight = whole, part
             elif rows:
                 features = H * d if role.via else size or 0
-                values = self._normal(std, rows, features)
-                role.weight = self._parameter(f"{core}{letter}_proj_weight", values), slice(None)
+                weight = self._parameter(f"{core}{letter}_proj_weight", (rows, features), self._normal(std))
+                role.weight = weight, slice(None)
         if o["input_bias"] and ends[-1]:
             # hflayers reserves the values' part also where they are static, and never uses it
-            biases = self._parameter(core + "in_proj_bias", np.zeros(ends[2] + H * p))
+            biases = self._parameter(core + "in_proj_bias", (ends[2] + H * p,), np.zeros)
             for role, rows, part in zip(roles, own, parts, strict=True):
                 role.bias = (biases, part) if rows else None
 
         self._out_weight = self._out_bias = self._bias_k = self._bias_v = None
-        if self.output_size is not None:
-            self._out_weight = self._parameter(core + "out_proj.weight", self._normal(std, self.output_size, H * p))
+        if self._projects_out and self.output_size is not None:
+            self._out_weight = self._parameter(core + "out_proj.weight", (self.output_size, H * p), self._normal(std))
             if o["input_bias"]:
-                self._out_bias = self._parameter(core + "out_proj.bias", np.zeros(self.output_size))
+                self._out_bias = self._parameter(core + "out_proj.bias", (self.output_size,), np.zeros)
         if o["concat_bias_pattern"]:
-            self._bias_k = self._parameter(core + "bias_k", self._normal(std, 1, 1, H * d))
-            self._bias_v = self._parameter(core + "bias_v", self._normal(std, 1, 1, H * p))
+            self._bias_k = self._parameter(core + "bias_k", (1, 1, H * d), self._normal(std))
+            self._bias_v = self._parameter(core + "bias_v", (1, 1, H * p), self._normal(std))
         self._hopfield_gain = self._hopfield_shift = None
         if o["normalize_hopfield_space_affine"]:
-            self._hopfield_gain = self._parameter(core + "p_norm_weight", np.ones(d))
-            self._hopfield_shift = self._parameter(core + "p_norm_bias", np.zeros(d))
+            self._hopfield_gain = self._parameter(core + "p_norm_weight", (d,), np.ones)
+            self._hopfield_shift = self._parameter(core + "p_norm_bias", (d,), np.zeros)
         for role, size in zip(roles, sizes, strict=True):
             if o[f"normalize_{role.name}_affine"]:
-                role.gain = self._parameter(f"norm_{role.name}.weight", np.ones(size or 0))
-                role.shift = self._parameter(f"norm_{role.name}.bias", np.zeros(size or 0))
+                role.gain = self._parameter(f"norm_{role.name}.weight", (size or 0,), np.ones)
+                role.shift = self._parameter(f"norm_{role.name}.bias", (size or 0,), np.zeros)
 
     def _role(self, o: dict[str, Any], name: str, size: int | None, width: int, connected: bool) -> Role:
         """What comes in as `name`, with `size` features where it is normalised or projected."""
@@ -336,7 +350,7 @@ class Hopfield(Module):
             raise ValueError(f"normalize_{name}: needs input_size")
         eps = as_positive(f"normalize_{name}_eps", o[f"normalize_{name}_eps"]) if normal else None
         if name == "pattern_projection":  # what a pattern that is not projected must have
-            in_space = None if self.output_size is None else width
+            in_space = width if self._projects_out else None
         else:
             free = o["state_pattern_as_static"] and o["stored_pattern_as_static"] and not self.normalize_hopfield_space
             in_space = None if free else width
@@ -346,6 +360,11 @@ class Hopfield(Module):
                 f"which has {in_space}"
             )
         return Role(name, size if normal or projected else in_space, eps, width, projected)
+
+    @property
+    def state_pattern_dim(self) -> int | None:
+        """Features of the state patterns."""
+        return self.input_size
 
     # --- what may be changed later ----------------------------------------------------------------
 
@@ -489,8 +508,77 @@ class Hopfield(Module):
             with the appended patterns behind each bag's own. Ragged state patterns are padded to the longest bag, with
             rows of zeros.
         """
+        return self._associations(input, stored_pattern_padding_mask, association_mask, offsets)[0]
+
+    def get_association_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """Return `associations` as hflayers does: dense, whatever the separation.
+
+        Parameters
+        ----------
+        input, stored_pattern_padding_mask, association_mask, offsets
+            As of `forward`.
+
+        Returns
+        -------
+        ndarray of shape (B, H, N, M)
+
+        Examples
+        --------
+        >>> SparseHopfield(4, random_state=0).get_association_matrix(np.ones((2, 5, 4))).shape
+        (2, 1, 5, 5)
+        """
+        weights, shape = self._associations(input, stored_pattern_padding_mask, association_mask, offsets)
+        return weights if isinstance(weights, np.ndarray) else weights.toarray().reshape(shape)
+
+    def get_projected_pattern_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """Return the projected patterns, which the association mixes, appended ones behind them.
+
+        Parameters
+        ----------
+        input, offsets
+            As of `forward`.
+        stored_pattern_padding_mask, association_mask
+            As of `forward`; without effect here.
+
+        Returns
+        -------
+        ndarray of shape (B, H, M, p), or (H, R, p) for ragged bags
+
+        Examples
+        --------
+        >>> Hopfield(4, num_heads=2, random_state=0).get_projected_pattern_matrix(np.ones((3, 5, 4))).shape
+        (3, 2, 5, 2)
+        """
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets)
+        tape = self._begun(inputs, offsets, (self._v,))
+        checked_masks(stored_pattern_padding_mask, association_mask, tape.layout, self.num_heads, tape.appended)
+        tape.inside = set()
+        rows = self._projected(tape)[0][self._v.name]
+        rows = np.broadcast_to(rows, (*rows.shape[:-2], self.num_heads, rows.shape[-1]))
+        if tape.appended:
+            rows = self._append(rows, self._bias_v, tape.layout.offsets)
+        if rows.ndim == 3 and tape.layout.offsets is None:
+            rows = np.broadcast_to(rows, (tape.layout.samples, *rows.shape))
+        return np.ascontiguousarray(rows.swapaxes(-3, -2))
+
+    def _associations(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[Any, tuple[int, ...]]:
+        """`associations`, and the shape of all of them."""
+        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
+        tape = self._run(inputs, padding, mask, offsets)
         weights = association_weights(tape.saved)
         if tape.padded is not None:
             there = np.zeros((tape.layout.samples, 1, tape.layout.queries), self.dtype)
@@ -501,7 +589,7 @@ class Hopfield(Module):
             else:
                 weights.data *= np.repeat(there.ravel(), np.diff(weights.indptr))
                 weights.eliminate_zeros()
-        return weights
+        return weights, tape.saved.shape
 
     def retrieve(
         self,
@@ -565,28 +653,10 @@ class Hopfield(Module):
     ) -> Kept:
         """The forward pass; with `recall`, stored patterns as they are are mixed, and nothing else comes behind."""
         q, k, v = self._q, self._k, self._v
-        tape = Kept()
-        tape.layout = layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
-        if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
-            raise ValueError(
-                f"state pattern: must have the {inputs[0].shape[-1]} features of the stored patterns, got shape "
-                f"{inputs[1].shape}"
-            )
-        if not self.batch_first:
-            turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
-            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
-        tape.inputs = stored, state, projection = inputs
-        tape.appended = (self._bias_k is not None) + self.add_zero_association
+        tape = self._begun(inputs, offsets, (q, k) if recall else (q, k, v))
+        layout, stored = tape.layout, tape.inputs[0]
         padding, mask = checked_masks(padding, mask, layout, self.num_heads, tape.appended)
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
-
-        sources: dict[tuple[int, float | None], Source] = {}
-        for role, x in ((q, state), (k, stored)) if recall else ((q, state), (k, stored), (v, projection)):
-            source = sources.get((id(x), role.eps))
-            if source is None:
-                source = sources[id(x), role.eps] = Source(x, role.eps)
-            source.roles.append(role)
-        tape.sources = list(sources.values())
         tape.inside = self._inside(tape, steps, recall)
         rows, projections = self._projected(tape)
         if recall:
@@ -634,6 +704,33 @@ class Hopfield(Module):
             tape.slope = slope(out)
         tape.result = out
         tape.query_grad = tape.out_grad = None
+        return tape
+
+    def _begun(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> Kept:
+        """The arrays that come in, checked, samples first, and normalised for these roles."""
+        q, k, v = self._q, self._k, self._v
+        tape = Kept()
+        tape.layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
+        if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
+            raise ValueError(
+                f"state pattern: must have the {inputs[0].shape[-1]} features of the stored patterns, got shape "
+                f"{inputs[1].shape}"
+            )
+        if not self.batch_first:
+            turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
+            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
+        tape.inputs = stored, state, projection = inputs
+        tape.appended = (self._bias_k is not None) + self.add_zero_association
+
+        sources: dict[tuple[int, float | None], Source] = {}
+        for role, x in ((q, state), (k, stored), (v, projection)):
+            if role not in roles:
+                continue
+            source = sources.get((id(x), role.eps))
+            if source is None:
+                source = sources[id(x), role.eps] = Source(x, role.eps)
+            source.roles.append(role)
+        tape.sources = list(sources.values())
         return tape
 
     def _inside(self, tape: Kept, steps: int | None, recall: bool) -> set[str]:

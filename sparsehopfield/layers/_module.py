@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -14,13 +15,14 @@ from .. import files
 from ..checks import Array, as_numbers, as_place, compute_dtype
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
-from ..structure import Structure, described, restored
+from ..structure import Structure, described, parsed, restored, short
 
 __all__ = ["Module", "Parameter", "load"]
 
 KIND, VERSION = "layer", "1"
 TRANSIENT = {"_tape", "_seen"}
 FIELDS = {"format", "version", "layer", "data", "header"}
+_from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
 
 class Parameter:
@@ -60,6 +62,10 @@ class Parameter:
         self._value = np.ascontiguousarray(a, dtype=self._value.dtype).reshape(a.shape)
         self.changes += 1
 
+    def begin(self, value: Array) -> None:
+        """Take over an array, as it is."""
+        self._value = value
+
     def change(self, value: Array | float) -> None:
         """Overwrite the numbers, in place."""
         self.value[...] = value
@@ -83,6 +89,19 @@ class Tape(NamedTuple):
     dtype: np.dtype[Any]
     changes: int  # of the parameters before it
     saved: Any
+
+
+class Argument:
+    """Something that a layer was made with, to be read."""
+
+    def __set_name__(self, owner: type[Module], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Module | None, owner: type[Module]) -> Any:
+        return self if layer is None else layer._config[self.name]
+
+    def __set__(self, layer: Module, value: Any) -> None:
+        raise AttributeError(f"{self.name}: is fixed when the layer is made")
 
 
 class Module:
@@ -135,14 +154,17 @@ class Module:
         """What would make the layer again, but for its state."""
         return self._config
 
-    def _parameter(self, name: str, value: Array, trainable: bool = True) -> Parameter:
-        """Register a parameter."""
-        self._own[name] = Parameter(np.ascontiguousarray(value, dtype=self.dtype), trainable)
-        return self._own[name]
+    def _parameter(
+        self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
+    ) -> Parameter:
+        """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else np.ascontiguousarray(draw(shape), self.dtype))
+        return p
 
-    def _normal(self, std: float, *shape: int) -> Array:
-        """Normal numbers, drawn in double so that both precisions begin alike."""
-        return self._random.normal(0.0, std, shape)
+    def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
+        """Draw normal numbers, in double so that both precisions begin alike."""
+        return lambda shape: self._random.normal(0.0, std, shape)
 
     # --- computing --------------------------------------------------------------------------------
 
@@ -262,24 +284,45 @@ class Module:
             array is read-only.
         """
         own = self.parameters()
-        missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
-        if strict and (missing or unknown):
-            parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(
-                unknown
-            )
-            raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
+        fitting = self._fitting(state, strict)
+        for name in fitting:
+            as_place(name, own[name].value)
+        for name, a in fitting.items():
+            own[name].change(a)
+
+    def _fitting(self, state: Mapping[str, ArrayLike], strict: bool = True) -> dict[str, Array]:
+        """Return copies of the values for the parameters, checked."""
+        given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
+        self._expect({name: np.shape(a) for name, a in (dict(state) | given).items()}, strict)
         fitting = {}
-        for name in own.keys() & state.keys():
-            a = as_numbers(f"state[{name!r}]", state[name])
-            if a.shape != own[name].value.shape:
-                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {a.shape}")
+        for name, a in given.items():
             with np.errstate(over="ignore"):
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")
-            as_place(name, own[name].value)
-        for name, a in fitting.items():
-            own[name].change(a)
+        return fitting
+
+    def _expect(self, shapes: Mapping[str, tuple[int, ...]], strict: bool = True) -> None:
+        """Raise unless these are the parameters' shapes."""
+        own = self.parameters()
+        missing, unknown = [n for n in own if n not in shapes], [n for n in shapes if n not in own]
+        if strict and (missing or unknown):
+            parts = [
+                f"{what} {short(', '.join(names), quote=False)}"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            ]
+            raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
+        for name, shape in shapes.items():
+            if name in own and shape != own[name].value.shape:
+                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {shape}")
+
+    def reset_parameters(self) -> None:
+        """Begin anew: the parameters get the values of a new layer with the same arguments, drawn by its generator."""
+        arguments = dict(self._arguments())
+        if "random_state" in arguments:
+            arguments["random_state"] = self._random
+        self.load_state_dict(type(self)(**arguments).state_dict())
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -289,9 +332,18 @@ class Module:
         Raises
         ------
         ValueError
-            If it is, or holds, a layer that does not come with this package: it could not be loaded.
+            If it is, or holds, a layer that does not come with this package, or holds one twice, or layers in one
+            another more than 30 deep: it could not be loaded.
         """
-        fields = {"format": f"sparsehopfield.{KIND}", "version": VERSION, "layer": json.dumps(_described(self))}
+        parameters = self.parameters()
+        if len({id(p) for p in parameters.values()}) < len(parameters):
+            raise ValueError("save: a layer that stands in several places would be several layers when loaded")
+        try:
+            layer = json.dumps(_described(self))
+            parsed(layer)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"save: {str(error).removeprefix('save: ')}") from None
+        fields = {"format": f"sparsehopfield.{KIND}", "version": VERSION, "layer": layer}
         files.write_tensors(path, fields, self.state_dict())
 
     @classmethod
@@ -306,8 +358,10 @@ class Module:
         layer, arrays = files.read_tensors(path, _checked, mmap=False, verify=True)
         if not isinstance(layer, cls):
             raise FileFormatError(f"{os.fsdecode(path)}: holds a {type(layer).__name__}, no {cls.__name__}")
+        own = layer.parameters()
         try:
-            layer.load_state_dict(arrays)
+            for name, a in layer._fitting(arrays).items():
+                own[name].value = a
         except ValueError as error:
             raise FileFormatError(f"{os.fsdecode(path)}: {error}") from None
         return layer
@@ -378,15 +432,23 @@ def _made(value: Any) -> Any:
 
 
 def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Module:
-    """The layer of a file, as it was made, if the header is whole and the tensors can be its state."""
+    """Return the layer of a file, its parameters without numbers, if the header is whole and the tensors can be its
+    state: however large it says that it is, nothing of that size is made."""
     files.sound_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:
             raise FileFormatError(f"{path}: {name}: cannot be {dtype} of shape {shape}")
+    token = _from_file.set(True)
     try:
-        layer = _made(json.loads(fields["layer"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        layer = _made(parsed(fields["layer"]))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
         raise FileFormatError(f"{path}: describes no layer of this version: {error}") from None
+    finally:
+        _from_file.reset(token)
     if not isinstance(layer, Module):
         raise FileFormatError(f"{path}: describes no layer")
+    try:
+        layer._expect({name: shape for name, _, shape in tensors})
+    except ValueError as error:
+        raise FileFormatError(f"{path}: {error}") from None
     return layer
