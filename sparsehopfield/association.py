@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .checks import Array, as_number, as_numbers, as_whole, compute_dtype
+from .checks import Array, as_contiguous, as_number, as_numbers, as_whole, compute_dtype, folded, overlap
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, has_window, separation_code
 from .structure import Structure, as_structure
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
+
+
+NO_PLACE = "out: must be writeable {} arrays of the gradients' shapes, features contiguous and rows equally far apart"
 
 
 class Projection(NamedTuple):
@@ -50,12 +53,14 @@ class Saved:
         spread: list[bool],
         listed: bool,
         dtype: Any,
+        rows: tuple[Array, Array, Array],
         way: Any = None,
     ):
         """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
 
-        way: what made the trail, where it was not the core.
+        rows: queries, stored and values. way: what made the trail, where it was not the core.
         """
+        self._rows = rows
         self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
         self._way = way
 
@@ -78,15 +83,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return np.ascontiguousarray(a, dtype=dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else np.ascontiguousarray(a)
+        return as_contiguous(a, dtype=dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else as_contiguous(a)
 
 
 def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """A projection's weight and bias as the core takes them."""
     if given is None:
         return None, None
-    weight, bias = (np.ascontiguousarray(a, dtype=dtype) for a in given)
+    weight, bias = (as_contiguous(a, dtype=dtype) for a in given)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -107,11 +112,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = np.ascontiguousarray(a, dtype=dtype)
+        a = as_contiguous(a, dtype=dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = np.ascontiguousarray(a)
+        a = as_contiguous(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -306,7 +311,7 @@ def associate_forward(
             looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
         )
         _warn_of(unsettled)
-        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, way) if keep else None
+        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
     descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
         mask = _mask(mask, dtype, shape, own=keep)
@@ -350,7 +355,8 @@ def associate_forward(
     _warn_of(unsettled)
     if trail is None:
         return out, None
-    return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code) or descriptor is not None, dtype)
+    listed = has_window(code) or descriptor is not None
+    return out, Saved(trail, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
 
 
 def associate_backward(
@@ -389,7 +395,7 @@ def associate_backward(
     Raises
     ------
     ValueError
-        If `grad` does not have the shape of the output, or `out` cannot be written to.
+        If `grad` does not have the shape of the output, or `out` cannot be written to, or overlaps another array.
     ArithmeticError
         If `gradient="implicit"` and a fixed point is not isolated or not stable, so that it has no gradient.
 
@@ -407,13 +413,24 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = np.ascontiguousarray(grad, dtype=saved._dtype)
+    g = as_contiguous(grad, dtype=saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
     for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
         if shared and a is not None:
             raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
+    taken = [g, *saved._rows]
+    for place, rows in zip(out, saved._rows, strict=True):
+        if not isinstance(place, np.ndarray):
+            continue
+        if not place.flags.writeable:
+            raise ValueError("out: is read-only")
+        if any(overlap(place, a) for a in taken):
+            raise ValueError("out: overlaps another array of this call in memory; give one of its own")
+        if saved._way is not None and (place.shape != rows.shape or place.dtype != rows.dtype or folded(place)):
+            raise ValueError(NO_PLACE.format(saved._dtype))
+        taken.append(place)
     if saved._way is not None:
         found = saved._way.backward(saved._trail, g, need_rows, need_beta)
         for place, d in zip(out, found, strict=False):
@@ -423,10 +440,7 @@ def associate_backward(
     try:
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
     except TypeError:
-        raise ValueError(
-            f"out: must be writeable {saved._dtype} arrays of the gradients' shapes, features contiguous and rows "
-            "equally far apart"
-        ) from None
+        raise ValueError(NO_PLACE.format(saved._dtype)) from None
     if saved._spread[0]:
         dq = dq.sum(axis=0)
     dk, dv = (

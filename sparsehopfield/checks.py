@@ -46,6 +46,12 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
     return a if in_place else np.ascontiguousarray(a, dtype=kept)
 
 
+def as_contiguous(array: ArrayLike, dtype: Any = None) -> Array:
+    """Return an array in C order and aligned, of at least one axis; copied only if it is not so already."""
+    a = np.ascontiguousarray(array, dtype=dtype)
+    return a if a.flags.aligned else a.copy()
+
+
 def as_patterns(name: str, array: ArrayLike) -> Array:
     """A two-dimensional array of at least one row and one column."""
     a = as_numbers(name, array)

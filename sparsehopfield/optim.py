@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_place, as_whole
+from .checks import Array, as_contiguous, as_number, as_numbers, as_place, as_whole
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, unknown_name
 
@@ -37,7 +37,7 @@ def _gradient(name: str, p: Parameter) -> Array:
     if g.shape != p.value.shape:
         raise ValueError(f"grad of {name}: must have the parameter's shape {p.value.shape}, got {g.shape}")
     copied = np.may_share_memory(g, p.value)  # the parameter itself, or part of it
-    return np.array(g, p.value.dtype, order="C") if copied else np.ascontiguousarray(g, dtype=p.value.dtype)
+    return np.array(g, p.value.dtype, order="C") if copied else as_contiguous(g, dtype=p.value.dtype)
 
 
 class AdamW:

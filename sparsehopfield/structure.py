@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ._text import short
+
 if TYPE_CHECKING:
     from .stored import Asked, Stored
     from .structures._features import Steps
 
-__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored", "short"]
+__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
 
 DEEPEST = 100  # lists and objects of JSON in one another
 
@@ -216,12 +218,3 @@ def parsed(text: str) -> Any:
         if not inside:
             return value
     raise ValueError(f"is nested more than {DEEPEST} deep")
-
-
-def short(given: Any, *, quote: bool = True) -> str:
-    """What was given, as far as a message has room for it."""
-    try:
-        text = repr(given) if quote else str(given)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
-        return f"a {type(given).__name__}"
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers, as_place, compute_dtype
+from .._text import short
+from ..checks import Array, as_contiguous, as_numbers, as_place, compute_dtype
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
-from ..structure import Structure, described, parsed, restored, short
+from ..structure import Structure, described, parsed, restored
 
 __all__ = ["Module", "Parameter", "load"]
 
@@ -44,7 +45,7 @@ class Parameter:
 
     def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
         a = as_numbers("value", value)
-        self._value: Array = np.ascontiguousarray(a, dtype=compute_dtype(a)).reshape(a.shape)
+        self._value: Array = as_contiguous(a, dtype=compute_dtype(a)).reshape(a.shape)
         self.trainable = trainable
         self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
@@ -59,7 +60,7 @@ class Parameter:
         a = as_numbers("value", value)
         if a.shape != self._value.shape:
             raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
-        self._value = np.ascontiguousarray(a, dtype=self._value.dtype).reshape(a.shape)
+        self._value = as_contiguous(a, dtype=self._value.dtype).reshape(a.shape)
         self.changes += 1
 
     def begin(self, value: Array) -> None:
@@ -159,7 +160,7 @@ class Module:
     ) -> Parameter:
         """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
-        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else np.ascontiguousarray(draw(shape), self.dtype))
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else as_contiguous(draw(shape), self.dtype))
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
@@ -239,7 +240,7 @@ class Module:
         else:
             a = as_numbers(name, x)
             with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.array(a, dtype, order="C") if own else np.require(a, dtype, "CA").reshape(a.shape)
+                x = np.array(a, dtype, order="C") if own else as_contiguous(a, dtype).reshape(a.shape)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x

@@ -530,6 +530,8 @@ class BlockSparse(Pairs):
             kept.sum_duplicates()
             kept.eliminate_zeros()
         kept.sort_indices()
+        for a in (kept.indptr, kept.indices):  # SciPy follows them without a check
+            a.flags.writeable = False
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
 
