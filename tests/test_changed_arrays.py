@@ -1,4 +1,4 @@
-"""Arrays that change after a call has checked them: the core follows copies, and gradients are those of what came in."""
+"""Arrays that change after they were checked: the core follows copies, and gradients are those of what came in."""
 
 import threading
 

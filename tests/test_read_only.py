@@ -77,7 +77,7 @@ def test_scaling_that_is_learned():
     p = layer.parameters()["log_scaling"]
     p.value = frozen(p.value)
     before = layer.scaling
-    with pytest.raises(ValueError, match="^scaling: is read-only"):
+    with pytest.raises(ValueError, match=r"^scaling: is read-only"):
         layer.scaling = 7.0
     assert np.array_equal(layer.scaling, before)
 
@@ -103,7 +103,7 @@ def test_values_of_another_kind():
         trained(layer)
         optim.AdamW(layer).step()
     for wrong in ("text", [[1j] * 4] * 2, None):
-        with pytest.raises(TypeError, match="^value: must be real numbers"):
+        with pytest.raises(TypeError, match=r"^value: must be real numbers"):
             layer.weight.value = wrong
     unaligned = np.frombuffer(b"x" + np.ones((2, 4), np.float32).tobytes(), np.float32, offset=1).reshape(2, 4)
     layer.weight.value = unaligned
@@ -196,7 +196,7 @@ def test_places_of_gradients():
             associate_backward(saved, np.cos(out), out=tuple(places))
         assert (places[i] == 7).all()
     rows = np.lib.stride_tricks.as_strided(np.zeros(100), (2, 3, 1, 4), (24, 8, 32, 8))  # lie in one another
-    with pytest.raises(ValueError, match="^out: "):
+    with pytest.raises(ValueError, match=r"^out: "):
         associate_backward(saved, np.cos(out), out=(rows, None, None))
     for d, e in zip(associate_backward(saved, np.cos(out)), expected, strict=True):
         assert np.array_equal(d, e)
@@ -218,10 +218,10 @@ def test_places_of_gradients_that_overlap(structure):
         (None, None, a[1]),
         (wide[:24].reshape(own.shape), None, wide[6:].reshape(own.shape)),
     ):
-        with pytest.raises(ValueError, match="^out: overlaps another array"):
+        with pytest.raises(ValueError, match=r"^out: overlaps another array"):
             associate_backward(saved, g, out=places)
     for wrong in (np.empty((2, 3, 1, 3)), np.empty((2, 3, 1, 4), np.float32), np.empty((1, 3, 1, 4))):
-        with pytest.raises(ValueError, match="^out: must be writeable"):
+        with pytest.raises(ValueError, match=r"^out: must be writeable"):
             associate_backward(saved, g, out=(wrong, None, None))
     beside = np.empty((2, 3, 3, 1, 4))
     found = associate_backward(saved, g, out=tuple(beside[:, :, i] for i in range(3)))

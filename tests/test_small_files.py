@@ -165,7 +165,7 @@ def test_a_structure_that_would_be_large_is_loaded_small(tmp_path):
 def test_descriptions_as_they_are():
     deep = json.loads("[" * 500 + "]" * 500)
     for wrong in (deep, {"TopK": {"k": deep}}, {"Window": deep}):
-        with pytest.raises(ValueError, match="^structure: ") as error:
+        with pytest.raises(ValueError, match=r"^structure: ") as error:
             restored(wrong)
         assert len(str(error.value)) < 1000
 
@@ -179,7 +179,7 @@ def test_as_deep_as_may_be(tmp_path):
     assert np.array_equal(again.forward(np.ones((1, 2))), model.forward(np.ones((1, 2))))
     for _ in range(10):
         model = layers.Sequential(model)
-    with pytest.raises(ValueError, match="^save: is nested more than"):
+    with pytest.raises(ValueError, match=r"^save: is nested more than"):
         model.save(tmp_path / "deeper")
     assert not (tmp_path / "deeper").exists()
 

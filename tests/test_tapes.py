@@ -146,12 +146,8 @@ def test_a_layer_that_stands_twice(name):
     one = SHARED[name]()
     shared = layers.Sequential(one, layers.GELU(), one)
     apart = layers.Sequential(SHARED[name](), layers.GELU(), SHARED[name]())
-    for model in (shared, apart):
-        out = model.forward(x, train=True)
-        dx = model.backward(np.cos(out))
-        if model is apart:
-            np.testing.assert_allclose(dx, found, rtol=1e-12)
-        found = dx
+    found, expected = (model.backward(np.cos(model.forward(x, train=True))) for model in (shared, apart))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     for key, p in one.parameters().items():
         first, second = (apart.parameters()[f"{i}.{key}"].grad for i in (0, 2))
         np.testing.assert_allclose(p.grad, first + second, rtol=1e-12, atol=1e-14)
@@ -171,7 +167,7 @@ def test_layers_inside_keep_nothing_for_themselves():
     inner = layers.Linear(E, E, random_state=0, **D)
     model = layers.Sequential(inner, layers.ReLU())
     out = model.forward(a)
-    with pytest.raises(RuntimeError, match="Linear.backward: needs a forward pass"):
+    with pytest.raises(RuntimeError, match=r"Linear.backward: needs a forward pass"):
         inner.backward(np.ones_like(out))
     model.backward(np.ones_like(out))
 
