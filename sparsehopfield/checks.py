@@ -183,6 +183,8 @@ def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
     """An array that numbers can be written to, of this shape."""
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
+    if a.flags.carray and shape is None:
+        return a
     if shape is not None and a.shape != shape:
         raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
     if not a.flags.writeable:

@@ -31,13 +31,15 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     return dict(distinct.values())
 
 
-def _gradient(name: str, p: Parameter) -> Array:
-    """A parameter's gradient, if it is one of its array."""
-    g = as_numbers(f"grad of {name}", p.grad)  # type: ignore[arg-type]
-    if g.shape != p.value.shape:
-        raise ValueError(f"grad of {name}: must have the parameter's shape {p.value.shape}, got {g.shape}")
-    copied = np.may_share_memory(g, p.value)  # the parameter itself, or part of it
-    return np.array(g, p.value.dtype, order="C") if copied else as_contiguous(g, dtype=p.value.dtype)
+def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
+    """A parameter's array, if it may be written to, and the gradient, if it is one of it."""
+    value, g = as_place(name, p.value), p.grad
+    if not isinstance(g, np.ndarray) or g.dtype != value.dtype or not g.flags.carray:
+        a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
+        g = as_contiguous(a, dtype=value.dtype).reshape(a.shape)
+    if g.shape != value.shape:
+        raise ValueError(f"grad of {name}: must have the parameter's shape {value.shape}, got {g.shape}")
+    return value, g.copy() if np.may_share_memory(g, value) else g
 
 
 class AdamW:
@@ -104,14 +106,13 @@ class AdamW:
             If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
         """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
-        places = [as_place(name, p.value) for name, p in moved]
-        grads = [_gradient(name, p) for name, p in moved]
+        pairs = [_pair(name, p) for name, p in moved]
         self._steps += 1
         for _, p in moved:
             p.changes += 1
         dense.adamw(
-            places,
-            grads,
+            [value for value, _ in pairs],
+            [g for _, g in pairs],
             [self._first[name] for name, _ in moved],
             [self._second[name] for name, _ in moved],
             self._steps,

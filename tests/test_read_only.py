@@ -128,6 +128,19 @@ def test_gradients_that_do_not_fit():
         assert optimizer.state_dict()["steps"] == 0
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_that_are_read_only_are_added_to_by_replacement(name):
+    layer = MODELS[name]()
+    trained(layer)
+    once = {key: frozen(p.grad) for key, p in layer.parameters().items()}
+    for key, p in layer.parameters().items():
+        p.grad = once[key]
+    trained(layer)
+    for key, p in layer.parameters().items():
+        np.testing.assert_allclose(p.grad, 2 * once[key], rtol=1e-6)
+        assert p.grad is not once[key]
+
+
 def test_gradients_that_lie_in_their_parameter():
     wide, narrow = (layers.Parameter(np.arange(1.0, 7.0)) for _ in range(2))
     room = np.arange(1.0, 8.0)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -50,18 +51,15 @@ class Parameter:
         self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
 
-    @property
-    def value(self) -> Array:
-        """The array itself."""
-        return self._value
-
-    @value.setter
-    def value(self, value: ArrayLike) -> None:
+    def _replace(self, value: ArrayLike) -> None:
+        """Take another array for the value."""
         a = as_numbers("value", value)
         if a.shape != self._value.shape:
             raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
         self._value = as_contiguous(a, dtype=self._value.dtype).reshape(a.shape)
         self.changes += 1
+
+    value: Any = property(attrgetter("_value"), _replace)  # read often
 
     def begin(self, value: Array) -> None:
         """Take over an array, as it is."""
@@ -76,8 +74,10 @@ class Parameter:
         """Add to the gradient; an array that is the first is kept, not copied."""
         if self.grad is None:
             self.grad = grad
-        else:
+        elif self.grad.flags.writeable:
             self.grad += grad
+        else:
+            self.grad = self.grad + grad
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
