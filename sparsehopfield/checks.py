@@ -46,6 +46,12 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
     return a if in_place else np.ascontiguousarray(a, dtype=kept)
 
 
+def as_contiguous(array: ArrayLike, dtype: Any = None) -> Array:
+    """Return an array in C order and aligned, of at least one axis; copied only if it is not so already."""
+    a = np.ascontiguousarray(array, dtype=dtype)
+    return a if a.flags.aligned else a.copy()
+
+
 def as_patterns(name: str, array: ArrayLike) -> Array:
     """A two-dimensional array of at least one row and one column."""
     a = as_numbers(name, array)
@@ -164,25 +170,33 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
     """`out`, if it can take the result."""
     if out is None:
         return None
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: must be a NumPy array, got {type(out).__name__}")
+    as_place("out", out, shape)
     if out.dtype != dtype:
         raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out: must have the result's shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out: is read-only")
-    if folded(out):
-        raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
     for a in inputs:
         if a is not None and overlap(out, a):
             raise ValueError("out: overlaps an input in memory; give another array")
     return out
 
 
+def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """An array that numbers can be written to, of this shape."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
+    if a.flags.carray and shape is None:
+        return a
+    if shape is not None and a.shape != shape:
+        raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
+    if not a.flags.writeable:
+        raise ValueError(f"{name}: is read-only")
+    if folded(a):
+        raise ValueError(f"{name}: its elements overlap one another (strides {a.strides})")
+    return a
+
+
 def folded(a: Array) -> bool:
     """Whether elements of an array may share memory: an axis steps within the extent of those inside it."""
-    if a.size == 0:
+    if a.size == 0 or a.flags.c_contiguous:
         return False
     extent = a.itemsize
     for step, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):

@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike
 from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
-from .structure import Structure, described, restored
+from .structure import Structure, described, parsed, restored
 
 __all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
 
@@ -121,10 +121,10 @@ def _model_of(fields: dict[str, str]) -> Model:
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
     try:
-        structure = restored(json.loads(fields.get("structure", "null")))
-    except (ValueError, RecursionError) as error:
+        structure = restored(parsed(fields.get("structure", "null")))
+    except ValueError as error:
         text = str(error)
-        raise ValueError(text if text.startswith("structure: ") else f"structure: is no JSON: {text}") from None
+        raise ValueError(text if text.startswith("structure: ") else f"structure: no description: {text}") from None
     beta, scale = (float.fromhex(fields[name]) for name in ("beta", "scale"))
     return Model(fields["similarity"], separation, beta, scale, structure)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_whole
+from .checks import Array, as_contiguous, as_number, as_numbers, as_place, as_whole
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, unknown_name
 
@@ -18,14 +18,28 @@ Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
 
 def _named(parameters: Parameters) -> dict[str, Parameter]:
-    """Parameters by name; by number where they come without names."""
+    """Parameters by name; by number where they come without names. One that comes again is left out."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
     elif not isinstance(parameters, Mapping):
         parameters = {str(i): p for i, p in enumerate(parameters)}
     if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
-        raise TypeError(f"parameters: must be a layer or its parameters, got {parameters!r}")
-    return dict(parameters)
+        raise TypeError(f"parameters: must be a layer or its parameters, at least one, got {parameters!r:.200}")
+    distinct: dict[int, tuple[str, Parameter]] = {}
+    for name, p in parameters.items():
+        distinct.setdefault(id(p), (name, p))
+    return dict(distinct.values())
+
+
+def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
+    """A parameter's array, if it may be written to, and the gradient, if it is one of it."""
+    value, g = as_place(name, p.value), p.grad
+    if not isinstance(g, np.ndarray) or g.dtype != value.dtype or not g.flags.carray:
+        a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
+        g = as_contiguous(a, dtype=value.dtype).reshape(a.shape)
+    if g.shape != value.shape:
+        raise ValueError(f"grad of {name}: must have the parameter's shape {value.shape}, got {g.shape}")
+    return value, g.copy() if np.may_share_memory(g, value) else g
 
 
 class AdamW:
@@ -84,12 +98,21 @@ class AdamW:
         self._second = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
 
     def step(self) -> None:
-        """Move the parameters by their gradients."""
-        self._steps += 1
+        """Move the parameters by their gradients.
+
+        Raises
+        ------
+        ValueError
+            If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
+        """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
+        pairs = [_pair(name, p) for name, p in moved]
+        self._steps += 1
+        for _, p in moved:
+            p.changes += 1
         dense.adamw(
-            [p.value for _, p in moved],
-            [p.grad for _, p in moved if p.grad is not None],
+            [value for value, _ in pairs],
+            [g for _, g in pairs],
             [self._first[name] for name, _ in moved],
             [self._second[name] for name, _ in moved],
             self._steps,
@@ -155,7 +178,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     Raises
     ------
     ValueError
-        If a gradient is not finite.
+        If a gradient is not finite, or read-only and to be scaled; then none is.
 
     Examples
     --------
@@ -172,6 +195,8 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     if not np.isfinite(norm):
         raise ValueError("parameters: have gradients that are not finite")
     if norm > max_norm:
+        for g in grads:
+            as_place("grad", g)
         for g in grads:
             g *= max_norm / norm
     return norm

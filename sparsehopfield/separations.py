@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
+from ._text import short
+
 __all__ = ["Entmax", "Polynomial"]
 
 # the numbers of sh_separation and sh_similarity in csrc/sparsehopfield.h
@@ -96,9 +98,9 @@ def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
     """The error for a name that is not among the valid ones."""
     from difflib import get_close_matches  # only for errors
 
-    near = get_close_matches(name.lower(), valid, n=1, cutoff=0.4)
+    near = get_close_matches(name[:100].lower(), valid, n=1, cutoff=0.4)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}: unknown name {name!r};{hint} Valid: {', '.join(map(repr, valid))}")
+    return ValueError(f"{argument}: unknown name {short(name)};{hint} Valid: {', '.join(map(repr, valid))}")
 
 
 def separation_code(separation: Any) -> tuple[int, float]:

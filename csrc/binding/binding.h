@@ -49,6 +49,8 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 /* None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column (arrays or None, which must
  * outlive the structure); -1 with an exception set. Of None nothing is touched. */
 int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure);
+/* 0 if an array may be written to; -1 with an exception that names it. */
+int sh_may_write(PyObject *array, const char *name);
 /* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
 

@@ -1,6 +1,6 @@
 /* layers.c: the association of the layers, between Python's arrays and the core (association/).
  *
- * A trail is a capsule that keeps alive the arrays it was made from. */
+ * A trail is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
@@ -11,7 +11,7 @@ static const char TRAIL[] = "sparsehopfield._core.trail";
 
 typedef struct {
     sh_trail *trail;
-    PyObject *arrays; /* the tuple of arguments */
+    PyObject *arrays; /* the tuple of arguments, arrays as views */
     sh_association a;
     sh_structure structure;
     double beta[]; /* (H) */
@@ -212,8 +212,14 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     PyObject *out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
     const int keep = PyObject_IsTrue(args[KEEP]);
     h->arrays = out ? PyTuple_New(nargs) : NULL;
-    for (Py_ssize_t i = 0; h->arrays && i < nargs; i++) PyTuple_SetItem(h->arrays, i, Py_NewRef(args[i]));
-    if (!h->arrays) {
+    int whole = h->arrays != NULL;
+    for (Py_ssize_t i = 0; whole && i < nargs; i++) {
+        PyObject *own =
+            PyArray_Check(args[i]) ? PyArray_View((PyArrayObject *)args[i], NULL, NULL) : Py_NewRef(args[i]);
+        whole = own && PyTuple_SetItem(h->arrays, i, own) == 0;
+    }
+    if (!whole) {
+        Py_XDECREF(h->arrays);
         Py_XDECREF(out);
         free(h);
         return NULL;
@@ -243,16 +249,18 @@ static PyObject *new_like(PyObject *array) { return PyArray_NewLikeArray((PyArra
 static int64_t room_between_rows(PyObject *object, int number, int ndim, const npy_intp *shape) {
     PyArrayObject *a = as_array(object, "out", number);
     if (!a) return -1;
-    int sound = PyArray_ISWRITEABLE(a) && PyArray_NDIM(a) == ndim;
+    if (sh_may_write(object, "out") < 0) return -1;
+    int sound = PyArray_NDIM(a) == ndim;
     for (int i = 0; sound && i < ndim; i++) sound = PyArray_DIM(a, i) == shape[i];
     if (!sound) return wrong("out");
     if (PyArray_SIZE(a) == 0) return 0;
     const int64_t width = PyArray_DIM(a, ndim - 1), row = PyArray_STRIDE(a, ndim - 3) / PyArray_ITEMSIZE(a);
     const int64_t rows = PyArray_DIM(a, ndim - 3), heads = PyArray_DIM(a, ndim - 2);
     if (heads > 1 && stride_of(a, ndim - 2) != width) return wrong("out");
+    if (rows > 1 && row < heads * width) return wrong("out"); /* rows that lie in one another */
     if (ndim == 3 || PyArray_DIM(a, 0) == 1) return row;
     const int64_t sample = PyArray_STRIDE(a, 0) / PyArray_ITEMSIZE(a);
-    if (rows == 1) return sample;
+    if (rows == 1) return sample >= heads * width ? sample : wrong("out");
     return sample == rows * row ? row : wrong("out");
 }
 
@@ -296,6 +304,8 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
             while (i--) Py_DECREF(made[i]);
             return NULL;
         }
+        /* rows that are shared by no samples: the core has no set of them */
+        if (a->samples == 0 && made[i] != Py_None) PyArray_FILLWBYTE((PyArrayObject *)made[i], 0);
         data[i] = made[i] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)made[i]);
     }
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
@@ -360,6 +370,12 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     return 0;
 }
 
+/* The same, to be written to. */
+static int as_place(PyObject *object, const char *name, int *number, int64_t wanted, int optional, void **data) {
+    if (as_numbers(object, name, number, wanted, optional, data) < 0) return -1;
+    return *data ? sh_may_write(object, name) : 0;
+}
+
 static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
     if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
@@ -384,7 +400,7 @@ static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t narg
     if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
-        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_numbers(args[3], "y", &number, n * o, 0, &y) < 0)
+        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_place(args[3], "y", &number, n * o, 0, &y) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
     DONE(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
@@ -399,9 +415,9 @@ static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssi
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "grad", &number, n * o, 0, &grad) < 0 ||
-        as_numbers(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
-        as_numbers(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
-        as_numbers(args[5], "dbias", &number, o, 1, &dbias) < 0)
+        as_place(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
+        as_place(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
+        as_place(args[5], "dbias", &number, o, 1, &dbias) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
     DONE(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
@@ -415,8 +431,7 @@ static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t n
     if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
     const double eps = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred() || as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
-        as_numbers(args[2], "xhat", &number, n * e, 0, &xhat) < 0 ||
-        as_numbers(args[3], "rstd", &number, n, 0, &rstd) < 0)
+        as_place(args[2], "xhat", &number, n * e, 0, &xhat) < 0 || as_place(args[3], "rstd", &number, n, 0, &rstd) < 0)
         return NULL;
     DONE(sh_normalize(SH_CALL(call), type_of(number), n, e, eps, x, xhat, rstd))
 }
@@ -430,7 +445,7 @@ static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_
     if (as_matrix(args[0], "xhat", &number, &xhat, &n, &e) < 0 ||
         as_numbers(args[1], "rstd", &number, n, 0, &rstd) < 0 ||
         as_numbers(args[2], "grad", &number, n * e, 0, &grad) < 0 ||
-        as_numbers(args[3], "dx", &number, n * e, 0, &dx) < 0)
+        as_place(args[3], "dx", &number, n * e, 0, &dx) < 0)
         return NULL;
     DONE(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
 }
@@ -445,8 +460,8 @@ static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         as_numbers(args[1], "bias", &number, o, 1, &bias) < 0 ||
         as_numbers(args[2], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[3], "shift", &number, e, 0, &shift) < 0 ||
-        as_numbers(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
-        as_numbers(args[5], "moved", &number, o, 0, &moved) < 0)
+        as_place(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
+        as_place(args[5], "moved", &number, o, 0, &moved) < 0)
         return NULL;
     DONE(sh_fold(SH_CALL(call), type_of(number), e, o, weight, bias, gain, shift, folded, moved))
 }
@@ -462,9 +477,9 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t narg
         as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
         as_numbers(args[3], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[4], "shift", &number, e, 0, &shift) < 0 ||
-        as_numbers(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
-        as_numbers(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
-        as_numbers(args[7], "dshift", &number, e, 0, &dshift) < 0)
+        as_place(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
+        as_place(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
+        as_place(args[7], "dshift", &number, e, 0, &dshift) < 0)
         return NULL;
     DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
 }
@@ -474,12 +489,12 @@ static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     int number = -1;
     void *p, *g, *m, *v;
     if (nargs != 10) return PyErr_Format(PyExc_TypeError, "takes 10 arguments, got %zd", nargs);
-    if (as_numbers(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
+    if (as_place(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
     const int64_t n = PyArray_SIZE((PyArrayObject *)args[0]), step = PyLong_AsLongLong(args[4]);
     double o[5];
     for (int i = 0; i < 5; i++) o[i] = PyFloat_AsDouble(args[5 + i]);
     if (PyErr_Occurred() || as_numbers(args[1], "grad", &number, n, 0, &g) < 0 ||
-        as_numbers(args[2], "first", &number, n, 0, &m) < 0 || as_numbers(args[3], "second", &number, n, 0, &v) < 0)
+        as_place(args[2], "first", &number, n, 0, &m) < 0 || as_place(args[3], "second", &number, n, 0, &v) < 0)
         return NULL;
     DONE(
         sh_adamw(SH_CALL(call), type_of(number), n, p, g, m, v, step, (sh_adamw_options){o[0], o[1], o[2], o[3], o[4]}))

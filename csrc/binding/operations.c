@@ -30,6 +30,12 @@ static void release_memory(PyObject *capsule) {
     free(h);
 }
 
+int sh_may_write(PyObject *array, const char *name) {
+    if (PyArray_ISWRITEABLE((PyArrayObject *)array)) return 0;
+    PyErr_Format(PyExc_ValueError, "%s: is read-only", name);
+    return -1;
+}
+
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     if (!sh_is_in_place(object, name)) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
@@ -204,10 +210,10 @@ static int begin_pairs(PyObject *const *args, begun *b) {
 }
 
 static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
-    if (is_array(object, "out", number_of(h->type), 2) < 0) return -1;
+    if (is_array(object, "out", number_of(h->type), 2) < 0 || sh_may_write(object, "out") < 0) return -1;
     PyArrayObject *out = (PyArrayObject *)object;
-    if (!PyArray_ISWRITEABLE(out) || PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
-        PyErr_SetString(PyExc_ValueError, "out: must be writeable and have the shape of the result");
+    if (PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
+        PyErr_SetString(PyExc_ValueError, "out: must have the shape of the result");
         return -1;
     }
     *data = PyArray_DATA(out);
@@ -472,7 +478,9 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
         if (is_array(a[0], "scale", NPY_FLOAT64, 1) < 0 || is_array(a[1], "sum", NPY_FLOAT64, 1) < 0 ||
             is_array(a[2], "mixture", number, 2) < 0)
             return NULL;
-        if (i == 0) {
+        if (i == 0) { /* becomes the whole */
+            if (sh_may_write(a[0], "scale") < 0 || sh_may_write(a[1], "sum") < 0 || sh_may_write(a[2], "mixture") < 0)
+                return NULL;
             n = PyArray_DIM((PyArrayObject *)a[2], 0);
             width = PyArray_DIM((PyArrayObject *)a[2], 1);
         }

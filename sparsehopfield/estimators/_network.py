@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,7 +93,7 @@ class Network(Module):
         out = self.body.forward(bags.rows, train=train, **options)
         self._bags, self._shape = bags, out.shape
         if self.pools:
-            return out.reshape(len(bags), -1)
+            return out.reshape(len(bags), math.prod(out.shape[1:]))
         if bags.offsets is None:
             return out.mean(axis=1)
         return np.add.reduceat(out, bags.offsets[:-1]) / bags.sizes[:, None].astype(out.dtype)

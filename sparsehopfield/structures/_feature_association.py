@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..checks import Array
+from ..checks import Array, as_contiguous
 from ._features import BLOCK, FAINT, RELU, Features, Floats
 
 MOST_UPDATES = 10_000
@@ -35,7 +35,7 @@ class _Sums(NamedTuple):
 
 @dataclass
 class Tape:
-    """What `forward` leaves for `backward`. The arrays given must not change until it is gone."""
+    """What `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
 
     structure: Features
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
@@ -60,6 +60,11 @@ class Tape:
         lead = self.q.shape[:1] if self.listed else (self.samples, self.q.shape[-3])
         self.lead = (*lead, self.q.shape[-2])
         self.few = not self.structure.causal and self.by_pairs()
+
+    @property
+    def samples_of_queries(self) -> int:
+        """As they were given."""
+        return self.shape[0] if len(self.shape) == 4 else self.samples
 
     def by_pairs(self) -> bool:
         """Whether the pairs of queries and rows are fewer multiplications than sums."""
@@ -179,7 +184,7 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
-    return a if in_place and a.flags.aligned else np.ascontiguousarray(a)
+    return a if in_place and a.flags.aligned else as_contiguous(a)
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
@@ -221,7 +226,9 @@ def steps(tape: Tape) -> Array:
     made = np.zeros(tape.lead, np.int64)
     for moved in tape.moved:
         made += moved
-    return made.reshape(-1, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    return (
+        made.reshape(tape.samples_of_queries, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    )
 
 
 def refuse(tape: Tape, what: str) -> None:
@@ -305,20 +312,22 @@ def forward(
         raise ValueError(f"queries: causal features need as many as stored rows, {k.shape[-3]}, got {q.shape[-3]}")
     if padding is not None:  # whatever a row that is none holds
         k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
-        padding = np.ascontiguousarray(padding)
+        padding = as_contiguous(padding)
     q, k = _sound("queries", q, beta), _sound("stored", k, beta)
     v = _sound("values", v, np.zeros(1))
-    samples = max(len(a) if a.ndim == 4 else 1 for a in (q, k)) if offsets is None else len(offsets) - 1
+    samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
+    if offsets is not None:
+        samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
-    tape = Tape(structure, q, k, v, np.ascontiguousarray(beta), samples, padding, offsets, shape, padded)
+    tape = Tape(structure, q, k, v, as_contiguous(beta), samples, padding, offsets, shape, padded)
     out, unsettled = tape.forward(steps, eps)
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
     if padded is not None:
         out = _padded(padded, out)
     elif not listed:
-        out = out.reshape(-1, *shape[-3:-1], v.shape[-1])
+        out = out.reshape(tape.samples_of_queries, *shape[-3:-1], v.shape[-1])
     return out, tape if keep else None, unsettled
 
 
@@ -344,7 +353,7 @@ def backward(
     """
     if tape.padded is not None:
         grad = grad[tape.padded[1]]
-    g = np.ascontiguousarray(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
+    g = as_contiguous(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
     dq, dk, dv, dbeta = tape.backward(g, rows=need_rows, beta=need_beta)
     if tape.padded is not None:
         dq = _padded(tape.padded, dq)

@@ -351,7 +351,7 @@ class Window(Pairs):
             width=min(self.w, (m - 1) // dilation),
             dilation=dilation,
             causal=self.causal,
-            position=None if self.positions is None else places,
+            position=None if self.positions is None else places.copy(),  # whatever becomes of ours meanwhile
             column=np.asarray(self.global_positions, np.int64) if self.global_positions else None,
         )
 
@@ -530,6 +530,8 @@ class BlockSparse(Pairs):
             kept.sum_duplicates()
             kept.eliminate_zeros()
         kept.sort_indices()
+        for a in (kept.indptr, kept.indices):  # SciPy follows them without a check
+            a.flags.writeable = False
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
 
