@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._sharing import kept
 from ._text import aligned
 from .checks import Array
 from .separations import has_window
@@ -189,12 +189,12 @@ class Certificates:
 
     # --- margins and their rounding -------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def margins(self) -> Floats:
         """(M,): own score less the best other."""
         return _core.margins(self._core)
 
-    @cached_property
+    @kept
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
         scale = self.stored.scale
@@ -206,7 +206,7 @@ class Certificates:
             lengths[block] = _lengths(rows)
         return lengths
 
-    @cached_property
+    @kept
     def _reach(self) -> tuple[float, float, float]:
         """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
@@ -225,12 +225,12 @@ class Certificates:
         terms = 2 * self.stored.patterns.shape[1] + 8
         return 4 * (terms * ROUNDOFF * (lengths * longest + bias) + tiny)
 
-    @cached_property
+    @kept
     def unit_rounding(self) -> float:
         """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
-    @cached_property
+    @kept
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
@@ -248,7 +248,7 @@ class Certificates:
 
     # --- what T does ----------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def _bare(self) -> Any:
         """The patterns without values, for the core."""
         stored = self.stored
@@ -320,7 +320,7 @@ class Certificates:
 
     # --- capacity ---------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
         m, d = self.stored.patterns.shape
@@ -355,7 +355,7 @@ class Certificates:
 
     # --- copies -----------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def copies(self) -> list[NDArray[np.int64]]:
         """Positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)
