@@ -20,8 +20,6 @@ overlap, leave holes, or do not end where the file does. They are written here, 
 gaps, cannot be interrupted, and orders the metadata by chance; the tests read them with it.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -34,6 +32,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._replacing import as_path, replacing
 from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
@@ -50,6 +49,7 @@ NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64
 OPTIONAL = {"structure"}
 HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
+SYNCED = 8 * SLICE  # bytes written before the disk must have them
 ALIGNMENT = 64
 
 
@@ -140,46 +140,6 @@ def _slices(a: Array) -> Iterator[memoryview]:
         yield part.reshape(-1).view(np.uint8).data
 
 
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end, as a whole, or leaves no trace."""
-    target = os.path.realpath(path)  # the file that a link means, not the link
-    mode = None
-    with contextlib.suppress(FileNotFoundError):
-        mode = os.stat(target).st_mode
-    if mode is not None and stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if mode is not None and not stat.S_ISREG(mode):
-        raise ValueError(f"path: {path} is there, and no regular file")
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".sparsehopfield-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # not all file systems have this for folders
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _as_path(path: Any) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise TypeError(f"path: must be a string or a path, got {type(path).__name__}") from None
-
-
 def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
     """Write a file as a whole or not at all.
 
@@ -197,12 +157,17 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
     """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     data = hashlib.sha256()
-    with _replacing(_as_path(path)) as file:
+    with replacing(path) as file:
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
+        waiting = 0
         for a in arrays.values():
             for part in _slices(a):
                 data.update(part)
                 file.write(part)
+                waiting += len(part)
+                if waiting >= SYNCED:  # so that the disk is never behind by so much that Ctrl-C waits for it
+                    os.fsync(file.fileno())
+                    waiting = 0
         file.seek(0)
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))
 
@@ -326,7 +291,7 @@ def read_tensors(
     verify: bool,
 ) -> tuple[Meaning, dict[str, Array]]:
     """What `checked` makes of path, fields and tensors, unless it raises, and the arrays. `ids` are never mapped."""
-    path = _as_path(path)
+    path = as_path(path)
     while True:
         with _open(path) as file:
             at, fields, tensors = _contents(path, file)
