@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from .candidates import Candidates, merge
-from .checks import Array, as_numbers
+from .checks import Array, as_numbers, compute_dtype
 from .separations import Entmax, Polynomial
 from .stored import RetrievalInfo, Separation, Stored
 from .structure import Structure
@@ -57,12 +57,12 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _scores(**arrays: ArrayLike) -> list[Array]:
-    """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32."""
+    """Arrays of one floating dtype, float32 or float64."""
     given = [as_numbers(name, a) for name, a in arrays.items()]
     for name, a in zip(arrays, given, strict=True):
         if a.ndim == 0:
             raise ValueError(f"{name}: must have at least one axis, got a number")
-    dtype = np.result_type(np.float32, *(np.float32 if a.dtype.itemsize <= 2 else a.dtype for a in given))
+    dtype = compute_dtype(*given)
     return [a.astype(dtype, copy=False) for a in given]
 
 

@@ -5,17 +5,18 @@ single assignment, and every operation looks at it once: an operation sees the o
 thread it runs.
 """
 
+import copy as copying
 import os
-import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._copying import copied, taken
+from ._sharing import Turn, kept
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
 from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
@@ -50,7 +51,7 @@ class Snapshot:
         """The patterns' ids."""
         return np.arange(len(self.patterns.rows)) if self.ids is None else self.ids.rows
 
-    @cached_property
+    @kept
     def certificates(self) -> Certificates:
         """What is proved of these patterns, kept as long as they are."""
         return Certificates(self.stored)
@@ -152,7 +153,7 @@ class HopfieldMemory:
         values = None if stored.values is None else Column(stored.values)
         seen = _core.fingerprint(core) if lent else None
         self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen=seen)
-        self._growing = threading.Lock()  # held by whoever makes the next snapshot
+        self._turn = Turn()  # of whoever makes the next snapshot
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -289,6 +290,15 @@ class HopfieldMemory:
         }
         return _rebuild, (stored.patterns, self.beta, options)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        state, structure = self._now()
+        own, mixed = state.stored, state.stored.values
+        stored = own.over(copied(own.patterns), None if mixed is None else copied(mixed), grown=True)
+        memory = type(self).__new__(type(self))
+        ids = None if state.ids is None else state.ids.rows
+        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, lent=False)
+        return memory
+
     # --- a store ------------------------------------------------------------------------------------
 
     def add(self, patterns: ArrayLike, values: ArrayLike | None = None, ids: ArrayLike | None = None) -> Array:
@@ -313,12 +323,15 @@ class HopfieldMemory:
         ------
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault, rows counted from the first one added. Nothing has changed then.
+        RuntimeError
+            If this thread is changing the memory already: a signal handler or a finaliser asks in the middle of it.
 
         Notes
         -----
         1. Costs a pass over the new patterns; now and then, as the room for them doubles, a copy of all. The first
            time a borrowed or mapped array is copied.
-        2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all.
+        2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all. So does
+           a child process that is forked meanwhile, and the memory as it was is what an interrupted call leaves.
 
         Examples
         --------
@@ -329,29 +342,33 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
-        with self._growing:
-            state = self._state
-            more = state.patterns.with_more(as_more("patterns", patterns, state.patterns.rows))
-            n = len(more.rows) - len(state.patterns.rows)
-            if (values is None) != (state.values is None):
-                has = "mixes values: give one row of them per pattern" if values is None else "has no values"
-                raise ValueError(f"values: this memory {has}")
-            more_values = None
-            if values is not None and state.values is not None:
-                rows = as_more("values", values, state.values.rows)
-                if len(rows) != n:
-                    raise ValueError(f"values: needs one row per pattern ({n}), got {len(rows)}")
-                more_values = state.values.with_more(rows)
-            names = _more_ids(state, ids, n)
-            more_ids = state.ids
-            if ids is not None or state.ids is not None:
-                more_ids = (state.ids or Column(state.names())).with_more(names)
-            stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
-            for column in (more, more_values, more_ids):
-                if column is not None:
-                    column.taken()
-            largest = max(state.largest, int(names.max()))
-            self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
+        like = self._state  # of its widths and dtypes, which never change
+        rows = as_more("patterns", patterns, like.patterns.rows)
+        if (values is None) != (like.values is None):
+            has = "mixes values: give one row of them per pattern" if values is None else "has no values"
+            raise ValueError(f"values: this memory {has}")
+        mixed = None
+        if values is not None and like.values is not None:
+            mixed = as_more("values", values, like.values.rows)
+            if len(mixed) != len(rows):
+                raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
+        return self._turn.take(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
+
+    def _add(self, rows: Array, mixed: Array | None, ids: NDArray[np.int64] | None) -> Array:
+        """Return the ids of more patterns, stored."""
+        state = self._state
+        more = state.patterns.with_more(rows)
+        more_values = None if mixed is None or state.values is None else state.values.with_more(mixed)
+        names = _more_ids(state, ids, len(rows))
+        more_ids = state.ids
+        if ids is not None or state.ids is not None:
+            more_ids = (state.ids or Column(state.names())).with_more(names)
+        stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
+        for column in (more, more_values, more_ids):
+            if column is not None:
+                column.taken()
+        largest = max(state.largest, int(names.max()))
+        self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
         return names
 
     def remove(self, positions: Any) -> None:
@@ -368,11 +385,13 @@ class HopfieldMemory:
             If a position is out of range.
         ValueError, TypeError
             Naming the argument at fault, as for removing all patterns: a memory has at least one.
+        RuntimeError
+            If this thread is changing the memory already, as for `add`.
 
         Notes
         -----
         1. Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
-           meanwhile: they see it with all of these patterns or without all.
+           meanwhile: they see it with all of these patterns or without all, and so does a forked child.
         2. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
            `BlockSparse`, causal features) is then refused until `structure` is set again.
 
@@ -384,19 +403,22 @@ class HopfieldMemory:
         >>> memory.ids
         array([1, 3])
         """
-        with self._growing:
-            state = self._state
-            kept = as_kept(positions, len(state.patterns.rows))
-            if kept.all():
-                return
-            if not kept.any():
-                raise ValueError("positions: would remove all patterns; a memory has at least one")
-            patterns = Column(state.patterns.rows[kept])
-            values = None if state.values is None else Column(state.values.rows[kept])
-            stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
-            names = state.names()[kept]
-            moves = state.moves + (not kept[: len(names)].all())  # from the end: all others keep their places
-            self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
+        self._turn.take(self._remove, positions if isinstance(positions, slice) else np.asarray(positions))
+
+    def _remove(self, positions: slice | Array) -> None:
+        state = self._state
+        stays = as_kept(positions, len(state.patterns.rows))
+        if stays.all():
+            return
+        if not stays.any():
+            raise ValueError("positions: would remove all patterns; a memory has at least one")
+        left = np.flatnonzero(stays)
+        patterns = Column(taken(state.patterns.rows, left))
+        values = None if state.values is None else Column(taken(state.values.rows, left))
+        stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
+        names = state.names()[left]
+        moves = state.moves + int(left[-1] != len(left) - 1)  # from the end: all others keep their places
+        self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a file, which takes the place of an old one as a whole.
@@ -1160,16 +1182,15 @@ def _read_only(a: Array) -> Array:
     return view
 
 
-def _more_ids(state: Snapshot, ids: ArrayLike | None, n: int) -> Array:
+def _more_ids(state: Snapshot, ids: NDArray[np.int64] | None, n: int) -> Array:
     """The ids of n more patterns."""
     if ids is None:
         if state.largest > np.iinfo(np.int64).max - n:
             raise OverflowError(f"ids: none are left after {state.largest}; give them")
         return np.arange(state.largest + 1, state.largest + 1 + n)
-    more = as_ids(ids, n)
-    if more.min() <= state.largest and (taken := np.isin(more, state.names())).any():
-        raise ValueError(f"ids: {more[taken][0]} is the id of another pattern")
-    return more
+    if ids.min() <= state.largest and (used := np.isin(ids, state.names())).any():
+        raise ValueError(f"ids: {ids[used][0]} is the id of another pattern")
+    return ids
 
 
 def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._copying import contiguous, copied
 from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
@@ -133,9 +134,9 @@ class Stored:
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
         if copy and self.patterns is self.given:
-            self.patterns = self.patterns.copy()
+            self.patterns = copied(self.patterns)
         if copy and self.values is not None and self.values is self.given_values:
-            self.values = self.values.copy()
+            self.values = copied(self.values)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums of features of the patterns, or of the first of them; structures/_features.py fills it
         self.features: dict[tuple[Structure, float, np.dtype[Any], bool], FeatureState] = {}
@@ -178,7 +179,7 @@ class Stored:
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
+        rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:

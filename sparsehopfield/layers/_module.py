@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers
+from .._copying import contiguous
+from ..checks import Array, as_exact, as_numbers, compute_dtype
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, restored
@@ -119,15 +120,15 @@ class Module:
         """Numbers of the layer's dtype, contiguous, with `size` features."""
         if not (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.c_contiguous):
             with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.ascontiguousarray(as_numbers(name, x), dtype=self.dtype)
+                x = contiguous(as_exact(name, as_numbers(name, x), self.dtype), self.dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
 
     def _floats(self, x: ArrayLike) -> Array:
-        """The input of a layer without parameters: its dtype is what comes in, float32 where that is no float."""
+        """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
         a = as_numbers("input", x)
-        self.dtype = a.dtype if a.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+        self.dtype = compute_dtype(a)
         return a.astype(self.dtype, copy=False)
 
     def _grad(self, grad: ArrayLike, shape: tuple[int, ...] | None) -> Array:
@@ -184,6 +185,7 @@ class Module:
             a = as_numbers(f"state[{name!r}]", state[name])
             if a.shape != own[name].value.shape:
                 raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {a.shape}")
+            as_exact(f"state[{name!r}]", a, self.dtype)
             with np.errstate(over="ignore"):
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
