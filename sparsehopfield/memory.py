@@ -64,7 +64,8 @@ class HopfieldMemory:
     ----------
     patterns : array_like, shape (M, d)
         One row a pattern: float32, float64, float16, integers. uint8 and float16 stay what they are and are widened
-        tile by tile.
+        tile by tile. Integers of more than 16 bits count as float64, here and wherever numbers come in, and those
+        beyond 2**53 are refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
