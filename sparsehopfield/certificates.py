@@ -183,7 +183,7 @@ class Certificates:
             return self
         if similarity not in self._others:
             scale = None if own.scale == 1 else own.scale
-            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale)
+            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index)
             self._others[similarity] = Certificates(other)
         return self._others[similarity]
 

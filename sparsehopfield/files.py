@@ -8,6 +8,7 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 | similarity | its name |
 | separation | its name, or "entmax" and alpha, or "polynomial" and its order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
+| index | where it is not "auto": "true" or "false" |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |
 | data | SHA-256 of all bytes behind the header |
 | header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
@@ -46,7 +47,7 @@ VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
-OPTIONAL = {"structure"}
+OPTIONAL = {"structure", "index"}
 HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
 SYNCED = 8 * SLICE  # bytes written before the disk must have them
@@ -62,6 +63,7 @@ class Model:
     beta: ArrayLike
     scale: float
     structure: Structure | None = None
+    index: bool | str = "auto"
 
 
 # --- the header -----------------------------------------------------------------------------------------
@@ -108,7 +110,9 @@ def _fields_of(model: Model) -> dict[str, str]:
         "separation": separation,
         "beta": float(np.asarray(model.beta)).hex(),
         "scale": model.scale.hex(),
-    } | ({} if structure is None else {"structure": json.dumps(structure)})
+        **({} if structure is None else {"structure": json.dumps(structure)}),
+        **({} if model.index == "auto" else {"index": json.dumps(model.index)}),
+    }
 
 
 def _model_of(fields: dict[str, str]) -> Model:
@@ -126,7 +130,10 @@ def _model_of(fields: dict[str, str]) -> Model:
         text = str(error)
         raise ValueError(text if text.startswith("structure: ") else f"structure: is no JSON: {text}") from None
     beta, scale = (float.fromhex(fields[name]) for name in ("beta", "scale"))
-    return Model(fields["similarity"], separation, beta, scale, structure)
+    uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
+    if (use := fields.get("index", "auto")) not in uses:
+        raise ValueError(f"index: unknown {use!r}")
+    return Model(fields["similarity"], separation, beta, scale, structure, uses[use])
 
 
 # --- writing --------------------------------------------------------------------------------------------

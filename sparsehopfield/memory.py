@@ -23,7 +23,7 @@ from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numb
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
-from .stored import Asked, Separation, Stored
+from .stored import Asked, IndexUse, Separation, Stored, as_index
 from .structure import Structure, as_structure
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class HopfieldMemory:
     scale : float, optional
         Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default. The
         memory answers as one of these products would, from a quarter or half of the memory.
+    index : {"auto", True, False}
+        "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
+        of its limits, its control groups (containers) and the machine. True: it is built now, and where it pays
+        afterwards, however little is left. False: there is none, and calls scan. Results are the same bits. May be
+        changed later; see `build_index` for its size.
 
     Raises
     ------
@@ -126,8 +131,9 @@ class HopfieldMemory:
         copy: bool | None = None,
         check_finite: bool = True,
         scale: float | None = None,
+        index: IndexUse = "auto",
     ) -> None:
-        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale)
+        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
         lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
         if copy is False and not (lent and (s.values is None or lent_values)):
             raise ValueError(
@@ -164,9 +170,10 @@ class HopfieldMemory:
     def __repr__(self) -> str:
         m, d = self.shape
         structure = "" if self.structure is None else f", structure={self.structure!r}"
+        index = "" if self.index == "auto" else f", index={self.index!r}"
         return (
             f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={self.beta}, "
-            f"similarity={self.similarity!r}, separation={self.separation!r}{structure})"
+            f"similarity={self.similarity!r}, separation={self.separation!r}{structure}{index})"
         )
 
     @property
@@ -239,6 +246,22 @@ class HopfieldMemory:
         self._structure = as_structure(structure), self._state.moves
 
     @property
+    def index(self) -> IndexUse:
+        """Whether calls build an index: "auto", True or False. To set True builds it now; to set False frees it."""
+        return self._state.stored.index
+
+    @index.setter
+    def index(self, index: IndexUse) -> None:
+        self._turn.take(self._use_index, as_index(index))
+
+    def _use_index(self, index: IndexUse) -> None:
+        state = self._state
+        stored = state.stored.over(state.stored.patterns, state.stored.values, grown=True, index=index)
+        if index is True:
+            _core.build_index(stored.core(stored.dtype))
+        self._state = replace(state, stored=stored)
+
+    @property
     def similarity(self) -> str:
         """What a score is."""
         return self._state.stored.similarity
@@ -288,6 +311,7 @@ class HopfieldMemory:
             "ids": None if state.ids is None else state.ids.rows,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
+            "index": stored.index,
         }
         return _rebuild, (stored.patterns, self.beta, options)
 
@@ -442,7 +466,7 @@ class HopfieldMemory:
         1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
            stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
         2. Patterns, values, ids, similarity, separation, structure, beta and scale are kept, each to the bit, with
-           checksums.
+           checksums; so is `index` where it is not "auto", but not the index itself.
 
         Examples
         --------
@@ -456,7 +480,7 @@ class HopfieldMemory:
 
         state, structure = self._now()
         stored = state.stored
-        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure)
+        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
         arrays = {"patterns": stored.patterns}
         if stored.values is not None:
             arrays["values"] = stored.values
@@ -465,7 +489,14 @@ class HopfieldMemory:
         files.write(path, model, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], mmap: bool = False, verify: bool = False) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        mmap: bool = False,
+        verify: bool = False,
+        *,
+        index: IndexUse | None = None,
+    ) -> Self:
         """Load what `save` has written.
 
         Parameters
@@ -476,6 +507,8 @@ class HopfieldMemory:
             larger than RAM. Loading still takes one pass, for the norms; values are not looked at.
         verify : bool
             Compare the data with its checksum. The header's checksum is always compared.
+        index : {"auto", True, False}, optional
+            Of the memory; as it was saved by default.
 
         Returns
         -------
@@ -488,12 +521,16 @@ class HopfieldMemory:
             nothing in it is executed.
         OSError
             If it cannot be read.
+        ValueError, TypeError
+            If `path` is no path, or `index` none of the three.
 
         Notes
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
            while it is mapped ends this process (SIGBUS), or changes what is stored.
         2. A mapped float32 memory that is asked in float64 makes a float64 copy of itself; ask in its own `dtype`.
+        3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
+           queries and results, and the index, where there is one: with `index=False` there is none.
 
         Examples
         --------
@@ -506,12 +543,21 @@ class HopfieldMemory:
         """
         from . import files
 
+        use = None if index is None else as_index(index)
         model, arrays = files.read(path, mmap=mmap, verify=verify)
         patterns, values, ids = arrays["patterns"], arrays.get("values"), arrays.get("ids")
         scale = None if model.scale == 1 else model.scale
         memory = cls.__new__(cls)
         try:
-            stored = Stored(patterns, values, model.similarity, copy=None, check_finite=not mmap, scale=scale)
+            stored = Stored(
+                patterns,
+                values,
+                model.similarity,
+                copy=None,
+                check_finite=not mmap,
+                scale=scale,
+                index=model.index if use is None else use,
+            )
             memory._begin(stored, ids, model.beta, model.separation, model.structure, lent=False)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
@@ -642,6 +688,8 @@ class HopfieldMemory:
         Raises
         ------
         MemoryError
+        ValueError
+            If `index` is False.
 
         Notes
         -----
@@ -661,6 +709,8 @@ class HopfieldMemory:
         True
         """
         stored = self._state.stored
+        if stored.index is False:
+            raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
         _core.build_index(stored.core(stored.dtype))
 
     @property

@@ -35,7 +35,20 @@ if TYPE_CHECKING:
     from .structures._features import FeatureState, Steps
 
 Separation = str | Entmax | Polynomial
+IndexUse = bool | str  # True, False or "auto"
+INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/sparsehopfield.h
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
+
+
+def as_index(index: Any) -> IndexUse:
+    """Whether calls build an index by themselves."""
+    if isinstance(index, (bool, np.bool_)):
+        return bool(index)
+    if not isinstance(index, str):
+        raise TypeError(f"index: must be 'auto', True or False, got {index!r}")
+    if index != "auto":
+        raise ValueError(f"index: must be 'auto', True or False, got {index!r}")
+    return index
 
 
 @dataclass
@@ -123,7 +136,9 @@ class Stored:
         copy: bool | None,
         check_finite: bool,
         scale: float | None = None,
+        index: IndexUse = "auto",
     ) -> None:
+        self.index = as_index(index)
         self.similarity = similarity
         self.similarity_code = similarity_code(similarity)
         self.given = as_patterns("patterns", patterns)
@@ -152,21 +167,27 @@ class Stored:
             patterns = as_rows(self.patterns, dtype)
             values = None if self.values is None else as_rows(self.values, dtype)
             options = (self.similarity_code, TYPE_CODES[dtype], self.scale, bool(self.check_finite))
-            self._cores[dtype] = _core.memory(patterns, values, *options)
+            core = _core.memory(patterns, values, *options)
+            _core.use_index(core, INDEX_USES[self.index])
+            if self.index is True:
+                _core.build_index(core)
+            self._cores[dtype] = core
         return self._cores[dtype]
 
-    def over(self, patterns: Array, values: Array | None, *, grown: bool) -> "Stored":
+    def over(self, patterns: Array, values: Array | None, *, grown: bool, index: "IndexUse | None" = None) -> "Stored":
         """The same model over other rows, which must lie as the core reads them; the patterns are checked now.
 
-        grown: they begin with these rows, whose norms need not be taken again.
+        grown: they begin with these rows, whose norms need not be taken again. index: another use of it.
         """
         other = copying.copy(self)
+        other.index = self.index if index is None else index
         other.given = other.patterns = patterns
         other.given_values = other.values = values
         other._cores = {}
         other.features = dict(self.features) if grown else {}
         if grown:
-            other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            _core.use_index(core, INDEX_USES[other.index])
         else:
             other.core(self.dtype)
         return other
