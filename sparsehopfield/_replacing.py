@@ -15,24 +15,18 @@ __all__ = ["as_path", "replacing"]
 NO_MODES = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
-def as_path(path: Any) -> str:
-    """Return a path as text that the system takes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming `path`.
-    """
+def as_path(path: Any, name: str = "path") -> str:
+    """Return a path as text that the system takes; errors begin with the name of the argument."""
     try:
         text = os.fsdecode(path)
     except TypeError:
-        raise TypeError(f"path: must be a string or a path, got {type(path).__name__}") from None
+        raise TypeError(f"{name}: must be a string or a path, got {type(path).__name__}") from None
     if "\0" in text:
-        raise ValueError(f"path: cannot hold a NUL character, got {text!r}")
+        raise ValueError(f"{name}: cannot hold a NUL character, got {text!r}")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise ValueError(f"path: has characters that no name of a file has here, got {text!r}") from None
+        raise ValueError(f"{name}: has characters that no name of a file has here, got {text!r}") from None
     return text
 
 

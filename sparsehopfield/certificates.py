@@ -26,7 +26,9 @@ from .structure import Structure
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
 
 Floats = NDArray[np.float64]
-BLOCK = 1024  # patterns at a time
+BLOCK = 1024  # patterns at a time, at most,
+NUMBERS = 2**21  # of them: a step of NumPy's takes well below a second, and its arrays some MiB
+PRODUCTS = 2**27  # of distances in such a step
 ROUNDOFF = 2.0**-53
 NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its window: see `_near`
 CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
@@ -172,9 +174,10 @@ class Certificates:
         self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
-        m = len(self.stored.patterns)
-        for first in range(0, m, BLOCK):
-            yield slice(first, min(first + BLOCK, m))
+        m, d = self.stored.patterns.shape
+        step = max(1, min(BLOCK, NUMBERS // d))
+        for first in range(0, m, step):
+            yield slice(first, min(first + step, m))
 
     def under(self, similarity: str) -> Certificates:
         """The same of these patterns under another similarity."""
@@ -426,8 +429,9 @@ class Certificates:
             i = np.repeat(mine, count)
             kept = (position > i) & np.repeat(count < CROWD, count)
             yield from self._apart(i[kept], position[kept], within)
-            if (count == CROWD).any():
-                yield from self._near_all(mine[count == CROWD], within)
+            crowded, step = mine[count == CROWD], max(1, PRODUCTS // (BLOCK * self.stored.patterns.shape[1]))
+            for some in range(0, len(crowded), step):
+                yield from self._near_all(crowded[some : some + step], within)
 
     def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """The same of these patterns and all behind them."""

@@ -44,8 +44,11 @@ def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
     if a.ndim == 0:
         exact = -most <= int(a) <= most
     else:
-        parts = (a[part] for part in pieces(len(a), a.nbytes // max(1, len(a))) if a.size)
-        exact = all(-most <= int(part.min()) and int(part.max()) <= most for part in parts)
+        parts = (a[part] for part in pieces(len(a), a.nbytes // len(a))) if a.size else ()
+        exact = all(
+            -most <= int(np.minimum.reduce(part, axis=None)) and int(np.maximum.reduce(part, axis=None)) <= most
+            for part in parts
+        )
     if not exact:
         raise ValueError(
             f"{name}: has integers beyond 2**{24 if single else 53}, which {dtype} would round; "

@@ -528,7 +528,8 @@ class HopfieldMemory:
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
            while it is mapped ends this process (SIGBUS), or changes what is stored.
-        2. A mapped float32 memory that is asked in float64 makes a float64 copy of itself; ask in its own `dtype`.
+        2. A mapped float32 memory that is asked in float64, or with integers of more than 16 bits, makes a float64 copy
+           of itself; ask in its own `dtype`.
         3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
            queries and results, and the index, where there is one: with `index=False` there is none.
 

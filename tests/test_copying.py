@@ -144,7 +144,9 @@ def until_interrupted(call, timer):
 
 @pytest.mark.resources
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this system")
-@pytest.mark.parametrize("what", ["copy=True", "add", "deepcopy", "remove", "save", "load", "margin"])
+@pytest.mark.parametrize(
+    "what", ["copy=True", "add", "deepcopy", "remove", "save", "load", "margin", "report", "duplicates", "verify"]
+)
 def test_ctrl_c_is_heard_within_a_second(tmp_path, what):
     memory = sh.HopfieldMemory(np.ones((BIG // 4096, 1024), np.float32), 1.0)
     path = tmp_path / "memory"
@@ -158,6 +160,9 @@ def test_ctrl_c_is_heard_within_a_second(tmp_path, what):
         "save": lambda: memory.save(path),
         "load": lambda: sh.HopfieldMemory.load(path, verify=True),
         "margin": memory.margin,
+        "report": memory.report,
+        "duplicates": lambda: memory.duplicates(0.5),
+        "verify": sh.HopfieldMemory(memory.patterns).verify,
     }
     sent = []
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._optional import require
-from sparsehopfield._replacing import replacing
+from sparsehopfield._replacing import as_path, replacing
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
@@ -70,7 +70,7 @@ def run_table(
     list of dict
         The whole table, in the order of `settings`.
     """
-    folder = Path(folder)
+    folder = Path(as_path(folder, "folder"))
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, study, options, restart)
     columns = list(settings[0])
