@@ -256,7 +256,9 @@ class Certificates:
         """The patterns without values, for the core."""
         stored = self.stored
         return (
-            self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
+            self._core
+            if stored.values is None
+            else stored.over(stored.patterns, None, grown=False, index=False).core(stored.dtype)
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:

@@ -90,9 +90,9 @@ class HopfieldMemory:
         memory answers as one of these products would, from a quarter or half of the memory.
     index : {"auto", True, False}
         "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
-        of its limits, its control groups (containers) and the machine. True: it is built now, and where it pays
-        afterwards, however little is left. False: there is none, and calls scan. Results are the same bits. May be
-        changed later; see `build_index` for its size.
+        of its limits, its control groups (containers) and the machine. True: it is built at once, also after `remove`,
+        and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
+        Results are the same bits. May be changed later; see `build_index` for its size.
 
     Raises
     ------

@@ -390,3 +390,18 @@ def test_a_mapped_memory_asked_under_a_limit(tmp_path):
     right, built = run_python(LIMITED, path, "false", limit, limit // 3)
     assert right
     assert built == 0
+
+
+def test_copies_share_an_index_that_waits_to_be_grown(left):
+    """A copy between `add` and the call that grows the index leaves the original what it had."""
+    left(1 << 40)
+    memory = sh.HopfieldMemory(X[:3000], 4.0)
+    memory.build_index()
+    memory.add(X[3000:])
+    others = [copy.deepcopy(memory) for _ in range(3)]
+    memory.index = True
+    for other in (memory, *others):
+        assert same_bits(other.update(QUERIES), PLAIN)
+        assert other.index_nbytes > 0
+    del memory, other
+    assert same_bits(others.pop().update(QUERIES), PLAIN)

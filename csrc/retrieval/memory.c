@@ -194,11 +194,11 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
     }
     for (int i = 0; old && i < 3; i++) {
         sh_index *index = atomic_load(&old->shelf->index[i]);
-        if (index)
-            atomic_fetch_add(&index->holders, 1);
-        else if (i < 2)
-            index = atomic_exchange(&old->shelf->older[i], NULL); /* growing again before the first growth was asked */
+        int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
+        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
         if (!index) continue;
+        atomic_fetch_add(&index->holders, 1);
+        if (waits) atomic_store(&old->shelf->older[i], index);
         if (index->patterns == n) {
             atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
         } else if (i < 2) {
