@@ -36,7 +36,7 @@ def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
 
 
 def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
-    """The array itself, unless it has integers that float32 or float64 would round."""
+    """Return the array itself, unless it has integers that float32 or float64 would round: ValueError then."""
     single = dtype.itemsize == 4
     if a.dtype.kind not in "iu" or a.dtype.itemsize <= (2 if single else 4):
         return a

@@ -41,7 +41,7 @@ TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in cs
 
 
 def as_index(index: Any) -> IndexUse:
-    """Whether calls build an index by themselves."""
+    """Return whether calls build an index by themselves: "auto", True or False."""
     if isinstance(index, (bool, np.bool_)):
         return bool(index)
     if not isinstance(index, str):
