@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sparsehopfield.errors import FileFormatError
 from sparsehopfield.structures import TopK
 
 GB = 1 << 30
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says what memory is left")
 rng = np.random.default_rng(0)
 X = rng.standard_normal((4096, 64)).astype(np.float32)
 QUERIES = (X[:2048] + 0.1 * rng.standard_normal((2048, 64))).astype(np.float32)
@@ -102,6 +104,7 @@ SYSTEMS = {
 }
 
 
+@linux
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_memory_that_is_left(tmp_path, name):
     content, wanted = SYSTEMS[name]
@@ -109,10 +112,12 @@ def test_memory_that_is_left(tmp_path, name):
     assert _core._memory_left(system(tmp_path, content)) == min(limits, limits if wanted is None else wanted)
 
 
+@linux
 def test_memory_left_here():
     assert 0 < _core._memory_left("") < 1 << 50
 
 
+@linux
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_limits_of_the_process_itself(limit):
     code = (
@@ -373,6 +378,7 @@ print(json.dumps([bool((states == queries).all() and (whole == queries[:16]).all
 """
 
 
+@linux
 @pytest.mark.resources
 def test_a_mapped_memory_asked_under_a_limit(tmp_path):
     m, d = 60_000, 256
