@@ -118,6 +118,13 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
+/* sh_memory_use_index: whether calls build an index by themselves. Only before the memory serves calls.
+ *   AUTO    where it pays, if it takes at most half of the memory that is left to the process (by its limits, its control
+ *           groups and the machine); so is every memory made, and one that extends another uses what that does
+ *   ALWAYS  where it pays, however little is left
+ *   NEVER   they scan; an index that there is goes */
+typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
+SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
 /* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does. One pass. */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .checks import Array, as_contiguous, as_number, as_numbers, as_whole, compute_dtype, folded, overlap
+from ._copying import contiguous
+from .checks import Array, as_number, as_numbers, as_whole, compute_dtype, folded, overlap
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, has_window, separation_code
 from .structure import Structure, as_structure
@@ -83,15 +84,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return as_contiguous(a, dtype=dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else as_contiguous(a)
+        return contiguous(a, dtype=dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else contiguous(a)
 
 
 def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """A projection's weight and bias as the core takes them."""
     if given is None:
         return None, None
-    weight, bias = (as_contiguous(a, dtype=dtype) for a in given)
+    weight, bias = (contiguous(a, dtype=dtype) for a in given)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -112,11 +113,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = as_contiguous(a, dtype=dtype)
+        a = contiguous(a, dtype=dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = as_contiguous(a)
+        a = contiguous(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -413,7 +414,7 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = as_contiguous(grad, dtype=saved._dtype)
+    g = contiguous(grad, dtype=saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .checks import Array, as_patterns, as_rows
+from .checks import Array, as_exact, as_patterns, as_rows
 from .separations import has_window, similarity_code
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Candidates:
         start, position, _ = self._lists("states")
         if values is None:
             raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
-        rows = as_rows(as_patterns("values", values), self.dtype)
+        rows = as_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)

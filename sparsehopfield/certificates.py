@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._sharing import kept
 from ._text import aligned
 from .checks import Array
 from .separations import has_window
@@ -26,7 +26,9 @@ from .structure import Structure
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
 
 Floats = NDArray[np.float64]
-BLOCK = 1024  # patterns at a time
+BLOCK = 1024  # patterns at a time, at most,
+NUMBERS = 2**21  # of them: a step of NumPy's takes well below a second, and its arrays some MiB
+PRODUCTS = 2**27  # of distances in such a step
 ROUNDOFF = 2.0**-53
 NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its window: see `_near`
 CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
@@ -172,9 +174,10 @@ class Certificates:
         self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
-        m = len(self.stored.patterns)
-        for first in range(0, m, BLOCK):
-            yield slice(first, min(first + BLOCK, m))
+        m, d = self.stored.patterns.shape
+        step = max(1, min(BLOCK, NUMBERS // d))
+        for first in range(0, m, step):
+            yield slice(first, min(first + step, m))
 
     def under(self, similarity: str) -> Certificates:
         """The same of these patterns under another similarity."""
@@ -183,18 +186,18 @@ class Certificates:
             return self
         if similarity not in self._others:
             scale = None if own.scale == 1 else own.scale
-            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale)
+            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index)
             self._others[similarity] = Certificates(other)
         return self._others[similarity]
 
     # --- margins and their rounding -------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def margins(self) -> Floats:
         """(M,): own score less the best other."""
         return _core.margins(self._core)
 
-    @cached_property
+    @kept
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
         scale = self.stored.scale
@@ -206,7 +209,7 @@ class Certificates:
             lengths[block] = _lengths(rows)
         return lengths
 
-    @cached_property
+    @kept
     def _reach(self) -> tuple[float, float]:
         """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
@@ -226,12 +229,12 @@ class Certificates:
         size = scores if self.stored.similarity == "euclidean" else lengths * longest
         return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
-    @cached_property
+    @kept
     def unit_rounding(self) -> float:
         """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
-    @cached_property
+    @kept
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
@@ -250,12 +253,14 @@ class Certificates:
 
     # --- what T does ----------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def _bare(self) -> Any:
         """The patterns without values, for the core."""
         stored = self.stored
         return (
-            self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
+            self._core
+            if stored.values is None
+            else stored.over(stored.patterns, None, grown=False, index=False).core(stored.dtype)
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
@@ -299,8 +304,8 @@ class Certificates:
 
         At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
         less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
-        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where the two
-        scores by distance are at most 2.5 D^2/2.
+        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where the
+        two scores by distance are at most 2.5 D^2/2.
         """
         cosine = self.stored.similarity == "cosine"
         lengths = np.ones(len(self.margins)) if cosine else self._lengths
@@ -325,7 +330,7 @@ class Certificates:
 
     # --- capacity ---------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
         m, d = self.stored.patterns.shape
@@ -362,7 +367,7 @@ class Certificates:
 
     # --- copies -----------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def copies(self) -> list[NDArray[np.int64]]:
         """Positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)
@@ -433,8 +438,9 @@ class Certificates:
             i = np.repeat(mine, count)
             kept = (position > i) & np.repeat(count < CROWD, count)
             yield from self._apart(i[kept], position[kept], within)
-            if (count == CROWD).any():
-                yield from self._near_all(mine[count == CROWD], within)
+            crowded, step = mine[count == CROWD], max(1, PRODUCTS // (BLOCK * self.stored.patterns.shape[1]))
+            for some in range(0, len(crowded), step):
+                yield from self._near_all(crowded[some : some + step], within)
 
     def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """The same of these patterns and all behind them."""

@@ -6,26 +6,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._copying import contiguous, pieces
+
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
-    """An array of real numbers: float16 to float64, integers or booleans."""
+    """An array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     try:
         a = np.asarray(array)
     except ValueError as error:  # ragged nested sequences
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}")
-    return a
+    return as_exact(name, a, FLOAT64)
 
 
 def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
-    """float64 if any array is, else float32: float16 and integers count as float32."""
-    wide = any(a is not None and a.dtype.kind == "f" and a.dtype.itemsize == 8 for a in arrays)
-    return np.dtype(np.float64 if wide else np.float32)
+    """Choose the dtype that some arrays are computed in, all of whose numbers it holds exactly.
+
+    float64 if any has floats of 64 bits or integers of more than 16; else float32. By dtypes alone, so that numbers
+    never decide what comes out; `as_exact` refuses the integers that even float64 would round.
+    """
+    wide = any(a is not None and a.dtype.itemsize > (4 if a.dtype.kind == "f" else 2) for a in arrays)
+    return FLOAT64 if wide else FLOAT32
+
+
+def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the array itself, unless it has integers that float32 or float64 would round: ValueError then."""
+    single = dtype.itemsize == 4
+    if a.dtype.kind not in "iu" or a.dtype.itemsize <= (2 if single else 4):
+        return a
+    most = 2**24 if single else 2**53
+    if a.ndim == 0:
+        exact = -most <= int(a) <= most
+    else:
+        parts = (a[part] for part in pieces(len(a), a.nbytes // len(a))) if a.size else ()
+        exact = all(
+            -most <= int(np.minimum.reduce(part, axis=None)) and int(np.maximum.reduce(part, axis=None)) <= most
+            for part in parts
+        )
+    if not exact:
+        raise ValueError(
+            f"{name}: has integers beyond 2**{24 if single else 53}, which {dtype} would round; "
+            + ("use float64, or " if single else "")
+            + "make them floats yourself if rounding is meant"
+        )
+    return a
 
 
 def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
@@ -43,13 +73,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else np.ascontiguousarray(a, dtype=kept)
-
-
-def as_contiguous(array: ArrayLike, dtype: Any = None) -> Array:
-    """Return an array in C order and aligned, of at least one axis; copied only if it is not so already."""
-    a = np.ascontiguousarray(array, dtype=dtype)
-    return a if a.flags.aligned else a.copy()
+    return a if in_place else contiguous(a, kept)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -77,8 +101,9 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
 def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     """Rows to be stored beside others, of the same width and dtype.
 
-    To float32 and float64 all numbers are cast, as NumPy's assignment does it. Narrow dtypes take only what they hold
-    exactly: wider numbers would lose most of their bits, and may be meant with the scale already in them.
+    To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
+    dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
+    scale already in them.
     """
     a = as_patterns(name, array)
     if a.shape[1] != stored.shape[1]:
@@ -86,8 +111,10 @@ def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     kind, narrow = a.dtype.kind, stored.dtype.type in NARROW
     if narrow and kind == "f" and a.dtype.type is not stored.dtype.type:
         raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
+    if not narrow:
+        as_exact(name, a, stored.dtype)
     with np.errstate(over="ignore"):  # infinities are found by the core, with their row
-        rows = np.ascontiguousarray(a, dtype=stored.dtype)
+        rows = contiguous(a, stored.dtype)
     if narrow and kind != "f" and not np.array_equal(rows, a):
         raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
     return rows

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from .candidates import Candidates, merge
-from .checks import Array, as_numbers
+from .checks import Array, as_numbers, compute_dtype
 from .separations import Entmax, Polynomial
-from .stored import RetrievalInfo, Separation, Stored
+from .stored import IndexUse, RetrievalInfo, Separation, Stored
 from .structure import Structure
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _scores(**arrays: ArrayLike) -> list[Array]:
-    """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32."""
+    """Arrays of one floating dtype, float32 or float64."""
     given = [as_numbers(name, a) for name, a in arrays.items()]
     for name, a in zip(arrays, given, strict=True):
         if a.ndim == 0:
             raise ValueError(f"{name}: must have at least one axis, got a number")
-    dtype = np.result_type(np.float32, *(np.float32 if a.dtype.itemsize <= 2 else a.dtype for a in given))
+    dtype = compute_dtype(*given)
     return [a.astype(dtype, copy=False) for a in given]
 
 
@@ -625,8 +625,10 @@ def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) ->
 # --- operations -----------------------------------------------------------------------------------
 
 
-def _stored(patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool) -> Stored:
-    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite)
+def _stored(
+    patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool, index: IndexUse
+) -> Stored:
+    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite, index=index)
 
 
 def energy(
@@ -638,6 +640,7 @@ def energy(
     separation: Separation = "sparsemax",
     structure: Structure | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Any:
     """The energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
 
@@ -653,6 +656,9 @@ def energy(
         Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -680,7 +686,7 @@ def energy(
     >>> float(energy([1.0, 0.0], np.eye(2), beta=2.0))
     -0.5
     """
-    stored = _stored(patterns, None, similarity, check_finite)
+    stored = _stored(patterns, None, similarity, check_finite, index)
     return stored.energy(stored.ask(queries, beta, separation, structure))
 
 
@@ -695,6 +701,7 @@ def update(
     structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Array:
     """One retrieval step: T(x) = sum p_i xi_i with p = separation(beta s(x)). Attention with one query a row.
 
@@ -718,6 +725,9 @@ def update(
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -744,7 +754,7 @@ def update(
     >>> update([0.9, 0.2, 0.0], np.eye(3), beta=4.0)
     array([1., 0., 0.])
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.update(stored.ask(queries, beta, separation, structure), out)
 
 
@@ -759,6 +769,7 @@ def associate(
     top: int | None = None,
     min_weight: float | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> "csr_array":
     """The weights of patterns for queries, as a sparse array.
 
@@ -778,6 +789,9 @@ def associate(
         Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -797,7 +811,7 @@ def associate(
     >>> associate([0.9, 0.2, 0.0], np.eye(3)).toarray().round(3)
     array([[0.85, 0.15, 0.  ]])
     """
-    stored = _stored(patterns, None, similarity, check_finite)
+    stored = _stored(patterns, None, similarity, check_finite, index)
     return stored.associate(stored.ask(queries, beta, separation, structure), top, min_weight)
 
 
@@ -815,6 +829,7 @@ def retrieve(
     structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Any:
     """Updates until nothing moves: what a damaged query retrieves.
 
@@ -839,6 +854,9 @@ def retrieve(
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -867,7 +885,7 @@ def retrieve(
     >>> states, info.steps
     (array([[1., 0., 0.]]), array([3]))
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.retrieve(stored.ask(queries, beta, separation, structure), max_steps, tol, return_info, out)
 
 
@@ -882,6 +900,7 @@ def candidates(
     structure: Structure | None = None,
     offset: int = 0,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Candidates:
     """What a part of the patterns contributes to a step; `merge` joins the parts of shards or machines.
 
@@ -900,6 +919,9 @@ def candidates(
         Position of the part's first pattern in the whole.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -918,5 +940,5 @@ def candidates(
     >>> bool((merge(parts).states(X) == update(X, X, 4.0)).all())
     True
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.candidates(stored.ask(queries, beta, separation, structure), offset)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_contiguous, as_number, as_numbers, as_place, as_whole
+from ._copying import contiguous
+from .checks import Array, as_number, as_numbers, as_place, as_whole
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, unknown_name
 
@@ -36,7 +37,7 @@ def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
     value, g = as_place(name, p.value), p.grad
     if not isinstance(g, np.ndarray) or g.dtype != value.dtype or not g.flags.carray:
         a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
-        g = as_contiguous(a, dtype=value.dtype).reshape(a.shape)
+        g = contiguous(a, dtype=value.dtype).reshape(a.shape)
     if g.shape != value.shape:
         raise ValueError(f"grad of {name}: must have the parameter's shape {value.shape}, got {g.shape}")
     return value, g.copy() if np.may_share_memory(g, value) else g

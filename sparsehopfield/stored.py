@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._copying import contiguous, copied
 from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
@@ -34,7 +35,20 @@ if TYPE_CHECKING:
     from .structures._features import FeatureState, Steps
 
 Separation = str | Entmax | Polynomial
+IndexUse = bool | str  # True, False or "auto"
+INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/sparsehopfield.h
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
+
+
+def as_index(index: Any) -> IndexUse:
+    """Return whether calls build an index by themselves: "auto", True or False."""
+    if isinstance(index, (bool, np.bool_)):
+        return bool(index)
+    if not isinstance(index, str):
+        raise TypeError(f"index: must be 'auto', True or False, got {index!r}")
+    if index != "auto":
+        raise ValueError(f"index: must be 'auto', True or False, got {index!r}")
+    return index
 
 
 @dataclass
@@ -122,7 +136,9 @@ class Stored:
         copy: bool | None,
         check_finite: bool,
         scale: float | None = None,
+        index: IndexUse = "auto",
     ) -> None:
+        self.index = as_index(index)
         self.similarity = similarity
         self.similarity_code = similarity_code(similarity)
         self.given = as_patterns("patterns", patterns)
@@ -133,9 +149,9 @@ class Stored:
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
         if copy and self.patterns is self.given:
-            self.patterns = self.patterns.copy()
+            self.patterns = copied(self.patterns)
         if copy and self.values is not None and self.values is self.given_values:
-            self.values = self.values.copy()
+            self.values = copied(self.values)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums of features of the patterns, or of the first of them; structures/_features.py fills it
         self.features: dict[tuple[Structure, float, np.dtype[Any], bool], FeatureState] = {}
@@ -151,21 +167,27 @@ class Stored:
             patterns = as_rows(self.patterns, dtype)
             values = None if self.values is None else as_rows(self.values, dtype)
             options = (self.similarity_code, TYPE_CODES[dtype], self.scale, bool(self.check_finite))
-            self._cores[dtype] = _core.memory(patterns, values, *options)
+            core = _core.memory(patterns, values, *options)
+            _core.use_index(core, INDEX_USES[self.index])
+            if self.index is True:
+                _core.build_index(core)
+            self._cores[dtype] = core
         return self._cores[dtype]
 
-    def over(self, patterns: Array, values: Array | None, *, grown: bool) -> "Stored":
+    def over(self, patterns: Array, values: Array | None, *, grown: bool, index: "IndexUse | None" = None) -> "Stored":
         """The same model over other rows, which must lie as the core reads them; the patterns are checked now.
 
-        grown: they begin with these rows, whose norms need not be taken again.
+        grown: they begin with these rows, whose norms need not be taken again. index: another use of it.
         """
         other = copying.copy(self)
+        other.index = self.index if index is None else index
         other.given = other.patterns = patterns
         other.given_values = other.values = values
         other._cores = {}
         other.features = dict(self.features) if grown else {}
         if grown:
-            other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            _core.use_index(core, INDEX_USES[other.index])
         else:
             other.core(self.dtype)
         return other
@@ -178,7 +200,7 @@ class Stored:
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
+        rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:

@@ -65,4 +65,6 @@ extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
 PyObject *sh_allocated(PyObject *module, PyObject *unused);
 PyObject *sh_choose_path(PyObject *module, PyObject *name);
+PyObject *sh_left(PyObject *module, PyObject *root);
+PyObject *sh_pretend(PyObject *module, PyObject *n);
 #endif

@@ -50,6 +50,23 @@ PyObject *sh_allocated(PyObject *module, PyObject *unused) {
     return PyLong_FromLongLong(atomic_exchange(&most, now) - now);
 }
 
+PyObject *sh_left(PyObject *module, PyObject *root) {
+    (void)module;
+    PyObject *bytes;
+    if (!PyUnicode_FSConverter(root, &bytes)) return NULL;
+    int64_t left = sh_memory_left(PyBytes_AsString(bytes));
+    Py_DECREF(bytes);
+    return PyLong_FromLongLong(left);
+}
+
+PyObject *sh_pretend(PyObject *module, PyObject *argument) {
+    (void)module;
+    long long n = PyLong_AsLongLong(argument);
+    if (n == -1 && PyErr_Occurred()) return NULL;
+    sh_pretend_left(n);
+    return Py_NewRef(Py_None);
+}
+
 /* Tests choose the way that maps with a window are taken. */
 static atomic_int chosen_path = SH_PATH_AUTO;
 

@@ -291,6 +291,18 @@ static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
     return h ? PyLong_FromLongLong(sh_memory_index_bytes(h->memory)) : NULL;
 }
 
+/* memory, 0 to 2: of a memory that serves no calls yet */
+static PyObject *use_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    held *h;
+    if (expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    long use = PyLong_AsLong(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    sh_call call = sh_begin_call(1);
+    sh_memory_use_index(SH_CALL(call), h->memory, (sh_index_use)use);
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     begun b;
@@ -539,6 +551,8 @@ PyMethodDef sh_operations[] = {
      "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
     {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
+    {"use_index", FAST(use_index),
+     "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},
     {"survey", FAST(survey),
      "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
     {"_bounds", FAST(bounds),
@@ -561,6 +575,9 @@ PyMethodDef sh_operations[] = {
      "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
     {"_fail_allocation", sh_fail_allocation, METH_O,
      "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
+    {"_memory_left", sh_left, METH_O,
+     "For tests: _memory_left(root): bytes that may be taken yet; root stands before the paths of the system's files."},
+    {"_pretend_left", sh_pretend, METH_O, "For tests: so many bytes are left from now on (n < 0: what is)."},
     {"_allocated", sh_allocated, METH_NOARGS,
      "For tests: the most bytes at a time since this was last asked, beside those still there."},
     {NULL, NULL, 0, NULL},

@@ -1152,7 +1152,7 @@ INLINE V N(entmax_weight)(V x, V u, double a, V *slope) {
 /* Beyond alpha = 2 theta loses the digits that count (entmax.c, note 1): th = (lowest score of the support, its weight
  * q), p = (a (s - lowest) + q^a)^(1/a). Powers lie on the scale of logarithms, where nothing leaves the range. */
 typedef struct {
-    R a; /* alpha - 1; where it is larger than this, weights are the same */
+    R a;                    /* alpha - 1; where it is larger than this, weights are the same */
     V lowest, least, power; /* power = log q^a */
 } N(steep);
 
@@ -1166,9 +1166,7 @@ INLINE R N(steep_a)(double parameter) {
     const double most = sizeof(R) == 4 ? 1e10 : 1e20;
     return (R)(parameter - 1 < most ? parameter - 1 : most);
 }
-INLINE N(steep) N(steep_at)(R a, V lowest, V least) {
-    return (N(steep)){a, lowest, least, N(log_of_any)(least) * a};
-}
+INLINE N(steep) N(steep_at)(R a, V lowest, V least) { return (N(steep)){a, lowest, least, N(log_of_any)(least) * a}; }
 
 /* The weight of a score, and its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
 INLINE V N(steep_weight)(const N(steep) * t, V score, V *slope) {
@@ -1253,8 +1251,7 @@ static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter
     V lowest = LOAD((const R *)th), q = N(max)(LOAD((const R *)th + L), ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
     const N(steep) t = N(steep_at)(a, lowest, q);
     V slope, sum = ALL(0), all = ALL(0), from = ALL(0);
-    for (int64_t i = 0; i < n; i++)
-        from = N(pick)(LOAD(s + i * stride) == lowest, LOAD(g + i * stride), from);
+    for (int64_t i = 0; i < n; i++) from = N(pick)(LOAD(s + i * stride) == lowest, LOAD(g + i * stride), from);
     for (int64_t i = 0; i < n; i++) {
         N(steep_weight)(&t, LOAD(s + i * stride), &slope);
         sum = N(fma)(slope, LOAD(g + i * stride) - from, sum);

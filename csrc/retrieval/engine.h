@@ -29,6 +29,7 @@ typedef struct {
     struct sh_index *_Atomic older[2]; /* of the memory that this one extends: whoever takes it out may grow it */
     int64_t older_patterns;            /* that it covers; 0: there was none */
     _Atomic int64_t asked;             /* queries so far, for the choice of when to build */
+    sh_index_use use;                  /* whether calls build it */
 } sh_shelf;
 
 typedef struct sh_norms sh_norms;

@@ -399,12 +399,25 @@ static size_t bytes_of(const sh_index *x) {
            (size_t)x->d * sizeof(double);
 }
 
+/* What making an index will take, before anything is known of the patterns: its codes, the sample, and the matrices that
+ * directions are found by. */
+static double bytes_expected(const sh_memory *m, sh_index_kind kind, int64_t d) {
+    double n = (double)m->patterns.n, all = (double)d, first = all + 8, sample = fmin(n, SAMPLE) * all * 12;
+    if (d > DIRECT && kind != SH_COLUMNS) {
+        double gram = fmin(all, SH_LARGEST_GRAM);
+        first = fmin(first, SH_FIRST + 8 + fmin(all, SECOND) + 8);
+        sample = fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * all * 12 + 3 * 8 * gram * gram;
+    }
+    return n * first + sample;
+}
+
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *kept, int64_t d,
-                       sh_index **index) {
+                       int64_t most, sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n;
     if (!(m->max_norm > 0x1p-400 && m->max_norm < 0x1p400) || n > INT32_MAX - SH_GROUP) return SH_OK;
     if (kind == SH_COLUMNS && d > MAX_SUM) return SH_OK;
+    if (bytes_expected(m, kind, d) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.holders = 1, .kind = kind, .patterns = n, .d = d};
@@ -419,9 +432,10 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (status == SH_OK) status = take_sample(context, m, x, kind == SH_COLUMNS);
     if (status == SH_OK) {
         x->line_bytes = x->second.columns ? (size_t)(x->second.columns + 15) / 8 * 8 : 0;
-        x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
-        if (x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
         x->bytes = bytes_of(x);
+        int fits = x->bytes <= (uint64_t)most; /* of kinds that the patterns chose */
+        if (fits) x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
+        if (fits && x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
         if (!x->groups || (x->line_bytes && !x->lines)) status = SH_NO_MEMORY;
     }
     if (status == SH_OK) {
@@ -444,10 +458,13 @@ static void *copy_of(sh_context *context, const void *from, int64_t n, size_t si
     return to;
 }
 
-sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, sh_index **index) {
+sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, int64_t most,
+                        sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n, first = older->patterns / ROWS, ready = first * ROWS;
     if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP || !(reach_of(older, m) * older->power <= 1)) return SH_OK;
+    if ((double)older->bytes / (double)older->patterns * (double)n > (double)most)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.holders = 1, /* others may take hold of the older one, or give it up, meanwhile */
@@ -490,9 +507,10 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
-sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, sh_index **index) {
+sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, int64_t most, sh_index **index) {
     *index = NULL;
     if (!base->basis || base->kept || base->rank < SH_WIDE || base->second.columns <= SH_WIDE) return SH_OK;
+    if ((double)base->patterns * (SH_WIDE + 8) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&base->holders, 1);

@@ -205,7 +205,7 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
     preparation p = {.m = m, .first = ready};
     sh_status status = SH_NO_MEMORY;
     int anew = 0;
-    p.norm = sh_allocate(context, 5 * chunks, sizeof(double));
+    p.norm = sh_allocate(context, sh_max(5 * chunks, 1), sizeof(double));
     if (!p.norm) goto done;
     p.raw = p.norm + chunks;
     p.bias = p.raw + chunks;
@@ -222,17 +222,24 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
         *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->norms->exact;
         *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
     }
-    for (int i = 0; old && i < 2; i++) {
+    for (int i = 0; old && i < 3; i++) {
         sh_index *index = atomic_load(&old->shelf->index[i]);
-        if (index)
-            atomic_fetch_add(&index->holders, 1);
-        else
-            index = atomic_exchange(&old->shelf->older[i], NULL); /* growing again before the first growth was asked */
+        int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
+        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
         if (!index) continue;
-        atomic_store(&m->shelf->older[i], index);
-        m->shelf->older_patterns = index->patterns;
+        atomic_fetch_add(&index->holders, 1);
+        if (waits) atomic_store(&old->shelf->older[i], index);
+        if (index->patterns == n) {
+            atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
+        } else if (i < 2) {
+            atomic_store(&m->shelf->older[i], index);
+            m->shelf->older_patterns = index->patterns;
+        } else {
+            sh_index_free(context, index);
+        }
     }
     if (old) {
+        m->shelf->use = old->shelf->use;
         m->max_norm = old->max_norm;
         m->max_raw_norm = old->max_raw_norm;
         m->max_bias = old->max_bias;
@@ -330,10 +337,20 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
     return status;
 }
 
+static void free_indexes(sh_context *context, sh_memory *m) {
+    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_exchange(&m->shelf->index[i], NULL));
+    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_exchange(&m->shelf->older[i], NULL));
+    m->shelf->older_patterns = 0;
+}
+
+void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
+    m->shelf->use = use;
+    if (use == SH_INDEX_NEVER) free_indexes(context, m);
+}
+
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
-    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_load(&m->shelf->index[i]));
-    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_load(&m->shelf->older[i]));
+    free_indexes(context, m);
     leave_norms(context, m->norms);
     sh_release(context, m);
 }

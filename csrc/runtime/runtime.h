@@ -21,6 +21,13 @@ unsigned sh_forks(void);
 void *sh_allocate(sh_context *context, int64_t count, size_t size);
 void sh_release(sh_context *context, void *block);
 
+/* sh_memory_left: bytes that this process may take before it, its control groups (version 1 or 2) or the machine are
+ * out of memory; INT64_MAX where nothing says. `root` stands before the paths of the system's files, for tests; NULL is
+ * the system itself. Costs some file reads: 0.1 to 1 ms. Never fails.
+ * sh_pretend_left: for tests: what it says of the system from now on; below 0 the truth again. */
+int64_t sh_memory_left(const char *root);
+void sh_pretend_left(int64_t bytes);
+
 /* sh_fail: notes what was at fault, returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_numbers
+from ..checks import Array, as_exact, as_numbers
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
 
 
 def _cast(rows: Array, dtype: Any) -> Array:
+    as_exact("bags", rows, np.dtype(dtype))
     with np.errstate(over="ignore"):  # becomes an infinity, which is found
         return np.ascontiguousarray(rows, dtype=dtype)
 

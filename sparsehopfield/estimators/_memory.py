@@ -15,7 +15,7 @@ from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from ..stored import Separation
 from ..structure import Structure
 
-DTYPES = (np.float64, np.float32, np.float16, np.uint8)  # kept as they are; all others become float64
+DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
 
 
 class _Memory(BaseEstimator):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_number, as_numbers, as_whole
+from ..checks import Array, as_exact, as_number, as_numbers, as_whole, compute_dtype
 from ._inputs import flat_bags
 from ._module import Module
 
@@ -329,8 +329,8 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-    return x, y.astype(x.dtype)
+    x = x.astype(compute_dtype(x), copy=False)
+    return x, as_exact("targets", y, x.dtype).astype(x.dtype)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:

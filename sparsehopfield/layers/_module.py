@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
+from .._copying import contiguous
 from .._text import short
-from ..checks import Array, as_contiguous, as_numbers, as_place, compute_dtype
+from ..checks import Array, as_exact, as_numbers, as_place, compute_dtype
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, parsed, restored
@@ -46,7 +47,7 @@ class Parameter:
 
     def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
         a = as_numbers("value", value)
-        self._value: Array = as_contiguous(a, dtype=compute_dtype(a)).reshape(a.shape)
+        self._value: Array = contiguous(a, dtype=compute_dtype(a)).reshape(a.shape)
         self.trainable = trainable
         self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
@@ -56,7 +57,7 @@ class Parameter:
         a = as_numbers("value", value)
         if a.shape != self._value.shape:
             raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
-        self._value = as_contiguous(a, dtype=self._value.dtype).reshape(a.shape)
+        self._value = contiguous(a, dtype=self._value.dtype).reshape(a.shape)
         self.changes += 1
 
     value: Any = property(attrgetter("_value"), _replace)  # read often
@@ -160,7 +161,7 @@ class Module:
     ) -> Parameter:
         """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
-        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else as_contiguous(draw(shape), self.dtype))
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else contiguous(draw(shape), self.dtype))
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
@@ -240,15 +241,16 @@ class Module:
         else:
             a = as_numbers(name, x)
             with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.array(a, dtype, order="C") if own else as_contiguous(a, dtype).reshape(a.shape)
+                a = as_exact(name, a, dtype)
+                x = np.array(a, dtype, order="C") if own else contiguous(a, dtype).reshape(a.shape)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
 
     def _floats(self, x: ArrayLike) -> Array:
-        """The input of a layer without parameters: its dtype is what comes in, float32 where that is no float."""
+        """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
         a = as_numbers("input", x)
-        return a.astype(a.dtype if a.dtype in (np.float32, np.float64) else np.float32, copy=False)
+        return a.astype(compute_dtype(a), copy=False)
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -297,6 +299,7 @@ class Module:
         self._expect({name: np.shape(a) for name, a in (dict(state) | given).items()}, strict)
         fitting = {}
         for name, a in given.items():
+            as_exact(f"state[{name!r}]", a, self.dtype)
             with np.errstate(over="ignore"):
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():

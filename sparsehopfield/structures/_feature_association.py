@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..checks import Array, as_contiguous
+from .._copying import contiguous
+from ..checks import Array
 from ._features import BLOCK, FAINT, RELU, Features, Floats
 
 MOST_UPDATES = 10_000
@@ -184,7 +185,7 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
-    return a if in_place and a.flags.aligned else as_contiguous(a)
+    return a if in_place and a.flags.aligned else contiguous(a)
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
@@ -312,7 +313,7 @@ def forward(
         raise ValueError(f"queries: causal features need as many as stored rows, {k.shape[-3]}, got {q.shape[-3]}")
     if padding is not None:  # whatever a row that is none holds
         k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
-        padding = as_contiguous(padding)
+        padding = contiguous(padding)
     q, k = _sound("queries", q, beta), _sound("stored", k, beta)
     v = _sound("values", v, np.zeros(1))
     samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
@@ -320,7 +321,7 @@ def forward(
         samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
-    tape = Tape(structure, q, k, v, as_contiguous(beta), samples, padding, offsets, shape, padded)
+    tape = Tape(structure, q, k, v, contiguous(beta), samples, padding, offsets, shape, padded)
     out, unsettled = tape.forward(steps, eps)
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
@@ -353,7 +354,7 @@ def backward(
     """
     if tape.padded is not None:
         grad = grad[tape.padded[1]]
-    g = as_contiguous(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
+    g = contiguous(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
     dq, dk, dv, dbeta = tape.backward(g, rows=need_rows, beta=need_beta)
     if tape.padded is not None:
         dq = _padded(tape.padded, dq)

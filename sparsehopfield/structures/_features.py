@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
+from .._copying import contiguous
 from ..checks import (
     Array,
     as_beta,
+    as_exact,
     as_numbers,
     as_patterns,
     as_queries,
@@ -461,6 +463,9 @@ class FeatureState:
             raise ValueError("values: needed, as the state has values" if v is None else "values: the state has none")
         if v is not None and v.shape[1] != self._v:
             raise ValueError(f"values: must have the state's {self._v} columns, got shape {v.shape}")
+        as_exact("patterns", rows, self.dtype)
+        if v is not None:
+            as_exact("values", v, self.dtype)
         more = self._with(rows, v, 1.0, True)
         self.__dict__.update(more.__dict__)
 
@@ -516,7 +521,7 @@ class FeatureState:
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, self._d)
+        rows = contiguous(given, dtype).reshape(-1, self._d)
         out = np.empty((len(rows), self._sum.shape[1]), dtype)
         self._answer(rows, out)
         return out.reshape(*given.shape[:-1], out.shape[1])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._optional import require
+from sparsehopfield._replacing import as_path, replacing
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
@@ -69,7 +70,7 @@ def run_table(
     list of dict
         The whole table, in the order of `settings`.
     """
-    folder = Path(folder)
+    folder = Path(as_path(folder, "folder"))
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, study, options, restart)
     columns = list(settings[0])
@@ -151,7 +152,7 @@ def _line(fields: Sequence[Any]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file under another name and rename it when it is whole, so that no half-written one is ever read.
+    """Write a text file as a whole, so that no half-written one is ever read.
 
     Parameters
     ----------
@@ -160,9 +161,8 @@ def write(path: Path, text: str) -> None:
     text : str
         What.
     """
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
