@@ -1130,22 +1130,23 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
 }
 
 /* entmax: th = (largest score, u). For a = alpha - 1 <= 1/2, u is theta >= 0 relative to the largest score, p = [1 + a (s -
- * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 the power is a square. Above, where the sum loses
- * digits that count, u = 1 - a theta, and p = [a (s - top) + u]_+^(1/a). `slope` is p^(1 - a) = -dp/dtheta. */
-INLINE V N(entmax_weight)(V x, V u, double a, V *slope) {
-    V base = a > 0.5 ? x * (R)a + u : (x - u) * (R)a + (R)1;
+ * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`half`) the power is a square. Above (`by_gap`),
+ * where the sum loses digits that count, u = 1 - a theta, and p = [a (s - top) + u]_+^(1/a). `slope` is p^(1 - a) =
+ * -dp/dtheta. */
+INLINE V N(entmax_weight)(V x, V u, R a, const int half, const int by_gap, V *slope) {
+    V base = by_gap ? x * a + u : (x - u) * a + (R)1;
     IV in = base > ALL(0);
-    if (a == 0.5) {
+    if (half) {
         V root = (V)(in & (IV)base);
         *slope = root;
         return root * root;
     }
     V least = ALL(sizeof(R) == 4 ? 1e-30 : 1e-290), power; /* log p */
-    if (a > 0.5)
-        power = N(log)(N(max)(base, least)) / (R)a;
+    if (by_gap)
+        power = N(log)(N(max)(base, least)) / a;
     else
-        power = N(log1p)(N(pick)(base > least, x - u, (least - (R)1) / (R)a) * (R)a) / (R)a;
-    *slope = (V)(in & (IV)N(exp)(power * (R)(1 - a)));
+        power = N(log1p)(N(pick)(base > least, x - u, (least - (R)1) / a) * a) / a;
+    *slope = (V)(in & (IV)N(exp)(power * ((R)1 - a)));
     return (V)(in & (IV)N(exp)(power));
 }
 
@@ -1265,16 +1266,15 @@ static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter
     }
 }
 
-static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                                   void *best) {
-    if (parameter > 2) return N(steep_threshold)(scores, stride, n, parameter, th, list, best);
-    const R *s = scores;
-    const double a = parameter - 1;
+INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                      void *best, const int half, const int by_gap) {
+    const double exact = parameter - 1;
+    const R a = (R)exact;
     const V zero = ALL(0), one = ALL(1);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
-    const double flat = -a * log((double)(n ? n : 1));
-    V heavy = a > 0.5 ? one : zero, light = ALL(a > 0.5 ? exp(flat) : -expm1(flat) / a), u = heavy;
+    const double flat = -exact * log((double)(n ? n : 1));
+    V heavy = by_gap ? one : zero, light = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = heavy;
     /* sum p is convex in u: Newton's method from where it is above 1 stays there */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n;
@@ -1283,7 +1283,7 @@ static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, doub
         int64_t kept = 0;
         for (int64_t i = 0; i < found; i++) {
             int32_t row = list[i];
-            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, &slope);
+            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, half, by_gap, &slope);
             mass += p;
             steep += slope;
             list[kept] = row; /* what has no weight where the sum is above 1 never has */
@@ -1294,17 +1294,17 @@ static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, doub
         heavy = N(pick)(above, u, heavy);
         light = N(pick)(above, light, u);
         V step = mass / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
-        V next = a > 0.5 ? u - step * (R)a : u + step;
+        V next = by_gap ? u - step * a : u + step;
         IV outside = (next > N(max)(heavy, light)) | (next < N(min)(heavy, light));
         next = N(pick)(outside, (heavy + light) * (R)0.5, next);
         V moved = N(max)(next - u, u - next);
         u = next;
-        V size = a > 0.5 ? u : N(max)(u, ALL(0.01));
+        V size = by_gap ? u : N(max)(u, ALL(0.01));
         if (!ANY(N(above)(moved, ALL(sizeof(R) == 4 ? 1.2e-7 : 2.3e-16) * size))) break;
     }
     int64_t kept = 0;
     for (int64_t i = 0; i < found; i++) {
-        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, &slope);
+        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, half, by_gap, &slope);
         list[kept] = list[i];
         kept += ANY(N(above)(p, zero));
     }
@@ -1314,39 +1314,50 @@ static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, doub
     return kept;
 }
 
-static void N(entmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
-                              const void *th, void *weights, int64_t p_stride) {
-    if (parameter > 2) {
-        N(steep_weights)(scores, stride, list, n, parameter, th, weights, p_stride);
-        return;
-    }
-    const R *s = scores;
-    R *p = weights;
+INLINE void N(entmax_weights_of)(const R *s, int64_t stride, const int32_t *list, int64_t n, R a, const void *th, R *p,
+                                 int64_t p_stride, const int half, const int by_gap) {
     V slope, top = LOAD((const R *)th), u = LOAD((const R *)th + L);
     for (int64_t i = 0; i < n; i++)
-        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, parameter - 1, &slope));
+        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, a, half, by_gap, &slope));
 }
 
-static void N(entmax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
-    if (parameter > 2) {
-        N(steep_vjp)(scores, gradient, stride, n, parameter, th);
-        return;
-    }
-    R *s = scores, *g = gradient;
-    const double a = parameter - 1;
+INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int half,
+                             const int by_gap) {
     V top = LOAD((const R *)th), u = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
     for (int64_t i = 0; i < n; i++) {
-        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, &slope);
+        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         sum = N(fma)(slope, LOAD(g + i * stride), sum);
         all += slope;
     }
     V mean = N(pick)(all > ALL(0), sum / all, ALL(0));
     for (int64_t i = 0; i < n; i++) {
-        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, &slope);
+        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean));
         STORE(s + i * stride, p);
     }
 }
+
+/* One of the forms, which the loops are compiled for. */
+#define FORM(of, ...)                                                                                                  \
+    (parameter == 1.5  ? N(of)(__VA_ARGS__, 1, 0)                                                                      \
+     : parameter < 1.5 ? N(of)(__VA_ARGS__, 0, 0)                                                                      \
+                       : N(of)(__VA_ARGS__, 0, 1))
+
+static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                   void *best) {
+    return parameter > 2 ? N(steep_threshold)(scores, stride, n, parameter, th, list, best)
+                         : FORM(entmax_threshold_of, scores, stride, n, parameter, th, list, best);
+}
+static void N(entmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                              const void *th, void *weights, int64_t p_stride) {
+    parameter > 2 ? N(steep_weights)(scores, stride, list, n, parameter, th, weights, p_stride)
+                  : FORM(entmax_weights_of, scores, stride, list, n, (R)(parameter - 1), th, weights, p_stride);
+}
+static void N(entmax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
+    parameter > 2 ? N(steep_vjp)(scores, gradient, stride, n, parameter, th)
+                  : FORM(entmax_vjp_of, scores, gradient, stride, n, (R)(parameter - 1), th);
+}
+#undef FORM
 
 /* polynomial: th = (largest |score|, 1 / sum of (s / largest)^order); masks count as 0 */
 INLINE V N(ratio)(V s, V scale) {

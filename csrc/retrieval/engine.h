@@ -166,10 +166,10 @@ static inline double sh_half_square(const sh_job *job, int64_t i) {
 static inline void sh_note_score(const sh_job *job, double score) {
     if (score - score != 0 && job->odd) atomic_fetch_or(job->odd, SH_ODD_SCORE);
 }
-/* of a row of the result, where scores may not have shown it */
-static inline void sh_note_state(const sh_job *job, const void *state) {
+/* of some rows of the result, where scores may not have shown it */
+static inline void sh_note_states(const sh_job *job, const void *states, int64_t rows) {
     if (job->mixed->unchecked) return;
-    double largest = job->k->max_abs(state, job->mixed->d);
+    double largest = job->k->max_abs(states, rows * job->mixed->d);
     if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }

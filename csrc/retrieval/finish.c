@@ -257,8 +257,9 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
         for (int64_t j = 0; out && j < width; j++) space.sum[j] *= exp(rest);
     }
     if (out) {
-        k->from_double(sh_at(k, out, query * width), space.sum, width);
-        if (job->mixed->data != job->memory->patterns.data) sh_note_state(job, sh_at(k, out, query * width));
+        void *state = sh_at(k, out, query * width);
+        k->from_double(state, space.sum, width);
+        if (job->mixed->data != job->memory->patterns.data) sh_note_states(job, state, 1);
     }
     if (job->support_size) job->support_size[query] = support;
     if (job->counts) job->counts[query][3] = support;

@@ -151,20 +151,22 @@ sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const dou
     return SH_OK;
 }
 
+enum { NOTED = 2048 }; /* numbers of states looked at together */
+
 static void put_results(sh_job *job, sh_partial result) {
     const sh_kernels *k = job->k;
-    int64_t width = job->mixed->d;
-    for (int64_t i = 0; i < job->queries.n; i++) {
+    int64_t width = job->mixed->d, n = job->queries.n, noted = 0;
+    for (int64_t i = 0; i < n; i++) {
         double sum = result.sum[i];
-        if (job->states) {
-            k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
-            if (job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
-            sh_note_state(job, sh_at(k, job->states, i * width));
-        }
+        if (job->states) k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
+        if (job->states && job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
         if (job->support_size) job->support_size[i] = job->memory->patterns.n;
         if (job->energy) {
             job->energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));
         }
+        if (!job->states || (i + 1 < n && (i + 1 - noted) * width < NOTED)) continue; /* while they are in the cache */
+        sh_note_states(job, sh_at(k, job->states, noted * width), i + 1 - noted);
+        noted = i + 1;
     }
 }
 

@@ -236,7 +236,7 @@ static sh_status do_group(wide *w) {
         if (!w->by_product[i]) continue;
         char *state = w->states + (size_t)i * state_bytes;
         if (job->mixed_centre) k->add(state, 1, job->mixed_centre, job->mixed->d);
-        sh_note_state(job, state);
+        sh_note_states(job, state, 1);
         memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
     }
     return SH_OK;

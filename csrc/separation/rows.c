@@ -207,40 +207,54 @@ static inline double slope(double p, double alpha) {
     if (p == 0) return 0;
     return alpha == 2 ? 1 : alpha == 1 ? p : alpha == 1.5 ? sqrt(p) : pow(p, 2 - alpha);
 }
-/* Beyond alpha = 2 small weights have large s, which may leave the range: s of weights in units of the least of them, q,
- * is at most 1, and q^(2 - alpha) comes last, in two factors. What has no gradient has none then, too: equal g must give
- * 0 whatever they are multiplied by, so that the mean is taken of what g is above that of one pattern. */
 static sh_status put_vjp(row *r, double alpha) {
     const double *p = input(r, 0), *g = input(r, 1);
-    double *dz = doubles_of(r, 2), sum = 0, weighted = 0, unit = 1, from = 0, factor = 1;
+    double *dz = doubles_of(r, 2), sum = 0, weighted = 0;
     int bad = 0;
-    if (alpha > 2) {
-        unit = INFINITY;
-        for (int64_t j = 0; j < r->n; j++)
-            if (p[j] > 0 && p[j] < unit) {
-                unit = p[j];
-                from = g[j];
-            }
-        factor = pow(unit, (2 - alpha) / 2);
-    }
     for (int64_t j = 0; j < r->n; j++) {
-        double s = slope(p[j] / unit, alpha);
+        double s = slope(p[j], alpha);
         bad |= p[j] != p[j] || g[j] != g[j];
         sum += s;
-        weighted += s != 0 ? s * (g[j] - from) : 0;
+        weighted += s != 0 ? s * g[j] : 0;
         dz[j] = s;
     }
     double mean = sum > 0 ? weighted / sum : 0;
+    for (int64_t j = 0; j < r->n; j++) dz[j] = bad ? NAN : dz[j] != 0 ? dz[j] * (g[j] - mean) : 0;
+    r->k->from_double(r->out[0], dz, r->n);
+    return SH_OK;
+}
+/* The same beyond alpha = 2, where small weights have large s, which may leave the range: s is taken in units of that of
+ * the least weight, so that it is at most 1, and the unit comes last, in two factors. Equal g give 0 whatever they are
+ * multiplied by, so the mean is taken of what g is above that of one pattern. */
+static sh_status put_steep_vjp(row *r, double alpha) {
+    const double *p = input(r, 0), *g = input(r, 1);
+    double *dz = doubles_of(r, 2), sum = 0, weighted = 0, least = INFINITY, from = 0;
+    int bad = 0;
+    for (int64_t j = 0; j < r->n; j++) {
+        bad |= p[j] != p[j] || g[j] != g[j];
+        if (!(p[j] > 0 && p[j] < least)) continue;
+        least = p[j];
+        from = g[j];
+    }
+    for (int64_t j = 0; j < r->n; j++) {
+        dz[j] = p[j] > 0 ? pow(p[j] / least, 2 - alpha) : 0;
+        sum += dz[j];
+        weighted += dz[j] != 0 ? dz[j] * (g[j] - from) : 0;
+    }
+    double mean = sum > 0 ? weighted / sum : 0, factor = pow(least, (2 - alpha) / 2);
     for (int64_t j = 0; j < r->n; j++) {
         double d = dz[j] != 0 ? dz[j] * (g[j] - from - mean) : 0;
-        dz[j] = bad ? NAN : d == 0 && isinf(factor) ? 0 : d * factor * factor;
+        dz[j] = bad ? NAN : d != 0 ? d * factor * factor : 0;
     }
     r->k->from_double(r->out[0], dz, r->n);
     return SH_OK;
 }
 static sh_status softmax_vjp(row *r) { return put_vjp(r, 1); }
 static sh_status sparsemax_vjp(row *r) { return put_vjp(r, 2); }
-static sh_status entmax_vjp(row *r) { return entmax_map(r) ? put_vjp(r, r->parameter) : SH_BAD_ARGUMENT; }
+static sh_status entmax_vjp(row *r) {
+    if (!entmax_map(r)) return SH_BAD_ARGUMENT;
+    return r->parameter > 2 ? put_steep_vjp(r, r->parameter) : put_vjp(r, r->parameter);
+}
 
 /* phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
 static double phi(double x, double m) {
