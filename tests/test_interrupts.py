@@ -46,7 +46,7 @@ def linear(n, size):
 
 
 def pooling():
-    net, x = layers.HopfieldPooling(512, dtype="float32"), rng.random((4, 50_000, 512), dtype=np.float32)
+    net, x = layers.HopfieldPooling(512, dtype="float32"), rng.random((20, 8_000, 512), dtype=np.float32)
     return lambda: net.backward(net(x))
 
 
@@ -58,7 +58,7 @@ CALLS = {
     "window": lambda: update(Window(200_000, positions=np.arange(8) * 50_000), "entmax15"),
     "window, apart": lambda: update(Window(100_000, dilation=3, positions=np.arange(8)), "softmax"),
     "blocks": lambda: update(BlockSparse(np.ones((8, 500), bool), (1, 1000))),
-    "features": lambda: lambda: RandomFeatures(4096).projection(2048),
+    "features": lambda: lambda: RandomFeatures(4096).projection(1024),
     "features, not orthogonal": lambda: lambda: RandomFeatures(20_000, orthogonal=False).projection(2048),
     "linear": lambda: linear(2_000, 4_096),
     "linear, many rows": lambda: linear(100_000, 512),
