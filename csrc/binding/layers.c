@@ -174,6 +174,17 @@ static int as_association(PyObject *const *args, sh_association *a) {
     a->implicit = PyObject_IsTrue(args[IMPLICIT]);
     a->appended = PyLong_AsLongLong(args[APPENDED]);
     if (PyErr_Occurred()) return -1;
+    const struct {
+        const char *what;
+        int64_t n;
+    } counts[] = {{"samples", a->samples}, {"queries", a->queries}, {"stored rows", a->stored},
+                  {"heads", a->heads},     {"features", a->d},      {"features of a value", a->v}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (counts[i].n > INT32_MAX / 2) {
+            PyErr_Format(PyExc_OverflowError, "x: a layer takes at most %ld %s, got %lld", (long)(INT32_MAX / 2),
+                         counts[i].what, (long long)counts[i].n);
+            return -1;
+        }
     const int ragged = args[OFFSETS] != Py_None;
     const int64_t stored_samples = ragged ? 1 : k[0];
     if ((q[0] != a->samples && q[0] != 1) || (stored_samples != a->samples && stored_samples != 1) || v[0] != k[0] ||
@@ -379,8 +390,7 @@ static int as_place(PyObject *object, const char *name, int *number, int64_t wan
 static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
     if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 0) > INT32_MAX || PyArray_DIM(a, 1) < 1 || PyArray_DIM(a, 1) > INT32_MAX)
-        return wrong(name);
+    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 1) < 1) return wrong(name);
     *rows = PyArray_DIM(a, 0);
     *columns = PyArray_DIM(a, 1);
     return 0;

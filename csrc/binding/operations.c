@@ -206,7 +206,11 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
 
 static int begin_pairs(PyObject *const *args, begun *b) {
     if (begin(args, b) < 0) return -1;
-    return sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure);
+    if (sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure) < 0) return -1;
+    if (!b->queries.structure || b->structure.pairs == SH_PAIRS_TOP || b->h->n <= INT32_MAX) return 0;
+    PyErr_Format(PyExc_OverflowError, "structure: takes at most %ld patterns, got %lld; TopK takes more",
+                 (long)INT32_MAX, (long long)b->h->n);
+    return -1;
 }
 
 static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
