@@ -442,6 +442,10 @@ def associate_backward(
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
     except TypeError:
         raise ValueError(NO_PLACE.format(saved._dtype)) from None
+    if samples == 0:  # the core has no set of rows, but there are some where samples share them
+        for a in (dq, dk, dv, kw, kb, vw, vb):
+            if a is not None:
+                a[...] = 0
     if saved._spread[0]:
         dq = dq.sum(axis=0)
     dk, dv = (

@@ -155,12 +155,13 @@ def test_functions_follow_copies(options, other):
 
 
 @pytest.mark.parametrize("change", ["shape", "dtype"])
-def test_arrays_that_get_another_shape_in_place(change):
+@pytest.mark.parametrize("structure", [None, TopK(2), LinearFeatures("relu"), RandomFeatures(8)], ids=str)
+def test_arrays_that_get_another_shape_in_place(change, structure):
     """The gradients' sizes are those of the forward pass, whatever the arrays look like now."""
     q, k, v = (rng_of(i).standard_normal((2, 6, 2, E)) for i in range(3))
-    out, saved = associate_forward(q, k, v, 1.0)
+    out, saved = associate_forward(q, k, v, 1.0, separation="softmax", structure=structure)
     expected = associate_backward(saved, np.cos(out))
-    for a in (k, v):
+    for a in (q, k, v):
         if change == "shape":
             a.shape = (2, 1, 2, 6 * E)
         else:

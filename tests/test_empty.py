@@ -144,6 +144,16 @@ def test_associations(queries, stored, structure, steps):
         assert np.prod(association_weights(saved).shape[:-1]) == np.prod(out.shape[:3])
 
 
+@pytest.mark.parametrize("queries", [(0, 2, 1, E), (2, 0, 1, E)])
+def test_associations_with_padding(queries):
+    """What no query looks at has a gradient of zeros, which is not written beyond the rows that are there."""
+    q, k = z(queries), z((queries[0], 300, 1, E))
+    out, saved = associate_forward(q, k, k, 1.0, padding_mask=z((queries[0], 300), bool))
+    for d, a in zip(associate_backward(saved, out), (q, k, k), strict=False):
+        assert d.shape == a.shape
+        assert not d.any()
+
+
 X = np.eye(3)
 CALLS = {
     "update": lambda q, **o: sh.update(q, X, 2.0, **o),

@@ -375,7 +375,8 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
     const sh_association *a = &t->a;
     const size_t number = t->lanes->size;
     const int64_t all = a->samples * a->queries * a->heads;
-    const int64_t rows = a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : 1);
+    const int64_t rows =
+        a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : a->samples > 0);
     const int64_t heads = t->fold_heads ? 1 : a->heads;
     job j = {.t = t,
              .out = gradients,

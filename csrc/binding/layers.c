@@ -315,8 +315,6 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
             while (i--) Py_DECREF(made[i]);
             return NULL;
         }
-        /* rows that are shared by no samples: the core has no set of them */
-        if (a->samples == 0 && made[i] != Py_None) PyArray_FILLWBYTE((PyArrayObject *)made[i], 0);
         data[i] = made[i] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)made[i]);
     }
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],

@@ -185,7 +185,7 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
-    return a if in_place and a.flags.aligned else contiguous(a)
+    return (a if in_place and a.flags.aligned else contiguous(a))[...]  # a view: nobody else can change its shape
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
