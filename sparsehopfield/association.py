@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .checks import Array, as_number, as_numbers, as_whole, compute_dtype
+from .checks import Array, as_array, as_integers, as_number, as_numbers, as_whole, compute_dtype, in_order
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, has_window, separation_code
 from .structure import Structure, as_structure
@@ -72,15 +72,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return np.ascontiguousarray(a, dtype=dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else np.ascontiguousarray(a)
+        return in_order(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
 
 
 def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """A projection's weight and bias as the core takes them."""
     if given is None:
         return None, None
-    weight, bias = (np.ascontiguousarray(a, dtype=dtype) for a in given)
+    weight, bias = (in_order(as_numbers(name, a), dtype) for a in given)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -92,7 +92,7 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
 
 def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> Array:
     """An association mask broadcast to (B, H, N, M), without a copy where it can be had."""
-    a = np.asarray(mask)
+    a = as_array("mask", mask)
     samples, heads, queries, rows = shape
     if a.dtype.kind not in "bf":
         raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
@@ -101,7 +101,7 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> 
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = np.ascontiguousarray(a, dtype=dtype)
+        a = in_order(a, dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
@@ -228,7 +228,7 @@ def associate_forward(
     v = k if values is stored else _stack("values", given[2], dtype)
     ragged = offsets is not None
     if ragged:
-        o = np.ascontiguousarray(offsets, dtype=np.int64)
+        o = in_order(as_integers("offsets", offsets))
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
@@ -263,7 +263,7 @@ def associate_forward(
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
         raise ValueError("queries: at least one head and one feature are needed")
-    b = np.asarray(beta, dtype=np.float64)
+    b = as_numbers("beta", beta).astype(np.float64)
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
     if not ((b > 0) & (b < np.inf)).all():
@@ -271,12 +271,15 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    number = index(seed)
+    try:
+        number = index(seed)
+    except TypeError:
+        raise TypeError(f"seed: must be a whole number, got {seed!r}") from None
     if not 0 <= number < 2**64:
         raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
-        padding_mask = np.ascontiguousarray(padding_mask, dtype=np.bool_)
+        padding_mask = in_order(as_numbers("padding_mask", padding_mask), np.bool_)
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
@@ -400,7 +403,7 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = np.ascontiguousarray(grad, dtype=saved._dtype)
+    g = in_order(as_numbers("grad", grad), saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
@@ -459,6 +462,6 @@ def association_weights(saved: Saved) -> Any:
         saved._way.refuse(saved._trail, "associate")
     start, position, weight = _core.association_weights(saved._trail)
     samples, heads, queries, rows = saved._shape
-    sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
     return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

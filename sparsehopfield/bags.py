@@ -22,6 +22,7 @@ from scipy.io.matlab import MatReadError
 from scipy.sparse import issparse
 
 from sparsehopfield import datasets
+from sparsehopfield.checks import as_integers, as_numbers
 
 __all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_mil", "load_ucsb"]
 
@@ -130,7 +131,7 @@ class Bags:
         array([[0., 1., 0.],
                [0., 0., 1.]])
         """
-        index = np.asarray(index, np.intp)
+        index = as_integers("index", index)
         offsets = np.concatenate([[0], np.cumsum(self.sizes[index])])
         rows = np.repeat(self.offsets[index] - offsets[:-1], self.sizes[index]) + np.arange(offsets[-1])
         return Bags(
@@ -366,7 +367,7 @@ def bit_patterns(
     >>> bags.instances.shape, bags.labels.tolist(), bags.keys.sum()
     ((12, 4), [0, 1, 0, 1], np.int64(2))
     """
-    signals = np.asarray(signals)
+    signals = as_numbers("signals", signals)
     if signals.ndim != 2 or not np.isin(signals, (0, 1)).all() or not signals.any(axis=1).all():
         raise ValueError("signals: must be rows of zeros and ones, none of them all zero")
     if num_bags < 1:
@@ -446,7 +447,7 @@ def image_bags(
     >>> bags.labels.tolist(), bags.sizes.tolist()
     ([0, 1, 0, 1, 0, 1], [11, 11, 9, 5, 10, 11])
     """
-    digits = np.asarray(digits)
+    digits = as_numbers("digits", digits)
     if digits.shape != (len(images),):
         raise ValueError(f"digits: must have shape ({len(images)},), one for each image, got {digits.shape}")
     if not 0 < len(targets := np.flatnonzero(digits == target)) < len(images):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._text import aligned
-from .checks import Array
+from .checks import Array, untrapped
 from .separations import has_window
 from .stored import Asked, Stored
 from .structure import Structure
@@ -195,6 +195,7 @@ class Certificates:
         return _core.margins(self._core)
 
     @cached_property
+    @untrapped()
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
         scale = self.stored.scale
@@ -207,6 +208,7 @@ class Certificates:
         return lengths
 
     @cached_property
+    @untrapped()
     def _reach(self) -> tuple[float, float, float]:
         """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
@@ -215,6 +217,7 @@ class Certificates:
             return 1.0, 0.0, tiny * max(1.0, 1 / float(self._lengths.min()))
         return longest, longest**2 / 2 if self.stored.similarity == "euclidean" else 0.0, tiny
 
+    @untrapped()
     def rounding(self, lengths: Floats | float) -> Any:
         """What to lower the lead of one score over another by, at queries of these lengths.
 
@@ -231,19 +234,19 @@ class Certificates:
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
     @cached_property
+    @untrapped()
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
-        with np.errstate(over="ignore"):
-            return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
+        return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
 
+    @untrapped()
     def critical(self, needed: float) -> Floats:
         """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
 
         Rounded up, so that `beta >= critical` is all that a certificate has to ask.
         """
-        with np.errstate(divide="ignore", over="ignore"):
-            beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        beta = np.where(self.sure > 0, needed / self.sure, np.inf)
         return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
 
     # --- what T does ----------------------------------------------------------------------------------
@@ -277,13 +280,13 @@ class Certificates:
             fixed[block] = _core.retrieve(self._core, rows, beta, *code, pairs, 1, tol, np.empty_like(rows), None)[1]
         return fixed
 
+    @untrapped()
     def certify(self, asked: Asked, needed: float) -> Certified:
         """Where queries provably go: to the best pattern, if it leads by needed/beta."""
         queries = asked.rows
         position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
-        with np.errstate(over="ignore"):
-            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
-            need = np.broadcast_to(needed / asked.beta, gap.shape)
+        gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
+        need = np.broadcast_to(needed / asked.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
         nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
@@ -291,6 +294,7 @@ class Certificates:
 
     # --- balls ------------------------------------------------------------------------------------------
 
+    @untrapped()
     def radii(self, needed: float, beta: float) -> Floats:
         """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
 
@@ -300,9 +304,8 @@ class Certificates:
         """
         cosine = self.stored.similarity == "cosine"
         lengths = np.ones(len(self.margins)) if cosine else self._lengths
-        with np.errstate(over="ignore"):
-            need = needed / beta + self.rounding(2 * lengths + self._reach[0])
-            inside = self.sure >= need
+        need = needed / beta + self.rounding(2 * lengths + self._reach[0])
+        inside = self.sure >= need
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)
         if len(at) == 0:
@@ -321,6 +324,7 @@ class Certificates:
     # --- capacity ---------------------------------------------------------------------------------------
 
     @cached_property
+    @untrapped()
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
         m, d = self.stored.patterns.shape
@@ -328,21 +332,21 @@ class Certificates:
         for block in self._blocks():
             total += self.rows(block).astype(np.float64).sum(axis=0)
         trace = squares = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, d, BLOCK):
-                columns = slice(first, min(first + BLOCK, d))
-                scatter = np.zeros((d, columns.stop - first))
-                for block in self._blocks():
-                    centred = self.rows(block) - total / m
-                    scatter += centred.T @ centred[:, columns]
-                trace += float(np.trace(scatter, offset=-first)) / m
-                squares += float(((scatter / m) ** 2).sum())
+        for first in range(0, d, BLOCK):
+            columns = slice(first, min(first + BLOCK, d))
+            scatter = np.zeros((d, columns.stop - first))
+            for block in self._blocks():
+                centred = self.rows(block) - total / m
+                scatter += centred.T @ centred[:, columns]
+            trace += float(np.trace(scatter, offset=-first)) / m
+            squares += float(((scatter / m) ** 2).sum())
         if not trace * trace < np.inf:
             raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
         if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
+    @untrapped()
     def capacity(self, needed: float, beta: float, p: float) -> Capacity:
         """How many random patterns of this spread are stored, beside how many of these are."""
         from .theory import exact_capacity  # loads scipy
@@ -370,6 +374,7 @@ class Certificates:
                 groups.setdefault(row.tobytes(), []).append(position)
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
+    @untrapped()
     def duplicates(self, within: float, most: int) -> Duplicates:
         """All pairs of patterns that lie so near each other.
 
@@ -412,10 +417,9 @@ class Certificates:
         """
         cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)
         off, longest = self.unit_rounding, self._reach[0]
-        with np.errstate(over="ignore", divide="ignore"):
-            need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-            need = need + self.rounding(np.ones(m) if cosine else self._lengths)
-            beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
+        need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
+        need = need + self.rounding(np.ones(m) if cosine else self._lengths)
+        beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
         asked = np.flatnonzero(self.margins <= need)
         for first in range(0, len(asked), BLOCK):
             mine = asked[first : first + BLOCK]
@@ -447,8 +451,7 @@ class Certificates:
         step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
         for first in range(0, len(i), step):
             two = np.column_stack([i[first : first + step], j[first : first + step]])
-            with np.errstate(over="ignore"):
-                apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
+            apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
             yield two[apart <= within], apart[apart <= within]
 
 

@@ -1,5 +1,6 @@
 """What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
 
+import sys
 from operator import index
 from typing import Any
 
@@ -11,15 +12,114 @@ Array = NDArray[Any]
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
-def as_numbers(name: str, array: ArrayLike) -> Array:
-    """An array of real numbers: float16 to float64, integers or booleans."""
+def masks(given: Any) -> bool:
+    """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
+    if ma is None:
+        return False
+    if isinstance(given, ma.MaskedArray):
+        return bool(ma.is_masked(given))
+    if not isinstance(given, (list, tuple)):
+        return False
+    holders = (list, tuple, ma.MaskedArray)
+    return any(issubclass(kind, holders) for kind in set(map(type, given))) and any(map(masks, given))
+
+
+def refuse_masks(name: str, given: Any) -> None:
+    """Raise if something given masks entries: what is under a mask is no number to compute with."""
+    if masks(given):
+        raise ValueError(f"{name}: masks some of its entries, which have no value; fill them or leave them out")
+
+
+def _as_masked(given: Any) -> Any:
+    """Return a masked array, or lists of them, as one masked array."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return np.ma.stack([_as_masked(part) for part in given])
+    return np.ma.asarray(given)
+
+
+def _of_frame(frame: Any) -> Array | None:
+    """Return the numbers of a data frame, or of a column, whose dtypes are not NumPy's, with NaN for missing values.
+
+    None if they are no numbers. pandas' own dtypes, nullable and of Arrow, say which dtype of NumPy they extend.
+    """
+    kinds = [getattr(d, "numpy_dtype", d) for d in (frame.dtypes if frame.ndim == 2 else [frame.dtype])]
+    if not kinds or not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
+        return None
+    dtype = np.result_type(*kinds)
+    if not np.asarray(frame.isna()).any():
+        return np.asarray(frame.to_numpy(dtype=dtype))
+    return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Return what is given as a plain array, of whatever dtype.
+
+    Masked entries are refused. Missing values of data frames become NaN, which is refused wherever NaN is.
+    """
+    if type(given) is np.ndarray:
+        return given
+    refuse_masks(name, given)
     try:
-        a = np.asarray(array)
+        a = np.asarray(given)
     except ValueError as error:  # ragged nested sequences
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
-    if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
-        raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}")
+    except (TypeError, RuntimeError) as error:  # another library's array that refuses
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
+        numbers = _of_frame(given)
+        return a if numbers is None else numbers
     return a
+
+
+def as_numbers(name: str, array: ArrayLike) -> Array:
+    """An array of real numbers: float16 to float64, integers or booleans."""
+    a = as_array(name, array)
+    if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
+        hint = "; convert it, as with astype(float)" if a.dtype == object else ""
+        raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
+    return a
+
+
+def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
+    """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
+    if not masks(array):
+        return as_numbers(name, array)
+    try:
+        given = _as_masked(array)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be made an array: {error}") from None
+    numbers = as_numbers(name, given.data)
+    numbers = numbers.astype(np.result_type(np.float32, numbers.dtype))
+    numbers[np.ma.getmaskarray(given)] = fill
+    return numbers
+
+
+def untrapped() -> np.errstate:
+    """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
+
+    Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    """
+    return np.errstate(all="ignore")
+
+
+def in_order(a: Array, dtype: np.dtype[Any] | type | None = None) -> Array:
+    """Return the same numbers C-contiguous and aligned, of at least one axis; copies only what is not."""
+    if dtype is None or a.dtype == dtype:
+        a = np.ascontiguousarray(a)
+        return a if a.flags.aligned else a.copy()
+    with untrapped():  # numbers too small become 0, and infinities are found where they matter
+        return np.ascontiguousarray(a, dtype=dtype)
+
+
+def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
+    """Return an array of whole numbers; an empty one of any dtype will do."""
+    a = as_array(name, given)
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    if a.dtype == np.uint64 and (a >= 2**63).any():
+        raise OverflowError(f"{name}: at most 2**63 - 1, got {a.max()}")
+    return a.astype(np.int64, copy=False)
 
 
 def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
@@ -43,7 +143,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else np.ascontiguousarray(a, dtype=kept)
+    return a if in_place else in_order(a, kept)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -80,8 +180,7 @@ def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     kind, narrow = a.dtype.kind, stored.dtype.type in NARROW
     if narrow and kind == "f" and a.dtype.type is not stored.dtype.type:
         raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
-    with np.errstate(over="ignore"):  # infinities are found by the core, with their row
-        rows = np.ascontiguousarray(a, dtype=stored.dtype)
+    rows = in_order(a, stored.dtype)
     if narrow and kind != "f" and not np.array_equal(rows, a):
         raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
     return rows
@@ -93,7 +192,7 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
     if isinstance(positions, slice):
         kept[positions] = False
         return kept
-    p = np.asarray(positions)
+    p = as_array("positions", positions)
     if p.ndim > 1:
         raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
     if p.dtype.kind == "b":
@@ -111,14 +210,9 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
     """n distinct whole numbers, copied."""
-    a = np.asarray(ids)
-    if a.dtype.kind not in "iu":
-        raise TypeError(f"ids: must be whole numbers, got dtype {a.dtype}")
+    a = np.array(as_integers("ids", ids))
     if a.shape != (n,):
         raise ValueError(f"ids: needs one per pattern, shape ({n},), got {a.shape}")
-    if a.dtype == np.uint64 and (a >= 2**63).any():
-        raise OverflowError(f"ids: at most 2**63 - 1, got {a.max()}")
-    a = a.astype(np.int64)
     order = np.sort(a)
     if (same := order[1:] == order[:-1]).any():
         raise ValueError(f"ids: must be distinct, got {order[1:][same][0]} twice")
@@ -172,6 +266,7 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
         raise ValueError(f"out: must have the result's shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out: is read-only")
+    refuse_masks("out", out)
     if folded(out):
         raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
     for a in inputs:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core, reference
 from ._text import aligned
 from .candidates import threshold
-from .checks import Array, as_whole
+from .checks import Array, as_numbers, as_whole, untrapped
 from .separations import POLYNOMIAL, has_window
 from .stored import Asked, Separation, Stored
 from .structure import Structure
@@ -215,6 +215,7 @@ class Explanation:
         return patterns, stages
 
 
+@untrapped()
 def explain(
     stored: Stored,
     ids: Array,
@@ -250,12 +251,14 @@ def explain(
         no pattern.
     """
     top = as_whole("top", top, 1)
-    given = np.asarray(query)
-    if given.ndim != 1:
+    given = as_numbers("query", query)
+    if given.shape != stored.patterns.shape[1:]:
         raise ValueError(
             f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
             f"explain the rows one by one"
         )
+    if not np.isfinite(given).all():
+        raise ValueError("query: contains NaN or infinity; every entry must be finite")
     asked = stored.ask(given, beta, separation, structure)
     seen = _seen(stored, asked)
     position, score, weight, bound, size = _carriers(stored, asked, top, seen)

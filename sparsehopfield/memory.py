@@ -212,8 +212,8 @@ class HopfieldMemory:
 
     @beta.setter
     def beta(self, beta: ArrayLike) -> None:
-        b = np.asarray(beta)
-        as_beta(beta, b.shape)
+        b = as_numbers("beta", beta)
+        as_beta(b, b.shape)
         self._beta = float(b) if b.ndim == 0 else beta
 
     @property

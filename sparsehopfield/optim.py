@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_whole
+from .checks import Array, as_number, as_numbers, as_whole, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, unknown_name
 
@@ -166,14 +166,15 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
     grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
-    norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
-    if not np.isfinite(norm):  # squares that are too large for float32
-        norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
-    if not np.isfinite(norm):
-        raise ValueError("parameters: have gradients that are not finite")
-    if norm > max_norm:
-        for g in grads:
-            g *= max_norm / norm
+    with untrapped():
+        norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
+        if not np.isfinite(norm):  # squares that are too large for float32
+            norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
+        if not np.isfinite(norm):
+            raise ValueError("parameters: have gradients that are not finite")
+        if norm > max_norm:
+            for g in grads:
+                g *= max_norm / norm
     return norm
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import _core
 from ._text import aligned
 from .certificates import Capacity, Certificates
-from .checks import Array, as_whole
+from .checks import Array, as_whole, untrapped
 from .stored import Separation
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
 
 
+@untrapped()
 def report(
     own: Certificates,
     ids: Array | None,

@@ -23,6 +23,7 @@ from .checks import (
     as_values,
     as_whole,
     compute_dtype,
+    in_order,
 )
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
@@ -178,7 +179,7 @@ class Stored:
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
+        rows = in_order(given, dtype).reshape(-1, given.shape[-1])
         return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:
@@ -216,7 +217,7 @@ class Stored:
         e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs)
         if len(e) and np.abs(e).max() > np.finfo(asked.rows.dtype).max:
             raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {asked.rows.dtype}")
-        return e.astype(asked.rows.dtype, copy=False).reshape(asked.leading)[()]
+        return in_order(e, asked.rows.dtype).reshape(asked.leading)[()]
 
     def entries(
         self, asked: Asked, top: Any, min_weight: Any
@@ -239,7 +240,7 @@ class Stored:
     def associate(self, asked: Asked, top: Any, min_weight: Any) -> "csr_array":
         """Weights as a sparse array."""
         start, position, _, weight = self.entries(asked, top, min_weight)
-        return sparse_rows(start, position, weight.astype(asked.rows.dtype), len(self.patterns))
+        return sparse_rows(start, position, in_order(weight, asked.rows.dtype), len(self.patterns))
 
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""

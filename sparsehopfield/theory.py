@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from . import _core
-from .checks import Array, as_beta, as_number, as_numbers, as_patterns, as_queries, as_whole
+from .checks import Array, as_beta, as_integers, as_number, as_numbers, as_patterns, as_queries, as_whole, untrapped
 from .functional import energy, sparsemax, update
 from .separations import POLYNOMIAL, separation_code, similarity_code, unknown_name
 from .stored import Separation, Stored
@@ -79,21 +79,23 @@ class _Seen(NamedTuple):
     pull: float  # 0 dot; 1 euclidean and cosine, where the bias is constant but for rounding
 
     @property
+    @untrapped()
     def half(self) -> Floats:
         """What turns a lead at xi_mu into a distance: |xi_mu - xi_nu|^2 / 2 = lead + half_nu - half_mu."""
         return (1 - self.pull) / 2 * self.squares
 
+    @untrapped()
     def lead(self, x: Floats, mu: Array, nu: Array) -> Floats:
         """Score of mu less that of nu at x, from the difference of the two, so that close patterns lose no digits."""
         a, b = self.rows[mu], self.rows[nu]
         return ((x - self.pull / 2 * (a + b)) * (a - b)).sum(axis=-1)
 
 
+@untrapped()
 def _finite(name: str, rows: Array) -> tuple[Floats, Floats]:
     """Rows in float64 and their squared lengths, if these can be computed with."""
-    with np.errstate(over="ignore"):
-        rows = rows.astype(np.float64)
-        squares = (rows**2).sum(axis=1)
+    rows = rows.astype(np.float64)
+    squares = (rows**2).sum(axis=1)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         raise ValueError(f"{name}: row {bad.argmax()} contains NaN or infinity; every entry must be finite")
@@ -104,6 +106,7 @@ def _finite(name: str, rows: Array) -> tuple[Floats, Floats]:
     return rows, squares
 
 
+@untrapped()
 def _see(patterns: ArrayLike, similarity: str = "dot") -> _Seen:
     similarity_code(similarity)
     rows, squares = _finite("patterns", as_patterns("patterns", patterns))
@@ -125,13 +128,11 @@ def _ask(
     given = as_queries(queries, d)
     leading = given.shape[:-1]
     x, _ = _finite("queries", given.reshape(-1, d))
-    i = as_numbers("index", index)
-    if i.dtype.kind not in "iu":
-        raise TypeError(f"index: must be whole numbers, got dtype {i.dtype}")
+    i = as_integers("index", index)
     if (outside := (i < -m) | (i >= m)).any():
         raise IndexError(f"index: {i[outside].flat[0]} is out of range for {m} patterns")
     try:
-        mu = np.broadcast_to(i.astype(np.int64) % m, leading).reshape(-1)
+        mu = np.broadcast_to(i % m, leading).reshape(-1)
     except ValueError:
         raise ValueError(f"index: shape {i.shape} does not broadcast to the queries' leading axes {leading}") from None
     return x, mu, np.broadcast_to(as_beta(beta, leading), len(x)), leading
@@ -154,6 +155,7 @@ def _blocks(n: int, m: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n))
 
 
+@untrapped()
 def _rivals(seen: _Seen, x: Floats, mu: Array, cost: Callable[[slice, Floats], Floats]) -> Array:
     """For every x the pattern other than mu that costs least; mu itself where all cost is infinite.
 
@@ -172,14 +174,15 @@ def _rivals(seen: _Seen, x: Floats, mu: Array, cost: Callable[[slice, Floats], F
     return nu
 
 
+@untrapped()
 def _gaps(seen: _Seen, x: Floats, mu: Array) -> Floats:
     nu = _rivals(seen, x, mu, lambda block, lead: lead)
     return np.where(nu == mu, np.inf, seen.lead(x, mu, nu))
 
 
+@untrapped()
 def _reaches(lead: Array, beta: Array | float) -> NDArray[np.bool_]:
-    with np.errstate(over="ignore"):
-        return beta * lead >= 1 - SLACK
+    return beta * lead >= 1 - SLACK
 
 
 # --- energy -----------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ def energy_as_printed(
     """
     seen = _see(patterns)
     x, _, b, leading = _ask(queries, seen, 0, beta)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with untrapped():
         h = b * energy(x, seen.rows, b, separation=separation) + (1 - b) / 2 * (x**2).sum(1)
     if not np.isfinite(h).all():
         raise OverflowError("beta: the printed energy exceeds the largest float64")
@@ -313,9 +316,9 @@ def contraction(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str =
     0.5
     """
     seen, b = _see(patterns, similarity), _one_beta(beta)
-    centred = seen.rows - seen.rows.mean(axis=0)
-    m, d = centred.shape
-    with np.errstate(over="ignore"):
+    m, d = seen.rows.shape
+    with untrapped():
+        centred = seen.rows - seen.rows.mean(axis=0)
         scatter = centred.T @ centred if d <= m else centred @ centred.T
     if not np.isfinite(scatter).all():
         raise OverflowError("patterns: their scatter matrix exceeds the largest float64; scale the arrays down")
@@ -466,7 +469,7 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     array([1.        ,        inf, 0.08333333])
     """
     delta = margin(patterns, similarity=similarity)
-    with np.errstate(divide="ignore", over="ignore"):
+    with untrapped():
         return np.where(delta > 0, 1 / delta, np.inf)
 
 
@@ -534,16 +537,17 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
     """
     seen, b = _see(patterns, similarity), _one_beta(beta)
     moved = update(seen.rows, seen.rows, b, similarity="euclidean" if similarity == "euclidean" else "dot") - seen.rows
-    return (moved**2).sum(axis=1) <= SLACK**2 * seen.squares.max()
+    with untrapped():
+        return (moved**2).sum(axis=1) <= SLACK**2 * seen.squares.max()
 
 
+@untrapped()
 def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     """The exact radius of some patterns, each at its beta."""
     kinds: dict[bytes, int] = {}
     kind = np.array([kinds.setdefault(row.tobytes(), len(kinds)) for row in seen.rows + 0.0])  # + 0.0 leaves no -0.0
     first, count = np.unique(kind, return_index=True, return_counts=True)[1:]
-    with np.errstate(over="ignore"):
-        need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
+    need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
     finite = need < np.inf
     distinct = Stored(seen.rows[first], None, "euclidean" if seen.pull else "dot", copy=False, check_finite=False)
     at = np.flatnonzero(finite)
@@ -552,8 +556,7 @@ def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     at, rival = at[rival >= 0], rival[rival >= 0]
     own, nu = mu[at], first[rival]
     distance = np.linalg.norm(seen.rows[own] - seen.rows[nu], axis=1)
-    with np.errstate(divide="ignore"):
-        radii[at] = (seen.lead(seen.rows[own], own, nu) - need[at]) / distance
+    radii[at] = (seen.lead(seen.rows[own], own, nu) - need[at]) / distance
     return radii
 
 
@@ -655,7 +658,8 @@ def retrieval_error(
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
     states = update(x, seen.rows, b, separation=separation)
-    return np.linalg.norm(states - seen.rows[mu], axis=1).reshape(leading)[()]
+    with untrapped():
+        return np.linalg.norm(states - seen.rows[mu], axis=1).reshape(leading)[()]
 
 
 class _Support(NamedTuple):
@@ -666,18 +670,19 @@ class _Support(NamedTuple):
     last: Floats
 
 
+@untrapped()
 def _support(seen: _Seen, x: Floats, beta: Floats) -> _Support:
     size, best, last = np.empty((3, len(x)))
     for block in _blocks(len(x), len(seen.rows)):
         scores = x[block] @ seen.rows.T
         best[block] = scores.max(axis=1)
-        with np.errstate(over="ignore"):
-            inside = sparsemax(beta[block, None] * (scores - best[block, None])) > 0
+        inside = sparsemax(beta[block, None] * (scores - best[block, None])) > 0
         size[block] = np.count_nonzero(inside, axis=1)
         last[block] = np.where(inside, scores, np.inf).min(axis=1)
     return _Support(size, best, last)
 
 
+@untrapped()
 def _farthest(seen: _Seen, mu: Array) -> Floats:
     """The largest distance of a pattern from mu."""
     some, where = np.unique(mu, return_inverse=True)
@@ -793,7 +798,7 @@ def retrieval_bound(
     bound = _choice("rule", rule, BOUNDS)
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
-    with np.errstate(over="ignore"):  # an infinite bound is none, and an infinite gap in 1/beta enough
+    with untrapped():  # an infinite bound is none, and an infinite gap in 1/beta enough
         return bound(seen, x, mu, b, math.sqrt(seen.squares.max())).reshape(leading)[()]
 
 
@@ -903,7 +908,7 @@ def well_separated(
     r = min_half_distance(seen.rows) if radius is None else as_number("radius", radius, least=0)
     if len(seen.rows) == 1 or m == 0:
         return np.ones(leading, np.bool_)[()]
-    with np.errstate(over="ignore", divide="ignore"):  # what is infinite is met always or never
+    with untrapped():  # what is infinite is met always or never
         return condition(seen, x, mu, b, m, r).reshape(leading)[()]
 
 
@@ -954,9 +959,10 @@ def majorises(p: ArrayLike, q: ArrayLike) -> Any:
         a, b = np.broadcast_arrays(a, b)
     except ValueError:
         raise ValueError(f"q: shape {b.shape} does not broadcast to that of p, {a.shape}") from None
-    slack = SLACK * np.maximum(np.abs(a).sum(axis=-1), np.abs(b).sum(axis=-1))
-    more = (np.sort(a)[..., ::-1].cumsum(axis=-1)) - (np.sort(b)[..., ::-1].cumsum(axis=-1))
-    return (more >= -slack[..., None]).all(axis=-1) & (np.abs(more[..., -1]) <= slack)
+    with untrapped():
+        slack = SLACK * np.maximum(np.abs(a).sum(axis=-1), np.abs(b).sum(axis=-1))
+        more = (np.sort(a)[..., ::-1].cumsum(axis=-1)) - (np.sort(b)[..., ::-1].cumsum(axis=-1))
+        return (more >= -slack[..., None]).all(axis=-1) & (np.abs(more[..., -1]) <= slack)
 
 
 # --- capacity -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, T
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import Array, as_whole
+from ..checks import Array, as_whole, refuse_masks, untrapped
 from ..memory import HopfieldMemory
 from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from ..stored import Separation
@@ -30,6 +30,7 @@ class _Memory(BaseEstimator):
     def _asked(self, X: Any) -> Array:
         """What the memory answers: one update, which need not come to rest, or as many as it takes to."""
         check_is_fitted(self)
+        refuse_masks("X", X)
         queries = validate_data(self, X, dtype=DTYPES, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
             return self.memory_.update(queries)
@@ -123,6 +124,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         auto = isinstance(self.beta, str)
         if auto and self.beta != "auto":
             raise ValueError(f"beta: must be a positive number or 'auto', got {self.beta!r}")
+        refuse_masks("X", X)
         rows = validate_data(self, X, dtype=DTYPES)
         self.memory_ = HopfieldMemory(
             rows,
@@ -169,7 +171,8 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     if len(margins) == 0:  # nothing stands out, or nothing is beside it: no beta is better than another
         return 1.0
     least = margins[int(np.ceil(share * len(margins))) - 1]
-    return float(1 / (least * (code[1] - 1)))
+    with untrapped():
+        return float(1 / (least * (code[1] - 1)))
 
 
 class HopfieldClassifier(ClassifierMixin, _Memory):
@@ -253,6 +256,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
                 f"separation: the weights of {self.separation!r} are no probabilities; "
                 f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
             )
+        refuse_masks("X", X)
+        refuse_masks("y", y)
         rows, y = validate_data(self, X, y, dtype=DTYPES)
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
@@ -281,7 +286,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
         """
         weights = self._asked(X)
-        return weights / weights.sum(axis=1, keepdims=True)
+        with untrapped():
+            return weights / weights.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> Array:
         """The class with the largest weight, the first of several.

@@ -14,8 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .. import dense
 from .._optional import require
-from ..checks import Array, as_number, as_whole
+from ..checks import Array, as_number, as_whole, refuse_masks, untrapped
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 from ..separations import unknown_name
 from ..stored import Separation
@@ -241,6 +242,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         given = as_bags(bags, bag_ids, self.dtype)
+        refuse_masks("y", y)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         classes = np.unique(y)
@@ -258,6 +260,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
+            refuse_masks("validation", validation[1])
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
             watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
@@ -285,6 +288,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             ) from None
         return np.sort(train), np.sort(inner)
 
+    @untrapped()
     def _train(self, bags: Bags, labels: Array, watched: dict[str, Any], random: Any, title: str) -> _Run:
         """One network, trained; the weights to keep, and how good they are."""
         network = self._network(random)
@@ -401,6 +405,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, asked = self._fitted(), self._asked(bags, bag_ids)
         return _logits(network, asked)
 
+    @untrapped()
     def predict_proba(self, bags: Any, bag_ids: Any = None) -> Array:
         """The probability of each class.
 
@@ -431,6 +436,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         positive = self.decision_function(bags, bag_ids) > 0
         return self.classes_[positive.astype(int)]
 
+    @untrapped()
     def transform(self, bags: Any, bag_ids: Any = None) -> Array:
         """One vector a bag: what the last linear layer sees.
 
@@ -446,6 +452,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, asked = self._fitted(), self._asked(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in asked.parts(AT_ONCE)])
 
+    @untrapped()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
         """How much weight each instance of a bag got in the last association, averaged over the queries.
 
@@ -526,18 +533,19 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
         return bags
 
+    @untrapped()
     def _measure(self, bags: Bags) -> None:
         """What features are to be brought to, by these bags."""
         rows = bags.rows.reshape(-1, bags.width)
         self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
         if self.standardize:
-            self.mean_, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-            self.scale_ = np.where(deviation > 0, deviation, 1.0)
+            self.mean_, self.scale_ = dense.feature_scale(rows)
         elif self.signed:
             if rows.min() < 0 or rows.max() > 1:
                 raise ValueError(f"signed: needs features from 0 to 1, got {rows.min():g} to {rows.max():g}")
             self.mean_, self.scale_ = self.mean_ + 0.5, self.scale_ * 0.5
 
+    @untrapped()
     def _scaled(self, bags: Bags) -> Bags:
         if not (self.standardize or self.signed):
             return bags
@@ -568,6 +576,7 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     return (y == classes[1]).astype(np.int64)
 
 
+@untrapped()
 def _logits(network: Network, bags: Bags) -> Array:
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_number, as_numbers, as_whole
+from ..checks import Array, as_number, as_numbers, as_whole, untrapped
 from ._inputs import flat_bags
 from ._module import Module
 
@@ -329,8 +329,9 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-    return x, y.astype(x.dtype)
+    with untrapped():
+        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+        return x, y.astype(x.dtype)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -362,8 +363,9 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     x, y = _pair("logits", logits, targets)
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("targets: must be from 0 to 1")
-    loss = np.logaddexp(0, x) - y * x
-    return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
+    with untrapped():
+        loss = np.logaddexp(0, x) - y * x
+        return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
 
 
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -392,5 +394,6 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     (2.0, array([0., 2.]))
     """
     x, y = _pair("predictions", predictions, targets)
-    difference = x - y
-    return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)
+    with untrapped():
+        difference = x - y
+        return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers
+from ..checks import Array, as_numbers, in_order, untrapped
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, restored
@@ -68,6 +68,9 @@ class Module:
         super().__init_subclass__()
         if cls.__module__.startswith(__package__):  # only what comes with the package is loaded from files
             Module._kinds[cls.__name__] = cls
+        if cls.__module__.split(".")[0] == __package__.split(".")[0]:
+            for name in cls.__dict__.keys() & {"forward", "backward"}:
+                setattr(cls, name, untrapped()(cls.__dict__[name]))
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
         """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
@@ -117,9 +120,8 @@ class Module:
 
     def _cast(self, name: str, x: ArrayLike, size: int | None = None) -> Array:
         """Numbers of the layer's dtype, contiguous, with `size` features."""
-        if not (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.c_contiguous):
-            with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.ascontiguousarray(as_numbers(name, x), dtype=self.dtype)
+        if not (type(x) is np.ndarray and x.dtype == self.dtype and x.flags.carray):
+            x = in_order(as_numbers(name, x), self.dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -184,7 +186,7 @@ class Module:
             a = as_numbers(f"state[{name!r}]", state[name])
             if a.shape != own[name].value.shape:
                 raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {a.shape}")
-            with np.errstate(over="ignore"):
+            with untrapped():
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")

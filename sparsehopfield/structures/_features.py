@@ -28,6 +28,8 @@ from ..checks import (
     as_values,
     as_whole,
     compute_dtype,
+    in_order,
+    untrapped,
 )
 from ..separations import SEPARATIONS, similarity_code, unknown_name
 from ..stored import TYPE_CODES
@@ -460,7 +462,7 @@ class FeatureState:
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
         mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
-        with np.errstate(under="ignore"):
+        with untrapped():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
         both.n_patterns += other.n_patterns
@@ -485,7 +487,7 @@ class FeatureState:
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, self._d)
+        rows = in_order(given, dtype).reshape(-1, self._d)
         out = np.empty((len(rows), self._sum.shape[1]), dtype)
         self._answer(rows, out)
         return out.reshape(*given.shape[:-1], out.shape[1])
@@ -537,7 +539,7 @@ class FeatureState:
 
 def _shrink(old: Floats, new: Floats) -> Floats:
     """exp(old - new), where -inf is the exponent of nothing."""
-    with np.errstate(under="ignore", invalid="ignore"):
+    with untrapped():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
@@ -612,6 +614,7 @@ class Steps:
             state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
         return state.measured[1]
 
+    @untrapped()
     def _longest_from(self, begin: int, longest: float) -> float:
         """Of patterns from number `begin` on, and those before, whose largest length is known."""
         scale = self.dtype.type(self.stored.scale)
@@ -620,6 +623,7 @@ class Steps:
             longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
         return longest
 
+    @untrapped()
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import as_whole
+from ..checks import as_array, as_integers, as_whole
 from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def _limited(k: int, m: int) -> int:
 
 def _positions(name: str, given: Any) -> Positions:
     """Whole numbers of at least 0, flat and read-only."""
-    a = np.asarray(given)
-    if a.size and a.dtype.kind not in "iu":
-        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    a = as_integers(name, given)
     if a.size and (a.min() < 0 or a.max() > 2**62):
         raise ValueError(f"{name}: must be at least 0, got {a.min() if a.min() < 0 else a.max()}")
-    a = np.array(a, np.int64).ravel()
+    a = np.array(a).ravel()
     a.flags.writeable = False
     return a
 
@@ -521,7 +519,7 @@ class BlockSparse(Pairs):
             if block is None:
                 raise TypeError("block: needed, as the mask is no BSR array")
             if not issparse(mask):
-                mask = np.asarray(mask)
+                mask = as_array("mask", mask)
                 if mask.ndim != 2 or mask.dtype.kind != "b":
                     raise ValueError(
                         f"mask: must be bool of shape (block rows, block columns), got {mask.dtype} of {mask.shape}"
