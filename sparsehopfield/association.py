@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from . import _core
 from .checks import Array, as_array, as_integers, as_number, as_numbers, as_whole, compute_dtype, in_order
 from .errors import RetrievalWarning
-from .separations import POLYNOMIAL, has_window, separation_code
+from .separations import POLYNOMIAL, as_choice, has_window, separation_code
 from .structure import Structure, as_structure
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
@@ -248,13 +248,9 @@ def associate_forward(
         if a.shape[-2] not in (1, heads):
             raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
     code = separation_code(separation)
-    if gradient not in ("unrolled", "implicit"):
-        raise ValueError(f"gradient: must be 'unrolled' or 'implicit', got {gradient!r}")
-    if gradient == "implicit" and code[0] == POLYNOMIAL:
+    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and code[0] == POLYNOMIAL:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
-    steps = (
-        -1 if update_steps_max is None or update_steps_max < 0 else as_whole("update_steps_max", update_steps_max, 0)
-    )
+    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
     if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
     key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)

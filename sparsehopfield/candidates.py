@@ -133,7 +133,10 @@ class Candidates:
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
-        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        try:
+            memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        except (ValueError, OverflowError) as error:  # the core takes them for patterns
+            raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])

@@ -1,6 +1,7 @@
 """What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
 
 import sys
+from math import prod
 from operator import index
 from typing import Any
 
@@ -120,6 +121,15 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
     if a.dtype == np.uint64 and (a >= 2**63).any():
         raise OverflowError(f"{name}: at most 2**63 - 1, got {a.max()}")
     return a.astype(np.int64, copy=False)
+
+
+def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
+    """A shape of images of d numbers."""
+    sides = as_integers("shape", shape)
+    fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
+    if not fits or prod(sides.tolist()) != d:
+        raise ValueError(f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {shape}")
+    return tuple(sides.tolist())
 
 
 def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
@@ -295,17 +305,41 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def as_whole(name: str, number: Any, least: int) -> int:
-    """A whole number of at least `least`."""
+def as_flag(name: str, flag: Any) -> bool:
+    """True or False, by Python's rules of truth."""
+    try:
+        return bool(flag)
+    except (TypeError, ValueError):  # arrays of many, missing values
+        raise TypeError(f"{name}: must be True or False, got {flag!r}") from None
+
+
+def as_generator(name: str, seed: Any) -> np.random.Generator:
+    """A generator of random numbers, itself or by its seed."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: must be None, a whole number of at least 0 or a Generator, got {seed!r}") from None
+
+
+def as_whole(name: str, number: Any, least: int | None) -> int:
+    """A whole number of at least `least`, if that is not None, and at most 2^62."""
+    limit = "" if least is None else f" of at least {least}"
     if isinstance(number, bool):
-        raise TypeError(f"{name}: must be a whole number of at least {least}, got {number!r}")
+        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}")
     try:
         n = index(number)
     except TypeError:
-        raise TypeError(f"{name}: must be a whole number of at least {least}, got {number!r}") from None
-    if n < least or n > 2**62:
-        raise ValueError(f"{name}: must be at least {least}, got {number}")
+        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}") from None
+    if least is not None and n < least:
+        raise ValueError(f"{name}: must be at least {least}, got {_shown(n)}")
+    if n > 2**62:
+        raise ValueError(f"{name}: must be at most 2**62, got {_shown(n)}")
     return n
+
+
+def _shown(n: int) -> str:
+    """A whole number in a message: Python refuses to write those of thousands of digits."""
+    return str(n) if abs(n) < 2**64 else f"a number of {n.bit_length()} bits"
 
 
 def as_number(name: str, number: Any, *, least: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from . import dense
 from .checks import Array, as_number, as_numbers, as_whole, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
-from .separations import Entmax, unknown_name
+from .separations import Entmax, as_choice
 
 __all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
 
@@ -74,9 +74,10 @@ class AdamW:
     ) -> None:
         self._parameters = _named(parameters)
         self.learning_rate = as_number("learning_rate", learning_rate, least=0.0)
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        means = as_numbers("betas", betas)
+        if means.shape != (2,) or not ((means >= 0) & (means < 1)).all():
             raise ValueError(f"betas: must be two numbers from 0 to below 1, got {betas}")
-        self.betas = float(betas[0]), float(betas[1])
+        self.betas = float(means[0]), float(means[1])
         self.eps = as_number("eps", eps, least=np.finfo(np.float64).tiny)
         self.weight_decay = as_number("weight_decay", weight_decay, least=0.0)
         self._steps = 0
@@ -243,9 +244,9 @@ class Annealing:
     ) -> None:
         if not isinstance(layer, (Hopfield, HopfieldPooling, HopfieldLayer)):
             raise TypeError(f"layer: must be a Hopfield layer, got {type(layer).__name__}")
-        if what not in ("beta", "alpha"):
-            raise unknown_name("what", str(what), ["beta", "alpha"])
-        if what == "beta" and any(name.endswith("log_scaling") for name in layer.parameters()):
+        if as_choice("what", what, ("beta", "alpha")) == "beta" and any(
+            name.endswith("log_scaling") for name in layer.parameters()
+        ):
             raise ValueError("what: this layer learns its beta; make it without learnable_scaling to anneal it")
         least = 1.0 if what == "alpha" else np.finfo(np.float64).tiny
         self.layer, self.what = layer, what

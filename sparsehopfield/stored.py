@@ -14,6 +14,7 @@ from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
     as_beta,
+    as_flag,
     as_number,
     as_out,
     as_patterns,
@@ -128,14 +129,15 @@ class Stored:
         self.similarity_code = similarity_code(similarity)
         self.given = as_patterns("patterns", patterns)
         self.given_values = as_values(values, len(self.given))
-        self.check_finite = check_finite
+        self.check_finite = as_flag("check_finite", check_finite)
         self.scale = as_scale(scale, self.given)
         self.dtype = compute_dtype(self.given, self.given_values)
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
-        if copy and self.patterns is self.given:
+        own = as_flag("copy", copy)
+        if own and self.patterns is self.given:
             self.patterns = self.patterns.copy()
-        if copy and self.values is not None and self.values is self.given_values:
+        if own and self.values is not None and self.values is self.given_values:
             self.values = self.values.copy()
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums of features of the patterns, or of the first of them; structures/_features.py fills it
@@ -151,7 +153,7 @@ class Stored:
         if dtype not in self._cores:
             patterns = as_rows(self.patterns, dtype)
             values = None if self.values is None else as_rows(self.values, dtype)
-            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, bool(self.check_finite))
+            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
             self._cores[dtype] = _core.memory(patterns, values, *options)
         return self._cores[dtype]
 
@@ -321,7 +323,9 @@ class Stored:
 def _wanted(return_info: bool | Collection[str]) -> Collection[str]:
     if isinstance(return_info, bool):
         return ()
+    if not isinstance(return_info, Collection):
+        raise TypeError(f"return_info: must be True, False, or names of 'weights', 'energy', got {return_info!r}")
     names = (return_info,) if isinstance(return_info, str) else tuple(return_info)
-    if unknown := [n for n in names if n not in ("weights", "energy")]:
+    if unknown := [n for n in names if not isinstance(n, str) or n not in ("weights", "energy")]:
         raise ValueError(f"return_info: unknown {unknown[0]!r}; must be True, False, or of 'weights', 'energy'")
     return names

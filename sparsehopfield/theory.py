@@ -29,16 +29,27 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from . import _core
-from .checks import Array, as_beta, as_integers, as_number, as_numbers, as_patterns, as_queries, as_whole, untrapped
+from .checks import (
+    Array,
+    as_beta,
+    as_flag,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_patterns,
+    as_queries,
+    as_whole,
+    untrapped,
+)
 from .functional import energy, sparsemax, update
-from .separations import POLYNOMIAL, separation_code, similarity_code, unknown_name
+from .separations import POLYNOMIAL, as_choice, separation_code, similarity_code
 from .stored import Separation, Stored
 
 __all__ = [
@@ -64,7 +75,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
 BLOCK_ROWS, BLOCK_NUMBERS = 1024, 2**22  # at most, of the scores that are there at a time
 SLACK = 1e-12  # relative, of conditions that hold with equality in exact arithmetic
 
@@ -136,12 +146,6 @@ def _ask(
     except ValueError:
         raise ValueError(f"index: shape {i.shape} does not broadcast to the queries' leading axes {leading}") from None
     return x, mu, np.broadcast_to(as_beta(beta, leading), len(x)), leading
-
-
-def _choice(name: str, given: str, table: dict[str, T]) -> T:
-    if given not in table:
-        raise unknown_name(name, str(given), [*table])
-    return table[given]
 
 
 def _one_beta(beta: ArrayLike) -> float:
@@ -795,7 +799,7 @@ def retrieval_bound(
     >>> float(retrieval_error([0.6, 0.4], X, 0, 2.0).round(4))
     0.4243
     """
-    bound = _choice("rule", rule, BOUNDS)
+    bound = BOUNDS[as_choice("rule", rule, BOUNDS)]
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
     with untrapped():  # an infinite bound is none, and an infinite gap in 1/beta enough
@@ -901,7 +905,7 @@ def well_separated(
     >>> [bool(well_separated([0.9, 0.1], X, 0, 5.0, rule=rule)) for rule in ("exact", "theorem 3.1")]
     [True, False]
     """
-    condition = _choice("rule", rule, CONDITIONS)
+    condition = CONDITIONS[as_choice("rule", rule, CONDITIONS)]
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
     m = math.sqrt(seen.squares.max())
@@ -1095,7 +1099,7 @@ def capacity_bound(
     dimension, length, b, risk = _sphere(d, m, beta, p)
     r = as_number("radius", radius, least=0)
     difference = as_number("delta", delta, least=-np.finfo(np.float64).max)
-    if as_printed:
+    if as_flag("as_printed", as_printed):
         raise ValueError(
             "as_printed: the lemma's a contains ln(2m(sqrt(p) - 1)/(R + delta)), and sqrt(p) - 1 is negative for every "
             "p < 1: there is no such number"
@@ -1105,10 +1109,11 @@ def capacity_bound(
     if r > length:
         warnings.warn(f"radius: {r:g} exceeds the sphere's {length:g}; such balls are not disjoint", stacklevel=2)
     spread = 2 * b * length * r
-    if not strict and spread > 1 + SLACK:
+    is_strict = as_flag("strict", strict)
+    if not is_strict and spread > 1 + SLACK:
         raise ValueError(f"strict: False takes 2 beta m radius for at most 1, but it is {spread:g}")
     log_ratio = math.log(2) + math.log(length) + math.log(risk) / 2 - math.log(r + difference)
-    a = 4 / (dimension - 1) * (log_ratio + (spread if strict else 1.0))
+    a = 4 / (dimension - 1) * (log_ratio + (spread if is_strict else 1.0))
     log_b = math.log(0.8) + 2 * math.log(length) + math.log(b) - math.log(dimension - 1)
     return _lambert(dimension, risk, a, log_b)
 
@@ -1180,9 +1185,10 @@ class ExactCapacity:
     log_weak_M: float
 
 
-def _log_cap(s: float, a: float) -> float:
-    """ln of I_x(a, 1/2)/2 with x = sin^2 of twice the angle whose sine is s, up to a right angle."""
-    log_x = 2 * math.log(2 * s) + math.log1p(-s * s)
+def _log_cap(log_s: float, a: float) -> float:
+    """ln of I_x(a, 1/2)/2 with x = sin^2 of twice the angle whose sine is s, up to a right angle; s may underflow."""
+    s = math.exp(log_s)
+    log_x = min(2 * (math.log(2) + log_s) + math.log1p(-s * s), 0.0)
     cap = float(special.betainc(a, 0.5, math.exp(log_x)))
     if cap > 1e-290:
         return math.log(cap / 2)
@@ -1236,13 +1242,14 @@ def exact_capacity(d: int, m: float, beta: ArrayLike, p: float, radius: float = 
     dimension, length, b, risk = _sphere(d, m, beta, p)
     r = as_number("radius", radius, least=0)
     distance = r + math.hypot(r, math.sqrt(2) / math.sqrt(b))
-    s, a = distance / length / 2, (dimension - 1) / 2
+    log_s, a = math.log(distance) - math.log(length) - math.log(2), (dimension - 1) / 2
+    s = distance / length / 2
     if s > 1:
         log_f = 0.0
     elif 2 * s * s > 1:
         log_f = math.log1p(-float(special.betainc(a, 0.5, 4 * s * s * (1 - s * s))) / 2)
     else:
-        log_f = _log_cap(s, a)
+        log_f = _log_cap(log_s, a)
     # M = (1 + sqrt(1 + q))/2 with q = 8p/F, from half the logarithm of q
     h = (math.log(8) + math.log(risk) - log_f) / 2
     log_m = 0.0 if s > 1 else h - math.log(2) + math.asinh(_exp(-h))

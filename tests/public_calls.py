@@ -3,7 +3,7 @@
 import numpy as np
 
 import sparsehopfield as sh
-from sparsehopfield import association, bags, layers, optim, reference, structures, theory, theory_structures
+from sparsehopfield import association, bags, datasets, layers, optim, reference, structures, theory, theory_structures
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
 
 M, D, N = 7, 3, 4
@@ -72,9 +72,9 @@ def _backward(input, grad):
     return layer.backward(grad), layer.weight.grad
 
 
-def _trained(input, learning_rate, eps, weight_decay, max_norm):
+def _trained(input, learning_rate, betas, eps, weight_decay, max_norm):
     layer = layers.Linear(D, 2, random_state=0)
-    optimizer = optim.AdamW(layer, learning_rate, eps=eps, weight_decay=weight_decay)
+    optimizer = optim.AdamW(layer, learning_rate, betas, eps, weight_decay)
     for _ in range(3):
         layer.backward(layer.forward(input))
         norm = optim.clip_gradients(layer, max_norm)
@@ -89,7 +89,8 @@ def _associated(queries, stored, values, beta, grad, **options):
 
 
 def _mil(bags, y, **options):
-    model = HopfieldMILClassifier(epochs=2, hidden_size=2, num_heads=1, random_state=0, **options).fit(bags, y)
+    options = {"epochs": 2, "hidden_size": 2, "num_heads": 1, "random_state": 0} | options
+    model = HopfieldMILClassifier(**options).fit(bags, y)
     return model.history_, model.predict_proba(bags), model.bag_weights(bags), model.mean_, model.scale_
 
 
@@ -224,7 +225,20 @@ def calls(scale=1.0, dtype=np.float64):
                 name = f"memory.{method} {separation} {similarity}"
                 table[name] = _method(method, **fixed), {"patterns": patterns} | arguments
     table |= {
-        "memory": (memory_of, {"patterns": patterns, "beta": 2.0, "values": values, "ids": np.arange(M) + 5}),
+        "memory": (
+            memory_of,
+            {
+                "patterns": patterns,
+                "beta": 2.0,
+                "values": values,
+                "ids": np.arange(M) + 5,
+                "similarity": "dot",
+                "separation": "sparsemax",
+                "structure": structures.TopK(3),
+                "copy": True,
+                "check_finite": True,
+            },
+        ),
         "memory.scale": (memory_of, {"patterns": np.ones((2, 2), np.uint8), "scale": 0.5}),
         "memory.suggest_beta": (_method("suggest_beta", similarity="euclidean"), {"patterns": patterns, "stored": 0.5}),
         "memory.add": (
@@ -345,7 +359,14 @@ def calls(scale=1.0, dtype=np.float64):
         "mean_squared_error": (layers.mean_squared_error, {"predictions": z, "targets": g}),
         "optim": (
             _trained,
-            {"input": flat, "learning_rate": 1e-3, "eps": 1e-8, "weight_decay": 0.01, "max_norm": 1.0},
+            {
+                "input": flat,
+                "learning_rate": 1e-3,
+                "betas": (0.9, 0.99),
+                "eps": 1e-8,
+                "weight_decay": 0.01,
+                "max_norm": 1.0,
+            },
         ),
         "ExponentialDecay": (
             lambda rate: optim.ExponentialDecay(optim.AdamW(layers.Linear(2, 2)), rate),
@@ -393,6 +414,71 @@ def calls(scale=1.0, dtype=np.float64):
                 "bags": np.concatenate(bag_rows),
                 "y": labels,
                 "bag_ids": np.repeat(np.arange(6), list(map(len, bag_rows))),
+            },
+        ),
+        "HopfieldMILClassifier options": (
+            _mil,
+            {
+                "bags": bag_rows,
+                "y": labels,
+                "separation": "softmax",
+                "layer": "pooling",
+                "embedding": (3,),
+                "output_size": 2,
+                "quantity": 1,
+                "beta": 1.0,
+                "update_steps_max": 1,
+                "dropout": 0.1,
+                "head_dropout": 0.1,
+                "activation": "relu",
+                "batch_size": 2,
+                "learning_rate": 1e-3,
+                "learning_rate_decay": 0.9,
+                "weight_decay": 1e-4,
+                "max_norm": 1.0,
+                "anneal": ("beta", 0.5, 1.0, 0.5),
+                "validation_fraction": 0.4,
+                "early_stopping": "loss",
+                "patience": 2,
+                "restarts": 1,
+                "initial_std": 0.02,
+                "random_state": 0,
+                "dtype": "float64",
+                "structure": structures.TopK(2),
+            },
+        ),
+        "retriever options": (
+            _retriever,
+            {
+                "X": patterns,
+                "separation": "entmax15",
+                "similarity": "euclidean",
+                "max_steps": 5,
+                "tol": 1e-3,
+                "structure": structures.TopK(2),
+            },
+        ),
+        "explain.plot": (
+            lambda shape: type(sh.HopfieldMemory(np.eye(16)).explain(np.eye(16)[0]).plot(shape)).__name__,
+            {"shape": (4, 4)},
+        ),
+        "report.figure": (
+            lambda shape: type(sh.HopfieldMemory(np.eye(16)).report().figure(shape)).__name__,
+            {"shape": (4, 4)},
+        ),
+        "set_num_threads": (lambda n: sh.set_num_threads(n), {"n": sh.get_num_threads()}),
+        "show_config": (lambda mode: type(sh.show_config(mode)).__name__, {"mode": "dict"}),
+        "image_bags": (
+            bags.image_bags,
+            {
+                "images": datasets.ImageSet("drawn", rng.random((20, 16), dtype=np.float32), (4, 4), "drawn"),
+                "digits": np.arange(20) % 10,
+                "num_bags": 4,
+                "mean_size": 3,
+                "std_size": 1,
+                "target": 9,
+                "targets_per_bag": 1,
+                "seed": 0,
             },
         ),
         "bit_signals": (bags.bit_signals, {"num_signals": 3, "num_bits": 3, "seed": 0}),

@@ -27,11 +27,23 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """What scikit-learn makes of the arguments; its errors, which may name none, with their names."""
+        given = dict(zip(("X", "y"), (X, *y), strict=False))
+        for name, array in given.items():
+            refuse_masks(name, array)
+        if isinstance(X, np.ndarray) and not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        try:
+            return validate_data(self, X, *y, dtype=DTYPES, **options)
+        except (TypeError, ValueError, OverflowError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{', '.join(given)}: {error}") from error
+
     def _asked(self, X: Any) -> Array:
         """What the memory answers: one update, which need not come to rest, or as many as it takes to."""
         check_is_fitted(self)
-        refuse_masks("X", X)
-        queries = validate_data(self, X, dtype=DTYPES, reset=False)
+        queries = self._validated(X, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
             return self.memory_.update(queries)
         return self.memory_.retrieve(queries, max_steps=self.max_steps, tol=self.tol)
@@ -124,8 +136,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         auto = isinstance(self.beta, str)
         if auto and self.beta != "auto":
             raise ValueError(f"beta: must be a positive number or 'auto', got {self.beta!r}")
-        refuse_masks("X", X)
-        rows = validate_data(self, X, dtype=DTYPES)
+        rows = self._validated(X)
         self.memory_ = HopfieldMemory(
             rows,
             1.0 if auto else self.beta,
@@ -256,9 +267,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
                 f"separation: the weights of {self.separation!r} are no probabilities; "
                 f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
             )
-        refuse_masks("X", X)
-        refuse_masks("y", y)
-        rows, y = validate_data(self, X, y, dtype=DTYPES)
+        rows, y = self._validated(X, y)
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         values = np.eye(len(self.classes_), dtype=np.float32)[classes]

@@ -16,15 +16,16 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .. import dense
 from .._optional import require
-from ..checks import Array, as_number, as_whole, refuse_masks, untrapped
+from ..checks import Array, as_array, as_number, as_whole, refuse_masks, untrapped
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
-from ..separations import unknown_name
+from ..separations import as_choice
 from ..stored import Separation
 from ..structure import Structure
 from ._bags import Bags, as_bags
 from ._network import Network
 
 CRITERIA = ("auc", "accuracy", "loss")
+TINY = float(np.finfo(np.float64).tiny)
 AT_ONCE = 512  # bags in one forward pass that has no backward pass
 SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
 
@@ -242,15 +243,17 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         given = as_bags(bags, bag_ids, self.dtype)
-        refuse_masks("y", y)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        y = _targets("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
         labels = _labels("y", y, given, classes)
         self.classes_, self.n_features_in_ = classes, given.width
-        random = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(f"random_state: {error}") from None
+        random = np.random.default_rng(state.randint(2**31, size=4))
         watched = {}
         if self.validation_fraction > 0:
             train, inner = self._split(labels, int(random.integers(2**31)))
@@ -260,12 +263,12 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
-            refuse_masks("validation", validation[1])
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
-            watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
+            watched["validation_"] = seen, _labels("validation", _targets("validation", validation[1]), seen, classes)
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
         best = None
-        for i, generator in enumerate(random.spawn(self.restarts)):
+        for i in range(self.restarts):
+            (generator,) = random.spawn(1)
             title = f"restart {i + 1} of {self.restarts}, " if i else ""
             run = self._train(given, labels, watched, generator, title)
             if best is None or run.merit > best.merit:  # the first of equals
@@ -300,8 +303,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             for epoch in range(1, self.epochs + 1):
                 try:
                     logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
-                except ValueError as error:
-                    if epoch == 1:
+                except (ValueError, OverflowError) as error:
+                    if epoch == 1 and all(np.isfinite(p.value).all() for p in network.parameters().values()):
                         raise
                     raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
@@ -487,11 +490,11 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             ("early_stopping", self.early_stopping, CRITERIA),
             ("dtype", self.dtype, ("float32", "float64")),
         ):
-            if value is not None and value not in valid:
-                raise unknown_name(name, str(value), valid)
+            if value is not None:
+                as_choice(name, value, valid)
         for name in ("epochs", "batch_size", "restarts"):
             as_whole(name, getattr(self, name), 1)
-        if np.ndim(self.embedding) != 1:
+        if as_array("embedding", self.embedding).ndim != 1:
             raise TypeError(f"embedding: must be a sequence of sizes, got {self.embedding!r}")
         for size in self.embedding:
             as_whole("embedding", size, 1)
@@ -501,8 +504,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"head_dropout: must be from 0 to below 1, got {self.head_dropout}")
         if self.patience is not None:
             as_whole("patience", self.patience, 1)
-        for name in ("learning_rate", "learning_rate_decay", "weight_decay"):
-            as_number(name, getattr(self, name), least=0.0)
+        for name, least in (("learning_rate", 0.0), ("learning_rate_decay", TINY), ("weight_decay", 0.0)):
+            as_number(name, getattr(self, name), least=least)
+        if self.max_norm is not None:
+            as_number("max_norm", self.max_norm, least=0.0)
         if not as_number("validation_fraction", self.validation_fraction, least=0.0) < 1:
             raise ValueError(f"validation_fraction: must be from 0 to below 1, got {self.validation_fraction}")
         for name, chooses in (("early_stopping", self.early_stopping is not None), ("restarts", self.restarts > 1)):
@@ -565,6 +570,17 @@ class _Run(NamedTuple):
     epoch: int
     weights: dict[str, Array]
     history: dict[str, Array]
+
+
+def _targets(name: str, y: Any) -> Array:
+    """One label for each bag, whatever they are."""
+    refuse_masks(name, y)
+    try:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+    except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
+        raise ValueError(f"{name}: {error}") from None
+    return np.asarray(y)
 
 
 def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_number, as_numbers, as_whole, untrapped
+from ..checks import Array, as_flag, as_number, as_numbers, as_whole, compute_dtype, in_order, untrapped
 from ._inputs import flat_bags
-from ._module import Module
+from ._module import Module, as_layer_dtype
 
 __all__ = [
     "GELU",
@@ -69,7 +69,7 @@ class Linear(Module):
                 "input_size": self.input_size,
                 "output_size": self.output_size,
                 "bias": bool(bias),
-                "dtype": np.dtype(dtype).name,
+                "dtype": as_layer_dtype(dtype).name,
                 "random_state": random_state,
             },
             dtype,
@@ -117,7 +117,7 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32") -> None:
         self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
-        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": np.dtype(dtype).name}
+        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": as_layer_dtype(dtype).name}
         super().__init__(config, dtype, None)
         self.weight = self._parameter("weight", np.ones(size)) if affine else None
         self.bias = self._parameter("bias", np.zeros(size)) if affine else None
@@ -220,7 +220,7 @@ class Dropout(_Elementwise):
     def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
         """Any shape to the same shape."""
         x = self._floats(input)
-        if not (train and self.rate):
+        if not (as_flag("train", train) and self.rate):
             self._slope = np.ones(x.shape, x.dtype)
             return x
         kept = self._random.random(x.shape, np.float32) >= self.rate
@@ -329,9 +329,8 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
-    with untrapped():
-        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-        return x, y.astype(x.dtype)
+    dtype = compute_dtype(x)
+    return in_order(x, dtype).reshape(x.shape), in_order(y, dtype).reshape(y.shape)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:

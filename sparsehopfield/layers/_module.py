@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers, in_order, untrapped
+from ..checks import Array, as_generator, as_numbers, compute_dtype, in_order, untrapped
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, restored
@@ -53,6 +53,17 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
+def as_layer_dtype(dtype: Any) -> np.dtype[Any]:
+    """A dtype that layers compute in."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
+    return found
+
+
 class Module:
     """The base of all layers.
 
@@ -74,15 +85,8 @@ class Module:
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
         """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
-        try:
-            self._random = np.random.default_rng(random_state)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"random_state: must be None, a whole number of at least 0 or a Generator, got {random_state!r}"
-            ) from None
+        self.dtype = as_layer_dtype(dtype)
+        self._random = as_generator("random_state", random_state)
         self._config = config
         self._own: dict[str, Parameter] = {}
         self._inner: dict[str, Module] = {}
@@ -129,8 +133,8 @@ class Module:
     def _floats(self, x: ArrayLike) -> Array:
         """The input of a layer without parameters: its dtype is what comes in, float32 where that is no float."""
         a = as_numbers("input", x)
-        self.dtype = a.dtype if a.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        return a.astype(self.dtype, copy=False)
+        self.dtype = compute_dtype(a)
+        return in_order(a, self.dtype).reshape(a.shape)
 
     def _grad(self, grad: ArrayLike, shape: tuple[int, ...] | None) -> Array:
         """The gradient that came in, if it fits what the last forward returned."""

@@ -31,7 +31,7 @@ from ..checks import (
     in_order,
     untrapped,
 )
-from ..separations import SEPARATIONS, similarity_code, unknown_name
+from ..separations import SEPARATIONS, as_choice, similarity_code
 from ..stored import TYPE_CODES
 from ..structure import Cost, Structure
 
@@ -255,10 +255,7 @@ class LinearFeatures(Features):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.kind, str):
-            raise TypeError(f"kind: must be 'elu+1' or 'relu', got {self.kind!r}")
-        if self.kind not in ("elu+1", "relu"):
-            raise unknown_name("kind", self.kind, ["elu+1", "relu"])
+        as_choice("kind", self.kind, ("elu+1", "relu"))
 
     def _size(self, d: int) -> int:
         return d

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -303,7 +303,11 @@ class Window(Pairs):
         object.__setattr__(self, "w", as_whole("w", self.w, 0))
         object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
-        everywhere = np.unique(_positions("global_positions", list(self.global_positions)))
+        given = self.global_positions
+        listed = list(given) if isinstance(given, Iterable) else given  # sets, too
+        if as_array("global_positions", listed).ndim != 1:
+            raise TypeError(f"global_positions: must be a collection of whole numbers, got {given!r}")
+        everywhere = np.unique(_positions("global_positions", listed))
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions("positions", self.positions))
@@ -436,7 +440,7 @@ class RandomMask(Pairs):
         numbers = np.broadcast_to(np.arange(self.k, dtype=np.uint64), (len(blocks), self.k))
         chosen = np.zeros((len(blocks), m), dtype=np.bool_)
         np.put_along_axis(chosen, _permuted(numbers, key, m).astype(np.int64), True, axis=1)
-        return np.repeat(chosen, self.block, axis=0)[:n]
+        return chosen[np.arange(n) // self.block]
 
     def count(self, n: int, m: int) -> int:
         return n * _limited(self.k, m)
