@@ -226,8 +226,7 @@ def associate_forward(
     dtype = compute_dtype(*given)
     q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
     v = k if values is stored else _stack("values", given[2], dtype)
-    ragged = offsets is not None
-    if ragged:
+    if offsets is not None:
         o = in_order(as_integers("offsets", offsets))
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")

@@ -22,7 +22,7 @@ from scipy.io.matlab import MatReadError
 from scipy.sparse import issparse
 
 from sparsehopfield import datasets
-from sparsehopfield.checks import as_generator, as_integers, as_number, as_numbers, as_whole
+from sparsehopfield.checks import as_generator, as_integers, as_number, as_numbers, as_whole, refuse_masks
 
 __all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_mil", "load_ucsb"]
 
@@ -71,6 +71,10 @@ class Bags:
     description: str
     keys: NDArray[np.bool_] | None = None
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "offsets", "labels", "keys"):
+            refuse_masks(name, getattr(self, name))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,20 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
+PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
 def masks(given: Any) -> bool:
     """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+    if isinstance(given, (list, tuple)):
+        return not {*map(type, given)} <= PLAIN and any(map(masks, given))
     ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
-    if ma is None:
-        return False
-    if isinstance(given, ma.MaskedArray):
-        return bool(ma.is_masked(given))
-    if not isinstance(given, (list, tuple)):
-        return False
-    holders = (list, tuple, ma.MaskedArray)
-    return any(issubclass(kind, holders) for kind in set(map(type, given))) and any(map(masks, given))
+    return ma is not None and isinstance(given, ma.MaskedArray) and bool(ma.is_masked(given))
 
 
 def refuse_masks(name: str, given: Any) -> None:
@@ -75,7 +71,7 @@ def as_array(name: str, given: Any) -> Array:
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
     """An array of real numbers: float16 to float64, integers or booleans."""
-    a = as_array(name, array)
+    a = array if type(array) is np.ndarray else as_array(name, array)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
@@ -105,12 +101,12 @@ def untrapped() -> np.errstate:
 
 
 def in_order(a: Array, dtype: np.dtype[Any] | type | None = None) -> Array:
-    """Return the same numbers C-contiguous and aligned, of at least one axis; copies only what is not."""
-    if dtype is None or a.dtype == dtype:
-        a = np.ascontiguousarray(a)
-        return a if a.flags.aligned else a.copy()
-    with untrapped():  # numbers too small become 0, and infinities are found where they matter
-        return np.ascontiguousarray(a, dtype=dtype)
+    """Return the same numbers C-contiguous and aligned; copies only what is not."""
+    if dtype is not None and a.dtype != dtype:
+        with untrapped():  # numbers too small become 0, and infinities are found where they matter
+            return np.asarray(a, dtype, order="C")
+    flags = a.flags
+    return a if flags.c_contiguous and flags.aligned else a.copy()
 
 
 def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ or float64, flattened over all axes but the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def _matrix(x: Array) -> Array:
     return in_order(x).reshape(-1, x.shape[-1])
 
 
-def is_constant(mean: Array, deviation: Array, n: int) -> Array:
+def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
     """Return whether n numbers of this mean and standard deviation are all equal but for rounding.
 
     The computed mean of n equal numbers is off by up to n eps of it, and deviations from it are then that error alone.

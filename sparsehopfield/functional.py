@@ -2,6 +2,9 @@
 
 Row maps are NumPy generalised ufuncs from the C core under a thin layer that converts, checks and names; operations
 check their arguments (checks.py), make the patterns ready (stored.py) and call the core.
+
+Row maps take masked arrays (`numpy.ma`), which nothing else does: where they are masked, scores z are -inf, weights p
+and gradients g are 0. Results are plain arrays, as the weight of what is masked is known to be 0.
 """
 
 from collections.abc import Collection

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_whole, untrapped
+from .checks import Array, as_number, as_numbers, as_whole, refuse_masks, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, as_choice
 
@@ -25,7 +25,17 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
         parameters = {str(i): p for i, p in enumerate(parameters)}
     if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
         raise TypeError(f"parameters: must be a layer or its parameters, got {parameters!r}")
+    for name, p in parameters.items():
+        refuse_masks(f"parameters[{name!r}].value", p.value)
     return dict(parameters)
+
+
+def _with_grads(parameters: dict[str, Parameter]) -> dict[str, tuple[Parameter, Array]]:
+    """The parameters that have a gradient, with it."""
+    found = {name: (p, p.grad) for name, p in parameters.items() if p.grad is not None}
+    for name, (_, g) in found.items():
+        refuse_masks(f"parameters[{name!r}].grad", g)
+    return found
 
 
 class AdamW:
@@ -86,13 +96,13 @@ class AdamW:
 
     def step(self) -> None:
         """Move the parameters by their gradients."""
+        moved = {name: (p, g) for name, (p, g) in _with_grads(self._parameters).items() if p.trainable}
         self._steps += 1
-        moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
         dense.adamw(
-            [p.value for _, p in moved],
-            [p.grad for _, p in moved if p.grad is not None],
-            [self._first[name] for name, _ in moved],
-            [self._second[name] for name, _ in moved],
+            [p.value for p, _ in moved.values()],
+            [g for _, g in moved.values()],
+            [self._first[name] for name in moved],
+            [self._second[name] for name in moved],
             self._steps,
             learning_rate=self.learning_rate,
             betas=self.betas,
@@ -166,7 +176,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     (5.0, array([0.6, 0.8]))
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
-    grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
+    grads = [g for _, g in _with_grads(_named(parameters)).values()]
     with untrapped():
         norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
         if not np.isfinite(norm):  # squares that are too large for float32

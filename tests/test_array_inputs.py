@@ -8,8 +8,9 @@ import pytest
 from public_calls import ROW_MAPS, calls, flattened
 
 import sparsehopfield as sh
-from sparsehopfield import dense, layers, reference, theory
+from sparsehopfield import dense, layers, optim, reference, theory
 from sparsehopfield.bags import Bags
+from sparsehopfield.datasets import ImageSet
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
 from sparsehopfield.structures import BlockSparse, Window
 from sparsehopfield.studies.mil_protocol import Scale
@@ -139,6 +140,13 @@ def test_masked_rows_in_lists():
         layers.HopfieldPooling(3).forward([np.eye(3), np.ma.masked_greater(np.eye(3), 0.5)])
 
 
+def hidden_gradient():
+    """Return a parameter whose gradient masks an entry."""
+    p = layers.Parameter(np.zeros(2))
+    p.grad = np.ma.array([1.0, 2.0], mask=[0, 1])
+    return p
+
+
 def test_the_masks_of_other_arguments():
     """What the table has no array for: results' places, labels, numbers of bags, options."""
     x = np.eye(3)
@@ -178,6 +186,11 @@ def test_the_masks_of_other_arguments():
         (lambda: layers.Hopfield(3).forward(x[None], association_mask=np.ma.masked_less(x, 0.5)), "association_mask"),
         (lambda: layers.SparseHopfield(3).forward(x, offsets=np.ma.masked_equal([0, 1, 3], 1)), "offsets"),
         (lambda: theory.margin_at(x, x, ids), "index"),
+        (lambda: Bags(np.ma.masked_less(x, 0.5), np.arange(4), np.arange(3), "three", "three"), "instances"),
+        (lambda: ImageSet("drawn", np.ma.masked_less(x, 0.5), (1, 3), "drawn"), "images"),
+        (lambda: optim.AdamW([layers.Parameter(np.ma.masked_less(x, 0.5))]), "parameters"),
+        (lambda: optim.clip_gradients([hidden_gradient()], 1.0), "parameters"),
+        (lambda: optim.AdamW([hidden_gradient()]).step(), "parameters"),
     ):
         with pytest.raises(ValueError, match=rf"^{name}"):
             call()

@@ -7,7 +7,7 @@ import pytest
 from public_calls import calls, flattened
 
 import sparsehopfield as sh
-from sparsehopfield import layers, theory
+from sparsehopfield import layers, studies, theory
 from sparsehopfield.estimators import HopfieldMILClassifier
 
 # sizes at which exponentials, squares or products leave the dtype, and some where nothing does
@@ -98,3 +98,21 @@ def test_callers_traps_stay_the_callers(kind):
         with pytest.raises(ValueError, match=r"^patterns:"):
             theory.margin([[np.nan]])
         assert np.geterr() == before
+
+
+@pytest.mark.parametrize(
+    ("study", "options"),
+    [
+        (studies.capacity, {"dataset": "digits", "sizes": 5, "runs": 1}),
+        (studies.correlated, {"weights": (0.0, 0.9), "betas": (0.1, 4.0, 20.0), "patterns": 8, "d": 6}),
+        (studies.theory_ledger, {"families": "sphere", "betas": (1.0, 200.0), "patterns": 8, "d": 4, "trials": 5}),
+    ],
+    ids=["capacity", "correlated", "theory_ledger"],
+)
+def test_studies(study, options, tmp_path):
+    """Tables, reports and figures alike."""
+    expected = study.run(tmp_path / "plain", **options, progress=False)
+    with np.errstate(all="raise"):
+        found = study.run(tmp_path / "trapped", **options, progress=False)
+    assert found.rows == expected.rows
+    assert found.report == expected.report

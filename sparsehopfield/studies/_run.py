@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._optional import require
-from sparsehopfield.checks import untrapped
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
@@ -128,7 +127,7 @@ def _measured(
 ) -> Iterator[Mapping[str, float]]:
     """What `measure` returns of each setting, in their order."""
     if jobs == 1:
-        return map(untrapped()(measure), settings)
+        return map(measure, settings)
     joblib = require("joblib", purpose="measuring several settings at the same time")
     tasks = (joblib.delayed(_with_one_thread)(measure, setting) for setting in settings)
     side_by_side: Iterator[Mapping[str, float]] = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
@@ -137,8 +136,7 @@ def _measured(
 
 def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting: Setting) -> Mapping[str, float]:
     set_num_threads(1)
-    with untrapped():
-        return measure(setting)
+    return measure(setting)
 
 
 def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:
