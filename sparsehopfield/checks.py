@@ -1,6 +1,7 @@
 """What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
 
 import sys
+from collections.abc import Mapping
 from math import prod
 from operator import index
 from typing import Any
@@ -117,6 +118,17 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
     if a.dtype == np.uint64 and (a >= 2**63).any():
         raise OverflowError(f"{name}: at most 2**63 - 1, got {a.max()}")
     return a.astype(np.int64, copy=False)
+
+
+def as_float_dtype(dtype: Any) -> np.dtype[Any]:
+    """A dtype to compute in: float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
+    return found
 
 
 def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
@@ -307,6 +319,13 @@ def as_flag(name: str, flag: Any) -> bool:
         return bool(flag)
     except (TypeError, ValueError):  # arrays of many, missing values
         raise TypeError(f"{name}: must be True or False, got {flag!r}") from None
+
+
+def as_state(name: str, state: Any) -> Mapping[str, Any]:
+    """A mapping by names, as `state_dict` gives it."""
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
+    return state
 
 
 def as_generator(name: str, seed: Any) -> np.random.Generator:

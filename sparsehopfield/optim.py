@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_whole, refuse_masks, untrapped
+from .checks import Array, as_number, as_numbers, as_state, as_whole, refuse_masks, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, as_choice
 
@@ -21,13 +21,14 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     """Parameters by name; by number where they come without names."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
-    elif not isinstance(parameters, Mapping):
+    elif isinstance(parameters, Iterable) and not isinstance(parameters, Mapping):
         parameters = {str(i): p for i, p in enumerate(parameters)}
-    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
+    named = parameters if isinstance(parameters, Mapping) else {}
+    if not named or not all(isinstance(p, Parameter) for p in named.values()):
         raise TypeError(f"parameters: must be a layer or its parameters, got {parameters!r}")
-    for name, p in parameters.items():
+    for name, p in named.items():
         refuse_masks(f"parameters[{name!r}].value", p.value)
-    return dict(parameters)
+    return dict(named)
 
 
 def _with_grads(parameters: dict[str, Parameter]) -> dict[str, tuple[Parameter, Array]]:
@@ -133,7 +134,7 @@ class AdamW:
         ValueError
             If names are missing or unknown, shapes differ, or numbers cannot be.
         """
-        own = self.state_dict()
+        own, state = self.state_dict(), as_state("state", state)
         if own.keys() != state.keys():
             raise ValueError(f"state: missing or unknown {sorted(own.keys() ^ state.keys())}")
         new = {name: as_numbers(f"state[{name!r}]", a) for name, a in state.items()}
@@ -206,6 +207,8 @@ class ExponentialDecay:
     """
 
     def __init__(self, optimizer: AdamW, rate: float) -> None:
+        if not isinstance(optimizer, AdamW):
+            raise TypeError(f"optimizer: must be an AdamW, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
 

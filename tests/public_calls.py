@@ -83,6 +83,12 @@ def _trained(input, learning_rate, betas, eps, weight_decay, max_norm):
     return norm, layer.state_dict(), optimizer.state_dict()
 
 
+def _seen_by(layer, input):
+    """Return a layer after a forward pass."""
+    layer.forward(input)
+    return layer
+
+
 def _associated(queries, stored, values, beta, grad, **options):
     out, saved = association.associate_forward(queries, stored, values, beta, **options)
     return out, association.associate_backward(saved, grad), association.association_weights(saved)
@@ -465,6 +471,54 @@ def calls(scale=1.0, dtype=np.float64):
         "report.figure": (
             lambda shape: type(sh.HopfieldMemory(np.eye(16)).report().figure(shape)).__name__,
             {"shape": (4, 4)},
+        ),
+        "merge": (sh.merge, {"parts": [sh.candidates(queries, patterns)]}),
+        "load_state_dict": (
+            lambda **k: layers.Linear(D, 2).load_state_dict(**k),
+            {"state": layers.Linear(D, 2, random_state=1).state_dict(), "strict": True},
+        ),
+        "AdamW.load_state_dict": (
+            lambda state: optim.AdamW(layers.Linear(D, 2)).load_state_dict(state),
+            {"state": optim.AdamW(layers.Linear(D, 2)).state_dict()},
+        ),
+        "AdamW()": (lambda parameters: optim.AdamW(parameters).state_dict(), {"parameters": layers.Linear(D, 2)}),
+        "clip_gradients": (optim.clip_gradients, {"parameters": layers.Linear(D, 2), "max_norm": 1.0}),
+        "ExponentialDecay()": (
+            lambda optimizer: optim.ExponentialDecay(optimizer, 0.5).step(),
+            {"optimizer": optim.AdamW(layers.Linear(D, 2))},
+        ),
+        "Annealing()": (
+            lambda layer: optim.Annealing(layer, "beta", 1.0, 2.0, 3).value,
+            {"layer": layers.HopfieldPooling(4)},
+        ),
+        "gradient_health": (layers.gradient_health, {"layer": _seen_by(layers.HopfieldPooling(D), samples)}),
+        "Sequential()": (lambda layers_: layers.Sequential(*layers_).parameters(), {"layers_": [layers.Linear(D, 2)]}),
+        "scaling": (
+            lambda scaling: setattr(layers.Hopfield(D, num_heads=1), "scaling", scaling),
+            {"scaling": 1.0},
+        ),
+        "FeatureState()": (
+            lambda **k: structures.FeatureState(**k).nbytes,
+            {
+                "structure": structures.LinearFeatures(),
+                "d": 3,
+                "v": 2,
+                "beta": 1.0,
+                "similarity": "dot",
+                "dtype": np.dtype(np.float64),
+            },
+        ),
+        "FeatureState.add": (
+            lambda **k: structures.FeatureState(structures.LinearFeatures(), D, 2, 1.0, "dot", dtype).add(**k),
+            {"patterns": patterns, "values": values},
+        ),
+        "FeatureState.merge": (
+            lambda other: structures.LinearFeatures().state(patterns).merge(other).n_patterns,
+            {"other": structures.LinearFeatures().state(patterns)},
+        ),
+        "validation": (
+            lambda validation: HopfieldMILClassifier(epochs=1).fit(bag_rows, labels, validation=validation).classes_,
+            {"validation": (bag_rows, labels)},
         ),
         "set_num_threads": (lambda n: sh.set_num_threads(n), {"n": sh.get_num_threads()}),
         "show_config": (lambda mode: type(sh.show_config(mode)).__name__, {"mode": "dict"}),

@@ -57,7 +57,7 @@ HOSTILE = {
     "longdouble": np.longdouble(1),
 }
 # What takes memory or time by its number is not asked for more than there is: those are right calls.
-TAKES_MUCH = re.compile(r"size|num_|n_features|_steps|max_steps|quantity|epochs|restarts|block|^[nmd]$")
+TAKES_MUCH = re.compile(r"size|num_|n_features|_steps|max_steps|quantity|epochs|restarts|block|^[nmdv]$")
 MUCH = {"huge", "2^62", "2^63 - 1"}
 # Arguments whose messages have other names: what arrays come from, and what is made of them.
 ALIASES = {
@@ -67,6 +67,8 @@ ALIASES = {
     "more_ids": {"ids"},
     "learning_rate": {"parameters"},
     "weight_decay": {"parameters", "learning_rate"},
+    "layers_": {"layers"},
+    "validation": {"bags"},
     "n": {"positions"},
     "m": {"positions"},
     "initial_std": {"learning_rate", "queries", "stored"},

@@ -82,7 +82,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
     ValueError, TypeError
         If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit.
     """
-    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and np.ndim(bags[1]) == 1:
+    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and as_array("bags", bags[1]).ndim == 1:
         bags, bag_ids = bags
     if bag_ids is not None:
         return _from_ids(bags, bag_ids, dtype)

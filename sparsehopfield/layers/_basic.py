@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_flag, as_number, as_numbers, as_whole, compute_dtype, in_order, untrapped
+from ..checks import Array, as_flag, as_float_dtype, as_number, as_numbers, as_whole, compute_dtype, in_order, untrapped
 from ._inputs import flat_bags
-from ._module import Module, as_layer_dtype
+from ._module import Module
 
 __all__ = [
     "GELU",
@@ -69,7 +69,7 @@ class Linear(Module):
                 "input_size": self.input_size,
                 "output_size": self.output_size,
                 "bias": bool(bias),
-                "dtype": as_layer_dtype(dtype).name,
+                "dtype": as_float_dtype(dtype).name,
                 "random_state": random_state,
             },
             dtype,
@@ -117,7 +117,7 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32") -> None:
         self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
-        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": as_layer_dtype(dtype).name}
+        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": as_float_dtype(dtype).name}
         super().__init__(config, dtype, None)
         self.weight = self._parameter("weight", np.ones(size)) if affine else None
         self.bias = self._parameter("bias", np.zeros(size)) if affine else None

@@ -22,13 +22,13 @@ from scipy.special import expit
 
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
-from ..checks import Array, as_array, as_number, as_numbers, as_whole
+from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_whole
 from ..separations import POLYNOMIAL, as_choice, separation_code
 from ..structure import Structure, as_structure
 from . import _roles
 from ._basic import as_positive, as_rate
 from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
-from ._module import Module, Parameter, as_layer_dtype
+from ._module import Module, Parameter
 from ._roles import Gradients, Look, Role, Source, folded
 
 __all__ = ["Hopfield", "SparseHopfield", "Tape"]
@@ -207,7 +207,7 @@ class Hopfield(Module):
         random_state: Any = None,
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        options["dtype"] = as_layer_dtype(dtype).name
+        options["dtype"] = as_float_dtype(dtype).name
         super().__init__(options, dtype, random_state)
         self._set_sizes(options)
         self._set_association(options)

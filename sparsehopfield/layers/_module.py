@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_generator, as_numbers, compute_dtype, in_order, untrapped
+from ..checks import (
+    Array,
+    as_flag,
+    as_float_dtype,
+    as_generator,
+    as_numbers,
+    as_state,
+    compute_dtype,
+    in_order,
+    untrapped,
+)
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, restored
@@ -53,17 +63,6 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
-def as_layer_dtype(dtype: Any) -> np.dtype[Any]:
-    """A dtype that layers compute in."""
-    try:
-        found = np.dtype(dtype)
-    except (TypeError, ValueError):
-        found = None
-    if found not in (np.float32, np.float64):
-        raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
-    return found
-
-
 class Module:
     """The base of all layers.
 
@@ -85,7 +84,7 @@ class Module:
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
         """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
-        self.dtype = as_layer_dtype(dtype)
+        self.dtype = as_float_dtype(dtype)
         self._random = as_generator("random_state", random_state)
         self._config = config
         self._own: dict[str, Parameter] = {}
@@ -178,7 +177,7 @@ class Module:
         ValueError
             If names are missing or unknown (when strict), shapes differ, or numbers are not finite.
         """
-        own = self.parameters()
+        own, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
         if strict and (missing or unknown):
             parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(

@@ -21,6 +21,7 @@ from .. import _core
 from ..checks import (
     Array,
     as_beta,
+    as_float_dtype,
     as_numbers,
     as_patterns,
     as_queries,
@@ -388,7 +389,11 @@ class FeatureState:
     def __init__(
         self, structure: Features, d: int, v: int | None, beta: float, similarity: str, dtype: np.dtype[Any]
     ) -> None:
+        if not isinstance(structure, Features):
+            raise TypeError(f"structure: must be one of features, got {structure!r}")
         similarity_code(similarity)
+        dtype = as_float_dtype(dtype)
+        d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
         self.measured = 0, 0.0  # so many of the patterns are at most so long; `Steps` asks
