@@ -208,7 +208,10 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
     """What is left of n rows without these, chosen as numpy.delete does: True for every row that stays."""
     kept = np.ones(n, np.bool_)
     if isinstance(positions, slice):
-        kept[positions] = False
+        try:
+            kept[positions] = False
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"positions: {error}") from None
         return kept
     p = as_array("positions", positions)
     if p.ndim > 1:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
+from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
@@ -828,7 +828,11 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).stored_fraction([0.05, 0.5, 5.0]).round(3)
         array([0.   , 0.333, 0.667])
         """
-        grid = self._one_beta(None) * np.geomspace(0.01, 100, 9) if betas is None else as_numbers("betas", betas)
+        if betas is None:
+            with untrapped():
+                grid = np.minimum(self._one_beta(None) * np.geomspace(0.01, 100, 9), np.finfo(np.float64).max)
+        else:
+            grid = as_numbers("betas", betas)
         if not ((grid > 0) & (grid < np.inf)).all():
             raise ValueError(f"betas: must be positive and finite, got {grid[~((grid > 0) & (grid < np.inf))].flat[0]}")
         critical = np.sort(self.critical_beta())

@@ -274,7 +274,7 @@ class Annealing:
         if share == 1:
             return self.stop
         if self.what == "beta":
-            return float(self.start * (self.stop / self.start) ** share)
+            return float(self.start ** (1 - share) * self.stop**share)  # no quotient, which may leave float64
         return self.start + share * (self.stop - self.start)
 
     def _set(self) -> None:

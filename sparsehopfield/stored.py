@@ -191,13 +191,13 @@ class Stored:
         out = as_out(out, shape, dtype, inputs)
         if out is None:
             out = np.empty(shape, dtype)
-        flat = out.reshape(-1, width) if out.flags.c_contiguous else np.empty((len(asked.rows), width), dtype)
+        flat = out.reshape(-1, width) if out.flags.carray else np.empty((len(asked.rows), width), dtype)
         return flat, out
 
     @staticmethod
     def settle(flat: Array, out: Array) -> Array:
         """Bring the core's result to where the caller wants it."""
-        if not out.flags.c_contiguous:
+        if not out.flags.carray:  # rows apart, or not aligned
             out[...] = flat.reshape(out.shape)
         return out
 

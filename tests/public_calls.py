@@ -491,7 +491,7 @@ def calls(scale=1.0, dtype=np.float64):
             lambda layer: optim.Annealing(layer, "beta", 1.0, 2.0, 3).value,
             {"layer": layers.HopfieldPooling(4)},
         ),
-        "gradient_health": (layers.gradient_health, {"layer": _seen_by(layers.HopfieldPooling(D), samples)}),
+        "gradient_health": (layers.gradient_health, {"layer": _seen_by(layers.HopfieldPooling(D), np.eye(D)[None])}),
         "Sequential()": (lambda layers_: layers.Sequential(*layers_).parameters(), {"layers_": [layers.Linear(D, 2)]}),
         "scaling": (
             lambda scaling: setattr(layers.Hopfield(D, num_heads=1), "scaling", scaling),

@@ -281,6 +281,23 @@ def test_unaligned_memories(dtype):
             sh.HopfieldMemory(unaligned(patterns), copy=False)
 
 
+@pytest.mark.parametrize("form", ["unaligned", "unaligned field", "backwards", "Fortran", "spread"])
+def test_results_are_written_to_any_layout(form):
+    x = np.eye(3)[:2] * 0.9
+    out = FORMS[form](np.full((2, 3), 7.0))
+    for call in (
+        lambda out: sh.update(x, np.eye(3), out=out),
+        lambda out: sh.retrieve(x, np.eye(3), out=out),
+        lambda out: sh.update(x, np.eye(3), values=np.eye(3) * 3, out=out),
+        lambda out: sh.HopfieldMemory(np.eye(3)).update(x, out=out),
+        lambda out: sh.entmax(x, out=out),
+    ):
+        if out.flags.writeable:
+            out[...] = 7
+            assert call(out) is out
+            assert np.array_equal(out, call(None))
+
+
 def test_one_number_for_all():
     """Arrays that step by nothing are read as what they stand for."""
     x = np.broadcast_to(np.float32(0.5), (4, 3))

@@ -234,6 +234,8 @@ def grown(**options):
         (lambda: theory_structures.linear_weight_bound(np.eye(3), index=0.5), "index"),
         (lambda: structures.Window(1, global_positions=3), "global_positions"),
         (lambda: sh.Entmax(10**400), "alpha"),
+        (lambda: sh.HopfieldMemory(np.eye(3)).remove(slice("a")), "positions"),
+        (lambda: sh.HopfieldMemory(np.eye(3)).remove(slice(None, None, 0)), "positions"),
         (lambda: sh.retrieve([1.0], [[1.0]], return_info=1), "return_info"),
         (lambda: sh.HopfieldMemory([[1.0]], copy=np.zeros(2)), "copy"),
         (lambda: sh.HopfieldMemory(np.eye(2)).explain([np.nan, 1.0]), "query"),

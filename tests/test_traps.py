@@ -7,7 +7,7 @@ import pytest
 from public_calls import calls, flattened
 
 import sparsehopfield as sh
-from sparsehopfield import layers, studies, theory
+from sparsehopfield import layers, optim, studies, theory
 from sparsehopfield.estimators import HopfieldMILClassifier
 
 # sizes at which exponentials, squares or products leave the dtype, and some where nothing does
@@ -85,6 +85,18 @@ def test_mil_fit_and_critical_beta():
         betas = sh.HopfieldMemory(np.eye(3, dtype=np.float32)).critical_beta()
         assert np.array_equal(theory.critical_beta(np.array([[1.0], [1.0], [3.0]])), [np.inf, np.inf, 1 / 6])
     np.testing.assert_allclose(betas, 1.0)
+
+
+def test_the_ends_of_float64():
+    """What overflows on the way is met at its end, or refused by name, with traps and without."""
+    with np.errstate(all="raise"):
+        memory = sh.HopfieldMemory(np.eye(3), beta=1.7e308)
+        assert memory.stored_fraction().shape == (9,)
+        annealing = optim.Annealing(layers.HopfieldPooling(4), "beta", 1e-300, 1e300, epochs=2)
+        annealing.step()
+        assert annealing.value == pytest.approx(1.0)
+        with pytest.raises(OverflowError, match=r"^beta:"):
+            sh.energy(np.ones(3, np.float32), np.eye(3, dtype=np.float32), 1e-300)
 
 
 @pytest.mark.parametrize("kind", ["divide", "over", "under", "invalid"])
