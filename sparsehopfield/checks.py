@@ -71,7 +71,7 @@ def as_array(name: str, given: Any) -> Array:
 
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
-    """An array of real numbers: float16 to float64, integers or booleans."""
+    """Return an array of real numbers: float16 to float64, integers or booleans."""
     a = array if type(array) is np.ndarray else as_array(name, array)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
@@ -121,7 +121,7 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
 
 
 def as_float_dtype(dtype: Any) -> np.dtype[Any]:
-    """A dtype to compute in: float32 or float64."""
+    """Return a dtype to compute in: float32 or float64."""
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):
@@ -132,7 +132,7 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
-    """A shape of images of d numbers."""
+    """Return the shape of images of d numbers."""
     sides = as_integers("shape", shape)
     fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
     if not fits or prod(sides.tolist()) != d:
@@ -317,7 +317,7 @@ def overlap(a: Array, b: Array) -> bool:
 
 
 def as_flag(name: str, flag: Any) -> bool:
-    """True or False, by Python's rules of truth."""
+    """Return True or False, by Python's rules of truth."""
     try:
         return bool(flag)
     except (TypeError, ValueError):  # arrays of many, missing values
@@ -325,14 +325,14 @@ def as_flag(name: str, flag: Any) -> bool:
 
 
 def as_state(name: str, state: Any) -> Mapping[str, Any]:
-    """A mapping by names, as `state_dict` gives it."""
+    """Return a mapping by names, as `state_dict` gives it."""
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
     return state
 
 
 def as_generator(name: str, seed: Any) -> np.random.Generator:
-    """A generator of random numbers, itself or by its seed."""
+    """Return a generator of random numbers, given as such or by its seed."""
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
@@ -340,7 +340,7 @@ def as_generator(name: str, seed: Any) -> np.random.Generator:
 
 
 def as_whole(name: str, number: Any, least: int | None) -> int:
-    """A whole number of at least `least`, if that is not None, and at most 2^62."""
+    """Return a whole number of at least `least`, if that is not None, and at most 2^62."""
     limit = "" if least is None else f" of at least {least}"
     if isinstance(number, bool):
         raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}")
@@ -356,7 +356,7 @@ def as_whole(name: str, number: Any, least: int | None) -> int:
 
 
 def _shown(n: int) -> str:
-    """A whole number in a message: Python refuses to write those of thousands of digits."""
+    """Return a whole number for a message: Python refuses to write those of thousands of digits."""
     return str(n) if abs(n) < 2**64 else f"a number of {n.bit_length()} bits"
 
 

@@ -62,7 +62,7 @@ _LAST = -1  # the default axis itself: any other object, which may compare as an
 
 
 def _rows(**arrays: ArrayLike) -> dict[str, Array]:
-    """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32.
+    """Return arrays of one floating dtype, float32 or float64; float16 and integers of at most 16 bits become float32.
 
     Masked scores are -inf; weights are 0 there, and gradients in them do not count.
     """
@@ -75,7 +75,7 @@ def _rows(**arrays: ArrayLike) -> dict[str, Array]:
 
 
 def _options(**options: ArrayLike) -> dict[str, Array]:
-    """Numbers, or arrays of numbers that broadcast against the rows, of at least 1; all but alpha are whole."""
+    """Return numbers of at least 1, or arrays that broadcast against the rows; all but alpha are whole."""
     checked = {}
     for name, option in options.items():
         a = as_numbers(name, option)

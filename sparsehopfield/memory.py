@@ -62,8 +62,9 @@ class HopfieldMemory:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
-        One row a pattern: float32, float64, float16, integers. uint8 and float16 stay what they are and are widened
-        tile by tile.
+        One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
+        NaN. uint8 and float16 stay what they are and are widened tile by tile. NaN, infinity and masked entries
+        (`numpy.ma`) are refused, as in queries and values.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional

@@ -32,7 +32,7 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
 
 
 def _with_grads(parameters: dict[str, Parameter]) -> dict[str, tuple[Parameter, Array]]:
-    """The parameters that have a gradient, with it."""
+    """Return the parameters that have a gradient, with it."""
     found = {name: (p, p.grad) for name, p in parameters.items() if p.grad is not None}
     for name, (_, g) in found.items():
         refuse_masks(f"parameters[{name!r}].grad", g)

@@ -28,7 +28,7 @@ class _Memory(BaseEstimator):
     tol: float | None
 
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """What scikit-learn makes of the arguments; its errors, which may name none, with their names."""
+        """Return what scikit-learn makes of the arguments; its errors, which may name none, get their names."""
         given = dict(zip(("X", "y"), (X, *y), strict=False))
         for name, array in given.items():
             refuse_masks(name, array)

@@ -223,6 +223,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e) with `bag_ids`
+            Data frames of numbers, too. Missing values and masked entries are refused.
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
@@ -573,7 +574,7 @@ class _Run(NamedTuple):
 
 
 def _targets(name: str, y: Any) -> Array:
-    """One label for each bag, whatever they are."""
+    """Return one label for each bag, whatever they are."""
     refuse_masks(name, y)
     try:
         y = column_or_1d(y, warn=True)
