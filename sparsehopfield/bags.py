@@ -334,10 +334,10 @@ def bit_signals(num_signals: int = 4, num_bits: int = 4, *, seed: int = 0) -> ND
     >>> bit_signals(2, 3, seed=1).tolist()
     [[1, 1, 0], [0, 0, 1]]
     """
-    num_signals, num_bits = as_whole("num_signals", num_signals, 1), as_whole("num_bits", num_bits, 2)
-    if num_bits > 16:
+    num_signals, num_bits = as_whole("num_signals", num_signals, None), as_whole("num_bits", num_bits, None)
+    if not 2 <= num_bits <= 16:
         raise ValueError(f"num_bits: must be 2 to 16, got {num_bits}")
-    if num_signals > 2**num_bits - 2:
+    if not 1 <= num_signals <= 2**num_bits - 2:
         raise ValueError(f"num_signals: must be 1 to {2**num_bits - 2} with {num_bits} bits, got {num_signals}")
     rng = as_generator("seed", seed)
     return _bits(1 + rng.choice(2**num_bits - 1, num_signals, replace=False), num_bits)
