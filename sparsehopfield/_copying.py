@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-__all__ = ["contiguous", "copied", "fill", "pieces", "taken"]
+__all__ = ["copied", "fill", "pieces", "taken"]
 
 PIECE = 16 * 1024 * 1024  # bytes: some 50 ms where memory is touched for the first time
 
@@ -52,14 +52,3 @@ def taken(rows: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
     out = np.empty((len(at), *rows.shape[1:]), rows.dtype)
     fill(out, rows, at)
     return out
-
-
-def contiguous(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
-    """Return an array in C order, aligned and of at least one axis, in this dtype or its own; itself if it is so."""
-    a = np.asarray(array)
-    to = a.dtype if dtype is None else np.dtype(dtype)
-    if a.dtype == to and a.flags.c_contiguous and a.flags.aligned:
-        return a if a.ndim else a.reshape(1)
-    if a.size * to.itemsize <= PIECE:
-        return np.array(a, to, order="C", ndmin=1)
-    return copied(a, to)

@@ -15,10 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from ._copying import contiguous
-from .checks import Array, as_number, as_numbers, as_whole, compute_dtype, folded, overlap
+from .checks import (
+    Array,
+    as_array,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_whole,
+    compute_dtype,
+    folded,
+    in_order,
+    overlap,
+)
 from .errors import RetrievalWarning
-from .separations import POLYNOMIAL, has_window, separation_code
+from .separations import POLYNOMIAL, as_choice, has_window, separation_code
 from .structure import Structure, as_structure
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
@@ -84,15 +94,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return contiguous(a, dtype=dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else contiguous(a)
+        return in_order(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
 
 
 def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """A projection's weight and bias as the core takes them."""
     if given is None:
         return None, None
-    weight, bias = (contiguous(a, dtype=dtype) for a in given)
+    weight, bias = (in_order(as_numbers(name, a), dtype) for a in given)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -104,7 +114,8 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
 
 def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
     """An association mask broadcast to (B, H, N, M); a copy if it is to be its `own`, so that nobody can change it."""
-    a = np.array(mask) if own else np.asarray(mask)
+    a = as_array("mask", mask)
+    a = a.copy() if own else a
     samples, heads, queries, rows = shape
     if a.dtype.kind not in "bf":
         raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
@@ -113,11 +124,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = contiguous(a, dtype=dtype)
+        a = in_order(a, dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = contiguous(a)
+        a = in_order(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -239,9 +250,8 @@ def associate_forward(
     dtype = compute_dtype(*given)
     q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
     v = k if values is stored else _stack("values", given[2], dtype)
-    ragged = offsets is not None
-    if ragged:
-        o = np.array(offsets, dtype=np.int64, order="C")  # a copy, as it is followed after it was checked
+    if offsets is not None:
+        o = as_integers("offsets", offsets).copy()  # a copy, as it is followed after it was checked
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
@@ -261,13 +271,9 @@ def associate_forward(
         if a.shape[-2] not in (1, heads):
             raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
     code = separation_code(separation)
-    if gradient not in ("unrolled", "implicit"):
-        raise ValueError(f"gradient: must be 'unrolled' or 'implicit', got {gradient!r}")
-    if gradient == "implicit" and code[0] == POLYNOMIAL:
+    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and code[0] == POLYNOMIAL:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
-    steps = (
-        -1 if update_steps_max is None or update_steps_max < 0 else as_whole("update_steps_max", update_steps_max, 0)
-    )
+    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
     if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
     key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
@@ -276,7 +282,7 @@ def associate_forward(
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
         raise ValueError("queries: at least one head and one feature are needed")
-    b = np.asarray(beta, dtype=np.float64)
+    b = as_numbers("beta", beta).astype(np.float64)
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
     if not ((b > 0) & (b < np.inf)).all():
@@ -284,12 +290,15 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    number = index(seed)
+    try:
+        number = index(seed)
+    except TypeError:
+        raise TypeError(f"seed: must be a whole number, got {seed!r}") from None
     if not 0 <= number < 2**64:
         raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
-        padding_mask = np.array(padding_mask, dtype=np.bool_, order="C")
+        padding_mask = np.array(as_numbers("padding_mask", padding_mask), np.bool_, order="C")
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
@@ -414,7 +423,7 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = contiguous(grad, dtype=saved._dtype)
+    g = in_order(as_numbers("grad", grad), saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
@@ -485,6 +494,6 @@ def association_weights(saved: Saved) -> Any:
         saved._way.refuse(saved._trail, "associate")
     start, position, weight = _core.association_weights(saved._trail)
     samples, heads, queries, rows = saved._shape
-    sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
     return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

@@ -22,6 +22,7 @@ from scipy.io.matlab import MatReadError
 from scipy.sparse import issparse
 
 from sparsehopfield import datasets
+from sparsehopfield.checks import as_generator, as_integers, as_number, as_numbers, as_whole, refuse_masks
 
 __all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_mil", "load_ucsb"]
 
@@ -70,6 +71,10 @@ class Bags:
     description: str
     keys: NDArray[np.bool_] | None = None
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "offsets", "labels", "keys"):
+            refuse_masks(name, getattr(self, name))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -130,7 +135,11 @@ class Bags:
         array([[0., 1., 0.],
                [0., 0., 1.]])
         """
-        index = np.asarray(index, np.intp)
+        index = np.atleast_1d(as_integers("index", index))
+        if index.ndim != 1:
+            raise ValueError(f"index: must be one-dimensional, got shape {index.shape}")
+        if (outside := (index < -len(self)) | (index >= len(self))).any():
+            raise IndexError(f"index: {index[outside][0]} is out of range for {len(self)} bags")
         offsets = np.concatenate([[0], np.cumsum(self.sizes[index])])
         rows = np.repeat(self.offsets[index] - offsets[:-1], self.sizes[index]) + np.arange(offsets[-1])
         return Bags(
@@ -325,11 +334,12 @@ def bit_signals(num_signals: int = 4, num_bits: int = 4, *, seed: int = 0) -> ND
     >>> bit_signals(2, 3, seed=1).tolist()
     [[1, 1, 0], [0, 0, 1]]
     """
+    num_signals, num_bits = as_whole("num_signals", num_signals, None), as_whole("num_bits", num_bits, None)
     if not 2 <= num_bits <= 16:
         raise ValueError(f"num_bits: must be 2 to 16, got {num_bits}")
     if not 1 <= num_signals <= 2**num_bits - 2:
         raise ValueError(f"num_signals: must be 1 to {2**num_bits - 2} with {num_bits} bits, got {num_signals}")
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     return _bits(1 + rng.choice(2**num_bits - 1, num_signals, replace=False), num_bits)
 
 
@@ -366,12 +376,11 @@ def bit_patterns(
     >>> bags.instances.shape, bags.labels.tolist(), bags.keys.sum()
     ((12, 4), [0, 1, 0, 1], np.int64(2))
     """
-    signals = np.asarray(signals)
+    signals = as_numbers("signals", signals)
     if signals.ndim != 2 or not np.isin(signals, (0, 1)).all() or not signals.any(axis=1).all():
         raise ValueError("signals: must be rows of zeros and ones, none of them all zero")
-    if num_bags < 1:
-        raise ValueError(f"num_bags: must be at least 1, got {num_bags}")
-    if not 1 <= signals_per_bag <= bag_size:
+    num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
+    if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
     num_bits = signals.shape[1]
     numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
@@ -380,7 +389,7 @@ def bit_patterns(
         raise ValueError(
             f"signals: are all strings of {num_bits} bits, so that nothing is left for the other instances"
         )
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     strings = rng.choice(others, (num_bags, bag_size))
     keys = np.zeros((num_bags, bag_size), np.bool_)
     positive = np.arange(num_bags) % 2
@@ -446,21 +455,24 @@ def image_bags(
     >>> bags.labels.tolist(), bags.sizes.tolist()
     ([0, 1, 0, 1, 0, 1], [11, 11, 9, 5, 10, 11])
     """
-    digits = np.asarray(digits)
+    if not isinstance(images, datasets.ImageSet):
+        raise TypeError(f"images: must be an ImageSet, got {type(images).__name__}")
+    digits, target = as_numbers("digits", digits), as_whole("target", target, None)
     if digits.shape != (len(images),):
         raise ValueError(f"digits: must have shape ({len(images)},), one for each image, got {digits.shape}")
     if not 0 < len(targets := np.flatnonzero(digits == target)) < len(images):
         raise ValueError(f"target: images of {target} and of other digits are needed")
-    for name, value, least in (("num_bags", num_bags, 1), ("mean_size", mean_size, 1), ("std_size", std_size, 0)):
-        if not least <= value < np.inf:
-            raise ValueError(f"{name}: must be finite and at least {least}, got {value}")
-    if targets_per_bag is not None and targets_per_bag < 1:
-        raise ValueError(f"targets_per_bag: must be at least 1, or None, got {targets_per_bag}")
+    num_bags = as_whole("num_bags", num_bags, 1)
+    mean_size, std_size = as_number("mean_size", mean_size, least=1), as_number("std_size", std_size, least=0)
+    least = 1 if targets_per_bag is None else as_whole("targets_per_bag", targets_per_bag, 1)
+    for name, size in (("mean_size", mean_size), ("std_size", std_size), ("targets_per_bag", least)):
+        if size > 2**31:
+            raise ValueError(f"{name}: must be at most 2**31, got {size:g}")
     others = np.flatnonzero(digits != target)
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     drawn = []
     for number in range(num_bags):
-        size = max(round(rng.normal(mean_size, std_size)), targets_per_bag or 1)
+        size = max(round(rng.normal(mean_size, std_size)), least)
         members = rng.choice(others, size)
         if number % 2 and targets_per_bag:
             members[rng.permutation(size)[:targets_per_bag]] = rng.choice(targets, targets_per_bag)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .checks import Array, as_exact, as_patterns, as_rows
+from .checks import Array, as_exact, as_patterns, as_rows, in_order, untrapped
 from .separations import has_window, similarity_code
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
 
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
     """The score at or below which no pattern has weight, for a query whose support has these scores."""
-    best, alpha = score.max(), code[1]
-    tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
-    return float(best + tau / (alpha - 1) / beta)
+    with untrapped():
+        best, alpha = score.max(), code[1]
+        tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
+        return float(best + tau / (alpha - 1) / beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ class Candidates:
         """
         self._check_finite()
         start, position, _ = self._lists("weights")
-        return sparse_rows(start, position, self._solve().astype(self.dtype), self.n_patterns)
+        return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
         """The states, mixed as `update` does it: with the same bits for maps with a window.
@@ -125,7 +126,8 @@ class Candidates:
             if values is not None:
                 raise ValueError("values: the part of a map with full support has mixed its values already")
             divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
-            states = (self.mixture / divisor).astype(self.dtype)
+            with untrapped():
+                states = (self.mixture / divisor).astype(self.dtype)
             return states.reshape(*self.leading, states.shape[1])
         start, position, _ = self._lists("states")
         if values is None:
@@ -134,7 +136,10 @@ class Candidates:
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
-        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        try:
+            memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        except (ValueError, OverflowError) as error:  # the core takes them for patterns
+            raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import _core
 from ._sharing import kept
 from ._text import aligned
-from .checks import Array
+from .checks import Array, untrapped
 from .separations import has_window
 from .stored import Asked, Stored
 from .structure import Structure
@@ -198,6 +198,7 @@ class Certificates:
         return _core.margins(self._core)
 
     @kept
+    @untrapped()
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
         scale = self.stored.scale
@@ -210,6 +211,7 @@ class Certificates:
         return lengths
 
     @kept
+    @untrapped()
     def _reach(self) -> tuple[float, float]:
         """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
@@ -218,6 +220,7 @@ class Certificates:
             return 1.0, tiny * max(1.0, 1 / float(self._lengths.min()))
         return longest, tiny
 
+    @untrapped()
     def rounding(self, lengths: Floats | float, scores: Floats | float) -> Any:
         """Bound what rounding may take from the lead of one score over another, at queries of these lengths.
 
@@ -235,20 +238,20 @@ class Certificates:
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
     @kept
+    @untrapped()
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
-        with np.errstate(over="ignore"):
-            rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
-            return self.margins - rounding - 2 * self.unit_rounding
+        rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
+        return self.margins - rounding - 2 * self.unit_rounding
 
+    @untrapped()
     def critical(self, needed: float) -> Floats:
         """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
 
         Rounded up, so that `beta >= critical` is all that a certificate has to ask.
         """
-        with np.errstate(divide="ignore", over="ignore"):
-            beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        beta = np.where(self.sure > 0, needed / self.sure, np.inf)
         return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
 
     # --- what T does ----------------------------------------------------------------------------------
@@ -284,14 +287,14 @@ class Certificates:
             fixed[block] = _core.retrieve(self._core, rows, beta, *code, pairs, 1, tol, np.empty_like(rows), None)[1]
         return fixed
 
+    @untrapped()
     def certify(self, asked: Asked, needed: float) -> Certified:
         """Where queries provably go: to the best pattern, if it leads by needed/beta."""
         queries = asked.rows
         position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
-        with np.errstate(over="ignore"):
-            sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
-            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
-            need = np.broadcast_to(needed / asked.beta, gap.shape)
+        sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
+        gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
+        need = np.broadcast_to(needed / asked.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
         nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
@@ -299,6 +302,7 @@ class Certificates:
 
     # --- balls ------------------------------------------------------------------------------------------
 
+    @untrapped()
     def radii(self, needed: float, beta: float) -> Floats:
         """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
 
@@ -309,10 +313,9 @@ class Certificates:
         """
         cosine = self.stored.similarity == "cosine"
         lengths = np.ones(len(self.margins)) if cosine else self._lengths
-        with np.errstate(over="ignore"):
-            scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
-            need = needed / beta + self.rounding(2 * lengths + self._reach[0], scores)
-            inside = self.sure >= need
+        scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
+        need = needed / beta + self.rounding(2 * lengths + self._reach[0], scores)
+        inside = self.sure >= need
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)
         if len(at) == 0:
@@ -331,6 +334,7 @@ class Certificates:
     # --- capacity ---------------------------------------------------------------------------------------
 
     @kept
+    @untrapped()
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
         m, d = self.stored.patterns.shape
@@ -338,15 +342,14 @@ class Certificates:
         for block in self._blocks():
             total += self.rows(block).astype(np.float64).sum(axis=0)
         trace = squares = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, d, BLOCK):
-                columns = slice(first, min(first + BLOCK, d))
-                scatter = np.zeros((d, columns.stop - first))
-                for block in self._blocks():
-                    centred = self.rows(block) - total / m
-                    scatter += centred.T @ centred[:, columns]
-                trace += float(np.trace(scatter, offset=-first)) / m
-                squares += float(((scatter / m) ** 2).sum())
+        for first in range(0, d, BLOCK):
+            columns = slice(first, min(first + BLOCK, d))
+            scatter = np.zeros((d, columns.stop - first))
+            for block in self._blocks():
+                centred = self.rows(block) - total / m
+                scatter += centred.T @ centred[:, columns]
+            trace += float(np.trace(scatter, offset=-first)) / m
+            squares += float(((scatter / m) ** 2).sum())
         if np.isnan(trace):
             raise ValueError("patterns: contain NaN or infinity; every entry must be finite")
         if not trace * trace < np.inf:
@@ -355,6 +358,7 @@ class Certificates:
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
+    @untrapped()
     def capacity(self, needed: float, beta: float, p: float) -> Capacity:
         """How many random patterns of this spread are stored, beside how many of these are."""
         from .theory import exact_capacity  # loads scipy
@@ -382,6 +386,7 @@ class Certificates:
                 groups.setdefault(row.tobytes(), []).append(position)
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
+    @untrapped()
     def duplicates(self, within: float, most: int) -> Duplicates:
         """All pairs of patterns that lie so near each other.
 
@@ -424,10 +429,9 @@ class Certificates:
         """
         cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)
         off, longest = self.unit_rounding, self._reach[0]
-        with np.errstate(over="ignore", divide="ignore"):
-            need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-            need = need + self.rounding(np.ones(m) if cosine else self._lengths, np.full(m, need))
-            beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
+        need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
+        need = need + self.rounding(np.ones(m) if cosine else self._lengths, np.full(m, need))
+        beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
         asked = np.flatnonzero(self.margins <= need)
         for first in range(0, len(asked), BLOCK):
             mine = asked[first : first + BLOCK]
@@ -460,8 +464,7 @@ class Certificates:
         step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
         for first in range(0, len(i), step):
             two = np.column_stack([i[first : first + step], j[first : first + step]])
-            with np.errstate(over="ignore"):
-                apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
+            apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
             yield two[apart <= within], apart[apart <= within]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield._optional import require
+from sparsehopfield.checks import refuse_masks
 
 __all__ = [
     "DATASETS",
@@ -54,6 +55,9 @@ class ImageSet:
     images: NDArray[Any]
     shape: tuple[int, ...]
     description: str
+
+    def __post_init__(self) -> None:
+        refuse_masks("images", self.images)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -19,7 +19,7 @@ from ._copying import copied, taken
 from ._sharing import Turn, kept
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
+from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
@@ -63,9 +63,10 @@ class HopfieldMemory:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
-        One row a pattern: float32, float64, float16, integers. uint8 and float16 stay what they are and are widened
-        tile by tile. Integers of more than 16 bits count as float64, here and wherever numbers come in, and those
-        beyond 2**53 are refused.
+        One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
+        NaN. uint8 and float16 stay what they are and are widened tile by tile. NaN, infinity and masked entries
+        (`numpy.ma`) are refused, as in queries and values. Integers of more than 16 bits count as
+        float64, here and wherever numbers come in, and those beyond 2**53 are refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
@@ -221,8 +222,8 @@ class HopfieldMemory:
 
     @beta.setter
     def beta(self, beta: ArrayLike) -> None:
-        b = np.asarray(beta)
-        as_beta(beta, b.shape)
+        b = as_numbers("beta", beta)
+        as_beta(b, b.shape)
         self._beta = float(b) if b.ndim == 0 else beta
 
     @property
@@ -902,7 +903,11 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).stored_fraction([0.05, 0.5, 5.0]).round(3)
         array([0.   , 0.333, 0.667])
         """
-        grid = self._one_beta(None) * np.geomspace(0.01, 100, 9) if betas is None else as_numbers("betas", betas)
+        if betas is None:
+            with untrapped():
+                grid = np.minimum(self._one_beta(None) * np.geomspace(0.01, 100, 9), np.finfo(np.float64).max)
+        else:
+            grid = as_numbers("betas", betas)
         if not ((grid > 0) & (grid < np.inf)).all():
             raise ValueError(f"betas: must be positive and finite, got {grid[~((grid > 0) & (grid < np.inf))].flat[0]}")
         critical = np.sort(self.critical_beta())

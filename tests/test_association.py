@@ -487,7 +487,7 @@ def test_bad_input(rng):
         ({"beta": [1.0, 2.0, 3.0]}, ValueError, "beta: must be one number"),
         ({"beta": np.nan}, ValueError, "beta: must be positive"),
         ({"separation": "sparsmax"}, ValueError, "separation: unknown name 'sparsmax'; did you mean 'sparsemax'"),
-        ({"gradient": "none"}, ValueError, "gradient: must be"),
+        ({"gradient": "none"}, ValueError, "gradient: unknown name"),
         ({"gradient": "implicit", "separation": Polynomial(4)}, ValueError, "gradient: a polynomial"),
         ({"dropout": 1.0}, ValueError, "dropout: must be below 1"),
         ({"dropout": -0.1}, ValueError, "dropout: must be a finite number"),

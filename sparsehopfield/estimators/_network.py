@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import Array
 from ..layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
-from ..separations import unknown_name
+from ..separations import as_choice
 from ..stored import Separation
 from ..structure import Structure
 from ._bags import Bags
@@ -53,10 +53,9 @@ class Network(Module):
         for size in embedding:
             embedded += [Linear(width, size, **common), ReLU()]
             width = size
-        if layer not in LAYERS:
-            raise unknown_name("layer", str(layer), LAYERS)
-        if activation is not None and activation not in ACTIVATIONS:
-            raise unknown_name("activation", str(activation), [*ACTIVATIONS])
+        as_choice("layer", layer, LAYERS)
+        if activation is not None:
+            as_choice("activation", activation, ACTIVATIONS)
         plain = layer == "attention"
         norms = {
             f"normalize_{role}{affine}": normalize and not plain

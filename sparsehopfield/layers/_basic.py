@@ -10,7 +10,18 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_exact, as_number, as_numbers, as_whole, compute_dtype
+from ..checks import (
+    Array,
+    as_exact,
+    as_flag,
+    as_float_dtype,
+    as_number,
+    as_numbers,
+    as_whole,
+    compute_dtype,
+    in_order,
+    untrapped,
+)
 from ._inputs import flat_bags
 from ._module import Module
 
@@ -70,7 +81,7 @@ class Linear(Module):
                 "input_size": self.input_size,
                 "output_size": self.output_size,
                 "bias": bool(bias),
-                "dtype": np.dtype(dtype).name,
+                "dtype": as_float_dtype(dtype).name,
                 "random_state": random_state,
             },
             dtype,
@@ -118,7 +129,7 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32") -> None:
         self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
-        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": np.dtype(dtype).name}
+        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": as_float_dtype(dtype).name}
         super().__init__(config, dtype, None)
         self.weight = self._parameter("weight", (self.size,), np.ones) if affine else None
         self.bias = self._parameter("bias", (self.size,), np.zeros) if affine else None
@@ -212,7 +223,7 @@ class Dropout(_Elementwise):
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """Any shape to the same shape."""
         x = self._floats(input)
-        if not (train and self.rate):
+        if not (as_flag("train", train) and self.rate):
             return x, np.ones((), x.dtype)
         kept = self._random.random(x.shape, np.float32) >= self.rate
         slope = kept * x.dtype.type(1 / (1 - self.rate))
@@ -329,8 +340,8 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
-    x = x.astype(compute_dtype(x), copy=False)
-    return x, as_exact("targets", y, x.dtype).astype(x.dtype)
+    dtype = compute_dtype(x)
+    return in_order(x, dtype).reshape(x.shape), in_order(as_exact("targets", y, dtype), dtype).reshape(y.shape)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -362,8 +373,9 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     x, y = _pair("logits", logits, targets)
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("targets: must be from 0 to 1")
-    loss = np.logaddexp(0, x) - y * x
-    return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
+    with untrapped():
+        loss = np.logaddexp(0, x) - y * x
+        return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
 
 
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -392,5 +404,6 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     (2.0, array([0., 2.]))
     """
     x, y = _pair("predictions", predictions, targets)
-    difference = x - y
-    return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)
+    with untrapped():
+        difference = x - y
+        return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)

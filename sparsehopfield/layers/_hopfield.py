@@ -22,8 +22,8 @@ from scipy.special import expit
 
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
-from ..checks import Array, as_number, as_numbers, as_place, as_whole
-from ..separations import POLYNOMIAL, separation_code, unknown_name
+from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
+from ..separations import POLYNOMIAL, as_choice, separation_code
 from ..structure import Structure, as_structure
 from . import _roles
 from ._basic import as_positive, as_rate
@@ -221,7 +221,7 @@ class Hopfield(Module):
         random_state: Any = None,
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        options["dtype"] = np.dtype(dtype).name
+        options["dtype"] = as_float_dtype(dtype).name
         super().__init__(options, dtype, random_state)
         self._set_sizes(options)
         self._set_association(options)
@@ -274,17 +274,16 @@ class Hopfield(Module):
             raise ValueError("normalize_hopfield_space_affine: has no effect without normalize_hopfield_space")
         self._hopfield_eps = as_positive("normalize_hopfield_space_eps", o["normalize_hopfield_space_eps"])
         for name in ("update_steps_max", "update_steps_eps"):
-            if o[name] is not None and np.ndim(o[name]) != 0:
+            if o[name] is not None and as_array(name, o[name]).ndim != 0:
                 raise TypeError(f"{name}: one number for all heads; one a head is not supported")
         steps = o["update_steps_max"]
         steps = -1 if steps is None else as_whole("update_steps_max", steps, least=-(2**31))
         self.update_steps_max = None if steps < 0 else steps
         self.update_steps_eps = as_positive("update_steps_eps", o["update_steps_eps"])
         self.gradient, self.association_activation = o["gradient"], o["association_activation"]
-        if self.gradient not in ("unrolled", "implicit"):
-            raise unknown_name("gradient", str(self.gradient), ["unrolled", "implicit"])
-        if self.association_activation is not None and self.association_activation not in ACTIVATIONS:
-            raise unknown_name("association_activation", str(self.association_activation), [*ACTIVATIONS])
+        as_choice("gradient", self.gradient, ("unrolled", "implicit"))
+        if self.association_activation is not None:
+            as_choice("association_activation", self.association_activation, ACTIVATIONS)
         self.dropout = as_rate("dropout", o["dropout"])
         self.batch_first = bool(o["batch_first"])
         self.add_zero_association = bool(o["add_zero_association"])

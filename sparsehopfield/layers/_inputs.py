@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import Array, as_numbers
+from ..checks import Array, as_integers, as_numbers
 
 __all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
 
@@ -28,14 +28,12 @@ def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Ar
 
 def as_offsets(offsets: ArrayLike, rows: int) -> Array:
     """Where bags begin, and the end."""
-    o = np.array(offsets)  # a copy, as it is followed after it was checked
-    if o.dtype.kind not in "iu":
-        raise TypeError(f"offsets: must be whole numbers, got dtype {o.dtype}")
+    o = as_integers("offsets", offsets).copy()  # as it is followed after it was checked
     if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
         raise ValueError(
             f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got {o}"
         )
-    return o.astype(np.int64, copy=False)
+    return o
 
 
 class Layout(NamedTuple):

@@ -13,9 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from .._copying import contiguous
 from .._text import short
-from ..checks import Array, as_exact, as_numbers, as_place, compute_dtype
+from ..checks import (
+    Array,
+    as_exact,
+    as_flag,
+    as_float_dtype,
+    as_generator,
+    as_numbers,
+    as_place,
+    as_state,
+    compute_dtype,
+    in_order,
+    untrapped,
+)
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
 from ..structure import Structure, described, parsed, restored
@@ -47,7 +58,7 @@ class Parameter:
 
     def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
         a = as_numbers("value", value)
-        self._value: Array = contiguous(a, dtype=compute_dtype(a)).reshape(a.shape)
+        self._value: Array = in_order(a, compute_dtype(a))
         self.trainable = trainable
         self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
@@ -57,7 +68,7 @@ class Parameter:
         a = as_numbers("value", value)
         if a.shape != self._value.shape:
             raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
-        self._value = contiguous(a, dtype=self._value.dtype).reshape(a.shape)
+        self._value = in_order(a, self._value.dtype)
         self.changes += 1
 
     value: Any = property(attrgetter("_value"), _replace)  # read often
@@ -137,15 +148,8 @@ class Module:
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
         """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
-        try:
-            self._random = np.random.default_rng(random_state)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"random_state: must be None, a whole number of at least 0 or a Generator, got {random_state!r}"
-            ) from None
+        self.dtype = as_float_dtype(dtype)
+        self._random = as_generator("random_state", random_state)
         self._config = config
         self._own: dict[str, Parameter] = {}
         self._inner: dict[str, Module] = {}
@@ -161,7 +165,7 @@ class Module:
     ) -> Parameter:
         """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
-        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else contiguous(draw(shape), self.dtype))
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else in_order(draw(shape), self.dtype))
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
@@ -174,6 +178,7 @@ class Module:
         """What the layer makes of its input; with `train`, dropout acts."""
         return self._pass(input, train=train)
 
+    @untrapped()
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed.
 
@@ -199,6 +204,7 @@ class Module:
         self._tape = None  # whatever happens now: half of the gradients may be there
         return self._backward(tape.saved, g, need_input_grad)
 
+    @untrapped()
     def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
         """A forward pass, remembered for a backward pass."""
         self._tape = None
@@ -236,13 +242,13 @@ class Module:
         """Numbers of the layer's dtype, or of this one, contiguous, with `size` features; a copy if it is to be ours,
         whatever becomes of `x`."""
         dtype = self.dtype if dtype is None else dtype
-        if isinstance(x, np.ndarray) and x.dtype == dtype and x.flags.carray:
+        if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
             x = x.copy() if own else x
         else:
             a = as_numbers(name, x)
-            with np.errstate(over="ignore"):  # infinities are found where they matter
-                a = as_exact(name, a, dtype)
-                x = np.array(a, dtype, order="C") if own else contiguous(a, dtype).reshape(a.shape)
+            a = as_exact(name, a, dtype)
+            with untrapped():  # infinities are found where they matter
+                x = np.array(a, dtype, order="C") if own else in_order(a, dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -250,7 +256,7 @@ class Module:
     def _floats(self, x: ArrayLike) -> Array:
         """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
         a = as_numbers("input", x)
-        return a.astype(compute_dtype(a), copy=False)
+        return in_order(a, compute_dtype(a))
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class Module:
             If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
             array is read-only.
         """
-        own = self.parameters()
+        own, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         fitting = self._fitting(state, strict)
         for name in fitting:
             as_place(name, own[name].value)
@@ -300,7 +306,7 @@ class Module:
         fitting = {}
         for name, a in given.items():
             as_exact(f"state[{name!r}]", a, self.dtype)
-            with np.errstate(over="ignore"):
+            with untrapped():
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")

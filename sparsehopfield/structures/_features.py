@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
-from .._copying import contiguous
 from ..checks import (
     Array,
     as_beta,
     as_exact,
+    as_float_dtype,
     as_numbers,
     as_patterns,
     as_queries,
@@ -30,8 +30,10 @@ from ..checks import (
     as_values,
     as_whole,
     compute_dtype,
+    in_order,
+    untrapped,
 )
-from ..separations import SEPARATIONS, similarity_code, unknown_name
+from ..separations import SEPARATIONS, as_choice, similarity_code
 from ..stored import TYPE_CODES
 from ..structure import Cost, Structure
 
@@ -255,10 +257,7 @@ class LinearFeatures(Features):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.kind, str):
-            raise TypeError(f"kind: must be 'elu+1' or 'relu', got {self.kind!r}")
-        if self.kind not in ("elu+1", "relu"):
-            raise unknown_name("kind", self.kind, ["elu+1", "relu"])
+        as_choice("kind", self.kind, ("elu+1", "relu"))
 
     def _size(self, d: int) -> int:
         return d
@@ -422,7 +421,11 @@ class FeatureState:
     def __init__(
         self, structure: Features, d: int, v: int | None, beta: float, similarity: str, dtype: np.dtype[Any]
     ) -> None:
+        if not isinstance(structure, Features):
+            raise TypeError(f"structure: must be one of features, got {structure!r}")
         similarity_code(similarity)
+        dtype = as_float_dtype(dtype)
+        d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
         self.measured = 0, 0.0  # so many of the patterns are at most so long; `Steps` asks
@@ -496,7 +499,7 @@ class FeatureState:
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
         mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
-        with np.errstate(under="ignore"):
+        with untrapped():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
         both.n_patterns += other.n_patterns
@@ -521,7 +524,7 @@ class FeatureState:
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = contiguous(given, dtype).reshape(-1, self._d)
+        rows = in_order(given, dtype).reshape(-1, self._d)
         out = np.empty((len(rows), self._sum.shape[1]), dtype)
         self._answer(rows, out)
         return out.reshape(*given.shape[:-1], out.shape[1])
@@ -573,7 +576,7 @@ class FeatureState:
 
 def _shrink(old: Floats, new: Floats) -> Floats:
     """exp(old - new), where -inf is the exponent of nothing."""
-    with np.errstate(under="ignore", invalid="ignore"):
+    with untrapped():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
@@ -648,6 +651,7 @@ class Steps:
             state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
         return state.measured[1]
 
+    @untrapped()
     def _longest_from(self, begin: int, longest: float) -> float:
         """Of patterns from number `begin` on, and those before, whose largest length is known."""
         scale = self.dtype.type(self.stored.scale)
@@ -656,6 +660,7 @@ class Steps:
             longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
         return longest
 
+    @untrapped()
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
