@@ -93,9 +93,9 @@ def test_instances_in_any_order(tmp_path, rng):
         ({"labels": np.ones((1, 5))}, "6, 5.*5 labels and 6 bag ids"),
         ({"features": np.zeros((0, 5))}, "one row, one label"),
         ({"features": np.full((6, 5), np.nan)}, "features are not all finite"),
-        ({"bag_ids": np.array([1, 2, np.inf, 1, 1, 1])}, "bag ids are not all finite"),
+        ({"bag_ids": np.array([1, 2, np.inf, 1, 1, 1])}, "bag ids: must be finite, got inf"),
         ({"labels": np.array([[0.0, 1, 2, 0, 0, 0]])}, "labels must be 1"),
-        ({"labels": np.array([["a"] * 6], dtype=object)}, "labels are not all finite numbers"),
+        ({"labels": np.array([["a"] * 6], dtype=object)}, "labels are no real numbers"),
     ],
 )
 def test_matlab_of_another_layout(tmp_path, rng, change, message):
@@ -146,9 +146,9 @@ def test_ucsb(tmp_path):
     [
         ("label,bag,x\n1,1,2\n", "not a csv file of numbers without a header"),
         ("1,1,2\n1,1,2,3\n", "not a csv file"),
-        ("1,1\n0,2\n", "2 rows of 2 columns"),
-        ("1,1,nan\n", "features are not all finite"),
-        ("3,1,2\n", "labels must be 1"),
+        ("1,1\n0,2\n", "line 1: .*2 columns"),
+        ("1,1,nan\n", "feature 1 is no finite number"),
+        ("3,1,2\n", "its label is 3.*label .1 for positive"),
         ("1,1,\xff\n", "not a csv file"),
     ],
 )

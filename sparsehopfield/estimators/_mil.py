@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .._optional import require
 from ..checks import Array, as_number, as_whole
+from ..labels import as_labels
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 from ..separations import unknown_name
 from ..stored import Separation
@@ -224,8 +225,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
-            The bag of each instance, where `bags` has all instances in one array. In cross-validation give a list
-            instead, `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
+            The bag of each instance, where `bags` has all instances in one array: numbers, text or dates, of which
+            none is missing. In cross-validation give a list instead,
+            `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
         validation : (bags, y), optional
             Looked at after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
 
@@ -241,7 +243,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         given = as_bags(bags, bag_ids, self.dtype)
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(as_labels("y", y), warn=True)
         check_classification_targets(y)
         classes = np.unique(y)
         if len(classes) != 2:
@@ -259,7 +261,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
-            watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
+            watched["validation_"] = (
+                seen,
+                _labels("validation", column_or_1d(as_labels("validation", validation[1])), seen, classes),
+            )
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
         best = None
         for i, generator in enumerate(random.spawn(self.restarts)):
@@ -563,9 +568,10 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     """0 and 1, one for each bag."""
     if len(y) != len(bags):
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
-    if unknown := set(y.tolist()) - set(classes.tolist()):
+    known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
+    if unknown := set(y.tolist()) - known.keys():
         raise ValueError(f"{name}: label {unknown.pop()!r} is not among those fitted, {classes.tolist()}")
-    return (y == classes[1]).astype(np.int64)
+    return np.array([known[label] for label in y.tolist()], np.int64)
 
 
 def _logits(network: Network, bags: Bags) -> Array:
