@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Collection, Iterator
 
 import numpy as np
-from scipy.sparse import coo_matrix, csc_matrix
 
 from . import _content
 from .checks import Array
@@ -92,12 +91,15 @@ def _matrix(element: bytes, order: str, names: Collection[str]) -> tuple[str, Ar
         raise ValueError(f"its {name} are no real numbers")
     if class_ == SPARSE:
         rows, at = _numbers(element, at, order)
-        starts, at = _numbers(element, at, order)
+        starts, at = _numbers(element, at, order)  # of the columns
         values, at = _numbers(element, at, order)
-        if rows.dtype.kind not in "iu" or starts.dtype.kind not in "iu" or len(starts) == 0:
+        if rows.dtype.kind == "f" or starts.dtype.kind == "f":
             raise ValueError(f"its {name} have places that are no whole numbers")
-        stored = int(starts[-1])
-        return name, _dense(csc_matrix((values[:stored], rows[:stored], starts), shape))
+        sizes = np.diff(starts.astype(np.int64))
+        if len(shape) != 2 or len(sizes) != shape[1] or (sizes < 0).any() or starts[0] != 0 or starts[-1] > len(values):
+            raise ValueError(f"its {name} have columns that do not fit")
+        stored = int(starts[-1])  # there may be room for more
+        return name, _dense(name, shape, rows[:stored], np.repeat(np.arange(shape[1]), sizes), values[:stored])
     values, at = _numbers(element, at, order)
     if len(values) != math.prod(shape):
         raise ValueError(f"its {name} have {len(values)} numbers, not the {math.prod(shape)} of their shape")
@@ -144,16 +146,20 @@ def _triplets(name: str, values: Array) -> Array:
     """A sparse array of version 4: rows of place, counted from one, and number; the last is the shape."""
     if values.shape[1] != 3 or len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"its {name} are no sparse array of real numbers")
-    places = values[:, :2].astype(np.int64)
-    if (places != values[:, :2]).any() or (places < 0).any():
-        raise ValueError(f"its {name} have places that are no whole numbers")
-    inside, shape = places[:-1] - 1, tuple(places[-1].tolist())
-    return _dense(coo_matrix((values[:-1, 2], (inside[:, 0], inside[:, 1])), shape))
+    values = values.astype(np.float64)
+    rows, columns = (values[:-1, i] - 1 for i in (0, 1))
+    return _dense(name, tuple(int(side) for side in values[-1, :2]), rows, columns, values[:-1, 2])
 
 
-def _dense(array: coo_matrix | csc_matrix) -> Array:
-    if math.prod(array.shape) * array.dtype.itemsize > _content.UNPACKED:
-        raise ValueError(f"a sparse array of shape {array.shape} is larger than what is read")
-    array = array.tocsc()
-    array.check_format(full_check=True)  # a damaged index would write outside of the dense array
-    return np.asarray(array.toarray())
+def _dense(name: str, shape: tuple[int, ...], rows: Array, columns: Array, values: Array) -> Array:
+    """An array of zeros but for these values."""
+    if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.UNPACKED:
+        raise ValueError(f"its {name} have shape {shape}, which is larger than what is read")
+    if len(rows) != len(values):
+        raise ValueError(f"its {name} have {len(values)} numbers in {len(rows)} places")
+    for places, side in ((rows, shape[0]), (columns, shape[1])):
+        if not ((places >= 0) & (places < side) & (places == np.floor(places))).all():
+            raise ValueError(f"its {name} have places outside of their shape, {shape}")
+    dense = np.zeros(shape, values.dtype)
+    np.add.at(dense, (rows.astype(np.intp), columns.astype(np.intp)), values)
+    return dense
