@@ -31,8 +31,9 @@ def as_path(name: str, path: Any) -> Path:
     if "\0" in text:
         raise ValueError(f"{name}: no path has a NUL character, got {text!r}")
     try:
+        os.fsencode(text)
         return Path(text).expanduser()
-    except RuntimeError as error:
+    except (UnicodeEncodeError, RuntimeError) as error:  # no name of a file here, or of no user's home
         raise ValueError(f"{name}: {error}") from None
 
 

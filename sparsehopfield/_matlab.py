@@ -95,7 +95,7 @@ def _matrix(element: bytes, order: str, names: Collection[str]) -> tuple[str, Ar
         values, at = _numbers(element, at, order)
         if rows.dtype.kind == "f" or starts.dtype.kind == "f":
             raise ValueError(f"its {name} have places that are no whole numbers")
-        sizes = np.diff(starts.astype(np.int64))
+        sizes: Array = np.diff(starts.astype(np.int64))
         if len(shape) != 2 or len(sizes) != shape[1] or (sizes < 0).any() or starts[0] != 0 or starts[-1] > len(values):
             raise ValueError(f"its {name} have columns that do not fit")
         stored = int(starts[-1])  # there may be room for more

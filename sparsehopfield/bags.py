@@ -340,7 +340,8 @@ def _row(fields: Sequence[str]) -> NDArray[np.float64]:
         row = np.array(fields, np.float64)
     except ValueError:
         row = np.array([np.nan])
-    if not np.isfinite(row).all() or any("_" in field for field in fields):
+    written = "".join(fields)
+    if not np.isfinite(row).all() or "_" in written or not written.isascii():
         for i, field in enumerate(fields, start=1):
             _exact(f"feature {i}", field)
         raise ValueError("one of its features is beyond float64")

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .labels import as_labels
-
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
@@ -113,7 +111,7 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
     """n distinct whole numbers, copied."""
-    a = as_labels("ids", ids)
+    a = np.asarray(ids)
     if a.dtype.kind not in "iu":
         raise TypeError(f"ids: must be whole numbers, got dtype {a.dtype}")
     if a.shape != (n,):

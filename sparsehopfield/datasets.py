@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._content import UNPACKED, as_path, content, opened, reading
+from sparsehopfield import _content
+from sparsehopfield._content import as_path, content, opened, reading
 from sparsehopfield._optional import require
 from sparsehopfield.errors import FileFormatError
 
@@ -289,8 +290,10 @@ def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
     if "data.npy" not in archive.namelist():
         raise FileFormatError(f"{path}: has no array called 'data'")
     about = archive.getinfo("data.npy")
-    if about.compress_type != zipfile.ZIP_STORED and about.file_size > UNPACKED:
-        raise FileFormatError(f"{path}: 'data' unpacks to more than {UNPACKED} bytes; store it without compression")
+    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.UNPACKED:
+        raise FileFormatError(
+            f"{path}: 'data' unpacks to more than {_content.UNPACKED} bytes; store it without compression"
+        )
     with archive.open(about) as member:
         version = np.lib.format.read_magic(member)
         if version not in ((1, 0), (2, 0)):
@@ -302,9 +305,9 @@ def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
         if member.tell() + shape[0] * shape[1] != about.file_size:
             raise ValueError(f"its {about.file_size} bytes are not those of shape {shape}")
         images = np.empty(shape, np.uint8, order="F" if columns_first else "C")
-        rest = memoryview(images.reshape(-1, order="A"))
+        rest = images.reshape(-1, order="A").data
         while rest:
-            if not (count := member.readinto(rest[: 2**24])):
+            if not (count := member.readinto(rest[: 2**24])):  # type: ignore[attr-defined]
                 raise EOFError("it is cut")
             rest = rest[count:]
         member.read()  # compares the checksum

@@ -5,11 +5,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .checks import Array
 
 __all__ = ["as_labels"]
 
-Array = NDArray[Any]
 EXACT = 2**53  # float64 holds all whole numbers below this, and not all from it on
 
 
@@ -79,15 +79,15 @@ def _inexact(name: str, label: Any, kind: Any) -> ValueError:
 
 def _objects(name: str, a: Array) -> Array:
     """Python objects, as the plain dtype that holds them exactly, if there is one."""
-    items = a.ravel().tolist()
+    items: list[Any] = a.ravel().tolist()
     if any(empty := [_is_missing(item) for item in items]):
         raise _missing(name, empty)
     kinds = {_kind(type_) for type_ in set(map(type, items))}
     if len(kinds) > 1:
         raise TypeError(f"{name}: must be of one kind, got {' and '.join(sorted(kinds))}")
     kind = kinds.pop() if kinds else "nothing"
-    for item in items if kind == "number" else ():
-        if isinstance(item, float | np.floating) and not abs(item) < EXACT:
+    for item in items:
+        if isinstance(item, float | np.floating) and not abs(float(item)) < EXACT:
             raise _inexact(name, item, type(item).__name__)
     plain, exact = np.array(items) if kind in ("number", "text", "bytes", "boolean") else a, True
     if plain.dtype.kind == "f":

@@ -243,8 +243,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         given = as_bags(bags, bag_ids, self.dtype)
-        y = column_or_1d(as_labels("y", y), warn=True)
-        check_classification_targets(y)
+        y = _targets("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
@@ -562,6 +561,17 @@ class _Run(NamedTuple):
     epoch: int
     weights: dict[str, Array]
     history: dict[str, Array]
+
+
+def _targets(name: str, y: Any) -> Array:
+    """One label for each bag, whatever they are."""
+    y = as_labels(name, y)
+    try:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+    except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
+        raise ValueError(f"{name}: {error}") from None
+    return np.asarray(y)
 
 
 def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
