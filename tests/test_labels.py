@@ -186,7 +186,7 @@ def test_classes_stay_exact(mil, pair):
     classifier = HopfieldClassifier(beta=100.0).fit(X[:4], y)
     assert classifier.predict(X[:4]).tolist() == y
     with pytest.raises(ValueError, match=r"^validation: label"):
-        mil.fit(sets, y, validation=(sets, [pair[0], pair[1], pair[0], 1523456789012345600.0 / 2**20]))
+        mil.fit(sets, y, validation=(sets, [*pair, *pair[:1], pair[1] - 10]))
 
 
 def test_classes_of_two_kinds(mil):
@@ -198,6 +198,23 @@ def test_classes_of_two_kinds(mil):
                 call()
     with pytest.raises(ValueError, match=r"^y: must not be missing"):
         HopfieldClassifier().fit(X[:4], np.ma.array([0, 1, 0, 1], mask=[0, 0, 0, 1]))
+
+
+def test_two_bags_are_no_bag_with_ids(mil):
+    two = (X[:3].tolist(), X[3:].tolist())
+    assert mil.fit(two, [0, 1]).predict(two).shape == (2,)
+    with pytest.raises(ValueError, match=r"^bags\[1\]: "):
+        mil.predict((X[:3].tolist(), [[1.0, 2.0, 3.0], [1.0]]))
+
+
+def test_bags_of_objects(mil):
+    """Numbers in arrays of objects are read as numbers, and text in them is none."""
+    stacked = X.reshape(4, 2, 3).astype(object)
+    expected = mil.fit(X.reshape(4, 2, 3), [0, 1, 0, 1]).decision_function(X.reshape(4, 2, 3))
+    np.testing.assert_array_equal(mil.decision_function(stacked), expected)
+    for wrong in (stacked.astype(str).astype(object), np.where(stacked > 1, None, stacked)):
+        with pytest.raises((TypeError, ValueError), match=r"^bags"):
+            mil.predict(wrong)
 
 
 def test_ids_of_memories():

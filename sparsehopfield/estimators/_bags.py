@@ -84,7 +84,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit or are
         missing.
     """
-    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and np.ndim(bags[1]) == 1:
+    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and _is_flat(bags[1]):
         bags, bag_ids = bags
     if bag_ids is not None:
         return _from_ids(bags, bag_ids, dtype)
@@ -112,6 +112,14 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
     if len(set(sizes)) == 1:
         return _finite(Bags(_cast(np.stack(arrays), dtype)))
     return _finite(Bags(_cast(np.concatenate(arrays), dtype), _offsets(sizes)))
+
+
+def _is_flat(given: Any) -> bool:
+    """Whether this is one-dimensional, as ids are and no bag is."""
+    try:
+        return np.ndim(given) == 1
+    except ValueError:  # rows of several lengths, which are refused as a bag
+        return False
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:

@@ -260,10 +260,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
-            watched["validation_"] = (
-                seen,
-                _labels("validation", column_or_1d(as_labels("validation", validation[1])), seen, classes),
-            )
+            watched["validation_"] = seen, _labels("validation", _targets("validation", validation[1]), seen, classes)
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
         best = None
         for i, generator in enumerate(random.spawn(self.restarts)):
