@@ -18,6 +18,8 @@ __all__ = ["UNPACKED", "as_path", "content", "opened", "reading", "shortened"]
 #: Bytes that a packed file may have unpacked: a few kilobytes can stand for more than any memory holds.
 UNPACKED = 2**31
 
+CHUNK = 2**20  # bytes unpacked at a time: asking for all would allocate as much as a file may have
+
 #: How files begin that are packed, and the modules that unpack them; names of files are not believed.
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 
@@ -87,11 +89,16 @@ def opened(path: Path) -> BinaryIO:
     module = next((module for magic, module in PACKED.items() if start.startswith(magic)), None)
     if module is None:
         return file
+    unpacked = io.BytesIO()
     with file, reading(path, f"{module} file"), importlib.import_module(module).open(file) as packed:
-        unpacked = packed.read(UNPACKED + 1)
-    if len(unpacked) > UNPACKED:
-        raise FileFormatError(f"{path}: unpacks to more than {UNPACKED} bytes; unpack it yourself if that is meant")
-    return io.BytesIO(unpacked)
+        while part := packed.read(CHUNK):
+            if unpacked.tell() + len(part) > UNPACKED:
+                raise FileFormatError(
+                    f"{path}: unpacks to more than {UNPACKED} bytes; unpack it yourself if that is meant"
+                )
+            unpacked.write(part)
+    unpacked.seek(0)
+    return unpacked
 
 
 def content(path: Path) -> bytes:

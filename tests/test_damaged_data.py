@@ -323,9 +323,10 @@ import resource, sys
 from sparsehopfield import FileFormatError, bags, datasets
 limit = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 2**29
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-for load in (datasets.load_imagenet64, lambda root: bags.load_mil("tiger", root)):
+mil = lambda name: lambda root: bags.load_mil(name, root)
+for load in (datasets.load_imagenet64, mil("tiger"), mil("ucsb")):
     try:
-        load(sys.argv[1])
+        print(len(load(sys.argv[1])))
     except FileFormatError as error:
         print(error)
 """
@@ -343,8 +344,10 @@ def test_small_files_that_ask_for_much(tmp_path):
     packed = zlib.compress(struct.pack("<2I", 14, len(element)) + element)
     content = header + struct.pack("<2I", 15, len(packed)) + packed
     (tmp_path / "tiger_100x100_matlab.mat").write_bytes(content)
+    (tmp_path / "ucsb.csv").write_bytes(gzip.compress(CSV))  # of which nothing is large
     ran = subprocess.run([sys.executable, "-c", BOUNDED, tmp_path], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
-    first, second = ran.stdout.splitlines()
+    first, second, third = ran.stdout.splitlines()
     assert "are not those of shape (1000000, 12288)" in first
     assert "larger than what is read" in second
+    assert third == "2"
