@@ -245,7 +245,7 @@ def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
     for name, dtype, shape in tensors:
         if (dtype != "I64") if name == "ids" else (dtype not in ROWS):
             raise wrong(f"{name}: cannot be {dtype}")
-        if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[0] != shapes["patterns"][0]:
+        if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
             raise wrong(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
     try:
         return _model_of(fields)

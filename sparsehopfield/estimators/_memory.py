@@ -7,9 +7,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ..checks import Array, as_whole, refuse_masks, untrapped
+from ..labels import as_labels
 from ..memory import HopfieldMemory
 from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from ..stored import Separation
@@ -267,7 +268,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
                 f"separation: the weights of {self.separation!r} are no probabilities; "
                 f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
             )
-        rows, y = self._validated(X, y)
+        rows, _ = self._validated(X, y)
+        y = column_or_1d(as_labels("y", y))
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         values = np.eye(len(self.classes_), dtype=np.float32)[classes]

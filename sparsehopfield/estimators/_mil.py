@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .. import dense
 from .._optional import require
-from ..checks import Array, as_array, as_number, as_whole, refuse_masks, untrapped
+from ..checks import Array, as_array, as_number, as_whole, untrapped
+from ..labels import as_labels
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 from ..separations import as_choice
 from ..stored import Separation
@@ -227,8 +228,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
-            The bag of each instance, where `bags` has all instances in one array. In cross-validation give a list
-            instead, `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
+            The bag of each instance, where `bags` has all instances in one array: numbers, text or dates, of which
+            none is missing. In cross-validation give a list instead,
+            `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
         validation : (bags, y), optional
             Looked at after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
 
@@ -575,7 +577,7 @@ class _Run(NamedTuple):
 
 def _targets(name: str, y: Any) -> Array:
     """Return one label for each bag, whatever they are."""
-    refuse_masks(name, y)
+    y = as_labels(name, y)
     try:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -588,9 +590,10 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     """0 and 1, one for each bag."""
     if len(y) != len(bags):
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
-    if unknown := set(y.tolist()) - set(classes.tolist()):
+    known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
+    if unknown := set(y.tolist()) - known.keys():
         raise ValueError(f"{name}: label {unknown.pop()!r} is not among those fitted, {classes.tolist()}")
-    return (y == classes[1]).astype(np.int64)
+    return np.array([known[label] for label in y.tolist()], np.int64)
 
 
 @untrapped()
