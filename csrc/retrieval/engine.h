@@ -158,7 +158,6 @@ static inline void sh_note_states(const sh_job *job, const void *states, int64_t
     double largest = job->k->max_abs(states, rows * job->mixed->d);
     if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
 }
-static inline void sh_note_state(const sh_job *job, const void *state) { sh_note_states(job, state, 1); }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
 static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }

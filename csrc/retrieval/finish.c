@@ -241,8 +241,9 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
         k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
     }
     if (job->states) {
-        k->from_double(sh_at(k, job->states, query * width), space.sum, width);
-        if (job->mixed->data != job->memory->patterns.data) sh_note_state(job, sh_at(k, job->states, query * width));
+        void *state = sh_at(k, job->states, query * width);
+        k->from_double(state, space.sum, width);
+        if (job->mixed->data != job->memory->patterns.data) sh_note_states(job, state, 1);
     }
     if (job->support_size) job->support_size[query] = support;
     if (job->counts) job->counts[query][3] = support;

@@ -397,7 +397,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
-            sh_note_state(job, mixture);
+            sh_note_states(job, mixture, 1);
             memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
         }
         if (job->support_size) job->support_size[query] = support[i];

@@ -226,7 +226,7 @@ static sh_status do_group(wide *w) {
     for (int64_t i = 0; i < w->rows; i++) {
         if (!w->by_product[i]) continue;
         char *state = w->states + (size_t)i * state_bytes;
-        sh_note_state(job, state);
+        sh_note_states(job, state, 1);
         memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
     }
     return SH_OK;
