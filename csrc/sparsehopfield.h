@@ -112,7 +112,7 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
                                   const sh_rows *values, sh_memory **memory);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
- * Errors     SH_NO_MEMORY, SH_INTERRUPTED. Where no index can be had (extreme norms, more than 66,000 features
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme norms, more than 66,000 features
  *            without structure) there is none, and every call scans.
  * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
@@ -161,6 +161,9 @@ typedef struct {
  *
  * Returned   states        (N, v), not overlapping any input
  *            support_size  (N) number of weights > 0, or NULL
+ * Errors     SH_NOT_FINITE and SH_OVERFLOW of "queries", before anything is written; SH_NOT_FINITE of "patterns" and
+ *            "values" that were written into since they were checked, as far as a score or a state shows it: then what
+ *            is returned is not to be used. SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. So of all that score queries.
  * Cost       at most one matrix product N x M x d, with an index and a map with a window a small part of it;
  *            per query, a double precision dot product for each pattern within the window of the map;
  *            full-support maps two products.
@@ -268,6 +271,7 @@ SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_que
 /* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
  * lowers the threshold, so lists of partial supports may be joined and solved again).
  * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
+ * Errors     SH_NOT_FINITE of a list with a score that is NaN or infinite, SH_BAD_ARGUMENT of a beta, SH_NO_MEMORY
  */
 SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                           int64_t beta_stride, const int64_t *start, const double *score, double *weight);
