@@ -78,7 +78,13 @@ def _row_map(name: str, **more: Any) -> Callable[[Sound], Any]:
     function = getattr(sh, name)
 
     def made(s: Sound) -> Any:
-        own: dict[str, Any] = {"z": s.z, "p": s.p, "g": s.g, "axis": s.random.choice((-1, 0)), "out": np.empty_like(s.z)}
+        own: dict[str, Any] = {
+            "z": s.z,
+            "p": s.p,
+            "g": s.g,
+            "axis": s.random.choice((-1, 0)),
+            "out": np.empty_like(s.z),
+        }
         own |= {"alpha": 1.5, "order": 3, "k": 2}
         if "vjp" in name:
             own["axis"] = -1
@@ -265,7 +271,11 @@ def _clip(s: Sound) -> Any:
 
 
 def _association(s: Sound) -> Any:
-    rows = {"queries": s.bags.reshape(N, 5, 2, 2), "stored": s.wide.reshape(N, 5, 2, 2), "values": s.wide.reshape(N, 5, 2, 2)}
+    rows = {
+        "queries": s.bags.reshape(N, 5, 2, 2),
+        "stored": s.wide.reshape(N, 5, 2, 2),
+        "values": s.wide.reshape(N, 5, 2, 2),
+    }
     options = {"beta": np.ones(2), "separation": "sparsemax", "update_steps_max": 1, "update_steps_eps": 1e-3}
     options |= {"padding_mask": np.zeros((N, 5), bool), "mask": None, "offsets": None, "dropout": 0.0, "seed": 1}
     return associate_forward, rows | options
@@ -445,12 +455,19 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         f"sparsehopfield.{name}": _row_map(name)
         for name in (
             *("softmax", "sparsemax", "entmax", "polynomial", "topk_softmax", "topk_sparsemax"),
-            *("sparsemax_threshold", "entmax_threshold", "softmax_conjugate", "sparsemax_conjugate", "entmax_conjugate"),
+            *(
+                "sparsemax_threshold",
+                "entmax_threshold",
+                "softmax_conjugate",
+                "sparsemax_conjugate",
+                "entmax_conjugate",
+            ),
             *("softmax_vjp", "sparsemax_vjp", "entmax_vjp", "entmax_vjp_alpha", "polynomial_vjp"),
         )
     },
     **{
-        f"sparsehopfield.{name}": _operation(name) for name in ("update", "retrieve", "associate", "energy", "candidates")
+        f"sparsehopfield.{name}": _operation(name)
+        for name in ("update", "retrieve", "associate", "energy", "candidates")
     },
     "sparsehopfield.merge": _merge,
     "sparsehopfield.Candidates": _states,
@@ -649,10 +666,22 @@ ALIASES = {
 }
 
 # Public names that are not called on their own, and why.
-MODULES = ("sparsehopfield", "theory", "theory_structures", "bags", "datasets", "optim", "layers", "structures", "estimators")
+MODULES = (
+    "sparsehopfield",
+    "theory",
+    "theory_structures",
+    "bags",
+    "datasets",
+    "optim",
+    "layers",
+    "structures",
+    "estimators",
+)
 LEFT_OUT = {
     **dict.fromkeys(("FileFormatError", "RetrievalWarning"), "are raised, not called"),
-    **dict.fromkeys(("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"),
+    **dict.fromkeys(
+        ("RetrievalInfo", "CapacityBound", "ExactCapacity", "Truncation", "Cost", "GradientHealth"), "results"
+    ),
     **dict.fromkeys(("get_num_threads", "load_digits", "Full"), "have no argument that is looked at"),
     **dict.fromkeys(("ImageSet",), "a record; what it is given to is called"),
     **dict.fromkeys(("Structure", "Pairs"), "base classes"),
@@ -665,10 +694,14 @@ def not_called() -> list[str]:
     missing = []
     for module in MODULES:
         found = importlib.import_module("sparsehopfield" if module == "sparsehopfield" else f"sparsehopfield.{module}")
-        missing += [f"{module}.{n}" for n in found.__all__ if callable(getattr(found, n)) and n not in called | LEFT_OUT.keys()]
+        missing += [
+            f"{module}.{n}" for n in found.__all__ if callable(getattr(found, n)) and n not in called | LEFT_OUT.keys()
+        ]
     methods = {name.partition(".")[2] for name in TARGETS if name.startswith("HopfieldMemory.")}
     own = [name for name, f in vars(sh.HopfieldMemory).items() if inspect.isfunction(f) and not name.startswith("_")]
-    return missing + [n for n in own if len(inspect.signature(getattr(sh.HopfieldMemory, n)).parameters) > 1 and n not in methods]
+    return missing + [
+        n for n in own if len(inspect.signature(getattr(sh.HopfieldMemory, n)).parameters) > 1 and n not in methods
+    ]
 
 
 # --- hostile arguments ------------------------------------------------------------------------------------
@@ -725,24 +758,154 @@ class Sub(np.ndarray):
 
 @functools.cache
 def _constants() -> list[Any]:
-    made: list[Any] = [None, True, False, "", "x", "\0", "\ud800", "nan", "1", "sparsemax", b"", b"x", OddText("softmax")]
-    made += [0, 1, -1, 2, 3, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, 10**400]
+    made: list[Any] = [
+        None,
+        True,
+        False,
+        "",
+        "x",
+        "\0",
+        "\ud800",
+        "nan",
+        "1",
+        "sparsemax",
+        b"",
+        b"x",
+        OddText("softmax"),
+    ]
+    made += [
+        0,
+        1,
+        -1,
+        2,
+        3,
+        255,
+        256,
+        2**15,
+        2**31 - 1,
+        2**31,
+        2**32,
+        2**53 + 1,
+        2**62,
+        2**63 - 1,
+        2**63,
+        2**64,
+        10**400,
+    ]
     made += [-(2**31), -(2**63), -(10**400), 0.0, -0.0, 0.5, 1.0, 1.5, -1.5, 1e-320, 1e-40, 1e38, 4e38, 1e308, 1 / 3]
-    made += [float("nan"), float("inf"), -float("inf"), 1j, complex("nan"), fractions.Fraction(1, 3), ..., NotImplemented]
-    made += [np.float32(2), np.float16(2), np.int8(3), np.uint64(2**64 - 1), np.bool_(True), np.str_("x"), np.bytes_(b"x")]
-    made += [np.longdouble(2), np.datetime64("NaT"), np.datetime64("2020-01-01"), np.timedelta64(1, "s"), np.complex64(1)]
-    made += [np.array(2), np.array(2.0), np.array(True), np.array("x"), np.array(None), np.array([3]), np.array([[2.0]])]
-    made += [[], (), {}, set(), [0], [1, 2], [1.0, 2.0], (1, 2), [[1, 2], [3]], [None], ["x"], [[]], [[[]]], {"a": 1}, {1, 2}]
-    made += [range(3), range(0), slice(None), slice(5, 1, -2), slice("a"), object(), object, int, len, lambda x: x, io.BytesIO]
-    made += [OddArray(), NoArray(), OddNumber(), NoNumber(), pathlib.Path("."), pathlib.Path("/nowhere/x"), memoryview(b"xy")]
-    made += [np.empty(0), np.empty((0, 4)), np.empty((4, 0)), np.empty((0, 0, 0)), np.zeros((1,) * 20), np.zeros((1,) * 40)]
-    made += [scipy.sparse.csr_array(np.eye(3)), scipy.sparse.bsr_array(np.eye(4), blocksize=(2, 2)), scipy.sparse.coo_array((0, 0))]
-    made += [np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]), np.matrix("1 2; 3 4"), [OddNumber()], [2**70, 1]]
-    made += [np.broadcast_to(np.float32(1), (2**13, 4)), np.broadcast_to(np.uint8(1), (3, 2**31 + 8)), bytearray(b"abc")]
+    made += [
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        1j,
+        complex("nan"),
+        fractions.Fraction(1, 3),
+        ...,
+        NotImplemented,
+    ]
+    made += [
+        np.float32(2),
+        np.float16(2),
+        np.int8(3),
+        np.uint64(2**64 - 1),
+        np.bool_(True),
+        np.str_("x"),
+        np.bytes_(b"x"),
+    ]
+    made += [
+        np.longdouble(2),
+        np.datetime64("NaT"),
+        np.datetime64("2020-01-01"),
+        np.timedelta64(1, "s"),
+        np.complex64(1),
+    ]
+    made += [
+        np.array(2),
+        np.array(2.0),
+        np.array(True),
+        np.array("x"),
+        np.array(None),
+        np.array([3]),
+        np.array([[2.0]]),
+    ]
+    made += [
+        [],
+        (),
+        {},
+        set(),
+        [0],
+        [1, 2],
+        [1.0, 2.0],
+        (1, 2),
+        [[1, 2], [3]],
+        [None],
+        ["x"],
+        [[]],
+        [[[]]],
+        {"a": 1},
+        {1, 2},
+    ]
+    made += [
+        range(3),
+        range(0),
+        slice(None),
+        slice(5, 1, -2),
+        slice("a"),
+        object(),
+        object,
+        int,
+        len,
+        lambda x: x,
+        io.BytesIO,
+    ]
+    made += [
+        OddArray(),
+        NoArray(),
+        OddNumber(),
+        NoNumber(),
+        pathlib.Path("."),
+        pathlib.Path("/nowhere/x"),
+        memoryview(b"xy"),
+    ]
+    made += [
+        np.empty(0),
+        np.empty((0, 4)),
+        np.empty((4, 0)),
+        np.empty((0, 0, 0)),
+        np.zeros((1,) * 20),
+        np.zeros((1,) * 40),
+    ]
+    made += [
+        scipy.sparse.csr_array(np.eye(3)),
+        scipy.sparse.bsr_array(np.eye(4), blocksize=(2, 2)),
+        scipy.sparse.coo_array((0, 0)),
+    ]
+    made += [
+        np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
+        np.matrix("1 2; 3 4"),
+        [OddNumber()],
+        [2**70, 1],
+    ]
+    made += [
+        np.broadcast_to(np.float32(1), (2**13, 4)),
+        np.broadcast_to(np.uint8(1), (3, 2**31 + 8)),
+        bytearray(b"abc"),
+    ]
     made += [sh.Entmax(2.0), sh.Polynomial(2), sh.Entmax, structures.TopK(2), structures.TopK(50), structures.Window(0)]
-    made += [structures.Window(1, positions=[0, 9]), structures.RandomMask(99), structures.LinearFeatures(), structures.Full()]
+    made += [
+        structures.Window(1, positions=[0, 9]),
+        structures.RandomMask(99),
+        structures.LinearFeatures(),
+        structures.Full(),
+    ]
     made += [structures.LinearFeatures(causal=True), structures.RandomFeatures(3), structures.BlockSparse([[True]], 2)]
-    made += [structures.BlockSparse([[False]], 1000), structures.Structure(), layers.ReLU(), layers.Linear(D, 2), [layers.ReLU()]]
+    made += [
+        structures.BlockSparse([[False]], 1000),
+        structures.Structure(),
+        layers.ReLU(),
+        layers.Linear(D, 2),
+        [layers.ReLU()],
+    ]
     return made
 
 
@@ -770,10 +933,33 @@ def _spoiled(random: Random, a: Any, value: Any) -> Any:
 
 
 def _masked(random: Random, a: Any) -> Any:
-    return np.ma.array(a, mask=[random.random() < 0.3 for _ in range(a.size)]) if a.ndim == 1 else np.ma.masked_less(a, 0)
+    return (
+        np.ma.array(a, mask=[random.random() < 0.3 for _ in range(a.size)]) if a.ndim == 1 else np.ma.masked_less(a, 0)
+    )
 
 
-DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "i8", "u8", "f2", "f4", "f8", "g", "F", "D", "O", "S3", "U3", ">f4", ">f8", "V4"]
+DTYPES = [
+    "?",
+    "i1",
+    "u1",
+    "i2",
+    "u2",
+    "i4",
+    "i8",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "g",
+    "F",
+    "D",
+    "O",
+    "S3",
+    "U3",
+    ">f4",
+    ">f8",
+    "V4",
+]
 LAYOUTS: tuple[Callable[[Random, Any], Any], ...] = (
     lambda r, a: a.astype(r.choice(DTYPES)),
     lambda r, a: a.astype(r.choice(DTYPES)),
@@ -819,7 +1005,9 @@ LAYOUTS: tuple[Callable[[Random, Any], Any], ...] = (
 def _hostile(random: Random, name: str, value: Any, others: dict[str, Any], trusting: bool) -> Any:
     """Something in the place of a value."""
     kind = random.random()
-    if isinstance(value, bool):  # whatever Python takes for true or false; of an array NumPy itself says that it is neither
+    if isinstance(
+        value, bool
+    ):  # whatever Python takes for true or false; of an array NumPy itself says that it is neither
         return random.choice([c for c in _constants() if not isinstance(c, (np.ndarray, scipy.sparse.sparray))])
     if isinstance(value, np.ndarray) and (kind < 0.75 or trusting):
         try:
@@ -832,7 +1020,9 @@ def _hostile(random: Random, name: str, value: Any, others: dict[str, Any], trus
     if name == "out" and arrays and kind < 0.9:
         return random.choice(arrays)  # the output lies where an input does
     if isinstance(value, (int, float)) and not isinstance(value, bool) and kind < 0.3:
-        return random.choice((value + 1, value - 1, -value, value * 1e9, [value], [value] * N, str(value), np.array(value)))
+        return random.choice(
+            (value + 1, value - 1, -value, value * 1e9, [value], [value] * N, str(value), np.array(value))
+        )
     if arrays and kind < 0.4:
         return random.choice(arrays)
     return random.choice(_constants())
@@ -921,7 +1111,10 @@ def case(random: Random, folder: Path) -> str:
     before = {
         name: a.tobytes()
         for name, a in given.items()
-        if isinstance(a, np.ndarray) and a.nbytes < MUCH and a.dtype.kind != "O" and not _shared(a, given.get("out"))
+        if isinstance(a, np.ndarray)
+        and a.nbytes < MUCH
+        and a.dtype.kind != "O"
+        and not _shared(a, given.get("out"))
         and (not name.endswith(("__value", "__grad", "dweight")) or not a.flags.writeable)
     }
     here = os.getcwd()
@@ -954,7 +1147,9 @@ def case(random: Random, folder: Path) -> str:
         if len(text) > LONGEST:
             raise flaw(f"{type(error).__name__} with a message of {len(text)} characters: {text[:150]}") from None
         unnamed = not (trusting or isinstance(error, OSError) or _in_sklearn(error))
-        if unnamed and not names_one(text, {*arguments, *ALIASES.get(target, ()), *ALIASES.get(target.partition(".")[0], ())}):
+        if unnamed and not names_one(
+            text, {*arguments, *ALIASES.get(target, ()), *ALIASES.get(target.partition(".")[0], ())}
+        ):
             raise flaw(f"names no argument: {told(error)}") from None
         if changed := _changed(before, given):
             raise flaw(f"changes {changed} before it refuses") from None
@@ -968,5 +1163,3 @@ def case(random: Random, folder: Path) -> str:
             if a.dtype.kind == "f" and np.isnan(a).any():
                 raise flaw("NaN of finite numbers")
     return "answered" if hostile else "sound arguments"
-
-

@@ -117,7 +117,9 @@ def _imagenet(folder: Path) -> None:
 
 def _studies(folder: Path) -> None:
     """What `run_table` left in the middle of a study: its settings, its table, its times."""
-    (folder / "settings.json").write_text(json.dumps({"settings": {"study": "tiny", "seed": 1, "sizes": [2, 3]}}) + "\n")
+    (folder / "settings.json").write_text(
+        json.dumps({"settings": {"study": "tiny", "seed": 1, "sizes": [2, 3]}}) + "\n"
+    )
     for name, rows in (
         ("table.csv", [["size", "run", "metric", "value"], [2, 0, "error", 0.5], [2, 0, "steps", 3.0]]),
         ("times.csv", [["size", "run", "threads", "seconds"], [2, 0, 1, 0.25]]),

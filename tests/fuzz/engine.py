@@ -1,6 +1,7 @@
 """Runs cases in other processes, so that a crash, a hang or a greedy case is a finding and not the end of the run."""
 
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import json
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HANG = 120.0  # seconds without the end of a case; a busy machine is no failure
+HANG = float(os.environ.get("FUZZ_HANG", 120))  # seconds without the end of a case; a busy machine is no failure
 MEMORY = 2**30  # bytes that a case may have beyond what is there when everything is imported
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
@@ -109,6 +110,7 @@ def run(
             number = _child(attack, seed, number, last, jobs, end, done, lock)
 
     if only is not None:
+        os.environ["FUZZ_ONLY"] = "1"
         _child(attack, seed, only, only + 1, 1, None, done, lock)
         return done
     workers = [threading.Thread(target=worker, args=(i,)) for i in range(jobs)]
@@ -131,8 +133,11 @@ def _child(
     number, after = first, first
 
     def fail(what: str) -> None:
+        failure = Failure(attack, seed, number, what)
         with lock:
-            done.failures.append(Failure(attack, seed, number, what))
+            if failure.signature not in {other.signature for other in done.failures}:
+                print(f"{failure.what}\n    {failure.command}", file=sys.stderr, flush=True)
+            done.failures.append(failure)
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
@@ -196,7 +201,7 @@ def _reports(child: "subprocess.Popen[bytes]") -> Iterator[tuple[str, int, str]]
     with selectors.DefaultSelector() as waiting:
         waiting.register(child.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
         while True:
-            if not waiting.select(HANG):
+            if not waiting.select(600 if "FUZZ_ONLY" in os.environ else HANG):
                 yield "hang", number, ""
                 return
             part = os.read(child.stdout.fileno(), 65536)  # type: ignore[union-attr]
@@ -223,6 +228,8 @@ def child(attack: str, seed: int, first: int, last: int, step: int, seconds: flo
         os.write(talk, json.dumps([word, number, text]).encode() + b"\n")
 
     faulthandler.enable()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: whoever ends the run ends its cases
     module = importlib.import_module(f"{__package__}.{attack}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not SANITIZED and sys.platform == "linux":  # a sanitizer's map of memory is larger than any limit

@@ -34,7 +34,22 @@ LONGEST = 1000  # characters of a message beyond the file's name
 WHOLE = [0, 1, 2, 3, 7, 127, 128, 255, 256, 900, 32767, 65535, 65536, 2**24, 2 * 10**8, 2**31 - 1, 2**31, 2**32 - 1]
 WHOLE += [2**32, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30]
 REAL = [0.0, -0.0, 0.5, 1e-3, 1e-45, 1e-310, 5e-324, 1e38, 3.5e38, 1e308, float("nan"), float("inf"), -float("inf")]
-TEXTS = ["", " ", "x", "\0", "\ud800", "é", "nan", "inf", "1e999", "0x1p-3", "0x1p2000", "__metadata__", "../x", "n" * 9999]
+TEXTS = [
+    "",
+    " ",
+    "x",
+    "\0",
+    "\ud800",
+    "é",
+    "nan",
+    "inf",
+    "1e999",
+    "0x1p-3",
+    "0x1p2000",
+    "__metadata__",
+    "../x",
+    "n" * 9999,
+]
 TEXTS += ["None", "true", "[" * 900, "1" * 5000, "sparsehopfield.memory", "softmax", "entmax 0x1.8p+0", "polynomial 2"]
 
 
