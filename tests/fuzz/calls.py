@@ -111,11 +111,11 @@ def _operation(name: str, **more: Any) -> Callable[[Sound], Any]:
     return made
 
 
-def _of_memory(name: str, *, plain: bool = False, **options: Any) -> Callable[[Sound], Any]:
-    """A method of a memory; plain: under all pairs only."""
+def _of_memory(name: str, *, plain: bool = False, of: Any = None, **options: Any) -> Callable[[Sound], Any]:
+    """A method of a memory, made with the options `of`; plain: under all pairs only."""
 
     def made(s: Sound) -> Any:
-        memory = s.memory(**({} if plain else {"structure": s.structure()}), ids=[5, 4, 9, 1, 2, 7])
+        memory = s.memory(**({} if plain else {"structure": s.structure()}), **(of or {}), ids=[5, 4, 9, 1, 2, 7])
         return getattr(memory, name), {key: value(s) if callable(value) else value for key, value in options.items()}
 
     return made
@@ -181,6 +181,12 @@ def _of_layer(method: str, kind: Any = None, *, ragged: bool = False, **more: An
         return getattr(layer, method), own | more
 
     return made
+
+
+def _run_layer(s: Sound) -> Any:
+    layer = s.layer()
+    layer.forward(s.bags)
+    return layer
 
 
 def _backward(kind: Any = None) -> Callable[[Sound], Any]:
@@ -298,7 +304,7 @@ def _merge(s: Sound) -> Any:
         for name, array in given.items():  # what a caller may have done to a part
             object.__setattr__(part, name, array)
         whole = sh.merge([part, parts[1]])
-        return whole.states(s.x)
+        return whole.states(s.x if whole.start is not None else None)
 
     if s.random.random() < 0.4:
         return merge, {"parts": parts}
@@ -502,7 +508,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "HopfieldMemory.is_certified": _of_memory("is_certified", plain=True, beta=2.0),
     "HopfieldMemory.is_fixed_point": _of_memory("is_fixed_point", plain=True, beta=2.0),
     "HopfieldMemory.stored_fraction": _of_memory("stored_fraction", plain=True, betas=lambda s: np.array([0.5, 2.0])),
-    "HopfieldMemory.suggest_beta": _of_memory("suggest_beta", plain=True, similarity="euclidean", stored=0.3),
+    "HopfieldMemory.suggest_beta": _of_memory("suggest_beta", plain=True, of={"similarity": "euclidean"}, stored=0.3),
     "HopfieldMemory.exact_radius": _of_memory("exact_radius", plain=True, beta=2.0),
     "HopfieldMemory.capacity": _of_memory("capacity", plain=True, p=0.1, beta=2.0),
     "HopfieldMemory.duplicates": _of_memory("duplicates", within=0.1, most=100),
@@ -554,6 +560,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "bags.load_mil": _loader(bags.load_mil, "matlab", name="tiger"),
     "bags.load_ucsb": _loader(bags.load_ucsb, "bags"),
+    "bags.load_bags": _loader(bags.load_bags, "bags"),
     "bags.Bags": _bags_object("take"),
     "Bags.keys_of": _bags_object("keys_of"),
     **{f"datasets.{name}": _loader(getattr(datasets, name), "mnist") for name in ("load", "load_mnist", "load_labels")},
@@ -612,7 +619,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     "layers.mean_squared_error": _constructed(
         layers.mean_squared_error, predictions=lambda s: s.z, targets=lambda s: s.g
     ),
-    "layers.gradient_health": _constructed(layers.gradient_health, layer=lambda s: s.layer(), warn=True),
+    "layers.gradient_health": _constructed(layers.gradient_health, layer=_run_layer, warn=True),
     "association.associate_forward": _association,
     "association.associate_backward": _association_back,
     **{
@@ -624,7 +631,7 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
         structures.Window, N, w=1, causal=False, dilation=1, global_positions=(0,), positions=[0, 1, 5]
     ),
     "structures.RandomMask": _under(structures.RandomMask, N, k=2, seed=1, block=2),
-    "structures.BlockSparse": _under(structures.BlockSparse, N, mask=[[True, False], [True, True]], block=(2, 3)),
+    "structures.BlockSparse": _under(structures.BlockSparse, 4, mask=[[True, False], [True, True]], block=(2, 3)),
     "structures.LinearFeatures": _under(structures.LinearFeatures, M, kind="relu", causal=True),
     "structures.RandomFeatures": _under(
         structures.RandomFeatures, M, n_features=6, seed=1, causal=False, orthogonal=True
@@ -653,7 +660,8 @@ TRUSTING = ("dense.", "association.", "layers.Parameter")
 ROLES = ("stored pattern", "state pattern", "pattern projection", "input")
 ALIASES = {
     **dict.fromkeys(("Hopfield", "HopfieldPooling", "HopfieldLayer"), ROLES),
-    "layers": ROLES,
+    "layers": (*ROLES, "queries", "positions", "offsets"),
+    "Sequential": (*ROLES, "offsets"),
     "datasets": ("dataset", "data"),
     "bags.load_mil": ("dataset", "data"),
     "HopfieldMemory": ("queries", "patterns"),
@@ -758,154 +766,41 @@ class Sub(np.ndarray):
 
 @functools.cache
 def _constants() -> list[Any]:
-    made: list[Any] = [
-        None,
-        True,
-        False,
-        "",
-        "x",
-        "\0",
-        "\ud800",
-        "nan",
-        "1",
-        "sparsemax",
-        b"",
-        b"x",
-        OddText("softmax"),
-    ]
-    made += [
-        0,
-        1,
-        -1,
-        2,
-        3,
-        255,
-        256,
-        2**15,
-        2**31 - 1,
-        2**31,
-        2**32,
-        2**53 + 1,
-        2**62,
-        2**63 - 1,
-        2**63,
-        2**64,
-        10**400,
-    ]
+    # fmt: off
+    made: list[Any] = [None, True, False, "", "x", "\0", "\ud800", "nan", "1", "sparsemax", b"", b"x"]
+    made += [OddText("softmax")]
+    made += [0, 1, -1, 2, 3, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64]
+    made += [10**400]
     made += [-(2**31), -(2**63), -(10**400), 0.0, -0.0, 0.5, 1.0, 1.5, -1.5, 1e-320, 1e-40, 1e38, 4e38, 1e308, 1 / 3]
-    made += [
-        float("nan"),
-        float("inf"),
-        -float("inf"),
-        1j,
-        complex("nan"),
-        fractions.Fraction(1, 3),
-        ...,
-        NotImplemented,
-    ]
-    made += [
-        np.float32(2),
-        np.float16(2),
-        np.int8(3),
-        np.uint64(2**64 - 1),
-        np.bool_(True),
-        np.str_("x"),
-        np.bytes_(b"x"),
-    ]
-    made += [
-        np.longdouble(2),
-        np.datetime64("NaT"),
-        np.datetime64("2020-01-01"),
-        np.timedelta64(1, "s"),
-        np.complex64(1),
-    ]
-    made += [
-        np.array(2),
-        np.array(2.0),
-        np.array(True),
-        np.array("x"),
-        np.array(None),
-        np.array([3]),
-        np.array([[2.0]]),
-    ]
-    made += [
-        [],
-        (),
-        {},
-        set(),
-        [0],
-        [1, 2],
-        [1.0, 2.0],
-        (1, 2),
-        [[1, 2], [3]],
-        [None],
-        ["x"],
-        [[]],
-        [[[]]],
-        {"a": 1},
-        {1, 2},
-    ]
-    made += [
-        range(3),
-        range(0),
-        slice(None),
-        slice(5, 1, -2),
-        slice("a"),
-        object(),
-        object,
-        int,
-        len,
-        lambda x: x,
-        io.BytesIO,
-    ]
-    made += [
-        OddArray(),
-        NoArray(),
-        OddNumber(),
-        NoNumber(),
-        pathlib.Path("."),
-        pathlib.Path("/nowhere/x"),
-        memoryview(b"xy"),
-    ]
-    made += [
-        np.empty(0),
-        np.empty((0, 4)),
-        np.empty((4, 0)),
-        np.empty((0, 0, 0)),
-        np.zeros((1,) * 20),
-        np.zeros((1,) * 40),
-    ]
-    made += [
-        scipy.sparse.csr_array(np.eye(3)),
-        scipy.sparse.bsr_array(np.eye(4), blocksize=(2, 2)),
-        scipy.sparse.coo_array((0, 0)),
-    ]
-    made += [
-        np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
-        np.matrix("1 2; 3 4"),
-        [OddNumber()],
-        [2**70, 1],
-    ]
-    made += [
-        np.broadcast_to(np.float32(1), (2**13, 4)),
-        np.broadcast_to(np.uint8(1), (3, 2**31 + 8)),
-        bytearray(b"abc"),
-    ]
+    made += [float("nan"), float("inf"), -float("inf"), 1j, complex("nan"), fractions.Fraction(1, 3), ...]
+    made += [NotImplemented]
+    made += [np.float32(2), np.float16(2), np.int8(3), np.uint64(2**64 - 1), np.bool_(True), np.str_("x")]
+    made += [np.bytes_(b"x")]
+    made += [np.longdouble(2), np.datetime64("NaT"), np.datetime64("2020-01-01"), np.timedelta64(1, "s")]
+    made += [np.complex64(1)]
+    made += [np.array(2), np.array(2.0), np.array(True), np.array("x"), np.array(None), np.array([3])]
+    made += [np.array([[2.0]])]
+    made += [[], (), {}, set(), [0], [1, 2], [1.0, 2.0], (1, 2), [[1, 2], [3]], [None], ["x"], [[]], [[[]]]]
+    made += [{"a": 1}, {1, 2}]
+    made += [range(3), range(0), slice(None), slice(5, 1, -2), slice("a"), object(), object, int, len, lambda x: x]
+    made += [io.BytesIO]
+    made += [OddArray(), NoArray(), OddNumber(), NoNumber(), pathlib.Path("."), pathlib.Path("/nowhere/x")]
+    made += [memoryview(b"xy")]
+    made += [np.empty(0), np.empty((0, 4)), np.empty((4, 0)), np.empty((0, 0, 0)), np.zeros((1,) * 20)]
+    made += [np.zeros((1,) * 40)]
+    made += [scipy.sparse.csr_array(np.eye(3)), scipy.sparse.bsr_array(np.eye(4), blocksize=(2, 2))]
+    made += [scipy.sparse.coo_array((0, 0))]
+    made += [np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]), np.matrix("1 2; 3 4"), [OddNumber()]]
+    made += [[2**70, 1]]
+    made += [np.broadcast_to(np.float32(1), (2**13, 4)), np.broadcast_to(np.uint8(1), (3, 2**31 + 8))]
+    made += [bytearray(b"abc")]
     made += [sh.Entmax(2.0), sh.Polynomial(2), sh.Entmax, structures.TopK(2), structures.TopK(50), structures.Window(0)]
-    made += [
-        structures.Window(1, positions=[0, 9]),
-        structures.RandomMask(99),
-        structures.LinearFeatures(),
-        structures.Full(),
-    ]
+    made += [structures.Window(1, positions=[0, 9]), structures.RandomMask(99), structures.LinearFeatures()]
+    made += [structures.Full()]
     made += [structures.LinearFeatures(causal=True), structures.RandomFeatures(3), structures.BlockSparse([[True]], 2)]
-    made += [
-        structures.BlockSparse([[False]], 1000),
-        structures.Structure(),
-        layers.ReLU(),
-        layers.Linear(D, 2),
-        [layers.ReLU()],
-    ]
+    made += [structures.BlockSparse([[False]], 1000), structures.Structure(), layers.ReLU(), layers.Linear(D, 2)]
+    made += [[layers.ReLU()]]
+    # fmt: on
     return made
 
 
@@ -1011,9 +906,10 @@ def _hostile(random: Random, name: str, value: Any, others: dict[str, Any], trus
         return random.choice([c for c in _constants() if not isinstance(c, (np.ndarray, scipy.sparse.sparray))])
     if isinstance(value, np.ndarray) and (kind < 0.75 or trusting):
         try:
-            return random.choice(LAYOUTS)(random, value)
+            laid_out = random.choice(LAYOUTS)(random, value)
         except Exception:  # this array cannot be laid out so
-            return value if trusting else random.choice(_constants())
+            laid_out = random.choice(_constants())
+        return value if trusting and not isinstance(laid_out, np.ndarray) else laid_out
     if trusting:
         return value
     arrays = [a for a in others.values() if isinstance(a, np.ndarray)]

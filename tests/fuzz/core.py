@@ -1,7 +1,7 @@
-"""The C core under sanitizers: builds the harness of core.c and runs it, under every instruction set of this machine.
+"""The C core under sanitizers: builds the harness of core.c and runs it, under the least and the best instruction set.
 
-Engines: "random", driver.c with bytes from a seed, which needs no more than the compiler; "libfuzzer", which follows the
-code's branches, and needs clang beside gcc.
+Engines: "random", driver.c with bytes from a seed, which needs no more than the compiler; "libfuzzer", which follows
+the code's branches, and needs clang beside gcc.
 """
 
 import os
@@ -86,6 +86,7 @@ def _libfuzzer(program: Path, cases: int | None, seconds: float | None, seed: in
     """Run libFuzzer from the corpus; what it adds is kept beside the program, not in the project."""
     found = program.parent / "corpus"
     found.mkdir(exist_ok=True)
+    corpus = [CORPUS] if CORPUS.is_dir() else []
     command = [
         program,
         f"-seed={seed + 1}",
@@ -95,7 +96,9 @@ def _libfuzzer(program: Path, cases: int | None, seconds: float | None, seed: in
     ]
     command += [] if cases is None else [f"-runs={cases}"]
     command += [] if seconds is None else [f"-max_total_time={int(seconds)}"]
-    ended = subprocess.run([*command, found, CORPUS], env=_environment(""), capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [*command, found, *corpus], env=_environment(""), capture_output=True, text=True, check=False
+    )
     counted = re.search(r"stat::number_of_executed_units: (\d+)", ended.stderr)
     done = Run(cases=int(counted[1]) if counted else 0)
     if ended.returncode:

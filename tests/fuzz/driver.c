@@ -68,8 +68,7 @@ int main(int count, char **arguments) {
             failed |= run_file(arguments[i]), done++;
     }
     const time_t begin = time(NULL);
-    for (uint64_t i = first; i < first + cases && difftime(time(NULL), begin) < seconds; i++, done++)
-        run_case(seed, i);
+    for (uint64_t i = first; i < first + cases && difftime(time(NULL), begin) < seconds; i++, done++) run_case(seed, i);
     printf("%" PRIu64 " cases, promised bits %016" PRIx64 "\n", done, fuzz_promised);
     return failed;
 }

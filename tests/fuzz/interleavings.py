@@ -2,8 +2,8 @@
 
 A case is one of these, at random:
 
-- a machine of Hypothesis that adds to a memory, removes, asks, saves, copies, forks, in any order; a fresh memory of the
-  same patterns must answer the same bits;
+- a machine of Hypothesis that adds to a memory, removes, asks, saves, copies, forks, in any order; a fresh memory of
+  the same patterns must answer the same bits;
 - one that runs layers forward and backward, saves and copies them; gradients must be those of a fresh layer;
 - threads that ask, save and fork while another adds and removes: each sees what was there at one moment;
 - interrupts in the middle of everything: a memory is as it was before the call, or as after it;

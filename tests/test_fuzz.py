@@ -1,0 +1,72 @@
+"""The attacks of tests/fuzz in few cases, the same each time; and that they look at anything at all."""
+
+import importlib
+import re
+import shutil
+from random import Random
+
+import pytest
+from fuzz import calls, corpus, engine, files
+
+# The long runs are one command: tests/fuzz/README.md.
+CASES = {"files": 700, "calls": 900, "interleavings": 12}
+
+
+@pytest.mark.parametrize("attack", CASES)
+def test_attack(attack):
+    found = engine.run(attack, cases=CASES[attack])
+    assert not found.failures, found
+    assert found.cases == CASES[attack]
+
+
+def test_whatever_a_case_does_is_told(monkeypatch):
+    """Crashes, hangs, greed and flaws are failures of their case alone, and the cases after it are run."""
+    monkeypatch.setattr(engine, "HANG", 4.0)
+    ways = importlib.import_module("fuzz.faults").WAYS
+    wanted = [engine.randoms("faults", 114, n).choice(list(ways)) for n in range(8)]
+    assert set(wanted) == set(ways)
+    found = engine.run("faults", cases=8, seed=114)
+    told = {failure.number: failure.what for failure in found.failures}
+    signs = {
+        "segfault": r"died of SIG(SEGV|ABRT)|ended with status",
+        "hang": "hangs for more than 4 s.*faults.py",
+        "flaw": "a flaw",
+        "error": "in the fuzzer itself.*an error of the fuzzer",
+        "memory": "too much memory",
+    }
+    if engine.SANITIZED:  # no limit of memory there
+        del signs["memory"]
+    assert found.cases == 8
+    assert told.keys() == {n for n, way in enumerate(wanted) if way in signs}
+    for number, what in told.items():
+        assert re.search(signs[wanted[number]], what), what
+
+
+def test_one_case_alone_is_the_same_case():
+    every = engine.run("files", cases=30)
+    for number in (3, 17):
+        alone = engine.run("files", only=number)
+        assert alone.cases == 1
+        assert alone.outcomes <= every.outcomes
+
+
+@pytest.mark.parametrize("kind", files.TARGETS)
+def test_the_corpus_is_sound_and_small(kind, tmp_path):
+    for source in sorted((corpus.ROOM / kind).iterdir()):
+        folder = tmp_path / source.name
+        folder.mkdir()
+        shutil.copy(source, folder)
+        files.TARGETS[kind][0](folder / source.name, Random(0))()
+    assert sum(path.stat().st_size for path in corpus.ROOM.rglob("*")) < 100_000
+
+
+def test_every_public_function_is_called():
+    assert calls.not_called() == []
+
+
+@pytest.mark.parametrize("target", calls.TARGETS)
+def test_sound_arguments_are_taken(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        function, arguments = calls.TARGETS[target](calls.Sound(Random(number)))
+        function(**arguments)
