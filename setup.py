@@ -3,7 +3,8 @@
 1. OpenBLAS is found: the wheel scipy-openblas32 (bundled), else the system's through pkg-config.
    `SPARSEHOPFIELD_BLAS=auto|bundled|system` decides; auto takes the first that is there.
 2. A bundled library is copied to sparsehopfield/_libs under a name and SONAME of its own: the loader would
-   otherwise take any other loaded copy for ours.
+   otherwise take any other loaded copy for ours. The name begins with the package's, so that threadpoolctl, which goes
+   by how names begin, does not give our products more threads in the middle of a call.
 3. Every C file is compiled once, and those in csrc/kernels once more per instruction set.
 
 `CFLAGS` and `LDFLAGS` are honoured, and `SPARSEHOPFIELD_WERROR=1` makes warnings errors.
@@ -93,7 +94,7 @@ class BuildExt(build_ext):
         ext.include_dirs.append(openblas.get_include_dir())  # its cblas.h declares scipy_cblas_sgemm
         ext.define_macros.append(("SH_BLAS_PREFIX", "scipy_"))
         (lib,) = (p for p in Path(openblas.get_lib_dir()).iterdir() if p.suffix in (".so", ".dylib"))
-        self.bundle[f"{PKG}/_libs/{lib.stem}-{PKG}{lib.suffix}"] = lib
+        self.bundle[f"{PKG}/_libs/lib{PKG}-{lib.stem}{lib.suffix}"] = lib
         origin = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
         ext.extra_link_args.append(f"-Wl,-rpath,{origin}/_libs")
 

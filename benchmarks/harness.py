@@ -326,5 +326,8 @@ class Table:
             print(f"\n{len(missed)} targets missed: {'; '.join(missed)}" if missed else "\nno target missed")
         if output:
             config = {k: v for k, v in self.config.items() if k != "limits"}
-            output.write_text(json.dumps({"config": config, "rows": self.rows}, indent=1))
+            from sparsehopfield._replacing import replacing
+
+            with replacing(output) as file:
+                file.write(json.dumps({"config": config, "rows": self.rows}, indent=1).encode())
             print(f"written to {output}")

@@ -7,10 +7,13 @@
  *  1. Arrays are row major, one row a pattern or a query. Queries and outputs are contiguous and of the
  *     memory's compute type (float or double); `void *` stands for either.
  *  2. Every function returns a status. Outputs hold results only after SH_OK. Bad arguments and damaged
- *     input are found before an output is touched; after SH_NO_MEMORY or SH_INTERRUPTED outputs may be
- *     partly written.
+ *     input are found before an output is touched; after SH_NO_MEMORY, SH_INTERRUPTED or SH_FORKED outputs
+ *     may be partly written.
  *  3. After a failure, `argument` and `row` of the context say what was at fault.
  *  4. One context serves one call at a time; a memory may serve many calls at once.
+ *  5. The calling thread is taken to have the floating-point settings that C starts with: round to nearest, keep
+ *     subnormal numbers, no traps. The library's own threads have them, whatever the caller's are.
+ *  6. A process may end while other threads are within calls: they do not return.
  */
 #ifndef SPARSEHOPFIELD_H
 #define SPARSEHOPFIELD_H
@@ -37,10 +40,12 @@ typedef enum {
     SH_ZERO_ROW,     /* cosine similarity of a pattern of length 0 */
     SH_BAD_ARGUMENT, /* a value out of its range */
     SH_UNDEFINED,    /* the separation map has no such thing (the energy of a polynomial) */
-    SH_SINGULAR      /* a fixed point that is not isolated, or not stable: it has no gradient */
+    SH_SINGULAR,     /* a fixed point that is not isolated, or not stable: it has no gradient */
+    SH_FORKED        /* `interrupted` forked: the other threads of the call are not in the child */
 } sh_status;
 
 typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
+/* The score of pattern xi at x: <x, xi>; -|x - xi|^2/2, for the polynomial <x, xi> - |xi|^2/2; <x, xi/|xi|>. */
 typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
 typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL } sh_separation;
 
@@ -107,12 +112,19 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
                                   const sh_rows *values, sh_memory **memory);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
- * Errors     SH_NO_MEMORY, SH_INTERRUPTED. Where no index can be had (extreme norms, more than 66,000 features
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme norms, more than 66,000 features
  *            without structure) there is none, and every call scans.
  * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
+/* sh_memory_use_index: whether calls build an index by themselves. Only before the memory serves calls.
+ *   AUTO    where it pays, if it takes at most half of the memory that is left to the process (by its limits, its control
+ *           groups and the machine); so is every memory made, and one that extends another uses what that does
+ *   ALWAYS  where it pays, however little is left
+ *   NEVER   they scan; an index that there is goes */
+typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
+SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
 /* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does. One pass. */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
@@ -149,6 +161,9 @@ typedef struct {
  *
  * Returned   states        (N, v), not overlapping any input
  *            support_size  (N) number of weights > 0, or NULL
+ * Errors     SH_NOT_FINITE and SH_OVERFLOW of "queries", before anything is written; SH_NOT_FINITE of "patterns" and
+ *            "values" that were written into since they were checked, as far as a score or a state shows it: then what
+ *            is returned is not to be used. SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. So of all that score queries.
  * Cost       at most one matrix product N x M x d, with an index and a map with a window a small part of it;
  *            per query, a double precision dot product for each pattern within the window of the map;
  *            full-support maps two products.
@@ -256,6 +271,7 @@ SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_que
 /* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
  * lowers the threshold, so lists of partial supports may be joined and solved again).
  * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
+ * Errors     SH_NOT_FINITE of a list with a score that is NaN or infinite, SH_BAD_ARGUMENT of a beta, SH_NO_MEMORY
  */
 SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                           int64_t beta_stride, const int64_t *start, const double *score, double *weight);
@@ -520,8 +536,15 @@ SH_API size_t sh_row_scratch(int64_t n);
 /* Configuration. Threads: set > SPARSEHOPFIELD_NUM_THREADS > OMP_NUM_THREADS > processors allowed. */
 SH_API int sparsehopfield_get_num_threads(void);
 SH_API int sparsehopfield_set_num_threads(int threads); /* 1 to 64, clipped; returns what it was */
-SH_API const char *sh_simd_level(void);                 /* chosen: "base", "avx2", "avx512", "vnni" */
-SH_API const char *sh_simd_available(void);             /* those that this machine runs, by space */
+/* Of the environment, read by sh_initialise: what is not followed, and how it may be. Returns how many there are. */
+typedef struct {
+    const char *name;
+    char value[64]; /* cut where it is longer */
+    const char *allowed;
+} sh_ignored;
+SH_API int sh_ignored_settings(const sh_ignored **list);
+SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni" */
+SH_API const char *sh_simd_available(void); /* those that this machine runs, by space */
 SH_API const char *sh_blas_core(void);
 SH_API const char *sh_blas_version(void);
 SH_API int sh_blas_threads(void);

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
+from typing import TextIO
 
 from sparsehopfield._core import __version__
 from sparsehopfield.config import show_config
 from sparsehopfield.studies import STUDIES
 from sparsehopfield.studies._study import command as run_study
+
+#: What is written for the symbols of the reports where an output's encoding does not have them.
+PLAIN = {"±": "+-", "µ": "u", "–": "-", "²": "^2"}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Encode what an encoding does not have: the symbols of `PLAIN` so, all else as \\x, \\u or \\U."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    symbols = error.object[error.start : error.end]
+    return "".join(
+        PLAIN.get(symbol, symbol.encode("ascii", "backslashreplace").decode()) for symbol in symbols
+    ), error.end
+
+
+codecs.register_error("sparsehopfield.plain", _plainly)
+
+
+@contextmanager
+def _plain(stream: TextIO | None) -> Iterator[None]:
+    """Let a stream take any text, whatever its encoding: a report must not be lost to a terminal without a symbol."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if stream is None or reconfigure is None:  # no stream, or one of somebody else's making
+        yield
+        return
+    before = stream.errors
+    reconfigure(errors="sparsehopfield.plain")
+    try:
+        yield
+    finally:
+        reconfigure(errors=before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,15 +111,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 when all went well, 1 for a problem that the user can solve, 130 after Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
-    try:
-        return int(arguments.main(arguments))
-    except KeyboardInterrupt as interrupt:
-        print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:  # they say what was wrong and what would be right
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as streams:
+        for stream in (sys.stdout, sys.stderr):
+            streams.enter_context(_plain(stream))
+        arguments = _parser().parse_args(argv)
+        try:
+            return int(arguments.main(arguments))
+        except KeyboardInterrupt as interrupt:
+            print(f"\ninterrupted: {interrupt}" if str(interrupt) else "\ninterrupted", file=sys.stderr)
+            return 130
+        except (ValueError, OSError, ImportError) as error:  # they say what was wrong and what would be right
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Text for people: columns that line up."""
+"""Text for people: columns that line up, and quotations of bounded length."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -8,3 +9,12 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(map(str.rstrip, padded))  # empty cells at the end leave nothing
+
+
+def short(given: Any, *, quote: bool = True) -> str:
+    """Return what was given, as far as a message has room for it."""
+    try:
+        text = repr(given) if quote else str(given)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        return f"a {type(given).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -15,12 +15,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .checks import Array, as_number, as_numbers, as_whole, compute_dtype
+from .checks import (
+    Array,
+    as_array,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_whole,
+    compute_dtype,
+    folded,
+    in_order,
+    overlap,
+)
 from .errors import RetrievalWarning
-from .separations import POLYNOMIAL, has_window, separation_code
+from .separations import POLYNOMIAL, as_choice, has_window, separation_code
 from .structure import Structure, as_structure
 
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
+
+
+NO_PLACE = "out: must be writeable {} arrays of the gradients' shapes, features contiguous and rows equally far apart"
 
 
 class Projection(NamedTuple):
@@ -37,9 +51,10 @@ class Projection(NamedTuple):
 
 
 class Saved:
-    """What a forward pass keeps for its backward pass; opaque, but for `steps`.
+    """What a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
 
-    It holds on to the arrays given, which must not change until it is gone.
+    It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
+    are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.
     """
 
     def __init__(
@@ -49,14 +64,21 @@ class Saved:
         spread: list[bool],
         listed: bool,
         dtype: Any,
+        rows: tuple[Array, Array, Array],
         way: Any = None,
     ):
         """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
 
-        way: what made the trail, where it was not the core.
+        rows: queries, stored and values. way: what made the trail, where it was not the core.
         """
+        self._rows = rows
         self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
         self._way = way
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of all weights, (B, H, N, M)."""
+        return self._shape
 
     @property
     def steps(self) -> Array:
@@ -72,15 +94,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return np.ascontiguousarray(a, dtype=dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else np.ascontiguousarray(a)
+        return in_order(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
 
 
 def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """A projection's weight and bias as the core takes them."""
     if given is None:
         return None, None
-    weight, bias = (np.ascontiguousarray(a, dtype=dtype) for a in given)
+    weight, bias = (in_order(as_numbers(name, a), dtype) for a in given)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -90,9 +112,10 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
     return weight, bias
 
 
-def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> Array:
-    """An association mask broadcast to (B, H, N, M), without a copy where it can be had."""
-    a = np.asarray(mask)
+def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
+    """An association mask broadcast to (B, H, N, M); a copy if it is to be its `own`, so that nobody can change it."""
+    a = as_array("mask", mask)
+    a = a.copy() if own else a
     samples, heads, queries, rows = shape
     if a.dtype.kind not in "bf":
         raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
@@ -101,11 +124,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int]) -> 
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = np.ascontiguousarray(a, dtype=dtype)
+        a = in_order(a, dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = np.ascontiguousarray(a)
+        a = in_order(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -187,7 +210,8 @@ def associate_forward(
     out : ndarray of shape (B, N, H, v)
         Zeros for a query that has no row to look at. Of the arrays' dtype: float64 if one is, else float32.
     saved : Saved
-        For `associate_backward` and `association_weights`. The arrays given must not change until it is gone.
+        For `associate_backward` and `association_weights`. The numbers in queries, stored, values and projections must
+        not change until it is gone, or gradients are wrong; offsets and masks may, as they are copied.
 
     Raises
     ------
@@ -226,9 +250,8 @@ def associate_forward(
     dtype = compute_dtype(*given)
     q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
     v = k if values is stored else _stack("values", given[2], dtype)
-    ragged = offsets is not None
-    if ragged:
-        o = np.ascontiguousarray(offsets, dtype=np.int64)
+    if offsets is not None:
+        o = as_integers("offsets", offsets).copy()  # a copy, as it is followed after it was checked
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
@@ -248,13 +271,9 @@ def associate_forward(
         if a.shape[-2] not in (1, heads):
             raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
     code = separation_code(separation)
-    if gradient not in ("unrolled", "implicit"):
-        raise ValueError(f"gradient: must be 'unrolled' or 'implicit', got {gradient!r}")
-    if gradient == "implicit" and code[0] == POLYNOMIAL:
+    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and code[0] == POLYNOMIAL:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
-    steps = (
-        -1 if update_steps_max is None or update_steps_max < 0 else as_whole("update_steps_max", update_steps_max, 0)
-    )
+    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
     if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
     key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
@@ -263,7 +282,7 @@ def associate_forward(
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
         raise ValueError("queries: at least one head and one feature are needed")
-    b = np.asarray(beta, dtype=np.float64)
+    b = as_numbers("beta", beta).astype(np.float64)
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
     if not ((b > 0) & (b < np.inf)).all():
@@ -271,16 +290,19 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    number = index(seed)
+    try:
+        number = index(seed)
+    except TypeError:
+        raise TypeError(f"seed: must be a whole number, got {seed!r}") from None
     if not 0 <= number < 2**64:
         raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
-        padding_mask = np.ascontiguousarray(padding_mask, dtype=np.bool_)
+        padding_mask = np.array(as_numbers("padding_mask", padding_mask), np.bool_, order="C")
         if padding_mask.shape != (samples, rows):
             raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
     shape = (samples, heads, q.shape[-3], rows)
-    appended = as_whole("appended", appended, 0)
+    appended = as_whole("appended", appended, 0) if samples else 0
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
     looks, own = as_structure(structure), rows - appended
@@ -299,10 +321,10 @@ def associate_forward(
             looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
         )
         _warn_of(unsettled)
-        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, way) if keep else None
+        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
     descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
-        mask = _mask(mask, dtype, shape)
+        mask = _mask(mask, dtype, shape, own=keep)
     if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
         padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
         if mask is None:
@@ -343,7 +365,8 @@ def associate_forward(
     _warn_of(unsettled)
     if trail is None:
         return out, None
-    return out, Saved(trail, shape, [q.ndim == 3, *spread], has_window(code) or descriptor is not None, dtype)
+    listed = has_window(code) or descriptor is not None
+    return out, Saved(trail, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
 
 
 def associate_backward(
@@ -382,7 +405,7 @@ def associate_backward(
     Raises
     ------
     ValueError
-        If `grad` does not have the shape of the output, or `out` cannot be written to.
+        If `grad` does not have the shape of the output, or `out` cannot be written to, or overlaps another array.
     ArithmeticError
         If `gradient="implicit"` and a fixed point is not isolated or not stable, so that it has no gradient.
 
@@ -400,13 +423,24 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = np.ascontiguousarray(grad, dtype=saved._dtype)
+    g = in_order(as_numbers("grad", grad), saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
     for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
         if shared and a is not None:
             raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
+    taken = [g, *saved._rows]
+    for place, rows in zip(out, saved._rows, strict=True):
+        if not isinstance(place, np.ndarray):
+            continue
+        if not place.flags.writeable:
+            raise ValueError("out: is read-only")
+        if any(overlap(place, a) for a in taken):
+            raise ValueError("out: overlaps another array of this call in memory; give one of its own")
+        if saved._way is not None and (place.shape != rows.shape or place.dtype != rows.dtype or folded(place)):
+            raise ValueError(NO_PLACE.format(saved._dtype))
+        taken.append(place)
     if saved._way is not None:
         found = saved._way.backward(saved._trail, g, need_rows, need_beta)
         for place, d in zip(out, found, strict=False):
@@ -416,10 +450,11 @@ def associate_backward(
     try:
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
     except TypeError:
-        raise ValueError(
-            f"out: must be writeable {saved._dtype} arrays of the gradients' shapes, features contiguous and rows "
-            "equally far apart"
-        ) from None
+        raise ValueError(NO_PLACE.format(saved._dtype)) from None
+    if samples == 0:  # the core has no set of rows, but there are some where samples share them
+        for a in (dq, dk, dv, kw, kb, vw, vb):
+            if a is not None:
+                a[...] = 0
     if saved._spread[0]:
         dq = dq.sum(axis=0)
     dk, dv = (
@@ -459,6 +494,6 @@ def association_weights(saved: Saved) -> Any:
         saved._way.refuse(saved._trail, "associate")
     start, position, weight = _core.association_weights(saved._trail)
     samples, heads, queries, rows = saved._shape
-    sparse = csr_array((weight.astype(saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
     return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

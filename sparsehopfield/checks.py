@@ -1,31 +1,182 @@
 """What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
 
+import sys
+from collections.abc import Mapping
+from math import prod
 from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._copying import PIECE, copied, pieces
+
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
-def as_numbers(name: str, array: ArrayLike) -> Array:
-    """An array of real numbers: float16 to float64, integers or booleans."""
+def masks(given: Any) -> bool:
+    """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+    if isinstance(given, (list, tuple)):
+        return not {*map(type, given)} <= PLAIN and any(map(masks, given))
+    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
+    return ma is not None and isinstance(given, ma.MaskedArray) and bool(ma.is_masked(given))
+
+
+def refuse_masks(name: str, given: Any) -> None:
+    """Raise if something given masks entries: what is under a mask is no number to compute with."""
+    if masks(given):
+        raise ValueError(f"{name}: masks some of its entries, which have no value; fill them or leave them out")
+
+
+def _as_masked(given: Any) -> Any:
+    """Return a masked array, or lists of them, as one masked array."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return np.ma.stack([_as_masked(part) for part in given])
+    return np.ma.asarray(given)
+
+
+def _of_frame(frame: Any) -> Array | None:
+    """Return the numbers of a data frame, or of a column, whose dtypes are not NumPy's, with NaN for missing values.
+
+    None if they are no numbers. pandas' own dtypes, nullable and of Arrow, say which dtype of NumPy they extend.
+    """
+    kinds = [getattr(d, "numpy_dtype", d) for d in (frame.dtypes if frame.ndim == 2 else [frame.dtype])]
+    if not kinds or not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
+        return None
+    dtype = np.result_type(*kinds)
+    if not np.asarray(frame.isna()).any():
+        return np.asarray(frame.to_numpy(dtype=dtype))
+    return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Return what is given as a plain array, of whatever dtype.
+
+    Masked entries are refused. Missing values of data frames become NaN, which is refused wherever NaN is.
+    """
+    if type(given) is np.ndarray:
+        return given
+    refuse_masks(name, given)
     try:
-        a = np.asarray(array)
+        a = np.asarray(given)
     except ValueError as error:  # ragged nested sequences
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
-    if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
-        raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}")
+    except (TypeError, RuntimeError) as error:  # another library's array that refuses
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
+        numbers = _of_frame(given)
+        return a if numbers is None else numbers
     return a
 
 
+def as_numbers(name: str, array: ArrayLike) -> Array:
+    """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
+    a = array if type(array) is np.ndarray else as_array(name, array)
+    if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
+        hint = "; convert it, as with astype(float)" if a.dtype == object else ""
+        raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
+    return as_exact(name, a, FLOAT64)
+
+
+def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
+    """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
+    if not masks(array):
+        return as_numbers(name, array)
+    try:
+        given = _as_masked(array)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be made an array: {error}") from None
+    numbers = as_numbers(name, given.data)
+    numbers = numbers.astype(np.result_type(np.float32, numbers.dtype))
+    numbers[np.ma.getmaskarray(given)] = fill
+    return numbers
+
+
+def untrapped() -> np.errstate:
+    """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
+
+    Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    """
+    return np.errstate(all="ignore")
+
+
+def in_order(a: Array, dtype: Any = None) -> Array:
+    """Return the same numbers C-contiguous and aligned, in this dtype or their own; copies only what is not.
+
+    Large copies are made in pieces, so that Ctrl-C is heard.
+    """
+    to = a.dtype if dtype is None else np.dtype(dtype)
+    if a.dtype == to and a.flags.c_contiguous and a.flags.aligned:
+        return a
+    with untrapped():  # numbers too small become 0, and infinities are found where they matter
+        return np.array(a, to, order="C") if a.nbytes <= PIECE else copied(a, to)
+
+
+def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
+    """Return an array of whole numbers; an empty one of any dtype will do."""
+    a = as_array(name, given)
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    if a.dtype == np.uint64 and (a >= 2**63).any():
+        raise OverflowError(f"{name}: at most 2**63 - 1, got {a.max()}")
+    return a.astype(np.int64, copy=False)
+
+
+def as_float_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return a dtype to compute in: float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
+    return found
+
+
+def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
+    """Return the shape of images of d numbers."""
+    sides = as_integers("shape", shape)
+    fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
+    if not fits or prod(sides.tolist()) != d:
+        raise ValueError(f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {shape}")
+    return tuple(sides.tolist())
+
+
 def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
-    """float64 if any array is, else float32: float16 and integers count as float32."""
-    wide = any(a is not None and a.dtype.kind == "f" and a.dtype.itemsize == 8 for a in arrays)
-    return np.dtype(np.float64 if wide else np.float32)
+    """Choose the dtype that some arrays are computed in, all of whose numbers it holds exactly.
+
+    float64 if any has floats of 64 bits or integers of more than 16; else float32. By dtypes alone, so that numbers
+    never decide what comes out; `as_exact` refuses the integers that even float64 would round.
+    """
+    wide = any(a is not None and a.dtype.itemsize > (4 if a.dtype.kind == "f" else 2) for a in arrays)
+    return FLOAT64 if wide else FLOAT32
+
+
+def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the array itself, unless it has integers that float32 or float64 would round: ValueError then."""
+    single = dtype.itemsize == 4
+    if a.dtype.kind not in "iu" or a.dtype.itemsize <= (2 if single else 4):
+        return a
+    most = 2**24 if single else 2**53
+    if a.ndim == 0:
+        exact = -most <= int(a) <= most
+    else:
+        parts = (a[part] for part in pieces(len(a), a.nbytes // len(a))) if a.size else ()
+        exact = all(
+            -most <= int(np.minimum.reduce(part, axis=None)) and int(np.maximum.reduce(part, axis=None)) <= most
+            for part in parts
+        )
+    if not exact:
+        raise ValueError(
+            f"{name}: has integers beyond 2**{24 if single else 53}, which {dtype} would round; "
+            + ("use float64, or " if single else "")
+            + "make them floats yourself if rounding is meant"
+        )
+    return a
 
 
 def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
@@ -43,7 +194,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else np.ascontiguousarray(a, dtype=kept)
+    return a if in_place else in_order(a, kept)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -71,8 +222,9 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
 def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     """Rows to be stored beside others, of the same width and dtype.
 
-    To float32 and float64 all numbers are cast, as NumPy's assignment does it. Narrow dtypes take only what they hold
-    exactly: wider numbers would lose most of their bits, and may be meant with the scale already in them.
+    To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
+    dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
+    scale already in them.
     """
     a = as_patterns(name, array)
     if a.shape[1] != stored.shape[1]:
@@ -80,8 +232,9 @@ def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     kind, narrow = a.dtype.kind, stored.dtype.type in NARROW
     if narrow and kind == "f" and a.dtype.type is not stored.dtype.type:
         raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
-    with np.errstate(over="ignore"):  # infinities are found by the core, with their row
-        rows = np.ascontiguousarray(a, dtype=stored.dtype)
+    if not narrow:
+        as_exact(name, a, stored.dtype)
+    rows = in_order(a, stored.dtype)
     if narrow and kind != "f" and not np.array_equal(rows, a):
         raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
     return rows
@@ -91,9 +244,12 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
     """What is left of n rows without these, chosen as numpy.delete does: True for every row that stays."""
     kept = np.ones(n, np.bool_)
     if isinstance(positions, slice):
-        kept[positions] = False
+        try:
+            kept[positions] = False
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"positions: {error}") from None
         return kept
-    p = np.asarray(positions)
+    p = as_array("positions", positions)
     if p.ndim > 1:
         raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
     if p.dtype.kind == "b":
@@ -111,14 +267,9 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
     """n distinct whole numbers, copied."""
-    a = np.asarray(ids)
-    if a.dtype.kind not in "iu":
-        raise TypeError(f"ids: must be whole numbers, got dtype {a.dtype}")
+    a = np.array(as_integers("ids", ids))
     if a.shape != (n,):
         raise ValueError(f"ids: needs one per pattern, shape ({n},), got {a.shape}")
-    if a.dtype == np.uint64 and (a >= 2**63).any():
-        raise OverflowError(f"ids: at most 2**63 - 1, got {a.max()}")
-    a = a.astype(np.int64)
     order = np.sort(a)
     if (same := order[1:] == order[:-1]).any():
         raise ValueError(f"ids: must be distinct, got {order[1:][same][0]} twice")
@@ -164,14 +315,10 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
     """`out`, if it can take the result."""
     if out is None:
         return None
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: must be a NumPy array, got {type(out).__name__}")
+    as_place("out", out, shape)
     if out.dtype != dtype:
         raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out: must have the result's shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out: is read-only")
+    refuse_masks("out", out)
     if folded(out):
         raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
     for a in inputs:
@@ -180,9 +327,24 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
     return out
 
 
+def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """An array that numbers can be written to, of this shape."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
+    if a.flags.carray and shape is None:
+        return a
+    if shape is not None and a.shape != shape:
+        raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
+    if not a.flags.writeable:
+        raise ValueError(f"{name}: is read-only")
+    if folded(a):
+        raise ValueError(f"{name}: its elements overlap one another (strides {a.strides})")
+    return a
+
+
 def folded(a: Array) -> bool:
     """Whether elements of an array may share memory: an axis steps within the extent of those inside it."""
-    if a.size == 0:
+    if a.size == 0 or a.flags.c_contiguous:
         return False
     extent = a.itemsize
     for step, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
@@ -200,17 +362,48 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def as_whole(name: str, number: Any, least: int) -> int:
-    """A whole number of at least `least`."""
+def as_flag(name: str, flag: Any) -> bool:
+    """Return True or False, by Python's rules of truth."""
+    try:
+        return bool(flag)
+    except (TypeError, ValueError):  # arrays of many, missing values
+        raise TypeError(f"{name}: must be True or False, got {flag!r}") from None
+
+
+def as_state(name: str, state: Any) -> Mapping[str, Any]:
+    """Return a mapping by names, as `state_dict` gives it."""
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
+    return state
+
+
+def as_generator(name: str, seed: Any) -> np.random.Generator:
+    """Return a generator of random numbers, given as such or by its seed."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: must be None, a whole number of at least 0 or a Generator, got {seed!r}") from None
+
+
+def as_whole(name: str, number: Any, least: int | None) -> int:
+    """Return a whole number of at least `least`, if that is not None, and at most 2^62."""
+    limit = "" if least is None else f" of at least {least}"
     if isinstance(number, bool):
-        raise TypeError(f"{name}: must be a whole number of at least {least}, got {number!r}")
+        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}")
     try:
         n = index(number)
     except TypeError:
-        raise TypeError(f"{name}: must be a whole number of at least {least}, got {number!r}") from None
-    if n < least or n > 2**62:
-        raise ValueError(f"{name}: must be at least {least}, got {number}")
+        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}") from None
+    if least is not None and n < least:
+        raise ValueError(f"{name}: must be at least {least}, got {_shown(n)}")
+    if n > 2**62:
+        raise ValueError(f"{name}: must be at most 2**62, got {_shown(n)}")
     return n
+
+
+def _shown(n: int) -> str:
+    """Return a whole number for a message: Python refuses to write those of thousands of digits."""
+    return str(n) if abs(n) < 2**64 else f"a number of {n.bit_length()} bits"
 
 
 def as_number(name: str, number: Any, *, least: float) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ._copying import fill
 from .checks import Array
 
 __all__ = ["Column", "Room"]
@@ -35,8 +36,8 @@ class Column:
         room = self.room
         if room is None or room.used != old or new > len(room.array):
             room = Room(np.empty((max(new, 2 * old), *self.rows.shape[1:]), self.rows.dtype), old)
-            room.array[:old] = self.rows
-        room.array[old:new] = more
+            fill(room.array[:old], self.rows)
+        fill(room.array[old:new], more)
         return Column(room.array[:new], room)
 
     def taken(self) -> "Column":

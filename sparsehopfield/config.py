@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .separations import as_choice
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
@@ -16,6 +17,7 @@ def get_num_threads() -> int:
 
     The number last set by `set_num_threads`, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the
     processors this process may run on; at most 64. Results of maps with a window do not depend on it.
+    The variables are read when the package is imported; a value that cannot be followed is told by a RuntimeWarning.
 
     Returns
     -------
@@ -86,6 +88,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512", "vnni")
     True
     """
+    as_choice("mode", mode, ("stdout", "dict"))
     core = _core.config()
     info: dict[str, Any] = {
         "version": core["version"],
@@ -103,8 +106,6 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     }
     if mode == "dict":
         return info
-    if mode != "stdout":
-        raise ValueError(f"mode: must be 'stdout' or 'dict', got {mode!r}")
     rows = [
         ("sparsehopfield", info["version"]),
         ("Python", info["python"]),

@@ -2,16 +2,15 @@
 
 Nothing is downloaded and no folder is assumed: each loader takes the folder, `root`, looks there and in the
 sub-folder that the data usually comes in, and says what it wants, and where to get it, when it is not there.
-A file that is there but damaged raises a ValueError that names it.
+A file that is there but damaged raises a FileFormatError, which is a ValueError, that names it. Files may be packed by
+gzip, bzip2 or xz, whatever their names are.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield import _content
+from sparsehopfield._content import as_path, content, opened, reading
 from sparsehopfield._optional import require
+from sparsehopfield.checks import refuse_masks
+from sparsehopfield.errors import FileFormatError
 
 __all__ = [
     "DATASETS",
@@ -54,6 +57,9 @@ class ImageSet:
     images: NDArray[Any]
     shape: tuple[int, ...]
     description: str
+
+    def __post_init__(self) -> None:
+        refuse_masks("images", self.images)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -112,18 +118,18 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     ImageSet
         uint8 images.
     """
-    path, content = _idx(root, split, "images", header=16)
-    magic, count, height, width = struct.unpack(">4I", content[:16])
+    path, data = _idx(root, split, "images", header=16)
+    magic, count, height, width = struct.unpack(">4I", data[:16])
     if magic != 0x803:
-        raise ValueError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
+        raise FileFormatError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
     if (height, width) != (28, 28) or count == 0:
-        raise ValueError(f"{path}: holds {count} images of {height} x {width} pixels, not MNIST's 28 x 28")
-    if len(content) != 16 + count * 784:
-        raise ValueError(
+        raise FileFormatError(f"{path}: holds {count} images of {height} x {width} pixels, not MNIST's 28 x 28")
+    if len(data) != 16 + count * 784:
+        raise FileFormatError(
             f"{path}: its header promises {count} images, so {16 + count * 784} bytes, "
-            f"but there are {len(content)}; download it again"
+            f"but there are {len(data)}; download it again"
         )
-    images = np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
+    images = np.frombuffer(data, np.uint8, offset=16).reshape(count, 784)
     return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
 
 
@@ -151,13 +157,13 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
         raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r}")
     if root is None:
         raise ValueError(no_folder(name))
-    path, content = _idx(root, split, "labels", header=8)
-    magic, count = struct.unpack(">2I", content[:8])
-    labels = np.frombuffer(content, np.uint8, offset=8)
+    path, data = _idx(root, split, "labels", header=8)
+    magic, count = struct.unpack(">2I", data[:8])
+    labels = np.frombuffer(data, np.uint8, offset=8)
     if magic != 0x801:
-        raise ValueError(f"{path}: not an IDX file of labels: it begins with 0x{magic:08x}, not 0x00000801")
+        raise FileFormatError(f"{path}: not an IDX file of labels: it begins with 0x{magic:08x}, not 0x00000801")
     if count == 0 or len(labels) != count or labels.max() > 9:
-        raise ValueError(
+        raise FileFormatError(
             f"{path}: its header promises {count} labels from 0 to 9, but there are {len(labels)} up to "
             f"{labels.max(initial=0)}; download it again"
         )
@@ -188,15 +194,15 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
     )
     batches = []
     for path in paths:
-        records = np.fromfile(path, np.uint8)
+        records = np.frombuffer(content(path), np.uint8)
         if len(records) == 0 or len(records) % 3073:
-            raise ValueError(
+            raise FileFormatError(
                 f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
                 f"(1 label, 3072 pixels); download it again"
             )
         records = records.reshape(-1, 3073)
         if records[:, 0].max() > 9:
-            raise ValueError(
+            raise FileFormatError(
                 f"{path}: has the label {records[:, 0].max()}, but CIFAR-10's go from 0 to 9; "
                 f"the file is damaged or of another data set"
             )
@@ -227,26 +233,8 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
         what="Downsampled ImageNet 64 x 64",
         source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; needs an account)",
     )[0]
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            images = archive["data"]
-    except KeyError as error:
-        raise ValueError(f"{path}: has no array called 'data'") from error
-    except (
-        ValueError,
-        TypeError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        struct.error,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:  # what NumPy and zipfile raise on damaged archives
-        raise ValueError(f"{path}: damaged or unreadable npz file ({error}); download it again") from error
-    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 12288 or len(images) == 0:
-        raise ValueError(
-            f"{path}: 'data' must be uint8 of shape (N, 12288), but is {images.dtype} of shape {images.shape}"
-        )
+    with opened(path) as file, reading(path, "npz file"), zipfile.ZipFile(file) as archive:
+        images = _pixels(path, archive)
     return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
 
 
@@ -295,13 +283,39 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
         source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
         "http://yann.lecun.com/exdb/mnist/)",
     )[0]
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from error
-    if len(content) < header:
-        raise ValueError(f"{path}: {len(content)} bytes are too few for the {header} bytes of an IDX header")
-    return path, content
+    data = content(path)
+    if len(data) < header:
+        raise FileFormatError(f"{path}: {len(data)} bytes are too few for the {header} bytes of an IDX header")
+    return path, data
+
+
+def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
+    """The array `data` of an npz file; nothing is allocated before its header is checked against its size."""
+    if "data.npy" not in archive.namelist():
+        raise FileFormatError(f"{path}: has no array called 'data'")
+    about = archive.getinfo("data.npy")
+    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.UNPACKED:
+        raise FileFormatError(
+            f"{path}: 'data' unpacks to more than {_content.UNPACKED} bytes; store it without compression"
+        )
+    with archive.open(about) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} of npy")
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = header(member)
+        if dtype != np.uint8 or len(shape) != 2 or shape[1] != 12288 or shape[0] == 0:
+            raise FileFormatError(f"{path}: 'data' must be uint8 of shape (N, 12288), but is {dtype} of shape {shape}")
+        if member.tell() + shape[0] * shape[1] != about.file_size:
+            raise ValueError(f"its {about.file_size} bytes are not those of shape {shape}")
+        images = np.empty(shape, np.uint8, order="F" if columns_first else "C")
+        rest = images.reshape(-1, order="A").data
+        while rest:
+            if not (count := member.readinto(rest[: 2**24])):  # type: ignore[attr-defined]
+                raise EOFError("it is cut")
+            rest = rest[count:]
+        member.read()  # compares the checksum
+    return images
 
 
 def no_folder(name: str) -> str:
@@ -316,7 +330,7 @@ def find(
     root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *, what: str, source: str
 ) -> list[Path]:
     """The files of `names` that are in the first folder to hold any: `root` or a sub-folder of it; for loaders."""
-    root = Path(root).expanduser()
+    root = as_path("root", root)
     folders = [root, *(root / sub for sub in subfolders)]
     for folder in folders:
         found = [folder / name for name in names if (folder / name).is_file()]

@@ -7,15 +7,18 @@ or float64, flattened over all axes but the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from . import _core
-from .checks import Array
+from .checks import Array, in_order, untrapped
 
 __all__ = [
     "adamw",
+    "feature_scale",
     "fold",
+    "is_constant",
     "linear",
     "linear_backward",
     "normalize",
@@ -26,7 +29,37 @@ __all__ = [
 
 def _matrix(x: Array) -> Array:
     """Rows of the last axis, contiguous."""
-    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    return in_order(x).reshape(-1, x.shape[-1])
+
+
+def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
+    """Return whether n numbers of this mean and standard deviation are all equal but for rounding.
+
+    The computed mean of n equal numbers is off by up to n eps of it, and deviations from it are then that error alone.
+    scikit-learn's scalers have the same rule.
+    """
+    return deviation <= n * np.finfo(np.float64).eps * np.abs(mean)
+
+
+def feature_scale(rows: Array) -> tuple[Array, Array]:
+    """Return the mean of every feature, and what to divide it by: its standard deviation, or 1 where it is constant.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, e)
+
+    Returns
+    -------
+    mean, scale : ndarray of float64 of shape (e,)
+
+    Examples
+    --------
+    >>> feature_scale(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 2.0]]))[1].round(3)
+    array([1.   , 0.816])
+    """
+    with untrapped():
+        mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    return mean, np.where(is_constant(mean, deviation, len(rows)), 1.0, deviation)
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -48,7 +81,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     array([[16.]])
     """
     out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
-    _core.linear(_matrix(x), np.ascontiguousarray(weight), bias, out)
+    _core.linear(_matrix(x), in_order(weight), bias, out)
     return out
 
 
@@ -56,7 +89,7 @@ def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -
     """The gradients of `linear` in x (None where it is not needed), weight and bias."""
     dx = np.empty(x.shape, x.dtype) if need_x else None
     dweight, dbias = np.empty(weight.shape, x.dtype), np.empty(len(weight), x.dtype)
-    _core.linear_backward(_matrix(x), np.ascontiguousarray(weight), np.ascontiguousarray(grad), dx, dweight, dbias)
+    _core.linear_backward(_matrix(x), in_order(weight), in_order(grad), dx, dweight, dbias)
     return dx, dweight, dbias
 
 
@@ -79,7 +112,7 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
     >>> normalize(np.array([[1.0, 3.0]]), 1e-12)[0]
     array([[-1.,  1.]])
     """
-    x = np.ascontiguousarray(x)
+    x = in_order(x)
     xhat, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
     _core.normalize(_matrix(x), eps, xhat, rstd)
     return xhat, rstd
@@ -88,7 +121,7 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
 def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
     """The gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
     out = np.empty_like(xhat)
-    _core.normalize_backward(_matrix(xhat), rstd, np.ascontiguousarray(grad), out)
+    _core.normalize_backward(_matrix(xhat), rstd, in_order(grad), out)
     return out
 
 
@@ -115,7 +148,7 @@ def unfold(
     """
     out = np.empty_like(weight) if out is None else out
     dgain, dshift = np.empty_like(gain), np.empty_like(shift)
-    _core.unfold(np.ascontiguousarray(dweight), np.ascontiguousarray(dbias), weight, gain, shift, out, dgain, dshift)
+    _core.unfold(in_order(dweight), in_order(dbias), weight, gain, shift, out, dgain, dshift)
     return out, dgain, dshift
 
 
@@ -147,4 +180,4 @@ def adamw(
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):
-        _core.adamw(p, np.ascontiguousarray(g), m, v, step, learning_rate, *betas, eps, weight_decay)
+        _core.adamw(p, in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)

@@ -3,8 +3,19 @@
 __all__ = ["FileFormatError", "RetrievalWarning"]
 
 
+LONGEST = 1000  # characters of a message about a file: what damaged files hold is quoted in some
+
+
 class FileFormatError(ValueError):
-    """A file is cut, damaged, from elsewhere or of a later version; the message begins with its path."""
+    """A file is cut, damaged, from elsewhere or of a later version; the message begins with its path.
+
+    What a file holds may be quoted: of a long message the middle is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST - 200]} ... {message[-195:]}"
+        super().__init__(message)
 
 
 class RetrievalWarning(RuntimeWarning):

@@ -6,7 +6,7 @@ Nothing here is fast or needs to be: an explanation is of one query, for a perso
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import isqrt
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core, reference
 from ._text import aligned
 from .candidates import threshold
-from .checks import Array, as_whole
+from .checks import Array, as_image_shape, as_numbers, as_whole, untrapped
 from .separations import POLYNOMIAL, has_window
 from .stored import Asked, Separation, Stored
 from .structure import Structure
@@ -162,15 +162,11 @@ class Explanation:
         from . import plotting  # Matplotlib is only needed here
 
         d = self.query.size
-        shape = _guessed(d) if shape is None else tuple(shape)
-        if not shape:
+        shape = _guessed(d) if shape is None else shape
+        if isinstance(shape, Sized) and not len(shape):
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
-        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 3) or np.prod(shape) != d:
-            raise ValueError(
-                f"shape: must be (height, width) or (3, height, width) of {d} features in all, or () for bars, "
-                f"got {shape}"
-            )
+        sides = as_image_shape(shape, d)
         images = {"query": self.query}
         if self.state.shape == self.query.shape:
             images["state"] = self.state
@@ -179,7 +175,7 @@ class Explanation:
             for name, weight, row in zip(self.ids, self.weights, self.patterns, strict=True)
         }
         pictures = np.stack([_stretched(image) for image in images.values()])
-        return plotting.image_grid({"": pictures}, shape, columns=list(images), title=self._carried())
+        return plotting.image_grid({"": pictures}, sides, columns=list(images), title=self._carried())
 
     def _heading(self) -> str:
         structure = "" if self.structure is None else f", {self.structure!r}"
@@ -215,6 +211,7 @@ class Explanation:
         return patterns, stages
 
 
+@untrapped()
 def explain(
     stored: Stored,
     ids: Array,
@@ -250,12 +247,14 @@ def explain(
         no pattern.
     """
     top = as_whole("top", top, 1)
-    given = np.asarray(query)
-    if given.ndim != 1:
+    given = as_numbers("query", query)
+    if given.shape != stored.patterns.shape[1:]:
         raise ValueError(
             f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
             f"explain the rows one by one"
         )
+    if not np.isfinite(given).all():
+        raise ValueError("query: contains NaN or infinity; every entry must be finite")
     asked = stored.ask(given, beta, separation, structure)
     seen = _seen(stored, asked)
     position, score, weight, bound, size = _carriers(stored, asked, top, seen)

@@ -8,6 +8,7 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 | similarity | its name |
 | separation | its name, or "entmax" and alpha, or "polynomial" and its order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
+| index | where it is not "auto": "true" or "false" |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |
 | data | SHA-256 of all bytes behind the header |
 | header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
@@ -20,8 +21,6 @@ overlap, leave holes, or do not end where the file does. They are written here, 
 gaps, cannot be interrupted, and orders the metadata by chance; the tests read them with it.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -34,10 +33,11 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._replacing import as_path, replacing
 from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
-from .structure import Structure, described, restored
+from .structure import Structure, described, parsed, restored
 
 __all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
 
@@ -47,9 +47,10 @@ VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
 ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
 NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
-OPTIONAL = {"structure"}
+OPTIONAL = {"structure", "index"}
 HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
+SYNCED = 8 * SLICE  # bytes written before the disk must have them
 ALIGNMENT = 64
 
 
@@ -62,6 +63,7 @@ class Model:
     beta: ArrayLike
     scale: float
     structure: Structure | None = None
+    index: bool | str = "auto"
 
 
 # --- the header -----------------------------------------------------------------------------------------
@@ -108,7 +110,9 @@ def _fields_of(model: Model) -> dict[str, str]:
         "separation": separation,
         "beta": float(np.asarray(model.beta)).hex(),
         "scale": model.scale.hex(),
-    } | ({} if structure is None else {"structure": json.dumps(structure)})
+        **({} if structure is None else {"structure": json.dumps(structure)}),
+        **({} if model.index == "auto" else {"index": json.dumps(model.index)}),
+    }
 
 
 def _model_of(fields: dict[str, str]) -> Model:
@@ -121,12 +125,15 @@ def _model_of(fields: dict[str, str]) -> Model:
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
     try:
-        structure = restored(json.loads(fields.get("structure", "null")))
-    except (ValueError, RecursionError) as error:
+        structure = restored(parsed(fields.get("structure", "null")))
+    except ValueError as error:
         text = str(error)
-        raise ValueError(text if text.startswith("structure: ") else f"structure: is no JSON: {text}") from None
+        raise ValueError(text if text.startswith("structure: ") else f"structure: no description: {text}") from None
     beta, scale = (float.fromhex(fields[name]) for name in ("beta", "scale"))
-    return Model(fields["similarity"], separation, beta, scale, structure)
+    uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
+    if (use := fields.get("index", "auto")) not in uses:
+        raise ValueError(f"index: unknown {use!r}")
+    return Model(fields["similarity"], separation, beta, scale, structure, uses[use])
 
 
 # --- writing --------------------------------------------------------------------------------------------
@@ -138,46 +145,6 @@ def _slices(a: Array) -> Iterator[memoryview]:
     for i in range(0, len(a), step):
         part = np.ascontiguousarray(a[i : i + step], dtype=a.dtype.newbyteorder("<"))
         yield part.reshape(-1).view(np.uint8).data
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end, as a whole, or leaves no trace."""
-    target = os.path.realpath(path)  # the file that a link means, not the link
-    mode = None
-    with contextlib.suppress(FileNotFoundError):
-        mode = os.stat(target).st_mode
-    if mode is not None and stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if mode is not None and not stat.S_ISREG(mode):
-        raise ValueError(f"path: {path} is there, and no regular file")
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".sparsehopfield-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # not all file systems have this for folders
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _as_path(path: Any) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise TypeError(f"path: must be a string or a path, got {type(path).__name__}") from None
 
 
 def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
@@ -197,12 +164,17 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
     """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     data = hashlib.sha256()
-    with _replacing(_as_path(path)) as file:
+    with replacing(path) as file:
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
+        waiting = 0
         for a in arrays.values():
             for part in _slices(a):
                 data.update(part)
                 file.write(part)
+                waiting += len(part)
+                if waiting >= SYNCED:  # so that the disk is never behind by so much that Ctrl-C waits for it
+                    os.fsync(file.fileno())
+                    waiting = 0
         file.seek(0)
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))
 
@@ -273,7 +245,7 @@ def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
     for name, dtype, shape in tensors:
         if (dtype != "I64") if name == "ids" else (dtype not in ROWS):
             raise wrong(f"{name}: cannot be {dtype}")
-        if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[0] != shapes["patterns"][0]:
+        if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
             raise wrong(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
     try:
         return _model_of(fields)
@@ -326,7 +298,7 @@ def read_tensors(
     verify: bool,
 ) -> tuple[Meaning, dict[str, Array]]:
     """What `checked` makes of path, fields and tensors, unless it raises, and the arrays. `ids` are never mapped."""
-    path = _as_path(path)
+    path = as_path(path)
     while True:
         with _open(path) as file:
             at, fields, tensors = _contents(path, file)

@@ -2,9 +2,13 @@
 
 Row maps are NumPy generalised ufuncs from the C core under a thin layer that converts, checks and names; operations
 check their arguments (checks.py), make the patterns ready (stored.py) and call the core.
+
+Row maps take masked arrays (`numpy.ma`), which nothing else does: where they are masked, scores z are -inf, weights p
+and gradients g are 0. Results are plain arrays, as the weight of what is masked is known to be 0.
 """
 
 from collections.abc import Collection
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +16,9 @@ from numpy.typing import ArrayLike
 
 from . import _core
 from .candidates import Candidates, merge
-from .checks import Array, as_numbers
+from .checks import Array, as_filled, as_numbers, compute_dtype, refuse_masks
 from .separations import Entmax, Polynomial
-from .stored import RetrievalInfo, Separation, Stored
+from .stored import IndexUse, RetrievalInfo, Separation, Stored
 from .structure import Structure
 
 if TYPE_CHECKING:
@@ -54,29 +58,66 @@ __all__ = [
 
 _ndarray, _softmax, _sparsemax = np.ndarray, _core.softmax, _core.sparsemax
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_LAST = -1  # the default axis itself: any other object, which may compare as an array, is checked
 
 
-def _scores(**arrays: ArrayLike) -> list[Array]:
-    """Arrays of one floating dtype: float32 or float64; float16 and integers of at most 16 bits become float32."""
-    given = [as_numbers(name, a) for name, a in arrays.items()]
-    for name, a in zip(arrays, given, strict=True):
+def _rows(**arrays: ArrayLike) -> dict[str, Array]:
+    """Return arrays of one floating dtype, float32 or float64.
+
+    Masked scores are -inf; weights are 0 there, and gradients in them do not count.
+    """
+    given = {name: as_filled(name, a, -np.inf if name == "z" else 0.0) for name, a in arrays.items()}
+    for name, a in given.items():
         if a.ndim == 0:
             raise ValueError(f"{name}: must have at least one axis, got a number")
-    dtype = np.result_type(np.float32, *(np.float32 if a.dtype.itemsize <= 2 else a.dtype for a in given))
-    return [a.astype(dtype, copy=False) for a in given]
+    dtype = compute_dtype(*given.values())
+    return {name: a.astype(dtype, copy=False) for name, a in given.items()}
 
 
-def _option(name: str, option: ArrayLike, *, whole: bool) -> Array:
-    """A number, or an array of numbers that broadcasts against the rows, of at least 1."""
-    a = as_numbers(name, option)
-    if whole and a.dtype.kind not in "iu":
-        raise TypeError(f"{name}: must be a whole number, got {option!r}")
-    if not (a >= 1).all() or (a.dtype.kind == "f" and np.isinf(a).any()):
-        raise ValueError(f"{name}: must be a finite number of at least 1, got {option!r}")
-    return a.astype(np.float64)
+def _options(**options: ArrayLike) -> dict[str, Array]:
+    """Return numbers of at least 1, or arrays that broadcast against the rows; all but alpha are whole."""
+    checked = {}
+    for name, option in options.items():
+        a = as_numbers(name, option)
+        if name != "alpha" and a.dtype.kind not in "iu":
+            raise TypeError(f"{name}: must be a whole number, got {option!r}")
+        if not (a >= 1).all() or (a.dtype.kind == "f" and np.isinf(a).any()):
+            raise ValueError(f"{name}: must be a finite number of at least 1, got {option!r}")
+        checked[name] = a.astype(np.float64)
+    return checked
 
 
-def _row_map(ufunc: np.ufunc, arrays: list[Array], options: tuple[Array, ...], axis: int, out: Any) -> Any:
+def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
+    """Return where the rows lie, if every array has that axis."""
+    try:
+        at = index(axis)
+    except TypeError:
+        raise TypeError(f"axis: must be a whole number, got {axis!r}") from None
+    for name, a in rows.items():
+        if not -a.ndim <= at < a.ndim:
+            raise ValueError(f"axis: {at} is out of range for {name} of shape {a.shape}")
+    return at
+
+
+def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error: ValueError) -> ValueError:
+    """Return the error that names the array whose shape does not fit those before it; `out` if all fit."""
+    first, leading = next(iter(rows)), ()
+    for name, a in (rows | options).items():
+        shape = a.shape
+        if name in rows:
+            if a.shape[axis] != rows[first].shape[axis]:
+                return ValueError(
+                    f"{name}: must have rows as long as those of {first} ({rows[first].shape[axis]}), got shape {shape}"
+                )
+            shape = np.moveaxis(a, axis, -1).shape[:-1]
+        try:
+            leading = np.broadcast_shapes(leading, shape)
+        except ValueError:
+            return ValueError(f"{name}: shape {a.shape} does not broadcast to the rows' other axes, {leading}")
+    return ValueError(f"out: {error}")
+
+
+def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array], axis: Any, out: Any) -> Any:
     """The call: `axis` means the rows' axis of every array, and of the result if it has rows."""
     kwargs: dict[str, Any] = {}
     if out is not None:
@@ -85,25 +126,29 @@ def _row_map(ufunc: np.ufunc, arrays: list[Array], options: tuple[Array, ...], a
                 raise TypeError(f"out: must be a NumPy array, got {type(o).__name__}")
             if not o.flags.writeable:
                 raise ValueError("out: is read-only")
+            refuse_masks("out", o)
         kwargs["out"] = out
-    if axis != -1:
-        rows = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
-        kwargs["axes"] = [axis] * len(arrays) + [()] * len(options) + [axis] * rows + [()] * (ufunc.nout - rows)
+    at = _checked_axis(axis, rows)
+    if at != -1:
+        own = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
+        kwargs["axes"] = [at] * len(rows) + [()] * len(options) + [at] * own + [()] * (ufunc.nout - own)
     try:
-        return ufunc(*arrays, *options, **kwargs)
+        return ufunc(*rows.values(), *options.values(), **kwargs)
+    except ValueError as error:
+        raise _misfit(rows, options, at, error) from None
     except TypeError as error:
         if out is None:
             raise
         raise TypeError(f"out: {error}") from None
 
 
-def softmax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Softmax: exp(z) / sum exp(z).
 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores. -inf is a mask; NaN makes its row NaN.
+        Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
         Where the rows lie.
     out : ndarray, optional
@@ -124,18 +169,18 @@ def softmax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     >>> softmax([0.0, 0.0])
     array([0.5, 0.5])
     """
-    if axis == -1 and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
         return _softmax(z)  # the shortest way for the commonest call
-    return _row_map(_core.softmax, _scores(z=z), (), axis, out)
+    return _row_map(_core.softmax, _rows(z=z), {}, axis, out)
 
 
-def sparsemax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Sparsemax: [z - tau]_+ with sum 1, the point of the simplex nearest to z.
 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores. -inf is a mask; NaN makes its row NaN.
+        Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     axis : int
         Where the rows lie.
     out : ndarray, optional
@@ -161,18 +206,18 @@ def sparsemax(z: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Arra
     >>> sparsemax([2.0, 1.5, 0.0])
     array([0.75, 0.25, 0.  ])
     """
-    if axis == -1 and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
         return _sparsemax(z)
-    return _row_map(_core.sparsemax, _scores(z=z), (), axis, out)
+    return _row_map(_core.sparsemax, _rows(z=z), {}, axis, out)
 
 
-def entmax(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1, out: Array | None = None) -> Array:
+def entmax(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Alpha-entmax: [(alpha - 1) z - tau]_+^(1 / (alpha - 1)) with sum 1.
 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores. -inf is a mask; NaN makes its row NaN.
+        Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
     alpha : float or array_like, at least 1
         1 is softmax, 2 sparsemax. An array broadcasts to the leading axes, one number a row.
     axis : int
@@ -200,16 +245,16 @@ def entmax(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1, out: Array |
     >>> entmax([1.0, 0.0, -3.0]).round(4)
     array([0.8307, 0.1693, 0.    ])
     """
-    return _row_map(_core.entmax, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, out)
+    return _row_map(_core.entmax, _rows(z=z), _options(alpha=alpha), axis, out)
 
 
-def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = -1, out: Array | None = None) -> Array:
+def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Polynomial weights: z^order / sum z^order.
 
     Parameters
     ----------
     z : array_like, shape (..., n)
-        Scores, of any sign. -inf is a mask and counts as 0.
+        Scores, of any sign. -inf is a mask, as are the masked entries of a `numpy.ma` array, and counts as 0.
     order : int or array_like of int, at least 1
     axis : int
         Where the rows lie.
@@ -235,10 +280,10 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = -1, out: Arra
     >>> polynomial([2.0, 1.0], order=2)
     array([0.8, 0.2])
     """
-    return _row_map(_core.polynomial, _scores(z=z), (_option("order", order, whole=True),), axis, out)
+    return _row_map(_core.polynomial, _rows(z=z), _options(order=order), axis, out)
 
 
-def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Softmax of the k largest scores; ties go to the lowest index.
 
     Parameters
@@ -265,10 +310,10 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | Non
     >>> topk_softmax([1.0, 1.0, 1.0], 2)
     array([0.5, 0.5, 0. ])
     """
-    return _row_map(_core.topk_softmax, _scores(z=z), (_option("k", k, whole=True),), axis, out)
+    return _row_map(_core.topk_softmax, _rows(z=z), _options(k=k), axis, out)
 
 
-def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Sparsemax of the k largest scores; ties go to the lowest index. Equals sparsemax where k >= its support size.
 
     Parameters
@@ -295,10 +340,10 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = -1, out: Array | N
     >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
     array([0.75, 0.25, 0.  ])
     """
-    return _row_map(_core.topk_sparsemax, _scores(z=z), (_option("k", k, whole=True),), axis, out)
+    return _row_map(_core.topk_sparsemax, _rows(z=z), _options(k=k), axis, out)
 
 
-def sparsemax_threshold(z: ArrayLike, *, axis: int = -1) -> tuple[Array, Array]:
+def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
     """The threshold of sparsemax and the size of its support.
 
     Parameters
@@ -324,10 +369,10 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = -1) -> tuple[Array, Array]:
     >>> float(tau), int(size)
     (1.25, 2)
     """
-    return _row_map(_core.sparsemax_threshold, _scores(z=z), (), axis, None)
+    return _row_map(_core.sparsemax_threshold, _rows(z=z), {}, axis, None)
 
 
-def entmax_threshold(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> tuple[Array, Array]:
+def entmax_threshold(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> tuple[Array, Array]:
     """The threshold of alpha-entmax and the size of its support.
 
     Parameters
@@ -354,10 +399,10 @@ def entmax_threshold(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) ->
     >>> float(tau), int(size)
     (1.25, 2)
     """
-    return _row_map(_core.entmax_threshold, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, None)
+    return _row_map(_core.entmax_threshold, _rows(z=z), _options(alpha=alpha), axis, None)
 
 
-def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Gradient in the scores from the gradient in the weights, through softmax: p (g - <p, g>).
 
     Parameters
@@ -385,10 +430,10 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | None
     >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _row_map(_core.softmax_vjp, _scores(p=p, g=g), (), axis, out)
+    return _row_map(_core.softmax_vjp, _rows(p=p, g=g), {}, axis, out)
 
 
-def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Gradient in the scores through sparsemax: g less its mean over the support, on the support.
 
     Parameters
@@ -420,11 +465,11 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = -1, out: Array | No
     >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
     array([ 0.5, -0.5,  0. ])
     """
-    return _row_map(_core.sparsemax_vjp, _scores(p=p, g=g), (), axis, out)
+    return _row_map(_core.sparsemax_vjp, _rows(p=p, g=g), {}, axis, out)
 
 
 def entmax_vjp(
-    p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1, out: Array | None = None
+    p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST, out: Array | None = None
 ) -> Array:
     """Gradient in the scores through alpha-entmax: s (g - <s, g> / sum s) with s = p^(2 - alpha) on the support.
 
@@ -458,10 +503,10 @@ def entmax_vjp(
     >>> entmax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0], alpha=2)
     array([ 0.5, -0.5,  0. ])
     """
-    return _row_map(_core.entmax_vjp, _scores(p=p, g=g), (_option("alpha", alpha, whole=False),), axis, out)
+    return _row_map(_core.entmax_vjp, _rows(p=p, g=g), _options(alpha=alpha), axis, out)
 
 
-def entmax_vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> Array:
+def entmax_vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> Array:
     """Derivative of <g, entmax(z, alpha)> in alpha, from the weights.
 
     Parameters
@@ -495,11 +540,11 @@ def entmax_vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis
     >>> bool(entmax_vjp_alpha(p, [1.0, 0.0], 1.5) > 0)
     True
     """
-    return _row_map(_core.entmax_vjp_alpha, _scores(p=p, g=g), (_option("alpha", alpha, whole=False),), axis, None)
+    return _row_map(_core.entmax_vjp_alpha, _rows(p=p, g=g), _options(alpha=alpha), axis, None)
 
 
 def polynomial_vjp(
-    z: ArrayLike, p: ArrayLike, g: ArrayLike, order: ArrayLike = 10, *, axis: int = -1, out: Array | None = None
+    z: ArrayLike, p: ArrayLike, g: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None
 ) -> Array:
     """Gradient in the scores through the polynomial map: order z^(order-1) (g - <p, g>) / sum z^order.
 
@@ -531,10 +576,10 @@ def polynomial_vjp(
     >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
     array([ 0.16, -0.32])
     """
-    return _row_map(_core.polynomial_vjp, _scores(z=z, p=p, g=g), (_option("order", order, whole=True),), axis, out)
+    return _row_map(_core.polynomial_vjp, _rows(z=z, p=p, g=g), _options(order=order), axis, out)
 
 
-def softmax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
+def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     """The conjugate of the negative entropy: log sum exp z.
 
     Parameters
@@ -557,10 +602,10 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
     >>> float(softmax_conjugate([0.0]))
     0.0
     """
-    return _row_map(_core.softmax_conjugate, _scores(z=z), (), axis, None)
+    return _row_map(_core.softmax_conjugate, _rows(z=z), {}, axis, None)
 
 
-def sparsemax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
+def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     """The conjugate Psi*(z) of Psi(p) = (|p|^2 - 1)/2; its gradient is sparsemax.
 
     Parameters
@@ -588,10 +633,10 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = -1) -> Array:
     >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
     2.0
     """
-    return _row_map(_core.sparsemax_conjugate, _scores(z=z), (), axis, None)
+    return _row_map(_core.sparsemax_conjugate, _rows(z=z), {}, axis, None)
 
 
-def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) -> Array:
+def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> Array:
     """The conjugate of Omega(p) = (sum p^alpha - 1) / (alpha (alpha - 1)); its gradient is entmax.
 
     Parameters
@@ -619,14 +664,16 @@ def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = -1) ->
     >>> float(entmax_conjugate([2.0, 1.0, 0.0], alpha=2))
     2.0
     """
-    return _row_map(_core.entmax_conjugate, _scores(z=z), (_option("alpha", alpha, whole=False),), axis, None)
+    return _row_map(_core.entmax_conjugate, _rows(z=z), _options(alpha=alpha), axis, None)
 
 
 # --- operations -----------------------------------------------------------------------------------
 
 
-def _stored(patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool) -> Stored:
-    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite)
+def _stored(
+    patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool, index: IndexUse
+) -> Stored:
+    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite, index=index)
 
 
 def energy(
@@ -638,6 +685,7 @@ def energy(
     separation: Separation = "sparsemax",
     structure: Structure | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Any:
     """The energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
 
@@ -653,6 +701,9 @@ def energy(
         Which pairs are looked at, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -680,7 +731,7 @@ def energy(
     >>> float(energy([1.0, 0.0], np.eye(2), beta=2.0))
     -0.5
     """
-    stored = _stored(patterns, None, similarity, check_finite)
+    stored = _stored(patterns, None, similarity, check_finite, index)
     return stored.energy(stored.ask(queries, beta, separation, structure))
 
 
@@ -695,6 +746,7 @@ def update(
     structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Array:
     """One retrieval step: T(x) = sum p_i xi_i with p = separation(beta s(x)). Attention with one query a row.
 
@@ -708,7 +760,9 @@ def update(
     values : array_like, shape (M, v), optional
         What is mixed; the patterns themselves by default.
     similarity : {"dot", "euclidean", "cosine"}
-        Scores `<x, xi>`; `<x, xi> - |xi|^2/2`; `<x, xi/|xi|>`, where the unit rows are mixed as well.
+        Scores `<x, xi>`; `-|x - xi|^2/2`, which a common shift of queries and patterns leaves as they are (for
+        Polynomial, which a shift of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are
+        mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
         Which pairs are looked at, see `sparsehopfield.structures`; all by default.
@@ -716,6 +770,9 @@ def update(
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -742,7 +799,7 @@ def update(
     >>> update([0.9, 0.2, 0.0], np.eye(3), beta=4.0)
     array([1., 0., 0.])
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.update(stored.ask(queries, beta, separation, structure), out)
 
 
@@ -757,6 +814,7 @@ def associate(
     top: int | None = None,
     min_weight: float | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> "csr_array":
     """The weights of patterns for queries, as a sparse array.
 
@@ -776,6 +834,9 @@ def associate(
         Keep weights of at least this. Maps with full support need one of the two, unless `structure` leaves out pairs.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -795,7 +856,7 @@ def associate(
     >>> associate([0.9, 0.2, 0.0], np.eye(3)).toarray().round(3)
     array([[0.85, 0.15, 0.  ]])
     """
-    stored = _stored(patterns, None, similarity, check_finite)
+    stored = _stored(patterns, None, similarity, check_finite, index)
     return stored.associate(stored.ask(queries, beta, separation, structure), top, min_weight)
 
 
@@ -813,6 +874,7 @@ def retrieve(
     structure: Structure | None = None,
     out: Array | None = None,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Any:
     """Updates until nothing moves: what a damaged query retrieves.
 
@@ -837,6 +899,9 @@ def retrieve(
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -865,7 +930,7 @@ def retrieve(
     >>> states, info.steps
     (array([[1., 0., 0.]]), array([3]))
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.retrieve(stored.ask(queries, beta, separation, structure), max_steps, tol, return_info, out)
 
 
@@ -880,6 +945,7 @@ def candidates(
     structure: Structure | None = None,
     offset: int = 0,
     check_finite: bool = True,
+    index: IndexUse = "auto",
 ) -> Candidates:
     """What a part of the patterns contributes to a step; `merge` joins the parts of shards or machines.
 
@@ -898,6 +964,9 @@ def candidates(
         Position of the part's first pattern in the whole.
     check_finite : bool
         False skips the pass over `values`.
+    index : {"auto", True, False}
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
+        the memory that is left holds it.
 
     Returns
     -------
@@ -916,5 +985,5 @@ def candidates(
     >>> bool((merge(parts).states(X) == update(X, X, 4.0)).all())
     True
     """
-    stored = _stored(patterns, values, similarity, check_finite)
+    stored = _stored(patterns, values, similarity, check_finite, index)
     return stored.candidates(stored.ask(queries, beta, separation, structure), offset)

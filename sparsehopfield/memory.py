@@ -5,24 +5,25 @@ single assignment, and every operation looks at it once: an operation sees the o
 thread it runs.
 """
 
+import copy as copying
 import os
-import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._copying import copied, taken
+from ._sharing import Turn, kept
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole
+from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
-from .stored import Asked, Separation, Stored
+from .stored import Asked, IndexUse, Separation, Stored, as_index
 from .structure import Structure, as_structure
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Snapshot:
         """The patterns' ids."""
         return np.arange(len(self.patterns.rows)) if self.ids is None else self.ids.rows
 
-    @cached_property
+    @kept
     def certificates(self) -> Certificates:
         """What is proved of these patterns, kept as long as they are."""
         return Certificates(self.stored)
@@ -62,15 +63,17 @@ class HopfieldMemory:
     Parameters
     ----------
     patterns : array_like, shape (M, d)
-        One row a pattern: float32, float64, float16, integers. uint8 and float16 stay what they are and are widened
-        tile by tile.
+        One row a pattern: float32, float64, float16, integers; data frames of numbers, too, where a missing value is
+        NaN. uint8 and float16 stay what they are and are widened tile by tile. NaN, infinity and masked entries
+        (`numpy.ma`) are refused, as in queries and values. Integers of more than 16 bits count as
+        float64, here and wherever numbers come in, and those beyond 2**53 are refused.
     beta : float, positive
         Inverse temperature. May be changed later.
     values : array_like, shape (M, v), optional
         What a retrieval returns a mixture of; the patterns themselves by default.
     similarity : {"dot", "euclidean", "cosine"}
-        What a score is: `<x, xi>`; `<x, xi> - |xi|^2/2`, the largest for the nearest pattern; `<x, xi/|xi|>`, where
-        the unit rows are mixed, too.
+        What a score is: `<x, xi>`; `-|x - xi|^2/2`, the largest for the nearest pattern (for Polynomial, which a shift
+        of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are mixed, too.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
     structure : Structure, optional
@@ -86,6 +89,11 @@ class HopfieldMemory:
     scale : float, optional
         Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default. The
         memory answers as one of these products would, from a quarter or half of the memory.
+    index : {"auto", True, False}
+        "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
+        of its limits, its control groups (containers) and the machine. True: it is built at once, also after `remove`,
+        and what `add` brings is coded where that pays, however little is left. False: there is none, and calls scan.
+        Results are the same bits. May be changed later; see `build_index` for its size.
 
     Raises
     ------
@@ -124,8 +132,9 @@ class HopfieldMemory:
         copy: bool | None = None,
         check_finite: bool = True,
         scale: float | None = None,
+        index: IndexUse = "auto",
     ) -> None:
-        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale)
+        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
         lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
         if copy is False and not (lent and (s.values is None or lent_values)):
             raise ValueError(
@@ -152,7 +161,7 @@ class HopfieldMemory:
         values = None if stored.values is None else Column(stored.values)
         seen = _core.fingerprint(core) if lent else None
         self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen=seen)
-        self._growing = threading.Lock()  # held by whoever makes the next snapshot
+        self._turn = Turn()  # of whoever makes the next snapshot
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -162,9 +171,10 @@ class HopfieldMemory:
     def __repr__(self) -> str:
         m, d = self.shape
         structure = "" if self.structure is None else f", structure={self.structure!r}"
+        index = "" if self.index == "auto" else f", index={self.index!r}"
         return (
             f"HopfieldMemory({m} patterns of {d} features, {self.dtype}, beta={self.beta}, "
-            f"similarity={self.similarity!r}, separation={self.separation!r}{structure})"
+            f"similarity={self.similarity!r}, separation={self.separation!r}{structure}{index})"
         )
 
     @property
@@ -212,8 +222,8 @@ class HopfieldMemory:
 
     @beta.setter
     def beta(self, beta: ArrayLike) -> None:
-        b = np.asarray(beta)
-        as_beta(beta, b.shape)
+        b = as_numbers("beta", beta)
+        as_beta(b, b.shape)
         self._beta = float(b) if b.ndim == 0 else beta
 
     @property
@@ -235,6 +245,22 @@ class HopfieldMemory:
     def structure(self, structure: Structure | None) -> None:
         # With the places that are meant, in one assignment.
         self._structure = as_structure(structure), self._state.moves
+
+    @property
+    def index(self) -> IndexUse:
+        """Whether calls build an index: "auto", True or False. To set True builds it now; to set False frees it."""
+        return self._state.stored.index
+
+    @index.setter
+    def index(self, index: IndexUse) -> None:
+        self._turn.take(self._use_index, as_index(index))
+
+    def _use_index(self, index: IndexUse) -> None:
+        state = self._state
+        stored = state.stored.over(state.stored.patterns, state.stored.values, grown=True, index=index)
+        if index is True:
+            _core.build_index(stored.core(stored.dtype))
+        self._state = replace(state, stored=stored)
 
     @property
     def similarity(self) -> str:
@@ -286,8 +312,18 @@ class HopfieldMemory:
             "ids": None if state.ids is None else state.ids.rows,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
+            "index": stored.index,
         }
         return _rebuild, (stored.patterns, self.beta, options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        state, structure = self._now()
+        own, mixed = state.stored, state.stored.values
+        stored = own.over(copied(own.patterns), None if mixed is None else copied(mixed), grown=True)
+        memory = type(self).__new__(type(self))
+        ids = None if state.ids is None else state.ids.rows
+        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, lent=False)
+        return memory
 
     # --- a store ------------------------------------------------------------------------------------
 
@@ -313,12 +349,15 @@ class HopfieldMemory:
         ------
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault, rows counted from the first one added. Nothing has changed then.
+        RuntimeError
+            If this thread is changing the memory already: a signal handler or a finaliser asks in the middle of it.
 
         Notes
         -----
         1. Costs a pass over the new patterns; now and then, as the room for them doubles, a copy of all. The first
            time a borrowed or mapped array is copied.
-        2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all.
+        2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all. So does
+           a child process that is forked meanwhile, and the memory as it was is what an interrupted call leaves.
 
         Examples
         --------
@@ -329,29 +368,33 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
-        with self._growing:
-            state = self._state
-            more = state.patterns.with_more(as_more("patterns", patterns, state.patterns.rows))
-            n = len(more.rows) - len(state.patterns.rows)
-            if (values is None) != (state.values is None):
-                has = "mixes values: give one row of them per pattern" if values is None else "has no values"
-                raise ValueError(f"values: this memory {has}")
-            more_values = None
-            if values is not None and state.values is not None:
-                rows = as_more("values", values, state.values.rows)
-                if len(rows) != n:
-                    raise ValueError(f"values: needs one row per pattern ({n}), got {len(rows)}")
-                more_values = state.values.with_more(rows)
-            names = _more_ids(state, ids, n)
-            more_ids = state.ids
-            if ids is not None or state.ids is not None:
-                more_ids = (state.ids or Column(state.names())).with_more(names)
-            stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
-            for column in (more, more_values, more_ids):
-                if column is not None:
-                    column.taken()
-            largest = max(state.largest, int(names.max()))
-            self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
+        like = self._state  # of its widths and dtypes, which never change
+        rows = as_more("patterns", patterns, like.patterns.rows)
+        if (values is None) != (like.values is None):
+            has = "mixes values: give one row of them per pattern" if values is None else "has no values"
+            raise ValueError(f"values: this memory {has}")
+        mixed = None
+        if values is not None and like.values is not None:
+            mixed = as_more("values", values, like.values.rows)
+            if len(mixed) != len(rows):
+                raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
+        return self._turn.take(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
+
+    def _add(self, rows: Array, mixed: Array | None, ids: NDArray[np.int64] | None) -> Array:
+        """Return the ids of more patterns, stored."""
+        state = self._state
+        more = state.patterns.with_more(rows)
+        more_values = None if mixed is None or state.values is None else state.values.with_more(mixed)
+        names = _more_ids(state, ids, len(rows))
+        more_ids = state.ids
+        if ids is not None or state.ids is not None:
+            more_ids = (state.ids or Column(state.names())).with_more(names)
+        stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
+        for column in (more, more_values, more_ids):
+            if column is not None:
+                column.taken()
+        largest = max(state.largest, int(names.max()))
+        self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
         return names
 
     def remove(self, positions: Any) -> None:
@@ -368,11 +411,13 @@ class HopfieldMemory:
             If a position is out of range.
         ValueError, TypeError
             Naming the argument at fault, as for removing all patterns: a memory has at least one.
+        RuntimeError
+            If this thread is changing the memory already, as for `add`.
 
         Notes
         -----
         1. Costs a copy of what is left, in memory also if it was mapped from a file. Other threads may use the memory
-           meanwhile: they see it with all of these patterns or without all.
+           meanwhile: they see it with all of these patterns or without all, and so does a forked child.
         2. Unless only the last patterns go, others move to other places. A structure that goes by places (`Window`,
            `BlockSparse`, causal features) is then refused until `structure` is set again.
 
@@ -384,19 +429,22 @@ class HopfieldMemory:
         >>> memory.ids
         array([1, 3])
         """
-        with self._growing:
-            state = self._state
-            kept = as_kept(positions, len(state.patterns.rows))
-            if kept.all():
-                return
-            if not kept.any():
-                raise ValueError("positions: would remove all patterns; a memory has at least one")
-            patterns = Column(state.patterns.rows[kept])
-            values = None if state.values is None else Column(state.values.rows[kept])
-            stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
-            names = state.names()[kept]
-            moves = state.moves + (not kept[: len(names)].all())  # from the end: all others keep their places
-            self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
+        self._turn.take(self._remove, positions if isinstance(positions, slice) else np.asarray(positions))
+
+    def _remove(self, positions: slice | Array) -> None:
+        state = self._state
+        stays = as_kept(positions, len(state.patterns.rows))
+        if stays.all():
+            return
+        if not stays.any():
+            raise ValueError("positions: would remove all patterns; a memory has at least one")
+        left = np.flatnonzero(stays)
+        patterns = Column(taken(state.patterns.rows, left))
+        values = None if state.values is None else Column(taken(state.values.rows, left))
+        stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
+        names = state.names()[left]
+        moves = state.moves + int(left[-1] != len(left) - 1)  # from the end: all others keep their places
+        self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a file, which takes the place of an old one as a whole.
@@ -419,7 +467,7 @@ class HopfieldMemory:
         1. Written to a temporary file beside it, brought to the disk, then renamed: whenever the program or the machine
            stops, `path` is the old file or the new one. A killed program leaves `.sparsehopfield-*.tmp` behind.
         2. Patterns, values, ids, similarity, separation, structure, beta and scale are kept, each to the bit, with
-           checksums.
+           checksums; so is `index` where it is not "auto", but not the index itself.
 
         Examples
         --------
@@ -433,7 +481,7 @@ class HopfieldMemory:
 
         state, structure = self._now()
         stored = state.stored
-        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure)
+        model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
         arrays = {"patterns": stored.patterns}
         if stored.values is not None:
             arrays["values"] = stored.values
@@ -442,7 +490,14 @@ class HopfieldMemory:
         files.write(path, model, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], mmap: bool = False, verify: bool = False) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        mmap: bool = False,
+        verify: bool = False,
+        *,
+        index: IndexUse | None = None,
+    ) -> Self:
         """Load what `save` has written.
 
         Parameters
@@ -453,6 +508,8 @@ class HopfieldMemory:
             larger than RAM. Loading still takes one pass, for the norms; values are not looked at.
         verify : bool
             Compare the data with its checksum. The header's checksum is always compared.
+        index : {"auto", True, False}, optional
+            Of the memory; as it was saved by default.
 
         Returns
         -------
@@ -465,12 +522,17 @@ class HopfieldMemory:
             nothing in it is executed.
         OSError
             If it cannot be read.
+        ValueError, TypeError
+            If `path` is no path, or `index` none of the three.
 
         Notes
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
            while it is mapped ends this process (SIGBUS), or changes what is stored.
-        2. A mapped float32 memory that is asked in float64 makes a float64 copy of itself; ask in its own `dtype`.
+        2. A mapped float32 memory that is asked in float64, or with integers of more than 16 bits, makes a float64 copy
+           of itself; ask in its own `dtype`.
+        3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
+           queries and results, and the index, where there is one: with `index=False` there is none.
 
         Examples
         --------
@@ -483,12 +545,21 @@ class HopfieldMemory:
         """
         from . import files
 
+        use = None if index is None else as_index(index)
         model, arrays = files.read(path, mmap=mmap, verify=verify)
         patterns, values, ids = arrays["patterns"], arrays.get("values"), arrays.get("ids")
         scale = None if model.scale == 1 else model.scale
         memory = cls.__new__(cls)
         try:
-            stored = Stored(patterns, values, model.similarity, copy=None, check_finite=not mmap, scale=scale)
+            stored = Stored(
+                patterns,
+                values,
+                model.similarity,
+                copy=None,
+                check_finite=not mmap,
+                scale=scale,
+                index=model.index if use is None else use,
+            )
             memory._begin(stored, ids, model.beta, model.separation, model.structure, lent=False)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
@@ -619,6 +690,8 @@ class HopfieldMemory:
         Raises
         ------
         MemoryError
+        ValueError
+            If `index` is False.
 
         Notes
         -----
@@ -638,6 +711,8 @@ class HopfieldMemory:
         True
         """
         stored = self._state.stored
+        if stored.index is False:
+            raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
         _core.build_index(stored.core(stored.dtype))
 
     @property
@@ -828,7 +903,11 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).stored_fraction([0.05, 0.5, 5.0]).round(3)
         array([0.   , 0.333, 0.667])
         """
-        grid = self._one_beta(None) * np.geomspace(0.01, 100, 9) if betas is None else as_numbers("betas", betas)
+        if betas is None:
+            with untrapped():
+                grid = np.minimum(self._one_beta(None) * np.geomspace(0.01, 100, 9), np.finfo(np.float64).max)
+        else:
+            grid = as_numbers("betas", betas)
         if not ((grid > 0) & (grid < np.inf)).all():
             raise ValueError(f"betas: must be positive and finite, got {grid[~((grid > 0) & (grid < np.inf))].flat[0]}")
         critical = np.sort(self.critical_beta())
@@ -1160,16 +1239,15 @@ def _read_only(a: Array) -> Array:
     return view
 
 
-def _more_ids(state: Snapshot, ids: ArrayLike | None, n: int) -> Array:
+def _more_ids(state: Snapshot, ids: NDArray[np.int64] | None, n: int) -> Array:
     """The ids of n more patterns."""
     if ids is None:
         if state.largest > np.iinfo(np.int64).max - n:
             raise OverflowError(f"ids: none are left after {state.largest}; give them")
         return np.arange(state.largest + 1, state.largest + 1 + n)
-    more = as_ids(ids, n)
-    if more.min() <= state.largest and (taken := np.isin(more, state.names())).any():
-        raise ValueError(f"ids: {more[taken][0]} is the id of another pattern")
-    return more
+    if ids.min() <= state.largest and (used := np.isin(ids, state.names())).any():
+        raise ValueError(f"ids: {ids[used][0]} is the id of another pattern")
+    return ids
 
 
 def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_whole
+from .checks import Array, as_number, as_numbers, as_place, as_state, as_whole, in_order, refuse_masks, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
-from .separations import Entmax, unknown_name
+from .separations import Entmax, as_choice
 
 __all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
 
@@ -18,14 +18,30 @@ Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
 
 def _named(parameters: Parameters) -> dict[str, Parameter]:
-    """Parameters by name; by number where they come without names."""
+    """Parameters by name; by number where they come without names. One that comes again is left out."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
-    elif not isinstance(parameters, Mapping):
+    elif isinstance(parameters, Iterable) and not isinstance(parameters, Mapping):
         parameters = {str(i): p for i, p in enumerate(parameters)}
-    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
-        raise TypeError(f"parameters: must be a layer or its parameters, got {parameters!r}")
-    return dict(parameters)
+    named = parameters if isinstance(parameters, Mapping) else {}
+    if not named or not all(isinstance(p, Parameter) for p in named.values()):
+        raise TypeError(f"parameters: must be a layer or its parameters, at least one, got {parameters!r:.200}")
+    distinct: dict[int, tuple[str, Parameter]] = {}
+    for name, p in named.items():
+        refuse_masks(f"parameters[{name!r}].value", p.value)
+        distinct.setdefault(id(p), (name, p))
+    return dict(distinct.values())
+
+
+def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
+    """A parameter's array, if it may be written to, and the gradient, if it is one of it."""
+    value, g = as_place(name, p.value), p.grad
+    if type(g) is not np.ndarray or g.dtype != value.dtype or not g.flags.carray:
+        a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
+        g = in_order(a, value.dtype)
+    if g.shape != value.shape:
+        raise ValueError(f"grad of {name}: must have the parameter's shape {value.shape}, got {g.shape}")
+    return value, g.copy() if np.may_share_memory(g, value) else g
 
 
 class AdamW:
@@ -74,9 +90,10 @@ class AdamW:
     ) -> None:
         self._parameters = _named(parameters)
         self.learning_rate = as_number("learning_rate", learning_rate, least=0.0)
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        means = as_numbers("betas", betas)
+        if means.shape != (2,) or not ((means >= 0) & (means < 1)).all():
             raise ValueError(f"betas: must be two numbers from 0 to below 1, got {betas}")
-        self.betas = float(betas[0]), float(betas[1])
+        self.betas = float(means[0]), float(means[1])
         self.eps = as_number("eps", eps, least=np.finfo(np.float64).tiny)
         self.weight_decay = as_number("weight_decay", weight_decay, least=0.0)
         self._steps = 0
@@ -84,12 +101,21 @@ class AdamW:
         self._second = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
 
     def step(self) -> None:
-        """Move the parameters by their gradients."""
-        self._steps += 1
+        """Move the parameters by their gradients.
+
+        Raises
+        ------
+        ValueError
+            If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
+        """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
+        pairs = [_pair(name, p) for name, p in moved]
+        self._steps += 1
+        for _, p in moved:
+            p.changes += 1
         dense.adamw(
-            [p.value for _, p in moved],
-            [p.grad for _, p in moved if p.grad is not None],
+            [value for value, _ in pairs],
+            [g for _, g in pairs],
             [self._first[name] for name, _ in moved],
             [self._second[name] for name, _ in moved],
             self._steps,
@@ -122,7 +148,7 @@ class AdamW:
         ValueError
             If names are missing or unknown, shapes differ, or numbers cannot be.
         """
-        own = self.state_dict()
+        own, state = self.state_dict(), as_state("state", state)
         if own.keys() != state.keys():
             raise ValueError(f"state: missing or unknown {sorted(own.keys() ^ state.keys())}")
         new = {name: as_numbers(f"state[{name!r}]", a) for name, a in state.items()}
@@ -155,7 +181,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     Raises
     ------
     ValueError
-        If a gradient is not finite.
+        If a gradient is not finite, or read-only and to be scaled; then none is.
 
     Examples
     --------
@@ -166,14 +192,17 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
     grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
-    norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
-    if not np.isfinite(norm):  # squares that are too large for float32
-        norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
-    if not np.isfinite(norm):
-        raise ValueError("parameters: have gradients that are not finite")
-    if norm > max_norm:
-        for g in grads:
-            g *= max_norm / norm
+    with untrapped():
+        norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
+        if not np.isfinite(norm):  # squares that are too large for float32
+            norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
+        if not np.isfinite(norm):
+            raise ValueError("parameters: have gradients that are not finite")
+        if norm > max_norm:
+            for g in grads:
+                as_place("grad", g)
+            for g in grads:
+                g *= max_norm / norm
     return norm
 
 
@@ -194,6 +223,8 @@ class ExponentialDecay:
     """
 
     def __init__(self, optimizer: AdamW, rate: float) -> None:
+        if not isinstance(optimizer, AdamW):
+            raise TypeError(f"optimizer: must be an AdamW, got {type(optimizer).__name__}")
         self.optimizer = optimizer
         self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
 
@@ -242,9 +273,9 @@ class Annealing:
     ) -> None:
         if not isinstance(layer, (Hopfield, HopfieldPooling, HopfieldLayer)):
             raise TypeError(f"layer: must be a Hopfield layer, got {type(layer).__name__}")
-        if what not in ("beta", "alpha"):
-            raise unknown_name("what", str(what), ["beta", "alpha"])
-        if what == "beta" and any(name.endswith("log_scaling") for name in layer.parameters()):
+        if as_choice("what", what, ("beta", "alpha")) == "beta" and any(
+            name.endswith("log_scaling") for name in layer.parameters()
+        ):
             raise ValueError("what: this layer learns its beta; make it without learnable_scaling to anneal it")
         least = 1.0 if what == "alpha" else np.finfo(np.float64).tiny
         self.layer, self.what = layer, what
@@ -259,7 +290,7 @@ class Annealing:
         if share == 1:
             return self.stop
         if self.what == "beta":
-            return float(self.start * (self.stop / self.start) ** share)
+            return float(self.start ** (1 - share) * self.stop**share)  # no quotient, which may leave float64
         return self.start + share * (self.stop - self.start)
 
     def _set(self) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._optional import require
+from sparsehopfield._replacing import as_path, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -589,7 +590,7 @@ def image_grid(
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
-    """Write a figure as PNG and as SVG.
+    """Write a figure as PNG and as SVG, each as a whole or not at all.
 
     Parameters
     ----------
@@ -602,12 +603,24 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     -------
     list of Path
         The two files.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    TypeError, ValueError
+        If `path` is no path.
     """
     matplotlib = require("matplotlib", purpose="drawing figures")
-    files = [Path(f"{os.fspath(path)}{ending}") for ending in (".png", ".svg")]
+    options: dict[str, dict[str, Any]] = {
+        "png": {"dpi": 150, "metadata": {"Software": None}},
+        "svg": {"metadata": {"Date": None}},
+    }
+    files = [Path(f"{as_path(path)}.{kind}") for kind in options]
     with matplotlib.rc_context({"svg.hashsalt": "sparsehopfield", "svg.fonttype": "path"}):
-        figure.savefig(files[0], dpi=150, metadata={"Software": None})
-        figure.savefig(files[1], metadata={"Date": None})
+        for name, kind in zip(files, options, strict=True):
+            with replacing(name) as file:
+                figure.savefig(file, format=kind, **options[kind])
     return files
 
 

@@ -17,6 +17,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from .checks import as_array, as_filled, as_numbers, untrapped
+
+
+def _numbers(name, array):
+    """Give an array of float64; whatever NumPy cannot read as real numbers is refused, and so are masked entries."""
+    return as_numbers(name, array).astype(np.float64)
+
 
 def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     """Apply ``function(*rows, *options)`` along an axis, broadcasting as a NumPy gufunc does.
@@ -25,21 +32,27 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     ----------
     function : callable
         Takes one row of each of `vectors` and one number of each of `options`.
-    vectors, options : sequences of array_like
-        Rows along `axis`, and numbers that broadcast to the other axes.
+    vectors, options : dicts of array_like
+        Rows along `axis`, where masked scores z are -inf and masked weights and gradients 0; and numbers of at least 1
+        that broadcast to the other axes.
     axis : int
         Where the rows lie; the result has its rows there too.
     numbers : int or None
         The function returns a row (None), or this many numbers.
     """
-    vectors = [np.moveaxis(np.asarray(v, dtype=np.float64), axis, -1) for v in vectors]
-    options = [np.asarray(o, dtype=np.float64) for o in options]
+    filled = [as_filled(name, v, -np.inf if name == "z" else 0.0) for name, v in vectors.items()]
+    vectors = [np.moveaxis(v.astype(np.float64), axis, -1) for v in filled]
+    options = {name: _numbers(name, option) for name, option in dict(options).items()}
+    for name, option in options.items():
+        if not np.all(option >= 1):
+            raise ValueError(f"{name}: must be at least 1, got {option}")
+    options = list(options.values())
     leading = np.broadcast_shapes(*(v.shape[:-1] for v in vectors), *(o.shape for o in options))
     size = vectors[0].shape[-1]
     vectors = [np.broadcast_to(v, (*leading, size)) for v in vectors]
     options = [np.broadcast_to(o, leading) for o in options]
     result = np.empty((*leading, size if numbers is None else numbers))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+    with untrapped():
         for i in np.ndindex(*leading):
             result[i] = function(*(v[i] for v in vectors), *(o[i] for o in options))
     if numbers is None:
@@ -71,12 +84,6 @@ def _ruled_conjugate(z):
     if _ruled(z) is None:
         return None
     return z.max(initial=-np.inf)  # NaN, +inf, or -inf for no score or only masks
-
-
-def _check(name, option, least):
-    """Refuse an option below its least value, or NaN."""
-    if not np.all(np.asarray(option) >= least):
-        raise ValueError(f"{name}: must be at least {least}, got {option}")
 
 
 # --- softmax --------------------------------------------------------------------------------------
@@ -176,8 +183,33 @@ def _entmax_bisected(z, a):
     return high
 
 
+def _joined(c, q, a):
+    """(c^a + q^a)^(1/a), where powers may leave the range."""
+    most, least = np.maximum(c, q), np.minimum(c, q)
+    return most * np.exp(np.log1p(np.where(most > 0, least / most, 0) ** a) / a)
+
+
+def _entmax_steep(z, a):
+    """Give the lowest score of the support, less max z, and its weight q, for a > 1.
+
+    There the root is steep, and digits that tau loses count: weights are (a (z - lowest) + q^a)^(1/a) instead. A score
+    is in the support if those above it have a mass below 1 at the threshold that gives it weight 0.
+    """
+    u = np.sort(z - z.max())[::-1]
+    u = u[a * u > -1]
+    kappa = 1
+    while kappa < u.size and ((a * (u[:kappa] - u[kappa])) ** (1 / a)).sum() < 1:
+        kappa += 1
+    lowest, (low, high) = u[kappa - 1], (0.0, 1 / kappa)
+    c = (a * (u[:kappa] - lowest)) ** (1 / a)
+    for _ in range(64):
+        q = (low + high) / 2
+        low, high = (low, q) if _joined(c, q, a).sum() > 1 else (q, high)
+    return lowest, high
+
+
 def _entmax_shifted(z, alpha):
-    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for alpha > 1.
+    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
 
     theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
     log-sum-exp of z - max z: tau = a (max z + theta) - 1.
@@ -195,7 +227,11 @@ def _entmax_threshold(z, alpha):
         return ruled
     if alpha == 1:
         return -np.inf, np.count_nonzero(z > -np.inf)
-    a, theta = alpha - 1, _entmax_shifted(z, alpha)
+    a = alpha - 1
+    if alpha > 2:
+        lowest, q = _entmax_steep(z, a)
+        return a * (z.max() + lowest) - q**a, np.count_nonzero(z - z.max() >= lowest)
+    theta = _entmax_shifted(z, alpha)
     return a * (z.max() + theta) - 1, np.count_nonzero(a * (z - z.max() - theta) > -1)
 
 
@@ -207,6 +243,10 @@ def _entmax(z, alpha):
         return _softmax(z)
     if alpha == 2:
         return _sparsemax(z)
+    if alpha > 2:
+        u, (lowest, q) = z - z.max(), _entmax_steep(z, alpha - 1)
+        c = (alpha - 1) * np.maximum(u - lowest, 0)
+        return np.where(u < lowest, 0, _joined(c ** (1 / (alpha - 1)), q, alpha - 1))
     return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
 
 
@@ -217,30 +257,34 @@ def _entmax_vjp(p, g, alpha):
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
-    s = np.where(support, np.where(support, p, 1) ** (2 - alpha), 0)
-    g = np.where(support, g, 0)
-    return s * (g - s @ g / s.sum())
+    unit = p[support].min() if alpha > 2 else 1  # s in units of the largest, which may leave the range
+    s = np.where(support, (np.where(support, p, 1) / unit) ** (2 - alpha), 0)
+    g = np.where(support, g - g[np.argmax(np.where(support, s, 0))], 0)
+    rest = s * (g - s @ g / s.sum())
+    return np.where(rest == 0, 0, rest * unit ** (2 - alpha))
 
 
-def _phi(x):
-    """(e^x - 1 - x) / x^2 for x >= 0, by its series where the difference would cancel."""
-    series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20))
-    return np.where(x < 1, series, (np.expm1(x) - x) / np.where(x < 1, 1, x) ** 2)
+def _phi(x, m):
+    """(e^x - 1 - x) / x^2 times e^-m for 0 <= x <= m, by its series where the difference would cancel."""
+    series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20)) * np.exp(-m)
+    return np.where(x < 1, series, (np.exp(x - m) - (1 + x) * np.exp(-m)) / np.where(x < 1, 1, x) ** 2)
 
 
 def _entmax_vjp_alpha(p, g, alpha):
     # d<g, p>/d alpha. Differentiating p = [1 + a (z - theta)]^(1/a) and sum p = 1 gives, with u = log p,
     # q = u^2 phi(-a u), Q = <p, q>, H = -<p, u>, D = sum p^(1-a) = 1 + a H + a^2 Q:
     #     dp/d alpha = p / D * ((Q - q) - a (Q u + H q))
-    # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1.
+    # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1. q, Q and D are in units of
+    # e^m = max p^(1-a), which may leave the range.
     if np.isnan(p).any() or np.isnan(g).any():
         return np.nan
     support, a = p > 0, alpha - 1
     p, g = p[support], g[support]
     u = np.log(p)
-    q = u**2 * _phi(-a * u)
-    Q, H = p @ q, -(p @ u)
-    return g @ (p / (1 + a * H + a**2 * Q) * ((Q - q) - a * (Q * u + H * q)))
+    m = -a * u.min(initial=0)
+    q = u**2 * _phi(-a * u, m)
+    Q, H, D = p @ q, -(p @ u), p @ np.exp(-a * u - m)
+    return g @ (p / D * ((Q - q) - a * (Q * u + H * q)))
 
 
 def _entmax_conjugate(z, alpha):
@@ -308,93 +352,84 @@ def _topk(row_map):
 
 def softmax(z, *, axis=-1):
     """Weights e^z / sum e^z."""
-    return _by_rows(_softmax, [z], axis=axis)
+    return _by_rows(_softmax, {"z": z}, axis=axis)
 
 
 def sparsemax(z, *, axis=-1):
     """The point of the simplex nearest to z (2.2)."""
-    return _by_rows(_sparsemax, [z], axis=axis)
+    return _by_rows(_sparsemax, {"z": z}, axis=axis)
 
 
 def entmax(z, alpha=1.5, *, axis=-1):
     """Weights [(alpha - 1) z - tau]_+^(1 / (alpha - 1)): softmax at alpha = 1, sparsemax at 2."""
-    _check("alpha", alpha, 1)
-    return _by_rows(_entmax, [z], [alpha], axis)
+    return _by_rows(_entmax, {"z": z}, {"alpha": alpha}, axis)
 
 
 def polynomial(z, order=10, *, axis=-1):
     """Weights z^order / sum z^order."""
-    _check("order", order, 1)
-    return _by_rows(_polynomial, [z], [order], axis)
+    return _by_rows(_polynomial, {"z": z}, {"order": order}, axis)
 
 
 def topk_softmax(z, k, *, axis=-1):
     """Softmax of the k largest scores, 0 elsewhere."""
-    _check("k", k, 1)
-    return _by_rows(_topk(_softmax), [z], [k], axis)
+    return _by_rows(_topk(_softmax), {"z": z}, {"k": k}, axis)
 
 
 def topk_sparsemax(z, k, *, axis=-1):
     """Sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa."""
-    _check("k", k, 1)
-    return _by_rows(_topk(_sparsemax), [z], [k], axis)
+    return _by_rows(_topk(_sparsemax), {"z": z}, {"k": k}, axis)
 
 
 def sparsemax_threshold(z, *, axis=-1):
     """Threshold tau and support size kappa of sparsemax (2.3)."""
-    tau, kappa = _by_rows(_sparsemax_threshold, [z], axis=axis, numbers=2)
+    tau, kappa = _by_rows(_sparsemax_threshold, {"z": z}, axis=axis, numbers=2)
     return tau, kappa.astype(np.int64)
 
 
 def entmax_threshold(z, alpha=1.5, *, axis=-1):
     """Threshold and support size of entmax; alpha = 1 has tau = -inf."""
-    _check("alpha", alpha, 1)
-    tau, kappa = _by_rows(_entmax_threshold, [z], [alpha], axis, numbers=2)
+    tau, kappa = _by_rows(_entmax_threshold, {"z": z}, {"alpha": alpha}, axis, numbers=2)
     return tau, kappa.astype(np.int64)
 
 
 def softmax_vjp(p, g, *, axis=-1):
     """g^T times the Jacobian of softmax, from its weights p."""
-    return _by_rows(_softmax_vjp, [p, g], axis=axis)
+    return _by_rows(_softmax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def sparsemax_vjp(p, g, *, axis=-1):
     """g^T times the Jacobian of sparsemax, from its weights p."""
-    return _by_rows(_sparsemax_vjp, [p, g], axis=axis)
+    return _by_rows(_sparsemax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def entmax_vjp(p, g, alpha=1.5, *, axis=-1):
     """g^T times the Jacobian of entmax, from its weights p."""
-    _check("alpha", alpha, 1)
-    return _by_rows(_entmax_vjp, [p, g], [alpha], axis)
+    return _by_rows(_entmax_vjp, {"p": p, "g": g}, {"alpha": alpha}, axis)
 
 
 def entmax_vjp_alpha(p, g, alpha=1.5, *, axis=-1):
     """Derivative of <g, entmax(z, alpha)> in alpha, from the weights p; one number a row."""
-    _check("alpha", alpha, 1)
-    return _by_rows(_entmax_vjp_alpha, [p, g], [alpha], axis, numbers=1)
+    return _by_rows(_entmax_vjp_alpha, {"p": p, "g": g}, {"alpha": alpha}, axis, numbers=1)
 
 
 def polynomial_vjp(z, p, g, order=10, *, axis=-1):
     """g^T times the Jacobian of polynomial, which is not symmetric."""
-    _check("order", order, 1)
-    return _by_rows(_polynomial_vjp, [z, p, g], [order], axis)
+    return _by_rows(_polynomial_vjp, {"z": z, "p": p, "g": g}, {"order": order}, axis)
 
 
 def softmax_conjugate(z, *, axis=-1):
     """log sum e^z."""
-    return _by_rows(_softmax_conjugate, [z], axis=axis, numbers=1)
+    return _by_rows(_softmax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def sparsemax_conjugate(z, *, axis=-1):
     """Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1)."""
-    return _by_rows(_sparsemax_conjugate, [z], axis=axis, numbers=1)
+    return _by_rows(_sparsemax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def entmax_conjugate(z, alpha=1.5, *, axis=-1):
     """max_p <p, z> - Omega(p); its gradient is entmax."""
-    _check("alpha", alpha, 1)
-    return _by_rows(_entmax_conjugate, [z], [alpha], axis, numbers=1)
+    return _by_rows(_entmax_conjugate, {"z": z}, {"alpha": alpha}, axis, numbers=1)
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -402,17 +437,24 @@ def entmax_conjugate(z, alpha=1.5, *, axis=-1):
 
 def _prepare(queries, patterns, beta, similarity):
     """Give queries (N, d), rows (M, d), bias (M,), beta (N,), and the queries' leading shape."""
-    queries, rows = np.asarray(queries, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
+    queries, rows = _numbers("queries", queries), _numbers("patterns", patterns)
     leading = queries.shape[:-1]
-    beta = np.broadcast_to(np.asarray(beta, dtype=np.float64), leading).ravel()
+    beta = np.broadcast_to(_numbers("beta", beta), leading).ravel()
     bias = np.zeros(len(rows))
-    if similarity == "euclidean":  # -|x - xi|^2 / 2 but for a constant
+    if similarity == "euclidean":  # with <x, xi> it is -|x - xi|^2 / 2 but for a constant of the query
         bias = -(rows**2).sum(axis=1) / 2
     elif similarity == "cosine":  # the patterns' rows are scaled to length 1
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     elif similarity != "dot":
         raise ValueError(f"similarity: unknown name {similarity!r}")
     return queries.reshape(-1, rows.shape[1]), rows, bias, beta, leading
+
+
+def _scores(x, rows, bias, similarity, separation):
+    """Compute the scores (N, M). Euclidean ones are -|x - xi|^2/2, for the polynomial less the query's own part."""
+    if similarity == "euclidean" and not hasattr(separation, "order"):
+        return -np.array([((row - rows) ** 2).sum(axis=1) for row in x]).reshape(len(x), len(rows)) / 2
+    return x @ rows.T + bias
 
 
 def _maps(separation):
@@ -433,8 +475,7 @@ def _weights(scores, beta, separation):
     if conjugate is None:  # the polynomial: beta cancels
         return row_map(scores)
     best = scores.max(axis=1, keepdims=True)
-    with np.errstate(over="ignore"):
-        return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
+    return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
 
 
 def _is_top(structure):
@@ -454,37 +495,40 @@ def _kept(scores, structure):
     return np.where(mask, scores, -np.inf)
 
 
+@untrapped()
 def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
     _, conjugate = _maps(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
-    scores = _kept(x @ rows.T + bias, structure)
+    scores = _kept(_scores(x, rows, bias, similarity, separation), structure)
     best = scores.max(axis=1)
     alone = np.isneginf(best)  # looks at nothing: its update is 0, the energy's gradient x - 0
     best[alone] = 0
-    with np.errstate(over="ignore"):
-        pull = best + np.where(alone, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
-    result = -pull + (x**2).sum(axis=1) / 2
+    pull = best + np.where(alone, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
+    result = -pull + np.where(alone | (similarity != "euclidean"), (x**2).sum(axis=1) / 2, 0)
     return result.reshape(leading)[()]
 
 
+@untrapped()
 def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
     x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
-    return _weights(_kept(x @ rows.T + bias, structure), beta, separation)
+    return _weights(_kept(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
 
 
+@untrapped()
 def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
     """T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
     options = {"similarity": similarity, "separation": separation, "structure": structure}
     weights = associate(queries, patterns, beta, **options)
-    values = rows if values is None else np.asarray(values, dtype=np.float64)
+    values = rows if values is None else _numbers("values", values)
     return (weights @ values).reshape(*leading, values.shape[1])
 
 
+@untrapped()
 def retrieve(
     queries,
     patterns,
@@ -516,7 +560,7 @@ def retrieve(
         converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= reach
         states[moving] = new
         steps[moving] += 1
-    result = states if values is None or max_steps == 0 else weights @ np.asarray(values, dtype=np.float64)
+    result = states if values is None or max_steps == 0 else weights @ _numbers("values", values)
     result = result.reshape(*leading, result.shape[1])
     if not return_info:
         return result
@@ -536,18 +580,19 @@ def _kernel_mean(log_kernel, values, causal, leading):
     return (softmax(log_kernel) @ values).reshape(*leading, values.shape[1])
 
 
+@untrapped()
 def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, similarity="dot", causal=False):
     """T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu (Katharopoulos et al. 2020)."""
     x, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
-    with np.errstate(divide="ignore"):
-        log_phi = [
-            np.log(np.maximum(a, 0)) if kind == "relu" else np.minimum(a, 0) + np.log1p(np.maximum(a, 0))
-            for a in (math.sqrt(beta) * x, math.sqrt(beta) * rows)
-        ]
+    log_phi = [
+        np.log(np.maximum(a, 0)) if kind == "relu" else np.minimum(a, 0) + np.log1p(np.maximum(a, 0))
+        for a in (math.sqrt(beta) * x, math.sqrt(beta) * rows)
+    ]
     terms = log_phi[0][:, None] + log_phi[1]  # (N, M, D)
-    return _kernel_mean(_log_sum(terms), rows if values is None else np.asarray(values), causal, leading)
+    return _kernel_mean(_log_sum(terms), rows if values is None else _numbers("values", values), causal, leading)
 
 
+@untrapped()
 def update_random(queries, patterns, projection, beta=1.0, *, values=None, similarity="dot", causal=False):
     """T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2) (Choromanski et al. 2021).
 
@@ -556,15 +601,14 @@ def update_random(queries, patterns, projection, beta=1.0, *, values=None, simil
     x, rows, bias, _, leading = _prepare(queries, patterns, beta, similarity)
     log_phi = [math.sqrt(beta) * (a @ projection.T) - beta * (a**2).sum(axis=1)[:, None] / 2 for a in (x, rows)]
     terms = log_phi[0][:, None] + log_phi[1] + beta * bias[:, None]
-    return _kernel_mean(_log_sum(terms), rows if values is None else np.asarray(values), causal, leading)
+    return _kernel_mean(_log_sum(terms), rows if values is None else _numbers("values", values), causal, leading)
 
 
 def _log_sum(terms):
     """log sum exp over the last axis."""
     best = terms.max(axis=-1, keepdims=True)
     best[np.isneginf(best)] = 0
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(terms - best).sum(axis=-1)) + best[..., 0]
+    return np.log(np.exp(terms - best).sum(axis=-1)) + best[..., 0]
 
 
 # --- the dot product that decides -----------------------------------------------------------------
@@ -588,13 +632,15 @@ def _canonical_dot(a, b):
     return lanes[..., 0]
 
 
+@untrapped()
 def canonical_scores(queries, patterns, similarity="dot"):
     """Scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
-    queries, patterns = np.asarray(queries, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
-    scores = np.stack([_canonical_dot(x, patterns) for x in queries.reshape(-1, patterns.shape[1])])
+    queries, patterns = _numbers("queries", queries), _numbers("patterns", patterns)
+    queries = queries.reshape(-1, patterns.shape[1])
     if similarity == "euclidean":
-        scores = scores - 0.5 * _canonical_dot(patterns, patterns)
-    elif similarity == "cosine":
+        return np.stack([0 - _canonical_dot(x - patterns, x - patterns) / 2 for x in queries])
+    scores = np.stack([_canonical_dot(x, patterns) for x in queries])
+    if similarity == "cosine":
         scores = scores * (1 / np.sqrt(_canonical_dot(patterns, patterns)))
     return scores
 
@@ -660,6 +706,7 @@ def _looked_at(structure, queries, rows, appended):
     return mask
 
 
+@untrapped()
 def associate_forward(
     queries,
     stored,
@@ -685,12 +732,13 @@ def associate_forward(
     Returns them, and what `associate_backward` needs. Every query stops by itself: after `update_steps_max` updates,
     or when its weights move by at most `update_steps_eps` in the Euclidean norm.
     """
-    queries, stored, values = (np.asarray(a, dtype=np.float64) for a in (queries, stored, values))
+    queries, stored, values = _numbers("queries", queries), _numbers("stored", stored), _numbers("values", values)
     if queries.ndim == 3:
         samples = len(offsets) - 1 if offsets is not None else len(stored) if stored.ndim == 4 else 1
         queries = np.broadcast_to(queries, (samples, *queries.shape))
     B, N, H, _ = queries.shape
-    beta = np.broadcast_to(np.asarray(beta, dtype=np.float64), (H,))
+    beta = np.broadcast_to(_numbers("beta", beta), (H,))
+    mask = None if mask is None else as_array("mask", mask)
     row_map, _ = _maps(separation)
     last = np.inf if update_steps_max is None or update_steps_max < 0 else update_steps_max
     out, trails = None, {}
@@ -734,6 +782,7 @@ def associate_forward(
     return out, saved
 
 
+@untrapped()
 def associate_backward(saved, grad):
     """Gradients of sum(grad * out) in queries, stored rows, values and beta; and in the projections, where given.
 
@@ -741,7 +790,7 @@ def associate_backward(saved, grad):
     gradient of an update x' = p K is the same with V = K. gradient="implicit": at a fixed point x = T(x) the
     gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update.
     """
-    s, vjp = saved, _vjp(saved.separation)
+    s, vjp, grad = saved, _vjp(saved.separation), _numbers("grad", grad)
     dq, dk, dv = (np.zeros(a.shape) for a in (s.queries, s.stored, s.values))
     dbeta = np.zeros(s.beta.shape)
     dkp, dvp = (None if p is None else tuple(map(np.zeros_like, p)) for p in (s.key_projection, s.value_projection))

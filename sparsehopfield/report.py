@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import _core
 from ._text import aligned
 from .certificates import Capacity, Certificates
-from .checks import Array, as_whole
+from .checks import Array, as_image_shape, untrapped
 from .stored import Separation
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Report:
         from .plotting import Pictures, certificates  # of people's time
 
         hard = self.hardest
-        images = None if shape is None else _as_shape(shape, hard.patterns.shape[1])
+        images = None if shape is None else as_image_shape(shape, hard.patterns.shape[1])
         betas = self.beta * np.geomspace(1e-3, 1e3, 241)
         shares = {
             name: np.searchsorted(storage.critical, betas, side="right") / len(self.margins)
@@ -209,14 +209,6 @@ class Report:
         )
 
 
-def _as_shape(shape: Sequence[int], d: int) -> tuple[int, ...]:
-    """A shape of images of d numbers."""
-    sides = tuple(as_whole("shape", side, 1) for side in np.atleast_1d(shape))
-    if len(sides) not in (2, 3) or (len(sides) == 3 and sides[0] != 3) or np.prod(sides) != d:
-        raise ValueError(f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {shape}")
-    return sides
-
-
 def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     """The smallest margins, and their rivals."""
     stored = own.stored
@@ -230,6 +222,7 @@ def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
 
 
+@untrapped()
 def report(
     own: Certificates,
     ids: Array | None,

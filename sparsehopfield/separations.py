@@ -4,10 +4,12 @@ Both come in by name or, where they have a parameter, as an object; `separation_
 into what the C core takes. A new separation map is a C file, a row in csrc/separation/table.c, and an entry here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any
+
+from ._text import short
 
 __all__ = ["Entmax", "Polynomial"]
 
@@ -47,8 +49,10 @@ class Entmax:
             alpha = float(self.alpha)
         except (TypeError, ValueError):
             raise TypeError(f"alpha: must be a number of at least 1, got {self.alpha!r}") from None
+        except OverflowError:  # a whole number beyond float64
+            alpha = float("inf")
         if not 1 <= alpha < float("inf"):
-            raise ValueError(f"alpha: must be a finite number of at least 1, got {self.alpha!r}")
+            raise ValueError(f"alpha: must be a finite number of at least 1, got {alpha!r}")
         object.__setattr__(self, "alpha", alpha)
 
 
@@ -96,17 +100,24 @@ def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
     """The error for a name that is not among the valid ones."""
     from difflib import get_close_matches  # only for errors
 
-    near = get_close_matches(name.lower(), valid, n=1, cutoff=0.4)
+    near = get_close_matches(name[:100].lower(), valid, n=1, cutoff=0.4)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}: unknown name {name!r};{hint} Valid: {', '.join(map(repr, valid))}")
+    return ValueError(f"{argument}: unknown name {short(name)};{hint} Valid: {', '.join(map(repr, valid))}")
+
+
+def as_choice(argument: str, name: Any, valid: Collection[str]) -> str:
+    """Return a name that is among the valid ones."""
+    if not isinstance(name, str):
+        raise TypeError(f"{argument}: must be one of {', '.join(map(repr, valid))}, got {name!r}")
+    if name not in valid:
+        raise unknown_name(argument, name, [*valid])
+    return name
 
 
 def separation_code(separation: Any) -> tuple[int, float]:
     """(number, parameter) of a separation map."""
     if isinstance(separation, str):
-        if separation not in SEPARATIONS:
-            raise unknown_name("separation", separation, [*SEPARATIONS])
-        return SEPARATIONS[separation]
+        return SEPARATIONS[as_choice("separation", separation, SEPARATIONS)]
     if isinstance(separation, Entmax):
         return _ENTMAX, separation.alpha
     if isinstance(separation, Polynomial):
@@ -125,8 +136,4 @@ def has_window(code: tuple[int, float]) -> bool:
 
 def similarity_code(similarity: Any) -> int:
     """The number of a similarity."""
-    if not isinstance(similarity, str):
-        raise TypeError(f"similarity: must be one of {', '.join(map(repr, SIMILARITIES))}, got {similarity!r}")
-    if similarity not in SIMILARITIES:
-        raise unknown_name("similarity", similarity, [*SIMILARITIES])
-    return SIMILARITIES[similarity]
+    return SIMILARITIES[as_choice("similarity", similarity, SIMILARITIES)]

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from ._copying import copied
 from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
     as_beta,
+    as_flag,
     as_number,
     as_out,
     as_patterns,
@@ -23,6 +25,7 @@ from .checks import (
     as_values,
     as_whole,
     compute_dtype,
+    in_order,
 )
 from .errors import RetrievalWarning
 from .separations import POLYNOMIAL, Entmax, Polynomial, has_window, separation_code, similarity_code
@@ -34,7 +37,20 @@ if TYPE_CHECKING:
     from .structures._features import FeatureState, Steps
 
 Separation = str | Entmax | Polynomial
+IndexUse = bool | str  # True, False or "auto"
+INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/sparsehopfield.h
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
+
+
+def as_index(index: Any) -> IndexUse:
+    """Return whether calls build an index by themselves: "auto", True or False."""
+    if isinstance(index, (bool, np.bool_)):
+        return bool(index)
+    if not isinstance(index, str):
+        raise TypeError(f"index: must be 'auto', True or False, got {index!r}")
+    if index != "auto":
+        raise ValueError(f"index: must be 'auto', True or False, got {index!r}")
+    return index
 
 
 @dataclass
@@ -122,20 +138,23 @@ class Stored:
         copy: bool | None,
         check_finite: bool,
         scale: float | None = None,
+        index: IndexUse = "auto",
     ) -> None:
+        self.index = as_index(index)
         self.similarity = similarity
         self.similarity_code = similarity_code(similarity)
         self.given = as_patterns("patterns", patterns)
         self.given_values = as_values(values, len(self.given))
-        self.check_finite = check_finite
+        self.check_finite = as_flag("check_finite", check_finite)
         self.scale = as_scale(scale, self.given)
         self.dtype = compute_dtype(self.given, self.given_values)
         self.patterns = as_rows(self.given, self.dtype)
         self.values = None if self.given_values is None else as_rows(self.given_values, self.dtype)
-        if copy and self.patterns is self.given:
-            self.patterns = self.patterns.copy()
-        if copy and self.values is not None and self.values is self.given_values:
-            self.values = self.values.copy()
+        own = as_flag("copy", copy)
+        if own and self.patterns is self.given:
+            self.patterns = copied(self.patterns)
+        if own and self.values is not None and self.values is self.given_values:
+            self.values = copied(self.values)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums of features of the patterns, or of the first of them; structures/_features.py fills it
         self.features: dict[tuple[Structure, float, np.dtype[Any], bool], FeatureState] = {}
@@ -150,22 +169,28 @@ class Stored:
         if dtype not in self._cores:
             patterns = as_rows(self.patterns, dtype)
             values = None if self.values is None else as_rows(self.values, dtype)
-            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, bool(self.check_finite))
-            self._cores[dtype] = _core.memory(patterns, values, *options)
+            options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
+            core = _core.memory(patterns, values, *options)
+            _core.use_index(core, INDEX_USES[self.index])
+            if self.index is True:
+                _core.build_index(core)
+            self._cores[dtype] = core
         return self._cores[dtype]
 
-    def over(self, patterns: Array, values: Array | None, *, grown: bool) -> "Stored":
+    def over(self, patterns: Array, values: Array | None, *, grown: bool, index: "IndexUse | None" = None) -> "Stored":
         """The same model over other rows, which must lie as the core reads them; the patterns are checked now.
 
-        grown: they begin with these rows, whose norms need not be taken again.
+        grown: they begin with these rows, whose norms need not be taken again. index: another use of it.
         """
         other = copying.copy(self)
+        other.index = self.index if index is None else index
         other.given = other.patterns = patterns
         other.given_values = other.values = values
         other._cores = {}
         other.features = dict(self.features) if grown else {}
         if grown:
-            other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            core = other._cores[self.dtype] = _core.extend(self.core(self.dtype), patterns, values)
+            _core.use_index(core, INDEX_USES[other.index])
         else:
             other.core(self.dtype)
         return other
@@ -178,7 +203,7 @@ class Stored:
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, given.shape[-1])
+        rows = in_order(given, dtype).reshape(-1, given.shape[-1])
         return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 
     def result(self, out: Any, asked: Asked, width: int) -> tuple[Array, Array]:
@@ -188,13 +213,13 @@ class Stored:
         out = as_out(out, shape, dtype, inputs)
         if out is None:
             out = np.empty(shape, dtype)
-        flat = out.reshape(-1, width) if out.flags.c_contiguous else np.empty((len(asked.rows), width), dtype)
+        flat = out.reshape(-1, width) if out.flags.carray else np.empty((len(asked.rows), width), dtype)
         return flat, out
 
     @staticmethod
     def settle(flat: Array, out: Array) -> Array:
         """Bring the core's result to where the caller wants it."""
-        if not out.flags.c_contiguous:
+        if not out.flags.carray:  # rows apart, or not aligned
             out[...] = flat.reshape(out.shape)
         return out
 
@@ -216,7 +241,7 @@ class Stored:
         e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs)
         if len(e) and np.abs(e).max() > np.finfo(asked.rows.dtype).max:
             raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {asked.rows.dtype}")
-        return e.astype(asked.rows.dtype, copy=False).reshape(asked.leading)[()]
+        return in_order(e, asked.rows.dtype).reshape(asked.leading)[()]
 
     def entries(
         self, asked: Asked, top: Any, min_weight: Any
@@ -239,7 +264,7 @@ class Stored:
     def associate(self, asked: Asked, top: Any, min_weight: Any) -> "csr_array":
         """Weights as a sparse array."""
         start, position, _, weight = self.entries(asked, top, min_weight)
-        return sparse_rows(start, position, weight.astype(asked.rows.dtype), len(self.patterns))
+        return sparse_rows(start, position, in_order(weight, asked.rows.dtype), len(self.patterns))
 
     def candidates(self, asked: Asked, offset: Any) -> Candidates:
         """The partial result of these patterns."""
@@ -320,7 +345,9 @@ class Stored:
 def _wanted(return_info: bool | Collection[str]) -> Collection[str]:
     if isinstance(return_info, bool):
         return ()
+    if not isinstance(return_info, Collection):
+        raise TypeError(f"return_info: must be True, False, or names of 'weights', 'energy', got {return_info!r}")
     names = (return_info,) if isinstance(return_info, str) else tuple(return_info)
-    if unknown := [n for n in names if n not in ("weights", "energy")]:
+    if unknown := [n for n in names if not isinstance(n, str) or n not in ("weights", "energy")]:
         raise ValueError(f"return_info: unknown {unknown[0]!r}; must be True, False, or of 'weights', 'energy'")
     return names

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ._text import short
+
 if TYPE_CHECKING:
     from .stored import Asked, Stored
     from .structures._features import Steps
 
-__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "restored"]
+__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
+
+DEEPEST = 100  # lists and objects of JSON in one another
 
 
 @dataclass(frozen=True)
@@ -163,20 +168,20 @@ def restored(description: Any) -> Structure | None:
     if description is None:
         return None
     if not isinstance(description, dict) or len(description) != 1:
-        raise ValueError(f"structure: a description has one name, and by it what makes it, got {_short(description)}")
+        raise ValueError(f"structure: a description has one name, and by it what makes it, got {short(description)}")
     ((name, given),) = description.items()
     kind = _kinds().get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"structure: unknown name {_short(name)}; known are {', '.join(_kinds())}")
+        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(_kinds())}")
     names = kind.field_names()
     if not isinstance(given, dict) or set(given) != names:
-        raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {_short(given)}")
+        raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {short(given)}")
     try:
         structure = kind.from_fields(given)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"structure: {name}: {_short(str(error), quote=False)}") from None
+        raise ValueError(f"structure: {name}: {short(str(error), quote=False)}") from None
     if structure.to_fields() != given:  # positions out of order, or nested
-        raise ValueError(f"structure: no {name} is described by {_short(given)}")
+        raise ValueError(f"structure: no {name} is described by {short(given)}")
     return structure
 
 
@@ -194,10 +199,22 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _short(given: Any, *, quote: bool = True) -> str:
-    """What was given, as far as a message has room for it."""
+def parsed(text: str) -> Any:
+    """Return what a file says in JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or nested more than 100 deep: what it means is found by functions that call themselves.
+    """
     try:
-        text = repr(given) if quote else str(given)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
-        return f"a {type(given).__name__}"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    inside = [value]
+    for _ in range(DEEPEST):
+        lists = (x.values() if isinstance(x, dict) else x for x in inside if isinstance(x, (dict, list)))
+        inside = [inner for outer in lists for inner in outer]
+        if not inside:
+            return value
+    raise ValueError(f"is nested more than {DEEPEST} deep")

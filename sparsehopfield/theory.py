@@ -29,16 +29,27 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from . import _core
-from .checks import Array, as_beta, as_number, as_numbers, as_patterns, as_queries, as_whole
+from .checks import (
+    Array,
+    as_beta,
+    as_flag,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_patterns,
+    as_queries,
+    as_whole,
+    untrapped,
+)
 from .functional import energy, sparsemax, update
-from .separations import POLYNOMIAL, separation_code, similarity_code, unknown_name
+from .separations import POLYNOMIAL, as_choice, separation_code, similarity_code
 from .stored import Separation, Stored
 
 __all__ = [
@@ -64,7 +75,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
 BLOCK_ROWS, BLOCK_NUMBERS = 1024, 2**22  # at most, of the scores that are there at a time
 SLACK = 1e-12  # relative, of conditions that hold with equality in exact arithmetic
 
@@ -79,21 +89,23 @@ class _Seen(NamedTuple):
     pull: float  # 0 dot; 1 euclidean and cosine, where the bias is constant but for rounding
 
     @property
+    @untrapped()
     def half(self) -> Floats:
         """What turns a lead at xi_mu into a distance: |xi_mu - xi_nu|^2 / 2 = lead + half_nu - half_mu."""
         return (1 - self.pull) / 2 * self.squares
 
+    @untrapped()
     def lead(self, x: Floats, mu: Array, nu: Array) -> Floats:
         """Score of mu less that of nu at x, from the difference of the two, so that close patterns lose no digits."""
         a, b = self.rows[mu], self.rows[nu]
         return ((x - self.pull / 2 * (a + b)) * (a - b)).sum(axis=-1)
 
 
+@untrapped()
 def _finite(name: str, rows: Array) -> tuple[Floats, Floats]:
     """Rows in float64 and their squared lengths, if these can be computed with."""
-    with np.errstate(over="ignore"):
-        rows = rows.astype(np.float64)
-        squares = (rows**2).sum(axis=1)
+    rows = rows.astype(np.float64)
+    squares = (rows**2).sum(axis=1)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
         raise ValueError(f"{name}: row {bad.argmax()} contains NaN or infinity; every entry must be finite")
@@ -104,6 +116,7 @@ def _finite(name: str, rows: Array) -> tuple[Floats, Floats]:
     return rows, squares
 
 
+@untrapped()
 def _see(patterns: ArrayLike, similarity: str = "dot") -> _Seen:
     similarity_code(similarity)
     rows, squares = _finite("patterns", as_patterns("patterns", patterns))
@@ -125,22 +138,14 @@ def _ask(
     given = as_queries(queries, d)
     leading = given.shape[:-1]
     x, _ = _finite("queries", given.reshape(-1, d))
-    i = as_numbers("index", index)
-    if i.dtype.kind not in "iu":
-        raise TypeError(f"index: must be whole numbers, got dtype {i.dtype}")
+    i = as_integers("index", index)
     if (outside := (i < -m) | (i >= m)).any():
         raise IndexError(f"index: {i[outside].flat[0]} is out of range for {m} patterns")
     try:
-        mu = np.broadcast_to(i.astype(np.int64) % m, leading).reshape(-1)
+        mu = np.broadcast_to(i % m, leading).reshape(-1)
     except ValueError:
         raise ValueError(f"index: shape {i.shape} does not broadcast to the queries' leading axes {leading}") from None
     return x, mu, np.broadcast_to(as_beta(beta, leading), len(x)), leading
-
-
-def _choice(name: str, given: str, table: dict[str, T]) -> T:
-    if given not in table:
-        raise unknown_name(name, str(given), [*table])
-    return table[given]
 
 
 def _one_beta(beta: ArrayLike) -> float:
@@ -154,6 +159,7 @@ def _blocks(n: int, m: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n))
 
 
+@untrapped()
 def _rivals(seen: _Seen, x: Floats, mu: Array, cost: Callable[[slice, Floats], Floats]) -> Array:
     """For every x the pattern other than mu that costs least; mu itself where all cost is infinite.
 
@@ -172,14 +178,15 @@ def _rivals(seen: _Seen, x: Floats, mu: Array, cost: Callable[[slice, Floats], F
     return nu
 
 
+@untrapped()
 def _gaps(seen: _Seen, x: Floats, mu: Array) -> Floats:
     nu = _rivals(seen, x, mu, lambda block, lead: lead)
     return np.where(nu == mu, np.inf, seen.lead(x, mu, nu))
 
 
+@untrapped()
 def _reaches(lead: Array, beta: Array | float) -> NDArray[np.bool_]:
-    with np.errstate(over="ignore"):
-        return beta * lead >= 1 - SLACK
+    return beta * lead >= 1 - SLACK
 
 
 # --- energy -----------------------------------------------------------------------------------------
@@ -226,7 +233,7 @@ def energy_as_printed(
     """
     seen = _see(patterns)
     x, _, b, leading = _ask(queries, seen, 0, beta)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with untrapped():
         h = b * energy(x, seen.rows, b, separation=separation) + (1 - b) / 2 * (x**2).sum(1)
     if not np.isfinite(h).all():
         raise OverflowError("beta: the printed energy exceeds the largest float64")
@@ -313,9 +320,9 @@ def contraction(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str =
     0.5
     """
     seen, b = _see(patterns, similarity), _one_beta(beta)
-    centred = seen.rows - seen.rows.mean(axis=0)
-    m, d = centred.shape
-    with np.errstate(over="ignore"):
+    m, d = seen.rows.shape
+    with untrapped():
+        centred = seen.rows - seen.rows.mean(axis=0)
         scatter = centred.T @ centred if d <= m else centred @ centred.T
     if not np.isfinite(scatter).all():
         raise OverflowError("patterns: their scatter matrix exceeds the largest float64; scale the arrays down")
@@ -466,7 +473,7 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     array([1.        ,        inf, 0.08333333])
     """
     delta = margin(patterns, similarity=similarity)
-    with np.errstate(divide="ignore", over="ignore"):
+    with untrapped():
         return np.where(delta > 0, 1 / delta, np.inf)
 
 
@@ -534,16 +541,17 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
     """
     seen, b = _see(patterns, similarity), _one_beta(beta)
     moved = update(seen.rows, seen.rows, b, similarity="euclidean" if similarity == "euclidean" else "dot") - seen.rows
-    return (moved**2).sum(axis=1) <= SLACK**2 * seen.squares.max()
+    with untrapped():
+        return (moved**2).sum(axis=1) <= SLACK**2 * seen.squares.max()
 
 
+@untrapped()
 def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     """The exact radius of some patterns, each at its beta."""
     kinds: dict[bytes, int] = {}
     kind = np.array([kinds.setdefault(row.tobytes(), len(kinds)) for row in seen.rows + 0.0])  # + 0.0 leaves no -0.0
     first, count = np.unique(kind, return_index=True, return_counts=True)[1:]
-    with np.errstate(over="ignore"):
-        need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
+    need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
     finite = need < np.inf
     distinct = Stored(seen.rows[first], None, "euclidean" if seen.pull else "dot", copy=False, check_finite=False)
     at = np.flatnonzero(finite)
@@ -552,8 +560,7 @@ def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     at, rival = at[rival >= 0], rival[rival >= 0]
     own, nu = mu[at], first[rival]
     distance = np.linalg.norm(seen.rows[own] - seen.rows[nu], axis=1)
-    with np.errstate(divide="ignore"):
-        radii[at] = (seen.lead(seen.rows[own], own, nu) - need[at]) / distance
+    radii[at] = (seen.lead(seen.rows[own], own, nu) - need[at]) / distance
     return radii
 
 
@@ -655,7 +662,8 @@ def retrieval_error(
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
     states = update(x, seen.rows, b, separation=separation)
-    return np.linalg.norm(states - seen.rows[mu], axis=1).reshape(leading)[()]
+    with untrapped():
+        return np.linalg.norm(states - seen.rows[mu], axis=1).reshape(leading)[()]
 
 
 class _Support(NamedTuple):
@@ -666,18 +674,19 @@ class _Support(NamedTuple):
     last: Floats
 
 
+@untrapped()
 def _support(seen: _Seen, x: Floats, beta: Floats) -> _Support:
     size, best, last = np.empty((3, len(x)))
     for block in _blocks(len(x), len(seen.rows)):
         scores = x[block] @ seen.rows.T
         best[block] = scores.max(axis=1)
-        with np.errstate(over="ignore"):
-            inside = sparsemax(beta[block, None] * (scores - best[block, None])) > 0
+        inside = sparsemax(beta[block, None] * (scores - best[block, None])) > 0
         size[block] = np.count_nonzero(inside, axis=1)
         last[block] = np.where(inside, scores, np.inf).min(axis=1)
     return _Support(size, best, last)
 
 
+@untrapped()
 def _farthest(seen: _Seen, mu: Array) -> Floats:
     """The largest distance of a pattern from mu."""
     some, where = np.unique(mu, return_inverse=True)
@@ -790,10 +799,10 @@ def retrieval_bound(
     >>> float(retrieval_error([0.6, 0.4], X, 0, 2.0).round(4))
     0.4243
     """
-    bound = _choice("rule", rule, BOUNDS)
+    bound = BOUNDS[as_choice("rule", rule, BOUNDS)]
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
-    with np.errstate(over="ignore"):  # an infinite bound is none, and an infinite gap in 1/beta enough
+    with untrapped():  # an infinite bound is none, and an infinite gap in 1/beta enough
         return bound(seen, x, mu, b, math.sqrt(seen.squares.max())).reshape(leading)[()]
 
 
@@ -896,14 +905,14 @@ def well_separated(
     >>> [bool(well_separated([0.9, 0.1], X, 0, 5.0, rule=rule)) for rule in ("exact", "theorem 3.1")]
     [True, False]
     """
-    condition = _choice("rule", rule, CONDITIONS)
+    condition = CONDITIONS[as_choice("rule", rule, CONDITIONS)]
     seen = _see(patterns)
     x, mu, b, leading = _ask(queries, seen, index, beta)
     m = math.sqrt(seen.squares.max())
     r = min_half_distance(seen.rows) if radius is None else as_number("radius", radius, least=0)
     if len(seen.rows) == 1 or m == 0:
         return np.ones(leading, np.bool_)[()]
-    with np.errstate(over="ignore", divide="ignore"):  # what is infinite is met always or never
+    with untrapped():  # what is infinite is met always or never
         return condition(seen, x, mu, b, m, r).reshape(leading)[()]
 
 
@@ -954,9 +963,10 @@ def majorises(p: ArrayLike, q: ArrayLike) -> Any:
         a, b = np.broadcast_arrays(a, b)
     except ValueError:
         raise ValueError(f"q: shape {b.shape} does not broadcast to that of p, {a.shape}") from None
-    slack = SLACK * np.maximum(np.abs(a).sum(axis=-1), np.abs(b).sum(axis=-1))
-    more = (np.sort(a)[..., ::-1].cumsum(axis=-1)) - (np.sort(b)[..., ::-1].cumsum(axis=-1))
-    return (more >= -slack[..., None]).all(axis=-1) & (np.abs(more[..., -1]) <= slack)
+    with untrapped():
+        slack = SLACK * np.maximum(np.abs(a).sum(axis=-1), np.abs(b).sum(axis=-1))
+        more = (np.sort(a)[..., ::-1].cumsum(axis=-1)) - (np.sort(b)[..., ::-1].cumsum(axis=-1))
+        return (more >= -slack[..., None]).all(axis=-1) & (np.abs(more[..., -1]) <= slack)
 
 
 # --- capacity -----------------------------------------------------------------------------------------
@@ -1089,7 +1099,7 @@ def capacity_bound(
     dimension, length, b, risk = _sphere(d, m, beta, p)
     r = as_number("radius", radius, least=0)
     difference = as_number("delta", delta, least=-np.finfo(np.float64).max)
-    if as_printed:
+    if as_flag("as_printed", as_printed):
         raise ValueError(
             "as_printed: the lemma's a contains ln(2m(sqrt(p) - 1)/(R + delta)), and sqrt(p) - 1 is negative for every "
             "p < 1: there is no such number"
@@ -1099,10 +1109,11 @@ def capacity_bound(
     if r > length:
         warnings.warn(f"radius: {r:g} exceeds the sphere's {length:g}; such balls are not disjoint", stacklevel=2)
     spread = 2 * b * length * r
-    if not strict and spread > 1 + SLACK:
+    is_strict = as_flag("strict", strict)
+    if not is_strict and spread > 1 + SLACK:
         raise ValueError(f"strict: False takes 2 beta m radius for at most 1, but it is {spread:g}")
     log_ratio = math.log(2) + math.log(length) + math.log(risk) / 2 - math.log(r + difference)
-    a = 4 / (dimension - 1) * (log_ratio + (spread if strict else 1.0))
+    a = 4 / (dimension - 1) * (log_ratio + (spread if is_strict else 1.0))
     log_b = math.log(0.8) + 2 * math.log(length) + math.log(b) - math.log(dimension - 1)
     return _lambert(dimension, risk, a, log_b)
 
@@ -1174,9 +1185,10 @@ class ExactCapacity:
     log_weak_M: float
 
 
-def _log_cap(s: float, a: float) -> float:
-    """ln of I_x(a, 1/2)/2 with x = sin^2 of twice the angle whose sine is s, up to a right angle."""
-    log_x = 2 * math.log(2 * s) + math.log1p(-s * s)
+def _log_cap(log_s: float, a: float) -> float:
+    """ln of I_x(a, 1/2)/2 with x = sin^2 of twice the angle whose sine is s, up to a right angle; s may underflow."""
+    s = math.exp(log_s)
+    log_x = min(2 * (math.log(2) + log_s) + math.log1p(-s * s), 0.0)
     cap = float(special.betainc(a, 0.5, math.exp(log_x)))
     if cap > 1e-290:
         return math.log(cap / 2)
@@ -1230,13 +1242,14 @@ def exact_capacity(d: int, m: float, beta: ArrayLike, p: float, radius: float = 
     dimension, length, b, risk = _sphere(d, m, beta, p)
     r = as_number("radius", radius, least=0)
     distance = r + math.hypot(r, math.sqrt(2) / math.sqrt(b))
-    s, a = distance / length / 2, (dimension - 1) / 2
+    log_s, a = math.log(distance) - math.log(length) - math.log(2), (dimension - 1) / 2
+    s = distance / length / 2
     if s > 1:
         log_f = 0.0
     elif 2 * s * s > 1:
         log_f = math.log1p(-float(special.betainc(a, 0.5, 4 * s * s * (1 - s * s))) / 2)
     else:
-        log_f = _log_cap(s, a)
+        log_f = _log_cap(log_s, a)
     # M = (1 + sqrt(1 + q))/2 with q = 8p/F, from half the logarithm of q
     h = (math.log(8) + math.log(risk) - log_f) / 2
     log_m = 0.0 if s > 1 else h - math.log(2) + math.asinh(_exp(-h))

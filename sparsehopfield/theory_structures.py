@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 from scipy.spatial.distance import cdist
 
-from .checks import Array, as_beta, as_number, as_numbers, as_whole
+from .checks import Array, as_array, as_beta, as_integers, as_number, as_numbers, as_whole, untrapped
 from .functional import update
 from .structures import LinearFeatures, RandomFeatures
 from .theory import _ask, _blocks, _finite, _one_beta, _see
@@ -87,7 +87,8 @@ def diameter(patterns: ArrayLike) -> float:
     4.0
     """
     rows = _see(patterns).rows
-    return max(float(cdist(rows[at], rows).max()) for at in _blocks(len(rows), len(rows)))
+    with untrapped():
+        return max(float(cdist(rows[at], rows).max()) for at in _blocks(len(rows), len(rows)))
 
 
 def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
@@ -133,8 +134,8 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     if k == m:
         return np.zeros(s.shape[:-1])[()]
     ordered = np.partition(s, (m - k - 1, m - k), axis=-1)
-    drop = ordered[..., m - k] - ordered[..., m - k - 1]
-    with np.errstate(over="ignore"):
+    with untrapped():
+        drop = ordered[..., m - k] - ordered[..., m - k - 1]
         return special.expit(math.log((m - k) / k) - b * drop)[()]
 
 
@@ -163,6 +164,7 @@ class Truncation:
     error_bound: Array
 
 
+@untrapped()
 def _mean(s: Floats, b: Floats, rows: Floats, order: Array) -> Floats:
     """Softmax means of the rows that are listed for each query."""
     weights = special.softmax(b[:, None] * np.take_along_axis(s, order, axis=1), axis=1)
@@ -209,18 +211,19 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     k = _as_k(k, m)
     tail, bound = np.zeros(len(x)), np.zeros(len(x))
     kept, left, dense = np.empty(x.shape), np.zeros(x.shape), np.empty(x.shape)
-    for at in _blocks(len(x), m * d):
-        s = x[at] @ seen.rows.T
-        order = np.argsort(-s, axis=1, kind="stable")
-        kept[at] = _mean(s, b[at], seen.rows, order[:, :k])
-        weights = special.softmax(b[at, None] * s, axis=1)
-        dense[at] = weights @ seen.rows
-        if k < m:
-            left[at] = _mean(s, b[at], seen.rows, order[:, k:])
-            tail[at] = np.take_along_axis(weights, order[:, k:], axis=1).sum(axis=1)
-            bound[at] = truncation_bound(s, k, b[at])
-    error = np.linalg.norm(kept - dense, axis=1)
-    flat = {"tail": tail, "tail_bound": bound, "error": error, "error_bound": tail * diameter(seen.rows)}
+    with untrapped():
+        for at in _blocks(len(x), m * d):
+            s = x[at] @ seen.rows.T
+            order = np.argsort(-s, axis=1, kind="stable")
+            kept[at] = _mean(s, b[at], seen.rows, order[:, :k])
+            weights = special.softmax(b[at, None] * s, axis=1)
+            dense[at] = weights @ seen.rows
+            if k < m:
+                left[at] = _mean(s, b[at], seen.rows, order[:, k:])
+                tail[at] = np.take_along_axis(weights, order[:, k:], axis=1).sum(axis=1)
+                bound[at] = truncation_bound(s, k, b[at])
+        error = np.linalg.norm(kept - dense, axis=1)
+        flat = {"tail": tail, "tail_bound": bound, "error": error, "error_bound": tail * diameter(seen.rows)}
     states = {"kept": kept, "left": left, "dense": dense}
     return Truncation(
         **{name: a.reshape(leading)[()] for name, a in flat.items()},
@@ -266,11 +269,12 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
     m = len(seen.rows)
     k = _as_k(k, m)
     e = np.empty(len(x))
-    for at in _blocks(len(x), m):
-        s = np.partition(x[at] @ seen.rows.T, m - k, axis=1)[:, m - k :]
-        best = s.max(axis=1)
-        rest = special.logsumexp(b[at, None] * (s - best[:, None]), axis=1)
-        e[at] = (x[at] ** 2).sum(axis=1) / 2 - best - rest / b[at]
+    with untrapped():
+        for at in _blocks(len(x), m):
+            s = np.partition(x[at] @ seen.rows.T, m - k, axis=1)[:, m - k :]
+            best = s.max(axis=1)
+            rest = special.logsumexp(b[at, None] * (s - best[:, None]), axis=1)
+            e[at] = (x[at] ** 2).sum(axis=1) / 2 - best - rest / b[at]
     return e.reshape(leading)[()]
 
 
@@ -278,7 +282,7 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
 
 
 def _as_mask(mask: ArrayLike, leading: tuple[int, ...], m: int) -> NDArray[np.bool_]:
-    a = np.asarray(mask)
+    a = as_array("mask", mask)
     if a.dtype != np.bool_:
         raise TypeError(f"mask: must be of booleans, got dtype {a.dtype}")
     try:
@@ -332,9 +336,10 @@ def masked_error(
     m = len(seen.rows)
     keep = _as_mask(mask, leading, m)
     error = np.empty(len(x))
-    for at in _blocks(len(x), m):
-        s = np.where(keep[at], b[at, None] * (x[at] @ seen.rows.T), -np.inf)
-        error[at] = np.linalg.norm(special.softmax(s, axis=1) @ seen.rows - seen.rows[mu[at]], axis=1)
+    with untrapped():
+        for at in _blocks(len(x), m):
+            s = np.where(keep[at], b[at, None] * (x[at] @ seen.rows.T), -np.inf)
+            error[at] = np.linalg.norm(special.softmax(s, axis=1) @ seen.rows - seen.rows[mu[at]], axis=1)
     return error.reshape(leading)[()]
 
 
@@ -385,17 +390,17 @@ def masked_bound(
     keep = _as_mask(mask, leading, m)
     norms = np.sqrt(seen.squares)
     bound = np.empty(len(x))
-    for at in _blocks(len(x), m):
-        own = mu[at, None]
-        others = keep[at].copy()
-        np.put_along_axis(others, own, False, axis=1)
-        s = x[at] @ seen.rows.T
-        gap = np.take_along_axis(s, own, axis=1)[:, 0] - np.where(others, s, -np.inf).max(axis=1)
-        longest = np.where(keep[at], norms, 0).max(axis=1)
-        n = others.sum(axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
+    with untrapped():
+        for at in _blocks(len(x), m):
+            own = mu[at, None]
+            others = keep[at].copy()
+            np.put_along_axis(others, own, False, axis=1)
+            s = x[at] @ seen.rows.T
+            gap = np.take_along_axis(s, own, axis=1)[:, 0] - np.where(others, s, -np.inf).max(axis=1)
+            longest = np.where(keep[at], norms, 0).max(axis=1)
+            n = others.sum(axis=1)
             reach = np.where(n > 0, 2 * longest * n * np.exp(-b[at] * gap), 0.0)
-        bound[at] = np.where(np.take_along_axis(keep[at], own, axis=1)[:, 0], reach, np.inf)
+            bound[at] = np.where(np.take_along_axis(keep[at], own, axis=1)[:, 0], reach, np.inf)
     return bound.reshape(leading)[()]
 
 
@@ -443,18 +448,19 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
         raise ValueError(f"points: the last axis must have the patterns' {d} features, got shape {given.shape}")
     x, _ = _finite("points", given.reshape(-1, d))
     distance = np.zeros(len(x))
-    for i, point in enumerate(x):
-        y = rows - point
-        size = np.linalg.norm(y, axis=1).max()
-        if size == 0:
-            continue
-        y /= size
-        u, _ = optimize.nnls(np.vstack([y.T, np.ones(m)]), np.append(np.zeros(d), 1.0), maxiter=10 * (m + d))
-        w = y.T @ u
-        length = np.linalg.norm(w)
-        if length > 0:
-            w /= length
-            distance[i] = size * max((y @ w).min() - (d + 4) * np.finfo(np.float64).eps, 0.0)
+    with untrapped():
+        for i, point in enumerate(x):
+            y = rows - point
+            size = np.linalg.norm(y, axis=1).max()
+            if size == 0:
+                continue
+            y /= size
+            u, _ = optimize.nnls(np.vstack([y.T, np.ones(m)]), np.append(np.zeros(d), 1.0), maxiter=10 * (m + d))
+            w = y.T @ u
+            length = np.linalg.norm(w)
+            if length > 0:
+                w /= length
+                distance[i] = size * max((y @ w).min() - (d + 4) * np.finfo(np.float64).eps, 0.0)
     return distance.reshape(given.shape[:-1])[()]
 
 
@@ -496,6 +502,7 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
+@untrapped()
 def _growth(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
     """exp(beta |x + y|^2) - 1."""
     a = as_numbers("x", x).astype(np.float64)
@@ -508,8 +515,7 @@ def _growth(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
         raise ValueError(f"y: shape {b.shape} does not broadcast to that of x, {a.shape}") from None
     if not np.isfinite(total).all():
         raise ValueError("x: contains NaN or infinity, or y does; every entry must be finite")
-    with np.errstate(over="ignore"):
-        return np.expm1(_one_beta(beta) * (total**2).sum(axis=-1))
+    return np.expm1(_one_beta(beta) * (total**2).sum(axis=-1))
 
 
 def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta: ArrayLike = 1.0) -> Any:
@@ -549,7 +555,8 @@ def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta:
     0.026848
     """
     d = as_whole("n_features", n_features, 1)
-    return _growth(x, y, beta) / d
+    with untrapped():
+        return _growth(x, y, beta) / d
 
 
 def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: ArrayLike = 1.0) -> Any:
@@ -585,7 +592,7 @@ def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: Arr
     error = as_number("relative_error", relative_error, least=0.0)
     if error == 0:
         raise ValueError("relative_error: must be positive, got 0")
-    with np.errstate(over="ignore", divide="ignore"):
+    with untrapped():
         return np.maximum(np.ceil(_growth(x, y, beta) / error / error), 1.0)[()]
 
 
@@ -628,8 +635,9 @@ def kernel_displacement(
         raise TypeError(f"structure: must be LinearFeatures, RandomFeatures or None, got {structure!r}")
     seen, b = _see(patterns), _one_beta(beta)
     moved = update(seen.rows, seen.rows, b, separation="softmax", structure=structure) - seen.rows
-    longest = math.sqrt(seen.squares.max())
-    return np.linalg.norm(moved, axis=1) / (longest if longest else 1.0)
+    with untrapped():
+        longest = math.sqrt(seen.squares.max())
+        return np.linalg.norm(moved, axis=1) / (longest if longest else 1.0)
 
 
 def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: ArrayLike | None = None) -> Floats:
@@ -666,10 +674,17 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     >>> linear_weight_bound(np.eye(4)).round(3)
     array([0.4, 0.4, 0.4, 0.4])
     """
-    rows = math.sqrt(_one_beta(beta)) * _see(patterns).rows
-    log_phi = np.minimum(rows, 0) + np.log1p(np.maximum(rows, 0))
-    asked = np.arange(len(rows))[... if index is None else np.atleast_1d(np.asarray(index))]
+    with untrapped():
+        rows = math.sqrt(_one_beta(beta)) * _see(patterns).rows
+        log_phi = np.minimum(rows, 0) + np.log1p(np.maximum(rows, 0))
+    m = len(rows)
+    asked = np.arange(m) if index is None else np.atleast_1d(as_integers("index", index))
+    if asked.ndim != 1:
+        raise ValueError(f"index: must be one-dimensional, got shape {asked.shape}")
+    if (outside := (asked < -m) | (asked >= m)).any():
+        raise IndexError(f"index: {asked[outside][0]} is out of range for {m} patterns")
     bound = np.empty(len(asked))
-    for i, mu in enumerate(asked):
-        bound[i] = np.exp(-special.logsumexp((log_phi - log_phi[mu]).min(axis=1)))  # the ratio of mu to itself is 1
+    with untrapped():
+        for i, mu in enumerate(asked):
+            bound[i] = np.exp(-special.logsumexp((log_phi - log_phi[mu]).min(axis=1)))  # the ratio of mu to itself is 1
     return bound

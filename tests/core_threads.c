@@ -1,15 +1,18 @@
 /* Many threads use one memory at once, each with its own context and more threads within, on all paths of the index,
  * which whoever comes first builds; meanwhile others add to that memory and take its index over; then a forked child
  * does. All must find the same bits as one thread that scans; the layers' association and sums of features, too, those
- * of one thread.
+ * of one thread. A call whose own thread forks within it is refused in the child. Products of rows farther apart than an
+ * int can count are right. In the end the process returns while threads are in calls.
  * `make -C csrc check` runs this, and the continuous integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
+#include "runtime/blas.h"
 #include "sparsehopfield.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -175,6 +178,93 @@ static void *use(void *pointer) {
     return me->number < CALLERS ? caller(me) : grower(me);
 }
 
+/* A call that forks when it is asked whether to stop: the parent's goes on, the child's is refused, and the next one is
+ * right. */
+typedef struct {
+    int asked;
+    pid_t child;
+} forking;
+
+static int fork_once(void *user) {
+    forking *f = user;
+    if (f->asked++ == 2) f->child = fork();
+    return 0;
+}
+
+static int refuses_after_fork(void) {
+    forking f = {.child = -1};
+    const double beta = 0.5;
+    sh_context context = {.threads = 3, .path = SH_PATH_SCAN, .interrupted = fork_once, .user = &f};
+    int64_t support_size[N];
+    rows_of *states = malloc(sizeof expected), *once = malloc(sizeof expected);
+    sh_queries asked = {.data = queries, .n = N, .beta = &beta};
+    sh_context quiet = {.threads = 1, .path = SH_PATH_SCAN};
+    sh_model model = {.separation = SH_SPARSEMAX};
+    int status = 0, sound = states && once && sh_update(&quiet, forced, model, asked, once, support_size) == SH_OK;
+    sh_status found = sh_update(&context, forced, model, asked, states, support_size);
+    if (f.child == 0) {
+        sound = sound && found == SH_FORKED;
+        context.interrupted = NULL;
+        found = sh_update(&context, forced, model, asked, states, support_size);
+    }
+    sound = sound && found == SH_OK && memcmp(states, once, sizeof expected) == 0;
+    free(states);
+    free(once);
+    if (f.child == 0) _exit(!sound);
+    return sound && f.child > 0 && waitpid(f.child, &status, 0) == f.child && status == 0;
+}
+
+/* The matrix of `rows` rows at `far`, far apart, as they are close together at `near`. */
+enum { SIDE = 5 };
+static const int64_t FAR = INT32_MAX + 12ll;
+static void spread(float *far, const float *near, int rows) {
+    for (int i = 0; i < rows; i++) memcpy(far + i * FAR, near + i * SIDE, SIDE * sizeof *far);
+}
+
+static int products_of_far_rows(void) {
+    float near[3][SIDE * SIDE], *far[3];
+    const size_t bytes = (size_t)FAR * SIDE * sizeof **far;
+    for (int i = 0; i < 3; i++) {
+        far[i] = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (far[i] == MAP_FAILED) {
+            puts("no room for rows that are far apart: their products are not tried");
+            return 1;
+        }
+        for (int j = 0; j < SIDE * SIDE; j++) near[i][j] = (float)((7 * j + 3 * i) % 11) - 4; /* exact in any order */
+        spread(far[i], near[i], SIDE);
+    }
+    int sound = 1;
+    for (int which = 1; which < 64; which++) { /* which are far, transposed, added to */
+        const int f[3] = {which & 1, which >> 1 & 1, which >> 2 & 1}, ta = which >> 3 & 1, tb = which >> 4 & 1;
+        const int m = 3, n = 4, k = SIDE, add = which >> 5;
+        float want[SIDE * SIDE], *c = f[2] ? far[2] : near[2];
+        memcpy(want, near[2], sizeof want);
+        if (f[2]) spread(far[2], near[2], SIDE);
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < n; j++) {
+                float sum = add ? want[i * SIDE + j] : 0;
+                for (int l = 0; l < k; l++)
+                    sum += near[0][ta ? l * SIDE + i : i * SIDE + l] * near[1][tb ? j * SIDE + l : l * SIDE + j];
+                want[i * SIDE + j] = sum;
+            }
+        sh_gemm_f32(ta, tb, m, n, k, 1, f[0] ? far[0] : near[0], f[0] ? FAR : SIDE, f[1] ? far[1] : near[1],
+                    f[1] ? FAR : SIDE, add, c, f[2] ? FAR : SIDE);
+        for (int i = 0; i < SIDE; i++)
+            sound &= memcmp(c + i * (f[2] ? FAR : SIDE), want + i * SIDE, SIDE * sizeof *want) == 0;
+    }
+    for (int i = 0; i < 3; i++) munmap(far[i], bytes);
+    return sound;
+}
+
+static void *for_ever(void *unused) {
+    for (;;) {
+        finds(chosen, SH_PATH_SCAN, 2, expected);
+        associates(2);
+        same_features(2);
+    }
+    return unused;
+}
+
 int main(void) {
     sh_context context = {.threads = 1};
     sh_rows rows = first_rows(M);
@@ -219,9 +309,19 @@ int main(void) {
     }
     failures += child < 0 || waitpid(child, &status, 0) != child || status != 0;
 
+    int refused = refuses_after_fork(), products = products_of_far_rows();
+    if (!refused) puts("a call that forked within was not refused in the child, or not right in the parent");
+    if (!products) puts("products of rows that are far apart are wrong");
+    failures += !refused + !products;
+
     printf("%d callers, %d who add and a forked child: %d of them got other bits\n", CALLERS, GROWERS, failures);
     sh_memory_free(&context, forced);
-    sh_memory_free(&context, chosen);
     pthread_barrier_destroy(&start);
+    fflush(stdout);
+    for (int i = 0; i < GROWERS; i++) { /* they use `chosen` until the process has ended */
+        if (pthread_create(&users[i].thread, NULL, for_ever, NULL) != 0) return 1;
+        pthread_detach(users[i].thread);
+    }
+    usleep(100000);
     return failures != 0;
 }

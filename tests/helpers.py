@@ -238,8 +238,9 @@ def exact_scores(queries, patterns, similarity="dot"):
     rows = []
     for query in x:
         row = [Fraction(sum(a * b for a, b in zip(query, pattern, strict=True) if a and b), unit) for pattern in xi]
-        if similarity == "euclidean":
-            row = [s - Fraction(n, 2 * unit) for s, n in zip(row, norms, strict=True)]
+        if similarity == "euclidean":  # -|x - xi|^2 / 2
+            own = sum(v * v for v in query)
+            row = [s - Fraction(n + own, 2 * unit) for s, n in zip(row, norms, strict=True)]
         elif similarity == "cosine":
             row = [s / _root(Fraction(n, unit)) for s, n in zip(row, norms, strict=True)]
         rows.append(row)
@@ -298,15 +299,23 @@ def alpha_of(separation):
     return names[separation] if isinstance(separation, str) else separation.alpha
 
 
-def score_error(query, patterns, similarity, unit=2.0**-53, terms=2):
-    """Bound the error of a query's scores: (d + terms) u max(|x| |xi_i| + |b_i|), any order of summation."""
+def score_error(query, patterns, similarity, unit=2.0**-53, terms=2, by_product=False):
+    """Bound the error of a query's scores: (d + terms) u max(|x| |xi_i|), any order of summation.
+
+    Canonical euclidean scores, from differences, are off by (d + terms) u max |x - xi_i|^2 / 2; those of products
+    (`by_product`) by (d + terms) u max(|x| |xi_i| + |xi_i|^2 / 2).
+    """
     x, xi = np.asarray(query, dtype=np.float64), np.asarray(patterns, dtype=np.float64)
     lengths = np.linalg.norm(xi, axis=1)
     bias = lengths**2 / 2 if similarity == "euclidean" else 0.0
     if similarity == "cosine":  # the scale 1 / |xi| is itself rounded, and multiplied in
         lengths, terms = np.ones_like(lengths), terms + x.size + 4
     underflow = x.size * (5e-324 if unit < 2.0**-50 else 1.5e-45)  # of products, where numbers are that small
-    return (x.size + terms) * unit * float((np.linalg.norm(x) * lengths + bias).max()) + underflow
+    size = np.linalg.norm(x) * lengths + bias
+    if similarity == "euclidean":
+        apart = np.linalg.norm(x - xi, axis=1) ** 2 / 2
+        size = np.maximum(apart, size) if by_product else apart
+    return (x.size + terms) * unit * float(size.max()) + underflow
 
 
 def weight_error(z, tau, kappa, alpha, spread, dtype):
@@ -336,9 +345,9 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
     scores = x @ rows.T + bias
     m, unit, bounds = len(rows), ROUNDOFF[np.dtype(dtype)], []
     for query, s, b in zip(x, scores, beta, strict=True):
-        own = score_error(query, patterns, similarity, 2.0**-53, terms=4)
+        own = score_error(query, patterns, similarity, 2.0**-53, terms=4, by_product=True)
         if hasattr(separation, "order"):
-            e, order = own + score_error(query, patterns, similarity, unit, terms=4), separation.order
+            e, order = own + score_error(query, patterns, similarity, unit, terms=4, by_product=True), separation.order
             if not s.any():  # no weight at all
                 bounds.append(0.0)
                 continue
@@ -351,10 +360,10 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
         if alpha > 1:
             tau = reference.entmax_threshold(z, alpha)[0] / a
             exact = np.count_nonzero(z > tau) <= 1000
-            e = b * (own + score_error(query, patterns, similarity, 2.0**-53 if exact else unit, terms=4))
+            e = b * (own + score_error(query, patterns, similarity, 2.0**-53 if exact else unit, 4, True))
             near = np.count_nonzero(z > tau - 2 * e)
         else:
-            e, near = b * (own + score_error(query, patterns, similarity, unit, terms=4)), 1
+            e, near = b * (own + score_error(query, patterns, similarity, unit, terms=4, by_product=True)), 1
         spread = near**a * e if alpha <= 2 else near * (2 * a * e) ** (1 / a)
         # Rounded once; and the sums of the solution, which for a large support and softmax have m terms.
         bounds.append(min(spread + (1 if alpha > 1 and exact else m + 8) * unit + (near + 4) * near * 2.0**-53, 2.0))

@@ -176,9 +176,11 @@ def test_places_of_gradients_that_do_not_fit(rng):
     dq = gradients["queries"]
     frozen = np.empty_like(dq)
     frozen.flags.writeable = False
-    for wrong in (dq.astype(np.float32), dq[:, :-1], np.empty((2, 3, 2, 6))[..., ::2], frozen, dq.swapaxes(0, 1), "dq"):
+    for wrong in (dq.astype(np.float32), dq[:, :-1], np.empty((2, 3, 2, 6))[..., ::2], dq.swapaxes(0, 1), "dq"):
         with pytest.raises(ValueError, match="out: must be writeable"):
             associate_backward(saved, out, out=(wrong, None, None))
+    with pytest.raises(ValueError, match="out: is read-only"):
+        associate_backward(saved, out, out=(frozen, None, None))
     with pytest.raises(ValueError, match="out: must be writeable"):  # rows not equally far apart
         associate_backward(saved, out, out=(np.empty((2, 5, 2, 3))[:, :3], None, None))
     out, saved = associate_forward(**problem(rng, shared_queries=True))
@@ -485,7 +487,7 @@ def test_bad_input(rng):
         ({"beta": [1.0, 2.0, 3.0]}, ValueError, "beta: must be one number"),
         ({"beta": np.nan}, ValueError, "beta: must be positive"),
         ({"separation": "sparsmax"}, ValueError, "separation: unknown name 'sparsmax'; did you mean 'sparsemax'"),
-        ({"gradient": "none"}, ValueError, "gradient: must be"),
+        ({"gradient": "none"}, ValueError, "gradient: unknown name"),
         ({"gradient": "implicit", "separation": Polynomial(4)}, ValueError, "gradient: a polynomial"),
         ({"dropout": 1.0}, ValueError, "dropout: must be below 1"),
         ({"dropout": -0.1}, ValueError, "dropout: must be a finite number"),

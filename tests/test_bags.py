@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from sparsehopfield import bags, datasets
+from sparsehopfield import FileFormatError, bags, datasets
 
 MATLAB = "tiger_100x100_matlab.mat"
 
@@ -93,9 +93,9 @@ def test_instances_in_any_order(tmp_path, rng):
         ({"labels": np.ones((1, 5))}, "6, 5.*5 labels and 6 bag ids"),
         ({"features": np.zeros((0, 5))}, "one row, one label"),
         ({"features": np.full((6, 5), np.nan)}, "features are not all finite"),
-        ({"bag_ids": np.array([1, 2, np.inf, 1, 1, 1])}, "bag ids are not all finite"),
+        ({"bag_ids": np.array([1, 2, np.inf, 1, 1, 1])}, "bag ids: must be finite, got inf"),
         ({"labels": np.array([[0.0, 1, 2, 0, 0, 0]])}, "labels must be 1"),
-        ({"labels": np.array([["a"] * 6], dtype=object)}, "labels are not all finite numbers"),
+        ({"labels": np.array([["a"] * 6], dtype=object)}, "labels are no real numbers"),
     ],
 )
 def test_matlab_of_another_layout(tmp_path, rng, change, message):
@@ -146,9 +146,9 @@ def test_ucsb(tmp_path):
     [
         ("label,bag,x\n1,1,2\n", "not a csv file of numbers without a header"),
         ("1,1,2\n1,1,2,3\n", "not a csv file"),
-        ("1,1\n0,2\n", "2 rows of 2 columns"),
-        ("1,1,nan\n", "features are not all finite"),
-        ("3,1,2\n", "labels must be 1"),
+        ("1,1\n0,2\n", "line 1: .*2 columns"),
+        ("1,1,nan\n", "feature 1 is no finite number"),
+        ("3,1,2\n", "its label is 3.*label .1 for positive"),
         ("1,1,\xff\n", "not a csv file"),
     ],
 )
@@ -160,11 +160,90 @@ def test_ucsb_of_another_layout(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:loadtxt")
 def test_ucsb_empty(tmp_path):
     (tmp_path / "ucsb.csv").touch()
     with pytest.raises(ValueError, match="0 rows"):
         bags.load_mil("ucsb", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["musk1.csv", "musk 2.data", "web.csv.gz", "ucsb2.csv", "birds.mat"])
+def test_any_set_is_named_after_its_file(tmp_path, rng, file):
+    path = tmp_path / file
+    if path.suffix == ".mat":
+        savemat(path, three_bags(rng))
+    else:
+        path.write_text("0,1,2\n1,2,3\n-1,2,4\n")
+    for load in (bags.load_bags, bags.load_ucsb):
+        loaded = load(path)
+        assert loaded.name == file.partition(".")[0]
+        assert loaded.description.startswith(f"{file}; {len(loaded)} bags, ")
+    assert "UCSB" not in loaded.description
+
+
+@pytest.mark.parametrize("file", [*bags.MIL_SETS["ucsb"], "ucsb.csv.gz"])
+def test_ucsb_is_known_by_its_file(tmp_path, file):
+    (tmp_path / file).write_text("0,1,2\n1,2,3\n")
+    for loaded in (bags.load_ucsb(tmp_path / file), bags.load_mil("ucsb", tmp_path)):
+        assert loaded.name == "ucsb"
+        assert loaded.description == (
+            "UCSB breast cancer: patches of tissue images; 2 bags, 1 of them positive, 1 features"
+        )
+
+
+ROWS = ["0,1,0.5,2", "1,2,1e-1,3", "0,1,.7,4"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + "\n".join(ROWS).encode(),  # a byte order mark
+        "\r\n".join(ROWS).encode() + b"\r\n",
+        "\r".join(ROWS).encode(),
+        "\n".join(ROWS).replace(",", ";").encode(),
+        "\n".join(ROWS).replace(",", "\t").encode(),
+        "\n".join(ROWS).replace(",", " , ").encode(),
+        "\n".join('"' + row.replace(",", '","') + '"' for row in ROWS).encode(),
+        ("# of somebody\n\n" + "\n  \n".join(ROWS) + " # the last\n").encode(),
+        b"\xef\xbb\xbf" + "\r\n".join(f'"{row}"'.replace(",", '";"') for row in ROWS).encode(),
+    ],
+)
+def test_forms_of_csv(tmp_path, content):
+    path = tmp_path / "any.csv"
+    path.write_bytes(content)
+    loaded = bags.load_bags(path)
+    assert [bag.tolist() for bag in loaded] == [[[0.5, 2], [0.7, 4]], [[0.1, 3]]]
+    assert loaded.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"label","bag","x"\n1,1,2\n', "line 1: not a csv file of numbers without a header"),
+        (b"label;bag;x\r\n1;1;2\r\n", "line 1: not a csv file of numbers without a header"),
+        (b"\xef\xbb\xbflabel,bag,x\n1,1,2\n", "line 1: .*its label is no finite number: 'label'"),
+        (b"1,1,2\n1,1,2,3\n", "line 2: .*4 columns after lines of 3"),
+        (b"1;1;0,5\n", r"line 1: .*its feature 1 is no finite number: '0,5'"),
+        (b"1 1 2\n", "line 1: .*1 columns"),
+        (b"1,1,2\n\n0,2,\xff\n", "line 3: not a csv file in UTF-8"),
+        ("1,1,2\n".encode("utf-16"), "in UTF-16; save it as UTF-8"),
+        (b"1,1,2\n1,1,2\0\n", r"line 2: .*feature 1 is no finite number: '2\\x00'"),
+        (b"1,1,1e999\n", "line 1: .*beyond float64"),
+        (b"2,1,2\n", "line 1: .*its label is 2"),
+        (b"0.5,1,2\n", "line 1: .*its label is 0.5"),
+        (b"1.00000000000000000001,1,2\n", "line 1: .*its label is 1.0000"),
+        (b"1,1e9999999999999999999,2\n", "line 1: .*its bag id is no finite number"),
+        (b"1,1," + b"9" * 10**5 + b"\n", "line 1: .*beyond float64"),
+        (b"1,1," + b"x" * 10**5 + b"\n", "line 1: .*no finite number: 'x{40}'"),
+        (b"\n# nothing\n", "holds 0 rows"),
+    ],
+)
+def test_csv_that_is_refused(tmp_path, content, message):
+    path = tmp_path / "any.csv"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=message) as caught:
+        bags.load_bags(path)
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value)) < 500 + len(str(path))
 
 
 @pytest.mark.parametrize("name", bags.MIL_SETS)

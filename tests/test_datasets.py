@@ -84,13 +84,12 @@ def test_mnist_damaged(tmp_path, grey, change, message, packed):
     [
         lambda packed: packed[:-20],  # cut off
         lambda packed: packed[:40] + bytes(b ^ 0x5A for b in packed[40:60]) + packed[60:],  # other bytes
-        lambda packed: b"plain" + packed,  # no gzip file at all
     ],
 )
 def test_mnist_damaged_gzip(tmp_path, grey, damage):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(gzip.compress(idx(grey))))
-    with pytest.raises(ValueError, match="damaged gzip") as caught:
+    with pytest.raises(ValueError, match=r"damaged or unreadable gzip file .*download it again") as caught:
         datasets.load_mnist(tmp_path)
     assert str(path) in str(caught.value)
 
@@ -152,7 +151,7 @@ def test_imagenet64(tmp_path, rng, folder, save):
         ({"data": np.zeros((2, 12288), np.float32)}, "float32"),
         ({"data": np.zeros((2, 3072), np.uint8)}, r"\(2, 3072\)"),
         ({"data": np.zeros((0, 12288), np.uint8)}, r"\(0, 12288\)"),
-        ({"data": np.array([{}], dtype=object)}, "unreadable"),  # a pickle inside: never loaded
+        ({"data": np.array([{}], dtype=object)}, "object"),  # a pickle inside: never loaded
     ],
 )
 def test_imagenet64_wrong(tmp_path, arrays, message):

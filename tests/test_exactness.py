@@ -321,7 +321,7 @@ def test_supports_of_more_than_1024_patterns(separation, dtype):
             limit = state_bounds(bounds, queries, values, dtype)
             assert (np.abs(got - want @ values.astype(float)).max(axis=1) <= limit).all()
             energy = reference.energy(queries, patterns, beta, **options)
-            e = np.array([score_error(x, patterns, similarity, ROUNDOFF[np.dtype(dtype)], terms=8) for x in queries])
+            e = np.array([score_error(x, patterns, similarity, ROUNDOFF[np.dtype(dtype)], 8, True) for x in queries])
             # sums of up to 3000 terms of a total size of at most 1 / (a beta)
             terms = 3000 / (alpha_of(separation) - 1) / beta / 4
             slack = e + ROUNDOFF[np.dtype(dtype)] * (16 * np.abs(energy) + terms)

@@ -1,9 +1,11 @@
 """Files: every bit comes back; whatever is wrong with a file is said; a save is all or nothing."""
 
 import json
+import math
 import os
 import pickle
 import stat
+import struct
 import sys
 import threading
 
@@ -377,6 +379,35 @@ def test_tensors_out_of_line(path):
     }
     put(path, sealed(header), b"\0" * 15)
     refused(path, "patterns: F32 numbers must be aligned")
+
+
+@pytest.mark.parametrize("patterns", [[], [3], [1, 3, 1], [0, 3], [3, 0]], ids=str)
+@pytest.mark.parametrize(
+    "others", [{}, {"ids": [3]}, {"values": [3, 2]}, {"ids": [3], "values": []}, {"ids": []}], ids=str
+)
+def test_shapes_that_no_memory_has(path, others, patterns):
+    """In any order in the file: what comes first is compared with patterns that may have no axis."""
+    shapes = {name: others[name] for name in others} | {"patterns": patterns}
+    header = {"__metadata__": files._fields_of(files.Model("dot", "sparsemax", 1.0, 1.0)) | {"data": "0" * 64}}
+    at = 0
+    for name, shape in shapes.items():
+        dtype, size = ("I64", 8) if name == "ids" else ("F64", 8)
+        end = at + size * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    put(path, sealed(header), b"\0" * at)
+    refused(path, "cannot have shape")
+
+
+def test_messages_are_bounded(path):
+    for name in ("similarity", "separation", "format", "version", "beta"):
+        fields = files._fields_of(files.Model("dot", "sparsemax", 1.0, 1.0)) | {"data": "0" * 64, name: "x" * 10**5}
+        header = {"__metadata__": fields, "patterns": {"dtype": "F64", "shape": [1, 1], "data_offsets": [0, 8]}}
+        put(path, sealed(header), struct.pack("<d", 1.0))
+        with pytest.raises(sh.FileFormatError) as caught:
+            sh.HopfieldMemory.load(path)
+        assert str(caught.value).startswith(str(path))
+        assert len(str(caught.value)) <= 1000
 
 
 def test_files_from_elsewhere(path, tmp_path):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from sparsehopfield import datasets, plotting, reference
+from sparsehopfield import FileFormatError, datasets, plotting, reference
 from sparsehopfield.studies import STUDIES, _run, capacity, metastable, metastable_protocol, retrieval_study, robustness
 from sparsehopfield.studies.retrieval_protocol import MASKS, MODELS, attempt, draw, half_masked, judge, noisy
 from sparsehopfield.studies.retrieval_report import Summary
@@ -262,6 +262,81 @@ def test_table_without_its_settings(whole):
     (whole.table.parent / "settings.json").write_text("{")
     with pytest.raises(ValueError, match="damaged settings"):
         capacity.run(whole.table.parent, **SMALL)
+
+
+TWO = [{"x": 1, "name": "é"}, {"x": 2, "name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.replace("é".encode(), b"\xff"), "line 2: damaged .*utf-8"),
+        (lambda content: content.replace(b"2,b", b"2\xc3,b"), "line 3: damaged .*utf-8"),
+        (lambda content: content.replace(b"2,b", b"2\0,b"), "line 3: damaged"),
+        (lambda content: content.replace(b"x,name", b"x\0,name"), "line 1: damaged .its columns are"),
+        (lambda content: content.replace(b"x,name", b"x"), "line 1: damaged .its columns are"),
+        (lambda content: content.replace(b"2,b", b"2\r,b"), "line 3: damaged"),
+        (lambda content: b"\xef\xbb\xbf" + content, "line 1: damaged .its columns are"),
+        (lambda content: b"\n" + content, "line 1: damaged .its columns are"),
+        (lambda content: content.replace(b"2,b,m,", b"2,b,m,x"), "line 3: damaged"),
+        (lambda content: content.replace(b"2,b,m,", b"2,b,"), "line 3: damaged"),
+        (lambda content: content.decode().encode("utf-16"), "line 1: damaged"),
+        (lambda content: content.replace(b"2,b", b'2,"' + b"b" * 200000), "line 3: damaged .*field larger than"),
+    ],
+)
+def test_damaged_bytes_of_a_table(tmp_path, change, message):
+    def run(measure, **options):
+        return _run.run_table(tmp_path, "any", {}, TWO, ["m"], measure, progress=False, **options)
+
+    rows = run(lambda setting: {"m": setting["x"] / 3})
+    table = tmp_path / "table.csv"
+    table.write_bytes(change(table.read_bytes()))
+    before = table.read_bytes()
+    with pytest.raises(FileFormatError, match=message) as caught:
+        run(None)
+    assert str(caught.value).startswith(str(table))
+    assert "--restart" in str(caught.value)
+    assert len(str(caught.value)) <= 1000
+    assert table.read_bytes() == before
+    assert run(lambda setting: {"m": setting["x"] / 3}, restart=True) == rows
+
+
+@pytest.mark.parametrize("end", [0, 1, 5, 20, 22])
+def test_tables_that_are_cut(tmp_path, end):
+    measure = lambda setting: {"m": setting["x"] / 3, "seconds": 1.0}  # noqa: E731
+    rows = _run.run_table(tmp_path, "any", {}, TWO, ["m"], measure, progress=False)
+    table = tmp_path / "table.csv"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:end])
+    assert _run.run_table(tmp_path, "any", {}, TWO, ["m"], measure, progress=False) == rows
+    assert table.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff,\xfe\n", b"a\0\nx,b,1,\xe9\n", b"x,name,threads,seconds\n1,b\n", b"x\n1,b,1,soon\n"]
+)
+def test_damaged_times(tmp_path, content):
+    (tmp_path / "times.csv").write_bytes(content)
+    for call in (
+        lambda: _run.run_table(tmp_path, "any", {}, TWO, ["m"], None, progress=False),
+        lambda: _run.times(tmp_path, TWO),
+    ):
+        with pytest.raises(FileFormatError, match=r"times\.csv, line [12]: damaged .*delete it"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"\0" * 9, b"[" * 100000),
+        *(b'{"settings": []}', b'{"settings": {}}', b'{"settings": "study"}', b'{"settings": {"study": "\xff"}}'),
+    ],
+)
+def test_damaged_settings(tmp_path, content):
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"settings\.json: damaged settings file .*--restart") as caught:
+        _run.run_table(tmp_path, "any", {}, TWO, ["m"], None, progress=False)
+    assert len(str(caught.value)) <= 1000
 
 
 def test_run_table_alone(tmp_path):

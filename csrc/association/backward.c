@@ -304,17 +304,19 @@ static sh_status some_rows_together(void *user, int64_t item, void *scratch, sh_
 
 /* Through out = mixed W^T + mass b, of one head: gradients of W and b, and of what was mixed. */
 static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     job *j = user;
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
     const int64_t rows = a->samples * a->queries, H = a->heads, v = a->v, f = t->f;
     const char *grad = sh_at(j->given, t, h * v), *weight = sh_at(a->value_map.weight, t, h * v * f);
     const char *bias = sh_at(a->value_map.bias, t, h * v);
-    t->k->gemm_nn(rows, f, v, grad, H * v, weight, f, 0, sh_at(j->grad, t, h * f), H * f);
-    if (j->out->value_weight)
-        t->k->gemm_tn(v, f, rows, grad, H * v, sh_at(t->mixed, t, h * f), H * f, 0,
-                      sh_at(j->out->value_weight, t, h * v * f), f);
+    sh_status status = sh_product(context, t->k->gemm_nn, t->k->size, 0, rows, f, v, grad, H * v, weight, f, 0,
+                                  sh_at(j->grad, t, h * f), H * f);
+    if (status == SH_OK && j->out->value_weight)
+        status = sh_product(context, t->k->gemm_tn, t->k->size, 1, v, f, rows, grad, H * v, sh_at(t->mixed, t, h * f),
+                            H * f, 0, sh_at(j->out->value_weight, t, h * v * f), f);
+    if (status != SH_OK) return status;
     for (int64_t c = 0; j->out->value_bias && c < v; c++) {
         double sum = 0;
         for (int64_t i = 0; i < rows; i++) sum += sh_number(t, t->mass, i * H + h) * sh_number(t, grad, i * H * v + c);
@@ -331,7 +333,6 @@ static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *c
 /* Of u_0 = W^T q and u_t = W^T (W z_t + b): gradients of q, W and b of one head, from those of the states. Updates and
  * queries are rows of one matrix each: those of the head lie H e numbers apart. */
 static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *context) {
-    (void)context;
     job *j = user;
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
@@ -340,7 +341,8 @@ static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *con
     const char *du = sh_at(j->passed, t, h * e), *z = later ? sh_at(t->states, t, h * e) : NULL;
     char *q = scratch, *later_q = sh_at(q, t, first * d), *dq = sh_at(later_q, t, later * d);
     const char *later_dq = sh_at(dq, t, first * d);
-    t->k->gemm_nt(first + later, d, e, du, H * e, weight, e, 0, dq, d);
+    sh_status status =
+        sh_product(context, t->k->gemm_nt, t->k->size, 0, first + later, d, e, du, H * e, weight, e, 0, dq, d);
     for (int64_t i = 0; i < first; i++) {
         const int64_t b = i / a->queries, n = i % a->queries;
         memcpy(sh_at(q, t, i * d), sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
@@ -350,17 +352,20 @@ static sh_status head_keys(void *user, int64_t h, void *scratch, sh_context *con
                    (size_t)d * t->lanes->size);
     }
     for (int64_t i = 0; i < later; i++) memcpy(sh_at(later_q, t, i * d), bias, (size_t)d * t->lanes->size);
-    if (later) t->k->gemm_nt(later, d, e, z, H * e, weight, e, 1, later_q, d);
-    if (j->out->key_weight) {
+    if (later && status == SH_OK)
+        status = sh_product(context, t->k->gemm_nt, t->k->size, 0, later, d, e, z, H * e, weight, e, 1, later_q, d);
+    if (j->out->key_weight && status == SH_OK) {
         char *dweight = sh_at(j->out->key_weight, t, h * d * e);
-        t->k->gemm_tn(d, e, first + later, q, d, du, H * e, 0, dweight, e);
-        if (later) t->k->gemm_tn(d, e, later, later_dq, d, z, H * e, 1, dweight, e);
+        status = sh_product(context, t->k->gemm_tn, t->k->size, 1, d, e, first + later, q, d, du, H * e, 0, dweight, e);
+        if (later && status == SH_OK)
+            status =
+                sh_product(context, t->k->gemm_tn, t->k->size, 1, d, e, later, later_dq, d, z, H * e, 1, dweight, e);
     }
     if (j->out->key_bias) {
         char *dbias = sh_at(j->out->key_bias, t, h * d);
         t->lanes->sum_rows(later_dq, d, later, d, dbias);
     }
-    return SH_OK;
+    return status;
 }
 
 /* --- the call ------------------------------------------------------------------------------------- */
@@ -370,7 +375,8 @@ sh_status sh_association_backward(sh_context *context, const sh_trail *t, const 
     const sh_association *a = &t->a;
     const size_t number = t->lanes->size;
     const int64_t all = a->samples * a->queries * a->heads;
-    const int64_t rows = a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : 1);
+    const int64_t rows =
+        a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : a->samples > 0);
     const int64_t heads = t->fold_heads ? 1 : a->heads;
     job j = {.t = t,
              .out = gradients,

@@ -28,13 +28,13 @@ static job begin(sh_type type, int64_t n, int64_t e, int64_t o) {
 }
 
 static sh_status linear_rows(void *user, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     const job *j = user;
     const int64_t first = item * ROWS, rows = sh_min(ROWS, j->n - first);
     char *y = at(j, j->y, first * j->o);
     for (int64_t i = 0; j->bias && i < rows; i++) j->lanes->copy(j->bias, 0, NULL, 1, j->o, at(j, y, i * j->o));
-    j->k->gemm_nt(rows, j->o, j->e, at(j, j->x, first * j->e), j->e, j->weight, j->e, j->bias != NULL, y, j->o);
-    return SH_OK;
+    return sh_product(context, j->k->gemm_nt, j->k->size, 0, rows, j->o, j->e, at(j, j->x, first * j->e), j->e,
+                      j->weight, j->e, j->bias != NULL, y, j->o);
 }
 
 sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
@@ -48,26 +48,24 @@ sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int
 }
 
 static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     const job *j = user;
     const int64_t first = item * ROWS, rows = sh_min(ROWS, j->n - first);
-    j->k->gemm_nn(rows, j->e, j->o, at(j, j->grad, first * j->o), j->o, j->weight, j->e, 0, at(j, j->dx, first * j->e),
-                  j->e);
-    return SH_OK;
+    return sh_product(context, j->k->gemm_nn, j->k->size, 0, rows, j->e, j->o, at(j, j->grad, first * j->o), j->o,
+                      j->weight, j->e, 0, at(j, j->dx, first * j->e), j->e);
 }
 
 /* Gradients of some of the outputs' weights, from some of the rows. */
 static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     const job *j = user;
     const int64_t part = item % j->parts, o = item / j->parts * j->block, outputs = sh_min(j->block, j->o - o);
     const int64_t first = part * j->rows, rows = sh_min(j->rows, j->n - first);
     const char *grad = at(j, j->grad, first * j->o + o);
-    if (j->dweight)
-        j->k->gemm_tn(outputs, j->e, rows, grad, j->o, at(j, j->x, first * j->e), j->e, 0,
-                      at(j, j->dweight, (part * j->o + o) * j->e), j->e);
     if (j->dbias) j->lanes->sum_rows(grad, j->o, rows, outputs, at(j, j->dbias, part * j->o + o));
-    return SH_OK;
+    if (!j->dweight) return SH_OK;
+    return sh_product(context, j->k->gemm_tn, j->k->size, 1, outputs, j->e, rows, grad, j->o, at(j, j->x, first * j->e),
+                      j->e, 0, at(j, j->dweight, (part * j->o + o) * j->e), j->e);
 }
 
 /* The parts of the gradients, summed in order: weights into y, biases into dx. */

@@ -80,6 +80,19 @@ static const char *take_structure(sh_trail *t) {
     return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
 }
 
+/* of query `item` of all samples, one state a head */
+static sh_status first_states(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch, (void)context;
+    const sh_trail *t = user;
+    const sh_association *a = &t->a;
+    const int64_t e = t->e, d = a->d, b = item / a->queries, n = item % a->queries;
+    for (int64_t h = 0; h < a->heads; h++)
+        t->widest->project_back(sh_at(a->key_map.weight, t, h * d * e), d, e,
+                                sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
+                                sh_at(t->start, t, (item * a->heads + h) * e));
+    return SH_OK;
+}
+
 /* First states W^T q, and for few features the matrices W^T W and W^T b on lanes. */
 static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     const sh_association *a = &t->a;
@@ -87,13 +100,9 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     const size_t number = t->lanes->size;
     t->start = sh_allocate(context, samples * a->queries * H * e, number);
     if (!t->start) return SH_NO_MEMORY;
-    for (int64_t b = 0; b < samples; b++)
-        for (int64_t n = 0; n < a->queries; n++)
-            for (int64_t h = 0; h < H; h++)
-                t->widest->project_back(
-                    sh_at(a->key_map.weight, t, h * d * e), d, e,
-                    sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head),
-                    sh_at(t->start, t, ((b * a->queries + n) * H + h) * e));
+    sh_status status =
+        sh_each(context, samples * a->queries, 0, (double)(samples * a->queries * H * e) * (double)d, first_states, t);
+    if (status != SH_OK) return status;
     if (a->steps) {
         const int64_t count = a->steps * a->samples * a->queries * H * e;
         if (!(t->states = sh_allocate(context, count, number))) return SH_NO_MEMORY;
@@ -121,6 +130,18 @@ static sh_status prepare_key_map(sh_context *context, sh_trail *t) {
     return t->square && t->shift && one ? SH_OK : SH_NO_MEMORY;
 }
 
+/* Heads' maps of `rows` outputs and `columns` inputs: weights and biases. */
+static sh_status check_map(sh_context *context, const sh_trail *t, const sh_projection *map, int64_t rows,
+                           int64_t columns, const char *argument) {
+    if (!map->weight) return SH_OK;
+    rows *= t->a.heads;
+    if (t->lanes->finite(map->weight, rows * columns) && t->lanes->finite(map->bias, rows)) return SH_OK;
+    int64_t i = 0;
+    while (t->lanes->finite(sh_at(map->weight, t, i * columns), columns) && t->lanes->finite(sh_at(map->bias, t, i), 1))
+        i++;
+    return sh_fail(context, SH_NOT_FINITE, argument, i);
+}
+
 static sh_status trail_new(sh_context *context, const sh_association *association, sh_trail **trail) {
     sh_trail *t = sh_allocate(context, 1, sizeof *t);
     if (!t) return SH_NO_MEMORY;
@@ -137,13 +158,16 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     plan(t);
     if (t->looks) {
-        sh_status status = sh_plan_sight(context, t);
-        if (status != SH_OK) return status;
+        sh_status planned = sh_plan_sight(context, t);
+        if (planned != SH_OK) return planned;
     }
     if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
     if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
     if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
+    sh_status status = check_map(context, t, &a->key_map, a->d, t->e, "key_projection");
+    if (status == SH_OK) status = check_map(context, t, &a->value_map, a->v, t->f, "value_projection");
+    if (status != SH_OK) return status;
     t->k = sh_kernels_of(a->type);
     t->map = &t->lanes->map[model.separation];
     t->paths = sh_allocate(context, t->sets * t->tiles, sizeof *t->paths);
@@ -428,15 +452,16 @@ static sh_status item_forward(void *user, int64_t item, void *scratch, sh_contex
 
 /* out = mixed W^T + mass b, head by head */
 static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
-    (void)scratch, (void)context;
+    (void)scratch;
     job *j = user;
     const sh_trail *t = j->t;
     const sh_association *a = &t->a;
     const int64_t rows = a->samples * a->queries, H = a->heads, v = a->v;
     const char *bias = sh_at(a->value_map.bias, t, h * v);
     char *out = sh_at(j->out, t, h * v);
-    t->k->gemm_nt(rows, v, t->f, sh_at(t->mixed, t, h * t->f), H * t->f, sh_at(a->value_map.weight, t, h * v * t->f),
-                  t->f, 0, out, H * v);
+    sh_status status = sh_product(context, t->k->gemm_nt, t->k->size, 0, rows, v, t->f, sh_at(t->mixed, t, h * t->f),
+                                  H * t->f, sh_at(a->value_map.weight, t, h * v * t->f), t->f, 0, out, H * v);
+    if (status != SH_OK) return status;
     for (int64_t i = 0; i < rows; i++) {
         const double mass = sh_number(t, t->mass, i * H + h);
         for (int64_t c = 0; c < v; c++)

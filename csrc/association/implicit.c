@@ -3,7 +3,10 @@
  * The Jacobian of T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w, w = p^(2 - alpha) on the support (softmax
  * p, sparsemax 1). With rows b_i = sqrt(beta w_i) (k_i - sum w k / sum w) it is B^T B, so 1 - J is the Hessian of the
  * energy: positive definite at a strict minimum. Solved in the state or in the support, whichever is smaller:
- * (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B. */
+ * (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
+ *
+ * Beyond alpha = 2 the largest w is that of the least p, and may leave the range: w is taken in units of it, and the mean
+ * of what rows are above that of the least, so that equal rows have b = 0 whatever they are multiplied by. */
 #include "implicit.h"
 #include "../runtime/blas.h"
 #include <math.h>
@@ -27,11 +30,11 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
         for (int c = 0; c < m; c++) sum += fabs(a[(size_t)r * (size_t)m + (size_t)c]);
         norm = fmax(norm, sum);
     }
-    BLAS(dpotrf_)("L", &m, a, &m, &info, 1);
+    SH_BLAS_CALL(dpotrf_, "L", &m, a, &m, &info, 1);
     if (info) return 0;
-    BLAS(dpocon_)("L", &m, a, &m, &norm, &condition, work, iwork, &info, 1);
+    SH_BLAS_CALL(dpocon_, "L", &m, a, &m, &norm, &condition, work, iwork, &info, 1);
     if (info || !(condition > LEAST_CONDITION)) return 0;
-    BLAS(dpotrs_)("L", &m, &one, a, &m, y, &m, &info, 1);
+    SH_BLAS_CALL(dpotrs_, "L", &m, &one, a, &m, y, &m, &info, 1);
     return info == 0;
 }
 
@@ -43,31 +46,40 @@ static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const c
     const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
                          : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
                                                                   : 2 - t->parameter;
-    double total = 0;
-    memset(mean, 0, (size_t)e * sizeof *mean);
+    double total = 0, unit = INFINITY;
+    int64_t from = 0; /* of the support */
     for (int64_t i = 0, row = 0; i < n; i++) {
         const double weight = sh_number(t, p, i * t->wide + lane);
         if (!(weight > 0)) continue;
-        const char *key = sh_at(s->key, t, sh_row_of(t, s, list, i, lane) * s->key_ld);
-        const double w = pow(weight, slope);
-        total += w;
-        for (int64_t c = 0; c < e; c++) {
-            b[row * e + c] = sh_number(t, key, c);
-            mean[c] += w * b[row * e + c];
+        if (weight < unit) {
+            unit = weight;
+            from = row;
         }
-        y[row++] = sqrt(beta * w);
+        const char *key = sh_at(s->key, t, sh_row_of(t, s, list, i, lane) * s->key_ld);
+        for (int64_t c = 0; c < e; c++) b[row * e + c] = sh_number(t, key, c);
+        y[row++] = weight;
     }
+    memset(mean, 0, (size_t)e * sizeof *mean);
+    for (int64_t row = 0; row < support; row++) {
+        y[row] = pow(y[row] / unit, slope);
+        total += y[row];
+        for (int64_t c = 0; c < e; c++) mean[c] += y[row] * (b[row * e + c] - b[from * e + c]);
+    }
+    for (int64_t c = 0; c < e; c++) mean[c] = mean[c] / total + b[from * e + c];
+    const double factor = pow(unit, slope / 2);
     for (int64_t row = 0; row < support; row++)
-        for (int64_t c = 0; c < e; c++) b[row * e + c] = y[row] * (b[row * e + c] - mean[c] / total);
+        for (int64_t c = 0; c < e; c++) {
+            const double off = b[row * e + c] - mean[c];
+            b[row * e + c] = off == 0 ? 0 : sqrt(beta * y[row]) * factor * off;
+        }
     /* 1 - B B^T or 1 - B^T B */
     const int in_support = support < e;
-    BLAS(cblas_dgemm)(CblasRowMajor, in_support ? CblasNoTrans : CblasTrans, in_support ? CblasTrans : CblasNoTrans,
-                      (int)m, (int)m, (int)(in_support ? e : support), -1, b, (int)e, b, (int)e, 0, a, (int)m);
+    sh_gemm_f64(!in_support, in_support, m, m, in_support ? e : support, -1, b, e, b, e, 0, a, m);
     for (int64_t i = 0; i < m; i++) a[i * m + i] += 1;
     if (!in_support) return solve((int)m, a, x, work, iwork);
-    BLAS(cblas_dgemv)(CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
+    SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
     if (!solve((int)m, a, y, work, iwork)) return 0;
-    BLAS(cblas_dgemv)(CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
+    SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
     return 1;
 }
 

@@ -15,7 +15,9 @@
 #include "../runtime/runtime.h"
 #include "../sparsehopfield.h"
 
-/* A call's context: memory from malloc (or failing on request), interruption by signals. */
+/* A call's context: memory from malloc (or failing on request), interruption by signals. Python runs signal handlers
+ * in its main thread alone, so calls of that thread alone ask for them; the others never take the GIL, which a thread
+ * that comes when Python has ended does not outlive. */
 typedef struct {
     sh_context core;
     struct timespec asked; /* when signals were last looked at; 0: never */
@@ -24,12 +26,31 @@ typedef struct {
 sh_call sh_begin_call(int threads);
 #define SH_CALL(call) ((call).core.user = &(call), &(call).core)
 
+/* Declares a call and its status, and makes it: without the GIL, and whatever floating-point settings and flags the
+ * thread has, which it has afterwards. */
+#define SH_RUN(call, status, EXPRESSION)                                                                               \
+    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
+    sh_status status;                                                                                                  \
+    Py_BEGIN_ALLOW_THREADS const sh_float_settings settings_before = sh_float_default();                               \
+    status = EXPRESSION;                                                                                               \
+    sh_float_restore(settings_before);                                                                                 \
+    Py_END_ALLOW_THREADS
+
+/* sh_watch_main_thread: which thread is Python's main one, now and in children; -1 with an exception. */
+int sh_watch_main_thread(void);
+
+/* sh_is_in_place: whether an object is an array whose numbers can be read where they lie: aligned, and in the byte order
+ * of this machine; 0 with an exception that says what to do. */
+int sh_is_in_place(PyObject *object, const char *name);
+
 /* Turns a status into an exception; returns NULL. */
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 
 /* None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column (arrays or None, which must
  * outlive the structure); -1 with an exception set. Of None nothing is touched. */
 int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure);
+/* 0 if an array may be written to; -1 with an exception that names it. */
+int sh_may_write(PyObject *array, const char *name);
 /* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
 
@@ -44,4 +65,6 @@ extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations
 PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
 PyObject *sh_allocated(PyObject *module, PyObject *unused);
 PyObject *sh_choose_path(PyObject *module, PyObject *name);
+PyObject *sh_left(PyObject *module, PyObject *root);
+PyObject *sh_pretend(PyObject *module, PyObject *n);
 #endif

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -49,6 +50,23 @@ PyObject *sh_allocated(PyObject *module, PyObject *unused) {
     return PyLong_FromLongLong(atomic_exchange(&most, now) - now);
 }
 
+PyObject *sh_left(PyObject *module, PyObject *root) {
+    (void)module;
+    PyObject *bytes;
+    if (!PyUnicode_FSConverter(root, &bytes)) return NULL;
+    int64_t left = sh_memory_left(PyBytes_AsString(bytes));
+    Py_DECREF(bytes);
+    return PyLong_FromLongLong(left);
+}
+
+PyObject *sh_pretend(PyObject *module, PyObject *argument) {
+    (void)module;
+    long long n = PyLong_AsLongLong(argument);
+    if (n == -1 && PyErr_Occurred()) return NULL;
+    sh_pretend_left(n);
+    return Py_NewRef(Py_None);
+}
+
 /* Tests choose the way that maps with a window are taken. */
 static atomic_int chosen_path = SH_PATH_AUTO;
 
@@ -81,11 +99,49 @@ static int interrupted(void *user) {
     return call->raised;
 }
 
+static _Atomic unsigned long main_thread;
+
+static void forked(void) { atomic_store(&main_thread, PyThread_get_thread_ident()); }
+
+int sh_watch_main_thread(void) {
+    PyObject *module = PyImport_ImportModule("threading");
+    PyObject *thread = module ? PyObject_CallMethod(module, "main_thread", NULL) : NULL;
+    PyObject *ident = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
+    if (ident) atomic_store(&main_thread, PyLong_AsUnsignedLong(ident));
+    Py_XDECREF(ident);
+    Py_XDECREF(thread);
+    Py_XDECREF(module);
+    if (PyErr_Occurred()) return -1;
+    static int watched;
+    if (!watched) pthread_atfork(NULL, NULL, forked);
+    watched = 1;
+    return 0;
+}
+
 sh_call sh_begin_call(int threads) {
-    sh_call call = {.core = {.allocate = allocate, .release = release, .interrupted = interrupted}};
+    sh_call call = {.core = {.allocate = allocate, .release = release}};
+    if (PyThread_get_thread_ident() == atomic_load(&main_thread)) call.core.interrupted = interrupted;
     call.core.threads = threads;
     call.core.path = (sh_path)atomic_load(&chosen_path);
     return call;
+}
+
+int sh_is_in_place(PyObject *object, const char *name) {
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (!PyArray_Check(object))
+        PyErr_Format(PyExc_TypeError, "%s: must be an array", name);
+    else if (!PyArray_ISALIGNED(a))
+        PyErr_Format(PyExc_ValueError,
+                     "%s: is not aligned, its numbers do not begin at multiples of their size; numpy.require(%s, "
+                     "requirements='CA') gives an array that is",
+                     name, name);
+    else if (PyArray_ISBYTESWAPPED(a))
+        PyErr_Format(PyExc_ValueError,
+                     "%s: has another byte order than this machine; %s.astype(%s.dtype.newbyteorder('=')) has its own",
+                     name, name, name);
+    else
+        return 1;
+    return 0;
 }
 
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
@@ -109,6 +165,12 @@ PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type) {
                             "%s: row %lld has length 0, which has no cosine similarity; remove it or use "
                             "similarity='dot' or 'euclidean'",
                             argument, row);
+    case SH_FORKED:
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a signal handler forked this process within a call whose work other threads shared; they are "
+                        "not in the child, so its call has no result (an array that it changes in place may be half "
+                        "changed). Call again, or do not fork in a signal handler");
+        return NULL;
     case SH_UNDEFINED: return PyErr_Format(PyExc_ValueError, "%s: this map has no energy", argument);
     case SH_SINGULAR:
         return PyErr_Format(PyExc_ArithmeticError,

@@ -9,14 +9,15 @@ static int wrong(const char *name) {
     return -1;
 }
 
-/* Contiguous doubles of a shape (columns < 0: one axis). */
-static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, double **data) {
+/* Contiguous doubles of a shape (columns < 0: one axis), which may be `written` to. */
+static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, int written, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
     const int axes = columns < 0 ? 1 : 2;
-    if (!PyArray_Check(object) || PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes ||
-        !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a) || PyArray_DIM(a, 0) != rows ||
-        (axes == 2 && PyArray_DIM(a, 1) != columns))
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes || !PyArray_IS_C_CONTIGUOUS(a) ||
+        PyArray_DIM(a, 0) != rows || (axes == 2 && PyArray_DIM(a, 1) != columns))
         return wrong(name);
+    if (written && sh_may_write(object, name) < 0) return -1;
     *data = PyArray_DATA(a);
     return 0;
 }
@@ -32,17 +33,17 @@ static int as_features(PyObject *const *args, int64_t d, int64_t v, sh_type type
     f->bias = PyFloat_AsDouble(args[BIAS]);
     if (PyErr_Occurred()) return -1;
     double *projection = NULL;
-    if (args[PROJECTION] != Py_None && as_doubles(args[PROJECTION], "projection", f->size, d, &projection) < 0)
+    if (args[PROJECTION] != Py_None && as_doubles(args[PROJECTION], "projection", f->size, d, 0, &projection) < 0)
         return -1;
     f->projection = projection;
     return 0;
 }
 
-static int as_state(PyObject *const *args, const sh_features *f, sh_feature_state *s) {
-    if (as_doubles(args[0], "top", f->size, -1, &s->top) < 0 ||
-        as_doubles(args[1], "total", f->size, -1, &s->total) < 0)
+static int as_state(PyObject *const *args, const sh_features *f, int written, sh_feature_state *s) {
+    if (as_doubles(args[0], "top", f->size, -1, written, &s->top) < 0 ||
+        as_doubles(args[1], "total", f->size, -1, written, &s->total) < 0)
         return -1;
-    return as_doubles(args[2], "sum", f->size, f->v, &s->sum);
+    return as_doubles(args[2], "sum", f->size, f->v, written, &s->sum);
 }
 
 /* A writeable array whose rows are contiguous, of this shape. */
@@ -50,8 +51,8 @@ static int as_out(PyObject *object, int64_t n, const sh_features *f, void **data
     sh_rows rows;
     if (sh_as_rows(object, "out", &rows) < 0) return -1;
     const int64_t size = (int64_t)PyArray_ITEMSIZE((PyArrayObject *)object);
-    if (!PyArray_ISWRITEABLE((PyArrayObject *)object) || rows.type != f->type || rows.n != n || rows.d != f->v ||
-        rows.stride < rows.d * size || rows.stride % size)
+    if (sh_may_write(object, "out") < 0) return -1;
+    if (rows.type != f->type || rows.n != n || rows.d != f->v || rows.stride < rows.d * size || rows.stride % size)
         return wrong("out");
     *data = (void *)rows.data;
     *stride = rows.stride / size;
@@ -98,15 +99,11 @@ static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
     int64_t v, products = 0;
     if (as_stored(args + MODEL, &patterns, &values, &cosine, &v) < 0 ||
         as_features(args, patterns.d, v, PyLong_AsLong(args[TYPE]) == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, &f) < 0 ||
-        as_state(args + STATE, &f, &s) < 0)
+        as_state(args + STATE, &f, 1, &s) < 0)
         return NULL;
     f.cosine = cosine;
     const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_add(SH_CALL(call), &f, &patterns, own, s, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_features_add(SH_CALL(call), &f, &patterns, own, s, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -120,14 +117,10 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
     void *data;
     int64_t stride, products = 0;
     if (sh_as_rows(args[QUERIES], "queries", &queries) < 0 || sh_as_rows(args[OUT], "out", &out) < 0 ||
-        as_features(args, queries.d, out.d, queries.type, &f) < 0 || as_state(args + STATE, &f, &s) < 0 ||
+        as_features(args, queries.d, out.d, queries.type, &f) < 0 || as_state(args + STATE, &f, 0, &s) < 0 ||
         as_out(args[OUT], queries.n, &f, &data, &stride) < 0)
         return NULL;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_mix(SH_CALL(call), &f, s, &queries, data, stride, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_features_mix(SH_CALL(call), &f, s, &queries, data, stride, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -147,11 +140,8 @@ static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t narg
         return NULL;
     f.cosine = cosine;
     const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_features_causal(SH_CALL(call), &f, &queries, &patterns, own, faint, data, stride, &products);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status,
+           sh_features_causal(SH_CALL(call), &f, &queries, &patterns, own, faint, data, stride, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -169,10 +159,9 @@ static int as_rows_of_sets(PyObject *object, const char *name, const sh_feature_
     const int64_t samples = listed ? 1 : s->samples;
     const int every = PyArray_NDIM((PyArrayObject *)object) == 4;
     if (shape[1] != rows || shape[3] != width || (shape[2] != s->heads && (written || shape[2] != 1)) ||
-        (shape[0] != samples && (written || every)) || (listed && every) ||
-        (written && !PyArray_ISWRITEABLE((PyArrayObject *)object)))
+        (shape[0] != samples && (written || every)) || (listed && every))
         return wrong(name);
-    return 0;
+    return written ? sh_may_write(object, name) : 0;
 }
 
 /* causal: the queries of ragged bags are one list, as the rows are */
@@ -191,14 +180,14 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     f->map = (sh_feature_map)PyLong_AsLong(args[MAP]);
     f->size = PyLong_AsLongLong(args[SIZE]);
     s->faint = PyFloat_AsDouble(args[FAINTEST]);
-    if (PyErr_Occurred() || as_doubles(args[BETA], "beta", s->heads, -1, &beta) < 0) return -1;
+    if (PyErr_Occurred() || as_doubles(args[BETA], "beta", s->heads, -1, 0, &beta) < 0) return -1;
     f->d = PyArray_DIM(key, PyArray_NDIM(key) - 1);
     f->v = PyArray_DIM(value, PyArray_NDIM(value) - 1);
     if (args[PROJECTION] != Py_None) {
         PyArrayObject *p = (PyArrayObject *)args[PROJECTION];
-        if (!PyArray_Check(args[PROJECTION]) || PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 ||
-            !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size ||
-            PyArray_DIM(p, 2) != f->d)
+        if (!sh_is_in_place(args[PROJECTION], "projection")) return -1;
+        if (PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 || !PyArray_IS_C_CONTIGUOUS(p) ||
+            PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size || PyArray_DIM(p, 2) != f->d)
             return wrong("projection");
         projection = PyArray_DATA(p);
     }
@@ -222,19 +211,42 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     return 0;
 }
 
-static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_feature_sets *s, sh_feature_state *state) {
+static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_feature_sets *s, int written,
+                   sh_feature_state *state) {
     const int64_t rows = s->samples * s->heads, D = s->features.size;
     *state = (sh_feature_state){0};
-    if (top && as_doubles(top, "top", rows, D, &state->top) < 0) return -1;
-    if (as_doubles(total, "total", rows, D, &state->total) < 0) return -1;
-    return as_doubles(sum, "sum", rows * D, s->features.v, &state->sum);
+    if (top && as_doubles(top, "top", rows, D, written, &state->top) < 0) return -1;
+    if (as_doubles(total, "total", rows, D, written, &state->total) < 0) return -1;
+    return as_doubles(sum, "sum", rows * D, s->features.v, written, &state->sum);
 }
 
 static int as_along(PyObject *object, const sh_feature_sets *s, double **along) {
-    return as_doubles(object, "along", s->heads, -1, along);
+    return as_doubles(object, "along", s->heads, -1, 1, along);
 }
 
 enum { SUM, MIX, CAUSAL, FEW, MIX_BACK, SUM_BACK, CAUSAL_BACK, FEW_BACK };
+
+typedef struct {
+    const sh_feature_state *state;
+    sh_stack query, key, value;
+    double *along, *keys;
+} gradients;
+
+static sh_status run(sh_context *context, int what, const sh_feature_sets *s, sh_feature_state state, sh_stack out,
+                     const gradients *back) {
+    switch (what) {
+    case SUM: return sh_feature_sets_sum(context, s, state);
+    case MIX: return sh_feature_sets_mix(context, s, state, out);
+    case CAUSAL: return sh_feature_sets_causal(context, s, out);
+    case FEW: return sh_feature_sets_few(context, s, out);
+    case FEW_BACK: return sh_feature_sets_few_back(context, s, out, back->query, back->key, back->value, back->along);
+    case MIX_BACK: return sh_feature_sets_mix_back(context, s, state, out, back->state, back->query, back->along);
+    case SUM_BACK:
+        return sh_feature_sets_sum_back(context, s, state, *back->state, back->keys, back->key, back->value,
+                                        back->along);
+    default: return sh_feature_sets_causal_back(context, s, out, back->query, back->key, back->value, back->along);
+    }
+}
 
 static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
     static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
@@ -250,7 +262,7 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
     double *along = NULL, *dkeys = NULL;
     args += SETS;
     if (sums) {
-        if (as_sums(args[0], args[1], args[2], &s, &state) < 0) return NULL;
+        if (as_sums(args[0], args[1], args[2], &s, what == SUM, &state) < 0) return NULL;
         args += 3;
     }
     if (what != SUM && what != SUM_BACK) { /* out, or grad */
@@ -261,11 +273,11 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
     }
     const int summed = what == SUM_BACK || (what == MIX_BACK && args[0] != Py_None);
     if (what == SUM_BACK || what == MIX_BACK) {
-        if (summed && as_sums(NULL, args[0], args[1], &s, &dstate) < 0) return NULL;
+        if (summed && as_sums(NULL, args[0], args[1], &s, what == MIX_BACK, &dstate) < 0) return NULL;
         args += 2;
     }
     if (what == SUM_BACK) {
-        if (args[0] != Py_None && as_doubles(args[0], "dkeys", s.samples * s.heads * s.features.size, d, &dkeys) < 0)
+        if (args[0] != Py_None && as_doubles(args[0], "dkeys", s.samples * s.heads * s.features.size, d, 0, &dkeys) < 0)
             return NULL;
         args++;
     }
@@ -280,23 +292,8 @@ static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
         args += 2;
     }
     if (what >= MIX_BACK && as_along(args[0], &s, &along) < 0) return NULL;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_context *context = SH_CALL(call);
-    sh_status status = SH_OK;
-    Py_BEGIN_ALLOW_THREADS;
-    switch (what) {
-    case SUM: status = sh_feature_sets_sum(context, &s, state); break;
-    case MIX: status = sh_feature_sets_mix(context, &s, state, out); break;
-    case CAUSAL: status = sh_feature_sets_causal(context, &s, out); break;
-    case FEW: status = sh_feature_sets_few(context, &s, out); break;
-    case FEW_BACK: status = sh_feature_sets_few_back(context, &s, out, dquery, dkey, dvalue, along); break;
-    case MIX_BACK:
-        status = sh_feature_sets_mix_back(context, &s, state, out, summed ? &dstate : NULL, dquery, along);
-        break;
-    case SUM_BACK: status = sh_feature_sets_sum_back(context, &s, state, dstate, dkeys, dkey, dvalue, along); break;
-    default: status = sh_feature_sets_causal_back(context, &s, out, dquery, dkey, dvalue, along);
-    }
-    Py_END_ALLOW_THREADS;
+    const gradients back = {summed ? &dstate : NULL, dquery, dkey, dvalue, along, dkeys};
+    SH_RUN(call, status, run(SH_CALL(call), what, &s, state, out, &back))
     return finish(&call, status, &s.features, 0);
 }
 

@@ -1,6 +1,6 @@
 /* layers.c: the association of the layers, between Python's arrays and the core (association/).
  *
- * A trail is a capsule that keeps alive the arrays it was made from. */
+ * A trail is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
@@ -11,7 +11,7 @@ static const char TRAIL[] = "sparsehopfield._core.trail";
 
 typedef struct {
     sh_trail *trail;
-    PyObject *arrays; /* the tuple of arguments */
+    PyObject *arrays; /* the tuple of arguments, arrays as views */
     sh_association a;
     sh_structure structure;
     double beta[]; /* (H) */
@@ -33,8 +33,8 @@ static int wrong(const char *name) {
 /* An array of `number` with a contiguous last axis and whole strides. */
 static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     PyArrayObject *a = (PyArrayObject *)object;
-    const int known = PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_ISBEHAVED_RO(a);
-    const int last = known ? PyArray_NDIM(a) - 1 : 0;
+    if (!sh_is_in_place(object, name)) return NULL;
+    const int known = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
     if (known && last >= 0 && PyArray_SIZE(a) == 0) return a;
     if (!known || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
         wrong(name);
@@ -174,6 +174,17 @@ static int as_association(PyObject *const *args, sh_association *a) {
     a->implicit = PyObject_IsTrue(args[IMPLICIT]);
     a->appended = PyLong_AsLongLong(args[APPENDED]);
     if (PyErr_Occurred()) return -1;
+    const struct {
+        const char *what;
+        int64_t n;
+    } counts[] = {{"samples", a->samples}, {"queries", a->queries}, {"stored rows", a->stored},
+                  {"heads", a->heads},     {"features", a->d},      {"features of a value", a->v}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (counts[i].n > INT32_MAX / 2) {
+            PyErr_Format(PyExc_OverflowError, "x: a layer takes at most %ld %s, got %lld", (long)(INT32_MAX / 2),
+                         counts[i].what, (long long)counts[i].n);
+            return -1;
+        }
     const int ragged = args[OFFSETS] != Py_None;
     const int64_t stored_samples = ragged ? 1 : k[0];
     if ((q[0] != a->samples && q[0] != 1) || (stored_samples != a->samples && stored_samples != 1) || v[0] != k[0] ||
@@ -212,19 +223,21 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     PyObject *out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
     const int keep = PyObject_IsTrue(args[KEEP]);
     h->arrays = out ? PyTuple_New(nargs) : NULL;
-    for (Py_ssize_t i = 0; h->arrays && i < nargs; i++) PyTuple_SetItem(h->arrays, i, Py_NewRef(args[i]));
-    if (!h->arrays) {
+    int whole = h->arrays != NULL;
+    for (Py_ssize_t i = 0; whole && i < nargs; i++) {
+        PyObject *own =
+            PyArray_Check(args[i]) ? PyArray_View((PyArrayObject *)args[i], NULL, NULL) : Py_NewRef(args[i]);
+        whole = own && PyTuple_SetItem(h->arrays, i, own) == 0;
+    }
+    if (!whole) {
+        Py_XDECREF(h->arrays);
         Py_XDECREF(out);
         free(h);
         return NULL;
     }
     int64_t unsettled = 0;
     void *data = PyArray_DATA((PyArrayObject *)out);
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled))
     PyObject *capsule = NULL;
     if (status != SH_OK)
         sh_raise(&call, status, a.type);
@@ -247,16 +260,18 @@ static PyObject *new_like(PyObject *array) { return PyArray_NewLikeArray((PyArra
 static int64_t room_between_rows(PyObject *object, int number, int ndim, const npy_intp *shape) {
     PyArrayObject *a = as_array(object, "out", number);
     if (!a) return -1;
-    int sound = PyArray_ISWRITEABLE(a) && PyArray_NDIM(a) == ndim;
+    if (sh_may_write(object, "out") < 0) return -1;
+    int sound = PyArray_NDIM(a) == ndim;
     for (int i = 0; sound && i < ndim; i++) sound = PyArray_DIM(a, i) == shape[i];
     if (!sound) return wrong("out");
     if (PyArray_SIZE(a) == 0) return 0;
     const int64_t width = PyArray_DIM(a, ndim - 1), row = PyArray_STRIDE(a, ndim - 3) / PyArray_ITEMSIZE(a);
     const int64_t rows = PyArray_DIM(a, ndim - 3), heads = PyArray_DIM(a, ndim - 2);
     if (heads > 1 && stride_of(a, ndim - 2) != width) return wrong("out");
+    if (rows > 1 && row < heads * width) return wrong("out"); /* rows that lie in one another */
     if (ndim == 3 || PyArray_DIM(a, 0) == 1) return row;
     const int64_t sample = PyArray_STRIDE(a, 0) / PyArray_ITEMSIZE(a);
-    if (rows == 1) return sample;
+    if (rows == 1) return sample >= heads * width ? sample : wrong("out");
     return sample == rows * row ? row : wrong("out");
 }
 
@@ -304,11 +319,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     }
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
                                     data[3], data[4], data[5], data[6], data[7]};
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients))
     PyObject *result = status == SH_OK
                            ? PyTuple_Pack(8, made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7])
                            : sh_raise(&call, status, a->type);
@@ -330,11 +341,7 @@ static PyObject *weights(PyObject *module, PyObject *capsule) {
     held *h = PyCapsule_GetPointer(capsule, TRAIL);
     if (!h) return NULL;
     sh_entries entries;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = sh_association_weights(SH_CALL(call), h->trail, &entries);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status, sh_association_weights(SH_CALL(call), h->trail, &entries))
     if (status != SH_OK) return sh_raise(&call, status, h->a.type);
     const int64_t n = entries.start[entries.n];
     PyObject *parts[3] = {copied(NPY_INT64, entries.start, entries.n + 1), copied(NPY_INT64, entries.position, n),
@@ -362,7 +369,8 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     *data = NULL;
     if (optional && object == Py_None) return 0;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (!PyArray_Check(object) || !PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return wrong(name);
+    if (!sh_is_in_place(object, name)) return -1;
+    if (!PyArray_IS_C_CONTIGUOUS(a)) return wrong(name);
     if (*number < 0) *number = PyArray_TYPE(a);
     if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
         (wanted >= 0 && PyArray_SIZE(a) != wanted))
@@ -371,11 +379,16 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     return 0;
 }
 
+/* The same, to be written to. */
+static int as_place(PyObject *object, const char *name, int *number, int64_t wanted, int optional, void **data) {
+    if (as_numbers(object, name, number, wanted, optional, data) < 0) return -1;
+    return *data ? sh_may_write(object, name) : 0;
+}
+
 static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
     if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 0) > INT32_MAX || PyArray_DIM(a, 1) < 1 || PyArray_DIM(a, 1) > INT32_MAX)
-        return wrong(name);
+    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 1) < 1) return wrong(name);
     *rows = PyArray_DIM(a, 0);
     *columns = PyArray_DIM(a, 1);
     return 0;
@@ -384,10 +397,8 @@ static int as_matrix(PyObject *object, const char *name, int *number, void **dat
 static sh_type type_of(int number) { return number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32; }
 
 #define DONE(EXPRESSION)                                                                                               \
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
-    sh_status status;                                                                                                  \
-    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
-    Py_END_ALLOW_THREADS return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
+    SH_RUN(call, status, EXPRESSION)                                                                                   \
+    return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
 
 static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
@@ -397,7 +408,7 @@ static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t narg
     if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
-        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_numbers(args[3], "y", &number, n * o, 0, &y) < 0)
+        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_place(args[3], "y", &number, n * o, 0, &y) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
     DONE(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
@@ -412,9 +423,9 @@ static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssi
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "grad", &number, n * o, 0, &grad) < 0 ||
-        as_numbers(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
-        as_numbers(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
-        as_numbers(args[5], "dbias", &number, o, 1, &dbias) < 0)
+        as_place(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
+        as_place(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
+        as_place(args[5], "dbias", &number, o, 1, &dbias) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
     DONE(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
@@ -428,8 +439,7 @@ static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t n
     if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
     const double eps = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred() || as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
-        as_numbers(args[2], "xhat", &number, n * e, 0, &xhat) < 0 ||
-        as_numbers(args[3], "rstd", &number, n, 0, &rstd) < 0)
+        as_place(args[2], "xhat", &number, n * e, 0, &xhat) < 0 || as_place(args[3], "rstd", &number, n, 0, &rstd) < 0)
         return NULL;
     DONE(sh_normalize(SH_CALL(call), type_of(number), n, e, eps, x, xhat, rstd))
 }
@@ -443,7 +453,7 @@ static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_
     if (as_matrix(args[0], "xhat", &number, &xhat, &n, &e) < 0 ||
         as_numbers(args[1], "rstd", &number, n, 0, &rstd) < 0 ||
         as_numbers(args[2], "grad", &number, n * e, 0, &grad) < 0 ||
-        as_numbers(args[3], "dx", &number, n * e, 0, &dx) < 0)
+        as_place(args[3], "dx", &number, n * e, 0, &dx) < 0)
         return NULL;
     DONE(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
 }
@@ -458,8 +468,8 @@ static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         as_numbers(args[1], "bias", &number, o, 1, &bias) < 0 ||
         as_numbers(args[2], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[3], "shift", &number, e, 0, &shift) < 0 ||
-        as_numbers(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
-        as_numbers(args[5], "moved", &number, o, 0, &moved) < 0)
+        as_place(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
+        as_place(args[5], "moved", &number, o, 0, &moved) < 0)
         return NULL;
     DONE(sh_fold(SH_CALL(call), type_of(number), e, o, weight, bias, gain, shift, folded, moved))
 }
@@ -475,9 +485,9 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t narg
         as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
         as_numbers(args[3], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[4], "shift", &number, e, 0, &shift) < 0 ||
-        as_numbers(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
-        as_numbers(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
-        as_numbers(args[7], "dshift", &number, e, 0, &dshift) < 0)
+        as_place(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
+        as_place(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
+        as_place(args[7], "dshift", &number, e, 0, &dshift) < 0)
         return NULL;
     DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
 }
@@ -487,12 +497,12 @@ static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     int number = -1;
     void *p, *g, *m, *v;
     if (nargs != 10) return PyErr_Format(PyExc_TypeError, "takes 10 arguments, got %zd", nargs);
-    if (as_numbers(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
+    if (as_place(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
     const int64_t n = PyArray_SIZE((PyArrayObject *)args[0]), step = PyLong_AsLongLong(args[4]);
     double o[5];
     for (int i = 0; i < 5; i++) o[i] = PyFloat_AsDouble(args[5 + i]);
     if (PyErr_Occurred() || as_numbers(args[1], "grad", &number, n, 0, &g) < 0 ||
-        as_numbers(args[2], "first", &number, n, 0, &m) < 0 || as_numbers(args[3], "second", &number, n, 0, &v) < 0)
+        as_place(args[2], "first", &number, n, 0, &m) < 0 || as_place(args[3], "second", &number, n, 0, &v) < 0)
         return NULL;
     DONE(
         sh_adamw(SH_CALL(call), type_of(number), n, p, g, m, v, step, (sh_adamw_options){o[0], o[1], o[2], o[3], o[4]}))

@@ -6,12 +6,18 @@
 
 static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
+    if (sh_watch_main_thread() < 0) return -1;
     if (sh_initialise() != SH_OK) {
         PyErr_SetString(PyExc_ImportError,
                         "sparsehopfield: the BLAS computes float32 products in a shorter format, so exact "
                         "retrieval is impossible; rebuild with SPARSEHOPFIELD_BLAS=bundled");
         return -1;
     }
+    const sh_ignored *ignored;
+    for (int i = 0, n = sh_ignored_settings(&ignored); i < n; i++)
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s=%s is ignored: must be %s", ignored[i].name, ignored[i].value,
+                             ignored[i].allowed) < 0)
+            return -1;
     if (PyModule_AddStringConstant(module, "__version__", SH_VERSION) < 0) return -1;
     if (PyModule_AddFunctions(module, sh_layer_operations) < 0) return -1;
     if (PyModule_AddFunctions(module, sh_feature_operations) < 0) return -1;

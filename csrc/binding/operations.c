@@ -30,12 +30,19 @@ static void release_memory(PyObject *capsule) {
     free(h);
 }
 
+int sh_may_write(PyObject *array, const char *name) {
+    if (PyArray_ISWRITEABLE((PyArrayObject *)array)) return 0;
+    PyErr_Format(PyExc_ValueError, "%s: is read-only", name);
+    return -1;
+}
+
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
-    if (!PyArray_Check(object) || PyArray_NDIM((PyArrayObject *)object) != 2) {
+    if (!sh_is_in_place(object, name)) return -1;
+    PyArrayObject *a = (PyArrayObject *)object;
+    if (PyArray_NDIM(a) != 2) {
         PyErr_Format(PyExc_TypeError, "%s: must be a two-dimensional array", name);
         return -1;
     }
-    PyArrayObject *a = (PyArrayObject *)object;
     *rows = (sh_rows){.data = PyArray_DATA(a), .n = PyArray_DIM(a, 0), .d = PyArray_DIM(a, 1)};
     int64_t size = (int64_t)PyArray_ITEMSIZE(a);
     rows->stride = rows->n > 1 ? (int64_t)PyArray_STRIDE(a, 0) : rows->d * size;
@@ -47,7 +54,7 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     case NPY_FLOAT16: rows->type = SH_FLOAT16; break;
     default: known = 0;
     }
-    if (!known || !PyArray_ISBEHAVED_RO(a) || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
+    if (!known || (rows->n > 0 && rows->d > 1 && PyArray_STRIDE(a, 1) != size)) {
         PyErr_Format(PyExc_TypeError, "%s: must be float32, float64, float16 or uint8, with contiguous rows", name);
         return -1;
     }
@@ -75,13 +82,10 @@ static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *
     h->n = rows.n;
     h->d = rows.d;
     h->width = own_values ? mixed.d : rows.d;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS;
     const sh_rows *own = own_values ? &mixed : NULL;
-    status = old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
-                 : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory);
-    Py_END_ALLOW_THREADS;
+    SH_RUN(call, status,
+           old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
+               : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory))
     PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
     if (!capsule) {
         sh_memory_free(SH_CALL(call), h->memory);
@@ -115,18 +119,14 @@ static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
     held *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
     uint64_t number;
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());
-    sh_status status;
-    Py_BEGIN_ALLOW_THREADS status = sh_memory_fingerprint(SH_CALL(call), h->memory, &number);
-    Py_END_ALLOW_THREADS return status == SH_OK ? PyLong_FromUnsignedLongLong(number)
-                                                : sh_raise(&call, status, h->type);
+    SH_RUN(call, status, sh_memory_fingerprint(SH_CALL(call), h->memory, &number))
+    return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
 }
 
 static int is_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_Check(object) && PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions &&
-        PyArray_IS_C_CONTIGUOUS(a) && PyArray_ISBEHAVED_RO(a))
-        return 0;
+    if (!sh_is_in_place(object, name)) return -1;
+    if (PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a)) return 0;
     PyErr_Format(PyExc_TypeError, "%s: must be a contiguous array of %d dimensions and the right dtype", name,
                  dimensions);
     return -1;
@@ -206,14 +206,18 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
 
 static int begin_pairs(PyObject *const *args, begun *b) {
     if (begin(args, b) < 0) return -1;
-    return sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure);
+    if (sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure) < 0) return -1;
+    if (!b->queries.structure || b->structure.pairs == SH_PAIRS_TOP || b->h->n <= INT32_MAX) return 0;
+    PyErr_Format(PyExc_OverflowError, "structure: takes at most %ld patterns, got %lld; TopK takes more",
+                 (long)INT32_MAX, (long long)b->h->n);
+    return -1;
 }
 
 static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
-    if (is_array(object, "out", number_of(h->type), 2) < 0) return -1;
+    if (is_array(object, "out", number_of(h->type), 2) < 0 || sh_may_write(object, "out") < 0) return -1;
     PyArrayObject *out = (PyArrayObject *)object;
-    if (!PyArray_ISWRITEABLE(out) || PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
-        PyErr_SetString(PyExc_ValueError, "out: must be writeable and have the shape of the result");
+    if (PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
+        PyErr_SetString(PyExc_ValueError, "out: must have the shape of the result");
         return -1;
     }
     *data = PyArray_DATA(out);
@@ -225,12 +229,6 @@ static PyObject *new_array(int number, int64_t n) {
     return PyArray_SimpleNew(1, shape, number);
 }
 static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
-
-#define RUN(call, status, EXPRESSION)                                                                                  \
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
-    sh_status status;                                                                                                  \
-    Py_BEGIN_ALLOW_THREADS status = EXPRESSION;                                                                        \
-    Py_END_ALLOW_THREADS
 
 /* the array that a call has filled, or what went wrong */
 static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
@@ -245,7 +243,7 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
     void *out;
     if (expect(nargs, 7) < 0 || begin_pairs(args, &b) < 0 || as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
         return NULL;
-    RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
+    SH_RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
 }
 
@@ -255,7 +253,7 @@ static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t narg
     if (expect(nargs, 6) < 0 || begin_pairs(args, &b) < 0) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
-    RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
+    SH_RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
     return returned(result, &call, status, b.h->type);
 }
 
@@ -272,9 +270,9 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
     PyObject *steps = new_array(NPY_INT64, b.queries.n), *converged = new_array(NPY_BOOL, b.queries.n);
     PyObject *support = new_array(NPY_INT64, b.queries.n), *result = NULL;
     if (steps && converged && support) {
-        RUN(call, status,
-            sh_retrieve(SH_CALL(call), b.h->memory, b.model, b.queries, max_steps, tol, out, data_of(steps),
-                        data_of(converged), data_of(support), before))
+        SH_RUN(call, status,
+               sh_retrieve(SH_CALL(call), b.h->memory, b.model, b.queries, max_steps, tol, out, data_of(steps),
+                           data_of(converged), data_of(support), before))
         result = status == SH_OK ? PyTuple_Pack(3, steps, converged, support) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(steps);
@@ -287,7 +285,7 @@ static PyObject *build_index(PyObject *module, PyObject *capsule) {
     (void)module;
     held *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
-    RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
+    SH_RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
@@ -297,6 +295,18 @@ static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
     return h ? PyLong_FromLongLong(sh_memory_index_bytes(h->memory)) : NULL;
 }
 
+/* memory, 0 to 2: of a memory that serves no calls yet */
+static PyObject *use_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    held *h;
+    if (expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    long use = PyLong_AsLong(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    sh_call call = sh_begin_call(1);
+    sh_memory_use_index(SH_CALL(call), h->memory, (sh_index_use)use);
+    return Py_NewRef(Py_None);
+}
+
 static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     begun b;
@@ -304,7 +314,7 @@ static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t narg
     npy_intp shape[2] = {(npy_intp)b.queries.n, 4};
     PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
     if (!counts) return NULL;
-    RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
+    SH_RUN(call, status, sh_survey(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(counts)))
     return returned(counts, &call, status, b.h->type);
 }
 
@@ -315,7 +325,7 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
     npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 3};
     PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
     if (!result) return NULL;
-    RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
+    SH_RUN(call, status, sh_bounds(SH_CALL(call), b.h->memory, b.queries, data_of(result)))
     return returned(result, &call, status, b.h->type);
 }
 
@@ -325,7 +335,7 @@ static PyObject *margins(PyObject *module, PyObject *capsule) {
     if (!h) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, h->n);
     if (!result) return NULL;
-    RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
+    SH_RUN(call, status, sh_margins(SH_CALL(call), h->memory, data_of(result)))
     return returned(result, &call, status, h->type);
 }
 
@@ -341,7 +351,8 @@ static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nar
     PyObject *position = PyArray_SimpleNew(2, shape, NPY_INT64), *score = PyArray_SimpleNew(2, shape, NPY_FLOAT64);
     PyObject *result = NULL;
     if (position && score) {
-        RUN(call, status, sh_nearest(SH_CALL(call), b.h->memory, b.queries, count, data_of(position), data_of(score)))
+        SH_RUN(call, status,
+               sh_nearest(SH_CALL(call), b.h->memory, b.queries, count, data_of(position), data_of(score)))
         result = status == SH_OK ? PyTuple_Pack(2, position, score) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(position);
@@ -363,9 +374,9 @@ static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (PyErr_Occurred()) return NULL;
     PyObject *radius = new_array(NPY_FLOAT64, n), *rival = new_array(NPY_INT64, n), *result = NULL;
     if (radius && rival) {
-        RUN(call, status,
-            sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
-                     data_of(rival)))
+        SH_RUN(call, status,
+               sh_radii(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), slack, data_of(radius),
+                        data_of(rival)))
         result = status == SH_OK ? PyTuple_Pack(2, radius, rival) : sh_raise(&call, status, h->type);
     }
     Py_XDECREF(radius);
@@ -387,7 +398,7 @@ static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t n
     double min_weight = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
     sh_entries entries;
-    RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
+    SH_RUN(call, status, sh_associate(SH_CALL(call), b.h->memory, b.model, b.queries, top, min_weight, &entries))
     if (status != SH_OK) return sh_raise(&call, status, b.h->type);
     int64_t total = entries.start[entries.n];
     PyObject *start = copied(NPY_INT64, entries.start, entries.n + 1, sizeof(int64_t));
@@ -427,8 +438,8 @@ static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (as_start(args[4], length, &n) < 0 || as_beta(args[3], n, &beta, &stride) < 0) return NULL;
     PyObject *weight = new_array(NPY_FLOAT64, length);
     if (!weight) return NULL;
-    RUN(call, status,
-        sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
+    SH_RUN(call, status,
+           sh_solve(SH_CALL(call), model, type, n, beta, stride, data_of(args[4]), data_of(args[5]), data_of(weight)))
     return returned(weight, &call, status, type);
 }
 
@@ -445,7 +456,7 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
         return NULL;
     }
     if (as_start(args[1], length, &n) < 0 || as_output(args[4], h, n, h->width, &out) < 0) return NULL;
-    RUN(call, status, sh_mix(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), data_of(args[3]), out))
+    SH_RUN(call, status, sh_mix(SH_CALL(call), h->memory, n, data_of(args[1]), data_of(args[2]), data_of(args[3]), out))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
 }
 
@@ -460,7 +471,7 @@ static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (scale && sum) {
         partial.scale = data_of(scale);
         partial.sum = data_of(sum);
-        RUN(call, status, sh_accumulate(SH_CALL(call), b.h->memory, b.model, b.queries, partial))
+        SH_RUN(call, status, sh_accumulate(SH_CALL(call), b.h->memory, b.model, b.queries, partial))
         result = status == SH_OK ? PyTuple_Pack(2, scale, sum) : sh_raise(&call, status, b.h->type);
     }
     Py_XDECREF(scale);
@@ -473,7 +484,8 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     (void)module;
     sh_model model;
     sh_partial part[2];
-    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !PyArray_Check(args[5])) return NULL;
+    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !sh_is_in_place(args[5], "mixture"))
+        return NULL;
     int number = PyArray_TYPE((PyArrayObject *)args[5]);
     int64_t n = -1, width = -1, stride;
     const double *beta;
@@ -482,7 +494,9 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
         if (is_array(a[0], "scale", NPY_FLOAT64, 1) < 0 || is_array(a[1], "sum", NPY_FLOAT64, 1) < 0 ||
             is_array(a[2], "mixture", number, 2) < 0)
             return NULL;
-        if (i == 0) {
+        if (i == 0) { /* becomes the whole */
+            if (sh_may_write(a[0], "scale") < 0 || sh_may_write(a[1], "sum") < 0 || sh_may_write(a[2], "mixture") < 0)
+                return NULL;
             n = PyArray_DIM((PyArrayObject *)a[2], 0);
             width = PyArray_DIM((PyArrayObject *)a[2], 1);
         }
@@ -495,7 +509,7 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     }
     if (as_beta(args[2], n, &beta, &stride) < 0) return NULL;
     sh_type type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
-    RUN(call, status, sh_merge(model, type, n, width, beta, stride, part[0], part[1]))
+    SH_RUN(call, status, sh_merge(model, type, n, width, beta, stride, part[0], part[1]))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type);
 }
 
@@ -541,6 +555,8 @@ PyMethodDef sh_operations[] = {
      "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
     {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
+    {"use_index", FAST(use_index),
+     "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},
     {"survey", FAST(survey),
      "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
     {"_bounds", FAST(bounds),
@@ -563,6 +579,9 @@ PyMethodDef sh_operations[] = {
      "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
     {"_fail_allocation", sh_fail_allocation, METH_O,
      "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
+    {"_memory_left", sh_left, METH_O,
+     "For tests: _memory_left(root): bytes that may be taken yet; root stands before the paths of the system's files."},
+    {"_pretend_left", sh_pretend, METH_O, "For tests: so many bytes are left from now on (n < 0: what is)."},
     {"_allocated", sh_allocated, METH_NOARGS,
      "For tests: the most bytes at a time since this was last asked, beside those still there."},
     {NULL, NULL, 0, NULL},

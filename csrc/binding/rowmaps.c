@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
-#include <fenv.h>
 #include <string.h>
 
 enum { ITEM = 1 << 15, SERIAL = 1 << 16, STACK = 4096 };
@@ -114,6 +113,7 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
     b.per_item = sh_max(1, ITEM / sh_max(b.n, 1));
     sh_call call = sh_begin_call(1);
     sh_status status;
+    const sh_float_settings before = sh_float_default();
     if (scratch_bytes(&b) <= STACK && b.rows * b.n <= SERIAL) {
         _Alignas(64) char scratch[STACK];
         status = do_rows(&b, 0, b.rows, scratch);
@@ -121,8 +121,7 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
         call.core.threads = b.rows * b.n <= SERIAL ? 1 : sparsehopfield_get_num_threads();
         status = sh_for_each(SH_CALL(call), sh_ceil_div(b.rows, b.per_item), scratch_bytes(&b), do_item, &b);
     }
-    const int noted = FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW | FE_UNDERFLOW;
-    if (fetestexcept(noted)) feclearexcept(noted); /* comparisons with NaN are meant; NumPy would warn of them */
+    sh_float_restore(before); /* without flags: comparisons with NaN are meant; NumPy would warn of them */
     if (status == SH_OK) return 0;
     PyGILState_STATE gil = PyGILState_Ensure();
     if (status == SH_BAD_ARGUMENT)

@@ -140,8 +140,9 @@ static void trim(item *t) {
 
 static sh_status run(sh_context *context, call *c, int queries, double often, sh_work work) {
     item t;
-    begin(c, &t, 0, queries, NULL);
     const int64_t items = c->s->samples * c->s->heads * c->parts;
+    if (items == 0) return SH_OK; /* there is no first one to ask for its sizes */
+    begin(c, &t, 0, queries, NULL);
     return sh_each(context, items, lay_out(c, &t, NULL), often * (double)items * sh_feature_work(&t.f, c->part), work,
                    c);
 }

@@ -45,7 +45,6 @@ static inline sh_block sh_block_from(const sh_feature_job *j, sh_block b, int64_
     return (sh_block){sh_at(j, b.data, i * b.ld), b.ld, b.absent ? b.absent + i : NULL};
 }
 
-typedef void (*sh_gemm)(int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t, int, void *, int64_t);
 static inline void sh_times(sh_feature_job *j, sh_gemm product, int64_t m, int64_t n, int64_t k, const void *a,
                             int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc) {
     product(m, n, k, a, lda, b, ldb, add, c, ldc);

@@ -166,21 +166,18 @@ static inline float float16(uint16_t x) {
 
 #define R float
 #define S f32
-#define BLAS_GEMM cblas_sgemm
 #define UNIT 0x1p-24
 #define SMALLEST 0x1p-126
 #define LARGEST 0x1.fffffep127
 #include "kernels_real.h"
 #undef R
 #undef S
-#undef BLAS_GEMM
 #undef UNIT
 #undef SMALLEST
 #undef LARGEST
 
 #define R double
 #define S f64
-#define BLAS_GEMM cblas_dgemm
 #define UNIT 0x1p-53
 #define SMALLEST 0x1p-1022
 #define LARGEST 0x1.fffffffffffffp1023

@@ -17,9 +17,9 @@ typedef struct {
     double unit;              /* unit roundoff of R */
     double smallest, largest; /* normal numbers of R */
 
-    /* s[j] = s[j] * scale[j] + bias[j] (either may be NULL); returns the maximum, NaN if any s[j] is NaN,
-     * -inf for n = 0. */
-    double (*affine_max)(void *s, const void *scale, const void *bias, int64_t n);
+    /* s[j] = s[j] * scale[j] + bias[j] + shift (either may be NULL; no shift without a bias); returns the maximum, NaN
+     * if any s[j] is NaN, -inf for n = 0. */
+    double (*affine_max)(void *s, const void *scale, const void *bias, double shift, int64_t n);
     /* The maximum as above, changing nothing. `best`, if not NULL, gets the maxima of `lanes` disjoint parts of
      * the row, -inf where a part is empty: the best scores, but for those that share a part with a better one. */
     int lanes;
@@ -52,7 +52,8 @@ typedef struct {
     double (*max_abs)(const void *s, int64_t n); /* NaN if any is */
     void (*multiply)(void *s, const void *factor, int64_t n);
     void (*scale)(void *s, double factor, int64_t n);
-    double (*distance2)(const void *x, const void *y, int64_t n); /* |x - y|^2 in double */
+    /* |x - y|^2: differences, squares and sums in double, the sums in the order of `dot`. The same bits everywhere. */
+    double (*distance2)(const void *x, const void *y, int64_t n);
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
      * what was rounded */
     double (*centre)(float *y, const void *x, double scale, const double *centre, double power, int64_t n);

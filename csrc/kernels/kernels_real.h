@@ -46,15 +46,15 @@ static double NAME(maximum)(const void *row, int64_t n, void *parts) {
     return nan ? (double)NAN : (double)best;
 }
 
-static double NAME(affine_max)(void *row, const void *scale_row, const void *bias_row, int64_t n) {
+static double NAME(affine_max)(void *row, const void *scale_row, const void *bias_row, double shift, int64_t n) {
     R *s = row;
     if (scale_row) {
         const R *scale = scale_row;
         for (int64_t j = 0; j < n; j++) s[j] *= scale[j];
     }
     if (bias_row) {
-        const R *bias = bias_row;
-        for (int64_t j = 0; j < n; j++) s[j] += bias[j];
+        const R *bias = bias_row, constant = (R)shift;
+        for (int64_t j = 0; j < n; j++) s[j] = s[j] + bias[j] + constant;
     }
     return NAME(maximum)(s, n, NULL);
 }
@@ -266,7 +266,7 @@ static void NAME(scale)(void *row, double factor, int64_t n) {
 static double NAME(distance2)(const void *left, const void *right, int64_t n) {
     enum { SUMS = 32 };
     const R *x = left, *y = right;
-    double sum[SUMS] = {0}, total = 0;
+    double sum[SUMS] = {0};
     int64_t j = 0;
     for (; j + SUMS <= n; j += SUMS)
         for (int l = 0; l < SUMS; l++) {
@@ -277,8 +277,9 @@ static double NAME(distance2)(const void *left, const void *right, int64_t n) {
         double d = (double)x[j] - (double)y[j];
         sum[l] += d * d;
     }
-    for (int l = 0; l < SUMS; l++) total += sum[l];
-    return total;
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
+    return sum[0];
 }
 
 static double NAME(centre)(float *y, const void *row, double scale, const double *centre, double power, int64_t n) {
@@ -475,20 +476,17 @@ static void NAME(add)(void *to, double a, const void *row, int64_t n) {
 
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(0, 1, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 static void NAME(gemm_nn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(0, 0, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 static void NAME(gemm_tn)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
-    BLAS(BLAS_GEMM)(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
-                    (R)(add != 0), c, (int)ldc);
+    SH_CAT(sh_gemm_, S)(1, 0, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 
 #define TABLE SH_CAT(SH_CAT(SH_CAT(sh_kernels_, SH_VARIANT), _), S)

@@ -1131,33 +1131,153 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
         STORE(g + i * stride, N(where)(N(above)(LOAD(p + i * stride), zero), LOAD(g + i * stride) - mean));
 }
 
-/* entmax: th = (largest score, theta >= 0 relative to it), p = [1 + a (s - top - theta)]_+^(1/a) with a = alpha - 1:
- * the form that has a limit at a = 0. For a = 1/2 the power is a square. `slope` is p^(1 - a) = -dp/dtheta. */
-INLINE V N(entmax_weight)(V x, double a, V *slope) {
-    V base = x * (R)a + (R)1;
+/* entmax: th = (largest score, u). For a = alpha - 1 <= 1/2, u is theta >= 0 relative to the largest score, p = [1 + a (s -
+ * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`half`) the power is a square. Above (`by_gap`),
+ * where the sum loses digits that count, u = 1 - a theta, and p = [a (s - top) + u]_+^(1/a). `slope` is p^(1 - a) =
+ * -dp/dtheta. */
+INLINE V N(entmax_weight)(V x, V u, R a, const int half, const int by_gap, V *slope) {
+    V base = by_gap ? x * a + u : (x - u) * a + (R)1;
     IV in = base > ALL(0);
-    if (a == 0.5) {
+    if (half) {
         V root = (V)(in & (IV)base);
         *slope = root;
         return root * root;
     }
-    V least = ALL(sizeof(R) == 4 ? 1e-30 : 1e-290), u = N(pick)(base > least, x, (least - (R)1) / (R)a);
-    V power = N(log1p)(u * (R)a) / (R)a; /* log p */
-    V most = ALL(80),
-      steep = power * (R)(1 - a); /* beyond alpha = 2 it grows without bound at the edge of the support */
-    *slope = (V)(in & (IV)N(exp)(-N(max)(-steep, -most)));
+    V least = ALL(sizeof(R) == 4 ? 1e-30 : 1e-290), power; /* log p */
+    if (by_gap)
+        power = N(log)(N(max)(base, least)) / a;
+    else
+        power = N(log1p)(N(pick)(base > least, x - u, (least - (R)1) / a) * a) / a;
+    *slope = (V)(in & (IV)N(exp)(power * ((R)1 - a)));
     return (V)(in & (IV)N(exp)(power));
 }
 
-static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                                   void *best) {
-    const R *s = scores;
-    const double a = parameter - 1;
+/* Beyond alpha = 2 theta loses the digits that count (entmax.c, note 1): th = (lowest score of the support, its weight
+ * q), p = (a (s - lowest) + q^a)^(1/a). Powers lie on the scale of logarithms, where nothing leaves the range. */
+typedef struct {
+    R a;                    /* alpha - 1; where it is larger than this, weights are the same */
+    V lowest, least, power; /* power = log q^a */
+} N(steep);
+
+/* log(x) of any x >= 0, subnormal numbers among them; of 0 it is small enough to do no harm */
+INLINE V N(log_of_any)(V x) {
+    IV tiny = x < ALL(sizeof(R) == 4 ? 0x1p-126 : 0x1p-1022);
+    return N(log)(N(pick)(tiny, x * (R)0x1p64, x)) - (V)(tiny & (IV)ALL(44.3614195558365));
+}
+
+INLINE R N(steep_a)(double parameter) {
+    const double most = sizeof(R) == 4 ? 1e10 : 1e20;
+    return (R)(parameter - 1 < most ? parameter - 1 : most);
+}
+INLINE N(steep) N(steep_at)(R a, V lowest, V least) { return (N(steep)){a, lowest, least, N(log_of_any)(least) * a}; }
+
+/* The weight of a score, and its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
+INLINE V N(steep_weight)(const N(steep) * t, V score, V *slope) {
+    V above = score - t->lowest, own = N(log_of_any)(above * t->a);
+    IV in = above >= ALL(0), edge = above == ALL(0), under = own < t->power;
+    V apart = own - t->power, ratio = N(exp)(N(min)(apart, -apart));
+    V p = N(exp)((N(max)(own, t->power) + N(log1p)(ratio)) / t->a), share = N(pick)(under, ALL(1), ratio);
+    *slope = (V)(in & (IV)N(pick)(edge, ALL(1), share / (ratio + (R)1) * (p / t->least)));
+    return (V)(in & (IV)N(pick)(edge, t->least, p));
+}
+
+/* The support is decided by the mass of what is above a score at the threshold that gives it weight 0: the distance
+ * below the largest score at which it reaches 1 is bisected by its bits, until no score of any lane is in doubt. */
+static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                  void *best) {
+    const R a = N(steep_a)(parameter);
+    V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
+    IV inside = {0}, outside = (IV)ALL((R)1 / a);
+    for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
+    int64_t found = n, kept = 0;
+    for (int pass = 0; pass < 64; pass++) {
+        IV middle = inside + ((outside - inside) >> 1);
+        IV doubt = {0};
+        V mass = ALL(0);
+        kept = 0;
+        for (int64_t i = 0; i < found; i++) {
+            V under = top - LOAD(s + list[i] * stride), above = (V)middle - under;
+            IV in = under < (V)outside;
+            doubt |= in & (under > (V)inside);
+            mass += (V)((above > ALL(0)) & (IV)N(exp)(N(log_of_any)(above * a) / a));
+            list[kept] = list[i];
+            kept += ANY(N(above)((V)outside, under));
+        }
+        found = kept;
+        if (!ANY(N(above)((V)(doubt & (IV)ALL(1)), ALL(0)))) break;
+        IV below = mass < ALL(1);
+        inside = (below & middle) | (~below & inside);
+        outside = (below & outside) | (~below & middle);
+    }
+    V lowest = ALL(INFINITY), count = ALL(0);
+    kept = 0;
+    for (int64_t i = 0; i < found; i++) {
+        V x = LOAD(s + list[i] * stride);
+        IV in = top - x <= (V)inside;
+        lowest = N(pick)(in, N(min)(x, lowest), lowest);
+        count += (V)(in & (IV)ALL(1));
+        list[kept] = list[i];
+        kept += ANY(N(above)((V)(in & (IV)ALL(1)), ALL(0)));
+    }
+    found = kept;
+    /* as in entmax.c: from 1/k Newton's steps come down to q, and end where rounding turns them */
+    V q = ALL(1) / N(max)(count, ALL(1));
+    for (int pass = 0; pass < 100; pass++) {
+        const N(steep) t = N(steep_at)(a, lowest, q);
+        V mass = ALL(-1), steep = ALL(0), slope;
+        for (int64_t i = 0; i < found; i++) {
+            mass += N(steep_weight)(&t, LOAD(s + list[i] * stride), &slope);
+            steep += slope;
+        }
+        V next = N(max)(q - mass / N(max)(steep, ALL(1)), ALL(0));
+        IV down = next < q;
+        q = N(pick)(down, next, q);
+        if (!ANY(N(above)((V)(down & (IV)ALL(1)), ALL(0)))) break;
+    }
+    STORE((R *)best, reported);
+    STORE((R *)th, lowest);
+    STORE((R *)th + L, q);
+    return found;
+}
+
+static void N(steep_weights)(const R *s, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                             const void *th, R *p, int64_t p_stride) {
+    const N(steep) t = N(steep_at)(N(steep_a)(parameter), LOAD((const R *)th), LOAD((const R *)th + L));
+    V slope;
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(steep_weight)(&t, LOAD(s + AT(i) * stride), &slope));
+}
+
+/* Gradients grow without bound as the least weight falls: beyond exp(`most`) of a slope they keep their direction. Where
+ * all of g are equal they are 0, whatever that is multiplied by: means are taken above the g of the lowest score. */
+static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter, const void *th) {
+    const R a = N(steep_a)(parameter), most = sizeof(R) == 4 ? 80 : 700;
+    V lowest = LOAD((const R *)th), q = N(max)(LOAD((const R *)th + L), ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+    const N(steep) t = N(steep_at)(a, lowest, q);
+    V slope, sum = ALL(0), all = ALL(0), from = ALL(0);
+    for (int64_t i = 0; i < n; i++) from = N(pick)(LOAD(s + i * stride) == lowest, LOAD(g + i * stride), from);
+    for (int64_t i = 0; i < n; i++) {
+        N(steep_weight)(&t, LOAD(s + i * stride), &slope);
+        sum = N(fma)(slope, LOAD(g + i * stride) - from, sum);
+        all += slope;
+    }
+    V mean = from + sum / N(max)(all, ALL(1)), factor = N(exp)(N(min)(N(log)(q) * ((R)1 - a), ALL(most)));
+    for (int64_t i = 0; i < n; i++) {
+        V p = N(steep_weight)(&t, LOAD(s + i * stride), &slope);
+        STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean) * factor);
+        STORE(s + i * stride, p);
+    }
+}
+
+INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                      void *best, const int half, const int by_gap) {
+    const double exact = parameter - 1;
+    const R a = (R)exact;
     const V zero = ALL(0), one = ALL(1);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
-    V low = zero, high = ALL(-expm1(-a * log((double)(n ? n : 1))) / a), theta = low;
-    /* sum p is convex in theta for alpha <= 2: Newton's method from below keeps below. Beyond, the bracket guards. */
+    const double flat = -exact * log((double)(n ? n : 1));
+    V heavy = by_gap ? one : zero, light = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = heavy;
+    /* sum p is convex in u: Newton's method from where it is above 1 stays there */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n;
     for (int pass = 0; pass < 100; pass++) {
@@ -1165,61 +1285,81 @@ static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, doub
         int64_t kept = 0;
         for (int64_t i = 0; i < found; i++) {
             int32_t row = list[i];
-            V slope, x = LOAD(s + row * stride) - top, p = N(entmax_weight)(x - theta, a, &slope);
+            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, half, by_gap, &slope);
             mass += p;
             steep += slope;
-            list[kept] = row; /* what has no weight at the lower end of the bracket never has */
-            kept += a <= 1 ? ANY(N(above)(p, zero)) : ANY(N(above)((x - low) * (R)a + one, zero));
+            list[kept] = row; /* what has no weight where the sum is above 1 never has */
+            kept += ANY(N(above)(p, zero));
         }
         found = kept;
-        IV below = mass > zero;
-        low = N(pick)(below, theta, low);
-        high = N(pick)(below, high, theta);
-        V next = theta + mass / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
-        V middle = (low + high) * (R)0.5;
-        IV outside = (next > high) | (next < low);
-        next = N(pick)(outside, middle, next);
-        V moved = N(max)(next - theta, theta - next);
-        theta = next;
-        if (!ANY(N(above)(moved, ALL(sizeof(R) == 4 ? 1.2e-7 : 2.3e-16) * N(max)(theta, ALL(0.01))))) break;
+        IV above = mass > zero;
+        heavy = N(pick)(above, u, heavy);
+        light = N(pick)(above, light, u);
+        V step = mass / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        V next = by_gap ? u - step * a : u + step;
+        IV outside = (next > N(max)(heavy, light)) | (next < N(min)(heavy, light));
+        next = N(pick)(outside, (heavy + light) * (R)0.5, next);
+        V moved = N(max)(next - u, u - next);
+        u = next;
+        V size = by_gap ? u : N(max)(u, ALL(0.01));
+        if (!ANY(N(above)(moved, ALL(sizeof(R) == 4 ? 1.2e-7 : 2.3e-16) * size))) break;
     }
     int64_t kept = 0;
     for (int64_t i = 0; i < found; i++) {
-        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top - theta, a, &slope);
+        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, half, by_gap, &slope);
         list[kept] = list[i];
         kept += ANY(N(above)(p, zero));
     }
     STORE((R *)best, reported);
     STORE((R *)th, top);
-    STORE((R *)th + L, theta);
+    STORE((R *)th + L, u);
     return kept;
 }
 
-static void N(entmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
-                              const void *th, void *weights, int64_t p_stride) {
-    const R *s = scores;
-    R *p = weights;
-    V slope, top = LOAD((const R *)th), theta = LOAD((const R *)th + L);
+INLINE void N(entmax_weights_of)(const R *s, int64_t stride, const int32_t *list, int64_t n, R a, const void *th, R *p,
+                                 int64_t p_stride, const int half, const int by_gap) {
+    V slope, top = LOAD((const R *)th), u = LOAD((const R *)th + L);
     for (int64_t i = 0; i < n; i++)
-        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top - theta, parameter - 1, &slope));
+        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, a, half, by_gap, &slope));
 }
 
-static void N(entmax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
-    R *s = scores, *g = gradient;
-    const double a = parameter - 1;
-    V top = LOAD((const R *)th), theta = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
+INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int half,
+                             const int by_gap) {
+    V top = LOAD((const R *)th), u = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
     for (int64_t i = 0; i < n; i++) {
-        N(entmax_weight)(LOAD(s + i * stride) - top - theta, a, &slope);
+        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         sum = N(fma)(slope, LOAD(g + i * stride), sum);
         all += slope;
     }
     V mean = N(pick)(all > ALL(0), sum / all, ALL(0));
     for (int64_t i = 0; i < n; i++) {
-        V p = N(entmax_weight)(LOAD(s + i * stride) - top - theta, a, &slope);
+        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean));
         STORE(s + i * stride, p);
     }
 }
+
+/* One of the forms, which the loops are compiled for. */
+#define FORM(of, ...)                                                                                                  \
+    (parameter == 1.5  ? N(of)(__VA_ARGS__, 1, 0)                                                                      \
+     : parameter < 1.5 ? N(of)(__VA_ARGS__, 0, 0)                                                                      \
+                       : N(of)(__VA_ARGS__, 0, 1))
+
+static int64_t N(entmax_threshold)(void *scores, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
+                                   void *best) {
+    return parameter > 2 ? N(steep_threshold)(scores, stride, n, parameter, th, list, best)
+                         : FORM(entmax_threshold_of, scores, stride, n, parameter, th, list, best);
+}
+static void N(entmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
+                              const void *th, void *weights, int64_t p_stride) {
+    parameter > 2 ? N(steep_weights)(scores, stride, list, n, parameter, th, weights, p_stride)
+                  : FORM(entmax_weights_of, scores, stride, list, n, (R)(parameter - 1), th, weights, p_stride);
+}
+static void N(entmax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
+    parameter > 2 ? N(steep_vjp)(scores, gradient, stride, n, parameter, th)
+                  : FORM(entmax_vjp_of, scores, gradient, stride, n, (R)(parameter - 1), th);
+}
+#undef FORM
 
 /* polynomial: th = (largest |score|, 1 / sum of (s / largest)^order); masks count as 0 */
 INLINE V N(ratio)(V s, V scale) {

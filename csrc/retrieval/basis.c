@@ -24,11 +24,11 @@ static sh_status gram_item(void *pointer, int64_t item, void *scratch, sh_contex
     gram_job *g = pointer;
     int64_t first = item * STRIP, rows = sh_min(STRIP, g->size - first), columns = first + rows;
     if (g->by_features) /* rows of S^T S, up to the diagonal */
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)columns, (int)g->n, 1, g->s + first,
-                          (int)g->d, g->s, (int)g->d, 0, g->gram + first * g->size, (int)g->size);
+        sh_gemm_f64(1, 0, rows, columns, g->n, 1, g->s + first, g->d, g->s, g->d, 0, g->gram + first * g->size,
+                    g->size);
     else
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)columns, (int)g->d, 1,
-                          g->s + first * g->d, (int)g->d, g->s, (int)g->d, 0, g->gram + first * g->size, (int)g->size);
+        sh_gemm_f64(0, 1, rows, columns, g->d, 1, g->s + first * g->d, g->d, g->s, g->d, 0, g->gram + first * g->size,
+                    g->size);
     return SH_OK;
 }
 
@@ -38,8 +38,7 @@ static double departure(sh_context *context, const float *basis, int64_t rank, i
     double sum = -1;
     if (v && product) {
         for (int64_t j = 0; j < rank * d; j++) v[j] = (double)basis[j];
-        BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rank, (int)rank, (int)d, 1, v, (int)d, v,
-                          (int)d, 0, product, (int)rank);
+        sh_gemm_f64(0, 1, rank, rank, d, 1, v, d, v, d, 0, product, rank);
         sum = 0;
         for (int64_t i = 0; i < rank; i++)
             for (int64_t j = 0; j < rank; j++) {
@@ -70,7 +69,7 @@ sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n,
     status = sh_for_each(context, sh_ceil_div(g.size, STRIP), 0, gram_item, &g);
     if (status != SH_OK) goto done;
     /* row major, the lower half: column major, the upper */
-    BLAS(dsyevd_)("V", "U", &size, g.gram, &size, values, work, &lwork, iwork, &liwork, &info, 1, 1);
+    SH_BLAS_CALL(dsyevd_, "V", "U", &size, g.gram, &size, values, work, &lwork, iwork, &liwork, &info, 1, 1);
     if (info != 0) goto done;
     double total = 0, first = 0, largest = values[size - 1];
     for (int i = 0; i < size; i++) total += fmax(values[i], 0);
@@ -89,8 +88,7 @@ sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n,
         goto done;
     }
     /* V = U^T S; the last rows of the eigenvectors are the leading ones */
-    BLAS(cblas_dgemm)(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)found, (int)d, size, 1,
-                      g.gram + (size - found) * g.size, size, s, (int)d, 0, rows, (int)d);
+    sh_gemm_f64(0, 0, found, d, size, 1, g.gram + (size - found) * g.size, size, s, d, 0, rows, d);
     for (int64_t i = 0; i < found; i++) {
         double unit = 1 / sqrt(values[size - 1 - i]);
         for (int64_t j = 0; j < d; j++) basis[i * d + j] = (float)(unit * rows[(found - 1 - i) * d + j]);

@@ -3,7 +3,9 @@
  * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
  *           the work is reckoned in products of the matrix product. No clock is read.
  *        2. Queries that leave long lists get first codes of more columns, in an index that shares all else.
- *        3. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
+ *        3. An index is made only where half of the memory that is left holds it; asked for by name, it is made
+ *           wherever it can be.
+ *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
  *           patterns serves them badly. For enough of them an index of the other features is made for the call.
  */
 #include "index.h"
@@ -67,6 +69,11 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     return status;
 }
 
+/* Bytes that an index made by a call may have: others need memory, too. */
+static int64_t room_for_index(const sh_memory *m) {
+    return m->shelf->use == SH_INDEX_AUTO ? sh_memory_left(NULL) / 2 : INT64_MAX;
+}
+
 /* features that are not zero in every query; how many */
 static int64_t features_asked(const sh_job *job, int32_t *kept, uint8_t *seen) {
     int64_t d = job->memory->patterns.d, n = 0;
@@ -119,7 +126,7 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work,
     } else {
         int64_t n = features_asked(job, kept, seen);
         if (n > 0 && n < d && share_outside(m, seen, sums, row) > 0.1)
-            status = sh_index_new(context, m, SH_LINES, kept, n, own);
+            status = sh_index_new(context, m, SH_LINES, kept, n, room_for_index(m), own);
     }
     sh_release(context, kept);
     sh_release(context, seen);
@@ -128,16 +135,16 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work,
     return status;
 }
 
-static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind kind) {
+static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind kind, int64_t most) {
     sh_index *index = NULL, *none = NULL;
     sh_status status = SH_OK;
     for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
         if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
         sh_index *older = atomic_exchange(&m->shelf->older[i], NULL);
-        if (older) status = sh_index_grow(context, m, older, &index);
+        if (older) status = sh_index_grow(context, m, older, most, &index);
         sh_index_free(context, older);
     }
-    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, &index);
+    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, most, &index);
     if (status != SH_OK) return status;
     if (!index) {
         atomic_store(&m->shelf->asked, INT64_MIN / 2); /* there is none to be had, however many ask */
@@ -150,7 +157,7 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     if (atomic_load(&m->shelf->index[0]) || atomic_load(&m->shelf->index[1])) return SH_OK;
-    return put_up(context, m, SH_EITHER);
+    return put_up(context, m, SH_EITHER, INT64_MAX);
 }
 
 /* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
@@ -161,7 +168,7 @@ static double unscaled(const sh_index *x, const sh_look *look, float bound) {
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
     int wanted = context->path == SH_PATH_COLUMNS;
     sh_status status = SH_OK;
-    if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES);
+    if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
     const sh_index *x = atomic_load(&m->shelf->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
@@ -258,7 +265,7 @@ static void look_up(const sh_memory *m, choice *c) {
 /* codes of more columns, where those of few leave long lists */
 static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
     sh_index *base = atomic_load(&m->shelf->index[0]), *index, *none = NULL;
-    sh_status status = sh_index_widen(context, m, base, &index);
+    sh_status status = sh_index_widen(context, m, base, room_for_index(m), &index);
     if (index && !atomic_compare_exchange_strong(&m->shelf->index[2], &none, index)) sh_index_free(context, index);
     c->wide = atomic_load(&m->shelf->index[2]);
     return status;
@@ -280,6 +287,7 @@ static sh_status weigh(sh_job *job, choice *c) {
         const sh_index *lines = c->lines;
         status = pilot(job, lines, &work);
         if (status == SH_OK && !c->wide && work > 2 * work_of_codes(lines)) status = put_up_wide(job->context, m, c);
+        if (status == SH_NO_MEMORY) status = SH_OK; /* then by what there is */
         if (status == SH_OK && c->wide) {
             double before = work;
             status = pilot(job, c->wide, &work);
@@ -289,6 +297,7 @@ static sh_status weigh(sh_job *job, choice *c) {
                 work = before;
         }
         if (status == SH_OK) status = index_of_batch(job, lines, work, &c->own);
+        if (status == SH_NO_MEMORY) status = SH_OK;
         if (status == SH_OK && c->own) {
             double before = work;
             status = pilot(job, c->own, &work);
@@ -299,7 +308,8 @@ static sh_status weigh(sh_job *job, choice *c) {
         }
         if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
             sh_index_may_add_columns(m, lines)) {
-            status = put_up(job->context, m, SH_COLUMNS);
+            status = put_up(job->context, m, SH_COLUMNS, room_for_index(m));
+            if (status == SH_NO_MEMORY) status = SH_OK;
             c->columns = atomic_load(&m->shelf->index[1]);
         }
         if (status != SH_OK) return status;
@@ -328,7 +338,8 @@ static sh_status choose(sh_job *job, choice *c) {
         status = put_up(job->context, m,
                         path == SH_PATH_AUTO    ? SH_EITHER
                         : path == SH_PATH_LINES ? SH_LINES
-                                                : SH_COLUMNS);
+                                                : SH_COLUMNS,
+                        path == SH_PATH_AUTO ? room_for_index(m) : INT64_MAX);
         look_up(m, c);
     }
     if (path == SH_PATH_LINES && c->lines) c->columns = NULL;
@@ -338,13 +349,15 @@ static sh_status choose(sh_job *job, choice *c) {
 
 sh_status sh_screen(sh_job *job) {
     sh_context *context = job->context;
-    if (context->path == SH_PATH_SCAN) return SH_OK;
+    const int free_to_choose = context->path == SH_PATH_AUTO;
+    if (context->path == SH_PATH_SCAN || (free_to_choose && job->memory->shelf->use == SH_INDEX_NEVER)) return SH_OK;
     int64_t n = job->queries.n, some = n;
     choice c = {0};
     look_up(job->memory, &c);
     sh_status status = choose(job, &c);
-    if (status == SH_NO_MEMORY && context->path == SH_PATH_AUTO) { /* the scan needs less */
+    if (status == SH_NO_MEMORY && free_to_choose) { /* the scan needs less */
         c.lines = c.columns = NULL;
+        atomic_store(&job->memory->shelf->asked, 0); /* not so soon again */
         status = SH_OK;
     }
     if (status == SH_OK && (c.lines || c.columns)) {

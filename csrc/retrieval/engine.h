@@ -13,6 +13,7 @@
 #include "../runtime/runtime.h"
 #include "../separation/separation.h"
 #include <stdatomic.h>
+#include <string.h>
 
 enum {
     SH_TILE = 1024,        /* patterns a tile */
@@ -28,6 +29,7 @@ typedef struct {
     struct sh_index *_Atomic older[2]; /* of the memory that this one extends: whoever takes it out may grow it */
     int64_t older_patterns;            /* that it covers; 0: there was none */
     _Atomic int64_t asked;             /* queries so far, for the choice of when to build */
+    sh_index_use use;                  /* whether calls build it */
 } sh_shelf;
 
 typedef struct sh_norms sh_norms;
@@ -40,6 +42,9 @@ struct sh_memory {
     int own_values;               /* values are not the patterns */
     double *bias, *scale;         /* of every pattern in double, or NULL (canonical scores) */
     void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
+    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern; */
+    int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
+    double max_spread;            /* max |xi - centre| */
     sh_norms *norms;              /* where these lie, shared with the memories it grew from */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
@@ -66,6 +71,11 @@ typedef struct {
     double least, most;  /* of lift */
     double slack;        /* of a squared distance */
 } sh_balls;
+
+/* Patterns, values and queries are finite when they are taken, but they stay their owner's, who may write into them. So
+ * what is computed from them is looked at where it is at hand: a score or a state that is not finite is noted, and when
+ * all is done sh_run looks for what holds it. */
+enum { SH_ODD_SCORE = 1, SH_ODD_STATE = 2 };
 
 typedef struct {
     sh_context *context;
@@ -94,13 +104,23 @@ typedef struct {
     const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
     sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
     /* set up by sh_run */
-    double *slack; /* (N) how far a score of the tiles may be from the exact one */
-    int64_t *left; /* queries that the screen leaves to the scan, or NULL: all */
+    _Atomic int *odd;               /* SH_ODD_SCORE, SH_ODD_STATE: what was seen; see run.c */
+    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
+    double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
+    const void *mixed_centre;       /* of what tiles mix, or NULL */
+    const void *centre, *tile_bias; /* of tiles: the memory's, or NULL; of all patterns, or NULL */
+    void *differences;              /* (N, d) queries less the centre, or NULL */
+    int64_t *left;                  /* queries that the screen leaves to the scan, or NULL: all */
     _Atomic int64_t left_count;
     int64_t *wide; /* (N) queries left for wide.c */
     _Atomic int64_t wide_count;
     int64_t blocks, block_rows, ranges, tiles;
 } sh_job;
+
+/* Whether a failure is that of a query, of which it names the number. */
+static inline int sh_is_of_query(const sh_context *context) {
+    return context->argument && (!strcmp(context->argument, "queries") || !strcmp(context->argument, "beta"));
+}
 
 /* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
@@ -115,11 +135,12 @@ void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void 
 /* blocks, ranges and tiles for n queries */
 void sh_set_grid(sh_job *job, int64_t n);
 
-/* Scores of queries q[rows] with the patterns [first, first + n): products, then scale and bias later by
- * affine_max. `pack` holds sh_pack_bytes(memory). */
-void sh_tile_scores(const sh_memory *memory, const void *q, int64_t rows, int64_t first, int64_t n, void *scores,
-                    int64_t ld, void *pack);
-/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns) */
+/* Scores of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows of the memory: products,
+ * then scale and bias later by affine_max. `pack` holds sh_pack_bytes(memory). */
+void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
+                    void *scores, int64_t ld, void *pack);
+/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns), less mixed_centre: weights
+ * sum to 1, so it is added to what is mixed at the end */
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
                  int64_t columns, int add, void *out, int64_t ldo, void *pack);
 size_t sh_pack_bytes(const sh_memory *memory);
@@ -137,11 +158,45 @@ static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {
 static inline const void *sh_query(const sh_job *job, int64_t i) {
     return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
 }
+/* |x|^2 / 2 of a query */
+static inline double sh_half_square(const sh_job *job, int64_t i) {
+    const void *x = sh_query(job, i);
+    return job->k->dot(x, x, job->memory->patterns.d) / 2;
+}
+static inline void sh_note_score(const sh_job *job, double score) {
+    if (score - score != 0 && job->odd) atomic_fetch_or(job->odd, SH_ODD_SCORE);
+}
+/* of some rows of the result, where scores may not have shown it */
+static inline void sh_note_states(const sh_job *job, const void *states, int64_t rows) {
+    if (job->mixed->unchecked) return;
+    double largest = job->k->max_abs(states, rows * job->mixed->d);
+    if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
+}
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
 static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
-static inline const void *sh_tile_bias(const sh_memory *m, int64_t i) {
-    return m->tile_bias ? sh_at(m->k, m->tile_bias, i) : NULL;
+/* Whether scores are -|x - xi|^2/2 (finish.c). */
+static inline int sh_by_distance(const sh_job *job) {
+    return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
+}
+/* What makes a score of a tile one by distance; 0 where scores are others. */
+static inline double sh_shift(const sh_job *job, int64_t query) { return job->shift ? job->shift[query] : 0; }
+/* The energy of a query whose conjugate over beta is `pull`. */
+static inline double sh_energy_of(const sh_job *job, int64_t query, double pull) {
+    return sh_by_distance(job) ? -pull : sh_half_square(job, query) - pull;
+}
+/* Whether scores of tiles are too coarse for weights, which then come from canonical ones: euclidean scores cancel far
+ * from the origin. COARSE is the most that a weight may be off by, relatively, by the bound; it is off by much less. */
+#define SH_COARSE 0x1p-6
+static inline int sh_is_coarse(const sh_job *job, int64_t query) {
+    return sh_by_distance(job) && sh_beta(job, query) * job->slack[query] > SH_COARSE;
+}
+/* A query as tiles take it. */
+static inline const void *sh_tile_query(const sh_job *job, int64_t i) {
+    return job->differences ? sh_at(job->k, job->differences, i * job->memory->patterns.d) : sh_query(job, i);
+}
+static inline const void *sh_tile_bias(const sh_job *job, int64_t i) {
+    return job->tile_bias ? sh_at(job->k, job->tile_bias, i) : NULL;
 }
 static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
     return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;

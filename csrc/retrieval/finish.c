@@ -1,9 +1,13 @@
 /* finish.c: from candidates to results: the canonical scores, the weights, the state. Exactness lives here.
  *
- * The tiles of the scan only filter. Each candidate is scored again by the canonical dot product (kernels.h),
- * times its scale or plus its bias in double; z = beta (s - max s) in double; the map's threshold does not depend
- * on candidates outside the support; weights are rounded once to the compute type, and the state sums
- * weight x row in double in order of position. So every path gives the same bits.
+ * The tiles of the scan only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its
+ * scale, or by the canonical distance; z = beta (s - max s) in double; the map's threshold does not depend on candidates
+ * outside the support; weights are rounded once to the compute type, and the state sums weight x row in double in order
+ * of position. So every path gives the same bits.
+ *
+ * Note   Euclidean scores are -|x - xi|^2/2, computed from the differences: their error is relative to the distance, so
+ *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for |x|^2/2,
+ *        cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter form.
  */
 #include "engine.h"
 #include <math.h>
@@ -67,9 +71,16 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
 static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffer) {
     const sh_memory *m = job->memory;
     int64_t at = c->position;
-    double s = job->k->dot(x, sh_row_at(job->k, &m->patterns, at, buffer), m->patterns.d);
+    const void *row = sh_row_at(job->k, &m->patterns, at, buffer);
+    if (sh_by_distance(job)) {
+        c->score = 0 - job->k->distance2(x, row, m->patterns.d) / 2;
+        sh_note_score(job, c->score);
+        return;
+    }
+    double s = job->k->dot(x, row, m->patterns.d);
     if (m->scale) s *= m->scale[at];
     if (m->bias) s += m->bias[at];
+    sh_note_score(job, s);
     c->score = s;
 }
 
@@ -225,27 +236,36 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
     const sh_kernels *k = job->k;
     double beta = sh_beta(job, query), best = 0, rest = 0;
     int64_t width = job->mixed->d, support = n;
+    void *out = job->partial ? job->partial->mixture : job->states;
     int full = !job->map->window;
     if (n && full)
         weigh_all(job, beta, c, n, space.z, &best, &rest);
     else if (n)
         support = weigh_window(job, beta, c, n, space.z, &best, &rest);
-    if (job->states)
+    if (out)
         for (int64_t j = 0; j < width; j++) space.sum[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
-    for (int64_t i = 0; job->states && i < n; i++) {
+    for (int64_t i = 0; out && i < n; i++) {
         double p = space.z[i];
         if (!(p > 0) && !(full && p < 0)) continue;
         double w = rounded(k, p);
         if (job->mixed_scale) w *= job->mixed_scale[c[i].position];
         k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
     }
-    if (job->states) k->from_double(sh_at(k, job->states, query * width), space.sum, width);
+    if (job->partial) { /* of a map with full support: unnormalised */
+        job->partial->scale[query] = best;
+        job->partial->sum[query] = exp(rest);
+        for (int64_t j = 0; out && j < width; j++) space.sum[j] *= exp(rest);
+    }
+    if (out) {
+        void *state = sh_at(k, out, query * width);
+        k->from_double(state, space.sum, width);
+        if (job->mixed->data != job->memory->patterns.data) sh_note_states(job, state, 1);
+    }
     if (job->support_size) job->support_size[query] = support;
     if (job->counts) job->counts[query][3] = support;
     if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);
     if (job->energy) {
-        const void *x = sh_query(job, query);
-        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (n ? best + rest / beta : 0);
+        job->energy[query] = n ? sh_energy_of(job, query, best + rest / beta) : sh_half_square(job, query);
     }
     if (!job->lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);

@@ -4,6 +4,8 @@
  *
  *     score = 2^2e (<w, y> + B) + constant of the query,     B = 2^-2e (<xi - mu, mu> + b), euclidean -|y|^2 / 2
  *
+ * where the constant is <x, mu>, of scores by distance -|x - mu|^2/2; with features left out, and b in B, <x, mu> - |x|^2/2.
+ *
  * With V a matrix of (nearly) orthonormal rows, a = V y and b = V w, Cauchy and Schwarz give
  *
  *     <w, y>  <=  <b, a> + r_w r_y + eta |b| |a|,      r^2 = |.|^2 - |V .|^2,   eta = |V V^T - I|_F.
@@ -74,11 +76,20 @@ static const void *kept_of(const sh_index *x, const sh_kernels *k, const void *r
     return work;
 }
 
-/* y of pattern i; returns |y|^2. `work` holds row_bytes. */
-static double pattern_row(const sh_index *x, const sh_memory *m, int64_t i, float *y, char *work) {
+/* y and |y|^2 of pattern i, which may have changed since it was checked. `work` holds row_bytes. */
+static sh_status pattern_row(sh_context *context, const sh_index *x, const sh_memory *m, int64_t i, float *y,
+                             char *work, double *length2) {
     const void *row = sh_row_at(m->k, &m->patterns, i, work);
     row = kept_of(x, m->k, row, work + sh_align((size_t)m->patterns.d * m->k->size));
-    return m->k->centre(y, row, m->scale ? m->scale[i] : 1, x->centre, x->power, x->d);
+    *length2 = m->k->centre(y, row, m->scale ? m->scale[i] : 1, x->centre, x->power, x->d);
+    return *length2 - *length2 == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", i);
+}
+
+/* not below |xi - mu| of any pattern */
+static double reach_of(const sh_index *x, const sh_memory *m) {
+    double reach = m->max_norm + x->centre_norm;
+    if (m->centre) reach = fmin(reach, m->max_spread * (1 + 1e-9) + x->first_apart);
+    return reach;
 }
 
 /* a = y V^T of some rows; `work` holds project_bytes */
@@ -239,7 +250,6 @@ static float bias_of(const sh_index *x, const sh_memory *m, int64_t i, const flo
 }
 
 static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)context;
     building *b = pointer;
     item += b->first;
     sh_index *x = b->index;
@@ -257,7 +267,10 @@ static sh_status code_rows(void *pointer, int64_t item, void *scratch, sh_contex
     at += sh_align((size_t)(x->quads * 4));
     double *wide = (double *)(void *)at;
     at += sh_align((size_t)x->d * sizeof(double));
-    for (int64_t i = 0; i < rows; i++) length2[i] = pattern_row(x, m, first + i, y + i * x->d, work);
+    for (int64_t i = 0; i < rows; i++) {
+        sh_status status = pattern_row(context, x, m, first + i, y + i * x->d, work, &length2[i]);
+        if (status != SH_OK) return status;
+    }
     if (x->basis) project(x, y, rows, a, at);
 
     int64_t whole = sh_ceil_div(rows, SH_GROUP) * SH_GROUP; /* what is beyond the last is never found */
@@ -315,13 +328,19 @@ static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *
     }
     x->centre2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, d);
     x->centre_norm = sqrt(x->centre2) * (1 + 1e-12);
+    const void *first =
+        kept_of(x, m->k, sh_row_at(m->k, &m->patterns, 0, work), work + sh_align((size_t)m->patterns.d * m->k->size));
+    m->k->to_double(s, first, d);
+    x->first_apart = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s, x->centre, d)) * (1 + 1e-9);
     int exponent;
-    frexp((m->max_norm + x->centre_norm) * (1 + 1e-9), &exponent);
+    frexp(reach_of(x, m) * (1 + 1e-9), &exponent);
     x->power = ldexp(1, -exponent);
     for (int64_t i = 0; i < n; i++) {
-        length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+        status = pattern_row(context, x, m, i * x->patterns / n, y + i * d, work, &length2[i]);
+        if (status != SH_OK) goto done;
         for (int64_t j = 0; j < d; j++) s[i * d + j] = (double)y[i * d + j];
     }
+    status = SH_NO_MEMORY;
     int direct = want_columns || d <= DIRECT;
     double eta = 0, left_out = 0;
     if (!direct) {
@@ -380,12 +399,25 @@ static size_t bytes_of(const sh_index *x) {
            (size_t)x->d * sizeof(double);
 }
 
+/* What making an index will take, before anything is known of the patterns: its codes, the sample, and the matrices that
+ * directions are found by. */
+static double bytes_expected(const sh_memory *m, sh_index_kind kind, int64_t d) {
+    double n = (double)m->patterns.n, all = (double)d, first = all + 8, sample = fmin(n, SAMPLE) * all * 12;
+    if (d > DIRECT && kind != SH_COLUMNS) {
+        double gram = fmin(all, SH_LARGEST_GRAM);
+        first = fmin(first, SH_FIRST + 8 + fmin(all, SECOND) + 8);
+        sample = fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * all * 12 + 3 * 8 * gram * gram;
+    }
+    return n * first + sample;
+}
+
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *kept, int64_t d,
-                       sh_index **index) {
+                       int64_t most, sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n;
     if (!(m->max_norm > 0x1p-400 && m->max_norm < 0x1p400) || n > INT32_MAX - SH_GROUP) return SH_OK;
     if (kind == SH_COLUMNS && d > MAX_SUM) return SH_OK;
+    if (bytes_expected(m, kind, d) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.holders = 1, .kind = kind, .patterns = n, .d = d};
@@ -400,9 +432,10 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (status == SH_OK) status = take_sample(context, m, x, kind == SH_COLUMNS);
     if (status == SH_OK) {
         x->line_bytes = x->second.columns ? (size_t)(x->second.columns + 15) / 8 * 8 : 0;
-        x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
-        if (x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
         x->bytes = bytes_of(x);
+        int fits = x->bytes <= (uint64_t)most; /* of kinds that the patterns chose */
+        if (fits) x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
+        if (fits && x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
         if (!x->groups || (x->line_bytes && !x->lines)) status = SH_NO_MEMORY;
     }
     if (status == SH_OK) {
@@ -425,12 +458,13 @@ static void *copy_of(sh_context *context, const void *from, int64_t n, size_t si
     return to;
 }
 
-sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, sh_index **index) {
+sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, int64_t most,
+                        sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n, first = older->patterns / ROWS, ready = first * ROWS;
-    if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP ||
-        !((m->max_norm + older->centre_norm) * older->power <= 1))
-        return SH_OK;
+    if (n > 2 * older->patterns || n > INT32_MAX - SH_GROUP || !(reach_of(older, m) * older->power <= 1)) return SH_OK;
+    if ((double)older->bytes / (double)older->patterns * (double)n > (double)most)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.holders = 1, /* others may take hold of the older one, or give it up, meanwhile */
@@ -439,6 +473,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
                     .d = older->d,
                     .power = older->power,
                     .centre2 = older->centre2,
+                    .first_apart = older->first_apart,
                     .centre_norm = older->centre_norm,
                     .rank = older->rank,
                     .first = older->first,
@@ -472,9 +507,10 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
-sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, sh_index **index) {
+sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base, int64_t most, sh_index **index) {
     *index = NULL;
     if (!base->basis || base->kept || base->rank < SH_WIDE || base->second.columns <= SH_WIDE) return SH_OK;
+    if ((double)base->patterns * (SH_WIDE + 8) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&base->holders, 1);
@@ -486,6 +522,7 @@ sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base
                     .power = base->power,
                     .centre = base->centre,
                     .centre2 = base->centre2,
+                    .first_apart = base->first_apart,
                     .centre_norm = base->centre_norm,
                     .rank = base->rank,
                     .basis = base->basis,
@@ -502,7 +539,11 @@ sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base
     x->groups = sh_allocate(context, sh_ceil_div(x->patterns, SH_GROUP), sh_group_bytes(x->quads));
     if (!work || !more || !y || !a || !length2 || !code || !x->groups) goto done;
     if (!coding_new(context, &x->first, SH_WIDE, 1, base->first.eta, d)) goto done;
-    for (int64_t i = 0; i < n; i++) length2[i] = pattern_row(x, m, i * x->patterns / n, y + i * d, work);
+    for (int64_t i = 0; i < n; i++) {
+        status = pattern_row(context, x, m, i * x->patterns / n, y + i * d, work, &length2[i]);
+        if (status != SH_OK) goto done;
+    }
+    status = SH_NO_MEMORY;
     project(x, y, n, a, more);
     tune(&x->first, 1, a, x->rank, length2, n, code);
     x->bytes = (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + 2 * SH_WIDE * sizeof(float);
@@ -584,10 +625,18 @@ void sh_look_at(const sh_index *x, const sh_job *job, const int64_t *order, int6
         const void *row = kept_of(x, m->k, sh_query(job, query), gathered);
         double length = sqrt(m->k->centre(looks->y + i * x->d, row, 1, x->centre, x->power, x->d));
         m->k->to_double(wide, row, x->d);
-        double along = sh_kernels_of(SH_FLOAT64)->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
-        double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2;
-        look->constant = along - (by_distance(x, m) ? centre2 / 2 : 0);
-        look->slack = product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2);
+        const sh_kernels *doubles = sh_kernels_of(SH_FLOAT64);
+        if (by_distance(x, m) && sh_by_distance(job)) {
+            double square = doubles->distance2(wide, x->centre, x->d), reach = sqrt(square) + 1 / x->power;
+            look->constant = -square / 2;
+            look->slack = product * reach * reach;
+        } else {
+            double along = doubles->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
+            double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2, half = sh_by_distance(job) ? raw2 / 2 : 0;
+            look->constant = along - (by_distance(x, m) ? centre2 / 2 : 0) - half;
+            look->slack =
+                product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2 + half);
+        }
         int usable = length < 0x1p60 && length > 0x1p-60 && look->slack < 0x1p900;
         look->length = usable ? length : 0;
         look->second_radius = NAN;

@@ -47,6 +47,7 @@ typedef struct sh_index {
     double power;                /* 2^-e with |y| <= 1 after scaling */
     double *centre;              /* (d) */
     double centre2, centre_norm; /* |mu|^2; not below |mu| */
+    double first_apart;          /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d), or NULL */
     sh_coding first, second;
@@ -59,16 +60,18 @@ typedef struct sh_index {
 
 /* sh_index_new: an index of all patterns; `kept` ascending features, or NULL for all (then d is the patterns').
  * *index is NULL where there is none to be had: extreme norms, too many features for 8-bit sums.
+ * Errors     SH_NO_MEMORY also where it, or what it takes to make it, would have more than `most` bytes: so all three
  * Cost       4 to 12 % of the scan of 10,000 queries; 64 bytes a pattern and a second line of at most 256, or d + 8 */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *kept, int64_t d,
-                       sh_index **index);
+                       int64_t most, sh_index **index);
 /* sh_index_grow: an older index of the memory's first patterns and the codes of the others. NULL where they do not fit
  * its scale, or are more than it has. Cost: a copy of its codes, and the coding of the new. */
-sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, sh_index **index);
+sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most,
+                        sh_index **index);
 /* sh_index_widen: an index with SH_WIDE columns in its first codes, for queries that leave long lists by SH_FIRST; the
  * rest is that of `base`, which it keeps. NULL where the basis has not so many. Cost: 128 bytes a pattern, and their
  * coding. */
-sh_status sh_index_widen(sh_context *context, const sh_memory *memory, sh_index *base, sh_index **index);
+sh_status sh_index_widen(sh_context *context, const sh_memory *memory, sh_index *base, int64_t most, sh_index **index);
 /* sh_index_free: gives up one hold on it; sh_index_new and sh_index_grow give the first. */
 void sh_index_free(sh_context *context, sh_index *index);
 /* Whether a second index of the other kind stays within the budget: all codes at most 40 % of the patterns. */

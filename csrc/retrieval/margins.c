@@ -42,7 +42,7 @@ static sh_status ask_patterns(sh_context *context, const sh_memory *m, const int
             for (int l = 0; l < SH_CARRIED; l++) self[i * SH_CARRIED + l] = l ? -1 : (int32_t)sh_min(own[i], INT32_MAX);
         }
         status = ask(&job, own, score, first, pointer);
-        if (status != SH_OK && context->argument) sh_fail(context, status, "patterns", own[context->row]);
+        if (status != SH_OK && sh_is_of_query(context)) sh_fail(context, status, "patterns", own[context->row]);
     }
     sh_release(context, rows);
     sh_release(context, buffer);
@@ -77,7 +77,6 @@ typedef struct {
 } lifting;
 
 static sh_status lift_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)context;
     lifting *l = pointer;
     const sh_memory *m = l->memory;
     int64_t d = m->patterns.d, last = sh_min((item + 1) * BATCH, m->patterns.n);
@@ -85,6 +84,7 @@ static sh_status lift_item(void *pointer, int64_t item, void *scratch, sh_contex
         const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
         double square = m->k->dot(row, row, d);
         if (m->scale) square = square * m->scale[i] * m->scale[i];
+        if (square - square != 0) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
         l->lift[i] = square + (m->bias ? 2 * m->bias[i] : 0);
     }
     return SH_OK;

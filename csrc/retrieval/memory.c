@@ -2,6 +2,9 @@
  *
  * Notes  1. A similarity is a bias and a scale per pattern: dot none; euclidean the bias -|xi|^2/2, under which
  *           argmax s is the nearest pattern; cosine the scale 1/|xi|, for scores and mixture alike.
+ *           Where all patterns lie closer together than to the origin, <x, xi> - |xi|^2/2 cancels; tiles then hold
+ *           <x - c, xi - c> - |xi - c|^2/2 with c the first pattern: it is that of any memory of the same patterns, however
+ *           they came in, and as good a centre as any but for a factor of 2.
  *        2. The norms cost one pass, and their finiteness is that of the patterns: the check is free.
  *        3. Biases and scales lie in a block with room for more. A memory and those extended from it read the same
  *           block, each its own first rows; rows in use never change.
@@ -99,11 +102,14 @@ static sh_norms *take_norms(sh_context *context, sh_norms *old, int64_t kept, in
     return norms;
 }
 
-enum { CHUNK = 256 }; /* rows a work item */
+enum {
+    CHUNK = 256, /* rows a work item */
+    FAR = 8,     /* so many times as far from the origin as from one another, patterns are taken from a centre */
+};
 typedef struct {
     sh_memory *m;
-    int64_t first;                     /* rows before it are ready */
-    double *norm, *raw, *bias, *scale; /* the largest of every chunk */
+    int64_t first;                              /* rows before it are ready */
+    double *norm, *raw, *bias, *scale, *spread; /* the largest of every chunk */
 } preparation;
 
 static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *context) {
@@ -111,7 +117,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
     sh_memory *m = p->m;
     const sh_kernels *k = m->k;
     int64_t first = p->first + item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n), d = m->patterns.d;
-    double max_norm = 0, max_raw = 0, max_bias = 0, max_scale = 1;
+    double max_norm = 0, max_raw = 0, max_bias = 0, max_scale = 1, max_spread = 0;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
         double length = norm(k, x, d);
@@ -125,6 +131,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
             if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
             max_bias = fmax(max_bias, -m->bias[i]);
+            max_spread = fmax(max_spread, k->distance2(x, m->centre, d));
         }
         if (m->scale) {
             if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i - p->first);
@@ -146,6 +153,20 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
     p->raw[item] = max_raw;
     p->bias[item] = max_bias;
     p->scale[item] = max_scale;
+    p->spread[item] = sqrt(max_spread);
+    return SH_OK;
+}
+
+/* biases of differences from the centre (note 1), in tiles */
+static sh_status bias_differences(void *job, int64_t item, void *scratch, sh_context *context) {
+    (void)context;
+    preparation *p = job;
+    sh_memory *m = p->m;
+    int64_t first = p->first + item * CHUNK, last = sh_min(first + CHUNK, m->patterns.n);
+    for (int64_t i = first; i < last; i++) {
+        double bias = -m->k->distance2(sh_row_at(m->k, &m->patterns, i, scratch), m->centre, m->patterns.d) / 2;
+        m->k->from_double(sh_at(m->k, m->tile_bias, i), &bias, 1);
+    }
     return SH_OK;
 }
 
@@ -167,7 +188,9 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
     struct {
         sh_memory memory;
         sh_shelf shelf;
-    } *both = sh_allocate(context, 1, sizeof *both);
+        double centre[];
+    } *both =
+        sh_allocate(context, 1, sizeof *both + (size_t)patterns->d * (similarity == SH_EUCLIDEAN) * sizeof(double));
     if (!both) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memset(both, 0, sizeof *both);
     sh_memory *m = &both->memory;
@@ -181,32 +204,47 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
     preparation p = {.m = m, .first = ready};
     sh_status status = SH_NO_MEMORY;
-    p.norm = sh_allocate(context, 4 * chunks, sizeof(double));
+    int anew = 0;
+    p.norm = sh_allocate(context, sh_max(5 * chunks, 1), sizeof(double));
     if (!p.norm) goto done;
     p.raw = p.norm + chunks;
     p.bias = p.raw + chunks;
     p.scale = p.bias + chunks;
+    p.spread = p.scale + chunks;
+    if (similarity == SH_EUCLIDEAN) {
+        m->centre = both->centre;
+        const void *row = sh_row_at(m->k, patterns, 0, m->centre);
+        if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
+    }
     if (similarity != SH_DOT) {
         m->norms = take_norms(context, old ? old->norms : NULL, ready, n, m->k->size);
         if (!m->norms) goto done;
         *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->norms->exact;
         *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
     }
-    for (int i = 0; old && i < 2; i++) {
+    for (int i = 0; old && i < 3; i++) {
         sh_index *index = atomic_load(&old->shelf->index[i]);
-        if (index)
-            atomic_fetch_add(&index->holders, 1);
-        else
-            index = atomic_exchange(&old->shelf->older[i], NULL); /* growing again before the first growth was asked */
+        int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
+        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
         if (!index) continue;
-        atomic_store(&m->shelf->older[i], index);
-        m->shelf->older_patterns = index->patterns;
+        atomic_fetch_add(&index->holders, 1);
+        if (waits) atomic_store(&old->shelf->older[i], index);
+        if (index->patterns == n) {
+            atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
+        } else if (i < 2) {
+            atomic_store(&m->shelf->older[i], index);
+            m->shelf->older_patterns = index->patterns;
+        } else {
+            sh_index_free(context, index);
+        }
     }
     if (old) {
+        m->shelf->use = old->shelf->use;
         m->max_norm = old->max_norm;
         m->max_raw_norm = old->max_raw_norm;
         m->max_bias = old->max_bias;
         m->max_scale = old->max_scale;
+        m->max_spread = old->max_spread;
     }
     int64_t width = sh_max(patterns->d, values ? values->d : 0);
     status = sh_for_each(context, chunks, (size_t)width * m->k->size, prepare, &p);
@@ -215,18 +253,26 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
         m->max_raw_norm = fmax(m->max_raw_norm, p.raw[i]);
         m->max_bias = fmax(m->max_bias, p.bias[i]);
         m->max_scale = fmax(m->max_scale, p.scale[i]);
+        m->max_spread = fmax(m->max_spread, p.spread[i]);
     }
-    if (status != SH_OK && old && m->norms && m->norms == old->norms) {
+    if (status == SH_OK && m->centre) {
+        m->centred = m->max_spread > 0 && FAR * m->max_spread < sqrt(m->k->dot(m->centre, m->centre, patterns->d));
+        anew = old && m->centred != old->centred; /* its biases are others */
+        if (m->centred && !anew)
+            status = sh_for_each(context, chunks, (size_t)patterns->d * m->k->size, bias_differences, &p);
+    }
+    if ((status != SH_OK || anew) && old && m->norms && m->norms == old->norms) {
         int64_t taken = n; /* give the rest of the block back */
         atomic_compare_exchange_strong(&m->norms->used, &taken, ready);
     }
 done:
     sh_release(context, p.norm);
-    if (status == SH_OK) {
+    if (status == SH_OK && !anew) {
         *memory = m;
         return SH_OK;
     }
     sh_memory_free(context, m);
+    if (anew) return make(context, NULL, patterns, values, similarity, type, memory);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
@@ -291,34 +337,50 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
     return status;
 }
 
+static void free_indexes(sh_context *context, sh_memory *m) {
+    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_exchange(&m->shelf->index[i], NULL));
+    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_exchange(&m->shelf->older[i], NULL));
+    m->shelf->older_patterns = 0;
+}
+
+void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
+    m->shelf->use = use;
+    if (use == SH_INDEX_NEVER) free_indexes(context, m);
+}
+
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
-    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_load(&m->shelf->index[i]));
-    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_load(&m->shelf->older[i]));
+    free_indexes(context, m);
     leave_norms(context, m->norms);
     sh_release(context, m);
 }
 
-/* Tiles. Rows of the compute type are multiplied where they lie; narrow rows are widened a few columns at a time,
- * so that the widened part of a tile stays in the cache whatever d is. */
+/* Tiles. Rows of the compute type are multiplied where they lie; narrow rows are widened, and rows far from the origin
+ * taken from the centre, a few columns at a time, so that this part of a tile stays in the cache whatever d is. */
 static int64_t pack_columns(const sh_kernels *k) { return sh_max(64, SH_PACK / (int64_t)(SH_TILE * k->size)); }
 
 size_t sh_pack_bytes(const sh_memory *m) {
-    if (!sh_is_narrow(&m->patterns) && !sh_is_narrow(&m->values)) return 0;
+    if (!sh_is_narrow(&m->patterns) && !sh_is_narrow(&m->values) && !m->centred) return 0;
     return (size_t)(SH_TILE * pack_columns(m->k)) * m->k->size;
 }
 
-static void widen(const sh_kernels *k, const sh_rows *rows, int64_t first, int64_t n, int64_t column, int64_t columns,
-                  void *pack) {
+static void pack_rows(const sh_kernels *k, const sh_rows *rows, const void *centre, int64_t first, int64_t n,
+                      int64_t column, int64_t columns, void *pack) {
     const char *x = (const char *)rows->data + first * rows->stride + column * (int64_t)element_size(rows->type);
-    for (int64_t i = 0; i < n; i++) widen_row(k, rows, x + i * rows->stride, columns, sh_at(k, pack, i * columns));
+    for (int64_t i = 0; i < n; i++, x += rows->stride) {
+        void *row = sh_at(k, pack, i * columns);
+        if (sh_is_narrow(rows))
+            widen_row(k, rows, x, columns, row);
+        else
+            memcpy(row, x, (size_t)columns * k->size);
+        if (centre) k->add(row, -1, sh_at(k, centre, column), columns);
+    }
 }
 
-void sh_tile_scores(const sh_memory *m, const void *q, int64_t rows, int64_t first, int64_t n, void *scores, int64_t ld,
-                    void *pack) {
-    const sh_kernels *k = m->k;
-    const sh_rows *x = &m->patterns;
-    if (!sh_is_narrow(x)) {
+void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *q, int64_t rows, int64_t first, int64_t n,
+                    void *scores, int64_t ld, void *pack) {
+    const sh_kernels *k = job->k;
+    if (!sh_is_narrow(x) && !job->centre) {
         k->gemm_nt(rows, n, x->d, q, x->d, (const char *)x->data + first * x->stride, x->stride / (int64_t)k->size, 0,
                    scores, ld);
         return;
@@ -326,7 +388,7 @@ void sh_tile_scores(const sh_memory *m, const void *q, int64_t rows, int64_t fir
     int64_t step = pack_columns(k);
     for (int64_t c = 0; c < x->d; c += step) {
         int64_t columns = sh_min(step, x->d - c);
-        widen(k, x, first, n, c, columns, pack);
+        pack_rows(k, x, job->centre, first, n, c, columns, pack);
         k->gemm_nt(rows, n, columns, sh_at(k, q, c), x->d, pack, columns, c > 0, scores, ld);
     }
 }
@@ -335,7 +397,7 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
                  int64_t columns, int add, void *out, int64_t ldo, void *pack) {
     const sh_kernels *k = job->k;
     const sh_rows *x = job->mixed;
-    if (!sh_is_narrow(x)) {
+    if (!sh_is_narrow(x) && !job->mixed_centre) {
         const char *tile = (const char *)x->data + first * x->stride;
         k->gemm_nn(rows, columns, n, p, ldp, sh_at(k, tile, column), x->stride / (int64_t)k->size, add, out, ldo);
         return;
@@ -343,7 +405,7 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
     int64_t step = pack_columns(k);
     for (int64_t c = 0; c < columns; c += step) {
         int64_t width = sh_min(step, columns - c);
-        widen(k, x, first, n, column + c, width, pack);
+        pack_rows(k, x, job->mixed_centre, first, n, column + c, width, pack);
         k->gemm_nn(rows, width, n, p, ldp, pack, width, add, sh_at(k, out, c), ldo);
     }
 }

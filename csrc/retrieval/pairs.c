@@ -16,11 +16,12 @@
 #include <string.h>
 
 enum {
-    ROWS = 64,   /* queries that go together, at most */
-    SHORT = 128, /* candidates a list holds: at least, */
-    LONG = 1024, /* and at most */
-    THIN = 4,    /* blocks of fewer rows are no spans */
-    ASKED = 8,   /* queries between two looks at whether to stop */
+    ROWS = 64,     /* queries that go together, at most */
+    SHORT = 128,   /* candidates a list holds: at least, */
+    LONG = 1024,   /* and at most */
+    THIN = 4,      /* blocks of fewer rows are no spans */
+    ASKED = 8,     /* queries between two looks at whether to stop, */
+    READ = 1 << 20 /* and numbers of patterns */
 };
 
 typedef struct {
@@ -93,8 +94,7 @@ typedef struct {
     void *bias, *scale, *mixed_scale; /* of a lane's span */
     sh_candidate *pairs, *lists;
     double *z;
-    sh_memory lane; /* its patterns alone */
-    sh_rows mixed;  /* and what it mixes */
+    sh_rows patterns, mixed; /* of the lane alone: its patterns, and what it mixes */
     sh_finish_space finish;
 } space;
 
@@ -158,6 +158,14 @@ static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, i
     return n;
 }
 
+/* whether to stop, asked after every READ numbers */
+static int stopped_at(const looking *l, int64_t pairs, int64_t *read, sh_context *context) {
+    *read += pairs * l->job->memory->patterns.d;
+    if (*read < READ) return 0;
+    *read = 0;
+    return sh_stopped(context);
+}
+
 /* every apart-th of some rows, from number `lane` on */
 static sh_rows rows_of_lane(const looking *l, const sh_rows *rows, int64_t lane) {
     sh_rows some = *rows;
@@ -182,17 +190,17 @@ static const sh_caller *gather(const looking *l, int64_t item, space *w, int64_t
     const sh_caller *v = l->visits + l->start[item];
     size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
     *rows = l->start[item + 1] - l->start[item];
-    for (int64_t i = 0; i < *rows; i++) memcpy(w->queries + (size_t)i * bytes, sh_query(l->job, v[i].query), bytes);
-    w->lane = *l->job->memory;
-    w->lane.patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
+    for (int64_t i = 0; i < *rows; i++)
+        memcpy(w->queries + (size_t)i * bytes, sh_tile_query(l->job, v[i].query), bytes);
+    w->patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
     w->mixed = rows_of_lane(l, l->job->mixed, v->lane);
     return v;
 }
 
 /* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
-static int64_t score_span(const space *w, int64_t rows, int64_t first, int64_t n) {
+static int64_t score_span(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
-    sh_tile_scores(&w->lane, w->queries, rows, first, n, w->scores, ld, w->pack);
+    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->pack);
     return ld;
 }
 
@@ -270,17 +278,17 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     tracker t[ROWS];
     for (int64_t i = 0; i < rows; i++)
         t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
-    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(&w, rows, first, n);
+    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
+        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             part_of_span(l->s, v[i].place, first, n, &from, &to);
             if (t[i].wide || from >= to) continue;
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
-                                        biases ? sh_at(k, biases, from) : NULL, to - from);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+                                        biases ? sh_at(k, biases, from) : NULL, sh_shift(job, v[i].query), to - from);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             if (best < t[i].floor) continue;
             see(job, v[i].query, &t[i], best);
             for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += SH_PIECE) {
@@ -294,6 +302,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     ahead next;
+    int64_t read = 0;
     begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
@@ -304,6 +313,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (!make_room(l, query, &t[i], w.finish.z)) break;
             for (int64_t j = 0; j < n; j++)
                 if (w.pairs[j].score >= t[i].floor) t[i].list[t[i].n++] = w.pairs[j];
+            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
         }
         sh_status status;
         if (t[i].wide) {
@@ -352,13 +362,14 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     const sh_caller *v = gather(l, item, &w, &rows);
     sh_job along = *job;
     along.mixed = &w.mixed;
+    along.mixed_centre = NULL; /* rows taken one by one are mixed as they are */
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
     if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
-    while ((n = next_span(l, w.lane.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(&w, rows, first, n);
+    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, m->tile_bias, v->lane, first, n, w.bias);
+        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
         const char *shares = numbers_of_span(l, job->mixed_tile_scale, v->lane, first, n, w.mixed_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
@@ -369,8 +380,8 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             memset(sh_at(k, row, to), 0, (size_t)(n - to) * k->size);
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
-                                        biases ? sh_at(k, biases, from) : NULL, to - from);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
+                                        biases ? sh_at(k, biases, from) : NULL, 0, to - from);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
             void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
             double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
             sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
@@ -382,27 +393,35 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     ahead next;
+    int64_t read = 0;
     begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
         void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
+        if (sh_is_coarse(job, query)) {
+            sh_status status = settle_alone(l, v[i], context);
+            if (status != SH_OK) return status;
+            continue;
+        }
         while ((n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
-            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score;
+            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score - sh_shift(job, query); /* as spans have them */
             k->from_double(w.row, w.z, n);
             sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
             if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.finish.buffer);
+            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
+            sh_note_states(job, mixture, 1);
             memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
         }
         if (job->support_size) job->support_size[query] = support[i];
         if (job->energy) {
-            const void *x = sh_query(job, query);
-            job->energy[query] = k->dot(x, x, m->patterns.d) / 2 - (support[i] ? scale[i] + log(sum[i]) / beta : 0);
+            double pull = scale[i] + sh_shift(job, query) + log(sum[i]) / beta;
+            job->energy[query] = support[i] ? sh_energy_of(job, query, pull) : sh_half_square(job, query);
         }
         if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }

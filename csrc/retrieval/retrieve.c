@@ -107,7 +107,7 @@ static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
         job.carry = r->carrying;
         sh_status status = sh_run(&job);
         if (status != SH_OK) {
-            if (r->context->argument && r->context->row < n) r->context->row = query[r->context->row];
+            if (sh_is_of_query(r->context)) r->context->row = query[r->context->row];
             return status;
         }
         int64_t left = 0;

@@ -21,11 +21,56 @@ static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_conte
         if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
         double squares = k->dot(x, x, d), length = sqrt(squares);
         if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
-        if (!(length * m->max_raw_norm + m->max_bias < k->largest)) return sh_fail(context, SH_OVERFLOW, "queries", i);
+        double half = job->shift ? squares / 2 : 0, norm = m->max_norm, bias = m->max_bias;
+        if (!(length * m->max_raw_norm + m->max_bias + half < k->largest))
+            return sh_fail(context, SH_OVERFLOW, "queries", i);
+        if (job->differences) {
+            void *difference = sh_at(k, job->differences, i * d);
+            memcpy(difference, x, (size_t)d * k->size);
+            k->add(difference, -1, job->centre, d);
+            half = k->distance2(x, job->centre, d) / 2;
+            length = sqrt(2 * half);
+            norm = m->max_spread;
+            bias = norm * norm / 2;
+        }
         double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
-        job->slack[i] = share * (length * m->max_norm + m->max_bias) + underflow;
+        job->slack[i] = share * (length * norm + bias + half) + underflow;
+        if (job->shift) job->shift[i] = -half;
     }
     return SH_OK;
+}
+
+/* Rows of what may not be finite any more; `argument` is their name. */
+typedef struct {
+    const sh_kernels *k;
+    sh_rows rows;
+    const char *argument;
+} looking;
+
+static sh_status look_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const looking *l = pointer;
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, l->rows.n); i++) {
+        double largest = l->k->max_abs(sh_row_at(l->k, &l->rows, i, scratch), l->rows.d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, l->argument, i);
+    }
+    return SH_OK;
+}
+
+/* What holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were replaced
+ * by larger ones, whose scores overflow; a state may have overflowed by itself. */
+static sh_status look_for_odd(sh_job *job, int odd, int64_t row) {
+    const sh_memory *m = job->memory;
+    int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
+    looking all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
+                     {m->k, m->patterns, "patterns"},
+                     {m->k, m->values, "values"}};
+    all[0].rows.type = m->type;
+    for (int i = 0; i < 2 + (m->own_values && !m->values.unchecked); i++) {
+        size_t bytes = (size_t)all[i].rows.d * m->k->size;
+        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, look_item, &all[i]);
+        if (status != SH_OK) return status;
+    }
+    return odd & SH_ODD_SCORE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
 }
 
 void sh_set_grid(sh_job *job, int64_t n) {
@@ -40,7 +85,9 @@ sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n;
-    job->k = m->k;
+    _Atomic int odd = 0;
+    job->odd = &odd;
+    const sh_kernels *k = job->k = m->k;
     job->map = sh_map_of(&job->model);
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     if (job->energy && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
@@ -59,12 +106,26 @@ sh_status sh_run(sh_job *job) {
 
     sh_set_grid(job, n);
     job->slack = sh_allocate(context, n, sizeof(double));
+    void *biases = NULL;
+    int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
+    job->tile_bias = m->tile_bias;
+    job->centre = differ ? m->centre : NULL;
+    job->mixed_centre = own_rows ? job->centre : NULL;
+    if (by_distance) job->shift = sh_allocate(context, n, sizeof(double));
+    if (differ) job->differences = sh_allocate(context, n * m->patterns.d, k->size);
+    if (m->centred && !by_distance) { /* the polynomial */
+        job->tile_bias = biases = sh_allocate(context, m->patterns.n, k->size);
+        if (biases) k->from_double(biases, m->bias, m->patterns.n);
+    }
     job->wide = sh_allocate(context, n, sizeof(int64_t));
     for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++)
         job->carry[i] = -1; /* whoever finishes may know better */
     sh_status status = SH_OK;
-    if (!job->slack || !job->wide) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!job->slack || !job->wide || by_distance != !!job->shift || differ != !!job->differences ||
+        !m->tile_bias != !job->tile_bias)
+        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
+    int checked = status == SH_OK;
     if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
         status = sh_look_at_pairs(job);
     } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->window || job->nearest)) {
@@ -76,9 +137,24 @@ sh_status sh_run(sh_job *job) {
         atomic_store(&job->wide_count, n);
         status = sh_wide(job);
     } else if (status == SH_OK) {
-        status = sh_stream(job);
+        int64_t coarse = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (sh_is_coarse(job, i)) job->wide[coarse++] = i;
+        atomic_store(&job->wide_count, coarse);
+        if (coarse < n) status = sh_stream(job);
+        if (status == SH_OK) status = sh_wide(job); /* in place of what the stream gave these */
     }
+    if (checked && status == SH_NOT_FINITE)
+        status = look_for_odd(job, SH_ODD_SCORE, context->row);
+    else if (status == SH_OK && atomic_load(&odd))
+        status = look_for_odd(job, atomic_load(&odd), 0);
+    job->odd = NULL;
     sh_release(context, job->slack);
+    sh_release(context, job->shift);
+    sh_release(context, job->differences);
+    sh_release(context, biases);
+    job->shift = NULL;
+    job->differences = NULL;
     sh_release(context, job->left);
     sh_release(context, job->wide);
     return status;
@@ -180,9 +256,20 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     for (int64_t i = 0; i < n; i++) {
         int64_t count = start[i + 1] - start[i];
         const double *s = score + start[i];
-        double best = -INFINITY, inverse = beta[i * beta_stride];
+        double best = -INFINITY, inverse = beta[i * beta_stride], sum = 0;
+        if (!(inverse > 0) || isinf(inverse)) {
+            sh_release(context, z);
+            return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        }
         if (count == 0) continue;
-        for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
+        for (int64_t j = 0; j < count; j++) {
+            best = fmax(best, s[j]);
+            sum += s[j] - s[j];
+        }
+        if (sum != 0) {
+            sh_release(context, z);
+            return sh_fail(context, SH_NOT_FINITE, "score", i);
+        }
         for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);

@@ -6,8 +6,8 @@
  * only raise the threshold, so what falls below is dropped for good.
  *
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
- *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias|) + underflow, g(n) = n u / (1 - n u), whatever
- *           the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical product's own.
+ *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
+ *           whatever the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical score's own.
  *        2. A pattern can matter only if its exact score is within window/beta of the best exact score. So a
  *           tile score below (best tile score - slack) - window/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
@@ -124,23 +124,24 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     int64_t rows = sh_min(job->block_rows, s->n - first_query);
     int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
     int64_t alive = rows;
-    const void *queries = job->left ? work.queries : sh_query(job, first_query);
+    const void *queries = job->left ? work.queries : sh_tile_query(job, first_query);
     size_t bytes = (size_t)m->patterns.d * job->k->size;
     for (int64_t i = 0; i < rows; i++) {
         work.trackers[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
         if (job->left)
-            memcpy((char *)work.queries + (size_t)i * bytes, sh_query(job, job->left[first_query + i]), bytes);
+            memcpy((char *)work.queries + (size_t)i * bytes, sh_tile_query(job, job->left[first_query + i]), bytes);
     }
 
     for (int64_t tile = first_tile; tile < last_tile && alive; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-        sh_tile_scores(m, queries, rows, first, n, work.scores, SH_TILE, work.pack);
+        sh_tile_scores(job, &m->patterns, queries, rows, first, n, work.scores, SH_TILE, work.pack);
         for (int64_t i = 0; i < rows; i++) {
             tracker *t = &work.trackers[i];
             if (t->wide) continue;
             void *scores = sh_at(job->k, work.scores, i * SH_TILE);
-            double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
-            if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
+            double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first),
+                                             sh_shift(job, query_at(job, first_query + i)), n);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
             if (best < t->floor) continue;
             take(job, query_at(job, first_query + i), t, scores, n, best, first, work.finish.z);
             alive -= t->wide;

@@ -83,19 +83,21 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     sh_partial part = s->parts[range];
     space work = space_at(job, scratch);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
-    int picks = job->map->reach && (!mixture || !sh_is_narrow(job->mixed));
+    int picks = job->map->reach && (!mixture || !(sh_is_narrow(job->mixed) || job->mixed_centre));
     double floors[SH_BLOCK];
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
     for (int64_t tile = first_tile; tile < last_tile; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first), counted = 0;
-        sh_tile_scores(m, sh_query(job, first_query), rows, first, n, work.scores, SH_TILE, work.pack);
+        sh_tile_scores(job, &m->patterns, sh_tile_query(job, first_query), rows, first, n, work.scores, SH_TILE,
+                       work.pack);
         for (int64_t i = 0; i < rows; i++) {
             int64_t query = first_query + i;
             void *row = sh_at(k, work.scores, i * SH_TILE);
-            if (m->tile_scale || m->tile_bias) k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
+            if (m->tile_scale || job->tile_bias)
+                k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
             double here = job->map->row_scale(k, row, n);
-            if (here != here) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (here - here != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *own = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_rise(job, query, &part.scale[query], &part.sum[query], own, here);
             if (!picks) continue;
@@ -149,17 +151,22 @@ sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const dou
     return SH_OK;
 }
 
+enum { NOTED = 2048 }; /* numbers of states looked at together */
+
 static void put_results(sh_job *job, sh_partial result) {
     const sh_kernels *k = job->k;
-    int64_t width = job->mixed->d;
-    for (int64_t i = 0; i < job->queries.n; i++) {
+    int64_t width = job->mixed->d, n = job->queries.n, noted = 0;
+    for (int64_t i = 0; i < n; i++) {
         double sum = result.sum[i];
         if (job->states) k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
+        if (job->states && job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
         if (job->support_size) job->support_size[i] = job->memory->patterns.n;
         if (job->energy) {
-            const void *x = sh_query(job, i);
-            job->energy[i] = k->dot(x, x, job->memory->patterns.d) / 2 - (result.scale[i] + log(sum) / sh_beta(job, i));
+            job->energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));
         }
+        if (!job->states || (i + 1 < n && (i + 1 - noted) * width < NOTED)) continue; /* while they are in the cache */
+        sh_note_states(job, sh_at(k, job->states, noted * width), i + 1 - noted);
+        noted = i + 1;
     }
 }
 
@@ -187,6 +194,9 @@ sh_status sh_stream(sh_job *job) {
     for (int64_t r = 1; status == SH_OK && r < job->ranges; r++)
         status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride,
                           s.parts[0], s.parts[r]);
+    for (int64_t i = 0; status == SH_OK && job->shift && i < n; i++) s.parts[0].scale[i] += job->shift[i];
+    for (int64_t i = 0; status == SH_OK && job->partial && mixture && job->mixed_centre && i < n; i++)
+        k->add(sh_at(k, s.parts[0].mixture, i * width), s.parts[0].sum[i], job->mixed_centre, width);
     if (status == SH_OK && !job->partial) put_results(job, s.parts[0]);
 done:
     sh_release(context, sums);

@@ -30,11 +30,14 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
     const sh_memory *m = w->job->memory;
     const sh_kernels *k = w->job->k;
     int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-    sh_tile_scores(m, w->queries, w->rows, first, n, sh_at(k, w->scores, first), m->patterns.n, scratch);
+    sh_tile_scores(w->job, &m->patterns, w->queries, w->rows, first, n, sh_at(k, w->scores, first), m->patterns.n,
+                   scratch);
     for (int64_t i = 0; i < w->rows; i++) {
         void *scores = sh_at(k, w->scores, i * m->patterns.n + first);
-        double best = k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(m, first), n);
-        if (best != best) return sh_fail(context, SH_NOT_FINITE, "queries", w->job->wide[w->first + i]);
+        int64_t query = w->job->wide[w->first + i];
+        double best =
+            k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(w->job, first), sh_shift(w->job, query), n);
+        if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
     }
     return SH_OK;
 }
@@ -151,9 +154,16 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     int64_t query = job->wide[w->first + item], n = job->memory->patterns.n;
     void *row = sh_at(k, w->scores, item * n);
     w->by_product[item] = 0;
-    if (!job->map->window && !job->nearest) return list_row(job, query, row, context);
-
     double slack = job->slack[query], *z = scratch;
+    if (!job->map->window && !job->nearest) {
+        if (!sh_is_coarse(job, query)) return list_row(job, query, row, context);
+        double floor = -INFINITY; /* of scores that count (stream.c, note 3); lists may want others */
+        if (!job->lists)
+            floor = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
+        sh_status status = settle_exactly(job, query, row, floor, context);
+        if (job->support_size) job->support_size[query] = n;
+        return status;
+    }
     if (job->balls) {
         double radius = INFINITY;
         k->to_double(z, row, n);
@@ -173,7 +183,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     sh_threshold t;
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
     double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
-    if (job->lists || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
+    if (job->lists || sh_is_coarse(job, query) || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
         return settle_exactly(job, query, row, cut - 2 * slack - margin, context);
 
     row_sums sums = weigh(job, row, &t, best, beta);
@@ -181,8 +191,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     if (job->support_size) job->support_size[query] = sums.support;
     if (job->counts) job->counts[query][3] = sums.support;
     if (job->energy) {
-        const void *x = sh_query(job, query);
-        job->energy[query] = k->dot(x, x, job->memory->patterns.d) / 2 - (best + sums.psi / beta);
+        job->energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
     }
     return SH_OK;
 }
@@ -208,7 +217,7 @@ static sh_status do_group(wide *w) {
     const sh_kernels *k = job->k;
     size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->mixed->d * k->size;
     for (int64_t i = 0; i < w->rows; i++)
-        memcpy(w->queries + (size_t)i * query_bytes, sh_query(job, job->wide[w->first + i]), query_bytes);
+        memcpy(w->queries + (size_t)i * query_bytes, sh_tile_query(job, job->wide[w->first + i]), query_bytes);
     size_t pack = sh_pack_bytes(m);
     sh_status status = sh_for_each(job->context, job->tiles, pack, score_tile, w);
     if (status != SH_OK) return status;
@@ -223,10 +232,13 @@ static sh_status do_group(wide *w) {
 
     status = sh_for_each(job->context, sh_ceil_div(job->mixed->d, COLUMNS), pack, mix_columns, w);
     if (status != SH_OK) return status;
-    for (int64_t i = 0; i < w->rows; i++)
-        if (w->by_product[i])
-            memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes,
-                   w->states + (size_t)i * state_bytes, state_bytes);
+    for (int64_t i = 0; i < w->rows; i++) {
+        if (!w->by_product[i]) continue;
+        char *state = w->states + (size_t)i * state_bytes;
+        if (job->mixed_centre) k->add(state, 1, job->mixed_centre, job->mixed->d);
+        sh_note_states(job, state, 1);
+        memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
+    }
     return SH_OK;
 }
 

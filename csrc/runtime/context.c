@@ -1,6 +1,7 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
 #define _GNU_SOURCE
 #include "runtime.h"
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -48,6 +49,8 @@ typedef struct {
     sh_work work;
     void *job;
     pthread_t caller;
+    int shared;           /* among threads */
+    unsigned forks;       /* when it began */
     pthread_mutex_t lock; /* guards the failure below */
     _Atomic int64_t next;
     atomic_int status;
@@ -71,9 +74,19 @@ typedef struct {
     int asks;
 } worker;
 
+/* Whoever asks the program may find itself in a child of it. What the other threads had in hand is not there, and the
+ * lock may be theirs; a loop of one thread goes on. */
+static int lost(loop *l) {
+    if (!l->shared || sh_forks() == l->forks) return 0;
+    atomic_store(&l->status, SH_FORKED);
+    return 1;
+}
+
 int sh_stopped(sh_context *context) {
     worker *w = (worker *)context;
-    if (w->asks && w->own.interrupted(w->own.user)) note(w->loop, SH_INTERRUPTED, &w->own);
+    const int interrupted = w->asks && w->own.interrupted(w->own.user);
+    if (w->asks && lost(w->loop)) return 1;
+    if (interrupted) note(w->loop, SH_INTERRUPTED, &w->own);
     return atomic_load(&w->loop->status) != SH_OK;
 }
 
@@ -88,7 +101,7 @@ static void run_part(void *job, int part) {
         w.own.argument = NULL;
         w.own.row = 0;
         sh_status status = l->work(l->job, item, scratch, &w.own);
-        if (status != SH_OK) note(l, status, &w.own);
+        if (status != SH_OK && !(w.asks && lost(l))) note(l, status, &w.own);
     } while (!sh_stopped(&w.own));
 }
 
@@ -96,14 +109,16 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
     if (items <= 0) return SH_OK;
     int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
     loop l = {.context = context, .items = items, .work = work, .job = job, .caller = pthread_self()};
+    l.shared = threads > 1;
+    l.forks = sh_forks();
     l.scratch_size = sh_align(scratch);
     if (scratch && !(l.scratch = sh_allocate(context, threads, l.scratch_size)))
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     pthread_mutex_init(&l.lock, NULL);
     sh_parallel(run_part, &l, threads, threads);
-    pthread_mutex_destroy(&l.lock);
     sh_release(context, l.scratch);
     sh_status status = (sh_status)atomic_load(&l.status);
+    if (status != SH_FORKED) pthread_mutex_destroy(&l.lock);
     return status == SH_OK ? SH_OK : sh_fail(context, status, l.argument, l.row);
 }
 
@@ -115,4 +130,21 @@ sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double mul
     context->argument = own.argument;
     context->row = own.row;
     return status;
+}
+
+sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed, int64_t m, int64_t n, int64_t k,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc) {
+    static const double PIECE = 0x1p32, LEAST = 16; /* multiplications, a fraction of a second; rows */
+    const double row = summed ? (double)m * (double)n : (double)n * (double)k;
+    const int64_t all = summed ? k : m, rows = row * (double)all <= PIECE ? all : (int64_t)fmax(PIECE / row, LEAST);
+    for (int64_t first = 0; first < all || first == 0; first += sh_max(rows, 1)) {
+        const int64_t some = sh_min(rows, all - first);
+        const char *from = (const char *)a + (size_t)(first * lda) * size;
+        if (summed)
+            gemm(m, n, some, from, lda, (const char *)b + (size_t)(first * ldb) * size, ldb, add || first > 0, c, ldc);
+        else
+            gemm(some, n, k, from, lda, b, ldb, add, (char *)c + (size_t)(first * ldc) * size, ldc);
+        if (some < all && sh_stopped(context)) return SH_INTERRUPTED;
+    }
+    return SH_OK;
 }

@@ -5,10 +5,12 @@
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "blas.h"
+#include <ctype.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -68,16 +70,49 @@ static int runs(const char *name) {
     return !strcmp(name, "base");
 }
 
+/* Settings of the environment that cannot be followed */
+static sh_ignored ignored[3];
+static int ignored_count;
+
+int sh_ignored_settings(const sh_ignored **list) {
+    *list = ignored;
+    return ignored_count;
+}
+
+static void ignore(const char *name, const char *value, const char *allowed) {
+    sh_ignored *i = &ignored[ignored_count++];
+    i->name = name;
+    i->allowed = allowed;
+    snprintf(i->value, sizeof i->value, "%s", value);
+}
+
+/* NULL where it is not set, or empty */
+static const char *setting(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+static void append(char *names, const char *name) {
+    if (*names) strcat(names, " ");
+    strcat(names, name);
+}
+
 static void choose_kernels(void) {
-    const char *limit = getenv("SPARSEHOPFIELD_SIMD");
-    int ceiling = LEVELS - 1;
-    for (int i = 0; limit && i < LEVELS; i++)
-        if (!strcmp(limit, levels[i].name)) ceiling = i;
+    static char built[64] = "one of:";
+    const char *limit = setting("SPARSEHOPFIELD_SIMD");
+    int ceiling = limit ? -1 : LEVELS - 1;
+    for (int i = 0; i < LEVELS; i++) {
+        append(built, levels[i].name);
+        if (limit && !strcmp(limit, levels[i].name)) ceiling = i;
+    }
+    if (ceiling < 0) {
+        ignore("SPARSEHOPFIELD_SIMD", limit, built);
+        ceiling = LEVELS - 1;
+    }
     available[0] = 0;
     for (int i = 0; i < LEVELS; i++) {
         if (!runs(levels[i].name)) continue;
-        if (available[0]) strcat(available, " ");
-        strcat(available, levels[i].name);
+        append(available, levels[i].name);
         if (i <= ceiling) chosen = &levels[i];
     }
 }
@@ -92,13 +127,20 @@ const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted) {
 const char *sh_simd_level(void) { return chosen->name; }
 const char *sh_simd_available(void) { return available; }
 
-static int threads_from_environment(void) {
-    const char *names[] = {"SPARSEHOPFIELD_NUM_THREADS", "OMP_NUM_THREADS"};
-    for (int i = 0; i < 2; i++) {
-        const char *value = getenv(names[i]);
-        long n = value ? strtol(value, NULL, 10) : 0;
-        if (n > 0) return (int)sh_min(n, SH_MAX_THREADS);
-    }
+/* The count that a variable asks for, or 0. A list, as OpenMP has them, counts by its first number. */
+static int threads_asked(const char *name, int may_be_list, const char *allowed) {
+    const char *value = setting(name);
+    if (!value) return 0;
+    char *end;
+    long n = strtol(value, &end, 10);
+    while (isspace((unsigned char)*end)) end++;
+    if (n >= 1 && (*end == 0 || (may_be_list && *end == ',')) && (may_be_list || n <= SH_MAX_THREADS))
+        return (int)sh_min(n, SH_MAX_THREADS);
+    ignore(name, value, allowed);
+    return 0;
+}
+
+static int processors_allowed(void) {
 #if defined(__linux__)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return (int)sh_min(CPU_COUNT(&set), SH_MAX_THREADS);
@@ -108,9 +150,7 @@ static int threads_from_environment(void) {
 
 int sparsehopfield_get_num_threads(void) {
     int n = atomic_load(&threads);
-    if (n == 0) atomic_store(&threads, n = threads_from_environment());
-    /* threadpoolctl may have raised the count of our private BLAS; the tiles are products of one thread */
-    if (BLAS(openblas_get_num_threads)() != 1) BLAS(openblas_set_num_threads)(1);
+    if (n == 0) atomic_store(&threads, n = processors_allowed());
     return n;
 }
 
@@ -141,9 +181,14 @@ static int products_are_float32(void) {
 
 static sh_status initialised;
 static void initialise(void) {
+    const sh_float_settings before = sh_float_default();
+    sh_watch_process();
     choose_kernels();
-    BLAS(openblas_set_num_threads)(1);
+    int n = threads_asked("SPARSEHOPFIELD_NUM_THREADS", 0, "a whole number from 1 to 64");
+    if (n == 0) n = threads_asked("OMP_NUM_THREADS", 1, "a list of whole numbers of at least 1");
+    atomic_store(&threads, n);
     initialised = products_are_float32() ? SH_OK : SH_UNDEFINED;
+    sh_float_restore(before);
 }
 
 sh_status sh_initialise(void) {
@@ -154,6 +199,6 @@ sh_status sh_initialise(void) {
 
 const char *sh_status_name(sh_status status) {
     static const char *const names[] = {"ok",       "no memory",    "interrupted", "not finite", "overflow",
-                                        "zero row", "bad argument", "undefined",   "singular"};
+                                        "zero row", "bad argument", "undefined",   "singular",   "forked"};
     return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown";
 }

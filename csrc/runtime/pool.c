@@ -3,7 +3,8 @@
  * Workers spin a few microseconds for the next job, then sleep. A job is a number of parts taken from one
  * counter; the caller takes parts too, and waits only for workers that have joined: one that wakes too late
  * finds the job closed. One caller owns the pool at a time; any other runs its parts itself. After fork the
- * child has no workers, so it forgets the pool and starts its own when needed.
+ * child has no workers, so it forgets the pool and starts its own when needed; a caller that forked within a part (a
+ * signal handler may) leaves the job as it is.
  *
  * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
  * last. So on Linux workers are kept off the processor their caller is on.
@@ -55,12 +56,16 @@ static void forget(void) {
 
 static void register_fork(void) { pthread_atfork(NULL, NULL, forget); }
 
-static void take_parts(void) {
-    for (int i; (i = atomic_fetch_add(&pool.next, 1)) < pool.parts;) pool.task(pool.job, i);
+/* whether the pool is still that of the process that began the job */
+static int take_parts(void) {
+    const unsigned before = sh_forks();
+    for (int i; sh_forks() == before && (i = atomic_fetch_add(&pool.next, 1)) < pool.parts;) pool.task(pool.job, i);
+    return sh_forks() == before;
 }
 
 static void *worker(void *first_epoch) {
     unsigned seen = (unsigned)(size_t)first_epoch;
+    sh_float_default(); /* not what the thread that made this one had set */
     for (;;) {
         for (int s = 0; s < SPIN && atomic_load(&pool.epoch) == seen; s++) RELAX();
         pthread_mutex_lock(&pool.lock);
@@ -129,7 +134,7 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
     atomic_fetch_add(&pool.epoch, 1);
     if (pool.sleeping) pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
-    take_parts();
+    if (!take_parts()) return;
     pthread_mutex_lock(&pool.lock);
     pool.seats = 0; /* closed */
     pthread_mutex_unlock(&pool.lock);

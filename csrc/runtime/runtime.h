@@ -2,6 +2,7 @@
 #ifndef SH_RUNTIME_H
 #define SH_RUNTIME_H
 #include "../sparsehopfield.h"
+#include "settings.h"
 
 enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
 
@@ -10,10 +11,22 @@ enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
  * thread to be had, the caller does it all. */
 void sh_parallel(void (*task)(void *job, int part), void *job, int parts, int threads);
 
+/* sh_watch_process: from now on forks are counted, and the end of the process waits for products (process.c). Once.
+ * sh_forks: how many there were above this process, since then. */
+void sh_watch_process(void);
+unsigned sh_forks(void);
+
 /* Scratch memory: 64-byte aligned, from the context's allocator; NULL when there is none. The size is
  * count * size, checked. */
 void *sh_allocate(sh_context *context, int64_t count, size_t size);
 void sh_release(sh_context *context, void *block);
+
+/* sh_memory_left: bytes that this process may take before it, its control groups (version 1 or 2) or the machine are
+ * out of memory; INT64_MAX where nothing says. `root` stands before the paths of the system's files, for tests; NULL is
+ * the system itself. Costs some file reads: 0.1 to 1 ms. Never fails.
+ * sh_pretend_left: for tests: what it says of the system from now on; below 0 the truth again. */
+int64_t sh_memory_left(const char *root);
+void sh_pretend_left(int64_t bytes);
 
 /* sh_fail: notes what was at fault, returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
@@ -26,6 +39,7 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
  *            2. sh_stopped(that context): whether to give up, because the caller was interrupted (asked in the
  *               calling thread only) or another worker failed. Ask after every tile; then return
  *               SH_INTERRUPTED. The loop asks after every item.
+ *            3. Whoever is asked may fork. The child's call fails with SH_FORKED where other threads had a share.
  */
 int sh_stopped(sh_context *context);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
@@ -33,6 +47,14 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
 
 /* The same for items of some `multiplications` in all: what takes less than to wake a thread is done by the caller. */
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job);
+
+/* sh_product: within a work item, a product by one of the kernels' gemm, some rows at a time, so that a long one can be
+ * stopped: rows of C, or, where `summed` (gemm_tn), those that are summed over. `size`: of a number. Fixed by the shapes.
+ * Returns    SH_OK, or SH_INTERRUPTED */
+typedef void (*sh_gemm)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                        int add, void *c, int64_t ldc);
+sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed, int64_t m, int64_t n, int64_t k,
+                     const void *a, int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc);
 
 /* bytes, up to whole cache lines: parts of one scratch block begin on lines of their own */
 static inline size_t sh_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }

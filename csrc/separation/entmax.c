@@ -3,9 +3,12 @@
  * Given      z[n]  scores relative to the best, any order
  * Returned   tau
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
- * Notes      1. The unknown is u = tau for alpha >= 1.5, where p = (a z - u)^(1/a), a = alpha - 1, keeps the digits of
- *               small weights, and u = theta = (tau + 1)/a below, where p = exp(log1p(a (z - u)) / a) goes over into
- *               softmax as a -> 0 without cancellation.
+ * Notes      1. The unknown is u = tau for 1.5 <= alpha < 2, where p = (a z - u)^(1/a), a = alpha - 1, keeps the digits
+ *               of small weights, and u = theta = (tau + 1)/a below, where p = exp(log1p(a (z - u)) / a) goes over into
+ *               softmax as a -> 0 without cancellation. Beyond alpha = 2 the root is steep where r = a z - u is small:
+ *               one rounding of u would change weights by (2^-53)^(1/a), and -u may be as small as k^-a. There the
+ *               unknown is the least weight of the support, q: with e its score, r = a (z - e) + q^a, so that
+ *               p = (c^a + q^a)^(1/a) with c = (a (z - e))^(1/a), in which no digit is lost.
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
  *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
@@ -29,8 +32,17 @@ static inline double power(double a, double z, double u) {
     return a == 0.5 ? r * r : pow(r, 1 / a);
 }
 
+/* The same beyond alpha = 2 (note 1): c of a score `above` the lowest of the support, and (c^a + q^a)^(1/a). */
+static double part_above(double a, double above) { return pow(a * above, 1 / a); }
+static double joined(double a, double c, double q, double *ratio) {
+    double most = fmax(c, q);
+    *ratio = most > 0 ? pow(fmin(c, q) / most, a) : 0;
+    return most * exp(log1p(*ratio) / a);
+}
+
 static double weight(const sh_threshold *t, double z) {
-    double a = t->parameter - 1;
+    double a = t->parameter - 1, ratio;
+    if (a > 1) return z < t->lowest ? 0 : joined(a, part_above(a, z - t->lowest), t->least, &ratio);
     return power(a, z, near_softmax(a) ? t->theta : t->tau);
 }
 
@@ -84,8 +96,8 @@ static int64_t support(double a, const double *z, int64_t n) {
     return inside;
 }
 
-/* sum p - 1 falls with u. For alpha <= 2 it is convex: Newton, kept inside a bracket; beyond, its slope has poles
- * where a pattern enters: bisection. 1/k <= max p <= 1 gives theta in [0, (1 - k^-a)/a]. */
+/* sum p - 1 falls with u and is convex for alpha <= 2: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
+ * [0, (1 - k^-a)/a]. */
 static double solve(double a, const double *z, int64_t k) {
     double low = near_softmax(a) ? 0 : -1;
     if (k == 1) return low;
@@ -97,11 +109,32 @@ static double solve(double a, const double *z, int64_t k) {
         else
             high = u;
         double next = u + (s.mass - 1) / s.slope;
-        if (a > 1 || !(next > low && next < high)) next = low + (high - low) / 2;
+        if (!(next > low && next < high)) next = low + (high - low) / 2;
         if (next == u || next <= low || next >= high || fabs(next - u) <= 0x1p-54 * fabs(next)) return next;
         u = next;
     }
     return u;
+}
+
+/* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
+ * is convex, and its slope lies between 1 and k: Newton's steps from 1/k, where it is at least 1, come down to the
+ * solution, and end where rounding turns them. */
+static double solve_steep(double a, double *z, int64_t k) {
+    double lowest = z[k - 1], q = 1 / (double)k;
+    for (int64_t i = 0; i < k; i++) z[i] = part_above(a, z[i] - lowest);
+    for (int step = 0; step < 200; step++) {
+        sums s = {0};
+        for (int64_t i = 0; i < k; i++) {
+            double ratio, p = joined(a, z[i], q, &ratio);
+            s.mass += p;
+            s.slope += (z[i] < q ? 1 : ratio) / (1 + ratio) * (p / q); /* (q / p)^(a - 1) */
+        }
+        double next = q - (s.mass - 1) / s.slope;
+        if (!(next < q)) return q;
+        if (!(next > 0)) return 0;
+        q = next;
+    }
+    return q;
 }
 
 /* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
@@ -164,7 +197,15 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     double a = alpha - 1;
     int64_t left = prune(a, z, keep_above(z, n, -1 / a));
     sh_sort_descending(z, left);
-    double u = left > 1 && a == 0.5 ? solve_half(z, left) : solve(a, z, left > 1 ? support(a, z, left) : 1);
+    int64_t size = left > 1 && a != 0.5 ? support(a, z, left) : 1;
+    double u;
+    if (a > 1) {
+        t->lowest = left ? z[size - 1] : 0;
+        t->least = size > 1 ? solve_steep(a, z, size) : 1;
+        u = a * t->lowest - pow(t->least, a);
+    } else {
+        u = left > 1 && a == 0.5 ? solve_half(z, left) : solve(a, z, size);
+    }
     t->parameter = alpha;
     t->theta = near_softmax(a) ? u : (u + 1) / a;
     t->tau = near_softmax(a) ? a * u - 1 : u;

@@ -223,12 +223,42 @@ static sh_status put_vjp(row *r, double alpha) {
     r->k->from_double(r->out[0], dz, r->n);
     return SH_OK;
 }
+/* The same beyond alpha = 2, where small weights have large s, which may leave the range: s is taken in units of that of
+ * the least weight, so that it is at most 1, and the unit comes last, in two factors. Equal g give 0 whatever they are
+ * multiplied by, so the mean is taken of what g is above that of one pattern. */
+static sh_status put_steep_vjp(row *r, double alpha) {
+    const double *p = input(r, 0), *g = input(r, 1);
+    double *dz = doubles_of(r, 2), sum = 0, weighted = 0, least = INFINITY, from = 0;
+    int bad = 0;
+    for (int64_t j = 0; j < r->n; j++) {
+        bad |= p[j] != p[j] || g[j] != g[j];
+        if (!(p[j] > 0 && p[j] < least)) continue;
+        least = p[j];
+        from = g[j];
+    }
+    for (int64_t j = 0; j < r->n; j++) {
+        dz[j] = p[j] > 0 ? pow(p[j] / least, 2 - alpha) : 0;
+        sum += dz[j];
+        weighted += dz[j] != 0 ? dz[j] * (g[j] - from) : 0;
+    }
+    double mean = sum > 0 ? weighted / sum : 0, factor = pow(least, (2 - alpha) / 2);
+    for (int64_t j = 0; j < r->n; j++) {
+        double d = dz[j] != 0 ? dz[j] * (g[j] - from - mean) : 0;
+        dz[j] = bad ? NAN : d != 0 ? d * factor * factor : 0;
+    }
+    r->k->from_double(r->out[0], dz, r->n);
+    return SH_OK;
+}
 static sh_status softmax_vjp(row *r) { return put_vjp(r, 1); }
 static sh_status sparsemax_vjp(row *r) { return put_vjp(r, 2); }
-static sh_status entmax_vjp(row *r) { return entmax_map(r) ? put_vjp(r, r->parameter) : SH_BAD_ARGUMENT; }
+static sh_status entmax_vjp(row *r) {
+    if (!entmax_map(r)) return SH_BAD_ARGUMENT;
+    return r->parameter > 2 ? put_steep_vjp(r, r->parameter) : put_vjp(r, r->parameter);
+}
 
-/* phi(x) = (e^x - 1 - x) / x^2 */
-static double phi(double x) {
+/* phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
+static double phi(double x, double m) {
+    if (m > 0) return (exp(x - m) - (1 + x) * exp(-m)) / x / x;
     if (fabs(x) > 0.5) return (expm1(x) - x) / (x * x);
     double term = 0.5, sum = 0;
     for (int k = 3; k < 20; k++) {
@@ -240,21 +270,27 @@ static double phi(double x) {
 
 /* <g, dp/dalpha>. With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D = sum p e^(-a u):
  * dp_i/dalpha = p_i ((Q - q_i) - a (u_i Q + H q_i)) / D, which is Correia et al.'s proposition 1 with its
- * cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. */
+ * cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. Q, q and D are in units of e^m, where the
+ * largest of them would leave the range. */
 static sh_status entmax_vjp_alpha(row *r) {
+    enum { LARGE = 600 };
     if (!entmax_map(r)) return SH_BAD_ARGUMENT;
     const double *p = input(r, 0), *g = input(r, 1);
-    double *q = doubles_of(r, 2), a = r->parameter - 1, H = 0, Q = 0, D = 0, result = 0;
+    double *q = doubles_of(r, 2), a = fmin(r->parameter - 1, 1e300), H = 0, Q = 0, D = 0, result = 0, most = 0;
     int bad = 0;
+    for (int64_t j = 0; a > 1 && j < r->n; j++)
+        if (p[j] > 0) most = fmax(most, -a * log(p[j]));
+    double m = most > LARGE ? most : 0;
     for (int64_t j = 0; j < r->n; j++) {
         bad |= p[j] != p[j] || g[j] != g[j];
         q[j] = 0;
         if (!(p[j] > 0)) continue;
         double u = log(p[j]);
-        q[j] = u * u * phi(-a * u);
+        /* of weights above the least, e^-m is 0 beside it, as is what is divided by u^2 = 0 */
+        q[j] = u != 0 || m == 0 ? u * u * phi(-a * u, m) : 0;
         H -= p[j] * u;
         Q += p[j] * q[j];
-        D += p[j] * exp(-a * u);
+        D += p[j] * exp(-a * u - m);
     }
     for (int64_t j = 0; j < r->n; j++)
         if (p[j] > 0) result += g[j] * p[j] * ((Q - q[j]) - a * (log(p[j]) * Q + H * q[j])) / D;

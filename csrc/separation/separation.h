@@ -19,6 +19,8 @@ typedef struct {
     double parameter; /* alpha */
     double tau;       /* in units of (alpha - 1) z, relative to the best score */
     double theta;     /* entmax: (tau + 1) / (alpha - 1), kept for alpha near 1 where tau has lost its digits */
+    double lowest;    /* entmax beyond alpha = 2: the lowest score of the support, */
+    double least;     /* and its weight */
     int64_t whole;    /* sparsemax: floor of tau in units of 2^-62 */
     double part;      /* sparsemax: the rest, 0 <= part < 1 */
 } sh_threshold;

@@ -54,7 +54,10 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
         sum += q;
         memcpy(&z[i], &q, sizeof q);
     }
-    for (;;) {
+    t->parameter = alpha;
+    t->whole = 0;
+    t->part = 0;
+    while (left > 0) { /* nothing is left of scores that are not numbers */
         /* tau = (sum - 1) / left; the support of the rest is q > tau, that is q > floor(tau) */
         __int128 numerator = sum - ONE;
         __int128 floor = numerator / left;
@@ -73,7 +76,6 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
         if (kept == left) break;
         left = kept;
     }
-    t->parameter = alpha;
     t->tau = ((double)t->whole + t->part) * UNIT;
 }
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_numbers
+from ..checks import Array, as_numbers, in_order
+from ..labels import as_labels
 
 
 @dataclass(frozen=True)
@@ -73,24 +74,25 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
     bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or with ids array_like of shape (R, e)
         A tuple (X, bag_ids) is the same as the two arguments.
     bag_ids : array_like of shape (R,), or None
-        Bags are ordered as `numpy.unique(bag_ids)`, their instances as they come.
+        What `as_labels` takes. Bags are ordered as `numpy.unique(bag_ids)`, their instances as they come.
     dtype : dtype
         Of the rows.
 
     Raises
     ------
     ValueError, TypeError
-        If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit.
+        If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit or are
+        missing.
     """
-    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and np.ndim(bags[1]) == 1:
+    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and _is_flat(bags[1]):
         bags, bag_ids = bags
     if bag_ids is not None:
         return _from_ids(bags, bag_ids, dtype)
     if isinstance(bags, np.ndarray) and bags.ndim == 3:
-        rows = as_numbers("bags", bags.astype(np.float64) if bags.dtype == object else bags)
+        rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)
         if 0 in rows.shape:
             raise ValueError(f"bags: needs at least one bag, instance and feature, got shape {bags.shape}")
-        return _finite(Bags(_cast(rows, dtype)))
+        return _finite(Bags(in_order(rows, dtype)))
     if isinstance(bags, np.ndarray) and bags.dtype != object:
         raise ValueError(
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
@@ -108,26 +110,29 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
             raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
     sizes = [len(bag) for bag in arrays]
     if len(set(sizes)) == 1:
-        return _finite(Bags(_cast(np.stack(arrays), dtype)))
-    return _finite(Bags(_cast(np.concatenate(arrays), dtype), _offsets(sizes)))
+        return _finite(Bags(in_order(np.stack(arrays), dtype)))
+    return _finite(Bags(in_order(np.concatenate(arrays), dtype), _offsets(sizes)))
+
+
+def _is_flat(given: Any) -> bool:
+    """Whether this is one-dimensional, as ids are and no bag is."""
+    try:
+        return np.ndim(given) == 1
+    except ValueError:  # rows of several lengths, which are refused as a bag
+        return False
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
-    rows, ids = as_numbers("bags", X), np.asarray(bag_ids)
+    rows, ids = as_numbers("bags", X), as_labels("bag_ids", bag_ids)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"bags: with bag_ids it must have shape (instances, features), got {rows.shape}")
     if ids.shape != (len(rows),):
         raise ValueError(f"bag_ids: must have shape ({len(rows)},), one for each instance, got {ids.shape}")
     _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
-    rows = _cast(rows, dtype)[np.argsort(bag, kind="stable")]
+    rows = in_order(rows, dtype)[np.argsort(bag, kind="stable")]
     if (sizes == sizes[0]).all():
         return _finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
     return _finite(Bags(rows, _offsets(sizes)))
-
-
-def _cast(rows: Array, dtype: Any) -> Array:
-    with np.errstate(over="ignore"):  # becomes an infinity, which is found
-        return np.ascontiguousarray(rows, dtype=dtype)
 
 
 def _finite(bags: Bags) -> Bags:

@@ -7,15 +7,16 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ..checks import Array, as_whole
+from ..checks import Array, as_whole, refuse_masks, untrapped
+from ..labels import as_labels
 from ..memory import HopfieldMemory
 from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from ..stored import Separation
 from ..structure import Structure
 
-DTYPES = (np.float64, np.float32, np.float16, np.uint8)  # kept as they are; all others become float64
+DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
 
 
 class _Memory(BaseEstimator):
@@ -27,10 +28,23 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Return what scikit-learn makes of the arguments; its errors, which may name none, get their names."""
+        given = dict(zip(("X", "y"), (X, *y), strict=False))
+        for name, array in given.items():
+            refuse_masks(name, array)
+        if isinstance(X, np.ndarray) and not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        try:
+            return validate_data(self, X, *y, dtype=DTYPES, **options)
+        except (TypeError, ValueError, OverflowError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{', '.join(given)}: {error}") from error
+
     def _asked(self, X: Any) -> Array:
         """What the memory answers: one update, which need not come to rest, or as many as it takes to."""
         check_is_fitted(self)
-        queries = validate_data(self, X, dtype=DTYPES, reset=False)
+        queries = self._validated(X, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
             return self.memory_.update(queries)
         return self.memory_.retrieve(queries, max_steps=self.max_steps, tol=self.tol)
@@ -123,7 +137,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         auto = isinstance(self.beta, str)
         if auto and self.beta != "auto":
             raise ValueError(f"beta: must be a positive number or 'auto', got {self.beta!r}")
-        rows = validate_data(self, X, dtype=DTYPES)
+        rows = self._validated(X)
         self.memory_ = HopfieldMemory(
             rows,
             1.0 if auto else self.beta,
@@ -169,7 +183,8 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     if len(margins) == 0:  # nothing stands out, or nothing is beside it: no beta is better than another
         return 1.0
     least = margins[int(np.ceil(share * len(margins))) - 1]
-    return float(1 / (least * (code[1] - 1)))
+    with untrapped():
+        return float(1 / (least * (code[1] - 1)))
 
 
 class HopfieldClassifier(ClassifierMixin, _Memory):
@@ -253,7 +268,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
                 f"separation: the weights of {self.separation!r} are no probabilities; "
                 f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
             )
-        rows, y = validate_data(self, X, y, dtype=DTYPES)
+        rows, _ = self._validated(X, y)
+        y = column_or_1d(as_labels("y", y))
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         values = np.eye(len(self.classes_), dtype=np.float32)[classes]
@@ -281,7 +297,8 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
         """
         weights = self._asked(X)
-        return weights / weights.sum(axis=1, keepdims=True)
+        with untrapped():
+            return weights / weights.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> Array:
         """The class with the largest weight, the first of several.

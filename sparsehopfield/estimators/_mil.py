@@ -14,16 +14,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .. import dense
 from .._optional import require
-from ..checks import Array, as_number, as_whole
+from ..checks import Array, as_array, as_number, as_whole, untrapped
+from ..labels import as_labels
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
-from ..separations import unknown_name
+from ..separations import as_choice
 from ..stored import Separation
 from ..structure import Structure
 from ._bags import Bags, as_bags
 from ._network import Network
 
 CRITERIA = ("auc", "accuracy", "loss")
+TINY = float(np.finfo(np.float64).tiny)
 AT_ONCE = 512  # bags in one forward pass that has no backward pass
 SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
 
@@ -221,11 +224,13 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         bags : list of array_like of shape (M_i, e), array_like of shape (B, M, e), or of shape (R, e) with `bag_ids`
+            Data frames of numbers, too. Missing values and masked entries are refused.
         y : array_like of shape (B,)
             One label a bag, of two classes; with `bag_ids` in the order of `numpy.unique(bag_ids)`.
         bag_ids : array_like of shape (R,), optional
-            The bag of each instance, where `bags` has all instances in one array. In cross-validation give a list
-            instead, `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
+            The bag of each instance, where `bags` has all instances in one array: numbers, text or dates, of which
+            none is missing. In cross-validation give a list instead,
+            `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
         validation : (bags, y), optional
             Looked at after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
 
@@ -241,14 +246,17 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check()
         given = as_bags(bags, bag_ids, self.dtype)
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        y = _targets("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
         labels = _labels("y", y, given, classes)
         self.classes_, self.n_features_in_ = classes, given.width
-        random = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(f"random_state: {error}") from None
+        random = np.random.default_rng(state.randint(2**31, size=4))
         watched = {}
         if self.validation_fraction > 0:
             train, inner = self._split(labels, int(random.integers(2**31)))
@@ -259,10 +267,11 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
             seen = self._fitting(as_bags(validation[0], None, self.dtype))
-            watched["validation_"] = seen, _labels("validation", column_or_1d(validation[1]), seen, classes)
+            watched["validation_"] = seen, _labels("validation", _targets("validation", validation[1]), seen, classes)
         given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
         best = None
-        for i, generator in enumerate(random.spawn(self.restarts)):
+        for i in range(self.restarts):
+            (generator,) = random.spawn(1)
             title = f"restart {i + 1} of {self.restarts}, " if i else ""
             run = self._train(given, labels, watched, generator, title)
             if best is None or run.merit > best.merit:  # the first of equals
@@ -285,6 +294,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             ) from None
         return np.sort(train), np.sort(inner)
 
+    @untrapped()
     def _train(self, bags: Bags, labels: Array, watched: dict[str, Any], random: Any, title: str) -> _Run:
         """One network, trained; the weights to keep, and how good they are."""
         network = self._network(random)
@@ -296,8 +306,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             for epoch in range(1, self.epochs + 1):
                 try:
                     logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
-                except ValueError as error:
-                    if epoch == 1:
+                except (ValueError, OverflowError) as error:
+                    if epoch == 1 and all(np.isfinite(p.value).all() for p in network.parameters().values()):
                         raise
                     raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
@@ -401,6 +411,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, asked = self._fitted(), self._asked(bags, bag_ids)
         return _logits(network, asked)
 
+    @untrapped()
     def predict_proba(self, bags: Any, bag_ids: Any = None) -> Array:
         """The probability of each class.
 
@@ -431,6 +442,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         positive = self.decision_function(bags, bag_ids) > 0
         return self.classes_[positive.astype(int)]
 
+    @untrapped()
     def transform(self, bags: Any, bag_ids: Any = None) -> Array:
         """One vector a bag: what the last linear layer sees.
 
@@ -446,6 +458,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, asked = self._fitted(), self._asked(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in asked.parts(AT_ONCE)])
 
+    @untrapped()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
         """How much weight each instance of a bag got in the last association, averaged over the queries.
 
@@ -480,11 +493,11 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             ("early_stopping", self.early_stopping, CRITERIA),
             ("dtype", self.dtype, ("float32", "float64")),
         ):
-            if value is not None and value not in valid:
-                raise unknown_name(name, str(value), valid)
+            if value is not None:
+                as_choice(name, value, valid)
         for name in ("epochs", "batch_size", "restarts"):
             as_whole(name, getattr(self, name), 1)
-        if np.ndim(self.embedding) != 1:
+        if as_array("embedding", self.embedding).ndim != 1:
             raise TypeError(f"embedding: must be a sequence of sizes, got {self.embedding!r}")
         for size in self.embedding:
             as_whole("embedding", size, 1)
@@ -494,8 +507,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"head_dropout: must be from 0 to below 1, got {self.head_dropout}")
         if self.patience is not None:
             as_whole("patience", self.patience, 1)
-        for name in ("learning_rate", "learning_rate_decay", "weight_decay"):
-            as_number(name, getattr(self, name), least=0.0)
+        for name, least in (("learning_rate", 0.0), ("learning_rate_decay", TINY), ("weight_decay", 0.0)):
+            as_number(name, getattr(self, name), least=least)
+        if self.max_norm is not None:
+            as_number("max_norm", self.max_norm, least=0.0)
         if not as_number("validation_fraction", self.validation_fraction, least=0.0) < 1:
             raise ValueError(f"validation_fraction: must be from 0 to below 1, got {self.validation_fraction}")
         for name, chooses in (("early_stopping", self.early_stopping is not None), ("restarts", self.restarts > 1)):
@@ -526,18 +541,19 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
         return bags
 
+    @untrapped()
     def _measure(self, bags: Bags) -> None:
         """What features are to be brought to, by these bags."""
         rows = bags.rows.reshape(-1, bags.width)
         self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
         if self.standardize:
-            self.mean_, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-            self.scale_ = np.where(deviation > 0, deviation, 1.0)
+            self.mean_, self.scale_ = dense.feature_scale(rows)
         elif self.signed:
             if rows.min() < 0 or rows.max() > 1:
                 raise ValueError(f"signed: needs features from 0 to 1, got {rows.min():g} to {rows.max():g}")
             self.mean_, self.scale_ = self.mean_ + 0.5, self.scale_ * 0.5
 
+    @untrapped()
     def _scaled(self, bags: Bags) -> Bags:
         if not (self.standardize or self.signed):
             return bags
@@ -559,15 +575,28 @@ class _Run(NamedTuple):
     history: dict[str, Array]
 
 
+def _targets(name: str, y: Any) -> Array:
+    """Return one label for each bag, whatever they are."""
+    y = as_labels(name, y)
+    try:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+    except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
+        raise ValueError(f"{name}: {error}") from None
+    return np.asarray(y)
+
+
 def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     """0 and 1, one for each bag."""
     if len(y) != len(bags):
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
-    if unknown := set(y.tolist()) - set(classes.tolist()):
+    known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
+    if unknown := set(y.tolist()) - known.keys():
         raise ValueError(f"{name}: label {unknown.pop()!r} is not among those fitted, {classes.tolist()}")
-    return (y == classes[1]).astype(np.int64)
+    return np.array([known[label] for label in y.tolist()], np.int64)
 
 
+@untrapped()
 def _logits(network: Network, bags: Bags) -> Array:
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..checks import Array
 from ..layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
-from ..separations import unknown_name
+from ..separations import as_choice
 from ..stored import Separation
 from ..structure import Structure
 from ._bags import Bags
@@ -52,10 +53,9 @@ class Network(Module):
         for size in embedding:
             embedded += [Linear(width, size, **common), ReLU()]
             width = size
-        if layer not in LAYERS:
-            raise unknown_name("layer", str(layer), LAYERS)
-        if activation is not None and activation not in ACTIVATIONS:
-            raise unknown_name("activation", str(activation), [*ACTIVATIONS])
+        as_choice("layer", layer, LAYERS)
+        if activation is not None:
+            as_choice("activation", activation, ACTIVATIONS)
         plain = layer == "attention"
         norms = {
             f"normalize_{role}{affine}": normalize and not plain
@@ -92,7 +92,7 @@ class Network(Module):
         out = self.body.forward(bags.rows, train=train, **options)
         self._bags, self._shape = bags, out.shape
         if self.pools:
-            return out.reshape(len(bags), -1)
+            return out.reshape(len(bags), math.prod(out.shape[1:]))
         if bags.offsets is None:
             return out.mean(axis=1)
         return np.add.reduceat(out, bags.offsets[:-1]) / bags.sizes[:, None].astype(out.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,18 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
-from ..checks import Array, as_number, as_numbers, as_whole
+from ..checks import (
+    Array,
+    as_exact,
+    as_flag,
+    as_float_dtype,
+    as_number,
+    as_numbers,
+    as_whole,
+    compute_dtype,
+    in_order,
+    untrapped,
+)
 from ._inputs import flat_bags
 from ._module import Module
 
@@ -69,27 +81,27 @@ class Linear(Module):
                 "input_size": self.input_size,
                 "output_size": self.output_size,
                 "bias": bool(bias),
-                "dtype": np.dtype(dtype).name,
+                "dtype": as_float_dtype(dtype).name,
                 "random_state": random_state,
             },
             dtype,
             random_state,
         )
         reach = self.input_size**-0.5
-        self.weight = self._parameter("weight", self._random.uniform(-reach, reach, (output_size, input_size)))
-        self.bias = self._parameter("bias", self._random.uniform(-reach, reach, output_size)) if bias else None
-        self._x: Array | None = None
 
-    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+        def draw(shape: tuple[int, ...]) -> Array:
+            return self._random.uniform(-reach, reach, shape)
+
+        self.weight = self._parameter("weight", (self.output_size, self.input_size), draw)
+        self.bias = self._parameter("bias", (self.output_size,), draw) if bias else None
+
+    def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """(..., input_size) to (..., output_size)."""
-        self._x = self._cast("input", input, self.input_size)
-        return dense.linear(self._x, self.weight.value, None if self.bias is None else self.bias.value)
+        x = self._cast("input", input, self.input_size, own=True)
+        return dense.linear(x, self.weight.value, None if self.bias is None else self.bias.value), x
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Module."""
-        x = self._x
-        g = self._grad(grad, None if x is None else (*x.shape[:-1], self.output_size))
-        dx, dweight, dbias = dense.linear_backward(x, self.weight.value, g, need_input_grad)  # type: ignore[arg-type]
+    def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
+        dx, dweight, dbias = dense.linear_backward(saved, self.weight.value, grad, need_input_grad)
         self.weight.add(dweight)
         if self.bias is not None:
             self.bias.add(dbias)
@@ -117,29 +129,26 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32") -> None:
         self.size, self.eps = as_whole("size", size, least=1), as_positive("eps", eps)
-        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": np.dtype(dtype).name}
+        config = {"size": self.size, "eps": self.eps, "affine": bool(affine), "dtype": as_float_dtype(dtype).name}
         super().__init__(config, dtype, None)
-        self.weight = self._parameter("weight", np.ones(size)) if affine else None
-        self.bias = self._parameter("bias", np.zeros(size)) if affine else None
-        self._saved: tuple[Array, Array] | None = None
+        self.weight = self._parameter("weight", (self.size,), np.ones) if affine else None
+        self.bias = self._parameter("bias", (self.size,), np.zeros) if affine else None
 
-    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+    def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, tuple[Array, Array]]:
         """(..., size) to the same shape."""
-        self._saved = dense.normalize(self._cast("input", input, self.size), self.eps)
+        xhat, rstd = dense.normalize(self._cast("input", input, self.size), self.eps)
         if self.weight is None or self.bias is None:
-            return self._saved[0].copy()
-        return self._saved[0] * self.weight.value + self.bias.value
+            return xhat.copy(), (xhat, rstd)
+        return xhat * self.weight.value + self.bias.value, (xhat, rstd)
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Module."""
-        g = self._grad(grad, self._saved and self._saved[0].shape)
-        xhat, rstd = self._saved  # type: ignore[misc]
+    def _backward(self, saved: tuple[Array, Array], grad: Array, need_input_grad: bool) -> Array | None:
+        xhat, rstd = saved
         if self.weight is not None and self.bias is not None:
-            flat = g.reshape(-1, self.size)
+            flat = grad.reshape(-1, self.size)
             self.weight.add(np.einsum("ne,ne->e", flat, xhat.reshape(flat.shape)))
             self.bias.add(flat.sum(axis=0))
-            g = g * self.weight.value
-        return dense.normalize_backward(xhat, rstd, g) if need_input_grad else None
+            grad = grad * self.weight.value
+        return dense.normalize_backward(xhat, rstd, grad) if need_input_grad else None
 
 
 class _Elementwise(Module):
@@ -147,22 +156,17 @@ class _Elementwise(Module):
 
     def __init__(self) -> None:
         super().__init__({}, "float32", None)
-        self._slope: Array | None = None
 
     @staticmethod
     def _value_and_slope(x: Array) -> tuple[Array, Array]:
         raise NotImplementedError
 
-    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+    def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """Any shape to the same shape."""
-        out, self._slope = self._value_and_slope(self._floats(input))
-        return out
+        return self._value_and_slope(self._floats(input))
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Module."""
-        slope = self._slope
-        g = self._grad(grad, None if slope is None else slope.shape)
-        return g * slope if need_input_grad else None
+    def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
+        return grad * saved if need_input_grad else None
 
 
 class ReLU(_Elementwise):
@@ -215,17 +219,15 @@ class Dropout(_Elementwise):
     def __init__(self, rate: float = 0.5, *, random_state: Any = None) -> None:
         self.rate = as_rate("rate", rate)
         Module.__init__(self, {"rate": self.rate, "random_state": random_state}, "float32", random_state)
-        self._slope = None
 
-    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+    def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """Any shape to the same shape."""
         x = self._floats(input)
-        if not (train and self.rate):
-            self._slope = np.ones(x.shape, x.dtype)
-            return x
+        if not (as_flag("train", train) and self.rate):
+            return x, np.ones((), x.dtype)
         kept = self._random.random(x.shape, np.float32) >= self.rate
-        self._slope = kept * x.dtype.type(1 / (1 - self.rate))
-        return x * self._slope
+        slope = kept * x.dtype.type(1 / (1 - self.rate))
+        return x * slope, slope
 
 
 class Flatten(Module):
@@ -244,23 +246,16 @@ class Flatten(Module):
     def __init__(self, start_axis: int = 1) -> None:
         self.start_axis = as_whole("start_axis", start_axis, least=0)
         super().__init__({"start_axis": self.start_axis}, "float32", None)
-        self._shape: tuple[int, ...] | None = None
 
-    def _flat(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape[: self.start_axis], int(np.prod(shape[self.start_axis :])))
-
-    def forward(self, input: ArrayLike, *, train: bool = False) -> Array:
+    def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, tuple[int, ...]]:
         """See the class."""
         x = self._floats(input)
         if x.ndim <= self.start_axis:
             raise ValueError(f"input: needs more than {self.start_axis} axes, got shape {x.shape}")
-        self._shape = x.shape
-        return x.reshape(self._flat(x.shape))
+        return x.reshape(*x.shape[: self.start_axis], math.prod(x.shape[self.start_axis :])), x.shape
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Module."""
-        g = self._grad(grad, self._shape and self._flat(self._shape))
-        return g.reshape(self._shape) if need_input_grad else None
+    def _backward(self, saved: tuple[int, ...], grad: Array, need_input_grad: bool) -> Array | None:
+        return grad.reshape(saved) if need_input_grad else None
 
 
 class Sequential(Module):
@@ -305,20 +300,36 @@ class Sequential(Module):
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
         """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
+        return self._pass(input, train=train, **options)
+
+    def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
         if isinstance(input, list) and input and np.ndim(input[0]) == 2:
             input, options["offsets"] = flat_bags("input", input, options.get("offsets"))
         if options and not self._takes_masks:
             raise TypeError(f"{next(iter(options))}: no layer here takes it")
+        saved = []
         for layer in self.layers:
-            input = layer.forward(input, train=train, **(options if layer._takes_masks else {}))
-        return input
+            taken = options if layer._takes_masks else {}
+            if layer._ours:
+                input, kept = layer._forward(input, train=train, **taken)
+            else:
+                input, kept = layer.forward(input, train=train, **taken), None
+            saved.append((kept, input.dtype))
+        return input, saved
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
-        """See Module."""
+    def reset_parameters(self) -> None:
+        """Begin anew, each layer for itself."""
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    def _backward(self, saved: list[tuple[Any, Any]], grad: Any, need_input_grad: bool) -> Any:
         for i in reversed(range(len(self.layers))):
             if i < self._lowest and not need_input_grad:
                 return None
-            grad = self.layers[i].backward(grad, need_input_grad or i > self._lowest)
+            layer, need = self.layers[i], need_input_grad or i > self._lowest
+            kept, dtype = saved.pop()
+            grad = grad.astype(dtype, copy=False)
+            grad = layer._backward(kept, grad, need) if layer._ours else layer.backward(grad, need)
         return grad
 
 
@@ -329,8 +340,8 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-    return x, y.astype(x.dtype)
+    dtype = compute_dtype(x)
+    return in_order(x, dtype).reshape(x.shape), in_order(as_exact("targets", y, dtype), dtype).reshape(y.shape)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -362,8 +373,9 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     x, y = _pair("logits", logits, targets)
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("targets: must be from 0 to 1")
-    loss = np.logaddexp(0, x) - y * x
-    return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
+    with untrapped():
+        loss = np.logaddexp(0, x) - y * x
+        return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
 
 
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -392,5 +404,6 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     (2.0, array([0., 2.]))
     """
     x, y = _pair("predictions", predictions, targets)
-    difference = x - y
-    return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)
+    with untrapped():
+        difference = x - y
+        return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..association import association_weights
 from ..checks import Array
-from ._hopfield import Hopfield, Tape
+from ._hopfield import Hopfield, Kept
 from ._learned import HopfieldLayer, HopfieldPooling
 
 __all__ = ["GradientHealth", "gradient_health"]
@@ -69,7 +69,7 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     if not isinstance(layer, (Hopfield, HopfieldPooling, HopfieldLayer)):
         raise TypeError(f"layer: must be a Hopfield layer, got {type(layer).__name__}")
     core = layer if isinstance(layer, Hopfield) else layer.hopfield
-    tape = core._tape
+    tape = core._seen
     if tape is None:
         raise RuntimeError("gradient_health: needs a forward pass of the layer before it")
     health = GradientHealth(_collapsed(core, tape), _query_gradient(tape))
@@ -90,14 +90,14 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     return health
 
 
-def _query_gradient(tape: Tape) -> float | None:
+def _query_gradient(tape: Kept) -> float | None:
     if tape.query_grad is None or tape.out_grad is None:
         return None
     coming = float(np.linalg.norm(tape.out_grad))
     return float(np.linalg.norm(tape.query_grad)) / coming if coming else 0.0
 
 
-def _names(core: Hopfield, tape: Tape) -> Array:
+def _names(core: Hopfield, tape: Kept) -> Array:
     """A number for every row that a sample looks at, (B, M), the same for equal rows; appended rows are unlike all."""
     (source,) = [source for source in tape.sources if core._k in source.roles]
     samples, rows = len(tape.out), source.xhat
@@ -114,13 +114,13 @@ def _names(core: Hopfield, tape: Tape) -> Array:
     return padded
 
 
-def _collapsed(core: Hopfield, tape: Tape) -> float:
+def _collapsed(core: Hopfield, tape: Kept) -> float:
     from scipy.sparse import csr_array
 
     weights: Any = association_weights(tape.saved)
     samples, queries, heads = tape.out.shape[:3]
     if isinstance(weights, np.ndarray):
-        weights = weights.reshape(samples * heads * queries, -1)
+        weights = weights.reshape(samples * heads * queries, weights.shape[-1])
         weights = csr_array(weights * (weights > COUNTS * weights.max(axis=1, initial=0, keepdims=True)))
     sizes = np.diff(weights.indptr)
     if tape.padded is not None:  # queries that only fill up

@@ -22,16 +22,16 @@ from scipy.special import expit
 
 from .. import dense
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
-from ..checks import Array, as_number, as_numbers, as_whole
-from ..separations import POLYNOMIAL, separation_code, unknown_name
+from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
+from ..separations import POLYNOMIAL, as_choice, separation_code
 from ..structure import Structure, as_structure
 from . import _roles
 from ._basic import as_positive, as_rate
 from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
-from ._module import Module, Parameter
+from ._module import Argument, Module, Parameter
 from ._roles import Gradients, Look, Role, Source, folded
 
-__all__ = ["Hopfield", "SparseHopfield", "Tape"]
+__all__ = ["Hopfield", "Kept", "SparseHopfield"]
 
 FEW_QUERIES = 8  # of a bag: where there are more, rows are projected
 ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
@@ -44,9 +44,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-class Tape:
-    """What a forward pass leaves for the backward pass."""
+class Kept:
+    """What a forward pass keeps for the backward pass."""
 
+    many: bool  # whether a tuple came in
     inputs: Inputs  # samples first
     layout: Layout
     sources: list[Source]
@@ -60,7 +61,8 @@ class Tape:
     saved: Saved
     out: Array  # of the association (B, N, H, p)
     flat: Array  # what the output projection saw
-    result: Array
+    slope: Array | None  # of the activation
+    result: Array  # samples first
     query_grad: Array | None
     out_grad: Array | None
 
@@ -162,6 +164,18 @@ class Hopfield(Module):
     _default_separation = "softmax"
     _takes_masks = True
 
+    stored_pattern_as_static = Argument()
+    state_pattern_as_static = Argument()
+    pattern_projection_as_static = Argument()
+    normalize_stored_pattern = Argument()
+    normalize_stored_pattern_affine = Argument()
+    normalize_state_pattern = Argument()
+    normalize_state_pattern_affine = Argument()
+    normalize_pattern_projection = Argument()
+    normalize_pattern_projection_affine = Argument()
+    normalize_hopfield_space = Argument()
+    normalize_hopfield_space_affine = Argument()
+
     def __init__(
         self,
         input_size: int | None = None,
@@ -207,14 +221,17 @@ class Hopfield(Module):
         random_state: Any = None,
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        options["dtype"] = np.dtype(dtype).name
+        options["dtype"] = as_float_dtype(dtype).name
         super().__init__(options, dtype, random_state)
         self._set_sizes(options)
         self._set_association(options)
         self._make_parameters(options)
-        self._log_scaling = self._parameter("log_scaling", np.zeros(self.num_heads)) if learnable_scaling else None
+        self._log_scaling: Parameter | None = None
         self.scaling = (1.0 if self.hidden_size is None else self.hidden_size**-0.5) if scaling is None else scaling
-        self._tape: Tape | None = None
+        if learnable_scaling:
+            begin = np.log(self._scaling)
+            self._log_scaling = self._parameter("log_scaling", (self.num_heads,), lambda shape: np.full(shape, begin))
+        self._seen: Kept | None = None  # of the last pass, for `gradient_health`
 
     def _set_sizes(self, o: dict[str, Any]) -> None:
         """How wide everything is."""
@@ -236,7 +253,7 @@ class Hopfield(Module):
                 "pattern_projection_as_connected: stored patterns and pattern projections need one size, got "
                 f"{self.stored_pattern_dim} and {self.pattern_projection_dim}"
             )
-        self.hidden_size = self.pattern_size = self.output_size = None
+        self.hidden_size = self.pattern_size = None
         if e is not None and not bare:
             if o["hidden_size"] is None and e % self.num_heads:
                 raise ValueError(
@@ -248,27 +265,25 @@ class Hopfield(Module):
                 raise ValueError(
                     f"pattern_size: must be hidden_size {self.hidden_size} where connected, got {self.pattern_size}"
                 )
-        if not o["disable_out_projection"]:
-            self.output_size = size("output_size", e)
+        self.output_size = size("output_size", None if bare else e)
+        self._projects_out = not o["disable_out_projection"]
 
     def _set_association(self, o: dict[str, Any]) -> None:
         """How queries and rows are associated."""
         if o["normalize_hopfield_space_affine"] and not o["normalize_hopfield_space"]:
             raise ValueError("normalize_hopfield_space_affine: has no effect without normalize_hopfield_space")
-        self.normalize_hopfield_space = bool(o["normalize_hopfield_space"])
         self._hopfield_eps = as_positive("normalize_hopfield_space_eps", o["normalize_hopfield_space_eps"])
         for name in ("update_steps_max", "update_steps_eps"):
-            if o[name] is not None and np.ndim(o[name]) != 0:
+            if o[name] is not None and as_array(name, o[name]).ndim != 0:
                 raise TypeError(f"{name}: one number for all heads; one a head is not supported")
         steps = o["update_steps_max"]
         steps = -1 if steps is None else as_whole("update_steps_max", steps, least=-(2**31))
         self.update_steps_max = None if steps < 0 else steps
         self.update_steps_eps = as_positive("update_steps_eps", o["update_steps_eps"])
         self.gradient, self.association_activation = o["gradient"], o["association_activation"]
-        if self.gradient not in ("unrolled", "implicit"):
-            raise unknown_name("gradient", str(self.gradient), ["unrolled", "implicit"])
-        if self.association_activation is not None and self.association_activation not in ACTIVATIONS:
-            raise unknown_name("association_activation", str(self.association_activation), [*ACTIVATIONS])
+        as_choice("gradient", self.gradient, ("unrolled", "implicit"))
+        if self.association_activation is not None:
+            as_choice("association_activation", self.association_activation, ACTIVATIONS)
         self.dropout = as_rate("dropout", o["dropout"])
         self.batch_first = bool(o["batch_first"])
         self.add_zero_association = bool(o["add_zero_association"])
@@ -294,36 +309,36 @@ class Hopfield(Module):
         parts = [slice(a, b) for a, b in pairwise(ends)]
         in_one = len({*sizes}) == 1 and o["pattern_size"] is None and not o["pattern_projection_as_connected"]
         if in_one and ends[-1]:
-            whole = self._parameter(core + "in_proj_weight", self._normal(std, ends[-1], self.input_size or 0))
+            whole = self._parameter(core + "in_proj_weight", (ends[-1], self.input_size or 0), self._normal(std))
         for role, rows, part, letter, size in zip(roles, own, parts, "qkv", sizes, strict=True):
             if rows and in_one:
                 role.weight = whole, part
             elif rows:
                 features = H * d if role.via else size or 0
-                values = self._normal(std, rows, features)
-                role.weight = self._parameter(f"{core}{letter}_proj_weight", values), slice(None)
+                weight = self._parameter(f"{core}{letter}_proj_weight", (rows, features), self._normal(std))
+                role.weight = weight, slice(None)
         if o["input_bias"] and ends[-1]:
             # hflayers reserves the values' part also where they are static, and never uses it
-            biases = self._parameter(core + "in_proj_bias", np.zeros(ends[2] + H * p))
+            biases = self._parameter(core + "in_proj_bias", (ends[2] + H * p,), np.zeros)
             for role, rows, part in zip(roles, own, parts, strict=True):
                 role.bias = (biases, part) if rows else None
 
         self._out_weight = self._out_bias = self._bias_k = self._bias_v = None
-        if self.output_size is not None:
-            self._out_weight = self._parameter(core + "out_proj.weight", self._normal(std, self.output_size, H * p))
+        if self._projects_out and self.output_size is not None:
+            self._out_weight = self._parameter(core + "out_proj.weight", (self.output_size, H * p), self._normal(std))
             if o["input_bias"]:
-                self._out_bias = self._parameter(core + "out_proj.bias", np.zeros(self.output_size))
+                self._out_bias = self._parameter(core + "out_proj.bias", (self.output_size,), np.zeros)
         if o["concat_bias_pattern"]:
-            self._bias_k = self._parameter(core + "bias_k", self._normal(std, 1, 1, H * d))
-            self._bias_v = self._parameter(core + "bias_v", self._normal(std, 1, 1, H * p))
+            self._bias_k = self._parameter(core + "bias_k", (1, 1, H * d), self._normal(std))
+            self._bias_v = self._parameter(core + "bias_v", (1, 1, H * p), self._normal(std))
         self._hopfield_gain = self._hopfield_shift = None
         if o["normalize_hopfield_space_affine"]:
-            self._hopfield_gain = self._parameter(core + "p_norm_weight", np.ones(d))
-            self._hopfield_shift = self._parameter(core + "p_norm_bias", np.zeros(d))
+            self._hopfield_gain = self._parameter(core + "p_norm_weight", (d,), np.ones)
+            self._hopfield_shift = self._parameter(core + "p_norm_bias", (d,), np.zeros)
         for role, size in zip(roles, sizes, strict=True):
             if o[f"normalize_{role.name}_affine"]:
-                role.gain = self._parameter(f"norm_{role.name}.weight", np.ones(size or 0))
-                role.shift = self._parameter(f"norm_{role.name}.bias", np.zeros(size or 0))
+                role.gain = self._parameter(f"norm_{role.name}.weight", (size or 0,), np.ones)
+                role.shift = self._parameter(f"norm_{role.name}.bias", (size or 0,), np.zeros)
 
     def _role(self, o: dict[str, Any], name: str, size: int | None, width: int, connected: bool) -> Role:
         """What comes in as `name`, with `size` features where it is normalised or projected."""
@@ -334,7 +349,7 @@ class Hopfield(Module):
             raise ValueError(f"normalize_{name}: needs input_size")
         eps = as_positive(f"normalize_{name}_eps", o[f"normalize_{name}_eps"]) if normal else None
         if name == "pattern_projection":  # what a pattern that is not projected must have
-            in_space = None if self.output_size is None else width
+            in_space = width if self._projects_out else None
         else:
             free = o["state_pattern_as_static"] and o["stored_pattern_as_static"] and not self.normalize_hopfield_space
             in_space = None if free else width
@@ -344,6 +359,11 @@ class Hopfield(Module):
                 f"which has {in_space}"
             )
         return Role(name, size if normal or projected else in_space, eps, width, projected)
+
+    @property
+    def state_pattern_dim(self) -> int | None:
+        """Features of the state patterns."""
+        return self.input_size
 
     # --- what may be changed later ----------------------------------------------------------------
 
@@ -364,7 +384,8 @@ class Hopfield(Module):
         if not ((b > 0) & (b < np.inf)).all():
             raise ValueError(f"scaling: must be positive and finite, got {scaling!r}")
         if self._log_scaling is not None:
-            self._log_scaling.value[...] = np.log(b)
+            as_place("scaling", self._log_scaling.value)
+            self._log_scaling.change(np.log(b))
         self._scaling = float(b) if b.ndim == 0 else b
         self._config["scaling"] = self._scaling
 
@@ -405,8 +426,9 @@ class Hopfield(Module):
         input : array_like, or tuple of three
             One array in all three roles, or (stored pattern, state pattern, pattern projection), shaped (B, M, e),
             (B, N, e), (B, M, e); in a tuple, an array of two axes is shared by all samples, and never copied for them.
-            Ragged bags: lists of one (M_i, e) array a bag, or arrays (R, e) of all rows with `offsets`; state patterns
-            are then (B, N, e), or (N, e) for all, or the very array of the stored patterns.
+            Any of B, N and M may be 0. Ragged bags: lists of one (M_i, e) array a bag, or arrays (R, e) of all rows
+            with `offsets`; state patterns are then (B, N, e), or (N, e) for all, or the very array of the stored
+            patterns.
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
@@ -422,9 +444,29 @@ class Hopfield(Module):
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
         """
-        inputs, offsets, self._given_many = arrays_of(input, offsets, self._cast)
-        self._tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
-        return self._tape.result
+        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+
+    def _forward(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: Any = None,
+        association_mask: Any = None,
+        *,
+        offsets: Any = None,
+        train: bool = False,
+        learned: tuple[Array, ...] = (),
+    ) -> tuple[Array, Kept]:
+        """`learned`: which of the arrays that come in are parameters."""
+        as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
+
+        def cast(name: str, x: Any) -> Array:
+            return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
+
+        inputs, offsets, many = arrays_of(input, offsets, cast)
+        self._seen = None
+        tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
+        self._seen, tape.many = tape, many
+        return tape.result if self.batch_first else np.ascontiguousarray(tape.result.swapaxes(0, 1)), tape
 
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients.
@@ -435,13 +477,13 @@ class Hopfield(Module):
             The gradient of the input, as it was given, ragged bags as one array (R, e). In a tuple an array that was
             given more than once has its whole gradient at its first place and None at the others.
         """
-        tape = self._tape
-        g = self._grad(grad, None if tape is None else tape.result.shape)
-        assert tape is not None
-        grads = self._back(tape, g, need_input_grad, need_input_grad, need_input_grad)
+        return super().backward(grad, need_input_grad)
+
+    def _backward(self, saved: Kept, grad: Array, need_input_grad: bool) -> Any:
+        grads = self._back(saved, grad, need_input_grad, need_input_grad, need_input_grad)
         if not need_input_grad:
             return None
-        return grads if self._given_many else grads[0]
+        return grads if saved.many else grads[0]
 
     def associations(
         self,
@@ -465,8 +507,77 @@ class Hopfield(Module):
             with the appended patterns behind each bag's own. Ragged state patterns are padded to the longest bag, with
             rows of zeros.
         """
+        return self._associations(input, stored_pattern_padding_mask, association_mask, offsets)[0]
+
+    def get_association_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """Return `associations` as hflayers does: dense, whatever the separation.
+
+        Parameters
+        ----------
+        input, stored_pattern_padding_mask, association_mask, offsets
+            As of `forward`.
+
+        Returns
+        -------
+        ndarray of shape (B, H, N, M)
+
+        Examples
+        --------
+        >>> SparseHopfield(4, random_state=0).get_association_matrix(np.ones((2, 5, 4))).shape
+        (2, 1, 5, 5)
+        """
+        weights, shape = self._associations(input, stored_pattern_padding_mask, association_mask, offsets)
+        return weights if isinstance(weights, np.ndarray) else weights.toarray().reshape(shape)
+
+    def get_projected_pattern_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """Return the projected patterns, which the association mixes, appended ones behind them.
+
+        Parameters
+        ----------
+        input, offsets
+            As of `forward`.
+        stored_pattern_padding_mask, association_mask
+            As of `forward`; without effect here.
+
+        Returns
+        -------
+        ndarray of shape (B, H, M, p), or (H, R, p) for ragged bags
+
+        Examples
+        --------
+        >>> Hopfield(4, num_heads=2, random_state=0).get_projected_pattern_matrix(np.ones((3, 5, 4))).shape
+        (3, 2, 5, 2)
+        """
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets)
+        tape = self._begun(inputs, offsets, (self._v,))
+        checked_masks(stored_pattern_padding_mask, association_mask, tape.layout, self.num_heads, tape.appended)
+        tape.inside = set()
+        rows = self._projected(tape)[0][self._v.name]
+        rows = np.broadcast_to(rows, (*rows.shape[:-2], self.num_heads, rows.shape[-1]))
+        if tape.appended:
+            rows = self._append(rows, self._bias_v, tape.layout.offsets)
+        if rows.ndim == 3 and tape.layout.offsets is None:
+            rows = np.broadcast_to(rows, (tape.layout.samples, *rows.shape))
+        return np.ascontiguousarray(rows.swapaxes(-3, -2))
+
+    def _associations(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[Any, tuple[int, ...]]:
+        """`associations`, and the shape of all of them."""
+        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
+        tape = self._run(inputs, padding, mask, offsets)
         weights = association_weights(tape.saved)
         if tape.padded is not None:
             there = np.zeros((tape.layout.samples, 1, tape.layout.queries), self.dtype)
@@ -477,7 +588,7 @@ class Hopfield(Module):
             else:
                 weights.data *= np.repeat(there.ravel(), np.diff(weights.indptr))
                 weights.eliminate_zeros()
-        return weights
+        return weights, tape.saved.shape
 
     def retrieve(
         self,
@@ -538,31 +649,13 @@ class Hopfield(Module):
         train: bool = False,
         recall: bool = False,
         update_steps_max: Any = ...,
-    ) -> Tape:
+    ) -> Kept:
         """The forward pass; with `recall`, stored patterns as they are are mixed, and nothing else comes behind."""
         q, k, v = self._q, self._k, self._v
-        tape = Tape()
-        tape.layout = layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
-        if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
-            raise ValueError(
-                f"state pattern: must have the {inputs[0].shape[-1]} features of the stored patterns, got shape "
-                f"{inputs[1].shape}"
-            )
-        if not self.batch_first:
-            turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
-            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
-        tape.inputs = stored, state, projection = inputs
-        tape.appended = (self._bias_k is not None) + self.add_zero_association
+        tape = self._begun(inputs, offsets, (q, k) if recall else (q, k, v))
+        layout, stored = tape.layout, tape.inputs[0]
         padding, mask = checked_masks(padding, mask, layout, self.num_heads, tape.appended)
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
-
-        sources: dict[tuple[int, float | None], Source] = {}
-        for role, x in ((q, state), (k, stored)) if recall else ((q, state), (k, stored), (v, projection)):
-            source = sources.get((id(x), role.eps))
-            if source is None:
-                source = sources[id(x), role.eps] = Source(x, role.eps)
-            source.roles.append(role)
-        tape.sources = list(sources.values())
         tape.inside = self._inside(tape, steps, recall)
         rows, projections = self._projected(tape)
         if recall:
@@ -591,25 +684,58 @@ class Hopfield(Module):
                 appended=tape.appended,
                 keep=not recall,
             )
-        except ValueError:
+        except (ValueError, OverflowError):
             for source in tape.sources:
                 if not np.isfinite(source.x).all():
                     name = source.roles[0].name.replace("_", " ")
                     raise ValueError(f"{name}: must be finite in {self.dtype}") from None
+            for name, parameter in self.parameters().items():
+                if not np.isfinite(parameter.value).all():
+                    raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite") from None
             raise
         if recall:
             return tape
         out = tape.out if tape.padded is None else tape.out[tape.padded]
-        tape.flat = out = out.reshape(*out.shape[:-2], -1)
+        tape.flat = out = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1])
         if self._out_weight is not None:
             out = dense.linear(out, self._out_weight.value, None if self._out_bias is None else self._out_bias.value)
+        tape.slope = None
         if self.association_activation is not None:
-            out = ACTIVATIONS[self.association_activation][0](out)
-        tape.result = out if self.batch_first else np.ascontiguousarray(out.swapaxes(0, 1))
+            function, slope = ACTIVATIONS[self.association_activation]
+            out = function(out)
+            tape.slope = slope(out)
+        tape.result = out
         tape.query_grad = tape.out_grad = None
         return tape
 
-    def _inside(self, tape: Tape, steps: int | None, recall: bool) -> set[str]:
+    def _begun(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> Kept:
+        """The arrays that come in, checked, samples first, and normalised for these roles."""
+        q, k, v = self._q, self._k, self._v
+        tape = Kept()
+        tape.layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
+        if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
+            raise ValueError(
+                f"state pattern: must have the {inputs[0].shape[-1]} features of the stored patterns, got shape "
+                f"{inputs[1].shape}"
+            )
+        if not self.batch_first:
+            turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
+            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
+        tape.inputs = stored, state, projection = inputs
+        tape.appended = (self._bias_k is not None) + self.add_zero_association
+
+        sources: dict[tuple[int, float | None], Source] = {}
+        for role, x in ((q, state), (k, stored), (v, projection)):
+            if role not in roles:
+                continue
+            source = sources.get((id(x), role.eps))
+            if source is None:
+                source = sources[id(x), role.eps] = Source(x, role.eps)
+            source.roles.append(role)
+        tape.sources = list(sources.values())
+        return tape
+
+    def _inside(self, tape: Kept, steps: int | None, recall: bool) -> set[str]:
         """The roles whose rows the association is to look at as they are, and to project what it finds."""
         k, v, layout = self._k, self._v, tape.layout
         shared = tape.inputs[0].ndim == 2 and layout.offsets is None  # projected once for all samples
@@ -632,7 +758,7 @@ class Hopfield(Module):
                 found = {k.name, *([v.name] if values else [])}
         return found
 
-    def _projected(self, tape: Tape) -> tuple[dict[str, Array], dict[str, Projection]]:
+    def _projected(self, tape: Kept) -> tuple[dict[str, Array], dict[str, Projection]]:
         """Each role's rows (..., H or 1, features), by one product for a source; and what the association projects."""
         rows: dict[str, Array] = {}
         projections: dict[str, Projection] = {}
@@ -658,7 +784,7 @@ class Hopfield(Module):
                     rows[role.name] = source.xhat[..., None, :]
         return rows, projections
 
-    def _in_space(self, tape: Tape, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
+    def _in_space(self, tape: Kept, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
         """What is done to queries, stored rows and values in the association space."""
         layout, H = tape.layout, self.num_heads
         tape.hopfield_norms, tape.offsets, tape.padded = {}, layout.offsets, None
@@ -679,7 +805,7 @@ class Hopfield(Module):
             q = padded
         return q, k, v
 
-    def _hopfield_norm(self, role: Role, x: Array, tape: Tape) -> Array:
+    def _hopfield_norm(self, role: Role, x: Array, tape: Kept) -> Array:
         """Layer normalisation in the association space."""
         xhat, _ = tape.hopfield_norms[role.name] = dense.normalize(np.ascontiguousarray(x), self._hopfield_eps)
         if self._hopfield_gain is None or self._hopfield_shift is None:
@@ -699,7 +825,7 @@ class Hopfield(Module):
         ends = offsets[1:]
         return np.insert(rows, np.repeat(ends, len(more)), np.tile(more, (len(ends), 1, 1)), axis=0)
 
-    def _appended(self, drows: Array, bias: Parameter | None, tape: Tape) -> Array:
+    def _appended(self, drows: Array, bias: Parameter | None, tape: Kept) -> Array:
         """The gradient of `_append` in the rows; that of the bias pattern goes to it."""
         n = tape.appended
         if drows.ndim == 4:
@@ -717,7 +843,7 @@ class Hopfield(Module):
     # --- backward ---------------------------------------------------------------------------------
 
     def _back(
-        self, tape: Tape, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
+        self, tape: Kept, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Parameters' gradients, and those of (stored, state, projection) where needed.
 
@@ -725,9 +851,8 @@ class Hopfield(Module):
         """
         if not self.batch_first:
             grad = grad.swapaxes(0, 1)
-        if self.association_activation is not None:
-            result = tape.result if self.batch_first else tape.result.swapaxes(0, 1)
-            grad = grad * ACTIVATIONS[self.association_activation][1](result)
+        if tape.slope is not None:
+            grad = grad * tape.slope
         grad = np.ascontiguousarray(grad)
         if self._out_weight is not None:
             dflat, dweight, dbias = dense.linear_backward(tape.flat, self._out_weight.value, grad)
@@ -798,7 +923,7 @@ class Hopfield(Module):
         gradients.hand_over()
         return self._input_grads(tape)
 
-    def _places(self, tape: Tape) -> tuple[list[Array | None], dict[str, Array]]:
+    def _places(self, tape: Kept) -> tuple[list[Array | None], dict[str, Array]]:
         """Where the association may put gradients: for each product that made several roles' rows one array, in which
         their gradients lie side by side, as the way back through that product wants them."""
         beside: list[Array | None] = []
@@ -816,7 +941,7 @@ class Hopfield(Module):
             beside.append(dy)
         return beside, places
 
-    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Tape) -> Array:
+    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Kept) -> Array:
         """The gradient of `_hopfield_norm`."""
         xhat, rstd = tape.hopfield_norms[role.name]
         if not role.projected:  # all heads saw the same
@@ -828,7 +953,7 @@ class Hopfield(Module):
             dy = dy * self._hopfield_gain.value
         return dense.normalize_backward(xhat, rstd, dy)
 
-    def _input_grads(self, tape: Tape) -> tuple[Array | None, Array | None, Array | None]:
+    def _input_grads(self, tape: Kept) -> tuple[Array | None, Array | None, Array | None]:
         """The sources' gradients, through their normalisations, at the first places of their arrays."""
         total: dict[int, Array] = {}
         for source in tape.sources:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import Array, as_numbers
+from ..checks import Array, as_integers, as_numbers
 
 __all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
 
@@ -28,14 +28,12 @@ def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Ar
 
 def as_offsets(offsets: ArrayLike, rows: int) -> Array:
     """Where bags begin, and the end."""
-    o = np.asarray(offsets)
-    if o.dtype.kind not in "iu":
-        raise TypeError(f"offsets: must be whole numbers, got dtype {o.dtype}")
-    if o.ndim != 1 or len(o) < 2 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
+    o = as_integers("offsets", offsets).copy()  # as it is followed after it was checked
+    if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
         raise ValueError(
             f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got {o}"
         )
-    return o.astype(np.int64, copy=False)
+    return o
 
 
 class Layout(NamedTuple):
@@ -101,8 +99,8 @@ def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None,
                 "input: stored patterns and pattern projections of ragged bags must be (rows, features), got "
                 f"{stored.shape} and {projection.shape}"
             )
-        samples, rows = len(offsets) - 1, int((offsets[1:] - offsets[:-1]).max())
-        per_bag = len(stored) / samples
+        samples, rows = len(offsets) - 1, int((offsets[1:] - offsets[:-1]).max(initial=0))
+        per_bag = len(stored) / max(samples, 1)
     else:
         if stored is state and stored.ndim == 2:
             raise ValueError(f"input: must be (samples, patterns, features), got shape {stored.shape}")
@@ -117,8 +115,6 @@ def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None,
         raise ValueError(f"state pattern: needs {samples} samples, got shape {state.shape}")
     ragged_state = offsets is not None and state is stored
     queries = rows if ragged_state else state.shape[1 - axis] if state.ndim == 3 else len(state)
-    if samples == 0 or (queries == 0 and state is not stored):
-        raise ValueError(f"input: needs at least one sample and one state pattern, got shape {state.shape}")
     return Layout(samples, queries, rows, per_bag, offsets, ragged_state)
 
 

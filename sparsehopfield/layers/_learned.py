@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ..checks import Array, as_whole
-from ..structure import Structure
 from ._hopfield import Hopfield
 from ._module import Module, Parameter
 
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
+
+
+class Inner:
+    """Something of the Hopfield layer inside; it may be set where that one's may."""
+
+    def __set_name__(self, owner: type[_Around], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: _Around | None, owner: type[_Around]) -> Any:
+        return self if layer is None else getattr(layer.hopfield, self.name)
+
+    def __set__(self, layer: _Around, value: Any) -> None:
+        if self.name not in CHANGEABLE:
+            raise AttributeError(f"{self.name}: is fixed when the layer is made")
+        setattr(layer.hopfield, self.name, value)
+
+
+CHANGEABLE = {"scaling", "separation", "structure"}
 
 
 class _Around(Module):
@@ -20,6 +38,36 @@ class _Around(Module):
     _default_separation = "softmax"
     _takes_masks = True
     hopfield: Hopfield
+
+    scaling = Inner()
+    separation = Inner()
+    structure = Inner()
+    gradient = Inner()
+    dropout = Inner()
+    association_activation = Inner()
+    add_zero_association = Inner()
+    batch_first = Inner()
+    num_heads = Inner()
+    update_steps_max = Inner()
+    update_steps_eps = Inner()
+    input_size = Inner()
+    hidden_size = Inner()
+    output_size = Inner()
+    pattern_size = Inner()
+    state_pattern_dim = Inner()
+    stored_pattern_dim = Inner()
+    pattern_projection_dim = Inner()
+    stored_pattern_as_static = Inner()
+    state_pattern_as_static = Inner()
+    pattern_projection_as_static = Inner()
+    normalize_stored_pattern = Inner()
+    normalize_stored_pattern_affine = Inner()
+    normalize_state_pattern = Inner()
+    normalize_state_pattern_affine = Inner()
+    normalize_pattern_projection = Inner()
+    normalize_pattern_projection_affine = Inner()
+    normalize_hopfield_space = Inner()
+    normalize_hopfield_space_affine = Inner()
 
     def __init__(self, given: dict[str, Any], options: dict[str, Any]) -> None:
         random_state = options.pop("random_state", None)
@@ -32,7 +80,6 @@ class _Around(Module):
         self._std = self.hopfield._config["initial_std"]
         self._inner = {"hopfield": self.hopfield}
         self.quantity = as_whole("quantity", given["quantity"], least=1)
-        self.batch_first = self.hopfield.batch_first
 
     def _arguments(self) -> dict[str, Any]:
         return {**self.hopfield._arguments(), **self._config}
@@ -40,34 +87,7 @@ class _Around(Module):
     def _patterns(self, name: str, size: int, trainable: bool) -> Parameter:
         """Learned patterns, shaped as in hflayers."""
         shape = (1, self.quantity) if self.batch_first else (self.quantity, 1)
-        return self._parameter(name, self._normal(self._std, *shape, size), trainable)
-
-    @property
-    def scaling(self) -> float | Array:
-        """beta, a number or one a head."""
-        return self.hopfield.scaling
-
-    @scaling.setter
-    def scaling(self, scaling: ArrayLike) -> None:
-        self.hopfield.scaling = scaling
-
-    @property
-    def separation(self) -> Any:
-        """How scores become weights."""
-        return self.hopfield.separation
-
-    @separation.setter
-    def separation(self, separation: Any) -> None:
-        self.hopfield.separation = separation
-
-    @property
-    def structure(self) -> Structure | None:
-        """Which stored patterns a state pattern looks at; None: all."""
-        return self.hopfield.structure
-
-    @structure.setter
-    def structure(self, structure: Structure | None) -> None:
-        self.hopfield.structure = structure
+        return self._parameter(name, (*shape, size), self._normal(self._std), trainable)
 
     def _completed(self, input: Any, offsets: Any) -> Any:
         """The tuple for the Hopfield layer: learned patterns have two axes, which means that samples share them."""
@@ -83,9 +103,12 @@ class _Around(Module):
         train: bool = False,
     ) -> Array:
         """As `Hopfield.forward`, for what this layer takes as its input."""
-        return self.hopfield.forward(
-            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets, train=train
-        )
+        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+
+    def _forward(self, input: Any, *masks: Any, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
+        completed, given = self._completed(input, offsets), input if isinstance(input, tuple) else (input,)
+        learned = tuple(x for x in completed if not any(x is y for y in given))
+        return self.hopfield._forward(completed, *masks, offsets=offsets, learned=learned, **options)
 
     def associations(
         self,
@@ -97,6 +120,32 @@ class _Around(Module):
     ) -> Any:
         """See `Hopfield.associations`."""
         return self.hopfield.associations(
+            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+        )
+
+    def get_association_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """See `Hopfield.get_association_matrix`."""
+        return self.hopfield.get_association_matrix(
+            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+        )
+
+    def get_projected_pattern_matrix(
+        self,
+        input: Any,
+        stored_pattern_padding_mask: ArrayLike | None = None,
+        association_mask: ArrayLike | None = None,
+        *,
+        offsets: ArrayLike | None = None,
+    ) -> Array:
+        """See `Hopfield.get_projected_pattern_matrix`."""
+        return self.hopfield.get_projected_pattern_matrix(
             self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
@@ -191,23 +240,22 @@ class HopfieldPooling(_Around):
         train: bool = False,
     ) -> Array:
         """As `Hopfield.forward`: (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size)."""
-        out = super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
-        self._both = isinstance(input, tuple)
-        return out.reshape(len(out), -1)
+        return super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
-        """See Hopfield."""
-        tape = self.hopfield._tape
-        g = self._grad(grad, None if tape is None else (len(tape.result), tape.result[0].size))
-        assert tape is not None
+    def _forward(self, input: Any, *masks: Any, **options: Any) -> tuple[Array, Any]:
+        out, kept = super()._forward(input, *masks, **options)
+        return out.reshape(len(out), math.prod(out.shape[1:])), (kept, out.shape, isinstance(input, tuple))
+
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
+        kept, shape, both = saved
         dk, dq, dv = self.hopfield._back(
-            tape, g.reshape(tape.result.shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
+            kept, grad.reshape(shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
         )
         if dq is not None:
             self.pooling_weights.add(dq.reshape(self.pooling_weights.value.shape))
         if not need_input_grad:
             return None
-        return (dk, dv) if self._both else dk
+        return (dk, dv) if both else dk
 
 
 class SparseHopfieldPooling(HopfieldPooling):
@@ -285,14 +333,10 @@ class HopfieldLayer(_Around):
         targets = stored if self.target_weights is None else self.target_weights.value.reshape(self.quantity, -1)
         return stored, input, targets
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Array | None:
-        """See Hopfield."""
-        tape = self.hopfield._tape
-        g = self._grad(grad, None if tape is None else tape.result.shape)
-        assert tape is not None
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Array | None:
         lookup, targets = self.lookup_weights, self.target_weights
         learned = lookup.trainable if targets is None else targets.trainable
-        dk, dq, dv = self.hopfield._back(tape, g, lookup.trainable, need_input_grad, learned)
+        dk, dq, dv = self.hopfield._back(saved, grad, lookup.trainable, need_input_grad, learned)
         if dk is not None:
             lookup.add(dk.reshape(lookup.value.shape))
         if dv is not None and targets is not None:

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import files
-from ..checks import Array, as_numbers
+from .._text import short
+from ..checks import (
+    Array,
+    as_exact,
+    as_flag,
+    as_float_dtype,
+    as_generator,
+    as_numbers,
+    as_place,
+    as_state,
+    compute_dtype,
+    in_order,
+    untrapped,
+)
 from ..errors import FileFormatError
 from ..separations import Entmax, Polynomial
-from ..structure import Structure, described, restored
+from ..structure import Structure, described, parsed, restored
 
 __all__ = ["Module", "Parameter", "load"]
 
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_saved", "_slope", "_tape", "_x"}
+TRANSIENT = {"_tape", "_seen"}
 FIELDS = {"format", "version", "layer", "data", "header"}
+_from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
 
 class Parameter:
@@ -28,29 +44,77 @@ class Parameter:
 
     Attributes
     ----------
-    value : ndarray
-        Changed in place by optimisers and by `load_state_dict`.
+    value : ndarray of float32 or float64
+        Changed in place by optimisers and by `load_state_dict`. May be replaced by an array of the same shape, which is
+        kept if it has the same dtype and C order, else copied; one that is read-only serves as long as nothing has to
+        change it.
     grad : ndarray or None
         The sum of the gradients since the last `zero_grad`, None before the first.
     trainable : bool
         Whether optimisers change it.
     """
 
-    __slots__ = ("grad", "trainable", "value")
+    __slots__ = ("_value", "changes", "grad", "trainable")
 
-    def __init__(self, value: Array, trainable: bool = True) -> None:
-        self.value, self.trainable = value, trainable
+    def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
+        a = as_numbers("value", value)
+        self._value: Array = in_order(a, compute_dtype(a))
+        self.trainable = trainable
+        self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
+
+    def _replace(self, value: ArrayLike) -> None:
+        """Take another array for the value."""
+        a = as_numbers("value", value)
+        if a.shape != self._value.shape:
+            raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
+        self._value = in_order(a, self._value.dtype)
+        self.changes += 1
+
+    value: Any = property(attrgetter("_value"), _replace)  # read often
+
+    def begin(self, value: Array) -> None:
+        """Take over an array, as it is."""
+        self._value = value
+
+    def change(self, value: Array | float) -> None:
+        """Overwrite the numbers, in place."""
+        self.value[...] = value
+        self.changes += 1
 
     def add(self, grad: Array) -> None:
         """Add to the gradient; an array that is the first is kept, not copied."""
         if self.grad is None:
             self.grad = grad
-        else:
+        elif self.grad.flags.writeable:
             self.grad += grad
+        else:
+            self.grad = self.grad + grad
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
+
+
+class Tape(NamedTuple):
+    """What a forward pass leaves for its backward pass."""
+
+    shape: tuple[int, ...]  # of the output
+    dtype: np.dtype[Any]
+    changes: int  # of the parameters before it
+    saved: Any
+
+
+class Argument:
+    """Something that a layer was made with, to be read."""
+
+    def __set_name__(self, owner: type[Module], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Module | None, owner: type[Module]) -> Any:
+        return self if layer is None else layer._config[self.name]
+
+    def __set__(self, layer: Module, value: Any) -> None:
+        raise AttributeError(f"{self.name}: is fixed when the layer is made")
 
 
 class Module:
@@ -59,51 +123,110 @@ class Module:
     A layer computes by `forward` (or by being called), and `backward` takes the gradient of what the last forward
     returned, adds to the gradients of the parameters, and returns the gradient of the input, or None where that is
     not asked for: then nothing is computed for it.
+
+    Notes
+    -----
+    A forward pass serves one backward pass, and the next forward pass forgets it, so that passes without gradients
+    need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
+    may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
+    parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
+    used by one thread at a time.
+
+    A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
+    what is saved for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and remembers by itself.
     """
 
     _kinds: ClassVar[dict[str, type[Module]]] = {}
     _takes_masks = False  # and offsets, in `forward`
+    _ours = True  # comes with this package
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if cls.__module__.startswith(__package__):  # only what comes with the package is loaded from files
+        cls._ours = cls.__module__.startswith(f"{__package__}.")
+        if cls._ours:  # only what comes with the package is loaded from files
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
         """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
-        try:
-            self._random = np.random.default_rng(random_state)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"random_state: must be None, a whole number of at least 0 or a Generator, got {random_state!r}"
-            ) from None
+        self.dtype = as_float_dtype(dtype)
+        self._random = as_generator("random_state", random_state)
         self._config = config
         self._own: dict[str, Parameter] = {}
         self._inner: dict[str, Module] = {}
+        self._all: list[Parameter] | None = None  # of `parameters()`, once it is asked for
+        self._tape: Tape | None = None
 
     def _arguments(self) -> dict[str, Any]:
         """What would make the layer again, but for its state."""
         return self._config
 
-    def _parameter(self, name: str, value: Array, trainable: bool = True) -> Parameter:
-        """Register a parameter."""
-        self._own[name] = Parameter(np.ascontiguousarray(value, dtype=self.dtype), trainable)
-        return self._own[name]
+    def _parameter(
+        self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
+    ) -> Parameter:
+        """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else in_order(draw(shape), self.dtype))
+        return p
 
-    def _normal(self, std: float, *shape: int) -> Array:
-        """Normal numbers, drawn in double so that both precisions begin alike."""
-        return self._random.normal(0.0, std, shape)
+    def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
+        """Draw normal numbers, in double so that both precisions begin alike."""
+        return lambda shape: self._random.normal(0.0, std, shape)
 
     # --- computing --------------------------------------------------------------------------------
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
         """What the layer makes of its input; with `train`, dropout acts."""
+        return self._pass(input, train=train)
+
+    @untrapped()
+    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
+        """Add to the parameters' gradients; return that of the input, or None where it is not needed.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass since the last backward pass, or parameters have changed since.
+        ValueError
+            If `grad` does not have the output's shape.
+        """
+        tape = self._tape
+        if tape is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: needs a forward pass before it; each forward pass serves one"
+            )
+        if tape.changes != self._changes():
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: parameters have changed since the forward pass; make it again"
+            )
+        g = self._cast("grad", grad, dtype=tape.dtype)
+        if g.shape != tape.shape:
+            raise ValueError(f"grad: must have the output's shape {tape.shape}, got {g.shape}")
+        self._tape = None  # whatever happens now: half of the gradients may be there
+        return self._backward(tape.saved, g, need_input_grad)
+
+    @untrapped()
+    def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
+        """A forward pass, remembered for a backward pass."""
+        self._tape = None
+        changes = self._changes()
+        out, saved = self._forward(input, *args, **options)
+        self._tape = Tape(out.shape, out.dtype, changes, saved)
+        return out
+
+    def _changes(self) -> int:
+        """How often the package has changed the parameters."""
+        if self._all is None:
+            self._all = list(self.parameters().values())
+        count = 0
+        for p in self._all:
+            count += p.changes
+        return count
+
+    def _forward(self, input: Any, *, train: bool = False) -> tuple[Array, Any]:
+        """The output, and what `_backward` needs."""
         raise NotImplementedError
 
-    def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
+    def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed."""
         raise NotImplementedError
 
@@ -115,29 +238,25 @@ class Module:
         """`forward`."""
         return self.forward(*args, **kwargs)
 
-    def _cast(self, name: str, x: ArrayLike, size: int | None = None) -> Array:
-        """Numbers of the layer's dtype, contiguous, with `size` features."""
-        if not (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.c_contiguous):
-            with np.errstate(over="ignore"):  # infinities are found where they matter
-                x = np.ascontiguousarray(as_numbers(name, x), dtype=self.dtype)
+    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
+        """Numbers of the layer's dtype, or of this one, contiguous, with `size` features; a copy if it is to be ours,
+        whatever becomes of `x`."""
+        dtype = self.dtype if dtype is None else dtype
+        if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
+            x = x.copy() if own else x
+        else:
+            a = as_numbers(name, x)
+            a = as_exact(name, a, dtype)
+            with untrapped():  # infinities are found where they matter
+                x = np.array(a, dtype, order="C") if own else in_order(a, dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
 
     def _floats(self, x: ArrayLike) -> Array:
-        """The input of a layer without parameters: its dtype is what comes in, float32 where that is no float."""
+        """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
         a = as_numbers("input", x)
-        self.dtype = a.dtype if a.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-        return a.astype(self.dtype, copy=False)
-
-    def _grad(self, grad: ArrayLike, shape: tuple[int, ...] | None) -> Array:
-        """The gradient that came in, if it fits what the last forward returned."""
-        if shape is None:
-            raise RuntimeError(f"{type(self).__name__}.backward: needs a forward pass before it")
-        g = self._cast("grad", grad)
-        if g.shape != shape:
-            raise ValueError(f"grad: must have the output's shape {shape}, got {g.shape}")
-        return g
+        return in_order(a, compute_dtype(a))
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -170,26 +289,50 @@ class Module:
         Raises
         ------
         ValueError
-            If names are missing or unknown (when strict), shapes differ, or numbers are not finite.
+            If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
+            array is read-only.
         """
-        own = self.parameters()
-        missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
-        if strict and (missing or unknown):
-            parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(
-                unknown
-            )
-            raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
+        own, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
+        fitting = self._fitting(state, strict)
+        for name in fitting:
+            as_place(name, own[name].value)
+        for name, a in fitting.items():
+            own[name].change(a)
+
+    def _fitting(self, state: Mapping[str, ArrayLike], strict: bool = True) -> dict[str, Array]:
+        """Return copies of the values for the parameters, checked."""
+        given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
+        self._expect({name: np.shape(a) for name, a in (dict(state) | given).items()}, strict)
         fitting = {}
-        for name in own.keys() & state.keys():
-            a = as_numbers(f"state[{name!r}]", state[name])
-            if a.shape != own[name].value.shape:
-                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {a.shape}")
-            with np.errstate(over="ignore"):
+        for name, a in given.items():
+            as_exact(f"state[{name!r}]", a, self.dtype)
+            with untrapped():
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")
-        for name, a in fitting.items():
-            own[name].value[...] = a
+        return fitting
+
+    def _expect(self, shapes: Mapping[str, tuple[int, ...]], strict: bool = True) -> None:
+        """Raise unless these are the parameters' shapes."""
+        own = self.parameters()
+        missing, unknown = [n for n in own if n not in shapes], [n for n in shapes if n not in own]
+        if strict and (missing or unknown):
+            parts = [
+                f"{what} {short(', '.join(names), quote=False)}"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            ]
+            raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
+        for name, shape in shapes.items():
+            if name in own and shape != own[name].value.shape:
+                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {shape}")
+
+    def reset_parameters(self) -> None:
+        """Begin anew: the parameters get the values of a new layer with the same arguments, drawn by its generator."""
+        arguments = dict(self._arguments())
+        if "random_state" in arguments:
+            arguments["random_state"] = self._random
+        self.load_state_dict(type(self)(**arguments).state_dict())
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -199,9 +342,18 @@ class Module:
         Raises
         ------
         ValueError
-            If it is, or holds, a layer that does not come with this package: it could not be loaded.
+            If it is, or holds, a layer that does not come with this package, or holds one twice, or layers in one
+            another more than 30 deep: it could not be loaded.
         """
-        fields = {"format": f"sparsehopfield.{KIND}", "version": VERSION, "layer": json.dumps(_described(self))}
+        parameters = self.parameters()
+        if len({id(p) for p in parameters.values()}) < len(parameters):
+            raise ValueError("save: a layer that stands in several places would be several layers when loaded")
+        try:
+            layer = json.dumps(_described(self))
+            parsed(layer)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"save: {str(error).removeprefix('save: ')}") from None
+        fields = {"format": f"sparsehopfield.{KIND}", "version": VERSION, "layer": layer}
         files.write_tensors(path, fields, self.state_dict())
 
     @classmethod
@@ -216,8 +368,10 @@ class Module:
         layer, arrays = files.read_tensors(path, _checked, mmap=False, verify=True)
         if not isinstance(layer, cls):
             raise FileFormatError(f"{os.fsdecode(path)}: holds a {type(layer).__name__}, no {cls.__name__}")
+        own = layer.parameters()
         try:
-            layer.load_state_dict(arrays)
+            for name, a in layer._fitting(arrays).items():
+                own[name].value = a
         except ValueError as error:
             raise FileFormatError(f"{os.fsdecode(path)}: {error}") from None
         return layer
@@ -288,15 +442,23 @@ def _made(value: Any) -> Any:
 
 
 def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Module:
-    """The layer of a file, as it was made, if the header is whole and the tensors can be its state."""
+    """Return the layer of a file, its parameters without numbers, if the header is whole and the tensors can be its
+    state: however large it says that it is, nothing of that size is made."""
     files.sound_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:
             raise FileFormatError(f"{path}: {name}: cannot be {dtype} of shape {shape}")
+    token = _from_file.set(True)
     try:
-        layer = _made(json.loads(fields["layer"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        layer = _made(parsed(fields["layer"]))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
         raise FileFormatError(f"{path}: describes no layer of this version: {error}") from None
+    finally:
+        _from_file.reset(token)
     if not isinstance(layer, Module):
         raise FileFormatError(f"{path}: describes no layer")
+    try:
+        layer._expect({name: shape for name, _, shape in tensors})
+    except ValueError as error:
+        raise FileFormatError(f"{path}: {error}") from None
     return layer

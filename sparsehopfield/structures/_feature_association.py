@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..checks import Array
+from ..checks import Array, in_order, untrapped
 from ._features import BLOCK, FAINT, RELU, Features, Floats
 
 MOST_UPDATES = 10_000
@@ -35,7 +35,7 @@ class _Sums(NamedTuple):
 
 @dataclass
 class Tape:
-    """What `forward` leaves for `backward`. The arrays given must not change until it is gone."""
+    """What `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
 
     structure: Features
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
@@ -61,6 +61,11 @@ class Tape:
         self.lead = (*lead, self.q.shape[-2])
         self.few = not self.structure.causal and self.by_pairs()
 
+    @property
+    def samples_of_queries(self) -> int:
+        """As they were given."""
+        return self.shape[0] if len(self.shape) == 4 else self.samples
+
     def by_pairs(self) -> bool:
         """Whether the pairs of queries and rows are fewer multiplications than sums."""
         n, m, size, v = self.lead[-2], self.k.shape[-3], self.map.size, self.v.shape[-1]
@@ -80,6 +85,7 @@ class Tape:
     def rows(self, a: Array) -> tuple[int, int, int]:
         return a.shape[-3], self.q.shape[-2], a.shape[-1]
 
+    @untrapped()
     def fold(self, *, keys: bool) -> _Sums:
         """The sums over the patterns; of keys only if they are wanted as values."""
         all_sets, size = self.samples * self.q.shape[-2], self.map.size
@@ -90,6 +96,7 @@ class Tape:
             _core.feature_sets_sum(*self.sets(self.q, values), top, z, sums[-1])
         return _Sums(top, z, sums[0], sums[-1])
 
+    @untrapped()
     def associate(self, x: Array, *, keys: bool) -> Array:
         """One association of all queries: T(x) of keys, or of values."""
         values = self.k if keys else self.v
@@ -102,6 +109,7 @@ class Tape:
             _core.feature_sets_mix(*self.sets(x, values), self.sums.top, self.sums.z, total, out)
         return out
 
+    @untrapped()
     def longest(self) -> Floats:
         """The largest norm of a key that each query sees."""
         squares = np.einsum("...d,...d->...", self.k, self.k, dtype=np.float64)
@@ -113,6 +121,7 @@ class Tape:
         np.maximum.at(most, sample, squares)
         return np.asarray(np.sqrt(most[sample] if self.listed else most[:, None]))
 
+    @untrapped()
     def forward(self, steps: int | None, eps: float) -> tuple[Array, int]:
         """The last association's mixture of values, and how many queries were still moving."""
         if not self.structure.causal and not self.few:
@@ -130,6 +139,7 @@ class Tape:
                 break
         return self.associate(self.states[-1], keys=False), int(moving.sum()) if steps is None else 0
 
+    @untrapped()
     def backward(self, grad: Array, *, rows: bool, beta: bool) -> tuple[Array, Array | None, Array | None, Any]:
         """Gradients of queries, keys and values, one for each set, and of beta (H)."""
         along = np.zeros(len(self.beta))
@@ -171,6 +181,7 @@ def _like(a: Array, shape: tuple[int, ...]) -> Array:
     return a.sum(axis=-2, keepdims=True) if shape[-2] < a.shape[-2] else a
 
 
+@untrapped()
 def _sound(name: str, a: Array, beta: Floats) -> Array:
     """Rows that the core can take in place, and whose features can be computed with."""
     largest = max(float(a.max(initial=0)), -float(a.min(initial=0)))
@@ -179,7 +190,7 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
-    return a if in_place and a.flags.aligned else np.ascontiguousarray(a)
+    return (a if in_place and a.flags.aligned else in_order(a))[...]  # a view: nobody else can change its shape
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
@@ -221,7 +232,9 @@ def steps(tape: Tape) -> Array:
     made = np.zeros(tape.lead, np.int64)
     for moved in tape.moved:
         made += moved
-    return made.reshape(-1, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    return (
+        made.reshape(tape.samples_of_queries, *tape.shape[-3:-1]) if tape.padded is None else _padded(tape.padded, made)
+    )
 
 
 def refuse(tape: Tape, what: str) -> None:
@@ -305,20 +318,22 @@ def forward(
         raise ValueError(f"queries: causal features need as many as stored rows, {k.shape[-3]}, got {q.shape[-3]}")
     if padding is not None:  # whatever a row that is none holds
         k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
-        padding = np.ascontiguousarray(padding)
+        padding = in_order(padding)
     q, k = _sound("queries", q, beta), _sound("stored", k, beta)
     v = _sound("values", v, np.zeros(1))
-    samples = max(len(a) if a.ndim == 4 else 1 for a in (q, k)) if offsets is None else len(offsets) - 1
+    samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
+    if offsets is not None:
+        samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
-    tape = Tape(structure, q, k, v, np.ascontiguousarray(beta), samples, padding, offsets, shape, padded)
+    tape = Tape(structure, q, k, v, in_order(beta), samples, padding, offsets, shape, padded)
     out, unsettled = tape.forward(steps, eps)
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
     if padded is not None:
         out = _padded(padded, out)
     elif not listed:
-        out = out.reshape(-1, *shape[-3:-1], v.shape[-1])
+        out = out.reshape(tape.samples_of_queries, *shape[-3:-1], v.shape[-1])
     return out, tape if keep else None, unsettled
 
 
@@ -344,7 +359,7 @@ def backward(
     """
     if tape.padded is not None:
         grad = grad[tape.padded[1]]
-    g = np.ascontiguousarray(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
+    g = in_order(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
     dq, dk, dv, dbeta = tape.backward(g, rows=need_rows, beta=need_beta)
     if tape.padded is not None:
         dq = _padded(tape.padded, dq)

@@ -21,6 +21,8 @@ from .. import _core
 from ..checks import (
     Array,
     as_beta,
+    as_exact,
+    as_float_dtype,
     as_numbers,
     as_patterns,
     as_queries,
@@ -28,8 +30,10 @@ from ..checks import (
     as_values,
     as_whole,
     compute_dtype,
+    in_order,
+    untrapped,
 )
-from ..separations import SEPARATIONS, similarity_code, unknown_name
+from ..separations import SEPARATIONS, as_choice, similarity_code
 from ..stored import TYPE_CODES
 from ..structure import Cost, Structure
 
@@ -253,10 +257,7 @@ class LinearFeatures(Features):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.kind, str):
-            raise TypeError(f"kind: must be 'elu+1' or 'relu', got {self.kind!r}")
-        if self.kind not in ("elu+1", "relu"):
-            raise unknown_name("kind", self.kind, ["elu+1", "relu"])
+        as_choice("kind", self.kind, ("elu+1", "relu"))
 
     def _size(self, d: int) -> int:
         return d
@@ -265,6 +266,36 @@ class LinearFeatures(Features):
         if similarity == "euclidean":
             raise ValueError("similarity: the kernel of LinearFeatures has no place for euclidean's bias -|xi|^2/2")
         return Map(ELU if self.kind == "elu+1" else RELU, d, beta, None, 0.0)
+
+
+_STEP = 2**32  # multiplications of one call of NumPy, a fraction of a second: between two, Ctrl-C is heard
+
+
+def _normal(rng: np.random.Generator, n: int, d: int) -> Floats:
+    """Return n rows of d normal numbers, drawn some rows at a time."""
+    w = np.empty((n, d))
+    rows = max(1, 2**22 // d)
+    for first in range(0, n, rows):
+        rng.standard_normal(out=w[first : first + rows])
+    return w
+
+
+def _orthogonal(a: Floats) -> Floats:
+    """Return Q of a square matrix's QR decomposition with a positive diagonal of R, some columns at a time.
+
+    Each block of columns is made orthogonal to those before it twice, which is enough where the matrix is as good as
+    a normal one.
+    """
+    d = len(a)
+    q = np.empty_like(a)
+    columns = min(128, max(1, _STEP // d**2))
+    for first in range(0, d, columns):
+        done, block = q[:, :first], a[:, first : first + columns]
+        for _ in range(2):
+            block = block - done @ (done.T @ block)
+        block, r = np.linalg.qr(block)
+        q[:, first : first + columns] = block * np.sign(np.diag(r))
+    return q
 
 
 @dataclass(frozen=True)
@@ -297,7 +328,9 @@ class RandomFeatures(Features):
     -----
     All similarities: the bias of "euclidean" goes into the patterns' exponents. beta must be one number. The kernel is
     unbiased, the quotient that is the update is so only as D grows. There is no energy: the update is no gradient map.
-    `support_size` of a retrieval counts all patterns seen.
+    `support_size` of a retrieval counts all patterns seen. A common shift of patterns and queries, which changes no
+    euclidean score, does change the estimate: its variance grows as exp(beta |x + xi|^2), so take a common centre off
+    first.
 
     References
     ----------
@@ -344,14 +377,13 @@ class RandomFeatures(Features):
         ndarray of float64, shape (n_features, d)
         """
         rng = np.random.default_rng(self.seed)
-        w = rng.standard_normal((self.n_features, as_whole("d", d, 1)))
+        w = _normal(rng, self.n_features, as_whole("d", d, 1))
         if self.orthogonal:
             lengths = np.linalg.norm(w, axis=1, keepdims=True)
             for first in range(0, self.n_features, d):
-                # With the signs of R's diagonal, Q of a normal matrix is uniform among orthogonal ones; its rows are
+                # Q of a normal matrix is uniform among orthogonal ones where R's diagonal is positive; its rows are
                 # then independent of the lengths, which come from a draw of their own.
-                q, r = np.linalg.qr(rng.standard_normal((d, d)))
-                w[first : first + d] = (q * np.sign(np.diag(r)))[: self.n_features - first]
+                w[first : first + d] = _orthogonal(_normal(rng, d, d))[: self.n_features - first]
             w *= lengths
         return w
 
@@ -389,7 +421,11 @@ class FeatureState:
     def __init__(
         self, structure: Features, d: int, v: int | None, beta: float, similarity: str, dtype: np.dtype[Any]
     ) -> None:
+        if not isinstance(structure, Features):
+            raise TypeError(f"structure: must be one of features, got {structure!r}")
         similarity_code(similarity)
+        dtype = as_float_dtype(dtype)
+        d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
         self.measured = 0, 0.0  # so many of the patterns are at most so long; `Steps` asks
@@ -430,6 +466,9 @@ class FeatureState:
             raise ValueError("values: needed, as the state has values" if v is None else "values: the state has none")
         if v is not None and v.shape[1] != self._v:
             raise ValueError(f"values: must have the state's {self._v} columns, got shape {v.shape}")
+        as_exact("patterns", rows, self.dtype)
+        if v is not None:
+            as_exact("values", v, self.dtype)
         more = self._with(rows, v, 1.0, True)
         self.__dict__.update(more.__dict__)
 
@@ -460,7 +499,7 @@ class FeatureState:
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
         mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
-        with np.errstate(under="ignore"):
+        with untrapped():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
         both.n_patterns += other.n_patterns
@@ -485,7 +524,7 @@ class FeatureState:
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = np.ascontiguousarray(given, dtype=dtype).reshape(-1, self._d)
+        rows = in_order(given, dtype).reshape(-1, self._d)
         out = np.empty((len(rows), self._sum.shape[1]), dtype)
         self._answer(rows, out)
         return out.reshape(*given.shape[:-1], out.shape[1])
@@ -537,7 +576,7 @@ class FeatureState:
 
 def _shrink(old: Floats, new: Floats) -> Floats:
     """exp(old - new), where -inf is the exponent of nothing."""
-    with np.errstate(under="ignore", invalid="ignore"):
+    with untrapped():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
@@ -612,6 +651,7 @@ class Steps:
             state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
         return state.measured[1]
 
+    @untrapped()
     def _longest_from(self, begin: int, longest: float) -> float:
         """Of patterns from number `begin` on, and those before, whose largest length is known."""
         scale = self.dtype.type(self.stored.scale)
@@ -620,6 +660,7 @@ class Steps:
             longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
         return longest
 
+    @untrapped()
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:

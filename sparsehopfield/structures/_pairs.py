@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import as_whole
+from ..checks import as_array, as_integers, as_whole
 from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def _limited(k: int, m: int) -> int:
 
 def _positions(name: str, given: Any) -> Positions:
     """Whole numbers of at least 0, flat and read-only."""
-    a = np.asarray(given)
-    if a.size and a.dtype.kind not in "iu":
-        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    a = as_integers(name, given)
     if a.size and (a.min() < 0 or a.max() > 2**62):
         raise ValueError(f"{name}: must be at least 0, got {a.min() if a.min() < 0 else a.max()}")
-    a = np.array(a, np.int64).ravel()
+    a = np.array(a).ravel()
     a.flags.writeable = False
     return a
 
@@ -305,7 +303,11 @@ class Window(Pairs):
         object.__setattr__(self, "w", as_whole("w", self.w, 0))
         object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
-        everywhere = np.unique(_positions("global_positions", list(self.global_positions)))
+        given = self.global_positions
+        listed = list(given) if isinstance(given, Iterable) else given  # sets, too
+        if as_array("global_positions", listed).ndim != 1:
+            raise TypeError(f"global_positions: must be a collection of whole numbers, got {given!r}")
+        everywhere = np.unique(_positions("global_positions", listed))
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
         if self.positions is not None:
             object.__setattr__(self, "positions", _positions("positions", self.positions))
@@ -351,7 +353,7 @@ class Window(Pairs):
             width=min(self.w, (m - 1) // dilation),
             dilation=dilation,
             causal=self.causal,
-            position=None if self.positions is None else places,
+            position=None if self.positions is None else places.copy(),  # whatever becomes of ours meanwhile
             column=np.asarray(self.global_positions, np.int64) if self.global_positions else None,
         )
 
@@ -438,7 +440,7 @@ class RandomMask(Pairs):
         numbers = np.broadcast_to(np.arange(self.k, dtype=np.uint64), (len(blocks), self.k))
         chosen = np.zeros((len(blocks), m), dtype=np.bool_)
         np.put_along_axis(chosen, _permuted(numbers, key, m).astype(np.int64), True, axis=1)
-        return np.repeat(chosen, self.block, axis=0)[:n]
+        return chosen[np.arange(n) // self.block]
 
     def count(self, n: int, m: int) -> int:
         return n * _limited(self.k, m)
@@ -521,7 +523,7 @@ class BlockSparse(Pairs):
             if block is None:
                 raise TypeError("block: needed, as the mask is no BSR array")
             if not issparse(mask):
-                mask = np.asarray(mask)
+                mask = as_array("mask", mask)
                 if mask.ndim != 2 or mask.dtype.kind != "b":
                     raise ValueError(
                         f"mask: must be bool of shape (block rows, block columns), got {mask.dtype} of {mask.shape}"
@@ -530,6 +532,8 @@ class BlockSparse(Pairs):
             kept.sum_duplicates()
             kept.eliminate_zeros()
         kept.sort_indices()
+        for a in (kept.indptr, kept.indices):  # SciPy follows them without a check
+            a.flags.writeable = False
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
 

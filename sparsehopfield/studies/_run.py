@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsehopfield._content import shortened
 from sparsehopfield._optional import require
+from sparsehopfield._replacing import as_path, replacing
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
+from sparsehopfield.errors import FileFormatError
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
@@ -69,12 +72,13 @@ def run_table(
     list of dict
         The whole table, in the order of `settings`.
     """
-    folder = Path(folder)
+    folder = Path(as_path(folder, "folder"))
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, study, options, restart)
     columns = list(settings[0])
     expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
     done = _resume(folder / TABLE, columns, expected)
+    _times(folder / TIMES)  # found damaged now, and not when something is measured
     waiting = [setting for setting in settings if _key(setting, columns) not in done]
     with (
         _bar(study, len(settings), len(settings) - len(waiting), progress) as bar,
@@ -113,13 +117,23 @@ def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[f
     list of float
         Seconds; nan where no time was kept.
     """
-    path = Path(folder, TIMES)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    try:
-        known = {tuple(key): float(seconds) for *key, _threads, seconds in _fields(lines[1:])}
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it: no result depends on it") from error
+    known = _times(Path(folder, TIMES))
     return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
+
+
+def _times(path: Path) -> dict[tuple[str, ...], float]:
+    """Seconds of the settings that the file has."""
+    known = {}
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
+        try:
+            *key, _threads, seconds = _fields(line)
+            if number > 1:
+                known[tuple(key)] = float(seconds)
+        except ValueError as error:
+            raise FileFormatError(
+                f"{path}, line {number}: damaged ({error}); delete it: no result depends on it"
+            ) from error
+    return known
 
 
 def _measured(
@@ -151,7 +165,7 @@ def _line(fields: Sequence[Any]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file under another name and rename it when it is whole, so that no half-written one is ever read.
+    """Write a text file as a whole, so that no half-written one is ever read.
 
     Parameters
     ----------
@@ -160,9 +174,8 @@ def write(path: Path, text: str) -> None:
     text : str
         What.
     """
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
@@ -180,14 +193,15 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
                 if found["study"] != study
                 else [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}: damaged settings file ({error}); choose another --output, or begin again with --restart"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise FileFormatError(
+                f"{path}: damaged settings file ({shortened(error)}); choose another --output, or begin again with "
+                "--restart"
             ) from error
         if differ:
             what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
             raise ValueError(
-                f"{folder} holds a table of other settings ({what}); "
+                f"{folder} holds a table of other settings ({shortened(what)}); "
                 f"choose another --output, or begin again with --restart"
             )
         return
@@ -206,24 +220,22 @@ def _resume(
     if not path.exists():
         return {}
     content = path.read_bytes()
-    lines = content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines(keepends=True)
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
     done: dict[tuple[str, ...], Row] = {}
     whole = position = 0
     current: Row = {}
     previous: tuple[str, ...] = ()
     metrics: Sequence[str] = ()
-    for number, (line, fields) in enumerate(zip(lines, _fields(lines), strict=True), start=1):
-        position += len(line.encode())
-        if number == 1:
-            if fields != [*columns, "metric", "value"]:
-                raise ValueError(
-                    f"{path}: its columns are {fields}, not {[*columns, 'metric', 'value']}; "
-                    f"choose another --output, or begin again with --restart"
-                )
-            whole = position
-            continue
-        key = tuple(fields[:-2])
+    for number, line in enumerate(lines, start=1):
+        position += len(line)
         try:
+            fields = _fields(line)
+            if number == 1:
+                if fields != [*columns, "metric", "value"]:
+                    raise ValueError(f"its columns are {fields}, not {[*columns, 'metric', 'value']}")
+                whole = position
+                continue
+            key = tuple(fields[:-2])
             if key != previous:
                 if current and len(current) != len(metrics):
                     raise ValueError("the setting before it is not complete")
@@ -235,7 +247,10 @@ def _resume(
                 raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")
             current[metric] = float(value)
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}, line {number}: damaged ({error}); begin again with --restart") from error
+            raise FileFormatError(
+                f"{path}, line {number}: damaged ({shortened(error)}); choose another --output, or begin again with "
+                "--restart"
+            ) from error
         if len(current) == len(metrics):
             done[key] = current
             whole = position
@@ -243,9 +258,12 @@ def _resume(
     return done
 
 
-def _fields(lines: Sequence[str]) -> Iterator[list[str]]:
-    for line in lines:
-        yield next(csv.reader([line]), [])
+def _fields(line: bytes) -> list[str]:
+    """The fields of a line; ValueError if it has none that a table can have."""
+    try:
+        return next(csv.reader([line.decode("utf-8")]), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:

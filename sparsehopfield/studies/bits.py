@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsehopfield import plotting
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study, bits_report
 from sparsehopfield.studies._study import Outcome, among, at_least, spawned
 from sparsehopfield.studies.bits_protocol import (
@@ -122,6 +123,7 @@ class Options(_study.Options):
         return options if self.epochs is None else {**options, "epochs": self.epochs}
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bit patterns.
 

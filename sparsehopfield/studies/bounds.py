@@ -29,6 +29,7 @@ from scipy.spatial.distance import cdist
 
 from sparsehopfield import datasets, plotting, theory
 from sparsehopfield._text import aligned
+from sparsehopfield.checks import untrapped
 from sparsehopfield.functional import associate
 from sparsehopfield.studies import _families, _run, _study
 from sparsehopfield.studies._means import Means
@@ -126,6 +127,7 @@ class Options(_study.Options):
             raise ValueError(f"share: must be above 0 and at most 1, got {self.share:g}")
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bounds on the retrieval error.
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from sparsehopfield import plotting, theory
 from sparsehopfield._text import aligned
+from sparsehopfield.checks import untrapped
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._families import sphere
@@ -90,6 +91,7 @@ class Options(_study.Options):
                     raise ValueError(f"{name}: must be above 0 and below {most:g}, got {value:g}")
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of capacity bounds.
 

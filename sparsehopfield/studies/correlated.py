@@ -39,6 +39,7 @@ from scipy.spatial.distance import cdist
 
 from sparsehopfield import plotting, theory
 from sparsehopfield._text import aligned
+from sparsehopfield.checks import untrapped
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve, update
 from sparsehopfield.studies import _run, _study
@@ -135,6 +136,7 @@ class Options(_study.Options):
                 raise ValueError(f"{name}: must be above 0 and below 0.5, got {getattr(self, name):g}")
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of correlated patterns.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsehopfield import _resources, plotting
+from sparsehopfield.checks import untrapped
 from sparsehopfield.config import get_num_threads
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies import efficiency_protocol as protocol
@@ -95,6 +96,7 @@ class Options(_study.Options):
         return protocol.cost(member, length, self.sizes).multiplications <= self.most_multiplications
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of efficiency.
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 from sparsehopfield import datasets, plotting
 from sparsehopfield._optional import require
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study, family_bags
 from sparsehopfield.studies import family_protocol as protocol
 from sparsehopfield.studies._study import Outcome, among, at_least, sizes_within, spawned
@@ -137,6 +138,7 @@ class Options(_study.Options):
             raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of the family.
 

@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from sparsehopfield import theory, theory_structures
+from sparsehopfield._sharing import kept
 from sparsehopfield.datasets import ImageSet
 from sparsehopfield.functional import update
 from sparsehopfield.structure import Structure
@@ -110,12 +110,12 @@ class Task:
     threshold: float
     seed: int
 
-    @cached_property
+    @kept
     def exact(self) -> NDArray[np.float64]:
         """The patterns in float64, for the theory."""
         return self.patterns.astype(np.float64)
 
-    @cached_property
+    @kept
     def dense_beta(self) -> float:
         """The beta that softmax over all pairs does best with."""
         return choose(self, "softmax", 0, "-")

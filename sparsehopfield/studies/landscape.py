@@ -26,6 +26,7 @@ from scipy import stats
 
 from sparsehopfield import datasets, plotting, theory
 from sparsehopfield._text import aligned
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._families import FAMILIES, IMAGES
 from sparsehopfield.studies._means import Key, Means
@@ -133,6 +134,7 @@ class Options(_study.Options):
         return [(name, b) for name in maps for b in (self.betas[:1] if name == "polynomial" else self.betas)]
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of landscapes.
 

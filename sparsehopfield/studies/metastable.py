@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsehopfield import datasets, plotting
+from sparsehopfield.checks import untrapped
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._study import Outcome, among, sizes_within
@@ -82,6 +83,7 @@ class Options(_study.ImageOptions):
             separation_named(name)
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = None, **options: Any) -> Outcome:
     """Run the study of metastable states.
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from sparsehopfield import plotting
 from sparsehopfield.bags import MIL_SETS, load_mil
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._study import Outcome, among, at_least, spawned
 from sparsehopfield.studies.mil_protocol import METRICS, MODELS, RECIPES, Recipe, divisions, evaluate
@@ -91,6 +92,7 @@ class Options(_study.Options):
         )
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of real bags.
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield import dense
 from sparsehopfield._optional import require
 from sparsehopfield.bags import Bags
 from sparsehopfield.studies._study import spawned
@@ -131,8 +132,7 @@ class Scale:
     @classmethod
     def of(cls, bags: Bags, limit: float | None) -> Scale:
         """The scale of the instances of some bags."""
-        std = bags.instances.std(axis=0)
-        return cls(bags.instances.mean(axis=0), np.where(std > 0, std, 1), limit)
+        return cls(*dense.feature_scale(bags.instances), limit)
 
     def __call__(self, bags: Bags) -> list[NDArray[np.float32]]:
         """The bags so scaled."""

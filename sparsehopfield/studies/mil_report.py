@@ -10,6 +10,7 @@ from scipy import stats
 
 from sparsehopfield import plotting
 from sparsehopfield._text import aligned
+from sparsehopfield.dense import is_constant
 from sparsehopfield.studies._means import Key, Means
 from sparsehopfield.studies._study import bullets, wrapped
 from sparsehopfield.studies.mil_protocol import Recipe
@@ -93,7 +94,7 @@ class Summary(Means):
         sparse, dense = (self.values((dataset, recipe, model), "auc") for model in ("sparse", "dense"))
         ahead = sparse - dense
         mean, variance = float(ahead.mean()), float(ahead.var(ddof=1))
-        if variance == 0:
+        if is_constant(mean, variance**0.5, len(ahead)):
             return mean, 1.0 if mean == 0 else 0.0, 1.0 if mean == 0 else 0.0
         t = mean / (variance * (1 / len(ahead) + 1 / (self.folds - 1))) ** 0.5
         return mean, float(2 * stats.t.sf(abs(t), len(ahead) - 1)), float(stats.wilcoxon(ahead).pvalue)

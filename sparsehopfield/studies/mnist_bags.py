@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sparsehopfield import plotting
 from sparsehopfield.bags import Bags
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._study import Outcome, among, at_least, spawned
 from sparsehopfield.studies.mnist_bags_protocol import METRICS, MODELS, SETTINGS, Source, draw_and_train, evaluate
@@ -86,6 +87,7 @@ class Options(_study.Options):
             at_least("targets", self.targets, 1)
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bags of digits.
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import plotting
 from sparsehopfield._text import aligned
+from sparsehopfield.checks import untrapped
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import associate, energy, retrieve, sparsemax_threshold, update
 from sparsehopfield.studies import _run, _study
@@ -104,6 +105,7 @@ class Options(_study.Options):
             raise ValueError(f"angle: must be above 0 and at most 180 degrees, got {self.angle:g}")
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of optimal solutions.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import datasets, plotting
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _run, _study
 from sparsehopfield.studies._study import Outcome, among, at_least, sizes_within
 from sparsehopfield.studies.retrieval_protocol import (
@@ -61,6 +62,7 @@ class Options(_study.ImageOptions):
             raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
 
 
+@untrapped()
 def run(
     study: Study, output: str | os.PathLike[str], options: Options, *, sizes: int | Sequence[int], levels: Sequence[Any]
 ) -> Outcome:

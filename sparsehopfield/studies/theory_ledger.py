@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import datasets, plotting, theory
+from sparsehopfield.checks import untrapped
 from sparsehopfield.studies import _families, _run, _study
 from sparsehopfield.studies._study import Outcome, among, at_least, spawned
 from sparsehopfield.studies.theory_ledger_claims import CLAIMS
@@ -154,6 +155,7 @@ def _ball(rng: np.random.Generator, count: int, d: int) -> NDArray[np.float64]:
     return _families.sphere(rng, count, d) * rng.random((count, 1)) ** (1 / d)
 
 
+@untrapped()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of the papers' claims.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
+from sparsehopfield._sharing import kept
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import energy, retrieve
 
@@ -47,57 +47,57 @@ class Trials:
     def __len__(self) -> int:
         return len(self.queries)
 
-    @cached_property
+    @kept
     def m(self) -> float:
         """The largest length of a pattern."""
         return float(np.linalg.norm(self.patterns, axis=1).max())
 
-    @cached_property
+    @kept
     def radius(self) -> float:
         """R of the papers' spheres, with mu != nu."""
         return theory.min_half_distance(self.patterns)
 
-    @cached_property
+    @kept
     def own(self) -> Floats:
         """The patterns meant, (n, d)."""
         return self.patterns[self.index]
 
-    @cached_property
+    @kept
     def distance(self) -> Floats:
         """From the pattern meant."""
         return np.linalg.norm(self.queries - self.own, axis=1)
 
-    @cached_property
+    @kept
     def near(self) -> Bools:
         """Whether queries are in the sphere of their pattern."""
         return self.distance <= self.radius
 
-    @cached_property
+    @kept
     def farthest(self) -> Floats:
         """The largest distance of a pattern from the one meant."""
         return cdist(self.own, self.patterns).max(axis=1)
 
-    @cached_property
+    @kept
     def everywhere(self) -> Bools:
         """True for every query."""
         return np.ones(len(self), np.bool_)
 
-    @cached_property
+    @kept
     def scores(self) -> Floats:
         """Times beta, (n, M)."""
         return self.beta * self.queries @ self.patterns.T
 
-    @cached_property
+    @kept
     def sparse(self) -> Floats:
         """Error of one step with sparsemax."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta)
 
-    @cached_property
+    @kept
     def dense(self) -> Floats:
         """Error of one step with softmax."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta, separation="softmax")
 
-    @cached_property
+    @kept
     def limits(self) -> tuple[Floats, Bools]:
         """Where queries come to rest, and whether they do."""
         with warnings.catch_warnings():

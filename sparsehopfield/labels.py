@@ -1,0 +1,129 @@
+"""Labels of rows, such as the bag of an instance or the class of a row: kept exactly as they came, none missing."""
+
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .checks import Array
+
+__all__ = ["as_labels"]
+
+EXACT = 2**53  # float64 holds all whole numbers below this, and not all from it on
+
+
+def as_labels(name: str, labels: Any) -> Array:
+    """Return labels as an array, in which two are equal only where they were given so.
+
+    Parameters
+    ----------
+    name : str
+        What the message of an error begins with.
+    labels : array_like
+        Whole numbers, other finite numbers, text, bytes, booleans, dates, or other things that can be put in order; of
+        one of these kinds.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape; of dtype object where no other holds the labels exactly.
+
+    Raises
+    ------
+    ValueError
+        If one is missing (None, NaN, NaT, NA, masked, empty text), or so large that its dtype cannot tell it from its
+        neighbours.
+    TypeError
+        If they are of several kinds, or cannot be put in order.
+
+    Examples
+    --------
+    >>> as_labels("ids", [2**63, -1]).tolist() == [2**63, -1]
+    True
+    """
+    if np.ma.is_masked(labels):
+        raise _missing(name, np.ma.getmaskarray(labels))
+    if isinstance(labels, np.ma.MaskedArray):
+        labels = labels.data
+    # What numpy makes of a list is not exact: [2**63, -1] becomes floating-point, and [1, "1"] text.
+    a = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
+    if a.dtype.kind in "OT":
+        return _objects(name, a.astype(object))
+    if a.dtype.kind in "cV":
+        raise TypeError(f"{name}: must be numbers, text or dates, got dtype {a.dtype}")
+    if a.dtype.kind in "US" and (empty := np.strings.str_len(np.strings.strip(a)) == 0).any():
+        raise _missing(name, empty)
+    if a.dtype.kind in "mM" and (empty := np.isnat(a)).any():
+        raise _missing(name, empty)
+    if a.dtype.kind == "f":
+        if (empty := np.isnan(a)).any():
+            raise _missing(name, empty)
+        most = 2.0 ** (np.finfo(a.dtype).nmant + 1)
+        if (beyond := ~(np.abs(a) < most)).any():
+            raise _inexact(name, a[beyond].flat[0], a.dtype)
+    return a
+
+
+def _missing(name: str, where: Any) -> ValueError:
+    return ValueError(f"{name}: must not be missing, but entry {np.argmax(where)} is (None, NaN, masked or empty)")
+
+
+def _inexact(name: str, label: Any, kind: Any) -> ValueError:
+    if np.isinf(label):
+        return ValueError(f"{name}: must be finite, got {label}")
+    return ValueError(
+        f"{name}: {label} is beyond what {kind} numbers can tell from its neighbours; give whole numbers or text"
+    )
+
+
+def _objects(name: str, a: Array) -> Array:
+    """Python objects, as the plain dtype that holds them exactly, if there is one."""
+    items: list[Any] = a.ravel().tolist()
+    if any(empty := [_is_missing(item) for item in items]):
+        raise _missing(name, empty)
+    kinds = {_kind(type_) for type_ in set(map(type, items))}
+    if len(kinds) > 1:
+        raise TypeError(f"{name}: must be of one kind, got {' and '.join(sorted(kinds))}")
+    kind = kinds.pop() if kinds else "nothing"
+    for item in items:
+        if isinstance(item, float | np.floating) and not abs(float(item)) < EXACT:
+            raise _inexact(name, item, type(item).__name__)
+    plain, exact = np.array(items) if kind in ("number", "text", "bytes", "boolean") else a, True
+    if plain.dtype.kind == "f":
+        exact = all(abs(item) < EXACT for item in items)
+    elif plain.dtype.kind in "US":
+        exact = not any(item.endswith("\0" if kind == "text" else b"\0") for item in items)  # numpy cuts these off
+    elif plain.dtype.kind == "O":
+        exact = False
+        try:
+            sorted(items)
+        except TypeError as error:
+            raise TypeError(f"{name}: must be numbers, text or dates: {error}") from None
+    return plain.reshape(a.shape) if exact else a
+
+
+def _is_missing(item: Any) -> bool:
+    if item is None or item is np.ma.masked:
+        return True
+    if isinstance(item, str | bytes):
+        return not item.strip()
+    try:
+        return bool(item != item)
+    except TypeError:  # pandas.NA is neither equal to itself nor not
+        return True
+    except ValueError:  # an array
+        return False
+
+
+def _kind(type_: type) -> str:
+    """The kind of label that a type is of: those of one kind can be compared."""
+    for kind, types in (
+        ("boolean", (bool, np.bool_)),
+        ("number", (Real, Decimal)),
+        ("text", (str,)),
+        ("bytes", (bytes,)),
+    ):
+        if issubclass(type_, types):
+            return kind
+    return type_.__name__

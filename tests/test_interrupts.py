@@ -1,0 +1,84 @@
+"""Long calls look at signals often: by the processor time of the calling thread between two looks."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+from helpers import threads
+
+import sparsehopfield as sh
+from sparsehopfield import _core, layers
+from sparsehopfield.structures import BlockSparse, RandomFeatures, RandomMask, Window
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.resources,
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system"),
+]
+rng = np.random.default_rng(0)
+
+
+def memory(structure, separation, m=500_000, d=128, n=8):
+    patterns = rng.random((m, d), dtype=np.float32)
+    return sh.HopfieldMemory(patterns, 1.0, separation=separation, structure=structure), patterns[:n].copy()
+
+
+def update(structure, separation="sparsemax"):
+    stored, queries = memory(structure, separation)
+    return lambda: stored.update(queries)
+
+
+def energy(structure, separation="softmax"):
+    stored, queries = memory(structure, separation)
+    return lambda: stored.energy(queries)
+
+
+def associate(structure):
+    stored, queries = memory(structure, "softmax")
+    return lambda: stored.associate(queries, top=3)
+
+
+def linear(n, size):
+    x, w, y = (np.ones(shape, np.float32) for shape in ((n, size), (size, size), (n, size)))
+    dx, dw = np.empty_like(x), np.empty_like(w)
+    return lambda: (_core.linear(x, w, None, y), _core.linear_backward(x, w, y, dx, dw, None))
+
+
+def pooling():
+    net, x = layers.HopfieldPooling(512, dtype="float32"), rng.random((20, 8_000, 512), dtype=np.float32)
+    return lambda: net.backward(net(x))
+
+
+CALLS = {
+    "random": lambda: update(RandomMask(300_000)),
+    "random, shared": lambda: update(RandomMask(300_000, block=8), "softmax"),
+    "random, energy": lambda: energy(RandomMask(300_000)),
+    "random, weights": lambda: associate(RandomMask(300_000)),
+    "window": lambda: update(Window(200_000, positions=np.arange(8) * 50_000), "entmax15"),
+    "window, apart": lambda: update(Window(100_000, dilation=3, positions=np.arange(8)), "softmax"),
+    "blocks": lambda: update(BlockSparse(np.ones((8, 500), bool), (1, 1000))),
+    "features": lambda: lambda: RandomFeatures(4096).projection(1024),
+    "features, not orthogonal": lambda: lambda: RandomFeatures(20_000, orthogonal=False).projection(2048),
+    "linear": lambda: linear(2_000, 4_096),
+    "linear, many rows": lambda: linear(100_000, 512),
+    "pooling": pooling,
+}
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_long_call_looks_at_signals_often(kind):
+    seen = []
+    call = CALLS[kind]()
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(time.thread_time()))
+    try:
+        with threads(1):
+            begun = time.thread_time()
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+            call()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            ended = time.thread_time()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert np.diff([begun, *seen, ended]).max() < 0.5
