@@ -1026,9 +1026,7 @@ def case(random: Random, folder: Path) -> str:
     except Exception as error:
         text, documented = str(error), inspect.getdoc(function) or ""
         allowed = isinstance(error, (TypeError, ValueError, OverflowError)) or (
-            (type(error).__name__ in documented or target == "Bags.keys_of")
-            and not isinstance(error, MemoryError)
-            and names_one(text, arguments)
+            type(error).__name__ in documented and not isinstance(error, MemoryError) and names_one(text, arguments)
         )
         allowed |= isinstance(error, OSError) and bool({"path", "root"} & set(hostile))
         much = isinstance(error, MemoryError) or re.search("too big|Maximum allowed|too large to be", text)
