@@ -5,8 +5,12 @@ import re
 import shutil
 from random import Random
 
+import numpy as np
 import pytest
 from fuzz import calls, corpus, engine, files
+
+import sparsehopfield as sh
+from sparsehopfield import bags, datasets, estimators, layers, optim, structures
 
 # The long runs are one command: tests/fuzz/README.md.
 CASES = {"files": 700, "calls": 900, "interleavings": 12}
@@ -70,3 +74,42 @@ def test_sound_arguments_are_taken(target, tmp_path, monkeypatch):
     for number in range(3):
         function, arguments = calls.TARGETS[target](calls.Sound(Random(number)))
         function(**arguments)
+
+
+X = np.eye(3)
+# Found by hostile calls: what begins the message, and the call.
+FOUND = {
+    "name of a data set, a list": ("dataset:", lambda: datasets.load([0])),
+    "name of labels, an array": ("dataset:", lambda: datasets.load_labels(np.zeros(2), ".")),
+    "name of bags, an array": ("dataset:", lambda: bags.load_mil(np.zeros((1, 2)), ".")),
+    "split, a dict": ("split:", lambda: datasets.load_mnist(".", {"a": 1})),
+    "a bag, by a class": ("index:", lambda: bags.bit_patterns(4, 3, bags.bit_signals()).keys_of(int)),
+    "a bag, by 1.0": ("index:", lambda: bags.bit_patterns(4, 3, bags.bit_signals()).keys_of(1.0)),
+    "no signals": ("signals:", lambda: bags.bit_patterns(4, 3, np.zeros((0, 4), int))),
+    "parameters, a sparse array": ("parameters:", lambda: optim.AdamW(calls.scipy.sparse.eye_array(3).tobsr())),
+    "parameters, a number": ("parameters:", lambda: optim.clip_gradients(np.array(2.0), 1.0)),
+    "parts, a number": ("parts:", lambda: sh.merge(np.array(True))),
+    "positions, ragged": ("positions:", lambda: sh.HopfieldMemory(X).remove([[1, 2], [3]])),
+    "positions everywhere, a number": ("global_positions:", lambda: structures.Window(1, global_positions=np.array(1))),
+    "seed, a time": ("seed:", lambda: structures.RandomMask(1, np.timedelta64(1, "s"))),
+    "steps, a list": ("update_steps_max:", lambda: layers.Hopfield(3).retrieve(X[None], update_steps_max=[1])),
+    "labels, no array": ("y:", lambda: estimators.HopfieldMILClassifier().fit([X, X], calls.NoArray())),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found_by_hostile_calls(name):
+    argument, call = FOUND[name]
+    with pytest.raises((TypeError, ValueError), match=f"^{argument}"):
+        call()
+
+
+def test_a_deviation_of_minus_zero_is_zero():
+    assert not layers.HopfieldPooling(2, initial_std=-0.0).parameters()["pooling_weights"].value.any()
+
+
+def test_a_matrix_is_a_seed_as_its_numbers_are():
+    """NumPy looks for the numbers of a matrix without end."""
+    numbers = np.array([[1, 2], [3, 4]])
+    made = [layers.Linear(2, 1, random_state=seed).weight.value for seed in (numbers, numbers.view(np.matrix))]
+    assert made[0].tobytes() == made[1].tobytes()
