@@ -112,6 +112,13 @@ class Bags:
         -------
         ndarray of bool
             One for each instance of the bag.
+
+        Raises
+        ------
+        IndexError, TypeError
+            If there is no such bag, or `index` is no whole number.
+        ValueError
+            If this is not known of these bags.
         """
         if self.keys is None:
             raise ValueError(f"keys: which instances make a bag positive is not known of {self.name}")
@@ -129,6 +136,11 @@ class Bags:
         -------
         Bags
             A copy of them.
+
+        Raises
+        ------
+        IndexError, ValueError, TypeError
+            If there is no such bag, or `index` holds no whole numbers along one axis.
 
         Examples
         --------
@@ -156,9 +168,10 @@ class Bags:
         )
 
     def _rows(self, index: int) -> slice:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {index}")
-        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        at = as_whole("index", index, None)
+        if not 0 <= at < len(self):
+            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {at}")
+        return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
 
 
 # Read from files
@@ -190,8 +203,8 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     ValueError
         For an unknown name.
     """
-    if name not in MIL_SETS:
-        raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(MIL_SETS)}")
+    if not isinstance(name, str) or name not in MIL_SETS:
+        raise ValueError(f"dataset: unknown name {name!r:.200}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder(name))
     ucsb = name == "ucsb"
@@ -466,6 +479,8 @@ def bit_patterns(
     num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
     if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
+    if not len(signals):
+        raise ValueError("signals: needs at least one")
     num_bits = signals.shape[1]
     numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
     others = np.setdiff1d(np.arange(1, 2**num_bits), numbers)

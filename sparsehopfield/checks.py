@@ -379,6 +379,8 @@ def as_state(name: str, state: Any) -> Mapping[str, Any]:
 
 def as_generator(name: str, seed: Any) -> np.random.Generator:
     """Return a generator of random numbers, given as such or by its seed."""
+    if isinstance(seed, np.ndarray):  # of a subclass whose rows are no vectors NumPy would look for numbers without end
+        seed = np.asarray(seed)
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):

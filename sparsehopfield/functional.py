@@ -112,7 +112,7 @@ def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error:
             shape = np.moveaxis(a, axis, -1).shape[:-1]
         try:
             leading = np.broadcast_shapes(leading, shape)
-        except ValueError:
+        except (ValueError, RuntimeError):  # NumPy compares shapes of at most 32 axes
             return ValueError(f"{name}: shape {a.shape} does not broadcast to the rows' other axes, {leading}")
     return ValueError(f"out: {error}")
 

@@ -47,7 +47,10 @@ def as_labels(name: str, labels: Any) -> Array:
     if isinstance(labels, np.ma.MaskedArray):
         labels = labels.data
     # What numpy makes of a list is not exact: [2**63, -1] becomes floating-point, and [1, "1"] text.
-    a = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
+    try:
+        a = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
+    except ValueError as error:
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
     if a.dtype.kind in "OT":
         return _objects(name, a.astype(object))
     if a.dtype.kind in "cV":

@@ -21,7 +21,7 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     """Parameters by name; by number where they come without names. One that comes again is left out."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
-    elif isinstance(parameters, Iterable) and not isinstance(parameters, Mapping):
+    elif isinstance(parameters, Iterable) and not isinstance(parameters, Mapping) and not hasattr(parameters, "ndim"):
         parameters = {str(i): p for i, p in enumerate(parameters)}
     named = parameters if isinstance(parameters, Mapping) else {}
     if not named or not all(isinstance(p, Parameter) for p in named.values()):

@@ -629,7 +629,8 @@ class Hopfield(Module):
         (1, 2, 4)
         """
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        steps = None if update_steps_max is None or update_steps_max < 0 else update_steps_max
+        steps = None if update_steps_max is None else as_whole("update_steps_max", update_steps_max, least=None)
+        steps = None if steps is None or steps < 0 else steps
         tape = self._run(
             inputs, stored_pattern_padding_mask, association_mask, offsets, recall=True, update_steps_max=steps
         )

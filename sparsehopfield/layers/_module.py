@@ -170,7 +170,7 @@ class Module:
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
         """Draw normal numbers, in double so that both precisions begin alike."""
-        return lambda shape: self._random.normal(0.0, std, shape)
+        return lambda shape: self._random.normal(0.0, abs(std), shape)  # of -0, which NumPy takes for negative
 
     # --- computing --------------------------------------------------------------------------------
 

@@ -304,7 +304,7 @@ class Window(Pairs):
         object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
         given = self.global_positions
-        listed = list(given) if isinstance(given, Iterable) else given  # sets, too
+        listed = list(given) if isinstance(given, Iterable) and not hasattr(given, "ndim") else given  # sets, too
         if as_array("global_positions", listed).ndim != 1:
             raise TypeError(f"global_positions: must be a collection of whole numbers, got {given!r}")
         everywhere = np.unique(_positions("global_positions", listed))
@@ -415,7 +415,7 @@ class RandomMask(Pairs):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
-        if not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, bool):
+        if not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, (bool, np.timedelta64)):
             raise TypeError(f"seed: must be a whole number, got {self.seed!r}")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: must be from 0 to 2**64 - 1, got {self.seed}")
