@@ -454,21 +454,6 @@ def _sound(error: Exception, folder: Path | None) -> None:
         raise Flaw(f"{type(error).__name__}: its message does not name the file: {text[:300]}")
 
 
-def _crashes_scipy(path: Path) -> bool:
-    """Whether SciPy alone dies of a file: that is not ours to mend."""
-    child = os.fork()
-    if child == 0:
-        try:
-            from scipy.io import loadmat
-
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 2)
-            loadmat(path)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 def case(random: Random, folder: Path) -> str:
     """One damaged file."""
     kind = random.choice((*TARGETS, "memory", "layer", "layer"))
@@ -488,8 +473,6 @@ def case(random: Random, folder: Path) -> str:
     folder = folder.resolve()
     path = folder / source.name
     path.write_bytes(data)
-    if kind == "matlab" and _crashes_scipy(path):
-        return f"{kind}: SciPy dies of it"
     try:
         use = reader(path, random)
     except designed as error:
