@@ -280,6 +280,10 @@ class Annealing:
         least = 1.0 if what == "alpha" else np.finfo(np.float64).tiny
         self.layer, self.what = layer, what
         self.start, self.stop = as_number("start", start, least=least), as_number("stop", stop, least=least)
+        most = float(np.finfo(layer.dtype).max)
+        for name, number in (("start", self.start), ("stop", self.stop)):
+            if what == "beta" and number > most:
+                raise ValueError(f"{name}: must be at most {most:g}, the largest {layer.dtype}, got {number:g}")
         self.epochs, self.epoch = as_whole("epochs", epochs, least=1), 0
         self._set()
 

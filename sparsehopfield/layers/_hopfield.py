@@ -381,8 +381,8 @@ class Hopfield(Module):
             raise ValueError(
                 f"scaling: must be a number or one for each of {self.num_heads} heads, got shape {b.shape}"
             )
-        if not ((b > 0) & (b < np.inf)).all():
-            raise ValueError(f"scaling: must be positive and finite, got {scaling!r}")
+        if not ((b > 0) & (b <= np.finfo(self.dtype).max)).all():  # it is multiplied into queries of that dtype
+            raise ValueError(f"scaling: must be positive and finite in {self.dtype}, got {scaling!r:.200}")
         if self._log_scaling is not None:
             as_place("scaling", self._log_scaling.value)
             self._log_scaling.change(np.log(b))
