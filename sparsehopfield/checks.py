@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._copying import PIECE, copied, pieces
+from ._copying import contiguous, pieces
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
@@ -113,7 +113,7 @@ def in_order(a: Array, dtype: Any = None) -> Array:
     if a.dtype == to and a.flags.c_contiguous and a.flags.aligned:
         return a
     with untrapped():  # numbers too small become 0, and infinities are found where they matter
-        return np.array(a, to, order="C") if a.nbytes <= PIECE else copied(a, to)
+        return contiguous(a, to)
 
 
 def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
