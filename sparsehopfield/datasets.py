@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sparsehopfield import _content
 from sparsehopfield._content import as_path, content, opened, reading
 from sparsehopfield._optional import require
+from sparsehopfield._text import short
 from sparsehopfield.checks import refuse_masks
 from sparsehopfield.errors import FileFormatError
 
@@ -154,7 +155,7 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
         digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
         return np.asarray(digits.target, np.uint8)
     if name != "mnist":
-        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r}")
+        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {short(name)}")
     if root is None:
         raise ValueError(no_folder(name))
     path, data = _idx(root, split, "labels", header=8)
@@ -263,7 +264,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
         The images.
     """
     if name not in DATASETS:
-        raise ValueError(f"dataset: unknown name {name!r}; valid: {', '.join(DATASETS)}")
+        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
         raise ValueError(no_folder(name))
     return DATASETS[name](root)
@@ -273,7 +274,7 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
     """One of MNIST's files, unpacked, with at least the bytes of its header."""
     stems = {"train": "train", "test": "t10k"}
     if split not in stems:
-        raise ValueError(f"split: must be 'train' or 'test', got {split!r}")
+        raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
     name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
     path = find(
         root,

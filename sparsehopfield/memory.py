@@ -19,7 +19,7 @@ from ._copying import copied, taken
 from ._sharing import Turn, kept
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import Array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
+from .checks import Array, as_array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
@@ -429,7 +429,7 @@ class HopfieldMemory:
         >>> memory.ids
         array([1, 3])
         """
-        self._turn.take(self._remove, positions if isinstance(positions, slice) else np.asarray(positions))
+        self._turn.take(self._remove, positions if isinstance(positions, slice) else as_array("positions", positions))
 
     def _remove(self, positions: slice | Array) -> None:
         state = self._state

@@ -74,6 +74,7 @@ MISSING = {
     "masked constant": [1, np.ma.masked],
     "float32": np.array([1, np.nan], np.float32),
     "decimal": [Decimal(1), Decimal("nan")],
+    "signalling decimal": [Decimal(1), Decimal("snan")],
     "objects": np.array([1, None], dtype=object),
 }
 
@@ -102,7 +103,21 @@ def test_what_floats_cannot_tell_apart(given):
         as_labels("ids", given)
 
 
-@pytest.mark.parametrize("given", [[1, "1"], [True, 1], ["a", b"a"], [{}, {}], [1j, 2j], np.array([1j])], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [
+        [1, "1"],
+        [True, 1],
+        ["a", b"a"],
+        [{}, {}],
+        [1j, 2j],
+        np.array([1j]),
+        [{1}, {2}, {1}],  # sorted without complaint, and not in order
+        [frozenset("ab"), frozenset("a"), frozenset("bc")],
+        [np.zeros(2), np.zeros(3)],
+    ],
+    ids=repr,
+)
 def test_kinds_that_cannot_be_compared(given):
     with pytest.raises(TypeError, match=r"^ids: must be"):
         as_labels("ids", given)
