@@ -301,7 +301,8 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
         separator = separator or max(",;\t", key=line.count)
         fields = line.split(separator)
         if '"' in line:
-            fields = [field.strip().strip('"') for field in fields]
+            fields = [field.strip() for field in fields]
+            fields = [f[1:-1] if len(f) > 1 and f[0] == f[-1] == '"' else f for f in fields]
         try:
             if len(fields) < 3 or (rows and len(fields) != 2 + len(rows[0])):
                 raise ValueError(f"{len(fields)} columns" + (f" after lines of {2 + len(rows[0])}" if rows else ""))

@@ -263,6 +263,14 @@ def test_numbers_written_in_several_ways(tmp_path):
     assert [bag.ravel().tolist() for bag in loaded] == [[7], [5, 6], [0, 1, 2, 3, 4]]
 
 
+@pytest.mark.parametrize("line", ['"1,1",2,3', '1,"1,2",3', '1,1,2"', '1,"1,2,3', '"1"",1,2'])
+def test_quotes_that_are_not_around_one_number(tmp_path, line):
+    path = tmp_path / "any.csv"
+    path.write_text(line + "\n")
+    with pytest.raises(sh.FileFormatError, match="line 1: not a csv file of numbers"):
+        bags.load_bags(path)
+
+
 @pytest.mark.parametrize("pair", ["int64", "just beyond", "negative", "uint64"])
 @pytest.mark.parametrize("compress", [True, False])
 def test_ids_of_matlab_stay_exact(tmp_path, pair, compress):

@@ -280,15 +280,12 @@ def test_the_binding_asks_before_it_writes(name):
             call(*changed)
 
 
-@pytest.mark.parametrize("grad", [np.array([3, 4]), [3.0, 4.0], np.ma.array([3.0, 4.0]), (3.0, 4.0)], ids=repr)
+@pytest.mark.parametrize("grad", [np.array([3, 4]), [3.0, 4.0], (3.0, 4.0)], ids=repr)
 def test_clipping_refuses_what_it_cannot_scale(grad):
     """Whole numbers, lists, and the like: where nothing is to be scaled they will do."""
     p = layers.Parameter(np.zeros(2))
     p.grad = grad
     assert optim.clip_gradients([p], 6.0) == 5.0
-    try:
-        assert optim.clip_gradients([p], 1.0) == 5.0
-        np.testing.assert_allclose(p.grad, [0.6, 0.8])
-    except TypeError as error:
-        assert str(error).startswith("grad of 0: ")
-        assert np.array_equal(p.grad, [3, 4])
+    with pytest.raises(TypeError, match=r"^grad of 0: must be"):
+        optim.clip_gradients([p], 1.0)
+    assert np.array_equal(p.grad, [3, 4])
