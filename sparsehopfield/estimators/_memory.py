@@ -29,6 +29,7 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
+    @untrapped()  # scikit-learn sums what it looks at
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
         """Return what scikit-learn makes of the arguments; its errors, which may name none, get their names."""
         given = dict(zip(("X", "y"), (X, *y), strict=False))
