@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from ._text import short
+
 __all__ = ["as_path", "replacing"]
 
 # What systems say of a file whose mode cannot be set, as on FAT, CIFS and some network and FUSE file systems.
@@ -22,11 +24,11 @@ def as_path(path: Any, name: str = "path") -> str:
     except TypeError:
         raise TypeError(f"{name}: must be a string or a path, got {type(path).__name__}") from None
     if "\0" in text:
-        raise ValueError(f"{name}: cannot hold a NUL character, got {text!r}")
+        raise ValueError(f"{name}: cannot hold a NUL character, got {short(text)}")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise ValueError(f"{name}: has characters that no name of a file has here, got {text!r}") from None
+        raise ValueError(f"{name}: has characters that no name of a file has here, got {short(text)}") from None
     return text
 
 

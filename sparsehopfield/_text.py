@@ -13,8 +13,10 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 def short(given: Any, *, quote: bool = True) -> str:
     """Return what was given, as far as a message has room for it."""
+    if isinstance(given, int) and given.bit_length() > 64:  # Python refuses to write those of thousands of digits
+        return f"a number of {given.bit_length()} bits"
     try:
         text = repr(given) if quote else str(given)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+    except (RecursionError, ValueError):  # nested too deeply, or such numbers in a list
         return f"a {type(given).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -8,7 +8,6 @@ these functions; csrc/association does the work.
 from __future__ import annotations
 
 import warnings
-from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -290,12 +289,7 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    try:
-        number = index(seed)
-    except TypeError:
-        raise TypeError(f"seed: must be a whole number, got {seed!r}") from None
-    if not 0 <= number < 2**64:
-        raise ValueError(f"seed: must be from 0 to 2^64 - 1, got {seed}")
+    number = as_whole("seed", seed, 0, 2**64 - 1)
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
         padding_mask = np.array(as_numbers("padding_mask", padding_mask), np.bool_, order="C")

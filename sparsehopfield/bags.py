@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparsehopfield import datasets
 from sparsehopfield._content import as_path, content, reading
 from sparsehopfield._matlab import read_arrays
+from sparsehopfield._text import short
 from sparsehopfield.checks import as_generator, as_integers, as_number, as_numbers, as_whole, refuse_masks
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.labels import as_labels
@@ -204,7 +205,7 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
         For an unknown name.
     """
     if not isinstance(name, str) or name not in MIL_SETS:
-        raise ValueError(f"dataset: unknown name {name!r:.200}; valid: {', '.join(MIL_SETS)}")
+        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder(name))
     ucsb = name == "ucsb"
@@ -313,7 +314,8 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
         separator = separator or max(",;\t", key=line.count)
         fields = line.split(separator)
         if '"' in line:
-            fields = [field.strip().strip('"') for field in fields]
+            fields = [field.strip() for field in fields]
+            fields = [f[1:-1] if len(f) > 1 and f[0] == f[-1] == '"' else f for f in fields]
         try:
             if len(fields) < 3 or (rows and len(fields) != 2 + len(rows[0])):
                 raise ValueError(f"{len(fields)} columns" + (f" after lines of {2 + len(rows[0])}" if rows else ""))
@@ -474,8 +476,9 @@ def bit_patterns(
     ((12, 4), [0, 1, 0, 1], np.int64(2))
     """
     signals = as_numbers("signals", signals)
-    if signals.ndim != 2 or not np.isin(signals, (0, 1)).all() or not signals.any(axis=1).all():
-        raise ValueError("signals: must be rows of zeros and ones, none of them all zero")
+    sound = signals.ndim == 2 and len(signals) and np.isin(signals, (0, 1)).all() and signals.any(axis=1).all()
+    if not sound:
+        raise ValueError("signals: must be rows of zeros and ones, at least one, none of them all zero")
     num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
     if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .checks import Array, as_exact, as_patterns, as_rows, in_order, untrapped
+from .checks import Array, as_exact, as_list, as_patterns, as_rows, in_order, untrapped
 from .separations import has_window, similarity_code
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     >>> bool((merge(parts).weights() != candidates(X, X, 1.0).weights()).nnz)
     False
     """
-    if not isinstance(parts, Iterable) or hasattr(parts, "ndim"):
-        raise TypeError(f"parts: must be a sequence of results of `candidates`, got {type(parts).__name__}")
-    parts = list(parts)
+    parts = as_list("parts", parts, "a sequence of results of `candidates`")
     if not parts:
         raise ValueError("parts: needs at least one part")
     if not all(isinstance(p, Candidates) for p in parts):

@@ -10,20 +10,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._copying import contiguous, pieces
+from ._text import short
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
+MOST_AXES = 64  # of an array: lists deeper in one another than this are none
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
 
 
-def masks(given: Any) -> bool:
+def masks(given: Any, deep: int = MOST_AXES) -> bool:
     """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
     if isinstance(given, (list, tuple)):
-        return not {*map(type, given)} <= PLAIN and any(map(masks, given))
+        return deep > 0 and not {*map(type, given)} <= PLAIN and any(masks(part, deep - 1) for part in given)
     ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
-    return ma is not None and isinstance(given, ma.MaskedArray) and bool(ma.is_masked(given))
+    if ma is None or not isinstance(given, ma.MaskedArray) or given.dtype.names:  # of fields, which are no numbers
+        return False
+    return bool(ma.is_masked(given))
 
 
 def refuse_masks(name: str, given: Any) -> None:
@@ -53,6 +57,16 @@ def _of_frame(frame: Any) -> Array | None:
     return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
 
 
+def converted(name: str, given: Any, dtype: Any = None) -> Array:
+    """Return what NumPy makes of something, in this dtype or the one it finds, whatever is masked."""
+    try:
+        return np.asarray(given, dtype)
+    except ValueError as error:  # ragged nested sequences
+        raise ValueError(f"{name}: cannot be made an array: {error}") from None
+    except (TypeError, RuntimeError) as error:  # another library's array that refuses
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+
+
 def as_array(name: str, given: Any) -> Array:
     """Return what is given as a plain array, of whatever dtype.
 
@@ -61,16 +75,19 @@ def as_array(name: str, given: Any) -> Array:
     if type(given) is np.ndarray:
         return given
     refuse_masks(name, given)
-    try:
-        a = np.asarray(given)
-    except ValueError as error:  # ragged nested sequences
-        raise ValueError(f"{name}: cannot be made an array: {error}") from None
-    except (TypeError, RuntimeError) as error:  # another library's array that refuses
-        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    a = converted(name, given)
     if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
         numbers = _of_frame(given)
         return a if numbers is None else numbers
     return a
+
+
+def axes_of(given: Any) -> int | None:
+    """Return how many axes something has as an array, or None if it cannot be made one."""
+    try:
+        return np.ndim(given)
+    except (ValueError, TypeError, RuntimeError):
+        return None
 
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
@@ -90,7 +107,7 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
         given = _as_masked(array)
     except ValueError as error:
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
-    numbers = as_numbers(name, given.data)
+    numbers = as_numbers(name, given.filled(0) if given.dtype.kind in "fiu" else given.data)  # whatever is masked
     numbers = numbers.astype(np.result_type(np.float32, numbers.dtype))
     numbers[np.ma.getmaskarray(given)] = fill
     return numbers
@@ -133,7 +150,7 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any]:
     except (TypeError, ValueError):
         found = None
     if found not in (np.float32, np.float64):
-        raise TypeError(f"dtype: must be float32 or float64, got {dtype!r}")
+        raise TypeError(f"dtype: must be float32 or float64, got {short(dtype)}")
     return found
 
 
@@ -142,7 +159,9 @@ def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
     sides = as_integers("shape", shape)
     fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
     if not fits or prod(sides.tolist()) != d:
-        raise ValueError(f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {shape}")
+        raise ValueError(
+            f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {short(shape)}"
+        )
     return tuple(sides.tolist())
 
 
@@ -367,7 +386,7 @@ def as_flag(name: str, flag: Any) -> bool:
     try:
         return bool(flag)
     except (TypeError, ValueError):  # arrays of many, missing values
-        raise TypeError(f"{name}: must be True or False, got {flag!r}") from None
+        raise TypeError(f"{name}: must be True or False, got {short(flag)}") from None
 
 
 def as_state(name: str, state: Any) -> Mapping[str, Any]:
@@ -379,33 +398,38 @@ def as_state(name: str, state: Any) -> Mapping[str, Any]:
 
 def as_generator(name: str, seed: Any) -> np.random.Generator:
     """Return a generator of random numbers, given as such or by its seed."""
-    if isinstance(seed, np.ndarray):  # of a subclass whose rows are no vectors NumPy would look for numbers without end
-        seed = np.asarray(seed)
+    if isinstance(seed, np.ndarray):
+        seed = np.asarray(as_array(name, seed))  # on a numpy.matrix NumPy would recurse until the process dies
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: must be None, a whole number of at least 0 or a Generator, got {seed!r}") from None
+        raise TypeError(
+            f"{name}: must be None, a whole number of at least 0 or a Generator, got {short(seed)}"
+        ) from None
 
 
-def as_whole(name: str, number: Any, least: int | None) -> int:
-    """Return a whole number of at least `least`, if that is not None, and at most 2^62."""
+def as_list(name: str, given: Any, what: str) -> list[Any]:
+    """Return what an iterable yields; the message of an error says what it should have been."""
+    try:
+        return list(given)
+    except TypeError:  # some arrays that have no axis pass for iterable
+        raise TypeError(f"{name}: must be {what}, got {short(given)}") from None
+
+
+def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> int:
+    """Return a whole number of at least `least`, if that is not None, and at most `most`."""
     limit = "" if least is None else f" of at least {least}"
     if isinstance(number, bool):
-        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}")
+        raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}")
     try:
         n = index(number)
     except TypeError:
-        raise TypeError(f"{name}: must be a whole number{limit}, got {number!r}") from None
+        raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}") from None
     if least is not None and n < least:
-        raise ValueError(f"{name}: must be at least {least}, got {_shown(n)}")
-    if n > 2**62:
-        raise ValueError(f"{name}: must be at most 2**62, got {_shown(n)}")
+        raise ValueError(f"{name}: must be at least {least}, got {short(n)}")
+    if n > most:
+        raise ValueError(f"{name}: must be at most {most}, got {short(n)}")
     return n
-
-
-def _shown(n: int) -> str:
-    """Return a whole number for a message: Python refuses to write those of thousands of digits."""
-    return str(n) if abs(n) < 2**64 else f"a number of {n.bit_length()} bits"
 
 
 def as_number(name: str, number: Any, *, least: float) -> float:
@@ -413,7 +437,7 @@ def as_number(name: str, number: Any, *, least: float) -> float:
     a = as_numbers(name, number)
     if a.ndim != 0:
         raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")
-    x = float(a)
+    x = float(a) + 0.0  # also of -0.0, whose sign some take for less than nothing
     if not least <= x < np.inf:
         raise ValueError(f"{name}: must be a finite number of at least {least:g}, got {number}")
     return x

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._text import short
 from .separations import as_choice
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
@@ -60,7 +61,7 @@ def set_num_threads(n: int) -> int:
     try:
         n = index(n)
     except TypeError:
-        raise TypeError(f"n: must be a whole number of threads, got {n!r}") from None
+        raise TypeError(f"n: must be a whole number of threads, got {short(n)}") from None
     if not 1 <= n <= 64:
         raise ValueError(f"n: must be from 1 to 64 threads, got {n}")
     return _core.set_num_threads(n)

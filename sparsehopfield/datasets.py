@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sparsehopfield import _content
 from sparsehopfield._content import as_path, content, opened, reading
 from sparsehopfield._optional import require
+from sparsehopfield._text import short
 from sparsehopfield.checks import refuse_masks
 from sparsehopfield.errors import FileFormatError
 
@@ -263,7 +264,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
         The images.
     """
     if not isinstance(name, str) or name not in DATASETS:
-        raise ValueError(f"dataset: unknown name {name!r:.200}; valid: {', '.join(DATASETS)}")
+        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
         raise ValueError(no_folder(name))
     return DATASETS[name](root)
@@ -273,7 +274,7 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
     """One of MNIST's files, unpacked, with at least the bytes of its header."""
     stems = {"train": "train", "test": "t10k"}
     if not isinstance(split, str) or split not in stems:
-        raise ValueError(f"split: must be 'train' or 'test', got {split!r:.200}")
+        raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
     name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
     path = find(
         root,

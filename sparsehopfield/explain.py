@@ -6,7 +6,7 @@ Nothing here is fast or needs to be: an explanation is of one query, for a perso
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import isqrt
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core, reference
 from ._text import aligned
 from .candidates import threshold
-from .checks import Array, as_image_shape, as_numbers, as_whole, untrapped
+from .checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
 from .separations import POLYNOMIAL, has_window
 from .stored import Asked, Separation, Stored
 from .structure import Structure
@@ -163,7 +163,7 @@ class Explanation:
 
         d = self.query.size
         shape = _guessed(d) if shape is None else shape
-        if isinstance(shape, Sized) and not len(shape):
+        if as_integers("shape", shape).size == 0:
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
         sides = as_image_shape(shape, d)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
+from ._text import short
 from .candidates import Candidates, merge
 from .checks import Array, as_filled, as_numbers, compute_dtype, refuse_masks
 from .separations import Entmax, Polynomial
@@ -80,9 +81,9 @@ def _options(**options: ArrayLike) -> dict[str, Array]:
     for name, option in options.items():
         a = as_numbers(name, option)
         if name != "alpha" and a.dtype.kind not in "iu":
-            raise TypeError(f"{name}: must be a whole number, got {option!r}")
+            raise TypeError(f"{name}: must be a whole number, got {short(option)}")
         if not (a >= 1).all() or (a.dtype.kind == "f" and np.isinf(a).any()):
-            raise ValueError(f"{name}: must be a finite number of at least 1, got {option!r}")
+            raise ValueError(f"{name}: must be a finite number of at least 1, got {short(option)}")
         checked[name] = a.astype(np.float64)
     return checked
 
@@ -92,7 +93,7 @@ def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
     try:
         at = index(axis)
     except TypeError:
-        raise TypeError(f"axis: must be a whole number, got {axis!r}") from None
+        raise TypeError(f"axis: must be a whole number, got {short(axis)}") from None
     for name, a in rows.items():
         if not -a.ndim <= at < a.ndim:
             raise ValueError(f"axis: {at} is out of range for {name} of shape {a.shape}")

@@ -1,12 +1,13 @@
 """Labels of rows, such as the bag of an instance or the class of a row: kept exactly as they came, none missing."""
 
 from decimal import Decimal
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .checks import Array
+from .checks import Array, converted, masks
 
 __all__ = ["as_labels"]
 
@@ -42,15 +43,12 @@ def as_labels(name: str, labels: Any) -> Array:
     >>> as_labels("ids", [2**63, -1]).tolist() == [2**63, -1]
     True
     """
-    if np.ma.is_masked(labels):
-        raise _missing(name, np.ma.getmaskarray(labels))
     if isinstance(labels, np.ma.MaskedArray):
+        if masks(labels):
+            raise _missing(name, np.ma.getmaskarray(labels))
         labels = labels.data
     # What numpy makes of a list is not exact: [2**63, -1] becomes floating-point, and [1, "1"] text.
-    try:
-        a = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
-    except ValueError as error:
-        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+    a = converted(name, labels, None if hasattr(labels, "dtype") else object)
     if a.dtype.kind in "OT":
         return _objects(name, a.astype(object))
     if a.dtype.kind in "cV":
@@ -100,9 +98,13 @@ def _objects(name: str, a: Array) -> Array:
     elif plain.dtype.kind == "O":
         exact = False
         try:
-            sorted(items)
-        except TypeError as error:
+            order = sorted(items)
+            # sets are sorted without complaint, and equal ones need not come together
+            in_order = all(one < next_ or one == next_ for one, next_ in pairwise(order))
+        except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: must be numbers, text or dates: {error}") from None
+        if not in_order:
+            raise TypeError(f"{name}: must be numbers, text or dates, got {kind}s, which have no order")
     return plain.reshape(a.shape) if exact else a
 
 
@@ -113,7 +115,7 @@ def _is_missing(item: Any) -> bool:
         return not item.strip()
     try:
         return bool(item != item)
-    except TypeError:  # pandas.NA is neither equal to itself nor not
+    except (TypeError, ArithmeticError):  # pandas.NA and signalling NaN are neither equal to themselves nor not
         return True
     except ValueError:  # an array
         return False

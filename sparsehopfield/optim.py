@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import dense
-from .checks import Array, as_number, as_numbers, as_place, as_state, as_whole, in_order, refuse_masks, untrapped
+from ._text import short
+from .checks import (
+    Array,
+    as_list,
+    as_number,
+    as_numbers,
+    as_place,
+    as_state,
+    as_whole,
+    in_order,
+    untrapped,
+)
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, as_choice
 
@@ -21,14 +32,13 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     """Parameters by name; by number where they come without names. One that comes again is left out."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
-    elif isinstance(parameters, Iterable) and not isinstance(parameters, Mapping) and not hasattr(parameters, "ndim"):
-        parameters = {str(i): p for i, p in enumerate(parameters)}
-    named = parameters if isinstance(parameters, Mapping) else {}
-    if not named or not all(isinstance(p, Parameter) for p in named.values()):
-        raise TypeError(f"parameters: must be a layer or its parameters, at least one, got {parameters!r:.200}")
+    what = "a layer or its parameters, at least one"
+    if not isinstance(parameters, Mapping):
+        parameters = {str(i): p for i, p in enumerate(as_list("parameters", parameters, what))}
+    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
+        raise TypeError(f"parameters: must be {what}, got {short(parameters)}")
     distinct: dict[int, tuple[str, Parameter]] = {}
-    for name, p in named.items():
-        refuse_masks(f"parameters[{name!r}].value", p.value)
+    for name, p in parameters.items():
         distinct.setdefault(id(p), (name, p))
     return dict(distinct.values())
 
@@ -92,7 +102,7 @@ class AdamW:
         self.learning_rate = as_number("learning_rate", learning_rate, least=0.0)
         means = as_numbers("betas", betas)
         if means.shape != (2,) or not ((means >= 0) & (means < 1)).all():
-            raise ValueError(f"betas: must be two numbers from 0 to below 1, got {betas}")
+            raise ValueError(f"betas: must be two numbers from 0 to below 1, got {short(betas)}")
         self.betas = float(means[0]), float(means[1])
         self.eps = as_number("eps", eps, least=np.finfo(np.float64).tiny)
         self.weight_decay = as_number("weight_decay", weight_decay, least=0.0)
@@ -191,7 +201,8 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     (5.0, array([0.6, 0.8]))
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
-    grads = [p.grad for p in _named(parameters).values() if p.grad is not None]
+    named = {name: p.grad for name, p in _named(parameters).items() if p.grad is not None}
+    grads = [as_numbers(f"grad of {name}", g) for name, g in named.items()]
     with untrapped():
         norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
         if not np.isfinite(norm):  # squares that are too large for float32
@@ -199,8 +210,9 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
         if not np.isfinite(norm):
             raise ValueError("parameters: have gradients that are not finite")
         if norm > max_norm:
-            for g in grads:
-                as_place("grad", g)
+            for name, g in named.items():
+                if as_place(f"grad of {name}", g).dtype.kind != "f":
+                    raise TypeError(f"grad of {name}: must be floating-point to be scaled, got {g.dtype}")
             for g in grads:
                 g *= max_norm / norm
     return norm

@@ -7,7 +7,7 @@ state is left behind; `save` writes one as PNG and SVG, byte for byte the same e
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield._optional import require
 from sparsehopfield._replacing import as_path, replacing
+from sparsehopfield._text import short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +171,7 @@ def curves(
     matplotlib.figure.Figure
         The figure.
     """
-    height, width = len(panels), len(panels[0])
+    height, width = _sides("panels", panels)
     figure = _figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
     handles: dict[str, Any] = {}
@@ -216,10 +217,11 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
     matplotlib.figure.Figure
         The figure.
     """
-    height, width = len(panels), len(panels[0])
+    height, width = _sides("panels", panels)
     figure = _figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
     labels = max((list(bars.heights) for row in panels for bars in row), key=len)
+    _something("panels", labels)
     colours = dict(zip(labels, (STYLES[name]["color"] for name in ("sparse", "dense", "polynomial")), strict=False))
     bins, thick = np.arange(len(ticks)), 0.8 / len(labels)
     handles: dict[str, Any] = {}
@@ -264,6 +266,8 @@ def heat_map(
     matplotlib.figure.Figure
         The figure.
     """
+    _something("blocks", blocks, *blocks.values())
+    _something("columns", columns)
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#eeeeee")
     norm = require("matplotlib.colors", purpose="drawing figures").PowerNorm(0.5, 0, 1)  # so that 1 % can be seen
     heights = [len(rows) for rows in blocks.values()]
@@ -315,6 +319,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
     matplotlib.figure.Figure
         The figure.
     """
+    _something("panels", panels)
     figure = _figure((max(4.6, 3.5 * len(panels)), 3.6), gap=0.08)
     axes = figure.subplots(1, len(panels), squeeze=False)
     names = dict.fromkeys(name for panel in panels for name in panel.series)
@@ -359,6 +364,7 @@ def trade_offs(
     matplotlib.figure.Figure
         The figure.
     """
+    _something("panels", panels, *panels.values())
     figure = _figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
@@ -396,7 +402,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
     to_rgb = require("matplotlib.colors", purpose="drawing figures").to_rgb
     tints, greys = (np.array([to_rgb(colour) for colour in colours]) for colours in (TINTS, GREYS))
     circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
-    height, width = len(panels), len(panels[0])
+    height, width = _sides("panels", panels)
     figure = _figure((max(4.6, 0.4 + 2.5 * width), 1.0 + 2.6 * height), gap=0.03)
     axes = figure.subplots(height, width, squeeze=False)
     handles: dict[str, Any] = {}
@@ -457,6 +463,7 @@ def intervals(
     matplotlib.figure.Figure
         The figure.
     """
+    _something("panels", panels, *panels.values())
     names = list(dict.fromkeys(name for points in panels.values() for name in points))
     figure = _figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
@@ -583,6 +590,7 @@ def image_grid(
     matplotlib.figure.Figure
         The figure.
     """
+    _something("rows", rows, *rows.values())
     pictures = Pictures(rows, shape, columns, captions, title)
     figure = _figure(_size(pictures), gap=0.02)
     _draw(figure, pictures)
@@ -622,6 +630,20 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
             with replacing(name) as file:
                 figure.savefig(file, format=kind, **options[kind])
     return files
+
+
+def _something(name: str, *parts: Sized) -> None:
+    """Raise unless none of the parts of an argument is empty."""
+    if not all(map(len, parts)):
+        raise ValueError(f"{name}: there is nothing to draw")
+
+
+def _sides(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Return height and width of a grid, if it is one."""
+    _something(name, rows, *rows)
+    if len({*map(len, rows)}) > 1:
+        raise ValueError(f"{name}: must be rows of one length, got {short([*map(len, rows)])}")
+    return len(rows), len(rows[0])
 
 
 def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:

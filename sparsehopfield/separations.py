@@ -48,11 +48,11 @@ class Entmax:
         try:
             alpha = float(self.alpha)
         except (TypeError, ValueError):
-            raise TypeError(f"alpha: must be a number of at least 1, got {self.alpha!r}") from None
+            raise TypeError(f"alpha: must be a number of at least 1, got {short(self.alpha)}") from None
         except OverflowError:  # a whole number beyond float64
             alpha = float("inf")
         if not 1 <= alpha < float("inf"):
-            raise ValueError(f"alpha: must be a finite number of at least 1, got {alpha!r}")
+            raise ValueError(f"alpha: must be a finite number of at least 1, got {short(alpha)}")
         object.__setattr__(self, "alpha", alpha)
 
 
@@ -87,7 +87,7 @@ class Polynomial:
         try:
             order = index(self.order)
         except TypeError:
-            raise TypeError(f"order: must be a whole number of at least 1, got {self.order!r}") from None
+            raise TypeError(f"order: must be a whole number of at least 1, got {short(self.order)}") from None
         if not 1 <= order <= 2**31:
             raise ValueError(f"order: must be from 1 to 2**31, got {order}")
         object.__setattr__(self, "order", order)
@@ -108,7 +108,7 @@ def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
 def as_choice(argument: str, name: Any, valid: Collection[str]) -> str:
     """Return a name that is among the valid ones."""
     if not isinstance(name, str):
-        raise TypeError(f"{argument}: must be one of {', '.join(map(repr, valid))}, got {name!r}")
+        raise TypeError(f"{argument}: must be one of {', '.join(map(repr, valid))}, got {short(name)}")
     if name not in valid:
         raise unknown_name(argument, name, [*valid])
     return name
@@ -124,7 +124,7 @@ def separation_code(separation: Any) -> tuple[int, float]:
         return POLYNOMIAL, float(separation.order)
     raise TypeError(
         f"separation: must be one of {', '.join(map(repr, SEPARATIONS))}, Entmax(alpha) or Polynomial(order), "
-        f"got {separation!r}"
+        f"got {short(separation)}"
     )
 
 

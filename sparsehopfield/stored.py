@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._copying import copied
+from ._text import short
 from .candidates import Candidates, sparse_rows
 from .checks import (
     Array,
     as_beta,
     as_flag,
+    as_list,
     as_number,
     as_out,
     as_patterns,
@@ -47,9 +49,9 @@ def as_index(index: Any) -> IndexUse:
     if isinstance(index, (bool, np.bool_)):
         return bool(index)
     if not isinstance(index, str):
-        raise TypeError(f"index: must be 'auto', True or False, got {index!r}")
+        raise TypeError(f"index: must be 'auto', True or False, got {short(index)}")
     if index != "auto":
-        raise ValueError(f"index: must be 'auto', True or False, got {index!r}")
+        raise ValueError(f"index: must be 'auto', True or False, got {short(index)}")
     return index
 
 
@@ -345,9 +347,8 @@ class Stored:
 def _wanted(return_info: bool | Collection[str]) -> Collection[str]:
     if isinstance(return_info, bool):
         return ()
-    if not isinstance(return_info, Collection):
-        raise TypeError(f"return_info: must be True, False, or names of 'weights', 'energy', got {return_info!r}")
-    names = (return_info,) if isinstance(return_info, str) else tuple(return_info)
+    what = "True, False, or names of 'weights', 'energy'"
+    names = [return_info] if isinstance(return_info, str) else as_list("return_info", return_info, what)
     if unknown := [n for n in names if not isinstance(n, str) or n not in ("weights", "energy")]:
-        raise ValueError(f"return_info: unknown {unknown[0]!r}; must be True, False, or of 'weights', 'energy'")
+        raise ValueError(f"return_info: unknown {short(unknown[0])}; must be {what}")
     return names

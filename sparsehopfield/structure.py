@@ -45,7 +45,7 @@ class Structure:
 
     def descriptor(self, n: int, m: int) -> Any:
         """What the core is told: of n queries and m patterns."""
-        raise NotImplementedError(f"structure: not here, got {self!r}")  # never all pairs instead
+        raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
         """How many pairs of n queries and m patterns are looked at."""
@@ -107,7 +107,7 @@ def as_structure(structure: Any) -> Structure | None:
     if isinstance(structure, Structure):
         return structure
     raise TypeError(
-        f"structure: must be None (all pairs) or one of sparsehopfield.structures, got {structure!r}"
+        f"structure: must be None (all pairs) or one of sparsehopfield.structures, got {short(structure)}"
         + (f"; did you mean {structure.__name__}()?" if isinstance(structure, type) else "")
     )
 
@@ -140,7 +140,7 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
         return None
     kind = type(given)
     if _kinds().get(kind.__name__) is not kind:
-        raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {given!r}")
+        raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {short(given)}")
     return {kind.__name__: given.to_fields()}
 
 

@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 from scipy.spatial.distance import cdist
 
+from ._text import short
 from .checks import Array, as_array, as_beta, as_integers, as_number, as_numbers, as_whole, untrapped
 from .functional import update
 from .structures import LinearFeatures, RandomFeatures
@@ -632,7 +633,7 @@ def kernel_displacement(
     0.96 0.94 0.83
     """
     if structure is not None and not isinstance(structure, (LinearFeatures, RandomFeatures)):
-        raise TypeError(f"structure: must be LinearFeatures, RandomFeatures or None, got {structure!r}")
+        raise TypeError(f"structure: must be LinearFeatures, RandomFeatures or None, got {short(structure)}")
     seen, b = _see(patterns), _one_beta(beta)
     moved = update(seen.rows, seen.rows, b, separation="softmax", structure=structure) - seen.rows
     with untrapped():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sparsehopfield as sh
-from sparsehopfield import layers, optim
+from sparsehopfield import layers, optim, plotting
 from sparsehopfield.association import associate_backward, associate_forward, association_weights
 from sparsehopfield.estimators import HopfieldMILClassifier
 from sparsehopfield.structures import LinearFeatures, RandomFeatures, RandomMask, TopK, Window
@@ -197,6 +197,31 @@ def test_what_needs_something_says_so():
     optim.AdamW(layer).step()  # no gradients
     assert optim.clip_gradients(layer, 1.0) == 0
     assert all(np.array_equal(a, before[k]) for k, a in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "options"),
+    [
+        ("curves", [], {"xlabel": ""}),
+        ("curves", [[]], {"xlabel": ""}),
+        ("histograms", [[]], {"xlabel": "", "ticks": ["1"]}),
+        ("histograms", [[plotting.Bars("none", {})]], {"xlabel": "", "ticks": ["1"]}),
+        ("landscapes", [], {}),
+        ("landscapes", [[None], [None, None]], {}),
+        ("scatter", [], {}),
+        ("trade_offs", {}, {"xlabel": "", "ylabel": ""}),
+        ("intervals", {"a": {}}, {"xlabel": "", "styles": {}}),
+        ("heat_map", {"a": {}}, {"columns": ["1"], "notes": {}, "label": ""}),
+        ("heat_map", {"a": {"b": []}}, {"columns": [], "notes": {}, "label": ""}),
+        ("image_grid", {}, {"shape": (2, 2)}),
+        ("image_grid", {"none": z((0, 4))}, {"shape": (2, 2)}),
+    ],
+)
+def test_figures_of_nothing(name, given, options):
+    with pytest.raises(
+        ValueError, match=r"^(panels|blocks|columns|rows): (there is nothing to draw|must be rows of one)"
+    ):
+        getattr(plotting, name)(given, **options)
 
 
 def test_estimators_say_what_they_need():

@@ -74,6 +74,7 @@ MISSING = {
     "masked constant": [1, np.ma.masked],
     "float32": np.array([1, np.nan], np.float32),
     "decimal": [Decimal(1), Decimal("nan")],
+    "signalling decimal": [Decimal(1), Decimal("snan")],
     "objects": np.array([1, None], dtype=object),
 }
 
@@ -102,7 +103,21 @@ def test_what_floats_cannot_tell_apart(given):
         as_labels("ids", given)
 
 
-@pytest.mark.parametrize("given", [[1, "1"], [True, 1], ["a", b"a"], [{}, {}], [1j, 2j], np.array([1j])], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [
+        [1, "1"],
+        [True, 1],
+        ["a", b"a"],
+        [{}, {}],
+        [1j, 2j],
+        np.array([1j]),
+        [{1}, {2}, {1}],  # sorted without complaint, and not in order
+        [frozenset("ab"), frozenset("a"), frozenset("bc")],
+        [np.zeros(2), np.zeros(3)],
+    ],
+    ids=repr,
+)
 def test_kinds_that_cannot_be_compared(given):
     with pytest.raises(TypeError, match=r"^ids: must be"):
         as_labels("ids", given)
@@ -246,6 +261,14 @@ def test_numbers_written_in_several_ways(tmp_path):
     path.write_text("1,1,0\n0,1.0,1\n0,1e0,2\n0,+1,3\n0,01,4\n0,0.1,5\n0,0.10,6\n0,-1,7\n")
     loaded = bags.load_bags(path)
     assert [bag.ravel().tolist() for bag in loaded] == [[7], [5, 6], [0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("line", ['"1,1",2,3', '1,"1,2",3', '1,1,2"', '1,"1,2,3', '"1"",1,2'])
+def test_quotes_that_are_not_around_one_number(tmp_path, line):
+    path = tmp_path / "any.csv"
+    path.write_text(line + "\n")
+    with pytest.raises(sh.FileFormatError, match="line 1: not a csv file of numbers"):
+        bags.load_bags(path)
 
 
 @pytest.mark.parametrize("pair", ["int64", "just beyond", "negative", "uint64"])

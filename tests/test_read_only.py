@@ -154,7 +154,7 @@ def test_gradients_that_lie_in_their_parameter():
 def test_clipping_scales_all_or_none():
     a, b = layers.Parameter(np.zeros(2)), layers.Parameter(np.zeros(2))
     a.grad, b.grad = np.array([3.0, 4.0]), frozen([6.0, 8.0])
-    with pytest.raises(ValueError, match="grad: is read-only"):
+    with pytest.raises(ValueError, match="grad of 1: is read-only"):
         optim.clip_gradients([a, b], 1.0)
     assert a.grad.tolist() == [3.0, 4.0]
     assert optim.clip_gradients([a, b], 100.0) == pytest.approx(125**0.5)
@@ -278,3 +278,14 @@ def test_the_binding_asks_before_it_writes(name):
                 call(*changed)
         else:
             call(*changed)
+
+
+@pytest.mark.parametrize("grad", [np.array([3, 4]), [3.0, 4.0], (3.0, 4.0)], ids=repr)
+def test_clipping_refuses_what_it_cannot_scale(grad):
+    """Whole numbers, lists, and the like: where nothing is to be scaled they will do."""
+    p = layers.Parameter(np.zeros(2))
+    p.grad = grad
+    assert optim.clip_gradients([p], 6.0) == 5.0
+    with pytest.raises(TypeError, match=r"^grad of 0: must be"):
+        optim.clip_gradients([p], 1.0)
+    assert np.array_equal(p.grad, [3, 4])

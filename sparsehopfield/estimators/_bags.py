@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_numbers, in_order
+from ..checks import Array, as_list, as_numbers, axes_of, in_order
 from ..labels import as_labels
 
 
@@ -84,7 +84,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         If there are no bags, one is empty, they differ in width, have NaN or infinity, or the ids do not fit or are
         missing.
     """
-    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and _is_flat(bags[1]):
+    if bag_ids is None and isinstance(bags, tuple) and len(bags) == 2 and axes_of(bags[1]) == 1:
         bags, bag_ids = bags
     if bag_ids is not None:
         return _from_ids(bags, bag_ids, dtype)
@@ -98,9 +98,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
             f"shape {bags.shape}; instances of all bags in one array need bag_ids"
         )
-    if not isinstance(bags, Iterable):
-        raise TypeError(f"bags: must be a list of two-dimensional arrays, got {type(bags).__name__}")
-    arrays = [as_numbers(f"bags[{i}]", bag) for i, bag in enumerate(bags)]
+    listed = as_list("bags", bags, "a list of two-dimensional arrays")
+    arrays = [as_numbers(f"bags[{i}]", bag) for i, bag in enumerate(listed)]
     if not arrays:
         raise ValueError("bags: needs at least one bag, got none")
     for i, bag in enumerate(arrays):
@@ -112,14 +111,6 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
     if len(set(sizes)) == 1:
         return _finite(Bags(in_order(np.stack(arrays), dtype)))
     return _finite(Bags(in_order(np.concatenate(arrays), dtype), _offsets(sizes)))
-
-
-def _is_flat(given: Any) -> bool:
-    """Whether this is one-dimensional, as ids are and no bag is."""
-    try:
-        return np.ndim(given) == 1
-    except ValueError:  # rows of several lengths, which are refused as a bag
-        return False
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:

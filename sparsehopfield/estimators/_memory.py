@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, T
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from .._text import short
 from ..checks import Array, as_whole, refuse_masks, untrapped
 from ..labels import as_labels
 from ..memory import HopfieldMemory
@@ -28,6 +29,7 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
+    @untrapped()  # scikit-learn sums what it looks at
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
         """Return what scikit-learn makes of the arguments; its errors, which may name none, get their names."""
         given = dict(zip(("X", "y"), (X, *y), strict=False))
@@ -37,9 +39,9 @@ class _Memory(BaseEstimator):
             X = X.astype(X.dtype.newbyteorder("="))
         try:
             return validate_data(self, X, *y, dtype=DTYPES, **options)
-        except (TypeError, ValueError, OverflowError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{', '.join(given)}: {error}") from error
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
+            raise kind(f"{', '.join(given)}: {short(error, quote=False)}") from error
 
     def _asked(self, X: Any) -> Array:
         """What the memory answers: one update, which need not come to rest, or as many as it takes to."""
@@ -136,7 +138,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         """
         auto = isinstance(self.beta, str)
         if auto and self.beta != "auto":
-            raise ValueError(f"beta: must be a positive number or 'auto', got {self.beta!r}")
+            raise ValueError(f"beta: must be a positive number or 'auto', got {short(self.beta)}")
         rows = self._validated(X)
         self.memory_ = HopfieldMemory(
             rows,
@@ -176,7 +178,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     if not has_window(code):
         raise ValueError(
             f"beta: 'auto' needs a separation that stores patterns exactly (sparsemax, entmax), got "
-            f"{memory.separation!r}; give a number"
+            f"{short(memory.separation)}; give a number"
         )
     margins = memory.margin()
     margins = np.sort(margins[(margins > 0) & np.isfinite(margins)])[::-1]
@@ -265,7 +267,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         """
         if separation_code(self.separation)[0] == POLYNOMIAL:
             raise ValueError(
-                f"separation: the weights of {self.separation!r} are no probabilities; "
+                f"separation: the weights of {short(self.separation)} are no probabilities; "
                 f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
             )
         rows, _ = self._validated(X, y)

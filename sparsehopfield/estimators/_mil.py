@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .. import dense
 from .._optional import require
+from .._text import short
 from ..checks import Array, as_array, as_number, as_whole, untrapped
 from ..labels import as_labels
 from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
@@ -255,7 +256,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
-            raise ValueError(f"random_state: {error}") from None
+            raise ValueError(f"random_state: {short(error, quote=False)}") from None
         random = np.random.default_rng(state.randint(2**31, size=4))
         watched = {}
         if self.validation_fraction > 0:
@@ -307,7 +308,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                 try:
                     logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
                 except (ValueError, OverflowError) as error:
-                    if epoch == 1 and all(np.isfinite(p.value).all() for p in network.parameters().values()):
+                    if epoch == 1 and all(np.isfinite(p.value**2).all() for p in network.parameters().values()):
                         raise
                     raise ValueError(  # it has worked before, so numbers have grown beyond all bounds
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
@@ -498,7 +499,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         for name in ("epochs", "batch_size", "restarts"):
             as_whole(name, getattr(self, name), 1)
         if as_array("embedding", self.embedding).ndim != 1:
-            raise TypeError(f"embedding: must be a sequence of sizes, got {self.embedding!r}")
+            raise TypeError(f"embedding: must be a sequence of sizes, got {short(self.embedding)}")
         for size in self.embedding:
             as_whole("embedding", size, 1)
         if self.beta is not None and not as_number("beta", self.beta, least=0.0) > 0:
@@ -524,7 +525,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     @staticmethod
     def _check_anneal(anneal: Any) -> None:
         if not isinstance(anneal, (tuple, list)) or len(anneal) != 4 or anneal[0] not in ("beta", "alpha"):
-            raise ValueError(f"anneal: must be ('beta' or 'alpha', start, stop, share of the epochs), got {anneal!r}")
+            raise ValueError(
+                f"anneal: must be ('beta' or 'alpha', start, stop, share of the epochs), got {short(anneal)}"
+            )
         name, *ends, share = anneal
         for value in ends:
             if not as_number("anneal", value, least=float(name == "alpha")) > 0:
@@ -582,7 +585,7 @@ def _targets(name: str, y: Any) -> Array:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
     except (TypeError, ValueError) as error:  # scikit-learn's, which name nothing
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {short(error, quote=False)}") from None
     return np.asarray(y)
 
 
@@ -592,7 +595,7 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
     known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
     if unknown := set(y.tolist()) - known.keys():
-        raise ValueError(f"{name}: label {unknown.pop()!r} is not among those fitted, {classes.tolist()}")
+        raise ValueError(f"{name}: label {short(unknown.pop())} is not among those fitted, {short(classes.tolist())}")
     return np.array([known[label] for label in y.tolist()], np.int64)
 
 

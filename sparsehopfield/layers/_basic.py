@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
 from .. import dense
+from .._text import short
 from ..checks import (
     Array,
     as_exact,
@@ -18,6 +19,7 @@ from ..checks import (
     as_number,
     as_numbers,
     as_whole,
+    axes_of,
     compute_dtype,
     in_order,
     untrapped,
@@ -285,7 +287,7 @@ class Sequential(Module):
             raise TypeError(f"Sequential: unknown arguments {sorted(described)}")
         for layer in layers:
             if not isinstance(layer, Module):
-                raise TypeError(f"layers: must be layers of this package, got {layer!r}")
+                raise TypeError(f"layers: must be layers of this package, got {short(layer)}")
         if not layers:
             raise ValueError("layers: needs at least one")
         weighty = [layer for layer in layers if layer.parameters()]
@@ -303,7 +305,7 @@ class Sequential(Module):
         return self._pass(input, train=train, **options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
-        if isinstance(input, list) and input and np.ndim(input[0]) == 2:
+        if isinstance(input, list) and input and axes_of(input[0]) == 2:
             input, options["offsets"] = flat_bags("input", input, options.get("offsets"))
         if options and not self._takes_masks:
             raise TypeError(f"{next(iter(options))}: no layer here takes it")

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from .. import dense
+from .._text import short
 from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
 from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
 from ..separations import POLYNOMIAL, as_choice, separation_code
@@ -295,7 +296,8 @@ class Hopfield(Module):
     def _make_parameters(self, o: dict[str, Any]) -> None:
         """The parameters, with hflayers' names and shapes, and the roles that use them."""
         H, d, p = self.num_heads, self.hidden_size or 0, self.pattern_size or 0
-        std, core = as_number("initial_std", o["initial_std"], least=0.0), "association_core."
+        self._std = std = as_number("initial_std", o["initial_std"], least=0.0)
+        core = "association_core."
         connected = o["pattern_projection_as_connected"] and not o["stored_pattern_as_static"]
         sizes = (self.input_size, self.stored_pattern_dim, self.pattern_projection_dim)
         self._q, self._k, self._v = roles = [
@@ -382,7 +384,7 @@ class Hopfield(Module):
                 f"scaling: must be a number or one for each of {self.num_heads} heads, got shape {b.shape}"
             )
         if not ((b > 0) & (b <= np.finfo(self.dtype).max)).all():  # it is multiplied into queries of that dtype
-            raise ValueError(f"scaling: must be positive and finite in {self.dtype}, got {scaling!r:.200}")
+            raise ValueError(f"scaling: must be positive and finite in {self.dtype}, got {short(scaling)}")
         if self._log_scaling is not None:
             as_place("scaling", self._log_scaling.value)
             self._log_scaling.change(np.log(b))

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import Array, as_integers, as_numbers
+from .._text import short
+from ..checks import Array, as_integers, as_numbers, axes_of
 
 __all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
 
@@ -22,7 +23,9 @@ def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Ar
         raise ValueError("offsets: a list of bags has its own; give one of the two")
     arrays = [as_numbers(f"{name}[{i}]", bag) for i, bag in enumerate(bags)]
     if not arrays or any(a.ndim != 2 or a.shape[1] != arrays[0].shape[1] for a in arrays):
-        raise ValueError(f"{name}: a list must hold one array (rows, features) a bag, got {[a.shape for a in arrays]}")
+        raise ValueError(
+            f"{name}: a list must hold one array (rows, features) a bag, got {short([a.shape for a in arrays])}"
+        )
     return np.concatenate(arrays), np.cumsum([0, *map(len, arrays)])
 
 
@@ -31,7 +34,8 @@ def as_offsets(offsets: ArrayLike, rows: int) -> Array:
     o = as_integers("offsets", offsets).copy()  # as it is followed after it was checked
     if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
         raise ValueError(
-            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got {o}"
+            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got "
+            f"{short(o, quote=False)}"
         )
     return o
 
@@ -60,7 +64,7 @@ def arrays_of(input: Any, offsets: Any, cast: Callable[[str, Any], Array]) -> tu
     for name, x in given:
         if id(x) in made:
             continue
-        if isinstance(x, list) and x and np.ndim(x[0]) == 2:
+        if isinstance(x, list) and x and axes_of(x[0]) == 2:
             x_flat, o = flat_bags(name, x, offsets)
             if own is not None and not np.array_equal(own, o):
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")

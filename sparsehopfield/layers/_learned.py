@@ -77,7 +77,7 @@ class _Around(Module):
             name: given[name] for name in ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
         }
         self.hopfield = Hopfield(**sizes, **options, random_state=self._random)
-        self._std = self.hopfield._config["initial_std"]
+        self._std = self.hopfield._std
         self._inner = {"hopfield": self.hopfield}
         self.quantity = as_whole("quantity", given["quantity"], least=1)
 

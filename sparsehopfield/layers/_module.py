@@ -302,7 +302,7 @@ class Module:
     def _fitting(self, state: Mapping[str, ArrayLike], strict: bool = True) -> dict[str, Array]:
         """Return copies of the values for the parameters, checked."""
         given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
-        self._expect({name: np.shape(a) for name, a in (dict(state) | given).items()}, strict)
+        self._expect(dict.fromkeys(state, ()) | {name: a.shape for name, a in given.items()}, strict)
         fitting = {}
         for name, a in given.items():
             as_exact(f"state[{name!r}]", a, self.dtype)

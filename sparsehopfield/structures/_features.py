@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
+from .._text import short
 from ..checks import (
     Array,
     as_beta,
@@ -76,7 +77,7 @@ class Features(Structure):
 
     def __post_init__(self) -> None:
         if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {self.causal!r}")
+            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
         object.__setattr__(self, "causal", bool(self.causal))
 
     @property
@@ -356,7 +357,7 @@ class RandomFeatures(Features):
         object.__setattr__(self, "n_features", as_whole("n_features", self.n_features, 1))
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0))
         if not isinstance(self.orthogonal, (bool, np.bool_)):
-            raise TypeError(f"orthogonal: must be True or False, got {self.orthogonal!r}")
+            raise TypeError(f"orthogonal: must be True or False, got {short(self.orthogonal)}")
         object.__setattr__(self, "orthogonal", bool(self.orthogonal))
 
     def _size(self, d: int) -> int:
@@ -422,7 +423,7 @@ class FeatureState:
         self, structure: Features, d: int, v: int | None, beta: float, similarity: str, dtype: np.dtype[Any]
     ) -> None:
         if not isinstance(structure, Features):
-            raise TypeError(f"structure: must be one of features, got {structure!r}")
+            raise TypeError(f"structure: must be one of features, got {short(structure)}")
         similarity_code(similarity)
         dtype = as_float_dtype(dtype)
         d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
@@ -582,7 +583,7 @@ def _shrink(old: Floats, new: Floats) -> Floats:
 
 def _one(beta: ArrayLike) -> float:
     if as_numbers("beta", beta).ndim:
-        raise ValueError(f"beta: must be one number, as patterns' features depend on it, got shape {np.shape(beta)}")
+        raise ValueError(f"beta: must be one number, as patterns' features depend on it, got {short(beta)}")
     return float(as_beta(beta, ())[0])
 
 

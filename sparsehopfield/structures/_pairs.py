@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import as_array, as_integers, as_whole
+from .._text import short
+from ..checks import as_array, as_integers, as_list, as_whole
 from ..structure import Cost, Structure
 
 if TYPE_CHECKING:
@@ -299,14 +300,14 @@ class Window(Pairs):
 
     def __post_init__(self) -> None:
         if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {self.causal!r}")
+            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
         object.__setattr__(self, "w", as_whole("w", self.w, 0))
         object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
-        given = self.global_positions
-        listed = list(given) if isinstance(given, Iterable) and not hasattr(given, "ndim") else given  # sets, too
+        what = "a collection of whole numbers"
+        listed = as_list("global_positions", self.global_positions, what)  # sets, too
         if as_array("global_positions", listed).ndim != 1:
-            raise TypeError(f"global_positions: must be a collection of whole numbers, got {given!r}")
+            raise TypeError(f"global_positions: must be {what}, got {short(listed)}")
         everywhere = np.unique(_positions("global_positions", listed))
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
         if self.positions is not None:
@@ -415,11 +416,7 @@ class RandomMask(Pairs):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
-        if not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, (bool, np.timedelta64)):
-            raise TypeError(f"seed: must be a whole number, got {self.seed!r}")
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed: must be from 0 to 2**64 - 1, got {self.seed}")
-        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "seed", as_whole("seed", self.seed, 0, 2**64 - 1))
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
 
     def within(self, m: int) -> RandomMask:
@@ -513,7 +510,7 @@ class BlockSparse(Pairs):
         sparse: Any = mask
         if issparse(mask) and sparse.format == "bsr":
             if block is not None and _shape(block) != tuple(sparse.blocksize):
-                raise ValueError(f"block: the mask has blocks of {sparse.blocksize}, got {block!r}")
+                raise ValueError(f"block: the mask has blocks of {sparse.blocksize}, got {short(block)}")
             rows, columns = (a // b for a, b in zip(sparse.shape, sparse.blocksize, strict=True))
             indices = np.array(sparse.indices)
             kept = csr_array((np.ones(len(indices), np.int8), indices, sparse.indptr), shape=(rows, columns), copy=True)
@@ -549,7 +546,7 @@ class BlockSparse(Pairs):
         from scipy.sparse import csr_array
 
         if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
-            raise ValueError(f"shape: must be two numbers, got {given['shape']!r}")
+            raise ValueError(f"shape: must be two numbers, got {short(given['shape'])}")
         rows, columns = (as_whole("shape", side, 0) for side in given["shape"])
         start, column = (_positions(name, given[name]) for name in ("start", "columns"))
         if len(start) != rows + 1 or start[0] != 0 or start[-1] != len(column) or (np.diff(start) < 0).any():

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sparsehopfield import datasets
+from sparsehopfield._text import short
 from sparsehopfield.config import set_num_threads
 from sparsehopfield.studies import _run
 from sparsehopfield.studies._families import FAMILIES
@@ -184,7 +185,7 @@ def among(name: str, values: Iterable[str], valid: Iterable[str]) -> None:
     valid = tuple(valid)
     for value in values:
         if value not in valid:
-            raise ValueError(f"{name}: unknown name {value!r}; valid: {', '.join(valid)}")
+            raise ValueError(f"{name}: unknown name {short(value)}; valid: {', '.join(valid)}")
 
 
 def at_least(name: str, value: float, least: int) -> None:

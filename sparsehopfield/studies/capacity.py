@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from sparsehopfield._text import short
 from sparsehopfield.studies import retrieval_study
 from sparsehopfield.studies._study import Outcome
 from sparsehopfield.studies.retrieval_protocol import MASKS, Study, half_masked
@@ -54,7 +55,7 @@ def run(
     Outcome
     """
     if mask not in MASKS:
-        raise ValueError(f"mask: unknown side {mask!r}; valid: {', '.join(MASKS)}")
+        raise ValueError(f"mask: unknown side {short(mask)}; valid: {', '.join(MASKS)}")
     chosen = retrieval_study.Options(**options)
     if sizes is None:
         sizes = SIZES.get(chosen.dataset, (10,))

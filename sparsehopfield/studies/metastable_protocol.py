@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._text import short
 from sparsehopfield.datasets import ImageSet, load_mnist
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
@@ -81,7 +82,7 @@ def separation_named(name: str) -> str | Entmax:
         except ValueError:
             value = 0.0
         if not 1 < value < np.inf:  # 1 is softmax, and goes by that name
-            raise ValueError(f"separation: entmax:ALPHA needs a number above 1, as in entmax:1.25, got {name!r}")
+            raise ValueError(f"separation: entmax:ALPHA needs a number above 1, as in entmax:1.25, got {short(name)}")
         return Entmax(value)
     among("separation", [name], ("softmax", "entmax15", "sparsemax", "entmax:ALPHA"))
     return name

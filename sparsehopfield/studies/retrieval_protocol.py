@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._text import short
 from sparsehopfield.datasets import ImageSet
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve
@@ -97,7 +98,7 @@ def half_masked(images: Floats, shape: tuple[int, ...], side: str, rng: np.rando
     elif side == "right":
         damaged[..., shape[-1] - width :] = 0
     else:
-        raise ValueError(f"mask: unknown side {side!r}; valid: {', '.join(MASKS)}")
+        raise ValueError(f"mask: unknown side {short(side)}; valid: {', '.join(MASKS)}")
     return damaged.reshape(images.shape)
 
 
