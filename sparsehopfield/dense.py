@@ -29,7 +29,7 @@ __all__ = [
 
 def _matrix(x: Array) -> Array:
     """Rows of the last axis, contiguous."""
-    return in_order(x).reshape(-1, x.shape[-1])
+    return in_order(x) if x.ndim == 2 else in_order(x).reshape(-1, x.shape[-1])
 
 
 def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:

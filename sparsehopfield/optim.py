@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import dense
+from . import _core, dense
 from .checks import Array, as_number, as_numbers, as_place, as_state, as_whole, in_order, refuse_masks, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, as_choice
@@ -26,11 +26,12 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     named = parameters if isinstance(parameters, Mapping) else {}
     if not named or not all(isinstance(p, Parameter) for p in named.values()):
         raise TypeError(f"parameters: must be a layer or its parameters, at least one, got {parameters!r:.200}")
-    distinct: dict[int, tuple[str, Parameter]] = {}
+    names: dict[Parameter, str] = {}
     for name, p in named.items():
-        refuse_masks(f"parameters[{name!r}].value", p.value)
-        distinct.setdefault(id(p), (name, p))
-    return dict(distinct.values())
+        if type(p.value) is not np.ndarray:
+            refuse_masks(f"parameters[{name!r}].value", p.value)
+        names.setdefault(p, name)
+    return {name: p for p, name in names.items()}
 
 
 def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
@@ -109,13 +110,16 @@ class AdamW:
             If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
         """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
-        pairs = [_pair(name, p) for name, p in moved]
+        values, grads = [p.value for _, p in moved], [p.grad for _, p in moved]
+        if not _core.are_pairs(values, grads):
+            pairs = [_pair(name, p) for name, p in moved]
+            values, grads = [value for value, _ in pairs], [g for _, g in pairs]
         self._steps += 1
         for _, p in moved:
             p.changes += 1
         dense.adamw(
-            [value for value, _ in pairs],
-            [g for _, g in pairs],
+            values,
+            grads,
             [self._first[name] for name, _ in moved],
             [self._second[name] for name, _ in moved],
             self._steps,
