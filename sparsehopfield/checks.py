@@ -151,8 +151,7 @@ def in_order(a: Array, dtype: Any = None) -> Array:
 
     Large copies are made in pieces, so that Ctrl-C is heard.
     """
-    same = dtype is None or a.dtype == dtype
-    if same and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
+    if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
         return a
     to = a.dtype if dtype is None else np.dtype(dtype)
     with untrapped():  # numbers too small become 0, and infinities are found where they matter
@@ -342,14 +341,20 @@ def as_queries(array: ArrayLike, d: int) -> Array:
     return a
 
 
+def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
+    """Return float64 numbers, or one, that are positive and finite; a copy."""
+    if type(numbers) is float and 0 < numbers < np.inf:  # the shortest way for the commonest
+        return np.array(numbers)
+    a = as_numbers(name, numbers).astype(np.float64)
+    sound = (a > 0) & (a < np.inf)
+    if not sound.all():
+        raise ValueError(f"{name}: must be positive and finite, got {a[~sound].flat[0]}")
+    return a
+
+
 def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
     """beta as float64 of one number, or of one per query."""
-    if type(beta) is float and 0 < beta < np.inf:  # the shortest way for the commonest
-        return np.array((beta,))
-    b = as_numbers("beta", beta).astype(np.float64)
-    sound = (b > 0) & (b < np.inf)
-    if not sound.all():
-        raise ValueError(f"beta: must be positive and finite, got {b[~sound].flat[0]}")
+    b = as_positive_numbers("beta", beta)
     if b.ndim == 0:
         return b.reshape(1)
     try:
@@ -455,6 +460,8 @@ def _shown(n: int) -> str:
 
 def as_number(name: str, number: Any, *, least: float) -> float:
     """A finite number of at least `least`."""
+    if type(number) is float and least <= number < np.inf:  # the shortest way for the commonest
+        return number
     a = as_numbers(name, number)
     if a.ndim != 0:
         raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")

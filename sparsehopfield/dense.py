@@ -180,4 +180,4 @@ def adamw(
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):
-        _core.adamw(p, in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)
+        _core.adamw(p, g if g.flags.carray else in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core, dense
-from .checks import Array, as_number, as_numbers, as_place, as_state, as_whole, in_order, refuse_masks, untrapped
+from .checks import Array, as_number, as_numbers, as_place, as_state, as_whole, in_order, untrapped
 from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 from .separations import Entmax, as_choice
 
@@ -26,12 +26,10 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     named = parameters if isinstance(parameters, Mapping) else {}
     if not named or not all(isinstance(p, Parameter) for p in named.values()):
         raise TypeError(f"parameters: must be a layer or its parameters, at least one, got {parameters!r:.200}")
-    names: dict[Parameter, str] = {}
-    for name, p in named.items():
-        if type(p.value) is not np.ndarray:
-            refuse_masks(f"parameters[{name!r}].value", p.value)
-        names.setdefault(p, name)
-    return {name: p for p, name in names.items()}
+    if len({*named.values()}) == len(named):
+        return dict(named)
+    names = {p: name for name, p in reversed([*named.items()])}  # its first
+    return {name: p for name, p in named.items() if names[p] == name}
 
 
 def _pair(name: str, p: Parameter) -> tuple[Array, Array]:

@@ -300,7 +300,7 @@ class Sequential(Module):
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
         """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
-        return self._pass(input, train=train, **options)
+        return self._pass(input, train, options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
         if isinstance(input, list) and input and np.ndim(input[0]) == 2:

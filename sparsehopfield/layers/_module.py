@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from .. import files
 from .._text import short
 from ..checks import (
+    FLOATS,
     Array,
     as_exact,
     as_flag,
@@ -172,7 +173,7 @@ class Module:
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
         """What the layer makes of its input; with `train`, dropout acts."""
-        return self._pass(input, train=train)
+        return self._pass(input, train, {})
 
     @untrapped()
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
@@ -202,11 +203,11 @@ class Module:
         return self._backward(saved, g, need_input_grad)
 
     @untrapped()
-    def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
-        """A forward pass, remembered for a backward pass."""
+    def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
+        """A forward pass with these other arguments, remembered for a backward pass."""
         self._tape = None
         changes = self._changes()
-        out, saved = self._forward(input, *args, **options)
+        out, saved = self._forward(input, train=train, **options)
         self._tape = out.shape, out.dtype, changes, saved
         return out
 
@@ -252,6 +253,8 @@ class Module:
 
     def _floats(self, x: ArrayLike) -> Array:
         """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
+        if type(x) is np.ndarray and x.dtype in FLOATS and x.flags.carray:
+            return x
         a = as_numbers("input", x)
         return in_order(a, compute_dtype(a))
 
