@@ -111,6 +111,7 @@ typedef struct {
     int64_t first;                              /* rows before it are ready */
     int check_values;                           /* of rows that are not checked yet */
     double *norm, *raw, *bias, *scale, *spread; /* the largest of every chunk */
+    double centre_norm, apart; /* a squared distance from the centre from which on the memory is not centred */
 } preparation;
 
 static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *context) {
@@ -132,7 +133,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
             if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
             max_bias = fmax(max_bias, -m->bias[i]);
-            max_spread = fmax(max_spread, k->distance2(x, m->centre, d));
+            if (max_spread < p->apart) max_spread = fmax(max_spread, k->distance2(x, m->centre, d));
         }
         if (m->scale) {
             if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i - p->first);
@@ -154,7 +155,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
     p->raw[item] = max_raw;
     p->bias[item] = max_bias;
     p->scale[item] = max_scale;
-    p->spread[item] = sqrt(max_spread);
+    p->spread[item] = max_spread < p->apart ? sqrt(max_spread) : fmax(sqrt(max_spread), max_raw + p->centre_norm);
     return SH_OK;
 }
 
@@ -238,6 +239,8 @@ static sh_status make(sh_context *context, const sh_memory *older, int anew, con
         m->centre = both->centre;
         const void *row = sh_row_at(m->k, patterns, 0, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
+        p.centre_norm = norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
+        p.apart = p.centre_norm * p.centre_norm / (FAR * FAR) * (1 + 1e-9);
     }
     if (similarity != SH_DOT) {
         m->norms = take_norms(context, old ? old->norms : NULL, ready, n, m->k->size);
@@ -267,7 +270,7 @@ static sh_status make(sh_context *context, const sh_memory *older, int anew, con
         m->max_spread = fmax(m->max_spread, p.spread[i]);
     }
     if (status == SH_OK && m->centre) {
-        m->centred = m->max_spread > 0 && FAR * m->max_spread < sqrt(m->k->dot(m->centre, m->centre, patterns->d));
+        m->centred = m->max_spread > 0 && FAR * m->max_spread < p.centre_norm;
         moved = old && m->centred != old->centred; /* its biases are others */
         if (m->centred && !moved)
             status = sh_for_each(context, chunks, (size_t)patterns->d * m->k->size, bias_differences, &p);

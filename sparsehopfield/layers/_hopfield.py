@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from .. import dense
 from .._text import short
-from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
+from ..association import Projection, Saved, associate_forward, association_weights, gradients_of
 from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
 from ..separations import POLYNOMIAL, as_choice, separation_code
 from ..structure import Structure, as_structure
@@ -446,7 +446,8 @@ class Hopfield(Module):
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
         """
-        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+        options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
+        return self._pass(input, train, options | {"offsets": offsets})
 
     def _forward(
         self,
@@ -461,10 +462,10 @@ class Hopfield(Module):
         """`learned`: which of the arrays that come in are parameters."""
         as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
 
-        def cast(name: str, x: Any) -> Array:
+        def kept(name: str, x: Any) -> Array:
             return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
 
-        inputs, offsets, many = arrays_of(input, offsets, cast)
+        inputs, offsets, many = arrays_of(input, offsets, self._cast, kept)
         self._seen = None
         tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
         self._seen, tape.many = tape, many
@@ -877,12 +878,12 @@ class Hopfield(Module):
             for r in (self._k, self._v)
         )
         beside, places = self._places(tape)
-        dq, dk, dv, dbeta, *dprojections = associate_backward(
+        dq, dk, dv, dbeta, *dprojections = gradients_of(
             tape.saved,
             grad,
-            need_rows=need_rows,
-            need_beta=self._log_scaling is not None,
-            out=(places.get(self._q.name), places.get(self._k.name), places.get(self._v.name)),
+            need_rows,
+            self._log_scaling is not None,
+            (places.get(self._q.name), places.get(self._k.name), places.get(self._v.name)),
         )
         tape.query_grad, tape.out_grad = dq, grad
         if self._log_scaling is not None:
