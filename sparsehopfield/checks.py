@@ -1,12 +1,10 @@
 """What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token, copy_context
-from functools import partial, wraps
+from collections.abc import Mapping
 from math import prod
 from operator import index
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +14,6 @@ from ._text import short
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
-P, T = ParamSpec("P"), TypeVar("T")
 FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
 MOST_AXES = 64  # of an array: lists deeper in one another than this are none
@@ -120,47 +117,12 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     return numbers
 
 
-def _trap_setting() -> tuple[ContextVar[Any], Any] | None:
-    """Return the context variable that holds what NumPy traps, and its value for nothing; None if it is not one."""
-    before = copy_context()
-    with np.errstate(all="ignore"):
-        changed = [(name, value) for name, value in copy_context().items() if before.get(name) is not value]
-    return changed[0] if len(changed) == 1 else None
+def untrapped() -> np.errstate:
+    """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
 
-
-class _Untrapped:
-    """`numpy.errstate(all="ignore")` in a tenth of its time, as what it sets is made once."""
-
-    __slots__ = ("_token",)
-    setting: ContextVar[Any]
-    nothing: Any
-
-    def __enter__(self) -> None:
-        self._token: Token[Any] = self.setting.set(self.nothing)
-
-    def __exit__(self, *error: object) -> None:
-        self.setting.reset(self._token)
-
-    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        setting, nothing = self.setting, self.nothing
-
-        @wraps(function)
-        def inner(*args: P.args, **options: P.kwargs) -> T:
-            token = setting.set(nothing)
-            try:
-                return function(*args, **options)
-            finally:
-                setting.reset(token)
-
-        return inner
-
-
-untrapped: Any = _Untrapped  # a context, or decorator, in which no arithmetic is trapped, whatever `numpy.seterr` says
-if (_found := _trap_setting()) is None:
-    untrapped = partial(np.errstate, all="ignore")
-else:
-    _Untrapped.setting, _Untrapped.nothing = _found
-# Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    """
+    return np.errstate(all="ignore")
 
 
 def in_order(a: Array, dtype: Any = None) -> Array:
