@@ -15,7 +15,8 @@ from ._copying import PIECE, copied, pieces
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
-P, T = ParamSpec("P"), TypeVar("T")
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
 FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
@@ -23,12 +24,12 @@ NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core whe
 
 def masks(given: Any) -> bool:
     """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
-    if type(given) in PLAIN:
+    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
+    if ma is None or type(given) in PLAIN:
         return False
     if isinstance(given, (list, tuple)):
         return not {*map(type, given)} <= PLAIN and any(map(masks, given))
-    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
-    return ma is not None and isinstance(given, ma.MaskedArray) and bool(ma.is_masked(given))
+    return isinstance(given, ma.MaskedArray) and bool(ma.is_masked(given))
 
 
 def refuse_masks(name: str, given: Any) -> None:
@@ -66,6 +67,11 @@ def as_array(name: str, given: Any) -> Array:
     if type(given) is np.ndarray:
         return given
     refuse_masks(name, given)
+    return _made(name, given)
+
+
+def _made(name: str, given: Any) -> Array:
+    """Return something that masks nothing as a plain array."""
     try:
         a = np.asarray(given)
     except ValueError as error:  # ragged nested sequences
@@ -82,17 +88,23 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
-    a = as_array(name, array)
+    return _real(name, as_array(name, array))
+
+
+def _real(name: str, a: Array) -> Array:
+    """Return the array itself, if it has real numbers that float64 holds."""
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
-    return as_exact(name, a, FLOAT64)
+    return a if a.dtype in FLOATS else as_exact(name, a, FLOAT64)
 
 
 def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
-    if type(array) is np.ndarray or not masks(array):
+    if type(array) is np.ndarray:
         return as_numbers(name, array)
+    if not masks(array):
+        return _real(name, _made(name, array))
     try:
         given = _as_masked(array)
     except ValueError as error:
@@ -111,8 +123,12 @@ def _trap_setting() -> tuple[ContextVar[Any], Any] | None:
     return changed[0] if len(changed) == 1 else None
 
 
-class _Untrapped:
-    """`numpy.errstate(all="ignore")` in a tenth of its time, as what it sets is made once."""
+class untrapped:
+    """Let no arithmetic be trapped within a context or a decorated function, whatever the caller's `numpy.seterr` says.
+
+    Underflow is harmless here, and infinities and NaN that matter are found by checks of their own. It does what
+    `numpy.errstate(all="ignore")` does, in a fraction of its time: what is to be set is made once.
+    """
 
     __slots__ = ("_token",)
     setting: ContextVar[Any]
@@ -124,11 +140,11 @@ class _Untrapped:
     def __exit__(self, *error: object) -> None:
         self.setting.reset(self._token)
 
-    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+    def __call__(self, function: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
         setting, nothing = self.setting, self.nothing
 
         @wraps(function)
-        def inner(*args: P.args, **options: P.kwargs) -> T:
+        def inner(*args: Arguments.args, **options: Arguments.kwargs) -> Value:
             token = setting.set(nothing)
             try:
                 return function(*args, **options)
@@ -138,12 +154,10 @@ class _Untrapped:
         return inner
 
 
-untrapped: Any = _Untrapped  # a context, or decorator, in which no arithmetic is trapped, whatever `numpy.seterr` says
-if (_found := _trap_setting()) is None:
-    untrapped = partial(np.errstate, all="ignore")
+if (_found := _trap_setting()) is not None:
+    untrapped.setting, untrapped.nothing = _found
 else:
-    _Untrapped.setting, _Untrapped.nothing = _found
-# Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    untrapped = partial(np.errstate, all="ignore")  # type: ignore[assignment, misc]
 
 
 def in_order(a: Array, dtype: Any = None) -> Array:

@@ -108,7 +108,7 @@ class AdamW:
             If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
         """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
-        values, grads = [p.value for _, p in moved], [p.grad for _, p in moved]
+        values, grads = [p.value for _, p in moved], [p.grad for _, p in moved if p.grad is not None]
         if not _core.are_pairs(values, grads):
             pairs = [_pair(name, p) for name, p in moved]
             values, grads = [value for value, _ in pairs], [g for _, g in pairs]
