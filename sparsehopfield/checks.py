@@ -22,12 +22,12 @@ NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core whe
 
 def masks(given: Any, deep: int = MOST_AXES) -> bool:
     """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
-    if type(given) in PLAIN:
+    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
+    if ma is None or type(given) in PLAIN:
         return False
     if isinstance(given, (list, tuple)):
         return deep > 0 and not {*map(type, given)} <= PLAIN and any(masks(part, deep - 1) for part in given)
-    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
-    if ma is None or not isinstance(given, ma.MaskedArray) or given.dtype.names:  # of fields, which are no numbers
+    if not isinstance(given, ma.MaskedArray) or given.dtype.names:  # of fields, which are no numbers
         return False
     return bool(ma.is_masked(given))
 
@@ -77,6 +77,11 @@ def as_array(name: str, given: Any) -> Array:
     if type(given) is np.ndarray:
         return given
     refuse_masks(name, given)
+    return _made(name, given)
+
+
+def _made(name: str, given: Any) -> Array:
+    """Return something that masks nothing as a plain array."""
     a = converted(name, given)
     if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
         numbers = _of_frame(given)
@@ -96,17 +101,23 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
-    a = as_array(name, array)
+    return _real(name, as_array(name, array))
+
+
+def _real(name: str, a: Array) -> Array:
+    """Return the array itself, if it has real numbers that float64 holds."""
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
-    return as_exact(name, a, FLOAT64)
+    return a if a.dtype in FLOATS else as_exact(name, a, FLOAT64)
 
 
 def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
-    if type(array) is np.ndarray or not masks(array):
+    if type(array) is np.ndarray:
         return as_numbers(name, array)
+    if not masks(array):
+        return _real(name, _made(name, array))
     try:
         given = _as_masked(array)
     except ValueError as error:

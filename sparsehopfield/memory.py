@@ -19,7 +19,19 @@ from ._copying import copied, taken
 from ._sharing import Turn, kept
 from .candidates import Candidates
 from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import Array, as_array, as_beta, as_ids, as_kept, as_more, as_number, as_numbers, as_whole, untrapped
+from .checks import (
+    Array,
+    as_array,
+    as_beta,
+    as_ids,
+    as_kept,
+    as_more,
+    as_number,
+    as_numbers,
+    as_positive_numbers,
+    as_whole,
+    untrapped,
+)
 from .columns import Column
 from .errors import FileFormatError
 from .separations import separation_code
@@ -222,8 +234,7 @@ class HopfieldMemory:
 
     @beta.setter
     def beta(self, beta: ArrayLike) -> None:
-        b = as_numbers("beta", beta)
-        as_beta(b, b.shape)
+        b = as_positive_numbers("beta", beta)
         self._beta = float(b) if b.ndim == 0 else beta
 
     @property

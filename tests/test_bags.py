@@ -440,3 +440,18 @@ def test_real_labels(data_folder, split, count):
         pytest.skip(f"real data: {error}")
     assert np.bincount(labels, minlength=10).sum() == count
     assert np.bincount(labels)[9] == {"train": 5949, "test": 1009}[split]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_is_the_same_read_at_once_and_field_by_field(tmp_path, rng, separator, end):
+    numbers = rng.standard_normal((7, 3)) * 10.0 ** rng.integers(-300, 300, (7, 3))
+    lines = [separator.join(["1", str(10**18 + i // 2), *map(repr, row.tolist())]) for i, row in enumerate(numbers)]
+    plain, quoted = tmp_path / "plain.csv", tmp_path / "quoted.csv"
+    plain.write_text(end.join(["# a comment, of; any kind", *lines, "", "  "]), newline="")
+    quoted.write_text(end.join([lines[0].replace("1", '"1"', 1), *lines[1:]]), newline="")
+    one, other = bags.load_bags(plain), bags.load_bags(quoted)
+    np.testing.assert_array_equal(one.instances, numbers)
+    np.testing.assert_array_equal(other.instances, numbers)
+    np.testing.assert_array_equal(one.offsets, other.offsets)
+    assert one.sizes.tolist() == [2, 2, 2, 1]

@@ -304,3 +304,23 @@ def test_missing_in_matlab(tmp_path):
         (tmp_path / "any.mat").write_bytes(file.getvalue())
         with pytest.raises(sh.FileFormatError, match=rf"any\.mat: {text}: must not be missing, but entry 1 is"):
             bags.load_bags(tmp_path / "any.mat")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[3, -1, 3], [True, False], [0.5, 2.0, -0.0], ["b", "a ", "ab"], [2**63, 2**64 - 1], [2**63, -1], ["a\0", "a"]],
+)
+def test_lists_are_what_arrays_of_objects_are(labels):
+    listed, objects = as_labels("ids", labels), as_labels("ids", np.array([labels], dtype=object))[0]
+    assert listed.dtype == objects.dtype
+    assert listed.tolist() == objects.tolist() == labels
+    assert as_labels("ids", np.array(labels, dtype=object)).tolist() == labels
+
+
+@pytest.mark.parametrize("labels", [[1, True], [1.0, float("nan")], [1.0, 2.0**53], ["a", " "], ["a", 1], [1, None]])
+def test_lists_that_are_refused_as_arrays_of_objects_are(labels):
+    with pytest.raises((ValueError, TypeError)) as of_array:
+        as_labels("ids", np.array([labels], dtype=object))
+    with pytest.raises(of_array.type) as of_list:
+        as_labels("ids", labels)
+    assert str(of_list.value) == str(of_array.value)

@@ -7,7 +7,7 @@ import pytest
 from helpers import threads
 
 import sparsehopfield as sh
-from sparsehopfield import layers, optim
+from sparsehopfield import _core, layers, optim
 
 
 def bags(n=200, rows=8, features=5, seed=0):
@@ -260,3 +260,58 @@ def test_annealing_stays_within_the_layers_dtype(start, stop, named):
     optim.Annealing(layers.Hopfield(3, dtype="float64"), "beta", start, stop, 3)
     with pytest.raises(ValueError, match=r"^scaling: must be positive and finite in float32"):
         layers.Hopfield(3, scaling=1e39)
+
+
+def test_gradients_that_do_not_lie_as_their_parameters_do_move_them_alike():
+    start, grad = np.arange(6.0).reshape(2, 3), np.linspace(-1, 1, 6).reshape(2, 3)
+
+    def moved(change):
+        p = layers.Parameter(start.copy())
+        p.grad = change(p)
+        optim.AdamW([p], learning_rate=0.1).step()
+        return p.value
+
+    def shared(p):
+        p.value[...] = grad
+        return p.value
+
+    expected = moved(lambda p: grad.copy())
+    for change in (
+        lambda p: np.asfortranarray(grad),
+        lambda p: grad.astype(">f8"),
+        lambda p: np.repeat(grad, 2, axis=1)[:, ::2],
+        lambda p: grad.tolist(),
+        lambda p: np.frombuffer(grad.tobytes()).reshape(2, 3),  # read-only
+    ):
+        np.testing.assert_array_equal(moved(change), expected)
+    p = layers.Parameter(grad.copy())
+    p.grad = grad.copy()
+    optim.AdamW([p], learning_rate=0.1).step()
+    np.testing.assert_array_equal(moved(shared), p.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda p: p,
+        lambda p: p.reshape(-1),
+        lambda p: p.astype(np.float32),
+        lambda p: p.astype(">f8"),
+        lambda p: np.asfortranarray(p),
+        lambda p: p.tolist(),
+        lambda p: np.ma.array(p.copy()),
+    ],
+)
+def test_what_is_no_pair_is_told(other):
+    p = np.arange(6.0).reshape(2, 3)
+    assert _core.are_pairs([p], [p.copy()])
+    assert _core.are_pairs([], [])
+    assert not _core.are_pairs([p, p], [p.copy(), other(p)])
+    assert not _core.are_pairs([p], [])
+    fixed = p.copy()
+    fixed.flags.writeable = False
+    assert not _core.are_pairs([fixed], [p])
+    assert _core.are_pairs([p], [fixed])
+    beside = np.zeros((4, 3))
+    assert _core.are_pairs([beside[:2]], [beside[2:]])
+    assert not _core.are_pairs([beside[:2]], [beside[1:3]])
