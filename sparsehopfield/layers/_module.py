@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ from ..structure import Structure, described, parsed, restored
 
 __all__ = ["Module", "Parameter", "load"]
 
+MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
 TRANSIENT = {"_tape", "_seen"}
 FIELDS = {"format", "version", "layer", "data", "header"}
@@ -143,7 +145,7 @@ class Module:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._ours = cls.__module__.startswith(f"{__package__}.")
-        if cls._ours:  # only what comes with the package is loaded from files
+        if cls._ours and not cls.__name__.startswith("_"):  # nothing else is loaded from files
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
@@ -164,6 +166,10 @@ class Module:
         self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
     ) -> Parameter:
         """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        if math.prod(shape) > MOST:
+            raise ValueError(
+                f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
+            )
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
         p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else in_order(draw(shape), self.dtype))
         return p
