@@ -212,7 +212,7 @@ class Module:
 
     @untrapped()
     def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
-        """A forward pass, remembered for a backward pass."""
+        """Make a forward pass, and remember it for a backward pass."""
         self._tape = None
         changes = self._changes()
         out, saved = self._forward(input, *args, **options)
@@ -220,7 +220,7 @@ class Module:
         return out
 
     def _changes(self) -> int:
-        """How often the package has changed the parameters."""
+        """Return how often the package has changed the parameters."""
         if self._all is None:
             self._all = list(self.parameters().values())
         count = 0
@@ -229,7 +229,7 @@ class Module:
         return count
 
     def _forward(self, input: Any, *, train: bool = False) -> tuple[Array, Any]:
-        """The output, and what `_backward` needs."""
+        """Return the output, and what `_backward` needs."""
         raise NotImplementedError
 
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
@@ -245,8 +245,10 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
-        """Numbers of the layer's dtype, or of this one, contiguous, with `size` features; a copy if it is to be ours,
-        whatever becomes of `x`."""
+        """Return numbers of the layer's dtype, or of this one, contiguous, with `size` features.
+
+        With `own` they are a copy, whatever becomes of `x`.
+        """
         dtype = self.dtype if dtype is None else dtype
         if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
             x = x.copy() if own else x
@@ -260,7 +262,7 @@ class Module:
         return x
 
     def _floats(self, x: ArrayLike) -> Array:
-        """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
+        """Return the input of a layer without parameters, in the dtype that it asks for."""
         a = as_numbers("input", x)
         return in_order(a, compute_dtype(a))
 
