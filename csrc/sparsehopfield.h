@@ -277,7 +277,8 @@ SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int
                           int64_t beta_stride, const int64_t *start, const double *score, double *weight);
 
 /* sh_mix: states from lists of weights, sum of weight x value in double in the order given.
- * Errors     SH_BAD_ARGUMENT if a position is outside the memory
+ * Errors     SH_BAD_ARGUMENT if a position is outside the memory; SH_NOT_FINITE of "patterns" or "values" with NaN or
+ *            infinity in a row that a state shows, SH_NO_MEMORY
  */
 SH_API sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start,
                         const int64_t *position, const double *weight, void *states);

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["copied", "fill", "pieces", "taken"]
+__all__ = ["contiguous", "copied", "fill", "pieces", "taken"]
 
 PIECE = 16 * 1024 * 1024  # bytes: some 50 ms where memory is touched for the first time
 
@@ -52,3 +52,10 @@ def taken(rows: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
     out = np.empty((len(at), *rows.shape[1:]), rows.dtype)
     fill(out, rows, at)
     return out
+
+
+def contiguous(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array itself if it is in C order, aligned and of this dtype, else such a copy."""
+    if rows.dtype == dtype and rows.flags.c_contiguous and rows.flags.aligned:
+        return rows
+    return copied(rows, dtype) if rows.ndim and rows.size * dtype.itemsize > PIECE else np.array(rows, dtype, order="C")

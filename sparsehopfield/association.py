@@ -20,6 +20,7 @@ from .checks import (
     as_integers,
     as_number,
     as_numbers,
+    as_positive_numbers,
     as_whole,
     compute_dtype,
     folded,
@@ -281,11 +282,9 @@ def associate_forward(
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
         raise ValueError("queries: at least one head and one feature are needed")
-    b = as_numbers("beta", beta).astype(np.float64)
+    b = as_positive_numbers("beta", beta)
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
-    if not ((b > 0) & (b < np.inf)).all():
-        raise ValueError(f"beta: must be positive and finite, got {b}")
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
@@ -421,6 +420,13 @@ def associate_backward(
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
+    if any(place is not None for place in out):
+        _check_places(saved, g, out)
+    return gradients_of(saved, g, need_rows, need_beta, out)
+
+
+def _check_places(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Array | None]) -> None:
+    """Raise unless gradients can be written to these places."""
     for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
         if shared and a is not None:
             raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
@@ -435,6 +441,16 @@ def associate_backward(
         if saved._way is not None and (place.shape != rows.shape or place.dtype != rows.dtype or folded(place)):
             raise ValueError(NO_PLACE.format(saved._dtype))
         taken.append(place)
+
+
+def gradients_of(
+    saved: Saved,
+    g: Array,
+    need_rows: bool,
+    need_beta: bool,
+    out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> tuple[Any, ...]:
+    """Return what `associate_backward` does, for a gradient in order and places that are known to be good."""
     if saved._way is not None:
         found = saved._way.backward(saved._trail, g, need_rows, need_beta)
         for place, d in zip(out, found, strict=False):
@@ -445,7 +461,7 @@ def associate_backward(
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
     except TypeError:
         raise ValueError(NO_PLACE.format(saved._dtype)) from None
-    if samples == 0:  # the core has no set of rows, but there are some where samples share them
+    if saved._shape[0] == 0:  # the core has no set of rows, but there are some where samples share them
         for a in (dq, dk, dv, kw, kb, vw, vb):
             if a is not None:
                 a[...] = 0

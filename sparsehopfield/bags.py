@@ -7,7 +7,6 @@ get it, when it is not there, and a file that is damaged raises a ValueError tha
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -113,6 +112,13 @@ class Bags:
         -------
         ndarray of bool
             One for each instance of the bag.
+
+        Raises
+        ------
+        IndexError, TypeError
+            If there is no such bag, or `index` is no whole number.
+        ValueError
+            If this is not known of these bags.
         """
         if self.keys is None:
             raise ValueError(f"keys: which instances make a bag positive is not known of {self.name}")
@@ -130,6 +136,11 @@ class Bags:
         -------
         Bags
             A copy of them.
+
+        Raises
+        ------
+        IndexError, ValueError, TypeError
+            If there is no such bag, or `index` holds no whole numbers along one axis.
 
         Examples
         --------
@@ -157,9 +168,10 @@ class Bags:
         )
 
     def _rows(self, index: int) -> slice:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {index}")
-        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        at = as_whole("index", index, None)
+        if not 0 <= at < len(self):
+            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {at}")
+        return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
 
 
 # Read from files
@@ -191,7 +203,7 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     ValueError
         For an unknown name.
     """
-    if name not in MIL_SETS:
+    if not isinstance(name, str) or name not in MIL_SETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
         raise ValueError(datasets.no_folder(name))
@@ -290,16 +302,20 @@ def _described(bags: Bags, name: str, text: str) -> Bags:
 
 def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[int | Decimal]]:
     """Read features, labels and ids. The latter two never pass through floating-point numbers."""
+    lines = []
+    for number, line in enumerate(_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        line = line.partition("#")[0]
+        if line and not line.isspace():
+            lines.append((number, line))
+    if not lines:
+        raise FileFormatError(f"{path}: holds 0 rows; its rows must be: label, bag id, features")
+    separator = max(",;\t", key=lines[0][1].count)
+    table = _table([line for _, line in lines], separator)  # None: to be read field by field
     rows: list[NDArray[np.float64]] = []
     labels: list[int | Decimal] = []
     ids: list[int | Decimal] = []
-    separator = ""
-    for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
-        line = line.partition("#")[0]
-        if not line.strip():
-            continue
-        separator = separator or max(",;\t", key=line.count)
-        fields = line.split(separator)
+    for number, line in lines:
+        fields = line.split(separator, -1 if table is None else 2)
         if '"' in line:
             fields = [field.strip() for field in fields]
             fields = [f[1:-1] if len(f) > 1 and f[0] == f[-1] == '"' else f for f in fields]
@@ -308,7 +324,8 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
                 raise ValueError(f"{len(fields)} columns" + (f" after lines of {2 + len(rows[0])}" if rows else ""))
             labels.append(_exact("label", fields[0]))
             ids.append(_exact("bag id", fields[1]))
-            rows.append(_row(fields[2:]))
+            if table is None:
+                rows.append(_row(fields[2:]))
             if labels[-1] not in LABELS:
                 raise ValueError(f"its label is {labels[-1]}")
         except ValueError as error:
@@ -316,9 +333,19 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
                 f"{path}, line {number}: not a csv file of numbers without a header ({error}); its rows must be: "
                 "label (1 for positive; 0 or -1 for negative), bag id, features"
             ) from None
-    if not rows:
-        raise FileFormatError(f"{path}: holds 0 rows; its rows must be: label, bag id, features")
-    return np.array(rows), labels, ids
+    return (np.array(rows) if table is None else table[:, 2:]), labels, ids
+
+
+def _table(lines: list[str], separator: str) -> NDArray[np.float64] | None:
+    """Return all numbers where they are plainly written, finite, and as many in every line; else None."""
+    body = "".join(lines)
+    if not body.isascii() or body.encode().translate(None, b"0123456789+-.eE " + separator.encode()):
+        return None
+    try:
+        table = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    return table if np.isfinite(table).all() else None
 
 
 def _text(path: Path) -> str:
@@ -469,6 +496,8 @@ def bit_patterns(
     num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
     if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
+    if not len(signals):
+        raise ValueError("signals: needs at least one")
     num_bits = signals.shape[1]
     numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
     others = np.setdiff1d(np.arange(1, 2**num_bits), numbers)

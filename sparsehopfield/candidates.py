@@ -156,7 +156,12 @@ class Candidates:
         if self.start is None or self.position is None or self.score is None:
             raise ValueError(f"{what}: a map with full support keeps sums, not lists")
         start, position, score = np.array(self.start), np.array(self.position), np.array(self.score)
-        if start[0] != 0 or (np.diff(start) < 0).any() or not start[-1] == len(position) == len(score):
+        if (
+            not start.size
+            or start[0] != 0
+            or (np.diff(start) < 0).any()
+            or not start[-1] == len(position) == len(score)
+        ):
             raise ValueError(f"start: must ascend from 0 to the {len(position)} entries of position and score")
         if len(position) and not (position.min() >= 0 and position.max() < self.n_patterns):
             raise ValueError(f"position: must be from 0 to below n_patterns, {self.n_patterns}")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._copying import PIECE, copied, pieces
+from ._copying import contiguous, pieces
 from ._text import short
 
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
 MOST_AXES = 64  # of an array: lists deeper in one another than this are none
 NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
@@ -22,6 +22,8 @@ NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core whe
 
 def masks(given: Any, deep: int = MOST_AXES) -> bool:
     """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+    if type(given) in PLAIN:
+        return False
     if isinstance(given, (list, tuple)):
         return deep > 0 and not {*map(type, given)} <= PLAIN and any(masks(part, deep - 1) for part in given)
     ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
@@ -32,7 +34,7 @@ def masks(given: Any, deep: int = MOST_AXES) -> bool:
 
 def refuse_masks(name: str, given: Any) -> None:
     """Raise if something given masks entries: what is under a mask is no number to compute with."""
-    if masks(given):
+    if type(given) is not np.ndarray and masks(given):
         raise ValueError(f"{name}: masks some of its entries, which have no value; fill them or leave them out")
 
 
@@ -92,7 +94,9 @@ def axes_of(given: Any) -> int | None:
 
 def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
-    a = array if type(array) is np.ndarray else as_array(name, array)
+    if type(array) is np.ndarray and array.dtype in FLOATS:
+        return array
+    a = as_array(name, array)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
@@ -101,7 +105,7 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
 
 def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
-    if not masks(array):
+    if type(array) is np.ndarray or not masks(array):
         return as_numbers(name, array)
     try:
         given = _as_masked(array)
@@ -126,11 +130,11 @@ def in_order(a: Array, dtype: Any = None) -> Array:
 
     Large copies are made in pieces, so that Ctrl-C is heard.
     """
-    to = a.dtype if dtype is None else np.dtype(dtype)
-    if a.dtype == to and a.flags.c_contiguous and a.flags.aligned:
+    if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
         return a
+    to = a.dtype if dtype is None else np.dtype(dtype)
     with untrapped():  # numbers too small become 0, and infinities are found where they matter
-        return np.array(a, to, order="C") if a.nbytes <= PIECE else copied(a, to)
+        return contiguous(a, to)
 
 
 def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
@@ -171,8 +175,10 @@ def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
     float64 if any has floats of 64 bits or integers of more than 16; else float32. By dtypes alone, so that numbers
     never decide what comes out; `as_exact` refuses the integers that even float64 would round.
     """
-    wide = any(a is not None and a.dtype.itemsize > (4 if a.dtype.kind == "f" else 2) for a in arrays)
-    return FLOAT64 if wide else FLOAT32
+    for a in arrays:
+        if a is not None and a.dtype.itemsize > (4 if a.dtype.kind == "f" else 2):
+            return FLOAT64
+    return FLOAT32
 
 
 def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
@@ -316,12 +322,20 @@ def as_queries(array: ArrayLike, d: int) -> Array:
     return a
 
 
+def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
+    """Return float64 numbers, or one, that are positive and finite; a copy."""
+    if type(numbers) is float and 0 < numbers < np.inf:  # the shortest way for the commonest
+        return np.array(numbers)
+    a = as_numbers(name, numbers).astype(np.float64)
+    sound = (a > 0) & (a < np.inf)
+    if not sound.all():
+        raise ValueError(f"{name}: must be positive and finite, got {a[~sound].flat[0]}")
+    return a
+
+
 def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
     """Return beta as float64 of one number, or of one per query."""
-    b = as_numbers("beta", beta).astype(np.float64)
-    sound = (b > 0) & (b < np.inf)
-    if not sound.all():
-        raise ValueError(f"beta: must be positive and finite, got {b[~sound].flat[0]}")
+    b = as_positive_numbers("beta", beta)
     if b.ndim == 0:
         return b.reshape(1)
     try:
@@ -434,6 +448,8 @@ def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> in
 
 def as_number(name: str, number: Any, *, least: float) -> float:
     """Return a finite number of at least `least`."""
+    if type(number) is float and least <= number < np.inf:  # the shortest way for the commonest
+        return number + 0.0  # -0.0 is 0.0, which nobody takes for less than nothing
     a = as_numbers(name, number)
     if a.ndim != 0:
         raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")

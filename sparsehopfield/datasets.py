@@ -151,11 +151,11 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
     ndarray of uint8
         0 to 9, one for each image.
     """
+    if not isinstance(name, str) or name not in ("digits", "mnist"):
+        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r:.200}")
     if name == "digits":
         digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
         return np.asarray(digits.target, np.uint8)
-    if name != "mnist":
-        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {short(name)}")
     if root is None:
         raise ValueError(no_folder(name))
     path, data = _idx(root, split, "labels", header=8)
@@ -263,7 +263,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     ImageSet
         The images.
     """
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
         raise ValueError(no_folder(name))
@@ -273,7 +273,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
 def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tuple[Path, bytes]:
     """One of MNIST's files, unpacked, with at least the bytes of its header."""
     stems = {"train": "train", "test": "t10k"}
-    if split not in stems:
+    if not isinstance(split, str) or split not in stems:
         raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
     name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
     path = find(

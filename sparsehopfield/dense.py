@@ -29,7 +29,7 @@ __all__ = [
 
 def _matrix(x: Array) -> Array:
     """Rows of the last axis, contiguous."""
-    return in_order(x).reshape(-1, x.shape[-1])
+    return in_order(x) if x.ndim == 2 else in_order(x).reshape(-1, x.shape[-1])
 
 
 def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
@@ -183,4 +183,4 @@ def adamw(
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):
-        _core.adamw(p, in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)
+        _core.adamw(p, g if g.flags.carray else in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from . import _core
 from ._text import short
 from .candidates import Candidates, merge
-from .checks import Array, as_filled, as_numbers, compute_dtype, refuse_masks
+from .checks import FLOATS, Array, as_filled, as_numbers, compute_dtype, refuse_masks
 from .separations import Entmax, Polynomial
 from .stored import IndexUse, RetrievalInfo, Separation, Stored
 from .structure import Structure
@@ -58,7 +58,6 @@ __all__ = [
 
 
 _ndarray, _softmax, _sparsemax = np.ndarray, _core.softmax, _core.sparsemax
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _LAST = -1  # the default axis itself: any other object, which may compare as an array, is checked
 
 
@@ -72,13 +71,18 @@ def _rows(**arrays: ArrayLike) -> dict[str, Array]:
         if a.ndim == 0:
             raise ValueError(f"{name}: must have at least one axis, got a number")
     dtype = compute_dtype(*given.values())
-    return {name: a.astype(dtype, copy=False) for name, a in given.items()}
+    return {name: a if a.dtype == dtype else a.astype(dtype) for name, a in given.items()}
 
 
 def _options(**options: ArrayLike) -> dict[str, Array]:
     """Return numbers of at least 1, or arrays that broadcast against the rows; all but alpha are whole."""
     checked = {}
     for name, option in options.items():
+        if (type(option) is int and 1 <= option < 2**53) or (
+            type(option) is float and name == "alpha" and 1 <= option < np.inf
+        ):
+            checked[name] = np.array(option, np.float64)  # the shortest way for the commonest
+            continue
         a = as_numbers(name, option)
         if name != "alpha" and a.dtype.kind not in "iu":
             raise TypeError(f"{name}: must be a whole number, got {short(option)}")
@@ -113,7 +117,7 @@ def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error:
             shape = np.moveaxis(a, axis, -1).shape[:-1]
         try:
             leading = np.broadcast_shapes(leading, shape)
-        except ValueError:
+        except (ValueError, RuntimeError):  # NumPy compares shapes of at most 32 axes
             return ValueError(f"{name}: shape {a.shape} does not broadcast to the rows' other axes, {leading}")
     return ValueError(f"out: {error}")
 
@@ -129,7 +133,7 @@ def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array],
                 raise ValueError("out: is read-only")
             refuse_masks("out", o)
         kwargs["out"] = out
-    at = _checked_axis(axis, rows)
+    at = -1 if axis is _LAST else _checked_axis(axis, rows)
     if at != -1:
         own = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
         kwargs["axes"] = [at] * len(rows) + [()] * len(options) + [at] * own + [()] * (ufunc.nout - own)
@@ -170,7 +174,7 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     >>> softmax([0.0, 0.0])
     array([0.5, 0.5])
     """
-    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _softmax(z)  # the shortest way for the commonest call
     return _row_map(_core.softmax, _rows(z=z), {}, axis, out)
 
@@ -207,7 +211,7 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     >>> sparsemax([2.0, 1.5, 0.0])
     array([0.75, 0.25, 0.  ])
     """
-    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in _FLOATS and z.ndim:
+    if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _sparsemax(z)
     return _row_map(_core.sparsemax, _rows(z=z), {}, axis, out)
 

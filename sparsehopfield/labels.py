@@ -43,6 +43,9 @@ def as_labels(name: str, labels: Any) -> Array:
     >>> as_labels("ids", [2**63, -1]).tolist() == [2**63, -1]
     True
     """
+    listed = labels.tolist() if type(labels) is np.ndarray and labels.dtype == object and labels.ndim == 1 else labels
+    if type(listed) is list and (plain := _plain(listed)) is not None:
+        return plain
     if isinstance(labels, np.ma.MaskedArray):
         if masks(labels):
             raise _missing(name, np.ma.getmaskarray(labels))
@@ -64,6 +67,18 @@ def as_labels(name: str, labels: Any) -> Array:
         if (beyond := ~(np.abs(a) < most)).any():
             raise _inexact(name, a[beyond].flat[0], a.dtype)
     return a
+
+
+def _plain(labels: list[Any]) -> Array | None:
+    """Return a list of numbers or text of one type as an array that holds it exactly, or None to look more closely."""
+    kinds = set(map(type, labels))
+    if kinds == {str} and all(map(str.strip, labels)) and "\0" not in "".join(labels):
+        return np.asarray(labels)
+    if kinds in ({int}, {bool}, {float}):
+        a = np.asarray(labels)
+        if a.dtype.kind in "biu" or (kinds == {float} and bool((np.abs(a) < EXACT).all())):
+            return a
+    return None
 
 
 def _missing(name: str, where: Any) -> ValueError:

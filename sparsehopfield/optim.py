@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import dense
+from . import _core, dense
 from ._text import short
 from .checks import (
     Array,
@@ -37,10 +37,10 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
         parameters = {str(i): p for i, p in enumerate(as_list("parameters", parameters, what))}
     if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
         raise TypeError(f"parameters: must be {what}, got {short(parameters)}")
-    distinct: dict[int, tuple[str, Parameter]] = {}
-    for name, p in parameters.items():
-        distinct.setdefault(id(p), (name, p))
-    return dict(distinct.values())
+    if len({*parameters.values()}) == len(parameters):
+        return dict(parameters)
+    names = {p: name for name, p in reversed([*parameters.items()])}  # its first
+    return {name: p for name, p in parameters.items() if names[p] == name}
 
 
 def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
@@ -119,13 +119,16 @@ class AdamW:
             If a parameter's array is read-only, or a gradient does not have its shape; then nothing is moved.
         """
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
-        pairs = [_pair(name, p) for name, p in moved]
+        values, grads = [p.value for _, p in moved], [p.grad for _, p in moved if p.grad is not None]
+        if not _core.are_pairs(values, grads):
+            pairs = [_pair(name, p) for name, p in moved]
+            values, grads = [value for value, _ in pairs], [g for _, g in pairs]
         self._steps += 1
         for _, p in moved:
             p.changes += 1
         dense.adamw(
-            [value for value, _ in pairs],
-            [g for _, g in pairs],
+            values,
+            grads,
             [self._first[name] for name, _ in moved],
             [self._second[name] for name, _ in moved],
             self._steps,
@@ -292,6 +295,10 @@ class Annealing:
         least = 1.0 if what == "alpha" else np.finfo(np.float64).tiny
         self.layer, self.what = layer, what
         self.start, self.stop = as_number("start", start, least=least), as_number("stop", stop, least=least)
+        most = float(np.finfo(layer.dtype).max)
+        for name, number in (("start", self.start), ("stop", self.stop)):
+            if what == "beta" and number > most:
+                raise ValueError(f"{name}: must be at most {most:g}, the largest {layer.dtype}, got {number:g}")
         self.epochs, self.epoch = as_whole("epochs", epochs, least=1), 0
         self._set()
 

@@ -14,6 +14,8 @@ from ._copying import copied
 from ._text import short
 from .candidates import Candidates, sparse_rows
 from .checks import (
+    FLOAT32,
+    FLOAT64,
     Array,
     as_beta,
     as_flag,
@@ -46,13 +48,12 @@ TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in cs
 
 def as_index(index: Any) -> IndexUse:
     """Return whether calls build an index by themselves: "auto", True or False."""
+    if type(index) is str and index == "auto":
+        return index
     if isinstance(index, (bool, np.bool_)):
         return bool(index)
-    if not isinstance(index, str):
-        raise TypeError(f"index: must be 'auto', True or False, got {short(index)}")
-    if index != "auto":
-        raise ValueError(f"index: must be 'auto', True or False, got {short(index)}")
-    return index
+    error = ValueError if isinstance(index, str) else TypeError
+    raise error(f"index: must be 'auto', True or False, got {short(index)}")
 
 
 @dataclass
@@ -173,7 +174,8 @@ class Stored:
             values = None if self.values is None else as_rows(self.values, dtype)
             options = (self.similarity_code, TYPE_CODES[dtype], self.scale, self.check_finite)
             core = _core.memory(patterns, values, *options)
-            _core.use_index(core, INDEX_USES[self.index])
+            if self.index != "auto":
+                _core.use_index(core, INDEX_USES[self.index])
             if self.index is True:
                 _core.build_index(core)
             self._cores[dtype] = core
@@ -204,7 +206,7 @@ class Stored:
         code = separation_code(separation)
         given = as_queries(queries, self.patterns.shape[1])
         leading = given.shape[:-1]
-        dtype = np.result_type(compute_dtype(given), self.dtype)
+        dtype = FLOAT64 if FLOAT64 in (self.dtype, compute_dtype(given)) else FLOAT32
         rows = in_order(given, dtype).reshape(-1, given.shape[-1])
         return Asked(given, rows, leading, as_beta(beta, leading), code, as_structure(structure))
 

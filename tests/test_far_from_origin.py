@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import FLOATS, WINDOW_MAPS, alpha_of, name_of
+from helpers import FLOATS, WINDOW_MAPS, alpha_of, name_of, path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,3 +225,21 @@ def test_any_offset(seed, exponent, d, m, beta, separation, dtype, first):
     spread = 2.0**-5 if alpha_of(separation) == 1 else 1e-12 * np.abs(scores).max()  # of coarse scores, relative
     spread = min(spread, float(np.finfo(dtype).eps) * (d + 16) * 300 * max(beta, 1.0) + 1e-12 * np.abs(scores).max())
     assert np.abs(got - want).sum(axis=1).max() <= 4 * spread + (m + 16) * float(np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("way", ["lines", "columns"])
+def test_an_index_grows_whether_or_not_the_centre_stays(way, rng):
+    """Its codes are taken from a centre of its own, so they are kept where the memory's centre is given up."""
+    patterns = (rng.standard_normal((3000, 24)) + 1.0).astype(np.float32)
+    spread = np.linalg.norm(patterns - patterns[0], axis=1).max()
+    patterns += np.float32(8.2 * spread / np.sqrt(24))  # just far enough
+    step = (patterns[:1] - patterns[0] + 0.25 * spread).astype(np.float32) + patterns[0]  # and no longer
+    queries = patterns[:40] + np.float32(0.125)
+    memory = sh.HopfieldMemory(patterns, 2.0, index=True, **EUCLIDEAN)
+    with path(way):
+        memory.update(queries)
+        memory.add(step)
+        got = memory.update(queries)
+    rows = np.concatenate([patterns, step])
+    np.testing.assert_array_equal(got, sh.update(queries, rows, 2.0, index=False, **EUCLIDEAN))
+    assert memory.index_nbytes > 0

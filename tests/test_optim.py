@@ -250,3 +250,13 @@ def test_bad_arguments():
     for call, message in cases:
         with pytest.raises((ValueError, TypeError), match=f"^{message}"):
             call()
+
+
+@pytest.mark.parametrize(("start", "stop", "named"), [(0.5, 1e308, "stop"), (1e39, 1.0, "start")])
+def test_annealing_stays_within_the_layers_dtype(start, stop, named):
+    """A beta beyond float32 would make its queries infinite."""
+    with pytest.raises(ValueError, match=f"^{named}: must be at most 3.40282e"):
+        optim.Annealing(layers.Hopfield(3), "beta", start, stop, 3)
+    optim.Annealing(layers.Hopfield(3, dtype="float64"), "beta", start, stop, 3)
+    with pytest.raises(ValueError, match=r"^scaling: must be positive and finite in float32"):
+        layers.Hopfield(3, scaling=1e39)

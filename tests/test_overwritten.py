@@ -39,6 +39,7 @@ CERTIFICATES = {
     "capacity": lambda m, q: m.capacity(),
     "duplicates": lambda m, q: m.duplicates(0.1),
     "report": lambda m, q: m.report(),
+    "is_fixed_point": lambda m, q: m.is_fixed_point(),
 }
 
 
@@ -78,6 +79,41 @@ def test_certificates(call, separation):
             x[row] = bad
             with pytest.raises(ValueError, match=r"patterns: (row [02] contains|contain) NaN or infinity"):
                 CERTIFICATES[call](memory, q)
+
+
+@pytest.mark.parametrize("call", ["duplicates", "report", "is_fixed_point"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_patterns_that_ask_for_themselves(similarity, call):
+    """Margins are kept from before; nobody brought queries that the error could name."""
+    for bad in BAD:
+        for row in (slice(None), slice(2, 3)):
+            memory, x, q = borrowed(similarity=similarity)
+            x[2] = x[3]
+            memory = HopfieldMemory(x, 2.0, copy=False, similarity=similarity)
+            memory.margin()
+            x[row] = bad
+            with pytest.raises(ValueError, match=r"patterns: (row [02] contains|contain) NaN or infinity"):
+                CERTIFICATES[call](memory, q)
+
+
+@pytest.mark.parametrize("separation", MAPS, ids=str)
+def test_values_that_nobody_checks(separation):
+    """With check_finite=False they may hold NaN from the start, also after other rows or another index came in."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((20, 4)) + 1e4).astype(np.float32)
+    values = x.copy()
+    values[3] = np.nan
+    options = {"check_finite": False, "separation": separation, "similarity": "euclidean"}
+    new = values[:1]
+    for more in (x[:1], np.zeros((1, 4), np.float32)):  # the second lies so far off that the norms are taken anew
+        memory = HopfieldMemory(x, 1.0, values=values, **options)
+        memory.add(more, values=new)
+        assert np.isnan(memory.update(x[:5])).any()
+        with pytest.raises(ValueError, match="values: row 0 contains NaN or infinity"):
+            memory.add(more, values=values[3:4])
+    memory = HopfieldMemory(x, 1.0, values=values, **options)
+    memory.index = False
+    assert np.isnan(memory.update(x[:5])).any()
 
 
 @pytest.mark.parametrize("way", ["scan", "lines", "columns"])

@@ -492,6 +492,28 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t narg
     DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
 }
 
+/* whether gradients lie as their parameters do, so that adamw takes them as they are: the same dtype and shape, contiguous
+ * and in place; the parameter may be written to, and shares no memory with its gradient */
+static int is_pair(PyObject *parameter, PyObject *grad) {
+    if (!PyArray_Check(parameter) || !PyArray_CheckExact(grad)) return 0;
+    PyArrayObject *p = (PyArrayObject *)parameter, *g = (PyArrayObject *)grad;
+    if (PyArray_TYPE(p) != PyArray_TYPE(g) || (PyArray_TYPE(p) != NPY_FLOAT32 && PyArray_TYPE(p) != NPY_FLOAT64) ||
+        !PyArray_ISCARRAY(p) || !PyArray_ISCARRAY_RO(g) || !PyArray_SAMESHAPE(p, g))
+        return 0;
+    const char *a = PyArray_DATA(p), *b = PyArray_DATA(g);
+    return a + PyArray_NBYTES(p) <= b || b + PyArray_NBYTES(g) <= a;
+}
+
+static PyObject *are_pairs(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
+    (void)module;
+    if (nargs != 2 || !PyList_Check(args[0]) || !PyList_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "takes two lists, got %zd arguments", nargs);
+    Py_ssize_t n = PyList_Size(args[0]);
+    int sound = PyList_Size(args[1]) == n;
+    for (Py_ssize_t i = 0; sound && i < n; i++) sound = is_pair(PyList_GetItem(args[0], i), PyList_GetItem(args[1], i));
+    return PyBool_FromLong(sound);
+}
+
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     int number = -1;
@@ -526,6 +548,7 @@ PyMethodDef sh_layer_operations[] = {
     {"normalize_backward", FAST(normalize_backward), "normalize_backward(xhat, rstd, grad, dx)"},
     {"fold", FAST(fold), "fold(weight, bias, gain, shift, folded, moved)"},
     {"unfold", FAST(unfold), "unfold(dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift)"},
+    {"are_pairs", FAST(are_pairs), "are_pairs(parameters, grads): whether adamw takes them as they are"},
     {"adamw", FAST(adamw),
      "adamw(parameter, grad, first, second, step, learning_rate, beta1, beta2, eps, weight_decay), in place"},
     {NULL, NULL, 0, NULL},

@@ -3,6 +3,8 @@
 #define N(f) SH_CAT(f##_, S)
 typedef R N(v) __attribute__((vector_size(WIDTH)));
 typedef I N(i) __attribute__((vector_size(WIDTH)));
+typedef __typeof__(_Generic((R)0, float: (uint32_t)0, double: (uint64_t)0)) N(wrapping)
+    __attribute__((vector_size(WIDTH)));
 typedef N(v) N(v_at) __attribute__((aligned(sizeof(R)), may_alias));
 typedef uint32_t N(u32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
 typedef int32_t N(i32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
@@ -100,12 +102,12 @@ INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 /* 1.5 2^23 or 2^52: what is added to it is rounded to whole numbers, which are then its last bits. */
 #define SHIFT (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
 
-/* x 2^n, n whole numbers; x near 1 and 2^n normal */
+/* x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is one that nobody looks at: unsigned sums may wrap */
 INLINE V N(scaled)(V x, V n) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
 #else
-    return (V)((IV)x + ((IV)(n + SHIFT) << (sizeof(R) == 4 ? 23 : 52)));
+    return (V)((N(wrapping))x + ((N(wrapping))(n + SHIFT) << (sizeof(R) == 4 ? 23 : 52)));
 #endif
 }
 

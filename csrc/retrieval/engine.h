@@ -44,7 +44,7 @@ struct sh_memory {
     void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
     void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern; */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
-    double max_spread;            /* max |xi - centre| */
+    double max_spread;            /* max |xi - centre|; where not centred, no less than it */
     sh_norms *norms;              /* where these lie, shared with the memories it grew from */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */

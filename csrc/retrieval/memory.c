@@ -109,7 +109,9 @@ enum {
 typedef struct {
     sh_memory *m;
     int64_t first;                              /* rows before it are ready */
+    int check_values;                           /* of rows that are not checked yet */
     double *norm, *raw, *bias, *scale, *spread; /* the largest of every chunk */
+    double centre_norm, apart; /* a squared distance from the centre from which on the memory is not centred */
 } preparation;
 
 static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *context) {
@@ -131,7 +133,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
             if (-m->bias[i] > k->largest) return sh_fail(context, SH_OVERFLOW, "patterns", i - p->first);
             k->from_double(sh_at(k, m->tile_bias, i), &m->bias[i], 1);
             max_bias = fmax(max_bias, -m->bias[i]);
-            max_spread = fmax(max_spread, k->distance2(x, m->centre, d));
+            if (max_spread < p->apart) max_spread = fmax(max_spread, k->distance2(x, m->centre, d));
         }
         if (m->scale) {
             if (length == 0) return sh_fail(context, SH_ZERO_ROW, "patterns", i - p->first);
@@ -143,7 +145,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
             length = 1;
         }
         max_norm = fmax(max_norm, length);
-        if (m->own_values && !m->values.unchecked) {
+        if (p->check_values) {
             const void *value = sh_row_at(k, &m->values, i, scratch);
             double largest = k->max_abs(value, m->values.d);
             if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
@@ -153,7 +155,7 @@ static sh_status prepare(void *job, int64_t item, void *scratch, sh_context *con
     p->raw[item] = max_raw;
     p->bias[item] = max_bias;
     p->scale[item] = max_scale;
-    p->spread[item] = sqrt(max_spread);
+    p->spread[item] = max_spread < p->apart ? sqrt(max_spread) : fmax(sqrt(max_spread), max_raw + p->centre_norm);
     return SH_OK;
 }
 
@@ -178,9 +180,31 @@ static int rows_are_sound(const sh_rows *rows, sh_type type) {
            !isinf(rows->scale);
 }
 
-/* A memory of these rows; those of `old`, if not NULL, are ready. */
-static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *patterns, const sh_rows *values,
-                      sh_similarity similarity, sh_type type, sh_memory **memory) {
+/* Holds on the indexes of another memory's patterns, which are the first of these: they do for now, or are to grow. */
+static void take_indexes(sh_context *context, sh_memory *m, const sh_memory *old) {
+    for (int i = 0; i < 3; i++) {
+        sh_index *index = atomic_load(&old->shelf->index[i]);
+        int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
+        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
+        if (!index) continue;
+        atomic_fetch_add(&index->holders, 1);
+        if (waits) atomic_store(&old->shelf->older[i], index);
+        if (index->patterns == m->patterns.n) {
+            atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
+        } else if (i < 2) {
+            atomic_store(&m->shelf->older[i], index);
+            m->shelf->older_patterns = index->patterns;
+        } else {
+            sh_index_free(context, index);
+        }
+    }
+}
+
+/* A memory of these rows, which begin with those of `older`, if that is not NULL; where they are not taken `anew`, what
+ * it knows of them is ready. */
+static sh_status make(sh_context *context, const sh_memory *older, int anew, const sh_rows *patterns,
+                      const sh_rows *values, sh_similarity similarity, sh_type type, sh_memory **memory) {
+    const sh_memory *old = anew ? NULL : older;
     if (!rows_are_sound(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if (values && (!rows_are_sound(values, type) || values->n != patterns->n))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
@@ -202,9 +226,9 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
                      .values = values ? *values : *patterns,
                      .own_values = values != NULL};
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
-    preparation p = {.m = m, .first = ready};
+    preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !anew};
     sh_status status = SH_NO_MEMORY;
-    int anew = 0;
+    int moved = 0;
     p.norm = sh_allocate(context, sh_max(5 * chunks, 1), sizeof(double));
     if (!p.norm) goto done;
     p.raw = p.norm + chunks;
@@ -215,6 +239,8 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
         m->centre = both->centre;
         const void *row = sh_row_at(m->k, patterns, 0, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
+        p.centre_norm = norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
+        p.apart = p.centre_norm * p.centre_norm / (FAR * FAR) * (1 + 1e-9);
     }
     if (similarity != SH_DOT) {
         m->norms = take_norms(context, old ? old->norms : NULL, ready, n, m->k->size);
@@ -222,24 +248,12 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
         *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->norms->exact;
         *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
     }
-    for (int i = 0; old && i < 3; i++) {
-        sh_index *index = atomic_load(&old->shelf->index[i]);
-        int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
-        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
-        if (!index) continue;
-        atomic_fetch_add(&index->holders, 1);
-        if (waits) atomic_store(&old->shelf->older[i], index);
-        if (index->patterns == n) {
-            atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
-        } else if (i < 2) {
-            atomic_store(&m->shelf->older[i], index);
-            m->shelf->older_patterns = index->patterns;
-        } else {
-            sh_index_free(context, index);
-        }
+    if (older) {
+        m->shelf->use = older->shelf->use;
+        m->values.unchecked |= older->values.unchecked; /* of those values, though the others are checked now */
+        take_indexes(context, m, older);
     }
     if (old) {
-        m->shelf->use = old->shelf->use;
         m->max_norm = old->max_norm;
         m->max_raw_norm = old->max_raw_norm;
         m->max_bias = old->max_bias;
@@ -256,30 +270,30 @@ static sh_status make(sh_context *context, const sh_memory *old, const sh_rows *
         m->max_spread = fmax(m->max_spread, p.spread[i]);
     }
     if (status == SH_OK && m->centre) {
-        m->centred = m->max_spread > 0 && FAR * m->max_spread < sqrt(m->k->dot(m->centre, m->centre, patterns->d));
-        anew = old && m->centred != old->centred; /* its biases are others */
-        if (m->centred && !anew)
+        m->centred = m->max_spread > 0 && FAR * m->max_spread < p.centre_norm;
+        moved = old && m->centred != old->centred; /* its biases are others */
+        if (m->centred && !moved)
             status = sh_for_each(context, chunks, (size_t)patterns->d * m->k->size, bias_differences, &p);
     }
-    if ((status != SH_OK || anew) && old && m->norms && m->norms == old->norms) {
+    if ((status != SH_OK || moved) && old && m->norms && m->norms == old->norms) {
         int64_t taken = n; /* give the rest of the block back */
         atomic_compare_exchange_strong(&m->norms->used, &taken, ready);
     }
 done:
     sh_release(context, p.norm);
-    if (status == SH_OK && !anew) {
+    if (status == SH_OK && !moved) {
         *memory = m;
         return SH_OK;
     }
     sh_memory_free(context, m);
-    if (anew) return make(context, NULL, patterns, values, similarity, type, memory);
+    if (moved) return make(context, older, 1, patterns, values, similarity, type, memory);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
 sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
                         sh_type type, sh_memory **memory) {
     if (type > SH_FLOAT64 || similarity > SH_COSINE) return sh_fail(context, SH_BAD_ARGUMENT, "type", 0);
-    return make(context, NULL, patterns, values, similarity, type, memory);
+    return make(context, NULL, 0, patterns, values, similarity, type, memory);
 }
 
 static int are_more(const sh_rows *rows, const sh_rows *old) {
@@ -291,7 +305,7 @@ sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_r
     if (!are_more(patterns, &old->patterns)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if ((values != NULL) != old->own_values || (values && !are_more(values, &old->values)))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    return make(context, old, patterns, values, old->similarity, old->type, memory);
+    return make(context, old, 0, patterns, values, old->similarity, old->type, memory);
 }
 
 /* Eight polynomial hashes side by side over words of a row, folded with the row's number. */

@@ -282,6 +282,18 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     return SH_OK;
 }
 
+/* Whether rows of a list hold NaN or infinity: SH_NOT_FINITE, and which. */
+static sh_status look_at_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
+                              void *buffer) {
+    for (int64_t i = 0; i < n; i++) {
+        double largest =
+            memory->k->max_abs(sh_row_at(memory->k, &memory->values, position[i], buffer), memory->values.d);
+        if (largest - largest != 0)
+            return sh_fail(context, SH_NOT_FINITE, memory->own_values ? "values" : "patterns", position[i]);
+    }
+    return SH_OK;
+}
+
 sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start, const int64_t *position,
                  const double *weight, void *states) {
     const sh_kernels *k = memory->k;
@@ -301,7 +313,11 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
             k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], buffer), width);
         }
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
-        k->from_double(sh_at(k, states, i * width), sum, width);
+        void *state = sh_at(k, states, i * width);
+        k->from_double(state, sum, width);
+        double largest = k->max_abs(state, width);
+        if (largest - largest != 0 && !memory->values.unchecked)
+            status = look_at_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
     }
     sh_release(context, sum);
     sh_release(context, buffer);

@@ -229,24 +229,34 @@ static sh_status put_vjp(row *r, double alpha) {
 static sh_status put_steep_vjp(row *r, double alpha) {
     const double *p = input(r, 0), *g = input(r, 1);
     double *dz = doubles_of(r, 2), sum = 0, weighted = 0, least = INFINITY, from = 0;
+    sh_candidate *c = candidates_of(r); /* the support, and s */
+    int64_t n = 0;
     int bad = 0;
     for (int64_t j = 0; j < r->n; j++) {
         bad |= p[j] != p[j] || g[j] != g[j];
-        if (!(p[j] > 0 && p[j] < least)) continue;
-        least = p[j];
-        from = g[j];
+        dz[j] = 0;
+        c[n].position = j;
+        n += p[j] > 0;
     }
-    for (int64_t j = 0; j < r->n; j++) {
-        dz[j] = p[j] > 0 ? pow(p[j] / least, 2 - alpha) : 0;
-        sum += dz[j];
-        weighted += dz[j] != 0 ? dz[j] * (g[j] - from) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!(p[c[i].position] < least)) continue;
+        least = p[c[i].position];
+        from = g[c[i].position];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double s = c[i].score = pow(p[c[i].position] / least, 2 - alpha);
+        sum += s;
+        weighted += s != 0 ? s * (g[c[i].position] - from) : 0;
     }
     double mean = sum > 0 ? weighted / sum : 0, factor = pow(least, (2 - alpha) / 2);
-    for (int64_t j = 0; j < r->n; j++) {
-        double d = dz[j] != 0 ? dz[j] * (g[j] - from - mean) : 0;
-        dz[j] = bad ? NAN : d != 0 ? d * factor * factor : 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = c[i].score != 0 ? c[i].score * (g[c[i].position] - from - mean) : 0;
+        dz[c[i].position] = d != 0 ? d * factor * factor : 0;
     }
-    r->k->from_double(r->out[0], dz, r->n);
+    if (bad)
+        fill(r, NAN);
+    else
+        r->k->from_double(r->out[0], dz, r->n);
     return SH_OK;
 }
 static sh_status softmax_vjp(row *r) { return put_vjp(r, 1); }

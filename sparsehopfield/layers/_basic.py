@@ -302,7 +302,7 @@ class Sequential(Module):
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
         """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
-        return self._pass(input, train=train, **options)
+        return self._pass(input, train, options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
         if isinstance(input, list) and input and axes_of(input[0]) == 2:

@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from .. import dense
 from .._text import short
-from ..association import Projection, Saved, associate_backward, associate_forward, association_weights
+from ..association import Projection, Saved, associate_forward, association_weights, gradients_of
 from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
 from ..separations import POLYNOMIAL, as_choice, separation_code
 from ..structure import Structure, as_structure
@@ -383,8 +383,8 @@ class Hopfield(Module):
             raise ValueError(
                 f"scaling: must be a number or one for each of {self.num_heads} heads, got shape {b.shape}"
             )
-        if not ((b > 0) & (b < np.inf)).all():
-            raise ValueError(f"scaling: must be positive and finite, got {short(scaling)}")
+        if not ((b > 0) & (b <= np.finfo(self.dtype).max)).all():  # it is multiplied into queries of that dtype
+            raise ValueError(f"scaling: must be positive and finite in {self.dtype}, got {short(scaling)}")
         if self._log_scaling is not None:
             as_place("scaling", self._log_scaling.value)
             self._log_scaling.change(np.log(b))
@@ -446,7 +446,8 @@ class Hopfield(Module):
         ndarray of shape (B, N, output_size)
             (R, output_size) where the state patterns are ragged.
         """
-        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+        options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
+        return self._pass(input, train, options | {"offsets": offsets})
 
     def _forward(
         self,
@@ -461,10 +462,10 @@ class Hopfield(Module):
         """Compute the output; `learned` are those of the arrays that come in which are parameters."""
         as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
 
-        def cast(name: str, x: Any) -> Array:
+        def kept(name: str, x: Any) -> Array:
             return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
 
-        inputs, offsets, many = arrays_of(input, offsets, cast)
+        inputs, offsets, many = arrays_of(input, offsets, self._cast, kept)
         self._seen = None
         tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
         self._seen, tape.many = tape, many
@@ -631,7 +632,8 @@ class Hopfield(Module):
         (1, 2, 4)
         """
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        steps = None if update_steps_max is None or update_steps_max < 0 else update_steps_max
+        steps = None if update_steps_max is None else as_whole("update_steps_max", update_steps_max, least=None)
+        steps = None if steps is None or steps < 0 else steps
         tape = self._run(
             inputs, stored_pattern_padding_mask, association_mask, offsets, recall=True, update_steps_max=steps
         )
@@ -876,12 +878,12 @@ class Hopfield(Module):
             for r in (self._k, self._v)
         )
         beside, places = self._places(tape)
-        dq, dk, dv, dbeta, *dprojections = associate_backward(
+        dq, dk, dv, dbeta, *dprojections = gradients_of(
             tape.saved,
             grad,
-            need_rows=need_rows,
-            need_beta=self._log_scaling is not None,
-            out=(places.get(self._q.name), places.get(self._k.name), places.get(self._v.name)),
+            need_rows,
+            self._log_scaling is not None,
+            (places.get(self._q.name), places.get(self._k.name), places.get(self._v.name)),
         )
         tape.query_grad, tape.out_grad = dq, grad
         if self._log_scaling is not None:

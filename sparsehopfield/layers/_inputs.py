@@ -51,8 +51,14 @@ class Layout(NamedTuple):
     ragged_state: bool  # the state patterns are the bags' rows
 
 
-def arrays_of(input: Any, offsets: Any, cast: Callable[[str, Any], Array]) -> tuple[Inputs, Any, bool]:
-    """The three inputs as arrays, the offsets, and whether a tuple was given. What is one object stays one array."""
+def arrays_of(
+    input: Any, offsets: Any, cast: Callable[[str, Any], Array], kept: Callable[[str, Any], Array] | None = None
+) -> tuple[Inputs, Any, bool]:
+    """The three inputs as arrays, the offsets, and whether a tuple was given. What is one object stays one array.
+
+    `kept` is the cast of arrays that are kept; rows of a list are in an array of their own anyway.
+    """
+    kept = cast if kept is None else kept
     many = isinstance(input, tuple)
     if many and len(input) != 3:
         raise ValueError(
@@ -70,7 +76,7 @@ def arrays_of(input: Any, offsets: Any, cast: Callable[[str, Any], Array]) -> tu
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             own, made[id(x)] = o, cast(name, x_flat)
         else:
-            made[id(x)] = cast(name, x)
+            made[id(x)] = kept(name, x)
     stored, state, projection = (made[id(x)] for _, x in given)
     return (stored, state, projection), offsets if own is None else own, many
 

@@ -103,12 +103,13 @@ class _Around(Module):
         train: bool = False,
     ) -> Array:
         """As `Hopfield.forward`, for what this layer takes as its input."""
-        return self._pass(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
+        options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
+        return self._pass(input, train, options | {"offsets": offsets})
 
-    def _forward(self, input: Any, *masks: Any, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
+    def _forward(self, input: Any, *, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
         completed, given = self._completed(input, offsets), input if isinstance(input, tuple) else (input,)
         learned = tuple(x for x in completed if not any(x is y for y in given))
-        return self.hopfield._forward(completed, *masks, offsets=offsets, learned=learned, **options)
+        return self.hopfield._forward(completed, offsets=offsets, learned=learned, **options)
 
     def associations(
         self,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from .. import files
 from .._text import short
 from ..checks import (
+    FLOATS,
     Array,
     as_exact,
     as_flag,
@@ -97,13 +98,9 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
-class Tape(NamedTuple):
-    """What a forward pass leaves for its backward pass."""
-
-    shape: tuple[int, ...]  # of the output
-    dtype: np.dtype[Any]
-    changes: int  # of the parameters before it
-    saved: Any
+# What a forward pass leaves for its backward pass: the shape and dtype of the output, how often parameters had changed
+# before it, and what it saved. A plain tuple, which is made in no time.
+Tape = tuple[tuple[int, ...], np.dtype[Any], int, Any]
 
 
 class Argument:
@@ -176,13 +173,13 @@ class Module:
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
         """Draw normal numbers, in double so that both precisions begin alike."""
-        return lambda shape: self._random.normal(0.0, std, shape)
+        return lambda shape: self._random.normal(0.0, abs(std), shape)  # of -0, which NumPy takes for negative
 
     # --- computing --------------------------------------------------------------------------------
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
         """What the layer makes of its input; with `train`, dropout acts."""
-        return self._pass(input, train=train)
+        return self._pass(input, train, {})
 
     @untrapped()
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
@@ -200,23 +197,24 @@ class Module:
             raise RuntimeError(
                 f"{type(self).__name__}.backward: needs a forward pass before it; each forward pass serves one"
             )
-        if tape.changes != self._changes():
+        shape, dtype, changes, saved = tape
+        if changes != self._changes():
             raise RuntimeError(
                 f"{type(self).__name__}.backward: parameters have changed since the forward pass; make it again"
             )
-        g = self._cast("grad", grad, dtype=tape.dtype)
-        if g.shape != tape.shape:
-            raise ValueError(f"grad: must have the output's shape {tape.shape}, got {g.shape}")
+        g = self._cast("grad", grad, dtype=dtype)
+        if g.shape != shape:
+            raise ValueError(f"grad: must have the output's shape {shape}, got {g.shape}")
         self._tape = None  # whatever happens now: half of the gradients may be there
-        return self._backward(tape.saved, g, need_input_grad)
+        return self._backward(saved, g, need_input_grad)
 
     @untrapped()
-    def _pass(self, input: Any, *args: Any, **options: Any) -> Array:
-        """Make a forward pass, and remember it for a backward pass."""
+    def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
+        """Make a forward pass with these other arguments, and remember it for a backward pass."""
         self._tape = None
         changes = self._changes()
-        out, saved = self._forward(input, *args, **options)
-        self._tape = Tape(out.shape, out.dtype, changes, saved)
+        out, saved = self._forward(input, train=train, **options)
+        self._tape = out.shape, out.dtype, changes, saved
         return out
 
     def _changes(self) -> int:
@@ -263,6 +261,8 @@ class Module:
 
     def _floats(self, x: ArrayLike) -> Array:
         """Return the input of a layer without parameters, in the dtype that it asks for."""
+        if type(x) is np.ndarray and x.dtype in FLOATS and x.flags.carray:
+            return x
         a = as_numbers("input", x)
         return in_order(a, compute_dtype(a))
 
