@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import _replacing
+from ._text import short
 from .errors import FileFormatError
 
 __all__ = ["UNPACKED", "as_path", "content", "opened", "reading", "shortened"]
@@ -34,8 +35,7 @@ def as_path(name: str, path: Any) -> Path:
 
 def shortened(error: Any) -> str:
     """Return the first line of an error's text, of bounded length: damaged files are quoted in some of them."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line if len(line) <= 200 else line[:200] + "..."
+    return short((str(error).strip() or type(error).__name__).splitlines()[0], quote=False)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _version_5(data: bytes, order: str, names: Collection[str]) -> Iterator[tupl
 
 
 def _matrix(element: bytes, order: str, names: Collection[str]) -> tuple[str, Array] | None:
-    """The name and the numbers of an array, unless it is another one."""
+    """Return the name and the numbers of an array, or None for one that is not asked for."""
     flags, at = _numbers(element, 0, order)
     class_, is_complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)
     if class_ == OPAQUE:  # an object, laid out in its own way
@@ -107,7 +107,7 @@ def _matrix(element: bytes, order: str, names: Collection[str]) -> tuple[str, Ar
 
 
 def _numbers(element: bytes, at: int, order: str) -> tuple[Array, int]:
-    """The numbers of the part that begins there, and where the next begins."""
+    """Return the numbers of the part that begins there, and where the next begins."""
     kind, size = struct.unpack_from(order + "II", element, at)
     begin = at + 8
     end = begin + size + -size % 8
@@ -143,7 +143,7 @@ def _version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, Array
 
 
 def _triplets(name: str, values: Array) -> Array:
-    """A sparse array of version 4: rows of place, counted from one, and number; the last is the shape."""
+    """Read a sparse array of version 4: rows of place, counted from one, and number; the last row is the shape."""
     if values.shape[1] != 3 or len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"its {name} are no sparse array of real numbers")
     values = values.astype(np.float64)
@@ -152,7 +152,7 @@ def _triplets(name: str, values: Array) -> Array:
 
 
 def _dense(name: str, shape: tuple[int, ...], rows: Array, columns: Array, values: Array) -> Array:
-    """An array of zeros but for these values."""
+    """Return an array of zeros but for these values."""
     if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.UNPACKED:
         raise ValueError(f"its {name} have shape {shape}, which is larger than what is read")
     if len(rows) != len(values):

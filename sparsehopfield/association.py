@@ -77,7 +77,7 @@ class Saved:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all weights, (B, H, N, M)."""
+        """Return the shape of all weights, (B, H, N, M)."""
         return self._shape
 
     @property
@@ -113,7 +113,7 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
 
 
 def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
-    """An association mask broadcast to (B, H, N, M); a copy if it is to be its `own`, so that nobody can change it."""
+    """Return an association mask broadcast to (B, H, N, M); with `own` a copy, which nobody else can change."""
     a = as_array("mask", mask)
     a = a.copy() if own else a
     samples, heads, queries, rows = shape

@@ -301,7 +301,7 @@ def _described(bags: Bags, name: str, text: str) -> Bags:
 
 
 def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[int | Decimal]]:
-    """Features, labels and ids. The latter two never pass through floating-point numbers."""
+    """Read features, labels and ids. The latter two never pass through floating-point numbers."""
     lines = []
     for number, line in enumerate(_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
         line = line.partition("#")[0]
@@ -360,7 +360,7 @@ def _text(path: Path) -> str:
 
 
 def _exact(what: str, text: str) -> int | Decimal:
-    """The number as it is written, of which no digit is lost."""
+    """Return the number as it is written, with all its digits."""
     if not text.strip():
         raise ValueError(f"its {what} is missing")
     try:
@@ -373,7 +373,7 @@ def _exact(what: str, text: str) -> int | Decimal:
 
 
 def _row(fields: Sequence[str]) -> NDArray[np.float64]:
-    """The numbers of an instance."""
+    """Return the numbers of an instance."""
     try:
         row = np.array(fields, np.float64)
     except ValueError:
@@ -387,7 +387,7 @@ def _row(fields: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Features, labels and ids."""
+    """Read features, labels and ids."""
     wanted = ("features", "labels", "bag_ids")
     data = content(path)
     with reading(path, "MATLAB file"):

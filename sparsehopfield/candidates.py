@@ -152,7 +152,7 @@ class Candidates:
                 raise ValueError(f"{whose or name}: {name} contains NaN or infinity; every entry must be finite")
 
     def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Copies of the lists, as the arrays may change after they were checked."""
+        """Copy the lists, as the arrays may change after they were checked."""
         if self.start is None or self.position is None or self.score is None:
             raise ValueError(f"{what}: a map with full support keeps sums, not lists")
         start, position, score = np.array(self.start), np.array(self.position), np.array(self.score)

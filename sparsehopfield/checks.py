@@ -216,7 +216,7 @@ def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
-    """The same rows in a layout that the core reads in place: of the compute dtype or narrow, each row contiguous.
+    """Return the rows in a layout that the core reads in place: of the compute dtype or narrow, each row contiguous.
 
     Copies only what is laid out or typed otherwise.
     """
@@ -234,7 +234,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
-    """A two-dimensional array of at least one row and one column."""
+    """Return a two-dimensional array of at least one row and one column."""
     a = as_numbers(name, array)
     if a.ndim != 2:
         raise ValueError(f"{name}: must be two-dimensional, one row a pattern, got shape {a.shape}")
@@ -246,7 +246,7 @@ def as_patterns(name: str, array: ArrayLike) -> Array:
 
 
 def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
-    """One row of values per pattern, or None."""
+    """Return one row of values per pattern, or None."""
     if array is None:
         return None
     a = as_patterns("values", array)
@@ -256,7 +256,7 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
 
 
 def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
-    """Rows to be stored beside others, of the same width and dtype.
+    """Return rows to be stored beside others, of the same width and dtype.
 
     To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
     dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
@@ -277,7 +277,7 @@ def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
 
 
 def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
-    """What is left of n rows without these, chosen as numpy.delete does: True for every row that stays."""
+    """Return which of n rows stay when these go, chosen as numpy.delete does: True for every row that stays."""
     kept = np.ones(n, np.bool_)
     if isinstance(positions, slice):
         try:
@@ -302,7 +302,7 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
 
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
-    """n distinct whole numbers, copied."""
+    """Return n distinct whole numbers, copied."""
     a = np.array(as_integers("ids", ids))
     if a.shape != (n,):
         raise ValueError(f"ids: needs one per pattern, shape ({n},), got {a.shape}")
@@ -313,7 +313,7 @@ def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def as_scale(scale: Any, patterns: Array) -> float:
-    """What a stored number is to be multiplied with: a float32 number, 1 by default."""
+    """Return what a stored number is to be multiplied with: a float32 number, 1 by default."""
     if scale is None:
         return 1.0
     if patterns.dtype.type not in NARROW:
@@ -326,7 +326,7 @@ def as_scale(scale: Any, patterns: Array) -> float:
 
 
 def as_queries(array: ArrayLike, d: int) -> Array:
-    """Queries of d features along the last axis."""
+    """Return queries of d features along the last axis."""
     a = as_numbers("queries", array)
     if a.ndim == 0 or a.shape[-1] != d:
         raise ValueError(f"queries: the last axis must have the patterns' {d} features, got shape {a.shape}")
@@ -345,7 +345,7 @@ def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
 
 
 def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
-    """beta as float64 of one number, or of one per query."""
+    """Return beta as float64 of one number, or of one per query."""
     b = as_positive_numbers("beta", beta)
     if b.ndim == 0:
         return b.reshape(1)
@@ -356,7 +356,7 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array | None:
-    """`out`, if it can take the result."""
+    """Return `out`, if it can take the result."""
     if out is None:
         return None
     as_place("out", out, shape)
@@ -372,7 +372,7 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
 
 
 def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
-    """An array that numbers can be written to, of this shape."""
+    """Return an array that numbers can be written to, of this shape."""
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
     if a.flags.carray and shape is None:
@@ -387,7 +387,7 @@ def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
 
 
 def folded(a: Array) -> bool:
-    """Whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+    """Return whether elements of an array may share memory: an axis steps within the extent of those inside it."""
     if a.size == 0 or a.flags.c_contiguous:
         return False
     extent = a.itemsize
@@ -399,7 +399,7 @@ def folded(a: Array) -> bool:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays share memory; where that is hard to say, yes."""
+    """Return whether two arrays share memory; where that is hard to say, yes."""
     try:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
@@ -458,9 +458,9 @@ def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> in
 
 
 def as_number(name: str, number: Any, *, least: float) -> float:
-    """A finite number of at least `least`."""
+    """Return a finite number of at least `least`."""
     if type(number) is float and least <= number < np.inf:  # the shortest way for the commonest
-        return number
+        return number + 0.0  # -0.0 is 0.0, which nobody takes for less than nothing
     a = as_numbers(name, number)
     if a.ndim != 0:
         raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")

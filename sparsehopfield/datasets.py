@@ -291,7 +291,7 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
 
 
 def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
-    """The array `data` of an npz file; nothing is allocated before its header is checked against its size."""
+    """Read the array `data` of an npz file; its header is checked against its size before anything is allocated."""
     if "data.npy" not in archive.namelist():
         raise FileFormatError(f"{path}: has no array called 'data'")
     about = archive.getinfo("data.npy")

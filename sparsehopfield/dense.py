@@ -57,9 +57,12 @@ def feature_scale(rows: Array) -> tuple[Array, Array]:
     >>> feature_scale(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 2.0]]))[1].round(3)
     array([1.   , 0.816])
     """
+    _, power = np.frexp(np.abs(rows).max(axis=0))  # of the largest: squares neither overflow nor vanish
     with untrapped():
-        mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-    return mean, np.where(is_constant(mean, deviation, len(rows)), 1.0, deviation)
+        scaled = np.ldexp(rows, -power)
+        mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
+        constant = is_constant(mean, deviation, len(rows))
+        return np.ldexp(mean, power), np.where(constant, 1.0, np.ldexp(deviation, power))
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._replacing import as_path, replacing
+from ._text import short
 from .checks import Array
 from .errors import FileFormatError
 from .separations import SEPARATIONS, Entmax, Polynomial
@@ -42,6 +43,7 @@ from .structure import Structure, described, parsed, restored
 __all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
 
 Meaning = TypeVar("Meaning")
+Number = TypeVar("Number", int, float)
 
 VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
@@ -115,13 +117,21 @@ def _fields_of(model: Model) -> dict[str, str]:
     }
 
 
+def _number(name: str, text: str, read: Callable[[str], Number]) -> Number:
+    """Return the number that a field holds."""
+    try:
+        return read(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}: no number that can be read: {short(text)}") from None
+
+
 def _model_of(fields: dict[str, str]) -> Model:
     name, _, parameter = fields["separation"].partition(" ")
     separation: str | Entmax | Polynomial = fields["separation"]
     if name == "entmax":
-        separation = Entmax(float.fromhex(parameter))
+        separation = Entmax(_number("separation", parameter, float.fromhex))
     elif name == "polynomial":
-        separation = Polynomial(int(parameter))
+        separation = Polynomial(_number("separation", parameter, int))
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
     try:
@@ -129,7 +139,7 @@ def _model_of(fields: dict[str, str]) -> Model:
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith("structure: ") else f"structure: no description: {text}") from None
-    beta, scale = (float.fromhex(fields[name]) for name in ("beta", "scale"))
+    beta, scale = (_number(name, fields[name], float.fromhex) for name in ("beta", "scale"))
     uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
     if (use := fields.get("index", "auto")) not in uses:
         raise ValueError(f"index: unknown {use!r}")

@@ -94,7 +94,7 @@ def _inexact(name: str, label: Any, kind: Any) -> ValueError:
 
 
 def _objects(name: str, a: Array) -> Array:
-    """Python objects, as the plain dtype that holds them exactly, if there is one."""
+    """Return Python objects in the plain dtype that holds them exactly, if there is one."""
     items: list[Any] = a.ravel().tolist()
     if any(empty := [_is_missing(item) for item in items]):
         raise _missing(name, empty)
@@ -115,10 +115,10 @@ def _objects(name: str, a: Array) -> Array:
         try:
             order = sorted(items)
             # sets are sorted without complaint, and equal ones need not come together
-            in_order = all(one < next_ or one == next_ for one, next_ in pairwise(order))
+            ordered = all(one < next_ or one == next_ for one, next_ in pairwise(order))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: must be numbers, text or dates: {error}") from None
-        if not in_order:
+        if not ordered:
             raise TypeError(f"{name}: must be numbers, text or dates, got {kind}s, which have no order")
     return plain.reshape(a.shape) if exact else a
 
@@ -137,7 +137,7 @@ def _is_missing(item: Any) -> bool:
 
 
 def _kind(type_: type) -> str:
-    """The kind of label that a type is of: those of one kind can be compared."""
+    """Return the kind of label that a type is of: those of one kind can be compared."""
     for kind, types in (
         ("boolean", (bool, np.bool_)),
         ("number", (Real, Decimal)),

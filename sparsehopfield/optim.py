@@ -29,7 +29,7 @@ Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
 
 def _named(parameters: Parameters) -> dict[str, Parameter]:
-    """Parameters by name; by number where they come without names. One that comes again is left out."""
+    """Return parameters by name; by number where they come without names. One that comes again is left out."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
     what = "a layer or its parameters, at least one"
@@ -44,7 +44,7 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
 
 
 def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
-    """A parameter's array, if it may be written to, and the gradient, if it is one of it."""
+    """Return a parameter's array, if it may be written to, and its gradient, if it fits."""
     value, g = as_place(name, p.value), p.grad
     if type(g) is not np.ndarray or g.dtype != value.dtype or not g.flags.carray:
         a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]

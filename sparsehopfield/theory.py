@@ -1186,7 +1186,7 @@ class ExactCapacity:
 
 
 def _log_cap(log_s: float, a: float) -> float:
-    """ln of I_x(a, 1/2)/2 with x = sin^2 of twice the angle whose sine is s, up to a right angle; s may underflow."""
+    """Return ln of I_x(a, 1/2)/2, where x = sin^2 of twice the angle whose sine is s, at most a right angle."""
     s = math.exp(log_s)
     log_x = min(2 * (math.log(2) + log_s) + math.log1p(-s * s), 0.0)
     cap = float(special.betainc(a, 0.5, math.exp(log_x)))

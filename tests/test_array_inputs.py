@@ -447,5 +447,11 @@ def test_constant_features_have_scale_one(constant, size, dtype):
 
 def test_scales_of_few_or_large_numbers():
     assert np.array_equal(dense.feature_scale(np.array([[3.0, -5.0]]))[1], [1, 1])
-    assert dense.feature_scale(np.array([[1e200], [3e200]]))[1] == np.inf  # squares that leave float64: as ever
+    for size in (1e200, 5e307, 1e-200, 2.0**-1060):  # whose squares float64 does not hold
+        mean, scale = dense.feature_scale(np.array([[1.0], [3.0]]) * size)
+        assert (mean / size, scale / size) == (2, 1)
+    for constant in (1.7e308, -1.7e308, 5e-324):
+        mean, scale = dense.feature_scale(np.full((7, 1), constant))
+        assert mean[0] == pytest.approx(constant)
+        assert scale[0] == 1
     assert dense.feature_scale(np.array([[-1.0], [1.0]]))[1] == 1

@@ -448,7 +448,7 @@ BAGS, Y, _ = key_bags(n=6)
             r"bag_ids: must have shape \(6,\), .* got \(5,\)",
         ),
         ({}, (BAGS, Y, np.arange(5)), r"bags: cannot be made an array"),
-        ({}, (5, Y), r"bags: must be a list of two-dimensional arrays, got int"),
+        ({}, (5, Y), r"bags: must be a list of two-dimensional arrays, got 5"),
         ({}, (["a"] * 6, Y), r"bags\[0\]: must be real numbers"),
         ({}, (BAGS, Y[:5]), r"y: needs one label for each of 6 bags, got 5"),
         ({}, (BAGS, np.zeros(6)), r"y: needs two classes, got 1: \[0.0\]"),

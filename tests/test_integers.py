@@ -139,6 +139,12 @@ def test_numbers_with_a_dtype_of_their_own_to_go_to():
         layers.Linear(1, 1).load_state_dict({"weight": [[2**25 + 1]], "bias": [0]})
     with pytest.raises(ValueError, match=match):
         sh.candidates(EYE, EYE, 1.0).states(np.array(BIG, np.uint32))
+    mil = HopfieldMILClassifier(epochs=1)
+    for bags in ([BIG, BIG], np.stack([BIG, BIG]), [np.array(BIG), np.ones((1, len(BIG[0])))]):
+        with pytest.raises(ValueError, match=match):
+            mil.fit(bags, [0, 1])
+    with pytest.raises(ValueError, match=match):
+        mil.fit(BIG, [0, 1], bag_ids=[0, 1])
     state = LinearFeatures("relu").state(EYE)
     with pytest.raises(ValueError, match=match):
         state.add(np.array([[2**24 + 1, 0]]))

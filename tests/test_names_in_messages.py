@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from public_calls import calls
 
 import sparsehopfield as sh
-from sparsehopfield import bags, structures, theory, theory_structures
+from sparsehopfield import bags, layers, structures, theory, theory_structures
 from sparsehopfield.estimators import HopfieldMILClassifier, HopfieldRetriever
 from sparsehopfield.layers import Hopfield, Linear
 
@@ -300,3 +300,20 @@ def test_a_number_of_thousands_of_digits_is_not_written_out():
         structures.TopK(10**5000)
     with pytest.raises(ValueError, match=r"^max_steps: .*bits"):
         sh.retrieve([1.0], [[1.0]], max_steps=-(10**5000))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Linear(2**40, 2**40),
+        lambda: Linear(2**62, 1),
+        lambda: Hopfield(2**50),
+        lambda: Hopfield(4, output_size=2**61),
+        lambda: layers.LayerNorm(2**61),
+        lambda: layers.HopfieldPooling(4, quantity=2**62),
+        lambda: layers.HopfieldLayer(2**31, quantity=2**31),
+    ],
+)
+def test_parameters_that_no_memory_holds(call):
+    with pytest.raises(ValueError, match=r"^[\w.]*(weight|weights): would have (\d+|a number of \d+ bits)"):
+        call()

@@ -198,3 +198,32 @@ def test_what_is_loaded_is_held_once(tmp_path):
     assert np.array_equal(loaded.weight.value, layer.weight.value)
     loaded.weight.value[...] = 1  # its own, which may be written to
     assert np.array_equal(layers.load(path).weight.value, layer.weight.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("beta", "x" * 5000),
+        ("beta", "0x1p99999"),
+        ("scale", ""),
+        ("separation", "entmax"),
+        ("separation", "entmax " + "9" * 400),
+        ("separation", "polynomial 1e9"),
+        ("separation", "polynomial " + "9" * 5000),
+    ],
+)
+def test_numbers_of_memory_files(tmp_path, field, text):
+    """Fields of the right checksum that hold no number are named."""
+    path = tmp_path / "memory"
+    sh.HopfieldMemory(np.eye(2)).save(path)
+    with open(path, "rb") as file:
+        _, fields, _ = files._contents(str(path), file)
+    kept = {name: value for name, value in fields.items() if name not in ("data", "header")}
+    files.write_tensors(path, kept | {field: text}, {"patterns": np.eye(2)})
+    refused(path, f": {field}: no number that can be read", sh.HopfieldMemory.load)
+
+
+def test_features_are_counted():
+    for n in (2**31, 2**62, 10**400):
+        with pytest.raises(ValueError, match="n_features: must be at most 2147483647"):
+            RandomFeatures(n)

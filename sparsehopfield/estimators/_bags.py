@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_list, as_numbers, axes_of, in_order
+from ..checks import Array, as_exact, as_list, as_numbers, axes_of, in_order
 from ..labels import as_labels
 
 
@@ -92,14 +92,15 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)
         if 0 in rows.shape:
             raise ValueError(f"bags: needs at least one bag, instance and feature, got shape {bags.shape}")
-        return _finite(Bags(in_order(rows, dtype)))
+        return _finite(Bags(in_order(as_exact("bags", rows, np.dtype(dtype)), dtype)))
     if isinstance(bags, np.ndarray) and bags.dtype != object:
         raise ValueError(
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
             f"shape {bags.shape}; instances of all bags in one array need bag_ids"
         )
     listed = as_list("bags", bags, "a list of two-dimensional arrays")
-    arrays = [as_numbers(f"bags[{i}]", bag) for i, bag in enumerate(listed)]
+    named = {f"bags[{i}]": bag for i, bag in enumerate(listed)}
+    arrays = [as_exact(name, as_numbers(name, bag), np.dtype(dtype)) for name, bag in named.items()]
     if not arrays:
         raise ValueError("bags: needs at least one bag, got none")
     for i, bag in enumerate(arrays):
@@ -114,7 +115,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
-    rows, ids = as_numbers("bags", X), as_labels("bag_ids", bag_ids)
+    rows, ids = as_exact("bags", as_numbers("bags", X), np.dtype(dtype)), as_labels("bag_ids", bag_ids)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"bags: with bag_ids it must have shape (instances, features), got {rows.shape}")
     if ids.shape != (len(rows),):

@@ -364,7 +364,7 @@ class Hopfield(Module):
 
     @property
     def state_pattern_dim(self) -> int | None:
-        """Features of the state patterns."""
+        """Return how many features state patterns have."""
         return self.input_size
 
     # --- what may be changed later ----------------------------------------------------------------
@@ -459,7 +459,7 @@ class Hopfield(Module):
         train: bool = False,
         learned: tuple[Array, ...] = (),
     ) -> tuple[Array, Kept]:
-        """`learned`: which of the arrays that come in are parameters."""
+        """Compute the output; `learned` are those of the arrays that come in which are parameters."""
         as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
 
         def kept(name: str, x: Any) -> Array:
@@ -578,7 +578,7 @@ class Hopfield(Module):
         return np.ascontiguousarray(rows.swapaxes(-3, -2))
 
     def _associations(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[Any, tuple[int, ...]]:
-        """`associations`, and the shape of all of them."""
+        """Return `associations`, and the shape of all of them."""
         inputs, offsets, _ = arrays_of(input, offsets, self._cast)
         tape = self._run(inputs, padding, mask, offsets)
         weights = association_weights(tape.saved)
@@ -713,7 +713,7 @@ class Hopfield(Module):
         return tape
 
     def _begun(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> Kept:
-        """The arrays that come in, checked, samples first, and normalised for these roles."""
+        """Check the arrays that come in, turn samples to the front, and normalise them for these roles."""
         q, k, v = self._q, self._k, self._v
         tape = Kept()
         tape.layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -34,6 +35,7 @@ from ..structure import Structure, described, parsed, restored
 
 __all__ = ["Module", "Parameter", "load"]
 
+MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
 TRANSIENT = {"_tape", "_seen"}
 FIELDS = {"format", "version", "layer", "data", "header"}
@@ -140,7 +142,7 @@ class Module:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls._ours = cls.__module__.startswith(f"{__package__}.")
-        if cls._ours:  # only what comes with the package is loaded from files
+        if cls._ours and not cls.__name__.startswith("_"):  # nothing else is loaded from files
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
@@ -161,6 +163,10 @@ class Module:
         self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
     ) -> Parameter:
         """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        if math.prod(shape) > MOST:
+            raise ValueError(
+                f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
+            )
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
         p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else in_order(draw(shape), self.dtype))
         return p
@@ -204,7 +210,7 @@ class Module:
 
     @untrapped()
     def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
-        """A forward pass with these other arguments, remembered for a backward pass."""
+        """Make a forward pass with these other arguments, and remember it for a backward pass."""
         self._tape = None
         changes = self._changes()
         out, saved = self._forward(input, train=train, **options)
@@ -212,7 +218,7 @@ class Module:
         return out
 
     def _changes(self) -> int:
-        """How often the package has changed the parameters."""
+        """Return how often the package has changed the parameters."""
         if self._all is None:
             self._all = list(self.parameters().values())
         count = 0
@@ -221,7 +227,7 @@ class Module:
         return count
 
     def _forward(self, input: Any, *, train: bool = False) -> tuple[Array, Any]:
-        """The output, and what `_backward` needs."""
+        """Return the output, and what `_backward` needs."""
         raise NotImplementedError
 
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
@@ -237,8 +243,10 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
-        """Numbers of the layer's dtype, or of this one, contiguous, with `size` features; a copy if it is to be ours,
-        whatever becomes of `x`."""
+        """Return numbers of the layer's dtype, or of this one, contiguous, with `size` features.
+
+        With `own` they are a copy, whatever becomes of `x`.
+        """
         dtype = self.dtype if dtype is None else dtype
         if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
             x = x.copy() if own else x
@@ -252,7 +260,7 @@ class Module:
         return x
 
     def _floats(self, x: ArrayLike) -> Array:
-        """The input of a layer without parameters, which computes in the dtype that what comes in asks for."""
+        """Return the input of a layer without parameters, in the dtype that it asks for."""
         if type(x) is np.ndarray and x.dtype in FLOATS and x.flags.carray:
             return x
         a = as_numbers("input", x)

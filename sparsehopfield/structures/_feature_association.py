@@ -63,7 +63,7 @@ class Tape:
 
     @property
     def samples_of_queries(self) -> int:
-        """As they were given."""
+        """Return how many samples the queries have, as they were given."""
         return self.shape[0] if len(self.shape) == 4 else self.samples
 
     def by_pairs(self) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from .._text import short
 from ..checks import (
+    INT_MAX,
     Array,
     as_beta,
     as_exact,
@@ -310,7 +311,7 @@ class RandomFeatures(Features):
 
     Parameters
     ----------
-    n_features : int, at least 1
+    n_features : int, from 1 to 2**31 - 1
         D.
     seed : int, at least 0
         W is drawn from it alone: the same for every call and beta.
@@ -354,7 +355,7 @@ class RandomFeatures(Features):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "n_features", as_whole("n_features", self.n_features, 1))
+        object.__setattr__(self, "n_features", as_whole("n_features", self.n_features, 1, INT_MAX))
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0))
         if not isinstance(self.orthogonal, (bool, np.bool_)):
             raise TypeError(f"orthogonal: must be True or False, got {short(self.orthogonal)}")

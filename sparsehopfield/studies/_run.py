@@ -122,7 +122,7 @@ def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[f
 
 
 def _times(path: Path) -> dict[tuple[str, ...], float]:
-    """Seconds of the settings that the file has."""
+    """Return the seconds of the settings that the file has."""
     known = {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
         try:
@@ -259,7 +259,7 @@ def _resume(
 
 
 def _fields(line: bytes) -> list[str]:
-    """The fields of a line; ValueError if it has none that a table can have."""
+    """Return the fields of a line; ValueError if it has none that a table can have."""
     try:
         return next(csv.reader([line.decode("utf-8")]), [])
     except csv.Error as error:
