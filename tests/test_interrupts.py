@@ -45,6 +45,10 @@ def linear(n, size):
     return lambda: (_core.linear(x, w, None, y), _core.linear_backward(x, w, y, dx, dw, None))
 
 
+def row(function):
+    return lambda: function(np.zeros(3_000_000))
+
+
 def pooling():
     net, x = layers.HopfieldPooling(512, dtype="float32"), rng.random((20, 8_000, 512), dtype=np.float32)
     return lambda: net.backward(net(x))
@@ -63,7 +67,33 @@ CALLS = {
     "linear": lambda: linear(2_000, 4_096),
     "linear, many rows": lambda: linear(100_000, 512),
     "pooling": pooling,
+    "one row, entmax": lambda: row(lambda z: sh.entmax(z, 1.3)),
+    "one row, steep entmax": lambda: row(lambda z: sh.entmax(z, 30.0)),
+    "one row, sparsemax": lambda: row(sh.sparsemax),
 }
+
+
+def test_a_row_that_is_called_off_has_no_result():
+    """Not even half of one: the error that a handler raises comes through, and later calls are right."""
+
+    class CalledOffError(Exception):
+        pass
+
+    def handler(*_):
+        raise CalledOffError
+
+    z = np.zeros(3_000_000)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for function in (sh.entmax_conjugate, sh.entmax, sh.entmax_threshold):
+            for alpha in (1.3, 30.0):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                with pytest.raises(CalledOffError):
+                    function(z, alpha)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert np.ptp(sh.entmax(z[:1_000_000], 30.0)) == 0
 
 
 @pytest.mark.parametrize("kind", CALLS)

@@ -82,17 +82,28 @@ static int lost(loop *l) {
     return 1;
 }
 
+/* of the innermost loop that this thread is in; of none while the program is asked, which may call again */
+static _Thread_local worker *at_work;
+
 int sh_stopped(sh_context *context) {
-    worker *w = (worker *)context;
+    worker *w = (worker *)context, *here = at_work;
+    at_work = NULL;
     const int interrupted = w->asks && w->own.interrupted(w->own.user);
+    at_work = here;
     if (w->asks && lost(w->loop)) return 1;
     if (interrupted) note(w->loop, SH_INTERRUPTED, &w->own);
     return atomic_load(&w->loop->status) != SH_OK;
 }
 
+int sh_called_off(int64_t numbers) {
+    enum { LONG = 1 << 16 };
+    return numbers >= LONG && at_work && sh_stopped(&at_work->own);
+}
+
 static void run_part(void *job, int part) {
     loop *l = job;
-    worker w = {.own = *l->context, .loop = l};
+    worker w = {.own = *l->context, .loop = l}, *outer = at_work;
+    at_work = &w;
     void *scratch = l->scratch ? l->scratch + (size_t)part * l->scratch_size : NULL;
     w.asks = w.own.interrupted && pthread_equal(pthread_self(), l->caller);
     do {
@@ -103,6 +114,7 @@ static void run_part(void *job, int part) {
         sh_status status = l->work(l->job, item, scratch, &w.own);
         if (status != SH_OK && !(w.asks && lost(l))) note(l, status, &w.own);
     } while (!sh_stopped(&w.own));
+    at_work = outer;
 }
 
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {

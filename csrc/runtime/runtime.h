@@ -42,6 +42,10 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
  *            3. Whoever is asked may fork. The child's call fails with SH_FORKED where other threads had a share.
  */
 int sh_stopped(sh_context *context);
+/* sh_called_off: the same of the work that this thread is at, for passes over long rows by who knows of no context. What
+ * is then returned is not looked at; it must only be a number or NaN, and soon. 0 outside a loop, and where a pass is of
+ * few numbers. */
+int sh_called_off(int64_t numbers);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
 

@@ -15,6 +15,7 @@
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
 #include "separation.h"
+#include "../runtime/runtime.h"
 #include <math.h>
 
 static double window(double alpha) { return 1 / (alpha - 1); }
@@ -86,7 +87,7 @@ static double prefix_mass(double a, const double *z, int64_t k) {
 /* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
 static int64_t support(double a, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1) {
+    while (outside - inside > 1 && !sh_called_off(n)) {
         int64_t k = inside + (outside - inside) / 2;
         if (prefix_mass(a, z, k - 1) < 1)
             inside = k;
@@ -102,7 +103,7 @@ static double solve(double a, const double *z, int64_t k) {
     double low = near_softmax(a) ? 0 : -1;
     if (k == 1) return low;
     double high = near_softmax(a) ? -expm1(-a * log((double)k)) / a : -pow((double)k, -a), u = low;
-    for (int step = 0; step < 200; step++) {
+    for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = evaluate(a, z, k, u);
         if (s.mass > 1)
             low = u;
@@ -122,7 +123,7 @@ static double solve(double a, const double *z, int64_t k) {
 static double solve_steep(double a, double *z, int64_t k) {
     double lowest = z[k - 1], q = 1 / (double)k;
     for (int64_t i = 0; i < k; i++) z[i] = part_above(a, z[i] - lowest);
-    for (int step = 0; step < 200; step++) {
+    for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = {0};
         for (int64_t i = 0; i < k; i++) {
             double ratio, p = joined(a, z[i], q, &ratio);
@@ -172,7 +173,7 @@ static int64_t keep_above(double *z, int64_t n, double bottom) {
 static int64_t prune(double a, double *z, int64_t n) {
     if (a > 1) return n;
     double u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 8 && n > 48; step++) {
+    for (int step = 0; step < 8 && n > 48 && !sh_called_off(n); step++) {
         sums s = evaluate(a, z, n, u);
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;

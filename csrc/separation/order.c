@@ -1,5 +1,6 @@
 /* order.c: selection and sorting, in place and without allocation. */
 #include "separation.h"
+#include "../runtime/runtime.h"
 
 static inline int better(sh_candidate a, sh_candidate b) {
     return a.score > b.score || (a.score == b.score && a.position < b.position);
@@ -72,6 +73,7 @@ static void sink(double *z, int64_t root, int64_t n) { /* heap with the smallest
 }
 
 void sh_sort_descending(double *z, int64_t n) {
+    enum { ASKED = 1 << 16 };
     if (n <= 32) { /* insertion */
         for (int64_t i = 1; i < n; i++) {
             double x = z[i];
@@ -83,6 +85,7 @@ void sh_sort_descending(double *z, int64_t n) {
     }
     for (int64_t i = n / 2; i-- > 0;) sink(z, i, n);
     for (int64_t last = n - 1; last > 0; last--) {
+        if (last % ASKED == 0 && sh_called_off(last)) return;
         double x = z[0];
         z[0] = z[last];
         z[last] = x;
