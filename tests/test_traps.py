@@ -106,7 +106,7 @@ def test_the_ends_of_float64():
     with np.errstate(all="raise"):
         memory = sh.HopfieldMemory(np.eye(3), beta=1.7e308)
         assert memory.stored_fraction().shape == (9,)
-        annealing = optim.Annealing(layers.HopfieldPooling(4), "beta", 1e-300, 1e300, epochs=2)
+        annealing = optim.Annealing(layers.HopfieldPooling(4, dtype="float64"), "beta", 1e-300, 1e300, epochs=2)
         annealing.step()
         assert annealing.value == pytest.approx(1.0)
         with pytest.raises(OverflowError, match=r"^beta:"):
