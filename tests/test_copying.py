@@ -143,12 +143,20 @@ def until_interrupted(call, timer):
     timer.join()  # the call was faster
 
 
+@pytest.fixture
+def heeded():
+    """Heed Ctrl-C, which a process that was begun in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.resources
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this system")
 @pytest.mark.parametrize(
     "what", ["copy=True", "add", "deepcopy", "remove", "save", "load", "margin", "report", "duplicates", "verify"]
 )
-def test_ctrl_c_is_heard_within_a_second(tmp_path, what):
+def test_ctrl_c_is_heard_within_a_second(tmp_path, what, heeded):
     memory = sh.HopfieldMemory(np.ones((BIG // 4096, 1024), np.float32), 1.0)
     path = tmp_path / "memory"
     if what == "load":
