@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["contiguous", "copied", "fill", "pieces", "taken"]
+__all__ = ["added", "contiguous", "copied", "fill", "pieces", "taken"]
 
 PIECE = 16 * 1024 * 1024  # bytes: some 50 ms where memory is touched for the first time
 
@@ -51,6 +51,17 @@ def taken(rows: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
     """Return a contiguous copy of the rows at some positions."""
     out = np.empty((len(at), *rows.shape[1:]), rows.dtype)
     fill(out, rows, at)
+    return out
+
+
+def added(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Return the sum of two arrays of one shape and dtype."""
+    if a.nbytes <= PIECE:
+        return np.asarray(a + b)
+    out = np.empty(a.shape, a.dtype)
+    flat = out.reshape(-1), a.reshape(-1), b.reshape(-1)
+    for piece in pieces(a.size, a.itemsize):
+        np.add(flat[1][piece], flat[2][piece], out=flat[0][piece])
     return out
 
 

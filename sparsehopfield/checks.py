@@ -437,7 +437,7 @@ def as_list(name: str, given: Any, what: str) -> list[Any]:
     """Return what an iterable yields; the message of an error says what it should have been."""
     try:
         return list(given)
-    except TypeError:  # some arrays that have no axis pass for iterable
+    except (TypeError, NotImplementedError):  # some arrays that have no axis, or no rows, pass for iterable
         raise TypeError(f"{name}: must be {what}, got {short(given)}") from None
 
 

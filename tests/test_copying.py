@@ -187,3 +187,14 @@ def test_ctrl_c_is_heard_within_a_second(tmp_path, what, heeded):
     assert heard - sent[0] < 1
     assert len(memory) == BIG // 4096
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 4), (5, 7, 3), (2, 3_000_000)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sum_in_pieces_is_a_sum(shape, dtype):
+    rng = np.random.default_rng(3)
+    a, b = rng.random(shape).astype(dtype), rng.random(shape).astype(dtype)
+    for one, other in ((a, b), (a.T, b.T)):
+        got = _copying.added(one, other)
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, one + other)

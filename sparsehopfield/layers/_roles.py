@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import dense
+from .._copying import added
 from ..checks import Array
 from ._module import Parameter
 
@@ -97,7 +98,7 @@ class Source:
     def gather(self, grad: Array | None) -> None:
         """Add to the gradient."""
         if grad is not None:
-            self.grad = grad if self.grad is None else self.grad + grad
+            self.grad = grad if self.grad is None else added(self.grad, grad)
 
 
 def folded(roles: list[Role]) -> tuple[Array, Array | None, list[Array]]:
