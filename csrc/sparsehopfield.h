@@ -537,7 +537,7 @@ SH_API size_t sh_row_scratch(int64_t n);
 /* Configuration. Threads: set > SPARSEHOPFIELD_NUM_THREADS > OMP_NUM_THREADS > processors allowed. */
 SH_API int sparsehopfield_get_num_threads(void);
 SH_API int sparsehopfield_set_num_threads(int threads); /* 1 to 64, clipped; returns what it was */
-/* Of the environment, read by sh_initialise: what is not followed, and how it may be. Returns how many there are. */
+/* Lists what sh_initialise read in the environment and does not follow, and how it may be. Returns how many there are. */
 typedef struct {
     const char *name;
     char value[64]; /* cut where it is longer */

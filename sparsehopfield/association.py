@@ -51,7 +51,7 @@ class Projection(NamedTuple):
 
 
 class Saved:
-    """What a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
+    """Hold what a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
 
     It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
     are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.

@@ -259,7 +259,7 @@ class HopfieldMemory:
 
     @property
     def index(self) -> IndexUse:
-        """Whether calls build an index: "auto", True or False. To set True builds it now; to set False frees it."""
+        """Say whether calls build an index: "auto", True or False. To set True builds it now; to set False frees it."""
         return self._state.stored.index
 
     @index.setter

@@ -117,7 +117,7 @@ typedef struct {
     int64_t blocks, block_rows, ranges, tiles;
 } sh_job;
 
-/* Whether a failure is that of a query, of which it names the number. */
+/* Tells whether a failure is that of a query, of which it names the number. */
 static inline int sh_is_of_query(const sh_context *context) {
     return context->argument && (!strcmp(context->argument, "queries") || !strcmp(context->argument, "beta"));
 }
@@ -175,18 +175,19 @@ static inline void sh_note_states(const sh_job *job, const void *states, int64_t
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
 static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
-/* Whether scores are -|x - xi|^2/2 (finish.c). */
+/* Tells whether scores are -|x - xi|^2/2 (finish.c). */
 static inline int sh_by_distance(const sh_job *job) {
     return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
 }
-/* What makes a score of a tile one by distance; 0 where scores are others. */
+/* Gives the number that makes a score of a tile one by distance; 0 where scores are others. */
 static inline double sh_shift(const sh_job *job, int64_t query) { return job->shift ? job->shift[query] : 0; }
 /* The energy of a query whose conjugate over beta is `pull`. */
 static inline double sh_energy_of(const sh_job *job, int64_t query, double pull) {
     return sh_by_distance(job) ? -pull : sh_half_square(job, query) - pull;
 }
-/* Whether scores of tiles are too coarse for weights, which then come from canonical ones: euclidean scores cancel far
- * from the origin. COARSE is the most that a weight may be off by, relatively, by the bound; it is off by much less. */
+/* Tells whether scores of tiles are too coarse for weights, which then come from canonical ones: euclidean scores
+ * cancel far from the origin. SH_COARSE is the most that a weight may be off by, relatively, by the bound; it is off by much
+ * less. */
 #define SH_COARSE 0x1p-6
 static inline int sh_is_coarse(const sh_job *job, int64_t query) {
     return sh_by_distance(job) && sh_beta(job, query) * job->slack[query] > SH_COARSE;

@@ -253,8 +253,8 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
     }
     if (job->partial) { /* of a map with full support: unnormalised */
         job->partial->scale[query] = best;
-        job->partial->sum[query] = exp(rest);
-        for (int64_t j = 0; out && j < width; j++) space.sum[j] *= exp(rest);
+        double sum = job->partial->sum[query] = exp(rest);
+        for (int64_t j = 0; out && j < width; j++) space.sum[j] *= sum;
     }
     if (out) {
         void *state = sh_at(k, out, query * width);

@@ -399,8 +399,8 @@ static size_t bytes_of(const sh_index *x) {
            (size_t)x->d * sizeof(double);
 }
 
-/* What making an index will take, before anything is known of the patterns: its codes, the sample, and the matrices that
- * directions are found by. */
+/* Reckons what making an index will take, before anything is known of the patterns: its codes, the sample, and the
+ * matrices that directions are found by. */
 static double bytes_expected(const sh_memory *m, sh_index_kind kind, int64_t d) {
     double n = (double)m->patterns.n, all = (double)d, first = all + 8, sample = fmin(n, SAMPLE) * all * 12;
     if (d > DIRECT && kind != SH_COLUMNS) {

@@ -56,8 +56,8 @@ static sh_status look_item(void *pointer, int64_t item, void *scratch, sh_contex
     return SH_OK;
 }
 
-/* What holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were replaced
- * by larger ones, whose scores overflow; a state may have overflowed by itself. */
+/* Finds what holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were
+ * replaced by larger ones, whose scores overflow; a state may have overflowed by itself. */
 static sh_status look_for_odd(sh_job *job, int odd, int64_t row) {
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
@@ -282,7 +282,7 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     return SH_OK;
 }
 
-/* Whether rows of a list hold NaN or infinity: SH_NOT_FINITE, and which. */
+/* Fails with SH_NOT_FINITE if rows of a list hold NaN or infinity, and says which. */
 static sh_status look_at_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
                               void *buffer) {
     for (int64_t i = 0; i < n; i++) {

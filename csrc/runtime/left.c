@@ -48,7 +48,7 @@ static int64_t fields_in(const char *root, const char *folder, const char *name,
     return found ? sum : missing;
 }
 
-/* What a version of control groups calls its files. */
+/* The names that a version of control groups has for its files. */
 typedef struct {
     const char *type, *option; /* of its mount: file system, and what must be among the options */
     const char *most[2], *used, *cache[2];

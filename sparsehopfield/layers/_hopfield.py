@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 
 
 class Kept:
-    """What a forward pass keeps for the backward pass."""
+    """Hold what a forward pass keeps for the backward pass."""
 
     many: bool  # whether a tuple came in
     inputs: Inputs  # samples first

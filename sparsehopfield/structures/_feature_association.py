@@ -35,7 +35,7 @@ class _Sums(NamedTuple):
 
 @dataclass
 class Tape:
-    """What `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
+    """Hold what `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
 
     structure: Features
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
