@@ -148,14 +148,14 @@ static int processors_allowed(void) {
     return (int)sh_min(sh_max(sysconf(_SC_NPROCESSORS_ONLN), 1), SH_MAX_THREADS);
 }
 
-int sparsehopfield_get_num_threads(void) {
+int sh_get_num_threads(void) {
     int n = atomic_load(&threads);
     if (n == 0) atomic_store(&threads, n = processors_allowed());
     return n;
 }
 
-int sparsehopfield_set_num_threads(int n) {
-    int before = sparsehopfield_get_num_threads();
+int sh_set_num_threads(int n) {
+    int before = sh_get_num_threads();
     atomic_store(&threads, (int)sh_min(sh_max(n, 1), SH_MAX_THREADS));
     return before;
 }
@@ -196,6 +196,9 @@ sh_status sh_initialise(void) {
     pthread_once(&once, initialise);
     return initialised;
 }
+
+const char *sh_version(void) { return SH_VERSION_STRING; }
+int sh_version_number(void) { return SH_VERSION_NUMBER; }
 
 const char *sh_status_name(sh_status status) {
     static const char *const names[] = {"ok",       "no memory",    "interrupted", "not finite", "overflow",

@@ -6,7 +6,7 @@
  * `make -C csrc check` runs this, and the continuous integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "runtime/blas.h"
-#include "sparsehopfield.h"
+#include "sparsehopfield_layers.h"
 
 #include <pthread.h>
 #include <stdio.h>
