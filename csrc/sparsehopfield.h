@@ -249,7 +249,7 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
  * that it cannot be below.
  *
  * Given      bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
- * Errors     SH_BAD_ARGUMENT where there is no index (the context's path says of which kind)
+ * Errors     SH_BAD_ARGUMENT where no index can be had (the context's path says of which kind; it is built if need be)
  */
 SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_queries queries, double *bounds);
 

@@ -10,12 +10,12 @@
 #include <string.h>
 
 static int checks_made, checks_failed;
+enum { CHECKS_SHOWN = 20 };
 
 /* Counts a check, and says file and line where it does not hold; returns whether it does. */
 static inline int check_at(int holds, const char *what, const char *file, int line) {
-    enum { SHOWN = 20 };
     checks_made++;
-    if (!holds && ++checks_failed <= SHOWN) fprintf(stderr, "%s:%d: %s\n", file, line, what);
+    if (!holds && ++checks_failed <= CHECKS_SHOWN) fprintf(stderr, "%s:%d: %s\n", file, line, what);
     return holds;
 }
 
@@ -23,14 +23,14 @@ static inline int check_at(int holds, const char *what, const char *file, int li
 static inline int check_near_at(double found, double wanted, double most, const char *what, const char *file,
                                 int line) {
     const int same = found == wanted || (isnan(found) && isnan(wanted)) || fabs(found - wanted) <= most;
-    if (!check_at(same, what, file, line))
+    if (!check_at(same, what, file, line) && checks_failed <= CHECKS_SHOWN)
         fprintf(stderr, "    found %.17g, wanted %.17g within %g\n", found, wanted, most);
     return same;
 }
 
 /* The same of a status. */
 static inline int check_status_at(sh_status found, sh_status wanted, const char *what, const char *file, int line) {
-    if (!check_at(found == wanted, what, file, line))
+    if (!check_at(found == wanted, what, file, line) && checks_failed <= CHECKS_SHOWN)
         fprintf(stderr, "    %s instead of %s\n", sh_status_name(found), sh_status_name(wanted));
     return found == wanted;
 }
