@@ -27,7 +27,7 @@ static inline double plain_weights(sh_model m, int64_t n, const double *z, doubl
         top = fmax(top, z[i]);
         largest = fmax(largest, isinf(z[i]) ? 0 : fabs(z[i]));
     }
-    for (int step = 0; alpha > 1 && step < 200; step++) {
+    for (int step = 0; alpha > 1 && step < 64; step++) {
         const double tau = low + (high - low) / 2;
         sum = 0;
         for (int64_t i = 0; i < n; i++) sum += plain_entmax(alpha, z[i] - top, tau);
