@@ -209,7 +209,10 @@ static void backward(problem *p, int implicit) {
         const double most = implicit ? 1e-4 : 2e-5;
         for (int i = 0; i < QUERIES * D; i++)
             CHECK_NEAR(dquery[i], implicit ? 0 : quotient(p, &p->query[i], weight), most * 10);
-        for (int i = 0; i < ROWS * H * D; i++) CHECK_NEAR(dkey[i], quotient(p, &p->key[i], weight), most * 10);
+        for (int i = 0; i < ROWS * H * D; i++) {
+            const double want = quotient(p, &p->key[i], weight);
+            CHECK_NEAR(dkey[i], want, most * 10 * (1 + fabs(want)));
+        }
         for (int i = 0; i < ROWS * H * V; i++) CHECK_NEAR(dvalue[i], quotient(p, &p->value[i], weight), most);
         for (int h = 0; h < H && !implicit; h++) {
             double sum = 0;
