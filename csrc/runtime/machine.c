@@ -14,6 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 typedef struct {
     const char *name;
@@ -37,6 +43,12 @@ DECLARE(avx512);
 #ifdef SH_HAVE_VNNI
 DECLARE(vnni);
 #endif
+#ifdef SH_HAVE_NEON
+DECLARE(neon);
+#endif
+#ifdef SH_HAVE_DOTPROD
+DECLARE(dotprod);
+#endif
 
 static const level levels[] = {
     /* from the lowest to the highest */
@@ -50,12 +62,32 @@ static const level levels[] = {
 #ifdef SH_HAVE_VNNI
     LEVEL(vnni),
 #endif
+#ifdef SH_HAVE_NEON
+    LEVEL(neon),
+#endif
+#ifdef SH_HAVE_DOTPROD
+    LEVEL(dotprod),
+#endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
 
 static const level *chosen = &levels[0];
 static char available[64] = "base";
 static atomic_int threads;
+
+#if defined(__aarch64__)
+static int has_dot_products(void) {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
+#else
+    return 0;
+#endif
+}
+#endif
 
 static int runs(const char *name) {
 #if defined(__x86_64__)
@@ -66,6 +98,9 @@ static int runs(const char *name) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512cd");
+#elif defined(__aarch64__)
+    if (!strcmp(name, "neon")) return 1; /* every processor of 64 bits has it */
+    if (!strcmp(name, "dotprod")) return has_dot_products();
 #endif
     return !strcmp(name, "base");
 }
