@@ -41,12 +41,18 @@ FLAGS += ["-Werror"] * (os.environ.get("SPARSEHOPFIELD_WERROR") == "1")
 EXACT = ["-ffp-contract=off"]
 
 VARIANTS = {  # beyond the base; one of them is chosen when the core is loaded
-    "avx2": ["-march=x86-64-v3"],
-    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-    "vnni": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
+    "x86_64": {
+        "avx2": ["-march=x86-64-v3"],
+        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+        "vnni": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
+    },
+    "aarch64": {
+        "neon": ["-DSH_NEON"],
+        "dotprod": ["-DSH_NEON", "-march=armv8.2-a+dotprod"],
+    },
 }
-if platform.machine() not in ("x86_64", "AMD64"):
-    VARIANTS = {}
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+VARIANTS = VARIANTS.get(MACHINE, {})
 
 MACROS = [
     ("SH_VERSION", f'"{VERSION}"'),

@@ -544,7 +544,7 @@ typedef struct {
     const char *allowed;
 } sh_ignored;
 SH_API int sh_ignored_settings(const sh_ignored **list);
-SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni" */
+SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni", "neon", "dotprod" */
 SH_API const char *sh_simd_available(void); /* those that this machine runs, by space */
 SH_API const char *sh_blas_core(void);
 SH_API const char *sh_blas_version(void);

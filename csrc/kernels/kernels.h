@@ -1,7 +1,7 @@
 /* kernels.h: the inner loops, one table for each instruction set and precision.
  *
  * A kernel knows no operation: it sees rows of numbers. `R` below is the row's type, float or double.
- * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512|vnni lowers the choice.
+ * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512|vnni|neon|dotprod lowers the choice.
  */
 #ifndef SH_KERNELS_H
 #define SH_KERNELS_H
