@@ -104,7 +104,7 @@ def main():
         command = [sys.executable, __file__, "--serve"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, env=environment, **pipes))
-    names = [json.loads(process.stdout.readline()) for process in processes][0]
+    names, *_ = [json.loads(process.stdout.readline()) for process in processes]
 
     def ask(process, name):
         print(json.dumps(name), file=process.stdin, flush=True)
