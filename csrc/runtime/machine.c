@@ -1,19 +1,16 @@
 /* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
-#define _GNU_SOURCE
 #include "runtime.h"
 #include "../kernels/codes.h"
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "blas.h"
+#include "system.h"
 #include <ctype.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     const char *name;
@@ -140,17 +137,9 @@ static int threads_asked(const char *name, int may_be_list, const char *allowed)
     return 0;
 }
 
-static int processors_allowed(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (int)sh_min(CPU_COUNT(&set), SH_MAX_THREADS);
-#endif
-    return (int)sh_min(sh_max(sysconf(_SC_NPROCESSORS_ONLN), 1), SH_MAX_THREADS);
-}
-
 int sparsehopfield_get_num_threads(void) {
     int n = atomic_load(&threads);
-    if (n == 0) atomic_store(&threads, n = processors_allowed());
+    if (n == 0) atomic_store(&threads, n = (int)sh_min(sh_processors(), SH_MAX_THREADS));
     return n;
 }
 
@@ -192,8 +181,8 @@ static void initialise(void) {
 }
 
 sh_status sh_initialise(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, initialise);
+    static sh_once_flag once = SH_ONCE_INIT;
+    sh_once(&once, initialise);
     return initialised;
 }
 
