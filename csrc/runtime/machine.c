@@ -1,25 +1,16 @@
 /* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
-#define _GNU_SOURCE
 #include "runtime.h"
 #include "../kernels/codes.h"
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "blas.h"
+#include "system.h"
 #include <ctype.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#elif defined(__APPLE__)
-#include <sys/sysctl.h>
-#endif
 
 typedef struct {
     const char *name;
@@ -75,20 +66,6 @@ static const level *chosen = &levels[0];
 static char available[64] = "base";
 static atomic_int threads;
 
-#if defined(__aarch64__)
-static int has_dot_products(void) {
-#if defined(__linux__)
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#elif defined(__APPLE__)
-    int has = 0;
-    size_t size = sizeof has;
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
-#else
-    return 0;
-#endif
-}
-#endif
-
 static int runs(const char *name) {
 #if defined(__x86_64__)
     if (!strcmp(name, "avx2"))
@@ -100,7 +77,7 @@ static int runs(const char *name) {
                __builtin_cpu_supports("avx512cd");
 #elif defined(__aarch64__)
     if (!strcmp(name, "neon")) return 1; /* every processor of 64 bits has it */
-    if (!strcmp(name, "dotprod")) return has_dot_products();
+    if (!strcmp(name, "dotprod")) return sh_has_dot_products();
 #endif
     return !strcmp(name, "base");
 }
@@ -175,17 +152,9 @@ static int threads_asked(const char *name, int may_be_list, const char *allowed)
     return 0;
 }
 
-static int processors_allowed(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (int)sh_min(CPU_COUNT(&set), SH_MAX_THREADS);
-#endif
-    return (int)sh_min(sh_max(sysconf(_SC_NPROCESSORS_ONLN), 1), SH_MAX_THREADS);
-}
-
 int sparsehopfield_get_num_threads(void) {
     int n = atomic_load(&threads);
-    if (n == 0) atomic_store(&threads, n = processors_allowed());
+    if (n == 0) atomic_store(&threads, n = (int)sh_min(sh_processors(), SH_MAX_THREADS));
     return n;
 }
 
@@ -227,8 +196,8 @@ static void initialise(void) {
 }
 
 sh_status sh_initialise(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, initialise);
+    static sh_once_flag once = SH_ONCE_INIT;
+    sh_once(&once, initialise);
     return initialised;
 }
 
