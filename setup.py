@@ -8,6 +8,7 @@
 3. Every C file is compiled once, and those in csrc/kernels once more per instruction set.
 
 `CFLAGS` and `LDFLAGS` are honoured, and `SPARSEHOPFIELD_WERROR=1` makes warnings errors.
+`SPARSEHOPFIELD_TESTING=1` adds what some tests need: allocations that fail on request (csrc/binding/testing.c).
 """
 
 import os
@@ -17,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,12 +26,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PKG = "sparsehopfield"
-VERSION = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 BLAS = os.environ.get("SPARSEHOPFIELD_BLAS", "auto")
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds refuse the limited API
 
 CSRC = Path("csrc")
-SOURCES = sorted(p.as_posix() for p in CSRC.rglob("*.c") if p.parts[1] != "examples")
+SOURCES = sorted(p.as_posix() for p in CSRC.rglob("*.c") if p.parts[1] not in ("examples", "tests"))
 HEADERS = sorted(p.as_posix() for p in CSRC.rglob("*.h"))
 
 FLAGS = ["-std=c11", "-O3", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -55,11 +54,11 @@ MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platfo
 VARIANTS = VARIANTS.get(MACHINE, {})
 
 MACROS = [
-    ("SH_VERSION", f'"{VERSION}"'),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     *[(f"SH_HAVE_{name.upper()}", "1") for name in VARIANTS],
     *[("Py_LIMITED_API", "0x030B0000")] * ABI3,
+    *[("SH_TESTING", "1")] * (os.environ.get("SPARSEHOPFIELD_TESTING") == "1"),
 ]
 
 

@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import LAYOUTS, SIMILARITIES, name_of, quiet
+from helpers import LAYOUTS, SIMILARITIES, hook, name_of, quiet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -358,16 +358,16 @@ def test_the_same_bits_for_any_number_of_threads(rng, structure):
 
 
 def test_without_memory(rng):
-    patterns, core = rng.normal(size=(600, 3)), _features._core
+    patterns, fail = rng.normal(size=(600, 3)), hook("_fail_allocation")
     for causal in (False, True):
         structure = RandomFeatures(8, causal=causal)
-        core._fail_allocation(-1)
+        fail(-1)
         want = sh.update(patterns, patterns, structure=structure, **SOFTMAX)
-        for n in range(core._fail_allocation(-1)):
-            core._fail_allocation(n)
+        for n in range(fail(-1)):
+            fail(n)
             with pytest.raises(MemoryError):
                 sh.update(patterns, patterns, structure=structure, **SOFTMAX)
-        core._fail_allocation(-1)
+        fail(-1)
         np.testing.assert_array_equal(sh.update(patterns, patterns, structure=structure, **SOFTMAX), want)
 
 
@@ -539,13 +539,14 @@ def test_multiplications_are_counted(rng, monkeypatch, structure, n, m):
 )
 def test_memory_is_as_said(rng, monkeypatch, structure):
     n, d, core = 8192, 32, _features._core
+    most = hook("_allocated")
     allocated = []  # by the core, in each of its calls
 
     def measured(operation):
         def call(*arguments):
-            core._allocated()
+            most()
             operation(*arguments)
-            allocated.append(core._allocated())
+            allocated.append(most())
 
         return call
 

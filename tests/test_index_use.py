@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import run_python, same_bits
+from helpers import hook, run_python, same_bits
 
 import sparsehopfield as sh
 from sparsehopfield import _core, files
@@ -108,18 +108,20 @@ SYSTEMS = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_memory_that_is_left(tmp_path, name):
     content, wanted = SYSTEMS[name]
-    limits = _core._memory_left(str(tmp_path / "empty"))  # of this process itself, if it has any
-    assert _core._memory_left(system(tmp_path, content)) == min(limits, limits if wanted is None else wanted)
+    left = hook("_memory_left")
+    limits = left(str(tmp_path / "empty"))  # of this process itself, if it has any
+    assert left(system(tmp_path, content)) == min(limits, limits if wanted is None else wanted)
 
 
 @linux
 def test_memory_left_here():
-    assert 0 < _core._memory_left("") < 1 << 50
+    assert 0 < hook("_memory_left")("") < 1 << 50
 
 
 @linux
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_limits_of_the_process_itself(limit):
+    hook("_memory_left")
     code = (
         "import json, resource, sys\n"
         "from sparsehopfield import _core\n"
@@ -138,8 +140,9 @@ def test_limits_of_the_process_itself(limit):
 
 @pytest.fixture
 def left():
-    yield _core._pretend_left
-    _core._pretend_left(-1)
+    pretend = hook("_pretend_left")
+    yield pretend
+    pretend(-1)
 
 
 PLAIN = sh.HopfieldMemory(X, 4.0, index=False).update(QUERIES)

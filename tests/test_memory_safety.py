@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import digest, name_of, threads
+from helpers import digest, hook, name_of, threads
 
 import sparsehopfield as sh
 from sparsehopfield.structures import BlockSparse, RandomMask, TopK, Window
@@ -108,10 +108,12 @@ CALLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _allocations_succeed_again():
-    yield
-    sh._core._fail_allocation(-1)
+@pytest.fixture
+def failing():
+    """The hook that makes an allocation fail, set back afterwards."""
+    fail = hook("_fail_allocation")
+    yield fail
+    fail(-1)
 
 
 # Of these others make nearly the same allocations, some thousands.
@@ -119,8 +121,8 @@ LONG = ("retrieve, values", "associate", "memory", "memory, added to", "update, 
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CALLS])
-def test_every_allocation_failed_in_turn(name):
-    call, fail = CALLS[name], sh._core._fail_allocation
+def test_every_allocation_failed_in_turn(name, failing):
+    call, fail = CALLS[name], failing
     with threads(1):
         want = digest(call())
         fail(-1)

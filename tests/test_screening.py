@@ -27,6 +27,7 @@ from helpers import (
     exact_scores,
     exact_sparsemax,
     families,
+    hook,
     name_of,
     path,
     patterns_for,
@@ -710,8 +711,9 @@ def test_an_index_asked_for_by_several_threads_at_once(name):
 @pytest.fixture
 def failing():
     """The hook that makes an allocation fail, set back afterwards."""
-    yield _core._fail_allocation
-    _core._fail_allocation(-1)
+    fail = hook("_fail_allocation")
+    yield fail
+    fail(-1)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -15,6 +15,7 @@ from helpers import (
     SIMILARITIES,
     WINDOW_MAPS,
     digest,
+    hook,
     name_of,
     quiet,
     run_python,
@@ -238,12 +239,12 @@ def test_growing_row_by_row_copies_seldom(similarity):
     """2,000 rows one by one: a dozen rooms, and never more than a few allocations of the core."""
     rng = np.random.default_rng(2)
     memory = sh.HopfieldMemory(draw(rng, 1, 4, np.float32), similarity=similarity, ids=[7])
-    rooms, most = [], 0
+    rooms, most, fail = [], 0, hook("_fail_allocation")
     with threads(1):
         for _ in range(2000):
-            sh._core._fail_allocation(-1)
+            fail(-1)
             memory.add(draw(rng, 1, 4, np.float32))
-            most = max(most, sh._core._fail_allocation(-1))
+            most = max(most, fail(-1))
             room = memory._state.patterns.room
             if not rooms or rooms[-1] is not room:
                 rooms.append(room)

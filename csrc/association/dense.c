@@ -5,6 +5,7 @@
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
+#include "../sparsehopfield_layers.h"
 #include <math.h>
 #include <string.h>
 

@@ -9,6 +9,7 @@
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "../runtime/runtime.h"
+#include "../sparsehopfield_layers.h"
 #include "../structure/structure.h"
 
 enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000, SH_MOST_BYTES_OF_PARTS = 128 << 20 };

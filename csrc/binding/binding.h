@@ -13,9 +13,21 @@
 #include <numpy/dtype_api.h>
 #include <numpy/ufuncobject.h>
 #include "../runtime/runtime.h"
-#include "../sparsehopfield.h"
+#include "../sparsehopfield_layers.h"
 
-/* A call's context: memory from malloc (or failing on request), interruption by signals. Python runs signal handlers
+/* Where a call's memory comes from: malloc, but in builds for tests (testing.c). */
+#ifdef SH_TESTING
+void *sh_test_allocate(void *user, size_t bytes);
+void sh_test_release(void *user, void *block);
+extern PyMethodDef sh_test_operations[];
+#define SH_ALLOCATE sh_test_allocate
+#define SH_RELEASE sh_test_release
+#else
+#define SH_ALLOCATE NULL
+#define SH_RELEASE NULL
+#endif
+
+/* A call's context: its memory, interruption by signals. Python runs signal handlers
  * in its main thread alone, so calls of that thread alone ask for them; the others never take the GIL, which a thread
  * that comes when Python has ended does not outlive. */
 typedef struct {
@@ -29,7 +41,7 @@ sh_call sh_begin_call(int threads);
 /* Declares a call and its status, and makes it: without the GIL, and whatever floating-point settings and flags the
  * thread has, which it has afterwards. */
 #define SH_RUN(call, status, EXPRESSION)                                                                               \
-    sh_call call = sh_begin_call(sparsehopfield_get_num_threads());                                                    \
+    sh_call call = sh_begin_call(sh_get_num_threads());                                                                \
     sh_status status;                                                                                                  \
     Py_BEGIN_ALLOW_THREADS const sh_float_settings settings_before = sh_float_default();                               \
     status = EXPRESSION;                                                                                               \
@@ -62,9 +74,5 @@ int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t
 
 int sh_add_row_maps(PyObject *module);
 extern PyMethodDef sh_operations[], sh_layer_operations[], sh_feature_operations[];
-PyObject *sh_fail_allocation(PyObject *module, PyObject *n);
-PyObject *sh_allocated(PyObject *module, PyObject *unused);
 PyObject *sh_choose_path(PyObject *module, PyObject *name);
-PyObject *sh_left(PyObject *module, PyObject *root);
-PyObject *sh_pretend(PyObject *module, PyObject *n);
 #endif

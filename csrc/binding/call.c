@@ -1,73 +1,12 @@
-/* call.c: allocation, interruption and errors of a call, between the core and Python. */
+/* call.c: interruption and errors of a call, between the core and Python. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Tests make the n-th following allocation fail, and ask for the most bytes there were at a time: every block begins
- * with its size. */
-static _Atomic int64_t countdown = -1, made, live, most;
-typedef union {
-    size_t bytes;
-    max_align_t alignment;
-} header;
-
-static void *allocate(void *user, size_t bytes) {
-    (void)user;
-    atomic_fetch_add(&made, 1);
-    if (atomic_load(&countdown) >= 0 && atomic_fetch_sub(&countdown, 1) == 0) return NULL;
-    header *block = bytes < SIZE_MAX - sizeof *block ? malloc(bytes + sizeof *block) : NULL;
-    if (!block) return NULL;
-    block->bytes = bytes;
-    const int64_t now = atomic_fetch_add(&live, (int64_t)bytes) + (int64_t)bytes;
-    for (int64_t before = atomic_load(&most); now > before;)
-        if (atomic_compare_exchange_weak(&most, &before, now)) break;
-    return block + 1;
-}
-
-static void release(void *user, void *block) {
-    (void)user;
-    header *h = (header *)block - 1;
-    atomic_fetch_sub(&live, (int64_t)h->bytes);
-    free(h);
-}
-
-PyObject *sh_fail_allocation(PyObject *module, PyObject *argument) {
-    (void)module;
-    long long n = PyLong_AsLongLong(argument);
-    if (n == -1 && PyErr_Occurred()) return NULL;
-    atomic_store(&countdown, n);
-    return PyLong_FromLongLong(atomic_exchange(&made, 0));
-}
-
-PyObject *sh_allocated(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    const int64_t now = atomic_load(&live);
-    return PyLong_FromLongLong(atomic_exchange(&most, now) - now);
-}
-
-PyObject *sh_left(PyObject *module, PyObject *root) {
-    (void)module;
-    PyObject *bytes;
-    if (!PyUnicode_FSConverter(root, &bytes)) return NULL;
-    int64_t left = sh_memory_left(PyBytes_AsString(bytes));
-    Py_DECREF(bytes);
-    return PyLong_FromLongLong(left);
-}
-
-PyObject *sh_pretend(PyObject *module, PyObject *argument) {
-    (void)module;
-    long long n = PyLong_AsLongLong(argument);
-    if (n == -1 && PyErr_Occurred()) return NULL;
-    sh_pretend_left(n);
-    return Py_NewRef(Py_None);
-}
-
-/* Tests choose the way that maps with a window are taken. */
+/* how maps with a window are computed, in all calls */
 static atomic_int chosen_path = SH_PATH_AUTO;
 
 PyObject *sh_choose_path(PyObject *module, PyObject *argument) {
@@ -119,7 +58,7 @@ int sh_watch_main_thread(void) {
 }
 
 sh_call sh_begin_call(int threads) {
-    sh_call call = {.core = {.allocate = allocate, .release = release}};
+    sh_call call = {.core = {.allocate = SH_ALLOCATE, .release = SH_RELEASE}};
     if (PyThread_get_thread_ident() == atomic_load(&main_thread)) call.core.interrupted = interrupted;
     call.core.threads = threads;
     call.core.path = (sh_path)atomic_load(&chosen_path);

@@ -18,9 +18,12 @@ static int execute(PyObject *module) {
         if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s=%s is ignored: must be %s", ignored[i].name, ignored[i].value,
                              ignored[i].allowed) < 0)
             return -1;
-    if (PyModule_AddStringConstant(module, "__version__", SH_VERSION) < 0) return -1;
+    if (PyModule_AddStringConstant(module, "__version__", sh_version()) < 0) return -1;
     if (PyModule_AddFunctions(module, sh_layer_operations) < 0) return -1;
     if (PyModule_AddFunctions(module, sh_feature_operations) < 0) return -1;
+#ifdef SH_TESTING
+    if (PyModule_AddFunctions(module, sh_test_operations) < 0) return -1;
+#endif
     return sh_add_row_maps(module);
 }
 

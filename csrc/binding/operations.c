@@ -515,7 +515,7 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 
 static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
-    return PyLong_FromLong(sparsehopfield_get_num_threads());
+    return PyLong_FromLong(sh_get_num_threads());
 }
 
 static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
@@ -524,7 +524,7 @@ static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
     if (n == -1 && PyErr_Occurred()) return NULL;
     if (n < 1 || n > SH_MAX_THREADS)
         return PyErr_Format(PyExc_ValueError, "n: must be from 1 to %d threads, got %ld", SH_MAX_THREADS, n);
-    return PyLong_FromLong(sparsehopfield_set_num_threads((int)n));
+    return PyLong_FromLong(sh_set_num_threads((int)n));
 }
 
 static PyObject *config(PyObject *module, PyObject *unused) {
@@ -534,7 +534,7 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 #else
     const char *library = "OpenBLAS (system)";
 #endif
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", SH_VERSION, "blas_library", library,
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", sh_version(), "blas_library", library,
                          "blas_version", sh_blas_version(), "blas_core", sh_blas_core(), "blas_threads",
                          sh_blas_threads(), "simd", sh_simd_level(), "simd_available", sh_simd_available());
 }
@@ -560,7 +560,7 @@ PyMethodDef sh_operations[] = {
     {"survey", FAST(survey),
      "survey(memory, queries, beta, separation, parameter) -> (N, 4): listed, bounded, scored, support; -1 unknown"},
     {"_bounds", FAST(bounds),
-     "For tests: _bounds(memory, queries, beta, separation, parameter) -> (N, M, 3): what scores cannot pass, "
+     "_bounds(memory, queries, beta, separation, parameter) -> (N, M, 3): what scores cannot pass, "
      "twice, and cannot be below."},
     {"margins", margins, METH_O, "margins(memory): own score less the best other, of every pattern."},
     {"radii", FAST(radii),
@@ -576,13 +576,7 @@ PyMethodDef sh_operations[] = {
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
     {"config", config, METH_NOARGS, "What was built and chosen."},
     {"_path", sh_choose_path, METH_O,
-     "For tests: the way of maps with a window: auto, scan, lines, columns; returns what it was."},
-    {"_fail_allocation", sh_fail_allocation, METH_O,
-     "For tests: the n-th following allocation fails (n < 0: none); returns how many were made."},
-    {"_memory_left", sh_left, METH_O,
-     "For tests: _memory_left(root): bytes that may be taken yet; root stands before the paths of the system's files."},
-    {"_pretend_left", sh_pretend, METH_O, "For tests: so many bytes are left from now on (n < 0: what is)."},
-    {"_allocated", sh_allocated, METH_NOARGS,
-     "For tests: the most bytes at a time since this was last asked, beside those still there."},
+     "_path(name): how maps with a window are computed from now on, auto, scan, lines or columns; returns what it "
+     "was."},
     {NULL, NULL, 0, NULL},
 };

@@ -118,7 +118,7 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
         _Alignas(64) char scratch[STACK];
         status = do_rows(&b, 0, b.rows, scratch);
     } else {
-        call.core.threads = b.rows * b.n <= SERIAL ? 1 : sparsehopfield_get_num_threads();
+        call.core.threads = b.rows * b.n <= SERIAL ? 1 : sh_get_num_threads();
         status = sh_for_each(SH_CALL(call), sh_ceil_div(b.rows, b.per_item), scratch_bytes(&b), do_item, &b);
     }
     sh_float_restore(before); /* without flags: comparisons with NaN are meant; NumPy would warn of them */

@@ -1,5 +1,11 @@
-/* Stores four patterns, damages one of them and retrieves it. `make -C csrc check` builds and runs this. */
-#include "sparsehopfield.h"
+/* retrieve.c: stores four patterns, damages one of them and retrieves it.
+ *
+ * With the library installed:
+ *     cc -std=c11 retrieve.c -o retrieve $(pkg-config --cflags --libs sparsehopfield)
+ * or, linked with the static library:
+ *     cc -std=c11 retrieve.c -o retrieve $(pkg-config --cflags --libs --static sparsehopfield)
+ */
+#include <sparsehopfield.h>
 
 #include <stdio.h>
 #include <string.h>

@@ -11,6 +11,7 @@
  *
  * An item is a part of a set's rows. Few sets have many parts, cut by the shapes alone and summed in order. */
 #include "sums.h"
+#include "../sparsehopfield_layers.h"
 #include <math.h>
 #include <string.h>
 

@@ -71,7 +71,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
 
 /* Bytes that an index made by a call may have: others need memory, too. */
 static int64_t room_for_index(const sh_memory *m) {
-    return m->shelf->use == SH_INDEX_AUTO ? sh_memory_left(NULL) / 2 : INT64_MAX;
+    return m->shelf->use == SH_INDEX_AUTO ? sh_memory_left() / 2 : INT64_MAX;
 }
 
 /* features that are not zero in every query; how many */

@@ -1,6 +1,7 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
 #include "runtime.h"
 #include "system.h"
+#include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -61,8 +62,9 @@ static void note(loop *l, sh_status status, const sh_context *context) {
     sh_unlock(&l->lock);
 }
 
+/* What a thread is at: its share of a loop, with the context that its work gets. */
 typedef struct {
-    sh_context own; /* first, so that a worker's context leads back to its loop */
+    sh_context own;
     loop *loop;
     int asks;
 } worker;
@@ -78,8 +80,8 @@ static int lost(loop *l) {
 /* of the innermost loop that this thread is in; of none while the program is asked, which may call again */
 static _Thread_local worker *at_work;
 
-int sh_stopped(sh_context *context) {
-    worker *w = (worker *)context, *here = at_work;
+static int stopped(worker *w) {
+    worker *here = at_work;
     at_work = NULL;
     const int interrupted = w->asks && w->own.interrupted(w->own.user);
     at_work = here;
@@ -88,9 +90,15 @@ int sh_stopped(sh_context *context) {
     return atomic_load(&w->loop->status) != SH_OK;
 }
 
+int sh_stopped(const sh_context *context) {
+    (void)context;
+    assert(at_work && context == &at_work->own); /* loops within this one have ended */
+    return stopped(at_work);
+}
+
 int sh_called_off(int64_t numbers) {
     enum { LONG = 1 << 16 };
-    return numbers >= LONG && at_work && sh_stopped(&at_work->own);
+    return numbers >= LONG && at_work && stopped(at_work);
 }
 
 static void run_part(void *job, int part) {
@@ -106,7 +114,7 @@ static void run_part(void *job, int part) {
         w.own.row = 0;
         sh_status status = l->work(l->job, item, scratch, &w.own);
         if (status != SH_OK && !(w.asks && lost(l))) note(l, status, &w.own);
-    } while (!sh_stopped(&w.own));
+    } while (!stopped(&w));
     at_work = outer;
 }
 

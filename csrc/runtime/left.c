@@ -191,11 +191,17 @@ static int64_t look(const char *root) {
 }
 #endif
 
+#ifdef SH_TESTING
 static _Atomic int64_t pretended = -1;
 
 void sh_pretend_left(int64_t bytes) { atomic_store(&pretended, bytes); }
 
-int64_t sh_memory_left(const char *root) {
+int64_t sh_memory_left_under(const char *root) { return look(root); }
+
+int64_t sh_memory_left(void) {
     int64_t bytes = atomic_load(&pretended);
-    return root || bytes < 0 ? look(root ? root : "") : bytes;
+    return bytes < 0 ? look("") : bytes;
 }
+#else
+int64_t sh_memory_left(void) { return look(""); }
+#endif

@@ -152,14 +152,14 @@ static int threads_asked(const char *name, int may_be_list, const char *allowed)
     return 0;
 }
 
-int sparsehopfield_get_num_threads(void) {
+int sh_get_num_threads(void) {
     int n = atomic_load(&threads);
     if (n == 0) atomic_store(&threads, n = (int)sh_min(sh_processors(), SH_MAX_THREADS));
     return n;
 }
 
-int sparsehopfield_set_num_threads(int n) {
-    int before = sparsehopfield_get_num_threads();
+int sh_set_num_threads(int n) {
+    int before = sh_get_num_threads();
     atomic_store(&threads, (int)sh_min(sh_max(n, 1), SH_MAX_THREADS));
     return before;
 }
@@ -200,6 +200,9 @@ sh_status sh_initialise(void) {
     sh_once(&once, initialise);
     return initialised;
 }
+
+const char *sh_version(void) { return SH_VERSION_STRING; }
+int sh_version_number(void) { return SH_VERSION_NUMBER; }
 
 const char *sh_status_name(sh_status status) {
     static const char *const names[] = {"ok",       "no memory",    "interrupted", "not finite", "overflow",

@@ -22,11 +22,14 @@ void *sh_allocate(sh_context *context, int64_t count, size_t size);
 void sh_release(sh_context *context, void *block);
 
 /* sh_memory_left: bytes that this process may take before it, its control groups (version 1 or 2) or the machine are
- * out of memory; INT64_MAX where nothing says. `root` stands before the paths of the system's files, for tests; NULL is
- * the system itself. Costs some file reads: 0.1 to 1 ms. Never fails.
- * sh_pretend_left: for tests: what it says of the system from now on; below 0 the truth again. */
-int64_t sh_memory_left(const char *root);
+ * out of memory; INT64_MAX where nothing says. Costs some file reads: 0.1 to 1 ms. Never fails. */
+int64_t sh_memory_left(void);
+#ifdef SH_TESTING
+/* sh_pretend_left: what sh_memory_left says from now on; below 0 the truth again.
+ * sh_memory_left_under: what it finds in the system's files below a folder, `root`. */
 void sh_pretend_left(int64_t bytes);
+int64_t sh_memory_left_under(const char *root);
+#endif
 
 /* sh_fail: notes what was at fault, returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
@@ -41,7 +44,7 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
  *               SH_INTERRUPTED. The loop asks after every item.
  *            3. Whoever is asked may fork. The child's call fails with SH_FORKED where other threads had a share.
  */
-int sh_stopped(sh_context *context);
+int sh_stopped(const sh_context *context);
 /* sh_called_off: the same of the work that this thread is at, for passes over long rows by who knows of no context. What
  * is then returned is not looked at; it must only be a number or NaN, and soon. 0 outside a loop, and where a pass is of
  * few numbers. */

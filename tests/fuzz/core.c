@@ -7,7 +7,7 @@
  *
  * `fuzz_promised` gathers the bits that do not depend on the instruction set: runs of the same inputs under other
  * settings of SPARSEHOPFIELD_SIMD must end with the same number. */
-#include "sparsehopfield.h"
+#include "sparsehopfield_layers.h"
 
 #include <math.h>
 #include <stdatomic.h>

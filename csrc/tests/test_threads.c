@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #include "runtime/blas.h"
 #include "runtime/system.h"
-#include "sparsehopfield.h"
+#include "sparsehopfield_layers.h"
 
 #include <pthread.h>
 #include <stdio.h>

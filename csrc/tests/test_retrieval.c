@@ -1,0 +1,635 @@
+/* Retrieval: every question to a memory, on every path, by every similarity and map, against plain loops in double; that
+ * the paths agree bit for bit; what is refused; allocations that fail. */
+#include "plain.h"
+#include "runtime/runtime.h"
+
+enum { M = 90, N = 12, D = 10, V = 4 };
+static uint64_t seed = 4;
+static ledger blocks = {.fail_at = -1}; /* of all questions to a memory, which may keep what one of them makes */
+static const sh_path PATHS[] = {SH_PATH_AUTO, SH_PATH_SCAN, SH_PATH_LINES, SH_PATH_COLUMNS};
+static const sh_model MODELS[] = {
+    {SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}, {SH_ENTMAX, 1.2}, {SH_POLYNOMIAL, 3}};
+enum { MODEL_COUNT = sizeof MODELS / sizeof *MODELS };
+
+/* A problem: stored patterns and values, queries with a beta of their own. */
+typedef struct {
+    sh_type type, stored; /* of the computation, of the rows */
+    sh_similarity similarity;
+    sh_rows patterns, values;
+    sh_queries queries;
+    void *x;
+    double beta[N];
+    float scale;
+} problem;
+
+static double element(const sh_rows *r, int64_t i, int64_t j) {
+    const char *row = (const char *)r->data + i * r->stride;
+    if (r->type == SH_UINT8) return (double)((float)((const uint8_t *)row)[j] * (r->scale ? r->scale : 1));
+    return get(row, r->type, j);
+}
+
+static problem problem_of(sh_type type, sh_type stored, sh_similarity similarity) {
+    problem p = {.type = type, .stored = stored, .similarity = similarity};
+    p.patterns = (sh_rows){.n = M, .d = D, .type = stored};
+    if (stored == SH_UINT8) {
+        uint8_t *bytes = own(M * D, 1);
+        for (int i = 0; i < M * D; i++) bytes[i] = (uint8_t)(1 + 255 * uniform(&seed));
+        p.patterns.data = bytes;
+        p.patterns.stride = D;
+        p.patterns.scale = 1 / 64.0f;
+    } else {
+        p.patterns.data = normals(type, M * (D + 1), 1, &seed); /* rows lie apart */
+        p.patterns.stride = (int64_t)((D + 1) * size_of(type));
+    }
+    p.values = (sh_rows){
+        .data = normals(type, M * V, 1, &seed), .n = M, .d = V, .stride = (int64_t)(V * size_of(type)), .type = type};
+    p.x = own(N * D, size_of(type));
+    for (int i = 0; i < N; i++) {
+        p.beta[i] = 0.5 + 3 * uniform(&seed);
+        for (int j = 0; j < D; j++) put(p.x, type, i * D + j, element(&p.patterns, 7 * i, j) + 0.3 * normal(&seed));
+    }
+    return p;
+}
+
+/* Returns the problem's queries; the pointer to beta is to this copy of the problem. */
+static sh_queries queries_of(const problem *p) {
+    return (sh_queries){.data = p->x, .n = N, .beta = p->beta, .beta_stride = 1};
+}
+
+static void forget(problem *p) {
+    free((void *)p->patterns.data);
+    free((void *)p->values.data);
+    free(p->x);
+}
+
+/* The scores of a query, or of a pattern with all (x given as row `own` of the patterns). */
+static double score(const problem *p, sh_model m, const double *x, int64_t j) {
+    double dot = 0, pattern2 = 0, distance2 = 0;
+    for (int c = 0; c < D; c++) {
+        const double y = element(&p->patterns, j, c);
+        dot += x[c] * y, pattern2 += y * y, distance2 += (x[c] - y) * (x[c] - y);
+    }
+    if (p->similarity == SH_DOT) return dot;
+    if (p->similarity == SH_COSINE) return dot / sqrt(pattern2);
+    return m.separation == SH_POLYNOMIAL ? dot - pattern2 / 2 : -distance2 / 2;
+}
+
+static void query_of(const problem *p, int64_t i, double *x) {
+    for (int c = 0; c < D; c++) x[c] = get(p->x, p->type, i * D + c);
+}
+
+/* Returns how far the library's numbers may be from those of the loops: weights of float32 maps follow from scores. */
+static double tolerance(const problem *p) { return p->type == SH_FLOAT64 ? 1e-9 : 2e-4; }
+
+/* Which pairs a structure of the tests lets a query see. */
+static int sees(const sh_structure *s, int64_t i, int64_t j) {
+    if (!s) return 1;
+    if (s->pairs == SH_PAIRS_WINDOW) {
+        const int64_t place = s->position[i];
+        return llabs(j - place) <= s->width;
+    }
+    for (int64_t at = s->start[i / s->rows]; at < s->start[i / s->rows + 1]; at++)
+        if (j / s->columns == s->column[at]) return 1;
+    return 0;
+}
+
+/* The weights of query i, and its scores. */
+static void weigh(const problem *p, sh_model m, const sh_structure *s, int64_t i, double *scores, double *w) {
+    double x[D], z[M], kept[M];
+    query_of(p, i, x);
+    for (int64_t j = 0; j < M; j++) {
+        scores[j] = score(p, m, x, j);
+        kept[j] = scores[j];
+    }
+    for (int64_t j = 0; j < M; j++) {
+        int64_t better = 0;
+        for (int64_t l = 0; s && s->pairs == SH_PAIRS_TOP && l < M; l++)
+            better += scores[l] > scores[j] || (scores[l] == scores[j] && l < j);
+        if (s && (s->pairs == SH_PAIRS_TOP ? better >= s->k : !sees(s, i, j))) kept[j] = -INFINITY;
+        z[j] = p->beta[i] * kept[j];
+    }
+    plain_weights(m, M, z, w);
+}
+
+/* --- what a memory answers ------------------------------------------------------------------------------------------ */
+
+static void updates(const problem *p, const sh_memory *memory, sh_model m, const sh_structure *s, int with_values) {
+    const int64_t v = with_values ? V : D;
+    const sh_rows *mixed = with_values ? &p->values : &p->patterns;
+    void *first = NULL;
+    int64_t support[N];
+    double energy[N], unit[M]; /* by cosine similarity patterns are taken at length 1 */
+    for (int j = 0; j < M; j++) {
+        double length2 = 0;
+        for (int c = 0; c < D; c++) length2 += element(&p->patterns, j, c) * element(&p->patterns, j, c);
+        unit[j] = p->similarity == SH_COSINE ? sqrt(length2) : 1;
+    }
+    sh_queries asked = queries_of(p);
+    asked.structure = s;
+    for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
+        sh_context context = context_of(&blocks, 1 + (int)path % 2);
+        context.path = PATHS[path];
+        void *states = own(N * v, size_of(p->type));
+        CHECK_OK(sh_update(&context, memory, m, asked, states, support));
+        if (m.separation == SH_POLYNOMIAL)
+            CHECK_REFUSED(context, sh_energy(&context, memory, m, asked, energy), SH_UNDEFINED, "separation");
+        else
+            CHECK_OK(sh_energy(&context, memory, m, asked, energy));
+        if (path > 0) { /* the same bits */
+            CHECK(plain_alpha(m) <= 1 || !memcmp(states, first, (size_t)(N * v) * size_of(p->type)));
+            free(states);
+            continue;
+        }
+        first = states;
+        for (int64_t i = 0; i < N; i++) {
+            double scores[M], w[M], x[D], z[M], length2 = 0, size = 1e-30;
+            int64_t weights = 0;
+            weigh(p, m, s, i, scores, w);
+            for (int j = 0; j < M; j++) weights += w[j] != 0, size += fabs(w[j]);
+            for (int64_t c = 0; c < v; c++) {
+                double sum = 0;
+                for (int j = 0; j < M; j++) sum += w[j] * element(mixed, j, c) / (with_values ? 1 : unit[j]);
+                CHECK_NEAR(get(states, p->type, i * v + c), sum, 10 * tolerance(p) * size);
+            }
+            if (plain_alpha(m) > 1 && p->type == SH_FLOAT64) CHECK(llabs(support[i] - weights) <= 1);
+            if (m.separation == SH_POLYNOMIAL) continue;
+            query_of(p, i, x);
+            for (int c = 0; c < D; c++) length2 += x[c] * x[c];
+            for (int j = 0; j < M; j++) z[j] = w[j] > 0 ? p->beta[i] * scores[j] : 0;
+            double want = length2 / 2;
+            /* euclidean scores have -|x|^2/2 in them, which the energy gives back */
+            want -= plain_conjugate(m, M, z, w) / p->beta[i] + (p->similarity == SH_EUCLIDEAN ? length2 / 2 : 0);
+            CHECK_NEAR(energy[i], want, 10 * tolerance(p) * (1 + length2 + fabs(want)));
+        }
+    }
+    free(first);
+}
+
+static void lists(const problem *p, const sh_memory *memory, sh_model m) {
+    const sh_queries asked = queries_of(p);
+    sh_context context = context_of(&blocks, 2);
+    sh_entries e;
+    const int64_t top = plain_alpha(m) > 1 ? 0 : 5;
+    if (top) CHECK_REFUSED(context, sh_associate(&context, memory, m, asked, 0, 0, &e), SH_BAD_ARGUMENT, "top");
+    if (!CHECK_OK(sh_associate(&context, memory, m, asked, top, 0, &e))) return;
+    CHECK(e.n == N && e.start[0] == 0);
+    void *states = own(N * V, size_of(p->type));
+    for (int64_t i = 0; i < N; i++) {
+        double scores[M], w[M];
+        weigh(p, m, NULL, i, scores, w);
+        int64_t last = -1;
+        for (int64_t at = e.start[i]; at < e.start[i + 1]; at++) {
+            const int64_t j = e.position[at];
+            CHECK(j > last && j < M);
+            CHECK_NEAR(e.score[at], scores[j], tolerance(p) * (1 + fabs(scores[j])));
+            CHECK_NEAR(e.weight[at], w[j], 10 * tolerance(p));
+            last = j;
+        }
+        CHECK(!top || e.start[i + 1] - e.start[i] <= top);
+    }
+    /* the weights again, from the scores alone; and the states, from the weights */
+    double *weight = own(e.start[N], sizeof *weight);
+    if (plain_alpha(m) > 1) {
+        CHECK_OK(sh_solve(&context, m, p->type, N, p->beta, 1, e.start, e.score, weight));
+        for (int64_t at = 0; at < e.start[N]; at++) CHECK(weight[at] == e.weight[at]);
+    } else
+        CHECK_REFUSED(context, sh_solve(&context, m, p->type, N, p->beta, 1, e.start, e.score, weight), SH_BAD_ARGUMENT,
+                      "separation");
+    CHECK_OK(sh_mix(&context, memory, N, e.start, e.position, e.weight, states));
+    for (int64_t i = 0; i < N; i++)
+        for (int c = 0; c < V; c++) {
+            double sum = 0;
+            for (int64_t at = e.start[i]; at < e.start[i + 1]; at++)
+                sum += e.weight[at] * element(&p->values, e.position[at], c);
+            CHECK_NEAR(get(states, p->type, i * V + c), sum, tolerance(p) * 10);
+        }
+    if (e.start[N] > 0) {
+        e.position[0] = M;
+        CHECK_REFUSED(context, sh_mix(&context, memory, N, e.start, e.position, e.weight, states), SH_BAD_ARGUMENT,
+                      "positions");
+    }
+    free(weight), free(states);
+    sh_entries_free(&context, &e);
+}
+
+/* The best patterns, margins and radii. */
+static void nearest(const problem *p, const sh_memory *memory) {
+    enum { COUNT = 6 };
+    const sh_queries asked = queries_of(p);
+    const sh_model m = {SH_SPARSEMAX, 0};
+    sh_context context = context_of(&blocks, 2);
+    int64_t position[N * COUNT], which[N], rival[N];
+    double found[N * COUNT], margin[M], need[N], radius[N];
+    CHECK_OK(sh_nearest(&context, memory, asked, COUNT, position, found));
+    for (int64_t i = 0; i < N; i++) {
+        double x[D], scores[M];
+        query_of(p, i, x);
+        for (int64_t j = 0; j < M; j++) scores[j] = score(p, m, x, j);
+        for (int64_t k = 0; k < COUNT; k++) {
+            const double got = found[i * COUNT + k];
+            CHECK_NEAR(got, scores[position[i * COUNT + k]], tolerance(p) * (1 + fabs(got)));
+            CHECK(k == 0 || got <= found[i * COUNT + k - 1]);
+            int64_t above = 0;
+            for (int64_t j = 0; j < M; j++) above += scores[j] > got + tolerance(p) * (1 + fabs(got));
+            CHECK(above <= k);
+        }
+    }
+    CHECK_OK(sh_margins(&context, memory, margin));
+    for (int64_t i = 0; i < N; i++) {
+        which[i] = (5 * i) % M;
+        need[i] = 0.1 * (double)i;
+    }
+    CHECK_OK(sh_radii(&context, memory, N, which, need, 0, radius, rival));
+    for (int64_t i = 0; i < M; i++) {
+        double x[D], length = 0, scores[M], best = -INFINITY;
+        for (int c = 0; c < D; c++) {
+            x[c] = element(&p->patterns, i, c);
+            length += x[c] * x[c];
+        }
+        for (int c = 0; c < D && p->similarity == SH_COSINE; c++) x[c] /= sqrt(length);
+        for (int64_t j = 0; j < M; j++) {
+            scores[j] = score(p, m, x, j);
+            if (j != i) best = fmax(best, scores[j]);
+        }
+        CHECK_NEAR(margin[i], scores[i] - best, 10 * tolerance(p) * (1 + fabs(scores[i])));
+        for (int64_t n = 0; n < N; n++) {
+            if (which[n] != i) continue;
+            double least = INFINITY;
+            for (int64_t j = 0; j < M; j++) {
+                double distance2 = 0, other = 0;
+                for (int c = 0; c < D; c++) other += element(&p->patterns, j, c) * element(&p->patterns, j, c);
+                for (int c = 0; c < D; c++) {
+                    const double y = element(&p->patterns, j, c) / (p->similarity == SH_COSINE ? sqrt(other) : 1);
+                    distance2 += (x[c] - y) * (x[c] - y);
+                }
+                if (j != i) least = fmin(least, (scores[i] - scores[j] - need[n]) / sqrt(distance2));
+            }
+            CHECK_NEAR(radius[n], least, 20 * tolerance(p) * (1 + fabs(least)));
+            CHECK(rival[n] >= 0 && rival[n] != i);
+        }
+    }
+    CHECK_REFUSED(context, sh_nearest(&context, memory, asked, 0, position, found), SH_BAD_ARGUMENT, "count");
+    CHECK_REFUSED(context, sh_nearest(&context, memory, asked, SH_NEAREST + 1, position, found), SH_BAD_ARGUMENT,
+                  "count");
+    CHECK_REFUSED(context, sh_radii(&context, memory, N, which, need, -1, radius, rival), SH_BAD_ARGUMENT, "slack");
+    which[2] = M;
+    CHECK_REFUSED(context, sh_radii(&context, memory, N, which, need, 0, radius, rival), SH_BAD_ARGUMENT, "which");
+    CHECK(context.row == 2);
+    which[2] = 0;
+    need[3] = NAN;
+    CHECK_REFUSED(context, sh_radii(&context, memory, N, which, need, 0, radius, rival), SH_NOT_FINITE, "need");
+}
+
+/* Updates until nothing moves, one by one. */
+static void retrievals(const problem *p, const sh_memory *memory, sh_model m) {
+    enum { STEPS = 4 };
+    const sh_queries asked = queries_of(p);
+    sh_context context = context_of(&blocks, 2);
+    void *rest = own(N * D, size_of(p->type)), *before = own(N * D, size_of(p->type)),
+         *one = own(N * D, size_of(p->type));
+    int64_t steps[N], support[N], once[N];
+    uint8_t converged[N];
+    CHECK_OK(sh_retrieve(&context, memory, m, asked, STEPS, 0, rest, steps, converged, support, before));
+    sh_queries next = asked;
+    next.data = before;
+    CHECK_OK(sh_update(&context, memory, m, next, one, once));
+    CHECK(!memcmp(one, rest, (size_t)(N * D) * size_of(p->type))); /* the last update, of what it began from */
+    for (int64_t i = 0; i < N; i++) {
+        CHECK(steps[i] >= 0 && steps[i] <= STEPS && support[i] == once[i]);
+        if (converged[i]) {
+            const size_t row = (size_t)D * size_of(p->type);
+            CHECK(!memcmp((char *)before + i * (int64_t)row, (char *)rest + i * (int64_t)row, row));
+        } else
+            CHECK(steps[i] == STEPS);
+    }
+    CHECK_OK(sh_retrieve(&context, memory, m, asked, 0, 0, rest, steps, converged, support, NULL));
+    CHECK(!memcmp(rest, p->x, (size_t)(N * D) * size_of(p->type)) && steps[0] == 0);
+    CHECK_OK(sh_retrieve(&context, memory, m, asked, 50, 1e3, rest, steps, converged, support, NULL));
+    for (int64_t i = 0; i < N; i++) CHECK(steps[i] == 1 && converged[i] == 1); /* no step is so long */
+    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, asked, -1, 0, rest, steps, converged, support, NULL),
+                  SH_BAD_ARGUMENT, "max_steps");
+    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, asked, 1, NAN, rest, steps, converged, support, NULL),
+                  SH_BAD_ARGUMENT, "tol");
+    free(rest), free(before), free(one);
+}
+
+/* Two parts of the patterns, whose partial results are merged, are the whole. */
+static void partial_results(const problem *p, sh_model m) {
+    if (plain_alpha(m) > 1) return;
+    sh_context context = context_of(&blocks, 2);
+    double scale[3][N], sum[3][N];
+    void *mixture[3];
+    for (int part = 0; part < 3; part++) { /* all, the first, the others */
+        const int64_t first = part == 2 ? M / 3 : 0, end = part == 1 ? M / 3 : M;
+        sh_rows patterns = p->patterns, values = p->values;
+        patterns.data = (const char *)patterns.data + first * patterns.stride;
+        values.data = (const char *)values.data + first * values.stride;
+        patterns.n = values.n = end - first;
+        sh_memory *memory = NULL;
+        mixture[part] = own(N * V, size_of(p->type));
+        if (CHECK_OK(sh_memory_new(&context, &patterns, &values, p->similarity, p->type, &memory)))
+            CHECK_OK(
+                sh_accumulate(&context, memory, m, queries_of(p), (sh_partial){scale[part], sum[part], mixture[part]}));
+        sh_memory_free(&context, memory);
+    }
+    CHECK_OK(sh_merge(m, p->type, N, V, p->beta, 1, (sh_partial){scale[1], sum[1], mixture[1]},
+                      (sh_partial){scale[2], sum[2], mixture[2]}));
+    for (int64_t i = 0; i < N; i++) {
+        CHECK_NEAR(scale[1][i], scale[0][i], tolerance(p) * (1 + fabs(scale[0][i])));
+        CHECK_NEAR(sum[1][i], sum[0][i], 50 * tolerance(p) * (1 + fabs(sum[0][i])));
+        for (int c = 0; c < V; c++)
+            CHECK_NEAR(get(mixture[1], p->type, i * V + c), get(mixture[0], p->type, i * V + c),
+                       100 * tolerance(p) * (1 + fabs(sum[0][i])));
+    }
+    for (int part = 0; part < 3; part++) free(mixture[part]);
+}
+
+static void all_questions(void) {
+    static const sh_type types[][2] = {
+        {SH_FLOAT32, SH_FLOAT32}, {SH_FLOAT64, SH_FLOAT64}, {SH_FLOAT32, SH_UINT8}, {SH_FLOAT64, SH_UINT8}};
+    for (int round = 0; round < 12; round++) {
+        problem p = problem_of(types[round % 4][0], types[round % 4][1], (sh_similarity)(round / 4));
+        sh_context context = context_of(&blocks, 1);
+        sh_memory *memory = NULL, *mixing = NULL;
+        if (!CHECK_OK(sh_memory_new(&context, &p.patterns, NULL, p.similarity, p.type, &memory))) return;
+        if (!CHECK_OK(sh_memory_new(&context, &p.patterns, &p.values, p.similarity, p.type, &mixing))) return;
+        int64_t position[N];
+        const int64_t start[] = {0, 2, 3}, column[] = {0, 4, 2};
+        for (int64_t i = 0; i < N; i++) position[i] = (i * 11) % M;
+        const sh_structure structures[] = {{.pairs = SH_PAIRS_TOP, .k = 7},
+                                           {.pairs = SH_PAIRS_WINDOW, .width = 9, .dilation = 1, .position = position},
+                                           {.pairs = SH_PAIRS_BLOCKS,
+                                            .rows = N / 2,
+                                            .columns = 15,
+                                            .start = start,
+                                            .start_n = 2,
+                                            .column = column,
+                                            .column_n = 3}};
+        for (int k = 0; k < MODEL_COUNT; k++) {
+            updates(&p, memory, MODELS[k], NULL, 0);
+            updates(&p, mixing, MODELS[k], NULL, 1);
+            updates(&p, mixing, MODELS[k], &structures[(round + k) % 3], 1);
+            lists(&p, mixing, MODELS[k]);
+            retrievals(&p, memory, MODELS[k]);
+            partial_results(&p, MODELS[k]);
+        }
+        nearest(&p, memory);
+        sh_memory_free(&context, memory);
+        sh_memory_free(&context, mixing);
+        CHECK(blocks.live == 0);
+        forget(&p);
+    }
+}
+
+/* --- indexes ------------------------------------------------------------------------------------------ */
+
+enum { LARGE = 3000, ASKED = 400, WIDTH = 40 };
+static float rows[LARGE][WIDTH], asked_rows[ASKED][WIDTH];
+
+static void make_rows(void) {
+    for (int i = 0; i < LARGE; i++)
+        for (int c = 0; c < WIDTH; c++)
+            rows[i][c] = (float)(c < 8 ? normal(&seed) : (double)rows[i][c % 8] + 0.3 * normal(&seed));
+    for (int i = 0; i < ASKED; i++)
+        for (int c = 0; c < WIDTH; c++) asked_rows[i][c] = rows[5 * i][c] + (float)(0.2 * normal(&seed));
+}
+
+static sh_rows rows_of(int64_t n) {
+    return (sh_rows){.data = rows, .n = n, .d = WIDTH, .stride = sizeof rows[0], .type = SH_FLOAT32};
+}
+
+static void indexes(void) {
+    static float want[ASKED][WIDTH], got[ASKED][WIDTH];
+    const double beta = 2;
+    const sh_model m = {SH_SPARSEMAX, 0};
+    const sh_queries asked = {.data = asked_rows, .n = ASKED, .beta = &beta};
+    const sh_rows all = rows_of(LARGE), most = rows_of(LARGE - 500);
+    for (int s = 0; s < 3; s++)
+        for (size_t path = 1; path < sizeof PATHS / sizeof *PATHS; path++) {
+            ledger l = {.fail_at = -1};
+            sh_context context = context_of(&l, 2);
+            context.path = PATHS[path];
+            sh_memory *memory = NULL, *first = NULL;
+            int64_t counts[ASKED][4];
+            /* an index taken over from a memory that grows */
+            if (!CHECK_OK(sh_memory_new(&context, &most, NULL, (sh_similarity)s, SH_FLOAT32, &first))) return;
+            CHECK_OK(sh_update(&context, first, m, asked, got, NULL));
+            if (!CHECK_OK(sh_memory_extend(&context, first, &all, NULL, &memory))) return;
+            sh_memory_free(&context, first);
+            CHECK_OK(sh_update(&context, memory, m, asked, got, NULL));
+            CHECK((sh_memory_index_bytes(memory) > 0) == (PATHS[path] != SH_PATH_SCAN));
+            if (path == 1)
+                memcpy(want, got, sizeof got);
+            else
+                CHECK(!memcmp(want, got, sizeof got));
+            CHECK_OK(sh_survey(&context, memory, m, asked, &counts[0][0]));
+            for (int i = 0; i < ASKED; i++) {
+                CHECK(counts[i][3] >= 1);
+                /* listed, still there after closer bounds, scored, with weight; the scan knows the last alone */
+                const int64_t *c = counts[i];
+                CHECK(path == 1 ? c[2] == -1 : c[0] >= 1 && c[0] <= LARGE && c[1] <= c[0] && c[3] <= c[2]);
+            }
+            sh_queries few = asked;
+            few.n = 5;
+            double *bounds = own(5 * LARGE * 3, sizeof *bounds);
+            if (path > 1) {
+                CHECK_OK(sh_bounds(&context, memory, few, bounds));
+                for (int64_t i = 0; i < 5; i++)
+                    for (int64_t j = 0; j < LARGE; j++) {
+                        double dot = 0, length2 = 0, distance2 = 0;
+                        for (int c = 0; c < WIDTH; c++) {
+                            const double x = (double)asked_rows[i][c], y = (double)rows[j][c];
+                            dot += x * y, length2 += y * y, distance2 += (x - y) * (x - y);
+                        }
+                        const double own_score = s == SH_DOT      ? dot
+                                                 : s == SH_COSINE ? dot / sqrt(length2)
+                                                                  : -distance2 / 2;
+                        const double *b = bounds + (i * LARGE + j) * 3, slack = 1e-12 * (1 + fabs(own_score));
+                        CHECK(b[0] >= own_score - slack && b[1] >= own_score - slack && b[2] <= own_score + slack);
+                    }
+            }
+            free(bounds);
+            uint64_t print[3];
+            CHECK_OK(sh_memory_fingerprint(&context, memory, &print[0]));
+            CHECK_OK(sh_memory_fingerprint(&context, memory, &print[1]));
+            rows[17][3] += 1;
+            CHECK_OK(sh_memory_fingerprint(&context, memory, &print[2]));
+            rows[17][3] -= 1;
+            CHECK(print[0] == print[1] && print[0] != print[2]);
+            sh_memory_free(&context, memory);
+            CHECK(l.live == 0);
+        }
+}
+
+/* Calls build an index where memory is left, or where they are told to. */
+static void use_of_indexes(void) {
+    static float got[ASKED][WIDTH];
+    static const struct {
+        sh_index_use use;
+        int64_t left;
+        int built;
+    } cases[] = {{SH_INDEX_AUTO, (int64_t)1 << 40, 1},
+                 {SH_INDEX_AUTO, 1 << 16, 0},
+                 {SH_INDEX_AUTO, 0, 0},
+                 {SH_INDEX_ALWAYS, 0, 1},
+                 {SH_INDEX_NEVER, (int64_t)1 << 40, 0}};
+    const double beta = 2;
+    const sh_queries asked = {.data = asked_rows, .n = ASKED, .beta = &beta};
+    const sh_rows all = rows_of(LARGE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sh_context context = {.threads = 2};
+        sh_memory *memory = NULL;
+        sh_pretend_left(cases[i].left);
+        if (!CHECK_OK(sh_memory_new(&context, &all, NULL, SH_DOT, SH_FLOAT32, &memory))) return;
+        sh_memory_use_index(&context, memory, cases[i].use);
+        for (int call = 0; call < 6; call++)
+            CHECK_OK(sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, asked, got, NULL));
+        CHECK((sh_memory_index_bytes(memory) > 0) == cases[i].built);
+        sh_pretend_left(0); /* asked for by name it is built however little is left */
+        if (cases[i].use != SH_INDEX_NEVER) {
+            CHECK_OK(sh_memory_index(&context, memory));
+            CHECK(sh_memory_index_bytes(memory) > 0);
+        }
+        sh_memory_use_index(&context, memory, SH_INDEX_NEVER);
+        CHECK(sh_memory_index_bytes(memory) == 0);
+        sh_memory_free(&context, memory);
+        sh_pretend_left(-1);
+    }
+}
+
+/* --- what is refused, and what fails ---------------------------------------------------------------- */
+
+static void refusals(void) {
+    float x[4][3] = {{1, 2, 3}, {0, 0, 0}, {1, 0, 0}, {0, 1, 0}}, state[4][3];
+    const double good = 1, wrong[] = {0, -1, NAN, INFINITY};
+    const sh_rows four = {.data = x, .n = 4, .d = 3, .stride = sizeof x[0], .type = SH_FLOAT32};
+    sh_context context = {.threads = 1};
+    sh_memory *memory = NULL, *longer = NULL;
+    sh_rows bad = four;
+    bad.n = 0;
+    CHECK_REFUSED(context, sh_memory_new(&context, &bad, NULL, SH_DOT, SH_FLOAT32, &memory), SH_BAD_ARGUMENT,
+                  "patterns");
+    bad = four, bad.type = SH_FLOAT64;
+    CHECK_REFUSED(context, sh_memory_new(&context, &bad, NULL, SH_DOT, SH_FLOAT32, &memory), SH_BAD_ARGUMENT,
+                  "patterns");
+    bad = four, bad.n = 3;
+    CHECK_REFUSED(context, sh_memory_new(&context, &four, &bad, SH_DOT, SH_FLOAT32, &memory), SH_BAD_ARGUMENT,
+                  "values");
+    CHECK_REFUSED(context, sh_memory_new(&context, &four, NULL, SH_DOT, SH_UINT8, &memory), SH_BAD_ARGUMENT, "type");
+    CHECK_REFUSED(context, sh_memory_new(&context, &four, NULL, SH_COSINE, SH_FLOAT32, &memory), SH_ZERO_ROW,
+                  "patterns");
+    CHECK(context.row == 1);
+    x[2][1] = NAN;
+    CHECK_REFUSED(context, sh_memory_new(&context, &four, NULL, SH_DOT, SH_FLOAT32, &memory), SH_NOT_FINITE,
+                  "patterns");
+    CHECK(context.row == 2);
+    x[2][1] = 3e38f;
+    CHECK_REFUSED(context, sh_memory_new(&context, &four, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory), SH_OVERFLOW,
+                  "patterns");
+    x[2][1] = 0;
+    CHECK(memory == NULL);
+    if (!CHECK_OK(sh_memory_new(&context, &four, NULL, SH_DOT, SH_FLOAT32, &memory))) return;
+    bad = four, bad.n = 2;
+    CHECK_REFUSED(context, sh_memory_extend(&context, memory, &bad, NULL, &longer), SH_BAD_ARGUMENT, "patterns");
+    const sh_model m = {SH_SPARSEMAX, 0};
+    sh_queries asked = {.data = x, .n = 4, .beta = &good};
+    for (int i = 0; i < 4; i++) {
+        asked.beta = &wrong[i];
+        CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "beta");
+    }
+    asked.beta = &good;
+    CHECK_REFUSED(context, sh_update(&context, memory, (sh_model){SH_ENTMAX, 0.5}, asked, state, NULL), SH_BAD_ARGUMENT,
+                  "separation");
+    asked.n = -1;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "queries");
+    asked.n = 0;
+    CHECK_OK(sh_update(&context, memory, m, asked, state, NULL));
+    asked.n = 4;
+    const sh_structure none = {.pairs = SH_PAIRS_TOP, .k = 5};
+    asked.structure = &none;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "k");
+    asked.structure = NULL;
+    float odd[4][3] = {{1, 1, 1}, {1, 1, 1}, {INFINITY, 1, 1}, {1, 1, 1}};
+    asked.data = odd;
+    memset(state, 7, sizeof state);
+    const float untouched = state[0][0];
+    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_NOT_FINITE, "queries");
+    CHECK(context.row == 2 && state[0][0] == untouched);
+    odd[2][0] = 3e38f;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_OVERFLOW, "queries");
+    CHECK(context.row == 2);
+    sh_memory_free(&context, memory);
+    sh_memory_free(&context, NULL);
+}
+
+/* One call of every function, with all that it needs, freed again. */
+typedef struct {
+    sh_path path;
+    sh_model model;
+    float states[ASKED][WIDTH], before[ASKED][WIDTH];
+} calls;
+
+static sh_status call_all(sh_context *context, void *given) {
+    calls *c = given;
+    const double beta = 0.7, need[2] = {0, 0};
+    const sh_rows patterns = rows_of(300), more = rows_of(310);
+    const sh_queries asked = {.data = asked_rows, .n = 30, .beta = &beta};
+    const int64_t which[2] = {1, 2};
+    sh_memory *memory = NULL, *longer = NULL;
+    sh_entries entries = {0};
+    int64_t steps[30], support[30], position[60], rival[2];
+    uint8_t converged[30];
+    double energy[30], score[60], margin[300], radius[2];
+    uint64_t print;
+    context->path = c->path;
+    sh_status status = sh_memory_new(context, &patterns, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
+    if (status == SH_OK) status = sh_update(context, memory, c->model, asked, c->states, support);
+    if (status == SH_OK) status = sh_energy(context, memory, c->model, asked, energy);
+    if (status == SH_OK)
+        status = sh_retrieve(context, memory, c->model, asked, 3, 0, c->states, steps, converged, support, c->before);
+    if (status == SH_OK) status = sh_associate(context, memory, c->model, asked, 4, 0, &entries);
+    if (status == SH_OK) {
+        status = sh_mix(context, memory, 30, entries.start, entries.position, entries.weight, c->states);
+        sh_entries_free(context, &entries);
+    }
+    if (status == SH_OK) status = sh_nearest(context, memory, asked, 2, position, score);
+    if (status == SH_OK) status = sh_margins(context, memory, margin);
+    if (status == SH_OK) status = sh_radii(context, memory, 2, which, need, 0, radius, rival);
+    if (status == SH_OK) status = sh_memory_fingerprint(context, memory, &print);
+    if (status == SH_OK) status = sh_memory_extend(context, memory, &more, NULL, &longer);
+    if (status == SH_OK) status = sh_update(context, longer, c->model, asked, c->states, support);
+    sh_memory_free(context, memory);
+    sh_memory_free(context, longer);
+    return status;
+}
+
+static int at_once(void *user) {
+    (void)user;
+    return 1;
+}
+
+static void failures(void) {
+    static calls c;
+    static const sh_model models[] = {{SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}};
+    for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++)
+        for (int k = 0; k < 3; k++) {
+            c.path = PATHS[path];
+            c.model = models[k];
+            fail_in_turn("a call without memory", call_all, &c, PATHS[path] != SH_PATH_SCAN);
+        }
+    ledger l = {.fail_at = -1};
+    sh_context context = context_of(&l, 3);
+    context.interrupted = at_once;
+    CHECK(call_all(&context, &c) == SH_INTERRUPTED && l.live == 0);
+}
+
+int main(void) {
+    CHECK_OK(sh_initialise());
+    all_questions();
+    make_rows();
+    indexes();
+    use_of_indexes();
+    refusals();
+    failures();
+    return checked("retrieval");
+}
