@@ -31,13 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-<<<<<<< HEAD
 #if defined(SH_API) /* by a build that exports these functions in another way, or none */
-||||||| 0b85533
-#if defined(__GNUC__)
-=======
-#if defined(SH_API) /* by a build that exports none of these functions */
->>>>>>> fix-clib
 #elif defined(__GNUC__) && !defined(_WIN32)
 #define SH_API __attribute__((visibility("default")))
 #else
@@ -433,12 +427,7 @@ typedef struct {
     const char *allowed;
 } sh_ignored;
 SH_API int sh_ignored_settings(const sh_ignored **list);
-<<<<<<< HEAD
-||||||| 0b85533
-SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni" */
-=======
 
->>>>>>> fix-clib
 SH_API const char *sh_simd_level(void);     /* chosen: "base", "avx2", "avx512", "vnni", "neon", "dotprod" */
 SH_API const char *sh_simd_available(void); /* those that this machine runs, by space */
 SH_API const char *sh_blas_core(void);      /* the processor that the BLAS has kernels for, by its name for it */
