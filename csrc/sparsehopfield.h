@@ -21,7 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
+#if defined(SH_API) /* by a build that exports none of these functions */
+#elif defined(__GNUC__)
 #define SH_API __attribute__((visibility("default")))
 #else
 #define SH_API
