@@ -1,6 +1,7 @@
 """What every test may use: the folder of real data, and settings that suit shared machines."""
 
 import collections
+import itertools
 import os
 from pathlib import Path
 
@@ -9,10 +10,6 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-
-# A busy machine is no failure of the code, so no example has a deadline.
-settings.register_profile("sparsehopfield", deadline=None)
-settings.load_profile("sparsehopfield")
 
 
 @pytest.fixture(scope="session")
@@ -26,21 +23,65 @@ def data_folder():
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--depth", action="store_true", help="run all cases of tests marked `covering`, and tests marked `depth`, too"
+    )
+    parser.addoption(
         "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
     )
 
 
-def pytest_collection_modifyitems(config, items):
-    """Sanitizers see every test in some of its cases: the others take the same ways through the code."""
-    every = config.getoption("--sample")
+def pytest_configure(config):
+    """Say how many examples Hypothesis makes, before tests are imported."""
+    # A busy machine is no failure of the code, so no example has a deadline.
+    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("--depth") else 25)
+    settings.load_profile("sparsehopfield")
+
+
+def _covering(items, strength):
+    """Return some of a test's cases in which every `strength` values of its parameters meet that meet in any case."""
+    meetings = [set(itertools.combinations(item.callspec.indices.items(), strength)) for item in items]
+    left, chosen = set().union(*meetings), set()
+    while left:  # the case in which most values meet for the first time
+        best = max(range(len(items)), key=lambda i: len(meetings[i] & left))
+        left -= meetings[best]
+        chosen.add(best)
+    return [item for i, item in enumerate(items) if i in chosen]
+
+
+def _without_depth(items):
+    """Return the items that a run without --depth takes, in their order."""
+    left, cases = set(), collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("depth"):
+            left.add(item)
+        elif item.get_closest_marker("covering"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for group in cases.values():
+        left |= {*group} - {*_covering(group, *group[0].get_closest_marker("covering").args)}
+    return [item for item in items if item not in left]
+
+
+def _sampled(items, every):
+    """Return every so many-th of each test's cases: the others take the same ways through the code."""
     seen = collections.Counter()
-    kept, left = [], []
+    kept = []
     for item in items:
         name = item.nodeid.partition("[")[0]
-        (left if seen[name] % every else kept).append(item)
+        if seen[name] % every == 0:
+            kept.append(item)
         seen[name] += 1
-    config.hook.pytest_deselected(items=left)
-    items[:] = kept
+    return kept
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what adds only depth, unless it is asked for; sanitizers see every test in some of its cases."""
+    named = any("::" in argument for argument in config.args)  # whoever names a test means it
+    kept = items if config.getoption("--depth") or named else _without_depth(items)
+    kept = _sampled(kept, config.getoption("--sample"))
+    if len(kept) < len(items):
+        chosen = {*kept}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = kept
 
 
 def pytest_runtest_setup(item):

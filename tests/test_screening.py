@@ -39,7 +39,7 @@ from helpers import (
     weight_bounds,
     weight_error,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -490,7 +490,6 @@ def agree(queries, patterns, beta, similarity, separation="sparsemax", values=No
 small = st.integers(-4, 4).map(lambda v: v / 2)
 
 
-@settings(max_examples=120)
 @given(st.data(), st.integers(1, 12), st.integers(1, 6), st.sampled_from(["dot", "euclidean"]))
 def test_small_lattices(data, m, d, similarity):
     """Half-integers, with ties everywhere: scores are exact, so the supports are known exactly."""
@@ -504,7 +503,6 @@ def test_small_lattices(data, m, d, similarity):
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["lattice", "half-integers", "scales", "near", "blocks", "gaussian"]),

@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
+import helpers
 import numpy as np
 import pytest
 
@@ -29,6 +29,12 @@ def save(monkeypatch):
     original = plotting.save
     monkeypatch.setattr(plotting, "save", lambda figure, path: [])
     return original
+
+
+@pytest.fixture
+def drawn(monkeypatch, save):
+    """Here they are drawn."""
+    monkeypatch.setattr(plotting, "save", save)
 
 
 # The protocol
@@ -753,17 +759,14 @@ def test_plotting_without_matplotlib(monkeypatch):
 
 
 def command(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "sparsehopfield", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
+    """Run the command line within this process; return what `subprocess.run` would, as text."""
+    done = helpers.command(*arguments, **environment)
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    return done
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path, whole):
+def test_command_line(tmp_path, whole, drawn):
     done = command("capacity", *SMALL_ARGUMENTS, "--output", str(tmp_path / "out"), "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(whole.report)
@@ -773,7 +776,7 @@ def test_command_line(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_metastable_command_line(tmp_path, mixed):
+def test_metastable_command_line(tmp_path, mixed, drawn):
     arguments = ["--sizes", "40", "90", "--queries", "30", "--separation", *FEW["separation"], "--threads", "1"]
     done = command("metastable", *arguments, "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -789,7 +792,7 @@ def test_metastable_command_line(tmp_path, mixed):
 
 
 @pytest.mark.slow
-def test_quiet(tmp_path):
+def test_quiet(tmp_path, drawn):
     done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "robustness.svg").is_file()
@@ -834,6 +837,14 @@ def test_info_and_version():
 
     assert sparsehopfield.__version__ in command("info").stdout
     assert command("--version").stdout == f"sparsehopfield {sparsehopfield.__version__}\n"
+
+
+def test_a_process_of_its_own(tmp_path):
+    """What the command prints and returns is what its process does."""
+    arguments = ["capacity", "--sizes", "99999", "--output", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "sparsehopfield", *arguments], capture_output=True, text=True)
+    within = command(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, within.stdout, within.stderr)
 
 
 SLOWLY = """
