@@ -30,6 +30,13 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Give each of several workers a stretch of the tests, so that few fixtures are made twice, and let them steal."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 def pytest_configure(config):
     """Say how many examples Hypothesis makes, before tests are imported."""
     # A busy machine is no failure of the code, so no example has a deadline.
@@ -39,12 +46,14 @@ def pytest_configure(config):
 
 def _covering(items, strength):
     """Return some of a test's cases in which every `strength` values of its parameters meet that meet in any case."""
-    meetings = [set(itertools.combinations(item.callspec.indices.items(), strength)) for item in items]
-    left, chosen = set().union(*meetings), set()
-    while left:  # the case in which most values meet for the first time
-        best = max(range(len(items)), key=lambda i: len(meetings[i] & left))
+    values = [item.callspec.indices.items() for item in items]
+    meetings = [set(itertools.combinations(of_item, min(strength, len(of_item)))) for of_item in values]
+    left, chosen, uses = set().union(*meetings), set(), collections.Counter()
+    while left:  # the case in which most values meet for the first time; of several that of the least used values
+        best = max(range(len(items)), key=lambda i: (len(meetings[i] & left), -sum(uses[v] for v in values[i])))
         left -= meetings[best]
         chosen.add(best)
+        uses.update(values[best])
     return [item for i, item in enumerate(items) if i in chosen]
 
 

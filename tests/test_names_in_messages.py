@@ -116,7 +116,7 @@ TABLE = calls()
 @pytest.mark.parametrize("share", [3, pytest.param(1, marks=pytest.mark.depth)])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_values_are_named(kind, share):
-    """Every argument of every function, or each with every third kind: what is wrong about them is found in one place."""
+    """Every argument of every function, or each with every third kind: they are checked in one place."""
     number = list(HOSTILE).index(kind)
     for name, (function, arguments) in TABLE.items():
         if name.startswith("reference."):  # plain NumPy, whose errors are NumPy's

@@ -212,6 +212,7 @@ def test_numbers_of_queries(n, separation, rng):
     check_update(queries, patterns, 4.0, separation=separation)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("d", [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 784, 12288])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8], ids=lambda t: t.__name__)
 def test_numbers_of_features(d, dtype, rng):

@@ -189,6 +189,7 @@ def test_lists_and_scalars(name):
     assert_weights(name, got, [0.3, 0.1, -2.0], np.float64)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_axes_and_strides(name, dtype, rng):
@@ -260,6 +261,7 @@ def test_options_broadcast(rng):
     assert sh.polynomial(single, 4).dtype == np.float32
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_threads_change_no_bit(name, dtype, rng):
