@@ -46,7 +46,8 @@ def pytest_configure(config):
 
 def _covering(items, strength):
     """Return some of a test's cases in which every `strength` values of its parameters meet that meet in any case."""
-    values = [item.callspec.indices.items() for item in items]
+    # Cases share the values of their parameters, which need not be hashable.
+    values = [[(name, id(value)) for name, value in item.callspec.params.items()] for item in items]
     meetings = [set(itertools.combinations(of_item, min(strength, len(of_item)))) for of_item in values]
     left, chosen, uses = set().union(*meetings), set(), collections.Counter()
     while left:  # the case in which most values meet for the first time; of several that of the least used values
