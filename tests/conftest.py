@@ -1,6 +1,7 @@
 """What every test may use: the folder of real data, and settings that suit shared machines."""
 
 import collections
+import gc
 import itertools
 import os
 from pathlib import Path
@@ -92,6 +93,12 @@ def pytest_collection_modifyitems(config, items):
         chosen = {*kept}
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the tests themselves, which are thousands and stay: some tests call it often."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):

@@ -74,10 +74,10 @@ static void NAME(accumulate)""",
         "exactness",
     ),
     Mutation(
-        "sparsemax: a threshold rounded towards zero",
+        "sparsemax: scores on a coarser grid",
         "csrc/separation/sparsemax.c",
-        "if (floor * left > numerator) floor--;",
-        "",
+        "return z > -1 ? (int64_t)(z * 0x1p62) : -ONE;",
+        "return z > -1 ? (int64_t)(z * 0x1p40) * 4194304 : -ONE;",
         "row_maps",
     ),
     Mutation(

@@ -154,7 +154,7 @@ def test_fork_in_a_signal_handler_during_a_call(kind):
     assert {later for _, later in outcomes} == {"same"}
 
 
-@pytest.mark.parametrize("kind", ["entmax", "update, softmax"])
+@pytest.mark.parametrize("kind", ["entmax", pytest.param("update, softmax", marks=pytest.mark.depth)])
 def test_fork_during_a_call_of_one_thread(kind):
     """Nobody else has a share: the child finishes the call."""
     outcomes = run_python(FORKS.format(setup=SETUP, call=CALLS[kind], threads=1, rounds=2))
