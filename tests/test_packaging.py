@@ -190,12 +190,16 @@ def test_a_library_names_no_folder_of_the_building_machine(library):
     assert re.findall(rb"/(?:tmp|root|home|build|Users)/[\x21-\x7e]*", library.read_bytes()) == []
 
 
-def readme_blocks(with_data):
-    """The README's programs that read data sets, or the others."""
+def readme_blocks(with_data, instead=()):
+    """Return the README's programs that read data sets, or the others; with some words replaced."""
     readme = ROOT / "README.md"
     if not readme.exists():
         pytest.skip("the README is not beside the tests: they run on an installed wheel")
-    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme.read_text(encoding="utf-8"))
+    text = readme.read_text(encoding="utf-8")
+    for old in instead:
+        assert old in text
+        text = text.replace(old, instead[old])
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", text)
     return [compile(block, str(readme), "exec") for block in blocks if ("SPARSEHOPFIELD_DATA" in block) == with_data]
 
 
@@ -207,7 +211,9 @@ def test_readme_examples():
 
 
 @pytest.mark.slow
-def test_readme_example_on_data(data_folder, monkeypatch):
+@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.depth)])
+def test_readme_example_on_data(data_folder, monkeypatch, shortened):
     monkeypatch.setenv("SPARSEHOPFIELD_DATA", str(data_folder))
-    for block in readme_blocks(with_data=True):
+    less = {"epochs=40": "epochs=2", "StratifiedKFold(10": "StratifiedKFold(2"} if shortened else {}
+    for block in readme_blocks(with_data=True, instead=less):
         exec(block, {})

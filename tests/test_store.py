@@ -184,7 +184,7 @@ class Store(RuleBasedStateMachine):
 
 
 TestStore = Store.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestStore.settings = settings(stateful_step_count=12)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -453,6 +453,7 @@ def test_values_are_looked_at_unless_told():
 # --- narrow patterns --------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize(
