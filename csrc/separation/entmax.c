@@ -12,39 +12,101 @@
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
  *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
+ *            3. Powers are our own (powers.h), so that the bits do not depend on a C library. In sums they are near; of the
+ *               weights that are returned, these are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
+ *               quotient, of r = a z - u, or of the exact sum 1 + y, y = a (z - u); beyond, c, its power, q's and
+ *               the 1/a-th power of 1 + their quotient. r, y and a (z - e) are rounded like any product and sum.
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
+#include "powers.h"
 #include "separation.h"
 #include "../runtime/runtime.h"
 #include <math.h>
+#include <string.h>
 
 static double window(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
-/* r = 1 + a (z - theta) = a z - tau */
-static inline double root(double a, double z, double u) { return near_softmax(a) ? 1 + a * (z - u) : a * z - u; }
+/* a = alpha - 1, and the exponents 1/a and a */
+typedef struct {
+    double a;
+    sh_exponent root, power;
+} curve;
 
-/* p = r^(1/a) */
-static inline double power(double a, double z, double u) {
-    double r = root(a, z, u);
-    if (r <= 0) return 0;
-    if (near_softmax(a)) return exp(log1p(a * (z - u)) / a);
-    return a == 0.5 ? r * r : pow(r, 1 / a);
+static curve curve_of(double alpha) {
+    double a = alpha - 1;
+    return (curve){a, sh_exponent_of(1, a), sh_exponent_of(a, 1)};
 }
 
-/* The same beyond alpha = 2 (note 1): c of a score `above` the lowest of the support, and (c^a + q^a)^(1/a). */
-static double part_above(double a, double above) { return pow(a * above, 1 / a); }
-static double joined(double a, double c, double q, double *ratio) {
-    double most = fmax(c, q);
-    *ratio = most > 0 ? pow(fmin(c, q) / most, a) : 0;
-    return most * exp(log1p(*ratio) / a);
+enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
+
+/* p = r^(1/a) of n numbers x, which are r, or near softmax r - 1 */
+static void roots(const curve *c, double *p, const double *x, int64_t n, sh_rounding rounding) {
+    if (near_softmax(c->a)) {
+        sh_powers_1p(p, x, n, &c->root, rounding);
+    } else if (c->a == 0.5) {
+        for (int64_t i = 0; i < n; i++) p[i] = x[i] * x[i];
+    } else {
+        sh_powers(p, x, n, &c->root, rounding);
+    }
 }
 
-static double weight(const sh_threshold *t, double z) {
-    double a = t->parameter - 1, ratio;
-    if (a > 1) return z < t->lowest ? 0 : joined(a, part_above(a, z - t->lowest), t->least, &ratio);
-    return power(a, z, near_softmax(a) ? t->theta : t->tau);
+/* Puts r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
+ * NULL; returns how many. */
+static int64_t positive_roots(const curve *c, const double *z, int64_t n, double u, double *x, int *at) {
+    const int shifted = near_softmax(c->a);
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+        x[found] = shifted ? c->a * (z[i] - u) : c->a * z[i] - u;
+        if (at) at[found] = (int)i;
+        found += x[found] > -shifted;
+    }
+    return found;
+}
+
+/* The same beyond alpha = 2 (note 1): (c^a + q^a)^(1/a) of n numbers c, in p; ratio = (the lesser / the larger)^a. */
+static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio,
+                   sh_rounding rounding) {
+    double quotient[BLOCK];
+    for (int64_t i = 0; i < n; i++) quotient[i] = fmax(c[i], q) > 0 ? fmin(c[i], q) / fmax(c[i], q) : 0;
+    sh_powers(ratio, quotient, n, &curve->power, rounding);
+    sh_powers_1p(p, ratio, n, &curve->root, rounding);
+    for (int64_t i = 0; i < n; i++) p[i] *= fmax(c[i], q);
+}
+
+/* c = (a (z - lowest))^(1/a) of n numbers z */
+static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c) {
+    double above[BLOCK];
+    for (int64_t i = 0; i < n; i++) above[i] = curve->a * (z[i] - lowest);
+    sh_powers(c, above, n, &curve->root, SH_ROUNDED);
+}
+
+static void weights(const sh_threshold *t, int64_t n, double *z) {
+    const curve curve = curve_of(t->parameter);
+    const double u = near_softmax(curve.a) ? t->theta : t->tau;
+    double x[BLOCK], p[BLOCK], ratio[BLOCK];
+    int at[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, n - first);
+        double *to = z + first;
+        int64_t found = 0;
+        if (curve.a > 1) {
+            for (int i = 0; i < size; i++) {
+                x[found] = to[i];
+                at[found] = i;
+                found += to[i] >= t->lowest;
+            }
+            parts_above(&curve, x, found, t->lowest, p);
+            memcpy(x, p, sizeof x);
+            joined(&curve, x, found, t->least, p, ratio, SH_ROUNDED);
+        } else {
+            found = positive_roots(&curve, to, size, u, x, at);
+            roots(&curve, p, x, found, SH_ROUNDED);
+        }
+        for (int i = 0; i < size; i++) to[i] = 0;
+        for (int i = 0; i < found; i++) to[at[i]] = p[i];
+    }
 }
 
 /* sum p and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
@@ -52,9 +114,9 @@ typedef struct {
     double mass, slope;
 } sums;
 
-static sums evaluate(double a, const double *z, int64_t n, double u) {
+static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     sums s = {0};
-    if (a == 0.5) {
+    if (c->a == 0.5) {
         enum { SUMS = 4 };
         double mass[SUMS] = {0}, slope[SUMS] = {0};
         for (int64_t i = 0; i < n; i += SUMS)
@@ -68,28 +130,39 @@ static sums evaluate(double a, const double *z, int64_t n, double u) {
         s.slope = (slope[0] + slope[1]) + (slope[2] + slope[3]);
         return s;
     }
-    for (int64_t i = 0; i < n; i++) {
-        double p = power(a, z[i], u);
-        s.mass += p;
-        if (p > 0) s.slope += p / root(a, z[i], u);
+    const int shifted = near_softmax(c->a);
+    double x[BLOCK], p[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t found = positive_roots(c, z + first, sh_min(BLOCK, n - first), u, x, NULL);
+        roots(c, p, x, found, SH_NEAR);
+        for (int64_t i = 0; i < found; i++) x[i] = p[i] / (x[i] + shifted);
+        for (int64_t i = 0; i < found; i++) {
+            s.mass += p[i];
+            s.slope += x[i];
+        }
     }
-    if (!near_softmax(a)) s.slope /= a;
+    if (!shifted) s.slope /= c->a;
     return s;
 }
 
-/* mass of the k best at the theta under which z[k] has weight 0 */
-static double prefix_mass(double a, const double *z, int64_t k) {
-    double mass = 0;
-    for (int64_t i = 0; i < k && mass < 1; i++) mass += pow(a * (z[i] - z[k]), 1 / a);
-    return mass;
+/* whether the mass of the k best at the theta under which z[k] has weight 0 is below 1 */
+static int leaves_mass(const curve *c, const double *z, int64_t k) {
+    double x[BLOCK], p[BLOCK], mass = 0;
+    for (int64_t first = 0; first < k && mass < 1; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, k - first);
+        for (int64_t i = 0; i < size; i++) x[i] = c->a * (z[first + i] - z[k]);
+        sh_powers(p, x, size, &c->root, SH_NEAR);
+        for (int64_t i = 0; i < size; i++) mass += p[i];
+    }
+    return mass < 1;
 }
 
 /* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
-static int64_t support(double a, const double *z, int64_t n) {
+static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_called_off(n)) {
         int64_t k = inside + (outside - inside) / 2;
-        if (prefix_mass(a, z, k - 1) < 1)
+        if (leaves_mass(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -99,12 +172,14 @@ static int64_t support(double a, const double *z, int64_t n) {
 
 /* sum p - 1 falls with u and is convex for alpha <= 2: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
  * [0, (1 - k^-a)/a]. */
-static double solve(double a, const double *z, int64_t k) {
+static double solve(const curve *c, const double *z, int64_t k) {
+    const double a = c->a;
     double low = near_softmax(a) ? 0 : -1;
     if (k == 1) return low;
-    double high = near_softmax(a) ? -expm1(-a * log((double)k)) / a : -pow((double)k, -a), u = low;
+    const sh_exponent fall = sh_exponent_of(-a, 1);
+    double high = near_softmax(a) ? -sh_power_less_1((double)k, &fall) / a : -sh_power((double)k, &fall), u = low;
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
-        sums s = evaluate(a, z, k, u);
+        sums s = evaluate(c, z, k, u);
         if (s.mass > 1)
             low = u;
         else
@@ -120,15 +195,23 @@ static double solve(double a, const double *z, int64_t k) {
 /* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
  * is convex, and its slope lies between 1 and k: Newton's steps from 1/k, where it is at least 1, come down to the
  * solution, and end where rounding turns them. */
-static double solve_steep(double a, double *z, int64_t k) {
-    double lowest = z[k - 1], q = 1 / (double)k;
-    for (int64_t i = 0; i < k; i++) z[i] = part_above(a, z[i] - lowest);
+static double solve_steep(const curve *curve, double *z, int64_t k) {
+    double lowest = z[k - 1], q = 1 / (double)k, c[BLOCK], p[BLOCK], ratio[BLOCK];
+    for (int64_t first = 0; first < k; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, k - first);
+        parts_above(curve, z + first, size, lowest, c);
+        memcpy(z + first, c, (size_t)size * sizeof *c);
+    }
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = {0};
-        for (int64_t i = 0; i < k; i++) {
-            double ratio, p = joined(a, z[i], q, &ratio);
-            s.mass += p;
-            s.slope += (z[i] < q ? 1 : ratio) / (1 + ratio) * (p / q); /* (q / p)^(a - 1) */
+        for (int64_t first = 0; first < k; first += BLOCK) {
+            const int64_t size = sh_min(BLOCK, k - first);
+            const double *c_of = z + first;
+            joined(curve, c_of, size, q, p, ratio, SH_NEAR);
+            for (int64_t i = 0; i < size; i++) {
+                s.mass += p[i];
+                s.slope += (c_of[i] < q ? 1 : ratio[i]) / (1 + ratio[i]) * (p[i] / q); /* (q / p)^(a - 1) */
+            }
         }
         double next = q - (s.mass - 1) / s.slope;
         if (!(next < q)) return q;
@@ -140,7 +223,7 @@ static double solve_steep(double a, double *z, int64_t k) {
 
 /* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
  * polished by Newton's steps against the cancellation in the sums. */
-static double solve_half(const double *z, int64_t n) {
+static double solve_half(const curve *c, const double *z, int64_t n) {
     double sum = 0, squares = 0;
     int64_t k = 0;
     for (; k < n; k++) { /* the rule of note 2, from running sums */
@@ -152,7 +235,7 @@ static double solve_half(const double *z, int64_t n) {
     double mean = sum / (double)k, rest = (1 - (squares - sum * mean)) / (double)k;
     double tau = mean - sqrt(rest > 0 ? rest : 0);
     for (int step = 0; step < 2; step++) {
-        sums s = evaluate(0.5, z, k, tau);
+        sums s = evaluate(c, z, k, tau);
         tau += (s.mass - 1) / s.slope;
     }
     return tau;
@@ -170,11 +253,12 @@ static int64_t keep_above(double *z, int64_t n, double bottom) {
 
 /* Newton's steps from the left never pass the solution where the sum is convex, so what is at or below their
  * threshold (less a margin for rounding) is outside the support. Only an economy before the sort. */
-static int64_t prune(double a, double *z, int64_t n) {
+static int64_t prune(const curve *c, double *z, int64_t n) {
+    const double a = c->a;
     if (a > 1) return n;
     double u = near_softmax(a) ? 0 : -1;
     for (int step = 0; step < 8 && n > 48 && !sh_called_off(n); step++) {
-        sums s = evaluate(a, z, n, u);
+        sums s = evaluate(c, z, n, u);
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;
         double bottom = near_softmax(a) ? u - 1 / a : u / a;
@@ -186,26 +270,28 @@ static int64_t prune(double a, double *z, int64_t n) {
 
 /* Three of Newton's steps from the left, where the sum is convex. */
 static double bound(double alpha, int64_t n, const double *z) {
-    double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
+    const curve curve = curve_of(alpha), *c = &curve;
+    double a = curve.a, u = near_softmax(a) ? 0 : -1;
     for (int step = 0; step < 3 && a <= 1; step++) {
-        sums s = evaluate(a, z, n, u);
+        sums s = evaluate(c, z, n, u);
         if (s.mass > 1) u += (s.mass - 1) / s.slope;
     }
     return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
 }
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
-    double a = alpha - 1;
-    int64_t left = prune(a, z, keep_above(z, n, -1 / a));
+    const curve c = curve_of(alpha);
+    const double a = c.a;
+    int64_t left = prune(&c, z, keep_above(z, n, -1 / a));
     sh_sort_descending(z, left);
-    int64_t size = left > 1 && a != 0.5 ? support(a, z, left) : 1;
+    int64_t size = left > 1 && a != 0.5 ? support(&c, z, left) : 1;
     double u;
     if (a > 1) {
         t->lowest = left ? z[size - 1] : 0;
-        t->least = size > 1 ? solve_steep(a, z, size) : 1;
-        u = a * t->lowest - pow(t->least, a);
+        t->least = size > 1 ? solve_steep(&c, z, size) : 1;
+        u = a * t->lowest - sh_power(t->least, &c.power);
     } else {
-        u = left > 1 && a == 0.5 ? solve_half(z, left) : solve(a, z, size);
+        u = left > 1 && a == 0.5 ? solve_half(&c, z, left) : solve(&c, z, size);
     }
     t->parameter = alpha;
     t->theta = near_softmax(a) ? u : (u + 1) / a;
@@ -214,7 +300,8 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
 
 /* Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */
 static double omega(double alpha, double p) {
-    return p > 0 ? p * expm1((alpha - 1) * log(p)) / (alpha * (alpha - 1)) : 0;
+    const sh_exponent e = sh_exponent_of(alpha - 1, 1);
+    return p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0;
 }
 
 const sh_map sh_map_entmax = {
@@ -222,7 +309,7 @@ const sh_map sh_map_entmax = {
     .has_energy = 1,
     .window = window,
     .threshold = threshold,
-    .weight = weight,
+    .weights = weights,
     .bound = bound,
     .omega = omega,
 };
