@@ -156,32 +156,19 @@ static inline double sh_power_near(const sh_exponent *e, double x, double more, 
     const sh_scaled b = sh_scaled_of(x);
     const double f = with_more ? (b.mantissa - 1) + more * sh_power_of_2(2047 - b.exponent) : b.mantissa - 1;
     const double s = f / (2 + f), w = s * s;
-    double log = 1.0 / 21;
-    log = log * w + 1.0 / 19;
-    log = log * w + 1.0 / 17;
-    log = log * w + 1.0 / 15;
-    log = log * w + 1.0 / 13;
-    log = log * w + 1.0 / 11;
-    log = log * w + 1.0 / 9;
-    log = log * w + 1.0 / 7;
-    log = log * w + 1.0 / 5;
-    log = log * w + 1.0 / 3;
-    const double t = e->high * (b.k * 0x1.62e42fefa39efp-1 + (2 * s + 2 * s * (log * w)));
+    const double w2 = w * w, w4 = w2 * w2; /* short chains of operations: few numbers at a time are common */
+    const double log =
+        ((1.0 / 3 + w * (1.0 / 5)) + w2 * (1.0 / 7 + w * (1.0 / 9))) +
+        w4 * (((1.0 / 11 + w * (1.0 / 13)) + w2 * (1.0 / 15 + w * (1.0 / 17))) + w4 * (1.0 / 19 + w * (1.0 / 21)));
+    const double t = e->high * (b.k * 0x1.62e42fefa39efp-1 + (2 * s + 2 * s * (w * log)));
     const double magic = 0x1.8p52, shifted = t * 0x1.71547652b82fep+0 + magic, n = shifted - magic;
     const double r = (t - n * SH_LN2_HIGH) - n * SH_LN2_LOW;
-    double p = 1.0 / 6227020800;
-    p = p * r + 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 1.0 / 2;
-    p = (p * (r * r) + r) + 1;
+    const double r2 = r * r, r4 = r2 * r2;
+    const double series =
+        ((1.0 / 2 + r * (1.0 / 6)) + r2 * (1.0 / 24 + r * (1.0 / 120))) +
+        r4 * (((1.0 / 720 + r * (1.0 / 5040)) + r2 * (1.0 / 40320 + r * (1.0 / 362880))) +
+              r4 * ((1.0 / 3628800 + r * (1.0 / 39916800)) + r2 * (1.0 / 479001600 + r * (1.0 / 6227020800))));
+    const double p = 1 + (r + r2 * series);
     const double beyond = t > 0 ? INFINITY : 0;
     const double result = fabs(t) <= SH_POWER_RANGE ? p * sh_power_of_2(sh_bits_of(shifted) + 1023) : beyond;
     return x <= 0 ? e->of_zero : result;

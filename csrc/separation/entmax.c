@@ -12,17 +12,17 @@
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
  *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
- *            3. Powers are our own (powers.h), so that the bits do not depend on a C library. In sums they are near; of the
- *               weights that are returned, these are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
- *               quotient, of r = a z - u, or of the exact sum 1 + y, y = a (z - u); beyond, c, its power, q's and
- *               the 1/a-th power of 1 + their quotient. r, y and a (z - e) are rounded like any product and sum.
+ *            3. Powers are our own (powers.h), so that bits do not depend on a C library. In sums, and in the factor that
+ *               joins q to c, they are near, within (1 + |log p|) 2^-51 of p, which is at most 2^-51 of the sum. In the
+ *               weights that are returned they are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
+ *               quotient, of r = a z - u or of the exact sum 1 + y, y = a (z - u); beyond, c. r, y and a (z - e) are
+ *               rounded as products and sums are.
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
 #include "powers.h"
 #include "separation.h"
 #include "../runtime/runtime.h"
 #include <math.h>
-#include <string.h>
 
 static double window(double alpha) { return 1 / (alpha - 1); }
 
@@ -36,6 +36,7 @@ typedef struct {
 
 static curve curve_of(double alpha) {
     double a = alpha - 1;
+    if (a == 0.5) return (curve){.a = a}; /* squares */
     return (curve){a, sh_exponent_of(1, a), sh_exponent_of(a, 1)};
 }
 
@@ -43,13 +44,7 @@ enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
 
 /* p = r^(1/a) of n numbers x, which are r, or near softmax r - 1 */
 static void roots(const curve *c, double *p, const double *x, int64_t n, sh_rounding rounding) {
-    if (near_softmax(c->a)) {
-        sh_powers_1p(p, x, n, &c->root, rounding);
-    } else if (c->a == 0.5) {
-        for (int64_t i = 0; i < n; i++) p[i] = x[i] * x[i];
-    } else {
-        sh_powers(p, x, n, &c->root, rounding);
-    }
+    (near_softmax(c->a) ? sh_powers_1p : sh_powers)(p, x, n, &c->root, rounding);
 }
 
 /* Puts r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
@@ -66,27 +61,36 @@ static int64_t positive_roots(const curve *c, const double *z, int64_t n, double
 }
 
 /* The same beyond alpha = 2 (note 1): (c^a + q^a)^(1/a) of n numbers c, in p; ratio = (the lesser / the larger)^a. */
-static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio,
-                   sh_rounding rounding) {
-    double quotient[BLOCK];
-    for (int64_t i = 0; i < n; i++) quotient[i] = fmax(c[i], q) > 0 ? fmin(c[i], q) / fmax(c[i], q) : 0;
-    sh_powers(ratio, quotient, n, &curve->power, rounding);
-    sh_powers_1p(p, ratio, n, &curve->root, rounding);
-    for (int64_t i = 0; i < n; i++) p[i] *= fmax(c[i], q);
+static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
+    for (int64_t i = 0; i < n; i++) {
+        const double most = c[i] > q ? c[i] : q;
+        p[i] = most > 0 ? (c[i] > q ? q : c[i]) / most : 0;
+    }
+    sh_powers(ratio, p, n, &curve->power, SH_NEAR);
+    sh_powers_1p(p, ratio, n, &curve->root, SH_NEAR);
+    for (int64_t i = 0; i < n; i++) p[i] *= c[i] > q ? c[i] : q;
 }
 
-/* c = (a (z - lowest))^(1/a) of n numbers z */
-static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c) {
+/* c = (a (z - lowest))^(1/a) of n numbers z; c may be z */
+static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c,
+                        sh_rounding rounding) {
     double above[BLOCK];
     for (int64_t i = 0; i < n; i++) above[i] = curve->a * (z[i] - lowest);
-    sh_powers(c, above, n, &curve->root, SH_ROUNDED);
+    sh_powers(c, above, n, &curve->root, rounding);
 }
 
 static void weights(const sh_threshold *t, int64_t n, double *z) {
     const curve curve = curve_of(t->parameter);
     const double u = near_softmax(curve.a) ? t->theta : t->tau;
-    double x[BLOCK], p[BLOCK], ratio[BLOCK];
+    double x[BLOCK], p[BLOCK], part[BLOCK], ratio[BLOCK];
     int at[BLOCK];
+    if (curve.a == 0.5) {
+        for (int64_t i = 0; i < n; i++) {
+            double r = 0.5 * z[i] - u;
+            z[i] = r > 0 ? r * r : 0;
+        }
+        return;
+    }
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, n - first);
         double *to = z + first;
@@ -97,9 +101,8 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
                 at[found] = i;
                 found += to[i] >= t->lowest;
             }
-            parts_above(&curve, x, found, t->lowest, p);
-            memcpy(x, p, sizeof x);
-            joined(&curve, x, found, t->least, p, ratio, SH_ROUNDED);
+            parts_above(&curve, x, found, t->lowest, part, SH_ROUNDED);
+            joined(&curve, part, found, t->least, p, ratio);
         } else {
             found = positive_roots(&curve, to, size, u, x, at);
             roots(&curve, p, x, found, SH_ROUNDED);
@@ -145,9 +148,13 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     return s;
 }
 
-/* whether the mass of the k best at the theta under which z[k] has weight 0 is below 1 */
+/* whether the mass of the k best at the theta under which z[k] has weight 0 is below 1: that of the sum of r, where this
+ * tells, as r <= 1 and so r^(1/a) >= r for a > 1, and the other way round */
 static int leaves_mass(const curve *c, const double *z, int64_t k) {
-    double x[BLOCK], p[BLOCK], mass = 0;
+    double x[BLOCK], p[BLOCK], mass = 0, sum = 0;
+    for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
+    if ((c->a > 1) == (sum >= 1)) return sum < 1;
+    if (k == 1 && c->a < 0x1p40 && sum < 0.999) return 1; /* the power does not round to 1 */
     for (int64_t first = 0; first < k && mass < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
         for (int64_t i = 0; i < size; i++) x[i] = c->a * (z[first + i] - z[k]);
@@ -193,30 +200,35 @@ static double solve(const curve *c, const double *z, int64_t k) {
 }
 
 /* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
- * is convex, and its slope lies between 1 and k: Newton's steps from 1/k, where it is at least 1, come down to the
- * solution, and end where rounding turns them. */
+ * is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to the solution.
+ * That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log 2, which
+ * give two more such q. Steps end where rounding turns them, or where the next step, about (a - 1)/2 times the square of this one,
+ * would be below rounding. */
 static double solve_steep(const curve *curve, double *z, int64_t k) {
-    double lowest = z[k - 1], q = 1 / (double)k, c[BLOCK], p[BLOCK], ratio[BLOCK];
+    double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], others = 0;
     for (int64_t first = 0; first < k; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
-        parts_above(curve, z + first, size, lowest, c);
-        memcpy(z + first, c, (size_t)size * sizeof *c);
+        parts_above(curve, z + first, size, lowest, z + first, SH_NEAR);
+        for (int64_t i = 0; i < size; i++) others += z[first + i];
     }
+    const double mean = 1 + (1 / curve->a - 1) * 0.6931471806, rounding = (double)(k + 4) * 0x1p-50;
+    q = fmin(q, fmin(1 - others, (1 - mean * others) / (1 + mean * (double)(k - 1))) + rounding);
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = {0};
         for (int64_t first = 0; first < k; first += BLOCK) {
             const int64_t size = sh_min(BLOCK, k - first);
             const double *c_of = z + first;
-            joined(curve, c_of, size, q, p, ratio, SH_NEAR);
+            joined(curve, c_of, size, q, p, ratio);
             for (int64_t i = 0; i < size; i++) {
                 s.mass += p[i];
                 s.slope += (c_of[i] < q ? 1 : ratio[i]) / (1 + ratio[i]) * (p[i] / q); /* (q / p)^(a - 1) */
             }
         }
-        double next = q - (s.mass - 1) / s.slope;
+        double next = q - (s.mass - 1) / s.slope, fall = (q - next) / q;
         if (!(next < q)) return q;
         if (!(next > 0)) return 0;
         q = next;
+        if (fall * fall * curve->a < 0x1p-54) return q; /* what the next step would take off */
     }
     return q;
 }
@@ -270,11 +282,13 @@ static int64_t prune(const curve *c, double *z, int64_t n) {
 
 /* Three of Newton's steps from the left, where the sum is convex. */
 static double bound(double alpha, int64_t n, const double *z) {
-    const curve curve = curve_of(alpha), *c = &curve;
-    double a = curve.a, u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 3 && a <= 1; step++) {
-        sums s = evaluate(c, z, n, u);
-        if (s.mass > 1) u += (s.mass - 1) / s.slope;
+    double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
+    if (a <= 1) {
+        const curve c = curve_of(alpha);
+        for (int step = 0; step < 3; step++) {
+            sums s = evaluate(&c, z, n, u);
+            if (s.mass > 1) u += (s.mass - 1) / s.slope;
+        }
     }
     return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
 }

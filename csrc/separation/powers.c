@@ -50,6 +50,7 @@ static fixed product(fixed a, fixed b) {
     fixed result = {{0}};
     for (int i = WORDS; i-- > 0;) {
         uint64_t carry = 0;
+        if (!a.word[i]) continue;
         for (int j = WORDS - i; j-- > 0;) {
             unsigned __int128 x = (unsigned __int128)a.word[i] * b.word[j] + result.word[i + j] + carry;
             result.word[i + j] = (uint64_t)x;
@@ -73,6 +74,7 @@ static fixed multiple(fixed a, uint64_t by) {
 static fixed quotient(fixed a, uint64_t by) {
     uint64_t rest = 0;
     for (int i = 0; i < WORDS; i++) {
+        if (!(rest | a.word[i])) continue;
         if (by >> 32) {
             unsigned __int128 x = (unsigned __int128)rest << 64 | a.word[i];
             a.word[i] = (uint64_t)(x / by);
@@ -176,14 +178,20 @@ static double accurate(double base, double more, const sh_exponent *e) {
     return rounded(exp_of(r), n);
 }
 
+/* Return over - high under, high the rounded quotient, to some 2^-78 of `over`. */
+static double rest_of(double over, double under, double high) {
+    const double a = sh_leading(high), b = high - a, c = sh_leading(under), d = under - c;
+    return (((over - a * c) - a * d) - b * c) - b * d;
+}
+
 sh_exponent sh_exponent_of(double over, double under) {
-    sh_exponent e = {.over = over, .under = under, .high = over / under};
+    sh_exponent e = {.over = over, .under = under, .high = over, .of_zero = over > 0 ? 0 : over < 0 ? INFINITY : 1};
+    if (under != 1) {
+        e.high = over / under;
+        if (fabs(e.high) > 0x1p-900) e.low = rest_of(over, under, e.high) / under; /* below, powers are 1 */
+    }
     e.first = sh_leading(e.high);
     e.second = e.high - e.first;
-    const double first = sh_leading(under), second = under - first;
-    const double rest = (over - e.first * first) - e.first * second - e.second * first - e.second * second;
-    e.low = fabs(e.high) < 0x1p-900 ? 0 : rest / under; /* with so small an exponent powers are 1 */
-    e.of_zero = over > 0 ? 0 : over < 0 ? INFINITY : 1;
     return e;
 }
 
@@ -205,7 +213,13 @@ double sh_power_1p(double y, const sh_exponent *e) {
     return power(base, y - (base - 1), e, 1);
 }
 
+/* y[i] = x[i]^e, or (1 + x[i])^e */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
+    if (e->over == 1 && e->under == 2 &&
+        !(with_1 && rounding == SH_ROUNDED)) { /* which the processor rounds correctly */
+        for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
+        return;
+    }
     sh_kernels_of(SH_FLOAT64)->powers[with_1][rounding](y, x, n, e);
     for (int64_t i = 0; rounding == SH_ROUNDED && i < n; i++) {
         if (y[i] == y[i]) continue;
@@ -214,7 +228,10 @@ static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, 
     }
 }
 void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {
-    powers(y, x, n, e, rounding, 0);
+    if (e->over == 2 && e->under == 1)
+        for (int64_t i = 0; i < n; i++) y[i] = x[i] * x[i];
+    else
+        powers(y, x, n, e, rounding, 0);
 }
 void sh_powers_1p(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {
     powers(y, x, n, e, rounding, 1);
