@@ -2,8 +2,8 @@
 
 python benchmarks/powers.py --other PATH --output powers.json
 
-PATH is the root of another tree, built in place. Both builds run in processes of their own, in turn, call by call; times
-are of the calling thread's processor, with one thread, and a ratio is that of the least times.
+PATH is the root of another tree, built in place. Both builds run in processes of their own, in turn, call by call.
+Times are of the calling thread's processor, with one thread, and a ratio is that of the least times.
 """
 
 import json

@@ -7,16 +7,16 @@
  *           pair, |z| <= 2^-8, and log x = k log 2 - log c + z - z^2/2 + z^3 (1/3 - z/4 + ... - z^7/10). The sum of the first
  *           two is exact in its leading part, a multiple of 2^-42; z^2 is split into an exact leading part and a rest;
  *           only the last term is rounded to 53 bits. Where x is within 2^-8 of 1, k = 0 and c = 1, so that the result
- *           is z and terms that are small beside it. The relative error is below 2^-67: of the last term, at most
- *           z^2/3 of the result, roundings are 4 2^-53 z^2/3 < 2^-68.5, those of sums are as large and one fewer,
- *           the rest of the series is below z^10/11 < 2^-83.
+ *           is z and terms that are small beside it. The relative error is below 2^-67: the last term is
+ *           at most z^2/3 < 2^-17.5 of the result, and its roundings and that of the sum with it at most 5 2^-53 of
+ *           it; elsewhere |z| <= 2^-9, |log x| > 2^-9, and they are less. The series goes on with z^10/11 < 2^-83.
  *        2. t = e log x: e's leading 26 bits times the logarithm's are exact, and the other products are 2^-26 of t, so
  *           their roundings are 2^-78 of it.
  *        3. exp t: t = n log(2)/128 + r, |r| <= 2^-8.5, exp t = 2^(n div 128) 2^((n mod 128)/128) (1 + r + r^2/2 + ... +
  *           r^7/5040). The table's 26 leading bits times those of r are exact, and r^2/2 + ... < 2^-17.9 is rounded to 53
  *           bits: the relative error is below 2^-68.
  *        4. So the pair is within 2^-68 + |t| 2^-67 of x^e, relatively. Where all of that interval rounds to one double, it
- *           is the correctly rounded power (Ziv 1991); some one in 2,000 is left to the caller.
+ *           is the correctly rounded power (Ziv 1991); some one in 3,000 is left to the caller.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022; Hubrecht, Jeannerod & Zimmermann 2023, for tables, pairs and the
  *        test; Dekker 1971
  */
@@ -30,7 +30,7 @@ typedef struct {
     double high, low;
 } sh_pair;
 
-/* The exponent over / under, made by sh_exponent_of (separation/power.h). */
+/* The exponent over / under, made by sh_exponent_of (separation/powers.h). */
 typedef struct {
     double over, under;
     double high, low;     /* the quotient as a pair; */

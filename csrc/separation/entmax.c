@@ -4,7 +4,7 @@
  * Returned   tau
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
  * Notes      1. The unknown is u = tau for 1.5 <= alpha < 2, where p = (a z - u)^(1/a), a = alpha - 1, keeps the digits
- *               of small weights, and u = theta = (tau + 1)/a below, where p = exp(log1p(a (z - u)) / a) goes over into
+ *               of small weights, and u = theta = (tau + 1)/a below, where p = (1 + a (z - u))^(1/a) goes over into
  *               softmax as a -> 0 without cancellation. Beyond alpha = 2 the root is steep where r = a z - u is small:
  *               one rounding of u would change weights by (2^-53)^(1/a), and -u may be as small as k^-a. There the
  *               unknown is the least weight of the support, q: with e its score, r = a (z - e) + q^a, so that
@@ -28,7 +28,7 @@ static double window(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
-/* a = alpha - 1, and the exponents 1/a and a */
+/* a = alpha - 1, and the exponents 1/a and a; without exponents where a = 1/2, whose powers are squares */
 typedef struct {
     double a;
     sh_exponent root, power;
@@ -36,19 +36,19 @@ typedef struct {
 
 static curve curve_of(double alpha) {
     double a = alpha - 1;
-    if (a == 0.5) return (curve){.a = a}; /* squares */
+    if (a == 0.5) return (curve){.a = a};
     return (curve){a, sh_exponent_of(1, a), sh_exponent_of(a, 1)};
 }
 
 enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
 
-/* p = r^(1/a) of n numbers x, which are r, or near softmax r - 1 */
+/* Raise n numbers to p = r^(1/a); they are r, or near softmax r - 1. */
 static void roots(const curve *c, double *p, const double *x, int64_t n, sh_rounding rounding) {
     (near_softmax(c->a) ? sh_powers_1p : sh_powers)(p, x, n, &c->root, rounding);
 }
 
-/* Puts r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
- * NULL; returns how many. */
+/* Put r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
+ * NULL; return how many. */
 static int64_t positive_roots(const curve *c, const double *z, int64_t n, double u, double *x, int *at) {
     const int shifted = near_softmax(c->a);
     int64_t found = 0;
@@ -60,7 +60,7 @@ static int64_t positive_roots(const curve *c, const double *z, int64_t n, double
     return found;
 }
 
-/* The same beyond alpha = 2 (note 1): (c^a + q^a)^(1/a) of n numbers c, in p; ratio = (the lesser / the larger)^a. */
+/* Put (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
 static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
     for (int64_t i = 0; i < n; i++) {
         const double most = c[i] > q ? c[i] : q;
@@ -71,7 +71,7 @@ static void joined(const curve *curve, const double *c, int64_t n, double q, dou
     for (int64_t i = 0; i < n; i++) p[i] *= c[i] > q ? c[i] : q;
 }
 
-/* c = (a (z - lowest))^(1/a) of n numbers z; c may be z */
+/* Put (a (z - lowest))^(1/a) of n numbers z in c, which may be z. */
 static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c,
                         sh_rounding rounding) {
     double above[BLOCK];
@@ -148,8 +148,8 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     return s;
 }
 
-/* whether the mass of the k best at the theta under which z[k] has weight 0 is below 1: that of the sum of r, where this
- * tells, as r <= 1 and so r^(1/a) >= r for a > 1, and the other way round */
+/* Return whether the mass of the k best is below 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
+ * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
 static int leaves_mass(const curve *c, const double *z, int64_t k) {
     double x[BLOCK], p[BLOCK], mass = 0, sum = 0;
     for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
@@ -202,8 +202,8 @@ static double solve(const curve *c, const double *z, int64_t k) {
 /* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
  * is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to the solution.
  * That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log 2, which
- * give two more such q. Steps end where rounding turns them, or where the next step, about (a - 1)/2 times the square of this one,
- * would be below rounding. */
+ * give two more such q. Steps end where rounding turns them, or where the next one, about (a - 1)/2 times the
+ * square of this, would be below rounding. */
 static double solve_steep(const curve *curve, double *z, int64_t k) {
     double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], others = 0;
     for (int64_t first = 0; first < k; first += BLOCK) {

@@ -215,8 +215,7 @@ double sh_power_1p(double y, const sh_exponent *e) {
 
 /* y[i] = x[i]^e, or (1 + x[i])^e */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
-    if (e->over == 1 && e->under == 2 &&
-        !(with_1 && rounding == SH_ROUNDED)) { /* which the processor rounds correctly */
+    if (e->over == 1 && e->under == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
         for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
         return;
     }

@@ -15,12 +15,13 @@ double sh_power(double x, const sh_exponent *e);
 double sh_power_1p(double y, const sh_exponent *e);
 
 typedef enum { SH_ROUNDED, SH_NEAR } sh_rounding;
-/* y[i] = x[i]^e: all rounded correctly, or (SH_NEAR) off by less than 0.51 units in the last place, which is for sums.
- * y and x do not overlap. */
+/* Put x[i]^e in y[i], x[i] >= 0: all rounded correctly, or (SH_NEAR) within (1 + |log y|) 2^-51 of it, relatively, and 0 or
+ * infinity beyond exp(-708) and exp(708). That is for sums of powers below 1, which it changes by 2^-51 at most, and is three
+ * times as fast. y and x do not overlap. */
 void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding);
-/* y[i] = (1 + x[i])^e in the same way. */
+/* Put (1 + x[i])^e in y[i] in the same way. */
 void sh_powers_1p(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding);
 
-/* Return x^e - 1, x > 0, off by less than 0.51 units in the last place. */
+/* Return x^e - 1, x > 0, off by at most some 1 unit in the last place: 0.51 where that is small. */
 double sh_power_less_1(double x, const sh_exponent *e);
 #endif

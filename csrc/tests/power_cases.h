@@ -1,4 +1,4 @@
-/* power_cases.h: (x + plus_1)^(over / under) and that less 1, rounded to nearest; printed by power_cases.py. */
+/* power_cases.h: (x + plus_1)^(over / under) and that less 1, rounded; printed by power_cases.py. */
 /* clang-format off */
 static const struct { double x; int plus_1; double over, under, power, less_1; } power_cases[] = {
     {0x1.2000000000000p+1, 0, 0x1.8000000000000p+0, 0x1.0000000000000p+0, 0x1.b000000000000p+1, 0x1.3000000000000p+1},

@@ -1,7 +1,7 @@
 """Print power_cases.h, powers and what they round to, for test_power.c: python power_cases.py > power_cases.h
 
-Powers are taken with 200 digits, and a result that has few binary digits is exact. So the middle of two doubles is told from
-what lies close to it, and goes to the even one.
+Powers are taken with 200 digits, and a result that has few binary digits is exact. So the middle of two doubles is told
+from what lies close to it, and goes to the even one.
 """
 
 import math
@@ -15,8 +15,7 @@ SEARCHED, KEPT = 6_000, 100  # powers of random numbers, and how many of them, t
 
 
 def power(base, over, under):
-    """Return base^(over / under) and that less 1, base a fraction, as fractions: to 150 digits, or infinity and 0 far out
-    of range."""
+    """Return base^(over / under) and that less 1 as fractions: to 150 digits, or infinity and 0 far out of range."""
     with localcontext(WIDE):
         t = (Decimal(base.numerator) / Decimal(base.denominator)).ln() * Decimal(over) / Decimal(under)
         if abs(t) > 800:
@@ -100,9 +99,7 @@ def main():
     some = drawn(SEARCHED)
     values = [results(case)[0] for case in some]
     hard = sorted(range(SEARCHED), key=lambda i: from_middle(values[i]))[:KEPT]
-    print(
-        "/* power_cases.h: (x + plus_1)^(over / under) and that less 1, rounded to nearest; printed by power_cases.py. */"
-    )
+    print("/* power_cases.h: (x + plus_1)^(over / under) and that less 1, rounded; printed by power_cases.py. */")
     print("/* clang-format off */")
     print("static const struct { double x; int plus_1; double over, under, power, less_1; } power_cases[] = {")
     for case in chosen() + [some[i] for i in hard] + some[:KEPT]:
