@@ -4,6 +4,7 @@
 #define SH_VARIANT base
 #endif
 #include "kernels.h"
+#include "power.h"
 #include "vectors.h"
 #include "../runtime/blas.h"
 #include <math.h>
@@ -177,6 +178,31 @@ static inline float float16(uint16_t x) {
     y.bits |= (uint32_t)(x & 0x8000) << 16;
     return y.number;
 }
+
+/* The last numbers are copied, and a whole vector of them raised: one by one they would take longer. */
+#define POWERS(name, power, with_more)                                                                                 \
+    static inline void name##_some(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {    \
+        const sh_exponent own = *e;                                                                                    \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            const double base = (with_more) ? 1 + x[i] : x[i];                                                         \
+            y[i] = power(&own, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void name(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {                  \
+        enum { LANES = VECTOR / sizeof(double) };                                                                      \
+        const int64_t whole = n / LANES * LANES;                                                                       \
+        name##_some(y, x, whole, e);                                                                                   \
+        if (whole == n) return;                                                                                        \
+        double last[LANES], powers[LANES];                                                                             \
+        for (int l = 0; l < LANES; l++) last[l] = whole + l < n ? x[whole + l] : 0;                                    \
+        name##_some(powers, last, LANES, e);                                                                           \
+        for (int64_t l = 0; whole + l < n; l++) y[whole + l] = powers[l];                                              \
+    }
+POWERS(powers, sh_power_fast, 0)
+POWERS(powers_near, sh_power_near, 0)
+POWERS(powers_1p, sh_power_fast, 1)
+POWERS(powers_1p_near, sh_power_near, 1)
+#undef POWERS
 
 #define R float
 #define S f32

@@ -535,6 +535,7 @@ const sh_kernels TABLE = {
     .less_rows = NAME(less_rows),
     .chain = NAME(chain),
     .add = NAME(add),
+    .powers = {{powers, powers_near}, {powers_1p, powers_1p_near}},
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
     .gemm_tn = NAME(gemm_tn),
