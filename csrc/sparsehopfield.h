@@ -135,6 +135,7 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
  * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
+/* sh_memory_index_bytes: bytes of the indexes that a memory has; 0 where it has none. O(1), allocates nothing. */
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
 /* sh_memory_use_index: whether calls build an index by themselves. Only before the memory serves calls.
  *   AUTO    where it pays, if it takes at most half of the memory that is left to the process (by its limits, its control
@@ -143,8 +144,12 @@ SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
-/* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does. One pass. */
+/* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does.
+ * Errors     SH_INTERRUPTED
+ * Cost       one pass over patterns and values; allocates nothing */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
+/* sh_memory_free: gives a memory and its indexes back, by the `release` of a context whose allocator is that of the calls
+ * that made them; not while a call uses it. NULL is left alone. O(1); the rows are the caller's. */
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
 /* Which pairs of queries and patterns are looked at. The place of a query is position[i], or i where that is NULL.
@@ -233,9 +238,13 @@ typedef struct {
  * Given      top         keep the `top` largest weights of a query (ties: lowest position), 0 for all
  *            min_weight  keep weights of at least this, 0 for all
  *                        maps with full support need one of the two, unless the queries have a structure
+ * Returned   entries     after SH_OK, to be given back to sh_entries_free
+ * Errors     those of sh_update; SH_BAD_ARGUMENT of "top" and "min_weight"
+ * Cost       that of sh_update, and 24 bytes a weight
  */
 SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                               int64_t top, double min_weight, sh_entries *entries);
+/* sh_entries_free: gives the arrays back, by the context's `release`, and leaves entries empty. */
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 
 /* sh_survey: how many patterns each stage of the chosen way leaves of each query: listed by their bounds, still
@@ -290,6 +299,7 @@ SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_que
  * lowers the threshold, so lists of partial supports may be joined and solved again).
  * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
  * Errors     SH_NOT_FINITE of a list with a score that is NaN or infinite, SH_BAD_ARGUMENT of a beta, SH_NO_MEMORY
+ * Cost       O(k) expected of a list of k (sparsemax), O(k log k) of one (entmax); 8 bytes for each score of the longest
  */
 SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                           int64_t beta_stride, const int64_t *start, const double *score, double *weight);
@@ -297,6 +307,7 @@ SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int
 /* sh_mix: states from lists of weights, sum of weight x value in double in the order given.
  * Errors     SH_BAD_ARGUMENT if a position is outside the memory; SH_NOT_FINITE of "patterns" or "values" with NaN or
  *            infinity in a row that a state shows, SH_NO_MEMORY
+ * Cost       start[n] v products in double, in one thread; allocates a row in double and one of the compute type
  */
 SH_API sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start,
                         const int64_t *position, const double *weight, void *states);
@@ -308,6 +319,9 @@ typedef struct {
     double *scale, *sum; /* (N) */
     void *mixture;       /* (N, v) of the compute type, or NULL: sums only */
 } sh_partial;
+/* sh_accumulate: the partial result of the memory's patterns, for a model with full support. The arrays are the caller's.
+ * Errors     SH_BAD_ARGUMENT of a map with a window ("separation"); those of sh_update
+ * Cost       that of sh_update */
 SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                                sh_partial partial);
 /* sh_merge: a becomes the partial result of both parts. Cost O(N v), no allocation. */
@@ -386,7 +400,10 @@ typedef enum {
     SH_ROW_MAPS
 } sh_row_op;
 
-/* sh_row: one row. Scratch: sh_row_scratch(n) bytes. Errors: SH_BAD_ARGUMENT for the parameter.
+/* sh_row: one row. Scratch: sh_row_scratch(n) bytes, aligned for doubles; nothing else is allocated.
+ * Errors     SH_BAD_ARGUMENT of a parameter out of its range, a negative n or another type
+ * Cost       O(n); O(n + k log k) for entmax and the k best, with k the scores that may have weight
+ * Source     separation/rows.c
  * Notes      1. NaN makes its whole row NaN. -inf is a mask and gets weight 0; a row all -inf gives zeros
  *               and tau = +inf. +inf shares the weight with its equals.
  *            2. out[0] may be in[0].

@@ -1,4 +1,4 @@
-/* backward.c: the gradients of the association, from its trail (sparsehopfield.h).
+/* backward.c: the gradients of the association, from its trail (sparsehopfield_layers.h).
  *
  * With u = beta x, s = k u, p = separation(s) and dp given:  ds = vjp(dp),  dk_j += ds_j u,  dx = beta sum_j ds_j k_j,
  * dbeta = <ds, k x>. The last association has dp_j = <value_j, g> and dvalue_j += p_j g; an update z = sum_j p_j k_j has

@@ -1,4 +1,4 @@
-/* dense.c: linear maps, layer normalisation, their gradients, and AdamW (sparsehopfield.h).
+/* dense.c: linear maps, layer normalisation, their gradients, and AdamW (sparsehopfield_layers.h).
  *
  * Work is cut by the shapes alone, so results are the same bits for any number of threads; what is too small to be
  * worth waking one is done at once. */

@@ -1,4 +1,4 @@
-/* forward.c: the association of the layers, and the trail that it leaves for its gradient (sparsehopfield.h).
+/* forward.c: the association of the layers, and the trail that it leaves for its gradient (sparsehopfield_layers.h).
  *
  * A tile makes all its updates before the next begins. Every query stops by itself: its lane keeps its state while
  * others go on, so the weights that are computed for it again are the same ones.

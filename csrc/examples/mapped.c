@@ -113,21 +113,22 @@ static int retrieve(const header *h) {
     return found;
 }
 
-int main(int count, char **arguments) {
-    char name[L_tmpnam + 64] = "";
-    if (count > 1) {
-        snprintf(name, sizeof name, "%s", arguments[1]);
-    } else {
+/* Makes the name of a file for this run alone; returns whether it could. */
+static int temporary_name(char *name, size_t size) {
 #if defined(_WIN32)
-        if (!tmpnam(name)) return 1;
+    return size >= L_tmpnam && tmpnam(name) != NULL;
 #else
-        const char *folder = getenv("TMPDIR");
-        snprintf(name, sizeof name, "%.60s/sparsehopfield-XXXXXX", folder && strlen(folder) <= 60 ? folder : "/tmp");
-        int file = mkstemp(name);
-        if (file < 0) return 1;
-        close(file);
+    const char *folder = getenv("TMPDIR");
+    const int length = snprintf(name, size, "%s/sparsehopfield-XXXXXX", folder ? folder : "/tmp");
+    const int file = length > 0 && (size_t)length < size ? mkstemp(name) : -1;
+    return file >= 0 && close(file) == 0;
 #endif
-    }
+}
+
+int main(int count, char **arguments) {
+    char made[1024];
+    const char *name = count > 1 ? arguments[1] : made;
+    if (count <= 1 && !temporary_name(made, sizeof made)) return 1;
     size_t bytes = 0;
     FILE *there = count > 1 ? fopen(name, "rb") : NULL;
     if (there) fclose(there);

@@ -15,7 +15,7 @@ static inline double plain_alpha(sh_model m) {
 /* Returns the weight of z, at most 0, under the threshold tau of entmax. */
 static inline double plain_entmax(double alpha, double z, double tau) {
     const double base = (alpha - 1) * z - tau;
-    return base > 0 ? pow(base, 1 / (alpha - 1)) : 0;
+    return base <= 0 ? 0 : alpha == 2 ? base : alpha == 1.5 ? base * base : pow(base, 1 / (alpha - 1));
 }
 
 /* Finds the weights p (n) of the scores z (n), beta included, of which -INFINITY have none. The threshold of entmax is found

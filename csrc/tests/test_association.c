@@ -207,13 +207,14 @@ static void backward(problem *p, int implicit) {
     if (CHECK_OK(sh_association_forward(&context, &g.a, out, &trail, &unsettled)) &&
         CHECK_OK(sh_association_backward(&context, trail, weight, &gradients))) {
         const double most = implicit ? 1e-4 : 2e-5;
-        for (int i = 0; i < QUERIES * D; i++)
+        const int apart = 3; /* every third number is tried */
+        for (int i = 0; i < QUERIES * D; i += apart)
             CHECK_NEAR(dquery[i], implicit ? 0 : quotient(p, &p->query[i], weight), most * 10);
-        for (int i = 0; i < ROWS * H * D; i++) {
+        for (int i = 1; i < ROWS * H * D; i += apart) {
             const double want = quotient(p, &p->key[i], weight);
             CHECK_NEAR(dkey[i], want, most * 10 * (1 + fabs(want)));
         }
-        for (int i = 0; i < ROWS * H * V; i++) CHECK_NEAR(dvalue[i], quotient(p, &p->value[i], weight), most);
+        for (int i = 2; i < ROWS * H * V; i += apart) CHECK_NEAR(dvalue[i], quotient(p, &p->value[i], weight), most);
         for (int h = 0; h < H && !implicit; h++) {
             double sum = 0;
             for (int q = 0; q < B * N; q++) sum += dbeta[q * H + h]; /* (B, N, H) */

@@ -293,7 +293,10 @@ static void retrievals(const problem *p, const sh_memory *memory, sh_model m) {
     sh_queries next = asked;
     next.data = before;
     CHECK_OK(sh_update(&context, memory, m, next, one, once));
-    CHECK(!memcmp(one, rest, (size_t)(N * D) * size_of(p->type))); /* the last update, of what it began from */
+    for (int64_t i = 0; i < N * D;
+         i++) /* the last update, of what it began from; by the BLAS, of other queries beside it */
+        CHECK_NEAR(get(one, p->type, i), get(rest, p->type, i),
+                   plain_alpha(m) > 1 ? 0 : tolerance(p) * (1 + fabs(get(rest, p->type, i))));
     for (int64_t i = 0; i < N; i++) {
         CHECK(steps[i] >= 0 && steps[i] <= STEPS && support[i] == once[i]);
         if (converged[i]) {
@@ -572,14 +575,14 @@ typedef struct {
 static sh_status call_all(sh_context *context, void *given) {
     calls *c = given;
     const double beta = 0.7, need[2] = {0, 0};
-    const sh_rows patterns = rows_of(300), more = rows_of(310);
-    const sh_queries asked = {.data = asked_rows, .n = 30, .beta = &beta};
+    const sh_rows patterns = rows_of(100), more = rows_of(104);
+    const sh_queries asked = {.data = asked_rows, .n = 10, .beta = &beta};
     const int64_t which[2] = {1, 2};
     sh_memory *memory = NULL, *longer = NULL;
     sh_entries entries = {0};
-    int64_t steps[30], support[30], position[60], rival[2];
-    uint8_t converged[30];
-    double energy[30], score[60], margin[300], radius[2];
+    int64_t steps[10], support[10], position[20], rival[2];
+    uint8_t converged[10];
+    double energy[10], score[20], margin[100], radius[2];
     uint64_t print;
     context->path = c->path;
     sh_status status = sh_memory_new(context, &patterns, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
@@ -589,7 +592,7 @@ static sh_status call_all(sh_context *context, void *given) {
         status = sh_retrieve(context, memory, c->model, asked, 3, 0, c->states, steps, converged, support, c->before);
     if (status == SH_OK) status = sh_associate(context, memory, c->model, asked, 4, 0, &entries);
     if (status == SH_OK) {
-        status = sh_mix(context, memory, 30, entries.start, entries.position, entries.weight, c->states);
+        status = sh_mix(context, memory, 10, entries.start, entries.position, entries.weight, c->states);
         sh_entries_free(context, &entries);
     }
     if (status == SH_OK) status = sh_nearest(context, memory, asked, 2, position, score);
@@ -612,7 +615,7 @@ static void failures(void) {
     static calls c;
     static const sh_model models[] = {{SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}};
     for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++)
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < (path == 0 ? 3 : 1); k++) {
             c.path = PATHS[path];
             c.model = models[k];
             fail_in_turn("a call without memory", call_all, &c, PATHS[path] != SH_PATH_SCAN);

@@ -196,8 +196,11 @@ static double third(void) {
 
 static void settings(void) {
     const double nearest = third();
-    if (fesetround(FE_UPWARD) != 0) return;
-    CHECK(third() > nearest);
+    if (fesetround(FE_UPWARD) != 0 || third() == nearest) {
+        puts("only one way of rounding here (as under valgrind): settings are not tried");
+        fesetround(FE_TONEAREST);
+        return;
+    }
     const sh_float_settings before = sh_float_default();
     CHECK(third() == nearest);
     sh_float_restore(before);
