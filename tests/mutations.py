@@ -135,7 +135,7 @@ static void NAME(accumulate)""",
         "csrc/retrieval/margins.c",
         "score[i] - best[2 * i + (best[2 * i].position == own[i])].score",
         "score[i] - best[2 * i + 1].score",
-        "certificates",
+        "certificates theory",
     ),
     Mutation(
         "radii: rivals beyond the best score dropped",
