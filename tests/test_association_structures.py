@@ -72,14 +72,14 @@ def test_against_the_reference(rng, name, layout):
 @pytest.mark.parametrize("name", NAMES)
 def test_appended_rows(rng, name):
     """The last rows are looked at by all; the best are chosen among them, too."""
-    for ragged in (False, True):
-        a = problem(rng, queries=20, rows=22, ragged=ragged, update_steps_max=1, separation="softmax")
+    for ragged, padded in ((False, False), (True, False), (False, True)):  # padded: appended rows among others
+        a = problem(rng, queries=20, rows=22, ragged=ragged, padded=padded, update_steps_max=1, separation="softmax")
         if ragged:
             a["offsets"] = np.array([0, 22, 44])
         a |= {"appended": 2, "structure": structure_of(name, 20, 20, rng)}
         agree(rng, a, TOL[np.float64])
         weights = association_weights(run(a)[2]).toarray().reshape(2, 2, 20, 22)
-        assert name == "best" or (weights[..., 20:] > 0).all()
+        assert padded or name == "best" or (weights[..., 20:] > 0).all()
 
 
 @given(st.data())

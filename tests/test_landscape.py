@@ -222,7 +222,6 @@ def test_table(found):
     assert query == again._asdict()
 
 
-@pytest.mark.depth
 def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path, monkeypatch):
     monkeypatch.setattr(plotting, "save", lambda figure, path: [])
     assert study.run(tmp_path / "two", **SMALL, jobs=2).rows == found.rows

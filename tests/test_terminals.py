@@ -8,6 +8,7 @@ import sys
 import helpers
 import pytest
 
+from sparsehopfield import plotting
 from sparsehopfield.__main__ import PLAIN, main
 from sparsehopfield.studies import STUDIES
 
@@ -54,6 +55,12 @@ def on_streams_of(environment, *arguments):
 
 def encoding_of(environment):
     return environment.get("PYTHONIOENCODING", "ascii").partition(":")[0]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Draw no figures within this process: what is tested is what is printed."""
+    monkeypatch.setattr(plotting, "save", lambda figure, path: [])
 
 
 @pytest.fixture(scope="module")
