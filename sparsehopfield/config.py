@@ -86,7 +86,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
     Examples
     --------
-    >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512", "vnni")
+    >>> show_config(mode="dict")["simd"]["chosen"] in ("base", "avx2", "avx512", "vnni", "neon", "dotprod")
     True
     """
     as_choice("mode", mode, ("stdout", "dict"))

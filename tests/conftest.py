@@ -1,6 +1,8 @@
 """What every test may use: the folder of real data, and settings that suit shared machines."""
 
 import collections
+import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -9,10 +11,6 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-
-# A busy machine is no failure of the code, so no example has a deadline.
-settings.register_profile("sparsehopfield", deadline=None)
-settings.load_profile("sparsehopfield")
 
 
 @pytest.fixture(scope="session")
@@ -26,21 +24,81 @@ def data_folder():
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--depth", action="store_true", help="run all cases of tests marked `covering`, and tests marked `depth`, too"
+    )
+    parser.addoption(
         "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
     )
 
 
-def pytest_collection_modifyitems(config, items):
-    """Sanitizers see every test in some of its cases: the others take the same ways through the code."""
-    every = config.getoption("--sample")
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Give each of several workers a stretch of the tests, so that few fixtures are made twice, and let them steal."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
+def pytest_configure(config):
+    """Say how many examples Hypothesis makes, before tests are imported."""
+    # A busy machine is no failure of the code, so no example has a deadline.
+    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("--depth") else 25)
+    settings.load_profile("sparsehopfield")
+
+
+def _covering(items, strength):
+    """Return some of a test's cases in which every `strength` values of its parameters meet that meet in any case."""
+    # Cases share the values of their parameters, which need not be hashable.
+    values = [[(name, id(value)) for name, value in item.callspec.params.items()] for item in items]
+    meetings = [set(itertools.combinations(of_item, min(strength, len(of_item)))) for of_item in values]
+    left, chosen, uses = set().union(*meetings), set(), collections.Counter()
+    while left:  # the case in which most values meet for the first time; of several that of the least used values
+        best = max(range(len(items)), key=lambda i: (len(meetings[i] & left), -sum(uses[v] for v in values[i])))
+        left -= meetings[best]
+        chosen.add(best)
+        uses.update(values[best])
+    return [item for i, item in enumerate(items) if i in chosen]
+
+
+def _without_depth(items):
+    """Return the items that a run without --depth takes, in their order."""
+    left, cases = set(), collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("depth"):
+            left.add(item)
+        elif item.get_closest_marker("covering"):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for group in cases.values():
+        left |= {*group} - {*_covering(group, *group[0].get_closest_marker("covering").args)}
+    return [item for item in items if item not in left]
+
+
+def _sampled(items, every):
+    """Return every so many-th of each test's cases: the others take the same ways through the code."""
     seen = collections.Counter()
-    kept, left = [], []
+    kept = []
     for item in items:
         name = item.nodeid.partition("[")[0]
-        (left if seen[name] % every else kept).append(item)
+        if seen[name] % every == 0:
+            kept.append(item)
         seen[name] += 1
-    config.hook.pytest_deselected(items=left)
-    items[:] = kept
+    return kept
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what adds only depth, unless it is asked for; sanitizers see every test in some of its cases."""
+    named = any("::" in argument for argument in config.args)  # whoever names a test means it
+    kept = items if config.getoption("--depth") or named else _without_depth(items)
+    kept = _sampled(kept, config.getoption("--sample"))
+    if len(kept) < len(items):
+        chosen = {*kept}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = kept
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the tests themselves, which are thousands and stay: some tests call it often."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):

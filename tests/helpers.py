@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import warnings
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -144,6 +146,31 @@ def run_python(code, *arguments, timeout=120, **environment):
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def command(*arguments, encoding="utf-8", errors="strict", **environment):
+    """Run the command line within this process, on streams as PYTHONIOENCODING makes them.
+
+    Return what `subprocess.run` would, with what was printed as bytes.
+    """
+    from sparsehopfield.__main__ import main  # loads every study
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, how, newline="") for how in (errors, "backslashreplace"))
+    with (
+        mock.patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        threads(sh.get_num_threads()),  # what --threads asks for ends with the command
+    ):
+        try:
+            status = main([*map(str, arguments)])
+        except SystemExit as end:
+            status = end.code or 0
+        printed = []
+        for stream in (out, err):
+            stream.flush()
+            printed.append(stream.buffer.getvalue())
+    return subprocess.CompletedProcess(arguments, status, *printed)
 
 
 def same_bits(a, b):

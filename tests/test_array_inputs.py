@@ -93,6 +93,7 @@ def test_masked_arrays_that_mask_nothing_are_arrays():
         compare(f"{name}({argument})", found, result_of(function, arguments))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("module", [sh, reference], ids=["package", "reference"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int8, np.int64])
 @pytest.mark.parametrize("axis", [-1, 0])

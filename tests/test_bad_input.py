@@ -48,6 +48,7 @@ WRONG_KINDS = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("kind", WRONG_KINDS)
 @pytest.mark.parametrize("argument", ["queries", "patterns"])
 @pytest.mark.parametrize("name", CALLS)
@@ -88,6 +89,7 @@ def test_wrong_shapes(name):
             call(name, patterns=wrong)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64], ids=lambda t: t.__name__)
 @pytest.mark.parametrize("name", CALLS)
@@ -100,6 +102,7 @@ def test_not_finite(name, dtype, bad):
             call(name, patterns=spoiled(spoiled(PATTERNS.astype(dtype), bad, 5, column), np.nan, 9, 0))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", "entmax15", sh.Polynomial(2)], ids=name_of)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize("place", [0, 5, 1023, 1024, 2047, 2999])

@@ -1,12 +1,10 @@
 """The multiple instance studies on tiny settings: protocol, tables, reports, figures, the command line."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers import command
 from scipy import stats
 
 from sparsehopfield import bags, datasets, plotting
@@ -507,21 +505,16 @@ def test_mil_side_by_side(tmp_path, folder, crossed):
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path, folder):
+def test_command_line(tmp_path, folder, save, monkeypatch):
+    monkeypatch.setattr(plotting, "save", save)
     for name, arguments, figures in (
         ("mil", ["--dataset", "ucsb", "--data", folder, "--repeats", "1", "--folds", "2", "--inner-folds", "2",
                  "--limit-settings", "1", "--epochs", "1", "--members", "1"], ["mil"]),
         ("mnist-bags", ["--sizes", "5", "--bags", "8", "--runs", "1", "--epochs", "1"],
          ["mnist-bags", "mnist-bags-weights"]),
     ):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "sparsehopfield", name, *map(str, arguments), "--output", str(tmp_path / name)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=os.environ,
-        )
+        done = command(name, *arguments, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
-        assert "What came out" in done.stdout
+        assert b"What came out" in done.stdout
         files = {path.name for path in (tmp_path / name).iterdir()}
         assert files == {"table.csv", "settings.json"} | {f"{f}.{e}" for f in figures for e in ("png", "svg")}

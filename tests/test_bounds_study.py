@@ -106,6 +106,7 @@ def test_images_are_drawn_once_and_without_repetition(found):
     assert values["images", "pattern", 3000.0, "sparse", "any", "error largest"] > 0  # longer images outrank others
 
 
+@pytest.mark.depth
 def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path):
     assert study.run(tmp_path / "two", **SMALL, jobs=2).rows == found.rows
     content = found.table.read_bytes()

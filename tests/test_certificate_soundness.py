@@ -1,11 +1,11 @@
 """Soundness: no query inside a certified radius ever retrieves anything else, in a million trials and more.
 
-Every case (family, dtype, similarity, map) makes at least TRIALS queries inside balls, and there are so many cases that
-these are more than 10^6 (`test_there_are_a_million_trials`): random directions, and the worst, towards the other
-patterns, at the radius itself, each number rounded towards the pattern's. Each query is asked in the memory's dtype
-and, where that is float32, again in float64; what comes back must be the pattern bit for bit. A thousandth
-further out in the worst direction it must not be: under all similarities the ball is the largest there is, less what
-rounding may do, which is more than that only for unit rows of float32 and for lengths from 1e-3 to 1e3.
+Every case (family, dtype, similarity, map) makes at least TRIALS queries inside balls, and with --depth there are so
+many cases that these are more than 10^6 (`test_there_are_a_million_trials`): random directions, and the worst,
+towards the other patterns, at the radius itself, each number rounded towards the pattern's. Each query is asked in
+the memory's dtype and, where that is float32, again in float64; what comes back must be the pattern bit for bit. A
+thousandth further out in the worst direction it must not be: under all similarities the ball is the largest there is,
+less what rounding may do, which is more than that only for unit rows of float32 and for lengths from 1e-3 to 1e3.
 """
 
 import numpy as np
@@ -47,19 +47,22 @@ MADE = {
     MIXED: _unequal,
 }
 FAMILIES = [*(name for name in _families.FAMILIES if name != _families.IMAGES), *MADE]
-CASES = [
-    pytest.param(
-        family, dtype, similarity, separation, id=f"{family}-{dtype.__name__}-{similarity}-{name_of(separation)}"
-    )
-    for family in FAMILIES
-    for dtype in FLOATS
-    for similarity in SIMILARITIES
-    for separation in MAPS
-]
+
+
+def of_every_case(test):
+    """Ask a test of every family, dtype, similarity and map."""
+    for name, values, ids in (
+        ("separation", MAPS, name_of),
+        ("similarity", SIMILARITIES, None),
+        ("dtype", FLOATS, lambda t: t.__name__),
+        ("family", FAMILIES, None),
+    ):
+        test = pytest.mark.parametrize(name, values, ids=ids)(test)
+    return pytest.mark.covering(2)(test)
 
 
 def test_there_are_a_million_trials():
-    assert len(CASES) * TRIALS >= 1_000_000
+    assert len(FAMILIES) * len(FLOATS) * len(SIMILARITIES) * len(MAPS) * TRIALS >= 1_000_000
 
 
 def memories(family, dtype, similarity, separation, rng):
@@ -142,7 +145,7 @@ def attack(memory, rng, count, most_rivals, some=None):
     return trials, failures
 
 
-@pytest.mark.parametrize(("family", "dtype", "similarity", "separation"), CASES)
+@of_every_case
 def test_nothing_inside_a_radius_goes_elsewhere(family, dtype, similarity, separation):
     rng, trials = np.random.default_rng(SEED), 0
     for memory in memories(family, dtype, similarity, separation, rng):
@@ -152,7 +155,7 @@ def test_nothing_inside_a_radius_goes_elsewhere(family, dtype, similarity, separ
     assert trials >= TRIALS
 
 
-@pytest.mark.parametrize(("family", "dtype", "similarity", "separation"), CASES)
+@of_every_case
 def test_just_outside_they_do(family, dtype, similarity, separation):
     if dtype == np.float32 and similarity == "cosine":
         pytest.skip("the rounding of unit rows to float32 is more than what is just outside")
@@ -167,7 +170,7 @@ def test_just_outside_they_do(family, dtype, similarity, separation):
     assert np.mean(np.concatenate(elsewhere)) >= (0.5 if family == MIXED else 1.0)
 
 
-@pytest.mark.parametrize(("family", "dtype", "similarity", "separation"), CASES)
+@of_every_case
 def test_certified_queries_go_where_it_says(family, dtype, similarity, separation):
     rng, trials = np.random.default_rng(SEED), 0
     for memory in memories(family, dtype, similarity, separation, rng):
@@ -193,11 +196,12 @@ def test_certified_queries_go_where_it_says(family, dtype, similarity, separatio
 @pytest.fixture(scope="module")
 def images(data_folder):
     try:
-        return datasets.load("mnist", data_folder).pixels(slice(2000))
+        return datasets.load("mnist", data_folder).pixels(slice(1000))
     except FileNotFoundError as absent:
         pytest.skip(f"real data: {absent}")
 
 
+@pytest.mark.covering(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)

@@ -37,6 +37,7 @@ def results(memory, queries):
 # --- patterns -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("family", families())
@@ -183,6 +184,7 @@ def around(memory, queries, n, rng):
     return made[np.isfinite(made).all(axis=1)]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("family", families())
@@ -297,6 +299,7 @@ def on_spheres(rows, index, radius, n, rng):
     return rows[mu] + radius[mu, None] * away, mu
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ["sparsemax", "entmax15", sh.Entmax(3.0)], ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)

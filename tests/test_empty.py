@@ -46,6 +46,7 @@ def zero_gradients(layer):
     assert all(p.grad is None or not p.grad.any() for p in layer.parameters().values())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("shape", [(2, 0, E), (0, 4, E), (0, 0, E)])
 @pytest.mark.parametrize("train", [False, True])
@@ -127,6 +128,7 @@ FUNCTIONS = [
 ]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("queries", "stored"), FUNCTIONS)
 @pytest.mark.parametrize("structure", [None, TopK(1), LinearFeatures("relu"), RandomFeatures(4)], ids=str)
 @pytest.mark.parametrize("steps", [0, 2, None])
@@ -165,6 +167,7 @@ CALLS = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax", "entmax15", sh.Polynomial(2)], ids=str)
 @pytest.mark.parametrize("structure", [None, TopK(2), RandomMask(2), Window(1, positions=z(0, int))], ids=str)

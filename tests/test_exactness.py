@@ -41,6 +41,7 @@ from sparsehopfield import reference
 # --- P2: one step against exact arithmetic ----------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize("family", families())
@@ -61,6 +62,7 @@ def test_one_step_of_sparsemax_against_exact_arithmetic(family, similarity, dtyp
                     assert (mine > 0) == (v > tau)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("separation", ["entmax15", sh.Entmax(1.25)], ids=name_of)
 @pytest.mark.parametrize(
@@ -88,6 +90,7 @@ def test_one_step_of_entmax_against_exact_arithmetic(family, separation, dtype):
             assert distance(weights, exact) <= weight_error(z, tau, kappa, alpha, spread, dtype)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize("family", families())
 @pytest.mark.parametrize("beta", [1e-300, 1e-30, 1e-3, 1.0, 1e3, 1e30, 1e300])
@@ -106,6 +109,20 @@ def test_the_canonical_dot_product_decides(family, similarity, beta):
         assert np.unique(weights[s == s.max()]).size == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
+def test_scores_are_those_of_the_reference_to_the_bit(similarity, dtype):
+    """The order of a sum decides its last bits: whole rounds of the partial sums, and what is left over."""
+    rng = np.random.default_rng(12)
+    for d in (1, 31, 32, 33, 100, 784):
+        queries, patterns = rng.random((4, d), dtype=np.float32), (1 + 200 * rng.random((40, d))).astype(dtype)
+        part = sh.candidates(queries, patterns, 1e-12, similarity=similarity)  # at which all have weight
+        want = reference.canonical_scores(queries, patterns, similarity)
+        assert part.position.tolist() == 4 * list(range(40))
+        assert same_bits(part.score.reshape(4, 40), want)
+
+
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("family", families())
 def test_states_follow_their_weights(family, dtype):
@@ -129,6 +146,7 @@ def test_states_follow_their_weights(family, dtype):
                     assert abs(Fraction(float(mine)) - sum(column)) <= limit
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("separation", ["softmax", sh.Polynomial(4)], ids=name_of)
 @pytest.mark.parametrize("family", families())
@@ -180,7 +198,7 @@ def workload(m=2500, n=300, d=40):
 def bits():
     """Hash results of maps with a window, which must not depend on threads, instructions or BLAS kernels."""
     found = {}
-    queries, patterns = workload()
+    queries, patterns = workload(n=120)
     for separation in WINDOW_MAPS:
         for similarity in ("dot", "euclidean", "cosine"):
             options = {"similarity": similarity, "separation": separation}
@@ -219,24 +237,18 @@ def own_bits():
     return bits()
 
 
-@pytest.mark.parametrize("level", ["base", "avx2", "avx512", "vnni"])
-def test_bits_do_not_depend_on_the_instruction_set(level, own_bits):
+@pytest.mark.parametrize(("level", "core"), [("base", "Nehalem"), ("avx2", "Haswell"), ("avx512", ""), ("vnni", "")])
+def test_bits_do_not_depend_on_instruction_sets_and_kernels_of_blas(level, core, own_bits):
     if level not in sh.show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")
-    config, found = run_python(CHILD, SPARSEHOPFIELD_SIMD=level)
+    kernels = {"OPENBLAS_CORETYPE": core} if core else {}
+    config, found = run_python(CHILD, SPARSEHOPFIELD_SIMD=level, SPARSEHOPFIELD_NUM_THREADS="3", **kernels)
     assert config["simd"]["chosen"] == level
-    assert found == own_bits
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("core", ["Nehalem", "Haswell"])
-def test_bits_do_not_depend_on_the_kernels_of_blas(core, own_bits):
-    config, found = run_python(CHILD, OPENBLAS_CORETYPE=core, SPARSEHOPFIELD_NUM_THREADS="3")
     assert config["threads"] == 3
     assert found == own_bits
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 3, pytest.param(2, marks=pytest.mark.depth)])
 def test_bits_do_not_depend_on_threads(n, own_bits):
     with threads(n):
         assert bits() == own_bits
@@ -301,6 +313,7 @@ def test_any_split_of_the_patterns_merges_to_the_whole(separation):
 # --- large supports ---------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("separation", ["sparsemax", "entmax15", sh.Entmax(1.25)], ids=name_of)
 def test_supports_of_more_than_1024_patterns(separation, dtype):
@@ -422,6 +435,7 @@ def test_inside_an_exact_basin_the_stored_bits_come_back(dtype):
         assert (info.support_size[inside] == 1).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean"])
 @pytest.mark.parametrize("beta", [0.01, 0.1, 1.0, 10.0, 100.0])

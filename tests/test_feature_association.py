@@ -138,6 +138,7 @@ def pairs(request, monkeypatch):
         monkeypatch.setattr(features, "BLOCK", 0)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,6 +210,7 @@ def test_float32_is_accurate(rng, structure):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * max(np.abs(b).max(), 1))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1e-8, 40.0, 1e3])

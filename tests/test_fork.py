@@ -74,6 +74,7 @@ def test_certificates_in_a_child_forked_while_another_memory_makes_its_own(certi
     assert said == here
 
 
+@pytest.mark.covering(1)
 @forks
 @pytest.mark.parametrize("begun", ["add", "remove"])
 @pytest.mark.parametrize("then", ["add", "remove", "save", "deepcopy", "retrieve", "structure"])

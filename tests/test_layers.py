@@ -9,7 +9,7 @@ from math import erf
 import numpy as np
 import pytest
 from helpers import run_python
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import sparsehopfield as sh
@@ -794,7 +794,6 @@ def test_other_programs_read_the_file(tmp_path):
     assert {k: v.tobytes() for k, v in read.items()} == {k: v.tobytes() for k, v in layer.state_dict().items()}
 
 
-@settings(max_examples=150)
 @given(st.data())
 def test_damaged_files_raise(tmp_path_factory, data):
     """All but what means nothing: one white space for another between the header's words."""
@@ -1197,7 +1196,6 @@ def test_static_patterns_must_fit_one_another():
         layer.forward((X, X[..., :4], X))
 
 
-@settings(max_examples=40)
 @given(
     st.integers(1, 3), st.integers(1, 4), st.integers(0, 5), st.integers(1, 3), st.integers(1, 4), st.integers(0, 2),
     st.sampled_from(MAPS), st.integers(0, 2**32 - 1),

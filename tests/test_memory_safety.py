@@ -120,8 +120,10 @@ def failing():
 LONG = ("retrieve, values", "associate", "memory", "memory, added to", "update, cosine", "update, values")
 
 
+@pytest.mark.parametrize("most", [40, pytest.param(10**9, marks=[pytest.mark.depth, pytest.mark.slow])])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CALLS])
-def test_every_allocation_failed_in_turn(name, failing):
+def test_every_allocation_failed_in_turn(name, most, failing):
+    """Every one, or of more than `most` the first and some of the others: queries repeat theirs by the hundred."""
     call, fail = CALLS[name], failing
     with threads(1):
         want = digest(call())
@@ -130,7 +132,8 @@ def test_every_allocation_failed_in_turn(name, failing):
         made = fail(-1)
         assert made > 0
         raised = 0
-        for n in range(made):
+        half = most // 2
+        for n in range(made) if made <= most else [*range(half), *range(half, made, max(1, (made - half) // half))]:
             fail(n)
             try:
                 assert digest(call()) == want  # an index that cannot be made is done without
@@ -140,7 +143,7 @@ def test_every_allocation_failed_in_turn(name, failing):
         assert raised > 0
         assert digest(call()) == want
     with threads(3):  # who makes which is left to chance, but no failure gives a wrong result
-        for n in range(0, made, max(1, made // 20)):
+        for n in range(0, made, max(1, made // min(20, most // 4))):
             fail(n)
             with contextlib.suppress(MemoryError):
                 assert digest(call()) == want
@@ -193,7 +196,7 @@ def errors():
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 @pytest.mark.parametrize("what", ["calls", "errors", "row maps"])
 def test_no_memory_is_kept(what):
-    rounds = {"calls": 30, "errors": 300, "row maps": 3000}[what]
+    rounds = {"calls": 10, "errors": 100, "row maps": 2000}[what]
     small = ROWS[:3, :50]
 
     def once():
@@ -211,13 +214,13 @@ def test_no_memory_is_kept(what):
             sh.sparsemax(small.astype(np.float16))
 
     sizes = []
-    for _ in range(4):  # the first until the allocator has what it needs
+    for _ in range(6):  # the first until the allocator has what it needs
         for _ in range(rounds):
             once()
         gc.collect()
         sizes.append(resident())
-        # 1,200 to 15,000 calls: a kibibyte lost in each would be 1.2 MB at least, every time.
-        if len(sizes) > 1 and sizes[-1] - sizes[-2] < 6e5:
+        # 400 to 10,000 calls: a kibibyte lost in each would be 0.4 MB at least, every time.
+        if len(sizes) > 1 and sizes[-1] - sizes[-2] < 2e5:
             return
     pytest.fail(f"grows: {sizes}")
 
@@ -289,20 +292,20 @@ LONG_CALLS = {
         patterns = rng.random((1_000_000, 64), dtype=np.float32)
         queries = rng.random((20_000, 64), dtype=np.float32)
         work = lambda: sh.update(queries, patterns, 50.0)""",
-    "a million patterns, small beta": """
-        patterns = rng.random((1_000_000, 64), dtype=np.float32)
+    "many patterns, small beta": """
+        patterns = rng.random((300_000, 64), dtype=np.float32)
         queries = rng.random((2_000, 64), dtype=np.float32)
         work = lambda: sh.update(queries, patterns, 1e-6)""",
     "a million patterns, moderate supports": """
         patterns = rng.random((1_000_000, 64), dtype=np.float32)
         queries = rng.random((5_000, 64), dtype=np.float32)
         work = lambda: sh.associate(queries, patterns, 0.3, separation="entmax15")""",
-    "a million patterns, softmax": """
-        patterns = rng.random((1_000_000, 64), dtype=np.float32)
+    "many patterns, softmax": """
+        patterns = rng.random((300_000, 64), dtype=np.float32)
         queries = rng.random((20_000, 64), dtype=np.float32)
         work = lambda: sh.update(queries, patterns, 5.0, separation="softmax")""",
     "retrieve": """
-        patterns = rng.random((1_000_000, 64), dtype=np.float32)
+        patterns = rng.random((300_000, 64), dtype=np.float32)
         queries = rng.random((2_000, 64), dtype=np.float32)
         work = lambda: sh.retrieve(queries, patterns, 0.5, tol=0.0)""",
     "retrieve, one query": """
@@ -330,6 +333,9 @@ MEMORY = {
     "one row map": 1e9,
 }
 
+# The loops of others, over more.
+MORE = ("a million patterns", "a million patterns, moderate supports", "12,288 features in bytes", "row maps")
+
 SCRIPT = """
 import signal, sys, time
 import numpy as np
@@ -352,7 +358,7 @@ print("fine", flush=True)
 
 @pytest.mark.slow
 @pytest.mark.resources
-@pytest.mark.parametrize("name", LONG_CALLS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.depth if n in MORE else ()) for n in LONG_CALLS])
 def test_ctrl_c_ends_a_call_within_a_second(name):
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     if free < 2 * MEMORY.get(name, 5e8):
@@ -363,7 +369,7 @@ def test_ctrl_c_ends_a_call_within_a_second(name):
     ) as child:
         try:
             assert child.stdout.readline().strip() == "ready"
-            time.sleep(1.0)
+            time.sleep(0.5)
             assert child.poll() is None
             sent = time.time()
             child.send_signal(signal.SIGINT)

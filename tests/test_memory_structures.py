@@ -555,7 +555,7 @@ class Changes(RuleBasedStateMachine):
 
 
 TestChanges = Changes.TestCase
-TestChanges.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+TestChanges.settings = settings(stateful_step_count=12)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ def check_weights(queries, patterns, beta=1.0, *, similarity="dot", separation="
 # --- types and memory layouts -----------------------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16], ids=lambda t: t.__name__)
@@ -131,6 +132,7 @@ def test_mixed_types(of_queries, of_patterns, of_values, rng):
         assert state.dtype == (np.float64 if wide else np.float32)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8], ids=lambda t: t.__name__)
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax"])
@@ -210,6 +212,7 @@ def test_numbers_of_queries(n, separation, rng):
     check_update(queries, patterns, 4.0, separation=separation)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("d", [1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 784, 12288])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8], ids=lambda t: t.__name__)
 def test_numbers_of_features(d, dtype, rng):
@@ -285,6 +288,7 @@ def test_beta_cancels_for_the_polynomial(rng):
 # --- energy -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)

@@ -52,6 +52,7 @@ def borrowed(m=80, seed=0, **options):
     return memory, x, q
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("separation", MAPS, ids=str)
 @pytest.mark.parametrize("similarity", SIMILARITIES)

@@ -4,6 +4,8 @@ import importlib.metadata
 import importlib.resources
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,6 +15,7 @@ from conftest import ROOT
 from helpers import run_python
 
 import sparsehopfield as sh
+from sparsehopfield import _core
 
 PUBLIC = """
 softmax sparsemax entmax polynomial topk_softmax topk_sparsemax sparsemax_threshold entmax_threshold
@@ -128,12 +131,75 @@ def test_openblas_is_our_own_copy():
     assert (others[0].parent == libs) == libs.is_dir()
 
 
-def readme_blocks(with_data):
-    """The README's programs that read data sets, or the others."""
+EXTENSION = Path(_core.__file__).resolve()
+BUNDLED = sorted(EXTENSION.parent.glob("_libs/*"))
+libraries = pytest.mark.parametrize("library", [EXTENSION, *BUNDLED], ids=lambda path: path.name)
+
+
+def readelf(library, *what):
+    """Return what readelf says of a library, where there is one to ask."""
+    if sys.platform != "linux":
+        pytest.skip("libraries are in ELF, which readelf reads, on Linux alone")
+    if not shutil.which("readelf"):
+        pytest.skip("needs readelf (Debian: apt install binutils)")
+    return subprocess.run(["readelf", "-W", *what, library], check=True, capture_output=True, text=True).stdout
+
+
+@libraries
+def test_what_a_library_needs_is_the_system_s_or_ours(library):
+    """No library is searched for in a folder that only the building machine has."""
+    dynamic = readelf(library, "--dynamic")
+    folders = re.findall(r"\((?:RPATH|RUNPATH)\).*\[(.*)\]", dynamic)
+    assert folders == (["$ORIGIN/_libs"] if library == EXTENSION and BUNDLED else [])
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic))
+    ours = {path.name for path in BUNDLED} if library == EXTENSION else set()
+    assert needed >= ours
+    system = r"(lib(c|m|pthread|dl|rt|gcc_s)|ld-[\w-]+|libc\.musl-\w+)\.so[.\d]*"
+    if not BUNDLED:
+        system += r"|lib\w*blas\w*\.so[.\d]*"
+    assert [name for name in needed - ours if not re.fullmatch(system, name)] == []
+
+
+@libraries
+def test_a_library_is_hardened(library):
+    dynamic, segments = readelf(library, "--dynamic"), readelf(library, "--program-headers")
+    symbols = readelf(library, "--dyn-syms")
+    flags = re.findall(r"^ +(\w+)(?: +0x[\da-f]+){5} ([RWE ]{3}) ", segments, re.MULTILINE)
+    assert flags, segments
+    found = {
+        "read-only relocations (-z relro)": "GNU_RELRO" in segments,
+        "no executable stack (-z noexecstack)": ("GNU_STACK", "RW ") in flags,
+        "no segment is both written and executed": not any("W" in f and "E" in f for _, f in flags),
+        "no relocations in code": "TEXTREL" not in dynamic,
+    }
+    if library == EXTENSION:  # the others come as they are
+        found["all symbols bound at the start (-z now)"] = re.search(r"\(FLAGS\).*BIND_NOW", dynamic) is not None
+        found["stack protector (-fstack-protector-strong)"] = "__stack_chk_fail" in symbols
+        if "GLIBC" in symbols:
+            found["checked calls of the C library (-D_FORTIFY_SOURCE)"] = re.search(r"__\w+_chk@", symbols) is not None
+    assert [name for name, holds in found.items() if not holds] == []
+
+
+def test_the_extension_exports_nothing_but_its_init_function():
+    rows = [line.split() for line in readelf(EXTENSION, "--dyn-syms").splitlines()]
+    assert [r[7] for r in rows if len(r) > 7 and r[4] in ("GLOBAL", "WEAK") and r[6] != "UND"] == ["PyInit__core"]
+
+
+@libraries
+def test_a_library_names_no_folder_of_the_building_machine(library):
+    assert re.findall(rb"/(?:tmp|root|home|build|Users)/[\x21-\x7e]*", library.read_bytes()) == []
+
+
+def readme_blocks(with_data, instead=()):
+    """Return the README's programs that read data sets, or the others; with some words replaced."""
     readme = ROOT / "README.md"
     if not readme.exists():
         pytest.skip("the README is not beside the tests: they run on an installed wheel")
-    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme.read_text(encoding="utf-8"))
+    text = readme.read_text(encoding="utf-8")
+    for old in instead:
+        assert old in text
+        text = text.replace(old, instead[old])
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", text)
     return [compile(block, str(readme), "exec") for block in blocks if ("SPARSEHOPFIELD_DATA" in block) == with_data]
 
 
@@ -145,7 +211,9 @@ def test_readme_examples():
 
 
 @pytest.mark.slow
-def test_readme_example_on_data(data_folder, monkeypatch):
+@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.depth)])
+def test_readme_example_on_data(data_folder, monkeypatch, shortened):
     monkeypatch.setenv("SPARSEHOPFIELD_DATA", str(data_folder))
-    for block in readme_blocks(with_data=True):
+    less = {"epochs=40": "epochs=2", "StratifiedKFold(10": "StratifiedKFold(2"} if shortened else {}
+    for block in readme_blocks(with_data=True, instead=less):
         exec(block, {})

@@ -127,6 +127,7 @@ def test_weights_of_every_size(name, dtype, rng):
         assert_weights(name, got, z, dtype)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-2, 10.0, 1e3, 1e30])
@@ -188,6 +189,7 @@ def test_lists_and_scalars(name):
     assert_weights(name, got, [0.3, 0.1, -2.0], np.float64)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_axes_and_strides(name, dtype, rng):
@@ -259,6 +261,7 @@ def test_options_broadcast(rng):
     assert sh.polynomial(single, 4).dtype == np.float32
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_threads_change_no_bit(name, dtype, rng):
@@ -284,6 +287,7 @@ def test_no_elements(name):
 # --- the rules for NaN, infinities and ties -------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 64, 100])
@@ -663,7 +667,7 @@ rows_of_scores = hnp.arrays(
     st.integers(1, 40),
     elements=st.one_of(st.floats(-20, 20), st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-12, 1e6, -1e6])),
 )
-examples = settings(derandomize=True, max_examples=60, deadline=None, database=None)
+examples = settings(derandomize=True, database=None)
 
 
 @examples

@@ -40,7 +40,7 @@ from helpers import (
     weight_bounds,
     weight_error,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -120,6 +120,7 @@ def test_the_hook():
 # --- P1: shapes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("m", [1, 2, 15, 16, 17, 63, 64, 65, 1023, 1024, 1025, 4095, 4096, 4097, 9000])
 def test_numbers_of_patterns(m, similarity):
@@ -131,6 +132,7 @@ def test_numbers_of_patterns(m, similarity):
         compare(queries, patterns, chosen, MAPS if m < 500 else MAPS[k % 3 :: 3], similarity=similarity, steps=2)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 31, 55, 56, 57, 64, 100, 247, 248, 249, 300, 784])
 def test_numbers_of_features(d, dtype):
@@ -143,6 +145,7 @@ def test_numbers_of_features(d, dtype):
     assert sizes.max() > 1
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 63, 64, 65, 300, 770])
 def test_numbers_of_queries(n, count):
@@ -195,7 +198,7 @@ def bits():
                 queries, patterns = clustered(1300, d, 70, dtype)
                 memory = sh.HopfieldMemory(patterns, 0.3, similarity="euclidean")
                 found[f"{name} {d}"] = results(memory, queries)[0]
-            for family, (x, xi) in hostile(np.float32).items():
+            for family, (x, xi) in itertools.islice(hostile(np.float32).items(), 0, None, 3):
                 found[f"{name} {family}"] = digest(sh.update(x, xi, betas(x, xi, "dot", [30.0])[0]))
     return found
 
@@ -292,6 +295,7 @@ def hostile(dtype, m=300, d=120, n=9):
     return {name: (np.ascontiguousarray(q, dtype), np.ascontiguousarray(x, dtype)) for name, (q, x) in made.items()}
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(
     ("similarity", "dtype"),
     [
@@ -322,6 +326,7 @@ def test_hostile_data(family, similarity, dtype):
         compare(queries, patterns, [few, many], [separation], similarity=similarity, steps=1)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("rank", [9, 55, 56, 57, 247, 248, 249])
 @pytest.mark.parametrize("scale", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-4, 1e4))])
 def test_bounds_that_are_met(rank, scale):
@@ -342,6 +347,7 @@ def test_bounds_that_are_met(rank, scale):
         compare(queries, patterns, chosen, similarity=similarity, steps=1)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", FEWER)
 @pytest.mark.parametrize("family", families())
 def test_families_of_the_scan(family, similarity):
@@ -491,7 +497,6 @@ def agree(queries, patterns, beta, similarity, separation="sparsemax", values=No
 small = st.integers(-4, 4).map(lambda v: v / 2)
 
 
-@settings(max_examples=120)
 @given(st.data(), st.integers(1, 12), st.integers(1, 6), st.sampled_from(["dot", "euclidean"]))
 def test_small_lattices(data, m, d, similarity):
     """Half-integers, with ties everywhere: scores are exact, so the supports are known exactly."""
@@ -505,7 +510,6 @@ def test_small_lattices(data, m, d, similarity):
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["lattice", "half-integers", "scales", "near", "blocks", "gaussian"]),

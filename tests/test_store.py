@@ -184,7 +184,7 @@ class Store(RuleBasedStateMachine):
 
 
 TestStore = Store.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestStore.settings = settings(stateful_step_count=12)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -453,6 +453,7 @@ def test_values_are_looked_at_unless_told():
 # --- narrow patterns --------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize(
@@ -640,3 +641,17 @@ def test_copies_go_their_own_ways():
         queries = draw(rng, 5, 4, np.float32)
         assert answers(other, queries) == answers(fresh(other), queries)
     assert len({digest(other.patterns) for other in [memory, *others]}) == 4
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "cosine"])
+def test_two_memories_grown_from_one(similarity):
+    """They share the norms of what they have in common; only one of them may write behind these."""
+    rng = np.random.default_rng(4)
+    common, one, other = (center + rng.random((20, 5)) for center in (1, 1, 9))
+    base = sh.functional.Stored(common[:10], None, similarity, copy=None, check_finite=True)
+    base = base.over(common, None, grown=True)
+    grown = [(base.over(rows, None, grown=True), rows) for rows in (np.vstack([common, more]) for more in (one, other))]
+    for stored, rows in grown:
+        queries = rows[20:] + 0.01
+        got = stored.update(stored.ask(queries, 50.0, "sparsemax"), None)
+        np.testing.assert_array_equal(got, sh.update(queries, rows, 50.0, similarity=similarity))

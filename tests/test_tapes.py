@@ -194,6 +194,7 @@ def test_layers_from_elsewhere_keep_their_own_passes():
     np.testing.assert_allclose(own.weight.grad, plain.weight.grad)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", ["linear", "sequential", "hopfield", "pooling"])
 @pytest.mark.parametrize("train", [False, True])
 def test_forward_passes_alone_need_no_more_memory(name, train):

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 
+import helpers
 import pytest
 
+from sparsehopfield import plotting
 from sparsehopfield.__main__ import PLAIN, main
 from sparsehopfield.studies import STUDIES
 
@@ -33,6 +35,7 @@ COMMANDS = {
 
 
 def command(*arguments, **environment):
+    """Run the command line in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIO"))}
     return subprocess.run(
         [sys.executable, "-m", "sparsehopfield", *map(os.fspath, arguments)],
@@ -42,8 +45,22 @@ def command(*arguments, **environment):
     )
 
 
+def on_streams_of(environment, *arguments):
+    """Run the command line on streams as they are in an environment, in two of them in a process of its own."""
+    if environment in (ENVIRONMENTS["ascii"], ENVIRONMENTS["C"]):
+        return command(*arguments, **environment)
+    encoding, _, errors = environment["PYTHONIOENCODING"].partition(":")
+    return helpers.command(*arguments, encoding=encoding, errors=errors or "strict")
+
+
 def encoding_of(environment):
     return environment.get("PYTHONIOENCODING", "ascii").partition(":")[0]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Draw no figures within this process: what is tested is what is printed."""
+    monkeypatch.setattr(plotting, "save", lambda figure, path: [])
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +69,19 @@ def measured(tmp_path_factory):
     folders = {name: tmp_path_factory.mktemp(name) for name in COMMANDS}
     reports = {}
     for name, options in COMMANDS.items():
-        ran = command(name, *options, "--output", folders[name], PYTHONIOENCODING="utf-8")
+        ran = helpers.command(name, *options, "--output", folders[name])
         assert ran.returncode == 0, ran.stderr
         reports[name] = ran.stdout.decode("utf-8")
         assert "±" in reports[name]
     return folders, reports
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_reports(measured, name, environment):
     folders, reports = measured
-    ran = command(name, *COMMANDS[name], "--output", folders[name], **environment)
+    ran = on_streams_of(environment, name, *COMMANDS[name], "--output", folders[name])
     assert ran.returncode == 0, ran.stderr
     encoding, expected = encoding_of(environment), reports[name]
     for symbol, plain in PLAIN.items():
@@ -88,10 +106,10 @@ def test_errors(tmp_path, environment):
     if encoding_of(environment) == "utf-16":
         pytest.skip("what argparse and the interpreter say together would have two byte order marks")
     folder = tmp_path / "né±\u2603"
-    ran = command("mil", "--data", folder, **environment)
+    ran = on_streams_of(environment, "mil", "--data", folder)
     assert ran.returncode == 1
     assert b"error: Tiger of the MIL benchmark was not found" in ran.stderr
-    ran = command("capacity", "--sizes", "±\u2603", **environment)
+    ran = on_streams_of(environment, "capacity", "--sizes", "±\u2603")
     assert ran.returncode == 2
     assert b"argument --sizes: invalid int value" in ran.stderr
     assert b"Traceback" not in ran.stderr

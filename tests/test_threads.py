@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import sys
+import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,9 @@ import pytest
 from helpers import digest, name_of, run_python, threads
 
 import sparsehopfield as sh
+from sparsehopfield.layers import Hopfield
+from sparsehopfield.optim import AdamW
+from sparsehopfield.structures import RandomFeatures
 
 # More queries than one block and more patterns than one tile, and neither a multiple of either.
 M, N, D = 2500, 600, 40
@@ -121,6 +126,105 @@ def test_one_memory_serves_eight_python_threads():
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(lambda _: digest(memory.update(QUERIES)), range(16)))
     assert results == [expected] * 16
+
+
+def together(calls, workers=6):
+    """Make the calls from many threads at once, each beginning with another, and return what each call gave them."""
+    start, results = threading.Barrier(workers), [[] for _ in calls]
+
+    def work(first):
+        start.wait(60)
+        for i in range(len(calls)):
+            at = (first + i) % len(calls)
+            results[at].append(digest(*calls[at]()))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns as often as can be, where they do not run at once anyway
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(workers)))
+    finally:
+        sys.setswitchinterval(before)
+    return results
+
+
+@pytest.mark.filterwarnings("ignore::sparsehopfield.RetrievalWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threads_share_a_memory_that_has_computed_nothing_yet(dtype):
+    """What a memory keeps (norms, an index, sums of features, certificates) is made while others ask for it."""
+    patterns, queries = PATTERNS[:700, :16].astype(dtype), QUERIES[:20, :16].astype(dtype)
+
+    def calls_of(memory, features):
+        part = sh.candidates(queries[:3], patterns, 5.0, similarity="euclidean")
+        return [
+            lambda: [memory.update(queries)],
+            lambda: [memory.update(queries.astype(np.float64))],  # float32 rows in double: a core of its own
+            lambda: [memory.retrieve(queries, max_steps=3)],
+            lambda: [memory.associate(queries, top=5)],
+            lambda: [memory.energy(queries)],
+            lambda: [memory.margin(), memory.critical_beta()],
+            lambda: [memory.is_certified(), memory.exact_radius()],
+            lambda: [memory.candidates(queries).states(memory.patterns)],
+            lambda: [part.states(memory.patterns), part.weights()],
+            lambda: [memory.build_index() or memory.update(queries[:1])],
+            lambda: [features.update(queries)],
+            lambda: [features.retrieve(queries, max_steps=2)],
+        ]
+
+    def made():
+        memory = sh.HopfieldMemory(patterns, 5.0, similarity="euclidean")
+        features = sh.HopfieldMemory(patterns, 0.5, separation="softmax", structure=RandomFeatures(12))
+        return calls_of(memory, features)
+
+    expected = [digest(*call()) for call in made()]
+    with threads(2):
+        for _ in range(3):
+            assert together(made()) == [[e] * 6 for e in expected]
+
+
+def test_threads_share_a_layer_and_train_their_own():
+    layer, bags = Hopfield(12, 4, num_heads=2, random_state=0), QUERIES[:24, :12].reshape(2, 12, 12)
+
+    def train():
+        own = Hopfield(12, 4, num_heads=2, dropout=0.2, random_state=1)
+        optimizer = AdamW(own, learning_rate=0.01)
+        for _ in range(3):
+            own.backward(own.forward(bags, train=True) - 1)
+            optimizer.step()
+            optimizer.zero_grad()
+        return own.state_dict().values()
+
+    calls = [
+        lambda: [layer.forward(bags)],
+        train,
+        lambda: [sh.sparsemax(QUERIES), sh.entmax(QUERIES[:9], 1.3)],
+        lambda: sh.sparsemax_threshold(QUERIES[:50]),
+    ]
+    expected = [digest(*call()) for call in calls]
+    for _ in range(3):
+        assert together(calls) == [[e] * 6 for e in expected]
+
+
+def test_the_count_may_change_while_others_compute():
+    with threads(2):
+        calls = [
+            lambda: [sh.update(QUERIES, PATTERNS, 5.0)],
+            lambda: [sh.sparsemax(QUERIES)],
+            *(lambda n=n: (sh.set_num_threads(n), [])[1] for n in (1, 3, 2)),
+        ]
+        expected = [digest(*call()) for call in calls]
+        assert together(calls)[:2] == [[e] * 6 for e in expected[:2]]
+        assert sh.get_num_threads() in (1, 2, 3)
+
+
+def test_no_lock_of_python_holds_threads_back():
+    """A Python without one global lock keeps to that when the core is imported; it would say so in a warning."""
+    code = """if True:
+        import json, sys, warnings
+        warnings.simplefilter("error")
+        import sparsehopfield
+        print(json.dumps(getattr(sys, "_is_gil_enabled", lambda: True)()))"""
+    assert run_python(code) == (not sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def _child(connection):

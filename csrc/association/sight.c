@@ -93,7 +93,7 @@ sh_status sh_plan_sight(sh_context *context, sh_trail *t) {
 #define STRETCH(R)                                                                                                     \
     static void stretch_##R(R *bias, int64_t n, int64_t wide, const int32_t *from, const int32_t *to) {                \
         for (int32_t i = 0; i < (int32_t)n; i++)                                                                       \
-            for (int64_t l = 0; l < wide; l++) bias[i * wide + l] = (i >= from[l]) & (i < to[l]) ? 0 : -(R)INFINITY;   \
+            for (int64_t l = 0; l < wide; l++) bias[i * wide + l] = ((i >= from[l]) & (i < to[l])) ? 0 : -(R)INFINITY; \
     }
 STRETCH(float)
 STRETCH(double)

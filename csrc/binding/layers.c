@@ -510,8 +510,13 @@ static PyObject *are_pairs(PyObject *module, PyObject *const *args, Py_ssize_t n
         return PyErr_Format(PyExc_TypeError, "takes two lists, got %zd arguments", nargs);
     Py_ssize_t n = PyList_Size(args[0]);
     int sound = PyList_Size(args[1]) == n;
-    for (Py_ssize_t i = 0; sound && i < n; i++) sound = is_pair(PyList_GetItem(args[0], i), PyList_GetItem(args[1], i));
-    return PyBool_FromLong(sound);
+    for (Py_ssize_t i = 0; sound && i < n; i++) { /* held while they are looked at: another thread may have the lists */
+        PyObject *parameter = PySequence_GetItem(args[0], i), *grad = PySequence_GetItem(args[1], i);
+        sound = parameter && grad && is_pair(parameter, grad);
+        Py_XDECREF(parameter);
+        Py_XDECREF(grad);
+    }
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sound);
 }
 
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {

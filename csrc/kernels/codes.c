@@ -3,12 +3,9 @@
 #define SH_VARIANT base
 #endif
 #include "codes.h"
+#include "vectors.h"
 #include <math.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#define SH_CAT_(a, b) a##b
-#define SH_CAT(a, b) SH_CAT_(a, b)
+#include <string.h>
 
 /* Appends what survives of 16 patterns. Written so that NaN survives. */
 static inline void append(sh_screened *q, const float *bounds, unsigned mask, int64_t base) {
@@ -99,10 +96,17 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 #define ADD(a, b) _mm_add_epi32(a, b)
 #define FOUR(x) _mm_set1_epi64x(x)
 #define STORE(p, a) _mm_storeu_si128((__m128i *)(void *)(p), a)
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define COST 0.5
+#elif defined(SH_NEON)
+#define COST 1.0
+#else
+#define COST 2.0
 #endif
 
+/* sums[l] = start + the dot product of a query's code with that of pattern l, of 16 */
 #ifdef WIDE
-static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t *sums) {
+static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t start, int32_t *sums) {
     enum { BYTES = sizeof(WIDE) / 2, PARTS = 64 / BYTES };
     WIDE sum[PARTS];
     int32_t halves[32];
@@ -115,12 +119,42 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
         for (int j = 0; j < PARTS; j++) sum[j] = ADD(sum[j], PAIRS(WIDEN(codes + z * 256 + j * BYTES), p));
     }
     for (int j = 0; j < PARTS; j++) STORE(halves + j * (int)(sizeof(WIDE) / 4), sum[j]);
-    for (int l = 0; l < 16; l++) sums[l] = halves[2 * l] + halves[2 * l + 1];
+    for (int l = 0; l < 16; l++) sums[l] = start + halves[2 * l] + halves[2 * l + 1];
+}
+#elif defined(SH_NEON)
+/* Codes are made signed again, so that `start`, which makes up for what was added to them, is not needed. */
+static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t start, int32_t *sums) {
+    const uint8x16_t added = vdupq_n_u8(128);
+    (void)start;
+#ifdef __ARM_FEATURE_DOTPROD
+    int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    for (int64_t z = 0; z < quads; z++) {
+        int32_t four;
+        memcpy(&four, code + z * 4, sizeof four);
+        const int8x16_t p = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        for (int j = 0; j < 4; j++)
+            sum[j] = vdotq_s32(sum[j], vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes + z * 256 + j * 16), added)), p);
+    }
+    for (int j = 0; j < 4; j++) vst1q_s32(sums + j * 4, sum[j]);
+#else
+    int32x4_t sum[8]; /* of two columns of a quad each */
+    for (int j = 0; j < 8; j++) sum[j] = vdupq_n_s32(0);
+    for (int64_t z = 0; z < quads; z++) {
+        int32_t four;
+        memcpy(&four, code + z * 4, sizeof four);
+        const int8x16_t p = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        for (int j = 0; j < 4; j++) {
+            const int8x16_t x = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes + z * 256 + j * 16), added));
+            sum[2 * j] = vpadalq_s16(sum[2 * j], vmull_s8(vget_low_s8(x), vget_low_s8(p)));
+            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], vmull_high_s8(x, p));
+        }
+    }
+    for (int j = 0; j < 4; j++) vst1q_s32(sums + j * 4, vpaddq_s32(sum[2 * j], sum[2 * j + 1]));
+#endif
 }
 #else
-#define COST 2.0
-static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t *sums) {
-    for (int l = 0; l < 16; l++) sums[l] = 0;
+static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t start, int32_t *sums) {
+    for (int l = 0; l < 16; l++) sums[l] = start;
     for (int64_t z = 0; z < quads; z++)
         for (int l = 0; l < 16; l++)
             for (int c = 0; c < 4; c++) sums[l] += (int32_t)codes[z * 256 + l * 4 + c] * code[z * 4 + c];
@@ -137,9 +171,9 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
                 int32_t sums[16];
                 float bounds[16];
                 unsigned mask = 0;
-                sums_of(group + j * 4, quads, q[i].code, sums);
+                sums_of(group + j * 4, quads, q[i].code, q[i].start, sums);
                 for (int l = 0; l < 16; l++)
-                    bounds[l] = (float)(sums[l] + q[i].start) * q[i].step + (q[i].radius * radius[j + l] + bias[j + l]);
+                    bounds[l] = (float)sums[l] * q[i].step + (q[i].radius * radius[j + l] + bias[j + l]);
                 for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i].threshold) << l;
                 append(&q[i], bounds, mask, g * SH_GROUP + j);
             }

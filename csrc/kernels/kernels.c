@@ -4,22 +4,26 @@
 #define SH_VARIANT base
 #endif
 #include "kernels.h"
+#include "power.h"
+#include "vectors.h"
 #include "../runtime/blas.h"
 #include <math.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
+/* Bytes and numbers of a vector */
 #if defined(__AVX512F__)
 #define VECTOR 64
+#define COUNT_f32 16
+#define COUNT_f64 8
 #elif defined(__AVX2__)
 #define VECTOR 32
+#define COUNT_f32 8
+#define COUNT_f64 4
 #else
 #define VECTOR 16
+#define COUNT_f32 4
+#define COUNT_f64 2
 #endif
-#define SH_CAT_(a, b) a##b
-#define SH_CAT(a, b) SH_CAT_(a, b)
 
 /* Masks and maxima, for which the vector extensions of the compiler have no portable word.
  * max(a, b) returns b if either is NaN, as on x86. */
@@ -42,6 +46,17 @@
 #define GE_MASK_f64(a, b) ((uint32_t)_mm_movemask_pd(_mm_cmpge_pd((__m128d)(a), (__m128d)(b))))
 #define MAX_f32(a, b) ((v_f32)_mm_max_ps((__m128)(a), (__m128)(b)))
 #define MAX_f64(a, b) ((v_f64)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#elif defined(SH_NEON)
+static inline uint32_t mask_of_f32(uint32x4_t m) { return vaddvq_u32(vandq_u32(m, (uint32x4_t){1, 2, 4, 8})); }
+static inline uint32_t mask_of_f64(uint64x2_t m) { return (uint32_t)vaddvq_u64(vandq_u64(m, (uint64x2_t){1, 2})); }
+#define GE_MASK_f32(a, b) mask_of_f32(vcgeq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define GE_MASK_f64(a, b) mask_of_f64(vcgeq_f64((float64x2_t)(a), (float64x2_t)(b)))
+#define MAX_f32(a, b)                                                                                                  \
+    ((v_f32)vbslq_f32(vcgtq_f32((float32x4_t)(a), (float32x4_t)(b)), (float32x4_t)(a), (float32x4_t)(b)))
+#define MAX_f64(a, b)                                                                                                  \
+    ((v_f64)vbslq_f64(vcgtq_f64((float64x2_t)(a), (float64x2_t)(b)), (float64x2_t)(a), (float64x2_t)(b)))
+#define FMA_f32(a, b, c) ((v_f32)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define FMA_f64(a, b, c) ((v_f64)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #else
 #define GE_MASK_f32(a, b) ge_mask_f32((a), (b))
 #define GE_MASK_f64(a, b) ge_mask_f64((a), (b))
@@ -163,6 +178,31 @@ static inline float float16(uint16_t x) {
     y.bits |= (uint32_t)(x & 0x8000) << 16;
     return y.number;
 }
+
+/* The last numbers are copied, and a whole vector of them raised: one by one they would take longer. */
+#define POWERS(name, power, with_more)                                                                                 \
+    static inline void name##_some(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {    \
+        const sh_exponent own = *e;                                                                                    \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            const double base = (with_more) ? 1 + x[i] : x[i];                                                         \
+            y[i] = power(&own, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void name(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {                  \
+        enum { LANES = VECTOR / sizeof(double) };                                                                      \
+        const int64_t whole = n / LANES * LANES;                                                                       \
+        name##_some(y, x, whole, e);                                                                                   \
+        if (whole == n) return;                                                                                        \
+        double last[LANES], powers[LANES];                                                                             \
+        for (int l = 0; l < LANES; l++) last[l] = whole + l < n ? x[whole + l] : 0;                                    \
+        name##_some(powers, last, LANES, e);                                                                           \
+        for (int64_t l = 0; whole + l < n; l++) y[whole + l] = powers[l];                                              \
+    }
+POWERS(powers, sh_power_fast, 0)
+POWERS(powers_near, sh_power_near, 0)
+POWERS(powers_1p, sh_power_fast, 1)
+POWERS(powers_1p_near, sh_power_near, 1)
+#undef POWERS
 
 #define R float
 #define S f32

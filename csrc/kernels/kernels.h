@@ -1,11 +1,12 @@
 /* kernels.h: the inner loops, one table for each instruction set and precision.
  *
  * A kernel knows no operation: it sees rows of numbers. `R` below is the row's type, float or double.
- * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512|vnni lowers the choice.
+ * The tables are chosen once, by sh_initialise; SPARSEHOPFIELD_SIMD=base|avx2|avx512|vnni|neon|dotprod lowers the choice.
  */
 #ifndef SH_KERNELS_H
 #define SH_KERNELS_H
 #include "../sparsehopfield.h"
+#include "power.h"
 
 typedef struct {
     double score;
@@ -91,6 +92,10 @@ typedef struct {
                   int64_t n, int64_t size);
     /* y[j] += a x[j], in R */
     void (*add)(void *y, double a, const void *x, int64_t n);
+
+    /* y[i] = x[i]^e, and (1 + x[i])^e for -1 <= x[i] <= 1: by sh_power_fast, NaN where that does not know, and by
+     * sh_power_near. Indexed by whether the base is 1 + x, and by whether powers are only near. y and x do not overlap. The same bits everywhere. */
+    void (*powers[2][2])(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e);
 
     /* C[m x n] = A[m x k] B[n x k]^T, A[m x k] B[k x n] and A[k x m]^T B[k x n] (+ C if add); the last argument of
      * each matrix is its row length. One thread. */

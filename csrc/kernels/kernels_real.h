@@ -14,6 +14,13 @@ typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
 
 enum { NAME(UNROLL) = 4 };
 #define UNROLL NAME(UNROLL)
+/* The larger of each lane of `all` and the lane whose number differs in `bit` */
+#define OTHER(l) (((l) ^ BIT) % LANES)
+#define MAX_WITH_OTHER(bit)                                                                                            \
+    if (bit < LANES) {                                                                                                 \
+        enum { BIT = bit };                                                                                            \
+        all = MAX(all, SH_SHUFFLE(IV, all, all, SH_EACH(SH_CAT(COUNT_, S), OTHER)));                                   \
+    }
 static double NAME(maximum)(const void *row, int64_t n, void *parts) {
     /* UNROLL independent maxima, or each would wait for the one before */
     const R *s = row;
@@ -30,11 +37,10 @@ static double NAME(maximum)(const void *row, int64_t n, void *parts) {
     if (parts)
         for (int u = 0; u < UNROLL; u++) STORE((R *)parts + u * LANES, m[u]);
     V all = MAX(MAX(m[0], m[1]), MAX(m[2], m[3]));
-    for (int half = LANES / 2; half; half /= 2) {
-        IV other;
-        for (int l = 0; l < LANES; l++) other[l] = l ^ half;
-        all = MAX(all, __builtin_shuffle(all, other));
-    }
+    MAX_WITH_OTHER(8)
+    MAX_WITH_OTHER(4)
+    MAX_WITH_OTHER(2)
+    MAX_WITH_OTHER(1)
     /* all bits set, as in a lane that saw one, is a NaN; and NaN >= 0 is false */
     V any = (V)((bad[0] | bad[1]) | (bad[2] | bad[3]));
     int nan = GE_MASK(any, ALL(0)) != (uint32_t)((UINT64_C(1) << LANES) - 1);
@@ -529,6 +535,7 @@ const sh_kernels TABLE = {
     .less_rows = NAME(less_rows),
     .chain = NAME(chain),
     .add = NAME(add),
+    .powers = {{powers, powers_near}, {powers_1p, powers_1p_near}},
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),
     .gemm_tn = NAME(gemm_tn),
@@ -542,6 +549,8 @@ const sh_kernels TABLE = {
 #undef FMA
 #undef LANES
 #undef UNROLL
+#undef OTHER
+#undef MAX_WITH_OTHER
 #undef LOAD
 #undef STORE
 #undef ALL

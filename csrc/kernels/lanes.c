@@ -3,15 +3,10 @@
 #define SH_VARIANT base
 #endif
 #include "lanes.h"
+#include "vectors.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#define SH_CAT_(a, b) a##b
-#define SH_CAT(a, b) SH_CAT_(a, b)
 
 #if defined(__AVX512F__)
 #define REGISTERS 32
@@ -58,7 +53,11 @@
         {&sh_lanes_f32x8, &sh_lanes_f64x4}, { &sh_lanes_f32x8, &sh_lanes_f64x4 }                                       \
     }
 #else
+#ifdef SH_NEON
+#define REGISTERS 32
+#else
 #define REGISTERS 16
+#endif
 #define WIDTH 16
 #define R float
 #define I int32_t

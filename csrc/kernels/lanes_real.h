@@ -9,15 +9,6 @@ typedef N(v) N(v_at) __attribute__((aligned(sizeof(R)), may_alias));
 typedef uint32_t N(u32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
 typedef int32_t N(i32) __attribute__((vector_size(WIDTH / sizeof(R) * 4)));
 typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
-#if COUNT == 16
-#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
-#elif COUNT == 8
-#define EACH(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
-#elif COUNT == 4
-#define EACH(f) f(0), f(1), f(2), f(3)
-#else
-#define EACH(f) f(0), f(1)
-#endif
 #define V N(v)
 #define IV N(i)
 #define L COUNT
@@ -51,7 +42,14 @@ INLINE V N(min)(V a, V b) {
     return sizeof(R) == 4 ? (V)MM(min_ps)((FLOATS)a, (FLOATS)b) : (V)MM(min_pd)((DOUBLES)a, (DOUBLES)b);
 }
 #else
+#ifdef SH_NEON
+INLINE V N(fma)(V a, V b, V c) {
+    return sizeof(R) == 4 ? (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b)
+                          : (V)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
 INLINE V N(fma)(V a, V b, V c) { return a * b + c; }
+#endif
 INLINE V N(max)(V a, V b) {
     IV larger = a > b;
     return (V)((larger & (IV)a) | (~larger & (IV)b));
@@ -88,6 +86,8 @@ INLINE V N(where)(MASK m, V x) { return (V)(m & (IV)x); }
 INLINE V N(add_where)(MASK m, V a, V b) { return a + (V)(m & (IV)b); }
 #if WIDTH == 32
 #define ANY(m) (_mm256_movemask_epi8((__m256i)(m)) != 0)
+#elif defined(SH_NEON)
+#define ANY(m) (vmaxvq_u32((uint32x4_t)(m)) != 0)
 #else
 INLINE int N(any)(IV m) {
     I any = 0;
@@ -366,8 +366,7 @@ static void N(apply)(const void *matrices, int64_t n, const void *in, const void
 #define ADD_OTHER(x, bit, e)                                                                                           \
     if (bit < COUNT && bit < e) {                                                                                      \
         enum { BIT = bit };                                                                                            \
-        const IV other = {EACH(OTHER)};                                                                                \
-        x += __builtin_shuffle(x, other);                                                                              \
+        x += SH_SHUFFLE(IV, x, x, SH_EACH(COUNT, OTHER));                                                              \
     }
 INLINE V N(sum_of_groups)(V x, int64_t e) {
     ADD_OTHER(x, 1, e)
@@ -409,19 +408,17 @@ static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, c
     }
 }
 
-/* An L x L block: exchanges bit after bit of the row number with the column number. The constants are spelled out, as
- * compilers do not fold a loop that makes them. */
+/* An L x L block: exchanges bit after bit of the row number with the column number. */
 #define LOW(l) ((l) & BIT ? COUNT + ((l) ^ BIT) : (l))
-#define HIGH(l) ((l) & BIT ? COUNT + (l) : (l) | BIT)
+#define HIGH(l) ((l) & BIT ? COUNT + (l) : ((l) | BIT) % COUNT)
 #define EXCHANGE(r, bit)                                                                                               \
     if (bit < COUNT) {                                                                                                 \
         enum { BIT = bit };                                                                                            \
-        const IV low = {EACH(LOW)}, high = {EACH(HIGH)};                                                               \
         for (int i = 0; i < COUNT; i++)                                                                                \
             if (!(i & BIT)) {                                                                                          \
                 V a = r[i], b = r[(i | BIT) % COUNT];                                                                  \
-                r[i] = __builtin_shuffle(a, b, low);                                                                   \
-                r[(i | BIT) % COUNT] = __builtin_shuffle(a, b, high);                                                  \
+                r[i] = SH_SHUFFLE(IV, a, b, SH_EACH(COUNT, LOW));                                                      \
+                r[(i | BIT) % COUNT] = SH_SHUFFLE(IV, a, b, SH_EACH(COUNT, HIGH));                                     \
             }                                                                                                          \
     }
 INLINE void N(transpose)(V r[COUNT]) {
@@ -1457,7 +1454,6 @@ static const sh_lanes N(sh_lanes) = {
 };
 #undef N
 #undef V
-#undef EACH
 #undef LOW
 #undef SHIFT
 #undef HIGH

@@ -207,12 +207,12 @@ static int64_t weigh_window(const sh_job *job, double beta, const sh_candidate *
     for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
     sh_threshold t;
     map->threshold(alpha, n, p, &t);
+    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
+    map->weights(&t, n, p);
     for (int64_t i = 0; i < n; i++) {
-        double z = beta * (c[i].score - *best);
-        p[i] = map->weight(&t, z);
         if (!(p[i] > 0)) continue;
         support++;
-        if (job->energy) *rest += p[i] * z - map->omega(alpha, p[i]);
+        if (job->energy) *rest += p[i] * (beta * (c[i].score - *best)) - map->omega(alpha, p[i]);
     }
     return support;
 }

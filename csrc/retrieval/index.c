@@ -142,7 +142,10 @@ static double merged(const double part[4], const double weight[4], int of_query)
 static double encode_query(const sh_coding *c, const float *b, int8_t *code, float *step, int32_t *start) {
     double largest = 0, error2 = 0, code2 = 0;
     int32_t sum = 0;
-    for (int64_t j = 0; j < c->columns; j++) largest = fmax(largest, fabs((double)b[j] * (double)c->step[j]));
+    for (int64_t j = 0; j < c->columns; j++) { /* no fmax here: GCC 12 for aarch64 fails to vectorise it, and stops */
+        const double at = fabs((double)b[j] * (double)c->step[j]);
+        largest = at > largest ? at : largest;
+    }
     float h = (float)(largest / 127);
     if (h < 0x1p-120f) h = 0;
     double inverse = h > 0 ? 1 / (double)h : 0;

@@ -273,10 +273,9 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
         for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);
-        for (int64_t j = 0; j < count; j++) {
-            double p = map->weight(&t, inverse * (s[j] - best));
-            weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)p : p;
-        }
+        for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
+        map->weights(&t, count, z);
+        for (int64_t j = 0; j < count; j++) weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)z[j] : z[j];
     }
     sh_release(context, z);
     return SH_OK;

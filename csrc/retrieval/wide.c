@@ -51,16 +51,16 @@ typedef struct {
 static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
     enum { PIECE = 512 };
     const sh_kernels *k = job->k;
-    double p[PIECE];
+    double p[PIECE], z[PIECE];
     row_sums sums = {0};
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
         k->to_double(p, sh_at(k, row, j), n);
+        for (int64_t i = 0; i < n; i++) p[i] = z[i] = beta * (p[i] - best);
+        job->map->weights(t, n, p);
         for (int64_t i = 0; i < n; i++) {
-            double z = beta * (p[i] - best);
-            p[i] = job->map->weight(t, z);
             sums.support += p[i] > 0;
-            if (job->energy && p[i] > 0) sums.psi += p[i] * z - job->map->omega(t->parameter, p[i]);
+            if (job->energy && p[i] > 0) sums.psi += p[i] * z[i] - job->map->omega(t->parameter, p[i]);
         }
         k->from_double(sh_at(k, row, j), p, n);
     }

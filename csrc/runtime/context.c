@@ -1,14 +1,10 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
-#define _GNU_SOURCE
 #include "runtime.h"
+#include "system.h"
 #include <assert.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 void *sh_allocate(sh_context *context, int64_t count, size_t size) {
     enum { LINE = 64, LARGE = 4 << 20 };
@@ -17,11 +13,8 @@ void *sh_allocate(sh_context *context, int64_t count, size_t size) {
     bytes += LINE + sizeof(void *);
     char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
     if (!block) return NULL;
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    /* a page fault for every 4 KiB would cost more than what is done with large memory; advice that is refused is fine */
-    const uintptr_t page = 4096, from = ((uintptr_t)block + page - 1) & ~(page - 1);
-    if (bytes >= LARGE) (void)madvise((void *)from, bytes - page, MADV_HUGEPAGE);
-#endif
+    /* a page fault for every 4 KiB would cost more than what is done with large memory */
+    if (bytes >= LARGE) sh_advise_large(block, bytes);
     char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + LINE - 1) & ~(uintptr_t)(LINE - 1));
     ((void **)aligned)[-1] = block;
     return aligned;
@@ -49,10 +42,10 @@ typedef struct {
     size_t scratch_size;
     sh_work work;
     void *job;
-    pthread_t caller;
-    int shared;           /* among threads */
-    unsigned forks;       /* when it began */
-    pthread_mutex_t lock; /* guards the failure below */
+    sh_thread caller;
+    int shared;     /* among threads */
+    unsigned forks; /* when it began */
+    sh_mutex lock;  /* guards the failure below */
     _Atomic int64_t next;
     atomic_int status;
     const char *argument;
@@ -60,13 +53,13 @@ typedef struct {
 } loop;
 
 static void note(loop *l, sh_status status, const sh_context *context) {
-    pthread_mutex_lock(&l->lock);
+    sh_lock(&l->lock);
     if (atomic_load(&l->status) == SH_OK || (status == (sh_status)atomic_load(&l->status) && context->row < l->row)) {
         atomic_store(&l->status, (int)status);
         l->argument = context->argument;
         l->row = context->row;
     }
-    pthread_mutex_unlock(&l->lock);
+    sh_unlock(&l->lock);
 }
 
 /* What a thread is at: its share of a loop, with the context that its work gets. */
@@ -113,7 +106,7 @@ static void run_part(void *job, int part) {
     worker w = {.own = *l->context, .loop = l}, *outer = at_work;
     at_work = &w;
     void *scratch = l->scratch ? l->scratch + (size_t)part * l->scratch_size : NULL;
-    w.asks = w.own.interrupted && pthread_equal(pthread_self(), l->caller);
+    w.asks = w.own.interrupted && sh_same_thread(sh_this_thread(), l->caller);
     do {
         int64_t item = atomic_fetch_add(&l->next, 1);
         if (item >= l->items) break;
@@ -128,17 +121,21 @@ static void run_part(void *job, int part) {
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {
     if (items <= 0) return SH_OK;
     int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
-    loop l = {.context = context, .items = items, .work = work, .job = job, .caller = pthread_self()};
+    loop l = {.context = context,
+              .items = items,
+              .work = work,
+              .job = job,
+              .caller = sh_this_thread(),
+              .lock = SH_MUTEX_INIT};
     l.shared = threads > 1;
     l.forks = sh_forks();
     l.scratch_size = sh_align(scratch);
     if (scratch && !(l.scratch = sh_allocate(context, threads, l.scratch_size)))
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    pthread_mutex_init(&l.lock, NULL);
     sh_parallel(run_part, &l, threads, threads);
     sh_release(context, l.scratch);
     sh_status status = (sh_status)atomic_load(&l.status);
-    if (status != SH_FORKED) pthread_mutex_destroy(&l.lock);
+    if (status != SH_FORKED) sh_mutex_destroy(&l.lock);
     return status == SH_OK ? SH_OK : sh_fail(context, status, l.argument, l.row);
 }
 

@@ -1,4 +1,4 @@
-/* left.c: how much memory this process may still take: of the machine, of its control groups, of its own limits.
+/* left.c: how much memory this process may still take: of the machine, of its control groups or job, of its own limits.
  *
  * Notes  1. A group's cache of files counts as free: it is given up before anything is killed.
  *        2. What cannot be read sets no limit: a call that asks never fails.
@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const int64_t UNKNOWN = INT64_MAX;
+
 #ifdef __linux__
 #include <sys/resource.h>
 #include <unistd.h>
 
 enum { NAME = 4096 };
-static const int64_t UNKNOWN = INT64_MAX;
 
 static FILE *open_under(const char *root, const char *folder, const char *name) {
     char path[3 * NAME];
@@ -152,10 +154,40 @@ static int64_t look(const char *root) {
     for (int i = 0; i < 2; i++) left = sh_min(left, left_in_groups(root, &VERSIONS[i]));
     return sh_min(left, left_of_limits());
 }
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#include <psapi.h>
+
+static int64_t positive(uint64_t bytes) { return bytes < INT64_MAX ? (int64_t)bytes : UNKNOWN; }
+
+/* what the job that the process is in grants it, of which what the process has is taken; other processes of the job, which
+ * share one of the limits, are not seen */
+static int64_t left_in_job(void) {
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION job;
+    PROCESS_MEMORY_COUNTERS_EX own = {.cb = sizeof own};
+    if (!QueryInformationJobObject(NULL, JobObjectExtendedLimitInformation, &job, sizeof job, NULL)) return UNKNOWN;
+    if (!GetProcessMemoryInfo(GetCurrentProcess(), (PROCESS_MEMORY_COUNTERS *)&own, sizeof own)) return UNKNOWN;
+    const DWORD flags = job.BasicLimitInformation.LimitFlags;
+    int64_t most = UNKNOWN;
+    if (flags & JOB_OBJECT_LIMIT_PROCESS_MEMORY) most = sh_min(most, positive(job.ProcessMemoryLimit));
+    if (flags & JOB_OBJECT_LIMIT_JOB_MEMORY) most = sh_min(most, positive(job.JobMemoryLimit));
+    return most == UNKNOWN ? UNKNOWN : sh_max(most - positive(own.PrivateUsage), 0);
+}
+
+static int64_t look(const char *root) {
+    (void)root; /* there are no files to read */
+    MEMORYSTATUSEX machine = {.dwLength = sizeof machine};
+    int64_t left = left_in_job();
+    if (!GlobalMemoryStatusEx(&machine)) return left;
+    left = sh_min(left, positive(machine.ullAvailPhys));     /* the cache of files counts as free here, too */
+    left = sh_min(left, positive(machine.ullAvailPageFile)); /* what this process may commit */
+    return sh_min(left, positive(machine.ullAvailVirtual));
+}
 #else
 static int64_t look(const char *root) {
     (void)root;
-    return INT64_MAX;
+    return UNKNOWN;
 }
 #endif
 

@@ -1,19 +1,16 @@
 /* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
-#define _GNU_SOURCE
 #include "runtime.h"
 #include "../kernels/codes.h"
 #include "../kernels/kernels.h"
 #include "../kernels/lanes.h"
 #include "blas.h"
+#include "system.h"
 #include <ctype.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     const char *name;
@@ -37,6 +34,12 @@ DECLARE(avx512);
 #ifdef SH_HAVE_VNNI
 DECLARE(vnni);
 #endif
+#ifdef SH_HAVE_NEON
+DECLARE(neon);
+#endif
+#ifdef SH_HAVE_DOTPROD
+DECLARE(dotprod);
+#endif
 
 static const level levels[] = {
     /* from the lowest to the highest */
@@ -49,6 +52,12 @@ static const level levels[] = {
 #endif
 #ifdef SH_HAVE_VNNI
     LEVEL(vnni),
+#endif
+#ifdef SH_HAVE_NEON
+    LEVEL(neon),
+#endif
+#ifdef SH_HAVE_DOTPROD
+    LEVEL(dotprod),
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -66,6 +75,9 @@ static int runs(const char *name) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512cd");
+#elif defined(__aarch64__)
+    if (!strcmp(name, "neon")) return 1; /* every processor of 64 bits has it */
+    if (!strcmp(name, "dotprod")) return sh_has_dot_products();
 #endif
     return !strcmp(name, "base");
 }
@@ -140,17 +152,9 @@ static int threads_asked(const char *name, int may_be_list, const char *allowed)
     return 0;
 }
 
-static int processors_allowed(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (int)sh_min(CPU_COUNT(&set), SH_MAX_THREADS);
-#endif
-    return (int)sh_min(sh_max(sysconf(_SC_NPROCESSORS_ONLN), 1), SH_MAX_THREADS);
-}
-
 int sh_get_num_threads(void) {
     int n = atomic_load(&threads);
-    if (n == 0) atomic_store(&threads, n = processors_allowed());
+    if (n == 0) atomic_store(&threads, n = (int)sh_min(sh_processors(), SH_MAX_THREADS));
     return n;
 }
 
@@ -192,8 +196,8 @@ static void initialise(void) {
 }
 
 sh_status sh_initialise(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, initialise);
+    static sh_once_flag once = SH_ONCE_INIT;
+    sh_once(&once, initialise);
     return initialised;
 }
 

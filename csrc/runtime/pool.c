@@ -9,11 +9,8 @@
  * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
  * last. So on Linux workers are kept off the processor their caller is on.
  */
-#define _GNU_SOURCE
 #include "runtime.h"
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
+#include "system.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -28,8 +25,8 @@
 enum { SPIN = 10000 }; /* some 50 to 250 microseconds: as long as Python needs between two operations of a layer */
 
 static struct {
-    pthread_mutex_t lock; /* guards seats, joined, sleeping and waiting */
-    pthread_cond_t wake, done;
+    sh_mutex lock; /* guards seats, joined, sleeping and waiting */
+    sh_condition wake, done;
     int seats;             /* workers still welcome to the job; 0 when it is closed */
     int joined;            /* workers at work on it */
     int sleeping, waiting; /* workers; the caller */
@@ -38,23 +35,23 @@ static struct {
     atomic_int at_work;    /* copy of `joined`, to spin on */
     /* of the pool's owner alone, or set before the job opens */
     int started;
-    pthread_t threads[SH_MAX_THREADS];
+    sh_thread threads[SH_MAX_THREADS];
     int processor; /* 1 + the one that workers were last kept off; 0: none */
     void (*task)(void *, int);
     void *job;
     int parts;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+} pool = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .done = SH_CONDITION_INIT};
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static sh_once_flag once = SH_ONCE_INIT;
 
 static void forget(void) {
     memset(&pool, 0, sizeof pool);
-    pool.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    pool.wake = pool.done = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    pool.lock = (sh_mutex)SH_MUTEX_INIT;
+    pool.wake = pool.done = (sh_condition)SH_CONDITION_INIT;
     atomic_flag_clear(&busy);
 }
 
-static void register_fork(void) { pthread_atfork(NULL, NULL, forget); }
+static void register_fork(void) { sh_at_fork(forget); }
 
 /* whether the pool is still that of the process that began the job */
 static int take_parts(void) {
@@ -63,14 +60,14 @@ static int take_parts(void) {
     return sh_forks() == before;
 }
 
-static void *worker(void *first_epoch) {
+static sh_thread_result worker(void *first_epoch) {
     unsigned seen = (unsigned)(size_t)first_epoch;
     sh_float_default(); /* not what the thread that made this one had set */
     for (;;) {
         for (int s = 0; s < SPIN && atomic_load(&pool.epoch) == seen; s++) RELAX();
-        pthread_mutex_lock(&pool.lock);
+        sh_lock(&pool.lock);
         pool.sleeping++;
-        while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+        while (atomic_load(&pool.epoch) == seen) sh_wait(&pool.wake, &pool.lock);
         pool.sleeping--;
         seen = atomic_load(&pool.epoch);
         int join = pool.seats > 0;
@@ -78,41 +75,30 @@ static void *worker(void *first_epoch) {
             pool.seats--;
             atomic_store(&pool.at_work, ++pool.joined);
         }
-        pthread_mutex_unlock(&pool.lock);
+        sh_unlock(&pool.lock);
         if (!join) continue;
         take_parts();
-        pthread_mutex_lock(&pool.lock);
+        sh_lock(&pool.lock);
         atomic_store(&pool.at_work, --pool.joined);
-        if (pool.joined == 0 && pool.waiting) pthread_cond_signal(&pool.done);
-        pthread_mutex_unlock(&pool.lock);
+        if (pool.joined == 0 && pool.waiting) sh_wake_one(&pool.done);
+        sh_unlock(&pool.lock);
     }
-    return NULL;
+    return (sh_thread_result)0;
 }
 
 static void start_workers(int wanted) {
-    sigset_t all, before;
-    sigfillset(&all); /* signals stay with the threads of the program */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.started < wanted) {
-        pthread_t *thread = &pool.threads[pool.started];
-        if (pthread_create(thread, NULL, worker, (void *)(size_t)atomic_load(&pool.epoch)) != 0) break;
-        pthread_detach(*thread);
+        void *epoch = (void *)(size_t)atomic_load(&pool.epoch);
+        if (!sh_thread_start(&pool.threads[pool.started], worker, epoch)) break;
         pool.started++;
         pool.processor = 0; /* the new one may run anywhere yet */
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void keep_off_this_processor(void) {
-#if defined(__linux__)
-    int here = sched_getcpu();
-    cpu_set_t allowed;
-    if (here < 0 || here + 1 == pool.processor || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-    if (CPU_COUNT(&allowed) < 2) return;
-    CPU_CLR(here, &allowed);
-    for (int i = 0; i < pool.started; i++) pthread_setaffinity_np(pool.threads[i], sizeof allowed, &allowed);
-    pool.processor = here + 1;
-#endif
+    const int here = sh_this_processor();
+    if (here < 0 || here + 1 == pool.processor) return;
+    if (sh_keep_off(here, pool.threads, pool.started)) pool.processor = here + 1;
 }
 
 void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
@@ -122,27 +108,27 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
         for (int i = 0; i < parts; i++) task(job, i);
         return;
     }
-    pthread_once(&once, register_fork);
+    sh_once(&once, register_fork);
     start_workers(threads - 1);
     keep_off_this_processor();
-    pthread_mutex_lock(&pool.lock);
+    sh_lock(&pool.lock);
     pool.task = task;
     pool.job = job;
     pool.parts = parts;
     pool.seats = threads - 1;
     atomic_store(&pool.next, 0);
     atomic_fetch_add(&pool.epoch, 1);
-    if (pool.sleeping) pthread_cond_broadcast(&pool.wake);
-    pthread_mutex_unlock(&pool.lock);
+    if (pool.sleeping) sh_wake_all(&pool.wake);
+    sh_unlock(&pool.lock);
     if (!take_parts()) return;
-    pthread_mutex_lock(&pool.lock);
+    sh_lock(&pool.lock);
     pool.seats = 0; /* closed */
-    pthread_mutex_unlock(&pool.lock);
+    sh_unlock(&pool.lock);
     for (int s = 0; s < SPIN && atomic_load(&pool.at_work); s++) RELAX();
-    pthread_mutex_lock(&pool.lock);
+    sh_lock(&pool.lock);
     pool.waiting = 1;
-    while (pool.joined) pthread_cond_wait(&pool.done, &pool.lock);
+    while (pool.joined) sh_wait(&pool.done, &pool.lock);
     pool.waiting = 0;
-    pthread_mutex_unlock(&pool.lock);
+    sh_unlock(&pool.lock);
     atomic_flag_clear(&busy);
 }

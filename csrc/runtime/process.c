@@ -4,18 +4,14 @@
  * product. So the end waits until none is, and from then on a thread that wants another waits for ever: it holds its
  * stack and all that others use of it, and returns to nobody.
  */
-#define _GNU_SOURCE
 #include "runtime.h"
 #include "blas.h"
-#include <pthread.h>
+#include "system.h"
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 static atomic_uint forks;
 static atomic_int products, ending;
-static pthread_t ender;
+static sh_thread ender;
 
 unsigned sh_forks(void) { return atomic_load(&forks); }
 
@@ -25,23 +21,22 @@ static void forked(void) { /* the threads that were within products are not in t
 }
 
 static void end(void) {
-    enum { MILLISECOND = 1000000, PATIENCE = 10000 }; /* not for ever: a signal may end the process within a product */
-    ender = pthread_self();
+    enum { PATIENCE = 10000 }; /* not for ever: a signal may end the process within a product */
+    ender = sh_this_thread();
     atomic_store(&ending, 1);
-    const struct timespec moment = {.tv_nsec = MILLISECOND};
-    for (int i = 0; i < PATIENCE && atomic_load(&products) > 0; i++) nanosleep(&moment, NULL);
+    for (int i = 0; i < PATIENCE && atomic_load(&products) > 0; i++) sh_sleep(1);
 }
 
 void sh_watch_process(void) {
-    pthread_atfork(NULL, NULL, forked);
-    atexit(end); /* runs before what the BLAS, loaded earlier, has to be done at the end */
+    sh_at_fork(forked);
+    sh_at_end(end); /* runs before what the BLAS, loaded earlier, has to be done at the end */
 }
 
 void sh_product_begin(void) {
     atomic_fetch_add(&products, 1);
-    if (atomic_load(&ending) && !pthread_equal(pthread_self(), ender)) {
+    if (atomic_load(&ending) && !sh_same_thread(sh_this_thread(), ender)) {
         atomic_fetch_sub(&products, 1);
-        for (;;) pause();
+        sh_sleep_for_ever();
     }
     /* A product of several threads has other bits. Another library may have raised the count of a BLAS that it
      * shares with us, at any time. */

@@ -4,7 +4,7 @@
  * Returned   tau
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
  * Notes      1. The unknown is u = tau for 1.5 <= alpha < 2, where p = (a z - u)^(1/a), a = alpha - 1, keeps the digits
- *               of small weights, and u = theta = (tau + 1)/a below, where p = exp(log1p(a (z - u)) / a) goes over into
+ *               of small weights, and u = theta = (tau + 1)/a below, where p = (1 + a (z - u))^(1/a) goes over into
  *               softmax as a -> 0 without cancellation. Beyond alpha = 2 the root is steep where r = a z - u is small:
  *               one rounding of u would change weights by (2^-53)^(1/a), and -u may be as small as k^-a. There the
  *               unknown is the least weight of the support, q: with e its score, r = a (z - e) + q^a, so that
@@ -12,8 +12,14 @@
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
  *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
+ *            3. Powers are our own (powers.h), so that bits do not depend on a C library. In sums, and in the factor that
+ *               joins q to c, they are near, within (1 + |log p|) 2^-51 of p, which is at most 2^-51 of the sum. In the
+ *               weights that are returned they are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
+ *               quotient, of r = a z - u or of the exact sum 1 + y, y = a (z - u); beyond, c. r, y and a (z - e) are
+ *               rounded as products and sums are.
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
+#include "powers.h"
 #include "separation.h"
 #include "../runtime/runtime.h"
 #include <math.h>
@@ -22,29 +28,88 @@ static double window(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
-/* r = 1 + a (z - theta) = a z - tau */
-static inline double root(double a, double z, double u) { return near_softmax(a) ? 1 + a * (z - u) : a * z - u; }
+/* a = alpha - 1, and the exponents 1/a and a; without exponents where a = 1/2, whose powers are squares */
+typedef struct {
+    double a;
+    sh_exponent root, power;
+} curve;
 
-/* p = r^(1/a) */
-static inline double power(double a, double z, double u) {
-    double r = root(a, z, u);
-    if (r <= 0) return 0;
-    if (near_softmax(a)) return exp(log1p(a * (z - u)) / a);
-    return a == 0.5 ? r * r : pow(r, 1 / a);
+static curve curve_of(double alpha) {
+    double a = alpha - 1;
+    if (a == 0.5) return (curve){.a = a};
+    return (curve){a, sh_exponent_of(1, a), sh_exponent_of(a, 1)};
 }
 
-/* The same beyond alpha = 2 (note 1): c of a score `above` the lowest of the support, and (c^a + q^a)^(1/a). */
-static double part_above(double a, double above) { return pow(a * above, 1 / a); }
-static double joined(double a, double c, double q, double *ratio) {
-    double most = fmax(c, q);
-    *ratio = most > 0 ? pow(fmin(c, q) / most, a) : 0;
-    return most * exp(log1p(*ratio) / a);
+enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
+
+/* Raise n numbers to p = r^(1/a); they are r, or near softmax r - 1. */
+static void roots(const curve *c, double *p, const double *x, int64_t n, sh_rounding rounding) {
+    (near_softmax(c->a) ? sh_powers_1p : sh_powers)(p, x, n, &c->root, rounding);
 }
 
-static double weight(const sh_threshold *t, double z) {
-    double a = t->parameter - 1, ratio;
-    if (a > 1) return z < t->lowest ? 0 : joined(a, part_above(a, z - t->lowest), t->least, &ratio);
-    return power(a, z, near_softmax(a) ? t->theta : t->tau);
+/* Put r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
+ * NULL; return how many. */
+static int64_t positive_roots(const curve *c, const double *z, int64_t n, double u, double *x, int *at) {
+    const int shifted = near_softmax(c->a);
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+        x[found] = shifted ? c->a * (z[i] - u) : c->a * z[i] - u;
+        if (at) at[found] = (int)i;
+        found += x[found] > -shifted;
+    }
+    return found;
+}
+
+/* Put (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
+static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
+    for (int64_t i = 0; i < n; i++) {
+        const double most = c[i] > q ? c[i] : q;
+        p[i] = most > 0 ? (c[i] > q ? q : c[i]) / most : 0;
+    }
+    sh_powers(ratio, p, n, &curve->power, SH_NEAR);
+    sh_powers_1p(p, ratio, n, &curve->root, SH_NEAR);
+    for (int64_t i = 0; i < n; i++) p[i] *= c[i] > q ? c[i] : q;
+}
+
+/* Put (a (z - lowest))^(1/a) of n numbers z in c, which may be z. */
+static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c,
+                        sh_rounding rounding) {
+    double above[BLOCK];
+    for (int64_t i = 0; i < n; i++) above[i] = curve->a * (z[i] - lowest);
+    sh_powers(c, above, n, &curve->root, rounding);
+}
+
+static void weights(const sh_threshold *t, int64_t n, double *z) {
+    const curve curve = curve_of(t->parameter);
+    const double u = near_softmax(curve.a) ? t->theta : t->tau;
+    double x[BLOCK], p[BLOCK], part[BLOCK], ratio[BLOCK];
+    int at[BLOCK];
+    if (curve.a == 0.5) {
+        for (int64_t i = 0; i < n; i++) {
+            double r = 0.5 * z[i] - u;
+            z[i] = r > 0 ? r * r : 0;
+        }
+        return;
+    }
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, n - first);
+        double *to = z + first;
+        int64_t found = 0;
+        if (curve.a > 1) {
+            for (int i = 0; i < size; i++) {
+                x[found] = to[i];
+                at[found] = i;
+                found += to[i] >= t->lowest;
+            }
+            parts_above(&curve, x, found, t->lowest, part, SH_ROUNDED);
+            joined(&curve, part, found, t->least, p, ratio);
+        } else {
+            found = positive_roots(&curve, to, size, u, x, at);
+            roots(&curve, p, x, found, SH_ROUNDED);
+        }
+        for (int i = 0; i < size; i++) to[i] = 0;
+        for (int i = 0; i < found; i++) to[at[i]] = p[i];
+    }
 }
 
 /* sum p and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
@@ -52,9 +117,9 @@ typedef struct {
     double mass, slope;
 } sums;
 
-static sums evaluate(double a, const double *z, int64_t n, double u) {
+static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     sums s = {0};
-    if (a == 0.5) {
+    if (c->a == 0.5) {
         enum { SUMS = 4 };
         double mass[SUMS] = {0}, slope[SUMS] = {0};
         for (int64_t i = 0; i < n; i += SUMS)
@@ -68,28 +133,43 @@ static sums evaluate(double a, const double *z, int64_t n, double u) {
         s.slope = (slope[0] + slope[1]) + (slope[2] + slope[3]);
         return s;
     }
-    for (int64_t i = 0; i < n; i++) {
-        double p = power(a, z[i], u);
-        s.mass += p;
-        if (p > 0) s.slope += p / root(a, z[i], u);
+    const int shifted = near_softmax(c->a);
+    double x[BLOCK], p[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t found = positive_roots(c, z + first, sh_min(BLOCK, n - first), u, x, NULL);
+        roots(c, p, x, found, SH_NEAR);
+        for (int64_t i = 0; i < found; i++) x[i] = p[i] / (x[i] + shifted);
+        for (int64_t i = 0; i < found; i++) {
+            s.mass += p[i];
+            s.slope += x[i];
+        }
     }
-    if (!near_softmax(a)) s.slope /= a;
+    if (!shifted) s.slope /= c->a;
     return s;
 }
 
-/* mass of the k best at the theta under which z[k] has weight 0 */
-static double prefix_mass(double a, const double *z, int64_t k) {
-    double mass = 0;
-    for (int64_t i = 0; i < k && mass < 1; i++) mass += pow(a * (z[i] - z[k]), 1 / a);
-    return mass;
+/* Return whether the mass of the k best is below 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
+ * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
+static int leaves_mass(const curve *c, const double *z, int64_t k) {
+    double x[BLOCK], p[BLOCK], mass = 0, sum = 0;
+    for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
+    if ((c->a > 1) == (sum >= 1)) return sum < 1;
+    if (k == 1 && c->a < 0x1p40 && sum < 0.999) return 1; /* the power does not round to 1 */
+    for (int64_t first = 0; first < k && mass < 1; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, k - first);
+        for (int64_t i = 0; i < size; i++) x[i] = c->a * (z[first + i] - z[k]);
+        sh_powers(p, x, size, &c->root, SH_NEAR);
+        for (int64_t i = 0; i < size; i++) mass += p[i];
+    }
+    return mass < 1;
 }
 
 /* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
-static int64_t support(double a, const double *z, int64_t n) {
+static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_called_off(n)) {
         int64_t k = inside + (outside - inside) / 2;
-        if (prefix_mass(a, z, k - 1) < 1)
+        if (leaves_mass(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -99,12 +179,14 @@ static int64_t support(double a, const double *z, int64_t n) {
 
 /* sum p - 1 falls with u and is convex for alpha <= 2: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
  * [0, (1 - k^-a)/a]. */
-static double solve(double a, const double *z, int64_t k) {
+static double solve(const curve *c, const double *z, int64_t k) {
+    const double a = c->a;
     double low = near_softmax(a) ? 0 : -1;
     if (k == 1) return low;
-    double high = near_softmax(a) ? -expm1(-a * log((double)k)) / a : -pow((double)k, -a), u = low;
+    const sh_exponent fall = sh_exponent_of(-a, 1);
+    double high = near_softmax(a) ? -sh_power_less_1((double)k, &fall) / a : -sh_power((double)k, &fall), u = low;
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
-        sums s = evaluate(a, z, k, u);
+        sums s = evaluate(c, z, k, u);
         if (s.mass > 1)
             low = u;
         else
@@ -118,29 +200,42 @@ static double solve(double a, const double *z, int64_t k) {
 }
 
 /* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
- * is convex, and its slope lies between 1 and k: Newton's steps from 1/k, where it is at least 1, come down to the
- * solution, and end where rounding turns them. */
-static double solve_steep(double a, double *z, int64_t k) {
-    double lowest = z[k - 1], q = 1 / (double)k;
-    for (int64_t i = 0; i < k; i++) z[i] = part_above(a, z[i] - lowest);
+ * is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to the solution.
+ * That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log 2, which
+ * give two more such q. Steps end where rounding turns them, or where the next one, about (a - 1)/2 times the
+ * square of this, would be below rounding. */
+static double solve_steep(const curve *curve, double *z, int64_t k) {
+    double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], others = 0;
+    for (int64_t first = 0; first < k; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, k - first);
+        parts_above(curve, z + first, size, lowest, z + first, SH_NEAR);
+        for (int64_t i = 0; i < size; i++) others += z[first + i];
+    }
+    const double mean = 1 + (1 / curve->a - 1) * 0.6931471806, rounding = (double)(k + 4) * 0x1p-50;
+    q = fmin(q, fmin(1 - others, (1 - mean * others) / (1 + mean * (double)(k - 1))) + rounding);
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = {0};
-        for (int64_t i = 0; i < k; i++) {
-            double ratio, p = joined(a, z[i], q, &ratio);
-            s.mass += p;
-            s.slope += (z[i] < q ? 1 : ratio) / (1 + ratio) * (p / q); /* (q / p)^(a - 1) */
+        for (int64_t first = 0; first < k; first += BLOCK) {
+            const int64_t size = sh_min(BLOCK, k - first);
+            const double *c_of = z + first;
+            joined(curve, c_of, size, q, p, ratio);
+            for (int64_t i = 0; i < size; i++) {
+                s.mass += p[i];
+                s.slope += (c_of[i] < q ? 1 : ratio[i]) / (1 + ratio[i]) * (p[i] / q); /* (q / p)^(a - 1) */
+            }
         }
-        double next = q - (s.mass - 1) / s.slope;
+        double next = q - (s.mass - 1) / s.slope, fall = (q - next) / q;
         if (!(next < q)) return q;
         if (!(next > 0)) return 0;
         q = next;
+        if (fall * fall * curve->a < 0x1p-54) return q; /* what the next step would take off */
     }
     return q;
 }
 
 /* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
  * polished by Newton's steps against the cancellation in the sums. */
-static double solve_half(const double *z, int64_t n) {
+static double solve_half(const curve *c, const double *z, int64_t n) {
     double sum = 0, squares = 0;
     int64_t k = 0;
     for (; k < n; k++) { /* the rule of note 2, from running sums */
@@ -152,7 +247,7 @@ static double solve_half(const double *z, int64_t n) {
     double mean = sum / (double)k, rest = (1 - (squares - sum * mean)) / (double)k;
     double tau = mean - sqrt(rest > 0 ? rest : 0);
     for (int step = 0; step < 2; step++) {
-        sums s = evaluate(0.5, z, k, tau);
+        sums s = evaluate(c, z, k, tau);
         tau += (s.mass - 1) / s.slope;
     }
     return tau;
@@ -170,11 +265,12 @@ static int64_t keep_above(double *z, int64_t n, double bottom) {
 
 /* Newton's steps from the left never pass the solution where the sum is convex, so what is at or below their
  * threshold (less a margin for rounding) is outside the support. Only an economy before the sort. */
-static int64_t prune(double a, double *z, int64_t n) {
+static int64_t prune(const curve *c, double *z, int64_t n) {
+    const double a = c->a;
     if (a > 1) return n;
     double u = near_softmax(a) ? 0 : -1;
     for (int step = 0; step < 8 && n > 48 && !sh_called_off(n); step++) {
-        sums s = evaluate(a, z, n, u);
+        sums s = evaluate(c, z, n, u);
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;
         double bottom = near_softmax(a) ? u - 1 / a : u / a;
@@ -187,25 +283,29 @@ static int64_t prune(double a, double *z, int64_t n) {
 /* Three of Newton's steps from the left, where the sum is convex. */
 static double bound(double alpha, int64_t n, const double *z) {
     double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 3 && a <= 1; step++) {
-        sums s = evaluate(a, z, n, u);
-        if (s.mass > 1) u += (s.mass - 1) / s.slope;
+    if (a <= 1) {
+        const curve c = curve_of(alpha);
+        for (int step = 0; step < 3; step++) {
+            sums s = evaluate(&c, z, n, u);
+            if (s.mass > 1) u += (s.mass - 1) / s.slope;
+        }
     }
     return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
 }
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
-    double a = alpha - 1;
-    int64_t left = prune(a, z, keep_above(z, n, -1 / a));
+    const curve c = curve_of(alpha);
+    const double a = c.a;
+    int64_t left = prune(&c, z, keep_above(z, n, -1 / a));
     sh_sort_descending(z, left);
-    int64_t size = left > 1 && a != 0.5 ? support(a, z, left) : 1;
+    int64_t size = left > 1 && a != 0.5 ? support(&c, z, left) : 1;
     double u;
     if (a > 1) {
         t->lowest = left ? z[size - 1] : 0;
-        t->least = size > 1 ? solve_steep(a, z, size) : 1;
-        u = a * t->lowest - pow(t->least, a);
+        t->least = size > 1 ? solve_steep(&c, z, size) : 1;
+        u = a * t->lowest - sh_power(t->least, &c.power);
     } else {
-        u = left > 1 && a == 0.5 ? solve_half(z, left) : solve(a, z, size);
+        u = left > 1 && a == 0.5 ? solve_half(&c, z, left) : solve(&c, z, size);
     }
     t->parameter = alpha;
     t->theta = near_softmax(a) ? u : (u + 1) / a;
@@ -214,7 +314,8 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
 
 /* Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */
 static double omega(double alpha, double p) {
-    return p > 0 ? p * expm1((alpha - 1) * log(p)) / (alpha * (alpha - 1)) : 0;
+    const sh_exponent e = sh_exponent_of(alpha - 1, 1);
+    return p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0;
 }
 
 const sh_map sh_map_entmax = {
@@ -222,7 +323,7 @@ const sh_map sh_map_entmax = {
     .has_energy = 1,
     .window = window,
     .threshold = threshold,
-    .weight = weight,
+    .weights = weights,
     .bound = bound,
     .omega = omega,
 };

@@ -99,19 +99,28 @@ static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold
     return n;
 }
 
+/* The weights of the first n candidates under a threshold */
+static const double *weights_of(const row *r, const sh_map *map, const sh_threshold *t, int64_t n) {
+    const sh_candidate *c = candidates_of(r);
+    double *p = doubles_of(r, 0);
+    for (int64_t i = 0; i < n; i++) p[i] = c[i].score - r->top;
+    map->weights(t, n, p);
+    return p;
+}
+
 static sh_status put_weights(row *r, const sh_map *map, double alpha) {
     if (!ordinary(r)) return put_special_weights(r);
     sh_threshold t;
     sh_candidate *c = candidates_of(r);
     int64_t n = solve(r, map, alpha, &t);
-    double top = r->top;
+    const double *weight = weights_of(r, map, &t, n);
     fill(r, 0);
     if (r->k->size == sizeof(float)) {
         float *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = (float)map->weight(&t, c[i].score - top);
+        for (int64_t i = 0; i < n; i++) p[c[i].position] = (float)weight[i];
     } else {
         double *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = map->weight(&t, c[i].score - top);
+        for (int64_t i = 0; i < n; i++) p[c[i].position] = weight[i];
     }
     return SH_OK;
 }
@@ -174,11 +183,9 @@ static sh_status put_top(row *r, int sparse) {
         sh_map_sparsemax.threshold(2, n, z, &t);
     else
         for (int64_t i = 0; i < n; i++) sum += exp(z[i]);
+    if (sparse) weights_of(r, &sh_map_sparsemax, &t, n);
     fill(r, 0);
-    for (int64_t i = 0; i < n; i++) {
-        double d = c[i].score - top;
-        put(r, 0, c[i].position, sparse ? sh_map_sparsemax.weight(&t, d) : exp(d) / sum);
-    }
+    for (int64_t i = 0; i < n; i++) put(r, 0, c[i].position, sparse ? z[i] : exp(z[i]) / sum);
     return SH_OK;
 }
 static sh_status topk_softmax(row *r) { return put_top(r, 0); }
@@ -192,7 +199,8 @@ static sh_status put_threshold(row *r, const sh_map *map, double alpha) {
     }
     sh_threshold t;
     int64_t n = solve(r, map, alpha, &t), support = 0;
-    for (int64_t i = 0; i < n; i++) support += map->weight(&t, candidates_of(r)[i].score - r->top) > 0;
+    const double *p = weights_of(r, map, &t, n);
+    for (int64_t i = 0; i < n; i++) support += p[i] > 0;
     put_support(r, (alpha - 1) * r->top + t.tau, support);
     return SH_OK;
 }
@@ -340,10 +348,9 @@ static sh_status put_conjugate(row *r, const sh_map *map, double alpha) {
     } else {
         sh_threshold t;
         int64_t n = solve(r, map, alpha, &t);
-        for (int64_t i = 0; i < n; i++) {
-            double z = candidates_of(r)[i].score - r->top, p = map->weight(&t, z);
-            rest += p > 0 ? p * z - map->omega(alpha, p) : 0;
-        }
+        const double *p = weights_of(r, map, &t, n);
+        for (int64_t i = 0; i < n; i++)
+            rest += p[i] > 0 ? p[i] * (candidates_of(r)[i].score - r->top) - map->omega(alpha, p[i]) : 0;
     }
     put(r, 0, 0, r->top + rest);
     return SH_OK;

@@ -3,7 +3,7 @@
  * A map is one file and one row of the table in table.c. Scores come relative to the best, z <= 0, in double.
  *
  * Maps with a window (sparsemax, entmax) give weight only to z > -window. They are solved in two steps,
- * `threshold` of a set of candidates and then `weight` of any z under it, because
+ * `threshold` of a set of candidates and then `weights` of any z under it, because
  *   - adding scores never lowers the threshold, so a threshold of any subset bounds the true one from below;
  *   - candidates outside the support must not change a bit: partial results of tiles, threads and shards are
  *     merged by solving their candidates together.
@@ -14,7 +14,7 @@
 #define SH_SEPARATION_H
 #include "../kernels/kernels.h"
 
-/* The threshold of a set of candidates. weight(z) depends on this and z alone. */
+/* The threshold of a set of candidates. The weight of z depends on this and z alone. */
 typedef struct {
     double parameter; /* alpha */
     double tau;       /* in units of (alpha - 1) z, relative to the best score */
@@ -32,7 +32,8 @@ typedef struct {
     double (*window)(double parameter);
     /* z[n], n >= 1, max z = 0, any order; destroyed. O(n) expected (sparsemax), O(n + k log k) (entmax). */
     void (*threshold)(double parameter, int64_t n, double *z, sh_threshold *threshold);
-    double (*weight)(const sh_threshold *threshold, double z);
+    /* n scores become their weights, in place; O(n) */
+    void (*weights)(const sh_threshold *threshold, int64_t n, double *z);
     /* a z that the exact threshold of these scores (in units of z) cannot be below; cheap. z[n] is kept. */
     double (*bound)(double parameter, int64_t n, const double *z);
     /* omega(p) of one weight: Omega(p) = sum omega(p_i), so that Psi*(z) = z_max + sum (p z - omega(p)) */

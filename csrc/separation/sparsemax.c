@@ -97,9 +97,11 @@ static double bound(double alpha, int64_t n, const double *z) {
     return tau - (double)(n + 4) * 0x1p-52;
 }
 
-static double weight(const sh_threshold *t, double z) {
-    int64_t q = grid(z);
-    return q > t->whole ? ((double)(q - t->whole) - t->part) * UNIT : 0;
+static void weights(const sh_threshold *t, int64_t n, double *z) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t q = grid(z[i]);
+        z[i] = q > t->whole ? ((double)(q - t->whole) - t->part) * UNIT : 0;
+    }
 }
 
 /* Psi(p) = |p|^2/2 - 1/2 = sum (p^2 - p)/2 on the simplex (paper, definition 2.1) */
@@ -113,7 +115,7 @@ const sh_map sh_map_sparsemax = {
     .has_energy = 1,
     .window = window,
     .threshold = threshold,
-    .weight = weight,
+    .weights = weights,
     .bound = bound,
     .omega = omega,
 };

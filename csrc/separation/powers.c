@@ -1,0 +1,245 @@
+/* powers.c: powers rounded correctly: first by pairs of doubles (kernels/power.h), and where those leave the rounding
+ * open, by integers of 320 bits behind the point.
+ *
+ * Notes  1. A fixed-point number has one word before the point and five behind it. Products and quotients are cut off,
+ *           so each is off by at most 6 2^-320.
+ *        2. log b = k log 2 + 2 (s + s^3/3 + s^5/5 + ...), s = (m - 1) / (m + 1), b = 2^k m, |s| <= 0.172. m is exact.
+ *           t = log b over / under. exp t = 2^n exp r, 0 <= r < log 2, exp r = (exp(r / 256))^256 by its series. |t| < 750,
+ *           and the exponent is below 2^64 where t is not 0 (the smallest |log b| is 2^-54; that of 1 + y is smaller,
+ *           but there exponents must be), so t is off by less than 2^-245, and the result by as much, relatively.
+ *        3. What lies within 2^-213 of the middle between two doubles is taken for the middle, and rounded to even. A
+ *           middle x has 54 bits, and x^under = b^over for short b and small integers: there are few, and 2.25^1.5 and
+ *           (1 + 2^-52)^(1/2) are of their kind. Of the others, numbers that look random, there are 2^128 at the most, so
+ *           that one as near has a chance of 2^-30 to exist at all.
+ * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022
+ */
+#include "powers.h"
+#include <float.h>
+
+enum { WORDS = 6 };
+typedef struct {
+    uint64_t word[WORDS]; /* the highest first */
+} fixed;
+
+static const fixed ONE = {{1}};
+static const fixed LN2 = {{0, SH_LN2_WORDS}};
+
+static fixed sum(fixed a, fixed b) {
+    unsigned __int128 carry = 0;
+    for (int i = WORDS; i-- > 0; carry >>= 64) {
+        carry += (unsigned __int128)a.word[i] + b.word[i];
+        a.word[i] = (uint64_t)carry;
+    }
+    return a;
+}
+
+/* Return a - b, with its top bit set if that is negative. */
+static fixed difference(fixed a, fixed b) {
+    for (int i = 0; i < WORDS; i++) b.word[i] = ~b.word[i];
+    return sum(sum(a, b), (fixed){.word[WORDS - 1] = 1});
+}
+static int negative(fixed a) { return a.word[0] >> 63; }
+static int less(fixed a, fixed b) { return negative(difference(a, b)); }
+static int zero(fixed a) {
+    uint64_t bits = 0;
+    for (int i = 0; i < WORDS; i++) bits |= a.word[i];
+    return !bits;
+}
+
+static fixed product(fixed a, fixed b) {
+    fixed result = {{0}};
+    for (int i = WORDS; i-- > 0;) {
+        uint64_t carry = 0;
+        if (!a.word[i]) continue;
+        for (int j = WORDS - i; j-- > 0;) {
+            unsigned __int128 x = (unsigned __int128)a.word[i] * b.word[j] + result.word[i + j] + carry;
+            result.word[i + j] = (uint64_t)x;
+            carry = (uint64_t)(x >> 64);
+        }
+        if (i > 0) result.word[i - 1] = carry;
+    }
+    return result;
+}
+
+static fixed multiple(fixed a, uint64_t by) {
+    unsigned __int128 carry = 0;
+    for (int i = WORDS; i-- > 0; carry >>= 64) {
+        carry += (unsigned __int128)a.word[i] * by;
+        a.word[i] = (uint64_t)carry;
+    }
+    return a;
+}
+
+/* Return a / by; `by` below 2^32 takes the faster way. */
+static fixed quotient(fixed a, uint64_t by) {
+    uint64_t rest = 0;
+    for (int i = 0; i < WORDS; i++) {
+        if (!(rest | a.word[i])) continue;
+        if (by >> 32) {
+            unsigned __int128 x = (unsigned __int128)rest << 64 | a.word[i];
+            a.word[i] = (uint64_t)(x / by);
+            rest = (uint64_t)(x % by);
+        } else {
+            uint64_t upper = rest << 32 | a.word[i] >> 32, lower = (upper % by) << 32 | (uint32_t)a.word[i];
+            a.word[i] = (upper / by) << 32 | lower / by;
+            rest = lower % by;
+        }
+    }
+    return a;
+}
+
+/* Return a 2^n. */
+static fixed shifted(fixed a, int n) {
+    const int up = n >= 0, words = (up ? n : -n) / 64, bits = (up ? n : -n) % 64;
+    fixed result = {{0}};
+    for (int i = 0; i < WORDS; i++) {
+        const int from = up ? i + words : i - words, next = up ? from + 1 : from - 1;
+        if (from < 0 || from >= WORDS) continue;
+        result.word[i] = up ? a.word[from] << bits : a.word[from] >> bits;
+        if (bits && next >= 0 && next < WORDS)
+            result.word[i] |= up ? a.word[next] >> (64 - bits) : a.word[next] << (64 - bits);
+    }
+    return result;
+}
+
+static double approximate(fixed a) { return (double)a.word[0] + (double)a.word[1] * 0x1p-64; }
+
+/* Return x, 0 <= x < 2^63, without the bits that lie too low. */
+static fixed fixed_of(double x) {
+    int exponent;
+    const uint64_t bits = (uint64_t)(frexp(x, &exponent) * 0x1p53);
+    return shifted((fixed){{0, bits << 11}}, exponent);
+}
+
+/* Return |log m| for sqrt(1/2) <= m <= sqrt 2 (note 2). */
+static fixed log_near_1(fixed m) {
+    const fixed below = difference(ONE, m), least = negative(below) ? difference(m, ONE) : below, most = sum(m, ONE);
+    fixed inverse = fixed_of(1 / approximate(most));
+    for (int step = 0; step < 3; step++) /* Newton's, from 53 bits on */
+        inverse = product(inverse, difference(shifted(ONE, 1), product(most, inverse)));
+    const fixed s = product(least, inverse), square = product(s, s);
+    fixed term = ONE, series = ONE;
+    for (uint64_t j = 3; !zero(term = product(term, square)); j += 2) series = sum(series, quotient(term, j));
+    return shifted(product(s, series), 1);
+}
+
+static fixed exp_of(fixed r) {
+    fixed x = shifted(r, -8), term = x, result = ONE;
+    for (uint64_t j = 2; !zero(term); j++) {
+        result = sum(result, term);
+        term = quotient(product(term, x), j);
+    }
+    for (int i = 0; i < 8; i++) result = product(result, result);
+    return result;
+}
+
+/* Return 2^n times 1 <= m < 2 rounded to nearest, ties to even (note 3). */
+static double rounded(fixed m, int n) {
+    const int places = n < -1022 ? n + 1074 : 52; /* behind the point */
+    if (places < -1) return 0;
+    m = shifted(m, places);
+    const uint64_t half = UINT64_C(1) << 63, first = m.word[1] + 1, last = m.word[3] >> 32;
+    const int above = first - 1 == half && !m.word[2] && !last;
+    const int below = first == half && m.word[2] == UINT64_MAX && last == UINT32_MAX;
+    const int up = above || below ? m.word[0] & 1 : m.word[1] >> 63;
+    return ldexp((double)(m.word[0] + (uint64_t)up), n - places);
+}
+
+/* Return (base + more)^e for 0 < base, not infinite, and a power within exp(-750) and exp(750). */
+static double accurate(double base, double more, const sh_exponent *e) {
+    int k = 0, over, under;
+    fixed m, log;
+    if (more == 0)
+        m = fixed_of(frexp(base, &k));
+    else
+        m = more < 0 ? difference(fixed_of(base), fixed_of(-more)) : sum(fixed_of(base), fixed_of(more));
+    int position;
+    const double lead = frexp(approximate(m), &position);
+    position -= lead < 0x1.6a09e667f3bcdp-1; /* sqrt(1/2) */
+    m = shifted(m, -position);
+    k += position;
+    /* |log b|, and its sign */
+    const int above_1 = !less(m, ONE);
+    log = log_near_1(m);
+    const fixed whole = multiple(LN2, (uint64_t)(k < 0 ? -k : k));
+    log = k == 0 || above_1 == (k > 0) ? sum(whole, log) : difference(whole, log);
+    /* |t| and its sign; over and under with 53 bits each */
+    const uint64_t times = (uint64_t)(frexp(fabs(e->over), &over) * 0x1p53);
+    const uint64_t by = (uint64_t)(frexp(e->under, &under) * 0x1p53);
+    const fixed t = shifted(quotient(multiple(log, times), by), over - under);
+    const int falls = (k == 0 ? above_1 : k > 0) != (e->over > 0);
+    /* exp t = 2^n exp r */
+    int n = (int)(approximate(t) * 0x1.71547652b82fep0) + falls;
+    fixed r = multiple(LN2, (uint64_t)n);
+    r = falls ? difference(r, t) : difference(t, r);
+    const int step = negative(r) ? 1 : less(r, LN2) ? 0 : -1;
+    r = step > 0 ? sum(r, LN2) : step < 0 ? difference(r, LN2) : r;
+    n = falls ? -(n + step) : n - step;
+    return rounded(exp_of(r), n);
+}
+
+/* Return over - high under, high the rounded quotient, to some 2^-78 of `over`. */
+static double rest_of(double over, double under, double high) {
+    const double a = sh_leading(high), b = high - a, c = sh_leading(under), d = under - c;
+    return (((over - a * c) - a * d) - b * c) - b * d;
+}
+
+sh_exponent sh_exponent_of(double over, double under) {
+    sh_exponent e = {.over = over, .under = under, .high = over, .of_zero = over > 0 ? 0 : over < 0 ? INFINITY : 1};
+    if (under != 1) {
+        e.high = over / under;
+        if (fabs(e.high) > 0x1p-900) e.low = rest_of(over, under, e.high) / under; /* below, powers are 1 */
+    }
+    e.first = sh_leading(e.high);
+    e.second = e.high - e.first;
+    return e;
+}
+
+/* Return (base + more)^e where sh_power_fast does not know it. */
+static double decided(double base, double more, const sh_exponent *e) {
+    if (base != base) return base;
+    const double log = base > DBL_MAX ? INFINITY : sh_log_pair(base, more, more != 0).high, t = e->high * log;
+    if (fabs(t) < 750) return accurate(base, more, e);
+    return t > 0 ? INFINITY : 0;
+}
+
+static double power(double base, double more, const sh_exponent *e, const int with_more) {
+    const double p = sh_power_fast(e, base, more, with_more);
+    return p == p ? p : decided(base, more, e);
+}
+double sh_power(double x, const sh_exponent *e) { return power(x, 0, e, 0); }
+double sh_power_1p(double y, const sh_exponent *e) {
+    const double base = 1 + y;
+    return power(base, y - (base - 1), e, 1);
+}
+
+/* y[i] = x[i]^e, or (1 + x[i])^e */
+static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
+    if (e->over == 1 && e->under == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
+        for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
+        return;
+    }
+    sh_kernels_of(SH_FLOAT64)->powers[with_1][rounding](y, x, n, e);
+    for (int64_t i = 0; rounding == SH_ROUNDED && i < n; i++) {
+        if (y[i] == y[i]) continue;
+        const double base = with_1 ? 1 + x[i] : x[i];
+        y[i] = decided(base, with_1 ? x[i] - (base - 1) : 0, e);
+    }
+}
+void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {
+    if (e->over == 2 && e->under == 1)
+        for (int64_t i = 0; i < n; i++) y[i] = x[i] * x[i];
+    else
+        powers(y, x, n, e, rounding, 0);
+}
+void sh_powers_1p(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {
+    powers(y, x, n, e, rounding, 1);
+}
+
+double sh_power_less_1(double x, const sh_exponent *e) {
+    const sh_pair t = sh_times_exponent(e, sh_log_pair(x, 0, 0));
+    if (!(fabs(t.high) <= SH_POWER_RANGE)) return sh_power(x, e) - 1;
+    const sh_exp_parts p = sh_exp_parts_of(t);
+    if (fabs(t.high) < 0x1p-9) return p.small_1;
+    return (p.value.high * p.scale - 1) + p.value.low * p.scale;
+}

@@ -1,0 +1,488 @@
+"""Break the code in known places, one at a time, and see whether the tests that run by default notice.
+
+    python -m tests.mutations                     all of them; some seconds to a minute each
+    python -m tests.mutations --only margins      those whose name holds a word
+    python -m tests.mutations --list              names and places only
+
+Each mutation is made in a copy of the tree, which is built with -O1, by ccache where there is one. First the tests
+are run in the copy as it is: only what passes there can notice anything. The exit status is 1 if a mutation survives,
+if the text that it replaces is not there exactly once, or if it does not build.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_BEHIND = (".git", ".venv", "build", "build-*", "__pycache__", ".*_cache", ".hypothesis", "*.so", "_libs", "shared")
+PATIENCE = 900  # seconds after which tests that a mutation has made wait for ever have noticed it
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One place that is made wrong: a name, a file, its text, what to write instead, and the tests to ask."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def is_c(self) -> bool:
+        """Whether the core must be built anew."""
+        return self.file.startswith("csrc/")
+
+
+MUTATIONS = [
+    # --- C: scores and thresholds
+    Mutation(
+        "similarity: euclidean scores without the half",
+        "csrc/retrieval/finish.c",
+        "c->score = 0 - job->k->distance2(x, row, m->patterns.d) / 2;",
+        "c->score = 0 - job->k->distance2(x, row, m->patterns.d);",
+        "exactness",
+    ),
+    Mutation(
+        "canonical dot: partial sums added in another order",
+        "csrc/kernels/kernels_real.h",
+        """    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
+    return sum[0];
+}
+
+static void NAME(accumulate)""",
+        """    for (int l = 1; l < SUMS; l++) sum[0] += sum[l];
+    return sum[0];
+}
+
+static void NAME(accumulate)""",
+        "exactness",
+    ),
+    Mutation(
+        "scan: a window without room for rounding",
+        "csrc/retrieval/run.c",
+        "job->slack[i] = share * (length * norm + bias + half) + underflow;",
+        "job->slack[i] = 0 * (share * (length * norm + bias + half) + underflow);",
+        "exactness",
+    ),
+    Mutation(
+        "sparsemax: scores on a coarser grid",
+        "csrc/separation/sparsemax.c",
+        "return z > -1 ? (int64_t)(z * 0x1p62) : -ONE;",
+        "return z > -1 ? (int64_t)(z * 0x1p40) * 4194304 : -ONE;",
+        "row_maps",
+    ),
+    Mutation(
+        "sparsemax: candidates pruned that may have weight",
+        "csrc/separation/sparsemax.c",
+        "double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;",
+        "double floor = (sum - 1) / (double)n + 0.01;",
+        "row_maps",
+    ),
+    Mutation(
+        "entmax: one more in the support of sorted scores",
+        "csrc/separation/entmax.c",
+        "if (prefix_mass(a, z, k - 1) < 1)",
+        "if (prefix_mass(a, z, k - 1) < 1.001)",
+        "row_maps steep_entmax",
+    ),
+    Mutation(
+        "ties: of equal weights the last pattern is kept",
+        "csrc/retrieval/finish.c",
+        "(e.weight == last.score && e.position > last.position)",
+        "(e.weight == last.score && e.position < last.position)",
+        "operations",
+    ),
+    Mutation(
+        "best scores: of equal ones the last comes first",
+        "csrc/retrieval/finish.c",
+        "(list[at - 1].score == c.score && list[at - 1].position > c.position)",
+        "(list[at - 1].score == c.score && list[at - 1].position < c.position)",
+        "certificates",
+    ),
+    # --- C: retrieval
+    Mutation(
+        "index: a bound without the error of the codes",
+        "csrc/retrieval/index.c",
+        "q[1] = sqrt(coded.error2) + c->error * length;",
+        "q[1] = c->error * length;",
+        "screening",
+    ),
+    Mutation(
+        "index: a threshold rounded up",
+        "csrc/retrieval/index.c",
+        "return (double)f > scaled ? nextafterf(f, -INFINITY) : f;",
+        "return f + 1e-3f * fabsf(f);",
+        "screening",
+    ),
+    Mutation(
+        "merge: sums of parts not brought to one scale",
+        "csrc/retrieval/stream.c",
+        "a.sum[i] = fa * a.sum[i] + fb * b.sum[i];",
+        "a.sum[i] = a.sum[i] + b.sum[i];",
+        "operations",
+    ),
+    Mutation(
+        "margins: the second best other",
+        "csrc/retrieval/margins.c",
+        "score[i] - best[2 * i + (best[2 * i].position == own[i])].score",
+        "score[i] - best[2 * i + 1].score",
+        "certificates theory",
+    ),
+    Mutation(
+        "radii: rivals beyond the best score dropped",
+        "csrc/retrieval/balls.c",
+        "t = square + radius * sqrt(root);",
+        "t = square;",
+        "radii",
+    ),
+    Mutation(
+        "retrieve: one visit makes a stored row a fixed point",
+        "csrc/retrieval/retrieve.c",
+        "if (r->fixed && moved == 0 && to >= 0 && from == to) r->fixed[to] = 1;",
+        "if (r->fixed && to >= 0) r->fixed[to] = 1;",
+        "operations exactness screening",
+    ),
+    Mutation(
+        "pairs: a window one pattern too far",
+        "csrc/retrieval/pairs.c",
+        "*from = sh_max(place - s->width - first, 0);",
+        "*from = sh_max(place - s->width - 1 - first, 0);",
+        "structures",
+    ),
+    Mutation(
+        "structure: global positions within the window taken twice",
+        "csrc/structure/structure.c",
+        "if (!in_window && !(s->causal && away > 0))",
+        "if (!(s->causal && away > 0))",
+        "structures",
+    ),
+    Mutation(
+        "growing: room is given to every memory that asks for it",
+        "csrc/retrieval/memory.c",
+        "atomic_compare_exchange_strong(&old->used, &free_from, n)",
+        "(atomic_store(&old->used, n), free_from >= 0)",
+        "store",
+    ),
+    Mutation(
+        "overflow: scores may exceed the compute type",
+        "csrc/retrieval/run.c",
+        "if (!(length * m->max_raw_norm + m->max_bias + half < k->largest))",
+        "if (length < 0)",
+        "exactness",
+    ),
+    Mutation(
+        "memory: lists that there was no room for are used",
+        "csrc/retrieval/scan.c",
+        "if (!s.handed || !s.handed_n) {",
+        "if (!s.handed && !s.handed_n) {",
+        "memory_safety",
+    ),
+    # --- C: layers and features
+    Mutation(
+        "backward: keys get no gradient through the mixture of an update",
+        "csrc/association/backward.c",
+        """    if (j->wants_rows) sh_lane_spread(t, s, 0, w->s, v->list, v->n, w->z, w);
+    from_scores(j, crew, w, s, v);
+}
+
+/* Through the values""",
+        """    from_scores(j, crew, w, s, v);
+}
+
+/* Through the values""",
+        "association",
+    ),
+    Mutation(
+        "backward: values get the gradient of weights before dropout",
+        "csrc/association/backward.c",
+        "for (int64_t at = 0; drops && j->wants_rows && at < wide; at += L)",
+        "for (int64_t at = 0; !drops && j->wants_rows && at < 0; at += L)",
+        "association",
+    ),
+    Mutation(
+        "padding: rows that are padded are seen under a structure",
+        "csrc/association/sight.c",
+        "if (!l->padding || !l->padding[pairs[j]]) w->seen[n++ * t->wide + i] = (int32_t)pairs[j];",
+        "w->seen[n++ * t->wide + i] = (int32_t)pairs[j];",
+        "association_structures",
+    ),
+    Mutation(
+        "features: causal sums of the second part lost",
+        "csrc/features/features.c",
+        "for (int64_t p = 2; p < parts; p++) sh_merge_sums(",
+        "for (int64_t p = 3; p < parts; p++) sh_merge_sums(",
+        "features",
+    ),
+    # --- C: the process
+    Mutation(
+        "fork: a child does not know that it is one",
+        "csrc/runtime/process.c",
+        "    atomic_fetch_add(&forks, 1);\n",
+        "",
+        "process",
+    ),
+    Mutation(
+        "pool: workers closed out of a job are not waited for",
+        "csrc/runtime/pool.c",
+        "while (pool.joined) pthread_cond_wait(&pool.done, &pool.lock);",
+        "",
+        "threads",
+    ),
+    # --- Python: what comes in, what is promised
+    Mutation(
+        "checks: integers that float32 rounds",
+        "sparsehopfield/checks.py",
+        "most = 2**24 if single else 2**53",
+        "most = 2**25 if single else 2**53",
+        "integers",
+    ),
+    Mutation(
+        "checks: too few values",
+        "sparsehopfield/checks.py",
+        """    if len(a) != n_patterns:
+        raise ValueError(f"values: needs one row per pattern""",
+        """    if len(a) > n_patterns:
+        raise ValueError(f"values: needs one row per pattern""",
+        "bad_input",
+    ),
+    Mutation(
+        "certificates: leads not lowered by what rounding may do",
+        "sparsehopfield/certificates.py",
+        "gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)",
+        "gap = score[:, 0] - score[:, 1]",
+        "certificates certificate_soundness",
+    ),
+    Mutation(
+        "certificates: radii by what is needed at the pattern alone",
+        "sparsehopfield/certificates.py",
+        "radii[at] = distance / 2 - need[at] / distance - self.unit_rounding",
+        "radii[at] = distance / 2 - self.unit_rounding",
+        "certificates",
+    ),
+    Mutation(
+        "duplicates: lists that are full are taken as whole",
+        "sparsehopfield/certificates.py",
+        "crowded, step = mine[count == CROWD],",
+        "crowded, step = mine[count > CROWD],",
+        "duplicates",
+    ),
+    Mutation(
+        "files: what was begun is left behind",
+        "sparsehopfield/_replacing.py",
+        "                os.unlink(temporary)\n",
+        "                pass\n",
+        "replacing",
+    ),
+    Mutation(
+        "files: the header's checksum is not asked",
+        "sparsehopfield/files.py",
+        'if set(fields).difference(optional) != names or fields["header"] != _header_checksum(fields, tensors):',
+        "if set(fields).difference(optional) != names:",
+        "files",
+    ),
+    Mutation(
+        "labels: whole numbers beyond what floats tell apart",
+        "sparsehopfield/labels.py",
+        "exact = all(abs(item) < EXACT for item in items)",
+        "exact = True",
+        "labels",
+    ),
+    Mutation(
+        "partial results: a position in two parts",
+        "sparsehopfield/candidates.py",
+        "if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):",
+        "if np.any((query[1:] == query[:-1]) & (position[1:] < position[:-1])):",
+        "operations bad_input",
+    ),
+    Mutation(
+        "partial results: patterns that lost their weight are kept",
+        "sparsehopfield/candidates.py",
+        "kept = weight > 0\n",
+        "kept = weight >= 0\n",
+        "operations",
+    ),
+    Mutation(
+        "layers: the padding mask is taken for its opposite",
+        "sparsehopfield/layers/_inputs.py",
+        "padding = padding.astype(np.bool_)",
+        "padding = ~padding.astype(np.bool_)",
+        "layers",
+    ),
+    Mutation(
+        "estimators: the last of equal classes",
+        "sparsehopfield/estimators/_memory.py",
+        "best = self.predict_proba(X).argmax(axis=1)",
+        "best = len(self.classes_) - 1 - self.predict_proba(X)[:, ::-1].argmax(axis=1)",
+        "estimators",
+    ),
+    Mutation(
+        "estimators: too little beta",
+        "sparsehopfield/estimators/_memory.py",
+        "least = margins[int(np.ceil(share * len(margins))) - 1]",
+        "least = margins[int(np.ceil(share * len(margins))) // 2]",
+        "estimators",
+    ),
+    Mutation(
+        "theory: the capacity bound's exponent",
+        "sparsehopfield/theory.py",
+        "log_m = math.log(p) / 2 + (d - 1) / 4 * log_c",
+        "log_m = math.log(p) / 2 + d / 4 * log_c",
+        "theory",
+    ),
+    Mutation(
+        "studies: half a setting is left in the table",
+        "sparsehopfield/studies/_run.py",
+        "    os.truncate(path, whole)\n",
+        "",
+        "studies",
+    ),
+    Mutation(
+        "studies: a table of other settings is continued",
+        "sparsehopfield/studies/_run.py",
+        "        if differ:\n",
+        "        if len(differ) > 1:\n",
+        "studies",
+    ),
+    Mutation(
+        "optimiser: numbers of steps forgotten",
+        "sparsehopfield/optim.py",
+        "        self._steps = steps\n",
+        "",
+        "optim",
+    ),
+]
+
+
+def files_of(tests: str) -> list[str]:
+    """Return the files of tests that a mutation names."""
+    return [f"tests/test_{name}.py" for name in tests.split()]
+
+
+def surroundings(tree: Path) -> dict[str, str]:
+    """Return the environment of a build and of tests in a copy of the tree."""
+    compiler = os.environ.get("CC", "cc")
+    if shutil.which("ccache") and "ccache" not in compiler:
+        compiler = f"ccache {compiler}"
+    data = os.environ.get("SPARSEHOPFIELD_DATA") or str(ROOT.parent / "shared" / "data")
+    return {
+        **os.environ,
+        "CC": compiler,
+        "CCACHE_NOHASHDIR": "1",  # copies in other folders give the same objects
+        "CFLAGS": "-O1",
+        "MPLBACKEND": "Agg",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(tree),  # before any installed package
+        "SPARSEHOPFIELD_DATA": data,
+    }
+
+
+def build(tree: Path) -> str:
+    """Build the core in a copy of the tree; return what went wrong, or nothing."""
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=tree, env=surroundings(tree), capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr[-2000:]
+
+
+def ask(tree: Path, files: list[str], *options: str) -> tuple[int | None, str]:
+    """Run tests in a copy of the tree; return pytest's exit status, None if it waits for ever, and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *options, *files]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tree,
+            env=surroundings(tree),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return done.returncode, done.stdout
+
+
+def verdict(status: int | None, printed: str) -> tuple[bool, str]:
+    """Return whether tests noticed, and how, from what they did."""
+    if status is None:
+        return True, f"waits for more than {PATIENCE} s"
+    if status < 0:
+        return True, f"ends the process by signal {-status}"
+    failed = [line for line in printed.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if status == 1 and failed:
+        return True, failed[0].split(" - ")[0].removeprefix("FAILED ")
+    if status == 0:
+        return False, "SURVIVED"
+    return False, f"TESTS DID NOT RUN: {printed[-500:]}"
+
+
+def tried(mutation: Mutation, built: Path, room: Path) -> tuple[bool, str]:
+    """Make one mutation in a copy of what was built, and return whether tests notice, and how."""
+    if mutation.old == mutation.new:
+        return False, "CHANGES NOTHING"
+    with tempfile.TemporaryDirectory(dir=room) as folder:
+        tree = Path(folder, "tree")
+        shutil.copytree(built, tree)
+        path = tree / mutation.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutation.old) != 1:
+            return False, f"OLD TEXT FOUND {text.count(mutation.old)} TIMES"
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        if mutation.is_c and (error := build(tree)):
+            return False, f"DOES NOT BUILD: {error}"
+        return verdict(*ask(tree, files_of(mutation.tests)))
+
+
+def main() -> int:
+    """Try the mutations, print a line for each, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="WORD", help="those whose name or file holds this")
+    parser.add_argument("--list", action="store_true", help="print names and places, and do nothing")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="so many at a time")
+    parser.add_argument("--sound", action="store_true", help="take it that the tests pass without mutations")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTATIONS if arguments.only in m.name or arguments.only in m.file]
+    if arguments.list:
+        for m in chosen:
+            print(f"{m.file}: {m.name} ({m.tests})")
+        return 0
+    if not chosen:
+        parser.error(f"--only: no mutation's name or file holds {arguments.only!r}")
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        built = Path(folder, "tree")
+        shutil.copytree(ROOT, built, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
+        if error := build(built):
+            print(f"the tree does not build:\n{error}")
+            return 1
+        where = [sys.executable, "-c", "import sparsehopfield._core as c; print(c.__file__)"]
+        found = subprocess.check_output(where, cwd=built, env=surroundings(built), text=True).strip()
+        if built.resolve() not in Path(found).resolve().parents:
+            print(f"tests would be of another core: {found}")
+            return 1
+        if not arguments.sound:
+            files = sorted({file for m in chosen for file in files_of(m.tests)})
+            status, printed = ask(built, files, "-n", str(arguments.jobs))
+            if status != 0:
+                print(f"without any mutation the tests do not pass:\n{printed[-2000:]}")
+                return 1
+        survived = 0
+        began = time.monotonic()
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for m, (killed, how) in zip(chosen, pool.map(lambda m: tried(m, built, Path(folder)), chosen), strict=True):
+                survived += not killed
+                print(f"{'killed  ' if killed else 'SURVIVED'} {m.name}: {how}", flush=True)
+        print(f"{len(chosen) - survived} of {len(chosen)} mutations noticed, in {time.monotonic() - began:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Which cases the run without --depth takes of a product of parameters."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from conftest import _covering, _without_depth
+
+
+class Item(SimpleNamespace):
+    """What is known of a test when it is collected."""
+
+    __hash__ = object.__hash__
+
+
+def cases(*sizes):
+    """Make the items of a test whose parameters have so many values."""
+    names = [f"p{i}" for i in range(len(sizes))]
+    values = [[object() for _ in range(size)] for size in sizes]
+    mark = SimpleNamespace(args=(2,))
+    return [
+        Item(
+            nodeid=f"test[{number}]",
+            callspec=SimpleNamespace(params=dict(zip(names, case, strict=True))),
+            get_closest_marker={"covering": mark}.get,
+        )
+        for number, case in enumerate(itertools.product(*values))
+    ]
+
+
+def met(items, strength):
+    """Return which values meet in any of the cases."""
+    return {
+        frozenset(some) for item in items for some in itertools.combinations(item.callspec.params.items(), strength)
+    }
+
+
+@pytest.mark.parametrize("sizes", [(3,), (5, 2), (4, 3, 2), (7, 6, 3, 2)], ids=str)
+@pytest.mark.parametrize("strength", [1, 2, 3])
+def test_all_values_meet_that_can(sizes, strength):
+    items = cases(*sizes)
+    chosen = _covering(items, strength)
+    strength = min(strength, len(sizes))
+    assert met(chosen, strength) == met(items, strength)
+    least = 1
+    for size in sorted(sizes)[-strength:]:
+        least *= size
+    assert least <= len(chosen) <= 2 * least
+    assert [item for item in items if item in chosen] == chosen  # in order
+
+
+def test_values_are_used_alike():
+    chosen = _covering(cases(30, 3), 1)
+    assert len(chosen) == 30
+    second = [item.callspec.params["p1"] for item in chosen]
+    assert all(second.count(value) == 10 for value in second)
+
+
+def test_cases_that_are_not_there_are_not_missed():
+    items = [item for number, item in enumerate(cases(4, 4)) if number % 5]
+    assert len(_covering(items, 2)) == len(items) == 12
+
+
+def test_tests_marked_depth_and_others():
+    items = cases(6, 4, 3)
+    deep = Item(nodeid="deep", get_closest_marker={"depth": True}.get)
+    plain = Item(nodeid="plain", get_closest_marker={}.get)
+    taken = _without_depth([deep, *items, plain])
+    assert deep not in taken
+    assert taken[-1] is plain
+    assert 24 <= len(taken) - 1 < len(items)
