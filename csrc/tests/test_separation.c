@@ -179,7 +179,7 @@ static void table(void) {
         const sh_map *map = sh_map_of(&m);
         if (!CHECK(map != NULL)) continue;
         const int window = plain_alpha(MODELS[i]) > 1;
-        CHECK(!!map->window == window && !!map->threshold == window && !!map->weight == window &&
+        CHECK(!!map->window == window && !!map->threshold == window && !!map->weights == window &&
               !!map->bound == window);
         CHECK(!!map->row_scale != window && !!map->row_weights != window && !!map->rescale != window);
         CHECK(map->has_energy == (m.separation != SH_POLYNOMIAL));
