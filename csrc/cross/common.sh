@@ -2,7 +2,7 @@
 #
 #   target     name of the target, and of its folder in csrc/build
 #   platform   what PyPI calls the target: its wheel of OpenBLAS is taken, of the version that pyproject.toml has
-#   compiler   the cross compiler; $tools before the names of its ar and objdump
+#   compiler   the cross compiler; $tools before the names of its g++, ar and nm
 #   emulator   stands before a program of the target, with its arguments
 #
 # and then calls get_blas, which sets $blas, the folder with `include` and `lib`; and make_for with make's arguments.
@@ -29,6 +29,6 @@ get_blas() {
 }
 
 make_for() { # arguments for make, "check" for one
-    make BUILD="build/$target" CC="$compiler" AR="${tools}ar" RUN="$emulator" \
+    make BUILD="build/$target" CC="$compiler" CXX="${tools}g++" AR="${tools}ar" NM="${tools}nm" RUN="$emulator" \
         BLAS_CFLAGS="-I$blas/include -DSH_BLAS_PREFIX=scipy_" "$@"
 }

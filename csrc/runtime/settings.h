@@ -4,7 +4,25 @@
 #ifndef SH_SETTINGS_H
 #define SH_SETTINGS_H
 #include <stdint.h>
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(_WIN32)
+/* The x87, too: exp() and others of mingw-w64 use it, and Windows begins threads with another precision than mingw-w64
+ * begins programs with, which is that of long double. */
+#include <xmmintrin.h>
+typedef struct {
+    unsigned sse;
+    uint16_t x87;
+} sh_float_settings;
+static inline void sh_float_restore(sh_float_settings before) {
+    _mm_setcsr(before.sse);
+    __asm__ __volatile__("fldcw %0" ::"m"(before.x87));
+}
+static inline sh_float_settings sh_float_default(void) {
+    sh_float_settings before = {.sse = _mm_getcsr()};
+    __asm__ __volatile__("fnstcw %0" : "=m"(before.x87));
+    sh_float_restore((sh_float_settings){.sse = 0x1F80, .x87 = 0x037F}); /* all exceptions masked, nothing else */
+    return before;
+}
+#elif defined(__x86_64__)
 #include <xmmintrin.h>
 typedef unsigned sh_float_settings;
 static inline sh_float_settings sh_float_default(void) {
