@@ -2,6 +2,7 @@
  * counts and fails on request. */
 #ifndef SH_CHECK_H
 #define SH_CHECK_H
+#include "larger.h"
 #include "sparsehopfield.h"
 #include <math.h>
 #include <stdatomic.h>

@@ -21,6 +21,7 @@
  * Notes  1. Data are integers times a power of two, each rounded once to its type: no function of a mathematics library
  *           takes part, and no sum of rounded numbers.
  *        2. Bits are digested as they are, -0.0 apart from 0.0; but all NaN are one, as processors make different ones. */
+#include "larger.h"
 #include "sparsehopfield_layers.h"
 
 #include <inttypes.h>
@@ -246,14 +247,14 @@ static double window_error(sh_model m, int64_t n, const double *z, const double 
             error = fabs(p[i] - plain_root(r, a)) * a;
         if (error > worst || error != error) worst = error;
     }
-    worst = fmax(worst, fabs(sum - 1) / 2);
+    worst = larger(worst, fabs(sum - 1) / 2);
     return worst / allowed;
 }
 
 /* Weights of n values z, by bisection where the map has a window. */
 static void plain_weights(sh_model m, int64_t n, const double *z, double *p) {
     double best = -INFINITY, sum = 0, a = alpha_of(m) - 1;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, m.separation == SH_POLYNOMIAL ? fabs(z[i]) : z[i]);
+    for (int64_t i = 0; i < n; i++) best = larger(best, m.separation == SH_POLYNOMIAL ? fabs(z[i]) : z[i]);
     if (has_window(m)) {
         double low = -1, high = 0; /* of tau, with z taken from the best */
         for (int step = 0; step < 60; step++) {
@@ -420,7 +421,7 @@ static setting new_setting(const family *f, sh_type type) {
         free(x);
     }
     for (int64_t i = 0; i < M; i++)
-        s.longest = fmax(s.longest, sqrt(plain_dot(s.wide_patterns + i * d, s.wide_patterns + i * d, d)));
+        s.longest = larger(s.longest, sqrt(plain_dot(s.wide_patterns + i * d, s.wide_patterns + i * d, d)));
     return s;
 }
 
@@ -583,7 +584,7 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
             if (!sees[j]) continue;
             at[n] = j;
             z[n] = plain_score(s, model, i, j);
-            best = fmax(best, model.separation == SH_POLYNOMIAL ? fabs(z[n]) : z[n]);
+            best = larger(best, model.separation == SH_POLYNOMIAL ? fabs(z[n]) : z[n]);
             p[n] = next < end && a->entries.position[next] == j ? a->entries.weight[next++] : 0;
             n++;
         }
@@ -592,7 +593,7 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
             for (int64_t j = 0; j < n; j++) z[j] = beta * (z[j] - best);
             slack *= beta;
             if (!exact && spares_coarse(s, model)) slack = fmin(slack, COARSE);
-            worst = fmax(worst, window_error(model, n, z, p, unit_of(s->type), slack));
+            worst = larger(worst, window_error(model, n, z, p, unit_of(s->type), slack));
             allowed = exact ? (double)(n + 4) * unit_of(s->type) : (double)n * unit_of(s->type) + slack;
         } else {
             if (model.separation == SH_SOFTMAX)
@@ -610,13 +611,13 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
             if (s->similarity == SH_COSINE && !s->values.data) length = sqrt(plain_dot(value, value, s->width));
             for (int64_t c = 0; c < s->width; c++) {
                 state[c] += p[j] * (value[c] / length);
-                size = fmax(size, fabs(value[c] / length));
+                size = larger(size, fabs(value[c] / length));
             }
             total += p[j];
         }
         for (int64_t c = 0; c < s->width; c++) {
             double off = fabs(number_at(s->type, a->states, i * s->width + c) - state[c]);
-            worst = fmax(worst, off / (size * allowed + 0x1p-149));
+            worst = larger(worst, off / (size * allowed + 0x1p-149));
         }
         if (n && powers > 0 && fabs(total - 1) > 1e-9) worst = INFINITY;
     }
@@ -718,7 +719,7 @@ static void digest_map(const setting *s, sh_model model, int everywhere) {
         int64_t most = 0;
         for (int64_t i = 0; i < QUERIES; i++) most = a.support[i] > most ? a.support[i] : most;
         if (most > SH_EXACT_SUPPORT) fail("%s: nothing is promised of %" PRId64 " supporting patterns", name, most);
-        error = fmax(error, answer_error(s, model, beta, NULL, NULL, &a));
+        error = larger(error, answer_error(s, model, beta, NULL, NULL, &a));
         free_answer(&a);
         digest = add_number(digest, whole, sizeof whole);
         if (everywhere <= (b == 0)) continue;
@@ -755,7 +756,7 @@ static void digest_energies(const setting *s, sh_model model) {
             double best = -INFINITY;
             int64_t n = 0;
             for (int64_t j = weights.start[i]; j < weights.start[i + 1]; j++, n++) {
-                best = fmax(best, z[n] = plain_score(s, model, i, weights.position[j]));
+                best = larger(best, z[n] = plain_score(s, model, i, weights.position[j]));
                 p[n] = weights.weight[j];
             }
             for (int64_t j = 0; j < n; j++) z[j] = beta * (z[j] - best);
@@ -763,7 +764,7 @@ static void digest_energies(const setting *s, sh_model model) {
             if (s->similarity != SH_EUCLIDEAN) want += half;
             double allowed = score_error(s, i, unit_of(rounded)) + 64 * unit_of(rounded) * (half + fabs(best));
             allowed += 64 * unit_of(s->type) / beta;
-            error = fmax(error, fabs(energy[i] - want) / allowed);
+            error = larger(error, fabs(energy[i] - want) / allowed);
         }
         sh_entries_free(&context, &weights);
     }
@@ -868,7 +869,7 @@ static void digest_full(const setting *s, sh_model model) {
         free_answer(&again);
         uint64_t whole = digest_of(s, &a);
         digest = add_number(digest, whole, sizeof whole);
-        error = fmax(error, answer_error(s, model, beta, NULL, NULL, &a));
+        error = larger(error, answer_error(s, model, beta, NULL, NULL, &a));
 
         double numbers[4 * QUERIES];
         void *mixture[2] = {a.states, take(QUERIES * s->width, sizeof(double))};
@@ -893,7 +894,7 @@ static void digest_full(const setting *s, sh_model model) {
                 else
                     ((double *)a.states)[i] /= sum;
             }
-            merged_error = fmax(merged_error, answer_error(s, model, beta, NULL, NULL, &a) / 2);
+            merged_error = larger(merged_error, answer_error(s, model, beta, NULL, NULL, &a) / 2);
         }
         free(mixture[1]);
         free_answer(&a);
@@ -947,7 +948,7 @@ static void digest_structures(const setting *s) {
                 int of = has_window(models[m]) ? PROMISED : OTHERS;
                 compare_ways(s, models[m], beta, &l, digest, name);
                 digests[of] = add_number(digests[of], digest, sizeof digest);
-                errors[of] = fmax(errors[of], answer_error(s, models[m], beta, &l, &softmax.entries, &a));
+                errors[of] = larger(errors[of], answer_error(s, models[m], beta, &l, &softmax.entries, &a));
             }
             free_answer(&a);
         }
@@ -974,7 +975,7 @@ static void digest_large_supports(const setting *s) {
             for (int64_t i = 0; i < QUERIES; i++)
                 if (a.support[i] <= SH_EXACT_SUPPORT)
                     fail("%s: support %" PRId64 " is not large", s->name, a.support[i]);
-            error = fmax(error, answer_error(s, models[m], beta, NULL, NULL, &a));
+            error = larger(error, answer_error(s, models[m], beta, NULL, NULL, &a));
             free_answer(&again);
         }
         free_answer(&a);
@@ -1118,7 +1119,7 @@ static void call_row(row_call *c, sh_row_op op, double parameter, const char *in
 /* The largest difference of two rows, in units of `allowed`. */
 static double row_error(int64_t n, const double *got, const double *want, double allowed) {
     double worst = 0;
-    for (int64_t j = 0; j < n; j++) worst = fmax(worst, fabs(got[j] - want[j]) / allowed);
+    for (int64_t j = 0; j < n; j++) worst = larger(worst, fabs(got[j] - want[j]) / allowed);
     return worst;
 }
 
@@ -1143,31 +1144,31 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
         uint64_t state = 5;
         for (int64_t j = 0; j < c->n; j++) {
             c->g[j] = (double)draw_within(&state, 1 << 20) * 0x1p-20;
-            best = fmax(best, c->z[j]);
-            most = fmax(most, c->p[j]);
+            best = larger(best, c->z[j]);
+            most = larger(most, c->p[j]);
             support += c->p[j] > 0;
         }
         if (ordinary) {
-            error = fmax(error, window_error(m, c->n, c->z, c->p, unit, 0x1p-50 * fabs(best)));
+            error = larger(error, window_error(m, c->n, c->z, c->p, unit, 0x1p-50 * fabs(best)));
             double tau = (alpha - 1) * best - pow(most, alpha - 1);
-            error = fmax(error, row_error(1, c->out, &tau, 8 * alpha * unit * (1 + fabs(tau))));
+            error = larger(error, row_error(1, c->out, &tau, 8 * alpha * unit * (1 + fabs(tau))));
             if (c->support < support) error = INFINITY; /* a weight may be below the numbers of its type */
         }
         c->digest = others;
         call_row(c, vjp, m.parameter, "pg", c->n);
         if (ordinary) {
             plain_weights_back(m, c->n, c->z, c->p, c->g, want);
-            for (int64_t j = 0; j < c->n; j++) size = fmax(size, fabs(want[j]));
+            for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(want[j]));
             other_error =
-                fmax(other_error, row_error(c->n, c->out, want,
-                                            (alpha > 2 ? 16 : 1) * (64 + (double)c->n) * unit * (size + 0x1p-99)));
+                larger(other_error, row_error(c->n, c->out, want,
+                                              (alpha > 2 ? 16 : 1) * (64 + (double)c->n) * unit * (size + 0x1p-99)));
         }
         call_row(c, conjugate, m.parameter, "z", 1);
         if (ordinary) {
             double z[ROW], psi;
             for (int64_t j = 0; j < c->n; j++) z[j] = c->p[j] > 0 ? c->z[j] - best : 0;
             psi = best + plain_conjugate(m, c->n, z, c->p);
-            other_error = fmax(other_error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / (alpha - 1)));
+            other_error = larger(other_error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / (alpha - 1)));
         }
         others = c->digest;
     }
@@ -1193,7 +1194,7 @@ static void digest_alpha_rows(row_call *c) {
             plain_weights(entmax(alphas[k] + step), c->n, c->z, above);
             plain_weights(entmax(alphas[k] - step), c->n, c->z, below);
             for (int64_t j = 0; j < c->n; j++) want += c->g[j] * (above[j] - below[j]) / (2 * step);
-            error = fmax(error, row_error(1, c->out, &want, c->type == SH_FLOAT32 ? 1e-4 : 1e-5));
+            error = larger(error, row_error(1, c->out, &want, c->type == SH_FLOAT32 ? 1e-4 : 1e-5));
         }
     add_line(OTHERS, c->digest, error, "rows %s gradient in alpha", type_name(c->type));
 }
@@ -1216,22 +1217,22 @@ static void digest_full_rows(row_call *c) {
             call_row(c, m ? SH_ROW_POLYNOMIAL : SH_ROW_SOFTMAX, 4, "z", c->n);
             memcpy(c->p, c->out, sizeof c->p);
             if (i < 8) {
-                for (int64_t j = 0; j < c->n; j++) best = fmax(best, c->z[j]);
+                for (int64_t j = 0; j < c->n; j++) best = larger(best, c->z[j]);
                 plain_weights(models[m], c->n, c->z, want);
                 allowed = (64 + (double)c->n) * unit;
-                error = fmax(error, row_error(c->n, c->p, want, allowed));
+                error = larger(error, row_error(c->n, c->p, want, allowed));
             }
             call_row(c, m ? SH_ROW_POLYNOMIAL_VJP : SH_ROW_SOFTMAX_VJP, 4, m ? "zpg" : "pg", c->n);
             if (i < 8) {
                 plain_weights_back(models[m], c->n, c->z, c->p, c->g, dz);
-                for (int64_t j = 0; j < c->n; j++) size = fmax(size, fabs(dz[j]));
-                error = fmax(error, row_error(c->n, c->out, dz, allowed * (size + 0x1p-99)));
+                for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(dz[j]));
+                error = larger(error, row_error(c->n, c->out, dz, allowed * (size + 0x1p-99)));
             }
             if (m == 0) call_row(c, SH_ROW_SOFTMAX_CONJUGATE, 0, "z", 1);
             if (m == 0 && i < 8) {
                 for (int64_t j = 0; j < c->n; j++) dz[j] = c->z[j] - best;
                 double psi = best + plain_conjugate(SOFTMAX, c->n, dz, want);
-                error = fmax(error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi))));
+                error = larger(error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi))));
             }
         }
         others = c->digest;
@@ -1341,7 +1342,7 @@ static void plain_features(const feature_problem *p, int head, const double *x, 
             phi[f] = exp(plain_dot(p->projection + (head * p->size + f) * DIM, x, DIM) - bias);
         } else {
             double u = p->map == SH_ELU ? sqrt(beta) * x[f] : x[f];
-            phi[f] = p->map == SH_RELU ? fmax(u, 0) : u > 0 ? 1 + u : exp(u);
+            phi[f] = p->map == SH_RELU ? larger(u, 0) : u > 0 ? 1 + u : exp(u);
         }
     }
 }
@@ -1435,11 +1436,11 @@ static void digest_feature_sets(sh_type type, sh_feature_map map, const char *wa
     if (digests[0] != digests[1]) fail("features %s %s %s: other bits by more threads", type_name(type), name, way);
     plain_feature_sets(&p, want);
     for (int64_t i = 0; i < n; i++)
-        error = fmax(error, fabs(number_at(type, out, i) - want[i]) / (2 * output_limit(type)));
+        error = larger(error, fabs(number_at(type, out, i) - want[i]) / (2 * output_limit(type)));
     argument *all[] = {&p.query, &p.key, &p.value};
     for (int i = 0; i < 3; i++)
-        error = fmax(error,
-                     gradient_error(plain_feature_sets, &p, all[i], type, grad.numbers, want, n, gradient_limit(type)));
+        error = larger(
+            error, gradient_error(plain_feature_sets, &p, all[i], type, grad.numbers, want, n, gradient_limit(type)));
     add_line(OTHERS, digests[0], error, "features %s %s %s of sets", type_name(type), name, way);
     for (int i = 0; i < 3; i++) free_argument(all[i]);
     free_argument(&projection);
@@ -1506,8 +1507,8 @@ static void digest_feature_sums(sh_type type, sh_feature_map map, int cosine, co
             if (j != i && j != STORED - 1) continue;
             for (int64_t c = 0; c < VALUE; c++) { /* after j = i the causal answer is complete */
                 double want = total > 0 ? mixed[c] / total : 0, limit = 2 * output_limit(type);
-                if (j == i) error = fmax(error, fabs(number_at(type, out, (STORED + i) * VALUE + c) - want) / limit);
-                if (j == STORED - 1) error = fmax(error, fabs(number_at(type, out, i * VALUE + c) - want) / limit);
+                if (j == i) error = larger(error, fabs(number_at(type, out, (STORED + i) * VALUE + c) - want) / limit);
+                if (j == STORED - 1) error = larger(error, fabs(number_at(type, out, i * VALUE + c) - want) / limit);
             }
         }
     }
@@ -1733,7 +1734,7 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
     if (l->dropout == 0) {
         plain_layer(l, want);
         for (int64_t i = 0; i < n; i++)
-            *error = fmax(*error, fabs(number_at(type, out, i) - want[i]) / output_limit(type));
+            *error = larger(*error, fabs(number_at(type, out, i) - want[i]) / output_limit(type));
         for (int64_t h = 0; h < H; h++) {
             double sum = 0;
             for (int64_t i = h; i < l->samples * l->queries * H; i += H) sum += dbeta[i];
@@ -1747,11 +1748,11 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
         }
         argument *all[] = {&l->query, &l->key, l->from ? &l->key_weight : &l->value, &l->value_weight, &l->value_bias};
         for (int i = 0; i < (l->from ? 5 : 3); i++)
-            *error =
-                fmax(*error, gradient_error(plain_layer, l, all[i], type, grad.numbers, want, n, gradient_limit(type)));
+            *error = larger(*error,
+                            gradient_error(plain_layer, l, all[i], type, grad.numbers, want, n, gradient_limit(type)));
         double wide =
             gradient_error(plain_layer, l, &l->betas, SH_FLOAT64, grad.numbers, want, n, gradient_limit(type));
-        *error = fmax(*error, wide);
+        *error = larger(*error, wide);
     }
     argument *all[] = {&l->query,    &l->key,          &l->value,      &l->mask,  &l->key_weight,
                        &l->key_bias, &l->value_weight, &l->value_bias, &l->betas, &grad};

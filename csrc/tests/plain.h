@@ -24,8 +24,8 @@ static inline double plain_weights(sh_model m, int64_t n, const double *z, doubl
     const double alpha = plain_alpha(m);
     double top = -INFINITY, largest = 0, sum = 0, low = -1, high = 0;
     for (int64_t i = 0; i < n; i++) {
-        top = fmax(top, z[i]);
-        largest = fmax(largest, isinf(z[i]) ? 0 : fabs(z[i]));
+        top = larger(top, z[i]);
+        largest = larger(largest, isinf(z[i]) ? 0 : fabs(z[i]));
     }
     for (int step = 0; alpha > 1 && step < 64; step++) {
         const double tau = low + (high - low) / 2;

@@ -16,10 +16,10 @@ static double kernel(const sh_features *f, const double *projection, double beta
     if (f->cosine) length2 = 1;
     for (int64_t i = 0; i < f->size; i++) {
         if (f->map == SH_RELU) {
-            sum += fmax(x[i], 0) * fmax(unit[i], 0);
+            sum += larger(x[i], 0) * larger(unit[i], 0);
         } else if (f->map == SH_ELU) {
             const double u = sqrt(beta) * x[i], w = sqrt(beta) * unit[i];
-            sum += exp(fmin(u, 0)) * (1 + fmax(u, 0)) * exp(fmin(w, 0)) * (1 + fmax(w, 0));
+            sum += exp(fmin(u, 0)) * (1 + larger(u, 0)) * exp(fmin(w, 0)) * (1 + larger(w, 0));
         } else {
             double u = 0, w = -bias * length2;
             for (int c = 0; c < D; c++) {

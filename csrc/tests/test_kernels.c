@@ -49,11 +49,11 @@ static void maxima_and_lists(const sh_kernels *k, sh_type type, int64_t n) {
     double top = -INFINITY, largest = 0, sum = 0, size = 0, squares = 0, best[64];
     for (int64_t i = 0; i < n; i++) {
         const double x = get(s, type, i);
-        top = fmax(top, x), largest = fmax(largest, fabs(x)), sum += x, size += fabs(x), squares += x * x;
+        top = larger(top, x), largest = larger(largest, fabs(x)), sum += x, size += fabs(x), squares += x * x;
     }
     CHECK(k->maximum(s, n, NULL) == top && k->maximum(s, n, best) == top);
     double best_of_parts = -INFINITY;
-    for (int l = 0; l < k->lanes; l++) best_of_parts = fmax(best_of_parts, get(best, type, l));
+    for (int l = 0; l < k->lanes; l++) best_of_parts = larger(best_of_parts, get(best, type, l));
     CHECK(k->lanes <= 64 && best_of_parts <= top);
     if (n % k->lanes == 0) CHECK(best_of_parts == top); /* else the last few are in no part */
     if (n) CHECK(k->max_abs(s, n) == largest);
@@ -82,7 +82,7 @@ static void maxima_and_lists(const sh_kernels *k, sh_type type, int64_t n) {
             double x = get(s, type, i) * (which & 1 ? get(scale, type, i) : 1);
             if (which & 2) x += get(bias, type, i) + 0.5;
             CHECK_NEAR(get(t, type, i), x, 4 * unit_of(type) * 20);
-            most = fmax(most, get(t, type, i));
+            most = larger(most, get(t, type, i));
         }
         CHECK(got == most);
     }
@@ -215,14 +215,14 @@ static void features(const sh_kernels *k, sh_type type, int64_t size) {
     k->peaks(y, size, N, size, row_less, most);
     for (int64_t f = 0; f < size; f++) {
         double top = -INFINITY;
-        for (int i = 0; i < N; i++) top = fmax(top, get(x, type, i * size + f) - row_less[i]);
+        for (int i = 0; i < N; i++) top = larger(top, get(x, type, i * size + f) - row_less[i]);
         CHECK_NEAR(get(most, type, f), top, 16 * unit);
         less[f] = -0.2 + 0.2 * uniform(&seed);
     }
     for (int64_t f = 0; f < size; f++) less[f] = 0.1; /* above every exponent, as those of relu's sums are */
     k->features(y, x, size, root, NULL, N, size, less);
     for (int64_t i = 0; i < N * size; i++) {
-        const double u = root * get(x, type, i), phi = exp(fmin(u, 0) - 0.1) * (1 + fmax(u, 0));
+        const double u = root * get(x, type, i), phi = exp(fmin(u, 0) - 0.1) * (1 + larger(u, 0));
         CHECK_NEAR(get(y, type, i), phi, 40 * unit * phi);
     }
     k->mixing(y, x, size, root, e, N, size, less, 1);
@@ -230,15 +230,15 @@ static void features(const sh_kernels *k, sh_type type, int64_t size) {
         double sum = 0, want = 0;
         for (int64_t f = 0; f < size; f++) {
             const double u = root * get(x, type, i * size + f);
-            want += exp(fmin(u, 0) + less[f]) * (1 + fmax(u, 0));
+            want += exp(fmin(u, 0) + less[f]) * (1 + larger(u, 0));
             sum += get(y, type, i * size + f);
         }
         CHECK_NEAR(sum, 1, 100 * unit);
-        const double u = root * get(x, type, i * size), first = exp(fmin(u, 0) + less[0]) * (1 + fmax(u, 0)) / want;
+        const double u = root * get(x, type, i * size), first = exp(fmin(u, 0) + less[0]) * (1 + larger(u, 0)) / want;
         CHECK_NEAR(get(y, type, i * size), first, 100 * unit);
     }
     k->relu(y, x, size, e, N, size, NULL, 0);
-    for (int64_t i = 0; i < N * size; i++) CHECK(get(y, type, i) == fmax(get(x, type, i), 0));
+    for (int64_t i = 0; i < N * size; i++) CHECK(get(y, type, i) == larger(get(x, type, i), 0));
     sh_release(&context, x), sh_release(&context, y), sh_release(&context, most);
     free(e);
 }

@@ -249,7 +249,7 @@ static void nearest(const problem *p, const sh_memory *memory) {
         for (int c = 0; c < D && p->similarity == SH_COSINE; c++) x[c] /= sqrt(length);
         for (int64_t j = 0; j < M; j++) {
             scores[j] = score(p, m, x, j);
-            if (j != i) best = fmax(best, scores[j]);
+            if (j != i) best = larger(best, scores[j]);
         }
         CHECK_NEAR(margin[i], scores[i] - best, 10 * tolerance(p) * (1 + fabs(scores[i])));
         for (int64_t n = 0; n < N; n++) {

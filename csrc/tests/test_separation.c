@@ -199,7 +199,7 @@ static void table(void) {
     }
 }
 
-static int larger(const void *a, const void *b) {
+static int compare_falling(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x < y) - (x > y);
 }
@@ -214,7 +214,7 @@ static void order(uint64_t *seed) {
             c[i] = (sh_candidate){z[i], i};
             sorted[i] = again[i] = z[i];
         }
-        qsort(sorted, (size_t)n, sizeof *sorted, larger);
+        qsort(sorted, (size_t)n, sizeof *sorted, compare_falling);
         sh_sort_descending(again, n);
         CHECK(!memcmp(sorted, again, (size_t)n * sizeof *sorted));
         memcpy(again, z, (size_t)n * sizeof *z);
