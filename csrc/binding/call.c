@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding.h"
-#include <pthread.h>
+#include "../runtime/system.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -52,7 +52,7 @@ int sh_watch_main_thread(void) {
     Py_XDECREF(module);
     if (PyErr_Occurred()) return -1;
     static int watched;
-    if (!watched) pthread_atfork(NULL, NULL, forked);
+    if (!watched) sh_at_fork(forked);
     watched = 1;
     return 0;
 }
