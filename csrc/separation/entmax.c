@@ -99,15 +99,16 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
             for (int i = 0; i < size; i++) {
                 x[found] = to[i];
                 at[found] = i;
-                found += to[i] >= t->lowest;
+                found += to[i] > t->lowest;
+                to[i] = to[i] == t->lowest ? t->least : 0;
             }
             parts_above(&curve, x, found, t->lowest, part, SH_ROUNDED);
             joined(&curve, part, found, t->least, p, ratio);
         } else {
             found = positive_roots(&curve, to, size, u, x, at);
             roots(&curve, p, x, found, SH_ROUNDED);
+            for (int i = 0; i < size; i++) to[i] = 0;
         }
-        for (int i = 0; i < size; i++) to[i] = 0;
         for (int i = 0; i < found; i++) to[at[i]] = p[i];
     }
 }
@@ -303,7 +304,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     if (a > 1) {
         t->lowest = left ? z[size - 1] : 0;
         t->least = size > 1 ? solve_steep(&c, z, size) : 1;
-        u = a * t->lowest - sh_power(t->least, &c.power);
+        u = a * t->lowest - (size > 1 ? sh_power(t->least, &c.power) : 1);
     } else {
         u = left > 1 && a == 0.5 ? solve_half(&c, z, left) : solve(&c, z, size);
     }

@@ -3,14 +3,13 @@
  *
  * Notes  1. A fixed-point number has one word before the point and five behind it. Products and quotients are cut off,
  *           so each is off by at most 6 2^-320.
- *        2. log b = k log 2 + 2 (s + s^3/3 + s^5/5 + ...), s = (m - 1) / (m + 1), b = 2^k m, |s| <= 0.172. m is exact.
- *           t = log b over / under. exp t = 2^n exp r, 0 <= r < log 2, exp r = (exp(r / 256))^256 by its series. |t| < 750,
- *           and the exponent is below 2^64 where t is not 0 (the smallest |log b| is 2^-54; that of 1 + y is smaller,
- *           but there exponents must be), so t is off by less than 2^-245, and the result by as much, relatively.
- *        3. What lies within 2^-213 of the middle between two doubles is taken for the middle, and rounded to even. A
- *           middle x has 54 bits, and x^under = b^over for short b and small integers: there are few, and 2.25^1.5 and
- *           (1 + 2^-52)^(1/2) are of their kind. Of the others, numbers that look random, there are 2^128 at the most, so
- *           that one as near has a chance of 2^-30 to exist at all.
+ *        2. log b = k log 2 + 2 (s + s^3/3 + s^5/5 + ...), s = (m - 1) / (m + 1), b = 2^k m, |s| <= 0.172; m is exact.
+ *           t = log b over / under, |t| < 750. exp t = 2^n exp r, 0 <= r < log 2, exp r = (exp(r / 256))^256 by its series.
+ *           The exponent is below 2^64: the least |log b| of a double b is 2^-53, and that of 1 + y may be less, but
+ *           there sh_power_1p asks for it. So t is off by less than 2^-245, and the result by as much, relatively.
+ *        3. What lies within 2^-213 of the middle between two doubles is taken for the middle, and rounded to even. Some
+ *           powers are middles, as 134217727^2 and 207001^3. Others are no more than the pairs of doubles, 2^128, and as
+ *           their bits look random, one of them as near to a middle has a chance of 2^-31 to exist at all.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022
  */
 #include "powers.h"
@@ -24,6 +23,7 @@ typedef struct {
 static const fixed ONE = {{1}};
 static const fixed LN2 = {{0, SH_LN2_WORDS}};
 
+/* Return a + b. */
 static fixed sum(fixed a, fixed b) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
@@ -46,6 +46,7 @@ static int zero(fixed a) {
     return !bits;
 }
 
+/* Return a b (note 1). */
 static fixed product(fixed a, fixed b) {
     fixed result = {{0}};
     for (int i = WORDS; i-- > 0;) {
@@ -61,6 +62,7 @@ static fixed product(fixed a, fixed b) {
     return result;
 }
 
+/* Return a `by`. */
 static fixed multiple(fixed a, uint64_t by) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
@@ -102,6 +104,7 @@ static fixed shifted(fixed a, int n) {
     return result;
 }
 
+/* Return a to some 2^-64, and to 53 bits. */
 static double approximate(fixed a) { return (double)a.word[0] + (double)a.word[1] * 0x1p-64; }
 
 /* Return x, 0 <= x < 2^63, without the bits that lie too low. */
@@ -123,6 +126,7 @@ static fixed log_near_1(fixed m) {
     return shifted(product(s, series), 1);
 }
 
+/* Return exp r for 0 <= r < log 2 (note 2). */
 static fixed exp_of(fixed r) {
     fixed x = shifted(r, -8), term = x, result = ONE;
     for (uint64_t j = 2; !zero(term); j++) {
@@ -213,7 +217,7 @@ double sh_power_1p(double y, const sh_exponent *e) {
     return power(base, y - (base - 1), e, 1);
 }
 
-/* y[i] = x[i]^e, or (1 + x[i])^e */
+/* Put x[i]^e, or (1 + x[i])^e, in y[i]. */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
     if (e->over == 1 && e->under == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
         for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);

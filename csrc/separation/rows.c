@@ -99,7 +99,7 @@ static int64_t solve(const row *r, const sh_map *map, double alpha, sh_threshold
     return n;
 }
 
-/* The weights of the first n candidates under a threshold */
+/* Return the weights of the first n candidates under a threshold. */
 static const double *weights_of(const row *r, const sh_map *map, const sh_threshold *t, int64_t n) {
     const sh_candidate *c = candidates_of(r);
     double *p = doubles_of(r, 0);

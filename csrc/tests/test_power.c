@@ -14,12 +14,12 @@ static int failed;
 
 static int same(double a, double b) { return !memcmp(&a, &b, sizeof a); }
 
-/* Counts a number that is not the one wanted, and says which. */
+/* Count a number that is not the one wanted, and say which. */
 static void expect(int holds, const char *what, int at, double found, double wanted) {
     if (!holds && ++failed <= SHOWN) fprintf(stderr, "case %d, %s: %a instead of %a\n", at, what, found, wanted);
 }
 
-/* Returns a number from [0, 1), by the generator splitmix64 (Steele, Lea & Flood 2014). */
+/* Return a number from [0, 1), by the generator splitmix64 (Steele, Lea & Flood 2014). */
 static double uniform(uint64_t *state) {
     uint64_t x = (*state += 0x9E3779B97F4A7C15u);
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -27,13 +27,14 @@ static double uniform(uint64_t *state) {
     return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
+/* Check one case by every function, and at the end of rows of every length, among numbers whose powers are 0 and 1. */
 static void one(int at) {
     const double x = power_cases[at].x, wanted = power_cases[at].power, less_1 = power_cases[at].less_1;
     const int plus_1 = power_cases[at].plus_1;
     const sh_exponent e = sh_exponent_of(power_cases[at].over, power_cases[at].under);
     const double found = plus_1 ? sh_power_1p(x, &e) : sh_power(x, &e);
     expect(same(found, wanted), "one", at, found, wanted);
-    for (int n = 1; n <= 17; n++) { /* at the end of every length, among numbers whose powers are 0 and 1 */
+    for (int n = 1; n <= 17; n++) {
         double in[17] = {0}, out[18], near[18];
         in[n - 1] = x;
         out[n] = near[n] = -7; /* not written */
@@ -50,7 +51,7 @@ static void one(int at) {
     expect(near == less_1 || fabs(near - less_1) <= 0x1p-52 * fabs(less_1) + 0x1p-1074, "less 1", at, near, less_1);
 }
 
-/* Takes the bits of numbers into a digest (FNV-1a). */
+/* Take the bits of numbers into a digest (FNV-1a). */
 static uint64_t taken(uint64_t digest, const double *x, int n) {
     for (int i = 0; i < n; i++) {
         uint64_t bits;
@@ -60,7 +61,7 @@ static uint64_t taken(uint64_t digest, const double *x, int n) {
     return digest;
 }
 
-/* Returns the digest of many powers of random numbers, rounded and near; those one by one are the same as those in rows. */
+/* Return the digest of many powers of random numbers, rounded and near; those one by one are the same as those in rows. */
 static uint64_t many(void) {
     enum { ROW = 50 };
     uint64_t seed = 1, digest = UINT64_C(14695981039346656037);
@@ -85,7 +86,7 @@ static uint64_t many(void) {
     return digest;
 }
 
-/* 0, what is no number, and infinity. */
+/* Check 0, what is no number, and infinity. */
 static void special(void) {
     const sh_exponent rise = sh_exponent_of(1, 3), fall = sh_exponent_of(-2, 1), none = sh_exponent_of(0, 1);
     expect(sh_power(0, &rise) == 0, "0^e", 0, sh_power(0, &rise), 0);
