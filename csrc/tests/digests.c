@@ -2,9 +2,10 @@
  *
  * Two kinds of lines are made:
  *   promised  What must be the same bits for any compiler, mathematics library, processor, BLAS and number of threads:
- *             weights, scores, states and support sizes of maps with a window, and all that is made of canonical scores
- *             alone. Each is also compared with itself by other ways: through an index, by more threads, query by query,
- *             from a memory that grew, and from two parts that were merged. The weights must solve their equations.
+ *             weights, scores, states, support sizes and energies of maps with a window, and all that is made of
+ *             canonical scores alone. Each is also compared with itself by other ways: through an index, by more
+ *             threads, query by query, from a memory that grew, and from two parts that were merged. The weights must
+ *             solve their equations.
  *   others    Softmax, the polynomial, large supports, features and layers: the same bits for any number of threads
  *             only, so besides being digested they are compared with plain loops in double.
  *
@@ -730,8 +731,8 @@ static void digest_map(const setting *s, sh_model model, int everywhere) {
     add_line(PROMISED, digest, error, "%s", name);
 }
 
-/* Energies: of sparsemax sums of canonical numbers. Those of other maps need logarithms. They must be those of the weights
- * of the map, at which they are stationary. */
+/* Energies, which of maps with a window are sums of canonical numbers. They must be those of the weights of the map, at
+ * which they are stationary. */
 static void digest_energies(const setting *s, sh_model model) {
     const int64_t M = s->family->patterns, d = s->family->features;
     const sh_type rounded = has_window(model) ? SH_FLOAT64 : s->type; /* that of scores */
@@ -768,8 +769,7 @@ static void digest_energies(const setting *s, sh_model model) {
         }
         sh_entries_free(&context, &weights);
     }
-    add_line(model.separation == SH_SPARSEMAX ? PROMISED : OTHERS, digest, error, "%s energy %s", s->name,
-             name_of(model, map));
+    add_line(has_window(model) ? PROMISED : OTHERS, digest, error, "%s energy %s", s->name, name_of(model, map));
     free(z);
     free(p);
 }
@@ -1123,13 +1123,13 @@ static double row_error(int64_t n, const double *got, const double *want, double
     return worst;
 }
 
-/* A map with a window on rows: weights and thresholds, which are promised; gradients and conjugates, which are not but
- * of sparsemax, whose numbers are sums and products. */
+/* A map with a window on rows: weights, thresholds and conjugates, which are promised; gradients, which are not but of
+ * sparsemax, as others take powers of the mathematics library. */
 static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_row_op threshold, sh_row_op vjp,
                                sh_row_op conjugate) {
     const double alpha = alpha_of(m), unit = unit_of(c->type);
     uint64_t promised = EMPTY, others = EMPTY;
-    double error = 0, other_error = 0, want[ROW];
+    double error = 0, other_error = 0, want[ROW], z[ROW];
     char map[NAME];
     for (int i = 0; i < ROWS_TRIED; i++) {
         const int ordinary = i < 9;
@@ -1140,7 +1140,6 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
         call_row(c, weights, m.parameter, "z", c->n);
         memcpy(c->p, c->out, sizeof c->p);
         call_row(c, threshold, m.parameter, "z", 1);
-        promised = c->digest;
         uint64_t state = 5;
         for (int64_t j = 0; j < c->n; j++) {
             c->g[j] = (double)draw_within(&state, 1 << 20) * 0x1p-20;
@@ -1154,6 +1153,13 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
             error = larger(error, row_error(1, c->out, &tau, 8 * alpha * unit * (1 + fabs(tau))));
             if (c->support < support) error = INFINITY; /* a weight may be below the numbers of its type */
         }
+        call_row(c, conjugate, m.parameter, "z", 1);
+        if (ordinary) {
+            for (int64_t j = 0; j < c->n; j++) z[j] = c->p[j] > 0 ? c->z[j] - best : 0;
+            double psi = best + plain_conjugate(m, c->n, z, c->p);
+            error = larger(error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / (alpha - 1)));
+        }
+        promised = c->digest;
         c->digest = others;
         call_row(c, vjp, m.parameter, "pg", c->n);
         if (ordinary) {
@@ -1163,19 +1169,12 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
                 larger(other_error, row_error(c->n, c->out, want,
                                               (alpha > 2 ? 16 : 1) * (64 + (double)c->n) * unit * (size + 0x1p-99)));
         }
-        call_row(c, conjugate, m.parameter, "z", 1);
-        if (ordinary) {
-            double z[ROW], psi;
-            for (int64_t j = 0; j < c->n; j++) z[j] = c->p[j] > 0 ? c->z[j] - best : 0;
-            psi = best + plain_conjugate(m, c->n, z, c->p);
-            other_error = larger(other_error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / (alpha - 1)));
-        }
         others = c->digest;
     }
     name_of(m, map);
     add_line(PROMISED, promised, error, "rows %s %s", type_name(c->type), map);
-    add_line(m.separation == SH_SPARSEMAX ? PROMISED : OTHERS, others, other_error,
-             "rows %s %s gradients and conjugates", type_name(c->type), map);
+    add_line(m.separation == SH_SPARSEMAX ? PROMISED : OTHERS, others, other_error, "rows %s %s gradients",
+             type_name(c->type), map);
 }
 
 /* The gradient in alpha, against differences of the weights; beyond alpha = 2 these have no bound. */
