@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import helpers
 import pytest
@@ -61,7 +60,7 @@ def encoding_of(environment):
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Draw no figures within this process: what is tested is what is printed."""
-    monkeypatch.setattr(plotting, "save", lambda figure, path: [Path(f"{path}.{kind}") for kind in ("png", "svg")])
+    monkeypatch.setattr(plotting, "save", helpers.undrawn)
 
 
 @pytest.fixture(scope="module")
