@@ -168,8 +168,11 @@ def command(*arguments, encoding="utf-8", errors="strict", **environment):
 
 
 def undrawn(figure, path):
-    """Return the names of the files of a figure, as `plotting.save` does, and draw none: that takes longest."""
-    return [Path(f"{path}.{kind}") for kind in ("png", "svg")]
+    """Write empty files for a figure, named as `plotting.save` does, and draw none: that takes longest."""
+    files = [Path(f"{path}.{kind}") for kind in ("png", "svg")]
+    for file in files:
+        file.touch()
+    return files
 
 
 def same_bits(a, b):
