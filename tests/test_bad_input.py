@@ -67,6 +67,9 @@ def test_wrong_values(name):
     for wrong in (VALUES[:-1], VALUES[0], VALUES[None], np.empty((M, 0), np.float32)):
         with pytest.raises(ValueError, match=r"^values:"):
             call(name, values=wrong)
+    for count in (len(VALUES) - 1, len(VALUES) + 1):
+        with pytest.raises(ValueError, match=rf"^values: needs one row per pattern .*got {count}$"):
+            call(name, values=np.resize(VALUES, (count, VALUES.shape[1])))
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match=r"^values:.*\b7\b"):
             call(name, values=spoiled(VALUES, bad, 7, 1))

@@ -386,6 +386,12 @@ def test_overflow_is_found_before_it_happens():
     np.testing.assert_allclose(sh.update(x.astype(float), patterns.astype(float)), patterns[:2], rtol=1e-15)
     with pytest.raises(OverflowError, match=r"^patterns:"):
         sh.update(x / big, patterns * np.float32(10), similarity="euclidean")
+    # and before anything is written, also of other queries
+    many, out = np.ones((1600, 4), np.float32), np.full((1600, 4), np.nan, np.float32)
+    many[-1] = 1e38
+    with pytest.raises(OverflowError, match=r"^queries:"):
+        sh.update(many, np.full((5, 4), np.float32(10)), out=out)
+    assert np.isnan(out).all()
     # far below the largest number, although the squares are not
     small = sh.update(x / big, patterns / np.float32(10))
     np.testing.assert_allclose(small, patterns[:2] / 10, rtol=1e-6)

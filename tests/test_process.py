@@ -146,7 +146,11 @@ print(json.dumps(outcomes))
 STEADY = [k for k in CALLS if k not in ("adamw", "memory")]  # the same numbers whenever they are called
 
 
-@pytest.mark.parametrize("kind", STEADY)
+# The loop over rows is that of entmax, and those over queries are those of others.
+MORE = ("softmax", "sparsemax_vjp", "index", "associate")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.depth if k in MORE else ()) for k in STEADY])
 def test_fork_in_a_signal_handler_during_a_call(kind):
     """The child's call has the right numbers, or fails; the child works on, and the parent does not notice."""
     outcomes = run_python(FORKS.format(setup=SETUP, call=CALLS[kind], threads=3, rounds=2), timeout=300)

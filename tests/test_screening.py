@@ -419,7 +419,9 @@ def test_queries_of_another_type_than_the_patterns():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda t: t.__name__)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.depth)], ids=lambda t: t.__name__
+)
 def test_many_candidates(dtype):
     """Supports of up to all 3,000 patterns: within bounds, and the same bits while they have at most 1,024."""
     rng = np.random.default_rng(8)

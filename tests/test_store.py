@@ -647,11 +647,11 @@ def test_copies_go_their_own_ways():
 def test_two_memories_grown_from_one(similarity):
     """They share the norms of what they have in common; only one of them may write behind these."""
     rng = np.random.default_rng(4)
-    common, one, other = (center + rng.random((20, 5)) for center in (1, 1, 9))
+    common, one, other = (center + rng.random((count, 5)) for center, count in ((1, 12), (1, 4), (9, 4)))
     base = sh.functional.Stored(common[:10], None, similarity, copy=None, check_finite=True)
-    base = base.over(common, None, grown=True)
+    base = base.over(common, None, grown=True)  # with room for 20
     grown = [(base.over(rows, None, grown=True), rows) for rows in (np.vstack([common, more]) for more in (one, other))]
     for stored, rows in grown:
-        queries = rows[20:] + 0.01
+        queries = rows[12:] + 0.01
         got = stored.update(stored.ask(queries, 50.0, "sparsemax"), None)
         np.testing.assert_array_equal(got, sh.update(queries, rows, 50.0, similarity=similarity))

@@ -551,7 +551,7 @@ def test_queries_are_never_stored():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [5, *(pytest.param(count, marks=pytest.mark.depth) for count in (0, 1))])
 def test_metastable_interrupted_and_continued(tmp_path, mixed, monkeypatch, count):
     measured = []
 

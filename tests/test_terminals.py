@@ -60,7 +60,7 @@ def encoding_of(environment):
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Draw no figures within this process: what is tested is what is printed."""
-    monkeypatch.setattr(plotting, "save", lambda figure, path: [])
+    monkeypatch.setattr(plotting, "save", helpers.undrawn)
 
 
 @pytest.fixture(scope="module")

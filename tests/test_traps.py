@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import undrawn
 from public_calls import calls, flattened
 
 import sparsehopfield as sh
-from sparsehopfield import layers, optim, studies, theory
+from sparsehopfield import layers, optim, plotting, studies, theory
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
 
 # sizes at which exponentials, squares or products leave the dtype, and some where nothing does
@@ -135,9 +136,11 @@ def test_callers_traps_stay_the_callers(kind):
     ],
     ids=["capacity", "correlated", "theory_ledger"],
 )
-def test_studies(study, options, tmp_path):
-    """Tables, reports and figures alike."""
-    expected = study.run(tmp_path / "plain", **options, progress=False)
+def test_studies(study, options, tmp_path, monkeypatch):
+    """Tables and reports alike, and the figures are drawn."""
+    with monkeypatch.context() as patch:
+        patch.setattr(plotting, "save", undrawn)
+        expected = study.run(tmp_path / "plain", **options, progress=False)
     with np.errstate(all="raise"):
         found = study.run(tmp_path / "trapped", **options, progress=False)
     assert found.rows == expected.rows
