@@ -9,8 +9,9 @@
  *   others    Softmax, the polynomial, large supports, features and layers: the same bits for any number of threads
  *             only, so besides being digested they are compared with plain loops in double.
  *
- * Usage: digests [--list promised|others|none] [--expect FILE] [--write FILE]
+ * Usage: digests [--brief] [--list promised|others|none] [--expect FILE] [--write FILE]
  *   no option       prints all lines, and a digest of each kind at the end
+ *   --brief         makes the promised lines alone, and by one way each: for emulators, which take minutes for all
  *   --list KIND     prints the lines of one kind only, or with `none` just the digests of each kind
  *   --expect FILE   compares the promised lines with those of a file, and names those that differ, or are in one only
  *   --write FILE    writes the promised lines to a file
@@ -453,6 +454,7 @@ static const way WAYS[] = {
     {SH_PATH_COLUMNS, 2, 0, "columns and 2 threads"},     {SH_PATH_AUTO, 3, 0, "the chosen way and 3 threads"},
     {SH_PATH_SCAN, 1, 1, "a scan of a memory that grew"}, {SH_PATH_LINES, 2, 1, "lines that grew and 2 threads"}};
 enum { WAY_COUNT = sizeof WAYS / sizeof *WAYS };
+static int brief, ways = WAY_COUNT; /* with --brief, that no other way is tried, and nothing that is not promised */
 
 static sh_memory *remember(const setting *s, const sh_memory *older, int64_t first, int64_t n) {
     sh_context context = {.threads = 2};
@@ -636,7 +638,7 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
 static void compare_ways(const setting *s, sh_model model, double beta, const sh_structure *structure, uint64_t want,
                          const char *name) {
     answer a;
-    for (int i = 0; i < WAY_COUNT; i++) {
+    for (int i = 0; i < ways; i++) {
         if (ask(s, memory_of(s, WAYS[i]), WAYS[i], model, asked(s, &beta, structure, 0, QUERIES), 0, &a) &&
             digest_of(s, &a) != want)
             fail("%s: other bits by %s", name, WAYS[i].name);
@@ -647,6 +649,7 @@ static void compare_ways(const setting *s, sh_model model, double beta, const sh
 /* Compares it with that to each query alone, by another way each. */
 static void compare_single(const setting *s, sh_model model, double beta, uint64_t want, const char *name) {
     uint64_t found = EMPTY;
+    if (brief) return;
     for (int64_t i = 0; i < QUERIES; i++) {
         answer a;
         way w = WAYS[i % WAY_COUNT];
@@ -659,6 +662,7 @@ static void compare_single(const setting *s, sh_model model, double beta, uint64
 /* Compares it with what comes of the lists of two parts, the second first, solved again. */
 static void compare_merged(const setting *s, sh_model model, double beta, uint64_t want, const char *name) {
     const int64_t M = s->family->patterns, cut = 3 * M / 7, first[] = {cut, 0}, count[] = {M - cut, cut};
+    if (brief) return;
     sh_context context = {.threads = 2};
     answer part[2], merged = {.states = take(QUERIES * s->width, sizeof(double))};
     int sound = 1;
@@ -780,7 +784,7 @@ static void digest_retrieval(const setting *s) {
     const size_t bytes = (size_t)(QUERIES * d) * size_of(s->type);
     char *states = take(2, bytes);
     uint64_t want = 0;
-    for (int i = -1; i < WAY_COUNT; i++) {
+    for (int i = -1; i < ways; i++) {
         way w = i < 0 ? SCAN : WAYS[i];
         sh_context context = {.threads = w.threads, .path = w.path};
         int64_t steps[QUERIES], support[QUERIES], rests[QUERIES];
@@ -833,7 +837,7 @@ static uint64_t certify(const setting *s, way w, uint64_t *nearest, uint64_t *ma
 
 static void digest_certificates(const setting *s) {
     uint64_t nearest, margins, radii = certify(s, SCAN, &nearest, &margins);
-    for (int i = 0; i < WAY_COUNT; i++) {
+    for (int i = 0; i < ways; i++) {
         uint64_t others[2], also = certify(s, WAYS[i], &others[0], &others[1]);
         if (others[0] != nearest) fail("%s nearest: other bits by %s", s->name, WAYS[i].name);
         if (others[1] != margins) fail("%s margins: other bits by %s", s->name, WAYS[i].name);
@@ -993,7 +997,7 @@ static void digest_batch(const setting *s) {
     uint64_t want = 0;
     for (int64_t i = 0; i < MANY; i++) /* the first half of a pattern's features, zeros for the others */
         memcpy(queries + (size_t)i * row, (const char *)s->patterns.data + 3 * i * s->patterns.stride, row / 2);
-    for (int i = -1; i < WAY_COUNT; i++) {
+    for (int i = -1; i < ways; i++) {
         way w = i < 0 ? SCAN : WAYS[i];
         sh_context context = {.threads = w.threads, .path = w.path};
         uint64_t digest = EMPTY;
@@ -1049,10 +1053,10 @@ static void digest_memories(void) {
                 digest_certificates(&s);
                 if (similarity == 0) digest_fingerprint(&s);
                 if (s.family->structures) digest_structures(&s);
-                if (s.family->kind == STRUCTURED) digest_large_supports(&s);
+                if (s.family->kind == STRUCTURED && !brief) digest_large_supports(&s);
                 if (s.family->kind == STRUCTURED) digest_batch(&s);
-                digest_full(&s, SOFTMAX);
-                digest_full(&s, (sh_model){SH_POLYNOMIAL, 4});
+                if (!brief) digest_full(&s, SOFTMAX);
+                if (!brief) digest_full(&s, (sh_model){SH_POLYNOMIAL, 4});
                 sh_context context = {.threads = 1};
                 sh_memory_free(&context, s.memory);
                 sh_memory_free(&context, s.grown);
@@ -1825,20 +1829,25 @@ static void expect_promised(const char *path) {
 
 int main(int count, char **arguments) {
     const char *expected = NULL, *written = NULL, *list = NULL;
-    for (int i = 1; i < count; i += 2) {
+    for (int i = 1; i < count; i++) {
         const char **option = !strcmp(arguments[i], "--expect")  ? &expected
                               : !strcmp(arguments[i], "--write") ? &written
                               : !strcmp(arguments[i], "--list")  ? &list
                                                                  : NULL;
-        if (!option || i + 1 == count)
-            return fputs("usage: digests [--list promised|others|none] [--expect FILE] [--write FILE]\n", stderr), 2;
-        *option = arguments[i + 1];
+        if (!strcmp(arguments[i], "--brief"))
+            brief = 1, ways = 0;
+        else if (option && i + 1 < count)
+            *option = arguments[++i];
+        else
+            return fputs("usage: digests [--brief] [--list promised|others|none] [--expect FILE] [--write FILE]\n",
+                         stderr),
+                   2;
     }
     if (sh_initialise() != SH_OK) return fputs("digests: the library does not start\n", stderr), 1;
     digest_row_maps();
     digest_memories();
-    digest_features();
-    digest_layers();
+    if (!brief) digest_features();
+    if (!brief) digest_layers();
     uint64_t all[KINDS] = {EMPTY, EMPTY};
     int64_t counts[KINDS] = {0};
     for (int64_t i = 0; i < line_count; i++) {
