@@ -40,6 +40,12 @@ def serve(quick):
             calls[f"wide support {dtype} {alpha}"] = lambda memory=wide, queries=queries: memory.retrieve(
                 queries[:20], max_steps=1, tol=1e9
             )
+    # where powers need the most digits: equal scores whose weight is close to the middle of two doubles, tiny weights
+    equal = np.zeros((20, 1000))
+    calls["equal rows float64 1.85"] = lambda: sh.entmax(equal, 1.8524033216704683)
+    for gaps in (690, 707), (709, 744):
+        z = np.tile(np.r_[0, -np.linspace(*gaps, 1023)], (20, 1))
+        calls[f"rows with gaps from {gaps[0]} float64 1.0001"] = lambda z=z: sh.entmax(z, 1.0001)
     print(json.dumps(list(calls)), flush=True)
     for line in sys.stdin:
         call = calls[line.strip()]

@@ -13,9 +13,9 @@
  *        2. t = e log x: e's leading 26 bits times the logarithm's are exact, and the other products are 2^-26 of t, so
  *           their roundings are 2^-78 of it.
  *        3. exp t: t = n log(2)/128 + r, |r| <= 2^-8.5, exp t = 2^(n div 128) 2^((n mod 128)/128) (1 + r + r^2/2 + ... +
- *           r^7/5040). The table's 26 leading bits times those of r are exact, and r^2/2 + ... < 2^-17.9 is rounded to 53
- *           bits: the relative error is below 2^-68.
- *        4. So the pair is within 2^-68 + |t| 2^-67 of x^e, relatively. Where all of that interval rounds to one double, it
+ *           r^7/5040). The table's 26 leading bits times those of r are exact, and r^2/2 + ... < 2^-18 is rounded to 53
+ *           bits, in at most 11 operations: the relative error is below 2^-67.
+ *        4. So the pair is within (1 + |t|) 2^-67 of x^e, relatively. Where all of that interval rounds to one double, it
  *           is the correctly rounded power (Ziv 1991); some one in 3,000 is left to the caller.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022; Hubrecht, Jeannerod & Zimmermann 2023, for tables, pairs and the
  *        test; Dekker 1971
@@ -116,11 +116,12 @@ static inline sh_pair sh_times_exponent(const sh_exponent *e, sh_pair log) {
 
 typedef struct {
     sh_pair value;  /* exp t = value 2^n, value about 1 to 2 */
-    double scale;   /* 2^n */
+    double steps;   /* n is this / SH_EXPS, rounded down */
+    double scale;   /* 2^n, where |t| <= SH_POWER_RANGE */
     double small_1; /* exp t - 1, where |t| <= 2^-8.6 */
 } sh_exp_parts;
 
-/* Return exp t (note 3), |t| <= SH_POWER_RANGE; of any other t, something. */
+/* Return exp t (note 3), |t| <= 750; of any other t, something. */
 static inline sh_exp_parts sh_exp_parts_of(sh_pair t) {
     const double magic = 0x1.8p52, shifted = t.high * SH_STEPS + magic, n = shifted - magic; /* rounds to an integer */
     const uint64_t bits = sh_bits_of(shifted), at = bits & (SH_EXPS - 1);
@@ -133,24 +134,28 @@ static inline sh_exp_parts sh_exp_parts_of(sh_pair t) {
     const double x1 = sh_leading(x), x2 = x - x1;
     const sh_pair sum = sh_sum_of(high, high * x1);
     const double rest = sum.low + (high * x2 + (low + (low * x + (high + low) * tail)));
-    sh_exp_parts result = {.value = sh_sum_of(sum.high, rest), .small_1 = x + tail};
+    sh_exp_parts result = {.value = sh_sum_of(sum.high, rest), .steps = n, .small_1 = x + tail};
     result.scale = sh_power_of_2((bits + 1023 * SH_EXPS) / SH_EXPS);
     return result;
 }
+
+/* Return how far `value` of exp t, t = e log x, may be from the exact one (note 4). */
+static inline double sh_error_of(double value, double t) { return value * (0x1p-67 + fabs(t) * 0x1p-67); }
 
 /* Return (x + more)^e rounded correctly, or NaN where that is not known (note 4), or where x or the result is out of range. */
 static inline double sh_power_fast(const sh_exponent *e, double x, double more, const int with_more) {
     const sh_pair t = sh_times_exponent(e, sh_log_pair(x, more, with_more));
     const sh_exp_parts p = sh_exp_parts_of(t);
-    const double error = p.value.high * (0x1p-68 + fabs(t.high) * 0x1p-67);
+    const double error = sh_error_of(p.value.high, t.high);
     const double left = p.value.high + (p.value.low - error), right = p.value.high + (p.value.low + error);
     const int known = (left == right) & (x <= 0x1.fffffffffffffp1023) & (fabs(t.high) <= SH_POWER_RANGE);
     const double result = known ? left * p.scale : NAN;
     return x <= 0 ? e->of_zero : result;
 }
 
-/* Return p = (x + more)^e within (1 + |log p|) 2^-51, relatively; 0 below exp(-SH_POWER_RANGE), infinity beyond
- * exp(SH_POWER_RANGE). In doubles alone, and without tables, which vectors are slow to read:
+/* Return p = (x + more)^e, x finite, within (1 + |log p|) 2^-50, relatively; 0 below exp(-SH_POWER_RANGE), infinity beyond
+ * exp(SH_POWER_RANGE). In doubles alone, and without tables, which vectors are slow to read. log p is rounded six times at
+ * most, by 2^-53 of it each, and the rest of the bound is for exp r:
  * log m = 2 (s + s^3/3 + ... + s^21/21), s = (m - 1) / (m + 1), |s| <= 0.172, and exp r by its series to r^13, |r| <= 0.347. */
 static inline double sh_power_near(const sh_exponent *e, double x, double more, const int with_more) {
     const sh_scaled b = sh_scaled_of(x);

@@ -13,7 +13,7 @@
  *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
  *            3. Powers are our own (powers.h), so that bits do not depend on a C library. In sums, and in the factor that
- *               joins q to c, they are near, within (1 + |log p|) 2^-51 of p, which is at most 2^-51 of the sum. In the
+ *               joins q to c, they are near, within (1 + |log p|) 2^-50 of p, which is at most 2^-50 of the sum. In the
  *               weights that are returned they are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
  *               quotient, of r = a z - u or of the exact sum 1 + y, y = a (z - u); beyond, c. r, y and a (z - e) are
  *               rounded as products and sums are.

@@ -199,12 +199,28 @@ sh_exponent sh_exponent_of(double over, double under) {
     return e;
 }
 
+/* Return exp t rounded to a multiple of 2^-1074, as results are below exp(-SH_POWER_RANGE), or NaN where that is not known
+ * (kernels/power.h, note 4); -750 < t < -SH_POWER_RANGE. */
+static double subnormal(sh_pair t) {
+    const sh_exp_parts p = sh_exp_parts_of(t);
+    const int n = (int)floor(p.steps / SH_EXPS);
+    /* adding `grid` rounds to units of the last place of the result; values beyond it, of normal numbers, have these units */
+    const double unit = ldexp(1, -1074 - n), value = p.value.high, grid = value < unit * 0x1p52 ? unit * 0x1p52 : 0;
+    const double whole = grid + value, rest = value - (whole - grid);
+    const double error = sh_error_of(value, t.high) + unit * 0x1p-52; /* and of rounding the sums with `rest` */
+    const double left = whole + (rest + (p.value.low - error)), right = whole + (rest + (p.value.low + error));
+    return left == right ? ldexp(left - grid, n) : NAN;
+}
+
 /* Return (base + more)^e where sh_power_fast does not know it. */
 static double decided(double base, double more, const sh_exponent *e) {
     if (base != base) return base;
-    const double log = base > DBL_MAX ? INFINITY : sh_log_pair(base, more, more != 0).high, t = e->high * log;
-    if (fabs(t) < 750) return accurate(base, more, e);
-    return t > 0 ? INFINITY : 0;
+    if (base > DBL_MAX) return e->over > 0 ? base : e->over < 0 ? 0 : 1;
+    const sh_pair log = sh_log_pair(base, more, more != 0);
+    if (!(fabs(e->high * log.high) < 750)) return (e->over > 0) == (log.high > 0) ? INFINITY : 0;
+    const sh_pair t = sh_times_exponent(e, log);
+    const double p = t.high < -SH_POWER_RANGE ? subnormal(t) : NAN;
+    return p == p ? p : accurate(base, more, e);
 }
 
 static double power(double base, double more, const sh_exponent *e, const int with_more) {
@@ -224,10 +240,12 @@ static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, 
         return;
     }
     sh_kernels_of(SH_FLOAT64)->powers[with_1][rounding](y, x, n, e);
+    int64_t last = 0; /* the one that was decided last: equal ones are common, and deciding takes long */
     for (int64_t i = 0; rounding == SH_ROUNDED && i < n; i++) {
         if (y[i] == y[i]) continue;
         const double base = with_1 ? 1 + x[i] : x[i];
-        y[i] = decided(base, with_1 ? x[i] - (base - 1) : 0, e);
+        y[i] = last < i && x[last] == x[i] ? y[last] : decided(base, with_1 ? x[i] - (base - 1) : 0, e);
+        last = i;
     }
 }
 void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {

@@ -15,8 +15,8 @@ double sh_power(double x, const sh_exponent *e);
 double sh_power_1p(double y, const sh_exponent *e);
 
 typedef enum { SH_ROUNDED, SH_NEAR } sh_rounding;
-/* Put x[i]^e in y[i], x[i] >= 0: all rounded correctly, or (SH_NEAR) within (1 + |log y|) 2^-51 of it, relatively, and 0 or
- * infinity beyond exp(-708) and exp(708). That is for sums of powers below 1, which it changes by 2^-51 at most, and is three
+/* Put x[i]^e in y[i], x[i] >= 0: all rounded correctly, or (SH_NEAR, x[i] finite) within (1 + |log y|) 2^-50 of it, relatively, and 0 or
+ * infinity beyond exp(-708) and exp(708). That is for sums of powers below 1, which it changes by 2^-50 at most, and is three
  * times as fast. y and x do not overlap. */
 void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding);
 /* Put (1 + x[i])^e in y[i] in the same way. */

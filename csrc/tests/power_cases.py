@@ -11,7 +11,7 @@ from fractions import Fraction
 
 WIDE = Context(prec=200, Emin=-(10**6), Emax=10**6)
 LN2 = WIDE.ln(Decimal(2))
-SEARCHED, KEPT = 6_000, 100  # powers of random numbers, and how many of them, those nearest to a middle, are cases
+SEARCHED, KEPT = 6_000, 100  # powers of random numbers of a kind, and how many, those nearest to a middle, are cases
 
 
 def power(base, over, under):
@@ -88,21 +88,34 @@ def drawn(n):
     return cases
 
 
+def subnormal(n):
+    """Return n random ones whose powers lie about the subnormal numbers."""
+    draw = random.Random(2)
+    cases = []
+    for i in range(n):
+        a = math.exp(draw.uniform(-12, -7.5 if i % 2 else 0))
+        log = -draw.uniform(707.5, 745.5) * a
+        cases.append((math.expm1(log), 1, 1.0, a) if i % 2 else (math.exp(log), 0, 1.0, a))
+    return cases
+
+
 def results(case):
     """Return the power of a case, and that less 1."""
     x, plus_1, over, under = case
     return power(Fraction(x) + plus_1, over, under)
 
 
+def hardest(cases):
+    """Return the KEPT cases whose powers are nearest to the middle of two doubles."""
+    return sorted(cases, key=lambda case: from_middle(results(case)[0]))[:KEPT]
+
+
 def main():
     """Print the header."""
-    some = drawn(SEARCHED)
-    values = [results(case)[0] for case in some]
-    hard = sorted(range(SEARCHED), key=lambda i: from_middle(values[i]))[:KEPT]
     print("/* power_cases.h: (x + plus_1)^(over / under) and that less 1, rounded; printed by power_cases.py. */")
     print("/* clang-format off */")
     print("static const struct { double x; int plus_1; double over, under, power, less_1; } power_cases[] = {")
-    for case in chosen() + [some[i] for i in hard] + some[:KEPT]:
+    for case in chosen() + hardest(drawn(SEARCHED)) + drawn(KEPT) + hardest(subnormal(SEARCHED)):
         x, plus_1, over, under = case
         numbers = [float(x).hex(), str(plus_1), float(over).hex(), float(under).hex()]
         numbers += ["INFINITY" if y == math.inf else y.hex() for y in map(nearest, results(case))]

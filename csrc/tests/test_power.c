@@ -27,7 +27,8 @@ static double uniform(uint64_t *state) {
     return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Check one case by every function, and at the end of rows of every length, among numbers whose powers are 0 and 1. */
+/* Check one case by every function, at the end of rows of every length, among numbers whose powers are 0 and 1, and in rows
+ * of it alone. */
 static void one(int at) {
     const double x = power_cases[at].x, wanted = power_cases[at].power, less_1 = power_cases[at].less_1;
     const int plus_1 = power_cases[at].plus_1;
@@ -35,16 +36,20 @@ static void one(int at) {
     const double found = plus_1 ? sh_power_1p(x, &e) : sh_power(x, &e);
     expect(same(found, wanted), "one", at, found, wanted);
     for (int n = 1; n <= 17; n++) {
-        double in[17] = {0}, out[18], near[18];
+        double in[17] = {0}, out[18], near[18], all[17], equal[17];
         in[n - 1] = x;
         out[n] = near[n] = -7; /* not written */
         (plus_1 ? sh_powers_1p : sh_powers)(out, in, n, &e, SH_ROUNDED);
         (plus_1 ? sh_powers_1p : sh_powers)(near, in, n, &e, SH_NEAR);
         expect(same(out[n - 1], wanted), "in a row", at, out[n - 1], wanted);
+        for (int i = 0; i < n; i++) all[i] = i % 5 == 3 ? 1 : x;
+        (plus_1 ? sh_powers_1p : sh_powers)(equal, all, n, &e, SH_ROUNDED);
+        for (int i = 0; i < n; i++)
+            if (i % 5 != 3) expect(same(equal[i], wanted), "in a row of it", at, equal[i], wanted);
         expect(out[n] == -7 && near[n] == -7, "behind the row", at, out[n], -7);
         const double size = fabs(log(wanted));
         if (size < SH_POWER_RANGE)
-            expect(fabs(near[n - 1] - wanted) <= (1 + size) * 0x1p-51 * wanted, "near", at, near[n - 1], wanted);
+            expect(fabs(near[n - 1] - wanted) <= (1 + size) * 0x1p-50 * wanted, "near", at, near[n - 1], wanted);
     }
     if (plus_1) return;
     const double near = sh_power_less_1(x, &e);
@@ -96,6 +101,7 @@ static void special(void) {
     expect(sh_power_1p(-1, &rise) == 0, "(1 - 1)^e", 0, sh_power_1p(-1, &rise), 0);
     expect(sh_power(INFINITY, &rise) == INFINITY, "infinity^e", 0, sh_power(INFINITY, &rise), INFINITY);
     expect(sh_power(INFINITY, &fall) == 0, "infinity^-e", 0, sh_power(INFINITY, &fall), 0);
+    expect(sh_power(INFINITY, &none) == 1, "infinity^0", 0, sh_power(INFINITY, &none), 1);
     expect(isnan(sh_power(NAN, &rise)), "NaN^e", 0, sh_power(NAN, &rise), NAN);
     expect(isnan(sh_power_1p(NAN, &rise)), "(1 + NaN)^e", 0, sh_power_1p(NAN, &rise), NAN);
 }
