@@ -288,8 +288,8 @@ SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_quer
 SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
 
 /* sh_radii: tells how large a ball around some patterns goes to them: the least (lead over nu - need) / sqrt(D^2 + slack)
- * over the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu| (cosine:
- * of the unit rows).
+ * over the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu|
+ * (cosine: of the unit rows).
  *
  * Given      which   (n) positions
  *            need    (n) finite
@@ -459,17 +459,18 @@ SH_API size_t sh_row_scratch(int64_t n);
  * Cost       one small product; some milliseconds */
 SH_API sh_status sh_initialise(void);
 
-/* sh_version: returns the version of the library that was loaded, as "0.1.0"; sh_version_number: as SH_VERSION_NUMBER has it.
- * A program may compare them with the macros above, which are those it was compiled with. */
+/* sh_version: returns the version of the library that was loaded, as "0.1.0";
+ * sh_version_number: as SH_VERSION_NUMBER has it. A program may compare them with the macros above, which are those that it
+ * was compiled with. */
 SH_API const char *sh_version(void);
 SH_API int sh_version_number(void);
 
 /* sh_status_name: returns a status in words, as "no memory"; "unknown" for other numbers. A constant. */
 SH_API const char *sh_status_name(sh_status status);
 
-/* sh_get_num_threads: returns how many threads the process gives to a call, for programs that have no wish of their own: what
- * was set, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed. A call goes by `threads` of
- * its context alone.
+/* sh_get_num_threads: returns how many threads the process gives to a call, for programs that have no wish of their own:
+ * what was set, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed. A call goes by the
+ * `threads` of its context alone.
  * sh_set_num_threads: sets that number; what is below 1 or above 64 is taken as 1 or 64. Returns what it was before. */
 SH_API int sh_get_num_threads(void);
 SH_API int sh_set_num_threads(int threads);
