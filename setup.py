@@ -33,8 +33,9 @@ BLAS = os.environ.get("SPARSEHOPFIELD_BLAS", "auto")
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds refuse the limited API
 
 CSRC = Path("csrc")
+# Rooms are folders of csrc without folders of their own; what builds leave lies deeper.
 SOURCES = sorted(p.as_posix() for p in CSRC.glob("*/*.c") if p.parts[1] not in ("examples", "tests"))
-HEADERS = sorted(p.as_posix() for p in [*CSRC.glob("*.h"), *CSRC.glob("*/*.h")])
+HEADERS = sorted(p.as_posix() for pattern in ("*.h", "*/*.h") for p in CSRC.glob(pattern))
 
 FLAGS = ["-std=c11", "-O3", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]

@@ -7,15 +7,19 @@
  * Conventions
  *  1. Arrays are row major, one row a pattern or a query. Queries and outputs are contiguous and of the
  *     memory's compute type (float or double); `void *` stands for either.
- *  2. Every function returns a status. Outputs hold results only after SH_OK. Bad arguments and damaged
- *     input are found before an output is touched; after SH_NO_MEMORY, SH_INTERRUPTED or SH_FORKED outputs
- *     may be partly written.
- *  3. After a failure, `argument` and `row` of the context say what was at fault.
+ *  2. A function that can fail returns a status. Outputs hold results only after SH_OK. Bad arguments and NaN or
+ *     infinity in the input are found before an output is touched; after SH_NO_MEMORY, SH_INTERRUPTED or SH_FORKED
+ *     outputs may be partly written.
+ *  3. After a failure, `argument` of the context names the argument at fault, and `row` the number of its row. After
+ *     SH_NO_MEMORY, SH_INTERRUPTED and SH_FORKED `argument` is NULL, as no argument is at fault.
  *  4. One context serves one call at a time; a memory may serve many calls at once.
  *  5. The calling thread is taken to have the floating-point settings that C starts with: round to nearest, keep
  *     subnormal numbers, no traps. The library's own threads have them, whatever the caller's are.
  *  6. A process may end while other threads are within calls: they do not return.
- *  7. Call sh_initialise first.
+ *  7. Call sh_initialise first. Without it the kernels that every processor has are used, which are slow.
+ *  8. A pointer may be NULL where its description says so, and arrays of length 0 may be. Everywhere else NULL is
+ *     SH_BAD_ARGUMENT; but a context must always be there, and sh_row looks at no pointer.
+ *  9. Arrays begin at a multiple of their elements' size.
  *
  * Versions
  *  What this header declares is stable: as long as the soname of the shared library (libsparsehopfield.so.0) is the same, a
@@ -87,13 +91,13 @@ typedef enum {
 
 /* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest way. */
 typedef struct sh_context {
-    void *(*allocate)(void *user, size_t bytes); /* called from any thread */
-    void (*release)(void *user, void *block);
-    int (*interrupted)(void *user); /* asked after every tile, in the calling thread only */
+    void *(*allocate)(void *user, size_t bytes); /* from any thread; blocks are aligned as malloc's, NULL: none left */
+    void (*release)(void *user, void *block);    /* set both or neither: with one alone there is no memory */
+    int (*interrupted)(void *user);              /* asked after every tile, in the calling thread only */
     void *user;
-    int threads;
+    int threads; /* at most so many, the caller among them; taken as 1 below 1, as 64 above 64 */
     sh_path path;
-    const char *argument; /* set on failure */
+    const char *argument; /* set on failure: a constant, or NULL */
     int64_t row;
 } sh_context;
 
@@ -105,7 +109,8 @@ typedef struct {
 
 typedef struct sh_memory sh_memory;
 
-/* sh_memory_new: stored patterns made ready for retrieval: norms, biases, checks. The rows are borrowed.
+/* sh_memory_new: makes stored patterns ready for retrieval: takes their norms and checks them. The rows are borrowed:
+ * they must stay where they are, unchanged, until the memory is freed.
  *
  * Given      patterns  M >= 1 rows; float32, float64, or of a narrow type (widened tile by tile)
  *            values    M rows, or NULL: the patterns themselves
@@ -116,7 +121,7 @@ typedef struct sh_memory sh_memory;
  */
 SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values,
                                sh_similarity similarity, sh_type type, sh_memory **memory);
-/* sh_memory_extend: a memory over more rows, the first of which are those of an old one, unchanged, though they may
+/* sh_memory_extend: makes a memory over more rows, the first of which are those of an old one, unchanged, though they may
  * lie elsewhere by now. It answers, bit for bit, as one made anew.
  *
  * Given      old       a memory; it stays as it is, and may serve calls meanwhile
@@ -130,21 +135,22 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
                                   const sh_rows *values, sh_memory **memory);
 /* sh_memory_index: builds the index now, if there is none; otherwise it is built by the call for which it pays.
  *
- * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme norms, more than 66,000 features
- *            without structure) there is none, and every call scans.
+ * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme
+ *            norms, more than 66,000 features without structure), it returns SH_OK, and every call scans.
  * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
-/* sh_memory_index_bytes: bytes of the indexes that a memory has; 0 where it has none. O(1), allocates nothing. */
+/* sh_memory_index_bytes: returns the bytes of the indexes that a memory has; 0 where it has none, or is NULL.
+ * O(1), allocates nothing. */
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
-/* sh_memory_use_index: whether calls build an index by themselves. Only before the memory serves calls.
+/* sh_memory_use_index: says whether calls build an index by themselves. Only before the memory serves calls.
  *   AUTO    where it pays, if it takes at most half of the memory that is left to the process (by its limits, its control
  *           groups and the machine); so is every memory made, and one that extends another uses what that does
  *   ALWAYS  where it pays, however little is left
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
-/* sh_memory_fingerprint: a number that changes, but for a chance of 2^-64, when any stored byte does.
+/* sh_memory_fingerprint: gives a number that changes, but for a chance of 2^-64, when any stored byte does.
  * Errors     SH_INTERRUPTED
  * Cost       one pass over patterns and values; allocates nothing */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
@@ -156,12 +162,14 @@ SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
  *   TOP     the k best scores of each query, ties by position
  *   WINDOW  patterns place + t dilation, |t| <= width, and those in `column`; causal: none after place
  *   RANDOM  k patterns, drawn anew for every `rows` places by `seed`
- *   BLOCKS  of block row r = place / rows the blocks column[start[r]] .. column[start[r + 1] - 1], each `columns` wide */
+ *   BLOCKS  of block row r = place / rows the blocks column[start[r]] .. column[start[r + 1] - 1], each `columns` wide
+ * Calls refuse what is wrong with one by these names: "structure" (pairs), "k", "w" (width), "dilation", "positions"
+ * (position), "global_positions" (column of a window), "block" (rows, columns), "mask" (start and column of blocks). */
 typedef enum { SH_PAIRS_ALL, SH_PAIRS_TOP, SH_PAIRS_WINDOW, SH_PAIRS_RANDOM, SH_PAIRS_BLOCKS } sh_pairs;
 typedef struct {
     sh_pairs pairs;
-    int64_t k;               /* 1 to M */
-    int64_t width, dilation; /* 0 to M, 1 to M */
+    int64_t k;               /* 1 to M, of TOP and RANDOM */
+    int64_t width, dilation; /* 0 to M, 1 to M, of WINDOW */
     int causal;
     uint64_t seed;
     int64_t rows, columns;   /* at least 1 */
@@ -180,7 +188,7 @@ typedef struct {
     const sh_structure *structure; /* which patterns they look at; NULL: all. Of update, energy, retrieve, associate */
 } sh_queries;
 
-/* sh_update: one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
+/* sh_update: makes one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
  *
  * Returned   states        (N, v), not overlapping any input
  *            support_size  (N) number of weights > 0, or NULL
@@ -203,13 +211,17 @@ typedef struct {
 SH_API sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                            void *states, int64_t *support_size);
 
-/* sh_energy: E_beta(x) = -Psi*(beta s)/beta + |x|^2/2, in double (theory: the paper's (2.1) with its 1/beta).
- * Errors     SH_UNDEFINED for SH_POLYNOMIAL, whose update is not a gradient step of any energy.
+/* sh_energy: computes E_beta(x) = -Psi*(beta s)/beta + |x|^2/2, in double (the paper's (2.1) with its 1/beta).
+ *
+ * Returned   energy  (N)
+ * Errors     SH_UNDEFINED for SH_POLYNOMIAL, whose update is not a gradient step of any energy; those of sh_update
+ * Cost       that of sh_update
  */
 SH_API sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                            double *energy);
 
-/* sh_retrieve: the update repeated until a state moves by at most tol * max|xi| (or not at all).
+/* sh_retrieve: repeats the update of each query until its state moves by at most tol * max|xi|, or max_steps times.
+ * States are mixed from the patterns, not from values.
  *
  * Given      max_steps >= 0, tol >= 0
  * Returned   states        (N, d) where each query came to rest
@@ -218,6 +230,7 @@ SH_API sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_mode
  *            support_size  (N) of the last update
  *            before        (N, d) the states that the last update began from, or NULL: their association is the
  *                          last one, from which values are mixed
+ * Errors     SH_BAD_ARGUMENT of "max_steps" and "tol"; those of sh_update
  * Cost       that of the updates of the queries still moving; 16 MiB of work space
  */
 SH_API sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
@@ -233,7 +246,7 @@ typedef struct {
     double *weight;    /* p, rounded to the compute type */
 } sh_entries;
 
-/* sh_associate: the weights themselves, as lists.
+/* sh_associate: gives the weights themselves, as lists.
  *
  * Given      top         keep the `top` largest weights of a query (ties: lowest position), 0 for all
  *            min_weight  keep weights of at least this, 0 for all
@@ -247,30 +260,36 @@ SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_m
 /* sh_entries_free: gives the arrays back, by the context's `release`, and leaves entries empty. */
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 
-/* sh_survey: how many patterns each stage of the chosen way leaves of each query: listed by their bounds, still
- * there after closer bounds, scored canonically, in the support. The scan knows the last alone, the others are
- * -1. Given counts (N, 4). */
+/* sh_survey: counts, of each query, the patterns that are left after each stage of the search: listed by their bounds,
+ * still there after closer bounds, scored canonically, in the support. The scan knows the last alone; the others are -1.
+ * Returned   counts  (N, 4)
+ * Errors     SH_BAD_ARGUMENT of a map with full support ("separation"); those of sh_update
+ * Cost       that of sh_update */
 SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                            int64_t *counts);
 
-/* sh_bounds: the bounds themselves, for whoever does not trust them: of each query and pattern a number that the
- * canonical score cannot pass, by the first code and by the second (the first again, where there is none), and one
- * that it cannot be below.
+/* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern a number that the canonical
+ * score cannot pass, by the first code and by the second (the first again, where there is none), and one that it
+ * cannot be below. The index is that of columns where the context's path is SH_PATH_COLUMNS, else that of lines; it is
+ * built if need be. beta is not looked at, and may be NULL.
  *
- * Given      bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
- * Errors     SH_BAD_ARGUMENT where no index can be had (the context's path says of which kind; it is built if need be)
+ * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
+ * Errors     SH_BAD_ARGUMENT of "index" where none can be had; SH_NOT_FINITE of "queries"; those of sh_memory_index
+ * Cost       12 bytes of work space a pattern; some N M d products of bytes
  */
 SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_queries queries, double *bounds);
 
-/* sh_margins: of every pattern, its own score less the largest score with another (theory: Delta; cosine: of the
- * unit rows). Infinite where there is no other; 0 or less means it is not stored at any beta.
+/* sh_margins: gives of every pattern its own score less the largest score with another (the paper's Delta; cosine: of
+ * the unit rows). Infinite where there is no other; 0 or less means it is not stored at any beta.
+ * Returned   margins  (M)
+ * Errors     those of sh_nearest, of "patterns"
  * Cost       that of M queries; the index is built where it pays. 16 MiB of work space.
  */
 SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
 
-/* sh_radii: how large a ball around some patterns goes to them: the least (lead over nu - need) / sqrt(D^2 + slack) over
- * the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu| (cosine:
- * of the unit rows).
+/* sh_radii: tells how large a ball around some patterns goes to them: the least (lead over nu - need) / sqrt(D^2 + slack)
+ * over the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu|
+ * (cosine: of the unit rows).
  *
  * Given      which   (n) positions
  *            need    (n) finite
@@ -284,47 +303,58 @@ SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double
 SH_API sh_status sh_radii(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *which,
                           const double *need, double slack, double *radius, int64_t *rival);
 
-/* sh_nearest: the best patterns of each query and their canonical scores, from the best down, ties by position.
+/* sh_nearest: finds the best patterns of each query and their canonical scores, from the best down, ties by position.
  *
  * Given      count     1 to SH_NEAREST
  * Returned   position  (N, count), -1 where there are fewer patterns
  *            score     (N, count), -INFINITY there
- * Cost       at most one matrix product N x M x d, with an index a small part of it; beta is not looked at
+ * Cost       at most one matrix product N x M x d, with an index a small part of it; 16 bytes a pair found
+ * Errors     SH_BAD_ARGUMENT of "count"; those of sh_update
+ * Notes      beta is not looked at, and may be NULL.
  */
 #define SH_NEAREST 32
 SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count,
                             int64_t *position, double *score);
 
-/* sh_solve: weights of given scores, list by list (the merge of maps with a window: adding scores never
- * lowers the threshold, so lists of partial supports may be joined and solved again).
- * Given      start (n + 1), score (start[n]); Returned weight (start[n]), 0 outside the support
+/* sh_solve: computes the weights of given scores, list by list. So results of maps with a window are merged: adding
+ * scores never lowers the threshold, so that lists of partial supports may be joined and solved again.
+ *
+ * Given      type    SH_FLOAT32 rounds the weights to float
+ *            start   (n + 1) from 0 up; list i is score[start[i]] .. score[start[i + 1] - 1]
+ *            beta    of list i beta[i * beta_stride], stride 0 or 1
+ * Returned   weight  (start[n]), 0 outside the support
  * Errors     SH_NOT_FINITE of a list with a score that is NaN or infinite, SH_BAD_ARGUMENT of a beta, SH_NO_MEMORY
  * Cost       O(k) expected of a list of k (sparsemax), O(k log k) of one (entmax); 8 bytes for each score of the longest
  */
 SH_API sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                           int64_t beta_stride, const int64_t *start, const double *score, double *weight);
 
-/* sh_mix: states from lists of weights, sum of weight x value in double in the order given.
- * Errors     SH_BAD_ARGUMENT if a position is outside the memory; SH_NOT_FINITE of "patterns" or "values" with NaN or
+/* sh_mix: mixes values by lists of weights: a state is the sum of weight x value, in double, in the order given.
+ *
+ * Given      start (n + 1) from 0 up; position and weight (start[n]), as sh_associate gives them
+ * Returned   states (n, v)
+ * Errors     SH_BAD_ARGUMENT of "positions" outside the memory; SH_NOT_FINITE of "patterns" or "values" with NaN or
  *            infinity in a row that a state shows, SH_NO_MEMORY
  * Cost       start[n] v products in double, in one thread; allocates a row in double and one of the compute type
  */
 SH_API sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start,
                         const int64_t *position, const double *weight, void *states);
 
-/* The partial result of maps with full support: {scale, sum, mixture} of each query.
+/* The partial result of maps with full support, over a part of the patterns: of each query
  * softmax: scale = max s, sum = sum exp(beta (s - scale)), mixture = sum exp(..) value.
  * polynomial: scale = max |s|, sum = sum (s/scale)^order, mixture = sum (..) value. */
 typedef struct {
     double *scale, *sum; /* (N) */
     void *mixture;       /* (N, v) of the compute type, or NULL: sums only */
 } sh_partial;
-/* sh_accumulate: the partial result of the memory's patterns, for a model with full support. The arrays are the caller's.
+/* sh_accumulate: computes the partial result of the memory's patterns, for a model with full support. The
+ * arrays are the caller's.
  * Errors     SH_BAD_ARGUMENT of a map with a window ("separation"); those of sh_update
  * Cost       that of sh_update */
 SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                                sh_partial partial);
-/* sh_merge: a becomes the partial result of both parts. Cost O(N v), no allocation. */
+/* sh_merge: turns `a` into the partial result of both parts. The mixtures of both are there, or of neither. Returns
+ * SH_BAD_ARGUMENT of a map with a window, too. Cost O(N v), no allocation. */
 SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
                           sh_partial a, sh_partial b);
 
@@ -362,19 +392,22 @@ typedef struct {
  *            added in order. */
 SH_API sh_status sh_features_add(sh_context *context, const sh_features *features, const sh_rows *patterns,
                                  const sh_rows *values, sh_feature_state state, int64_t *products);
-/* sh_features_mix: sum_f w_f sum[f] / total[f], with w_f proportional to phi_f(x) exp(top[f]) total[f], of each query.
+/* sh_features_mix: computes sum_f w_f sum[f] / total[f], with w_f proportional to phi_f(x) exp(top[f]) total[f],
+ * of each query.
  *
  * Given      queries  rows of the compute type
- *            stride   numbers from one row of out to the next
+ *            stride   numbers from one row of out to the next, at least v
  * Returned   out      zeros where a query shares no positive feature with a pattern, or there is none
- * Errors     as above */
+ * Errors     those of sh_features_add, of "queries"
+ * Cost       D v multiplications a query, RANDOM D d more; allocates D v numbers of the compute type */
 SH_API sh_status sh_features_mix(sh_context *context, const sh_features *features, sh_feature_state state,
                                  const sh_rows *queries, void *out, int64_t stride, int64_t *products);
-/* sh_features_causal: the same of as many queries as patterns, query i of patterns 0 to i.
+/* sh_features_causal: computes the same of as many queries as patterns, query i of patterns 0 to i.
  *
  * Given      faint  where a query's sum, in units of the largest features of 128 patterns, is below this, patterns after
  *                   it drown those that it sees: half of them are taken at a time
- * Errors     as above; SH_OVERFLOW of sums over pairs ("kernels") and of outputs ("sums", unless values are unchecked) */
+ * Errors     those of sh_features_add; SH_OVERFLOW of sums over pairs ("kernels") and of outputs ("sums", unless
+ *            values are unchecked) */
 SH_API sh_status sh_features_causal(sh_context *context, const sh_features *features, const sh_rows *queries,
                                     const sh_rows *patterns, const sh_rows *values, double faint, void *out,
                                     int64_t stride, int64_t *products);
@@ -400,7 +433,10 @@ typedef enum {
     SH_ROW_MAPS
 } sh_row_op;
 
-/* sh_row: one row. Scratch: sh_row_scratch(n) bytes, aligned for doubles; nothing else is allocated.
+/* sh_row: maps one row.
+ *
+ * Given      in, out  arrays of pointers to rows of n numbers, as many as the operation says, else one each
+ *            scratch  sh_row_scratch(n) bytes, aligned for doubles; nothing else is allocated
  * Errors     SH_BAD_ARGUMENT of a parameter out of its range, a negative n or another type
  * Cost       O(n); O(n + k log k) for entmax and the k best, with k the scores that may have weight
  * Source     separation/rows.c
@@ -410,34 +446,37 @@ typedef enum {
  */
 SH_API sh_status sh_row(sh_row_op op, sh_type type, int64_t n, double parameter, const void *const in[],
                         void *const out[], void *scratch);
+/* sh_row_scratch: returns the bytes of scratch memory that sh_row needs for rows of n >= 0 numbers. */
 SH_API size_t sh_row_scratch(int64_t n);
 
 /* Configuration of the process. None of these functions allocates; each costs O(1), but for the first sh_initialise. */
 
-/* sh_initialise: to be called once, before anything else; again it returns what it did. Chooses kernels by the processor
+/* sh_initialise: prepares the library; call it once, before anything else. Again, from any thread, it returns what it
+ * did. Chooses kernels by the processor
  * and by SPARSEHOPFIELD_SIMD, and tries whether the float32 products of the BLAS are computed in float32.
  *
  * Returns    SH_OK, or SH_UNDEFINED where they are computed in a shorter format, so that nothing could be exact
  * Cost       one small product; some milliseconds */
 SH_API sh_status sh_initialise(void);
 
-/* sh_version: the version of the library that was loaded, as "0.1.0"; sh_version_number: as SH_VERSION_NUMBER has it.
- * A program may compare them with the macros above, which are those it was compiled with. */
+/* sh_version: returns the version of the library that was loaded, as "0.1.0";
+ * sh_version_number: as SH_VERSION_NUMBER has it. A program may compare them with the macros above, which are those that it
+ * was compiled with. */
 SH_API const char *sh_version(void);
 SH_API int sh_version_number(void);
 
-/* sh_status_name: a status in words, as "no memory"; "unknown" for other numbers. A constant. */
+/* sh_status_name: returns a status in words, as "no memory"; "unknown" for other numbers. A constant. */
 SH_API const char *sh_status_name(sh_status status);
 
-/* sh_get_num_threads: how many threads the process gives to a call, for programs that have no wish of their own: what
- * was set, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed. A call goes by `threads` of
- * its context alone.
- * sh_set_num_threads: takes 1 to 64, others are clipped; returns what it was. */
+/* sh_get_num_threads: returns how many threads the process gives to a call, for programs that have no wish of their own:
+ * what was set, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed. A call goes by the
+ * `threads` of its context alone.
+ * sh_set_num_threads: sets that number; what is below 1 or above 64 is taken as 1 or 64. Returns what it was before. */
 SH_API int sh_get_num_threads(void);
 SH_API int sh_set_num_threads(int threads);
 
 /* sh_ignored_settings: lists what sh_initialise read in the environment and does not follow, and how it may be. Returns
- * how many there are; the list is constant, and the library's. */
+ * how many there are; the list (NULL: not wanted) is constant, and the library's. */
 typedef struct {
     const char *name;
     char value[64]; /* cut where it is longer */

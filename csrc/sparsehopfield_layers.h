@@ -2,7 +2,8 @@
  * and heads at a time, linear maps, normalisation and AdamW.
  *
  * UNSTABLE. Everything here may change or go with any version, without a new soname: a program that uses it is built
- * anew for every version, or linked with the static library. The conventions are those of sparsehopfield.h.
+ * anew for every version, or linked with the static library. The conventions are those of sparsehopfield.h, but for
+ * NULL: shapes are checked, pointers are not looked at.
  */
 #ifndef SPARSEHOPFIELD_LAYERS_H
 #define SPARSEHOPFIELD_LAYERS_H

@@ -369,25 +369,34 @@ job sh_feature_begin(const sh_features *f) {
         .f = f, .k = sh_kernels_of(f->type), .wide = sh_kernels_of(SH_FLOAT64), .root = sqrt(f->beta), .rows = BLOCK};
 }
 
-static int sound_rows(const sh_features *f, const sh_rows *rows, int64_t n, int64_t d, int narrow) {
-    return rows->n == n && rows->d == d &&
-           (rows->type == f->type || (narrow && (rows->type == SH_UINT8 || rows->type == SH_FLOAT16)));
+int sh_features_are_sound(const sh_features *f) {
+    const int64_t most = INT32_MAX / 2;
+    if (f->d < 1 || f->size < 1 || f->v < 1 || f->d > most || f->size > most || f->v > most) return 0;
+    if (f->type != SH_FLOAT32 && f->type != SH_FLOAT64) return 0;
+    return f->map == SH_RANDOM ? f->projection != NULL : f->size == f->d && (f->map == SH_ELU || f->map == SH_RELU);
 }
 
+static int sound_rows(const sh_features *f, const sh_rows *rows, int64_t n, int64_t d, int narrow) {
+    if (rows->type != f->type && !(narrow && (rows->type == SH_UINT8 || rows->type == SH_FLOAT16))) return 0;
+    if (rows->n != n || rows->d != d || (!rows->data && n > 0)) return 0;
+    const int64_t size = sh_size_of(rows->type);
+    if (rows->stride % size != 0 || rows->stride < -INT64_MAX) return 0;
+    return sh_can_be(n, sh_max(d * size, rows->stride < 0 ? -rows->stride : rows->stride));
+}
+
+/* Checks what is given; rows that a function does not take are NULL. */
 static sh_status sound(sh_context *context, const sh_features *f, const sh_rows *patterns, const sh_rows *values,
                        const sh_rows *queries) {
-    const int64_t most = INT32_MAX / 2;
-    if (f->d < 1 || f->size < 1 || f->v < 1 || f->d > most || f->size > most || f->v > most || !(f->beta > 0) ||
-        (f->type != SH_FLOAT32 && f->type != SH_FLOAT64) ||
-        (f->map == SH_RANDOM ? !f->projection : f->size != f->d || (f->map != SH_ELU && f->map != SH_RELU)))
-        return sh_fail(context, SH_BAD_ARGUMENT, "features", 0);
-    if (patterns && !sound_rows(f, patterns, patterns->n, f->d, 1))
-        return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
-    if (patterns && (values ? !sound_rows(f, values, patterns->n, f->v, 1) : f->v != f->d))
-        return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    if (queries && !sound_rows(f, queries, patterns ? patterns->n : queries->n, f->d, 0))
-        return sh_fail(context, SH_BAD_ARGUMENT, "queries", 0);
+    SH_REQUIRE(context, f && f->beta > 0 && !isinf(f->beta) && sh_features_are_sound(f), "features");
+    SH_REQUIRE(context, !patterns || sound_rows(f, patterns, patterns->n, f->d, 1), "patterns");
+    SH_REQUIRE(context, !patterns || (values ? sound_rows(f, values, patterns->n, f->v, 1) : f->v == f->d), "values");
+    SH_REQUIRE(context, !queries || sound_rows(f, queries, patterns ? patterns->n : queries->n, f->d, 0), "queries");
     return SH_OK;
+}
+
+static int is_state(sh_feature_state state) { return state.top && state.total && state.sum; }
+static int is_out(const sh_features *f, int64_t n, const void *out, int64_t stride) {
+    return (out || n == 0) && stride >= f->v && sh_can_be(n, stride) && sh_can_be(n * stride, sh_size_of(f->type));
 }
 
 /* Cuts n rows into parts of whole blocks, each with room for a state. */
@@ -395,7 +404,7 @@ static double *states_of_parts(sh_context *context, job *j, int64_t n, int64_t *
     const int64_t D = j->f->size, each = D * (j->f->v + 2);
     j->part = sh_max(sh_ceil_div(sh_ceil_div(n, PARTS), j->rows) * j->rows, 1);
     *parts = sh_ceil_div(n, j->part);
-    double *numbers = sh_allocate(context, (*parts + 1) * each, sizeof(double)); /* the last: room for tops */
+    double *numbers = sh_allocate(context, *parts + 1, (size_t)each * sizeof(double)); /* the last: room for tops */
     for (int64_t p = 0; numbers && p < *parts; p++)
         states[p] = (sh_feature_state){numbers + p * each, numbers + p * each + D, numbers + p * each + 2 * D};
     j->states = states;
@@ -408,8 +417,10 @@ double sh_feature_work(const sh_features *f, int64_t n) {
 
 sh_status sh_features_add(sh_context *context, const sh_features *f, const sh_rows *patterns, const sh_rows *values,
                           sh_feature_state state, int64_t *products) {
+    SH_REQUIRE(context, patterns, "patterns");
     sh_status status = sound(context, f, patterns, values, NULL);
     if (status != SH_OK) return status;
+    SH_REQUIRE(context, is_state(state), "state");
     job j = sh_feature_begin(f);
     j.patterns = patterns;
     j.values = values;
@@ -428,8 +439,11 @@ sh_status sh_features_add(sh_context *context, const sh_features *f, const sh_ro
 
 sh_status sh_features_mix(sh_context *context, const sh_features *f, sh_feature_state state, const sh_rows *queries,
                           void *out, int64_t stride, int64_t *products) {
+    SH_REQUIRE(context, queries, "queries");
     sh_status status = sound(context, f, NULL, NULL, queries);
     if (status != SH_OK) return status;
+    SH_REQUIRE(context, is_state(state), "state");
+    SH_REQUIRE(context, is_out(f, queries->n, out, stride), "out");
     job j = sh_feature_begin(f);
     j.queries = queries;
     j.out = out;
@@ -451,8 +465,11 @@ sh_status sh_features_mix(sh_context *context, const sh_features *f, sh_feature_
 
 sh_status sh_features_causal(sh_context *context, const sh_features *f, const sh_rows *queries, const sh_rows *patterns,
                              const sh_rows *values, double faint, void *out, int64_t stride, int64_t *products) {
+    SH_REQUIRE(context, patterns, "patterns");
+    SH_REQUIRE(context, queries, "queries");
     sh_status status = sound(context, f, patterns, values, queries);
     if (status != SH_OK) return status;
+    SH_REQUIRE(context, is_out(f, queries->n, out, stride), "out");
     job j = sh_feature_begin(f);
     j.patterns = patterns;
     j.values = values;

@@ -153,12 +153,9 @@ static sh_status cut(sh_context *context, const sh_feature_sets *s, int queries,
     const sh_features *f = &s->features;
     const int64_t sets = s->samples * s->heads, block = causal ? SH_CAUSAL_BLOCK : SH_FEATURE_BLOCK;
     *c = (call){.s = s, .k = sh_kernels_of(f->type), .causal = causal};
-    int64_t longest = queries && !causal ? s->queries : 0, most = INT32_MAX / 2;
+    int64_t longest = queries && !causal ? s->queries : 0;
     for (int64_t b = 0; b < s->samples && (causal || !queries); b++) longest = sh_max(longest, rows_of(s, b));
-    if (f->d < 1 || f->size < 1 || f->v < 1 || f->d > most || f->size > most || f->v > most ||
-        (f->type != SH_FLOAT32 && f->type != SH_FLOAT64) ||
-        (f->map == SH_RANDOM ? !f->projection : f->size != f->d || (f->map != SH_ELU && f->map != SH_RELU)))
-        return sh_fail(context, SH_BAD_ARGUMENT, "features", 0);
+    SH_REQUIRE(context, sh_features_are_sound(f), "features");
     const int64_t wanted = sh_max(SH_FEATURE_PARTS / sh_max(sets, 1), 1);
     c->part = wanted == 1 ? sh_max(longest, 1) : sh_max(sh_ceil_div(sh_ceil_div(longest, wanted), block) * block, 1);
     c->parts = sh_max(sh_ceil_div(longest, c->part), 1);

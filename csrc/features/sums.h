@@ -55,6 +55,8 @@ sh_feature_job sh_feature_begin(const sh_features *f);
 /* Lays the room out from `base`, which may be NULL; returns how many bytes it takes. With patterns and queries there is
  * room for their pairs. */
 size_t sh_feature_room_of(const sh_feature_job *j, char *base, sh_feature_room *r);
+/* Tells whether sizes, type and map are possible, and a projection is there where the map has one. */
+int sh_features_are_sound(const sh_features *f);
 /* Multiplications and what else takes as long, of n rows */
 double sh_feature_work(const sh_features *f, int64_t n);
 

@@ -16,7 +16,7 @@
  *           r^7/5040). The table's 26 leading bits times those of r are exact, and r^2/2 + ... < 2^-18 is rounded to 53
  *           bits, in at most 11 operations: the relative error is below 2^-67.
  *        4. So the pair is within (1 + |t|) 2^-67 of x^e, relatively. Where all of that interval rounds to one double, it
- *           is the correctly rounded power (Ziv 1991); some one in 3,000 is left to the caller.
+ *           is the correctly rounded power (Ziv 1991); about one in 3,000 is left to the caller.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022; Hubrecht, Jeannerod & Zimmermann 2023, for tables, pairs and the
  *        test; Dekker 1971
  */
@@ -121,7 +121,7 @@ typedef struct {
     double small_1; /* exp t - 1, where |t| <= 2^-8.6 */
 } sh_exp_parts;
 
-/* Return exp t (note 3), |t| <= 750; of any other t, something. */
+/* Return exp t (note 3), |t| <= 750; for any other t the result means nothing. */
 static inline sh_exp_parts sh_exp_parts_of(sh_pair t) {
     const double magic = 0x1.8p52, shifted = t.high * SH_STEPS + magic, n = shifted - magic; /* rounds to an integer */
     const uint64_t bits = sh_bits_of(shifted), at = bits & (SH_EXPS - 1);

@@ -10,15 +10,15 @@
 #define SH_CAT_(a, b) a##b
 #define SH_CAT(a, b) SH_CAT_(a, b)
 
-/* f(0), f(1), ... f(n - 1), for n = 2, 4, 8 or 16, a number when preprocessed */
+/* SH_EACH: expands to f(0), f(1), ..., f(n - 1). n is 2, 4, 8 or 16, or a macro that stands for one of these. */
 #define SH_EACH(n, f) SH_CAT(SH_EACH_, n)(f)
 #define SH_EACH_2(f) f(0), f(1)
 #define SH_EACH_4(f) SH_EACH_2(f), f(2), f(3)
 #define SH_EACH_8(f) SH_EACH_4(f), f(4), f(5), f(6), f(7)
 #define SH_EACH_16(f) SH_EACH_8(f), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
 
-/* SH_SHUFFLE: the lanes of two vectors in another order: constants, those of the second counting on from the first's.
- * `Mask` is a vector type of integers of the same size. */
+/* SH_SHUFFLE: picks lanes of two vectors by their numbers, which are constants; the lanes of the second vector are counted
+ * on from those of the first. `Mask` is a vector type of integers of the lanes' size. */
 #if defined(__clang__) || __GNUC__ >= 12
 #define SH_SHUFFLE(Mask, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else

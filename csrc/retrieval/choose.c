@@ -156,6 +156,7 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
 }
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
+    SH_REQUIRE(context, m, "memory");
     if (atomic_load(&m->shelf->index[0]) || atomic_load(&m->shelf->index[1])) return SH_OK;
     return put_up(context, m, SH_EITHER, INT64_MAX);
 }
@@ -166,8 +167,18 @@ static double unscaled(const sh_index *x, const sh_look *look, float bound) {
 }
 
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
+    static const double any = 1;
+    queries.beta = &any; /* bounds are of scores */
+    queries.beta_stride = 0;
+    sh_status status = sh_check_call(context, m, &queries);
+    if (status != SH_OK) return status;
+    SH_REQUIRE(context, sh_can_be(queries.n, 3 * m->patterns.n * (int64_t)sizeof *bounds), "queries");
+    SH_REQUIRE(context, bounds || queries.n == 0, "bounds");
+    for (int64_t i = 0; i < queries.n; i++) {
+        const double largest = m->k->max_abs(sh_at(m->k, queries.data, i * m->patterns.d), m->patterns.d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
+    }
     int wanted = context->path == SH_PATH_COLUMNS;
-    sh_status status = SH_OK;
     if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
     const sh_index *x = atomic_load(&m->shelf->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
@@ -212,7 +223,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; m && i < 3; i++) {
         const sh_index *x = atomic_load(&m->shelf->index[i]);
         if (x) bytes += (int64_t)x->bytes;
     }

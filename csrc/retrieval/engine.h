@@ -124,6 +124,8 @@ static inline int sh_is_of_query(const sh_context *context) {
 
 /* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
+/* sh_check_call: refuses a context's path, a memory and queries that cannot be used, by name; looks at no number of them. */
+sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries);
 /* The steps that sh_run is made of. */
 sh_status sh_screen(sh_job *job);
 sh_status sh_scan(sh_job *job);

@@ -68,6 +68,8 @@ static sh_status lead(sh_job *job, const int64_t *own, const double *score, int6
 }
 
 sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins) {
+    SH_REQUIRE(context, memory, "memory");
+    SH_REQUIRE(context, margins, "margins");
     return ask_patterns(context, memory, NULL, memory->patterns.n, lead, margins);
 }
 
@@ -117,6 +119,13 @@ static sh_status measure(sh_job *job, const int64_t *own, const double *score, i
 
 sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int64_t *which, const double *need,
                    double slack, double *radius, int64_t *rival) {
+    SH_REQUIRE(context, m, "memory");
+    SH_REQUIRE(context, sh_can_be(n, sizeof *which), "n");
+    if (n == 0) return SH_OK;
+    SH_REQUIRE(context, which, "which");
+    SH_REQUIRE(context, need, "need");
+    SH_REQUIRE(context, radius, "radius");
+    SH_REQUIRE(context, rival, "rival");
     int64_t count = m->patterns.n;
     if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
     for (int64_t i = 0; i < n; i++) {
@@ -142,16 +151,23 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
 sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count, int64_t *position,
                      double *score) {
     if (count < 1 || count > SH_NEAREST) return sh_fail(context, SH_BAD_ARGUMENT, "count", 0);
-    int64_t n = queries.n * count;
-    sh_candidate *best = sh_allocate(context, sh_max(n, 1), sizeof *best);
-    if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    static const double any = 1;
+    queries.beta = &any; /* the order of scores is the same for all */
+    queries.beta_stride = 0;
     queries.structure = NULL;
+    sh_status status = sh_check_call(context, memory, &queries);
+    if (status != SH_OK || queries.n == 0) return status;
+    SH_REQUIRE(context, position, "position");
+    SH_REQUIRE(context, score, "score");
+    sh_candidate *best = sh_allocate(context, queries.n, (size_t)count * sizeof *best);
+    if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    int64_t n = queries.n * count;
     for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
     sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
     job.nearest = count;
     job.ranked = 1;
     job.nearest_out = best;
-    sh_status status = sh_run(&job);
+    status = sh_run(&job);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
         position[i] = best[i].position;
         score[i] = best[i].score;

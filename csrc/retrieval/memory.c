@@ -14,11 +14,6 @@
 #include <math.h>
 #include <string.h>
 
-static size_t element_size(sh_type type) {
-    static const size_t size[] = {[SH_FLOAT32] = 4, [SH_FLOAT64] = 8, [SH_UINT8] = 1, [SH_FLOAT16] = 2};
-    return size[type];
-}
-
 /* n elements of a narrow type, widened */
 static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
     float scale = rows->scale == 0 ? 1 : rows->scale;
@@ -38,13 +33,13 @@ const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void 
 void sh_fetch_row(const sh_rows *rows, int64_t i) {
     enum { LINE = 64 };
     const char *row = (const char *)rows->data + i * rows->stride;
-    size_t bytes = (size_t)rows->d * element_size(rows->type);
+    size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
     for (size_t b = 0; b < bytes; b += LINE) __builtin_prefetch(row + b);
 }
 
 int64_t sh_rows_ahead(const sh_rows *rows) {
     enum { BYTES = 4096, MOST = 16 };
-    int64_t bytes = rows->d * (int64_t)element_size(rows->type);
+    int64_t bytes = rows->d * sh_size_of(rows->type);
     return sh_max(1, sh_min(MOST, BYTES / sh_max(bytes, 1)));
 }
 
@@ -174,10 +169,10 @@ static sh_status bias_differences(void *job, int64_t item, void *scratch, sh_con
 
 static int rows_are_sound(const sh_rows *rows, sh_type type) {
     if ((unsigned)rows->type > SH_FLOAT16 || (rows->type != type && !sh_is_narrow(rows))) return 0;
-    int64_t size = (int64_t)element_size(rows->type);
-    return rows->data && rows->n >= 1 && rows->d >= 1 && rows->d <= INT32_MAX && rows->stride % size == 0 &&
-           rows->stride / size >= rows->d && rows->stride / size <= INT32_MAX && rows->scale >= 0 &&
-           !isinf(rows->scale);
+    int64_t size = sh_size_of(rows->type);
+    return rows->data && rows->n >= 1 && rows->stride >= 1 && sh_can_be(rows->n, rows->stride) && rows->d >= 1 &&
+           rows->d <= INT32_MAX && rows->stride % size == 0 && rows->stride / size >= rows->d &&
+           rows->stride / size <= INT32_MAX && rows->scale >= 0 && !isinf(rows->scale);
 }
 
 /* Holds on the indexes of another memory's patterns, which are the first of these: they do for now, or are to grow. */
@@ -292,7 +287,10 @@ done:
 
 sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_rows *values, sh_similarity similarity,
                         sh_type type, sh_memory **memory) {
-    if (type > SH_FLOAT64 || similarity > SH_COSINE) return sh_fail(context, SH_BAD_ARGUMENT, "type", 0);
+    SH_REQUIRE(context, type == SH_FLOAT32 || type == SH_FLOAT64, "type");
+    SH_REQUIRE(context, (unsigned)similarity <= SH_COSINE, "similarity");
+    SH_REQUIRE(context, patterns, "patterns");
+    SH_REQUIRE(context, memory, "memory");
     return make(context, NULL, 0, patterns, values, similarity, type, memory);
 }
 
@@ -302,6 +300,9 @@ static int are_more(const sh_rows *rows, const sh_rows *old) {
 
 sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_rows *patterns, const sh_rows *values,
                            sh_memory **memory) {
+    SH_REQUIRE(context, old, "old");
+    SH_REQUIRE(context, memory, "memory");
+    SH_REQUIRE(context, patterns, "patterns");
     if (!are_more(patterns, &old->patterns)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if ((values != NULL) != old->own_values || (values && !are_more(values, &old->values)))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
@@ -336,7 +337,7 @@ static sh_status hash_item(void *job, int64_t item, void *scratch, sh_context *c
     uint64_t sum = 0;
     for (int part = 0; part < 1 + f->m->own_values; part++) {
         const sh_rows *rows = part ? &f->m->values : &f->m->patterns;
-        size_t bytes = (size_t)rows->d * element_size(rows->type);
+        size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
         for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
             sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + part + 1));
     }
@@ -345,6 +346,8 @@ static sh_status hash_item(void *job, int64_t item, void *scratch, sh_context *c
 }
 
 sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_t *fingerprint) {
+    SH_REQUIRE(context, m, "memory");
+    SH_REQUIRE(context, fingerprint, "fingerprint");
     fingerprinting f = {.m = m};
     sh_status status = sh_for_each(context, sh_ceil_div(m->patterns.n, CHUNK), 0, hash_item, &f);
     *fingerprint = atomic_load(&f.sum);
@@ -358,6 +361,7 @@ static void free_indexes(sh_context *context, sh_memory *m) {
 }
 
 void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
+    if (!m) return;
     m->shelf->use = use;
     if (use == SH_INDEX_NEVER) free_indexes(context, m);
 }
@@ -380,7 +384,7 @@ size_t sh_pack_bytes(const sh_memory *m) {
 
 static void pack_rows(const sh_kernels *k, const sh_rows *rows, const void *centre, int64_t first, int64_t n,
                       int64_t column, int64_t columns, void *pack) {
-    const char *x = (const char *)rows->data + first * rows->stride + column * (int64_t)element_size(rows->type);
+    const char *x = (const char *)rows->data + first * rows->stride + column * sh_size_of(rows->type);
     for (int64_t i = 0; i < n; i++, x += rows->stride) {
         void *row = sh_at(k, pack, i * columns);
         if (sh_is_narrow(rows))

@@ -132,8 +132,15 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
                       int64_t *support_size, void *before) {
     if (max_steps < 0) return sh_fail(context, SH_BAD_ARGUMENT, "max_steps", 0);
     if (!(tol >= 0) || isinf(tol)) return sh_fail(context, SH_BAD_ARGUMENT, "tol", 0);
+    sh_status status = sh_check_call(context, memory, &queries);
+    if (status != SH_OK) return status;
+    SH_REQUIRE(context, sh_map_of(&model), "separation");
     int64_t n = queries.n, d = memory->patterns.d, size = (int64_t)memory->k->size;
-    if (n <= 0) return n < 0 ? sh_fail(context, SH_BAD_ARGUMENT, "queries", 0) : SH_OK;
+    if (n == 0) return SH_OK;
+    SH_REQUIRE(context, states, "states");
+    SH_REQUIRE(context, steps, "steps");
+    SH_REQUIRE(context, converged, "converged");
+    SH_REQUIRE(context, support_size, "support_size");
     if (max_steps == 0) {
         memcpy(states, queries.data, (size_t)(n * d * size));
         if (before) memcpy(before, queries.data, (size_t)(n * d * size));
@@ -153,7 +160,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     int64_t left = 0, count = 0;
     r.moving = sh_allocate(context, n, sizeof *r.moving);
     r.carry = sh_allocate(context, n, SH_CARRIED * sizeof *r.carry);
-    sh_status status = SH_NO_MEMORY;
+    status = SH_NO_MEMORY;
     if (!r.moving || !r.carry) goto done;
     int same = !queries.structure || queries.structure->pairs == SH_PAIRS_TOP; /* whichever query it is */
     if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && same) {

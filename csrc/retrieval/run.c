@@ -81,17 +81,31 @@ void sh_set_grid(sh_job *job, int64_t n) {
     job->ranges = sh_min(job->tiles, sh_ceil_div(SH_ITEMS, job->blocks));
 }
 
+sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries) {
+    SH_REQUIRE(context, (unsigned)context->path <= SH_PATH_COLUMNS, "path");
+    SH_REQUIRE(context, memory, "memory");
+    const int64_t widest = sh_max(sh_max(memory->patterns.d, memory->values.d), SH_CARRIED);
+    SH_REQUIRE(context, sh_can_be(queries->n, widest * (int64_t)sizeof(double)), "queries");
+    if (queries->n == 0) return SH_OK;
+    SH_REQUIRE(context, queries->data, "queries");
+    SH_REQUIRE(context, queries->beta, "beta");
+    SH_REQUIRE(context, queries->beta_stride == 0 || queries->beta_stride == 1, "beta_stride");
+    return SH_OK;
+}
+
 sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n;
+    sh_status status = sh_check_call(context, m, &job->queries);
+    if (status != SH_OK) return status;
     _Atomic int odd = 0;
     job->odd = &odd;
     const sh_kernels *k = job->k = m->k;
     job->map = sh_map_of(&job->model);
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     if (job->energy && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
-    if (n <= 0) return n < 0 ? sh_fail(context, SH_BAD_ARGUMENT, "queries", 0) : SH_OK;
+    if (n == 0) return SH_OK;
     if (!job->mixed) job->mixed = &m->values;
     int own_rows = job->mixed == &m->patterns || !m->own_values;
     job->mixed_scale = own_rows ? m->scale : NULL;
@@ -120,7 +134,6 @@ sh_status sh_run(sh_job *job) {
     job->wide = sh_allocate(context, n, sizeof(int64_t));
     for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++)
         job->carry[i] = -1; /* whoever finishes may know better */
-    sh_status status = SH_OK;
     if (!job->slack || !job->wide || by_distance != !!job->shift || differ != !!job->differences ||
         !m->tile_bias != !job->tile_bias)
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
@@ -163,6 +176,7 @@ sh_status sh_run(sh_job *job) {
 sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, void *states,
                     int64_t *support_size) {
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    SH_REQUIRE(context, states || queries.n <= 0, "states");
     job.states = states;
     job.support_size = support_size;
     return sh_run(&job);
@@ -170,6 +184,7 @@ sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model
 
 sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, double *energy) {
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    SH_REQUIRE(context, energy || queries.n <= 0, "energy");
     job.energy = energy;
     return sh_run(&job);
 }
@@ -178,6 +193,7 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
                         sh_partial partial) {
     const sh_map *map = sh_map_of(&model);
     if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    SH_REQUIRE(context, (partial.scale && partial.sum) || queries.n <= 0, "partial");
     queries.structure = NULL;
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
     return sh_run(&job);
@@ -186,6 +202,9 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
 sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t *counts) {
     const sh_map *map = sh_map_of(&model);
     if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    sh_status status = sh_check_call(context, memory, &queries);
+    if (status != SH_OK) return status;
+    SH_REQUIRE(context, counts || queries.n == 0, "counts");
     for (int64_t i = 0; i < 4 * queries.n; i++) counts[i] = -1;
     queries.structure = NULL;
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
@@ -194,6 +213,7 @@ sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model
 }
 
 void sh_entries_free(sh_context *context, sh_entries *entries) {
+    if (!entries) return;
     sh_release(context, entries->start);
     sh_release(context, entries->position);
     sh_release(context, entries->score);
@@ -230,6 +250,9 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
                        double min_weight, sh_entries *entries) {
     const sh_map *map = sh_map_of(&model);
     if (!map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    sh_status status = sh_check_call(context, memory, &queries);
+    if (status != SH_OK) return status;
+    SH_REQUIRE(context, entries, "entries");
     if (top < 0 || (!map->window && top == 0 && !(min_weight > 0) && !queries.structure))
         return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
@@ -238,17 +261,33 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     job.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.lists);
     if (!job.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memset(job.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.lists);
-    sh_status status = sh_run(&job);
+    status = sh_run(&job);
     if (status == SH_OK) status = join_lists(context, job.lists, queries.n, entries);
     for (int64_t i = 0; i < queries.n; i++) sh_release(context, job.lists[i].entry);
     sh_release(context, job.lists);
     return status;
 }
 
+/* Tells whether n lists lie one after the other: start (n + 1) goes from 0 up. */
+static int are_lists(int64_t n, const int64_t *start) {
+    if (!start || start[0] != 0) return 0;
+    for (int64_t i = 0; i < n; i++)
+        if (start[i] > start[i + 1]) return 0;
+    return 1;
+}
+
 sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                    int64_t beta_stride, const int64_t *start, const double *score, double *weight) {
     const sh_map *map = sh_map_of(&model);
     if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    SH_REQUIRE(context, type == SH_FLOAT32 || type == SH_FLOAT64, "type");
+    SH_REQUIRE(context, sh_can_be(n, sizeof *start), "n");
+    if (n == 0) return SH_OK;
+    SH_REQUIRE(context, beta, "beta");
+    SH_REQUIRE(context, beta_stride == 0 || beta_stride == 1, "beta_stride");
+    SH_REQUIRE(context, are_lists(n, start), "start");
+    SH_REQUIRE(context, score || start[n] == 0, "score");
+    SH_REQUIRE(context, weight || start[n] == 0, "weight");
     int64_t longest = 1;
     for (int64_t i = 0; i < n; i++) longest = sh_max(longest, start[i + 1] - start[i]);
     double *z = sh_allocate(context, longest, sizeof(double));
@@ -295,6 +334,13 @@ static sh_status look_at_rows(sh_context *context, const sh_memory *memory, int6
 
 sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start, const int64_t *position,
                  const double *weight, void *states) {
+    SH_REQUIRE(context, memory, "memory");
+    SH_REQUIRE(context, sh_can_be(n, sh_max(memory->values.d, 1) * (int64_t)sizeof(double)), "n");
+    if (n == 0) return SH_OK;
+    SH_REQUIRE(context, are_lists(n, start), "start");
+    SH_REQUIRE(context, position || start[n] == 0, "positions");
+    SH_REQUIRE(context, weight || start[n] == 0, "weight");
+    SH_REQUIRE(context, states, "states");
     const sh_kernels *k = memory->k;
     int64_t width = memory->values.d;
     for (int64_t i = 0; i < start[n]; i++)

@@ -128,7 +128,10 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
 sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
                    sh_partial a, sh_partial b) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || !map->rescale || n < 0 || v < 0) return SH_BAD_ARGUMENT;
+    if (!map || !map->rescale || (type != SH_FLOAT32 && type != SH_FLOAT64)) return SH_BAD_ARGUMENT;
+    if (v < 0 || !sh_can_be(n, sizeof(double)) || (beta_stride != 0 && beta_stride != 1)) return SH_BAD_ARGUMENT;
+    if (n == 0) return SH_OK;
+    if (!beta || !a.scale || !a.sum || !b.scale || !b.sum || !a.mixture != !b.mixture) return SH_BAD_ARGUMENT;
     const sh_kernels *k = sh_kernels_of(type);
     for (int64_t i = 0; i < n; i++) {
         double scale = fmax(a.scale[i], b.scale[i]), inverse = beta[i * beta_stride];

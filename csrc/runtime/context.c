@@ -9,6 +9,7 @@
 void *sh_allocate(sh_context *context, int64_t count, size_t size) {
     enum { LINE = 64, LARGE = 4 << 20 };
     size_t bytes;
+    if (!context->allocate != !context->release) return NULL; /* no block may be given back to another allocator */
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > PTRDIFF_MAX - 2 * LINE) return NULL;
     bytes += LINE + sizeof(void *);
     char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);

@@ -87,7 +87,7 @@ static sh_ignored ignored[3];
 static int ignored_count;
 
 int sh_ignored_settings(const sh_ignored **list) {
-    *list = ignored;
+    if (list) *list = ignored;
     return ignored_count;
 }
 

@@ -33,6 +33,11 @@ int64_t sh_memory_left_under(const char *root);
 
 /* sh_fail: notes what was at fault, returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
+/* SH_REQUIRE: ends a function of the interface with SH_BAD_ARGUMENT, and names the argument, unless a condition holds. */
+#define SH_REQUIRE(context, holds, argument)                                                                           \
+    do {                                                                                                               \
+        if (!(holds)) return sh_fail(context, SH_BAD_ARGUMENT, argument, 0);                                           \
+    } while (0)
 
 /* sh_for_each: work(job, item, scratch) for every item, in any order, each worker with its own scratch.
  *
@@ -67,5 +72,12 @@ sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed,
 static inline size_t sh_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static inline int64_t sh_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t sh_max(int64_t a, int64_t b) { return a > b ? a : b; }
+/* Tells whether an array of n elements of some bytes can be: no address is further from another than PTRDIFF_MAX. */
+static inline int sh_can_be(int64_t n, int64_t bytes) { return n >= 0 && n <= PTRDIFF_MAX / sh_max(bytes, 1); }
+/* Returns the bytes of an element, or 0 for what is no type. */
+static inline int64_t sh_size_of(sh_type type) {
+    static const int64_t size[] = {[SH_FLOAT32] = 4, [SH_FLOAT64] = 8, [SH_UINT8] = 1, [SH_FLOAT16] = 2};
+    return (unsigned)type < sizeof size / sizeof *size ? size[type] : 0;
+}
 static inline int64_t sh_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 #endif

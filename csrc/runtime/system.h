@@ -1,5 +1,5 @@
 /* system.h: what the core asks of the operating system: threads, locks, processors, forks and the end of the process.
- * posix.c and windows.c are its two sides; nothing here allocates, and only sh_thread_start fails. */
+ * posix.c and windows.c are the two that answer, one of which is empty; nothing here allocates, and only sh_thread_start fails. */
 #ifndef SH_SYSTEM_H
 #define SH_SYSTEM_H
 #include <stddef.h>

@@ -8,8 +8,8 @@
  *           The exponent is below 2^64: the least |log b| of a double b is 2^-53, and that of 1 + y may be less, but
  *           there sh_power_1p asks for it. So t is off by less than 2^-245, and the result by as much, relatively.
  *        3. What lies within 2^-213 of the middle between two doubles is taken for the middle, and rounded to even. Some
- *           powers are middles, as 134217727^2 and 207001^3. Others are no more than the pairs of doubles, 2^128, and as
- *           their bits look random, one of them as near to a middle has a chance of 2^-31 to exist at all.
+ *           powers are middles, as 134217727^2 and 207001^3. There are at most 2^128 others, as many as pairs of
+ *           doubles. As their bits look random, the chance that one of them at all lies so near to a middle is 2^-31.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022
  */
 #include "powers.h"

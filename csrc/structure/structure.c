@@ -104,6 +104,8 @@ int64_t sh_most_pairs(const sh_structure *s) {
 const char *sh_structure_fault(const sh_structure *s, int64_t queries, int64_t patterns) {
     int64_t places = s->pairs == SH_PAIRS_RANDOM ? INT64_MAX : s->pairs == SH_PAIRS_WINDOW ? patterns : 0, columns = 0;
     if (patterns > INT32_MAX) return "patterns";
+    if (s->column_n < 0 || (s->column_n > 0 && !s->column))
+        return s->pairs == SH_PAIRS_BLOCKS ? "mask" : "global_positions";
     if (s->pairs == SH_PAIRS_RANDOM) {
         if (s->k < 1 || s->k > patterns) return "k";
         if (s->rows < 1) return "block";
@@ -117,7 +119,7 @@ const char *sh_structure_fault(const sh_structure *s, int64_t queries, int64_t p
         if (s->rows < 1 || s->columns < 1 || s->start_n < 0 || s->start_n > INT64_MAX / s->rows) return "block";
         places = s->start_n * s->rows;
         columns = patterns / s->columns;
-        if (s->start[0] != 0 || s->start[s->start_n] != s->column_n) return "mask";
+        if (!s->start || s->start[0] != 0 || s->start[s->start_n] != s->column_n) return "mask";
         for (int64_t i = 0; i < s->start_n; i++) {
             if (s->start[i] > s->start[i + 1]) return "mask";
             for (int64_t j = s->start[i] + 1; j < s->start[i + 1]; j++)

@@ -3,28 +3,19 @@
  *
  * Returns 0 if all hold. */
 #include "separation/powers.h"
+#include "check.h"
 #include "power_cases.h"
-#include <stdio.h>
 
-enum { CASES = sizeof power_cases / sizeof *power_cases, SHOWN = 20, MANY = 20000 };
+enum { CASES = sizeof power_cases / sizeof *power_cases, MANY = 20000 };
 /* The digest of `many` powers; a new one is right only where power_cases.h still holds. */
 static const uint64_t DIGEST = UINT64_C(0x3d1a4d04b2b8b9cb);
-
-static int failed;
 
 static int same(double a, double b) { return !memcmp(&a, &b, sizeof a); }
 
 /* Count a number that is not the one wanted, and say which. */
 static void expect(int holds, const char *what, int at, double found, double wanted) {
-    if (!holds && ++failed <= SHOWN) fprintf(stderr, "case %d, %s: %a instead of %a\n", at, what, found, wanted);
-}
-
-/* Return a number from [0, 1), by the generator splitmix64 (Steele, Lea & Flood 2014). */
-static double uniform(uint64_t *state) {
-    uint64_t x = (*state += 0x9E3779B97F4A7C15u);
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
+    if (!check_at(holds, what, __FILE__, __LINE__) && checks_failed <= CHECKS_SHOWN)
+        fprintf(stderr, "    case %d: %a instead of %a\n", at, found, wanted);
 }
 
 /* Check one case by every function, at the end of rows of every length, among numbers whose powers are 0 and 1, and in rows
@@ -110,7 +101,6 @@ int main(void) {
     for (int at = 0; at < CASES; at++) one(at);
     special();
     const uint64_t digest = many();
-    if (digest != DIGEST && ++failed) fprintf(stderr, "digest %#018llx\n", (unsigned long long)digest);
-    printf("power: %d cases, %d failures\n", (int)CASES, failed);
-    return failed != 0;
+    if (!CHECK(digest == DIGEST)) fprintf(stderr, "    digest %#018llx\n", (unsigned long long)digest);
+    return checked("power");
 }
