@@ -24,7 +24,17 @@ def data_folder():
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--depth", action="store_true", help="run all cases of tests marked `covering`, and tests marked `depth`, too"
+        "--depth",
+        action="store_const",
+        const="also",
+        help="run all cases of tests marked `covering`, and tests marked `depth`, too",
+    )
+    parser.addoption(
+        "--depth-only",
+        action="store_const",
+        const="only",
+        dest="depth",
+        help="run what --depth adds alone: the cases left out without it, and more examples of each property",
     )
     parser.addoption(
         "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
@@ -41,7 +51,7 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     """Say how many examples Hypothesis makes, before tests are imported."""
     # A busy machine is no failure of the code, so no example has a deadline.
-    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("--depth") else 25)
+    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("depth") else 25)
     settings.load_profile("sparsehopfield")
 
 
@@ -59,8 +69,8 @@ def _covering(items, strength):
     return [item for i, item in enumerate(items) if i in chosen]
 
 
-def _without_depth(items):
-    """Return the items that a run without --depth takes, in their order."""
+def _depth(items):
+    """Return the set of items that a run without --depth leaves out."""
     left, cases = set(), collections.defaultdict(list)
     for item in items:
         if item.get_closest_marker("depth"):
@@ -69,7 +79,12 @@ def _without_depth(items):
             cases[item.nodeid.partition("[")[0]].append(item)
     for group in cases.values():
         left |= {*group} - {*_covering(group, *group[0].get_closest_marker("covering").args)}
-    return [item for item in items if item not in left]
+    return left
+
+
+def _is_property(item):
+    """Return whether Hypothesis makes the examples of an item."""
+    return hasattr(getattr(item, "obj", None), "hypothesis")
 
 
 def _sampled(items, every):
@@ -86,8 +101,13 @@ def _sampled(items, every):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what adds only depth, unless it is asked for; sanitizers see every test in some of its cases."""
-    named = any("::" in argument for argument in config.args)  # whoever names a test means it
-    kept = items if config.getoption("--depth") or named else _without_depth(items)
+    wanted, kept = config.getoption("depth"), items
+    if wanted == "only":
+        depth = _depth(items)
+        kept = [item for item in items if item in depth or _is_property(item)]
+    elif not wanted and not any("::" in argument for argument in config.args):  # whoever names a test means it
+        depth = _depth(items)
+        kept = [item for item in items if item not in depth]
     kept = _sampled(kept, config.getoption("--sample"))
     if len(kept) < len(items):
         chosen = {*kept}
