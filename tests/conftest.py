@@ -60,10 +60,17 @@ def _covering(items, strength):
     # Cases share the values of their parameters, which need not be hashable.
     values = [[(name, id(value)) for name, value in item.callspec.params.items()] for item in items]
     meetings = [set(itertools.combinations(of_item, min(strength, len(of_item)))) for of_item in values]
-    left, chosen, uses = set().union(*meetings), set(), collections.Counter()
-    while left:  # the case in which most values meet for the first time; of several that of the least used values
-        best = max(range(len(items)), key=lambda i: (len(meetings[i] & left), -sum(uses[v] for v in values[i])))
-        left -= meetings[best]
+    holders = collections.defaultdict(list)  # of a meeting: the cases in which it takes place
+    for i, of_item in enumerate(meetings):
+        for meeting in of_item:
+            holders[meeting].append(i)
+    new = [len(of_item) for of_item in meetings]  # how many values meet in a case for the first time
+    chosen, uses = set(), collections.Counter()
+    while most := max(new, default=0):  # of several cases with most of them that of the least used values
+        best = min((i for i, n in enumerate(new) if n == most), key=lambda i: sum(uses[v] for v in values[i]))
+        for meeting in meetings[best]:
+            for i in holders.pop(meeting, ()):
+                new[i] -= 1
         chosen.add(best)
         uses.update(values[best])
     return [item for i, item in enumerate(items) if i in chosen]
