@@ -6,6 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
+import helpers
 import pytest
 from hypothesis import settings
 
@@ -20,6 +21,12 @@ def data_folder():
     if not folder.is_dir():
         pytest.skip(f"real data: no folder {folder}; set SPARSEHOPFIELD_DATA to where mnist/ and others lie")
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figures within a test; fixtures of its module, which are made before, still draw theirs."""
+    monkeypatch.setattr("sparsehopfield.plotting.save", helpers.undrawn)
 
 
 def pytest_addoption(parser):

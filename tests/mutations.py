@@ -4,7 +4,8 @@
     python -m tests.mutations --only margins      those whose name holds a word
     python -m tests.mutations --list              names and places only
 
-Each mutation is made in a copy of the tree, which is built with -O1, by ccache where there is one. First the tests
+Each mutation is made in a copy of the tree, which is built with -O1 and with the hooks that some tests need, by ccache
+where there is one. First the tests
 are run in the copy as it is: only what passes there can notice anything. The exit status is 1 if a mutation survives,
 if the text that it replaces is not there exactly once, or if it does not build.
 """
@@ -381,6 +382,7 @@ def surroundings(tree: Path) -> dict[str, str]:
         "MPLBACKEND": "Agg",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(tree),  # before any installed package
+        "SPARSEHOPFIELD_TESTING": "1",  # some tests need the core's hooks
         "SPARSEHOPFIELD_DATA": data,
     }
 
