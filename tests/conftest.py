@@ -6,6 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
+import helpers
 import pytest
 from hypothesis import settings
 
@@ -22,9 +23,25 @@ def data_folder():
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figures within a test; fixtures of its module, which are made before, still draw theirs."""
+    monkeypatch.setattr("sparsehopfield.plotting.save", helpers.undrawn)
+
+
 def pytest_addoption(parser):
     parser.addoption(
-        "--depth", action="store_true", help="run all cases of tests marked `covering`, and tests marked `depth`, too"
+        "--depth",
+        action="store_const",
+        const="also",
+        help="run all cases of tests marked `covering`, and tests marked `depth`, too",
+    )
+    parser.addoption(
+        "--depth-only",
+        action="store_const",
+        const="only",
+        dest="depth",
+        help="run what --depth adds alone: the cases left out without it, and more examples of each property",
     )
     parser.addoption(
         "--sample", type=int, default=1, metavar="N", help="of each test's cases the first of every N only"
@@ -41,7 +58,7 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     """Say how many examples Hypothesis makes, before tests are imported."""
     # A busy machine is no failure of the code, so no example has a deadline.
-    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("--depth") else 25)
+    settings.register_profile("sparsehopfield", deadline=None, max_examples=200 if config.getoption("depth") else 25)
     settings.load_profile("sparsehopfield")
 
 
@@ -50,17 +67,24 @@ def _covering(items, strength):
     # Cases share the values of their parameters, which need not be hashable.
     values = [[(name, id(value)) for name, value in item.callspec.params.items()] for item in items]
     meetings = [set(itertools.combinations(of_item, min(strength, len(of_item)))) for of_item in values]
-    left, chosen, uses = set().union(*meetings), set(), collections.Counter()
-    while left:  # the case in which most values meet for the first time; of several that of the least used values
-        best = max(range(len(items)), key=lambda i: (len(meetings[i] & left), -sum(uses[v] for v in values[i])))
-        left -= meetings[best]
+    holders = collections.defaultdict(list)  # of a meeting: the cases in which it takes place
+    for i, of_item in enumerate(meetings):
+        for meeting in of_item:
+            holders[meeting].append(i)
+    new = [len(of_item) for of_item in meetings]  # how many values meet in a case for the first time
+    chosen, uses = set(), collections.Counter()
+    while most := max(new, default=0):  # of several cases with most of them that of the least used values
+        best = min((i for i, n in enumerate(new) if n == most), key=lambda i: sum(uses[v] for v in values[i]))
+        for meeting in meetings[best]:
+            for i in holders.pop(meeting, ()):
+                new[i] -= 1
         chosen.add(best)
         uses.update(values[best])
     return [item for i, item in enumerate(items) if i in chosen]
 
 
-def _without_depth(items):
-    """Return the items that a run without --depth takes, in their order."""
+def _depth(items):
+    """Return the set of items that a run without --depth leaves out."""
     left, cases = set(), collections.defaultdict(list)
     for item in items:
         if item.get_closest_marker("depth"):
@@ -69,7 +93,12 @@ def _without_depth(items):
             cases[item.nodeid.partition("[")[0]].append(item)
     for group in cases.values():
         left |= {*group} - {*_covering(group, *group[0].get_closest_marker("covering").args)}
-    return [item for item in items if item not in left]
+    return left
+
+
+def _is_property(item):
+    """Return whether Hypothesis makes the examples of an item."""
+    return hasattr(getattr(item, "obj", None), "hypothesis")
 
 
 def _sampled(items, every):
@@ -86,8 +115,13 @@ def _sampled(items, every):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what adds only depth, unless it is asked for; sanitizers see every test in some of its cases."""
-    named = any("::" in argument for argument in config.args)  # whoever names a test means it
-    kept = items if config.getoption("--depth") or named else _without_depth(items)
+    wanted, kept = config.getoption("depth"), items
+    if wanted == "only":
+        depth = _depth(items)
+        kept = [item for item in items if item in depth or _is_property(item)]
+    elif not wanted and not any("::" in argument for argument in config.args):  # whoever names a test means it
+        depth = _depth(items)
+        kept = [item for item in items if item not in depth]
     kept = _sampled(kept, config.getoption("--sample"))
     if len(kept) < len(items):
         chosen = {*kept}

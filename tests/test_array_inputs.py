@@ -239,6 +239,7 @@ FORMS = {
 }
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_arrays_give_the_same(form, dtype):

@@ -500,13 +500,12 @@ def test_bits_interrupted_and_continued(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_mil_side_by_side(tmp_path, folder, crossed):
-    beside = mil.run(tmp_path, dataset="ucsb", data=folder, jobs=2, **MIL)
-    assert beside.table.read_bytes() == crossed.table.read_bytes()
+    beside = mil.run(tmp_path, dataset="ucsb", data=folder, jobs=2, **MIL | {"repeats": 1})
+    assert beside.rows == [row for row in crossed.rows if row["repeat"] == 0]
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path, folder, save, monkeypatch):
-    monkeypatch.setattr(plotting, "save", save)
+def test_command_line(tmp_path, folder, undrawn):
     for name, arguments, figures in (
         ("mil", ["--dataset", "ucsb", "--data", folder, "--repeats", "1", "--folds", "2", "--inner-folds", "2",
                  "--limit-settings", "1", "--epochs", "1", "--members", "1"], ["mil"]),

@@ -10,6 +10,8 @@ from sparsehopfield.studies import bounds as study
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
 SMALL = {
     "families": ("sphere", "images", "correlated"),
     "betas": (1.0, 30.0, 3000.0),

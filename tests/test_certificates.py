@@ -374,6 +374,7 @@ def test_balls_of_few_patterns():
 # --- capacity -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize(("m", "d"), [(50, 1500), (1500, 50), (1, 3), (3, 1)])
 def test_spread(m, d, similarity, rng):

@@ -11,6 +11,8 @@ from sparsehopfield.studies import correlated as study
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
 SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "patterns": 12, "d": 8, "progress": False}
 
 

@@ -1,10 +1,10 @@
-"""Which cases the run without --depth takes of a product of parameters."""
+"""Which cases the run without --depth takes of a product of parameters, and which one of --depth-only."""
 
 import itertools
 from types import SimpleNamespace
 
 import pytest
-from conftest import _covering, _without_depth
+from conftest import _covering, pytest_collection_modifyitems
 
 
 class Item(SimpleNamespace):
@@ -61,11 +61,25 @@ def test_cases_that_are_not_there_are_not_missed():
     assert len(_covering(items, 2)) == len(items) == 12
 
 
+def taken(items, depth, arguments=("tests",)):
+    """Return the items that a run takes."""
+    options = {"depth": depth, "--sample": 1}
+    hook = SimpleNamespace(pytest_deselected=lambda items: None)
+    left = [*items]
+    pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, args=arguments, hook=hook), left)
+    return left
+
+
 def test_tests_marked_depth_and_others():
     items = cases(6, 4, 3)
     deep = Item(nodeid="deep", get_closest_marker={"depth": True}.get)
     plain = Item(nodeid="plain", get_closest_marker={}.get)
-    taken = _without_depth([deep, *items, plain])
-    assert deep not in taken
-    assert taken[-1] is plain
-    assert 24 <= len(taken) - 1 < len(items)
+    drawn = Item(nodeid="drawn", get_closest_marker={}.get, obj=SimpleNamespace(hypothesis=True))
+    every = [deep, *items, plain, drawn]
+    default, only = taken(every, None), taken(every, "only")
+    assert deep not in default
+    assert default[-2:] == [plain, drawn]
+    assert 24 <= len(default) - 2 < len(items)
+    assert taken(every, "also") == every
+    assert only == [item for item in every if item not in default or item is drawn]
+    assert taken(every, None, ["test.py::test"]) == every

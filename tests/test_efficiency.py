@@ -12,6 +12,8 @@ from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeature
 from sparsehopfield.studies import efficiency as study
 from sparsehopfield.studies import efficiency_protocol as protocol
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
 SMALL = {"first": 6, "last": 8, "fit_from": 6, "repeats": 1, "d": 16, "window": 8, "block": 16, "k": 4, "features": 32}
 SMALL |= {"progress": False}
 SMOOTH = ("softmax", "window", "random-mask", "blocks", "linear-features", "random-features")

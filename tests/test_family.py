@@ -14,6 +14,8 @@ from sparsehopfield.studies import family_protocol as protocol
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
 SMALL = {
     "sizes": (16, 64),
     "pairs": (4, 32),

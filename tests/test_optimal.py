@@ -11,6 +11,8 @@ from sparsehopfield.studies import optimal as study
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
 SMALL = {"size": 4, "shares": (0.5, 1.0, 2.5), "progress": False}
 CHOSEN = study.Options(size=5, copies=3, angle=50.0)
 SHARES = (0.2, 0.5, 0.8, 1.3, 3.0)

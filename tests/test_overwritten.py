@@ -117,6 +117,7 @@ def test_values_that_nobody_checks(separation):
     assert np.isnan(memory.update(x[:5])).any()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("way", ["scan", "lines", "columns"])
 @pytest.mark.parametrize("separation", WINDOWED, ids=str)
 def test_after_and_before_an_index(separation, way):

@@ -78,7 +78,7 @@ time.sleep({pause})
 """
 
 
-def ends(*kinds, end="", pause=0.2):
+def ends(*kinds, end="", pause=0.1):
     """Run a program that ends while daemon threads are in calls, one of each kind; return status and output."""
     code = ENDS.format(setup=SETUP, calls=[CALLS[kind] for kind in kinds], pause=pause, end=end)
     done = subprocess.run(
@@ -87,7 +87,7 @@ def ends(*kinds, end="", pause=0.2):
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("kinds", [*zip(*[iter(CALLS)] * 2, strict=True)], ids=" and ".join)
+@pytest.mark.parametrize("kinds", [*zip(*[iter(CALLS)] * 4, strict=True)], ids=" and ".join)
 def test_a_program_ends_while_daemon_threads_call(kinds):
     """A daemon thread is not ended within a call, and no product begins when the BLAS takes itself apart."""
     assert ends(*kinds) == (0, "")
@@ -153,7 +153,7 @@ MORE = ("softmax", "sparsemax_vjp", "index", "associate")
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.depth if k in MORE else ()) for k in STEADY])
 def test_fork_in_a_signal_handler_during_a_call(kind):
     """The child's call has the right numbers, or fails; the child works on, and the parent does not notice."""
-    outcomes = run_python(FORKS.format(setup=SETUP, call=CALLS[kind], threads=3, rounds=2), timeout=300)
+    outcomes = run_python(FORKS.format(setup=SETUP, call=CALLS[kind], threads=3, rounds=1), timeout=300)
     assert {found for found, _ in outcomes} <= {"same", "refused"}
     assert {later for _, later in outcomes} == {"same"}
 

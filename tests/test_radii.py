@@ -44,7 +44,7 @@ def ask(memory, which, need, slack):
     return _core.radii(memory._state.certificates._core, which, need, slack)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(

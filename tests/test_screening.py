@@ -594,6 +594,7 @@ def test_each_step_obeys_the_bound_at_its_own_state(similarity, name):
                     assert distance(w, exact) <= weight_error(z, tau, kappa, 2.0, spread, np.float32)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
 def test_inside_an_exact_basin_the_stored_bits_come_back(separation, name):
@@ -624,6 +625,7 @@ def trajectory(memory, queries, **options):
     return bits, info.steps.tolist(), info.converged.tolist()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", FEWER)
 def test_trajectories(similarity, separation):

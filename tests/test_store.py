@@ -187,6 +187,7 @@ TestStore = Store.TestCase
 TestStore.settings = settings(stateful_step_count=12)
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", STORED, ids=lambda t: t.__name__)
 def test_growth_across_tiles(dtype, similarity):

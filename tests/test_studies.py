@@ -583,12 +583,11 @@ def test_metastable_report_and_figure(tmp_path, save, monkeypatch):
     words = " ".join(outcome.report.split())
     assert "softmax: all 40 patterns have weight in every state" in words
     png, svg = outcome.figures
-    before = png.read_bytes(), svg.read_bytes()
-    assert before[0].startswith(b"\x89PNG")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in svg.read_text()
     (tmp_path / "times.csv").unlink()
-    again = metastable.run(tmp_path, **FEW)
-    assert (png.read_bytes(), svg.read_bytes()) == before
-    assert "not known" in again.report
+    monkeypatch.setattr(plotting, "save", helpers.undrawn)
+    assert "not known" in metastable.run(tmp_path, **FEW).report
 
 
 def test_metastable_report_is_honest():
@@ -793,7 +792,7 @@ def test_command_line(tmp_path, whole, drawn):
 
 
 @pytest.mark.slow
-def test_metastable_command_line(tmp_path, mixed, drawn):
+def test_metastable_command_line(tmp_path, mixed, undrawn):
     arguments = ["--sizes", "40", "90", "--queries", "30", "--separation", *FEW["separation"], "--threads", "1"]
     done = command("metastable", *arguments, "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -809,7 +808,7 @@ def test_metastable_command_line(tmp_path, mixed, drawn):
 
 
 @pytest.mark.slow
-def test_quiet(tmp_path, drawn):
+def test_quiet(tmp_path, undrawn):
     done = command("robustness", "--sizes", "5", "--runs", "1", "--noise", "0.5", "--quiet", "--output", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "robustness.svg").is_file()

@@ -8,12 +8,13 @@ import sys
 import helpers
 import pytest
 
-from sparsehopfield import plotting
 from sparsehopfield.__main__ import PLAIN, main
 from sparsehopfield.studies import STUDIES
 
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
+
+pytestmark = pytest.mark.usefixtures("undrawn")  # what is tested is what is printed
 
 ENVIRONMENTS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
@@ -46,8 +47,8 @@ def command(*arguments, **environment):
 
 
 def on_streams_of(environment, *arguments):
-    """Run the command line on streams as they are in an environment, in two of them in a process of its own."""
-    if environment in (ENVIRONMENTS["ascii"], ENVIRONMENTS["C"]):
+    """Run the command line on streams as they are in an environment; in that of a locale in a process of its own."""
+    if "LC_ALL" in environment:
         return command(*arguments, **environment)
     encoding, _, errors = environment["PYTHONIOENCODING"].partition(":")
     return helpers.command(*arguments, encoding=encoding, errors=errors or "strict")
@@ -55,12 +56,6 @@ def on_streams_of(environment, *arguments):
 
 def encoding_of(environment):
     return environment.get("PYTHONIOENCODING", "ascii").partition(":")[0]
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
-    """Draw no figures within this process: what is tested is what is printed."""
-    monkeypatch.setattr(plotting, "save", helpers.undrawn)
 
 
 @pytest.fixture(scope="module")
