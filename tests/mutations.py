@@ -5,9 +5,8 @@
     python -m tests.mutations --list              names and places only
 
 Each mutation is made in a copy of the tree, which is built with -O1 and with the hooks that some tests need, by ccache
-where there is one. First the tests
-are run in the copy as it is: only what passes there can notice anything. The exit status is 1 if a mutation survives,
-if the text that it replaces is not there exactly once, or if it does not build.
+where there is one. First the tests are run in the copy as it is: only what passes there can notice anything. The exit
+status is 1 if a mutation survives, if the text that it replaces is not there exactly once, or if it does not build.
 """
 
 import argparse

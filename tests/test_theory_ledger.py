@@ -17,8 +17,6 @@ from sparsehopfield.studies.theory_ledger_trials import METRICS, Claim, Evidence
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
 
-pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
-
 SMALL = {
     "families": ("sphere", "images", "correlated"),
     "betas": (1.0, 200.0),
