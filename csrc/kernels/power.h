@@ -26,6 +26,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Left to themselves, some compilers call these functions in loops, which are not vectorised then. */
+#define SH_INLINE static inline __attribute__((always_inline))
+
 typedef struct {
     double high, low;
 } sh_pair;
@@ -40,28 +43,28 @@ typedef struct {
 
 #define SH_POWER_RANGE 708.0 /* results between exp(-this) and exp(this) are normal numbers */
 
-static inline uint64_t sh_bits_of(double x) {
+SH_INLINE uint64_t sh_bits_of(double x) {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
-static inline double sh_double_of(uint64_t bits) {
+SH_INLINE double sh_double_of(uint64_t bits) {
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
 /* Return the leading 26 bits of x. */
-static inline double sh_leading(double x) { return sh_double_of(sh_bits_of(x) & ~(uint64_t)0x7FFFFFF); }
+SH_INLINE double sh_leading(double x) { return sh_double_of(sh_bits_of(x) & ~(uint64_t)0x7FFFFFF); }
 
 /* Return a + b as a pair, exactly if |a| >= |b| or a = 0 (Dekker 1971). */
-static inline sh_pair sh_sum_of(double a, double b) {
+SH_INLINE sh_pair sh_sum_of(double a, double b) {
     double sum = a + b;
     return (sh_pair){sum, b - (sum - a)};
 }
 
 /* Return the number with these 11 bits for an exponent, 2^(bits - 1023); the bits above them are dropped. */
-static inline double sh_power_of_2(uint64_t bits) { return sh_double_of(bits << 52); }
+SH_INLINE double sh_power_of_2(uint64_t bits) { return sh_double_of(bits << 52); }
 
 typedef struct {
     double mantissa, k;
@@ -69,7 +72,7 @@ typedef struct {
 } sh_scaled;
 
 /* Return x = 2^k mantissa, sqrt(1/2) <= mantissa < sqrt 2 (to 7 bits), for 0 < x, not infinite. */
-static inline sh_scaled sh_scaled_of(double x) {
+SH_INLINE sh_scaled sh_scaled_of(double x) {
     const double lift = x < 0x1p-1022 ? 54 : 0, normal = x < 0x1p-1022 ? x * 0x1p54 : x;
     const uint64_t bits = sh_bits_of(normal);
     sh_scaled result = {.exponent = (bits - SH_LOG_START + ((uint64_t)1024 << 52)) >> 52};
@@ -81,7 +84,7 @@ static inline sh_scaled sh_scaled_of(double x) {
 
 /* Return log(x + more) (note 1), x > 0 and finite, |more| at most half a unit in the last place of x. Where `with_more` is
  * not set, more is taken for 0; where it is, x is in [2^-53, 2]. */
-static inline sh_pair sh_log_pair(double x, double more, const int with_more) {
+SH_INLINE sh_pair sh_log_pair(double x, double more, const int with_more) {
     const sh_scaled b = sh_scaled_of(x);
     const double m = b.mantissa;
     const uint64_t at = (sh_bits_of(m) - SH_LOG_START) >> 44 & (SH_LOGS - 1);
@@ -108,7 +111,7 @@ static inline sh_pair sh_log_pair(double x, double more, const int with_more) {
 }
 
 /* Return t = e log x (note 2); its leading part may be infinite or NaN where that is beyond the range. */
-static inline sh_pair sh_times_exponent(const sh_exponent *e, sh_pair log) {
+SH_INLINE sh_pair sh_times_exponent(const sh_exponent *e, sh_pair log) {
     const double leading = sh_leading(log.high), rest = log.high - leading;
     return sh_sum_of(e->first * leading,
                      e->first * rest + e->second * log.high + (e->low * log.high + e->high * log.low));
@@ -122,7 +125,7 @@ typedef struct {
 } sh_exp_parts;
 
 /* Return exp t (note 3), |t| <= 750; for any other t the result means nothing. */
-static inline sh_exp_parts sh_exp_parts_of(sh_pair t) {
+SH_INLINE sh_exp_parts sh_exp_parts_of(sh_pair t) {
     const double magic = 0x1.8p52, shifted = t.high * SH_STEPS + magic, n = shifted - magic; /* rounds to an integer */
     const uint64_t bits = sh_bits_of(shifted), at = bits & (SH_EXPS - 1);
     const double high = sh_exp_table[at].high, low = sh_exp_table[at].low;
@@ -140,10 +143,10 @@ static inline sh_exp_parts sh_exp_parts_of(sh_pair t) {
 }
 
 /* Return how far `value` of exp t, t = e log x, may be from the exact one (note 4). */
-static inline double sh_error_of(double value, double t) { return value * (0x1p-67 + fabs(t) * 0x1p-67); }
+SH_INLINE double sh_error_of(double value, double t) { return value * (0x1p-67 + fabs(t) * 0x1p-67); }
 
 /* Return (x + more)^e rounded correctly, or NaN where that is not known (note 4), or where x or the result is out of range. */
-static inline double sh_power_fast(const sh_exponent *e, double x, double more, const int with_more) {
+SH_INLINE double sh_power_fast(const sh_exponent *e, double x, double more, const int with_more) {
     const sh_pair t = sh_times_exponent(e, sh_log_pair(x, more, with_more));
     const sh_exp_parts p = sh_exp_parts_of(t);
     const double error = sh_error_of(p.value.high, t.high);
@@ -157,7 +160,7 @@ static inline double sh_power_fast(const sh_exponent *e, double x, double more, 
  * exp(SH_POWER_RANGE). In doubles alone, and without tables, which vectors are slow to read. log p is rounded six times at
  * most, by 2^-53 of it each, and the rest of the bound is for exp r:
  * log m = 2 (s + s^3/3 + ... + s^21/21), s = (m - 1) / (m + 1), |s| <= 0.172, and exp r by its series to r^13, |r| <= 0.347. */
-static inline double sh_power_near(const sh_exponent *e, double x, double more, const int with_more) {
+SH_INLINE double sh_power_near(const sh_exponent *e, double x, double more, const int with_more) {
     const sh_scaled b = sh_scaled_of(x);
     const double f = with_more ? (b.mantissa - 1) + more * sh_power_of_2(2047 - b.exponent) : b.mantissa - 1;
     const double s = f / (2 + f), w = s * s;
