@@ -20,7 +20,7 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
 #define COST 0.35
 /* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
  * sum before each instruction that adds to it. */
-#define UNROLL _Pragma("GCC unroll 4")
+#define UNROLL SH_UNROLL(4)
 #define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define SCREEN(Q)                                                                                                      \
     static inline void screen_##Q(const uint8_t *group, int64_t quads, int64_t base, sh_screened *q) {                 \

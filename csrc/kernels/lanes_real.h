@@ -199,17 +199,17 @@ INLINE void N(score_rows)(const R *rows, int64_t ld, const int32_t *list, int64_
                           int64_t stride, const int together) {
     const R *r[8];
     V sum[8];
-#pragma GCC unroll 8
+    SH_UNROLL(8)
     for (int k = 0; k < together; k++) {
         r[k] = rows + AT(i + k) * ld;
         sum[k] = ALL(0);
     }
     for (int64_t c = 0; c < d; c++) {
         V x = LOAD(u + c * L);
-#pragma GCC unroll 8
+        SH_UNROLL(8)
         for (int k = 0; k < together; k++) sum[k] = N(fma)(ALL(r[k][c]), x, sum[k]);
     }
-#pragma GCC unroll 8
+    SH_UNROLL(8)
     for (int k = 0; k < together; k++) STORE(s + (i + k) * stride, sum[k]);
 }
 
@@ -229,24 +229,23 @@ INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64
 INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *queries, R *s, int64_t stride) {
     enum { TOGETHER = 8, MOST = 16 };
     V u[MOST];
-#pragma GCC unroll 16
+    SH_UNROLL(16)
     for (int c = 0; c < d; c++) u[c] = LOAD(queries + c * L);
     int64_t i = 0;
     for (; i + TOGETHER <= n; i += TOGETHER) {
         const R *r = rows + i * d;
         V sum[TOGETHER];
-#pragma GCC unroll 8
+        SH_UNROLL(8)
         for (int k = 0; k < TOGETHER; k++) sum[k] = ALL(r[k * d]) * u[0];
-#pragma GCC unroll 16
-        for (int c = 1; c < d; c++)
-#pragma GCC unroll 8
-            for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k * d + c]), u[c], sum[k]);
-#pragma GCC unroll 8
+        SH_UNROLL(16)
+        for (int c = 1; c < d; c++) SH_UNROLL(8)
+        for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k * d + c]), u[c], sum[k]);
+        SH_UNROLL(8)
         for (int k = 0; k < TOGETHER; k++) STORE(s + (i + k) * stride, sum[k]);
     }
     for (; i < n; i++) {
         V sum = ALL(rows[i * d]) * u[0];
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int c = 1; c < d; c++) sum = N(fma)(ALL(rows[i * d + c]), u[c], sum);
         STORE(s + i * stride, sum);
     }
@@ -272,27 +271,26 @@ static void N(scores)(const void *rows, int64_t ld, const int32_t *list, int64_t
 INLINE void N(mix_columns)(const R *rows, int64_t ld, const int32_t *list, int64_t n, const R *p, int64_t stride, R *z,
                            const int columns, const int together) {
     V sum[16];
-#pragma GCC unroll 16
+    SH_UNROLL(16)
     for (int k = 0; k < columns * together; k++) sum[k] = ALL(0);
     int64_t i = 0;
-    for (; i + together <= n; i += together)
-#pragma GCC unroll 8
-        for (int q = 0; q < together; q++) {
-            const R *r = rows + AT(i + q) * ld;
-            V weight = LOAD(p + (i + q) * stride);
-#pragma GCC unroll 16
-            for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
-        }
+    for (; i + together <= n; i += together) SH_UNROLL(8)
+    for (int q = 0; q < together; q++) {
+        const R *r = rows + AT(i + q) * ld;
+        V weight = LOAD(p + (i + q) * stride);
+        SH_UNROLL(16)
+        for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
+    }
     for (; i < n; i++) {
         const R *r = rows + AT(i) * ld;
         V weight = LOAD(p + i * stride);
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int k = 0; k < columns; k++) sum[k] = N(fma)(ALL(r[k]), weight, sum[k]);
     }
-#pragma GCC unroll 16
+    SH_UNROLL(16)
     for (int k = 0; k < columns; k++) {
         V all = sum[k];
-#pragma GCC unroll 8
+        SH_UNROLL(8)
         for (int q = 1; q < together; q++) all += sum[q * columns + k];
         STORE(z + k * L, all);
     }
@@ -321,13 +319,13 @@ INLINE void N(some_spread)(const R *g, int64_t stride, const int32_t *list, int6
                            int64_t ld) {
     for (int64_t c = 0; c < d; c += L) {
         V query[L];
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int l = 0; l < L; l++) query[l] = LOAD(x + l * d + c);
         for (int64_t i = 0; i < n; i++) {
             const R *w = g + i * stride;
             R *row = rows + AT(i) * ld + c;
             V even = LOAD(row), odd = ALL(0);
-#pragma GCC unroll 8
+            SH_UNROLL(8)
             for (int l = 0; l < L; l += 2) {
                 even = N(fma)(ALL(w[l]), query[l], even);
                 odd = N(fma)(ALL(w[l + 1]), query[l + 1], odd);
@@ -436,11 +434,11 @@ static void N(gather)(const void *const *rows, int64_t d, const void *factors, v
     for (int l = 0; l < L; l++) all &= rows[l] != NULL;
     for (; all && c + L <= d; c += L) {
         V block[L];
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int l = 0; l < L; l++) block[l] = LOAD((const R *)rows[l] + c);
         N(transpose)(block);
         V f = factor ? LOAD(factor) : ALL(1);
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int k = 0; k < L; k++) STORE(u + (c + k) * stride, block[k] * f);
     }
     for (int l = 0; l < L; l++) {
@@ -457,10 +455,10 @@ static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void 
     for (int l = 0; l < L; l++) all &= rows[l] != NULL;
     for (; all && c + L <= d; c += L) {
         V block[L], f = factor ? LOAD(factor) : ALL(1);
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int k = 0; k < L; k++) block[k] = LOAD(z + (c + k) * stride) * f;
         N(transpose)(block);
-#pragma GCC unroll 16
+        SH_UNROLL(16)
         for (int l = 0; l < L; l++) STORE((R *)rows[l] + c, block[l]);
     }
     for (int l = 0; l < L; l++) {
@@ -523,7 +521,7 @@ static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const
             for (int64_t i = 0; i < n; i++) {
                 const int64_t at = own[AT(i) * L + l];
                 if (at < 0) continue;
-#pragma GCC unroll 4
+                SH_UNROLL(4)
                 for (int k = 0; k < SIDE; k++)
                     sum[k] = N(fma)(LOAD(rows + at * ld + c + k * L), ALL(p[i * stride + l]), sum[k]);
             }
@@ -605,12 +603,11 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
     if (same) {
         V parts[4] = {sum, sum, sum, sum};
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4)
-#pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) {
-                V moved = LOAD(p + (i + k) * stride) - LOAD(q + (i + k) * stride);
-                parts[k] = N(fma)(moved, moved, parts[k]);
-            }
+        for (; i + 4 <= n; i += 4) SH_UNROLL(4)
+        for (int k = 0; k < 4; k++) {
+            V moved = LOAD(p + (i + k) * stride) - LOAD(q + (i + k) * stride);
+            parts[k] = N(fma)(moved, moved, parts[k]);
+        }
         for (; i < n; i++) {
             V moved = LOAD(p + i * stride) - LOAD(q + i * stride);
             sum = N(fma)(moved, moved, sum);
@@ -673,9 +670,8 @@ static int N(finite)(const void *numbers, int64_t n) {
 INLINE void N(sum_columns)(const R *x, int64_t ld, int64_t n, R *sum, const int vectors) {
     V all[4];
     for (int k = 0; k < vectors; k++) all[k] = ALL(0);
-    for (int64_t i = 0; i < n; i++, x += ld)
-#pragma GCC unroll 4
-        for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
+    for (int64_t i = 0; i < n; i++, x += ld) SH_UNROLL(4)
+    for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
     for (int k = 0; k < vectors; k++) STORE(sum + k * L, all[k]);
 }
 
@@ -772,13 +768,12 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
         V sum[2] = {ALL(0), ALL(0)};
         R rest = b ? b[i] : 0;
         int64_t c = 0;
-        for (; c + 2 * L <= e; c += 2 * L)
-#pragma GCC unroll 2
-            for (int k = 0; k < 2; k++) {
-                V x = LOAD(w + c + k * L);
-                sum[k] = N(fma)(x, LOAD(shift + c + k * L), sum[k]);
-                STORE(folded + c + k * L, x * LOAD(gain + c + k * L));
-            }
+        for (; c + 2 * L <= e; c += 2 * L) SH_UNROLL(2)
+        for (int k = 0; k < 2; k++) {
+            V x = LOAD(w + c + k * L);
+            sum[k] = N(fma)(x, LOAD(shift + c + k * L), sum[k]);
+            STORE(folded + c + k * L, x * LOAD(gain + c + k * L));
+        }
         for (; c < e; c++) {
             rest += w[c] * shift[c];
             folded[c] = w[c] * gain[c];
@@ -796,14 +791,13 @@ INLINE void N(unfold_columns)(const R *dfolded, const R *moved, const R *w, cons
         shift[k] = LOAD(shifts + k * L);
         to_gain[k] = to_shift[k] = ALL(0);
     }
-    for (int64_t i = 0; i < n; i++, w += row, dfolded += row, dw += row)
-#pragma GCC unroll 4
-        for (int k = 0; k < vectors; k++) {
-            V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
-            to_gain[k] = N(fma)(d, weight, to_gain[k]);
-            to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
-            STORE(dw + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
-        }
+    for (int64_t i = 0; i < n; i++, w += row, dfolded += row, dw += row) SH_UNROLL(4)
+    for (int k = 0; k < vectors; k++) {
+        V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
+        to_gain[k] = N(fma)(d, weight, to_gain[k]);
+        to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
+        STORE(dw + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
+    }
     for (int k = 0; k < vectors; k++) {
         STORE(dgain + k * L, to_gain[k]);
         STORE(dshift + k * L, to_shift[k]);
@@ -850,9 +844,8 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
     const R *p = weights;
     V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
     int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) sum[k] += LOAD(p + (i + k) * stride);
+    for (; i + 4 <= n; i += 4) SH_UNROLL(4)
+    for (int k = 0; k < 4; k++) sum[k] += LOAD(p + (i + k) * stride);
     for (; i < n; i++) sum[0] += LOAD(p + i * stride);
     STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
@@ -931,14 +924,13 @@ INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first
         all[k] = ALL(0);
     }
     int64_t j = 0;
-    for (; j + 4 <= n; j += 4)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            V x = LOAD(s + (j + k) * stride);
-            best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
-            least[k & 1] = N(min)(x, least[k & 1]);
-            all[k] += x - base;
-        }
+    for (; j + 4 <= n; j += 4) SH_UNROLL(4)
+    for (int k = 0; k < 4; k++) {
+        V x = LOAD(s + (j + k) * stride);
+        best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
+        least[k & 1] = N(min)(x, least[k & 1]);
+        all[k] += x - base;
+    }
     for (; j < n; j++) {
         V x = LOAD(s + j * stride);
         best[0] = N(max)(x, best[0]);
@@ -960,9 +952,8 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
     R *s = scores;
     V most[4] = {ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY)}, all[2] = {ALL(0), ALL(0)};
     int64_t j = 0;
-    for (; j + 4 <= n; j += 4)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) most[k] = N(max)(LOAD(s + (j + k) * stride), most[k]); /* skips NaN */
+    for (; j + 4 <= n; j += 4) SH_UNROLL(4)
+    for (int k = 0; k < 4; k++) most[k] = N(max)(LOAD(s + (j + k) * stride), most[k]); /* skips NaN */
     for (; j < n; j++) most[0] = N(max)(LOAD(s + j * stride), most[0]);
     V found = N(max)(N(max)(most[0], most[1]), N(max)(most[2], most[3]));
     V top =
@@ -1009,13 +1000,12 @@ static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, d
     R *p = s, *g = gradient;
     V top = LOAD((const R *)th), inverse = LOAD((const R *)th + L), dot[2] = {ALL(0), ALL(0)};
     int64_t i = 0;
-    for (; i + 2 <= n; i += 2)
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k++) {
-            V weight = N(exp)(LOAD(p + (i + k) * stride) - top) * inverse;
-            dot[k] = N(fma)(weight, LOAD(g + (i + k) * stride), dot[k]);
-            STORE(p + (i + k) * stride, weight);
-        }
+    for (; i + 2 <= n; i += 2) SH_UNROLL(2)
+    for (int k = 0; k < 2; k++) {
+        V weight = N(exp)(LOAD(p + (i + k) * stride) - top) * inverse;
+        dot[k] = N(fma)(weight, LOAD(g + (i + k) * stride), dot[k]);
+        STORE(p + (i + k) * stride, weight);
+    }
     if (i < n) {
         V weight = N(exp)(LOAD(p + i * stride) - top) * inverse;
         dot[0] = N(fma)(weight, LOAD(g + i * stride), dot[0]);
@@ -1107,15 +1097,14 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
     const V zero = ALL(0), one = ALL(1), top = LOAD((const R *)th), tau = LOAD((const R *)th + L);
     V sum[2] = {zero, zero}, count[2] = {zero, zero};
     int64_t i = 0;
-    for (; i + 2 <= n; i += 2)
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k++) {
-            V weight = N(max)((LOAD(p + (i + k) * stride) - top) - tau, zero);
-            MASK in = N(above)(weight, zero);
-            sum[k] = N(add_where)(in, sum[k], LOAD(g + (i + k) * stride));
-            count[k] = N(add_where)(in, count[k], one);
-            STORE(p + (i + k) * stride, weight);
-        }
+    for (; i + 2 <= n; i += 2) SH_UNROLL(2)
+    for (int k = 0; k < 2; k++) {
+        V weight = N(max)((LOAD(p + (i + k) * stride) - top) - tau, zero);
+        MASK in = N(above)(weight, zero);
+        sum[k] = N(add_where)(in, sum[k], LOAD(g + (i + k) * stride));
+        count[k] = N(add_where)(in, count[k], one);
+        STORE(p + (i + k) * stride, weight);
+    }
     if (i < n) {
         V weight = N(max)((LOAD(p + i * stride) - top) - tau, zero);
         MASK in = N(above)(weight, zero);

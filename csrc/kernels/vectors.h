@@ -24,4 +24,12 @@
 #else
 #define SH_SHUFFLE(Mask, a, b, ...) __builtin_shuffle(a, b, (Mask){__VA_ARGS__})
 #endif
+
+/* SH_UNROLL: before a loop, has up to n of its rounds written out; only then do vectors in arrays stay in registers. */
+#if defined(__clang__)
+#define SH_UNROLL(n) SH_PRAGMA(unroll n)
+#else
+#define SH_UNROLL(n) SH_PRAGMA(GCC unroll n)
+#endif
+#define SH_PRAGMA(words) _Pragma(#words)
 #endif
