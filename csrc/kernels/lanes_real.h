@@ -238,8 +238,10 @@ INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *quer
         SH_UNROLL(8)
         for (int k = 0; k < TOGETHER; k++) sum[k] = ALL(r[k * d]) * u[0];
         SH_UNROLL(16)
-        for (int c = 1; c < d; c++) SH_UNROLL(8)
-        for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k * d + c]), u[c], sum[k]);
+        for (int c = 1; c < d; c++) {
+            SH_UNROLL(8)
+            for (int k = 0; k < TOGETHER; k++) sum[k] = N(fma)(ALL(r[k * d + c]), u[c], sum[k]);
+        }
         SH_UNROLL(8)
         for (int k = 0; k < TOGETHER; k++) STORE(s + (i + k) * stride, sum[k]);
     }
@@ -274,12 +276,14 @@ INLINE void N(mix_columns)(const R *rows, int64_t ld, const int32_t *list, int64
     SH_UNROLL(16)
     for (int k = 0; k < columns * together; k++) sum[k] = ALL(0);
     int64_t i = 0;
-    for (; i + together <= n; i += together) SH_UNROLL(8)
-    for (int q = 0; q < together; q++) {
-        const R *r = rows + AT(i + q) * ld;
-        V weight = LOAD(p + (i + q) * stride);
-        SH_UNROLL(16)
-        for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
+    for (; i + together <= n; i += together) {
+        SH_UNROLL(8)
+        for (int q = 0; q < together; q++) {
+            const R *r = rows + AT(i + q) * ld;
+            V weight = LOAD(p + (i + q) * stride);
+            SH_UNROLL(16)
+            for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
+        }
     }
     for (; i < n; i++) {
         const R *r = rows + AT(i) * ld;
@@ -603,10 +607,12 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
     if (same) {
         V parts[4] = {sum, sum, sum, sum};
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) SH_UNROLL(4)
-        for (int k = 0; k < 4; k++) {
-            V moved = LOAD(p + (i + k) * stride) - LOAD(q + (i + k) * stride);
-            parts[k] = N(fma)(moved, moved, parts[k]);
+        for (; i + 4 <= n; i += 4) {
+            SH_UNROLL(4)
+            for (int k = 0; k < 4; k++) {
+                V moved = LOAD(p + (i + k) * stride) - LOAD(q + (i + k) * stride);
+                parts[k] = N(fma)(moved, moved, parts[k]);
+            }
         }
         for (; i < n; i++) {
             V moved = LOAD(p + i * stride) - LOAD(q + i * stride);
@@ -670,8 +676,10 @@ static int N(finite)(const void *numbers, int64_t n) {
 INLINE void N(sum_columns)(const R *x, int64_t ld, int64_t n, R *sum, const int vectors) {
     V all[4];
     for (int k = 0; k < vectors; k++) all[k] = ALL(0);
-    for (int64_t i = 0; i < n; i++, x += ld) SH_UNROLL(4)
-    for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
+    for (int64_t i = 0; i < n; i++, x += ld) {
+        SH_UNROLL(4)
+        for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
+    }
     for (int k = 0; k < vectors; k++) STORE(sum + k * L, all[k]);
 }
 
@@ -768,11 +776,13 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
         V sum[2] = {ALL(0), ALL(0)};
         R rest = b ? b[i] : 0;
         int64_t c = 0;
-        for (; c + 2 * L <= e; c += 2 * L) SH_UNROLL(2)
-        for (int k = 0; k < 2; k++) {
-            V x = LOAD(w + c + k * L);
-            sum[k] = N(fma)(x, LOAD(shift + c + k * L), sum[k]);
-            STORE(folded + c + k * L, x * LOAD(gain + c + k * L));
+        for (; c + 2 * L <= e; c += 2 * L) {
+            SH_UNROLL(2)
+            for (int k = 0; k < 2; k++) {
+                V x = LOAD(w + c + k * L);
+                sum[k] = N(fma)(x, LOAD(shift + c + k * L), sum[k]);
+                STORE(folded + c + k * L, x * LOAD(gain + c + k * L));
+            }
         }
         for (; c < e; c++) {
             rest += w[c] * shift[c];
@@ -791,12 +801,14 @@ INLINE void N(unfold_columns)(const R *dfolded, const R *moved, const R *w, cons
         shift[k] = LOAD(shifts + k * L);
         to_gain[k] = to_shift[k] = ALL(0);
     }
-    for (int64_t i = 0; i < n; i++, w += row, dfolded += row, dw += row) SH_UNROLL(4)
-    for (int k = 0; k < vectors; k++) {
-        V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
-        to_gain[k] = N(fma)(d, weight, to_gain[k]);
-        to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
-        STORE(dw + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
+    for (int64_t i = 0; i < n; i++, w += row, dfolded += row, dw += row) {
+        SH_UNROLL(4)
+        for (int k = 0; k < vectors; k++) {
+            V d = LOAD(dfolded + k * L), weight = LOAD(w + k * L);
+            to_gain[k] = N(fma)(d, weight, to_gain[k]);
+            to_shift[k] = N(fma)(ALL(moved[i]), weight, to_shift[k]);
+            STORE(dw + k * L, N(fma)(ALL(moved[i]), shift[k], d * gain[k]));
+        }
     }
     for (int k = 0; k < vectors; k++) {
         STORE(dgain + k * L, to_gain[k]);
@@ -844,8 +856,10 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
     const R *p = weights;
     V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
     int64_t i = 0;
-    for (; i + 4 <= n; i += 4) SH_UNROLL(4)
-    for (int k = 0; k < 4; k++) sum[k] += LOAD(p + (i + k) * stride);
+    for (; i + 4 <= n; i += 4) {
+        SH_UNROLL(4)
+        for (int k = 0; k < 4; k++) sum[k] += LOAD(p + (i + k) * stride);
+    }
     for (; i < n; i++) sum[0] += LOAD(p + i * stride);
     STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
@@ -924,12 +938,14 @@ INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first
         all[k] = ALL(0);
     }
     int64_t j = 0;
-    for (; j + 4 <= n; j += 4) SH_UNROLL(4)
-    for (int k = 0; k < 4; k++) {
-        V x = LOAD(s + (j + k) * stride);
-        best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
-        least[k & 1] = N(min)(x, least[k & 1]);
-        all[k] += x - base;
+    for (; j + 4 <= n; j += 4) {
+        SH_UNROLL(4)
+        for (int k = 0; k < 4; k++) {
+            V x = LOAD(s + (j + k) * stride);
+            best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
+            least[k & 1] = N(min)(x, least[k & 1]);
+            all[k] += x - base;
+        }
     }
     for (; j < n; j++) {
         V x = LOAD(s + j * stride);
@@ -952,8 +968,10 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
     R *s = scores;
     V most[4] = {ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY)}, all[2] = {ALL(0), ALL(0)};
     int64_t j = 0;
-    for (; j + 4 <= n; j += 4) SH_UNROLL(4)
-    for (int k = 0; k < 4; k++) most[k] = N(max)(LOAD(s + (j + k) * stride), most[k]); /* skips NaN */
+    for (; j + 4 <= n; j += 4) {
+        SH_UNROLL(4)
+        for (int k = 0; k < 4; k++) most[k] = N(max)(LOAD(s + (j + k) * stride), most[k]); /* skips NaN */
+    }
     for (; j < n; j++) most[0] = N(max)(LOAD(s + j * stride), most[0]);
     V found = N(max)(N(max)(most[0], most[1]), N(max)(most[2], most[3]));
     V top =
@@ -1000,11 +1018,13 @@ static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, d
     R *p = s, *g = gradient;
     V top = LOAD((const R *)th), inverse = LOAD((const R *)th + L), dot[2] = {ALL(0), ALL(0)};
     int64_t i = 0;
-    for (; i + 2 <= n; i += 2) SH_UNROLL(2)
-    for (int k = 0; k < 2; k++) {
-        V weight = N(exp)(LOAD(p + (i + k) * stride) - top) * inverse;
-        dot[k] = N(fma)(weight, LOAD(g + (i + k) * stride), dot[k]);
-        STORE(p + (i + k) * stride, weight);
+    for (; i + 2 <= n; i += 2) {
+        SH_UNROLL(2)
+        for (int k = 0; k < 2; k++) {
+            V weight = N(exp)(LOAD(p + (i + k) * stride) - top) * inverse;
+            dot[k] = N(fma)(weight, LOAD(g + (i + k) * stride), dot[k]);
+            STORE(p + (i + k) * stride, weight);
+        }
     }
     if (i < n) {
         V weight = N(exp)(LOAD(p + i * stride) - top) * inverse;
@@ -1097,13 +1117,15 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
     const V zero = ALL(0), one = ALL(1), top = LOAD((const R *)th), tau = LOAD((const R *)th + L);
     V sum[2] = {zero, zero}, count[2] = {zero, zero};
     int64_t i = 0;
-    for (; i + 2 <= n; i += 2) SH_UNROLL(2)
-    for (int k = 0; k < 2; k++) {
-        V weight = N(max)((LOAD(p + (i + k) * stride) - top) - tau, zero);
-        MASK in = N(above)(weight, zero);
-        sum[k] = N(add_where)(in, sum[k], LOAD(g + (i + k) * stride));
-        count[k] = N(add_where)(in, count[k], one);
-        STORE(p + (i + k) * stride, weight);
+    for (; i + 2 <= n; i += 2) {
+        SH_UNROLL(2)
+        for (int k = 0; k < 2; k++) {
+            V weight = N(max)((LOAD(p + (i + k) * stride) - top) - tau, zero);
+            MASK in = N(above)(weight, zero);
+            sum[k] = N(add_where)(in, sum[k], LOAD(g + (i + k) * stride));
+            count[k] = N(add_where)(in, count[k], one);
+            STORE(p + (i + k) * stride, weight);
+        }
     }
     if (i < n) {
         V weight = N(max)((LOAD(p + i * stride) - top) - tau, zero);
