@@ -54,13 +54,16 @@ static inline int checked(const char *room) {
     return checks_failed != 0;
 }
 
-/* Returns a number from [0, 1), by the generator splitmix64 (Steele, Lea & Flood 2014). */
-static inline double uniform(uint64_t *state) {
+/* Returns 64 random bits, by the generator splitmix64 (Steele, Lea & Flood 2014). */
+static inline uint64_t draw(uint64_t *state) {
     uint64_t x = (*state += 0x9E3779B97F4A7C15u);
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
+    return x ^ (x >> 31);
 }
+
+/* Returns a number from [0, 1). */
+static inline double uniform(uint64_t *state) { return (double)(draw(state) >> 11) * 0x1p-53; }
 
 /* Returns a number about 0 with variance 1, nearly normal: a sum of 12 uniform ones. */
 static inline double normal(uint64_t *state) {
@@ -69,15 +72,18 @@ static inline double normal(uint64_t *state) {
     return sum;
 }
 
-/* Returns memory of the test itself, which must be there. */
+/* Returns zeroed memory of the test itself, or ends the program. */
 static inline void *own(int64_t count, size_t size) {
     void *block = calloc(count > 0 ? (size_t)count : 1, size);
-    if (!block) exit(2);
-    return block;
+    if (block) return block;
+    fputs("the test has no memory\n", stderr);
+    exit(2);
 }
 
+static inline size_t size_of(sh_type type) {
+    return type == SH_FLOAT64 ? sizeof(double) : type == SH_FLOAT32 ? sizeof(float) : type == SH_FLOAT16 ? 2 : 1;
+}
 /* Arrays of float or double by type: number i, set and got as double. */
-static inline size_t size_of(sh_type type) { return type == SH_FLOAT64 ? sizeof(double) : sizeof(float); }
 static inline double get(const void *x, sh_type type, int64_t i) {
     return type == SH_FLOAT64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
 }

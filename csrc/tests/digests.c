@@ -23,7 +23,7 @@
  * Notes  1. Data are integers times a power of two, each rounded once to its type: no function of a mathematics library
  *           takes part, and no sum of rounded numbers.
  *        2. Bits are digested as they are, -0.0 apart from 0.0; but all NaN are one, as processors make different ones. */
-#include "larger.h"
+#include "plain.h"
 #include "sparsehopfield_layers.h"
 
 #include <inttypes.h>
@@ -34,14 +34,6 @@
 #include <string.h>
 
 /* --- memory, failures, digests, lines ------------------------------------------------------------- */
-
-/* Allocates zeroed room for n things, or ends the program. */
-static void *take(int64_t n, size_t size) {
-    void *block = calloc((size_t)(n > 0 ? n : 1), size);
-    if (block) return block;
-    fputs("digests: no memory\n", stderr);
-    exit(2);
-}
 
 static int failures;
 
@@ -76,7 +68,7 @@ static uint64_t add_doubles(uint64_t digest, const double *x, int64_t n) {
     return digest;
 }
 
-/* n numbers of a compute type */
+/* Adds n numbers of a compute type. */
 static uint64_t add_reals(uint64_t digest, sh_type type, const void *numbers, int64_t n) {
     if (type == SH_FLOAT64) return add_doubles(digest, numbers, n);
     const float *x = numbers;
@@ -104,7 +96,7 @@ static int64_t line_count, line_room;
 /* Adds a line of this name. `error` is the largest difference from plain loops, in units of what it may be. */
 static void add_line(kind kind, uint64_t digest, double error, const char *format, ...) {
     if (line_count == line_room) {
-        line *longer = take(line_room = 2 * line_room + 64, sizeof *longer);
+        line *longer = own(line_room = 2 * line_room + 64, sizeof *longer);
         if (line_count) memcpy(longer, lines, (size_t)line_count * sizeof *longer);
         free(lines);
         lines = longer;
@@ -128,14 +120,6 @@ static int succeeds(sh_status status, const sh_context *context, const char *wha
 
 /* --- data (note 1) -------------------------------------------------------------------------------- */
 
-/* SplitMix64 (Steele, Lea & Flood 2014) */
-static uint64_t draw(uint64_t *state) {
-    uint64_t x = *state += 0x9E3779B97F4A7C15;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
-    x = (x ^ x >> 27) * 0x94D049BB133111EB;
-    return x ^ x >> 31;
-}
-
 /* Draws an integer from -most to most. */
 static int64_t draw_within(uint64_t *state, int64_t most) {
     return (int64_t)(draw(state) % (uint64_t)(2 * most + 1)) - most;
@@ -146,7 +130,7 @@ typedef enum { PLAIN, CLUSTERS, STRUCTURED, OFFSET, COUNTS, IMAGES, HALVES } pat
 /* Makes rows of integers. */
 static int64_t *draw_rows(pattern_kind kind, int64_t rows, int64_t d, uint64_t seed) {
     enum { BASES = 24, FREE = 10 };
-    int64_t *all = take(rows * d, sizeof *all), walk = 0;
+    int64_t *all = own(rows * d, sizeof *all), walk = 0;
     for (int64_t i = 0; i < rows; i++) {
         int64_t *x = all + i * d, *base = all + i % BASES * d;
         for (int64_t j = 0; j < d; j++) {
@@ -183,13 +167,9 @@ static uint16_t half_of(int64_t integer) {
     return (uint16_t)((integer < 0 ? 0x8000 : 0) | (most + 5) << 10 | (size << (10 - most) & 0x3FF));
 }
 
-static size_t size_of(sh_type type) {
-    return type == SH_FLOAT64 ? sizeof(double) : type == SH_FLOAT32 ? sizeof(float) : type == SH_FLOAT16 ? 2 : 1;
-}
-
 /* Stores integers times `unit` (of a narrow type: the integers, or 1/1024 of them), `apart` numbers from row to row. */
 static void *store(const int64_t *x, int64_t rows, int64_t d, int64_t apart, sh_type type, double unit) {
-    void *out = take(rows * apart, size_of(type));
+    void *out = own(rows * apart, size_of(type));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < d; j++) {
             int64_t from = x[i * d + j], to = i * apart + j;
@@ -203,10 +183,6 @@ static void *store(const int64_t *x, int64_t rows, int64_t d, int64_t apart, sh_
     return out;
 }
 
-static double number_at(sh_type type, const void *x, int64_t i) {
-    return type == SH_FLOAT32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
 static double unit_of(sh_type type) { return type == SH_FLOAT32 ? 0x1p-24 : 0x1p-53; }
 
 /* --- maps in plain loops -------------------------------------------------------------------------- */
@@ -215,7 +191,6 @@ static const double ALPHAS[] = {1.05, 1.1, 1.2, 1.25, 1.3, 1.4, 1.5, 1.6, 1.7, 1
                                 1.8,  1.9, 2,   2.25, 2.5, 3,   3.5, 4,   4.5, 5};
 enum { ALPHA_COUNT = sizeof ALPHAS / sizeof *ALPHAS };
 
-static double alpha_of(sh_model m) { return m.separation == SH_SPARSEMAX ? 2 : m.parameter; }
 static int has_window(sh_model m) { return m.separation == SH_SPARSEMAX || m.separation == SH_ENTMAX; }
 
 static const char *name_of(sh_model m, char *out) {
@@ -227,14 +202,12 @@ static const char *name_of(sh_model m, char *out) {
     return out;
 }
 
-/* r^(1/a), 0 for what is not positive */
-static double plain_root(double r, double a) { return !(r > 0) ? 0 : a == 1 ? r : a == 0.5 ? r * r : pow(r, 1 / a); }
-
-/* How far weights p of n values z are from a solution of the map's equations, in units of what rounding to `unit` and an
+/* Tells how far weights p of n values z are from a solution of the map's equations, in units of what rounding to `unit` and an
  * error `slack` of z explain: sum p = 1; p^a = a z - tau in the support and a z <= tau outside, with a = alpha - 1. The
  * best has weight, and tells tau. */
 static double window_error(sh_model m, int64_t n, const double *z, const double *p, double unit, double slack) {
-    double a = alpha_of(m) - 1, best = -INFINITY, most = 0, sum = 0, worst = 0;
+    const double alpha = plain_alpha(m), a = alpha - 1;
+    double best = -INFINITY, most = 0, sum = 0, worst = 0;
     for (int64_t i = 0; i < n; i++) {
         sum += p[i];
         if (p[i] > most) most = p[i];
@@ -246,32 +219,11 @@ static double window_error(sh_model m, int64_t n, const double *z, const double 
         if (a >= 1)
             error = p[i] > 0 ? fabs(pow(p[i], a) - r) : r;
         else /* p is no steeper than r */
-            error = fabs(p[i] - plain_root(r, a)) * a;
+            error = fabs(p[i] - plain_entmax(alpha, z[i], tau)) * a;
         if (error > worst || error != error) worst = error;
     }
     worst = larger(worst, fabs(sum - 1) / 2);
     return worst / allowed;
-}
-
-/* Weights of n values z, by bisection where the map has a window. */
-static void plain_weights(sh_model m, int64_t n, const double *z, double *p) {
-    double best = -INFINITY, sum = 0, a = alpha_of(m) - 1;
-    for (int64_t i = 0; i < n; i++) best = larger(best, m.separation == SH_POLYNOMIAL ? fabs(z[i]) : z[i]);
-    if (has_window(m)) {
-        double low = -1, high = 0; /* of tau, with z taken from the best */
-        for (int step = 0; step < 60; step++) {
-            double tau = (low + high) / 2;
-            sum = 0;
-            for (int64_t i = 0; i < n && sum <= 1; i++) sum += plain_root(a * (z[i] - best) - tau, a);
-            *(sum > 1 ? &low : &high) = tau;
-        }
-        sum = 0;
-        for (int64_t i = 0; i < n; i++) sum += p[i] = plain_root(a * (z[i] - best) - low, a);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            sum += p[i] = m.separation == SH_SOFTMAX ? exp(z[i] - best) : best > 0 ? pow(z[i] / best, m.parameter) : 0;
-    }
-    for (int64_t i = 0; i < n; i++) p[i] = sum != 0 ? p[i] / sum : 0;
 }
 
 /* The gradient in z from that in p. */
@@ -282,25 +234,13 @@ static void plain_weights_back(sh_model m, int64_t n, const double *z, const dou
         for (int64_t i = 0; i < n; i++) dz[i] = z[i] != 0 ? m.parameter * p[i] / z[i] * (dp[i] - mean) : 0;
         return;
     }
-    double power = m.separation == SH_SOFTMAX ? 1 : 2 - alpha_of(m);
+    double power = 2 - plain_alpha(m);
     for (int64_t i = 0; i < n; i++) {
         dz[i] = p[i] > 0 ? pow(p[i], power) : 0;
         sum += dz[i];
         mean += dz[i] * dp[i];
     }
     for (int64_t i = 0; i < n; i++) dz[i] *= dp[i] - mean / sum;
-}
-
-/* Psi*(z) of weights p, relative to the best score: the sum of p z - omega(p). */
-static double plain_conjugate(sh_model m, int64_t n, const double *z, const double *p) {
-    double alpha = alpha_of(m), sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (m.separation == SH_SOFTMAX)
-            sum += p[i] > 0 ? p[i] * (z[i] - log(p[i])) : 0;
-        else
-            sum += p[i] * z[i] - (pow(p[i], alpha) - p[i]) / (alpha * (alpha - 1));
-    }
-    return sum;
 }
 
 /* --- retrieval: memories, and all ways to an answer ----------------------------------------------- */
@@ -378,10 +318,10 @@ typedef struct {
     char name[NAME];
 } setting;
 
-/* What rows of the library stand for, as doubles. */
+/* Returns what rows of the library stand for, as doubles. */
 static double *widened(const int64_t *x, int64_t n, sh_type stored, sh_type type, double unit) {
     const float scale = stored == SH_UINT8 ? 1 / 256.0f : 0x1p-10f; /* exact products */
-    double *out = take(n, sizeof *out);
+    double *out = own(n, sizeof *out);
     for (int64_t i = 0; i < n; i++)
         out[i] = stored != SH_FLOAT32 ? (double)((float)x[i] * scale)
                  : type == SH_FLOAT32 ? (double)((float)x[i] * (float)unit)
@@ -471,7 +411,7 @@ static sh_memory *remember(const setting *s, const sh_memory *older, int64_t fir
     return memory;
 }
 
-/* What a map answers to all queries: states, support sizes, and the lists of weights. */
+/* Holds what a map answers to all queries: states, support sizes, and the lists of weights. */
 typedef struct {
     void *states;
     int64_t *support;
@@ -491,7 +431,7 @@ static const sh_memory *memory_of(const setting *s, way w) { return w.grown ? s-
 static int ask(const setting *s, const sh_memory *memory, way w, sh_model model, sh_queries queries, int64_t top,
                answer *a) {
     sh_context context = {.threads = w.threads, .path = w.path};
-    *a = (answer){.states = take(queries.n * s->width, sizeof(double)), .support = take(queries.n, sizeof(int64_t))};
+    *a = (answer){.states = own(queries.n * s->width, sizeof(double)), .support = own(queries.n, sizeof(int64_t))};
     return succeeds(sh_update(&context, memory, model, queries, a->states, a->support), &context, s->name) &&
            succeeds(sh_associate(&context, memory, model, queries, top, 0, &a->entries), &context, s->name);
 }
@@ -527,7 +467,7 @@ static double plain_score(const setting *s, sh_model model, int64_t query, int64
     return -sum / 2;
 }
 
-/* What a score of query i may be off by where its products and sums are rounded to `unit`. */
+/* Returns what a score of query i may be off by where its products and sums are rounded to `unit`. */
 static double score_error(const setting *s, int64_t query, double unit) {
     const int64_t d = s->family->features;
     const double *x = s->wide_queries + query * d, length = sqrt(plain_dot(x, x, d));
@@ -575,9 +515,9 @@ static void see(const setting *s, const sh_structure *l, int64_t query, const sh
 static double answer_error(const setting *s, sh_model model, double beta, const sh_structure *structure,
                            const sh_entries *softmax, const answer *a) {
     const int64_t M = s->family->patterns;
-    double *z = take(M, sizeof *z), *p = take(M, sizeof *p), *state = take(s->width, sizeof *state), worst = 0;
-    int64_t *at = take(M, sizeof *at);
-    char *sees = take(M, 1);
+    double *z = own(M, sizeof *z), *p = own(M, sizeof *p), *state = own(s->width, sizeof *state), worst = 0;
+    int64_t *at = own(M, sizeof *at);
+    char *sees = own(M, 1);
     const int exact = has_window(model) && a->support[0] <= SH_EXACT_SUPPORT;
     for (int64_t i = 0; i < a->entries.n; i++) {
         int64_t n = 0, next = a->entries.start[i], end = a->entries.start[i + 1];
@@ -619,7 +559,7 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
             total += p[j];
         }
         for (int64_t c = 0; c < s->width; c++) {
-            double off = fabs(number_at(s->type, a->states, i * s->width + c) - state[c]);
+            double off = fabs(get(a->states, s->type, i * s->width + c) - state[c]);
             worst = larger(worst, off / (size * allowed + 0x1p-149));
         }
         if (n && powers > 0 && fabs(total - 1) > 1e-9) worst = INFINITY;
@@ -664,7 +604,7 @@ static void compare_merged(const setting *s, sh_model model, double beta, uint64
     const int64_t M = s->family->patterns, cut = 3 * M / 7, first[] = {cut, 0}, count[] = {M - cut, cut};
     if (brief) return;
     sh_context context = {.threads = 2};
-    answer part[2], merged = {.states = take(QUERIES * s->width, sizeof(double))};
+    answer part[2], merged = {.states = own(QUERIES * s->width, sizeof(double))};
     int sound = 1;
     for (int h = 0; h < 2; h++) {
         sh_memory *half = remember(s, NULL, first[h], count[h]);
@@ -674,9 +614,9 @@ static void compare_merged(const setting *s, sh_model model, double beta, uint64
     if (sound) {
         int64_t total = part[0].entries.start[QUERIES] + part[1].entries.start[QUERIES], n = 0;
         sh_entries *all = &merged.entries;
-        *all = (sh_entries){.n = QUERIES, .start = take(QUERIES + 1, 8), .position = take(total, 8)};
-        all->score = take(total, 8);
-        all->weight = take(total, 8);
+        *all = (sh_entries){.n = QUERIES, .start = own(QUERIES + 1, 8), .position = own(total, 8)};
+        all->score = own(total, 8);
+        all->weight = own(total, 8);
         for (int64_t i = 0; i < QUERIES; i++) {
             for (int h = 1; h >= 0; h--) /* in order of position */
                 for (int64_t j = part[h].entries.start[i]; j < part[h].entries.start[i + 1]; j++) {
@@ -706,7 +646,7 @@ static const sh_model SPARSEMAX = {SH_SPARSEMAX, 0}, SOFTMAX = {SH_SOFTMAX, 0};
 
 /* The temperatures of a family, large supports first. Steeper maps have smaller windows. */
 static double beta_of(const setting *s, sh_model model, int small) {
-    const double alpha = has_window(model) ? alpha_of(model) : 1.5;
+    const double alpha = has_window(model) ? plain_alpha(model) : 1.5;
     return s->family->beta[s->similarity][small] * (alpha < 1.4 ? 4 : alpha < 2 ? 1 : alpha < 3 ? 0.125 : 0.015625);
 }
 
@@ -740,7 +680,7 @@ static void digest_map(const setting *s, sh_model model, int everywhere) {
 static void digest_energies(const setting *s, sh_model model) {
     const int64_t M = s->family->patterns, d = s->family->features;
     const sh_type rounded = has_window(model) ? SH_FLOAT64 : s->type; /* that of scores */
-    double error = 0, *z = take(M, sizeof *z), *p = take(M, sizeof *p);
+    double error = 0, *z = own(M, sizeof *z), *p = own(M, sizeof *p);
     uint64_t digest = EMPTY;
     char map[NAME];
     for (int b = 0; b < 2; b++) {
@@ -782,7 +722,7 @@ static void digest_retrieval(const setting *s) {
     const sh_model models[] = {SPARSEMAX, entmax(1.2), entmax(1.5)};
     const int64_t d = s->family->features;
     const size_t bytes = (size_t)(QUERIES * d) * size_of(s->type);
-    char *states = take(2, bytes);
+    char *states = own(2, bytes);
     uint64_t want = 0;
     for (int i = -1; i < ways; i++) {
         way w = i < 0 ? SCAN : WAYS[i];
@@ -818,7 +758,7 @@ static uint64_t certify(const setting *s, way w, uint64_t *nearest, uint64_t *ma
     const sh_memory *memory = memory_of(s, w);
     sh_context context = {.threads = w.threads, .path = w.path};
     int64_t position[QUERIES * BEST], which[SOME], rival[SOME];
-    double score[QUERIES * BEST], need[SOME], radius[SOME], *margin = take(M, sizeof *margin);
+    double score[QUERIES * BEST], need[SOME], radius[SOME], *margin = own(M, sizeof *margin);
     uint64_t radii = EMPTY;
     *nearest = *margins = EMPTY;
     if (succeeds(sh_nearest(&context, memory, asked(s, &one, NULL, 0, QUERIES), BEST, position, score), &context,
@@ -876,7 +816,7 @@ static void digest_full(const setting *s, sh_model model) {
         error = larger(error, answer_error(s, model, beta, NULL, NULL, &a));
 
         double numbers[4 * QUERIES];
-        void *mixture[2] = {a.states, take(QUERIES * s->width, sizeof(double))};
+        void *mixture[2] = {a.states, own(QUERIES * s->width, sizeof(double))};
         sh_context context = {.threads = 2};
         int sound = 1;
         for (int h = 0; h < 2; h++) {
@@ -894,7 +834,7 @@ static void digest_full(const setting *s, sh_model model) {
             for (int64_t i = 0; i < QUERIES * s->width; i++) {
                 double sum = numbers[QUERIES + i / s->width];
                 if (s->type == SH_FLOAT32)
-                    ((float *)a.states)[i] = (float)(number_at(s->type, a.states, i) / sum);
+                    ((float *)a.states)[i] = (float)(get(a.states, s->type, i) / sum);
                 else
                     ((double *)a.states)[i] /= sum;
             }
@@ -993,7 +933,7 @@ static void digest_batch(const setting *s) {
     const sh_model models[] = {SPARSEMAX, entmax(1.5)};
     const int64_t d = s->family->features;
     const size_t row = (size_t)d * size_of(s->type);
-    char *queries = take(MANY, row), *states = take(MANY, row);
+    char *queries = own(MANY, row), *states = own(MANY, row);
     uint64_t want = 0;
     for (int64_t i = 0; i < MANY; i++) /* the first half of a pattern's features, zeros for the others */
         memcpy(queries + (size_t)i * row, (const char *)s->patterns.data + 3 * i * s->patterns.stride, row / 2);
@@ -1107,7 +1047,7 @@ static void give(row_call *c, int which, const double *x) {
 /* Calls a row map on two or three rows, of which `inputs` are numbers in z, p, g; `results` numbers come out. */
 static void call_row(row_call *c, sh_row_op op, double parameter, const char *inputs, int64_t results) {
     const void *in[3] = {0};
-    void *out[2] = {c->as[3], &c->support}, *scratch = take(1, sh_row_scratch(c->n));
+    void *out[2] = {c->as[3], &c->support}, *scratch = own(1, sh_row_scratch(c->n));
     for (int i = 0; inputs[i]; i++) {
         give(c, i, inputs[i] == 'z' ? c->z : inputs[i] == 'p' ? c->p : c->g);
         in[i] = c->as[i];
@@ -1115,7 +1055,7 @@ static void call_row(row_call *c, sh_row_op op, double parameter, const char *in
     c->support = 0;
     sh_status status = sh_row(op, c->type, c->n, parameter, in, out, scratch);
     if (status != SH_OK) fail("row map %d: %s", op, sh_status_name(status));
-    for (int64_t j = 0; j < results; j++) c->out[j] = number_at(c->type, c->as[3], j);
+    for (int64_t j = 0; j < results; j++) c->out[j] = get(c->as[3], c->type, j);
     c->digest = add_integers(add_doubles(c->digest, c->out, results), &c->support, 1);
     free(scratch);
 }
@@ -1131,7 +1071,7 @@ static double row_error(int64_t n, const double *got, const double *want, double
  * sparsemax, as others take powers of the mathematics library. */
 static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_row_op threshold, sh_row_op vjp,
                                sh_row_op conjugate) {
-    const double alpha = alpha_of(m), unit = unit_of(c->type);
+    const double alpha = plain_alpha(m), unit = unit_of(c->type);
     uint64_t promised = EMPTY, others = EMPTY;
     double error = 0, other_error = 0, want[ROW], z[ROW];
     char map[NAME];
@@ -1246,7 +1186,7 @@ static void digest_full_rows(row_call *c) {
 
 static void digest_row_maps(void) {
     for (int type = SH_FLOAT32; type <= SH_FLOAT64; type++) {
-        row_call *c = take(1, sizeof *c);
+        row_call *c = own(1, sizeof *c);
         c->type = (sh_type)type;
         digest_window_rows(c, SPARSEMAX, SH_ROW_SPARSEMAX, SH_ROW_SPARSEMAX_THRESHOLD, SH_ROW_SPARSEMAX_VJP,
                            SH_ROW_SPARSEMAX_CONJUGATE);
@@ -1269,7 +1209,7 @@ typedef struct {
 } argument;
 
 static argument new_argument(sh_type type, int64_t n, uint64_t seed, double size) {
-    argument a = {take(n, sizeof(double)), take(n, size_of(type)), take(n, size_of(type)), n};
+    argument a = {own(n, sizeof(double)), own(n, size_of(type)), own(n, size_of(type)), n};
     for (int64_t i = 0; i < n; i++) {
         int64_t integer = draw_within(&seed, 1 << 20);
         a.numbers[i] = (double)integer * 0x1p-20 * size; /* size is a power of two */
@@ -1301,7 +1241,7 @@ static double plain_loss(plain_function function, const void *problem, const dou
 static double gradient_error(plain_function function, const void *problem, argument *a, sh_type type,
                              const double *grad, double *out, int64_t n, double allowed) {
     const double step = 0x1p-18;
-    double *kept = take(a->n, sizeof *kept), along = 0, size = 0, loss[2];
+    double *kept = own(a->n, sizeof *kept), along = 0, size = 0, loss[2];
     memcpy(kept, a->numbers, (size_t)a->n * sizeof *kept);
     for (int side = 0; side < 2; side++) {
         uint64_t seed = 77;
@@ -1309,7 +1249,7 @@ static double gradient_error(plain_function function, const void *problem, argum
             double direction = draw(&seed) % 2 ? 1 : -1;
             a->numbers[i] = kept[i] + (side ? step : -step) * direction;
             if (side) continue;
-            double g = number_at(type, a->gradient, i);
+            double g = get(a->gradient, type, i);
             along += direction * g;
             size += fabs(g);
         }
@@ -1352,7 +1292,7 @@ static void plain_features(const feature_problem *p, int head, const double *x, 
 
 static void plain_feature_sets(const void *problem, double *out) {
     const feature_problem *p = problem;
-    double *phi = take(p->stored * p->size, sizeof *phi), ask[RANDOMS];
+    double *phi = own(p->stored * p->size, sizeof *phi), ask[RANDOMS];
     for (int64_t set = 0; set < SETS * HEADS; set++) {
         const int64_t b = set / HEADS, h = set % HEADS;
         for (int64_t j = 0; j < p->stored; j++)
@@ -1400,8 +1340,8 @@ static void digest_feature_sets(sh_type type, sh_feature_map map, const char *wa
     sets.value = stack(p.value.given, rows, VALUE);
     sets.faint = type == SH_FLOAT32 ? 0x1p-60 : 0x1p-400;
     const int64_t numbers = SETS * HEADS * size;
-    void *out = take(n, size_of(type));
-    double *sums = take(2 * numbers * (2 + VALUE), sizeof *sums), error = 0, *want = take(n, sizeof *want);
+    void *out = own(n, size_of(type));
+    double *sums = own(2 * numbers * (2 + VALUE), sizeof *sums), error = 0, *want = own(n, sizeof *want);
     uint64_t digests[2];
     for (int run = 0; run < 2; run++) {
         sh_context context = {.threads = run ? 3 : 1};
@@ -1438,8 +1378,7 @@ static void digest_feature_sets(sh_type type, sh_feature_map map, const char *wa
     }
     if (digests[0] != digests[1]) fail("features %s %s %s: other bits by more threads", type_name(type), name, way);
     plain_feature_sets(&p, want);
-    for (int64_t i = 0; i < n; i++)
-        error = larger(error, fabs(number_at(type, out, i) - want[i]) / (2 * output_limit(type)));
+    for (int64_t i = 0; i < n; i++) error = larger(error, fabs(get(out, type, i) - want[i]) / (2 * output_limit(type)));
     argument *all[] = {&p.query, &p.key, &p.value};
     for (int i = 0; i < 3; i++)
         error = larger(
@@ -1470,8 +1409,8 @@ static void digest_feature_sums(sh_type type, sh_feature_map map, int cosine, co
             keys = queries,
             values = {.data = value.given, .n = STORED, .d = VALUE, .stride = VALUE * number, .type = type};
     keys.data = key.given;
-    double *sums = take(size * (2 + VALUE), sizeof *sums), error = 0, *wide = take(STORED * DIM, sizeof *wide);
-    void *out = take(2 * STORED * VALUE, size_of(type));
+    double *sums = own(size * (2 + VALUE), sizeof *sums), error = 0, *wide = own(STORED * DIM, sizeof *wide);
+    void *out = own(2 * STORED * VALUE, size_of(type));
     uint64_t digests[2];
     for (int run = 0; run < 2; run++) {
         sh_context context = {.threads = run ? 3 : 1};
@@ -1510,8 +1449,8 @@ static void digest_feature_sums(sh_type type, sh_feature_map map, int cosine, co
             if (j != i && j != STORED - 1) continue;
             for (int64_t c = 0; c < VALUE; c++) { /* after j = i the causal answer is complete */
                 double want = total > 0 ? mixed[c] / total : 0, limit = 2 * output_limit(type);
-                if (j == i) error = larger(error, fabs(number_at(type, out, (STORED + i) * VALUE + c) - want) / limit);
-                if (j == STORED - 1) error = larger(error, fabs(number_at(type, out, i * VALUE + c) - want) / limit);
+                if (j == i) error = larger(error, fabs(get(out, type, (STORED + i) * VALUE + c) - want) / limit);
+                if (j == STORED - 1) error = larger(error, fabs(get(out, type, i * VALUE + c) - want) / limit);
             }
         }
     }
@@ -1593,9 +1532,9 @@ static void plain_layer(const void *problem, double *out) {
     const layer *l = problem;
     int64_t most = l->stored;
     for (int64_t b = 0; b < l->samples; b++) most = rows_of_sample(l, b) > most ? rows_of_sample(l, b) : most;
-    double *keys = take(most * l->d, sizeof *keys), *values = take(most * l->v, sizeof *values),
-           *z = take(most, sizeof *z), *p = take(most, sizeof *p), *x = take(l->d, sizeof *x);
-    int64_t *at = take(most, sizeof *at);
+    double *keys = own(most * l->d, sizeof *keys), *values = own(most * l->v, sizeof *values),
+           *z = own(most, sizeof *z), *p = own(most, sizeof *p), *x = own(l->d, sizeof *x);
+    int64_t *at = own(most, sizeof *at);
     for (int64_t b = 0; b < l->samples; b++)
         for (int64_t h = 0; h < l->heads; h++) {
             const int64_t rows = rows_of_sample(l, b), first = first_row(l, b);
@@ -1689,12 +1628,12 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
     l->value_bias = new_argument(type, H * l->v, 8, 0.5);
     l->betas = new_argument(SH_FLOAT64, H, 9, 1);
     for (int64_t h = 0; h < H; h++) l->betas.numbers[h] = l->beta * (double)(h + 1);
-    l->padding = take(l->samples * l->stored, 1);
+    l->padding = own(l->samples * l->stored, 1);
     for (int64_t i = 0; i < l->samples * l->stored; i++) l->padding[i] = i % 7 == 3;
     argument grad = new_argument(type, n, 10, 1);
-    void *out = take(n, size_of(type));
-    double *dbeta = take(l->samples * l->queries * H, sizeof *dbeta), *want = take(n, sizeof *want);
-    int64_t *steps = take(l->samples * l->queries * H, sizeof *steps);
+    void *out = own(n, size_of(type));
+    double *dbeta = own(l->samples * l->queries * H, sizeof *dbeta), *want = own(n, sizeof *want);
+    int64_t *steps = own(l->samples * l->queries * H, sizeof *steps);
     sh_structure structure = {.pairs = l->top ? SH_PAIRS_TOP : SH_PAIRS_WINDOW, .k = l->top, .width = l->width};
     structure.dilation = structure.causal = 1;
     sh_association a = association_of(l, type, &structure);
@@ -1736,8 +1675,7 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
     if (digests[0] != digests[1]) fail("%s: other bits by more threads", name);
     if (l->dropout == 0) {
         plain_layer(l, want);
-        for (int64_t i = 0; i < n; i++)
-            *error = larger(*error, fabs(number_at(type, out, i) - want[i]) / output_limit(type));
+        for (int64_t i = 0; i < n; i++) *error = larger(*error, fabs(get(out, type, i) - want[i]) / output_limit(type));
         for (int64_t h = 0; h < H; h++) {
             double sum = 0;
             for (int64_t i = h; i < l->samples * l->queries * H; i += H) sum += dbeta[i];
@@ -1803,7 +1741,7 @@ static int write_promised(const char *path) {
 /* Compares the promised lines with those of a file, in any order. */
 static void expect_promised(const char *path) {
     FILE *file = fopen(path, "r");
-    char *found = take(line_count, 1), name[NAME];
+    char *found = own(line_count, 1), name[NAME];
     uint64_t digest;
     if (!file) {
         fail("cannot read %s", path);

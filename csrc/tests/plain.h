@@ -56,8 +56,8 @@ static inline double plain_conjugate(sh_model m, int64_t n, const double *z, con
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         if (p[i] == 0) continue;
-        sum += p[i] * z[i];
-        sum -= alpha == 1 ? p[i] * log(p[i]) : (pow(p[i], alpha) - p[i]) / (alpha * (alpha - 1));
+        sum += alpha == 1 ? p[i] * (z[i] - log(p[i])) /* of close numbers: their difference first */
+                          : p[i] * z[i] - (pow(p[i], alpha) - p[i]) / (alpha * (alpha - 1));
     }
     return sum;
 }

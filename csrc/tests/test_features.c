@@ -270,24 +270,25 @@ static sh_status by_sums(sh_context *context, const sh_feature_sets *g, results 
     return status;
 }
 
-static sh_status by_pairs(sh_context *context, const sh_feature_sets *g, results *r) {
+/* Computes answers, and all gradients in one call. */
+static sh_status at_once(sh_context *context, const sh_feature_sets *g, results *r,
+                         sh_status (*answer)(sh_context *, const sh_feature_sets *, sh_stack),
+                         sh_status (*back)(sh_context *, const sh_feature_sets *, sh_stack, sh_stack, sh_stack,
+                                           sh_stack, double *)) {
     sh_stack out = OUT;
     out.data = r->out;
-    sh_status status = sh_feature_sets_few(context, g, out);
-    return status != SH_OK
-               ? status
-               : sh_feature_sets_few_back(context, g, stack(r->weight, N, V), stack(r->dquery, N, D),
-                                          stack(r->dkey, g->stored, D), stack(r->dvalue, g->stored, V), r->along);
+    sh_status status = answer(context, g, out);
+    return status != SH_OK ? status
+                           : back(context, g, stack(r->weight, N, V), stack(r->dquery, N, D),
+                                  stack(r->dkey, g->stored, D), stack(r->dvalue, g->stored, V), r->along);
+}
+
+static sh_status by_pairs(sh_context *context, const sh_feature_sets *g, results *r) {
+    return at_once(context, g, r, sh_feature_sets_few, sh_feature_sets_few_back);
 }
 
 static sh_status in_turn(sh_context *context, const sh_feature_sets *g, results *r) {
-    sh_stack out = OUT;
-    out.data = r->out;
-    sh_status status = sh_feature_sets_causal(context, g, out);
-    return status != SH_OK
-               ? status
-               : sh_feature_sets_causal_back(context, g, stack(r->weight, N, V), stack(r->dquery, N, D),
-                                             stack(r->dkey, g->stored, D), stack(r->dvalue, g->stored, V), r->along);
+    return at_once(context, g, r, sh_feature_sets_causal, sh_feature_sets_causal_back);
 }
 
 typedef sh_status (*way)(sh_context *context, const sh_feature_sets *sets, results *r);
