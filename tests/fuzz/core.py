@@ -29,7 +29,7 @@ def build(engine: str = "random") -> Path:
             raise SystemExit("libfuzzer: needs clang and its runtime (Debian: clang, libclang-rt-14-dev)")
         # clang's, unlike gcc's, objects to places in a block counted from NULL, which is how the core takes its size
         folder, target = "build-libfuzzer", "core-libfuzzer"
-        more = ["CC=clang", "KERNEL_CC=gcc", "COVERAGE=-fsanitize=fuzzer-no-link"]
+        more = ["CC=clang", "COVERAGE=-fsanitize=fuzzer-no-link"]
         more += [f"CFLAGS=-O1 -g {SANITIZERS} -fno-sanitize=pointer-overflow", f"LDFLAGS={SANITIZERS},fuzzer"]
     subprocess.run(
         ["make", "-C", CSRC, "-s", f"-j{os.cpu_count()}", f"{folder}/{target}", f"BUILD={folder}", *more], check=True
