@@ -144,7 +144,7 @@ SH_API sh_status sh_association_weights(sh_context *context, const sh_trail *tra
 SH_API void sh_association_steps(const sh_trail *trail, int64_t *steps);
 SH_API void sh_trail_free(sh_context *context, sh_trail *trail);
 
-/* What layers need besides (association/dense.c). Matrices are contiguous, n rows of e numbers, o outputs; NULL where
+/* These functions are what layers need besides (association/dense.c). Matrices are contiguous, n rows of e numbers, o outputs; NULL where
  * something is not there or not wanted. The same bits for any number of threads. */
 /* y (n, o) = x (n, e) weight (o, e)^T + bias (o) */
 SH_API sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,

@@ -15,7 +15,7 @@
 #include "../runtime/runtime.h"
 #include "../sparsehopfield_layers.h"
 
-/* Where a call's memory comes from: malloc, but in builds for tests (testing.c). */
+/* Name the allocator of a call: malloc, but in builds for tests that of testing.c. */
 #ifdef SH_TESTING
 void *sh_test_allocate(void *user, size_t bytes);
 void sh_test_release(void *user, void *block);

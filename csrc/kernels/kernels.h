@@ -6,7 +6,8 @@
 #ifndef SH_KERNELS_H
 #define SH_KERNELS_H
 #include "../sparsehopfield.h"
-#include "power.h"
+
+typedef struct sh_exponent sh_exponent; /* power.h */
 
 typedef struct {
     double score;
@@ -94,7 +95,8 @@ typedef struct {
     void (*add)(void *y, double a, const void *x, int64_t n);
 
     /* y[i] = x[i]^e, and (1 + x[i])^e for -1 <= x[i] <= 1: by sh_power_fast, NaN where that does not know, and by
-     * sh_power_near. Indexed by whether the base is 1 + x, and by whether powers are only near. y and x do not overlap. The same bits everywhere. */
+     * sh_power_near. Indexed by whether the base is 1 + x, and by whether powers are only near. y and x do not overlap.
+     * The same bits everywhere. */
     void (*powers[2][2])(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e);
 
     /* C[m x n] = A[m x k] B[n x k]^T, A[m x k] B[k x n] and A[k x m]^T B[k x n] (+ C if add); the last argument of

@@ -34,7 +34,7 @@ typedef struct {
 } sh_pair;
 
 /* The exponent over / under, made by sh_exponent_of (separation/powers.h). */
-typedef struct {
+typedef struct sh_exponent {
     double over, under;
     double high, low;     /* the quotient as a pair; */
     double first, second; /* high in two: 26 bits, and the rest */

@@ -63,7 +63,7 @@ static void note(loop *l, sh_status status, const sh_context *context) {
     sh_unlock(&l->lock);
 }
 
-/* What a thread is at: its share of a loop, with the context that its work gets. */
+/* Holds a thread's share of a loop, with the context that its work gets. */
 typedef struct {
     sh_context own;
     loop *loop;
