@@ -33,9 +33,8 @@ BLAS = os.environ.get("SPARSEHOPFIELD_BLAS", "auto")
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds refuse the limited API
 
 CSRC = Path("csrc")
-# Rooms are folders of csrc without folders of their own; what builds leave lies deeper.
-SOURCES = sorted(p.as_posix() for p in CSRC.glob("*/*.c") if p.parts[1] not in ("examples", "tests"))
-HEADERS = sorted(p.as_posix() for pattern in ("*.h", "*/*.h") for p in CSRC.glob(pattern))
+SOURCES = sorted(p.as_posix() for p in CSRC.glob("**/*.c") if p.parts[1] not in ("examples", "tests"))
+HEADERS = sorted(p.as_posix() for p in CSRC.glob("**/*.h"))
 
 FLAGS = ["-std=c11", "-O3", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
@@ -129,7 +128,7 @@ class BuildExt(build_ext):
         self.force = True  # a build with other flags or another BLAS must never be taken for this one
         self.bundle = {}  # place in the wheel -> where it comes from
         (ext,) = self.extensions
-        ext.include_dirs += [str(CSRC), numpy.get_include()]
+        ext.include_dirs += [str(CSRC), str(CSRC / "include"), numpy.get_include()]
         if BLAS not in ("auto", "bundled", "system"):
             raise SystemExit(f"SPARSEHOPFIELD_BLAS={BLAS!r}: must be auto, bundled or system")
         try:

@@ -13,7 +13,7 @@ from ._text import short
 
 __all__ = ["Entmax", "Polynomial"]
 
-# the numbers of sh_separation and sh_similarity in csrc/sparsehopfield.h
+# the numbers of sh_separation and sh_similarity in csrc/include/sparsehopfield.h
 _SPARSEMAX, _SOFTMAX, _ENTMAX, POLYNOMIAL = range(4)
 SIMILARITIES = {"dot": 0, "euclidean": 1, "cosine": 2}
 

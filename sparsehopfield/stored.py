@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 Separation = str | Entmax | Polynomial
 IndexUse = bool | str  # True, False or "auto"
-INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/sparsehopfield.h
-TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/sparsehopfield.h
+INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/include/sparsehopfield.h
+TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/include/sparsehopfield.h
 
 
 def as_index(index: Any) -> IndexUse:

@@ -10,8 +10,8 @@
  *
  * With a key_map an update is z -> W^T (W z + b): the tiles carry gradients through W^T W and keep them (`passed`), and
  * the gradients of W and b are a few products of small matrices at the end. */
-#include "trail.h"
-#include "implicit.h"
+#include "association/tape.h"
+#include "association/implicit.h"
 #include <string.h>
 
 enum { SOME_ROWS = 1024 };

@@ -2,10 +2,10 @@
  *
  * Work is cut by the shapes alone, so results are the same bits for any number of threads; what is too small to be
  * worth waking one is done at once. */
-#include "../kernels/kernels.h"
-#include "../kernels/lanes.h"
-#include "../runtime/runtime.h"
-#include "../sparsehopfield_layers.h"
+#include "kernels/kernels.h"
+#include "kernels/lanes.h"
+#include "runtime/runtime.h"
+#include "sparsehopfield_layers.h"
 #include <math.h>
 #include <string.h>
 

@@ -5,8 +5,8 @@
  *
  * With a key_map, s = q (W r + b) = (W^T q) r + const: the scores need no projected rows, the mixture z = sum p_j r_j
  * becomes the next state W^T (W z + b), since sum p = 1, and only small vectors meet a weight matrix. */
-#include "trail.h"
-#include "../separation/separation.h"
+#include "association/tape.h"
+#include "separation/separation.h"
 #include <math.h>
 #include <string.h>
 

@@ -7,8 +7,8 @@
  *
  * Beyond alpha = 2 the largest w is that of the least p, and may leave the range: w is taken in units of it, and the mean
  * of what rows are above that of the least, so that equal rows have b = 0 whatever they are multiplied by. */
-#include "implicit.h"
-#include "../runtime/blas.h"
+#include "association/implicit.h"
+#include "runtime/blas.h"
 #include <math.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * changes, (1 - J) l = dx gives the l that passes through one update in place of dx. */
 #ifndef SH_IMPLICIT_H
 #define SH_IMPLICIT_H
-#include "trail.h"
+#include "association/tape.h"
 
 /* sh_solve_fixed_points: l of every query of a tile.
  *

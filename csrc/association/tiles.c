@@ -1,5 +1,5 @@
 /* tiles.c: queries on lanes, stored rows within reach, and the products between them. */
-#include "trail.h"
+#include "association/tape.h"
 #include <math.h>
 #include <string.h>
 

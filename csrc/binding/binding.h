@@ -12,8 +12,8 @@
 #include <numpy/arrayobject.h>
 #include <numpy/dtype_api.h>
 #include <numpy/ufuncobject.h>
-#include "../runtime/runtime.h"
-#include "../sparsehopfield_layers.h"
+#include "runtime/runtime.h"
+#include "sparsehopfield_layers.h"
 
 /* Name the allocator of a call: malloc, but in builds for tests that of testing.c. */
 #ifdef SH_TESTING

@@ -1,8 +1,8 @@
 /* call.c: interruption and errors of a call, between the core and Python. */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
-#include "../runtime/system.h"
+#include "binding/binding.h"
+#include "runtime/system.h"
 #include <stdatomic.h>
 #include <string.h>
 

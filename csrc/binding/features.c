@@ -1,7 +1,7 @@
 /* features.c: sums of features and what they answer (features/), between Python's arrays and the core. */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
+#include "binding/binding.h"
 #include <string.h>
 
 static int wrong(const char *name) {

@@ -3,7 +3,7 @@
  * A trail is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
+#include "binding/binding.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #define SH_IMPORTS_NUMPY
-#include "binding.h"
+#include "binding/binding.h"
 
 static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;

@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
+#include "binding/binding.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -5,7 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
+#include "binding/binding.h"
 #include <string.h>
 
 enum { ITEM = 1 << 15, SERIAL = 1 << 16, STACK = 4096 };

@@ -2,7 +2,7 @@
  * SH_TESTING have it (SPARSEHOPFIELD_TESTING=1 in setup.py); in the others the core takes memory from malloc. */
 #define _GNU_SOURCE
 #include <time.h>
-#include "binding.h"
+#include "binding/binding.h"
 #ifdef SH_TESTING
 #include <stdatomic.h>
 #include <stddef.h>

@@ -4,8 +4,8 @@
  * follow each other within a part, which has sums of its own; parts are cut by the number of rows alone.
  *
  * Exponents are double: they may be large, and their rounding errors are relative errors of weights. */
-#include "sums.h"
-#include "../kernels/lanes.h"
+#include "features/sums.h"
+#include "kernels/lanes.h"
 #include <math.h>
 #include <string.h>
 

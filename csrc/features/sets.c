@@ -10,8 +10,8 @@
  * again, so nothing (N, D) is kept.
  *
  * An item is a part of a set's rows. Few sets have many parts, cut by the shapes alone and summed in order. */
-#include "sums.h"
-#include "../sparsehopfield_layers.h"
+#include "features/sums.h"
+#include "sparsehopfield_layers.h"
 #include <math.h>
 #include <string.h>
 

@@ -2,8 +2,8 @@
  * of. Rows go through in blocks; exponents are double, products of the compute type. */
 #ifndef SH_SUMS_H
 #define SH_SUMS_H
-#include "../kernels/kernels.h"
-#include "../runtime/runtime.h"
+#include "kernels/kernels.h"
+#include "runtime/runtime.h"
 #include <stdatomic.h>
 
 enum { SH_FEATURE_BLOCK = 256, SH_CAUSAL_BLOCK = 128, SH_FEATURE_PARTS = 16 };

@@ -2,8 +2,8 @@
 #ifndef SH_VARIANT
 #define SH_VARIANT base
 #endif
-#include "codes.h"
-#include "vectors.h"
+#include "kernels/codes.h"
+#include "kernels/vectors.h"
 #include <math.h>
 #include <string.h>
 

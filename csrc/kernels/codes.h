@@ -1,4 +1,4 @@
-/* codes.h: the inner loops of the screen (retrieval/screen.c): patterns as 8-bit codes, compared with a bound.
+/* codes.h: the inner loops of the screen (retrieval/index/query.c): patterns as 8-bit codes, compared with a bound.
  *
  * Codes lie in groups of SH_GROUP patterns: for every four columns ("quad") 4 bytes of each pattern in turn, 128
  * added so that they are unsigned; then SH_GROUP radii and SH_GROUP biases (float). A query's code is signed, and
@@ -6,7 +6,7 @@
  *     bound of pattern i = step (code . code_i) + radius radius_i + bias_i
  *
  * One table for each instruction set; codes and bounds are the same everywhere but for the rounding of the bound,
- * which radius and bias have room for (retrieval/index.c, note 3).
+ * which radius and bias have room for (retrieval/index/build.c, note 3).
  */
 #ifndef SH_CODES_H
 #define SH_CODES_H

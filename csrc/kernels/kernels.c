@@ -3,10 +3,10 @@
 #ifndef SH_VARIANT
 #define SH_VARIANT base
 #endif
-#include "kernels.h"
-#include "power.h"
-#include "vectors.h"
-#include "../runtime/blas.h"
+#include "kernels/kernels.h"
+#include "kernels/power.h"
+#include "kernels/vectors.h"
+#include "runtime/blas.h"
 #include <math.h>
 #include <string.h>
 
@@ -209,7 +209,7 @@ POWERS(powers_1p_near, sh_power_near, 1)
 #define UNIT 0x1p-24
 #define SMALLEST 0x1p-126
 #define LARGEST 0x1.fffffep127
-#include "kernels_real.h"
+#include "kernels/kernels_real.h"
 #undef R
 #undef S
 #undef UNIT
@@ -221,4 +221,4 @@ POWERS(powers_1p_near, sh_power_near, 1)
 #define UNIT 0x1p-53
 #define SMALLEST 0x1p-1022
 #define LARGEST 0x1.fffffffffffffp1023
-#include "kernels_real.h"
+#include "kernels/kernels_real.h"

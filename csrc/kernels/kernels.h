@@ -5,7 +5,7 @@
  */
 #ifndef SH_KERNELS_H
 #define SH_KERNELS_H
-#include "../sparsehopfield.h"
+#include "sparsehopfield.h"
 
 typedef struct sh_exponent sh_exponent; /* power.h */
 

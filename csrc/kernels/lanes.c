@@ -2,8 +2,8 @@
 #ifndef SH_VARIANT
 #define SH_VARIANT base
 #endif
-#include "lanes.h"
-#include "vectors.h"
+#include "kernels/lanes.h"
+#include "kernels/vectors.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -15,12 +15,12 @@
 #define I int32_t
 #define S f32x16
 #define COUNT 16
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x8
 #define COUNT 8
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #undef WIDTH
 #endif
 
@@ -33,12 +33,12 @@
 #define I int32_t
 #define S f32x8
 #define COUNT 8
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x4
 #define COUNT 4
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #undef WIDTH
 #endif
 
@@ -63,12 +63,12 @@
 #define I int32_t
 #define S f32x4
 #define COUNT 4
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #define R double
 #define I int64_t
 #define S f64x2
 #define COUNT 2
-#include "lanes_real.h"
+#include "kernels/lanes_real.h"
 #define TABLES                                                                                                         \
     {                                                                                                                  \
         {&sh_lanes_f32x4, &sh_lanes_f64x2}, { &sh_lanes_f32x4, &sh_lanes_f64x2 }                                       \

@@ -10,7 +10,7 @@
  */
 #ifndef SH_LANES_H
 #define SH_LANES_H
-#include "../sparsehopfield.h"
+#include "sparsehopfield.h"
 
 /* The mixing function "lowbias32" of 32-bit numbers, or vectors of them, in place. */
 #define SH_MIX(x)                                                                                                      \

@@ -22,7 +22,7 @@
  */
 #ifndef SH_POWER_H
 #define SH_POWER_H
-#include "power_table.h"
+#include "kernels/power_table.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* margins.c: the best scores; how far every pattern stands out from the others (of the two best scores of it as a query
- * at least one is of another); and how large the ball around it is that goes to it (balls.c). */
-#include "engine.h"
+ * at least one is of another); and how large the ball around it is that goes to it (radii.c). */
+#include "retrieval/job.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>

@@ -9,8 +9,8 @@
  *        3. Biases and scales lie in a block with room for more. A memory and those extended from it read the same
  *           block, each its own first rows; rows in use never change.
  */
-#include "engine.h"
-#include "index.h"
+#include "retrieval/job.h"
+#include "retrieval/index/index.h"
 #include <math.h>
 #include <string.h>
 

@@ -7,11 +7,11 @@
  * Notes  1. Maps with a window: scores of products filter as in scan.c, with the same slack; what is left is scored
  *           canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
  *        2. A list that overflows (small beta) is made again, longer, of canonical scores alone: exact for any support.
- *        3. Maps with full support carry {scale, sum, mixture} as in stream.c. Which queries go together follows from
+ *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows from
  *           places alone, so the bits do not depend on the number of threads.
  */
-#include "../structure/structure.h"
-#include "engine.h"
+#include "structure/structure.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 

@@ -3,12 +3,12 @@
  * The first step takes all queries from where they lie. Those that still move go on in groups whose two states (before
  * and after a step) fit GROUP_BYTES; within a group they are kept together at the front.
  *
- * Notes  1. The patterns that carried a step are scored first in the next (screen.c): their exact scores are a
+ * Notes  1. The patterns that carried a step are scored first in the next (retrieval/index/query.c): their exact scores are a
  *           threshold that few bounds pass.
  *        2. A state whose support was the single pattern j is the stored row j, bit for bit. Whether that is a fixed
  *           point is found once in a call and remembered for its other queries of the same beta.
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* run.c: one call, from the public function to the job and back: update, energy, associate, accumulate; and the
  * two halves of a merge, solve and mix. */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 
@@ -351,7 +351,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
     sh_status status = SH_OK;
     if (!sum || !buffer) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
-        for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in finish.c */
+        for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in rescore.c */
         for (int64_t e = start[i]; e < start[i + 1]; e++) {
             double w = weight[e];
             if (memory->scale && !memory->own_values) w *= memory->scale[position[e]];

@@ -13,7 +13,7 @@
  *           slack counted twice, this can never drop the best itself, however large beta is.
  *        3. With few queries the tiles are shared out in ranges; their lists are joined and solved once more.
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
-#include "runtime.h"
-#include "system.h"
+#include "runtime/runtime.h"
+#include "runtime/system.h"
 #include <assert.h>
 #include <math.h>
 #include <stdatomic.h>

@@ -1,10 +1,10 @@
 /* machine.c: what this machine offers: instruction sets, processors, the BLAS; chosen once, then reported. */
-#include "runtime.h"
-#include "../kernels/codes.h"
-#include "../kernels/kernels.h"
-#include "../kernels/lanes.h"
-#include "blas.h"
-#include "system.h"
+#include "runtime/runtime.h"
+#include "kernels/codes.h"
+#include "kernels/kernels.h"
+#include "kernels/lanes.h"
+#include "runtime/blas.h"
+#include "runtime/system.h"
 #include <ctype.h>
 #include <math.h>
 #include <stdatomic.h>

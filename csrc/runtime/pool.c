@@ -9,8 +9,8 @@
  * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
  * last. So on Linux workers are kept off the processor their caller is on.
  */
-#include "runtime.h"
-#include "system.h"
+#include "runtime/runtime.h"
+#include "runtime/system.h"
 #include <stdatomic.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* posix.c: the operating system, by POSIX and by what Linux has beyond it. */
 #ifndef _WIN32
 #define _GNU_SOURCE
-#include "system.h"
+#include "runtime/system.h"
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>

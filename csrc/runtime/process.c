@@ -4,9 +4,9 @@
  * product. So the end waits until none is, and from then on a thread that wants another waits for ever: it holds its
  * stack and all that others use of it, and returns to nobody.
  */
-#include "runtime.h"
-#include "blas.h"
-#include "system.h"
+#include "runtime/runtime.h"
+#include "runtime/blas.h"
+#include "runtime/system.h"
 #include <stdatomic.h>
 
 static atomic_uint forks;

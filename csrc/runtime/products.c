@@ -3,7 +3,7 @@
  * Where a dimension or the distance between rows is too large, the longer way is cut in two until it is not. A matrix
  * of one row has no distance between rows.
  */
-#include "blas.h"
+#include "runtime/blas.h"
 #include <limits.h>
 
 static int too_many(int64_t n) { return n > INT_MAX; }

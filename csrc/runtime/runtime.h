@@ -1,8 +1,8 @@
 /* runtime.h: threads, scratch memory and interruption, for the operations above it. */
 #ifndef SH_RUNTIME_H
 #define SH_RUNTIME_H
-#include "../sparsehopfield.h"
-#include "settings.h"
+#include "sparsehopfield.h"
+#include "runtime/settings.h"
 
 enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
 

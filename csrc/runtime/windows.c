@@ -1,7 +1,7 @@
 /* windows.c: the operating system, by Windows: what system.h asks for, without a library of threads to ship. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
-#include "system.h"
+#include "runtime/system.h"
 #include <windows.h>
 #include <process.h>
 #include <stdlib.h>

@@ -19,9 +19,9 @@
  *               rounded as products and sums are.
  * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
  */
-#include "powers.h"
-#include "separation.h"
-#include "../runtime/runtime.h"
+#include "separation/powers.h"
+#include "separation/separation.h"
+#include "runtime/runtime.h"
 #include <math.h>
 
 static double window(double alpha) { return 1 / (alpha - 1); }

@@ -4,7 +4,7 @@
  *        2. No window, no conjugate, no energy: its Jacobian is not symmetric.
  *        3. Where the sum is exactly 0 (all scores 0, or odd powers that cancel) all weights are 0.
  */
-#include "separation.h"
+#include "separation/separation.h"
 #include <math.h>
 
 static double row_scale(const sh_kernels *k, const void *s, int64_t n) { return k->max_abs(s, n); }

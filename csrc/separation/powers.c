@@ -12,7 +12,7 @@
  *           doubles. As their bits look random, the chance that one of them at all lies so near to a middle is 2^-31.
  * Source Ziv 1991; Sibidanov, Zimmermann & Glondu 2022
  */
-#include "powers.h"
+#include "separation/powers.h"
 #include <float.h>
 
 enum { WORDS = 6 };

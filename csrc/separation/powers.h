@@ -2,8 +2,8 @@
  * on every architecture. All are O(1) a number and allocate nothing. */
 #ifndef SH_POWERS_H
 #define SH_POWERS_H
-#include "../kernels/kernels.h"
-#include "../kernels/power.h"
+#include "kernels/kernels.h"
+#include "kernels/power.h"
 
 /* Return the exponent over / under, finite, under > 0. It is kept as the pair of numbers, so the power is that of the exact
  * quotient. */

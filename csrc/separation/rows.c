@@ -8,7 +8,7 @@
  * Source Martins & Astudillo 2016; Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019 (gradient in
  *        alpha); Blondel, Martins & Niculae 2020 (conjugates)
  */
-#include "separation.h"
+#include "separation/separation.h"
 #include <math.h>
 #include <string.h>
 

@@ -12,7 +12,7 @@
  */
 #ifndef SH_SEPARATION_H
 #define SH_SEPARATION_H
-#include "../kernels/kernels.h"
+#include "kernels/kernels.h"
 
 /* The threshold of a set of candidates. The weight of z depends on this and z alone. */
 typedef struct {

@@ -1,5 +1,5 @@
 /* softmax.c: p = exp(z) / sum exp(z), every pattern in the support. Source: Ramsauer et al. 2020. */
-#include "separation.h"
+#include "separation/separation.h"
 #include <math.h>
 
 static double row_scale(const sh_kernels *k, const void *s, int64_t n) { return k->maximum(s, n, NULL); }

@@ -10,8 +10,8 @@
  *            3. tau >= max z - 1, so only z > -1 is looked at.
  * Source     Martins & Astudillo 2016, proposition 1; Michelot 1986; paper eq. (2.3)
  */
-#include "separation.h"
-#include "../runtime/runtime.h"
+#include "separation/separation.h"
+#include "runtime/runtime.h"
 #include <math.h>
 #include <string.h>
 

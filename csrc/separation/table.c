@@ -1,5 +1,5 @@
 /* table.c: the list of separation maps. A new map is a file beside this one and a row here. */
-#include "separation.h"
+#include "separation/separation.h"
 #include <math.h>
 
 static const sh_map *const maps[] = {

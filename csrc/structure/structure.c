@@ -5,8 +5,8 @@
  *
  * Source Beltagy, Peters & Cohan 2020 (windows); Black & Rogaway 2002 (walking)
  */
-#include "structure.h"
-#include "../runtime/runtime.h"
+#include "structure/structure.h"
+#include "runtime/runtime.h"
 #include <stddef.h>
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
  * The place of a query is position[i], or i. Patterns beyond a place's reach are never named. */
 #ifndef SH_STRUCTURE_H
 #define SH_STRUCTURE_H
-#include "../sparsehopfield.h"
+#include "sparsehopfield.h"
 
 enum { SH_PIECE = 64 }; /* pairs named at a time */
 

@@ -12,7 +12,7 @@ here=$stage$prefix
 export PKG_CONFIG_PATH="$here/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
 config() { "$PKG_CONFIG" --define-variable=prefix="$here" "$@" sparsehopfield; }
 
-version=$(sed -n 's/^.define SH_VERSION_STRING "\(.*\)"/\1/p' sparsehopfield.h)
+version=$(sed -n 's/^.define SH_VERSION_STRING "\(.*\)"/\1/p' include/sparsehopfield.h)
 [ "$(config --modversion)" = "$version" ] || { echo "pkg-config knows another version than $version"; exit 1; }
 if config --libs | grep -q openblas; then echo "programs need not name OpenBLAS"; exit 1; fi
 

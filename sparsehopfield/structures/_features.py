@@ -53,7 +53,7 @@ FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
 
 
 class Map(NamedTuple):
-    """Features under one beta and similarity, as the core takes them (sh_features in csrc/sparsehopfield.h)."""
+    """Features under one beta and similarity, as the core takes them (sh_features in csrc/include/sparsehopfield.h)."""
 
     code: int  # sh_feature_map: RELU, ELU or RANDOM
     size: int  # D

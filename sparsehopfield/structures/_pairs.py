@@ -22,9 +22,9 @@ Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Descriptor = tuple[int, int, int, int, bool, int, int, int, Positions | None, Positions | None, Positions | None]
 
-_TOP, _WINDOW, _RANDOM, _BLOCKS = 1, 2, 3, 4  # sh_pairs in csrc/sparsehopfield.h
+_TOP, _WINDOW, _RANDOM, _BLOCKS = 1, 2, 3, 4  # sh_pairs in csrc/include/sparsehopfield.h
 _ROWS, _TILE, _LIST = 64, 1024, 1024  # csrc/retrieval/pairs.c
-_SCAN_ROWS = 768  # csrc/retrieval/engine.h
+_SCAN_ROWS = 768  # csrc/retrieval/job.h
 
 
 def _descriptor(
@@ -239,7 +239,7 @@ class TopK(Pairs):
         """
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
-        rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/wide.c)
+        rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/overflow.c)
         memory = 16 * n + 4 * _SCAN_ROWS * (_TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
         return Cost(d * (n * m + self.count(n, m)), memory)
 

@@ -1,4 +1,4 @@
-/* sight.c: the rows that a tile looks at, where a structure says which rows a query looks at.
+/* visible.c: the rows that a tile looks at, where a structure says which rows a query looks at.
  *
  * A tile's queries are neighbours in place. The union of their rows takes the place of the set: a stretch of rows in
  * place (windows; of dilated ones the queries of one residue class are neighbours), or scattered rows copied one behind
@@ -9,7 +9,7 @@
  * Notes  1. The same rows in the same order in every pass over a tile, whatever the thread.
  *        2. Rows appended to a set are seen by all queries, behind the others.
  *        3. Padded rows are never seen. */
-#include "trail.h"
+#include "association/tape.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* stream.c: maps with full support (softmax, polynomial) in one pass, carrying {scale, sum, mixture}.
+/* streaming.c: maps with full support (softmax, polynomial) in one pass, carrying {scale, sum, mixture}.
  *
  * A tile of scores becomes unnormalised weights in place and is multiplied with its values at once; when a
  * larger scale turns up, what was summed is brought down to it. Two products, no row of scores kept.
@@ -12,7 +12,7 @@
  *           picked out of the tile, and the second product with all its zeros is not made.
  * Source Milakov & Gimelshein 2018; Rabe & Staats 2021
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 

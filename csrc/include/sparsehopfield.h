@@ -203,7 +203,7 @@ typedef struct {
  * Notes      1. No N x M array exists at any time.
  *            2. For sparsemax and entmax the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
- *               filter, a canonical dot product decides (retrieval/finish.c).
+ *               filter, a canonical dot product decides (retrieval/rescore.c).
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
  *               looks at no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */

@@ -1,17 +1,17 @@
-/* engine.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
+/* job.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
  *
  * One call, by any of the public functions, is one job:
- *   maps with a window   choose.c decides; screen.c finds candidates by the bounds of an index; what it leaves,
- *                        scan.c finds tile by tile; finish.c re-scores and decides; queries whose candidates
- *                        outgrow their list go to wide.c, which keeps a few whole rows of scores;
- *   full-support maps    stream.c carries {scale, sum, mixture} over the tiles;
+ *   maps with a window   plan.c decides; retrieval/index/query.c finds candidates by the bounds of an index; what it leaves,
+ *                        scan.c finds tile by tile; rescore.c re-scores and decides; queries whose candidates
+ *                        outgrow their list go to overflow.c, which keeps a few whole rows of scores;
+ *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
  *   structures           the k best take the way of maps with a window, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
  */
 #ifndef SH_ENGINE_H
 #define SH_ENGINE_H
-#include "../runtime/runtime.h"
-#include "../separation/separation.h"
+#include "runtime/runtime.h"
+#include "separation/separation.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -62,7 +62,7 @@ typedef struct {
     sh_entry *entry;
 } sh_entry_list;
 
-/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (balls.c). */
+/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (radii.c). */
 typedef struct {
     const int64_t *own;  /* (N) position of the query */
     const double *score; /* (N) its score with itself */
@@ -112,7 +112,7 @@ typedef struct {
     void *differences;              /* (N, d) queries less the centre, or NULL */
     int64_t *left;                  /* queries that the screen leaves to the scan, or NULL: all */
     _Atomic int64_t left_count;
-    int64_t *wide; /* (N) queries left for wide.c */
+    int64_t *wide; /* (N) queries left for overflow.c */
     _Atomic int64_t wide_count;
     int64_t blocks, block_rows, ranges, tiles;
 } sh_job;
@@ -177,7 +177,7 @@ static inline void sh_note_states(const sh_job *job, const void *states, int64_t
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
 static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
-/* Tells whether scores are -|x - xi|^2/2 (finish.c). */
+/* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
     return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
 }
@@ -205,7 +205,7 @@ static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
     return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;
 }
 
-/* finish.c: from candidates to results. Work space of one worker: */
+/* rescore.c: from candidates to results. Work space of one worker: */
 typedef struct {
     double *sum;  /* (width) of the state */
     void *buffer; /* (max(d, width)) one widened row */
@@ -237,7 +237,7 @@ int sh_lengthen(const sh_job *job, sh_context *context, sh_long_list *l, int64_t
 void sh_clear(sh_context *context, sh_long_list *l);
 /* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
 int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
-/* balls.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
+/* radii.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
  * lift (or of any) that could have a lower one */
 double sh_ball_radius(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
 double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double lift);

@@ -1,5 +1,5 @@
-/* best.c: the k best scores of each query of a tile (structure TOP), ties by the row's number. */
-#include "trail.h"
+/* top_k.c: the k best scores of each query of a tile (structure TOP), ties by the row's number. */
+#include "association/tape.h"
 #include <math.h>
 #include <string.h>
 

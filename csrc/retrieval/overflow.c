@@ -1,4 +1,4 @@
-/* wide.c: queries with too many candidates for a list (small beta), and lists of full-support maps.
+/* overflow.c: queries with too many candidates for a list (small beta), and lists of full-support maps.
  *
  * A few queries at a time, whole rows of scores are kept: one product writes them, each row is solved, and a
  * second product mixes the rows that have become weights. Three products in all, with the scan that gave up.
@@ -9,7 +9,7 @@
  *           SH_EXACT_SUPPORT patterns. Smaller supports are decided canonically, as everywhere: all that may be
  *           in the support is scored again, in order, keeping what is in the support of the scores so far.
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +157,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     double slack = job->slack[query], *z = scratch;
     if (!job->map->window && !job->nearest) {
         if (!sh_is_coarse(job, query)) return list_row(job, query, row, context);
-        double floor = -INFINITY; /* of scores that count (stream.c, note 3); lists may want others */
+        double floor = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
         if (!job->lists)
             floor = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
         sh_status status = settle_exactly(job, query, row, floor, context);

@@ -1,10 +1,10 @@
-/* left.c: how much memory this process may still take: of the machine, of its control groups or job, of its own limits.
+/* available.c: how much memory this process may still take: of the machine, of its control groups or job, of its own limits.
  *
  * Notes  1. A group's cache of files counts as free: it is given up before anything is killed.
  *        2. What cannot be read sets no limit: a call that asks never fails.
  */
 #define _GNU_SOURCE
-#include "runtime.h"
+#include "runtime/runtime.h"
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
-/* basis.c: orthonormal rows along the leading directions of sampled patterns, by LAPACK.
+/* retrieval/index/directions.c: orthonormal rows along the leading directions of sampled patterns, by LAPACK.
  *
- * Any orthonormal rows give right bounds (index.c); these give tight ones. So what matters for exactness is only how
+ * Any orthonormal rows give right bounds (retrieval/index/build.c); these give tight ones. So what matters for exactness is only how
  * far from orthonormal they are, and that is measured.
  */
-#include "index.h"
-#include "../runtime/blas.h"
+#include "retrieval/index/index.h"
+#include "runtime/blas.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* order.c: selection and sorting, in place and without allocation. */
-#include "separation.h"
-#include "../runtime/runtime.h"
+/* selection.c: selection and sorting, in place and without allocation. */
+#include "separation/separation.h"
+#include "runtime/runtime.h"
 
 static inline int better(sh_candidate a, sh_candidate b) {
     return a.score > b.score || (a.score == b.score && a.position < b.position);

@@ -1,4 +1,4 @@
-/* index.c: patterns in 8 bits, and upper bounds on scores from them.
+/* retrieval/index/build.c: patterns in 8 bits, and upper bounds on scores from them.
  *
  * Patterns and queries are centred and scaled by a power of two, y = (xi - mu) 2^-e, w = (x - mu) 2^-e, so |y| <= 1:
  *
@@ -32,13 +32,13 @@
  *           It costs a floor under r_y; exact arithmetic would not be worth its time (exactness: 61.9 -> 64.9 rows).
  *        3. The kernels' float32: h <p, q> to within 8 u h |p| |q| (c = 2), R_w R_y to 8 u of itself (R_w is
  *           inflated), B to 8 u |B| (added when it is stored, rounded up).
- *        4. Canonical scores (finish.c) and the constants are sums in double: `slack` is four times their bound.
+ *        4. Canonical scores (rescore.c) and the constants are sums in double: `slack` is four times their bound.
  *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
  *        6. From below: every step bounds |<w, y> - h <p, q>|, so h <p, q> - R_w R_y + B is a bound, too; the B that
  *           is stored may be 10 u |B| above the true one, so 24 u |B| are taken off, the rounding of note 3 in them.
  */
-#include "index.h"
+#include "retrieval/index/index.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* trail.h: what the files of this room share: how queries are put on lanes, and what a forward pass leaves behind.
+/* tape.h: what the files of this room share: how queries are put on lanes, and what a forward pass leaves behind.
  *
  * A *set* is the stored rows of one sample and head, or shared by samples or heads; its queries are all that look at
  * them. A *tile* is `wide` queries of one set side by side (kernels/lanes.h): `groups` vectors of `lanes`. All updates
@@ -6,11 +6,11 @@
  */
 #ifndef SH_TRAIL_H
 #define SH_TRAIL_H
-#include "../kernels/kernels.h"
-#include "../kernels/lanes.h"
-#include "../runtime/runtime.h"
-#include "../sparsehopfield_layers.h"
-#include "../structure/structure.h"
+#include "kernels/kernels.h"
+#include "kernels/lanes.h"
+#include "runtime/runtime.h"
+#include "sparsehopfield_layers.h"
+#include "structure/structure.h"
 
 enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000, SH_MOST_BYTES_OF_PARTS = 128 << 20 };
 
@@ -44,7 +44,7 @@ struct sh_trail {
     int64_t most_rows;                         /* of a set */
     int64_t best;                              /* how many scores of a query count (structure TOP); 0: all */
     sh_structure structure;                    /* where `looks` */
-    int looks;         /* whether a tile sees some of its set's rows (sight.c): those that its queries look at, */
+    int looks;         /* whether a tile sees some of its set's rows (visible.c): those that its queries look at, */
     int owns;          /* each query its own ones, as neighbours share hardly any */
     int biased;        /* whether anything is added to scores */
     int64_t most_seen; /* rows that a tile sees; where `owns`, that a query sees */
@@ -112,9 +112,9 @@ typedef struct {
     char *y;                                  /* (d) of one query */
     int32_t *list, *before_list, *group_list, *position;
     char *th, *best;
-    int32_t *seen, *slot; /* sight.c: the rows that a tile sees; of each row of the set where in these, or -1 */
+    int32_t *seen, *slot; /* visible.c: the rows that a tile sees; of each row of the set where in these, or -1 */
     char *dkey_seen, *dvalue_seen; /* gradients of scattered rows */
-    int32_t *chosen;               /* best.c: rows that any lane keeps, and by which it is kept */
+    int32_t *chosen;               /* top_k.c: rows that any lane keeps, and by which it is kept */
     uint16_t *kept;
 } sh_bench;
 
@@ -126,10 +126,10 @@ sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int 
 /* What is added to the scores of a tile: the mask, where there is one; (rows x wide). `begun`: to what is there. */
 void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int begun, char *bias);
 
-/* sight.c: what a tile sees of its set, w->bias with it. */
+/* visible.c: what a tile sees of its set, w->bias with it. */
 sh_status sh_plan_sight(sh_context *context, sh_trail *t);
 sh_stored sh_seen_of(const sh_trail *t, const sh_crew *crew, const sh_stored *set, const sh_bench *w);
-/* best.c: of w->s (rows x wide) each lane keeps its best scores, the others become -inf, and rows that no lane keeps go.
+/* top_k.c: of w->s (rows x wide) each lane keeps its best scores, the others become -inf, and rows that no lane keeps go.
  * Returned  n  the rows that are left, w->chosen, and which lanes keep them, w->kept */
 sh_status sh_keep_best(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows,
                        int64_t *n);

@@ -1,4 +1,4 @@
-/* choose.c: which way a call takes, and the indexes of a memory: built when they pay, put up once, then only read.
+/* plan.c: which way a call takes, and the indexes of a memory: built when they pay, put up once, then only read.
  *
  * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
  *           the work is reckoned in products of the matrix product. No clock is read.
@@ -8,7 +8,7 @@
  *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
  *           patterns serves them badly. For enough of them an index of the other features is made for the call.
  */
-#include "index.h"
+#include "retrieval/index/index.h"
 #include <float.h>
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* finish.c: from candidates to results: the canonical scores, the weights, the state. Exactness lives here.
+/* rescore.c: from candidates to results: the canonical scores, the weights, the state. Exactness lives here.
  *
  * The tiles of the scan only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its
  * scale, or by the canonical distance; z = beta (s - max s) in double; the map's threshold does not depend on candidates
@@ -9,7 +9,7 @@
  *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for |x|^2/2,
  *        cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter form.
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* balls.c: which patterns may bound the ball around a pattern that goes to it, by their scores.
+/* radii.c: which patterns may bound the ball around a pattern that goes to it, by their scores.
  *
  * With l the lead over nu, t = l - need and c_nu = |xi_nu|^2 + 2 b_nu the lift, D^2 = c_nu - c + 2 l, so the quotient of
  * nu is t / sqrt(2 t + q) with q = c_nu - c + 2 need + slack. It is below a radius r that others leave only if
@@ -10,7 +10,7 @@
  * with q >= 0 for r < 0. Floors filter as thresholds do elsewhere, with the same slacks; what is left is scored
  * canonically, and divided.
  */
-#include "engine.h"
+#include "retrieval/job.h"
 #include <float.h>
 #include <math.h>
 

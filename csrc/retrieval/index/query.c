@@ -1,4 +1,4 @@
-/* screen.c: maps with a window below the cost of the matrix product: bounds first, scores of what is left.
+/* retrieval/index/query.c: maps with a window below the cost of the matrix product: bounds first, scores of what is left.
  *
  *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
  *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
@@ -10,10 +10,10 @@
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
  *      while a supported pattern waits has a larger bound than it, so one above the final threshold.
  *
- * Bounds are right whatever the rounding (index.c), and the scores are those of every other path (finish.c): what
+ * Bounds are right whatever the rounding (retrieval/index/build.c), and the scores are those of every other path (rescore.c): what
  * comes out is the same bit for bit. Queries whose lists outgrow their room are left to the scan.
  */
-#include "index.h"
+#include "retrieval/index/index.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -365,7 +365,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         solved = found = sh_keep_above(job, query, w->exact, found, floor, 0);
         threshold = sh_look_threshold(x, look, floor);
     }
-    if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (wide.c) */
+    if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
         leave(s, query);
         return SH_OK;
     }
