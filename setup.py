@@ -36,7 +36,7 @@ CSRC = Path("csrc")
 SOURCES = sorted(p.as_posix() for p in CSRC.glob("**/*.c") if p.parts[1] not in ("examples", "tests"))
 HEADERS = sorted(p.as_posix() for p in CSRC.glob("**/*.h"))
 
-FLAGS = ["-std=c11", "-O3", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-std=c11", "-O3", "-DNDEBUG", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 FLAGS += ["-Werror"] * (os.environ.get("SPARSEHOPFIELD_WERROR") == "1")
 FLAGS += ["-g0"]  # Python's own flags may ask for debug information, which names the folders of this machine

@@ -1,29 +1,38 @@
 /* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
 #include "runtime/runtime.h"
 #include "runtime/system.h"
+#include "runtime/workspace.h"
 #include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+/* Lies before every block that sh_allocate returns. */
+typedef struct {
+    void *block; /* as the allocator gave it */
+    size_t bytes;
+} header;
 
 void *sh_allocate(sh_context *context, int64_t count, size_t size) {
     enum { LINE = 64, LARGE = 4 << 20 };
     size_t bytes;
     if (!context->allocate != !context->release) return NULL; /* no block may be given back to another allocator */
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > PTRDIFF_MAX - 2 * LINE) return NULL;
-    bytes += LINE + sizeof(void *);
+    bytes += LINE + sizeof(header);
     char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
     if (!block) return NULL;
     /* a page fault for every 4 KiB would cost more than what is done with large memory */
     if (bytes >= LARGE) sh_advise_large(block, bytes);
-    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    ((void **)aligned)[-1] = block;
+    char *aligned = (char *)(((uintptr_t)block + sizeof(header) + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    ((header *)aligned)[-1] = (header){block, bytes};
     return aligned;
 }
 
 void sh_release(sh_context *context, void *aligned) {
     if (!aligned) return;
-    void *block = ((void **)aligned)[-1];
+    const header h = ((const header *)aligned)[-1];
+    void *block = h.block;
+    ASAN_UNPOISON_MEMORY_REGION(block, h.bytes);
     if (context->release)
         context->release(context->user, block);
     else

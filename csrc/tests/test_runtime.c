@@ -4,6 +4,7 @@
 #include "runtime/runtime.h"
 #include "check.h"
 #include "runtime/blas.h"
+#include "runtime/workspace.h"
 
 #include <fenv.h>
 #ifdef __linux__
@@ -69,6 +70,38 @@ typedef struct {
     int inner;                 /* whether every item is a loop */
     size_t scratch;
 } looping;
+
+static void workspaces(void) {
+    enum { ARRAYS = 3 };
+    static const int64_t count[ARRAYS] = {5, 0, 16};
+    char *at[ARRAYS];
+    sh_context context = {0};
+    sh_workspace counted = {NULL, 0};
+    for (int i = 0; i < ARRAYS; i++) CHECK(!sh_take(&counted, count[i], sizeof(double)));
+    sh_workspace w = {sh_allocate(&context, 1, counted.used), 0};
+    CHECK(w.block != NULL);
+    for (int i = 0; i < ARRAYS; i++) {
+        at[i] = sh_take(&w, count[i], sizeof(double));
+        CHECK((uintptr_t)at[i] % 64 == 0);
+        memset(at[i], i, (size_t)count[i] * sizeof(double));
+        if (i > 0) CHECK(at[i] - at[i - 1] >= count[i - 1] * (int64_t)sizeof(double) + SH_RED_ZONE);
+    }
+    CHECK(w.used == counted.used);
+    CHECK(at[2][0] == 2 && at[0][0] == 0);
+#ifdef SH_POISON
+    CHECK(__asan_address_is_poisoned(at[0] + 5 * sizeof(double)) && __asan_address_is_poisoned(at[1]));
+#endif
+    sh_release(&context, w.block);
+    /* sizes beyond all memory are refused by the allocation, however often more is added */
+    static const int64_t many[] = {INT64_MAX, PTRDIFF_MAX / 8, 1, -1};
+    for (int i = 0; i < 4; i++) {
+        sh_workspace beyond = {NULL, PTRDIFF_MAX / 2};
+        sh_take(&beyond, many[i], sizeof(double));
+        if (i != 2) CHECK(beyond.used == PTRDIFF_MAX && !sh_allocate(&context, 1, beyond.used));
+        sh_take(&beyond, PTRDIFF_MAX / 2 - 128, 1);
+        if (i != 2) CHECK(beyond.used == PTRDIFF_MAX);
+    }
+}
 
 static sh_status count_inner(void *job, int64_t item, void *scratch, sh_context *context) {
     looping *j = job;
@@ -309,6 +342,7 @@ int main(void) {
     names_and_versions();
     configuration();
     scratch_memory();
+    workspaces();
     loops();
     parts();
     products();
