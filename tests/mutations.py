@@ -69,8 +69,8 @@ static void NAME(accumulate)""",
     Mutation(
         "scan: a window without room for rounding",
         "csrc/retrieval/run.c",
-        "job->slack[i] = share * (length * norm + bias + half) + underflow;",
-        "job->slack[i] = 0 * (share * (length * norm + bias + half) + underflow);",
+        "job->plan.slack[i] = share * (length * norm + bias + half) + underflow;",
+        "job->plan.slack[i] = 0 * (share * (length * norm + bias + half) + underflow);",
         "exactness",
     ),
     Mutation(

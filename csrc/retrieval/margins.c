@@ -23,13 +23,13 @@ static sh_status ask_patterns(sh_context *context, const sh_memory *m, const int
     char *rows = sh_allocate(context, count, (size_t)(d * size)), *buffer = sh_allocate(context, d, (size_t)size);
     int64_t *own = sh_allocate(context, count, sizeof *own);
     double *score = sh_allocate(context, count, sizeof *score);
-    int32_t *self = sh_allocate(context, count, SH_CARRIED * sizeof *self);
+    int32_t *self = sh_allocate(context, count, SH_HINTS * sizeof *self);
     double one = 1;
     sh_status status = SH_OK;
     if (!rows || !buffer || !own || !score || !self) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    atomic_fetch_add(&m->shelf->asked, n); /* so that the index is built at once, if it will pay */
+    atomic_fetch_add(&m->indexes->queries_asked, n); /* so that the index is built at once, if it will pay */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
-        sh_job job = {.context = context, .memory = m, .k = k, .model = {SH_SPARSEMAX, 2}, .carried = self};
+        sh_job job = {.context = context, .memory = m, .k = k, .model = {SH_SPARSEMAX, 2}, .hints = self};
         job.queries = (sh_queries){.data = rows, .n = sh_min(count, n - first), .beta = &one};
         for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;
@@ -39,10 +39,10 @@ static sh_status ask_patterns(sh_context *context, const sh_memory *m, const int
             sh_candidate c = {.position = own[i]};
             sh_rescore(&job, i, &c, 1, buffer);
             score[i] = c.score;
-            for (int l = 0; l < SH_CARRIED; l++) self[i * SH_CARRIED + l] = l ? -1 : (int32_t)sh_min(own[i], INT32_MAX);
+            for (int l = 0; l < SH_HINTS; l++) self[i * SH_HINTS + l] = l ? -1 : (int32_t)sh_min(own[i], INT32_MAX);
         }
         status = ask(&job, own, score, first, pointer);
-        if (status != SH_OK && sh_is_of_query(context)) sh_fail(context, status, "patterns", own[context->row]);
+        if (status != SH_OK && sh_is_query_failure(context)) sh_fail(context, status, "patterns", own[context->row]);
     }
     sh_release(context, rows);
     sh_release(context, buffer);
@@ -57,9 +57,9 @@ static sh_status lead(sh_job *job, const int64_t *own, const double *score, int6
     sh_candidate *best = sh_allocate(job->context, n, 2 * sizeof *best);
     if (!best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; i < 2 * n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    job->nearest = 2;
-    job->ranked = 1;
-    job->nearest_out = best;
+    job->goal = SH_GOAL_NEAREST;
+    job->count = 2;
+    job->out.nearest = best;
     sh_status status = sh_run(job);
     for (int64_t i = 0; status == SH_OK && i < n; i++)
         ((double *)margins)[first + i] = score[i] - best[2 * i + (best[2 * i].position == own[i])].score;
@@ -93,7 +93,7 @@ static sh_status lift_item(void *pointer, int64_t item, void *scratch, sh_contex
 }
 
 typedef struct {
-    sh_balls balls;
+    sh_radius_search search;
     double *radius;
     int64_t *rival;
 } asking;
@@ -101,19 +101,20 @@ typedef struct {
 static sh_status measure(sh_job *job, const int64_t *own, const double *score, int64_t first, void *pointer) {
     asking *a = pointer;
     int64_t n = job->queries.n;
-    sh_balls balls = a->balls;
-    balls.own = own;
-    balls.score = score;
-    balls.need += first;
-    job->balls = &balls;
-    job->rival = sh_allocate(job->context, n, sizeof *job->rival);
-    if (!job->rival) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    sh_radius_search search = a->search;
+    search.self = own;
+    search.self_score = score;
+    search.required_gap += first;
+    job->goal = SH_GOAL_RADIUS;
+    job->radius_search = &search;
+    job->out.rival = sh_allocate(job->context, n, sizeof *job->out.rival);
+    if (!job->out.rival) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
     sh_status status = sh_run(job);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
-        a->radius[first + i] = job->rival[i].score;
-        a->rival[first + i] = job->rival[i].position;
+        a->radius[first + i] = job->out.rival[i].score;
+        a->rival[first + i] = job->out.rival[i].position;
     }
-    sh_release(job->context, job->rival);
+    sh_release(job->context, job->out.rival);
     return status;
 }
 
@@ -136,12 +137,13 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
     if (!l.lift) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     size_t row = (size_t)m->patterns.d * m->k->size;
     sh_status status = sh_for_each(context, sh_ceil_div(count, BATCH), row, lift_item, &l);
-    asking a = {.balls = {.need = need, .lift = l.lift, .slack = slack}, .radius = radius, .rival = rival};
-    a.balls.least = INFINITY;
-    a.balls.most = -INFINITY;
+    asking a = {
+        .search = {.required_gap = need, .norm_offset = l.lift, .slack = slack}, .radius = radius, .rival = rival};
+    a.search.min_offset = INFINITY;
+    a.search.max_offset = -INFINITY;
     for (int64_t i = 0; status == SH_OK && i < count; i++) {
-        a.balls.least = fmin(a.balls.least, l.lift[i]);
-        a.balls.most = fmax(a.balls.most, l.lift[i]);
+        a.search.min_offset = fmin(a.search.min_offset, l.lift[i]);
+        a.search.max_offset = fmax(a.search.max_offset, l.lift[i]);
     }
     if (status == SH_OK) status = ask_patterns(context, m, which, n, measure, &a);
     sh_release(context, l.lift);
@@ -163,10 +165,9 @@ sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries qu
     if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     int64_t n = queries.n * count;
     for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
-    job.nearest = count;
-    job.ranked = 1;
-    job.nearest_out = best;
+    sh_job job = {SH_GOAL_NEAREST, .context = context, .memory = memory, .queries = queries, .count = count};
+    job.model = (sh_model){SH_SPARSEMAX, 2};
+    job.out.nearest = best;
     status = sh_run(&job);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
         position[i] = best[i].position;

@@ -15,23 +15,25 @@
 #include <math.h>
 
 /* t / sqrt(D^2 + slack), not below it if scores are off by e */
-static double quotient(const sh_balls *b, int64_t query, sh_candidate c, double e) {
-    double lead = b->score[query] - c.score, t = lead + e - b->need[query];
-    double square = b->lift[c.position] - b->lift[b->own[query]] + 2 * (t < 0 ? lead + e : lead - e);
+static double quotient(const sh_radius_search *b, int64_t query, sh_candidate c, double e) {
+    double lead = b->self_score[query] - c.score, t = lead + e - b->required_gap[query];
+    double square = b->norm_offset[c.position] - b->norm_offset[b->self[query]] + 2 * (t < 0 ? lead + e : lead - e);
     return t / sqrt(fmax(square, 0) + b->slack + DBL_MIN);
 }
 
-double sh_ball_radius(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack) {
+double sh_radius_bound(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack) {
     double radius = INFINITY;
     for (int64_t i = 0; i < n; i++)
-        if (c[i].position != job->balls->own[query]) radius = fmin(radius, quotient(job->balls, query, c[i], slack));
+        if (c[i].position != job->radius_search->self[query])
+            radius = fmin(radius, quotient(job->radius_search, query, c[i], slack));
     return radius;
 }
 
-double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double lift) {
-    const sh_balls *b = job->balls;
+double sh_rival_min_score_at(const sh_job *job, int64_t query, double radius, double lift) {
+    const sh_radius_search *b = job->radius_search;
     if (isinf(radius)) return -INFINITY;
-    double own = b->score[query], need = b->need[query], own_lift = b->lift[b->own[query]], square = radius * radius, t;
+    double own = b->self_score[query], need = b->required_gap[query], own_lift = b->norm_offset[b->self[query]],
+           square = radius * radius, t;
     double q = lift - own_lift + 2 * need + b->slack;
     /* more than the sums here and canonical scores lose by rounding, on the safe side of each root */
     double unit = ((double)job->memory->patterns.d + 1024) * 0x1p-50;
@@ -48,20 +50,20 @@ double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double 
     return own - need - t - tiny - unit * fabs(t);
 }
 
-double sh_ball_floor(const sh_job *job, int64_t query, double radius) {
-    const sh_balls *b = job->balls;
-    if (radius >= 0) return sh_ball_floor_at(job, query, radius, b->most);
-    double zero = b->lift[b->own[query]] - 2 * b->need[query] - b->slack; /* the lift where q = 0 */
-    return sh_ball_floor_at(job, query, radius, fmax(b->least, zero));
+double sh_rival_min_score(const sh_job *job, int64_t query, double radius) {
+    const sh_radius_search *b = job->radius_search;
+    if (radius >= 0) return sh_rival_min_score_at(job, query, radius, b->max_offset);
+    double zero = b->norm_offset[b->self[query]] - 2 * b->required_gap[query] - b->slack; /* the lift where q = 0 */
+    return sh_rival_min_score_at(job, query, radius, fmax(b->min_offset, zero));
 }
 
-void sh_ball_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n) {
-    if (!job->rival) return;
+void sh_store_rival(sh_job *job, int64_t query, const sh_candidate *c, int64_t n) {
+    if (!job->out.rival) return;
     sh_candidate least = {INFINITY, -1};
     for (int64_t i = 0; i < n; i++) {
-        if (c[i].position == job->balls->own[query]) continue;
-        double r = quotient(job->balls, query, c[i], 0);
+        if (c[i].position == job->radius_search->self[query]) continue;
+        double r = quotient(job->radius_search, query, c[i], 0);
         if (r < least.score) least = (sh_candidate){r, c[i].position};
     }
-    job->rival[query] = least;
+    job->out.rival[query] = least;
 }

@@ -65,17 +65,17 @@ static int note(retrieval *r, int64_t query, int64_t step, const char *before, c
 }
 
 static sh_status first_step(retrieval *r, int64_t *left) {
-    sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
+    sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .values = &r->memory->patterns};
     job.queries = r->queries;
-    job.states = r->states;
-    job.support_size = r->support;
-    job.carry = r->carry;
+    job.out.states = r->states;
+    job.out.support_size = r->support;
+    job.out.hints = r->carry;
     sh_status status = sh_run(&job);
     size_t bytes = row_bytes(r);
     *left = 0;
     for (int64_t i = 0; status == SH_OK && i < r->queries.n; i++) {
         const char *before = (const char *)r->queries.data + (size_t)i * bytes;
-        int32_t to = stored(r->support[i], r->carry + i * SH_CARRIED);
+        int32_t to = stored(r->support[i], r->carry + i * SH_HINTS);
         if (note(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, to)) r->moving[(*left)++] = i;
     }
     return status;
@@ -83,17 +83,17 @@ static sh_status first_step(retrieval *r, int64_t *left) {
 
 /* The queries moving[0 .. n-1], from their second step on. */
 static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
-    size_t bytes = row_bytes(r), carry_bytes = SH_CARRIED * sizeof(int32_t);
+    size_t bytes = row_bytes(r), carry_bytes = SH_HINTS * sizeof(int32_t);
     const int64_t *places = r->queries.structure ? r->queries.structure->position : NULL;
     for (int64_t i = 0; i < n; i++) {
         memcpy(r->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
-        memcpy(r->carried + i * SH_CARRIED, r->carry + query[i] * SH_CARRIED, carry_bytes);
-        r->from[i] = stored(r->support[query[i]], r->carried + i * SH_CARRIED);
+        memcpy(r->carried + i * SH_HINTS, r->carry + query[i] * SH_HINTS, carry_bytes);
+        r->from[i] = stored(r->support[query[i]], r->carried + i * SH_HINTS);
         r->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
         if (r->place) r->place[i] = places ? places[query[i]] : query[i];
     }
     for (int64_t step = 2; n; step++) {
-        sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
+        sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .values = &r->memory->patterns};
         job.queries = (sh_queries){.data = r->now, .n = n, .beta = r->beta, .beta_stride = 1};
         sh_structure here;
         if (r->queries.structure) {
@@ -101,22 +101,22 @@ static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
             here.position = r->place;
             job.queries.structure = &here;
         }
-        job.states = r->next;
-        job.support_size = r->group_support;
-        job.carried = r->carried;
-        job.carry = r->carrying;
+        job.out.states = r->next;
+        job.out.support_size = r->group_support;
+        job.hints = r->carried;
+        job.out.hints = r->carrying;
         sh_status status = sh_run(&job);
         if (status != SH_OK) {
-            if (sh_is_of_query(r->context)) r->context->row = query[r->context->row];
+            if (sh_is_query_failure(r->context)) r->context->row = query[r->context->row];
             return status;
         }
         int64_t left = 0;
         for (int64_t i = 0; i < n; i++) {
             const char *before = r->now + (size_t)i * bytes, *after = r->next + (size_t)i * bytes;
-            int32_t *carrying = r->carrying + i * SH_CARRIED, to = stored(r->group_support[i], carrying);
+            int32_t *carrying = r->carrying + i * SH_HINTS, to = stored(r->group_support[i], carrying);
             if (!note(r, query[i], step, before, after, r->group_support[i], r->from[i], to)) continue;
             memcpy(r->now + (size_t)left * bytes, after, bytes);
-            memcpy(r->carried + left * SH_CARRIED, carrying, carry_bytes);
+            memcpy(r->carried + left * SH_HINTS, carrying, carry_bytes);
             r->beta[left] = r->beta[i];
             if (r->place) r->place[left] = r->place[i];
             r->from[left] = to;
@@ -159,7 +159,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.converged = converged;
     int64_t left = 0, count = 0;
     r.moving = sh_allocate(context, n, sizeof *r.moving);
-    r.carry = sh_allocate(context, n, SH_CARRIED * sizeof *r.carry);
+    r.carry = sh_allocate(context, n, SH_HINTS * sizeof *r.carry);
     status = SH_NO_MEMORY;
     if (!r.moving || !r.carry) goto done;
     int same = !queries.structure || queries.structure->pairs == SH_PAIRS_TOP; /* whichever query it is */
@@ -176,11 +176,11 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.next = sh_allocate(context, count, (size_t)(d * size));
     r.beta = sh_allocate(context, count, sizeof *r.beta);
     r.group_support = sh_allocate(context, count, sizeof *r.group_support);
-    r.carried = sh_allocate(context, 2 * count, SH_CARRIED * sizeof *r.carried);
+    r.carried = sh_allocate(context, 2 * count, SH_HINTS * sizeof *r.carried);
     r.from = sh_allocate(context, count, sizeof *r.from);
     if (!same && !(r.place = sh_allocate(context, count, sizeof *r.place))) goto done;
     if (!r.now || !r.next || !r.beta || !r.group_support || !r.carried || !r.from) goto done;
-    r.carrying = r.carried + count * SH_CARRIED;
+    r.carrying = r.carried + count * SH_HINTS;
     status = SH_OK;
     for (int64_t first = 0; status == SH_OK && first < left; first += count)
         status = settle(&r, r.moving + first, sh_min(count, left - first));
