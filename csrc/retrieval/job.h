@@ -13,6 +13,7 @@
 #include "runtime/runtime.h"
 #include "runtime/workspace.h"
 #include "separation/separation.h"
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -110,6 +111,7 @@ typedef struct {
     const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
     const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
     const void *tile_bias;        /* (M) of tiles of scores, or NULL */
+    void *own_tile_bias;          /* (M) what this call allocated for it, or NULL */
     void *differences;            /* (N, d) queries less the centre, or NULL */
     double *slack;                /* (N) how far a score of the tiles may be from the exact one */
     double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
@@ -161,6 +163,19 @@ sh_status sh_answer_pairs(sh_job *job);
 void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double row_scale);
 /* sh_set_grid: sets blocks, ranges and tiles for n queries. */
 void sh_set_grid(sh_job *job, int64_t n);
+/* A work item of the grid: one block of queries, one range of tiles. */
+typedef struct {
+    int64_t range, first_query, rows, first_tile, last_tile;
+} sh_grid_item;
+static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int64_t n) {
+    const sh_plan *p = &job->plan;
+    sh_grid_item g = {.range = item % p->ranges, .first_query = item / p->ranges * p->block_rows};
+    g.rows = sh_min(p->block_rows, n - g.first_query);
+    g.first_tile = p->tiles * g.range / p->ranges;
+    g.last_tile = p->tiles * (g.range + 1) / p->ranges;
+    assert(g.rows >= 1 && g.rows <= SH_BLOCK && g.first_tile < g.last_tile && g.last_tile <= p->tiles);
+    return g;
+}
 
 /* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows
  * of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */

@@ -4,15 +4,17 @@
 #include <math.h>
 #include <string.h>
 
-/* Queries are checked before anything is written, and their slack is taken (scan.c, note 1). */
-enum { CHECKED = 256 };
-static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+enum { CHECKED = 256 }; /* rows a work item checks */
+
+/* Checks some queries before anything is written, and sets their slack (scan.c, note 1), shift and difference. */
+static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     sh_job *job = pointer;
+    sh_plan *plan = &job->plan;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    double unit = (1.05 * (double)m->patterns.d + 16) * k->unit, share = unit / (1 - unit);
-    if (!(unit < 0.5)) share = INFINITY;
+    double roundings = (1.05 * (double)m->patterns.d + 16) * k->unit;
+    double relative = roundings < 0.5 ? roundings / (1 - roundings) : INFINITY;
     int64_t first = item * CHECKED, last = sh_min(first + CHECKED, job->queries.n), d = m->patterns.d;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
@@ -21,64 +23,66 @@ static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_conte
         if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
         double squares = k->dot(x, x, d), length = sqrt(squares);
         if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
-        double half = job->plan.shift ? squares / 2 : 0, norm = m->max_norm, bias = m->max_bias;
+        double half = plan->shift ? squares / 2 : 0, norm = m->max_norm, bias = m->max_bias;
         if (!(length * m->max_raw_norm + m->max_bias + half < k->largest))
             return sh_fail(context, SH_OVERFLOW, "queries", i);
-        if (job->plan.differences) {
-            void *difference = sh_at(k, job->plan.differences, i * d);
+        if (plan->differences) {
+            void *difference = sh_at(k, plan->differences, i * d);
             memcpy(difference, x, (size_t)d * k->size);
-            k->add(difference, -1, job->plan.centre, d);
-            half = k->distance2(x, job->plan.centre, d) / 2;
+            k->add(difference, -1, plan->centre, d);
+            half = k->distance2(x, plan->centre, d) / 2;
             length = sqrt(2 * half);
             norm = m->max_spread;
             bias = norm * norm / 2;
         }
         double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
-        job->plan.slack[i] = share * (length * norm + bias + half) + underflow;
-        if (job->plan.shift) job->plan.shift[i] = -half;
+        plan->slack[i] = relative * (length * norm + bias + half) + underflow;
+        if (plan->shift) plan->shift[i] = -half;
     }
     return SH_OK;
 }
 
-/* Rows of what may not be finite any more; `argument` is their name. */
+/* Rows that may not be finite any more; `argument` is their name. */
 typedef struct {
     const sh_kernels *k;
     sh_rows rows;
     const char *argument;
-} looking;
+} suspects;
 
-static sh_status look_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    const looking *l = pointer;
-    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, l->rows.n); i++) {
-        double largest = l->k->max_abs(sh_row_at(l->k, &l->rows, i, scratch), l->rows.d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, l->argument, i);
+static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const suspects *s = pointer;
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->rows.n); i++) {
+        double largest = s->k->max_abs(sh_row_at(s->k, &s->rows, i, scratch), s->rows.d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
     }
     return SH_OK;
 }
 
-/* Finds what holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were
- * replaced by larger ones, whose scores overflow; a state may have overflowed by itself. */
-static sh_status look_for_odd(sh_job *job, int odd, int64_t row) {
+/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a score
+ * has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
+static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
-    looking all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
-                     {m->k, m->patterns, "patterns"},
-                     {m->k, m->values, "values"}};
+    suspects all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
+                      {m->k, m->patterns, "patterns"},
+                      {m->k, m->values, "values"}};
     all[0].rows.type = m->type;
     for (int i = 0; i < 2 + (m->has_values && !m->values.unchecked); i++) {
         size_t bytes = (size_t)all[i].rows.d * m->k->size;
-        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, look_item, &all[i]);
+        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, check_rows, &all[i]);
         if (status != SH_OK) return status;
     }
-    return odd & SH_SCORE_NOT_FINITE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
+    return seen & SH_SCORE_NOT_FINITE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
 }
 
 void sh_set_grid(sh_job *job, int64_t n) {
-    job->plan.blocks = sh_ceil_div(n, SH_BLOCK);
-    job->plan.block_rows = sh_ceil_div(n, job->plan.blocks);
-    job->plan.blocks = sh_ceil_div(n, job->plan.block_rows);
-    job->plan.tiles = sh_ceil_div(job->memory->patterns.n, SH_TILE);
-    job->plan.ranges = sh_min(job->plan.tiles, sh_ceil_div(SH_ITEMS, job->plan.blocks));
+    sh_plan *plan = &job->plan;
+    plan->blocks = sh_ceil_div(n, SH_BLOCK);
+    plan->block_rows = sh_ceil_div(n, plan->blocks);
+    plan->blocks = sh_ceil_div(n, plan->block_rows);
+    plan->tiles = sh_ceil_div(job->memory->patterns.n, SH_TILE);
+    plan->ranges = sh_min(plan->tiles, sh_ceil_div(SH_ITEMS, plan->blocks));
+    assert(plan->block_rows <= SH_BLOCK && plan->ranges >= 1 && plan->blocks * plan->block_rows >= n);
 }
 
 sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries) {
@@ -93,85 +97,104 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
     return SH_OK;
 }
 
+/* Derives the plan from the inputs, but for what check_queries sets. release_plan gives it back, also after a failure. */
+static sh_status make_plan(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = m->k;
+    const sh_structure *s = job->queries.structure;
+    sh_plan *plan = &job->plan;
+    const int64_t n = job->queries.n, patterns = m->patterns.n;
+    if (!job->values) job->values = &m->values;
+    const int mixes_patterns = job->values == &m->patterns || !m->has_values;
+    const int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
+    if (job->goal == SH_GOAL_NEAREST) plan->nearest = job->count;
+    if (s && s->pairs == SH_PAIRS_TOP) {
+        if (s->k < 1 || s->k > patterns) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
+        plan->nearest = s->k < patterns ? s->k : 0;
+    }
+    sh_set_grid(job, n);
+    plan->centre = differ ? m->centre : NULL;
+    plan->tile_bias = m->tile_bias;
+    if (mixes_patterns) {
+        plan->value_scale = m->scale;
+        plan->tile_value_scale = m->tile_scale;
+        plan->value_centre = plan->centre;
+    }
+    plan->slack = sh_allocate(context, n, sizeof(double));
+    plan->overflow_queries = sh_allocate(context, n, sizeof(int64_t));
+    if (by_distance) plan->shift = sh_allocate(context, n, sizeof(double));
+    if (differ) plan->differences = sh_allocate(context, n * m->patterns.d, k->size);
+    if (m->centred && !by_distance) { /* the polynomial: tile_bias of the memory is of differences */
+        plan->tile_bias = plan->own_tile_bias = sh_allocate(context, patterns, k->size);
+        if (plan->own_tile_bias) k->from_double(plan->own_tile_bias, m->bias, patterns);
+    }
+    if (!plan->slack || !plan->overflow_queries || by_distance != !!plan->shift || differ != !!plan->differences ||
+        !m->tile_bias != !plan->tile_bias)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    return SH_OK;
+}
+
+static void release_plan(sh_job *job) {
+    sh_context *context = job->context;
+    sh_release(context, job->plan.slack);
+    sh_release(context, job->plan.shift);
+    sh_release(context, job->plan.differences);
+    sh_release(context, job->plan.own_tile_bias);
+    sh_release(context, job->plan.scan_queries);
+    sh_release(context, job->plan.overflow_queries);
+    job->plan = (sh_plan){0};
+}
+
+/* Answers queries that are checked, on the way that their structure, map and goal need. */
+static sh_status answer(sh_job *job) {
+    sh_plan *plan = &job->plan;
+    const int64_t n = job->queries.n;
+    const sh_structure *s = job->queries.structure;
+    sh_status status = SH_OK;
+    if (s && s->pairs != SH_PAIRS_ALL && s->pairs != SH_PAIRS_TOP) return sh_answer_pairs(job);
+    if (plan->nearest <= SH_NEAREST && (job->map->window || plan->nearest)) {
+        status = sh_answer_by_index(job);
+        if (status == SH_OK) status = sh_scan(job);
+    } else {
+        /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
+        const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->nearest;
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (whole_rows || sh_needs_canonical_scores(job, i)) plan->overflow_queries[count++] = i;
+        atomic_store(&plan->overflow_count, count);
+        if (count < n) status = sh_stream(job); /* of all queries: those of the list are overwritten */
+    }
+    assert(atomic_load(&plan->overflow_count) <= n);
+    return status == SH_OK ? sh_overflow(job) : status;
+}
+
 sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
-    int64_t n = job->queries.n;
+    const int64_t n = job->queries.n;
     sh_status status = sh_check_call(context, m, &job->queries);
     if (status != SH_OK) return status;
-    _Atomic int odd = 0;
-    job->plan.not_finite = &odd;
-    const sh_kernels *k = job->k = m->k;
+    assert(job->goal != SH_GOAL_NEAREST || (job->count >= 1 && job->count <= SH_NEAREST));
+    job->k = m->k;
     job->map = sh_map_of(&job->model);
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
     if (n == 0) return SH_OK;
-    if (!job->values) job->values = &m->values;
-    int own_rows = job->values == &m->patterns || !m->has_values;
-    job->plan.value_scale = own_rows ? m->scale : NULL;
-    job->plan.tile_value_scale = own_rows ? m->tile_scale : NULL;
-
-    const sh_structure *pairs = job->queries.structure;
-    if (job->goal == SH_GOAL_NEAREST) job->plan.nearest = job->count;
-    if (pairs && pairs->pairs == SH_PAIRS_TOP) {
-        if (pairs->k < 1 || pairs->k > m->patterns.n) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
-        job->plan.nearest = pairs->k < m->patterns.n ? pairs->k : 0;
-        pairs = NULL;
-    }
-
-    sh_set_grid(job, n);
-    job->plan.slack = sh_allocate(context, n, sizeof(double));
-    void *biases = NULL;
-    int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
-    job->plan.tile_bias = m->tile_bias;
-    job->plan.centre = differ ? m->centre : NULL;
-    job->plan.value_centre = own_rows ? job->plan.centre : NULL;
-    if (by_distance) job->plan.shift = sh_allocate(context, n, sizeof(double));
-    if (differ) job->plan.differences = sh_allocate(context, n * m->patterns.d, k->size);
-    if (m->centred && !by_distance) { /* the polynomial */
-        job->plan.tile_bias = biases = sh_allocate(context, m->patterns.n, k->size);
-        if (biases) k->from_double(biases, m->bias, m->patterns.n);
-    }
-    job->plan.overflow_queries = sh_allocate(context, n, sizeof(int64_t));
     for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++)
-        job->out.hints[i] = -1; /* whoever finishes may know better */
-    if (!job->plan.slack || !job->plan.overflow_queries || by_distance != !!job->plan.shift ||
-        differ != !!job->plan.differences || !m->tile_bias != !job->plan.tile_bias)
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
-    int checked = status == SH_OK;
-    if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
-        status = sh_answer_pairs(job);
-    } else if (status == SH_OK && job->plan.nearest <= SH_NEAREST && (job->map->window || job->plan.nearest)) {
-        status = sh_answer_by_index(job);
-        if (status == SH_OK) status = sh_scan(job);
-        if (status == SH_OK) status = sh_overflow(job);
-    } else if (status == SH_OK &&
-               (job->goal == SH_GOAL_WEIGHTS || job->plan.nearest)) { /* lists of the scan do not hold so many */
-        for (int64_t i = 0; i < n; i++) job->plan.overflow_queries[i] = i;
-        atomic_store(&job->plan.overflow_count, n);
-        status = sh_overflow(job);
-    } else if (status == SH_OK) {
-        int64_t coarse = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (sh_needs_canonical_scores(job, i)) job->plan.overflow_queries[coarse++] = i;
-        atomic_store(&job->plan.overflow_count, coarse);
-        if (coarse < n) status = sh_stream(job);
-        if (status == SH_OK) status = sh_overflow(job); /* in place of what the stream gave these */
+        job->out.hints[i] = -1; /* unless a step knows better */
+    _Atomic int seen = 0;
+    job->plan = (sh_plan){.not_finite = &seen};
+    status = make_plan(job);
+    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_queries, job);
+    if (status == SH_OK) {
+        status = answer(job);
+        if (status == SH_NOT_FINITE)
+            status = find_not_finite(job, SH_SCORE_NOT_FINITE, context->row);
+        else if (status == SH_OK && atomic_load(&seen))
+            status = find_not_finite(job, atomic_load(&seen), 0);
     }
-    if (checked && status == SH_NOT_FINITE)
-        status = look_for_odd(job, SH_SCORE_NOT_FINITE, context->row);
-    else if (status == SH_OK && atomic_load(&odd))
-        status = look_for_odd(job, atomic_load(&odd), 0);
-    job->plan.not_finite = NULL;
-    sh_release(context, job->plan.slack);
-    sh_release(context, job->plan.shift);
-    sh_release(context, job->plan.differences);
-    sh_release(context, biases);
-    job->plan.shift = NULL;
-    job->plan.differences = NULL;
-    sh_release(context, job->plan.scan_queries);
-    sh_release(context, job->plan.overflow_queries);
+    release_plan(job);
     return status;
 }
 
@@ -224,6 +247,7 @@ void sh_entries_free(sh_context *context, sh_entries *entries) {
     *entries = (sh_entries){0};
 }
 
+/* Joins the lists of all queries in newly allocated entries. */
 static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int64_t n, sh_entries *entries) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; i++) total += lists[i].n;
@@ -325,8 +349,8 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
 }
 
 /* Fails with SH_NOT_FINITE if rows of a list hold NaN or infinity, and says which. */
-static sh_status look_at_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
-                              void *buffer) {
+static sh_status check_listed_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
+                                   void *buffer) {
     for (int64_t i = 0; i < n; i++) {
         double largest =
             memory->k->max_abs(sh_row_at(memory->k, &memory->values, position[i], buffer), memory->values.d);
@@ -366,7 +390,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         k->from_double(state, sum, width);
         double largest = k->max_abs(state, width);
         if (largest - largest != 0 && !memory->values.unchecked)
-            status = look_at_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
+            status = check_listed_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
     }
     sh_release(context, sum);
     sh_release(context, buffer);

@@ -121,11 +121,8 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     sh_job *job = s->job;
     const sh_memory *m = job->memory;
     space work = space_at(job, scratch);
-    int64_t block = item / job->plan.ranges, range = item % job->plan.ranges;
-    int64_t first_query = block * job->plan.block_rows;
-    int64_t rows = sh_min(job->plan.block_rows, s->n - first_query);
-    int64_t first_tile = job->plan.tiles * range / job->plan.ranges,
-            last_tile = job->plan.tiles * (range + 1) / job->plan.ranges;
+    const sh_grid_item g = sh_item_of_grid(job, item, s->n);
+    const int64_t first_query = g.first_query, rows = g.rows;
     int64_t alive = rows;
     const void *queries = job->plan.scan_queries ? work.queries : sh_tile_query(job, first_query);
     size_t bytes = (size_t)m->patterns.d * job->k->size;
@@ -136,7 +133,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
                    sh_tile_query(job, job->plan.scan_queries[first_query + i]), bytes);
     }
 
-    for (int64_t tile = first_tile; tile < last_tile && alive; tile++) {
+    for (int64_t tile = g.first_tile; tile < g.last_tile && alive; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
         sh_tile_scores(job, &m->patterns, queries, rows, first, n, work.scores, SH_TILE, work.pack);
         for (int64_t i = 0; i < rows; i++) {
@@ -158,7 +155,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
         sh_status status = SH_OK;
         if (!t->wide) compact(job, query, t, work.finish.z);
         if (s->handed) {
-            status = hand_over(s, first_query + i, range, t, context);
+            status = hand_over(s, first_query + i, g.range, t, context);
         } else if (t->wide) {
             leave_wide(job, query);
         } else {
