@@ -111,11 +111,11 @@ typedef struct {
     const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
     const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
     const void *tile_bias;        /* (M) of tiles of scores, or NULL */
-    void *own_tile_bias;          /* (M) what this call allocated for it, or NULL */
     void *differences;            /* (N, d) queries less the centre, or NULL */
     double *slack;                /* (N) how far a score of the tiles may be from the exact one */
     double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
     _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
+    int64_t *unserved;            /* (2 N) scratch memory for queries that indexes leave */
     int64_t *scan_queries;        /* queries that the index leaves to the scan; NULL: all */
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */

@@ -88,11 +88,8 @@ static int64_t find_used_features(const sh_job *job, feature_space *f) {
     int64_t d = job->memory->patterns.d, n = 0;
     memset(f->used, 0, (size_t)d);
     for (int64_t i = 0; i < job->queries.n; i++) {
-        const void *x = sh_query(job, i);
-        if (job->k->size == sizeof(float))
-            for (int64_t j = 0; j < d; j++) f->used[j] |= ((const float *)x)[j] != 0;
-        else
-            for (int64_t j = 0; j < d; j++) f->used[j] |= ((const double *)x)[j] != 0;
+        job->k->to_double(f->widened, sh_query(job, i), d);
+        for (int64_t j = 0; j < d; j++) f->used[j] |= f->widened[j] != 0;
     }
     for (int64_t j = 0; j < d; j++)
         if (f->used[j]) f->features[n++] = (int32_t)j;
@@ -387,9 +384,8 @@ sh_status sh_answer_by_index(sh_job *job) {
         status = SH_OK;
     }
     if (status == SH_OK && (c.leading || c.all)) {
-        plan->scan_queries = sh_allocate(context, 2 * n, sizeof *plan->scan_queries);
-        if (!plan->scan_queries) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        if (status == SH_OK && c.leading) {
+        plan->scan_queries = plan->unserved;
+        if (c.leading) {
             status = sh_screen_by(job, c.leading, NULL, n, job->out.counts, plan->scan_queries, &plan->scan_count);
             unserved = atomic_load(&plan->scan_count);
         }

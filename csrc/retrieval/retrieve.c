@@ -169,14 +169,11 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
     const double tolerance = tol * memory->max_norm;
+    retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
     r.tolerance2 = tolerance * tolerance;
-    r.states = states;
-    r.before = before;
-    r.steps = steps;
-    r.support = support_size;
-    r.converged = converged;
+    r.states = states, r.before = before, r.converged = converged;
+    r.steps = steps, r.support = support_size;
     r.use_places = queries.structure && queries.structure->pairs != SH_PAIRS_TOP;
     int64_t moving = 0, count;
     void *group = NULL;

@@ -97,53 +97,49 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
     return SH_OK;
 }
 
-/* Derives the plan from the inputs, but for what check_queries sets. release_plan gives it back, also after a failure. */
-static sh_status make_plan(sh_job *job) {
-    sh_context *context = job->context;
+/* Lays out the plan's arrays, those that the job needs; returns their size. */
+static size_t lay_out(sh_job *job, void *block) {
     const sh_memory *m = job->memory;
-    const sh_kernels *k = m->k;
+    const int by_distance = sh_by_distance(job);
+    const int64_t n = job->queries.n;
+    sh_workspace w = {block, 0};
+    sh_plan *plan = &job->plan;
+    plan->slack = sh_take(&w, n, sizeof *plan->slack);
+    plan->unserved = sh_take(&w, 2 * n, sizeof *plan->unserved);
+    plan->overflow_queries = sh_take(&w, n, sizeof *plan->overflow_queries);
+    if (by_distance) plan->shift = sh_take(&w, n, sizeof *plan->shift);
+    if (by_distance && m->centred) plan->differences = sh_take(&w, n * m->patterns.d, m->k->size);
+    plan->tile_bias = m->tile_bias;
+    if (!by_distance && m->centred) { /* the polynomial: tile_bias of the memory is of differences */
+        void *biases = sh_take(&w, m->patterns.n, m->k->size);
+        if (biases) m->k->from_double(biases, m->bias, m->patterns.n);
+        plan->tile_bias = biases;
+    }
+    return w.used;
+}
+
+/* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *block. */
+static sh_status make_plan(sh_job *job, void **block) {
+    const sh_memory *m = job->memory;
     const sh_structure *s = job->queries.structure;
     sh_plan *plan = &job->plan;
-    const int64_t n = job->queries.n, patterns = m->patterns.n;
     if (!job->values) job->values = &m->values;
-    const int mixes_patterns = job->values == &m->patterns || !m->has_values;
-    const int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
     if (job->goal == SH_GOAL_NEAREST) plan->nearest = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
-        if (s->k < 1 || s->k > patterns) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
-        plan->nearest = s->k < patterns ? s->k : 0;
+        SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
+        plan->nearest = s->k < m->patterns.n ? s->k : 0;
     }
-    sh_set_grid(job, n);
-    plan->centre = differ ? m->centre : NULL;
-    plan->tile_bias = m->tile_bias;
-    if (mixes_patterns) {
+    sh_set_grid(job, job->queries.n);
+    plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
+    if (job->values == &m->patterns || !m->has_values) {
         plan->value_scale = m->scale;
         plan->tile_value_scale = m->tile_scale;
         plan->value_centre = plan->centre;
     }
-    plan->slack = sh_allocate(context, n, sizeof(double));
-    plan->overflow_queries = sh_allocate(context, n, sizeof(int64_t));
-    if (by_distance) plan->shift = sh_allocate(context, n, sizeof(double));
-    if (differ) plan->differences = sh_allocate(context, n * m->patterns.d, k->size);
-    if (m->centred && !by_distance) { /* the polynomial: tile_bias of the memory is of differences */
-        plan->tile_bias = plan->own_tile_bias = sh_allocate(context, patterns, k->size);
-        if (plan->own_tile_bias) k->from_double(plan->own_tile_bias, m->bias, patterns);
-    }
-    if (!plan->slack || !plan->overflow_queries || by_distance != !!plan->shift || differ != !!plan->differences ||
-        !m->tile_bias != !plan->tile_bias)
-        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    *block = sh_allocate(job->context, 1, lay_out(job, NULL));
+    if (!*block) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    lay_out(job, *block);
     return SH_OK;
-}
-
-static void release_plan(sh_job *job) {
-    sh_context *context = job->context;
-    sh_release(context, job->plan.slack);
-    sh_release(context, job->plan.shift);
-    sh_release(context, job->plan.differences);
-    sh_release(context, job->plan.own_tile_bias);
-    sh_release(context, job->plan.scan_queries);
-    sh_release(context, job->plan.overflow_queries);
-    job->plan = (sh_plan){0};
 }
 
 /* Answers queries that are checked, on the way that their structure, map and goal need. */
@@ -184,8 +180,9 @@ sh_status sh_run(sh_job *job) {
     for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++)
         job->out.hints[i] = -1; /* unless a step knows better */
     _Atomic int seen = 0;
+    void *block = NULL;
     job->plan = (sh_plan){.not_finite = &seen};
-    status = make_plan(job);
+    status = make_plan(job, &block);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_queries, job);
     if (status == SH_OK) {
         status = answer(job);
@@ -194,7 +191,8 @@ sh_status sh_run(sh_job *job) {
         else if (status == SH_OK && atomic_load(&seen))
             status = find_not_finite(job, atomic_load(&seen), 0);
     }
-    release_plan(job);
+    sh_release(context, block);
+    job->plan = (sh_plan){0};
     return status;
 }
 
@@ -317,26 +315,21 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     SH_REQUIRE(context, score || start[n] == 0, "score");
     SH_REQUIRE(context, weight || start[n] == 0, "weight");
     int64_t longest = 1;
-    for (int64_t i = 0; i < n; i++) longest = sh_max(longest, start[i + 1] - start[i]);
+    for (int64_t i = 0; i < n; i++) {
+        double inverse = beta[i * beta_stride], sum = 0;
+        if (!(inverse > 0) || isinf(inverse)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        for (int64_t j = start[i]; j < start[i + 1]; j++) sum += score[j] - score[j];
+        if (sum != 0) return sh_fail(context, SH_NOT_FINITE, "score", i);
+        longest = sh_max(longest, start[i + 1] - start[i]);
+    }
     double *z = sh_allocate(context, longest, sizeof(double));
     if (!z) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; i < n; i++) {
         int64_t count = start[i + 1] - start[i];
-        const double *s = score + start[i];
-        double best = -INFINITY, inverse = beta[i * beta_stride], sum = 0;
-        if (!(inverse > 0) || isinf(inverse)) {
-            sh_release(context, z);
-            return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
-        }
+        const double *s = score + start[i], inverse = beta[i * beta_stride];
+        double best = -INFINITY;
         if (count == 0) continue;
-        for (int64_t j = 0; j < count; j++) {
-            best = fmax(best, s[j]);
-            sum += s[j] - s[j];
-        }
-        if (sum != 0) {
-            sh_release(context, z);
-            return sh_fail(context, SH_NOT_FINITE, "score", i);
-        }
+        for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
         for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);
