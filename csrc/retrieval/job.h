@@ -14,6 +14,7 @@
 #include "runtime/workspace.h"
 #include "separation/separation.h"
 #include <assert.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -22,17 +23,17 @@ enum {
     SH_BLOCK = 768,                  /* queries a block, at most */
     SH_ITEMS = 64,                   /* work items wanted, so that few queries still occupy all threads */
     SH_TILE_ROW_BYTES = 1024 * 1024, /* of a tile's rows that are widened at a time, at least 64 columns */
-    SH_HINTS = 4,                    /* patterns that one update of a query hints at to the next */
+    SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
-/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. */
+/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one of
+ * `older` out may grow it. */
 typedef struct {
-    struct sh_index *_Atomic index[3]; /* lines, columns, lines with wider first codes */
-    struct sh_index
-        *_Atomic older[2];         /* of the memory that this one extends; the call that takes one out may grow it */
-    int64_t older_patterns;        /* that these cover; 0: there are none */
-    _Atomic int64_t queries_asked; /* so far, which decides when an index is built */
-    sh_index_use use;              /* whether calls build one */
+    struct sh_index *_Atomic index[3]; /* of leading columns; of all columns; of leading columns in longer codes */
+    struct sh_index *_Atomic older[2]; /* the first two of the memory that this one extends */
+    int64_t older_patterns;            /* that these cover; 0: there are none */
+    _Atomic int64_t queries_asked;     /* so far, which decides when an index is built */
+    sh_index_use use;                  /* whether calls build one */
 } sh_indexes;
 
 typedef struct sh_norms sh_norms;
@@ -86,7 +87,7 @@ typedef struct {
     double slack;                  /* added to squared distances */
 } sh_radius_search;
 
-/* Where results go. NULL: not wanted; a job without any outputs runs only for what it leaves to others. */
+/* Where results go. NULL: not wanted. Trial runs (plan.c) have no outputs. */
 typedef struct {
     void *states;          /* (N, v) of the compute type */
     int64_t *support_size; /* (N) */
@@ -95,8 +96,8 @@ typedef struct {
     sh_entry_list *lists;  /* (N) zeroed */
     sh_candidate *nearest; /* (N, count) from the best down */
     sh_candidate *rival;   /* (N) the pattern of the least quotient; its score is the quotient */
-    sh_partial partial;
-    int64_t (*counts)[4]; /* (N) those of sh_survey */
+    sh_partial partial;    /* of SH_GOAL_PARTIAL */
+    int64_t (*counts)[4];  /* (N) those of sh_survey */
 } sh_outputs;
 
 /* Patterns, values and queries were finite when they were checked, but their owner may write into them since. So a score or
@@ -208,13 +209,12 @@ static inline double sh_half_square(const sh_job *job, int64_t i) {
 }
 /* Notes a score that is not finite. */
 static inline void sh_check_score(const sh_job *job, double score) {
-    if (score - score != 0 && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
+    if (!isfinite(score) && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
 }
 /* Notes rows of states that are not finite, where scores may not have shown it. */
 static inline void sh_check_states(const sh_job *job, const void *states, int64_t rows) {
-    if (job->values->unchecked) return;
-    double largest = job->k->max_abs(states, rows * job->values->d);
-    if (largest - largest != 0) atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
+    if (!job->values->unchecked && !isfinite(job->k->max_abs(states, rows * job->values->d)))
+        atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */

@@ -11,8 +11,6 @@
  */
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
-#include <math.h>
-#include <string.h>
 
 /* Widens n elements of a narrow type. */
 static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
@@ -127,10 +125,8 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
         double length = norm(k, x, d);
-        if (length - length != 0) { /* the norm of a finite row may pass the range, too */
-            double largest = k->max_abs(x, d);
-            return sh_fail(context, largest - largest == 0 ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
-        }
+        if (!isfinite(length)) /* the norm of a finite row may overflow, too */
+            return sh_fail(context, isfinite(k->max_abs(x, d)) ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
         max.raw_norm = fmax(max.raw_norm, length);
         if (m->bias) {
             m->bias[i] = -k->dot(x, x, d) / 2;
@@ -151,8 +147,8 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
         max.norm = fmax(max.norm, length);
         if (p->check_values) {
             const void *value = sh_row_at(k, &m->values, i, scratch);
-            double largest = k->max_abs(value, m->values.d);
-            if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
+            if (!isfinite(k->max_abs(value, m->values.d)))
+                return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
         }
     }
     max.spread = spread2 < p->far2 ? sqrt(spread2) : fmax(sqrt(spread2), max.raw_norm + p->centre_norm);

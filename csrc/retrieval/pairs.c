@@ -14,7 +14,6 @@
  */
 #include "structure/structure.h"
 #include "retrieval/job.h"
-#include <math.h>
 
 enum {
     ROWS = 64,              /* queries that go together, at most */
@@ -204,9 +203,12 @@ static int64_t score_stretch(const sh_job *job, const space *w, int64_t rows, in
     return ld;
 }
 
-/* Answers one query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
-static sh_status answer_exactly(const pair_scan *p, sh_caller q, sh_context *context) {
+/* Answers query i in order of place by canonical scores of all its pairs, in a list that grows with the support (note 2). */
+static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_context *context) {
+    (void)scratch;
+    const pair_scan *p = pointer;
     sh_job *job = p->job;
+    const sh_caller q = p->placed[i];
     int64_t n = 0, at = 0, found, position[SH_PIECE];
     double min_score = -INFINITY;
     sh_long_list all = {0};
@@ -238,12 +240,6 @@ done:
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-static sh_status exact_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch;
-    const pair_scan *p = pointer;
-    return answer_exactly(p, p->placed[item], context);
-}
-
 /* Answers the queries of one item: maps with a cutoff. */
 static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const pair_scan *p = pointer;
@@ -269,7 +265,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, sh_shift(job, q[i].query), to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
             if (best < l->min_score) continue;
             sh_raise_min_score(job, q[i].query, l, best);
             for (int64_t j = from; j < to && sh_make_room(job, q[i].query, l, SH_PIECE, w.results.z); j += SH_PIECE) {
@@ -299,7 +295,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         sh_status status;
         if (l->overflows) {
-            status = answer_exactly(p, q[i], context);
+            status = answer_exactly(pointer, p->start[item] + i, NULL, context);
         } else {
             sh_compact(job, query, l, w.results.z);
             sh_sort_by_position(l->list, l->n);
@@ -363,7 +359,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, 0, to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
             void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
             double row_scale = job->map->row_scale(k, s, to - from), beta = sh_beta(job, q[i].query);
             sh_raise_scale(job, q[i].query, &scale[i], &sum[i], mixture, row_scale);
@@ -383,7 +379,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
         if (sh_needs_canonical_scores(job, query)) {
-            sh_status status = answer_exactly(p, q[i], context);
+            sh_status status = answer_exactly(pointer, p->start[item] + i, NULL, context);
             if (status != SH_OK) return status;
             continue;
         }
@@ -457,7 +453,7 @@ sh_status sh_answer_pairs(sh_job *job) {
         space unused;
         group(&p);
         if (job->goal == SH_GOAL_WEIGHTS && !job->map->window)
-            status = sh_for_each(context, n, 0, exact_item, &p);
+            status = sh_for_each(context, n, 0, answer_exactly, &p);
         else
             status = sh_for_each(context, p.items, lay_out(&p, NULL, &unused),
                                  job->map->window ? filter_item : mix_item, &p);

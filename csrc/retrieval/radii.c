@@ -13,7 +13,6 @@
  */
 #include "retrieval/job.h"
 #include <float.h>
-#include <math.h>
 
 /* Computes t / sqrt(D^2 + slack), not below its exact value if scores are off by at most `error`. */
 static double quotient(const sh_radius_search *r, int64_t query, sh_candidate c, double error) {

@@ -9,7 +9,6 @@
  *           point is found once in a call and remembered for its other queries of the same beta.
  */
 #include "retrieval/job.h"
-#include <math.h>
 
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
 

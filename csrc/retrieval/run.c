@@ -1,8 +1,6 @@
 /* run.c: one call, from the public function to the job and back: update, energy, associate, accumulate; and the
  * two halves of a merge, solve and mix. */
 #include "retrieval/job.h"
-#include <math.h>
-#include <string.h>
 
 enum { CHECKED = 256 }; /* rows a work item checks */
 
@@ -19,7 +17,7 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
         double beta = sh_beta(job, i), largest = k->max_abs(x, d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
+        if (!isfinite(largest)) return sh_fail(context, SH_NOT_FINITE, "queries", i);
         if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
         double squares = k->dot(x, x, d), length = sqrt(squares);
         if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
@@ -49,11 +47,12 @@ typedef struct {
     const char *argument;
 } suspects;
 
+/* Fails if some of the rows are not finite. */
 static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const suspects *s = pointer;
     for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->rows.n); i++) {
-        double largest = s->k->max_abs(sh_row_at(s->k, &s->rows, i, scratch), s->rows.d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
+        const void *row = sh_row_at(s->k, &s->rows, i, scratch);
+        if (!isfinite(s->k->max_abs(row, s->rows.d))) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
     }
     return SH_OK;
 }
@@ -142,7 +141,7 @@ static sh_status make_plan(sh_job *job, void **block) {
     return SH_OK;
 }
 
-/* Answers queries that are checked, on the way that their structure, map and goal need. */
+/* Answers checked queries by the steps that their structure, map and goal need. */
 static sh_status answer(sh_job *job) {
     sh_plan *plan = &job->plan;
     const int64_t n = job->queries.n;
@@ -177,8 +176,7 @@ sh_status sh_run(sh_job *job) {
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
     if (n == 0) return SH_OK;
-    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++)
-        job->out.hints[i] = -1; /* unless a step knows better */
+    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++) job->out.hints[i] = -1; /* unless it is stored */
     _Atomic int seen = 0;
     void *block = NULL;
     job->plan = (sh_plan){.not_finite = &seen};
@@ -345,9 +343,8 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
 static sh_status check_listed_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
                                    void *buffer) {
     for (int64_t i = 0; i < n; i++) {
-        double largest =
-            memory->k->max_abs(sh_row_at(memory->k, &memory->values, position[i], buffer), memory->values.d);
-        if (largest - largest != 0)
+        const void *row = sh_row_at(memory->k, &memory->values, position[i], buffer);
+        if (!isfinite(memory->k->max_abs(row, memory->values.d)))
             return sh_fail(context, SH_NOT_FINITE, memory->has_values ? "values" : "patterns", position[i]);
     }
     return SH_OK;
@@ -381,8 +378,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
         void *state = sh_at(k, states, i * width);
         k->from_double(state, sum, width);
-        double largest = k->max_abs(state, width);
-        if (largest - largest != 0 && !memory->values.unchecked)
+        if (!memory->values.unchecked && !isfinite(k->max_abs(state, width)))
             status = check_listed_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
     }
     sh_release(context, sum);
