@@ -1,9 +1,9 @@
 /* job.h: what the files of this room share: memories, the job of one call, tiles of scores, and how results are made.
  *
  * Every public function describes its call as a job and runs it by sh_run:
- *   maps with a cutoff   plan.c chooses an index or none; retrieval/index/query.c answers the queries that the index can;
- *                        scan.c answers the others tile by tile; queries whose candidates outgrow its lists go to
- *                        overflow.c, which stores whole rows of scores; rescore.c turns candidates into results;
+ *   maps with a cutoff   plan.c chooses an index or none; index/query.c answers the queries that the index can; scan.c
+ *                        answers the others tile by tile; queries whose candidates outgrow its lists go to overflow.c,
+ *                        which stores whole rows of scores; rescore.c turns candidates into results;
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
@@ -26,8 +26,8 @@ enum {
     SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
-/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one of
- * `older` out may grow it. */
+/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one
+ * of `older` out may grow it. */
 typedef struct {
     struct sh_index *_Atomic index[3]; /* of leading columns; of all columns; of leading columns in longer codes */
     struct sh_index *_Atomic older[2]; /* the first two of the memory that this one extends */
@@ -72,7 +72,7 @@ typedef enum {
     SH_GOAL_ENERGY,  /* its energy */
     SH_GOAL_WEIGHTS, /* a list of patterns with score and weight */
     SH_GOAL_NEAREST, /* the `count` best patterns, whatever their weights */
-    SH_GOAL_RADIUS,  /* of a query that is a pattern: how large a ball around it goes to it (radii.c) */
+    SH_GOAL_RADIUS,  /* of a query that is a pattern: the radius of a ball around it that is retrieved as it */
     SH_GOAL_PARTIAL, /* scale, sum and mixture of a map with full support */
     SH_GOAL_SURVEY,  /* the patterns left after each stage of the search */
 } sh_goal;
@@ -100,8 +100,8 @@ typedef struct {
     int64_t (*counts)[4];  /* (N) those of sh_survey */
 } sh_outputs;
 
-/* Patterns, values and queries were finite when they were checked, but their owner may write into them since. So a score or
- * a state that is not finite is noted where it is computed, and sh_run then searches the inputs for what caused it. */
+/* Patterns, values and queries were finite when they were checked, but their owner may have written into them since. So
+ * a score or state that is not finite is noted where it is computed, and sh_run then finds the input that caused it. */
 enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
 
 /* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
@@ -159,8 +159,8 @@ sh_status sh_scan(sh_job *job);            /* those of scan_queries; the others 
 sh_status sh_overflow(sh_job *job);        /* those of overflow_queries */
 sh_status sh_stream(sh_job *job);
 sh_status sh_answer_pairs(sh_job *job);
-/* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is larger;
- * NaN is the scale of no scores. */
+/* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is
+ * larger; NaN is the scale of no scores. */
 void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double row_scale);
 /* sh_set_grid: sets blocks, ranges and tiles for n queries. */
 void sh_set_grid(sh_job *job, int64_t n);
@@ -178,8 +178,8 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
     return g;
 }
 
-/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows
- * of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
+/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some
+ * rows of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
                     void *scores, int64_t ld, void *tile_rows);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
@@ -261,8 +261,8 @@ sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t can
 /* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
  * approximate scores, less twice the slack. More scores never lower it. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
-/* sh_keep_above: keeps the candidates of at least `min_score`, in order; of a search for radii, those that may be the rival.
- * Returns how many. */
+/* sh_keep_above: removes candidates of less than `min_score`; of a search for radii, all that cannot be the rival. The
+ * others stay in order. Returns how many. */
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack);
 /* sh_rescore: replaces the scores by canonical ones. */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
@@ -294,8 +294,8 @@ typedef struct {
     void *scratch;
     sh_result_space space;
 } sh_long_list;
-/* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where there
- * is no memory. */
+/* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where
+ * there is no memory. */
 int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity);
 void sh_release_list(sh_context *context, sh_long_list *l);
 /* sh_insert_best: puts c into a list of at most `capacity`, best first, ties by position; returns its length. */

@@ -1,5 +1,5 @@
-/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and how
- * large a ball around it goes to it (radii.c). */
+/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and
+ * the radius of a ball around it that is retrieved as it (radii.c). */
 #include "retrieval/job.h"
 
 enum {

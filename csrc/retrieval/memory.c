@@ -71,8 +71,8 @@ static void release_norms(sh_context *context, sh_norms *norms) {
     sh_release(context, norms);
 }
 
-/* Returns a block for n rows, the first `ready` of which are those of `old` (NULL: none): the old block, if the others fit
- * and no other memory uses that part of it, else a copy with space for as many again. */
+/* Returns a block for n rows, the first `ready` of which are those of `old` (NULL: none): the old block, if the others
+ * fit and no other memory uses that part of it, else a copy with space for as many again. */
 static sh_norms *extend_norms(sh_context *context, sh_norms *old, int64_t ready, int64_t n, size_t size) {
     int64_t free_from = ready;
     if (old && n <= old->capacity && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
@@ -207,8 +207,8 @@ static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *ol
     }
 }
 
-/* Makes a memory of rows that begin with those of `older`, if that is not NULL. What it knows of these is shared, unless
- * `rebuild`: then all is computed again. */
+/* Makes a memory of rows that begin with those of `older`, if that is not NULL. What was computed of these is shared,
+ * or, to `rebuild`, computed again. */
 static sh_status make_memory(sh_context *context, const sh_memory *older, int rebuild, const sh_rows *patterns,
                              const sh_rows *values, sh_similarity similarity, sh_type type, sh_memory **memory) {
     const sh_memory *old = rebuild ? NULL : older;
@@ -372,8 +372,8 @@ void sh_memory_free(sh_context *context, sh_memory *m) {
     sh_release(context, m);
 }
 
-/* Tiles. Rows of the compute type are multiplied where they lie. Narrow rows are widened, and from rows far from the origin
- * the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. */
+/* Tiles. Rows of the compute type are multiplied where they lie. Narrow rows are widened, and from rows far from the
+ * origin the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. */
 
 /* Returns how many columns of a tile are copied at a time. */
 static int64_t copied_columns(const sh_kernels *k) {

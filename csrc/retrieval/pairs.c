@@ -1,16 +1,16 @@
-/* pairs.c: structures in which queries see some of the patterns: windows, block masks, random subsets. Work follows the pairs.
+/* pairs.c: structures in which queries see some of the patterns: windows, block masks, random subsets.
  *
- * Queries go in order of their places, a few at a time. Where neighbours see the same stretches of patterns (windows, blocks
- * of some rows), a single-threaded product writes their scores, and each query reads the part that it sees. All other
- * pairs are scored one by one, by the canonical dot product, in place. A window that steps over patterns sees only those of
- * its place's residue class; there the patterns of a class are the rows of the product.
+ * Queries go in order of their places, a few at a time. Where neighbours see the same stretches of patterns (windows,
+ * blocks of some rows), a single-threaded product writes their scores, and each query reads the part that it sees. All
+ * other pairs are scored one by one, by the canonical dot product, in place. A window that steps over patterns sees
+ * only those of its place's residue class; there the patterns of a class are the rows of the product.
  *
- * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; the candidates that remain are
- *           scored canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
- *        2. A query whose list overflows (small beta) starts again with canonical scores alone, in a list that grows with
- *           the support: exact for any support.
- *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows from
- *           places alone, so the bits do not depend on the number of threads.
+ * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; the candidates that remain
+ *           are scored canonically and finished as everywhere, so the bits are those of every other path.
+ *        2. A query whose list overflows (small beta) starts again with canonical scores alone, in a list that grows
+ *           with the support: exact for any support.
+ *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows
+ *           from places alone, so the bits do not depend on the number of threads.
  */
 #include "structure/structure.h"
 #include "retrieval/job.h"
@@ -48,8 +48,8 @@ static int64_t after_stretches(const pair_scan *p, sh_caller q) {
     return most - least + 1;
 }
 
-/* Gives the next stretch of patterns of queries from place `low` to `high`, at most SH_TILE of one residue class, counted
- * there. Returns how many, 0 at the end. */
+/* Gives the next stretch of patterns of queries from place `low` to `high`, at most SH_TILE of one residue class,
+ * counted there. Returns how many, 0 at the end. */
 static int64_t next_stretch(const pair_scan *p, int64_t patterns, int64_t low, int64_t high, int64_t *at,
                             int64_t *first) {
     const sh_structure *s = p->s;
@@ -196,14 +196,14 @@ static const sh_caller *gather(const pair_scan *p, int64_t item, space *w, int64
     return q;
 }
 
-/* Scores a stretch, one row a query. Returns the length of a row, such that rows do not share their place in the cache. */
+/* Scores a stretch, one row a query. Returns the length of a row, by which rows do not share their place in the cache. */
 static int64_t score_stretch(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
     sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
 }
 
-/* Answers query i in order of place by canonical scores of all its pairs, in a list that grows with the support (note 2). */
+/* Answers query i in order of place by canonical scores of all its pairs, in a list that grows (note 2). */
 static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_context *context) {
     (void)scratch;
     const pair_scan *p = pointer;
@@ -426,7 +426,7 @@ static void group(pair_scan *p) {
     p->start[p->items] = n;
 }
 
-/* Tells whether products can step from one pattern of a residue class to the next: their row lengths are 32-bit numbers. */
+/* Tells whether products can step from one pattern of a residue class to the next: their strides are 32-bit numbers. */
 static int can_step(const sh_job *job, int64_t step) {
     int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->values->stride));
     return step == 1 || step <= INT32_MAX / longest;

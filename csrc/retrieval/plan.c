@@ -6,7 +6,7 @@
  *        3. A call builds an index by itself only if half of the available memory holds it; sh_memory_index and a path
  *           asked for by name build it wherever it can be.
  *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the principal directions
- *           of these serve them badly. If there are enough of them, an index of the other features is built for the call.
+ *           of these serve them badly. For enough of them an index of the other features is built for the call.
  */
 #include "retrieval/index/index.h"
 #include <float.h>
@@ -36,7 +36,7 @@ static double work_of_codes(const sh_index *x) {
     return query + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
-/* Estimates the work of one query through an index: the median of a few, INFINITY if it leaves most of them to the scan. */
+/* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], unserved[PILOT], counts[PILOT][4];
     double each[PILOT];
@@ -113,8 +113,8 @@ static double share_of_unused(const sh_memory *m, feature_space *f) {
     return unused > 0 ? unused / (used + unused) : 0;
 }
 
-/* Builds an index of the features that a call uses, if many are not used and it would pay; else *index is NULL. `work` is
- * that of one query by the memory's index of leading columns. */
+/* Builds an index of the features that a call uses, if many are not used and it would pay; else *index is NULL. `work`
+ * is that of one query by the memory's index of leading columns. */
 static sh_status build_call_index(sh_job *job, const sh_index *leading, double work, sh_index **index) {
     const sh_memory *m = job->memory;
     sh_context *context = job->context;
@@ -234,7 +234,7 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
     return bytes;
 }
 
-/* Finds out whether most of a few queries have more candidates than the scan's lists hold: then no bound excludes many. */
+/* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. */
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t order[PILOT], overflow[PILOT];
     sh_job trial = *job;
@@ -267,8 +267,8 @@ static sh_status find_whether_index_pays(sh_job *job, int *pays) {
     return status;
 }
 
-/* The indexes that a memory has, then those that a call takes: first the leading one, then, for what that leaves, the other.
- * NULL: none. */
+/* The indexes that a memory has, then those that a call takes: first the leading one, then, for what that leaves, the
+ * other. NULL: none. */
 typedef struct {
     const sh_index *leading; /* of leading columns, or another in its place */
     const sh_index *all;     /* of all columns */

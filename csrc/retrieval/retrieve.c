@@ -59,8 +59,8 @@ static size_t lay_out(retrieval *r, void *block, int64_t count) {
     return w.used;
 }
 
-/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns whether
- * the query goes on. */
+/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns
+ * whether the query goes on. */
 static int record_step(retrieval *r, int64_t query, int64_t step, const char *before, const char *after,
                        int64_t support, int32_t from, int32_t to) {
     size_t bytes = row_bytes(r);

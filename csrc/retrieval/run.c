@@ -57,8 +57,8 @@ static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_conte
     return SH_OK;
 }
 
-/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a score
- * has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
+/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a
+ * score has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
 static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
