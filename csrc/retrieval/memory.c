@@ -64,6 +64,7 @@ struct sh_norms {
     void *tile;
 };
 
+/* Gives up one reference; the last takes the block with it. */
 static void release_norms(sh_context *context, sh_norms *norms) {
     if (!norms || atomic_fetch_sub(&norms->references, 1) > 1) return;
     sh_release(context, norms->exact);

@@ -79,6 +79,7 @@ static void visible_part(const sh_structure *s, int64_t place, int64_t first, in
     if (s->pairs != SH_PAIRS_WINDOW) return;
     *from = sh_max(place - s->width - first, 0);
     *to = sh_min((s->causal ? place : place + s->width) + 1 - first, n);
+    assert(*from >= 0 && *to <= n);
 }
 
 /* --- some queries together ------------------------------------------------------------------------ */
@@ -196,7 +197,7 @@ static const sh_caller *gather(const pair_scan *p, int64_t item, space *w, int64
     return q;
 }
 
-/* Scores a stretch, one row a query. Returns the length of a row, by which rows do not share their place in the cache. */
+/* Scores a stretch, one row a query. Returns the length of a row, with which rows do not share places in the cache. */
 static int64_t score_stretch(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
     sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
@@ -274,6 +275,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
                     k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), l->min_score, first + j, c);
                 for (int64_t o = 0; o < found; o++) c[o].position = q->lane + p->step * c[o].position;
                 l->n += found;
+                assert(l->n <= l->capacity);
             }
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;

@@ -260,6 +260,7 @@ static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int
     for (int64_t i = 0; i < n; i++) {
         entries->start[i] = at;
         for (int64_t j = 0; j < lists[i].n; j++, at++) {
+            assert(j == 0 || lists[i].entry[j].position > entries->position[at - 1]);
             entries->position[at] = lists[i].entry[j].position;
             entries->score[at] = lists[i].entry[j].score;
             entries->weight[at] = lists[i].entry[j].weight;

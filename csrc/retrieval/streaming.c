@@ -44,6 +44,7 @@ void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum
     *sum *= factor;
     if (mixture) job->k->scale(mixture, factor, job->values->d);
     *scale = row_scale;
+    assert(factor >= 0 && factor <= 1);
 }
 
 enum { DENSE = 8 }; /* if one weight in so many counts, a product is cheaper */
