@@ -190,15 +190,13 @@ static void NAME(accumulate)""",
     Mutation(
         "backward: keys get no gradient through the mixture of an update",
         "csrc/association/backward.c",
-        """    if (j->wants_rows) sh_outer_tile(t, s, 0, w->s, v->list, v->n, w->z, w);
-    through_scores(j, q, w, s, v);
+        """    if (j->wants_rows) sh_outer_tile(t, s, SH_KEYS, w->s, update->list, update->n, w->z, w);
+    through_scores(j, q, w, s, update);
 }
-
-/* Through the values""",
-        """    through_scores(j, q, w, s, v);
+""",
+        """    through_scores(j, q, w, s, update);
 }
-
-/* Through the values""",
+""",
         "association",
     ),
     Mutation(

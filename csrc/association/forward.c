@@ -1,17 +1,18 @@
-/* forward.c: the association of the layers, and the tape that it leaves for its gradient (sparsehopfield_layers.h).
+/* forward.c: the forward pass of an association, the tape that it leaves, and the weights read from it (tape.h).
  *
- * A tile makes all its updates before the next begins. Every query stops by itself: its lane keeps its state while
- * others go on, so the weights that are computed for it again are the same ones.
- *
- * With a key_map, s = q (W r + b) = (W^T q) r + const: the scores need no projected rows, the mixture z = sum p_j r_j
- * becomes the next state W^T (W z + b), since sum p = 1, and only small vectors meet a weight matrix. */
+ * Notes  1. Every query of a tile converges by itself. Its lane then keeps its state while others go on, so the weights
+ *           that are computed for it again are the same.
+ *        2. With a key_map, s = q (W r + b) = (W^T q) r + const, so the scores need no projected rows. The mixture
+ *           z = sum p_j r_j becomes the state W^T (W z + b), since sum p = 1. Only small vectors meet W. */
 #include "association/tape.h"
+#include "runtime/workspace.h"
 #include "separation/separation.h"
 #include <math.h>
 #include <string.h>
 
 enum { BYTES_IN_CACHE = 256 << 10 };
 
+/* Tells whether the sizes and numbers of an association are in range. */
 static int shapes_are_sound(const sh_association *a) {
     const int64_t sizes[] = {a->samples, a->queries, a->stored, a->heads, a->d, a->v};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -20,16 +21,13 @@ static int shapes_are_sound(const sh_association *a) {
            a->appended >= 0;
 }
 
-/* How queries are put on lanes, and tiles on items of work: from the shapes alone. */
-static void plan(sh_tape *t) {
+/* Plans the sets, their tiles and parts, from the shapes alone. */
+static void plan_tiles(sh_tape *t) {
     const sh_association *a = &t->a;
     t->e = a->key_map.weight ? a->key_map.from : a->d;
     t->f = a->value_map.weight ? a->value_map.from : a->v;
     t->shared_by_samples = !a->key.sample && !a->value.sample && !a->offsets && !a->padding && a->samples > 1;
     t->shared_by_heads = !a->key.head && !a->value.head && (a->heads > 1 || a->key_map.weight);
-    t->most_rows = a->stored;
-    for (int64_t b = 0; a->offsets && b < a->samples; b++)
-        t->most_rows = sh_max(b ? t->most_rows : 0, a->offsets[b + 1] - a->offsets[b]);
     const int64_t queries = a->queries * (t->shared_by_samples ? a->samples : 1);
     t->lanes = sh_lanes_for(a->type, queries * (t->shared_by_heads ? a->heads : 1));
     if (a->key_map.weight) t->lanes = sh_lanes_for(a->type, a->heads);
@@ -54,13 +52,14 @@ static void plan(sh_tape *t) {
     t->parts = sh_max(sh_ceil_div(t->tiles, sh_max(t->tiles_of_part, 1)), 1);
 }
 
-/* What the structure asks for; the argument that is wrong, or NULL. Rows of most samples may be fewer (ragged bags). */
+/* Reads the structure and the rows of the largest sample. Returns the argument that is wrong, or NULL. */
 static const char *read_structure(sh_tape *t) {
     const sh_association *a = &t->a;
     const sh_structure *s = a->structure;
     int64_t rows = a->stored;
     for (int64_t b = 0; a->offsets && b < a->samples; b++)
         rows = sh_max(b ? rows : 0, a->offsets[b + 1] - a->offsets[b]);
+    t->most_rows = rows;
     if (a->appended > rows) return "appended";
     t->biased = a->mask != NULL;
     if (!s || s->pairs == SH_PAIRS_ALL) return NULL;
@@ -73,14 +72,14 @@ static const char *read_structure(sh_tape *t) {
     if (s->pairs == SH_PAIRS_BLOCKS)
         for (int64_t b = 0; a->offsets && b < a->samples; b++)
             if (a->offsets[b + 1] - a->offsets[b] - a->appended != rows) return "mask";
-    enum { FEW_QUERIES = 4 };
+    enum { FEW_QUERIES = 4 }; /* of so few with the same rows, neighbours share hardly any */
     t->per_lane = (s->pairs == SH_PAIRS_RANDOM || s->pairs == SH_PAIRS_BLOCKS) && s->rows < FEW_QUERIES;
     t->restricted = t->biased = 1;
     t->structure = *s;
     return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
 }
 
-/* of query `item` of all samples, one state a head */
+/* Computes the first states W^T q of one query, of all heads. */
 static sh_status project_queries(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const sh_tape *t = user;
@@ -93,7 +92,7 @@ static sh_status project_queries(void *user, int64_t item, void *scratch, sh_con
     return SH_OK;
 }
 
-/* First states W^T q, and for few features the matrices W^T W and W^T b on lanes. */
+/* Computes the first states W^T q and, for few features, W^T W and W^T b of all heads, one in each lane. */
 static sh_status prepare_key_map(sh_context *context, sh_tape *t) {
     const sh_association *a = &t->a;
     const int64_t e = t->e, d = a->d, H = a->heads, L = t->lanes->lanes, samples = a->query.sample ? a->samples : 1;
@@ -112,25 +111,25 @@ static sh_status prepare_key_map(sh_context *context, sh_tape *t) {
     const int64_t vectors = t->padded_heads / L;
     t->wtw = sh_allocate(context, vectors * e * e * L, size);
     t->wtb = sh_allocate(context, vectors * e * L, size);
-    char *one = sh_allocate(context, (e + 1) * e, size);
-    if (t->wtw && t->wtb && one) {
+    char *of_head = sh_allocate(context, (e + 1) * e, size);
+    if (t->wtw && t->wtb && of_head) {
         memset(t->wtw, 0, (size_t)(vectors * e * e * L) * size);
         memset(t->wtb, 0, (size_t)(vectors * e * L) * size);
         for (int64_t h = 0; h < H; h++) {
             const char *w = sh_at(a->key_map.weight, t, h * d * e);
-            t->k->gemm_tn(e, e, d, w, e, w, e, 0, one, e);
-            t->widest->project_back(w, d, e, sh_at(a->key_map.bias, t, h * d), sh_at(one, t, e * e));
+            t->k->gemm_tn(e, e, d, w, e, w, e, 0, of_head, e);
+            t->widest->project_back(w, d, e, sh_at(a->key_map.bias, t, h * d), sh_at(of_head, t, e * e));
             for (int64_t c = 0; c < e * e; c++)
-                memcpy(sh_at(t->wtw, t, (h / L * e * e + c) * L + h % L), sh_at(one, t, c), size);
+                memcpy(sh_at(t->wtw, t, (h / L * e * e + c) * L + h % L), sh_at(of_head, t, c), size);
             for (int64_t c = 0; c < e; c++)
-                memcpy(sh_at(t->wtb, t, (h / L * e + c) * L + h % L), sh_at(one, t, e * e + c), size);
+                memcpy(sh_at(t->wtb, t, (h / L * e + c) * L + h % L), sh_at(of_head, t, e * e + c), size);
         }
     }
-    sh_release(context, one);
-    return t->wtw && t->wtb && one ? SH_OK : SH_NO_MEMORY;
+    sh_release(context, of_head);
+    return t->wtw && t->wtb && of_head ? SH_OK : SH_NO_MEMORY;
 }
 
-/* Heads' maps of `rows` outputs and `columns` inputs: weights and biases. */
+/* Fails with SH_NOT_FINITE where a number of a projection (heads, rows, columns) is not. */
 static sh_status check_map(sh_context *context, const sh_tape *t, const sh_projection *map, int64_t rows,
                            int64_t columns, const char *argument) {
     if (!map->weight) return SH_OK;
@@ -142,6 +141,7 @@ static sh_status check_map(sh_context *context, const sh_tape *t, const sh_proje
     return sh_fail(context, SH_NOT_FINITE, argument, i);
 }
 
+/* Checks an association and makes its tape, which is to be freed even after a failure. */
 static sh_status tape_new(sh_context *context, const sh_association *association, sh_tape **tape) {
     sh_tape *t = sh_allocate(context, 1, sizeof *t);
     if (!t) return SH_NO_MEMORY;
@@ -156,7 +156,7 @@ static sh_status tape_new(sh_context *context, const sh_association *association
     t->parameter = model.parameter;
     const char *wrong = read_structure(t);
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
-    plan(t);
+    plan_tiles(t);
     if (t->restricted) {
         sh_status planned = sh_plan_visible_rows(context, t);
         if (planned != SH_OK) return planned;
@@ -184,9 +184,17 @@ static sh_status tape_new(sh_context *context, const sh_association *association
     return a->key_map.weight ? prepare_key_map(context, t) : SH_OK;
 }
 
+/* Releases the updates on the tape of a tile. */
+static void release_updates(sh_context *context, sh_tile_tape *tape) {
+    for (sh_taped_update *update = tape->last; update; update = tape->last) {
+        tape->last = update->previous;
+        sh_release(context, update);
+    }
+}
+
 void sh_tape_free(sh_context *context, sh_tape *t) {
     if (!t) return;
-    for (int64_t i = 0; t->tile_tapes && i < t->sets * t->tiles; i++) sh_release(context, t->tile_tapes[i].bytes);
+    for (int64_t i = 0; t->tile_tapes && i < t->sets * t->tiles; i++) release_updates(context, &t->tile_tapes[i]);
     void *blocks[] = {t->query_order, t->part_first, t->part_offset, t->tile_tapes,   t->updates,     t->first_states,
                       t->wtw,         t->wtb,        t->mixtures,    t->mixed_values, t->weight_sums, t};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) sh_release(context, blocks[i]);
@@ -194,35 +202,16 @@ void sh_tape_free(sh_context *context, sh_tape *t) {
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* Room for a record with `more` bytes behind states and thresholds at the end of a tape. */
-static sh_update_header *extend(sh_context *context, const sh_tape *t, sh_tile_tape *tape, size_t more) {
-    const int64_t fixed = (int64_t)sizeof(sh_update_header) + (int64_t)(t->e + 2) * t->width * (int64_t)t->lanes->size;
-    const int64_t size = (int64_t)sh_align((size_t)fixed + more);
-    if (tape->used + size > tape->capacity) {
-        int64_t capacity = tape->capacity ? 2 * tape->capacity : sh_min(sh_max(t->a.steps, 0), 3) * (fixed + 256);
-        capacity = sh_max(capacity, tape->used + size);
-        char *bytes = sh_allocate(context, capacity, 1);
-        if (!bytes) return NULL;
-        if (tape->used) memcpy(bytes, tape->bytes, (size_t)tape->used);
-        sh_release(context, tape->bytes);
-        tape->bytes = bytes;
-        tape->capacity = capacity;
-    }
-    sh_update_header *header = (sh_update_header *)(tape->bytes + tape->used);
-    *header = (sh_update_header){.previous = tape->last};
-    return header;
-}
-
-/* The state after a mixture w->z, where it moved; with a key_map W^T (W z + b). */
+/* Computes the next state from the mixture w->z: z, or W^T (W z + b) with a key_map. Inactive lanes keep u. */
 static void next_state(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w, int64_t step, const char *active,
                        const char *beta, const char *u, char *next) {
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes, e = t->e;
     const char *z = w->z;
     if (a->key_map.weight) {
-        char *states = sh_at(t->mixtures, t, step * a->samples * a->queries * a->heads * e);
-        sh_lanes_to_rows(t, q, w->z, e, a->heads * e, states);
-        sh_apply_key_map(t, q, w, w->z, states, 1, w->x);
+        char *mixtures = sh_at(t->mixtures, t, step * a->samples * a->queries * a->heads * e);
+        sh_lanes_to_rows(t, q, w->z, e, a->heads * e, mixtures);
+        sh_apply_key_map(t, q, w, w->z, mixtures, 1, w->x);
         z = w->x;
     }
     for (int64_t at = 0; at < t->width; at += L)
@@ -230,21 +219,31 @@ static void next_state(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w
                          sh_at(next, t, at), t->width);
 }
 
-/* The weights of one association: p (n x width) of the n listed rows. */
+/* The weights of one update of a tile. */
 typedef struct {
-    char *p;
-    const int32_t *list;       /* NULL: all rows */
-    const uint16_t *top_lanes; /* by which lanes; NULL: by all */
-    int32_t *list_memory;      /* for a list */
+    char *p; /* (n, width) */
     int64_t n;
-} step_weights;
+    const int32_t *list;       /* (n) rows with weight in any lane, ascending; NULL: all */
+    int32_t *list_memory;      /* for a list */
+    const uint16_t *top_lanes; /* as on the tape */
+} tile_weights;
 
-/* Thresholds of a tile's scores, and its weights: compact by the list of rows with weight in any lane. */
+#ifndef NDEBUG
+/* Tells whether a list of rows ascends from 0 or above to below `rows`. */
+static int is_ascending(const int32_t *list, int64_t n, int64_t rows) {
+    for (int64_t i = 0; i < n; i++)
+        if (list[i] < (i ? list[i - 1] + 1 : 0) || list[i] >= rows) return 0;
+    return 1;
+}
+#endif
+
+/* Computes from the scores w->s (rows, width) the thresholds w->th, the list of rows with weight, and their weights. */
 static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_queries *q, const sh_scratch *w,
-                                 int64_t rows, step_weights *current) {
+                                 int64_t rows, tile_weights *current) {
     const int64_t L = t->lanes->lanes;
     const size_t size = t->lanes->size;
     const int selects = t->top_k && rows > t->top_k;
+    const int64_t all = rows;
     int32_t *list = current->list_memory;
     int64_t *n = &current->n;
     if (selects) {
@@ -272,22 +271,25 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
     if (t->vectors > 1 && !t->map->full) /* the union, in place: entry i is read before it is written */
         for (int64_t j = 0; j < rows; j++)
             if (list[j]) list[(*n)++] = (int32_t)j;
+    assert(*n <= rows && (*n == rows || is_ascending(list, *n, rows)));
     current->list = *n < rows ? list : NULL;
     current->top_lanes = selects ? w->top_lanes : NULL;
     for (int64_t g = 0; g < t->vectors; g++)
         t->map->finish(sh_at(w->s, t, g * L), t->width, current->list, *n, t->parameter,
                        w->th + (size_t)(2 * g * L) * size, sh_at(current->p, t, g * L), t->width);
     if (!selects) return SH_OK;
-    for (int64_t i = 0; i < *n; i++) { /* from numbers among the chosen rows to numbers of rows */
+    for (int64_t i = 0; i < *n; i++) { /* from numbers among the selected rows to numbers of rows */
         const int64_t j = current->list ? list[i] : i;
         memmove(w->top_lanes + i * t->vectors, w->top_lanes + j * t->vectors,
                 (size_t)t->vectors * sizeof *w->top_lanes);
         list[i] = w->top_rows[j];
     }
     current->list = list;
+    assert(is_ascending(list, *n, all));
     return SH_OK;
 }
 
+/* Gathers the first states of a tile, times beta. */
 static void first_state(const sh_tape *t, const sh_tile_queries *q, const char *beta, char *u) {
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes;
@@ -305,61 +307,62 @@ static void first_state(const sh_tape *t, const sh_tile_queries *q, const char *
     }
 }
 
-/* Puts the update behind those that the tape has, or in their place. */
+/* Lays an update with these weights out on a block, or only counts its bytes where that is NULL. Returns the bytes. */
+static size_t lay_out_update(const sh_tape *t, const tile_weights *current, void *block, sh_taped_update *update) {
+    sh_workspace w = {block, 0};
+    sh_take(&w, 1, sizeof *update);
+    update->u = sh_take(&w, t->e * t->width, t->lanes->size);
+    update->th = sh_take(&w, 2 * t->width, t->lanes->size);
+    if (current->list) update->list = sh_take(&w, current->n, sizeof *update->list);
+    if (current->top_lanes) update->top_lanes = sh_take(&w, current->n * t->vectors, sizeof *update->top_lanes);
+    return w.used;
+}
+
+/* Appends an update to the tape of a tile. For the implicit gradient it takes the place of the one before. */
 static sh_status append_update(sh_context *context, const sh_tape *t, const sh_scratch *w, sh_tile_tape *tape,
-                               int replace, const char *u, const uint64_t *moved, const step_weights *current) {
-    const size_t size = t->lanes->size, state = (size_t)(t->e * t->width) * size;
-    const size_t thresholds = (size_t)(2 * t->width) * size;
-    const int64_t rows = current->list ? current->n : 0;
-    const size_t lists = (size_t)rows * sizeof *current->list;
-    const size_t lanes = current->top_lanes ? (size_t)(rows * t->vectors) * sizeof *current->top_lanes : 0;
-    if (replace) {
-        tape->used = 0;
-        tape->last = -1;
-    }
-    sh_update_header *header = extend(context, t, tape, lists + lanes);
-    if (!header) return SH_NO_MEMORY;
-    header->n = current->n;
-    header->listed = rows;
-    header->has_top_lanes = current->top_lanes != NULL;
-    memcpy(header->moved, moved, sizeof header->moved);
-    char *to = (char *)(header + 1);
-    memcpy(to, u, state);
-    memcpy(to + state, w->th, thresholds);
-    if (rows) memcpy(to + state + thresholds, current->list, lists);
-    if (lanes) memcpy(to + state + thresholds + lists, current->top_lanes, lanes);
-    tape->last = tape->used;
-    tape->used += (int64_t)sh_align(sizeof *header + state + thresholds + lists + lanes);
+                               const char *u, const uint64_t *moved, const tile_weights *current) {
+    if (t->a.implicit) release_updates(context, tape);
+    sh_taped_update update = {.previous = tape->last, .n = current->n};
+    void *block = sh_allocate(context, (int64_t)lay_out_update(t, current, NULL, &update), 1);
+    if (!block) return SH_NO_MEMORY;
+    lay_out_update(t, current, block, &update);
+    memcpy(update.moved, moved, sizeof update.moved);
+    memcpy(update.u, u, (size_t)(t->e * t->width) * t->lanes->size);
+    memcpy(update.th, w->th, (size_t)(2 * t->width) * t->lanes->size);
+    if (update.list) memcpy(update.list, current->list, (size_t)update.n * sizeof *update.list);
+    if (update.top_lanes)
+        memcpy(update.top_lanes, current->top_lanes, (size_t)(update.n * t->vectors) * sizeof *update.top_lanes);
+    tape->last = memcpy(block, &update, sizeof update);
     return SH_OK;
 }
 
-/* How many queries still move; `active` forgets those that do not. */
-static int still_moving(const sh_tape *t, const step_weights *current, const step_weights *previous, char *active) {
+/* Makes queries inactive whose weights have moved by at most eps. Returns how many are active still. */
+static int count_active(const sh_tape *t, const tile_weights *current, const tile_weights *previous, char *active) {
     const int64_t L = t->lanes->lanes;
     _Alignas(64) char d2[SH_MOST_LANES * sizeof(double)];
-    int moving = 0;
+    int count = 0;
     for (int64_t g = 0; g < t->vectors; g++) {
         t->lanes->distance(sh_at(current->p, t, g * L), current->list, current->n, sh_at(previous->p, t, g * L),
                            previous->list, previous->n, t->width, d2);
         for (int64_t l = 0; l < L; l++) {
             const int moves = sh_get(t, active, g * L + l) > 0 && sh_get(t, d2, l) > t->a.eps * t->a.eps;
             sh_put(t, active, g * L + l, moves);
-            moving += moves;
+            count += moves;
         }
     }
-    return moving;
+    return count;
 }
 
-/* The values mixed by the last association, after dropout, and what the weights then sum to. */
+/* Computes values^T p of the last weights after dropout, and with a value_map the sums of these weights. */
 static void mix_values(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w, const sh_stored_rows *s,
-                       const step_weights *last, char *out) {
+                       const tile_weights *last, char *out) {
     const int64_t L = t->lanes->lanes, width = t->width;
     if (t->a.dropout > 0) {
         sh_dropout_factors(t, q, s, last->list, last->n, w->factor);
         for (int64_t at = 0; at < width; at += L)
             t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, width, width);
     }
-    sh_mix_tile(t, s, 1, last->list, last->n, last->p, w->z, w->gathered);
+    sh_mix_tile(t, s, SH_VALUES, last->list, last->n, last->p, w->z, w->gathered);
     sh_lanes_to_rows(t, q, w->z, t->f, t->a.heads * t->f, t->mixed_values ? t->mixed_values : out);
     for (int64_t at = 0; t->weight_sums && at < width; at += L) {
         t->lanes->total(sh_at(last->p, t, at), width, last->n, w->per_query);
@@ -368,6 +371,7 @@ static void mix_values(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w
     }
 }
 
+/* Makes all updates of a tile, and mixes its values. Adds the queries that have not converged to a count. */
 static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, const sh_stored_rows *stored, int64_t set,
                               int64_t tile, char *out, int with_tape, int64_t *unconverged) {
     const sh_association *a = &t->a;
@@ -382,12 +386,10 @@ static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, co
         sh_put(t, active, l, q.head[l] >= 0);
     }
     char *u = w->u, *next = w->next;
-    /* with one association, weights take the place of the scores: a list's i-th row is never before the i-th row */
-    step_weights current = {.p = a->steps ? w->p : w->s, .list_memory = w->list},
+    /* without updates weights take the place of scores: entry i of an ascending list is row i or one behind it */
+    tile_weights current = {.p = a->steps ? w->p : w->s, .list_memory = w->list},
                  previous = {.p = w->p_before, .list_memory = w->list_before};
     uint64_t moved[SH_MOST_WIDTH / 64] = {0};
-    tape->last = -1;
-    tape->used = 0;
     first_state(t, &q, beta, u);
     if (!t->lanes->finite(u, e * width)) {
         int64_t l = 0;
@@ -398,10 +400,10 @@ static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, co
     for (tape->steps = 0;; tape->steps++) {
         sh_score_tile(t, w, s, u, NULL, s->rows);
         sh_status status = compute_weights(context, t, &q, w, s->rows, &current);
-        if (status == SH_OK && with_tape) status = append_update(context, t, w, tape, a->implicit, u, moved, &current);
+        if (status == SH_OK && with_tape) status = append_update(context, t, w, tape, u, moved, &current);
         if (status != SH_OK) return status;
         if (tape->steps == a->steps) break;
-        const int moving = tape->steps ? still_moving(t, &current, &previous, active) : 1;
+        const int moving = tape->steps ? count_active(t, &current, &previous, active) : 1;
         if (!moving) break;
         if (tape->steps == SH_MOST_STEPS) {
             *unconverged += moving;
@@ -414,12 +416,12 @@ static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, co
                 moved[l / 64] |= UINT64_C(1) << (l % 64);
                 t->updates[q.number[l]]++;
             }
-        sh_mix_tile(t, s, 0, current.list, current.n, current.p, w->z, w->gathered);
+        sh_mix_tile(t, s, SH_KEYS, current.list, current.n, current.p, w->z, w->gathered);
         next_state(t, &q, w, tape->steps, active, beta, u, next);
         char *state = u;
         u = next;
         next = state;
-        const step_weights swap = current;
+        const tile_weights swap = current;
         current = previous;
         previous = swap;
     }
@@ -431,16 +433,18 @@ static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, co
 
 typedef struct {
     sh_tape *t;
-    char *out;
-    int with_tape;
+    char *out;     /* (B, N, H, v) */
+    int with_tape; /* whether updates are taped */
     _Atomic int64_t unconverged;
 } job;
 
+/* Makes the forward pass of one part of a set. */
 static sh_status item_forward(void *user, int64_t item, void *scratch, sh_context *context) {
     job *j = user;
     sh_tape *t = j->t;
     const int64_t set = item / t->parts, part = item % t->parts;
-    sh_scratch w = sh_scratch_at(t, 0, scratch);
+    sh_scratch w;
+    sh_lay_out_scratch(t, 0, scratch, &w);
     sh_stored_rows s;
     sh_status status = sh_rows_of_set(context, t, set, part == 0, &w, &s);
     int64_t unconverged = 0;
@@ -453,8 +457,8 @@ static sh_status item_forward(void *user, int64_t item, void *scratch, sh_contex
     return status;
 }
 
-/* out = mixed W^T + mass b, head by head */
-static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *context) {
+/* Computes out = mixed values W^T + sum of weights b, of one head. */
+static sh_status apply_value_map(void *user, int64_t h, void *scratch, sh_context *context) {
     (void)scratch;
     job *j = user;
     const sh_tape *t = j->t;
@@ -467,9 +471,9 @@ static sh_status head_values(void *user, int64_t h, void *scratch, sh_context *c
                    sh_at(a->value_map.weight, t, h * v * t->f), t->f, 0, out, H * v);
     if (status != SH_OK) return status;
     for (int64_t i = 0; i < rows; i++) {
-        const double mass = sh_get(t, t->weight_sums, i * H + h);
+        const double sum = sh_get(t, t->weight_sums, i * H + h);
         for (int64_t c = 0; c < v; c++)
-            sh_put(t, out, i * H * v + c, sh_get(t, out, i * H * v + c) + mass * sh_get(t, bias, c));
+            sh_put(t, out, i * H * v + c, sh_get(t, out, i * H * v + c) + sum * sh_get(t, bias, c));
     }
     return SH_OK;
 }
@@ -483,8 +487,8 @@ sh_status sh_association_forward(sh_context *context, const sh_association *asso
         if (t->lanes_of_set) {
             status = sh_each(context, t->sets * t->parts, sh_scratch_size(t, 0), sh_work_of(t), item_forward, &j);
             if (status == SH_OK && t->mixed_values)
-                status =
-                    sh_each(context, t->a.heads, 0, sh_work_of(t) / (double)sh_max(t->most_rows, 1), head_values, &j);
+                status = sh_each(context, t->a.heads, 0, sh_work_of(t) / (double)sh_max(t->most_rows, 1),
+                                 apply_value_map, &j);
         }
         *unconverged = j.unconverged;
     }
@@ -497,7 +501,7 @@ sh_status sh_association_forward(sh_context *context, const sh_association *asso
     return failure;
 }
 
-/* --- what a tape tells --------------------------------------------------------------------------- */
+/* --- weights and counts read from a tape ---------------------------------------------------------- */
 
 void sh_association_steps(const sh_tape *t, int64_t *steps) {
     memcpy(steps, t->updates, (size_t)(t->a.samples * t->a.queries * t->a.heads) * sizeof *steps);
@@ -506,36 +510,37 @@ void sh_association_steps(const sh_tape *t, int64_t *steps) {
 typedef struct {
     const sh_tape *t;
     sh_entries *entries;
-    int count; /* only how many entries each query has, into start[1 + row] */
+    int count; /* whether to count the entries of each query, into start[row + 1], instead of writing them */
 } weights_job;
 
+/* Counts or writes the weights of the queries of one set. */
 static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context *context) {
     const weights_job *r = user;
     const sh_tape *t = r->t;
     const sh_association *a = &t->a;
     const int64_t L = t->lanes->lanes;
-    sh_scratch w = sh_scratch_at(t, 1, scratch);
+    sh_scratch w;
+    sh_lay_out_scratch(t, 1, scratch, &w);
     sh_stored_rows stored;
     sh_status status = sh_rows_of_set(context, t, set, 0, &w, &stored);
     for (int64_t tile = 0; status == SH_OK && tile < t->tiles; tile++) {
         sh_tile_queries q;
         if (!sh_queries_of_tile(t, set, tile, &q)) continue;
-        const sh_tile_tape *tape = &t->tile_tapes[set * t->tiles + tile];
-        const sh_taped_update v = sh_read_update(t, tape, tape->last);
+        const sh_taped_update *last = t->tile_tapes[set * t->tiles + tile].last;
         const sh_stored_rows s = sh_visible_rows(t, &q, &stored, &w);
-        sh_score_tile_again(t, &w, &s, &v);
+        sh_score_tile_again(t, &w, &s, last);
         for (int64_t at = 0; at < t->width; at += L)
-            t->map->weights(sh_at(w.s, t, at), t->width, NULL, v.n, t->parameter, sh_at(v.th, t, 2 * at),
+            t->map->weights(sh_at(w.s, t, at), t->width, NULL, last->n, t->parameter, sh_at(last->th, t, 2 * at),
                             sh_at(w.p, t, at), t->width);
         for (int64_t l = 0; l < t->width; l++) {
             if (q.head[l] < 0) continue;
             const int64_t row = (q.sample[l] * a->heads + q.head[l]) * a->queries + q.query[l];
             int64_t to = r->count ? 0 : r->entries->start[row];
-            for (int64_t i = 0; i < v.n; i++) {
+            for (int64_t i = 0; i < last->n; i++) {
                 const double p = sh_get(t, w.p, i * t->width + l);
                 if (p == 0) continue;
                 if (!r->count) {
-                    const int64_t j = sh_row_of(t, &s, v.list, i, l);
+                    const int64_t j = sh_row_of(t, &s, last->list, i, l);
                     r->entries->position[to] = s.position && !s.per_lane ? s.position[j] : j;
                     r->entries->score[to] = 0;
                     r->entries->weight[to] = p;

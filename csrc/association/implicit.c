@@ -1,12 +1,12 @@
 /* implicit.c: the gradient at a fixed point (implicit.h).
  *
- * The Jacobian of T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w, w = p^(2 - alpha) on the support (softmax
- * p, sparsemax 1). With rows b_i = sqrt(beta w_i) (k_i - sum w k / sum w) it is B^T B, so 1 - J is the Hessian of the
- * energy: positive definite at a strict minimum. Solved in the state or in the support, whichever is smaller:
- * (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
+ * The Jacobian of the update T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w and w = p^(2 - alpha) on the
+ * support (softmax: w = p, sparsemax: w = 1). With rows b_i = sqrt(beta w_i) (k_i - mean), mean = sum w_i k_i / sum w,
+ * it is J = B^T B. So 1 - J is the Hessian of the energy, which is positive definite at a strict minimum. The system is
+ * solved in the state or in the support, whichever is smaller: (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
  *
- * Beyond alpha = 2 the largest w is that of the least p, and may leave the range: w is taken in units of it, and the mean
- * of what rows are above that of the least, so that equal rows have b = 0 whatever they are multiplied by. */
+ * Beyond alpha = 2 the least p has the largest w, which may leave the range. So w is taken relative to it. The mean is
+ * taken relative to the key of the least p, so that equal keys have b = 0 exactly. */
 #include "association/implicit.h"
 #include "runtime/blas.h"
 #include <math.h>
@@ -20,7 +20,8 @@ void BLAS(dpocon_)(const char *half, const int *n, const double *a, const int *l
 
 static const double LEAST_CONDITION = 1e-10;
 
-/* a (m x m, symmetric, destroyed) y = y; 0 if a is not positive definite, or nearly not */
+/* Solves a x = y for x, in place of y; a (m, m) is symmetric and destroyed. Returns 0 if a is not positive definite, or
+ * nearly not. */
 static int solve(int m, double *a, double *y, double *work, int *iwork) {
     const int one = 1;
     int info;
@@ -38,7 +39,7 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
     return info == 0;
 }
 
-/* one query: x (e) becomes l */
+/* Solves the system of one query: x (e) is dx, then l. Returns 0 if it is singular. */
 static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, const char *p, const int32_t *list,
                      int64_t n, int64_t lane, int64_t support, double *x, double *memory, int *iwork) {
     const int64_t e = t->e, m = support < e ? support : e;
@@ -46,8 +47,8 @@ static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, con
     const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
                          : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
                                                                   : 2 - t->parameter;
-    double total = 0, least = INFINITY;
-    int64_t least_row = 0; /* of the support */
+    double total = 0, least = INFINITY; /* weight, of row least_row of the support */
+    int64_t least_row = 0;
     for (int64_t i = 0, row = 0; i < n; i++) {
         const double weight = sh_get(t, p, i * t->width + lane);
         if (!(weight > 0)) continue;
@@ -55,7 +56,8 @@ static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, con
             least = weight;
             least_row = row;
         }
-        const char *key = sh_at(s->key, t, sh_row_of(t, s, list, i, lane) * s->key_ld);
+        const sh_matrix *keys = &s->side[SH_KEYS];
+        const char *key = sh_at(keys->data, t, sh_row_of(t, s, list, i, lane) * keys->ld);
         for (int64_t c = 0; c < e; c++) b[row * e + c] = sh_get(t, key, c);
         y[row++] = weight;
     }

@@ -1,216 +1,102 @@
-/* tiles.c: queries on lanes, stored rows within reach, and the products between them. */
+/* tiles.c: the queries of a tile, the stored rows of a set, and the products between them (tape.h). */
 #include "association/tape.h"
+#include "runtime/workspace.h"
 #include <math.h>
 #include <string.h>
 
-/* --- memory of a worker --------------------------------------------------------------------------- */
-
-static size_t lay(char **at, char **p, size_t bytes) {
-    if (p) *p = *at;
-    *at += sh_align(bytes);
-    return sh_align(bytes);
-}
-
-static sh_scratch lay_out(const sh_tape *t, int backward, char *memory, size_t *size) {
-    sh_scratch b = {0};
-    char *at = memory;
-    const size_t number = t->lanes->size, width = (size_t)t->width, rows = (size_t)t->most_visible;
-    const size_t all = (size_t)t->most_rows;
-    const size_t keys = (size_t)sh_padded(t, t->e), values = (size_t)sh_padded(t, t->f),
-                 most = keys > values ? keys : values;
-    const size_t panel = (rows + 1) * width * number;
-    lay(&at, &b.s, panel);
-    lay(&at, &b.p, panel);
-    lay(&at, backward ? &b.g : &b.p_before, panel);
-    if (t->a.dropout > 0) lay(&at, &b.factor, panel);
-    if (t->biased) lay(&at, &b.bias, panel);
-    lay(&at, &b.keys, rows * (size_t)t->e * number);
-    lay(&at, &b.values, rows * (size_t)t->f * number);
-    if (t->vectors > 1 || t->per_lane) lay(&at, &b.gathered, (t->per_lane ? width : rows) * most * number);
-    if (backward) {
-        if (!t->restricted || t->parts == 1) {
-            lay(&at, &b.dkey, all * keys * number);
-            lay(&at, &b.dvalue, all * values * number);
-        }
-        if (t->restricted && !t->per_lane) {
-            lay(&at, &b.dkey_visible, rows * keys * number);
-            lay(&at, &b.dvalue_visible, rows * values * number);
-        }
-        b.dkey_ld = (int64_t)keys;
-        b.dvalue_ld = (int64_t)values;
+size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratch *w) {
+    sh_workspace space = {block, 0};
+    const size_t size = t->lanes->size;
+    const int64_t width = t->width, rows = t->most_visible + 1, d[SH_SIDES] = {t->e, t->f},
+                  most = sh_padded(t, sh_max(t->e, t->f));
+    *w = (sh_scratch){0};
+    w->s = sh_take(&space, rows * width, size);
+    w->p = sh_take(&space, rows * width, size);
+    if (backward)
+        w->g = sh_take(&space, rows * width, size);
+    else
+        w->p_before = sh_take(&space, rows * width, size);
+    if (t->a.dropout > 0) w->factor = sh_take(&space, rows * width, size);
+    if (t->biased) w->bias = sh_take(&space, rows * width, size);
+    if (t->vectors > 1 || t->per_lane) w->gathered = sh_take(&space, (t->per_lane ? width : rows) * most, size);
+    for (int i = 0; i < SH_SIDES; i++) {
+        w->copies[i] = sh_take(&space, rows * d[i], size);
+        w->gradient[i] = (sh_matrix){NULL, sh_padded(t, d[i]), d[i]};
+        if (backward && (!t->restricted || t->parts == 1))
+            w->gradient[i].data = sh_take(&space, t->most_rows * w->gradient[i].ld, size);
+        if (backward && t->restricted && !t->per_lane)
+            w->gradient_visible[i] = sh_take(&space, rows * w->gradient[i].ld, size);
     }
-    lay(&at, &b.u, most * width * number);
-    lay(&at, &b.next, most * width * number);
-    lay(&at, &b.z, most * width * number);
-    lay(&at, &b.x, most * width * number);
-    lay(&at, &b.projected, ((size_t)t->a.d + most) * number);
-    lay(&at, &b.turned, most * width * number);
-    lay(&at, (char **)&b.list, (rows + 1) * sizeof(int32_t));
-    lay(&at, (char **)&b.list_before, (rows + 1) * sizeof(int32_t));
-    if (t->vectors > 1) lay(&at, (char **)&b.list_of_vector, (rows + 1) * sizeof(int32_t));
-    if (t->a.padding) lay(&at, (char **)&b.position, (rows + 1) * sizeof(int32_t));
-    lay(&at, &b.th, 2 * width * number);
-    lay(&at, &b.per_query, 2 * width * number);
-    if (t->restricted) {
-        lay(&at, (char **)&b.visible, (rows + 1) * (t->per_lane ? width : 1) * sizeof(int32_t));
-        if (!t->per_lane) lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
-    }
+    w->u = sh_take(&space, most * width, size);
+    w->next = sh_take(&space, most * width, size);
+    w->z = sh_take(&space, most * width, size);
+    w->x = sh_take(&space, most * width, size);
+    w->turned = sh_take(&space, most * width, size);
+    w->projected = sh_take(&space, t->a.d, size);
+    w->th = sh_take(&space, 2 * width, size);
+    w->per_query = sh_take(&space, 2 * width, size);
+    w->list = sh_take(&space, rows, sizeof *w->list);
+    w->list_before = sh_take(&space, rows, sizeof *w->list);
+    if (t->vectors > 1) w->list_of_vector = sh_take(&space, rows, sizeof *w->list);
+    if (t->a.padding) w->position = sh_take(&space, rows, sizeof *w->position);
+    if (t->restricted) w->visible = sh_take(&space, rows * (t->per_lane ? width : 1), sizeof *w->visible);
+    if (t->restricted && !t->per_lane) w->slot = sh_take(&space, t->most_rows, sizeof *w->slot);
     if (t->top_k) {
-        lay(&at, (char **)&b.top_rows, (rows + 1) * sizeof(int32_t));
-        lay(&at, (char **)&b.top_lanes, (rows + 1) * (size_t)t->vectors * sizeof(uint16_t));
+        w->top_rows = sh_take(&space, rows, sizeof *w->top_rows);
+        w->top_lanes = sh_take(&space, rows * t->vectors, sizeof *w->top_lanes);
     }
-    *size = (size_t)(at - memory);
-    return b;
+    return space.used;
 }
 
-size_t sh_scratch_size(const sh_tape *t, int backward) {
-    size_t size;
-    lay_out(t, backward, NULL, &size);
-    return size;
-}
+/* --- the queries of a tile ------------------------------------------------------------------------ */
 
-sh_scratch sh_scratch_at(const sh_tape *t, int backward, char *memory) {
-    size_t size;
-    return lay_out(t, backward, memory, &size);
-}
-
-/* --- stored rows ---------------------------------------------------------------------------------- */
-
-sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
-                         sh_stored_rows *s) {
+int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_queries *q) {
     const sh_association *a = &t->a;
-    const int64_t heads = t->shared_by_heads ? 1 : a->heads, b = set / heads, h = set % heads;
-    const int64_t begin = a->offsets ? a->offsets[b] : 0, all = a->offsets ? a->offsets[b + 1] - begin : a->stored;
-    s->first = a->offsets ? begin : (a->key.sample ? b * a->stored : 0);
-    s->rows = all;
-    s->position = NULL;
-    s->start = 0;
-    s->stride = 1;
-    s->per_lane = 0;
-    if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)all * sizeof *w->slot);
-    if (a->padding && !t->restricted) {
-        const uint8_t *padding = a->padding + b * a->stored;
-        s->rows = 0;
-        for (int64_t j = 0; j < all; j++) {
-            w->position[s->rows] = (int32_t)j;
-            s->rows += !padding[j];
-        }
-        if (s->rows < all) s->position = w->position;
+    const int64_t heads = t->shared_by_heads ? 1 : a->heads, first = tile * t->width;
+    int64_t h = t->shared_by_heads ? first % t->padded_heads : set % heads,
+            n = t->shared_by_heads ? first / t->padded_heads : first;
+    int64_t b = set / heads, count = 0;
+    assert(set < t->sets && tile < t->tiles && t->width <= SH_MOST_WIDTH);
+    if (t->shared_by_samples) {
+        b = n / sh_max(a->queries, 1);
+        n %= sh_max(a->queries, 1);
     }
-    const struct {
-        const sh_stack *stack;
-        int64_t d;
-        char *copy;
-        const char *argument;
-        const char **rows;
-        int64_t *ld;
-    } both[2] = {{&a->key, t->e, w->keys, "stored", &s->key, &s->key_ld},
-                 {&a->value, t->f, w->values, "values", &s->value, &s->value_ld}};
-    for (int i = 0; i < 2; i++) {
-        const sh_stack *stack = both[i].stack;
-        const int64_t d = both[i].d;
-        const char *from =
-            sh_at(stack->data, t, (a->offsets ? begin * stack->row : b * stack->sample) + h * stack->head);
-        *both[i].rows = from;
-        *both[i].ld = stack->row;
-        if (i == 1 && a->value.data == a->key.data && stack->row == a->key.row && t->f == t->e &&
-            stack->head == a->key.head) { /* the same rows */
-            *both[i].rows = s->key;
-            *both[i].ld = s->key_ld;
-            continue;
-        }
-        /* rows far apart fall into the same sets of the cache */
-        if (s->position || (t->vectors == 1 && stack->row > d && !t->restricted)) {
-            t->lanes->copy(from, stack->row, s->position, s->rows, d, both[i].copy);
-            *both[i].rows = both[i].copy;
-            *both[i].ld = d;
-        }
-        if (!check) continue;
-        const uint8_t *padding = t->restricted && a->padding ? a->padding + b * a->stored : NULL;
-        const int whole = *both[i].ld == d && !padding;
-        for (int64_t j = 0; j < (whole ? 1 : s->rows); j++) {
-            const char *row = sh_at(*both[i].rows, t, j * *both[i].ld);
-            if (s->rows == 0 || (padding && padding[j]) || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
-            while (whole && t->lanes->finite(sh_at(row, t, j * d), d)) j++;
-            return sh_fail(context, SH_NOT_FINITE, both[i].argument, s->first + (s->position ? s->position[j] : j));
-        }
+    for (int64_t l = 0; l < t->width; l++) { /* heads vary fastest, then queries, then samples */
+        const int exists = first + l < t->lanes_of_set && h < a->heads;
+        assert(!exists || (b < a->samples && n < a->queries));
+        q->sample[l] = exists ? b : 0;
+        q->query[l] = !exists ? 0 : t->query_order ? t->query_order[n] : n;
+        q->head[l] = exists ? h : -1;
+        q->number[l] = exists ? (b * a->queries + q->query[l]) * a->heads + h : -1;
+        count += exists;
+        if (t->shared_by_heads && ++h < t->padded_heads) continue;
+        if (t->shared_by_heads) h = 0;
+        if (++n < a->queries || !t->shared_by_samples) continue;
+        n = 0;
+        b++;
     }
-    return SH_OK;
-}
-
-void sh_mask_to_bias(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, int add, char *bias) {
-    const sh_association *a = &t->a;
-    for (int64_t l = 0; l < t->width; l++) {
-        const int64_t at =
-            q->head[l] < 0 ? 0
-                           : q->sample[l] * a->mask_sample + q->head[l] * a->mask_head + q->query[l] * a->mask_query;
-        for (int64_t j = 0; j < s->rows; j++) {
-            const int64_t row = s->per_lane ? sh_row_of(t, s, NULL, j, l) : s->position ? s->position[j] : j;
-            const int64_t from = at + row, to = j * t->width + l;
-            if (row < 0) continue;
-            sh_put(t, bias, to,
-                   (add ? sh_get(t, bias, to) : 0) + (q->head[l] < 0 ? 0
-                                                      : a->mask_is_bool
-                                                          ? (((const uint8_t *)a->mask)[from] ? -INFINITY : 0)
-                                                          : sh_get(t, a->mask, from)));
-        }
-    }
-}
-
-static uint32_t mix(uint32_t x) {
-    SH_MIX(x);
-    return x;
-}
-
-void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
-                        int64_t n, char *factor) {
-    const int64_t L = t->lanes->lanes;
-    const double rate = t->a.dropout;
-    const uint32_t threshold = (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0);
-    for (int64_t g = 0; g < t->vectors; g++) {
-        uint32_t key[SH_MOST_LANES];
-        for (int64_t l = 0; l < L; l++) {
-            const uint64_t number = (uint64_t)q->number[g * L + l], seed = t->a.seed;
-            key[l] = mix(mix((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
-        }
-        t->lanes->drop(list, s->position, s->per_lane, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, g * L),
-                       t->width);
-    }
-}
-
-/* --- queries on lanes ----------------------------------------------------------------------------- */
-
-sh_taped_update sh_read_update(const sh_tape *t, const sh_tile_tape *tape, int64_t at) {
-    sh_taped_update v = {.header = (const sh_update_header *)(tape->bytes + at)};
-    v.u = (const char *)(v.header + 1);
-    v.th = sh_at(v.u, t, t->e * t->width);
-    v.n = v.header->n;
-    v.list = !v.header->listed ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->width);
-    v.top_lanes = v.header->has_top_lanes ? (const uint16_t *)(v.list + v.n) : NULL;
-    return v;
+    return count;
 }
 
 void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes) {
     const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->vectors; g++) {
+    for (int64_t first = 0; first < t->width; first += L) {
         const void *from[SH_MOST_LANES] = {0};
         for (int64_t l = 0; l < L; l++)
-            if (q->head[g * L + l] >= 0) from[l] = sh_at(rows, t, q->number[g * L + l] * d);
-        t->lanes->gather(from, d, NULL, sh_at(lanes, t, g * L), t->width);
+            if (q->head[first + l] >= 0) from[l] = sh_at(rows, t, q->number[first + l] * d);
+        t->lanes->gather(from, d, NULL, sh_at(lanes, t, first), t->width);
     }
 }
 
 void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
                       char *rows) {
     const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->vectors; g++) {
+    for (int64_t first = 0; first < t->width; first += L) {
         void *to[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (q->head[g * L + l] >= 0)
-                to[l] =
-                    sh_at(rows, t,
-                          (q->sample[g * L + l] * t->a.queries + q->query[g * L + l]) * row + q->head[g * L + l] * d);
-        t->lanes->scatter(sh_at(lanes, t, g * L), t->width, d, NULL, to);
+        for (int64_t l = first; l < first + L; l++)
+            if (q->head[l] >= 0)
+                to[l - first] = sh_at(rows, t, (q->sample[l] * t->a.queries + q->query[l]) * row + q->head[l] * d);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
     }
 }
 
@@ -218,6 +104,7 @@ void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scrat
                       const char *rows, int biased, char *out) {
     const sh_projection *map = &t->a.key_map;
     const int64_t L = t->lanes->lanes, d = t->a.d, e = t->e;
+    assert(t->vectors == 1);
     if (t->wtw) {
         const int64_t vector = q->head[0] / L;
         t->lanes->apply(sh_at(t->wtw, t, vector * e * e * L), e, lanes,
@@ -238,93 +125,180 @@ void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scrat
     t->lanes->gather(from, e, NULL, out, t->width);
 }
 
-/* --- products ------------------------------------------------------------------------------------- */
+/* --- stored rows ---------------------------------------------------------------------------------- */
 
-/* listed rows, one behind the other */
-static const char *listed(const sh_tape *t, const char *rows, int64_t *ld, const int32_t *list, int64_t n, int64_t d,
-                          char *gathered) {
-    if (!list) return rows;
-    t->lanes->copy(rows, *ld, list, n, d, gathered);
-    *ld = d;
-    return gathered;
+sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
+                         sh_stored_rows *s) {
+    const sh_association *a = &t->a;
+    const int64_t heads = t->shared_by_heads ? 1 : a->heads, b = set / heads, h = set % heads;
+    const int64_t begin = a->offsets ? a->offsets[b] : 0, all = a->offsets ? a->offsets[b + 1] - begin : a->stored;
+    const uint8_t *padding = a->padding ? a->padding + b * a->stored : NULL;
+    assert(all <= t->most_rows);
+    *s = (sh_stored_rows){.rows = all, .first = a->offsets ? begin : a->key.sample ? b * a->stored : 0, .stride = 1};
+    if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)all * sizeof *w->slot);
+    if (padding && !t->restricted) {
+        s->rows = 0;
+        for (int64_t j = 0; j < all; j++) {
+            w->position[s->rows] = (int32_t)j;
+            s->rows += !padding[j];
+        }
+        if (s->rows < all) s->position = w->position;
+        padding = NULL; /* those rows are left out */
+    }
+    const sh_stack *stacks[SH_SIDES] = {&a->key, &a->value};
+    for (int i = 0; i < SH_SIDES; i++) {
+        const sh_stack *stack = stacks[i];
+        const int64_t d = i == SH_KEYS ? t->e : t->f, sample = a->offsets ? begin * stack->row : b * stack->sample;
+        sh_matrix *m = &s->side[i];
+        *m = (sh_matrix){sh_at(stack->data, t, sample + h * stack->head), stack->row, d};
+        if (i == SH_VALUES && stack->data == a->key.data && stack->row == a->key.row && stack->head == a->key.head &&
+            t->f == t->e) {
+            *m = s->side[SH_KEYS];
+            continue;
+        }
+        /* rows far apart fall into the same sets of the cache */
+        if (s->position || (t->vectors == 1 && stack->row > d && !t->restricted)) {
+            t->lanes->copy(m->data, m->ld, s->position, s->rows, d, w->copies[i]);
+            *m = (sh_matrix){w->copies[i], d, d};
+        }
+        if (!check) continue;
+        const int whole = m->ld == d && !padding;
+        for (int64_t j = 0; j < (whole ? 1 : s->rows); j++) {
+            const char *row = sh_at(m->data, t, j * m->ld);
+            if (s->rows == 0 || (padding && padding[j]) || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
+            while (whole && t->lanes->finite(sh_at(row, t, j * d), d)) j++;
+            return sh_fail(context, SH_NOT_FINITE, i == SH_KEYS ? "stored" : "values",
+                           s->first + (s->position ? s->position[j] : j));
+        }
+    }
+    return SH_OK;
 }
 
-/* lanes (d x width) as rows, padded with zeros */
+void sh_mask_to_bias(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, int add, char *bias) {
+    const sh_association *a = &t->a;
+    for (int64_t l = 0; l < t->width; l++) {
+        const int64_t first =
+            q->head[l] < 0 ? 0
+                           : q->sample[l] * a->mask_sample + q->head[l] * a->mask_head + q->query[l] * a->mask_query;
+        for (int64_t i = 0; i < s->rows; i++) {
+            const int64_t row = s->per_lane ? sh_row_of(t, s, NULL, i, l) : s->position ? s->position[i] : i;
+            if (row < 0) continue;
+            double mask = 0;
+            if (q->head[l] >= 0 && a->mask_is_bool)
+                mask = ((const uint8_t *)a->mask)[first + row] ? -INFINITY : 0;
+            else if (q->head[l] >= 0)
+                mask = sh_get(t, a->mask, first + row);
+            sh_put(t, bias, i * t->width + l, (add ? sh_get(t, bias, i * t->width + l) : 0) + mask);
+        }
+    }
+}
+
+/* Returns a hash of 32 bits. */
+static uint32_t hash(uint32_t x) {
+    SH_MIX(x);
+    return x;
+}
+
+void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
+                        int64_t n, char *factor) {
+    const int64_t L = t->lanes->lanes;
+    const double rate = t->a.dropout;
+    const uint32_t threshold = (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0);
+    for (int64_t first = 0; first < t->width; first += L) {
+        uint32_t key[SH_MOST_LANES];
+        for (int64_t l = 0; l < L; l++) {
+            const uint64_t number = (uint64_t)q->number[first + l], seed = t->a.seed;
+            key[l] = hash(hash((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
+        }
+        t->lanes->drop(list, s->position, s->per_lane, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, first),
+                       t->width);
+    }
+}
+
+/* --- products ------------------------------------------------------------------------------------- */
+
+/* Returns the n listed rows of a matrix, one behind the other. */
+static sh_matrix gather_rows(const sh_tape *t, sh_matrix m, const int32_t *list, int64_t n, char *gathered) {
+    if (!list) return m;
+    t->lanes->copy(m.data, m.ld, list, n, m.d, gathered);
+    return (sh_matrix){gathered, m.d, m.d};
+}
+
+/* Copies lanes (d, width) to rows (width, d), padded with zeros to whole vectors. */
 static void turn_lanes(const sh_tape *t, const char *lanes, int64_t d, char *rows) {
     const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
     if (padded > d) memset(rows, 0, (size_t)(padded * t->width) * t->lanes->size);
-    for (int64_t group = 0; group < t->vectors; group++) {
+    for (int64_t first = 0; first < t->width; first += L) {
         void *to[SH_MOST_LANES];
-        for (int64_t l = 0; l < L; l++) to[l] = sh_at(rows, t, (group * L + l) * padded);
-        t->lanes->scatter(sh_at(lanes, t, group * L), t->width, d, NULL, to);
+        for (int64_t l = 0; l < L; l++) to[l] = sh_at(rows, t, (first + l) * padded);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
     }
 }
 
-void sh_dot_tile(const sh_tape *t, const sh_stored_rows *stored, int values, const int32_t *list, int64_t n,
+void sh_dot_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const int32_t *list, int64_t n,
                  const char *u, char *s, char *gathered) {
-    const char *rows = values ? stored->value : stored->key;
-    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
+    sh_matrix m = stored->side[side];
     if (stored->per_lane) {
-        turn_lanes(t, u, d, gathered);
-        t->lanes->own_scores(rows, ld, stored->position, list, n, d, gathered, sh_padded(t, d), s, t->width);
+        turn_lanes(t, u, m.d, gathered);
+        t->lanes->own_scores(m.data, m.ld, stored->position, list, n, m.d, gathered, sh_padded(t, m.d), s, t->width);
     } else if (t->vectors == 1) {
-        t->lanes->scores(rows, ld, list, n, d, u, s, t->width);
+        t->lanes->scores(m.data, m.ld, list, n, m.d, u, s, t->width);
     } else if (n) {
-        rows = listed(t, rows, &ld, list, n, d, gathered);
-        t->k->gemm_nn(n, t->width, d, rows, ld, u, t->width, 0, s, t->width);
+        m = gather_rows(t, m, list, n, gathered);
+        t->k->gemm_nn(n, t->width, m.d, m.data, m.ld, u, t->width, 0, s, t->width);
     }
 }
 
-void sh_mix_tile(const sh_tape *t, const sh_stored_rows *stored, int values, const int32_t *list, int64_t n,
+void sh_mix_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const int32_t *list, int64_t n,
                  const char *p, char *z, char *gathered) {
-    const char *rows = values ? stored->value : stored->key;
-    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
+    sh_matrix m = stored->side[side];
     if (stored->per_lane) {
-        const int64_t padded = sh_padded(t, d);
+        const int64_t padded = sh_padded(t, m.d);
         const void *from[SH_MOST_LANES];
-        t->lanes->own_mix(rows, ld, stored->position, list, n, d, p, t->width, gathered, padded);
+        t->lanes->own_mix(m.data, m.ld, stored->position, list, n, m.d, p, t->width, gathered, padded);
         for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(gathered, t, l * padded);
-        t->lanes->gather(from, d, NULL, z, t->width);
+        t->lanes->gather(from, m.d, NULL, z, t->width);
     } else if (t->vectors == 1) {
-        t->lanes->mix(rows, ld, list, n, d, p, t->width, z);
+        t->lanes->mix(m.data, m.ld, list, n, m.d, p, t->width, z);
     } else if (n) {
-        rows = listed(t, rows, &ld, list, n, d, gathered);
-        t->k->gemm_tn(d, t->width, n, rows, ld, p, t->width, 0, z, t->width);
+        m = gather_rows(t, m, list, n, gathered);
+        t->k->gemm_tn(m.d, t->width, n, m.data, m.ld, p, t->width, 0, z, t->width);
     } else {
-        memset(z, 0, (size_t)(d * t->width) * t->lanes->size);
+        memset(z, 0, (size_t)(m.d * t->width) * t->lanes->size);
     }
 }
 
-void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int values, const char *g, const int32_t *list, int64_t n,
+void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int side, const char *g, const int32_t *list, int64_t n,
                    const char *u, const sh_scratch *w) {
-    const int64_t padded = sh_padded(t, values ? t->f : t->e), ld = values ? w->dvalue_ld : w->dkey_ld;
-    char *rows = values ? w->dvalue : w->dkey, *x = w->turned;
-    turn_lanes(t, u, values ? t->f : t->e, x);
+    const sh_matrix *m = &w->gradient[side];
+    const int64_t padded = sh_padded(t, m->d);
+    turn_lanes(t, u, m->d, w->turned);
     if (s->per_lane) {
-        t->lanes->own_spread(g, t->width, s->position, list, n, x, padded, rows, ld);
+        t->lanes->own_spread(g, t->width, s->position, list, n, w->turned, padded, m->data, m->ld);
     } else if (t->vectors == 1) {
-        t->lanes->spread(g, t->width, list, n, x, padded, rows, ld);
+        t->lanes->spread(g, t->width, list, n, w->turned, padded, m->data, m->ld);
     } else if (!list) {
-        t->k->gemm_nn(n, padded, t->width, g, t->width, x, padded, 1, rows, ld);
+        t->k->gemm_nn(n, padded, t->width, g, t->width, w->turned, padded, 1, m->data, m->ld);
     } else if (n) {
-        t->k->gemm_nn(n, padded, t->width, g, t->width, x, padded, 0, w->gathered, padded);
+        t->k->gemm_nn(n, padded, t->width, g, t->width, w->turned, padded, 0, w->gathered, padded);
         for (int64_t i = 0; i < n; i++)
-            t->lanes->add_rows(sh_at(rows, t, list[i] * ld), sh_at(w->gathered, t, i * padded), padded);
+            t->lanes->add_rows(sh_at(m->data, t, list[i] * m->ld), sh_at(w->gathered, t, i * padded), padded);
     }
 }
 
 void sh_score_tile(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s, const char *u, const int32_t *list,
                    int64_t n) {
-    const int64_t L = t->lanes->lanes;
-    sh_dot_tile(t, s, 0, list, n, u, w->s, w->gathered);
-    for (int64_t g = 0; t->biased && g < t->vectors; g++)
-        t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), list, n, t->width, t->width);
+    assert(n <= s->rows && s->rows <= t->most_visible);
+    sh_dot_tile(t, s, SH_KEYS, list, n, u, w->s, w->gathered);
+    for (int64_t first = 0; t->biased && first < t->width; first += t->lanes->lanes)
+        t->lanes->add(sh_at(w->s, t, first), sh_at(w->bias, t, first), list, n, t->width, t->width);
 }
 
-void sh_score_tile_again(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s, const sh_taped_update *v) {
+void sh_score_tile_again(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s,
+                         const sh_taped_update *update) {
     const int64_t L = t->lanes->lanes;
-    sh_score_tile(t, w, s, v->u, v->list, v->n);
-    for (int64_t i = 0; v->top_lanes && i < v->n * t->vectors; i++)
+    sh_score_tile(t, w, s, update->u, update->list, update->n);
+    for (int64_t i = 0; update->top_lanes && i < update->n * t->vectors; i++)
         for (int64_t l = 0; l < L; l++)
-            if (!(v->top_lanes[i] >> l & 1)) sh_put(t, w->s, i * L + l, -INFINITY);
+            if (!(update->top_lanes[i] >> l & 1)) sh_put(t, w->s, i * L + l, -INFINITY);
 }

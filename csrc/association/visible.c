@@ -1,22 +1,26 @@
-/* visible.c: the rows that a tile looks at, where a structure says which rows a query looks at.
+/* visible.c: the rows that a tile sees, where a structure says which rows each query sees.
  *
- * A tile's queries are neighbours in place. The union of their rows takes the place of the set: a stretch of rows in
- * place (windows; of dilated ones the queries of one residue class are neighbours), or scattered rows copied one behind
- * the other; what a query of the tile does not look at gets a score of -inf. So everything else about a tile stays as it
- * is, and its work follows the union. Where neighbours share hardly any rows (random subsets), row i of a tile is the
- * i-th row of every query, each in its place in the set.
+ * The queries of a tile are neighbours in place. The rows that any of them sees take the place of the set, and what one
+ * query does not see gets the score -inf. So the rest of a pass stays as it is, and its work follows these rows. They
+ * are
  *
- * Notes  1. The same rows in the same order in every pass over a tile, whatever the thread.
- *        2. Rows appended to a set are visible by all queries, behind the others.
- *        3. Padded rows are never visible. */
+ *     a range      windows: every dilation-th row from a first one; dilated windows of one residue class are neighbours
+ *     scattered    the other structures: rows copied one behind the other, in the order in which the queries name them
+ *     per lane     where neighbours share hardly any rows (random subsets): row i is the i-th row of each query
+ *
+ * Notes  1. A tile sees the same rows in the same order in every pass, whatever the thread.
+ *        2. All queries see the rows appended to a set, which lie behind the others.
+ *        3. No query sees a padded row. */
 #include "association/tape.h"
 #include <math.h>
 #include <string.h>
 
 /* --- the plan ------------------------------------------------------------------------------------- */
 
+/* Returns the query that is n-th in order of place. */
 static int64_t query_at(const sh_tape *t, int64_t n) { return t->query_order ? t->query_order[n] : n; }
 
+/* Orders the queries by residue class and place, where they are not in that order. */
 static sh_status order_queries(sh_context *context, sh_tape *t) {
     const sh_structure *s = &t->structure;
     const int64_t n = t->a.queries, apart = s->pairs == SH_PAIRS_WINDOW ? s->dilation : 1;
@@ -32,7 +36,7 @@ static sh_status order_queries(sh_context *context, sh_tape *t) {
     return status;
 }
 
-/* The rows that a part of a set may see, as a stretch: few for windows and blocks near the diagonal. */
+/* Finds the range of rows that a part of a set may see: few for windows and blocks near the diagonal. */
 static void rows_of_part(const sh_tape *t, int64_t part, int64_t *first, int64_t *end) {
     const sh_structure *s = &t->structure;
     const int64_t heads = t->shared_by_heads ? t->padded_heads : 1, lane = part * t->tiles_of_part * t->width;
@@ -56,7 +60,7 @@ static void rows_of_part(const sh_tape *t, int64_t part, int64_t *first, int64_t
     }
 }
 
-/* Cuts sets into parts, each with gradients of the rows that it may see: as many as fit into memory. */
+/* Cuts sets into as many parts as fit into memory with the gradients of all rows that each may see. */
 static sh_status plan_parts(sh_context *context, sh_tape *t) {
     enum { MOST_PARTS = 32 };
     const int64_t row = (t->e + t->f) * (int64_t)t->lanes->size;
@@ -71,6 +75,7 @@ static sh_status plan_parts(sh_context *context, sh_tape *t) {
         for (int64_t part = 0; part < t->parts; part++) {
             int64_t end;
             rows_of_part(t, part, &t->part_first[part], &end);
+            assert(t->part_first[part] >= 0 && t->part_first[part] <= end && end <= t->most_rows);
             t->part_offset[part + 1] = t->part_offset[part] + end - t->part_first[part];
         }
         if (t->sets * t->part_offset[t->parts] <= most) break;
@@ -80,7 +85,7 @@ static sh_status plan_parts(sh_context *context, sh_tape *t) {
 
 sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t) {
     const sh_association *a = &t->a;
-    const int64_t structured = t->most_rows - a->appended, most = sh_min(sh_most_pairs(&t->structure), structured);
+    const int64_t most = sh_min(sh_most_pairs(&t->structure), t->most_rows - a->appended);
     t->most_visible = t->per_lane ? most + a->appended : t->width * (sh_min(most, INT32_MAX) + 2) + a->appended;
     t->most_visible = sh_min(t->most_visible, t->most_rows);
     const sh_status status = order_queries(context, t);
@@ -89,7 +94,7 @@ sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t) {
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* What each lane looks at, of a stretch of n rows: from .. to - 1. */
+/* Sets the bias (n, width) of a range of rows: 0 where lane l sees a row, from[l] to to[l] - 1, else -inf. */
 #define RANGE_BIAS(R)                                                                                                  \
     static void range_bias_##R(R *bias, int64_t n, int64_t width, const int32_t *from, const int32_t *to) {            \
         for (int32_t i = 0; i < (int32_t)n; i++)                                                                       \
@@ -99,13 +104,14 @@ sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t) {
 RANGE_BIAS(float)
 RANGE_BIAS(double)
 
+/* Where the queries of a tile look. */
 typedef struct {
-    int64_t place[SH_MOST_LANES]; /* -1: looks at nothing but what is appended */
-    int64_t structured;           /* rows that are not appended */
-    const uint8_t *padding;
+    int64_t place[SH_MOST_LANES]; /* of each lane; -1: it sees no rows but those appended */
+    int64_t rows;                 /* rows of the set that are not appended */
+    const uint8_t *padding;       /* of the set's rows, or NULL */
 } tile_places;
 
-/* A row and every dilation-th behind it, if windows lie so. Counted in steps of the dilation from `first`. */
+/* Finds the rows of a tile as a range, counted in steps of the dilation. Returns 0 where they do not lie so. */
 static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
                          sh_stored_rows *visible) {
     const sh_structure *s = &t->structure;
@@ -117,7 +123,7 @@ static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_s
         if (p->place[i] < 0) continue;
         if (class >= 0 && p->place[i] % step != class) return 0;
         class = p->place[i] % step;
-        sh_window_steps(s, p->structured, p->place[i], &least, &most);
+        sh_window_steps(s, p->rows, p->place[i], &least, &most);
         first = sh_min(first, p->place[i] / step + least);
         end = sh_max(end, p->place[i] / step + most + 1);
     }
@@ -126,7 +132,7 @@ static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_s
         if (p->padding[class + j * step]) return 0;
     for (int64_t i = 0; i < t->width; i++) {
         if (p->place[i] < 0) continue;
-        sh_window_steps(s, p->structured, p->place[i], &least, &most);
+        sh_window_steps(s, p->rows, p->place[i], &least, &most);
         from[i] = (int32_t)(p->place[i] / step + least - first);
         to[i] = (int32_t)(p->place[i] / step + most + 1 - first);
     }
@@ -138,28 +144,27 @@ static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_s
         range_bias_float((float *)w->bias, visible->rows, t->width, from, to);
     else
         range_bias_double((double *)w->bias, visible->rows, t->width, from, to);
-    visible->key = sh_at(set->key, t, visible->start * set->key_ld);
-    visible->value = sh_at(set->value, t, visible->start * set->value_ld);
-    visible->key_ld *= step;
-    visible->value_ld *= step;
+    for (int i = 0; i < SH_SIDES; i++) {
+        const sh_matrix *m = &set->side[i];
+        visible->side[i] = (sh_matrix){sh_at(m->data, t, visible->start * m->ld), m->ld * step, m->d};
+    }
     return 1;
 }
 
-/* Every lane its own rows: the i-th of them in row i. */
+/* Lists the rows of each lane: row i is its i-th, or -1. */
 static void visible_per_lane(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
                              const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
     int64_t at, found, pairs[SH_PIECE];
-    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->structured);
+    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->rows);
     visible->rows = 0;
     visible->per_lane = 1;
     for (int64_t i = 0; i < t->width; i++) {
         int64_t n = 0;
-        for (at = 0; p->place[i] >= 0 && p->structured &&
-                     (found = sh_next_pairs(&s, p->structured, p->place[i], &at, pairs)) > 0;)
+        for (at = 0; p->place[i] >= 0 && p->rows && (found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs)) > 0;)
             for (int64_t j = 0; j < found; j++)
                 if (!p->padding || !p->padding[pairs[j]]) w->visible[n++ * t->width + i] = (int32_t)pairs[j];
-        for (int64_t j = p->structured; q->head[i] >= 0 && j < set->rows; j++)
+        for (int64_t j = p->rows; q->head[i] >= 0 && j < set->rows; j++)
             if (!p->padding || !p->padding[j]) w->visible[n++ * t->width + i] = (int32_t)j;
         for (int64_t j = n; j < t->most_visible; j++) w->visible[j * t->width + i] = -1;
         visible->rows = sh_max(visible->rows, n);
@@ -167,11 +172,12 @@ static void visible_per_lane(const sh_tape *t, const sh_stored_rows *set, const 
     for (int64_t j = 0; j < visible->rows * t->width; j++) sh_put(t, w->bias, j, w->visible[j] < 0 ? -INFINITY : 0);
 }
 
-/* Lane `i` looks at row j. */
+/* Makes row j of the set visible to lane i; *n counts the rows of the tile. */
 static void mark_visible(const sh_tape *t, const sh_scratch *w, const tile_places *p, int64_t *n, int64_t i,
                          int64_t j) {
     if (p->padding && p->padding[j]) return;
     if (w->slot[j] < 0) {
+        assert(*n < t->most_visible);
         w->slot[j] = (int32_t)*n;
         w->visible[*n] = (int32_t)j;
         for (int64_t other = 0; other < t->width; other++) sh_put(t, w->bias, *n * t->width + other, -INFINITY);
@@ -180,53 +186,50 @@ static void mark_visible(const sh_tape *t, const sh_scratch *w, const tile_place
     sh_put(t, w->bias, w->slot[j] * t->width + i, 0);
 }
 
+/* Collects the rows that any lane sees, and copies them. */
 static void visible_scattered(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
                               const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
-    int64_t n = 0, at, found, pairs[SH_PIECE], leader[SH_MOST_LANES];
-    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->structured);
-    for (int64_t i = 0; i < t->width; i++) { /* queries of one block look at the same rows as the first of them */
-        leader[i] = i;
+    int64_t n = 0, at, found, pairs[SH_PIECE], twin[SH_MOST_LANES];
+    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->rows);
+    for (int64_t i = 0; i < t->width; i++) { /* queries of one block see the rows of the first, their twin */
+        twin[i] = i;
         if (p->place[i] < 0 || s.pairs == SH_PAIRS_WINDOW) continue;
-        for (int64_t before = i - 1; before >= 0 && leader[i] == i; before--)
-            if (p->place[before] >= 0 && p->place[before] / s.rows == p->place[i] / s.rows) leader[i] = leader[before];
+        for (int64_t before = i - 1; before >= 0 && twin[i] == i; before--)
+            if (p->place[before] >= 0 && p->place[before] / s.rows == p->place[i] / s.rows) twin[i] = twin[before];
     }
     for (int64_t i = 0; i < t->width; i++) {
-        if (p->place[i] < 0 || leader[i] != i || p->structured == 0) continue;
-        for (at = 0; (found = sh_next_pairs(&s, p->structured, p->place[i], &at, pairs)) > 0;)
+        if (p->place[i] < 0 || twin[i] != i || p->rows == 0) continue;
+        for (at = 0; (found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs)) > 0;)
             for (int64_t j = 0; j < found; j++)
-                if (pairs[j] < p->structured)
-                    mark_visible(t, w, p, &n, i, pairs[j]); /* a smaller bag has not all global ones */
+                if (pairs[j] < p->rows)
+                    mark_visible(t, w, p, &n, i, pairs[j]); /* a smaller bag has not all global rows */
     }
     for (int64_t i = 0; i < t->width; i++)
-        for (int64_t j = 0; leader[i] != i && j < n; j++)
-            sh_put(t, w->bias, j * t->width + i, sh_get(t, w->bias, j * t->width + leader[i]));
-    for (int64_t j = p->structured; j < set->rows; j++)
+        for (int64_t j = 0; twin[i] != i && j < n; j++)
+            sh_put(t, w->bias, j * t->width + i, sh_get(t, w->bias, j * t->width + twin[i]));
+    for (int64_t j = p->rows; j < set->rows; j++)
         for (int64_t i = 0; i < t->width; i++)
             if (q->head[i] >= 0) mark_visible(t, w, p, &n, i, j);
     for (int64_t i = 0; i < n; i++) w->slot[w->visible[i]] = -1;
     visible->rows = n;
     visible->start = -1;
-    t->lanes->copy(set->key, set->key_ld, w->visible, n, t->e, w->keys);
-    visible->key = w->keys;
-    visible->key_ld = t->e;
-    visible->value = w->keys;
-    visible->value_ld = t->e;
-    if (set->value == set->key) return;
-    t->lanes->copy(set->value, set->value_ld, w->visible, n, t->f, w->values);
-    visible->value = w->values;
-    visible->value_ld = t->f;
+    for (int i = 0; i < SH_SIDES; i++) {
+        const sh_matrix *m = &set->side[i], *keys = &set->side[SH_KEYS];
+        const int same = i == SH_VALUES && m->data == keys->data && m->ld == keys->ld && m->d == keys->d;
+        if (!same) t->lanes->copy(m->data, m->ld, w->visible, n, m->d, w->copies[i]);
+        visible->side[i] = same ? visible->side[SH_KEYS] : (sh_matrix){w->copies[i], m->d, m->d};
+    }
 }
 
 sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *set,
                                const sh_scratch *w) {
     sh_stored_rows visible = *set;
     if (t->restricted) {
-        tile_places p = {.structured = sh_max(set->rows - t->a.appended, 0)};
+        tile_places p = {.rows = sh_max(set->rows - t->a.appended, 0)};
         for (int64_t i = 0; i < t->width; i++) {
             p.place[i] = q->head[i] < 0 ? -1 : sh_place(&t->structure, q->query[i]);
-            if (t->structure.pairs == SH_PAIRS_WINDOW && p.place[i] >= p.structured)
-                p.place[i] = -1; /* a smaller bag */
+            if (t->structure.pairs == SH_PAIRS_WINDOW && p.place[i] >= p.rows) p.place[i] = -1; /* a smaller bag */
             if (q->head[i] >= 0 && t->a.padding) p.padding = t->a.padding + q->sample[i] * t->a.stored;
         }
         visible.position = w->visible;
@@ -235,6 +238,7 @@ sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const
         else if (!visible_range(t, set, w, &p, &visible))
             visible_scattered(t, set, w, &p, q, &visible);
     }
+    assert(visible.rows <= t->most_visible);
     if (t->a.mask) sh_mask_to_bias(t, q, &visible, t->restricted, w->bias);
     return visible;
 }
