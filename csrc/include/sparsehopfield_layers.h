@@ -92,7 +92,7 @@ typedef struct {
     const void *mask;           /* NULL, or M contiguous entries for each query: */
     int mask_is_bool;           /*   bytes, not 0 for a row that it does not see; else numbers added to scores */
     int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
-    /* Which rows of its sample query n sees; NULL: all. Every ragged bag has its own: k is at most its rows, and a window
+    /* Which rows of its sample query n sees; NULL: all. Each ragged bag has its own: k is at most its rows, and a window
      * at a place that it does not have is empty. */
     const sh_structure *structure;
     int64_t appended;                 /* the last rows of each sample, which all queries see whatever the structure */
@@ -141,7 +141,7 @@ typedef struct {
 
 /* sh_association_backward: computes the gradients of sum(grad * out), grad (B, N, H, v). The tape can be used again.
  *
- * Errors     SH_SINGULAR, row the query's number: the fixed point of an implicit gradient is not isolated or not stable;
+ * Errors     SH_SINGULAR, row the query's number: the fixed point of an implicit gradient is not isolated or unstable;
  *            SH_NO_MEMORY, SH_INTERRUPTED
  * Cost       about two forward passes. Memory: gradients of rows for at most 32 parts of the work, up to 128 MiB, and
  *            with a key_map (steps + 1) B N H `from` numbers */
