@@ -7,6 +7,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from sparsehopfield._engine import partial
+
 #: Paths of before, below the package, and where each module is now.
 MOVED = {
     "_content": "data._content",
@@ -32,7 +34,7 @@ MOVED = {
     "plotting": "inspect.plotting",
     "report": "inspect.report",
     "separations": "_engine.separations",
-    "stored": "_engine.pattern_set",
+    "stored": "_engine.call",
     "structure": "_engine.structure",
     "studies._families": "studies._core.families",
     "studies._means": "studies._core.means",
@@ -85,3 +87,4 @@ class _Moved(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_Moved())
+sys.modules[f"{__package__}.candidates"] = partial  # importing it later would replace the function of that name

@@ -59,4 +59,5 @@ def test_pickles_of_before_load():
     assert str(before["duplicates"]) == str(plain.duplicates(0.1))
     merged = sh.merge([before["candidates"]])
     assert type(merged).__module__ == "sparsehopfield._engine.partial"
+    assert sh.candidates is sh.functional.candidates  # and not the module that had this name
     assert before["layer"](np.ones((1, 5, 3))).shape == (1, 3)
