@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,104 +35,42 @@ from sparsehopfield._engine.checks import (
     untrapped,
 )
 from sparsehopfield._engine.pattern_set import TYPE_CODES, PatternSet
-from sparsehopfield._engine.separations import SEPARATIONS, as_choice, similarity_code
-from sparsehopfield._engine.structure import Cost, Structure
+from sparsehopfield._engine.separations import as_choice, similarity_code
+from sparsehopfield._engine.structure import Cost
 from sparsehopfield._engine.text import short
+from sparsehopfield.structures import _feature_association
+from sparsehopfield.structures._feature_map import (
+    BLOCK,
+    CAUSAL_BLOCK,
+    ELU,
+    FAINT,
+    PARTS,
+    RANDOM,
+    RELU,
+    FeatureStructure,
+    Floats,
+    Map,
+)
 
 __all__ = ["FeatureState", "Features", "LinearFeatures", "RandomFeatures"]
 
-Floats = NDArray[np.float64]
-# csrc/features: rows whose features are there at a time, or whose pairs are; parts with sums of their own
-BLOCK, CAUSAL_BLOCK, PARTS = 256, 128, 16
-# A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
-# patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
-FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
-
-
-class Map(NamedTuple):
-    """Features under one beta and similarity, as the core takes them (sh_features in csrc/include/sparsehopfield.h)."""
-
-    code: int  # sh_feature_map: RELU, ELU or RANDOM
-    size: int  # D
-    beta: float
-    projection: Floats | None  # of RANDOM, (D, d): sqrt(beta) W
-    bias: float  # exponents of patterns have -bias |xi|^2 in them
-
-
-RELU, ELU, RANDOM = range(3)
-
 
 def _parts(n: int, block: int) -> int:
-    """Rows of each of the parts that n rows are cut into."""
+    """Return the rows of each of the parts that n rows are cut into."""
     return max((n + PARTS * block - 1) // (PARTS * block), 1) * block
 
 
 @dataclass(frozen=True)
-class Features(Structure):
+class Features(FeatureStructure):
     """The base of the structures whose weights are proportional to <phi(x), phi(xi)>."""
 
-    causal: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
-        object.__setattr__(self, "causal", bool(self.causal))
-
-    @property
-    def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
-        return self.causal
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
-
-    def refuse(self, what: str) -> None:
-        """Raise where features have no such thing."""
-        name = self._name
-        raise ValueError(
-            {
-                "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the "
-                "update is no gradient step of anything",
-                "associate": f"structure: {name} has no list of weights: they are never computed one by one, and all "
-                "patterns have some; update(values=...) mixes by them",
-                "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
-                "merge",
-                "certificates": f"structure: {name} has no window, beyond which patterns have no weight, so margins "
-                "certify nothing",
-                "fixed points": f"structure: {name} has no window, so no pattern is known to stay for certain; "
-                "compare update(patterns) with the patterns",
-            }[what]
-        )
-
-    def refuse_maps(self, code: tuple[int, float]) -> None:
-        """Raise for another separation than softmax."""
-        if code != SEPARATIONS["softmax"]:
-            raise ValueError(
-                f"separation: {self._name} stands in for softmax's kernel, pass separation='softmax'; other maps are "
-                "no quotient of sums over patterns"
-            )
-
     def association(self) -> Any:
-        """What takes the association of layers."""
-        from sparsehopfield.structures import _feature_association
-
+        """Return the module that computes the association of layers."""
         return _feature_association
 
     def executor(self, pattern_set: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]) -> FeatureExecutor:
         """Return what carries out a call of rows (N, d) by sums over features."""
         return FeatureExecutor(self, pattern_set, rows, beta, code)
-
-    def _map(self, d: int, beta: float, similarity: str) -> Map:
-        raise NotImplementedError
-
-    def _size(self, d: int) -> int:
-        """How many features d become."""
-        raise NotImplementedError
-
-    def _projected(self, d: int) -> int:
-        """Multiplications that the features of one row take."""
-        return 0
 
     def state(
         self, patterns: ArrayLike, values: ArrayLike | None = None, beta: ArrayLike = 1.0, *, similarity: str = "dot"
