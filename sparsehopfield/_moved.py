@@ -87,4 +87,6 @@ class _Moved(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_Moved())
-sys.modules[f"{__package__}.candidates"] = partial  # importing it later would replace the function of that name
+# An import sets the module as attribute of the package, where `candidates` is a function; of a module that is there
+# already it does not.
+sys.modules[f"{__package__}.candidates"] = partial
