@@ -104,6 +104,8 @@ def exponents(sh, table, arguments):
 
 def topk(sh, table, arguments, torch):
     """The k best of MNIST's training images, beside dense softmax; the index is there already."""
+    from sparsehopfield._engine.call import Call
+    from sparsehopfield._engine.separations import separation_code
     from sparsehopfield.structures import TopK
 
     patterns, tests, name = harness.mnist(arguments)
@@ -114,11 +116,11 @@ def topk(sh, table, arguments, torch):
     noisy = np.clip(stored + 0.3 * rng.standard_normal(stored.shape, dtype=np.float32), 0, 1)
     asked = {"images": tests[:n], "images without their lower half": halves, "noisy images": noisy}
     for similarity in ("dot", "euclidean"):
-        memory = sh.functional.Stored(patterns, None, similarity, copy=None, check_finite=True)
-        memory.update(memory.ask(tests, 1.0, "sparsemax"), None)  # builds the index
+        memory = sh.functional.PatternSet(patterns, None, similarity, copy=None, check_finite=True)
+        Call.prepare(memory, tests, 1.0, separation_code("sparsemax")).update()  # builds the index
         for kind, queries in asked.items():
             contenders = {
-                separation: functools.partial(memory.update, memory.ask(queries, 1.0, separation, TopK(32)), None)
+                separation: Call.prepare(memory, queries, 1.0, separation_code(separation), TopK(32)).update
                 for separation in ("softmax", "sparsemax")
             }
             if torch:

@@ -34,7 +34,7 @@ MOVED = {
     "plotting": "inspect.plotting",
     "report": "inspect.report",
     "separations": "_engine.separations",
-    "stored": "_engine.pattern_set",
+    "stored": "_engine.call",
     "structure": "_engine.structure",
     "studies._families": "studies._core.families",
     "studies._means": "studies._core.means",

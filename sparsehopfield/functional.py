@@ -1,6 +1,6 @@
 """The operations on stored patterns, and the row maps: functions of arrays that keep nothing from call to call.
 
-Operations check their arguments, make the patterns ready (`_engine/pattern_set.py`) and call the core.
+Every operation prepares one call (`_engine/call.py`) of patterns made ready for it (`_engine/pattern_set.py`).
 """
 
 from collections.abc import Collection
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from sparsehopfield._engine.call import Call, RetrievalInfo, Separation
 from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.partial import Candidates, merge
-from sparsehopfield._engine.pattern_set import IndexUse, RetrievalInfo, Separation, Stored
-from sparsehopfield._engine.separations import Entmax, Polynomial
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
+from sparsehopfield._engine.separations import Entmax, Polynomial, separation_code
+from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.row_maps import (
     entmax,
     entmax_conjugate,
@@ -65,10 +66,20 @@ __all__ = [
 ]
 
 
-def _stored(
-    patterns: ArrayLike, values: ArrayLike | None, similarity: str, check_finite: bool, index: IndexUse
-) -> Stored:
-    return Stored(patterns, values, similarity, copy=None, check_finite=check_finite, index=index)
+def _prepare(
+    queries: ArrayLike,
+    patterns: ArrayLike,
+    beta: ArrayLike,
+    values: ArrayLike | None,
+    similarity: str,
+    separation: Separation,
+    structure: Structure | None,
+    check_finite: bool,
+    index: IndexUse,
+) -> Call:
+    """Return the call of a function, its arguments checked."""
+    pattern_set = PatternSet(patterns, values, similarity, copy=None, check_finite=check_finite, index=index)
+    return Call.prepare(pattern_set, queries, beta, separation_code(separation), as_structure(structure))
 
 
 def energy(
@@ -126,8 +137,8 @@ def energy(
     >>> float(energy([1.0, 0.0], np.eye(2), beta=2.0))
     -0.5
     """
-    stored = _stored(patterns, None, similarity, check_finite, index)
-    return stored.energy(stored.ask(queries, beta, separation, structure))
+    call = _prepare(queries, patterns, beta, None, similarity, separation, structure, check_finite, index)
+    return call.energy()
 
 
 def update(
@@ -194,8 +205,8 @@ def update(
     >>> update([0.9, 0.2, 0.0], np.eye(3), beta=4.0)
     array([1., 0., 0.])
     """
-    stored = _stored(patterns, values, similarity, check_finite, index)
-    return stored.update(stored.ask(queries, beta, separation, structure), out)
+    call = _prepare(queries, patterns, beta, values, similarity, separation, structure, check_finite, index)
+    return call.update(out)
 
 
 def associate(
@@ -251,8 +262,8 @@ def associate(
     >>> associate([0.9, 0.2, 0.0], np.eye(3)).toarray().round(3)
     array([[0.85, 0.15, 0.  ]])
     """
-    stored = _stored(patterns, None, similarity, check_finite, index)
-    return stored.associate(stored.ask(queries, beta, separation, structure), top, min_weight)
+    call = _prepare(queries, patterns, beta, None, similarity, separation, structure, check_finite, index)
+    return call.associate(top, min_weight)
 
 
 def retrieve(
@@ -325,8 +336,8 @@ def retrieve(
     >>> states, info.steps
     (array([[1., 0., 0.]]), array([3]))
     """
-    stored = _stored(patterns, values, similarity, check_finite, index)
-    return stored.retrieve(stored.ask(queries, beta, separation, structure), max_steps, tol, return_info, out)
+    call = _prepare(queries, patterns, beta, values, similarity, separation, structure, check_finite, index)
+    return call.retrieve(max_steps, tol, return_info, out)
 
 
 def candidates(
@@ -380,5 +391,5 @@ def candidates(
     >>> bool((merge(parts).states(X) == update(X, X, 4.0)).all())
     True
     """
-    stored = _stored(patterns, values, similarity, check_finite, index)
-    return stored.candidates(stored.ask(queries, beta, separation, structure), offset)
+    call = _prepare(queries, patterns, beta, values, similarity, separation, structure, check_finite, index)
+    return call.candidates(offset)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
@@ -31,7 +32,7 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.copying import copied, taken
 from sparsehopfield._engine.growable import Column
 from sparsehopfield._engine.partial import Candidates
-from sparsehopfield._engine.pattern_set import Asked, IndexUse, Separation, Stored, as_index
+from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.sharing import Turn, kept
 from sparsehopfield._engine.structure import Structure, as_structure
@@ -51,7 +52,7 @@ __all__ = ["HopfieldMemory"]
 class Snapshot:
     """What a memory holds at one moment."""
 
-    stored: Stored
+    stored: PatternSet
     patterns: Column
     values: Column | None
     ids: Column | None  # None: 0 to M - 1
@@ -146,23 +147,23 @@ class HopfieldMemory:
         scale: float | None = None,
         index: IndexUse = "auto",
     ) -> None:
-        s = Stored(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
-        lent, lent_values = s.patterns is s.given, s.values is not None and s.values is s.given_values
-        if copy is False and not (lent and (s.values is None or lent_values)):
+        s = PatternSet(patterns, values, similarity, copy=copy, check_finite=check_finite, scale=scale, index=index)
+        borrowed = s.patterns is s.sources[0], s.values is s.sources[1]
+        if copy is False and not all(borrowed):
             raise ValueError(
                 f"copy: cannot be avoided: {s.dtype}, float16 or uint8 rows, each contiguous in memory, are needed"
             )
-        self._begin(s, ids, beta, separation, structure, lent=lent or lent_values)
+        self._begin(s, ids, beta, separation, structure, borrows=borrowed[0] or (borrowed[1] and s.values is not None))
 
     def _begin(
         self,
-        stored: Stored,
+        stored: PatternSet,
         ids: ArrayLike | None,
         beta: ArrayLike,
         separation: Separation,
         structure: Structure | None,
         *,
-        lent: bool,
+        borrows: bool,
     ) -> None:
         self.beta = beta
         self.separation = separation
@@ -171,7 +172,7 @@ class HopfieldMemory:
         names = None if ids is None else Column(as_ids(ids, len(stored.patterns)))
         largest = len(stored.patterns) - 1 if names is None else int(names.rows.max())
         values = None if stored.values is None else Column(stored.values)
-        seen = _core.fingerprint(core) if lent else None
+        seen = _core.fingerprint(core) if borrows else None
         self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen=seen)
         self._turn = Turn()  # of whoever makes the next snapshot
 
@@ -240,12 +241,11 @@ class HopfieldMemory:
     @property
     def separation(self) -> Separation:
         """How scores become weights."""
-        return self._separation
+        return self._separation[0]
 
     @separation.setter
     def separation(self, separation: Separation) -> None:
-        separation_code(separation)
-        self._separation = separation
+        self._separation = separation, separation_code(separation)  # in one assignment
 
     @property
     def structure(self) -> Structure | None:
@@ -268,7 +268,7 @@ class HopfieldMemory:
 
     def _use_index(self, index: IndexUse) -> None:
         state = self._state
-        stored = state.stored.over(state.stored.patterns, state.stored.values, grown=True, index=index)
+        stored = state.stored.with_rows(state.stored.patterns, state.stored.values, extends=True, index=index)
         if index is True:
             _core.build_index(stored.core(stored.dtype))
         self._state = replace(state, stored=stored)
@@ -330,10 +330,10 @@ class HopfieldMemory:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         state, structure = self._now()
         own, mixed = state.stored, state.stored.values
-        stored = own.over(copied(own.patterns), None if mixed is None else copied(mixed), grown=True)
+        stored = own.with_rows(copied(own.patterns), None if mixed is None else copied(mixed), extends=True)
         memory = type(self).__new__(type(self))
         ids = None if state.ids is None else state.ids.rows
-        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, lent=False)
+        memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
         return memory
 
     # --- a store ------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ class HopfieldMemory:
         more_ids = state.ids
         if ids is not None or state.ids is not None:
             more_ids = (state.ids or Column(state.names())).with_more(names)
-        stored = state.stored.over(more.rows, None if more_values is None else more_values.rows, grown=True)
+        stored = state.stored.with_rows(more.rows, None if more_values is None else more_values.rows, extends=True)
         for column in (more, more_values, more_ids):
             if column is not None:
                 column.taken()
@@ -452,7 +452,7 @@ class HopfieldMemory:
         left = np.flatnonzero(stays)
         patterns = Column(taken(state.patterns.rows, left))
         values = None if state.values is None else Column(taken(state.values.rows, left))
-        stored = state.stored.over(patterns.rows, None if values is None else values.rows, grown=False)
+        stored = state.stored.with_rows(patterns.rows, None if values is None else values.rows, extends=False)
         names = state.names()[left]
         moves = state.moves + int(left[-1] != len(left) - 1)  # from the end: all others keep their places
         self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
@@ -554,6 +554,7 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
+        from sparsehopfield import structures as structures  # their descriptions may be in the file
         from sparsehopfield._engine import files
 
         use = None if index is None else as_index(index)
@@ -562,7 +563,7 @@ class HopfieldMemory:
         scale = None if model.scale == 1 else model.scale
         memory = cls.__new__(cls)
         try:
-            stored = Stored(
+            stored = PatternSet(
                 patterns,
                 values,
                 model.similarity,
@@ -571,7 +572,7 @@ class HopfieldMemory:
                 scale=scale,
                 index=model.index if use is None else use,
             )
-            memory._begin(stored, ids, model.beta, model.separation, model.structure, lent=False)
+            memory._begin(stored, ids, model.beta, model.separation, model.structure, borrows=False)
         except (ValueError, TypeError, OverflowError) as error:
             raise FileFormatError(f"{os.fspath(path)}: {error}") from None
         return memory
@@ -596,8 +597,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).update([0.9, 0.2, 0.0])
         array([1., 0., 0.])
         """
-        stored, asked = self._ask(queries)
-        return stored.update(asked, out)
+        return self._call(queries).update(out)
 
     def retrieve(
         self,
@@ -626,8 +626,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).retrieve([0.5, 0.4, 0.0])
         array([1., 0., 0.])
         """
-        stored, asked = self._ask(queries)
-        return stored.retrieve(asked, max_steps, tol, return_info, out)
+        return self._call(queries).retrieve(max_steps, tol, return_info, out)
 
     def associate(self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None) -> "csr_array":
         """The weights; see `sparsehopfield.associate`. Columns are positions.
@@ -648,8 +647,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3)).associate([0.5, 0.4, 0.0]).toarray().round(3)
         array([[0.533, 0.433, 0.033]])
         """
-        stored, asked = self._ask(queries)
-        return stored.associate(asked, top, min_weight)
+        return self._call(queries).associate(top, min_weight)
 
     def energy(self, queries: ArrayLike) -> Any:
         """E_beta; see `sparsehopfield.energy`.
@@ -668,8 +666,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).energy(np.eye(3))
         array([-0.5, -0.5, -0.5])
         """
-        stored, asked = self._ask(queries)
-        return stored.energy(asked)
+        return self._call(queries).energy()
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
         """The partial result of these patterns; see `sparsehopfield._engine.partial`. Of all pairs only.
@@ -690,8 +687,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.eye(3), beta=4.0).candidates(np.eye(3)).position
         array([0, 1, 2])
         """
-        stored, asked = self._ask(queries)
-        return stored.candidates(asked, offset)
+        return self._call(queries).candidates(offset)
 
     # --- the index, and what it makes cheap -----------------------------------------------------------
 
@@ -759,9 +755,9 @@ class HopfieldMemory:
         """
         return self._state.certificates.margins.copy()
 
-    def _ask(self, queries: ArrayLike) -> tuple[Stored, Asked]:
+    def _call(self, queries: ArrayLike) -> Call:
         state, structure = self._now()
-        return state.stored, state.stored.ask(queries, self.beta, self.separation, structure)
+        return Call.prepare(state.stored, queries, self.beta, self._separation[1], structure)
 
     # --- certificates ---------------------------------------------------------------------------------
 
@@ -811,7 +807,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._certified().certificates.critical(window(separation_code(self.separation)))
+        return self._certified().certificates.critical(window(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -885,7 +881,7 @@ class HopfieldMemory:
         state, structure = self._now()
         if structure is not None:
             structure.refuse("fixed points")
-        code = separation_code(self.separation)
+        code = self._separation[1]
         window(code)  # without one nothing is stored, whatever rounding makes of it
         return state.certificates.fixed(code, self._one_beta(beta), structure)
 
@@ -1012,8 +1008,8 @@ class HopfieldMemory:
         (array([ 0, -1]), array([0. , 0.3]))
         """
         own = self._certified().certificates
-        asked = own.stored.ask(queries, self.beta if beta is None else beta, self.separation, None)
-        return own.certify(asked, window(asked.code))
+        call = Call.prepare(own.stored, queries, self.beta if beta is None else beta, self._separation[1])
+        return own.certify(call, window(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
         """How far a query may be from each pattern and still go to exactly this pattern in one step.
@@ -1051,7 +1047,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = float(self._one_beta(beta)[0])
-        return self._certified().certificates.radii(window(separation_code(self.separation)), b)
+        return self._certified().certificates.radii(window(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """How many patterns are stored, beside how many random ones with the same spread would be.
@@ -1090,7 +1086,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = float(self._one_beta(beta)[0])
-        return self._certified().certificates.capacity(window(separation_code(self.separation)), b, p)
+        return self._certified().certificates.capacity(window(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Which patterns are copies or near-copies of others.
@@ -1238,7 +1234,7 @@ class HopfieldMemory:
         from sparsehopfield.inspect.report import report
 
         state = self._certified()
-        needed = window(separation_code(self.separation))
+        needed = window(self._separation[1])
         b = float(self._one_beta(beta)[0])
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)

@@ -355,16 +355,12 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
         raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
 
 
-def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array | None:
-    """Return `out`, if it can take the result."""
-    if out is None:
-        return None
-    as_place("out", out, shape)
+def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array:
+    """Return `out`, if a result of this shape and dtype can be written to it."""
+    out = as_place("out", out, shape)
     if out.dtype != dtype:
         raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
     refuse_masks("out", out)
-    if folded(out):
-        raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
     for a in inputs:
         if a is not None and overlap(out, a):
             raise ValueError("out: overlaps an input in memory; give another array")

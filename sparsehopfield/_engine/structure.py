@@ -1,18 +1,18 @@
-"""What a structure is. Those that look at some of the pairs are in `structures`, which is only loaded when used."""
+"""The base of all structures. Those of some pairs, and of features, are in `structures`, loaded only when used."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.executor import CoreExecutor, Executor
+from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.text import short
-
-if TYPE_CHECKING:
-    from sparsehopfield._engine.pattern_set import Asked, Stored
-    from sparsehopfield.structures._features import Steps
 
 __all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
 
@@ -21,14 +21,14 @@ DEEPEST = 100  # lists and objects of JSON in one another
 
 @dataclass(frozen=True)
 class Cost:
-    """What one update takes.
+    """The cost of one update.
 
     Attributes
     ----------
     multiplications : int
-        Of the matrix products: of scores or features, and of mixing.
+        Those of the matrix products: of scores or features, and of mixing.
     bytes : int
-        Memory at a time beside the arrays that come in and go out, for float32.
+        The most memory at any time, beside the arrays that come in and go out, for float32.
     """
 
     multiplications: int
@@ -36,48 +36,51 @@ class Cost:
 
 
 class Structure:
-    """Which pairs of queries and patterns are looked at; the base of all structures."""
+    """Which pairs of queries and patterns are scored; the base of all structures."""
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Return whether the order of the patterns counts."""
         return False
 
     def descriptor(self, n: int, m: int) -> Any:
-        """What the core is told: of n queries and m patterns."""
+        """Return which pairs of n queries and m patterns are scored, as the core reads it; None for all."""
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
-        """How many pairs of n queries and m patterns are looked at."""
+        """Count the pairs of n queries and m patterns that are scored."""
         return n * m
 
     def within(self, m: int) -> Structure:
-        """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
+        """Return the same for a sample of m patterns: all of them, where it asks for more."""
         return self
 
+    def executor(
+        self, pattern_set: PatternSet, rows: Array, beta: NDArray[np.float64], code: tuple[int, float]
+    ) -> Executor:
+        """Return what carries out a call of rows (N, d) under this structure."""
+        core = pattern_set.core(rows.dtype)
+        return CoreExecutor(core, beta, code, self.descriptor(len(rows), len(pattern_set)))
+
     def association(self) -> Any:
-        """What takes the association of layers; None: the core."""
+        """Return the module that carries out the association of layers, or None for the core."""
         return None
 
-    def steps(self, stored: Stored, asked: Asked) -> Steps | None:
-        """What takes the steps of a call; None: the core."""
-        return None
-
-    def refuse(self, what: str) -> None:
-        """Raise if there is none of this: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+    def refuse(self, operation: str) -> None:
+        """Raise if there is no "energy", "associate", "candidates", "certificates" or "fixed points" under this."""
 
     def to_fields(self) -> dict[str, Any]:
-        """What makes the structure, in numbers, texts and lists."""
+        """Return the arguments that make this structure: numbers, texts and lists by name."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """The structure that `to_fields` told of; the names are right."""
+        """Return the structure that `to_fields` describes; the names are right."""
         return cls(**given)
 
     @classmethod
     def field_names(cls) -> set[str]:
-        """Of `to_fields`."""
+        """Return the names in `to_fields`."""
         return {f.name for f in fields(cls)}  # type: ignore[arg-type]
 
 
@@ -94,8 +97,12 @@ class Full(Structure):
     """
 
 
+#: The structures that have a description, by name; `structures` adds its own.
+KINDS: dict[str, type[Structure]] = {}
+
+
 def as_structure(structure: Any) -> Structure | None:
-    """A structure as it was given, None for all pairs.
+    """Return a structure, or None for all pairs.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def as_structure(structure: Any) -> Structure | None:
 
 
 def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
-    """A structure in words that JSON has: its name, and by name what makes it; None for all pairs.
+    """Return a structure in words that JSON has: its name, and its arguments by name; None for all pairs.
 
     Parameters
     ----------
@@ -122,7 +129,7 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
     Returns
     -------
     dict or None
-        Of numbers, texts, lists and None.
+        It holds numbers, texts, lists and None only.
 
     Raises
     ------
@@ -139,13 +146,13 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
     if given is None:
         return None
     kind = type(given)
-    if _kinds().get(kind.__name__) is not kind:
+    if KINDS.get(kind.__name__) is not kind:
         raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {short(given)}")
     return {kind.__name__: given.to_fields()}
 
 
 def restored(description: Any) -> Structure | None:
-    """The structure that `described` told of; None for None.
+    """Return the structure that has this description; None for None.
 
     Parameters
     ----------
@@ -158,7 +165,7 @@ def restored(description: Any) -> Structure | None:
     Raises
     ------
     ValueError
-        For anything that `described` does not say.
+        For anything that `described` does not return.
 
     Examples
     --------
@@ -170,9 +177,9 @@ def restored(description: Any) -> Structure | None:
     if not isinstance(description, dict) or len(description) != 1:
         raise ValueError(f"structure: a description has one name, and by it what makes it, got {short(description)}")
     ((name, given),) = description.items()
-    kind = _kinds().get(name) if isinstance(name, str) else None
+    kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(_kinds())}")
+        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(KINDS)}")
     names = kind.field_names()
     if not isinstance(given, dict) or set(given) != names:
         raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {short(given)}")
@@ -185,15 +192,8 @@ def restored(description: Any) -> Structure | None:
     return structure
 
 
-def _kinds() -> dict[str, type[Structure]]:
-    """The structures that can be described."""
-    from sparsehopfield import structures as s
-
-    return {k.__name__: k for k in (s.BlockSparse, s.LinearFeatures, s.RandomFeatures, s.RandomMask, s.TopK, s.Window)}
-
-
 def _plain(value: Any) -> Any:
-    """Of what a structure is made, without NumPy and tuples."""
+    """Return an argument of a structure without NumPy and tuples."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value

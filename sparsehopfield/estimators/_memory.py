@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, T
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_whole, refuse_masks, untrapped
 from sparsehopfield._engine.labels import as_labels
-from sparsehopfield._engine.pattern_set import Separation
 from sparsehopfield._engine.separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short

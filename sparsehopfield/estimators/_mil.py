@@ -15,10 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sparsehopfield._engine import dense
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, untrapped
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.optional import require
-from sparsehopfield._engine.pattern_set import Separation
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array
-from sparsehopfield._engine.pattern_set import Separation
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.estimators._bags import Bags

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, untrapped
-from sparsehopfield._engine.pattern_set import Asked, Stored
+from sparsehopfield._engine.executor import CoreExecutor
+from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import has_window
 from sparsehopfield._engine.sharing import kept
 from sparsehopfield._engine.structure import Structure
@@ -168,7 +170,7 @@ class Duplicates:
 class Certificates:
     """What can be certified of stored patterns. They never change, so what is computed once is kept."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: PatternSet) -> None:
         self.stored = stored
         self._core = stored.core(stored.dtype)
         self._others: dict[str, Certificates] = {}
@@ -186,7 +188,9 @@ class Certificates:
             return self
         if similarity not in self._others:
             scale = None if own.scale == 1 else own.scale
-            other = Stored(own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index)
+            other = PatternSet(
+                own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index
+            )
             self._others[similarity] = Certificates(other)
         return self._others[similarity]
 
@@ -263,7 +267,7 @@ class Certificates:
         return (
             self._core
             if stored.values is None
-            else stored.over(stored.patterns, None, grown=False, index=False).core(stored.dtype)
+            else stored.with_rows(stored.patterns, None, extends=False, index=False).core(stored.dtype)
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
@@ -282,22 +286,23 @@ class Certificates:
         fixed = np.empty(m, np.bool_)
         tol = 4 * float(np.finfo(self.stored.dtype).eps)
         pairs = None if structure is None else structure.descriptor(m, m)
+        executor = CoreExecutor(self._core, beta, code, pairs)
         for block in self._blocks() if pairs is None else [slice(0, m)]:
             rows = self.rows(block)
-            fixed[block] = _core.retrieve(self._core, rows, beta, *code, pairs, 1, tol, np.empty_like(rows), None)[1]
+            _, fixed[block], _ = executor.retrieve(rows, 1, tol, np.empty_like(rows), None)
         return fixed
 
     @untrapped()
-    def certify(self, asked: Asked, needed: float) -> Certified:
-        """Where queries provably go: to the best pattern, if it leads by needed/beta."""
-        queries = asked.rows
-        position, score = _core.nearest(self.stored.core(queries.dtype), queries, asked.beta, *asked.code, 2)
+    def certify(self, call: Call, needed: float) -> Certified:
+        """Return where queries provably go: to the best pattern, if it leads by needed/beta."""
+        queries = call.rows
+        position, score = _core.nearest(self.stored.core(queries.dtype), queries, call.beta, *call.code, 2)
         sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
         gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
-        need = np.broadcast_to(needed / asked.beta, gap.shape)
+        need = np.broadcast_to(needed / call.beta, gap.shape)
         certain = gap >= need
         lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
-        nearest, lead = position[:, 0].reshape(asked.leading), asked.leading
+        nearest, lead = position[:, 0].reshape(call.leading), call.leading
         return Certified(np.where(certain.reshape(lead), nearest, -1), nearest, gap.reshape(lead), lacks.reshape(lead))
 
     # --- balls ------------------------------------------------------------------------------------------

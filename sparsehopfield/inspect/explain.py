@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core, reference
+from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
 from sparsehopfield._engine.partial import threshold
-from sparsehopfield._engine.pattern_set import Asked, Separation, Stored
-from sparsehopfield._engine.separations import POLYNOMIAL, has_window
+from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.separations import POLYNOMIAL, has_window, separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -213,7 +214,7 @@ class Explanation:
 
 @untrapped()
 def explain(
-    stored: Stored,
+    stored: PatternSet,
     ids: Array,
     query: ArrayLike,
     beta: ArrayLike,
@@ -225,7 +226,7 @@ def explain(
 
     Parameters
     ----------
-    stored : Stored
+    stored : PatternSet
         The patterns.
     ids : ndarray of int64, shape (M,)
         Their names.
@@ -255,17 +256,17 @@ def explain(
         )
     if not np.isfinite(given).all():
         raise ValueError("query: contains NaN or infinity; every entry must be finite")
-    asked = stored.ask(given, beta, separation, structure)
-    seen = _seen(stored, asked)
-    position, score, weight, bound, size = _carriers(stored, asked, top, seen)
+    call = Call.prepare(stored, given, beta, separation_code(separation), structure)
+    seen = _seen(call)
+    position, score, weight, bound, size = _carriers(call, top, seen)
     order = np.lexsort((position, -score, -weight))
     best = float(score.max())
     miss = None
     if bound is not None and size < seen:
-        at, value = _best_outside(stored, asked, position)
+        at, value = _best_outside(call, position)
         miss = Miss(at, int(ids[at]), value, best - value, bound - value)
     listed = order[:top]
-    stages, scored = _stages(stored, asked, size, seen)
+    stages, scored = _stages(call, size, seen)
     return Explanation(
         positions=position[listed],
         ids=np.asarray(ids[position[listed]], np.int64),
@@ -274,79 +275,81 @@ def explain(
         weights=weight[listed],
         threshold=bound,
         miss=miss,
-        beta=float(asked.beta[0]),
+        beta=float(call.beta[0]),
         separation=separation,
         support_size=size,
-        energy=None if asked.code[0] == POLYNOMIAL else float(stored.energy(asked)),
+        energy=None if call.code[0] == POLYNOMIAL else float(call.energy()),
         stages=stages,
         scored=scored,
-        query=asked.rows[0].copy(),
-        state=stored.update(asked, None),
-        patterns=_rows(stored, position[listed], asked),
+        query=call.rows[0].copy(),
+        state=call.update(),
+        patterns=_rows(call, position[listed]),
         structure=structure,
     )
 
 
-def _seen(stored: Stored, asked: Asked) -> int:
-    """How many patterns the structure shows the query."""
-    asked.refuse("associate")
-    if asked.pairs(len(stored.patterns)) is None:
-        return len(stored.patterns)
-    assert asked.structure is not None
-    if not (count := asked.structure.count(1, len(stored.patterns))):
+def _seen(call: Call) -> int:
+    """Count the patterns that the structure shows the query."""
+    m = len(call.pattern_set)
+    if call.core_executor("associate").pairs is None:
+        return m
+    assert call.structure is not None
+    if not (count := call.structure.count(1, m)):
         raise ValueError("structure: shows the query no pattern, so there is nothing to explain")
     return count
 
 
 def _carriers(
-    stored: Stored, asked: Asked, top: int, seen: int
+    call: Call, top: int, seen: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
-    """Positions, canonical scores and weights; the threshold; and how many patterns have weight.
+    """Return positions, canonical scores and weights; the threshold; and how many patterns have weight.
 
     All patterns with weight for maps with a window, else the `top` heaviest.
     """
-    if has_window(asked.code):
-        _, position, score, weight = stored.entries(asked, None, None)
-        bound = threshold(score, asked.beta[0], asked.code)
-        return position, score, weight.astype(asked.rows.dtype), bound, len(position)
-    weights = stored.associate(asked, top, None)
+    if has_window(call.code):
+        _, position, score, weight = call.core_executor("associate").associate(call.rows)
+        bound = threshold(score, call.beta[0], call.code)
+        return position, score, weight.astype(call.rows.dtype), bound, len(position)
+    weights = call.associate(top)
     position = weights.indices.astype(np.int64)
     canonical: Any = reference.canonical_scores  # without types
-    score = canonical(asked.rows, _rows(stored, position, asked), stored.similarity)[0]
+    score = canonical(call.rows, _rows(call, position), call.pattern_set.similarity)[0]
     return position, score, weights.data, None, seen
 
 
-def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tuple[int, float]:
-    """Position and score of the best pattern that is not inside, of those that the query is shown.
+def _best_outside(call: Call, inside: NDArray[np.int64]) -> tuple[int, float]:
+    """Return position and score of the best pattern that is not inside, of those that the query is shown.
 
     A support has all patterns above some score, and grows as beta falls. So the first larger one has the best pattern
     outside, and its canonical score; and there is one, as some beta gives weight to all.
     """
+    executor = call.core_executor("associate")
     while True:
-        asked = replace(asked, beta=asked.beta / 4)
-        _, position, score, _ = stored.entries(asked, None, None)
+        executor = replace(executor, beta=executor.beta / 4)
+        _, position, score, _ = executor.associate(call.rows)
         outside = ~np.isin(position, inside)
         if outside.any():
             best = int(np.argmax(score[outside]))
             return int(position[outside][best]), float(score[outside][best])
 
 
-def _stages(stored: Stored, asked: Asked, support: int, seen: int) -> tuple[dict[str, int], int | None]:
-    """How many patterns each stage left, and how many were scored, as far as the core tells."""
+def _stages(call: Call, support: int, seen: int) -> tuple[dict[str, int], int | None]:
+    """Count the patterns that each stage left, and those that were scored, as far as the core tells."""
     between, scored = {}, -1
-    if asked.structure is not None:
+    if call.structure is not None:
         between = {"looked at": seen}
-    elif has_window(asked.code):
-        counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
+    elif has_window(call.code):
+        counts = _core.survey(call.core_executor("associate").core, call.rows, call.beta, *call.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2])
-    return {"stored": len(stored.patterns), **between, "support": support}, scored if scored >= 0 else None
+    return {"stored": len(call.pattern_set), **between, "support": support}, scored if scored >= 0 else None
 
 
-def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:
-    """Stored patterns as the numbers that they stand for."""
-    rows = stored.patterns[position].astype(np.float32 if stored.scale != 1 else asked.rows.dtype)
-    return (rows * np.float32(stored.scale)).astype(asked.rows.dtype, copy=False) if stored.scale != 1 else rows
+def _rows(call: Call, position: NDArray[np.int64]) -> Array:
+    """Return stored patterns as the numbers that they stand for, (len(position), d)."""
+    stored, dtype = call.pattern_set, call.rows.dtype
+    rows = stored.patterns[position].astype(np.float32 if stored.scale != 1 else dtype)
+    return (rows * np.float32(stored.scale)).astype(dtype, copy=False) if stored.scale != 1 else rows
 
 
 def _guessed(d: int) -> tuple[int, ...]:

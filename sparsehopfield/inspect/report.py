@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_image_shape, untrapped
-from sparsehopfield._engine.pattern_set import Separation
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 

@@ -373,6 +373,8 @@ class Module:
         FileFormatError
             If the file is cut, damaged, from elsewhere or of a later version, or holds another kind of layer.
         """
+        from sparsehopfield import structures as structures  # their descriptions may be in the file
+
         layer, arrays = files.read_tensors(path, _checked, mmap=False, verify=True)
         if not isinstance(layer, cls):
             raise FileFormatError(f"{os.fsdecode(path)}: holds a {type(layer).__name__}, no {cls.__name__}")

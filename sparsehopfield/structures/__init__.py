@@ -1,6 +1,6 @@
-"""Which pairs of queries and patterns are looked at: the third choice beside `similarity` and `separation`."""
+"""Structures: which pairs of queries and patterns are scored. The third choice beside similarity and separation."""
 
-from sparsehopfield._engine.structure import Cost, Full, Structure
+from sparsehopfield._engine.structure import KINDS, Cost, Full, Structure
 from sparsehopfield.structures._features import FeatureState, LinearFeatures, RandomFeatures
 from sparsehopfield.structures._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
 
@@ -17,3 +17,5 @@ __all__ = [
     "TopK",
     "Window",
 ]
+
+KINDS.update({kind.__name__: kind for kind in (BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window)})

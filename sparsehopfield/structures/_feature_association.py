@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, in_order, untrapped
-from sparsehopfield.structures._features import BLOCK, FAINT, RELU, Features, Floats
+from sparsehopfield.structures._feature_map import BLOCK, FAINT, RELU, FeatureStructure, Floats
 
 MOST_UPDATES = 10_000
 MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
@@ -37,7 +37,7 @@ class _Sums(NamedTuple):
 class Tape:
     """Hold what `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
 
-    structure: Features
+    structure: FeatureStructure
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
     k: Array  # (B, M, H or 1, d) or (M, H or 1, d); or (R, H or 1, d), of ragged bags
     v: Array
@@ -201,7 +201,7 @@ def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
     return whole
 
 
-def check(structure: Features, code: tuple[int, float], appended: int, asked: list[str]) -> None:
+def check(structure: FeatureStructure, code: tuple[int, float], appended: int, asked: list[str]) -> None:
     """Refuse what the association of layers can do and features cannot.
 
     Parameters
@@ -243,7 +243,7 @@ def refuse(tape: Tape, what: str) -> None:
 
 
 def forward(
-    structure: Features,
+    structure: FeatureStructure,
     q: Array,
     k: Array,
     v: Array,

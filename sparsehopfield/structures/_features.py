@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,108 +34,43 @@ from sparsehopfield._engine.checks import (
     in_order,
     untrapped,
 )
-from sparsehopfield._engine.pattern_set import TYPE_CODES
-from sparsehopfield._engine.separations import SEPARATIONS, as_choice, similarity_code
-from sparsehopfield._engine.structure import Cost, Structure
+from sparsehopfield._engine.pattern_set import TYPE_CODES, PatternSet
+from sparsehopfield._engine.separations import as_choice, similarity_code
+from sparsehopfield._engine.structure import Cost
 from sparsehopfield._engine.text import short
-
-if TYPE_CHECKING:
-    from sparsehopfield._engine.pattern_set import Asked, Stored
+from sparsehopfield.structures import _feature_association
+from sparsehopfield.structures._feature_map import (
+    BLOCK,
+    CAUSAL_BLOCK,
+    ELU,
+    FAINT,
+    PARTS,
+    RANDOM,
+    RELU,
+    FeatureStructure,
+    Floats,
+    Map,
+)
 
 __all__ = ["FeatureState", "Features", "LinearFeatures", "RandomFeatures"]
 
-Floats = NDArray[np.float64]
-# csrc/features: rows whose features are there at a time, or whose pairs are; parts with sums of their own
-BLOCK, CAUSAL_BLOCK, PARTS = 256, 128, 16
-# A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
-# patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
-FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
-
-
-class Map(NamedTuple):
-    """Features under one beta and similarity, as the core takes them (sh_features in csrc/include/sparsehopfield.h)."""
-
-    code: int  # sh_feature_map: RELU, ELU or RANDOM
-    size: int  # D
-    beta: float
-    projection: Floats | None  # of RANDOM, (D, d): sqrt(beta) W
-    bias: float  # exponents of patterns have -bias |xi|^2 in them
-
-
-RELU, ELU, RANDOM = range(3)
-
 
 def _parts(n: int, block: int) -> int:
-    """Rows of each of the parts that n rows are cut into."""
+    """Return the rows of each of the parts that n rows are cut into."""
     return max((n + PARTS * block - 1) // (PARTS * block), 1) * block
 
 
 @dataclass(frozen=True)
-class Features(Structure):
+class Features(FeatureStructure):
     """The base of the structures whose weights are proportional to <phi(x), phi(xi)>."""
 
-    causal: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
-        object.__setattr__(self, "causal", bool(self.causal))
-
-    @property
-    def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
-        return self.causal
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
-
-    def refuse(self, what: str) -> None:
-        """Raise where features have no such thing."""
-        name = self._name
-        raise ValueError(
-            {
-                "energy": f"structure: {name} has no energy: the Jacobian of its update is not symmetric, so the "
-                "update is no gradient step of anything",
-                "associate": f"structure: {name} has no list of weights: they are never computed one by one, and all "
-                "patterns have some; update(values=...) mixes by them",
-                "candidates": f"structure: {name} has no candidates, as no pattern is kept; its state() has add and "
-                "merge",
-                "certificates": f"structure: {name} has no window, beyond which patterns have no weight, so margins "
-                "certify nothing",
-                "fixed points": f"structure: {name} has no window, so no pattern is known to stay for certain; "
-                "compare update(patterns) with the patterns",
-            }[what]
-        )
-
-    def refuse_maps(self, code: tuple[int, float]) -> None:
-        """Raise for another separation than softmax."""
-        if code != SEPARATIONS["softmax"]:
-            raise ValueError(
-                f"separation: {self._name} stands in for softmax's kernel, pass separation='softmax'; other maps are "
-                "no quotient of sums over patterns"
-            )
-
     def association(self) -> Any:
-        """What takes the association of layers."""
-        from sparsehopfield.structures import _feature_association
-
+        """Return the module that computes the association of layers."""
         return _feature_association
 
-    def steps(self, stored: Stored, asked: Asked) -> Steps:
-        """Steps from state to state."""
-        return Steps(stored, asked)
-
-    def _map(self, d: int, beta: float, similarity: str) -> Map:
-        raise NotImplementedError
-
-    def _size(self, d: int) -> int:
-        """How many features d become."""
-        raise NotImplementedError
-
-    def _projected(self, d: int) -> int:
-        """Multiplications that the features of one row take."""
-        return 0
+    def executor(self, pattern_set: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]) -> FeatureExecutor:
+        """Return what carries out a call of rows (N, d) by sums over features."""
+        return FeatureExecutor(self, pattern_set, rows, beta, code)
 
     def state(
         self, patterns: ArrayLike, values: ArrayLike | None = None, beta: ArrayLike = 1.0, *, similarity: str = "dot"
@@ -430,7 +365,7 @@ class FeatureState:
         d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
         self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
         self.n_patterns = 0
-        self.measured = 0, 0.0  # so many of the patterns are at most so long; `Steps` asks
+        self.measured = 0, 0.0  # so many of the patterns are at most so long; `FeatureExecutor` asks
         self._d, self._v = d, v
         self._map = structure._map(d, beta, similarity)
         self._top: Floats = np.full(self._map.size, -np.inf)
@@ -591,31 +526,37 @@ def _one(beta: ArrayLike) -> float:
 # --- as a structure of the package's operations ----------------------------------------------------------------------
 
 
-class Steps:
+class FeatureExecutor:
     """The updates of one call, by features."""
 
-    def __init__(self, stored: Stored, asked: Asked) -> None:
-        structure = asked.structure
-        assert isinstance(structure, Features)
-        structure.refuse_maps(asked.code)
-        if asked.beta.size != 1:
-            raise ValueError(
-                f"beta: features of patterns depend on it, so {structure._name} needs one number for all queries"
-            )
-        n, m = len(asked.rows), len(stored.patterns)
-        if structure.causal and n != m:
-            raise ValueError(f"queries: causal features need as many queries as patterns ({m}), got {n}")
-        self.stored, self.structure, self.dtype = stored, structure, asked.rows.dtype
-        self.beta = float(asked.beta[0])
-        self.seen = np.arange(1, m + 1) if structure.causal else np.full(n, m)
+    def __init__(
+        self, structure: Features, stored: PatternSet, rows: Array, beta: Floats, code: tuple[int, float]
+    ) -> None:
+        self.structure, self.stored, self.dtype, self.code = structure, stored, rows.dtype, code
+        self.betas, self.beta = beta, float(beta.flat[0]) if beta.size else 1.0
         self.states: dict[bool, FeatureState] = {}
+
+    def refuse(self, operation: str) -> None:
+        """Raise, as features have no list of weights."""
+        self.structure.refuse(operation)
+
+    def _check(self, n: int) -> None:
+        """Raise unless features have an update of n queries under this model."""
+        self.structure.refuse_maps(self.code)
+        if self.betas.size != 1:
+            raise ValueError(
+                f"beta: features of patterns depend on it, so {self.structure._name} needs one number for all queries"
+            )
+        if self.structure.causal and n != len(self.stored):
+            raise ValueError(f"queries: causal features need as many queries as patterns ({len(self.stored)}), got {n}")
 
     def _empty(self, values: Array | None) -> FeatureState:
         d, v = self.stored.patterns.shape[1], None if values is None else values.shape[1]
         return FeatureState(self.structure, d, v, self.beta, self.stored.similarity, self.dtype)
 
-    def into(self, rows: Array, out: Array) -> None:
-        """One update of rows (all of them, where causal): of the values, if there are any."""
+    def update(self, rows: Array, out: Array) -> None:
+        """Write one update of rows (N, d) to out (N, v): a mixture of the values, or of the patterns without any."""
+        self._check(len(rows))
         self._into(rows, out, values=self.stored.values is not None)
 
     def _into(self, rows: Array, out: Array, *, values: bool) -> None:
@@ -628,7 +569,7 @@ class Steps:
 
     def _state(self, values: bool) -> FeatureState:
         """The state of the patterns, and of values or not: kept with them, so that it is made once."""
-        s, kept = self.stored, self.stored.features
+        s, kept = self.stored, self.stored.feature_states
         if values not in self.states:
             model = self.structure, self.beta
             key = (*model, self.dtype, values)
@@ -666,8 +607,9 @@ class Steps:
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-        """Updates until rest, into states; before: where each query was at its last update."""
-        n = len(rows)
+        """Update rows (N, d) until they stay, into states; `before` gets each query as it was at its last update."""
+        n, m = len(rows), len(self.stored)
+        self._check(n)
         states[...] = rows
         steps, converged = np.zeros(n, np.int64), np.zeros(n, np.bool_)
         reach = tol * self._longest()
@@ -688,4 +630,5 @@ class Steps:
             converged[moving] = np.linalg.norm(new.astype(np.float64) - old, axis=1) <= reach
             states[moving] = new
             steps[moving] += 1
-        return steps, converged, np.where(steps > 0, self.seen, 0)
+        visible = np.arange(1, m + 1) if self.structure.causal else m
+        return steps, converged, np.where(steps > 0, visible, 0)

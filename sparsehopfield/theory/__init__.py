@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from sparsehopfield import _core
+from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_beta,
@@ -48,7 +49,7 @@ from sparsehopfield._engine.checks import (
     as_whole,
     untrapped,
 )
-from sparsehopfield._engine.pattern_set import Separation, Stored
+from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, separation_code, similarity_code
 from sparsehopfield.functional import energy, sparsemax, update
 
@@ -553,7 +554,7 @@ def _radii(seen: _Seen, mu: Array, beta: Floats | float) -> Floats:
     first, count = np.unique(kind, return_index=True, return_counts=True)[1:]
     need = 1 / beta / count[kind[mu]]  # the lead over the others that gives xi_mu and its copies all weight
     finite = need < np.inf
-    distinct = Stored(seen.rows[first], None, "euclidean" if seen.pull else "dot", copy=False, check_finite=False)
+    distinct = PatternSet(seen.rows[first], None, "euclidean" if seen.pull else "dot", copy=False, check_finite=False)
     at = np.flatnonzero(finite)
     _, rival = _core.radii(distinct.core(np.dtype(np.float64)), kind[mu[at]], need[at], 0.0)
     radii = np.where(finite | (len(first) == 1), np.inf, -np.inf)

@@ -90,7 +90,7 @@ def test_a_child_forked_in_the_middle_of_a_change_has_the_old_patterns(begun, th
     }[then]
     code = FORKED + (
         "import sparsehopfield.structures\n"
-        "stopping(stored.Stored, 'over')\n"
+        "stopping(stored.PatternSet, 'with_rows')\n"
         f"thread = threading.Thread(target=lambda: {change})\n"
         "thread.start()\n"
         "assert middle.wait(60)\n"
@@ -112,8 +112,8 @@ def test_a_child_forked_in_the_middle_of_a_change_has_the_old_patterns(begun, th
 def test_a_change_that_forks_goes_on_in_both():
     """A finaliser or a signal handler may fork in the middle of a change of its own thread."""
     code = FORKED + (
-        "real, said = stored.Stored.over, []\n"
-        "def over(self, *arguments, **options):\n"
+        "real, said = stored.PatternSet.with_rows, []\n"
+        "def with_rows(self, *arguments, **options):\n"
         "    if not said:\n"
         "        said.append(forked(lambda: attempt()))\n"
         "    return real(self, *arguments, **options)\n"
@@ -122,7 +122,7 @@ def test_a_change_that_forks_goes_on_in_both():
         "        large.add(np.ones((1, 8)))\n"
         "    except RuntimeError as error:\n"
         "        return str(error)\n"
-        "stored.Stored.over = over\n"
+        "stored.PatternSet.with_rows = with_rows\n"
         "large.add(np.ones((3, 8)))\n"
         "large.add(np.ones((3, 8)))\n"
         "print(json.dumps([said, len(large)]))\n"
@@ -149,17 +149,17 @@ OUTER = {
 @pytest.mark.parametrize("outer", OUTER)
 @pytest.mark.parametrize("inner", INNER)
 def test_a_change_in_the_middle_of_a_change_of_the_same_thread_is_refused(monkeypatch, outer, inner):
-    from sparsehopfield._engine.pattern_set import Stored
+    from sparsehopfield._engine.pattern_set import PatternSet
 
-    memory, real, refused = memory_of(), Stored.over, []
+    memory, real, refused = memory_of(), PatternSet.with_rows, []
 
-    def over(self, *arguments, **options):  # where a signal handler or a finaliser may run
+    def with_rows(self, *arguments, **options):  # where a signal handler or a finaliser may run
         with pytest.raises(RuntimeError, match="being changed by this thread"):
             INNER[inner](memory)
         refused.append(True)
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(Stored, "over", over)
+    monkeypatch.setattr(PatternSet, "with_rows", with_rows)
     before = memory.patterns.copy()
     OUTER[outer](memory)
     assert refused
@@ -171,10 +171,10 @@ def test_a_change_in_the_middle_of_a_change_of_the_same_thread_is_refused(monkey
 
 @pytest.mark.parametrize("use", ["retrieve", "margin", "save", "deepcopy", "beta", "structure", "separation", "build"])
 def test_all_else_may_be_done_in_the_middle_of_a_change(monkeypatch, tmp_path, use):
-    from sparsehopfield._engine.pattern_set import Stored
+    from sparsehopfield._engine.pattern_set import PatternSet
     from sparsehopfield.structures import TopK
 
-    memory, real, done = memory_of(), Stored.over, []
+    memory, real, done = memory_of(), PatternSet.with_rows, []
     uses = {
         "retrieve": lambda: memory.retrieve(np.ones(4)),
         "margin": memory.margin,
@@ -186,13 +186,13 @@ def test_all_else_may_be_done_in_the_middle_of_a_change(monkeypatch, tmp_path, u
         "build": memory.build_index,
     }
 
-    def over(self, *arguments, **options):
+    def with_rows(self, *arguments, **options):
         if not done:
             done.append(len(memory))
             uses[use]()
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(Stored, "over", over)
+    monkeypatch.setattr(PatternSet, "with_rows", with_rows)
     memory.add(np.ones((1, 4)))
     assert done == [20]
     assert len(memory) == 21
@@ -262,14 +262,14 @@ def test_a_finaliser_that_adds():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
 def test_a_change_that_fails_gives_the_turn_back(monkeypatch, error):
-    from sparsehopfield._engine.pattern_set import Stored
+    from sparsehopfield._engine.pattern_set import PatternSet
 
     memory = memory_of()
 
-    def over(self, *arguments, **options):
+    def with_rows(self, *arguments, **options):
         raise error
 
-    monkeypatch.setattr(Stored, "over", over)
+    monkeypatch.setattr(PatternSet, "with_rows", with_rows)
     for change in (*INNER.values(), *OUTER.values()):
         with pytest.raises(error):
             change(memory)

@@ -193,12 +193,12 @@ def test_every_call_heeds_what_is_left(left, call):
 def test_functions_heed_it(monkeypatch, left, index, enough):
     made = []
 
-    class Watched(sh.functional.Stored):
+    class Watched(sh.functional.PatternSet):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             made.append(self)
 
-    monkeypatch.setattr(sh.functional, "Stored", Watched)
+    monkeypatch.setattr(sh.functional, "PatternSet", Watched)
     left(1 << 40 if enough else 0)
     functions = {
         "update": sh.update,

@@ -373,7 +373,7 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
         memory.retrieve(QUERIES, max_steps=20, tol=1e-9)
     assert rows_summed() == 0
     before = memory._state.stored
-    held = [(k, s, s._total.copy(), s._sum.copy()) for k, s in before.features.items()]
+    held = [(k, s, s._total.copy(), s._sum.copy()) for k, s in before.feature_states.items()]
     patterns, all_values = PATTERNS, values
     for n in (1, 3):
         more = rng.normal(size=(n, D)) * 10**n  # so that the largest exponent rises
@@ -396,7 +396,7 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
         rows_summed()
     # what others may still ask is as it was
     for key, state, total, sums in held:
-        assert before.features[key] is state
+        assert before.feature_states[key] is state
         assert state.n_patterns == M
         assert same_bits(state._total, total)
         assert same_bits(state._sum, sums)
@@ -405,7 +405,7 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
     memory.beta = 0.5
     memory.update(QUERIES)
     assert rows_summed() == M + 4
-    assert len(memory._state.stored.features) == 1  # of one model
+    assert len(memory._state.stored.feature_states) == 1  # of one model
     memory.remove(0)
     assert rows_summed() == 0
     want = sh.update(QUERIES, patterns[1:], 0.5, values=None if all_values is None else all_values[1:], **options)
@@ -433,9 +433,11 @@ def test_rest_is_judged_by_the_longest_pattern(similarity):
 
 def test_each_pattern_is_measured_once(monkeypatch):
     """How long the longest is, which tells a retrieval when it rests."""
-    begun, measure = [], _features.Steps._longest_from
+    begun, measure = [], _features.FeatureExecutor._longest_from
     monkeypatch.setattr(
-        _features.Steps, "_longest_from", lambda self, begin, most: begun.append(begin) or measure(self, begin, most)
+        _features.FeatureExecutor,
+        "_longest_from",
+        lambda self, begin, most: begun.append(begin) or measure(self, begin, most),
     )
     memory = sh.HopfieldMemory(PATTERNS, 0.4, separation="softmax", structure=LinearFeatures())
     with quiet():
@@ -446,7 +448,7 @@ def test_each_pattern_is_measured_once(monkeypatch):
         for _ in range(2):
             memory.retrieve(QUERIES, max_steps=2)
     assert begun == [0, M]
-    (state,) = memory._state.stored.features.values()
+    (state,) = memory._state.stored.feature_states.values()
     assert state.measured == (M + 2, pytest.approx(np.linalg.norm(np.r_[PATTERNS, 9 * PATTERNS[:2]], axis=1).max()))
 
 

@@ -29,6 +29,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import sparsehopfield as sh
+from sparsehopfield._engine.call import Call
+from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.separations import separation_code
 
 NARROW = [np.uint8, np.float16]
 STORED = [np.float32, np.float64, *NARROW]
@@ -270,8 +273,8 @@ def test_what_was_seen_stays():
             memory.remove(0)
     for snapshot, patterns, ids, before, states in seen:
         assert digest(patterns, ids) == before
-        asked = snapshot.stored.ask(queries, memory.beta, memory.separation, None)
-        assert same_bits(snapshot.stored.update(asked, None), states)
+        call = Call.prepare(snapshot.stored, queries, memory.beta, separation_code(memory.separation))
+        assert same_bits(call.update(), states)
     for array in (memory.patterns, memory.values, memory.ids):
         assert not array.flags.writeable
 
@@ -649,10 +652,11 @@ def test_two_memories_grown_from_one(similarity):
     """They share the norms of what they have in common; only one of them may write behind these."""
     rng = np.random.default_rng(4)
     common, one, other = (center + rng.random((count, 5)) for center, count in ((1, 12), (1, 4), (9, 4)))
-    base = sh.functional.Stored(common[:10], None, similarity, copy=None, check_finite=True)
-    base = base.over(common, None, grown=True)  # with room for 20
-    grown = [(base.over(rows, None, grown=True), rows) for rows in (np.vstack([common, more]) for more in (one, other))]
+    base = PatternSet(common[:10], None, similarity, copy=None, check_finite=True)
+    base = base.with_rows(common, None, extends=True)  # with room for 20
+    both = (np.vstack([common, more]) for more in (one, other))
+    grown = [(base.with_rows(rows, None, extends=True), rows) for rows in both]
     for stored, rows in grown:
         queries = rows[12:] + 0.01
-        got = stored.update(stored.ask(queries, 50.0, "sparsemax"), None)
+        got = Call.prepare(stored, queries, 50.0, separation_code("sparsemax")).update()
         np.testing.assert_array_equal(got, sh.update(queries, rows, 50.0, similarity=similarity))

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 import sparsehopfield as sh
 from sparsehopfield import reference
-from sparsehopfield._engine.pattern_set import Stored
+from sparsehopfield._engine.call import Call
+from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.separations import separation_code
 from sparsehopfield.structures import Cost, FeatureState, LinearFeatures, RandomFeatures, _features
 from sparsehopfield.studies._core import families
 
@@ -422,11 +424,11 @@ def test_dtypes_and_shapes(rng, structure):
 
 def test_scaled_narrow_patterns(rng):
     narrow = rng.integers(0, 255, (9, 4), dtype=np.uint8)
-    stored = Stored(narrow, None, "dot", copy=None, check_finite=True, scale=1 / 255)
+    stored = PatternSet(narrow, None, "dot", copy=None, check_finite=True, scale=1 / 255)
     x = rng.random((5, 4))
     scale = np.float32(stored.scale)
     for structure in KINDS:
-        got = stored.update(stored.ask(x, 0.7, "softmax", structure), None)
+        got = Call.prepare(stored, x, 0.7, separation_code("softmax"), structure).update()
         widened = scale * narrow.astype(np.float32)  # as for every other structure
         np.testing.assert_allclose(got, explicit(x, widened, 0.7, structure), rtol=0, atol=1e-12)
 

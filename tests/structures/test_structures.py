@@ -23,6 +23,9 @@ from scipy import sparse
 
 import sparsehopfield as sh
 from sparsehopfield import reference
+from sparsehopfield._engine.call import Call
+from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.separations import separation_code
 from sparsehopfield.structures import BlockSparse, RandomMask, TopK, Window
 
 WIDE_POSITIONS = np.array([70, 3, 3, 89, 0, 41])
@@ -148,12 +151,11 @@ def test_ties_go_to_the_lowest_position(similarity):
 def test_top_k_by_every_way(way):
     rng = np.random.default_rng(2)
     patterns, queries = rng.normal(size=(3000, 24)).astype(np.float32), rng.normal(size=(40, 24)).astype(np.float32)
-    memory = sh.functional.Stored(patterns, None, "dot", copy=None, check_finite=True)
+    memory = PatternSet(patterns, None, "dot", copy=None, check_finite=True)
     for separation in ("softmax", "sparsemax", sh.Polynomial(3)):
         for k in (1, 8, 32, 100):
             with path(way):
-                asked = memory.ask(queries, 0.5, separation, TopK(k))
-                got = memory.update(asked, None)
+                got = Call.prepare(memory, queries, 0.5, separation_code(separation), TopK(k)).update()
             with path("scan"):
                 assert same_bits(got, sh.update(queries, patterns, 0.5, separation=separation, structure=TopK(k)))
     assert (sh._core.index_nbytes(memory.core(np.dtype(np.float32))) > 0) == (way != "scan")
@@ -166,17 +168,17 @@ def test_top_k_by_wide_lines(similarity):
     scale = np.exp(-np.arange(260) / 50)
     patterns = (scale * rng.normal(size=(3000, 260))).astype(np.float32)
     queries = (scale * rng.normal(size=(256, 260)) + 0.05 * rng.normal(size=(256, 260))).astype(np.float32)
-    memory = sh.functional.Stored(patterns, None, similarity, copy=None, check_finite=True)
+    memory = PatternSet(patterns, None, similarity, copy=None, check_finite=True)
     with path("lines"):
-        memory.update(memory.ask(queries[:1], 1.0, "sparsemax"), None)
+        Call.prepare(memory, queries[:1], 1.0, separation_code("sparsemax")).update()
     narrow = sh._core.index_nbytes(memory.core(np.dtype(np.float32)))
     best = np.argsort(-reference.canonical_scores(queries, patterns, similarity), kind="stable")[:, :20]
     for separation in ("softmax", "sparsemax"):
         with path("scan"):
-            want = memory.associate(memory.ask(queries, 0.5, separation, TopK(20)), None, None)
+            want = Call.prepare(memory, queries, 0.5, separation_code(separation), TopK(20)).associate()
         for count in (1, 2):
             with threads(count):
-                got = memory.associate(memory.ask(queries, 0.5, separation, TopK(20)), None, None)
+                got = Call.prepare(memory, queries, 0.5, separation_code(separation), TopK(20)).associate()
             assert same_bits(got, want)
             if separation == "softmax":
                 assert (got.indices.reshape(-1, 20) == np.sort(best)).all()
@@ -189,13 +191,13 @@ def test_top_k_of_lists_that_outgrow_their_room(similarity):
     rng = np.random.default_rng(12)
     patterns = (rng.normal(size=(5000, 12)) @ rng.normal(size=(12, 260))).astype(np.float32)
     queries = (0.05 * patterns[:70] + rng.normal(size=(70, 260))).astype(np.float32)
-    memory = sh.functional.Stored(patterns, None, similarity, copy=None, check_finite=True)
+    memory = PatternSet(patterns, None, similarity, copy=None, check_finite=True)
     full = reference.canonical_scores(queries[:8], patterns, similarity)
     for separation, beta in (("softmax", 0.1), ("sparsemax", 0.1), ("entmax15", 3.0)):
         want = sh.associate(queries, patterns, beta, similarity=similarity, separation=separation, structure=TopK(32))
         for rows, count in ((slice(70), 1), (slice(70), 2), (slice(1), 2)):
             with path("lines"), threads(count):
-                got = memory.associate(memory.ask(queries[rows], beta, separation, TopK(32)), None, None)
+                got = Call.prepare(memory, queries[rows], beta, separation_code(separation), TopK(32)).associate()
             assert same_bits(got, want[rows])
         for i, row in enumerate(full):
             best = np.argsort(-row, kind="stable")[:32]

@@ -1,0 +1,249 @@
+"""One call: queries and the model they are asked under, checked once and made ready, and the operations on them."""
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsehopfield._engine.checks import (
+    FLOAT32,
+    FLOAT64,
+    FLOATS,
+    Array,
+    as_beta,
+    as_list,
+    as_number,
+    as_out,
+    as_queries,
+    as_whole,
+    compute_dtype,
+    in_order,
+)
+from sparsehopfield._engine.executor import CoreExecutor, Executor
+from sparsehopfield._engine.partial import Candidates, sparse_rows
+from sparsehopfield._engine.pattern_set import PatternSet
+from sparsehopfield._engine.separations import POLYNOMIAL, Entmax, Polynomial, has_window
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.errors import RetrievalWarning
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Separation = str | Entmax | Polynomial
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in FLOATS}
+TOLERANCE = {dtype: 4 * float(np.finfo(dtype).eps) for dtype in FLOATS}
+
+
+@dataclass
+class RetrievalInfo:
+    """How a retrieval went, query by query; every field has the queries' leading shape.
+
+    Attributes
+    ----------
+    steps : ndarray of int64
+        Updates made.
+    converged : ndarray of bool
+        Whether the last update moved the state by at most `tol * max |xi|`.
+    support_size : ndarray of int64
+        Patterns with weight in the last association.
+    states : ndarray
+        The states reached, in pattern space; the result itself unless `values` were given.
+    weights : scipy.sparse.csr_array or None
+        The last association, one row a query, if asked for.
+    energy : ndarray or None
+        Energy of the states, if asked for.
+    """
+
+    steps: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    support_size: NDArray[np.int64]
+    states: Array
+    weights: "csr_array | None" = None
+    energy: Array | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """Queries and what carries out the operations on them; `prepare` has checked all but the operations' arguments."""
+
+    pattern_set: PatternSet
+    queries: Array  # (..., d), as they came in
+    leading: tuple[int, ...]  # the queries' leading shape, of N elements
+    rows: Array  # (N, d), contiguous, of the call's dtype
+    beta: NDArray[np.float64]  # (1,) or (N,)
+    code: tuple[int, float]  # of the separation
+    structure: Structure | None  # None: all pairs
+    executor: Executor
+
+    @classmethod
+    def prepare(
+        cls,
+        pattern_set: PatternSet,
+        queries: ArrayLike,
+        beta: ArrayLike,
+        code: tuple[int, float],
+        structure: Structure | None = None,
+    ) -> Self:
+        """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
+        given = as_queries(queries, pattern_set.patterns.shape[1])
+        dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
+        rows = in_order(given, dtype).reshape(-1, given.shape[-1])
+        leading = given.shape[:-1]
+        betas = as_beta(beta, leading)
+        if structure is None:
+            executor: Executor = CoreExecutor(pattern_set.core(dtype), betas, code)
+        else:
+            executor = structure.executor(pattern_set, rows, betas, code)
+        return cls(pattern_set, given, leading, rows, betas, code, structure, executor)
+
+    def core_executor(self, operation: str) -> CoreExecutor:
+        """Return the executor, if it is the core's; else raise that the structure has no such operation."""
+        if not isinstance(self.executor, CoreExecutor):
+            self.executor.refuse(operation)
+            raise NotImplementedError(f"structure: has no {operation}, got {short(self.structure)}")
+        return self.executor
+
+    def _outputs(self, out: Any) -> tuple[Array, Array]:
+        """Return the array (N, v) that the executor writes, and the caller's (..., v), which may be the same memory."""
+        source, dtype = self.pattern_set, self.rows.dtype
+        width = source.mixed.shape[1]
+        shape = *self.leading, width
+        if out is None:
+            out = np.empty(shape, dtype)
+        else:
+            out = as_out(out, shape, dtype, (self.queries, self.rows, *source.sources, source.patterns, source.values))
+        return out.reshape(-1, width) if out.flags.carray else np.empty((len(self.rows), width), dtype), out
+
+    @staticmethod
+    def _delivered(rows: Array, out: Array) -> Array:
+        """Return the caller's array with the executor's rows in it."""
+        if not out.flags.carray:  # rows apart, or not aligned
+            out[...] = rows.reshape(out.shape)
+        return out
+
+    def update(self, out: Any = None) -> Array:
+        """Return one update of the queries, (..., v)."""
+        rows, out = self._outputs(out)
+        self.executor.update(self.rows, rows)
+        return self._delivered(rows, out)
+
+    def energy(self, states: Array | None = None) -> Any:
+        """Return E_beta of the queries, or of states (N, d) in their place, with their leading shape."""
+        executor, dtype = self.core_executor("energy"), self.rows.dtype
+        if self.code[0] == POLYNOMIAL:
+            raise ValueError(
+                "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
+                "no gradient step of anything"
+            )
+        e = executor.energy(self.rows if states is None else states)
+        if len(e) and np.abs(e).max() > LARGEST[dtype]:
+            raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {dtype}")
+        return in_order(e, dtype).reshape(self.leading)[()]
+
+    def associate(self, top: Any = None, min_weight: Any = None) -> "csr_array":
+        """Return the weights as a sparse array (N, M)."""
+        executor = self.core_executor("associate")
+        limit = 0 if top is None else as_whole("top", top, 1)
+        least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
+        if self._weighs_all(executor) and limit == 0 and least == 0:
+            n, m = len(self.rows), len(self.pattern_set)
+            gigabytes = n * m * (self.rows.itemsize + 8) / 2**30
+            raise ValueError(
+                f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
+                "pass top= (how many of a query) or min_weight= (the least)"
+            )
+        return self._sparse(executor, self.rows, limit, least)
+
+    def _weighs_all(self, executor: CoreExecutor) -> bool:
+        return executor.pairs is None and not has_window(self.code)
+
+    def _sparse(self, executor: CoreExecutor, rows: Array, limit: int = 0, least: float = 0.0) -> "csr_array":
+        start, position, _, weight = executor.associate(rows, limit, least)
+        return sparse_rows(start, position, in_order(weight, self.rows.dtype), len(self.pattern_set))
+
+    def candidates(self, offset: Any = 0) -> Candidates:
+        """Return the partial result of these patterns, the first of which has position `offset` in the whole."""
+        executor, patterns = self.core_executor("candidates"), self.pattern_set
+        offset = as_whole("offset", offset, 0)
+        if self.structure is not None:
+            raise ValueError(
+                "structure: parts of the patterns are merged as parts of all pairs; there are none of others"
+            )
+        part = Candidates(
+            leading=self.leading,
+            beta=self.beta,
+            code=self.code,
+            dtype=self.rows.dtype,
+            n_patterns=offset + len(patterns),
+            similarity=patterns.similarity,
+            has_values=patterns.values is not None,
+            scale_of_patterns=patterns.scale,
+        )
+        if has_window(self.code):
+            start, position, score, _ = executor.associate(self.rows)
+            return replace(part, start=start, position=position + offset, score=score)
+        mixture = np.empty((len(self.rows), patterns.mixed.shape[1]), self.rows.dtype)
+        scale, total = executor.accumulate(self.rows, mixture)
+        return replace(part, scale=scale, sum=total, mixture=mixture)
+
+    def retrieve(
+        self, max_steps: Any, tol: Any, return_info: bool | Collection[str], out: Any
+    ) -> Array | tuple[Array, RetrievalInfo]:
+        """Update the queries until they stay, and return the states (..., v), with a RetrievalInfo if asked for."""
+        max_steps = as_whole("max_steps", max_steps, 0)
+        dtype, executor, has_values = self.rows.dtype, self.executor, self.pattern_set.values is not None
+        tol = TOLERANCE[dtype] if tol is None else as_number("tol", tol, least=0.0)
+        extras = _extras(return_info)
+        if extras:
+            if not isinstance(executor, CoreExecutor):
+                raise ValueError(f"return_info: this structure has no {min(extras)}; of features ask True or False")
+            if "energy" in extras and self.code[0] == POLYNOMIAL:
+                raise ValueError("return_info: Polynomial has no energy")
+            if "weights" in extras and self._weighs_all(executor):
+                raise ValueError(
+                    "return_info: weights of a map with full support would be N x M; use associate(top=...)"
+                )
+        needs_before = has_values or "weights" in extras
+        if max_steps == 0 and needs_before:
+            raise ValueError("max_steps: must be at least 1 where values or weights are wanted")
+        rows, out = self._outputs(out)
+        states = np.empty(self.rows.shape, dtype) if has_values else rows
+        before = np.empty(self.rows.shape, dtype) if needs_before else None
+        steps, converged, support = executor.retrieve(self.rows, max_steps, tol, states, before)
+        if before is not None and has_values:
+            executor.update(before, rows)
+        out = self._delivered(rows, out)
+        moving = int(np.count_nonzero(~converged))
+        if moving and max_steps > 0:
+            warnings.warn(
+                f"{moving} of {len(steps)} queries still moved by more than tol * max|xi| = {tol:.3g} * max|xi| after "
+                f"{max_steps} steps; raise max_steps or tol",
+                RetrievalWarning,
+                stacklevel=3,
+            )
+        if return_info is False:
+            return out
+        lead = self.leading
+        info = RetrievalInfo(
+            steps.reshape(lead), converged.reshape(lead), support.reshape(lead), states.reshape(*lead, states.shape[1])
+        )
+        if "weights" in extras and isinstance(executor, CoreExecutor) and before is not None:
+            info.weights = self._sparse(executor, before)
+        if "energy" in extras:
+            info.energy = self.energy(states)
+        return out, info
+
+
+def _extras(return_info: bool | Collection[str]) -> set[str]:
+    """Return the names of "weights" and "energy" that `return_info` asks for."""
+    if isinstance(return_info, bool):
+        return set()
+    what = "True, False, or names of 'weights', 'energy'"
+    names = [return_info] if isinstance(return_info, str) else as_list("return_info", return_info, what)
+    if unknown := [n for n in names if not isinstance(n, str) or n not in ("weights", "energy")]:
+        raise ValueError(f"return_info: unknown {short(unknown[0])}; must be {what}")
+    return set(names)

@@ -1,0 +1,62 @@
+"""Executors carry out the operations of one call: here by the core, in `structures` by sums over features."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import Array
+
+Steps = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # steps, converged, support sizes; (N,) each
+Weights = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+
+
+class Executor(Protocol):
+    """The operations that every structure has."""
+
+    def update(self, rows: Array, out: Array) -> None:
+        """Write one update of rows (N, d) to out (N, v): a mixture of the values, or of the patterns without any."""
+
+    def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
+        """Update rows (N, d) until they stay, into states; `before` gets each query as it was at its last update."""
+
+    def refuse(self, operation: str) -> None:
+        """Raise ValueError if only the core has an operation: "energy", "associate" or "candidates"."""
+
+
+@dataclass(slots=True)
+class CoreExecutor:
+    """The core, under one model."""
+
+    core: Any  # the capsule of the patterns in the call's dtype
+    beta: NDArray[np.float64]  # (1,) or (N,)
+    code: tuple[int, float]  # of the separation
+    pairs: Any = None  # which pairs of queries and patterns are scored, as the core reads it; None for all
+
+    def update(self, rows: Array, out: Array) -> None:
+        """Write one update of rows (N, d) to out (N, v)."""
+        _core.update(self.core, rows, self.beta, *self.code, self.pairs, out)
+
+    def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
+        """Update rows (N, d) until they stay, into states."""
+        return _core.retrieve(self.core, rows, self.beta, *self.code, self.pairs, max_steps, tol, states, before)
+
+    def energy(self, rows: Array) -> NDArray[np.float64]:
+        """Return E_beta of rows (N, d), (N,)."""
+        return _core.energy(self.core, rows, self.beta, *self.code, self.pairs)
+
+    def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
+        """Return CSR lists of rows (N, d): starts (N + 1,), and positions, scores and weights of all entries.
+
+        top: most entries of a row, 0 for no limit.
+        """
+        return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight)
+
+    def accumulate(self, rows: Array, mixture: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return scales and sums (N,) of the weights of all patterns, and write the weighted sums to mixture (N, v)."""
+        return _core.accumulate(self.core, rows, self.beta, *self.code, mixture)
+
+    def refuse(self, operation: str) -> None:
+        """Accept every operation."""
