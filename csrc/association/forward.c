@@ -150,9 +150,8 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
     t->a = *association;
     const sh_association *a = &t->a;
     sh_model model = a->model;
-    if (!sh_map_of(&model) || !shapes_are_sound(a)) return sh_fail(context, SH_BAD_ARGUMENT, "association", 0);
-    if (model.separation == SH_ENTMAX && model.parameter == 1) model.separation = SH_SOFTMAX;
-    if (model.separation == SH_ENTMAX && model.parameter == 2) model.separation = SH_SPARSEMAX;
+    const sh_map *map = sh_map_of(&model);
+    if (!map || !shapes_are_sound(a)) return sh_fail(context, SH_BAD_ARGUMENT, "association", 0);
     t->parameter = model.parameter;
     const char *wrong = take_structure(t);
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
@@ -162,14 +161,14 @@ static sh_status trail_new(sh_context *context, const sh_association *associatio
         if (planned != SH_OK) return planned;
     }
     if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
-    if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
-    if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->fold_heads))
+    if (a->implicit && !map->has_energy) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
+    if (a->key_map.weight && (a->steps < 0 || !map->shift_invariant || !t->fold_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
     sh_status status = check_map(context, t, &a->key_map, a->d, t->e, "key_projection");
     if (status == SH_OK) status = check_map(context, t, &a->value_map, a->v, t->f, "value_projection");
     if (status != SH_OK) return status;
     t->k = sh_kernels_of(a->type);
-    t->map = &t->lanes->map[model.separation];
+    t->map = &t->lanes->map[map->lanes];
     t->paths = sh_allocate(context, t->sets * t->tiles, sizeof *t->paths);
     if (!t->paths) return SH_NO_MEMORY;
     memset(t->paths, 0, (size_t)(t->sets * t->tiles) * sizeof *t->paths);

@@ -157,7 +157,7 @@ void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int 
 }
 
 static uint32_t mix(uint32_t x) {
-    SH_MIX(x);
+    SH_HASH(x);
     return x;
 }
 

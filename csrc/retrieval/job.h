@@ -1,11 +1,11 @@
 /* job.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
  *
  * One call, by any of the public functions, is one job:
- *   maps with a window   plan.c decides; retrieval/index/query.c finds candidates by the bounds of an index; what it leaves,
+ *   maps with a cutoff   plan.c decides; retrieval/index/query.c finds candidates by the bounds of an index; what it leaves,
  *                        scan.c finds tile by tile; rescore.c re-scores and decides; queries whose candidates
  *                        outgrow their list go to overflow.c, which keeps a few whole rows of scores;
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
- *   structures           the k best take the way of maps with a window, whatever the map; pairs.c does the others.
+ *   structures           the k best take the way of maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
  */
 #ifndef SH_ENGINE_H
@@ -175,11 +175,11 @@ static inline void sh_note_states(const sh_job *job, const void *states, int64_t
     if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
-/* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
-static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
+/* Whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
+static inline int sh_has_cutoff(const sh_job *job) { return job->map->cutoff && !job->ranked && !job->balls; }
 /* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
-    return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
+    return job->memory->similarity == SH_EUCLIDEAN && job->map->shift_invariant;
 }
 /* Gives the number that makes a score of a tile one by distance; 0 where scores are others. */
 static inline double sh_shift(const sh_job *job, int64_t query) { return job->shift ? job->shift[query] : 0; }

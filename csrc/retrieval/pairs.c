@@ -4,7 +4,7 @@
  * windows, blocks of some rows), a single-threaded product writes their scores, and each query reads
  * its own part of them. All other pairs are taken one by one, by the canonical dot product, in place.
  *
- * Notes  1. Maps with a window: scores of products filter as in scan.c, with the same slack; what is left is scored
+ * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; what is left is scored
  *           canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
  *        2. A list that overflows (small beta) is made again, longer, of canonical scores alone: exact for any support.
  *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows from
@@ -101,7 +101,7 @@ typedef struct {
 /* Where everything lies in the scratch memory; returns its size. */
 static size_t space_at(const looking *l, char *scratch, space *w) {
     const sh_job *job = l->job;
-    size_t size = job->k->size, lists = job->map->window ? ROWS * (size_t)l->room : 0, at = 0;
+    size_t size = job->k->size, lists = job->map->cutoff ? ROWS * (size_t)l->room : 0, at = 0;
 #define TAKE(member, bytes) (w->member = (void *)(scratch ? scratch + at : NULL), at += sh_align(bytes))
     TAKE(queries, ROWS * (size_t)job->memory->patterns.d * size);
     TAKE(scores, l->spans ? (size_t)ROWS * SH_TILE * size : 0);
@@ -151,7 +151,7 @@ static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, i
     for (int64_t j = 0; j < n; j += STEP) {
         for (int64_t next = j; next < sh_min(j + STEP, a->n); next++) {
             sh_fetch_row(patterns, a->position[next]);
-            if (mixed && !job->map->window) sh_fetch_row(mixed, a->position[next]);
+            if (mixed && !job->map->cutoff) sh_fetch_row(mixed, a->position[next]);
         }
         sh_score_fetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
     }
@@ -212,7 +212,7 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z, dou
 
 /* a best score of these pairs raises the floor (scan.c, note 2) */
 static void see(const sh_job *job, int64_t query, tracker *t, double best) {
-    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    double slack = job->slack[query], reach = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
     if (!(best - slack > t->best)) return;
     t->best = best - slack;
     t->floor = fmax(t->floor, t->best - reach - slack - 0x1p-50 * (fabs(t->best) + reach));
@@ -236,7 +236,7 @@ static sh_status settle_alone(const looking *l, sh_caller v, sh_context *context
     if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
     while ((found = sh_next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
         if (n + SH_PIECE > all.room) {
-            if (job->map->window) {
+            if (job->map->cutoff) {
                 floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
                 n = sh_keep_above(job, v.query, all.list, n, floor, 0);
             }
@@ -265,7 +265,7 @@ static sh_status alone_item(void *pointer, int64_t item, void *scratch, sh_conte
     return settle_alone(l, l->visits[item], context);
 }
 
-/* maps with a window */
+/* maps with a cutoff */
 static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const looking *l = pointer;
     sh_job *job = l->job;
@@ -475,11 +475,11 @@ sh_status sh_look_at_pairs(sh_job *job) {
     } else {
         space unused;
         group(&l);
-        if (job->lists && !job->map->window)
+        if (job->lists && !job->map->cutoff)
             status = sh_for_each(context, n, 0, alone_item, &l);
         else
             status = sh_for_each(context, l.items, space_at(&l, NULL, &unused),
-                                 job->map->window ? filter_item : mix_item, &l);
+                                 job->map->cutoff ? filter_item : mix_item, &l);
     }
     sh_release(context, l.visits);
     sh_release(context, l.start);

@@ -52,7 +52,7 @@ static double work_of_codes(const sh_index *x) {
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT], line = !index->lines ? 0 : job->nearest && !sh_has_window(job) ? SHARED_WORK : LINE_WORK;
+    double each[PILOT], line = !index->lines ? 0 : job->nearest && !sh_has_cutoff(job) ? SHARED_WORK : LINE_WORK;
     _Atomic int64_t left_count = 0;
     sh_job silent = silent_copy(job);
     for (int64_t i = 0; i < PILOT; i++) {
@@ -184,7 +184,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
     const sh_code_kernels *k = sh_code_kernels_chosen();
-    sh_job job = {.context = context, .memory = m, .k = m->k, .queries = queries};
+    sh_job job = {.context = context, .memory = m, .k = m->k, .map = &sh_map_sparsemax, .queries = queries};
     int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
     char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
     int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);

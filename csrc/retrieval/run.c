@@ -141,7 +141,7 @@ sh_status sh_run(sh_job *job) {
     int checked = status == SH_OK;
     if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
         status = sh_look_at_pairs(job);
-    } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->window || job->nearest)) {
+    } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->cutoff || job->nearest)) {
         status = sh_screen(job);
         if (status == SH_OK) status = sh_scan(job);
         if (status == SH_OK) status = sh_wide(job);
@@ -192,7 +192,7 @@ sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model
 sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                         sh_partial partial) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     SH_REQUIRE(context, (partial.scale && partial.sum) || queries.n <= 0, "partial");
     queries.structure = NULL;
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
@@ -201,7 +201,7 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
 
 sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t *counts) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || !map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, counts || queries.n == 0, "counts");
@@ -253,7 +253,7 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, entries, "entries");
-    if (top < 0 || (!map->window && top == 0 && !(min_weight > 0) && !queries.structure))
+    if (top < 0 || (!map->cutoff && top == 0 && !(min_weight > 0) && !queries.structure))
         return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
     sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .top = top};
@@ -279,7 +279,7 @@ static int are_lists(int64_t n, const int64_t *start) {
 sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                    int64_t beta_stride, const int64_t *start, const double *score, double *weight) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || !map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     SH_REQUIRE(context, type == SH_FLOAT32 || type == SH_FLOAT64, "type");
     SH_REQUIRE(context, sh_can_be(n, sizeof *start), "n");
     if (n == 0) return SH_OK;

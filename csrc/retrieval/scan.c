@@ -1,4 +1,4 @@
-/* scan.c: the pass over all patterns for maps with a window; tiles of scores, short lists of candidates.
+/* scan.c: the pass over all patterns for maps with a cutoff; tiles of scores, short lists of candidates.
  *
  * Queries in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
  * cache; for each query the tile's maximum is compared with a floor first, and nearly always that ends it.
@@ -8,8 +8,8 @@
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
  *           whatever the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical score's own.
- *        2. A pattern can matter only if its exact score is within window/beta of the best exact score. So a
- *           tile score below (best tile score - slack) - window/beta - slack is out. Compared with >=, and the
+ *        2. A pattern can matter only if its exact score is within cutoff/beta of the best exact score. So a
+ *           tile score below (best tile score - slack) - cutoff/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
  *        3. With few queries the tiles are shared out in ranges; their lists are joined and solved once more.
  */
@@ -81,8 +81,8 @@ static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
 static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
                  int64_t first, double *z) {
     double slack = job->slack[query];
-    if (sh_has_window(job) && tile_best - slack > t->best) {
-        double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    if (sh_has_cutoff(job) && tile_best - slack > t->best) {
+        double reach = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
         t->best = tile_best - slack;
         double floor = t->best - reach - slack;
         floor -= 0x1p-50 * (fabs(t->best) + reach);
