@@ -33,7 +33,6 @@ typedef enum {
 /* One separation map on lanes. A threshold is two numbers a lane: th[l], th[lanes + l]. Masked scores are -inf; a lane
  * with nothing but masks gets weights 0. */
 typedef struct {
-    int full; /* every row has weight: there are no lists */
     /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
      * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
      *                        or NaN if a score is

@@ -54,3 +54,11 @@ void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const doub
     for (int64_t i = 0; map->centre_is_weights && i < n; i++) dz[i] -= sum > 0 ? p[i] / sum * all : 0;
     for (int64_t i = 0; i < n; i++) dz[i] = dz[i] != 0 ? dz[i] * factor * factor : 0;
 }
+
+void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
+                double *dz) {
+    if (map->vjp)
+        map->vjp(parameter, n, z, p, g, dz);
+    else
+        sh_vjp_by_slopes(map, parameter, n, p, g, dz);
+}

@@ -193,10 +193,7 @@ static sh_status put_vjp(row *r) {
         fill(r, NAN);
         return SH_OK;
     }
-    if (r->map->vjp)
-        r->map->vjp(r->parameter, r->n, z, p, g, dz);
-    else
-        sh_vjp_by_slopes(r->map, r->parameter, r->n, p, g, dz);
+    sh_map_vjp(r->map, r->parameter, r->n, z, p, g, dz);
     r->k->from_double(r->out[0], dz, r->n);
     return SH_OK;
 }

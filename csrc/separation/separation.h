@@ -107,6 +107,25 @@ double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *
 /* the gradient in the scores by these, as they are, for slopes that stay in range; by the `slopes` of a map. */
 void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double *g, double *dz);
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
+/* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
+void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
+                double *dz);
+
+/* on_lanes.c: a map on lanes, with the arguments of the loops of sh_lane_map. */
+typedef struct {
+    const sh_map *map;
+    const sh_lanes *lanes;
+    double parameter;
+    double *scratch; /* sh_lane_scratch(map, n) numbers */
+} sh_lane_call;
+int64_t sh_lane_scratch(const sh_map *map, int64_t n);
+int64_t sh_lane_threshold(const sh_lane_call *c, void *s, int64_t stride, int64_t n, void *th, int32_t *list,
+                          void *best);
+void sh_lane_finish(const sh_lane_call *c, const void *s, int64_t stride, const int32_t *list, int64_t n,
+                    const void *th, void *p, int64_t p_stride);
+void sh_lane_weights(const sh_lane_call *c, const void *s, int64_t stride, int64_t n, const void *th, void *p,
+                     int64_t p_stride);
+void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_t n, const void *th);
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
