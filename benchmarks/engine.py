@@ -335,7 +335,7 @@ def single(bench):
 
 def photographs(bench):
     """CIFAR-10 and ImageNet64: five steps for noisy copies of all that is stored, against one sgemm."""
-    from sparsehopfield import datasets
+    from sparsehopfield.data import datasets
 
     loaders = (("CIFAR-10", datasets.load_cifar10, 10_000), ("ImageNet64", datasets.load_imagenet64, 1_000))
     for name, loader, m in loaders:

@@ -21,7 +21,7 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from sparsehopfield import _resources
+from sparsehopfield._engine import resources
 
 FEATURES, BETA = 128, {"clustered": 0.1, "random": 0.05}
 
@@ -65,13 +65,13 @@ def one_size(family, m, n, rounds, threads):
     def index():
         memory.update(queries, out=out)
 
-    found["scan: peak"] = _resources.peak(scan)  # and the round that does not count
+    found["scan: peak"] = resources.peak(scan)  # and the round that does not count
     want = out.copy()
-    found["index: building peak"] = _resources.peak(
+    found["index: building peak"] = resources.peak(
         lambda: found.update({"index: building": harness.seconds(memory.build_index)})
     )
     size = memory.index_nbytes
-    found["index: peak"] = _resources.peak(index)
+    found["index: peak"] = resources.peak(index)
     assert out.tobytes() == want.tobytes(), "scan and index give other bits"
     found["index"] = memory.index_nbytes
     found["index: peak"] -= found["index"] - size  # codes that the call found worth building
@@ -95,14 +95,14 @@ def mapped(file, n, threads):
     sh.set_num_threads(threads)
     small = np.random.default_rng(1).random((2000, FEATURES), dtype=np.float32)
     sh.update(small, small)
-    _resources.forget()
-    before = {field: _resources.status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
+    resources.forget()
+    before = {field: resources.status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
     memory = sh.HopfieldMemory.load(file, mmap=True)
-    found = {"loading": {field: _resources.status(field) - size for field, size in before.items()}}
+    found = {"loading": {field: resources.status(field) - size for field, size in before.items()}}
     queries = np.asarray(memory.patterns[:: max(1, len(memory) // n)][:n]) + np.float32(0.01)
     for words, count in (("1 query", 1), (f"{n} queries", n)):
         memory.update(queries[:count])
-        found[words] = {field: _resources.status(field) - size for field, size in before.items()}
+        found[words] = {field: resources.status(field) - size for field, size in before.items()}
     return found
 
 
@@ -118,7 +118,7 @@ def child(what, **options):
 def exponent(rows, name, least):
     """Fit the slope of log(name) over log(patterns), from `least` patterns on; None where there is nothing."""
     kept = [r for r in rows if r["patterns"] >= least]
-    slope = _resources.exponent([r["patterns"] for r in kept], [r[name] for r in kept])
+    slope = resources.exponent([r["patterns"] for r in kept], [r[name] for r in kept])
     return None if np.isnan(slope) else slope
 
 
@@ -147,7 +147,7 @@ def report_mapped(sh, table, arguments, m, n):
 
 def draw_figure(rows, exponents, folder):
     """Draw time and memory over the number of patterns, both logarithmic."""
-    from sparsehopfield import plotting
+    from sparsehopfield.inspect import plotting
 
     names = {"index": "sparse", "scan": "dense", "peak, index": "polynomial", "peak, scan": "entmax15"}
     plotting.STYLES.update({mine: plotting.STYLES[theirs] for mine, theirs in names.items()})

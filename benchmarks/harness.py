@@ -154,7 +154,7 @@ def data_folder(arguments):
 
 def mnist(arguments):
     """Give patterns (60,000), queries (10,000), and a word on what they are; fewer if it is to be quick."""
-    from sparsehopfield import datasets
+    from sparsehopfield.data import datasets
 
     m, n = (3000, 500) if arguments.quick else (60_000, 10_000)
     try:
@@ -326,7 +326,7 @@ class Table:
             print(f"\n{len(missed)} targets missed: {'; '.join(missed)}" if missed else "\nno target missed")
         if output:
             config = {k: v for k, v in self.config.items() if k != "limits"}
-            from sparsehopfield._replacing import replacing
+            from sparsehopfield._engine.replacing import replacing
 
             with replacing(output) as file:
                 file.write(json.dumps({"config": config, "rows": self.rows}, indent=1).encode())

@@ -14,7 +14,7 @@ import statistics
 import harness
 import numpy as np
 
-from sparsehopfield import _resources
+from sparsehopfield._engine import resources
 
 LENGTH, D, W = 65_536, 64, 64
 BETA = D**-0.5  # attention's
@@ -97,7 +97,7 @@ def exponents(sh, table, arguments):
         for key, taken in harness.interleaved(contenders, arguments.rounds).items():
             times.setdefault(key, []).append(statistics.median(taken))
     for (name, separation), taken in times.items():
-        slope = _resources.exponent(sizes, taken)
+        slope = resources.exponent(sizes, taken)
         work = f"exponent of {name}, {separation}"
         table.put(work, f"{slope:.3f}", f"n = {sizes[0]:,} to {sizes[-1]:,}", "", None, "at most 1.05", slope <= 1.05)
 

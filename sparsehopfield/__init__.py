@@ -8,24 +8,18 @@ True
 """
 
 try:
-    from ._core import __version__ as __version__
+    from sparsehopfield._core import __version__ as __version__
 except ModuleNotFoundError as error:
     raise ImportError(
         "sparsehopfield: the C core is not here. In a clone run `pip install -e .`; with an installed package start "
         "Python in another folder, as the clone's uncompiled files come first"
     ) from error
 
-from . import _threadpools as _threadpools
-from .config import (
-    get_num_threads,
-    set_num_threads,
-    show_config,
-)
-from .errors import (
-    FileFormatError,
-    RetrievalWarning,
-)
-from .functional import (
+from sparsehopfield import _moved as _moved
+from sparsehopfield._engine import threadpools as threadpools
+from sparsehopfield.config import get_num_threads, set_num_threads, show_config
+from sparsehopfield.errors import FileFormatError, RetrievalWarning
+from sparsehopfield.functional import (
     Candidates,
     Entmax,
     Polynomial,
@@ -53,9 +47,7 @@ from .functional import (
     topk_sparsemax,
     update,
 )
-from .memory import (
-    HopfieldMemory,
-)
+from sparsehopfield.memory import HopfieldMemory
 
 __all__ = [
     "Candidates",

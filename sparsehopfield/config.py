@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
-from ._text import short
-from .separations import as_choice
+from sparsehopfield import _core
+from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.text import short
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
-from ._copying import copied, taken
-from ._sharing import Turn, kept
-from .candidates import Candidates
-from .certificates import Capacity, Certificates, Certified, Duplicates, window
-from .checks import (
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import (
     Array,
     as_array,
     as_beta,
@@ -32,17 +28,21 @@ from .checks import (
     as_whole,
     untrapped,
 )
-from .columns import Column
-from .errors import FileFormatError
-from .separations import separation_code
-from .stored import Asked, IndexUse, Separation, Stored, as_index
-from .structure import Structure, as_structure
+from sparsehopfield._engine.copying import copied, taken
+from sparsehopfield._engine.growable import Column
+from sparsehopfield._engine.partial import Candidates
+from sparsehopfield._engine.pattern_set import Asked, IndexUse, Separation, Stored, as_index
+from sparsehopfield._engine.separations import separation_code
+from sparsehopfield._engine.sharing import Turn, kept
+from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield.errors import FileFormatError
+from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, window
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from .explain import Explanation
-    from .report import Report
+    from sparsehopfield.inspect.explain import Explanation
+    from sparsehopfield.inspect.report import Report
 
 __all__ = ["HopfieldMemory"]
 
@@ -488,7 +488,7 @@ class HopfieldMemory:
         >>> HopfieldMemory.load(folder.name + "/memory.safetensors")
         HopfieldMemory(3 patterns of 3 features, float64, beta=4.0, similarity='dot', separation='sparsemax')
         """
-        from . import files  # loads hashlib and json: only for files
+        from sparsehopfield._engine import files  # loads hashlib and json: only for files
 
         state, structure = self._now()
         stored = state.stored
@@ -554,7 +554,7 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
-        from . import files
+        from sparsehopfield._engine import files
 
         use = None if index is None else as_index(index)
         model, arrays = files.read(path, mmap=mmap, verify=verify)
@@ -672,7 +672,7 @@ class HopfieldMemory:
         return stored.energy(asked)
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
-        """The partial result of these patterns; see `sparsehopfield.candidates`. Of all pairs only.
+        """The partial result of these patterns; see `sparsehopfield._engine.partial`. Of all pairs only.
 
         Parameters
         ----------
@@ -1190,7 +1190,7 @@ class HopfieldMemory:
         >>> why.miss.margin
         1.25
         """
-        from .explain import explain  # of people's time, not of every import
+        from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
         state, structure = self._now()
         return explain(state.stored, state.names(), query, self.beta, self.separation, structure, top)
@@ -1235,7 +1235,7 @@ class HopfieldMemory:
         within rounding of another: 0
         ...
         """
-        from .report import report
+        from sparsehopfield.inspect.report import report
 
         state = self._certified()
         needed = window(separation_code(self.separation))

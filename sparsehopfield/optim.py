@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, dense
-from ._text import short
-from .checks import (
+from sparsehopfield import _core
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.checks import (
     Array,
     as_list,
     as_number,
@@ -20,8 +20,9 @@ from .checks import (
     in_order,
     untrapped,
 )
-from .layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
-from .separations import Entmax, as_choice
+from sparsehopfield._engine.separations import Entmax, as_choice
+from sparsehopfield._engine.text import short
+from sparsehopfield.layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 
 __all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
 

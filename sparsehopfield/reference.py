@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .checks import as_array, as_filled, as_numbers, untrapped
+from sparsehopfield._engine.checks import as_array, as_filled, as_numbers, untrapped
 
 
 def _numbers(name, array):

@@ -26,7 +26,7 @@ def data_folder():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw no figures within a test; fixtures of its module, which are made before, still draw theirs."""
-    monkeypatch.setattr("sparsehopfield.plotting.save", helpers.undrawn)
+    monkeypatch.setattr("sparsehopfield.inspect.plotting.save", helpers.undrawn)
 
 
 def pytest_addoption(parser):

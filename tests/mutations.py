@@ -240,14 +240,14 @@ static void NAME(accumulate)""",
     # --- Python: what comes in, what is promised
     Mutation(
         "checks: integers that float32 rounds",
-        "sparsehopfield/checks.py",
+        "sparsehopfield/_engine/checks.py",
         "most = 2**24 if single else 2**53",
         "most = 2**25 if single else 2**53",
         "integers",
     ),
     Mutation(
         "checks: too few values",
-        "sparsehopfield/checks.py",
+        "sparsehopfield/_engine/checks.py",
         """    if len(a) != n_patterns:
         raise ValueError(f"values: needs one row per pattern""",
         """    if len(a) > n_patterns:
@@ -256,56 +256,56 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "certificates: leads not lowered by what rounding may do",
-        "sparsehopfield/certificates.py",
+        "sparsehopfield/inspect/certificates.py",
         "gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)",
         "gap = score[:, 0] - score[:, 1]",
         "certificates certificate_soundness",
     ),
     Mutation(
         "certificates: radii by what is needed at the pattern alone",
-        "sparsehopfield/certificates.py",
+        "sparsehopfield/inspect/certificates.py",
         "radii[at] = distance / 2 - need[at] / distance - self.unit_rounding",
         "radii[at] = distance / 2 - self.unit_rounding",
         "certificates",
     ),
     Mutation(
         "duplicates: lists that are full are taken as whole",
-        "sparsehopfield/certificates.py",
+        "sparsehopfield/inspect/certificates.py",
         "crowded, step = mine[count == CROWD],",
         "crowded, step = mine[count > CROWD],",
         "duplicates",
     ),
     Mutation(
         "files: what was begun is left behind",
-        "sparsehopfield/_replacing.py",
+        "sparsehopfield/_engine/replacing.py",
         "                os.unlink(temporary)\n",
         "                pass\n",
         "replacing",
     ),
     Mutation(
         "files: the header's checksum is not asked",
-        "sparsehopfield/files.py",
+        "sparsehopfield/_engine/files.py",
         'if set(fields).difference(optional) != names or fields["header"] != _header_checksum(fields, tensors):',
         "if set(fields).difference(optional) != names:",
         "files",
     ),
     Mutation(
         "labels: whole numbers beyond what floats tell apart",
-        "sparsehopfield/labels.py",
+        "sparsehopfield/_engine/labels.py",
         "exact = all(abs(item) < EXACT for item in items)",
         "exact = True",
         "labels",
     ),
     Mutation(
         "partial results: a position in two parts",
-        "sparsehopfield/candidates.py",
+        "sparsehopfield/_engine/partial.py",
         "if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):",
         "if np.any((query[1:] == query[:-1]) & (position[1:] < position[:-1])):",
         "operations bad_input",
     ),
     Mutation(
         "partial results: patterns that lost their weight are kept",
-        "sparsehopfield/candidates.py",
+        "sparsehopfield/_engine/partial.py",
         "kept = weight > 0\n",
         "kept = weight >= 0\n",
         "operations",
@@ -333,21 +333,21 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "theory: the capacity bound's exponent",
-        "sparsehopfield/theory.py",
+        "sparsehopfield/theory/__init__.py",
         "log_m = math.log(p) / 2 + (d - 1) / 4 * log_c",
         "log_m = math.log(p) / 2 + d / 4 * log_c",
         "theory",
     ),
     Mutation(
         "studies: half a setting is left in the table",
-        "sparsehopfield/studies/_run.py",
+        "sparsehopfield/studies/_core/tables.py",
         "    os.truncate(path, whole)\n",
         "",
         "studies",
     ),
     Mutation(
         "studies: a table of other settings is continued",
-        "sparsehopfield/studies/_run.py",
+        "sparsehopfield/studies/_core/tables.py",
         "        if differ:\n",
         "        if len(differ) > 1:\n",
         "studies",
@@ -364,7 +364,7 @@ static void NAME(accumulate)""",
 
 def files_of(tests: str) -> list[str]:
     """Return the files of tests that a mutation names."""
-    return [f"tests/test_{name}.py" for name in tests.split()]
+    return [str(path.relative_to(ROOT)) for name in tests.split() for path in ROOT.glob(f"tests/*/test_{name}.py")]
 
 
 def surroundings(tree: Path) -> dict[str, str]:

@@ -3,8 +3,11 @@
 import numpy as np
 
 import sparsehopfield as sh
-from sparsehopfield import association, bags, datasets, layers, optim, reference, structures, theory, theory_structures
+from sparsehopfield import layers, optim, reference, structures, theory
+from sparsehopfield._engine import association
+from sparsehopfield.data import bags, datasets
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
+from sparsehopfield.theory import structures as theory_structures
 
 M, D, N = 7, 3, 4
 ROW_MAPS = {

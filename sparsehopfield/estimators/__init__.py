@@ -1,10 +1,10 @@
 """scikit-learn estimators: retrieve, classify, and learn from bags. They need the extra: "sparsehopfield[sklearn]"."""
 
-from .._optional import require
+from sparsehopfield._engine.optional import require
 
 require("sklearn", purpose="sparsehopfield.estimators", extra="sklearn")
 
-from ._memory import HopfieldClassifier, HopfieldRetriever  # noqa: E402
-from ._mil import HopfieldMILClassifier  # noqa: E402
+from sparsehopfield.estimators._memory import HopfieldClassifier, HopfieldRetriever  # noqa: E402
+from sparsehopfield.estimators._mil import HopfieldMILClassifier  # noqa: E402
 
 __all__ = ["HopfieldClassifier", "HopfieldMILClassifier", "HopfieldRetriever"]

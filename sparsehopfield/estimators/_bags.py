@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_exact, as_list, as_numbers, axes_of, in_order
-from ..labels import as_labels
+from sparsehopfield._engine.checks import Array, as_exact, as_list, as_numbers, axes_of, in_order
+from sparsehopfield._engine.labels import as_labels
 
 
 @dataclass(frozen=True)

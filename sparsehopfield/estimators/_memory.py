@@ -9,13 +9,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, T
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from .._text import short
-from ..checks import Array, as_whole, refuse_masks, untrapped
-from ..labels import as_labels
-from ..memory import HopfieldMemory
-from ..separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
-from ..stored import Separation
-from ..structure import Structure
+from sparsehopfield._engine.checks import Array, as_whole, refuse_masks, untrapped
+from sparsehopfield._engine.labels import as_labels
+from sparsehopfield._engine.pattern_set import Separation
+from sparsehopfield._engine.separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.memory import HopfieldMemory
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # kept; all others become float64
 

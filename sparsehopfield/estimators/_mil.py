@@ -14,17 +14,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .. import dense
-from .._optional import require
-from .._text import short
-from ..checks import Array, as_array, as_number, as_whole, untrapped
-from ..labels import as_labels
-from ..optim import AdamW, Annealing, ExponentialDecay, clip_gradients
-from ..separations import as_choice
-from ..stored import Separation
-from ..structure import Structure
-from ._bags import Bags, as_bags
-from ._network import Network
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, untrapped
+from sparsehopfield._engine.labels import as_labels
+from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.pattern_set import Separation
+from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.estimators._bags import Bags, as_bags
+from sparsehopfield.estimators._network import Network
+from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradients
 
 CRITERIA = ("auc", "accuracy", "loss")
 TINY = float(np.finfo(np.float64).tiny)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
-from ..layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
-from ..separations import as_choice
-from ..stored import Separation
-from ..structure import Structure
-from ._bags import Bags
+from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.pattern_set import Separation
+from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield.estimators._bags import Bags
+from sparsehopfield.layers import GELU, Dropout, Hopfield, HopfieldPooling, Linear, Module, ReLU, Sequential
 
 LAYERS = ("pooling", "hopfield", "attention")
 ACTIVATIONS: dict[str, Callable[[], Module]] = {"gelu": GELU, "relu": ReLU}

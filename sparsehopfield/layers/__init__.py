@@ -17,7 +17,7 @@ and shapes, so that its checkpoints load.
 >>> optimizer.step()
 """
 
-from ._basic import (
+from sparsehopfield.layers._basic import (
     GELU,
     Dropout,
     Flatten,
@@ -28,10 +28,10 @@ from ._basic import (
     binary_cross_entropy_with_logits,
     mean_squared_error,
 )
-from ._health import GradientHealth, gradient_health
-from ._hopfield import Hopfield, SparseHopfield
-from ._learned import HopfieldLayer, HopfieldPooling, SparseHopfieldLayer, SparseHopfieldPooling
-from ._module import Module, Parameter, load
+from sparsehopfield.layers._health import GradientHealth, gradient_health
+from sparsehopfield.layers._hopfield import Hopfield, SparseHopfield
+from sparsehopfield.layers._learned import HopfieldLayer, HopfieldPooling, SparseHopfieldLayer, SparseHopfieldPooling
+from sparsehopfield.layers._module import Module, Parameter, load
 
 __all__ = [
     "GELU",

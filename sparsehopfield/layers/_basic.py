@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtr
 
-from .. import dense
-from .._text import short
-from ..checks import (
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.checks import (
     Array,
     as_exact,
     as_flag,
@@ -24,8 +23,9 @@ from ..checks import (
     in_order,
     untrapped,
 )
-from ._inputs import flat_bags
-from ._module import Module
+from sparsehopfield._engine.text import short
+from sparsehopfield.layers._inputs import flat_bags
+from sparsehopfield.layers._module import Module
 
 __all__ = [
     "GELU",

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..association import association_weights
-from ..checks import Array
-from ._hopfield import Hopfield, Kept
-from ._learned import HopfieldLayer, HopfieldPooling
+from sparsehopfield._engine.association import association_weights
+from sparsehopfield._engine.checks import Array
+from sparsehopfield.layers._hopfield import Hopfield, Kept
+from sparsehopfield.layers._learned import HopfieldLayer, HopfieldPooling
 
 __all__ = ["GradientHealth", "gradient_health"]
 

@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from .. import dense
-from .._text import short
-from ..association import Projection, Saved, associate_forward, association_weights, gradients_of
-from ..checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
-from ..separations import POLYNOMIAL, as_choice, separation_code
-from ..structure import Structure, as_structure
-from . import _roles
-from ._basic import as_positive, as_rate
-from ._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
-from ._module import Argument, Module, Parameter
-from ._roles import Gradients, Look, Role, Source, folded
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.association import Projection, Saved, associate_forward, association_weights, gradients_of
+from sparsehopfield._engine.checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
+from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, separation_code
+from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.layers import _roles
+from sparsehopfield.layers._basic import as_positive, as_rate
+from sparsehopfield.layers._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
+from sparsehopfield.layers._module import Argument, Module, Parameter
+from sparsehopfield.layers._roles import Gradients, Look, Role, Source, folded
 
 __all__ = ["Hopfield", "Kept", "SparseHopfield"]
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._text import short
-from ..checks import Array, as_integers, as_numbers, axes_of
+from sparsehopfield._engine.checks import Array, as_integers, as_numbers, axes_of
+from sparsehopfield._engine.text import short
 
 __all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from ..checks import Array, as_whole
-from ._hopfield import Hopfield
-from ._module import Module, Parameter
+from sparsehopfield._engine.checks import Array, as_whole
+from sparsehopfield.layers._hopfield import Hopfield
+from sparsehopfield.layers._module import Module, Parameter
 
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
 

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import files
-from .._text import short
-from ..checks import (
+from sparsehopfield._engine import files
+from sparsehopfield._engine.checks import (
     FLOATS,
     Array,
     as_exact,
@@ -29,9 +28,10 @@ from ..checks import (
     in_order,
     untrapped,
 )
-from ..errors import FileFormatError
-from ..separations import Entmax, Polynomial
-from ..structure import Structure, described, parsed, restored
+from sparsehopfield._engine.separations import Entmax, Polynomial
+from sparsehopfield._engine.structure import Structure, described, parsed, restored
+from sparsehopfield._engine.text import short
+from sparsehopfield.errors import FileFormatError
 
 __all__ = ["Module", "Parameter", "load"]
 

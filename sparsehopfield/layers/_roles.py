@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import dense
-from .._copying import added
-from ..checks import Array
-from ._module import Parameter
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.copying import added
+from sparsehopfield.layers._module import Parameter
 
 __all__ = ["Gradients", "Look", "Role", "Source", "folded", "input_space_pays"]
 

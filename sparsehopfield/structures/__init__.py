@@ -1,8 +1,8 @@
 """Which pairs of queries and patterns are looked at: the third choice beside `similarity` and `separation`."""
 
-from ..structure import Cost, Full, Structure
-from ._features import FeatureState, LinearFeatures, RandomFeatures
-from ._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
+from sparsehopfield._engine.structure import Cost, Full, Structure
+from sparsehopfield.structures._features import FeatureState, LinearFeatures, RandomFeatures
+from sparsehopfield.structures._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
 
 __all__ = [
     "BlockSparse",

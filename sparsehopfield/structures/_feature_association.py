@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
-from ..checks import Array, in_order, untrapped
-from ._features import BLOCK, FAINT, RELU, Features, Floats
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import Array, in_order, untrapped
+from sparsehopfield.structures._features import BLOCK, FAINT, RELU, Features, Floats
 
 MOST_UPDATES = 10_000
 MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite

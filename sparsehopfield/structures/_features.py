@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
-from .._text import short
-from ..checks import (
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import (
     INT_MAX,
     Array,
     as_beta,
@@ -35,12 +34,13 @@ from ..checks import (
     in_order,
     untrapped,
 )
-from ..separations import SEPARATIONS, as_choice, similarity_code
-from ..stored import TYPE_CODES
-from ..structure import Cost, Structure
+from sparsehopfield._engine.pattern_set import TYPE_CODES
+from sparsehopfield._engine.separations import SEPARATIONS, as_choice, similarity_code
+from sparsehopfield._engine.structure import Cost, Structure
+from sparsehopfield._engine.text import short
 
 if TYPE_CHECKING:
-    from ..stored import Asked, Stored
+    from sparsehopfield._engine.pattern_set import Asked, Stored
 
 __all__ = ["FeatureState", "Features", "LinearFeatures", "RandomFeatures"]
 
@@ -118,7 +118,7 @@ class Features(Structure):
 
     def association(self) -> Any:
         """What takes the association of layers."""
-        from . import _feature_association
+        from sparsehopfield.structures import _feature_association
 
         return _feature_association
 
@@ -222,7 +222,7 @@ class LinearFeatures(Features):
 
     Takes the place of softmax's kernel exp(beta <x, xi>): `separation` must be "softmax". One update takes
     O((N + M) d v), and no N x M array is made. **It is no memory**: its weights are nearly equal, and a stored pattern
-    is no fixed point at any beta, see `sparsehopfield.theory_structures.kernel_displacement`.
+    is no fixed point at any beta, see `sparsehopfield.theory.structures.kernel_displacement`.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ class RandomFeatures(Features):
     phi(x) = exp(sqrt(beta) W x - beta |x|^2/2) / sqrt(D) with normal W, (D, d). `separation` must be "softmax", the
     only map whose kernel this is. One update takes O((N + M) D (d + v)), and no N x M array is made. **Exact retrieval
     is out of reach**: where it begins, D would have to exceed exp(4 beta |xi|^2), see
-    `sparsehopfield.theory_structures.features_needed`.
+    `sparsehopfield.theory.structures.features_needed`.
 
     Parameters
     ----------

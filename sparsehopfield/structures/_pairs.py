@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._text import short
-from ..checks import as_array, as_integers, as_list, as_whole
-from ..structure import Cost, Structure
+from sparsehopfield._engine.checks import as_array, as_integers, as_list, as_whole
+from sparsehopfield._engine.structure import Cost, Structure
+from sparsehopfield._engine.text import short
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix

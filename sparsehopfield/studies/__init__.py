@@ -1,9 +1,8 @@
-"""The studies: one command, one function and one notebook each; see `sparsehopfield.studies._run`."""
+"""The studies: one command, one function and one notebook each; see `sparsehopfield.studies._core.tables`."""
 
 from sparsehopfield.studies import (
     bits,
     bounds,
-    capacity,
     capacity_bound,
     correlated,
     efficiency,
@@ -13,9 +12,9 @@ from sparsehopfield.studies import (
     mil,
     mnist_bags,
     optimal,
-    robustness,
     theory_ledger,
 )
+from sparsehopfield.studies.retrieval import capacity, robustness
 
 __all__ = [
     "STUDIES",

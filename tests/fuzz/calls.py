@@ -24,8 +24,11 @@ import numpy as np
 import scipy.sparse
 
 import sparsehopfield as sh
-from sparsehopfield import bags, datasets, dense, layers, optim, structures, theory, theory_structures
-from sparsehopfield.association import associate_backward, associate_forward
+from sparsehopfield import layers, optim, structures, theory
+from sparsehopfield._engine import dense
+from sparsehopfield._engine.association import associate_backward, associate_forward
+from sparsehopfield.data import bags, datasets
+from sparsehopfield.theory import structures as theory_structures
 
 from .corpus import ROOM
 from .engine import Flaw, told

@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from sparsehopfield import FileFormatError, HopfieldMemory, bags, datasets, files, layers
-from sparsehopfield.studies._run import run_table, times
+from sparsehopfield import FileFormatError, HopfieldMemory, layers
+from sparsehopfield._engine import files
+from sparsehopfield.data import bags, datasets
+from sparsehopfield.studies._core.tables import run_table, times
 
 from .corpus import ROOM
 from .engine import Flaw, told

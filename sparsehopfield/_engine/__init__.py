@@ -1,0 +1,1 @@
+"""The engine room: what the public modules share, and nobody else needs."""

@@ -1,0 +1,509 @@
+"""The association of the layers, as two pure functions: forward, and backward from what forward saved.
+
+Every query x moves to the mixture of its stored rows, x <- sum_j p_j k_j with p = separation(beta k x + mask), as
+often as asked, each query for itself; then the values are mixed by its last association. `layers` are thin users of
+these functions; csrc/association does the work.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import (
+    Array,
+    as_array,
+    as_integers,
+    as_number,
+    as_numbers,
+    as_positive_numbers,
+    as_whole,
+    compute_dtype,
+    folded,
+    in_order,
+    overlap,
+)
+from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, has_window, separation_code
+from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield.errors import RetrievalWarning
+
+__all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
+
+
+NO_PLACE = "out: must be writeable {} arrays of the gradients' shapes, features contiguous and rows equally far apart"
+
+
+class Projection(NamedTuple):
+    """Rows seen through a linear map, one for each head: W_h r + b_h.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (H, d, e)
+    bias : ndarray of shape (H, d)
+    """
+
+    weight: Array
+    bias: Array
+
+
+class Saved:
+    """Hold what a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
+
+    It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
+    are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.
+    """
+
+    def __init__(
+        self,
+        tape: Any,
+        shape: tuple[int, int, int, int],
+        spread: list[bool],
+        listed: bool,
+        dtype: Any,
+        rows: tuple[Array, Array, Array],
+        way: Any = None,
+    ):
+        """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
+
+        rows: queries, stored and values. way: what made the tape, where it was not the core.
+        """
+        self._rows = rows
+        self._tape, self._shape, self._spread, self._listed, self._dtype = tape, shape, spread, listed, dtype
+        self._way = way
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of all weights, (B, H, N, M)."""
+        return self._shape
+
+    @property
+    def steps(self) -> Array:
+        """Updates that each query made after its first association, (B, N, H)."""
+        return _core.association_steps(self._tape) if self._way is None else self._way.steps(self._tape)
+
+
+def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Rows with heads in a layout that the core reads in place: features contiguous, strides whole."""
+    if a.ndim not in (3, 4):
+        raise ValueError(
+            f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got {a.shape}"
+        )
+    size = dtype.itemsize
+    if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
+        return in_order(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
+
+
+def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
+    """A projection's weight and bias as the core takes them."""
+    if given is None:
+        return None, None
+    weight, bias = (in_order(as_numbers(name, a), dtype) for a in given)
+    if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
+        raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
+    if bias.shape != weight.shape[:2]:
+        raise ValueError(f"{name}: bias must be of shape {weight.shape[:2]}, got {bias.shape}")
+    if rows.shape[-2] != 1:
+        raise ValueError(f"{name}: the rows that it projects must have one head, got {rows.shape[-2]}")
+    return weight, bias
+
+
+def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
+    """Return an association mask broadcast to (B, H, N, M); with `own` a copy, which nobody else can change."""
+    a = as_array("mask", mask)
+    a = a.copy() if own else a
+    samples, heads, queries, rows = shape
+    if a.dtype.kind not in "bf":
+        raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
+    if a.ndim == 3 and a.shape[0] == samples * heads and heads > 1:  # as hflayers takes it
+        a = a.reshape(samples, heads, *a.shape[1:])
+    elif a.ndim == 3:
+        a = a[:, None]
+    if a.dtype.kind == "f":
+        a = in_order(a, dtype)
+        if np.isnan(a).any() or np.isposinf(a).any():
+            raise ValueError("mask: must be finite numbers or -inf")
+    elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
+        a = in_order(a)
+    try:
+        if a.ndim < 2 or a.shape[-1] != rows:
+            raise ValueError
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise ValueError(
+            f"mask: must be of shape ({queries}, {rows}), ({samples}, {queries}, {rows}), "
+            f"({samples}, {heads}, {queries}, {rows}) or ({samples * heads}, {queries}, {rows}), got {np.shape(mask)}"
+        ) from None
+
+
+def _warn_of(unconverged: int) -> None:
+    if unconverged:
+        warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
+
+
+def associate_forward(
+    queries: ArrayLike,
+    stored: ArrayLike,
+    values: ArrayLike,
+    beta: ArrayLike,
+    *,
+    separation: Any = "sparsemax",
+    update_steps_max: int | None = 0,
+    update_steps_eps: float = 1e-4,
+    padding_mask: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    offsets: ArrayLike | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    gradient: str = "unrolled",
+    key_projection: Projection | None = None,
+    value_projection: Projection | None = None,
+    structure: Structure | None = None,
+    appended: int = 0,
+    keep: bool = True,
+) -> tuple[Array, Any]:
+    """Batched, multi-head, masked association, repeated, with everything that its gradient needs.
+
+    Parameters
+    ----------
+    queries : array_like of shape (B, N, H, d), or (N, H, d) shared by all samples
+    stored : array_like of shape (B, M, H, d), or (M, H, d) shared by all samples, or (R, H, d) with `offsets`
+        H may be 1 here: rows shared by all heads.
+    values : array_like, shaped as `stored`, with v features instead of d
+        One of the two may have one head and the other all.
+    beta : float or array_like of shape (H,)
+    update_steps_max : int or None
+        The first association and at most so many more; None or negative: until every query has come to rest.
+    update_steps_eps : float
+        A query has come to rest when its weights move by at most this, in the Euclidean norm.
+    padding_mask : array_like of bool, shape (B, M)
+        True where a stored row is none.
+    mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or hflayers' (B * H, N, M)
+        bool, True where a query must not look; or numbers added to the scores, -inf included.
+    offsets : array_like of int, shape (B + 1,)
+        Ragged bags: sample b has rows offsets[b] to offsets[b + 1].
+    dropout : float from 0 to below 1
+        Rate at which single weights of the last association are dropped; the others grow by 1 / (1 - rate).
+    seed : int from 0 to 2^64 - 1
+        Of dropout.
+    gradient : {"unrolled", "implicit"}
+        Through all updates; or at the fixed point reached.
+    key_projection, value_projection : Projection
+        The rows are W_h r + b_h in place of r; then `stored` or `values` have e features and one head.
+    structure : Structure, optional
+        Which of its sample's rows query n of each sample looks at (`sparsehopfield.structures`); all by default. A
+        query keeps its place through all updates. A k beyond the rows of a sample means all of them. Of ragged bags
+        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty. Features take the
+        place of softmax; they have neither masks, dropout, projections nor implicit gradients, and a query has come to
+        rest when an update moves it by at most `update_steps_eps` times the largest norm of a stored row.
+    appended : int, at least 0
+        The last so many rows of each sample, at which all queries look whatever the structure.
+    keep : bool
+        Whether a backward pass will follow; without, nothing is saved, and `saved` is None.
+
+    Returns
+    -------
+    out : ndarray of shape (B, N, H, v)
+        Zeros for a query that has no row to look at. Of the arrays' dtype: float64 if one is, else float32.
+    saved : Saved
+        For `associate_backward` and `association_weights`. The numbers in queries, stored, values and projections must
+        not change until it is gone, or gradients are wrong; offsets and masks may, as they are copied.
+
+    Raises
+    ------
+    ValueError
+        If shapes or masks do not fit, options are out of range, or a number is NaN or infinite.
+    OverflowError
+        If a score is beyond the dtype.
+
+    Warns
+    -----
+    RetrievalWarning
+        If a query is still moving after 10,000 updates.
+
+    Notes
+    -----
+    The work is 2 (steps + 1) B N H M d multiplications for maps of full support; for the others mixtures, and all of
+    the backward pass, follow the supports. Under a structure work and memory follow its pairs, or rather the rows that
+    any of some 16 queries, neighbours in place, look at; of TopK all scores are computed, and what comes behind them
+    follows the pairs. No N x M array is made. With a `key_projection` the rows are not projected:
+    products run in their own e features, right for few queries and many rows (pooling). Results are the same bits for
+    any number of threads.
+
+    References
+    ----------
+    Ramsauer et al. 2021, "Hopfield Networks is All You Need"; Hu et al. 2023, eq. (2.5) and section 3.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)          # one sample, three rows, one head
+    >>> query = np.array([0.9, 0.2, 0.1], np.float32).reshape(1, 1, 1, 3)
+    >>> out, saved = associate_forward(query, bag, bag, beta=2.0)
+    >>> out.ravel()
+    array([1., 0., 0.], dtype=float32)
+    """
+    given = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
+    dtype = compute_dtype(*given)
+    q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
+    v = k if values is stored else _stack("values", given[2], dtype)
+    if offsets is not None:
+        o = as_integers("offsets", offsets).copy()  # a copy, as it is followed after it was checked
+        if k.ndim != 3 or o.ndim != 1 or not len(o):
+            raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
+        if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
+            raise ValueError(f"offsets: must ascend from 0 to the {len(k)} rows")
+        if padding_mask is not None:
+            raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
+        samples = len(o) - 1
+    else:
+        o = None
+        samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
+    heads = q.shape[-2]
+    if q.ndim == 4 and len(q) != samples:
+        raise ValueError(f"queries: {len(q)} samples, but there are {samples} of stored rows")
+    if k.shape[:-2] != v.shape[:-2]:
+        raise ValueError(f"values: must have the rows of stored, {k.shape[:-2]}, got {v.shape[:-2]}")
+    for name, a in (("stored", k), ("values", v)):
+        if a.shape[-2] not in (1, heads):
+            raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
+    code = separation_code(separation)
+    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and code[0] == POLYNOMIAL:
+        raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
+    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
+    if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
+        raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
+    key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
+    value_weight, value_bias = _projection("value_projection", value_projection, dtype, heads, v)
+    if (k.shape[-1] if key_weight is None else key_weight.shape[1]) != q.shape[-1]:
+        raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
+    if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
+        raise ValueError("queries: at least one head and one feature are needed")
+    b = as_positive_numbers("beta", beta)
+    if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
+        raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
+    rate = as_number("dropout", dropout, least=0.0)
+    if rate >= 1:
+        raise ValueError(f"dropout: must be below 1, got {dropout}")
+    number = as_whole("seed", seed, 0, 2**64 - 1)
+    rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
+    if padding_mask is not None:
+        padding_mask = np.array(as_numbers("padding_mask", padding_mask), np.bool_, order="C")
+        if padding_mask.shape != (samples, rows):
+            raise ValueError(f"padding_mask: must be of shape ({samples}, {rows}), got {padding_mask.shape}")
+    shape = (samples, heads, q.shape[-3], rows)
+    appended = as_whole("appended", appended, 0) if samples else 0
+    if appended > rows:
+        raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
+    looks, own = as_structure(structure), rows - appended
+    eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
+    if looks is not None and (way := looks.association()) is not None:
+        asked = {
+            "dropout": rate > 0,
+            "mask": mask is not None,
+            "gradient": gradient == "implicit",
+            "key_projection": key_projection is not None,
+            "value_projection": value_projection is not None,
+        }
+        way.check(looks, code, appended, [name for name, is_asked in asked.items() if is_asked])
+        limit = None if steps < 0 else steps
+        out, tape, unconverged = way.forward(
+            looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
+        )
+        _warn_of(unconverged)
+        return out, Saved(tape, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
+    descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
+    if mask is not None:
+        mask = _mask(mask, dtype, shape, own=keep)
+    if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
+        padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
+        if mask is None:
+            mask = padding
+        else:
+            mask = mask | padding if mask.dtype == np.bool_ else np.where(padding, dtype.type(-np.inf), mask)
+        padding_mask = None
+    # one head for all heads, beside an array that has them all: as a view, whose gradient is summed again
+    spread = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
+    if spread[0] and key_weight is not None:
+        raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
+    k, v = (
+        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True)
+    )
+    out, tape, unconverged = _core.associate_forward(
+        q,
+        k,
+        v,
+        b + np.zeros(heads),
+        *code,
+        samples,
+        o,
+        padding_mask,
+        mask,
+        steps,
+        eps,
+        rate,
+        number,
+        gradient == "implicit",
+        key_weight,
+        key_bias,
+        value_weight,
+        value_bias,
+        descriptor,
+        appended,
+        keep,
+    )
+    _warn_of(unconverged)
+    if tape is None:
+        return out, None
+    listed = has_window(code) or descriptor is not None
+    return out, Saved(tape, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
+
+
+def associate_backward(
+    saved: Saved,
+    grad: ArrayLike,
+    *,
+    need_rows: bool = True,
+    need_beta: bool = True,
+    out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> tuple[Any, ...]:
+    """The gradients of sum(grad * out).
+
+    Parameters
+    ----------
+    saved : Saved
+        Of the forward pass.
+    grad : array_like of shape (B, N, H, v)
+    need_rows : bool
+        False leaves out the gradients of stored rows and values, which saves work where the rows are data; those of
+        projections are there in any case.
+    need_beta : bool
+        False leaves out the gradient of beta.
+    out : tuple of three ndarray or None
+        Where to put the gradients of queries, stored and values: arrays of their shapes and dtype, whose rows may lie
+        apart, as parts of a wider array do. Only for what is not shared beside what is not: queries of shape
+        (B, N, H, d), and all heads of stored and values or one head of both.
+
+    Returns
+    -------
+    queries, stored, values : ndarray or None
+        Each shaped as its argument was.
+    beta : ndarray of shape (H,), float64, or None
+    key_projection, value_projection : Projection or None
+        Two more where a projection was given.
+
+    Raises
+    ------
+    ValueError
+        If `grad` does not have the shape of the output, or `out` cannot be written to, or overlaps another array.
+    ArithmeticError
+        If `gradient="implicit"` and a fixed point is not isolated or not stable, so that it has no gradient.
+
+    References
+    ----------
+    Martins & Astudillo 2016 for the Jacobian of sparsemax; Bai, Kolter & Koltun 2019, "Deep equilibrium models", for
+    gradients at fixed points.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)
+    >>> query = np.array([0.5, 0.3, 0.1], np.float32).reshape(1, 1, 1, 3)
+    >>> out, saved = associate_forward(query, bag, bag, beta=1.0)
+    >>> dqueries, dstored, dvalues, dbeta = associate_backward(saved, np.ones_like(out))
+    >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
+    True
+    """
+    g = in_order(as_numbers("grad", grad), saved._dtype)
+    samples, heads, queries, _ = saved._shape
+    if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
+        raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
+    if any(place is not None for place in out):
+        _check_places(saved, g, out)
+    return gradients_of(saved, g, need_rows, need_beta, out)
+
+
+def _check_places(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Array | None]) -> None:
+    """Raise unless gradients can be written to these places."""
+    for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
+        if shared and a is not None:
+            raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
+    taken = [g, *saved._rows]
+    for place, rows in zip(out, saved._rows, strict=True):
+        if not isinstance(place, np.ndarray):
+            continue
+        if not place.flags.writeable:
+            raise ValueError("out: is read-only")
+        if any(overlap(place, a) for a in taken):
+            raise ValueError("out: overlaps another array of this call in memory; give one of its own")
+        if saved._way is not None and (place.shape != rows.shape or place.dtype != rows.dtype or folded(place)):
+            raise ValueError(NO_PLACE.format(saved._dtype))
+        taken.append(place)
+
+
+def gradients_of(
+    saved: Saved,
+    g: Array,
+    need_rows: bool,
+    need_beta: bool,
+    out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
+) -> tuple[Any, ...]:
+    """Return what `associate_backward` does, for a gradient in order and places that are known to be good."""
+    if saved._way is not None:
+        found = saved._way.backward(saved._tape, g, need_rows, need_beta)
+        for place, d in zip(out, found, strict=False):
+            if place is not None and d is not None:
+                place[...] = d
+        return tuple(d if place is None else place for place, d in zip((*out, None), found, strict=True))
+    try:
+        dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._tape, g, need_rows, need_beta, *out)
+    except TypeError:
+        raise ValueError(NO_PLACE.format(saved._dtype)) from None
+    if saved._shape[0] == 0:  # the core has no set of rows, but there are some where samples share them
+        for a in (dq, dk, dv, kw, kb, vw, vb):
+            if a is not None:
+                a[...] = 0
+    if saved._spread[0]:
+        dq = dq.sum(axis=0)
+    dk, dv = (
+        a.sum(axis=-2, keepdims=True) if spread and a is not None else a
+        for a, spread in zip((dk, dv), saved._spread[1:], strict=True)
+    )
+    gradients = (dq, dk, dv, None if dbeta is None else dbeta.sum(axis=(0, 1)))
+    if kw is None and vw is None:
+        return gradients
+    return (*gradients, None if kw is None else Projection(kw, kb), None if vw is None else Projection(vw, vb))
+
+
+def association_weights(saved: Saved) -> Any:
+    """The weights of the last association, before dropout.
+
+    Parameters
+    ----------
+    saved : Saved
+        Of a forward pass.
+
+    Returns
+    -------
+    ndarray of shape (B, H, N, M), or csr_array of shape (B * H * N, M)
+        The second, its rows in the order of the first's leading axes, where the map has a window or there is a
+        structure, so that supports are small. M is the size of the largest bag where bags are ragged.
+
+    Examples
+    --------
+    >>> bag = np.eye(3, dtype=np.float32).reshape(1, 3, 1, 3)
+    >>> query = np.array([0.5, 0.3, -9], np.float32).reshape(1, 1, 1, 3)
+    >>> association_weights(associate_forward(query, bag, bag, beta=1.0)[1]).toarray().round(2)
+    array([[0.6, 0.4, 0. ]], dtype=float32)
+    """
+    from scipy.sparse import csr_array  # SciPy takes a while to import
+
+    if saved._way is not None:
+        saved._way.refuse(saved._tape, "associate")
+    start, position, weight = _core.association_weights(saved._tape)
+    samples, heads, queries, rows = saved._shape
+    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse.sort_indices()
+    return sparse if saved._listed else sparse.toarray().reshape(saved._shape)

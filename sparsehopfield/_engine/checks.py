@@ -1,0 +1,470 @@
+"""What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
+
+import sys
+from collections.abc import Mapping
+from math import prod
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsehopfield._engine.copying import contiguous, pieces
+from sparsehopfield._engine.text import short
+
+INT_MAX = 2**31 - 1
+Array = NDArray[Any]
+FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
+MOST_AXES = 64  # of an array: lists deeper in one another than this are none
+NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
+
+
+def masks(given: Any, deep: int = MOST_AXES) -> bool:
+    """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+    ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
+    if ma is None or type(given) in PLAIN:
+        return False
+    if isinstance(given, (list, tuple)):
+        return deep > 0 and not {*map(type, given)} <= PLAIN and any(masks(part, deep - 1) for part in given)
+    if not isinstance(given, ma.MaskedArray) or given.dtype.names:  # of fields, which are no numbers
+        return False
+    return bool(ma.is_masked(given))
+
+
+def refuse_masks(name: str, given: Any) -> None:
+    """Raise if something given masks entries: what is under a mask is no number to compute with."""
+    if type(given) is not np.ndarray and masks(given):
+        raise ValueError(f"{name}: masks some of its entries, which have no value; fill them or leave them out")
+
+
+def _as_masked(given: Any) -> Any:
+    """Return a masked array, or lists of them, as one masked array."""
+    if isinstance(given, (list, tuple)) and len(given):
+        return np.ma.stack([_as_masked(part) for part in given])
+    return np.ma.asarray(given)
+
+
+def _of_frame(frame: Any) -> Array | None:
+    """Return the numbers of a data frame, or of a column, whose dtypes are not NumPy's, with NaN for missing values.
+
+    None if they are no numbers. pandas' own dtypes, nullable and of Arrow, say which dtype of NumPy they extend.
+    """
+    kinds = [getattr(d, "numpy_dtype", d) for d in (frame.dtypes if frame.ndim == 2 else [frame.dtype])]
+    if not kinds or not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
+        return None
+    dtype = np.result_type(*kinds)
+    if not np.asarray(frame.isna()).any():
+        return np.asarray(frame.to_numpy(dtype=dtype))
+    return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
+
+
+def converted(name: str, given: Any, dtype: Any = None) -> Array:
+    """Return what NumPy makes of something, in this dtype or the one it finds, whatever is masked."""
+    try:
+        return np.asarray(given, dtype)
+    except ValueError as error:  # ragged nested sequences
+        raise ValueError(f"{name}: cannot be made an array: {error}") from None
+    except (TypeError, RuntimeError) as error:  # another library's array that refuses
+        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+
+
+def as_array(name: str, given: Any) -> Array:
+    """Return what is given as a plain array, of whatever dtype.
+
+    Masked entries are refused. Missing values of data frames become NaN, which is refused wherever NaN is.
+    """
+    if type(given) is np.ndarray:
+        return given
+    refuse_masks(name, given)
+    return _made(name, given)
+
+
+def _made(name: str, given: Any) -> Array:
+    """Return something that masks nothing as a plain array."""
+    a = converted(name, given)
+    if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
+        numbers = _of_frame(given)
+        return a if numbers is None else numbers
+    return a
+
+
+def axes_of(given: Any) -> int | None:
+    """Return how many axes something has as an array, or None if it cannot be made one."""
+    try:
+        return np.ndim(given)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def as_numbers(name: str, array: ArrayLike) -> Array:
+    """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
+    if type(array) is np.ndarray and array.dtype in FLOATS:
+        return array
+    return _real(name, as_array(name, array))
+
+
+def _real(name: str, a: Array) -> Array:
+    """Return the array itself, if it has real numbers that float64 holds."""
+    if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
+        hint = "; convert it, as with astype(float)" if a.dtype == object else ""
+        raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
+    return a if a.dtype in FLOATS else as_exact(name, a, FLOAT64)
+
+
+def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
+    """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
+    if type(array) is np.ndarray:
+        return as_numbers(name, array)
+    if not masks(array):
+        return _real(name, _made(name, array))
+    try:
+        given = _as_masked(array)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be made an array: {error}") from None
+    numbers = as_numbers(name, given.filled(0) if given.dtype.kind in "fiu" else given.data)  # whatever is masked
+    numbers = numbers.astype(np.result_type(np.float32, numbers.dtype))
+    numbers[np.ma.getmaskarray(given)] = fill
+    return numbers
+
+
+def untrapped() -> np.errstate:
+    """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
+
+    Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
+    """
+    return np.errstate(all="ignore")
+
+
+def in_order(a: Array, dtype: Any = None) -> Array:
+    """Return the same numbers C-contiguous and aligned, in this dtype or their own; copies only what is not.
+
+    Large copies are made in pieces, so that Ctrl-C is heard.
+    """
+    if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
+        return a
+    to = a.dtype if dtype is None else np.dtype(dtype)
+    with untrapped():  # numbers too small become 0, and infinities are found where they matter
+        return contiguous(a, to)
+
+
+def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
+    """Return an array of whole numbers; an empty one of any dtype will do."""
+    a = as_array(name, given)
+    if a.size and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be whole numbers, got dtype {a.dtype}")
+    if a.dtype == np.uint64 and (a >= 2**63).any():
+        raise OverflowError(f"{name}: at most 2**63 - 1, got {a.max()}")
+    return a.astype(np.int64, copy=False)
+
+
+def as_float_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return a dtype to compute in: float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype: must be float32 or float64, got {short(dtype)}")
+    return found
+
+
+def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
+    """Return the shape of images of d numbers."""
+    sides = as_integers("shape", shape)
+    fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
+    if not fits or prod(sides.tolist()) != d:
+        raise ValueError(
+            f"shape: must be (height, width) or (3, height, width) of {d} features in all, got {short(shape)}"
+        )
+    return tuple(sides.tolist())
+
+
+def compute_dtype(*arrays: Array | None) -> np.dtype[Any]:
+    """Choose the dtype that some arrays are computed in, all of whose numbers it holds exactly.
+
+    float64 if any has floats of 64 bits or integers of more than 16; else float32. By dtypes alone, so that numbers
+    never decide what comes out; `as_exact` refuses the integers that even float64 would round.
+    """
+    for a in arrays:
+        if a is not None and a.dtype.itemsize > (4 if a.dtype.kind == "f" else 2):
+            return FLOAT64
+    return FLOAT32
+
+
+def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the array itself, unless it has integers that float32 or float64 would round: ValueError then."""
+    single = dtype.itemsize == 4
+    if a.dtype.kind not in "iu" or a.dtype.itemsize <= (2 if single else 4):
+        return a
+    most = 2**24 if single else 2**53
+    if a.ndim == 0:
+        exact = -most <= int(a) <= most
+    else:
+        parts = (a[part] for part in pieces(len(a), a.nbytes // len(a))) if a.size else ()
+        exact = all(
+            -most <= int(np.minimum.reduce(part, axis=None)) and int(np.maximum.reduce(part, axis=None)) <= most
+            for part in parts
+        )
+    if not exact:
+        raise ValueError(
+            f"{name}: has integers beyond 2**{24 if single else 53}, which {dtype} would round; "
+            + ("use float64, or " if single else "")
+            + "make them floats yourself if rounding is meant"
+        )
+    return a
+
+
+def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return the rows in a layout that the core reads in place: of the compute dtype or narrow, each row contiguous.
+
+    Copies only what is laid out or typed otherwise.
+    """
+    kept = np.dtype(a.dtype.type) if a.dtype.type in NARROW else dtype
+    size, d = kept.itemsize, a.shape[1]
+    step = a.strides[0]
+    in_place = (
+        a.dtype == kept
+        and a.dtype.isnative
+        and a.flags.aligned
+        and (d == 1 or a.strides[1] == size)
+        and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
+    )
+    return a if in_place else in_order(a, kept)
+
+
+def as_patterns(name: str, array: ArrayLike) -> Array:
+    """Return a two-dimensional array of at least one row and one column."""
+    a = as_numbers(name, array)
+    if a.ndim != 2:
+        raise ValueError(f"{name}: must be two-dimensional, one row a pattern, got shape {a.shape}")
+    if a.shape[0] == 0 or a.shape[1] == 0:
+        raise ValueError(f"{name}: needs at least one row and one column, got shape {a.shape}")
+    if a.shape[1] > INT_MAX:
+        raise OverflowError(f"{name}: at most {INT_MAX} columns, got {a.shape[1]}")
+    return a
+
+
+def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
+    """Return one row of values per pattern, or None."""
+    if array is None:
+        return None
+    a = as_patterns("values", array)
+    if len(a) != n_patterns:
+        raise ValueError(f"values: needs one row per pattern ({n_patterns}), got {len(a)}")
+    return a
+
+
+def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
+    """Return rows to be stored beside others, of the same width and dtype.
+
+    To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
+    dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
+    scale already in them.
+    """
+    a = as_patterns(name, array)
+    if a.shape[1] != stored.shape[1]:
+        raise ValueError(f"{name}: must have the {stored.shape[1]} columns of what is stored, got shape {a.shape}")
+    kind, narrow = a.dtype.kind, stored.dtype.type in NARROW
+    if narrow and kind == "f" and a.dtype.type is not stored.dtype.type:
+        raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
+    if not narrow:
+        as_exact(name, a, stored.dtype)
+    rows = in_order(a, stored.dtype)
+    if narrow and kind != "f" and not np.array_equal(rows, a):
+        raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
+    return rows
+
+
+def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
+    """Return which of n rows stay when these go, chosen as numpy.delete does: True for every row that stays."""
+    kept = np.ones(n, np.bool_)
+    if isinstance(positions, slice):
+        try:
+            kept[positions] = False
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"positions: {error}") from None
+        return kept
+    p = as_array("positions", positions)
+    if p.ndim > 1:
+        raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
+    if p.dtype.kind == "b":
+        if p.shape != (n,):
+            raise ValueError(f"positions: a mask needs one entry per pattern, shape ({n},), got {p.shape}")
+    elif p.size == 0:
+        return kept
+    elif p.dtype.kind not in "iu":
+        raise TypeError(f"positions: must be whole numbers, a slice or a mask, got dtype {p.dtype}")
+    elif (outside := (p < -n) | (p >= n)).any():
+        raise IndexError(f"positions: {p[outside].flat[0]} is out of range for {n} patterns")
+    kept[p] = False
+    return kept
+
+
+def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Return n distinct whole numbers, copied."""
+    a = np.array(as_integers("ids", ids))
+    if a.shape != (n,):
+        raise ValueError(f"ids: needs one per pattern, shape ({n},), got {a.shape}")
+    order = np.sort(a)
+    if (same := order[1:] == order[:-1]).any():
+        raise ValueError(f"ids: must be distinct, got {order[1:][same][0]} twice")
+    return a
+
+
+def as_scale(scale: Any, patterns: Array) -> float:
+    """Return what a stored number is to be multiplied with: a float32 number, 1 by default."""
+    if scale is None:
+        return 1.0
+    if patterns.dtype.type not in NARROW:
+        raise ValueError(f"scale: only uint8 and float16 patterns have one; multiply {patterns.dtype} patterns instead")
+    x, numbers = as_number("scale", scale, least=0.0), np.finfo(np.float32)
+    least, most = float(numbers.tiny), float(numbers.max)
+    if not least <= x <= most:
+        raise ValueError(f"scale: must be from {least:.3g} to {most:.3g}, got {scale}")
+    return float(np.float32(x))
+
+
+def as_queries(array: ArrayLike, d: int) -> Array:
+    """Return queries of d features along the last axis."""
+    a = as_numbers("queries", array)
+    if a.ndim == 0 or a.shape[-1] != d:
+        raise ValueError(f"queries: the last axis must have the patterns' {d} features, got shape {a.shape}")
+    return a
+
+
+def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
+    """Return float64 numbers, or one, that are positive and finite; a copy."""
+    if type(numbers) is float and 0 < numbers < np.inf:  # the shortest way for the commonest
+        return np.array(numbers)
+    a = as_numbers(name, numbers).astype(np.float64)
+    sound = (a > 0) & (a < np.inf)
+    if not sound.all():
+        raise ValueError(f"{name}: must be positive and finite, got {a[~sound].flat[0]}")
+    return a
+
+
+def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return beta as float64 of one number, or of one per query."""
+    b = as_positive_numbers("beta", beta)
+    if b.ndim == 0:
+        return b.reshape(1)
+    try:
+        return np.ascontiguousarray(np.broadcast_to(b, leading)).reshape(-1)
+    except ValueError:
+        raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
+
+
+def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array | None:
+    """Return `out`, if it can take the result."""
+    if out is None:
+        return None
+    as_place("out", out, shape)
+    if out.dtype != dtype:
+        raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
+    refuse_masks("out", out)
+    if folded(out):
+        raise ValueError(f"out: its elements overlap one another (strides {out.strides})")
+    for a in inputs:
+        if a is not None and overlap(out, a):
+            raise ValueError("out: overlaps an input in memory; give another array")
+    return out
+
+
+def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """Return an array that numbers can be written to, of this shape."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
+    if a.flags.carray and shape is None:
+        return a
+    if shape is not None and a.shape != shape:
+        raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
+    if not a.flags.writeable:
+        raise ValueError(f"{name}: is read-only")
+    if folded(a):
+        raise ValueError(f"{name}: its elements overlap one another (strides {a.strides})")
+    return a
+
+
+def folded(a: Array) -> bool:
+    """Return whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+    if a.size == 0 or a.flags.c_contiguous:
+        return False
+    extent = a.itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
+        if step < extent:
+            return True
+        extent = step * n
+    return False
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Return whether two arrays share memory; where that is hard to say, yes."""
+    try:
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def as_flag(name: str, flag: Any) -> bool:
+    """Return True or False, by Python's rules of truth."""
+    try:
+        return bool(flag)
+    except (TypeError, ValueError):  # arrays of many, missing values
+        raise TypeError(f"{name}: must be True or False, got {short(flag)}") from None
+
+
+def as_state(name: str, state: Any) -> Mapping[str, Any]:
+    """Return a mapping by names, as `state_dict` gives it."""
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
+    return state
+
+
+def as_generator(name: str, seed: Any) -> np.random.Generator:
+    """Return a generator of random numbers, given as such or by its seed."""
+    if isinstance(seed, np.ndarray):
+        seed = np.asarray(as_array(name, seed))  # on a numpy.matrix NumPy would recurse until the process dies
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: must be None, a whole number of at least 0 or a Generator, got {short(seed)}"
+        ) from None
+
+
+def as_list(name: str, given: Any, what: str) -> list[Any]:
+    """Return what an iterable yields; the message of an error says what it should have been."""
+    try:
+        return list(given)
+    except (TypeError, NotImplementedError):  # some arrays that have no axis, or no rows, pass for iterable
+        raise TypeError(f"{name}: must be {what}, got {short(given)}") from None
+
+
+def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> int:
+    """Return a whole number of at least `least`, if that is not None, and at most `most`."""
+    limit = "" if least is None else f" of at least {least}"
+    if isinstance(number, bool):
+        raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}")
+    try:
+        n = index(number)
+    except TypeError:
+        raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}") from None
+    if least is not None and n < least:
+        raise ValueError(f"{name}: must be at least {least}, got {short(n)}")
+    if n > most:
+        raise ValueError(f"{name}: must be at most {most}, got {short(n)}")
+    return n
+
+
+def as_number(name: str, number: Any, *, least: float) -> float:
+    """Return a finite number of at least `least`."""
+    if type(number) is float and least <= number < np.inf:  # the shortest way for the commonest
+        return number + 0.0  # -0.0 is 0.0, which nobody takes for less than nothing
+    a = as_numbers(name, number)
+    if a.ndim != 0:
+        raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")
+    x = float(a) + 0.0  # also of -0.0, whose sign some take for less than nothing
+    if not least <= x < np.inf:
+        raise ValueError(f"{name}: must be a finite number of at least {least:g}, got {number}")
+    return x

@@ -1,0 +1,186 @@
+"""The dense pieces of a layer, array in, array out: linear maps, layer normalisation, their gradients, AdamW.
+
+Letters: n rows of e features, o outputs. Every function sees its arrays as C-contiguous matrices of one dtype, float32
+or float64, flattened over all axes but the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import Array, in_order, untrapped
+
+__all__ = [
+    "adamw",
+    "feature_scale",
+    "fold",
+    "is_constant",
+    "linear",
+    "linear_backward",
+    "normalize",
+    "normalize_backward",
+    "unfold",
+]
+
+
+def _matrix(x: Array) -> Array:
+    """Rows of the last axis, contiguous."""
+    return in_order(x) if x.ndim == 2 else in_order(x).reshape(-1, x.shape[-1])
+
+
+def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
+    """Return whether n numbers of this mean and standard deviation are all equal but for rounding.
+
+    The computed mean of n equal numbers is off by up to n eps of it, and deviations from it are then that error alone.
+    scikit-learn's scalers have the same rule.
+    """
+    return deviation <= n * np.finfo(np.float64).eps * np.abs(mean)
+
+
+def feature_scale(rows: Array) -> tuple[Array, Array]:
+    """Return the mean of every feature, and what to divide it by: its standard deviation, or 1 where it is constant.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, e)
+
+    Returns
+    -------
+    mean, scale : ndarray of float64 of shape (e,)
+
+    Examples
+    --------
+    >>> feature_scale(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 2.0]]))[1].round(3)
+    array([1.   , 0.816])
+    """
+    _, power = np.frexp(np.abs(rows).max(axis=0))  # of the largest: squares neither overflow nor vanish
+    with untrapped():
+        scaled = np.ldexp(rows, -power)
+        mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
+        constant = is_constant(mean, deviation, len(rows))
+        return np.ldexp(mean, power), np.where(constant, 1.0, np.ldexp(deviation, power))
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x W^T + b.
+
+    Parameters
+    ----------
+    x : ndarray of shape (..., e)
+    weight : ndarray of shape (o, e)
+    bias : ndarray of shape (o,), optional
+
+    Returns
+    -------
+    ndarray of shape (..., o)
+
+    Examples
+    --------
+    >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
+    array([[16.]])
+    """
+    out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
+    _core.linear(_matrix(x), in_order(weight), bias, out)
+    return out
+
+
+def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -> tuple[Array | None, Array, Array]:
+    """The gradients of `linear` in x (None where it is not needed), weight and bias."""
+    dx = np.empty(x.shape, x.dtype) if need_x else None
+    dweight, dbias = np.empty(weight.shape, x.dtype), np.empty(len(weight), x.dtype)
+    _core.linear_backward(_matrix(x), in_order(weight), in_order(grad), dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
+def normalize(x: Array, eps: float) -> tuple[Array, Array]:
+    """Layer normalisation without its affine part: (x - mean) / sqrt(variance + eps), over the last axis.
+
+    Parameters
+    ----------
+    x : ndarray of shape (..., e)
+    eps : float, positive
+
+    Returns
+    -------
+    xhat : ndarray of shape (..., e)
+    rstd : ndarray of shape (...)
+        1 / sqrt(variance + eps).
+
+    Examples
+    --------
+    >>> normalize(np.array([[1.0, 3.0]]), 1e-12)[0]
+    array([[-1.,  1.]])
+    """
+    x = in_order(x)
+    xhat, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
+    _core.normalize(_matrix(x), eps, xhat, rstd)
+    return xhat, rstd
+
+
+def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
+    """The gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
+    out = np.empty_like(xhat)
+    _core.normalize_backward(_matrix(xhat), rstd, in_order(grad), out)
+    return out
+
+
+def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tuple[Array, Array]) -> None:
+    """One linear map for an affine one before a linear one: W (gain x + shift) + b = (W diag(gain)) x + (W shift + b).
+
+    Parameters
+    ----------
+    weight : ndarray of shape (o, e)
+    bias : ndarray of shape (o,), optional
+    gain, shift : ndarray of shape (e,)
+    out : ndarray of shape (o, e) and ndarray of shape (o,)
+        Receive the weight and the bias.
+    """
+    _core.fold(weight, bias, gain, shift, *out)
+
+
+def unfold(
+    dweight: Array, dbias: Array, weight: Array, gain: Array, shift: Array, out: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """The gradients of `fold` in weight (into `out`, if given), gain and shift, from those in its results.
+
+    That in the bias is `dbias`.
+    """
+    out = np.empty_like(weight) if out is None else out
+    dgain, dshift = np.empty_like(gain), np.empty_like(shift)
+    _core.unfold(in_order(dweight), in_order(dbias), weight, gain, shift, out, dgain, dshift)
+    return out, dgain, dshift
+
+
+def adamw(
+    parameters: Sequence[Array],
+    grads: Sequence[Array],
+    first: Sequence[Array],
+    second: Sequence[Array],
+    step: int,
+    *,
+    learning_rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """One step of AdamW, in place, over lists of arrays.
+
+    Parameters
+    ----------
+    parameters, first, second : sequence of ndarray
+        Parameters and the running means of the gradients and of their squares; changed.
+    grads : sequence of ndarray
+        Shaped as the parameters.
+    step : int, at least 1
+        Which step this is, for the correction of the means' start at zero.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
+    """
+    for p, g, m, v in zip(parameters, grads, first, second, strict=True):
+        _core.adamw(p, g if g.flags.carray else in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)

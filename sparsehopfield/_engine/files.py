@@ -1,0 +1,337 @@
+"""Memories in files: safetensors with a header that is checked before anything is believed.
+
+A file holds the tensors `patterns`, and `values` and `ids` where there are any, and in `__metadata__` the strings
+
+| field | meaning |
+|---|---|
+| format, version | "sparsehopfield.memory", "1" |
+| similarity | its name |
+| separation | its name, or "entmax" and alpha, or "polynomial" and its order |
+| structure | where it is not all pairs: what `structure.described` says of it, in JSON |
+| index | where it is not "auto": "true" or "false" |
+| beta, scale | numbers in hexadecimal, so that every bit is kept |
+| data | SHA-256 of all bytes behind the header |
+| header | SHA-256 of the fields above and of the tensors' names, dtypes and shapes in their order |
+
+Sizes are the tensors' shapes. Tensors lie by the size of their numbers, from a multiple of 64 bytes on, so that all
+are aligned in a map.
+
+Files are read with the safetensors package, which does not trust them: it finds a header that is no JSON, tensors that
+overlap, leave holes, or do not end where the file does. They are written here, because that package needs rows without
+gaps, cannot be interrupted, and orders the metadata by chance; the tests read them with it.
+"""
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.replacing import as_path, replacing
+from sparsehopfield._engine.separations import SEPARATIONS, Entmax, Polynomial
+from sparsehopfield._engine.structure import Structure, described, parsed, restored
+from sparsehopfield._engine.text import short
+from sparsehopfield.errors import FileFormatError
+
+__all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
+
+Meaning = TypeVar("Meaning")
+Number = TypeVar("Number", int, float)
+
+VERSION = "1"
+FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
+ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
+NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
+OPTIONAL = {"structure", "index"}
+HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
+SLICE = 16 * 1024 * 1024  # bytes read or written at a time
+SYNCED = 8 * SLICE  # bytes written before the disk must have them
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a file says beside its tensors."""
+
+    similarity: str
+    separation: str | Entmax | Polynomial
+    beta: ArrayLike
+    scale: float
+    structure: Structure | None = None
+    index: bool | str = "auto"
+
+
+# --- the header -----------------------------------------------------------------------------------------
+
+Tensors = list[tuple[str, str, tuple[int, ...]]]  # name, dtype, shape; in the order of the file
+
+
+def _header_checksum(fields: dict[str, str], tensors: Tensors) -> str:
+    known = {name: text for name, text in fields.items() if name != "header"}
+    return hashlib.sha256(json.dumps([known, tensors], sort_keys=True).encode()).hexdigest()
+
+
+def _header(fields: dict[str, str], arrays: dict[str, Array]) -> bytes:
+    tensors = [(name, NAMES[a.dtype], a.shape) for name, a in arrays.items()]
+    header: dict[str, Any] = {"__metadata__": {**fields, "header": _header_checksum(fields, tensors)}}
+    at = 0
+    for name, dtype, shape in tensors:
+        end = at + arrays[name].nbytes
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    if len(text) > HEADER_LIMIT:
+        raise ValueError(
+            f"structure: its lists make a header of {len(text)} bytes, and a file's has room for {HEADER_LIMIT}; save "
+            "without it, and set it again after loading"
+        )
+    return len(text).to_bytes(8, "little") + text
+
+
+def _fields_of(model: Model) -> dict[str, str]:
+    if np.ndim(model.beta) != 0:
+        raise ValueError("beta: a file holds one number, not one per query; set `beta` to a number before saving")
+    separation = model.separation
+    if isinstance(separation, Entmax):
+        separation = f"entmax {separation.alpha.hex()}"
+    elif isinstance(separation, Polynomial):
+        separation = f"polynomial {separation.order}"
+    structure = described(model.structure)
+    return {
+        "format": "sparsehopfield.memory",
+        "version": VERSION,
+        "similarity": model.similarity,
+        "separation": separation,
+        "beta": float(np.asarray(model.beta)).hex(),
+        "scale": model.scale.hex(),
+        **({} if structure is None else {"structure": json.dumps(structure)}),
+        **({} if model.index == "auto" else {"index": json.dumps(model.index)}),
+    }
+
+
+def _number(name: str, text: str, read: Callable[[str], Number]) -> Number:
+    """Return the number that a field holds."""
+    try:
+        return read(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}: no number that can be read: {short(text)}") from None
+
+
+def _model_of(fields: dict[str, str]) -> Model:
+    name, _, parameter = fields["separation"].partition(" ")
+    separation: str | Entmax | Polynomial = fields["separation"]
+    if name == "entmax":
+        separation = Entmax(_number("separation", parameter, float.fromhex))
+    elif name == "polynomial":
+        separation = Polynomial(_number("separation", parameter, int))
+    elif name not in SEPARATIONS or parameter:
+        raise ValueError(f"separation: unknown {fields['separation']!r}")
+    try:
+        structure = restored(parsed(fields.get("structure", "null")))
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith("structure: ") else f"structure: no description: {text}") from None
+    beta, scale = (_number(name, fields[name], float.fromhex) for name in ("beta", "scale"))
+    uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
+    if (use := fields.get("index", "auto")) not in uses:
+        raise ValueError(f"index: unknown {use!r}")
+    return Model(fields["similarity"], separation, beta, scale, structure, uses[use])
+
+
+# --- writing --------------------------------------------------------------------------------------------
+
+
+def _slices(a: Array) -> Iterator[memoryview]:
+    """The bytes of an array, some rows at a time: no second copy of it is made."""
+    step = max(1, SLICE // (a.nbytes // len(a)))
+    for i in range(0, len(a), step):
+        part = np.ascontiguousarray(a[i : i + step], dtype=a.dtype.newbyteorder("<"))
+        yield part.reshape(-1).view(np.uint8).data
+
+
+def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
+    """Write a file as a whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+    model : Model
+    arrays : dict of ndarray
+        "patterns", and "values" and "ids" where there are any.
+    """
+    write_tensors(path, _fields_of(model), arrays)
+
+
+def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: dict[str, Array]) -> None:
+    """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
+    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
+    data = hashlib.sha256()
+    with replacing(path) as file:
+        file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
+        waiting = 0
+        for a in arrays.values():
+            for part in _slices(a):
+                data.update(part)
+                file.write(part)
+                waiting += len(part)
+                if waiting >= SYNCED:  # so that the disk is never behind by so much that Ctrl-C waits for it
+                    os.fsync(file.fileno())
+                    waiting = 0
+        file.seek(0)
+        file.write(_header(fields | {"data": data.hexdigest()}, arrays))
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+def _open(path: str) -> BinaryIO:
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
+        raise FileFormatError(f"{path}: is no regular file")
+    return open(path, "rb")
+
+
+def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
+    """Where the data begins, the fields and the tensors, as the safetensors package finds them."""
+    from safetensors import SafetensorError, safe_open  # only for files
+
+    start, size = file.read(8), os.fstat(file.fileno()).st_size
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        raise FileFormatError(f"{path}: is cut, or no safetensors file: {size} bytes cannot hold its header")
+    if length > HEADER_LIMIT:
+        raise FileFormatError(f"{path}: holds no memory: its header has {length} bytes, more than {HEADER_LIMIT}")
+    try:
+        with safe_open(path, framework="np") as opened:
+            fields = dict(opened.metadata() or {})
+            slices = [(name, opened.get_slice(name)) for name in opened.offset_keys()]
+            tensors = [(name, str(s.get_dtype()), tuple(s.get_shape())) for name, s in slices]
+    except SafetensorError as error:
+        raise FileFormatError(f"{path}: is cut, damaged, or no safetensors file: {error}") from None
+    return 8 + length, fields, tensors
+
+
+def sound_header(
+    path: str,
+    fields: dict[str, str],
+    tensors: Tensors,
+    *,
+    kind: str,
+    version: str,
+    names: set[str],
+    optional: Collection[str] = (),
+) -> None:
+    """Raise FileFormatError unless the header is whole, and that of a file of this kind with these fields."""
+    if fields.get("format") != f"sparsehopfield.{kind}":
+        raise FileFormatError(
+            f"{path}: holds no {kind}: its format is {fields.get('format')!r}, not 'sparsehopfield.{kind}'"
+        )
+    if fields.get("version") != version:
+        raise FileFormatError(
+            f"{path}: has version {fields.get('version')!r} of the format; this package reads {version!r}"
+        )
+    if set(fields).difference(optional) != names or fields["header"] != _header_checksum(fields, tensors):
+        raise FileFormatError(f"{path}: is damaged: the header does not have its checksum")
+
+
+def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
+    """The model, if the header is one of ours and whole."""
+
+    def wrong(what: str) -> FileFormatError:
+        return FileFormatError(f"{path}: {what}")
+
+    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
+    shapes = {name: shape for name, _, shape in tensors}
+    if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
+        raise wrong(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")
+    for name, dtype, shape in tensors:
+        if (dtype != "I64") if name == "ids" else (dtype not in ROWS):
+            raise wrong(f"{name}: cannot be {dtype}")
+        if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
+            raise wrong(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
+    try:
+        return _model_of(fields)
+    except (ValueError, OverflowError) as error:
+        raise wrong(str(error)) from None
+
+
+def _fill(path: str, file: BinaryIO, at: int, data: memoryview) -> None:
+    """Read so many bytes, from `at` on."""
+    file.seek(at)
+    for i in range(0, len(data), SLICE):
+        if file.readinto(data[i : i + SLICE]) != len(data[i : i + SLICE]):  # type: ignore[attr-defined]
+            raise FileFormatError(f"{path}: was cut while it was read")
+
+
+def _data_checksum(path: str, file: BinaryIO, at: int, end: int) -> str:
+    data, buffer = hashlib.sha256(), memoryview(bytearray(min(SLICE, end - at)))
+    for i in range(at, end, SLICE):
+        part = buffer[: end - i]
+        _fill(path, file, i, part)
+        data.update(part)
+    return data.hexdigest()
+
+
+def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Model, dict[str, Array]]:
+    """Read a file, or map its patterns and values. Nothing is allocated or mapped before all of the header is checked.
+
+    Parameters
+    ----------
+    path : str or path-like
+    mmap : bool
+        Map patterns and values instead of reading them.
+    verify : bool
+        Compare the data with its checksum.
+
+    Returns
+    -------
+    Model
+    dict of ndarray
+        "patterns", and "values" and "ids" where there are any.
+    """
+    return read_tensors(path, _checked, mmap=mmap, verify=verify)
+
+
+def read_tensors(
+    path: str | os.PathLike[str],
+    checked: Callable[[str, dict[str, str], Tensors], Meaning],
+    *,
+    mmap: bool,
+    verify: bool,
+) -> tuple[Meaning, dict[str, Array]]:
+    """What `checked` makes of path, fields and tensors, unless it raises, and the arrays. `ids` are never mapped."""
+    path = as_path(path)
+    while True:
+        with _open(path) as file:
+            at, fields, tensors = _contents(path, file)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                continue  # replaced between our look at it and that of the package: look at the new one
+            meaning = checked(path, fields, tensors)
+            layout, end = [], at
+            for name, dtype, shape in tensors:
+                number = np.dtype("<i8" if name == "ids" else ROWS[dtype])
+                if end % number.itemsize:
+                    raise FileFormatError(f"{path}: {name}: {dtype} numbers must be aligned in the file")
+                layout.append((name, number, shape, end))
+                end += math.prod(shape) * number.itemsize
+            if end != os.fstat(file.fileno()).st_size:
+                raise FileFormatError(f"{path}: is cut: has {os.fstat(file.fileno()).st_size} bytes, needs {end}")
+            if verify and _data_checksum(path, file, at, end) != fields["data"]:
+                raise FileFormatError(f"{path}: is damaged: the data does not have its checksum")
+            arrays: dict[str, Array] = {}
+            for name, number, shape, start in layout:
+                if mmap and name != "ids":
+                    mapped = np.memmap(file, number, "r", start, shape)
+                    arrays[name] = mapped.view(np.ndarray)
+                    continue
+                arrays[name] = np.empty(shape, number)
+                _fill(path, file, start, arrays[name].reshape(-1).view(np.uint8).data)
+            return meaning, arrays

@@ -1,0 +1,256 @@
+"""Partial results: what one part of the patterns has to say, and how parts become the whole."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsehopfield import _core
+from sparsehopfield._engine.checks import Array, as_exact, as_list, as_patterns, as_rows, in_order, untrapped
+from sparsehopfield._engine.separations import has_window, similarity_code
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Candidates", "merge", "sparse_rows", "threshold"]
+
+
+def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
+    """A CSR array from lists."""
+    from scipy.sparse import csr_array
+
+    return csr_array((weight, position, start), shape=(len(start) - 1, columns))
+
+
+def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
+    """The score at or below which no pattern has weight, for a query whose support has these scores."""
+    with untrapped():
+        best, alpha = score.max(), code[1]
+        tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
+        return float(best + tau / (alpha - 1) / beta)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What some of the patterns contribute to a retrieval step; made by `candidates`, joined by `merge`.
+
+    For maps with a window (sparsemax, entmax) these are lists of the patterns that have weight among their own:
+    adding scores never lowers the threshold, so no other pattern of the part can ever have weight. For maps with
+    full support they are a scale, a sum and a weighted sum of values.
+
+    Attributes
+    ----------
+    leading : tuple of int
+        The queries' leading shape; N queries in all.
+    beta : ndarray of float64
+        One number, or one per query.
+    n_patterns : int
+        One more than the largest position that the part may hold.
+    start, position, score : ndarray or None
+        Maps with a window: query i has `position[start[i]:start[i+1]]`, ascending, with scores in float64.
+    scale, sum, mixture : ndarray or None
+        Maps with full support: softmax `max s`, `sum exp(beta (s - scale))` and the sum weighted with these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import candidates, merge
+    >>> X = np.eye(4)
+    >>> parts = [candidates(X[:1], X[:2], 2.0), candidates(X[:1], X[2:], 2.0, offset=2)]
+    >>> merge(parts).states(X)
+    array([[1., 0., 0., 0.]])
+    """
+
+    leading: tuple[int, ...]
+    beta: NDArray[np.float64]
+    code: tuple[int, float] = field(repr=False)
+    dtype: np.dtype[Any]
+    n_patterns: int
+    similarity: str
+    has_values: bool
+    scale_of_patterns: float = 1.0  # of uint8 and float16 patterns
+    start: NDArray[np.int64] | None = field(default=None, repr=False)
+    position: NDArray[np.int64] | None = field(default=None, repr=False)
+    score: NDArray[np.float64] | None = field(default=None, repr=False)
+    scale: NDArray[np.float64] | None = field(default=None, repr=False)
+    sum: NDArray[np.float64] | None = field(default=None, repr=False)
+    mixture: Array | None = field(default=None, repr=False)
+
+    @property
+    def bound(self) -> NDArray[np.float64]:
+        """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
+        self._check_finite()
+        start, _, score = self._lists("bound")
+        beta = np.broadcast_to(self.beta, len(start) - 1)
+        rows = zip(pairwise(start), beta, strict=True)
+        return np.array([threshold(score[first:last], b, self.code) for (first, last), b in rows])
+
+    def weights(self) -> "csr_array":
+        """The weights over the patterns of the part.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (N, n_patterns)
+
+        Raises
+        ------
+        ValueError
+            For maps with full support, whose weights are not kept; if the part holds NaN or infinity.
+        """
+        self._check_finite()
+        start, position, _ = self._lists("weights")
+        return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
+
+    def states(self, values: ArrayLike | None = None) -> Array:
+        """The states, mixed as `update` does it: with the same bits for maps with a window.
+
+        Parameters
+        ----------
+        values : array_like, shape (n_patterns, v), optional
+            What is mixed, for maps with a window: the patterns, or the values if `candidates` was given values.
+
+        Returns
+        -------
+        ndarray, shape (..., v)
+
+        Raises
+        ------
+        ValueError
+            If `values` are missing, too few, or given for a map with full support; if the part holds NaN or infinity.
+        """
+        self._check_finite()
+        if self.mixture is not None and self.sum is not None:
+            if values is not None:
+                raise ValueError("values: the part of a map with full support has mixed its values already")
+            divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
+            with untrapped():
+                states = (self.mixture / divisor).astype(self.dtype)
+            return states.reshape(*self.leading, states.shape[1])
+        start, position, _ = self._lists("states")
+        if values is None:
+            raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
+        rows = as_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
+        if len(rows) < self.n_patterns:
+            raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
+        code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
+        try:
+            memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+        except (ValueError, OverflowError) as error:  # the core takes them for patterns
+            raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
+        out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
+        _core.mix(memory, start, position, self._solve(), out)
+        return out.reshape(*self.leading, rows.shape[1])
+
+    def _check_finite(self, whose: str = "") -> None:
+        """Refuse arrays that were written into since: what decides weights or is mixed must be finite."""
+        for name in ("beta", "score", "scale", "sum", "mixture"):
+            numbers = getattr(self, name)
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise ValueError(f"{whose or name}: {name} contains NaN or infinity; every entry must be finite")
+
+    def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Copy the lists, as the arrays may change after they were checked."""
+        if self.start is None or self.position is None or self.score is None:
+            raise ValueError(f"{what}: a map with full support keeps sums, not lists")
+        start, position, score = np.array(self.start), np.array(self.position), np.array(self.score)
+        if (
+            not start.size
+            or start[0] != 0
+            or (np.diff(start) < 0).any()
+            or not start[-1] == len(position) == len(score)
+        ):
+            raise ValueError(f"start: must ascend from 0 to the {len(position)} entries of position and score")
+        if len(position) and not (position.min() >= 0 and position.max() < self.n_patterns):
+            raise ValueError(f"position: must be from 0 to below n_patterns, {self.n_patterns}")
+        return start, position, score
+
+    def _query(self) -> NDArray[np.intp]:
+        start, _, _ = self._lists("query")
+        return np.repeat(np.arange(len(start) - 1), np.diff(start))
+
+    def _solve(self) -> NDArray[np.float64]:
+        start, _, score = self._lists("weights")
+        return _core.solve(*self.code, 1 if self.dtype == np.float64 else 0, self.beta, start, score)
+
+
+def merge(parts: Iterable[Candidates]) -> Candidates:
+    """The partial result of several parts of the patterns together.
+
+    Parameters
+    ----------
+    parts : iterable of Candidates
+        Of the same queries under the same model, over patterns of different positions.
+
+    Returns
+    -------
+    Candidates
+        For maps with a window what one call over all patterns would have given, bit for bit; for maps with full
+        support the same up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, they do not belong together, two hold the same position, or one holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparsehopfield import candidates, merge
+    >>> X = np.eye(4)
+    >>> parts = [candidates(X, X[:3], 1.0), candidates(X, X[3:], 1.0, offset=3)]
+    >>> bool((merge(parts).weights() != candidates(X, X, 1.0).weights()).nnz)
+    False
+    """
+    parts = as_list("parts", parts, "a sequence of results of `candidates`")
+    if not parts:
+        raise ValueError("parts: needs at least one part")
+    if not all(isinstance(p, Candidates) for p in parts):
+        raise TypeError("parts: must be results of `candidates`")
+    for i, p in enumerate(parts):
+        p._check_finite(f"parts[{i}]")
+    first = parts[0]
+    same = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
+    for p in parts[1:]:
+        for name in same:
+            if getattr(p, name) != getattr(first, name):
+                raise ValueError(f"parts: differ in {name}: {getattr(first, name)} and {getattr(p, name)}")
+        if not np.array_equal(p.beta, first.beta):
+            raise ValueError("parts: differ in beta")
+    n_patterns = max(p.n_patterns for p in parts)
+    if not has_window(first.code):
+        return _merge_sums(parts, n_patterns)
+    lists = [p._lists("parts") for p in parts]
+    query = np.concatenate([p._query() for p in parts])
+    position = np.concatenate([p for _, p, _ in lists])
+    score = np.concatenate([s for _, _, s in lists])
+    order = np.lexsort((position, query))
+    query, position, score = query[order], position[order], score[order]
+    if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):
+        raise ValueError("parts: two parts hold the same position; give each its own offset")
+    n = len(lists[0][0]) - 1
+
+    def starts(query: Array) -> NDArray[np.int64]:
+        return np.concatenate(([0], np.cumsum(np.bincount(query, minlength=n)))).astype(np.int64)
+
+    weight = _core.solve(*first.code, 1 if first.dtype == np.float64 else 0, first.beta, starts(query), score)
+    kept = weight > 0
+    return replace(first, n_patterns=n_patterns, start=starts(query[kept]), position=position[kept], score=score[kept])
+
+
+def _merge_sums(parts: list[Candidates], n_patterns: int) -> Candidates:
+    def sums(p: Candidates) -> tuple[Array, Array, Array]:
+        assert p.scale is not None
+        assert p.sum is not None
+        assert p.mixture is not None
+        return p.scale, p.sum, p.mixture
+
+    whole = tuple(a.copy() for a in sums(parts[0]))
+    for p in parts[1:]:
+        if sums(p)[2].shape != whole[2].shape:
+            raise ValueError(f"parts: differ in the width of their values: {whole[2].shape} and {sums(p)[2].shape}")
+        _core.merge(*parts[0].code, parts[0].beta, *whole, *sums(p))
+    scale, total, mixture = whole
+    return replace(parts[0], n_patterns=n_patterns, scale=scale, sum=total, mixture=mixture)

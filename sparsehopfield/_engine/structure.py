@@ -1,0 +1,220 @@
+"""What a structure is. Those that look at some of the pairs are in `structures`, which is only loaded when used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from sparsehopfield._engine.text import short
+
+if TYPE_CHECKING:
+    from sparsehopfield._engine.pattern_set import Asked, Stored
+    from sparsehopfield.structures._features import Steps
+
+__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
+
+DEEPEST = 100  # lists and objects of JSON in one another
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one update takes.
+
+    Attributes
+    ----------
+    multiplications : int
+        Of the matrix products: of scores or features, and of mixing.
+    bytes : int
+        Memory at a time beside the arrays that come in and go out, for float32.
+    """
+
+    multiplications: int
+    bytes: int
+
+
+class Structure:
+    """Which pairs of queries and patterns are looked at; the base of all structures."""
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the order of the patterns counts."""
+        return False
+
+    def descriptor(self, n: int, m: int) -> Any:
+        """What the core is told: of n queries and m patterns."""
+        raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
+
+    def count(self, n: int, m: int) -> int:
+        """How many pairs of n queries and m patterns are looked at."""
+        return n * m
+
+    def within(self, m: int) -> Structure:
+        """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
+        return self
+
+    def association(self) -> Any:
+        """What takes the association of layers; None: the core."""
+        return None
+
+    def steps(self, stored: Stored, asked: Asked) -> Steps | None:
+        """What takes the steps of a call; None: the core."""
+        return None
+
+    def refuse(self, what: str) -> None:
+        """Raise if there is none of this: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """What makes the structure, in numbers, texts and lists."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_fields(cls, given: dict[str, Any]) -> Self:
+        """The structure that `to_fields` told of; the names are right."""
+        return cls(**given)
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """Of `to_fields`."""
+        return {f.name for f in fields(cls)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Full(Structure):
+    """All pairs; the same as None.
+
+    Examples
+    --------
+    >>> import sparsehopfield as sh
+    >>> from sparsehopfield.structures import Full
+    >>> sh.update([1.0, 0.2], [[1.0, 0.0], [0.0, 1.0]], 10.0, structure=Full())
+    array([1., 0.])
+    """
+
+
+def as_structure(structure: Any) -> Structure | None:
+    """A structure as it was given, None for all pairs.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    if structure is None or isinstance(structure, Full):
+        return None
+    if isinstance(structure, Structure):
+        return structure
+    raise TypeError(
+        f"structure: must be None (all pairs) or one of sparsehopfield.structures, got {short(structure)}"
+        + (f"; did you mean {structure.__name__}()?" if isinstance(structure, type) else "")
+    )
+
+
+def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
+    """A structure in words that JSON has: its name, and by name what makes it; None for all pairs.
+
+    Parameters
+    ----------
+    structure : Structure or None
+
+    Returns
+    -------
+    dict or None
+        Of numbers, texts, lists and None.
+
+    Raises
+    ------
+    ValueError
+        For a structure that is not of `sparsehopfield.structures`.
+
+    Examples
+    --------
+    >>> from sparsehopfield.structures import TopK
+    >>> described(TopK(3))
+    {'TopK': {'k': 3}}
+    """
+    given = as_structure(structure)
+    if given is None:
+        return None
+    kind = type(given)
+    if _kinds().get(kind.__name__) is not kind:
+        raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {short(given)}")
+    return {kind.__name__: given.to_fields()}
+
+
+def restored(description: Any) -> Structure | None:
+    """The structure that `described` told of; None for None.
+
+    Parameters
+    ----------
+    description : dict or None
+
+    Returns
+    -------
+    Structure or None
+
+    Raises
+    ------
+    ValueError
+        For anything that `described` does not say.
+
+    Examples
+    --------
+    >>> restored({"TopK": {"k": 3}})
+    TopK(k=3)
+    """
+    if description is None:
+        return None
+    if not isinstance(description, dict) or len(description) != 1:
+        raise ValueError(f"structure: a description has one name, and by it what makes it, got {short(description)}")
+    ((name, given),) = description.items()
+    kind = _kinds().get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(_kinds())}")
+    names = kind.field_names()
+    if not isinstance(given, dict) or set(given) != names:
+        raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {short(given)}")
+    try:
+        structure = kind.from_fields(given)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"structure: {name}: {short(str(error), quote=False)}") from None
+    if structure.to_fields() != given:  # positions out of order, or nested
+        raise ValueError(f"structure: no {name} is described by {short(given)}")
+    return structure
+
+
+def _kinds() -> dict[str, type[Structure]]:
+    """The structures that can be described."""
+    from sparsehopfield import structures as s
+
+    return {k.__name__: k for k in (s.BlockSparse, s.LinearFeatures, s.RandomFeatures, s.RandomMask, s.TopK, s.Window)}
+
+
+def _plain(value: Any) -> Any:
+    """Of what a structure is made, without NumPy and tuples."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def parsed(text: str) -> Any:
+    """Return what a file says in JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or nested more than 100 deep: what it means is found by functions that call themselves.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    inside = [value]
+    for _ in range(DEEPEST):
+        lists = (x.values() if isinstance(x, dict) else x for x in inside if isinstance(x, (dict, list)))
+        inside = [inner for outer in lists for inner in outer]
+        if not inside:
+            return value
+    raise ValueError(f"is nested more than {DEEPEST} deep")

@@ -1,0 +1,100 @@
+"""Files of data from elsewhere: their bytes, packed or not, and one error for all that may be wrong with them."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sparsehopfield._engine import replacing
+from sparsehopfield._engine.text import short
+from sparsehopfield.errors import FileFormatError
+
+__all__ = ["UNPACKED", "as_path", "content", "opened", "reading", "shortened"]
+
+#: Bytes that a packed file may have unpacked: a few kilobytes can stand for more than any memory holds.
+UNPACKED = 2**31
+
+CHUNK = 2**20  # bytes unpacked at a time: asking for all would allocate as much as a file may have
+
+#: How files begin that are packed, and the modules that unpack them; names of files are not believed.
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
+
+
+def as_path(name: str, path: Any) -> Path:
+    """Return a path, with ~ in it resolved, or raise an error that begins with the name of the argument."""
+    try:
+        return Path(replacing.as_path(path, name)).expanduser()
+    except RuntimeError as error:  # of no user's home
+        raise ValueError(f"{name}: {error}") from None
+
+
+def shortened(error: Any) -> str:
+    """Return the first line of an error's text, of bounded length: damaged files are quoted in some of them."""
+    return short((str(error).strip() or type(error).__name__).splitlines()[0], quote=False)
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever is raised while content is made sense of into a FileFormatError that names the file.
+
+    Parsers have no list of what they raise on damaged input: among it are AttributeError, MemoryError and SyntaxError.
+    """
+    try:
+        yield
+    except FileFormatError:
+        raise
+    except Exception as error:
+        raise FileFormatError(
+            f"{path}: damaged or unreadable {what} ({shortened(error)}); download it again, or make it anew"
+        ) from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a regular file, unpacked if it is packed, as its first bytes tell.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    file object
+        At its beginning.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no regular file, is damaged, or holds more than `UNPACKED` bytes.
+    OSError
+        If it cannot be read.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
+        raise FileFormatError(f"{path}: is no regular file")
+    file = path.open("rb")
+    start = file.read(8)
+    file.seek(0)
+    module = next((module for magic, module in PACKED.items() if start.startswith(magic)), None)
+    if module is None:
+        return file
+    unpacked = io.BytesIO()
+    with file, reading(path, f"{module} file"), importlib.import_module(module).open(file) as packed:
+        while part := packed.read(CHUNK):
+            if unpacked.tell() + len(part) > UNPACKED:
+                raise FileFormatError(
+                    f"{path}: unpacks to more than {UNPACKED} bytes; unpack it yourself if that is meant"
+                )
+            unpacked.write(part)
+    unpacked.seek(0)
+    return unpacked
+
+
+def content(path: Path) -> bytes:
+    """Return all bytes of a file, unpacked; raises as `opened` does."""
+    with opened(path) as file:
+        return file.read()

@@ -1,0 +1,343 @@
+"""Images for the studies, read from the files that their authors publish.
+
+Nothing is downloaded and no folder is assumed: each loader takes the folder, `root`, looks there and in the
+sub-folder that the data usually comes in, and says what it wants, and where to get it, when it is not there.
+A file that is there but damaged raises a FileFormatError, which is a ValueError, that names it. Files may be packed by
+gzip, bzip2 or xz, whatever their names are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsehopfield._engine.checks import refuse_masks
+from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.text import short
+from sparsehopfield.data import _content
+from sparsehopfield.data._content import as_path, content, opened, reading
+from sparsehopfield.errors import FileFormatError
+
+__all__ = [
+    "DATASETS",
+    "ImageSet",
+    "load",
+    "load_cifar10",
+    "load_digits",
+    "load_imagenet64",
+    "load_labels",
+    "load_mnist",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images as the rows of a matrix.
+
+    Attributes
+    ----------
+    name : str
+        Short name, as the command line knows it.
+    images : ndarray of shape (N, d)
+        One image a row; uint8 from 0 to 255, or float32 from 0 to 1.
+    shape : tuple of int
+        Shape of one image: (height, width), or (3, height, width) for colour, channel by channel.
+    description : str
+        One line for people.
+    """
+
+    name: str
+    images: NDArray[Any]
+    shape: tuple[int, ...]
+    description: str
+
+    def __post_init__(self) -> None:
+        refuse_masks("images", self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: Any = slice(None)) -> NDArray[np.float32]:
+        """Rows `index` as float32 pixels between 0 and 1.
+
+        Parameters
+        ----------
+        index : int, slice or array of int
+            Which images.
+
+        Returns
+        -------
+        ndarray of float32
+            The pixels; rows are converted when asked for, so a large set stays in memory as it was stored.
+        """
+        rows = self.images[index]
+        if rows.dtype == np.uint8:
+            return np.asarray(rows, np.float32) / np.float32(255)
+        return np.asarray(rows, np.float32)
+
+
+def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
+    """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
+
+    Parameters
+    ----------
+    root : path, optional
+        Not used; here so that all loaders are called alike.
+
+    Returns
+    -------
+    ImageSet
+        float32 images between 0 and 1 (the file has 17 grey levels).
+    """
+    images = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits().data
+    return ImageSet(
+        "digits", np.asarray(images / 16, np.float32), (8, 8), "scikit-learn's handwritten digits, 8 x 8 grey"
+    )
+
+
+def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
+    """MNIST's handwritten digits, 28 x 28 grey, from the original IDX files.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``train-images-idx3-ubyte`` or ``t10k-images-idx3-ubyte``, plain or with ``.gz``; also
+        looked for in its sub-folders ``mnist`` and ``MNIST/raw``.
+    split : {"train", "test"}
+        The 60,000 training images or the 10,000 test images.
+
+    Returns
+    -------
+    ImageSet
+        uint8 images.
+    """
+    path, data = _idx(root, split, "images", header=16)
+    magic, count, height, width = struct.unpack(">4I", data[:16])
+    if magic != 0x803:
+        raise FileFormatError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
+    if (height, width) != (28, 28) or count == 0:
+        raise FileFormatError(f"{path}: holds {count} images of {height} x {width} pixels, not MNIST's 28 x 28")
+    if len(data) != 16 + count * 784:
+        raise FileFormatError(
+            f"{path}: its header promises {count} images, so {16 + count * 784} bytes, "
+            f"but there are {len(data)}; download it again"
+        )
+    images = np.frombuffer(data, np.uint8, offset=16).reshape(count, 784)
+    return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
+
+
+def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: str = "train") -> NDArray[np.uint8]:
+    """Which digit each image of `load_digits` or `load_mnist` shows.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist"}
+        Which set.
+    root : path, optional
+        For MNIST, the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, as in `load_mnist`.
+    split : {"train", "test"}
+        MNIST's training or test images.
+
+    Returns
+    -------
+    ndarray of uint8
+        0 to 9, one for each image.
+    """
+    if not isinstance(name, str) or name not in ("digits", "mnist"):
+        raise ValueError(f"dataset: must be one with labels, 'digits' or 'mnist', got {name!r:.200}")
+    if name == "digits":
+        digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
+        return np.asarray(digits.target, np.uint8)
+    if root is None:
+        raise ValueError(no_folder(name))
+    path, data = _idx(root, split, "labels", header=8)
+    magic, count = struct.unpack(">2I", data[:8])
+    labels = np.frombuffer(data, np.uint8, offset=8)
+    if magic != 0x801:
+        raise FileFormatError(f"{path}: not an IDX file of labels: it begins with 0x{magic:08x}, not 0x00000801")
+    if count == 0 or len(labels) != count or labels.max() > 9:
+        raise FileFormatError(
+            f"{path}: its header promises {count} labels from 0 to 9, but there are {len(labels)} up to "
+            f"{labels.max(initial=0)}; download it again"
+        )
+    return labels
+
+
+def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
+    """CIFAR-10's photographs, 32 x 32 colour, from the "binary version".
+
+    Parameters
+    ----------
+    root : path
+        Folder with any of ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``; also looked
+        for in its sub-folder ``cifar-10-batches-bin``. All that are there are read, in that order.
+
+    Returns
+    -------
+    ImageSet
+        uint8 images, channel by channel.
+    """
+    names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+    paths = find(
+        root,
+        ("cifar-10-batches-bin",),
+        names,
+        what="CIFAR-10's binary version",
+        source="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    )
+    batches = []
+    for path in paths:
+        records = np.frombuffer(content(path), np.uint8)
+        if len(records) == 0 or len(records) % 3073:
+            raise FileFormatError(
+                f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
+                f"(1 label, 3072 pixels); download it again"
+            )
+        records = records.reshape(-1, 3073)
+        if records[:, 0].max() > 9:
+            raise FileFormatError(
+                f"{path}: has the label {records[:, 0].max()}, but CIFAR-10's go from 0 to 9; "
+                f"the file is damaged or of another data set"
+            )
+        batches.append(records[:, 1:])
+    return ImageSet("cifar10", np.concatenate(batches), (3, 32, 32), "CIFAR-10 photographs, 32 x 32 colour")
+
+
+def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
+    """Downsampled ImageNet, 64 x 64 colour, from its npz files.
+
+    Parameters
+    ----------
+    root : path
+        Folder with ``val_data.npz`` or ``train_data_batch_1.npz`` to ``train_data_batch_10.npz``; also
+        looked for in its sub-folder ``imagenet64``. The first of them that is there is read (a training
+        batch alone holds 1.6 GB of pixels).
+
+    Returns
+    -------
+    ImageSet
+        uint8 images, channel by channel.
+    """
+    names = ("val_data.npz", *(f"train_data_batch_{i}.npz" for i in range(1, 11)))
+    path = find(
+        root,
+        ("imagenet64",),
+        names,
+        what="Downsampled ImageNet 64 x 64",
+        source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; needs an account)",
+    )[0]
+    with opened(path) as file, reading(path, "npz file"), zipfile.ZipFile(file) as archive:
+        images = _pixels(path, archive)
+    return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
+
+
+#: The loaders by the names that the command line knows; all take a folder.
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "cifar10": load_cifar10,
+    "imagenet64": load_imagenet64,
+}
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
+    """Load a data set by name.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist", "cifar10", "imagenet64"}
+        Which one.
+    root : path, optional
+        Folder that holds it; all but the digits need one.
+
+    Returns
+    -------
+    ImageSet
+        The images.
+    """
+    if not isinstance(name, str) or name not in DATASETS:
+        raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
+    if root is None and name != "digits":
+        raise ValueError(no_folder(name))
+    return DATASETS[name](root)
+
+
+def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tuple[Path, bytes]:
+    """One of MNIST's files, unpacked, with at least the bytes of its header."""
+    stems = {"train": "train", "test": "t10k"}
+    if not isinstance(split, str) or split not in stems:
+        raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
+    name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
+    path = find(
+        root,
+        ("mnist", "MNIST/raw"),
+        (name + ".gz", name),
+        what=f"MNIST ({what})",
+        source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
+        "http://yann.lecun.com/exdb/mnist/)",
+    )[0]
+    data = content(path)
+    if len(data) < header:
+        raise FileFormatError(f"{path}: {len(data)} bytes are too few for the {header} bytes of an IDX header")
+    return path, data
+
+
+def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
+    """Read the array `data` of an npz file; its header is checked against its size before anything is allocated."""
+    if "data.npy" not in archive.namelist():
+        raise FileFormatError(f"{path}: has no array called 'data'")
+    about = archive.getinfo("data.npy")
+    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.UNPACKED:
+        raise FileFormatError(
+            f"{path}: 'data' unpacks to more than {_content.UNPACKED} bytes; store it without compression"
+        )
+    with archive.open(about) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} of npy")
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = header(member)
+        if dtype != np.uint8 or len(shape) != 2 or shape[1] != 12288 or shape[0] == 0:
+            raise FileFormatError(f"{path}: 'data' must be uint8 of shape (N, 12288), but is {dtype} of shape {shape}")
+        if member.tell() + shape[0] * shape[1] != about.file_size:
+            raise ValueError(f"its {about.file_size} bytes are not those of shape {shape}")
+        images = np.empty(shape, np.uint8, order="F" if columns_first else "C")
+        rest = images.reshape(-1, order="A").data
+        while rest:
+            if not (count := member.readinto(rest[: 2**24])):  # type: ignore[attr-defined]
+                raise EOFError("it is cut")
+            rest = rest[count:]
+        member.read()  # compares the checksum
+    return images
+
+
+def no_folder(name: str) -> str:
+    """What to say when a data set is asked for without the folder that holds it."""
+    return (
+        f"data: the data set {name!r} is read from files; say which folder holds them "
+        f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
+    )
+
+
+def find(
+    root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *, what: str, source: str
+) -> list[Path]:
+    """The files of `names` that are in the first folder to hold any: `root` or a sub-folder of it; for loaders."""
+    root = as_path("root", root)
+    folders = [root, *(root / sub for sub in subfolders)]
+    for folder in folders:
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if found:
+            return found
+    raise FileNotFoundError(
+        f"{what} was not found: looked for {', '.join(names)} in {', '.join(map(str, folders))}. "
+        f"Get it from {source}, or name the folder that holds it."
+    )

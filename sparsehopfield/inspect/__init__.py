@@ -1,0 +1,1 @@
+"""Ways to look into a memory: certificates, explanations, reports, figures."""

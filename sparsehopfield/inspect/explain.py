@@ -1,0 +1,369 @@
+"""Why a memory answers as it does: the patterns that carry the weight, by how much, and what the others lacked.
+
+Nothing here is fast or needs to be: an explanation is of one query, for a person to read.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import isqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsehopfield import _core, reference
+from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
+from sparsehopfield._engine.partial import threshold
+from sparsehopfield._engine.pattern_set import Asked, Separation, Stored
+from sparsehopfield._engine.separations import POLYNOMIAL, has_window
+from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.text import aligned
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explanation", "Miss", "explain"]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The best pattern that has no weight.
+
+    Attributes
+    ----------
+    position, id : int
+        Which pattern.
+    score : float
+        Its score.
+    gap : float
+        How far it is below the best score.
+    margin : float
+        How far it is below the threshold: what it lacked.
+    """
+
+    position: int
+    id: int
+    score: float
+    gap: float
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which patterns carry the weight of one query; printed, it is a small table.
+
+    Attributes
+    ----------
+    positions, ids : ndarray of int64, shape (k,)
+        The patterns with the largest weights, `top` at most, the heaviest first; of equal ones the first.
+    scores : ndarray of float64, shape (k,)
+        Their scores, by the canonical dot product.
+    gaps : ndarray of float64, shape (k,)
+        Best score - score.
+    weights : ndarray, shape (k,)
+        Their weights.
+    threshold : float or None
+        Scores at or below this have no weight; None for maps that give weight to all.
+    miss : Miss or None
+        The best pattern without weight, if there is one.
+    beta : float
+        Inverse temperature.
+    separation : str, Entmax or Polynomial
+        How scores became weights.
+    support_size : int
+        Patterns with weight.
+    energy : float or None
+        Energy of the query; None for the polynomial, which has none.
+    stages : dict of str to int
+        How many patterns each stage left to the next: `stored`; under a structure `looked at`; where an index was used,
+        `bounded`, those that the bounds of their codes did not exclude, and `bounded closer`, those that closer bounds
+        did not; and `support`.
+    scored : int or None
+        Patterns scored canonically where an index was used, with those that set the threshold for the bounds.
+    query, state : ndarray, shapes (d,) and (v,)
+        What was asked, and what one update makes of it: a mixture of the values if the memory has any.
+    patterns : ndarray, shape (k, d)
+        The patterns at `positions`.
+    structure : Structure or None
+        Which patterns were looked at; None for all. `gaps`, `threshold` and `miss` are among these.
+    """
+
+    positions: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    weights: Array
+    threshold: float | None
+    miss: Miss | None
+    beta: float
+    separation: Separation
+    support_size: int
+    energy: float | None
+    stages: dict[str, int]
+    scored: int | None
+    query: Array = field(repr=False)
+    state: Array = field(repr=False)
+    patterns: Array = field(repr=False)
+    structure: Structure | None = None
+
+    @property
+    def mass(self) -> float:
+        """The weight of the listed patterns together: 1 if these are all that have weight."""
+        return float(self.weights.sum())
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """How many patterns each stage excluded."""
+        return {name: before - left for (_, before), (name, left) in pairwise(self.stages.items())}
+
+    def __str__(self) -> str:
+        patterns, stages = self._tables()
+        parts = [self._heading(), aligned(patterns), "\n".join(self._notes()), aligned(stages)]
+        return "\n\n".join(filter(None, parts))
+
+    def _repr_html_(self) -> str:
+        paragraphs = [f"<p>{html.escape(text)}</p>" for text in (self._heading(), *self._notes())]
+        patterns, stages = map(_html_table, self._tables())
+        return "\n".join([paragraphs[0], patterns, *paragraphs[1:], stages])
+
+    def plot(self, shape: Sequence[int] | None = None) -> Figure:
+        """Draw the query, the state and the patterns that carry it, or bars where patterns are no images.
+
+        Parameters
+        ----------
+        shape : sequence of int, optional
+            Shape of one pattern as an image, (height, width) or (3, height, width); `()` draws bars. By default
+            d features are taken for a square image, grey or of three colours, if they can be one of 4 x 4 or more.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Images, each from its own darkest to its own brightest pixel (the state only if it is as long as a
+            pattern); or bars of weights at their scores, with the threshold and the best pattern without weight.
+
+        Raises
+        ------
+        ValueError
+            If the patterns cannot have this shape.
+        ImportError
+            If Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sparsehopfield import HopfieldMemory
+        >>> images = np.random.default_rng(0).random((50, 28 * 28))
+        >>> figure = HopfieldMemory(images).explain(images[3]).plot()   # doctest: +SKIP
+        """
+        from sparsehopfield.inspect import plotting  # Matplotlib is only needed here
+
+        d = self.query.size
+        shape = _guessed(d) if shape is None else shape
+        if as_integers("shape", shape).size == 0:
+            missed = None if self.miss is None else self.miss.score
+            return plotting.weights(self.scores, self.weights, self.threshold, missed)
+        sides = as_image_shape(shape, d)
+        images = {"query": self.query}
+        if self.state.shape == self.query.shape:
+            images["state"] = self.state
+        images |= {
+            f"{name}: {weight:.2g}": row
+            for name, weight, row in zip(self.ids, self.weights, self.patterns, strict=True)
+        }
+        pictures = np.stack([_stretched(image) for image in images.values()])
+        return plotting.image_grid({"": pictures}, sides, columns=list(images), title=self._carried())
+
+    def _heading(self) -> str:
+        structure = "" if self.structure is None else f", {self.structure!r}"
+        return f"{self.separation}, beta {self.beta:g}{structure}: {self._carried()}"
+
+    def _carried(self) -> str:
+        return f"{self.support_size} of {self.stages['stored']} patterns have weight"
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if len(self.positions) < self.support_size:
+            notes.append(f"listed: {len(self.positions)} patterns with {self.mass:.4g} of the weight")
+        if self.threshold is not None:
+            notes.append(f"no weight at scores up to {self.threshold:.6g}")
+        if self.miss is not None:
+            notes.append(
+                f"best without weight: position {self.miss.position}, id {self.miss.id}, score {self.miss.score:.6g}, "
+                f"gap {self.miss.gap:.4g}; it lacked {self.miss.margin:.4g}"
+            )
+        if self.energy is not None:
+            notes.append(f"energy {self.energy:.6g}")
+        if self.scored is not None:
+            notes.append(f"scored: {self.scored} patterns")
+        return notes
+
+    def _tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        rows = zip(self.positions, self.ids, self.scores, self.gaps, self.weights, strict=True)
+        patterns = [["position", "id", "score", "gap", "weight"]]
+        patterns += [[f"{at}", f"{name}", f"{score:.6g}", f"{gap:.4g}", f"{p:.4g}"] for at, name, score, gap, p in rows]
+        excluded = self.excluded
+        stages = [["stage", "left", "excluded"]]
+        stages += [[name, str(left), str(excluded.get(name, ""))] for name, left in self.stages.items()]
+        return patterns, stages
+
+
+@untrapped()
+def explain(
+    stored: Stored,
+    ids: Array,
+    query: ArrayLike,
+    beta: ArrayLike,
+    separation: Separation,
+    structure: Structure | None,
+    top: Any,
+) -> Explanation:
+    """What `HopfieldMemory.explain` says.
+
+    Parameters
+    ----------
+    stored : Stored
+        The patterns.
+    ids : ndarray of int64, shape (M,)
+        Their names.
+    query : array_like, shape (d,)
+        What is asked.
+    beta, separation, structure
+        The model.
+    top : int
+        How many patterns to list.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ValueError
+        If there is more than one query, `top` is below 1, or the structure has no list of weights, or shows the query
+        no pattern.
+    """
+    top = as_whole("top", top, 1)
+    given = as_numbers("query", query)
+    if given.shape != stored.patterns.shape[1:]:
+        raise ValueError(
+            f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
+            f"explain the rows one by one"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError("query: contains NaN or infinity; every entry must be finite")
+    asked = stored.ask(given, beta, separation, structure)
+    seen = _seen(stored, asked)
+    position, score, weight, bound, size = _carriers(stored, asked, top, seen)
+    order = np.lexsort((position, -score, -weight))
+    best = float(score.max())
+    miss = None
+    if bound is not None and size < seen:
+        at, value = _best_outside(stored, asked, position)
+        miss = Miss(at, int(ids[at]), value, best - value, bound - value)
+    listed = order[:top]
+    stages, scored = _stages(stored, asked, size, seen)
+    return Explanation(
+        positions=position[listed],
+        ids=np.asarray(ids[position[listed]], np.int64),
+        scores=score[listed],
+        gaps=best - score[listed],
+        weights=weight[listed],
+        threshold=bound,
+        miss=miss,
+        beta=float(asked.beta[0]),
+        separation=separation,
+        support_size=size,
+        energy=None if asked.code[0] == POLYNOMIAL else float(stored.energy(asked)),
+        stages=stages,
+        scored=scored,
+        query=asked.rows[0].copy(),
+        state=stored.update(asked, None),
+        patterns=_rows(stored, position[listed], asked),
+        structure=structure,
+    )
+
+
+def _seen(stored: Stored, asked: Asked) -> int:
+    """How many patterns the structure shows the query."""
+    asked.refuse("associate")
+    if asked.pairs(len(stored.patterns)) is None:
+        return len(stored.patterns)
+    assert asked.structure is not None
+    if not (count := asked.structure.count(1, len(stored.patterns))):
+        raise ValueError("structure: shows the query no pattern, so there is nothing to explain")
+    return count
+
+
+def _carriers(
+    stored: Stored, asked: Asked, top: int, seen: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
+    """Positions, canonical scores and weights; the threshold; and how many patterns have weight.
+
+    All patterns with weight for maps with a window, else the `top` heaviest.
+    """
+    if has_window(asked.code):
+        _, position, score, weight = stored.entries(asked, None, None)
+        bound = threshold(score, asked.beta[0], asked.code)
+        return position, score, weight.astype(asked.rows.dtype), bound, len(position)
+    weights = stored.associate(asked, top, None)
+    position = weights.indices.astype(np.int64)
+    canonical: Any = reference.canonical_scores  # without types
+    score = canonical(asked.rows, _rows(stored, position, asked), stored.similarity)[0]
+    return position, score, weights.data, None, seen
+
+
+def _best_outside(stored: Stored, asked: Asked, inside: NDArray[np.int64]) -> tuple[int, float]:
+    """Position and score of the best pattern that is not inside, of those that the query is shown.
+
+    A support has all patterns above some score, and grows as beta falls. So the first larger one has the best pattern
+    outside, and its canonical score; and there is one, as some beta gives weight to all.
+    """
+    while True:
+        asked = replace(asked, beta=asked.beta / 4)
+        _, position, score, _ = stored.entries(asked, None, None)
+        outside = ~np.isin(position, inside)
+        if outside.any():
+            best = int(np.argmax(score[outside]))
+            return int(position[outside][best]), float(score[outside][best])
+
+
+def _stages(stored: Stored, asked: Asked, support: int, seen: int) -> tuple[dict[str, int], int | None]:
+    """How many patterns each stage left, and how many were scored, as far as the core tells."""
+    between, scored = {}, -1
+    if asked.structure is not None:
+        between = {"looked at": seen}
+    elif has_window(asked.code):
+        counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
+        between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
+        scored = int(counts[2])
+    return {"stored": len(stored.patterns), **between, "support": support}, scored if scored >= 0 else None
+
+
+def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:
+    """Stored patterns as the numbers that they stand for."""
+    rows = stored.patterns[position].astype(np.float32 if stored.scale != 1 else asked.rows.dtype)
+    return (rows * np.float32(stored.scale)).astype(asked.rows.dtype, copy=False) if stored.scale != 1 else rows
+
+
+def _guessed(d: int) -> tuple[int, ...]:
+    """The shape of a square image of d features, if there is one."""
+    for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
+        if np.prod(shape) == d and shape[-1] >= 4:
+            return shape
+    return ()
+
+
+def _stretched(image: Array) -> Array:
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low or 1.0)
+
+
+def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return "\n".join(["<table>", row(lines[0], "th"), *(row(line, "td") for line in lines[1:]), "</table>"])

@@ -1,0 +1,1 @@
+"""What the studies share: options, tables, families of patterns, means over runs."""

@@ -1,0 +1,277 @@
+"""What every study does alike: measure setting after setting into a tidy table that can be resumed.
+
+The table is a CSV file of one row a measurement: the setting's columns, then `metric` and `value`. A
+setting's rows are appended and flushed together as soon as they are measured. `settings.json` beside it says
+what the table is of; a table is only ever continued with the same settings. As each setting brings its own
+seed, a run that was interrupted and continued gives the same table, byte for byte, as one that was not.
+
+Times are no results: they differ from run to run. What a study says about them goes to `times.csv`, one row a
+setting with the threads that were used, of which nothing is promised but that it was measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsehopfield._engine.optional import require
+from sparsehopfield._engine.replacing import as_path, replacing
+from sparsehopfield.config import get_num_threads, set_num_threads, show_config
+from sparsehopfield.data._content import shortened
+from sparsehopfield.errors import FileFormatError
+
+TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
+
+Setting = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def run_table(
+    folder: str | os.PathLike[str],
+    study: str,
+    options: Mapping[str, Any],
+    settings: Sequence[Setting],
+    metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
+    measure: Callable[[Setting], Mapping[str, float]],
+    *,
+    jobs: int = 1,
+    restart: bool = False,
+    progress: bool = True,
+) -> list[Row]:
+    """Measure every setting that the table does not hold yet.
+
+    Parameters
+    ----------
+    folder : path
+        Where the table and its settings are; made when it is not there.
+    study : str
+        Name of the study.
+    options : mapping
+        Everything that the results depend on, of types that JSON has.
+    settings : sequence of mapping
+        The settings in order, all with the same columns.
+    metrics : sequence of str, or callable
+        What `measure` returns for each of them; or a function that says it of a setting.
+    measure : callable
+        Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
+    jobs : int
+        How many settings to measure at the same time, each in a process of its own with one thread. The table is
+        the same for any number, in the order of `settings`.
+    restart : bool
+        Throw away what is there and begin again.
+    progress : bool
+        Show a progress bar (on a terminal only).
+
+    Returns
+    -------
+    list of dict
+        The whole table, in the order of `settings`.
+    """
+    folder = Path(as_path(folder, "folder"))
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, study, options, restart)
+    columns = list(settings[0])
+    expected = {_key(setting, columns): metrics(setting) if callable(metrics) else metrics for setting in settings}
+    done = _resume(folder / TABLE, columns, expected)
+    _times(folder / TIMES)  # found damaged now, and not when something is measured
+    waiting = [setting for setting in settings if _key(setting, columns) not in done]
+    with (
+        _bar(study, len(settings), len(settings) - len(waiting), progress) as bar,
+        open(folder / TABLE, "a", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writerow([*columns, "metric", "value"])
+        for setting, values in zip(waiting, _measured(measure, waiting, jobs), strict=True):
+            key = _key(setting, columns)
+            writer.writerows([*key, metric, repr(float(values[metric]))] for metric in expected[key])
+            file.flush()
+            if "seconds" in values:
+                _keep_time(folder / TIMES, columns, key, values["seconds"], 1 if jobs > 1 else get_num_threads())
+            done[key] = {metric: float(values[metric]) for metric in expected[key]}
+            bar.update()
+    return [
+        {**setting, "metric": metric, "value": value}
+        for setting in settings
+        for metric, value in done[_key(setting, columns)].items()
+    ]
+
+
+def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
+    """Read how long each setting took.
+
+    Parameters
+    ----------
+    folder : path
+        Where the table is.
+    settings : sequence of mapping
+        Which settings.
+
+    Returns
+    -------
+    list of float
+        Seconds; nan where no time was kept.
+    """
+    known = _times(Path(folder, TIMES))
+    return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
+
+
+def _times(path: Path) -> dict[tuple[str, ...], float]:
+    """Return the seconds of the settings that the file has."""
+    known = {}
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
+        try:
+            *key, _threads, seconds = _fields(line)
+            if number > 1:
+                known[tuple(key)] = float(seconds)
+        except ValueError as error:
+            raise FileFormatError(
+                f"{path}, line {number}: damaged ({error}); delete it: no result depends on it"
+            ) from error
+    return known
+
+
+def _measured(
+    measure: Callable[[Setting], Mapping[str, float]], settings: Sequence[Setting], jobs: int
+) -> Iterator[Mapping[str, float]]:
+    """What `measure` returns of each setting, in their order."""
+    if jobs == 1:
+        return map(measure, settings)
+    joblib = require("joblib", purpose="measuring several settings at the same time")
+    tasks = (joblib.delayed(_with_one_thread)(measure, setting) for setting in settings)
+    side_by_side: Iterator[Mapping[str, float]] = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    return side_by_side
+
+
+def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting: Setting) -> Mapping[str, float]:
+    set_num_threads(1)
+    return measure(setting)
+
+
+def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:
+    rows = path.read_text(encoding="utf-8") if path.exists() else _line([*columns, "threads", "seconds"])
+    write(path, rows + _line([*key, threads, f"{seconds:.6g}"]))
+
+
+def _line(fields: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file as a whole, so that no half-written one is ever read.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    text : str
+        What.
+    """
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) -> None:
+    """Write the settings, or check that the table which is there has the same ones."""
+    path = folder / SETTINGS
+    wanted = json.loads(json.dumps({"study": study, **options}))
+    if restart:
+        for name in (TABLE, TIMES, SETTINGS):
+            (folder / name).unlink(missing_ok=True)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            differ = (
+                ["study"]
+                if found["study"] != study
+                else [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise FileFormatError(
+                f"{path}: damaged settings file ({shortened(error)}); choose another --output, or begin again with "
+                "--restart"
+            ) from error
+        if differ:
+            what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
+            raise ValueError(
+                f"{folder} holds a table of other settings ({shortened(what)}); "
+                f"choose another --output, or begin again with --restart"
+            )
+        return
+    if (folder / TABLE).exists():
+        raise ValueError(
+            f"{folder / TABLE} is there without its {SETTINGS}; choose another --output, or begin again with --restart"
+        )
+    text = json.dumps({"settings": wanted, "config": show_config(mode="dict")}, indent=2, default=str)
+    write(path, text + "\n")
+
+
+def _resume(
+    path: Path, columns: Sequence[str], expected: Mapping[tuple[str, ...], Sequence[str]]
+) -> dict[tuple[str, ...], Row]:
+    """The settings that the table holds whole; what an interruption left of one more is cut off."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    done: dict[tuple[str, ...], Row] = {}
+    whole = position = 0
+    current: Row = {}
+    previous: tuple[str, ...] = ()
+    metrics: Sequence[str] = ()
+    for number, line in enumerate(lines, start=1):
+        position += len(line)
+        try:
+            fields = _fields(line)
+            if number == 1:
+                if fields != [*columns, "metric", "value"]:
+                    raise ValueError(f"its columns are {fields}, not {[*columns, 'metric', 'value']}")
+                whole = position
+                continue
+            key = tuple(fields[:-2])
+            if key != previous:
+                if current and len(current) != len(metrics):
+                    raise ValueError("the setting before it is not complete")
+                if key not in expected:
+                    raise ValueError("not one of the settings")
+                current, previous, metrics = {}, key, expected[key]
+            metric, value = fields[-2:]
+            if metric != metrics[len(current)]:
+                raise ValueError(f"{metric!r} where {metrics[len(current)]!r} should be")
+            current[metric] = float(value)
+        except (ValueError, IndexError) as error:
+            raise FileFormatError(
+                f"{path}, line {number}: damaged ({shortened(error)}); choose another --output, or begin again with "
+                "--restart"
+            ) from error
+        if len(current) == len(metrics):
+            done[key] = current
+            whole = position
+    os.truncate(path, whole)
+    return done
+
+
+def _fields(line: bytes) -> list[str]:
+    """Return the fields of a line; ValueError if it has none that a table can have."""
+    try:
+        return next(csv.reader([line.decode("utf-8")]), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(setting[column]) for column in columns)
+
+
+def _bar(study: str, total: int, initial: int, progress: bool) -> Any:
+    tqdm = require("tqdm", purpose="the progress bar of the studies").tqdm
+    return tqdm(
+        total=total, initial=initial, desc=study, unit=" settings", disable=None if progress else True
+    )  # None: shown on terminals only

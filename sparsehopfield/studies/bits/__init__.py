@@ -1,0 +1,280 @@
+"""Bit patterns: find one of four strings of bits in a bag of hundreds (tables 1 and 3, figures 2 and 3).
+
+Trains classifiers of bags of bit strings, of which the positive ones hold some signals, and counts how many bags they
+get right: first as bags grow and hold one signal (part `size`), then as the share of signals grows in bags of 200
+(part `share`). What was trained in one condition is tested in all others of its part, which is table 3. The recipe
+`paper` has the settings of the public code; `tuned` has settings that were searched alike for the sparse and for the
+dense model. Accuracies are of 2,000 fresh bags; the epoch was chosen on bags of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sparsehopfield._engine.checks import untrapped
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core import base, tables
+from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies.bits import report
+from sparsehopfield.studies.bits.protocol import (
+    LAYERS,
+    MODELS,
+    RECIPES,
+    candidates,
+    curve_metrics,
+    fresh_accuracy,
+    learning,
+    trained,
+)
+
+NAME = "bits"
+PARTS = ("size", "share")
+SIZES = (20, 50, 100, 150, 200, 300)
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.4)
+#: The search: runs of every candidate, how many are looked at again, and their runs then.
+FIRST_RUNS, KEPT, SECOND_RUNS = 1, 8, 5
+EXAMPLES = """\
+examples:
+  python -m sparsehopfield bits --jobs 2
+  python -m sparsehopfield bits --recipe paper tuned --jobs 2 --output results/bits-both
+  python -m sparsehopfield bits --part size --sizes 500 1000 --recipe tuned --output results/large
+  python -m sparsehopfield bits --layer hopfield attention --runs 3 --output results/layers
+  python -m sparsehopfield bits --search --jobs 2 --output results/bits-search
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(base.Options):
+    """What the study can be asked for, beside what all studies can.
+
+    Attributes
+    ----------
+    part : str or sequence of str
+        Of "size", bags that grow and hold one signal, and "share", a growing share of signals.
+    recipe : str or sequence of str
+        Of "paper" and "tuned".
+    layer : str or sequence of str
+        Of "pooling", "hopfield" and "attention".
+    models : str or sequence of str
+        Of "sparse" and "dense".
+    sizes : int or sequence of int
+        Bag sizes.
+    shares : float or sequence of float
+        Shares of signals in a positive bag, above 0 and up to 1.
+    share_size : int
+        The size of bags in part "share".
+    runs : int
+        Draws of signals, bags and initial weights.
+    epochs : int, optional
+        Epochs to train; by default the recipe's.
+    search : bool
+        Search for the settings of the recipe "tuned" instead, with bags of `share_size` and one signal.
+    jobs : int
+        How many settings to measure at the same time.
+    """
+
+    part: Sequence[str] = PARTS
+    recipe: Sequence[str] = ("paper",)
+    layer: Sequence[str] = ("pooling",)
+    models: Sequence[str] = tuple(MODELS)
+    sizes: Sequence[int] = SIZES
+    shares: Sequence[float] = SHARES
+    share_size: int = 200
+    runs: int = 10
+    epochs: int | None = None
+    search: bool = False
+    jobs: int = 1
+
+    _several: ClassVar[Mapping[str, type]] = {
+        "part": str,
+        "recipe": str,
+        "layer": str,
+        "models": str,
+        "sizes": int,
+        "shares": float,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, valid in (("part", PARTS), ("recipe", RECIPES), ("layer", LAYERS), ("models", MODELS)):
+            among(name, getattr(self, name), valid)
+        for name in ("share_size", "runs", "jobs"):
+            at_least(name, getattr(self, name), 1)
+        at_least("sizes", min(self.sizes), 1)
+        if self.epochs is not None:
+            at_least("epochs", self.epochs, 1)
+        for share in self.shares:
+            if not 0 < share <= 1:
+                raise ValueError(f"shares: must be above 0 and at most 1, got {share}")
+
+    def conditions(self, part: str) -> list[tuple[int, int]]:
+        """The bag sizes and numbers of signals of one part."""
+        if part == "size":
+            return [(size, 1) for size in self.sizes]
+        return [(self.share_size, max(1, round(share * self.share_size))) for share in self.shares]
+
+    def options_of(self, recipe: str, model: str) -> dict[str, Any]:
+        """The options of the classifier."""
+        options = dict(RECIPES[recipe][model])
+        return options if self.epochs is None else {**options, "epochs": self.epochs}
+
+
+@untrapped()
+def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
+    """Run the study of bit patterns.
+
+    Parameters
+    ----------
+    output : path
+        Folder for the table, its settings and the figures; an interrupted table that is there is continued.
+    **options
+        Those of `Options`: `part`, `recipe`, `layer`, `models`, `sizes`, `shares`, `share_size`, `runs`, `epochs`,
+        `search`, `jobs`, `seed`, `restart`, `progress`.
+
+    Returns
+    -------
+    Outcome
+    """
+    chosen = Options(**options)
+    if chosen.search:
+        return _search(Path(output), chosen)
+    settings = [
+        {
+            "recipe": recipe,
+            "layer": layer,
+            "part": part,
+            "size": size,
+            "signals": signals,
+            "model": model,
+            "run": run,
+            "seed": spawned(chosen.seed, size, signals, run),
+        }
+        for recipe in chosen.recipe
+        for layer in chosen.layer
+        for part in chosen.part
+        for size, signals in dict.fromkeys(chosen.conditions(part))
+        for run in range(chosen.runs)
+        for model in chosen.models
+    ]
+
+    def tests(part: str) -> dict[str, tuple[int, int]]:
+        return {f"fresh {size}/{signals}": (size, signals) for size, signals in chosen.conditions(part)}
+
+    def metrics(setting: Mapping[str, Any]) -> list[str]:
+        epochs = chosen.options_of(setting["recipe"], setting["model"])["epochs"]
+        return ["last", "best", "epoch", *tests(setting["part"]), *curve_metrics(epochs)]
+
+    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
+        recipe, layer, part, size, signals, model, _, seed = setting.values()
+        options = chosen.options_of(recipe, model)
+        machine, strings = trained(model, layer, options, size, signals, seed)
+        fresh = {name: fresh_accuracy(machine, strings, *test, seed) for name, test in tests(part).items()}
+        return {**fresh, **learning(machine, options["epochs"])}
+
+    rows = base.measured(
+        output,
+        NAME,
+        chosen,
+        settings,
+        metrics,
+        measure,
+    )
+    summary = report.Summary(rows)
+    figures = [
+        file for name, figure in report.figures(summary).items() for file in plotting.save(figure, Path(output, name))
+    ]
+    return Outcome(rows, Path(output, tables.TABLE), figures, report.report_text(summary))
+
+
+def _search(output: Path, chosen: Options) -> Outcome:
+    """Try all candidates a few times and the best of them more often, for every layer and model alike."""
+    options = dict(candidates())
+    if chosen.epochs is not None:
+        options = {name: {**values, "epochs": chosen.epochs} for name, values in options.items()}
+
+    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
+        machine, _ = trained(
+            setting["model"],
+            setting["layer"],
+            options[setting["candidate"]],
+            setting["size"],
+            setting["signals"],
+            setting["seed"],
+        )
+        kept = machine.best_epoch_ - 1
+        return {name: machine.history_[f"inner_{name}"][kept] for name in ("accuracy", "loss")}
+
+    def round_of(name: str, runs: int, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+        settings = [
+            {
+                "layer": layer,
+                "model": model,
+                "candidate": candidate,
+                "size": chosen.share_size,
+                "signals": 1,
+                "run": run,
+                "seed": spawned(chosen.seed, len(name), run),  # unlike those of the study, which have three numbers
+            }
+            for layer, model, candidate in pairs
+            for run in range(runs)
+        ]
+        also = {"pairs": len(pairs)}
+        return base.measured(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
+
+    everything = [(layer, model, name) for layer in chosen.layer for model in chosen.models for name in options]
+    first = report.Search(round_of("all", FIRST_RUNS, everything))
+    again = [
+        (layer, model, name)
+        for layer in chosen.layer
+        for model in chosen.models
+        for name in first.ranked(layer, model)[:KEPT]
+    ]
+    rows = round_of("best", SECOND_RUNS, again)
+    second = report.Search(rows)
+    return Outcome(rows, output / "best" / tables.TABLE, [], report.search_report(first, second))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the study's options to its parser."""
+    add, default = parser.add_argument, Options()
+    for name, valid, text in (
+        ("part", PARTS, "bags that grow and hold one signal, or a growing share of signals"),
+        ("recipe", tuple(RECIPES), "the public code's settings, or those that a search found"),
+        ("layer", LAYERS, "what looks at a bag"),
+        ("models", tuple(MODELS), "sparse is sparsemax, dense is softmax"),
+    ):
+        values = getattr(default, name)
+        add(
+            f"--{name}",
+            nargs="+",
+            choices=valid,
+            default=values,
+            metavar=name.rstrip("s").upper(),
+            help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
+        )
+    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {base.listed(SIZES)})")
+    add(
+        "--shares",
+        nargs="+",
+        type=float,
+        metavar="SHARE",
+        default=SHARES,
+        help=f"shares of signals in a positive bag (default: {base.listed(SHARES)})",
+    )
+    add(
+        "--share-size",
+        type=int,
+        metavar="M",
+        default=default.share_size,
+        help="size of the bags whose share of signals grows, and of the search's (default: %(default)s)",
+    )
+    add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")
+    add("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
+    add("--search", action="store_true", help="search for the settings of the recipe 'tuned' instead")
+    base.add_jobs_option(parser)
+    base.add_options(parser, f"results/{NAME}", default)

@@ -1,0 +1,290 @@
+"""What came out of the bit pattern study: the paper's tables with its numbers beside, curves, and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sparsehopfield._engine.text import aligned
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core.base import bullets, wrapped
+from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies.bits.protocol import CURVES, EVALUATION, FRESH, INNER, TRAIN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Table 1 of the paper, accuracy of pooling in per cent: by bag size with one signal, and by share of signals in
+#: bags of 200. (It has 99.76 % for one signal in a bag of 200 and 73.40 % for two.)
+PAPER: dict[str, dict[str, dict[tuple[int, int], float]]] = {
+    "size": {
+        "sparse": {(20, 1): 100, (50, 1): 100, (100, 1): 100, (150, 1): 99.76, (200, 1): 99.76, (300, 1): 99.76},
+        "dense": {(20, 1): 100, (50, 1): 100, (100, 1): 100, (150, 1): 76.44, (200, 1): 49.13, (300, 1): 52.88},
+    },
+    "share": {
+        "sparse": {(200, 2): 73.40, (200, 10): 99.68, (200, 20): 100, (200, 40): 100, (200, 80): 100},
+        "dense": {(200, 2): 49.20, (200, 10): 85.58, (200, 20): 100, (200, 40): 100, (200, 80): 99.68},
+    },
+}
+#: What the paper's sparse model reaches with bags of 150 to 300.
+GOAL = 0.9976
+
+Condition = tuple[int, int]
+
+
+class Summary(Means):
+    """The values by recipe, layer, part, size, signals and model.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        The study's table.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(rows, ("recipe", "layer", "part", "size", "signals", "model"))
+        self.runs = len({row["run"] for row in rows})
+        self.panels: list[Key] = list(dict.fromkeys(key[:3] for key in self.keys))
+
+    def conditions(self, panel: Key) -> list[Condition]:
+        """The sizes and numbers of signals of a panel: of one recipe, layer and part."""
+        return list(dict.fromkeys(key[3:5] for key in self.keys if key[:3] == panel))
+
+    def models(self, panel: Key) -> list[str]:
+        """The models that ran in a panel."""
+        return list(dict.fromkeys(key[5] for key in self.keys if key[:3] == panel))
+
+    def epochs(self, key: Key) -> list[int]:
+        """The epochs at which a learning curve is known."""
+        return [int(metric.split()[-1]) for at, metric in self._values if at == key and metric.startswith(CURVES[0])]
+
+    @staticmethod
+    def own(condition: Condition) -> str:
+        """The metric that is the accuracy on fresh bags like those trained on."""
+        return f"fresh {condition[0]}/{condition[1]}"
+
+    @staticmethod
+    def axis(part: str, condition: Condition) -> str:
+        """A condition's place along the axis of its part."""
+        return str(condition[0]) if part == "size" else f"{condition[1] / condition[0]:.0%}"
+
+
+def report_text(summary: Summary) -> str:
+    """Put what came out beside the paper's numbers.
+
+    Parameters
+    ----------
+    summary : Summary
+        What came out.
+
+    Returns
+    -------
+    str
+        Lines of text.
+    """
+    parts = [
+        f"Bit patterns: {summary.runs} run{'s' * (summary.runs > 1)} of each setting",
+        wrapped(
+            f"Accuracy in per cent, mean ± standard deviation over runs. A run trains on {TRAIN} bags and keeps the "
+            f"weights of the epoch that is best on {INNER} others. 'fresh' is their accuracy on {FRESH} bags drawn "
+            f"afterwards. 'last' and 'best' are on {EVALUATION} bags that are looked at after every epoch: in the last "
+            f"one, and in the one that is best on these very bags, which is what the public code reports, and flatters."
+        ),
+    ]
+    for panel in summary.panels:
+        parts += [_table(summary, panel), *(_shifted(summary, panel, model) for model in summary.models(panel))]
+    return "\n\n".join([*parts, bullets("What came out", _findings(summary))])
+
+
+def _table(summary: Summary, panel: Key) -> str:
+    """One half of the paper's table 1."""
+    recipe, layer, part = panel
+    conditions = summary.conditions(panel)
+    head = "bag size, one signal" if part == "size" else f"share of signals, bags of {conditions[0][0]}"
+    lines = [["model", "", *(summary.axis(part, condition) for condition in conditions)]]
+    for model in summary.models(panel):
+        printed = PAPER[part][model] if layer == "pooling" else {}
+        keys = [(*panel, *condition, model) for condition in conditions]
+        if any(condition in printed for condition in conditions):
+            lines.append([model, "paper", *(f"{printed[c]:.2f}" if c in printed else "" for c in conditions)])
+        fresh = [summary.text(key, summary.own(c)) for key, c in zip(keys, conditions, strict=True)]
+        lines.append([model, "fresh", *fresh])
+        lines += [[model, metric, *(summary.text(key, metric) for key in keys)] for metric in ("last", "best")]
+    return f"Table 1, {layer}, recipe {recipe}: by {head}\n{aligned(lines)}"
+
+
+def _shifted(summary: Summary, panel: Key, model: str) -> str:
+    """The paper's table 3, and the same for bag sizes: trained in one condition, tested in another."""
+    recipe, layer, part = panel
+    conditions = summary.conditions(panel)
+    lines = [["trained at", *(summary.axis(part, condition) for condition in conditions)]]
+    for condition in conditions:
+        key = (*panel, *condition, model)
+        lines.append([summary.axis(part, condition), *(summary.text(key, summary.own(test)) for test in conditions)])
+    what = "bag size" if part == "size" else "share of signals"
+    return f"Table 3, {layer}, recipe {recipe}, {model}: trained at one {what}, tested at another\n{aligned(lines)}"
+
+
+def _findings(summary: Summary) -> Iterator[str]:
+    """Sentences computed from the rows: nothing in them is known beforehand."""
+    for panel in summary.panels:
+        recipe, layer, part = panel
+        conditions, models = summary.conditions(panel), summary.models(panel)
+        where = f"{layer}, recipe {recipe}, {'bag sizes' if part == 'size' else 'shares of signals'}"
+        for model in models:
+            good = [c for c in conditions if summary.mean((*panel, *c, model), summary.own(c)) >= GOAL]
+            names = ", ".join(summary.axis(part, c) for c in good) or "none"
+            yield f"{where}: {model} reaches {GOAL:.2%} on average at: {names}."
+        if {"sparse", "dense"} <= set(models):
+            yield f"{where}: sparse - dense on fresh bags: {_race(summary, panel)}."
+        flattery = max(
+            summary.mean((*panel, *c, model), "best") - summary.mean((*panel, *c, model), summary.own(c))
+            for c in conditions
+            for model in models
+        )
+        yield f"{where}: choosing the epoch on the bags it is judged by flatters by up to {100 * flattery:.2f} points."
+
+
+def _race(summary: Summary, panel: Key) -> str:
+    """The lead of sparse at each condition, taken run by run, with its standard error where there is one."""
+    texts = []
+    for condition in summary.conditions(panel):
+        first, second = ((*panel, *condition, model) for model in ("sparse", "dense"))
+        lead, error = summary.lead(first, second, summary.own(condition))
+        spread = "" if summary.runs == 1 else f" ± {100 * error:.2f}"
+        texts.append(f"{summary.axis(panel[2], condition)}: {100 * lead:+.2f}{spread}")
+    return ", ".join(texts)
+
+
+# Figures
+
+
+def figures(summary: Summary) -> dict[str, Figure]:
+    """Draw table 1 and the learning curves.
+
+    Parameters
+    ----------
+    summary : Summary
+        What came out.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        By the name of the file: `bits-RECIPE-LAYER-PART` the accuracy along the axis, `...-curves` figures 2 and 3.
+    """
+    drawn = {}
+    for panel in summary.panels:
+        name = "-".join(("bits", *panel))
+        drawn[name] = _accuracies(summary, panel)
+        drawn[f"{name}-curves"] = _curves(summary, panel)
+    return drawn
+
+
+def _accuracies(summary: Summary, panel: Key) -> Figure:
+    recipe, layer, part = panel
+    conditions = summary.conditions(panel)
+    xs = [size if part == "size" else signals / size for size, signals in conditions]
+    lines = []
+    for model in summary.models(panel):
+        keys = [(*panel, *condition, model) for condition in conditions]
+        means = [summary.mean(k, summary.own(c)) for k, c in zip(keys, conditions, strict=True)]
+        stds = [summary.std(k, summary.own(c)) for k, c in zip(keys, conditions, strict=True)]
+        lines.append(plotting.Line(model, xs, means, stds))
+        printed = {c: v / 100 for c, v in PAPER[part][model].items() if layer == "pooling" and c in conditions}
+        if printed:
+            at = [xs[conditions.index(condition)] for condition in printed]
+            lines.append(plotting.Line(f"{model}, the paper", at, list(printed.values()), [0.0] * len(printed)))
+    xlabel = "bag size" if part == "size" else "share of signals"
+    grid = [[plotting.Panel("", lines, "accuracy on fresh bags", (0.45, 1.02))]]
+    return plotting.curves(grid, xlabel=xlabel, title=f"bit patterns, {layer}, recipe {recipe}", log=True)
+
+
+def _curves(summary: Summary, panel: Key) -> Figure:
+    """Figures 2 and 3: loss and accuracy on the bags trained on and on those only looked at, by epoch."""
+    recipe, layer, part = panel
+
+    def lines(condition: Condition, curve: str) -> Iterator[plotting.Line]:
+        for model in summary.models(panel):
+            key = (*panel, *condition, model)
+            epochs = summary.epochs(key)
+            means, stds = (
+                [value(key, f"{curve} {epoch}") for epoch in epochs] for value in (summary.mean, summary.std)
+            )
+            yield plotting.Line(model, epochs, means, stds)
+
+    grid = [
+        [
+            plotting.Panel(
+                f"{'bag size' if part == 'size' else 'signals'} {summary.axis(part, condition)}"
+                if curve == CURVES[0]
+                else "",
+                list(lines(condition, curve)),
+                curve.replace(" ", "\n"),
+                (0.4, 1.03) if curve.endswith("accuracy") else None,
+            )
+            for condition in summary.conditions(panel)
+        ]
+        for curve in CURVES
+    ]
+    title = f"bit patterns, {layer}, recipe {recipe}: mean and standard deviation of {summary.runs} runs"
+    return plotting.curves(grid, xlabel="epoch", title=title)
+
+
+# The search
+
+
+class Search(Means):
+    """What a round of the search found, by layer, model and candidate.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        The round's table.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(rows, ("layer", "model", "candidate"))
+
+    def ranked(self, layer: str, model: str) -> list[str]:
+        """The candidates, best first: by accuracy on the bags to choose by, of equals by loss there."""
+        return sorted(
+            self.levels("candidate", layer=layer, model=model),
+            key=lambda name: (-self.mean((layer, model, name), "accuracy"), self.mean((layer, model, name), "loss")),
+        )
+
+
+def search_report(first: Search, second: Search) -> str:
+    """Say what the search found.
+
+    Parameters
+    ----------
+    first, second : Search
+        The round of all candidates, and the round of the best of them.
+
+    Returns
+    -------
+    str
+        Lines of text.
+    """
+    parts = []
+    for layer, model in dict.fromkeys(key[:2] for key in second.keys):
+        names = second.ranked(layer, model)
+        keys = [(layer, model, name) for name in names]
+        lines = [["accuracy, first round", "second round", "loss", "settings"]]
+        lines += [
+            [
+                first.text(key, "accuracy"),
+                second.text(key, "accuracy"),
+                second.text(key, "loss", 1, 4),
+                " ".join(name.split()),
+            ]
+            for name, key in zip(names, keys, strict=True)
+        ]
+        counts = [len(search.levels("candidate", layer=layer, model=model)) for search in (first, second)]
+        runs = [len(search.values(keys[0], "accuracy")) for search in (first, second)]
+        title = (
+            f"{layer}, {model}: {counts[0]} candidates in {runs[0]} runs, the best {counts[1]} of them in "
+            f"{runs[1]} other runs; accuracy in per cent and loss on the {INNER} bags to choose by, best first"
+        )
+        parts.append(f"{title}\n{aligned(lines)}")
+    return "\n\n".join(parts)

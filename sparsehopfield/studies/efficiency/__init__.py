@@ -1,0 +1,165 @@
+"""Efficiency: time, memory and multiplications of every member of the family as the sequence grows, beside PyTorch.
+
+N queries look at N patterns of 64 features, forward and backward: at all of them with softmax and sparsemax, at the k
+best, a window, a random mask or a band of blocks, or through linear or random features. PyTorch's fused attention and a
+sliding window made with PyTorch stand beside them where PyTorch is installed. Exponents in the length are fitted.
+Every number is measured in a new process; times differ from run to run, so a table is not the same twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sparsehopfield._engine import resources
+from sparsehopfield._engine.checks import untrapped
+from sparsehopfield.config import get_num_threads
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core import base, tables
+from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies.efficiency import protocol
+from sparsehopfield.studies.efficiency.report import Summary, figure, report_text
+
+NAME = "efficiency"
+EXAMPLES = """\
+examples:
+  python -m sparsehopfield efficiency
+  python -m sparsehopfield efficiency --last 17 --output results/longer
+  python -m sparsehopfield efficiency --last 17 --most-multiplications 3e12 --output results/all
+  python -m sparsehopfield efficiency --members window blocks --window 256 --block 256
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(base.Options):
+    """What the study can be asked for, beside what all studies can.
+
+    Attributes
+    ----------
+    members : str or sequence of str
+        Of `efficiency_protocol.MEMBERS`; PyTorch's are left out where it is not installed.
+    first, last : int
+        Lengths are the powers of two from 2^first to 2^last, 2^6 at least.
+    fit_from : int
+        Exponents are fitted from 2^fit_from on.
+    d, k, window, block, features : int
+        As in `efficiency_protocol.Sizes`; a block is a power of two.
+    repeats : int
+        Calls of which the median time is taken, at least; short calls are repeated for 20 ms.
+    most_multiplications : float
+        Lengths at which one update takes more are left out.
+    """
+
+    members: Sequence[str] = tuple(protocol.MEMBERS)
+    first: int = 8
+    last: int = 13
+    fit_from: int = 12
+    d: int = 64
+    k: int = 32
+    window: int = 64
+    block: int = 64
+    features: int = 256
+    repeats: int = 2
+    most_multiplications: float = 1e10
+
+    _several: ClassVar[Mapping[str, type]] = {"members": str}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        among("members", self.members, protocol.MEMBERS)
+        at_least("first", self.first, 6)
+        at_least("last", self.last, self.first)
+        at_least("fit_from", self.fit_from, 6)
+        for name in ("d", "k", "window", "block", "features", "repeats"):
+            at_least(name, getattr(self, name), 1)
+        if self.block & (self.block - 1):
+            raise ValueError(f"block: must be a power of two, as lengths are, got {self.block}")
+        if not self.most_multiplications > 0:
+            raise ValueError(f"most_multiplications: must be above 0, got {self.most_multiplications}")
+
+    @property
+    def lengths(self) -> list[int]:
+        """Numbers of queries, and of patterns."""
+        return [2**power for power in range(self.first, self.last + 1)]
+
+    @property
+    def sizes(self) -> protocol.Sizes:
+        """What the members are made of."""
+        return protocol.Sizes(self.d, self.k, self.window, self.block, self.features)
+
+    def affords(self, member: str, length: int) -> bool:
+        """Whether an update takes no more multiplications than asked for."""
+        return protocol.cost(member, length, self.sizes).multiplications <= self.most_multiplications
+
+
+@untrapped()
+def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
+    """Run the study of efficiency.
+
+    A script that calls this needs `if __name__ == "__main__":`, as with everything that starts processes.
+
+    Parameters
+    ----------
+    output : path
+        Folder for the table, its settings and the figure; an interrupted table that is there is continued.
+    **options
+        Those of `Options`: `members`, `first`, `last`, `fit_from`, `d`, `k`, `window`, `block`, `features`, `repeats`,
+        `most_multiplications`, `seed`, `restart`, `progress`.
+
+    Returns
+    -------
+    Outcome
+    """
+    chosen, threads, torch = Options(**options), get_num_threads(), protocol.torch_version()
+    here = [member for member in chosen.members if torch or not protocol.is_torch(member)]
+    settings = [
+        {"member": member, "direction": direction, "length": length, "seed": spawned(chosen.seed, length)}
+        for length in chosen.lengths
+        for member in here
+        for direction in protocol.DIRECTIONS
+        if chosen.affords(member, length)
+    ]
+    if not settings:
+        raise ValueError("members: PyTorch is not installed, or most_multiplications is too small: nothing to measure")
+    known = ["memory"] if resources.sees_peaks() else []
+
+    def metrics(setting: Mapping[str, Any]) -> list[str]:
+        promised = ["multiplications", "bytes"] if setting["direction"] == "forward" else []
+        counted = ["counted"] if promised and protocol.counts(setting["member"], setting["length"]) else []
+        return ["time", "spread", *known, *promised, *counted]
+
+    also = {"threads": threads, "torch": torch, "memory": bool(known)}
+    with protocol.fresh_processes(any(map(protocol.is_torch, here))) as measure:
+
+        def one(setting: Mapping[str, Any]) -> dict[str, float]:
+            member, direction, length, seed = setting.values()
+            alike = {"seed": seed, "threads": threads, "repeats": chosen.repeats}
+            return measure(member, direction, length, chosen.sizes, **alike)
+
+        rows = base.measured(output, NAME, chosen, settings, metrics, one, also)
+    summary = Summary(rows, chosen, threads, torch)
+    files = plotting.save(figure(summary), Path(output, NAME))
+    return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the study's options to its parser."""
+    default = Options()
+    own = partial(base.add_own, parser, default)
+    own("members", "members of the family", choices=protocol.MEMBERS)
+    own("first", "the shortest length is 2^POWER", metavar="POWER")
+    own("last", "the longest is 2^POWER", metavar="POWER")
+    own("fit_from", "exponents are fitted from 2^POWER on", metavar="POWER")
+    own("d", "features", metavar="D")
+    own("k", "patterns of each query, of top-k and random masks", metavar="K")
+    own("window", "patterns on each side of a window", metavar="W")
+    own("block", "rows and columns of a block, a power of two", metavar="B")
+    own("features", "random-features", metavar="D")
+    own("repeats", "calls, at least, of which the median time is taken", metavar="N")
+    own("most_multiplications", "leave out lengths at which an update takes more", metavar="N")
+    base.add_options(parser, f"results/{NAME}", default)

@@ -1,0 +1,292 @@
+"""The family of memories: which pairs to look at, or which features to sum, for how much accuracy in how much time.
+
+Stores M images, damages some, and retrieves them in one update with every member: all pairs (sparsemax, softmax,
+entmax15), the k best (topk), a window, one of several blocks, k at random, linear features (elu+1, relu) and D random
+features, each with a few budgets. Each has the inverse temperature that does best on other queries. Windows and blocks
+are asked twice: "oracle" puts a query at its target, which only who knows the answer can do, "blind" anywhere. A random
+subset is always blind. Beside success stand time (by one thread), multiplications, and the member's bound, and whether
+it is kept.
+
+Images are centred and scaled to length 1; one is retrieved when 1 - cosine is below the threshold. A second part, bags,
+trains a small Hopfield layer with each member to tell bags of bit strings with a signal from those without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.optional import require
+from sparsehopfield.data import datasets
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core import base, tables
+from sparsehopfield.studies._core.base import Outcome, among, at_least, sizes_within, spawned
+from sparsehopfield.studies.family import bags as family_bags
+from sparsehopfield.studies.family import protocol
+from sparsehopfield.studies.family.report import Summary, report_text, success, trade_off
+from sparsehopfield.studies.retrieval.protocol import MASKS
+
+NAME = "family"
+PARTS = ("retrieval", "bags")
+EXAMPLES = """\
+examples:
+  python -m sparsehopfield family
+  python -m sparsehopfield family --dataset mnist --data ~/data --sizes 256 1024 4096
+  python -m sparsehopfield family --members softmax features --features 4096 --output results/few
+  python -m sparsehopfield family --parts bags --bag-sizes 20 100 --output results/bags
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(base.Options):
+    """What the study can be asked for, beside what all studies can.
+
+    Attributes
+    ----------
+    dataset : {"digits", "mnist", "cifar10", "imagenet64"}
+        The images to store.
+    data : path, optional
+        The folder that holds them; the digits need none.
+    parts : str or sequence of str
+        Of "retrieval" and "bags".
+    members : str or sequence of str
+        Members to retrieve with.
+    sizes : int or sequence of int
+        Numbers of stored patterns, at least 2, and multiples of `blocks`.
+    pairs, windows, blocks, features : int or sequence of int
+        Budgets: k of TopK and RandomMask; w of Window; blocks of which one is looked at; D of RandomFeatures. Those
+        that would look at all patterns are left out.
+    damages : str or sequence of str
+        Of "mask" and "noise".
+    mask : {"upper", "lower", "left", "right"}
+        The half that is masked.
+    noise : float
+        The noise's standard deviation.
+    betas : float or sequence of float
+        Inverse temperatures to choose from.
+    threshold : float
+        A pattern is retrieved when 1 - cosine is below this.
+    queries : int
+        Queries to report on, and as many to choose by; at most half of the patterns.
+    bag_members : str or sequence of str
+        Members to classify bags with.
+    bag_sizes : int or sequence of int
+        Instances of a bag. Members have their least budget.
+    runs : int
+        Draws of each setting.
+    jobs : int
+        How many settings to measure at the same time.
+    """
+
+    dataset: str = "digits"
+    data: str | os.PathLike[str] | None = None
+    parts: Sequence[str] = PARTS
+    members: Sequence[str] = tuple(protocol.MEMBERS)
+    sizes: Sequence[int] = (64, 256, 1024)
+    pairs: Sequence[int] = (4, 16, 64)
+    windows: Sequence[int] = (2, 8, 32)
+    blocks: Sequence[int] = (4, 16)
+    features: Sequence[int] = (64, 512)
+    damages: Sequence[str] = protocol.DAMAGES
+    mask: str = "lower"
+    noise: float = 0.3
+    betas: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0)
+    threshold: float = 0.1
+    queries: int = 48
+    bag_members: Sequence[str] = family_bags.MEMBERS
+    bag_sizes: Sequence[int] = (10, 30)
+    runs: int = 2
+    jobs: int = 1
+
+    _several: ClassVar[Mapping[str, type]] = {
+        **dict.fromkeys(("parts", "members", "damages", "bag_members"), str),
+        **dict.fromkeys(("sizes", "pairs", "windows", "blocks", "features", "bag_sizes"), int),
+        "betas": float,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, valid in (
+            ("parts", PARTS),
+            ("members", protocol.MEMBERS),
+            ("damages", protocol.DAMAGES),
+            ("bag_members", family_bags.MEMBERS),
+        ):
+            among(name, getattr(self, name), valid)
+        among("dataset", [self.dataset], datasets.DATASETS)
+        among("mask", [self.mask], MASKS)
+        for name, least in (("sizes", 2), ("pairs", 1), ("windows", 0), ("blocks", 2), ("features", 1)):
+            at_least(name, min(getattr(self, name)), least)
+        at_least("bag_sizes", min(self.bag_sizes), 2)
+        for name in ("queries", "runs", "jobs"):
+            at_least(name, getattr(self, name), 1)
+        for size in self.sizes if "blocks" in self.members and "retrieval" in self.parts else ():
+            for blocks in self.blocks:
+                if size % blocks:
+                    raise ValueError(f"sizes: must be multiples of the number of blocks, got {size} and {blocks}")
+        for beta in self.betas:
+            if not 0 < beta < math.inf:
+                raise ValueError(f"betas: must be positive and finite, got {beta:g}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be finite and at least 0, got {self.noise:g}")
+        if not 0 < self.threshold <= 2:
+            raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
+
+
+@untrapped()
+def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
+    """Run the study of the family.
+
+    Parameters
+    ----------
+    output : path
+        Folder for the table, its settings, its times and the figures; an interrupted table that is there is continued.
+    **options
+        Those of `Options`.
+
+    Returns
+    -------
+    Outcome
+    """
+    chosen = Options(**options)
+    if "retrieval" in chosen.parts:
+        sizes_within(chosen.sizes, images_of(chosen))
+    settings = [
+        *(retrieval_settings(chosen) if "retrieval" in chosen.parts else ()),
+        *(bag_settings(chosen) if "bags" in chosen.parts else ()),
+    ]
+    if not settings:
+        raise ValueError("sizes: no budget leaves a pattern out; raise sizes, or lower pairs, windows")
+
+    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
+        _, damage, size, _, member, budget, place, seed = setting.values()
+        if setting["part"] == "bags":
+            return family_bags.measure(member, budget, size, seed)
+        return protocol.measure(task(chosen, size, damage, seed), member, budget, place)
+
+    def metrics(setting: Mapping[str, Any]) -> Sequence[str]:
+        return family_bags.METRICS if setting["part"] == "bags" else protocol.metrics_of(setting["member"])
+
+    limits = require("threadpoolctl", purpose="timing with one thread").threadpool_limits
+    with limits(1):  # threads of two libraries that wait for one another would be what is timed
+        rows = base.measured(output, NAME, chosen, settings, metrics, measure)
+    summary = Summary(rows, tables.times(output, settings), chosen)
+    files = []
+    if "retrieval" in chosen.parts:
+        files = plotting.save(trade_off(summary), Path(output, NAME))
+        files += plotting.save(success(summary), Path(output, f"{NAME}-sizes"))
+    return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
+
+
+@lru_cache(maxsize=1)
+def images_of(chosen: Options) -> datasets.ImageSet:
+    """The images: read once a process."""
+    return datasets.load(chosen.dataset, chosen.data)
+
+
+@lru_cache(maxsize=1)  # the members of one draw follow each other
+def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
+    """One draw of patterns and queries."""
+    return protocol.make_task(
+        images_of(chosen),
+        size,
+        chosen.queries,
+        damage,
+        side=chosen.mask,
+        noise=chosen.noise,
+        betas=tuple(chosen.betas),
+        threshold=chosen.threshold,
+        seed=seed,
+    )
+
+
+def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
+    """Every member with every budget that leaves a pattern out, for every draw."""
+    return [
+        {
+            "part": "retrieval",
+            "damage": damage,
+            "size": size,
+            "run": run,
+            "member": member,
+            "budget": budget,
+            "place": place,
+            "seed": spawned(chosen.seed, size, run),
+        }
+        for size in chosen.sizes
+        for damage in chosen.damages
+        for run in range(chosen.runs)
+        for member in chosen.members
+        for budget in budgets(chosen, member, size)
+        for place in (protocol.PLACES if member in protocol.PLACED else ("-",))
+    ]
+
+
+def budgets(chosen: Options, member: str, size: int) -> list[int]:
+    """What a member may spend, from little to much; 0 for those that have no choice."""
+    if member not in protocol.BUDGETS:
+        return [0]
+    given: Sequence[int] = sorted(getattr(chosen, protocol.BUDGETS[member]))
+    if member == "window":
+        return [w for w in given if 2 * w + 1 < size]
+    if member == "blocks":
+        return list(reversed(given))  # the more blocks, the less is looked at
+    return [k for k in given if k < size] if member in ("topk", "random") else list(given)
+
+
+def bag_settings(chosen: Options) -> list[dict[str, Any]]:
+    """Every member with its least budget, for every draw of bags."""
+    return [
+        {
+            "part": "bags",
+            "damage": "-",
+            "size": size,
+            "run": run,
+            "member": member,
+            "budget": budget,
+            "place": "-",
+            "seed": spawned(chosen.seed, size, run, 1),
+        }
+        for size in chosen.bag_sizes
+        for run in range(chosen.runs)
+        for member in chosen.bag_members
+        for budget in [b for b in budgets(chosen, member, size) if member != "blocks" or 2 * b <= size][:1]
+    ]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the study's options to its parser."""
+    default = Options()
+    own = partial(base.add_own, parser, default)
+    own("dataset", "images to store", choices=datasets.DATASETS)
+    base.add_data_option(parser, "image")
+    own("parts", "what to do", choices=PARTS)
+    own("members", "members to retrieve with", choices=protocol.MEMBERS)
+    own("sizes", "numbers of stored patterns", metavar="M")
+    own("pairs", "k of topk and random", metavar="K")
+    own("windows", "w of window: neighbours on each side", metavar="W")
+    own("blocks", "numbers of blocks, of which one is looked at", metavar="N")
+    own("features", "D of features", metavar="D")
+    own("damages", "how queries are damaged", choices=protocol.DAMAGES)
+    own("mask", "the half that is masked", choices=MASKS)
+    own("noise", "standard deviation of the noise", metavar="SIGMA")
+    own("betas", "inverse temperatures to choose from", metavar="BETA")
+    own("threshold", "a pattern is retrieved when 1 - cosine is below this", metavar="ERROR")
+    own("queries", "queries to report on, and as many to choose by", metavar="N")
+    own(
+        "bag_members",
+        "members to classify bags with",
+        choices=family_bags.MEMBERS,
+        shown=" ".join(default.bag_members),
+    )
+    own("bag_sizes", "instances of a bag", metavar="N")
+    own("runs", "draws of each setting", metavar="N")
+    base.add_jobs_option(parser)
+    base.add_options(parser, f"results/{NAME}-DATASET", default)

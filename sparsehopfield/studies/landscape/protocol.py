@@ -1,0 +1,411 @@
+"""What is measured of energy landscapes: basins in the plane, descent along retrieval, and how fast it ends.
+
+The rate. Where sparsemax has support S, its weights there are p = P (beta s) + 1/|S|, with P the projection that takes
+the mean off vectors over S, and s = Xi_S x + const: T is piecewise affine. Its linear part A = beta Xi_S^T P Xi_S
+(rows are patterns) is symmetric and has no negative eigenvalue, as P = P P. Near a limit inside such a region
+successive steps are related by dx' = A dx, so their lengths shrink by a ratio that grows towards the largest
+eigenvalue that the steps have a part in: generically the spectral norm of A. It is 0 where a single pattern has all
+weight, and the limit is then reached exactly, after finitely many steps; else steps shrink geometrically, and never end
+but by rounding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+from sparsehopfield import theory
+from sparsehopfield.data import datasets
+from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield.memory import HopfieldMemory
+from sparsehopfield.studies._core.families import draw
+from sparsehopfield.studies.retrieval.protocol import MODELS
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: The five patterns in the plane that are drawn unless others are asked for.
+PATTERNS = ((1.0, 0.1), (0.6, 0.8), (-0.7, 0.75), (-1.0, -0.2), (0.12, -0.97))
+#: Maps by the names of `MODELS`; the polynomial has no energy, beta cancels, and it needs scores of one scale.
+MAPS = ("sparse", "entmax15", "dense", "polynomial")
+#: Updates at most.
+MAX_STEPS = 10_000
+#: Limits nearer than this, times the longest pattern, are the same; a chain of such limits is one.
+SAME = 1e-6
+#: Steps shorter than this, times the longest pattern, tell no ratio: rounding has a part in them.
+FLOOR = 1e-11
+
+
+def memory_of(patterns: Floats, beta: float, name: str = "sparse", similarity: str = "dot") -> HopfieldMemory:
+    """A memory with the map that goes by a name, in float64."""
+    return HopfieldMemory(np.asarray(patterns, np.float64), beta, similarity=similarity, separation=MODELS[name])
+
+
+def plane_patterns(count: int, seed: int) -> Floats:
+    """The five patterns, or so many random ones if `count` is not 0: normal features of variance 1/2."""
+    if not count:
+        return np.array(PATTERNS)
+    return draw("gaussian", np.random.default_rng(seed), count, 2)
+
+
+# The plane
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Where every point of a square grid goes.
+
+    Attributes
+    ----------
+    x, y : ndarray of shape (n,)
+        The grid's coordinates.
+    energy : ndarray of shape (n, n) or None
+        Of the grid's points, rows along y; None for the polynomial, which has none.
+    ends : ndarray of shape (n, n, 2)
+        Where retrieval from each point came to rest.
+    steps : ndarray of shape (n, n)
+        Updates until it did.
+    settled : ndarray of bool, shape (n, n)
+        Whether it did within `MAX_STEPS`.
+    exact : ndarray of bool, shape (n, n)
+        Whether it did on a stored pattern, to the last bit.
+    basins : ndarray of shape (n, n)
+        Numbers of the limits: for one in the sphere of a pattern the number of that pattern; all others are mixtures,
+        and count from the number of patterns on; -1 where nothing settled. The papers' spheres have as radius half of
+        the smallest distance between two patterns.
+    limits : ndarray of shape (k, 2)
+        The limits, distinct within `SAME`.
+    labels : ndarray of shape (k,)
+        Their numbers in `basins`; two limits within the sphere of one pattern share its number.
+    pure : ndarray of bool, shape (k,)
+        Which of them are stored patterns, to the last bit.
+    """
+
+    x: Floats
+    y: Floats
+    energy: Floats | None
+    ends: Floats
+    steps: Integers
+    settled: NDArray[np.bool_]
+    exact: NDArray[np.bool_]
+    basins: Integers
+    limits: Floats
+    labels: Integers
+    pure: NDArray[np.bool_]
+
+
+def window(patterns: Floats, size: int) -> tuple[Floats, Floats]:
+    """Coordinates of a square grid around patterns in the plane, with room beyond them."""
+    lowest, highest = patterns.min(axis=0), patterns.max(axis=0)
+    centre, reach = (lowest + highest) / 2, 0.7 * (float((highest - lowest).max()) or 1.0)
+    x, y = (np.linspace(c - reach, c + reach, size) for c in centre)
+    return x, y
+
+
+def landscape(memory: HopfieldMemory, size: int) -> Landscape:
+    """Retrieve from every point of a grid.
+
+    Parameters
+    ----------
+    memory : HopfieldMemory
+        Patterns of two features.
+    size : int
+        Points along each axis.
+
+    Returns
+    -------
+    Landscape
+    """
+    patterns = memory.patterns
+    x, y = window(patterns, size)
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    with still_moving():
+        ends, info = memory.retrieve(grid, max_steps=MAX_STEPS, return_info=True)
+    exact = (ends[:, :, None] == patterns).all(axis=-1).any(axis=-1)
+    limits, which = distinct(ends[info.converged], SAME * longest(patterns))
+    far = np.linalg.norm(limits[:, None] - patterns, axis=-1)
+    near = (far < theory.min_half_distance(patterns)).any(axis=1)
+    labels = np.where(near, far.argmin(axis=1), len(patterns) + np.cumsum(~near) - 1)
+    basins = np.full((size, size), -1)
+    basins[info.converged] = labels[which]
+    return Landscape(
+        x,
+        y,
+        memory.energy(grid) if has_energy(memory) else None,
+        ends,
+        info.steps,
+        info.converged,
+        exact,
+        basins,
+        limits,
+        labels,
+        (limits[:, None] == patterns).all(axis=-1).any(axis=-1),
+    )
+
+
+def has_energy(memory: HopfieldMemory) -> bool:
+    """Whether retrieval descends an energy: of the maps here all do but the polynomial."""
+    return memory.separation != MODELS["polynomial"]
+
+
+def longest(patterns: Floats) -> float:
+    """Length of the longest pattern; 1 if all are 0."""
+    return float(np.linalg.norm(patterns, axis=1).max()) or 1.0
+
+
+def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
+    """Points that are not the same: of each cluster the point that occurs most, and the cluster of every point.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, d)
+        Any number of them, or none.
+    tolerance : float
+        Points at most so far from each other are in one cluster, and so are chains of such points.
+
+    Returns
+    -------
+    limits : ndarray of shape (k, d)
+        In the order of their coordinates.
+    which : ndarray of shape (n,)
+    """
+    if not len(points):
+        return points, np.zeros(0, np.int64)
+    unique, inverse, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    pairs = KDTree(unique).query_pairs(tolerance, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(unique), len(unique)))
+    number, cluster = connected_components(graph, directed=False)
+    chosen = [np.flatnonzero(cluster == k)[counts[cluster == k].argmax()] for k in range(number)]
+    return unique[chosen], cluster[inverse.reshape(-1)].astype(np.int64)
+
+
+class Descent(NamedTuple):
+    """How the energy changed along retrieval."""
+
+    updates: int  # that were looked at
+    rises: int  # after how many the energy was higher, by more than rounding explains
+    least: float  # the smallest fall of energy, over half the squared step; inf if no step was long enough to tell
+
+
+def descent(memory: HopfieldMemory, queries: Floats, steps: Integers) -> Descent:
+    """Follow retrieval update by update, and check that each lowers the energy by half its squared length.
+
+    Parameters
+    ----------
+    memory : HopfieldMemory
+        With a map that has an energy.
+    queries : ndarray of shape (n, d)
+    steps : ndarray of shape (n,)
+        How far to follow each.
+
+    Returns
+    -------
+    Descent
+        `least` is of steps whose squared length is a million times above what rounding does to energies.
+    """
+    x, left = queries, steps
+    before = memory.energy(x)
+    terms = np.abs(before).max(initial=0) + (x**2).sum(axis=-1).max(initial=0) + longest(memory.patterns) ** 2
+    rounding = 16 * np.finfo(np.float64).eps * terms
+    updates, rises, least, done = int(steps.sum()), 0, np.inf, 0
+    while (moving := left > done).any():
+        x, before, left = x[moving], before[moving], left[moving]
+        new = memory.update(x)
+        after = memory.energy(new)
+        half, fall = ((new - x) ** 2).sum(axis=-1) / 2, before - after
+        rises += int((fall < -rounding).sum())
+        told = half > 1e6 * rounding
+        least = min(least, float((fall[told] / half[told]).min(initial=np.inf)))
+        x, before, done = new, after, done + 1
+    return Descent(updates, rises, least)
+
+
+def path(memory: HopfieldMemory, query: Floats, most: int = MAX_STEPS) -> Floats:
+    """A query and its states after each update until it rests, or after so many at most: shape (steps + 1, d)."""
+    with still_moving():
+        _, info = memory.retrieve(query, max_steps=most, return_info=True)
+    states = [np.asarray(query, np.float64)]
+    for _ in range(int(info.steps)):
+        states.append(memory.update(states[-1]))
+    return np.stack(states)
+
+
+@contextmanager
+def still_moving() -> Iterator[None]:
+    """Says nothing of queries that still move after the last update: they are counted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrievalWarning)
+        yield
+
+
+# Rates
+
+
+class Retrieval(NamedTuple):
+    """How one query came to rest under sparse retrieval."""
+
+    steps: int
+    settled: bool
+    margin: float  # of the pattern that was asked for
+    barrier: float
+    support: int  # patterns with weight at the limit
+    exact: bool  # whether the limit is a stored pattern, to the last bit
+    found: bool  # whether it is the one that was asked for
+    predicted: float  # spectral norm of the linear part of the update at the limit
+    observed: float  # length of the last step that is long enough to tell, over that of the step before it
+    explained: float  # the same ratio by the linear part, applied to the step before it
+
+
+def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similarity: str = "dot") -> Retrieval:
+    """Retrieve sparsely, and measure how fast.
+
+    Parameters
+    ----------
+    patterns : ndarray of shape (M, d)
+    query : ndarray of shape (d,)
+    index : int
+        The pattern that is asked for.
+    beta : float
+    similarity : {"dot", "euclidean"}
+
+    Returns
+    -------
+    Retrieval
+    """
+    memory = memory_of(patterns, beta, similarity=similarity)
+    with still_moving():
+        limit, info = memory.retrieve(query, max_steps=MAX_STEPS, return_info=True)
+    same = (memory.patterns == limit).all(axis=1)
+    support = memory.associate(limit[None]).indices
+    before, after = last_steps(memory, query)
+    length = float(np.linalg.norm(before)) or 1.0
+    return Retrieval(
+        int(info.steps),
+        bool(info.converged),
+        float(memory.margin()[index]),
+        barrier(memory, index),
+        len(support),
+        bool(same.any()),
+        bool(same[index]),
+        predicted_rate(memory.patterns[support], beta),
+        float(np.linalg.norm(after)) / length,
+        float(np.linalg.norm(linear_part(memory.patterns[support], beta) @ before)) / length,
+    )
+
+
+def linear_part(support: Floats, beta: float) -> Floats:
+    """The matrix A = beta Xi_S^T P Xi_S of the sparse update where these patterns, (k, d), have weight: (d, d)."""
+    centred = support - support.mean(axis=0)
+    return beta * centred.T @ centred
+
+
+def predicted_rate(support: Floats, beta: float) -> float:
+    """Spectral norm of the linear part of the sparse update where these patterns have weight.
+
+    Parameters
+    ----------
+    support : ndarray of shape (k, d)
+        The patterns with weight.
+    beta : float
+
+    Returns
+    -------
+    float
+        Near a limit that these patterns carry, steps shrink by this ratio; the module says why.
+
+    Examples
+    --------
+    >>> predicted_rate(np.array([[1.0], [-1.0]]), beta=0.25)
+    0.5
+    """
+    return float(np.linalg.norm(linear_part(support, beta), 2))
+
+
+def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
+    """The last two steps of retrieval that are long enough to tell; where it ends exactly, the last is 0.
+
+    Parameters
+    ----------
+    memory : HopfieldMemory
+    query : ndarray of shape (d,)
+
+    Returns
+    -------
+    before, after : ndarray of shape (d,)
+        0 where there is none.
+    """
+    floor = FLOOR * longest(memory.patterns)
+    x = memory.update(query)
+    before, after = np.zeros_like(x), x - query
+    for _ in range(MAX_STEPS):
+        new = memory.update(x)
+        if (new == x).all():
+            return after, new - x
+        if before.any() and np.linalg.norm(new - x) < floor:
+            break
+        x, before, after = new, after, new - x
+    return before, after
+
+
+def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
+    """How far the energy rises on the straight way from a pattern to another, at the least; 0 if it only falls.
+
+    Parameters
+    ----------
+    memory : HopfieldMemory
+    index : int
+        The pattern.
+    points : int
+        Where the energy is looked at on each way.
+
+    Returns
+    -------
+    float
+        An upper bound of the barrier between the pattern and any other, as ways around may be lower.
+    """
+    patterns = memory.patterns
+    here, others = patterns[index], np.delete(patterns, index, axis=0)
+    way = here + np.linspace(0, 1, points)[:, None, None] * (others - here)
+    energy = memory.energy(way)
+    return max(float((energy.max(axis=0) - energy[0]).min()), 0.0)
+
+
+def asked(
+    family: str, seed: int, count: int, d: int, noise: float, images: datasets.ImageSet | None = None
+) -> tuple[Floats, Floats, int]:
+    """Patterns of a family, scaled so that the longest has length 1, a query near one of them, and which it is.
+
+    Parameters
+    ----------
+    family : str
+        One of `FAMILIES`.
+    seed : int
+    count, d : int
+        Patterns and features.
+    noise : float
+        Distance of the query from its pattern, as a share of that pattern's length; its direction is random.
+    images : ImageSet, optional
+        What the family of images draws from.
+
+    Returns
+    -------
+    patterns : ndarray of shape (count, d)
+    query : ndarray of shape (d,)
+    index : int
+    """
+    rng = np.random.default_rng(seed)
+    patterns = draw(family, rng, count, d, images)
+    patterns = patterns / longest(patterns)
+    index = int(rng.integers(count))
+    direction = rng.standard_normal(patterns.shape[1])
+    reach = noise * np.linalg.norm(patterns[index]) / np.linalg.norm(direction)
+    return patterns, patterns[index] + reach * direction, index

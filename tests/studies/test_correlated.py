@@ -1,0 +1,200 @@
+"""The study of correlated patterns: what is drawn, what is predicted of it and what comes out."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sparsehopfield import reference, theory
+from sparsehopfield.studies import correlated as study
+
+for module in ("matplotlib", "tqdm"):
+    pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
+
+pytestmark = pytest.mark.usefixtures("undrawn")  # `found` has its figures
+
+SMALL = {"weights": (0.0, 0.9), "betas": (0.1, 1.0, 2.0, 4.0, 20.0), "patterns": 12, "d": 8, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return study.run(tmp_path_factory.mktemp("correlated"), **SMALL)
+
+
+def drawn(case, w, seed=3, count=20, d=16):
+    return study.memories(case, w, count, d, 0.1, seed)
+
+
+@pytest.mark.parametrize("case", study.CASES)
+def test_what_is_drawn(case):
+    zero, some = drawn(case, 0.0), drawn(case, 0.8)
+    cosines = some.patterns @ some.patterns.T
+    if case == "equal":
+        np.testing.assert_allclose(np.diag(cosines), 1)
+        np.testing.assert_allclose(cosines, 0.64 + 0.36 * zero.patterns @ zero.patterns.T)
+    else:
+        assert np.ptp(np.diag(cosines)) > 0.1
+    np.testing.assert_allclose(some.distances, 0.6 * zero.distances)
+    np.testing.assert_allclose(some.leads.min(axis=1), theory.margin(some.patterns, similarity=some.similarity))
+    np.testing.assert_allclose(np.linalg.norm(some.queries - some.patterns, axis=1), 0.1 * some.nearest)
+
+
+@pytest.mark.parametrize(("model", "factor"), [("sparse", 1), ("entmax15", 2)])
+@pytest.mark.parametrize("case", study.CASES)
+def test_sparse_maps_are_predicted_exactly(case, model, factor):
+    some = drawn(case, 0.7)
+    stored = study.predictions(some, model, 0.1).stored
+    np.testing.assert_allclose(stored, factor * theory.critical_beta(some.patterns, similarity=some.similarity))
+    finite = np.flatnonzero(np.isfinite(stored))
+    assert len(finite)
+    for mu in finite[:6]:
+        for share, exact in ((1 + 1e-6, True), (1 - 1e-3, False)):
+            state = reference.update(
+                some.patterns[mu],
+                some.patterns,
+                stored[mu] * share,
+                similarity=some.similarity,
+                separation=study.MAPS[model],
+            )
+            assert (np.linalg.norm(state - some.patterns[mu]) < 1e-12) == exact
+
+
+@pytest.mark.parametrize("case", study.CASES)
+def test_dense_maps_the_ball_into_itself(case):
+    some, rng = drawn(case, 0.5), np.random.default_rng(0)
+    eps = 0.1 * some.nearest
+    stored = study.predictions(some, "dense", 0.1).stored
+    assert np.isfinite(stored).any()
+    for mu in np.flatnonzero(np.isfinite(stored)):
+        terms = [
+            some.distances[mu, nu] * math.exp(-stored[mu] * (some.leads[mu, nu] - eps[mu] * some.distances[mu, nu]))
+            for nu in range(len(eps))
+            if nu != mu
+        ]
+        assert sum(terms) == pytest.approx(eps[mu])
+        away = rng.standard_normal((20, some.patterns.shape[1]))
+        x = some.patterns[mu] + eps[mu] * away / np.linalg.norm(away, axis=1, keepdims=True)
+        how = {"similarity": some.similarity, "separation": "softmax"}
+        for beta in (stored[mu], 3 * stored[mu]):
+            states = reference.update(x, some.patterns, beta, **how)
+            assert (np.linalg.norm(states - some.patterns[mu], axis=1) <= eps[mu]).all()
+
+
+def test_one_step_is_the_bound_of_theory():
+    some = drawn("equal", 0.5)
+    one_step = study.predictions(some, "dense", 0.1).one_step
+    for mu in range(5):
+        bound = theory.retrieval_bound(some.patterns[mu], some.patterns, mu, one_step[mu], rule="exponential")
+        assert float(bound) == pytest.approx(0.1 * some.nearest[mu])
+
+
+def test_typical_beta():
+    """The closed form against draws: between the quartiles of the share that it promises to be a half."""
+    beta = study.typical_beta(30, 12, 0.8)
+    assert study.typical_beta(30, 12, 0.8, alpha=1.5) == pytest.approx(2 * beta)
+    shares = [(theory.critical_beta(drawn("equal", 0.8, k, 30, 12).patterns) <= beta).mean() for k in range(60)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize("case", ["equal", "free-euclidean"])
+@pytest.mark.parametrize("model", study.ALPHAS)
+def test_scaling(case, model):
+    """What comes out at w and beta is what comes out at 0 and beta (1 - w^2)."""
+    zero, some = drawn(case, 0.0), drawn(case, 0.6)
+    for beta in (0.5, 3.0, 12.0):
+        left = study.measured(zero, study.predictions(zero, model, 0.1), model, beta, 0.1)
+        right = study.measured(some, study.predictions(some, model, 0.1), model, beta / 0.64, 0.1)
+        for name in ("stored", "recovered", "one_step", "limits", "promised"):
+            assert left[name] == pytest.approx(right[name]), name
+
+
+def test_distinct():
+    states = np.array([[0.0], [0.05], [0.1], [1.0], [3.0], [3.0]])
+    assert [study.distinct(states, radius) for radius in (0.0, 0.06, 1.0)] == [5, 3, 2]
+
+
+def test_table(found):
+    value = {
+        (row["case"], row["model"], row["w"], round(row["beta"] * (1 - row["w"] ** 2), 6), row["metric"]): row["value"]
+        for row in found.rows
+    }
+    assert len(value) == 3 * 3 * 2 * 5 * len(study.METRICS)
+    for (*key, metric), share in value.items():
+        if metric in ("broken", "broken_step"):
+            assert share == 0, key
+    for w in (0.0, 0.9):
+        patterns = study.memories("equal", w, 12, 8, 0.1, found.rows[0]["seed"]).patterns
+        for beta in SMALL["betas"]:
+            fixed = theory.is_fixed_point(patterns, beta / (1 - w * w)).mean()
+            assert value["equal", "sparse", w, beta, "stored"] == fixed
+        assert value["equal", "sparse", w, 0.1, "limits"] == 1
+        assert value["equal", "sparse", w, 20.0, "limits"] == 12
+        assert value["equal", "dense", w, 20.0, "perturbed"] == 1
+
+
+@pytest.mark.depth
+def test_the_same_table_again_and_for_any_number_of_jobs(found, tmp_path):
+    assert study.run(tmp_path / "two", **SMALL, jobs=2).rows == found.rows
+    content = found.table.read_bytes()
+    found.table.write_bytes(content[: len(content) // 2])
+    assert study.run(found.table.parent, **SMALL).rows == found.rows
+    assert found.table.read_bytes() == content
+
+
+def test_report_and_figures(found):
+    assert len(found.figures) == 4
+    assert all(path.exists() for path in found.figures)
+    for words in (
+        "in 60 of 60 settings exactly",
+        "limit: broken in 0 of 30",
+        "equal: the measured betas grow as",
+        "dense needs",
+    ):
+        assert words in " ".join(found.report.split())
+    assert max(map(len, found.report.splitlines())) < 130
+
+
+def changed(rows, model, metric, change):
+    return [
+        {**row, "value": change(row["value"])} if (row["model"], row["metric"]) == (model, metric) else row
+        for row in rows
+    ]
+
+
+def test_report_is_honest(found):
+    chosen = study.Options(**SMALL)
+
+    def text(rows):
+        return " ".join(study.report_text(study.Summary(rows, chosen)).split())
+
+    assert "in 30 one is promised and is not" in text(changed(found.rows, "sparse", "broken", lambda _: 0.25))
+    assert "limit: broken in 30 of 30" in text(changed(found.rows, "dense", "broken", lambda _: 0.25))
+    lost = text(changed(found.rows, "sparse", "stored", lambda _: 0.25))
+    assert "equal: at no beta of the grid half of the patterns are stored: sparse for w = 0, 0.9" in lost
+    assert "equal: the measured betas do not all grow" in lost
+    early = study.Summary(changed(found.rows, "sparse", "stored", lambda _: 0.75), chosen)
+    assert math.isnan(early.half("equal", "sparse", 0.0))
+    assert "sparse: the predicted beta" not in " ".join(study.report_text(early).split())
+    merged = text(changed(found.rows, "sparse", "limits", lambda _: 2))
+    assert "one limit in" in merged
+    assert merged != text(found.rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cases": "odd"}, "cases: unknown name 'odd'"),
+        ({"models": "mean"}, "models: unknown name 'mean'"),
+        ({"weights": 1.0}, "weights: must be at least 0 and below 1"),
+        ({"betas": 0.0}, "betas: must be positive"),
+        ({"patterns": 1}, "patterns: must be at least 2"),
+        ({"d": 2}, "d: must be at least 3"),
+        ({"tolerance": 0.5}, "tolerance: must be above 0 and below 0.5"),
+        ({"perturbation": 0.0}, "perturbation: must be above 0"),
+        ({"runs": 0}, "runs: must be at least 1"),
+    ],
+    ids=str,
+)
+def test_bad_options(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        study.run(tmp_path, **SMALL | change)
