@@ -215,15 +215,19 @@ static int add_map(PyObject *module, int *count, int number, const sh_map *map) 
     return 0;
 }
 
-/* Returns a row of the table of maps, as the arguments of separations.Map. */
+/* Returns a row of the table of maps, as the arguments of separations.MapRow. */
 static PyObject *described(int number, const sh_map *map) {
     const sh_parameter *p = &map->parameter;
-    return Py_BuildValue("{s:i,s:s,s:z,s:s,s:z,s:d,s:d,s:d,s:N,s:N,s:N,s:N,s:N,s:N}", "number", number, "name",
-                         map->name, "alias", map->alias, "formula", map->formula, "parameter", p->name, "standard",
-                         p->standard, "least", p->least, "most", p->most, "above", PyBool_FromLong(p->above), "whole",
-                         PyBool_FromLong(p->whole), "has_energy", PyBool_FromLong(map->has_energy), "shift_invariant",
-                         PyBool_FromLong(map->shift_invariant), "signed_weights", PyBool_FromLong(map->signed_weights),
-                         "vjp_takes_scores", PyBool_FromLong(map->vjp_takes_scores));
+    PyObject *parameter = p->name ? Py_BuildValue("sddNN", p->name, p->least, p->most, PyBool_FromLong(p->above),
+                                                  PyBool_FromLong(p->whole))
+                                  : Py_NewRef(Py_None);
+    if (!parameter) return NULL;
+    return Py_BuildValue("{s:i,s:s,s:z,s:z,s:z,s:z,s:d,s:N,s:N,s:N,s:N,s:N}", "number", number, "name", map->name,
+                         "alias", map->alias, "formula", map->formula, "regulariser", map->regulariser, "source",
+                         map->source, "standard", p->standard, "parameter", parameter, "has_energy",
+                         PyBool_FromLong(map->has_energy), "shift_invariant", PyBool_FromLong(map->shift_invariant),
+                         "signed_weights", PyBool_FromLong(map->signed_weights), "vjp_takes_scores",
+                         PyBool_FromLong(map->vjp_takes_scores));
 }
 
 /* Returns the map of a model, with its parameter checked; NULL with an exception set. */

@@ -371,6 +371,9 @@ const sh_map sh_map_entmax = {
     .name = "entmax",
     .alias = "entmax15",
     .formula = "[(alpha - 1) z - tau]_+^(1 / (alpha - 1))",
+    .regulariser = "(sum p^alpha - 1) / (alpha (alpha - 1))",
+    .source = "Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019 (gradient in alpha); Blondel, Martins & "
+              "Niculae 2020 (conjugate)",
     .parameter = {.name = "alpha", .standard = 1.5, .least = 1, .most = DBL_MAX},
     .instead = instead,
     .has_energy = 1,

@@ -47,6 +47,7 @@ static void vjp(double order, int64_t n, const double *z, const double *p, const
 const sh_map sh_map_polynomial = {
     .name = "polynomial",
     .formula = "z^order / sum z^order",
+    .source = "Krotov & Hopfield 2016",
     .parameter = {.name = "order", .standard = 10, .least = 1, .most = 0x1p31, .whole = 1},
     .signed_weights = 1,
     .row_scale = row_scale,

@@ -42,7 +42,8 @@ typedef struct sh_map sh_map;
 struct sh_map {
     const char *name;    /* "entmax": of functions, in files, on command lines */
     const char *alias;   /* the name of the map with its standard parameter, "entmax15"; NULL: none */
-    const char *formula; /* weights from scores z, for documentation */
+    /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
+    const char *formula, *regulariser, *source;
     sh_parameter parameter;
     const sh_map *(*instead)(double parameter); /* the map that this one is at some parameter, or NULL; NULL: never */
 

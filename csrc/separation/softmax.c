@@ -37,6 +37,8 @@ const sh_map sh_map_softmax = {
     .name = "softmax",
     .alias = "softmax",
     .formula = "exp(z) / sum exp(z)",
+    .regulariser = "sum p log p",
+    .source = "Ramsauer et al. 2020",
     .parameter = {.standard = 1}, /* softmax is 1-entmax */
     .has_energy = 1,
     .shift_invariant = 1,

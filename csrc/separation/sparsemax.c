@@ -120,6 +120,8 @@ const sh_map sh_map_sparsemax = {
     .name = "sparsemax",
     .alias = "sparsemax",
     .formula = "[z - tau]_+",
+    .regulariser = "(|p|^2 - 1) / 2",
+    .source = "Martins & Astudillo 2016; Hu et al. 2023",
     .parameter = {.standard = 2}, /* sparsemax is 2-entmax */
     .has_energy = 1,
     .shift_invariant = 1,

@@ -31,10 +31,9 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.copying import copied
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.separations import (
-    POLYNOMIAL,
-    Entmax,
-    Polynomial,
-    has_window,
+    SeparationMap,
+    has_cutoff,
+    row_of,
     separation_code,
     similarity_code,
 )
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
     from sparsehopfield.structures._features import FeatureState, Steps
 
-Separation = str | Entmax | Polynomial
+Separation = str | SeparationMap
 IndexUse = bool | str  # True, False or "auto"
 INDEX_USES: dict[IndexUse, int] = {"auto": 0, True: 1, False: 2}  # sh_index_use in csrc/include/sparsehopfield.h
 TYPE_CODES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # sh_type in csrc/include/sparsehopfield.h
@@ -243,7 +242,7 @@ class Stored:
     def energy(self, asked: Asked) -> Any:
         """E_beta."""
         asked.refuse("energy")
-        if asked.code[0] == POLYNOMIAL:
+        if not row_of(asked.code).has_energy:
             raise ValueError(
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
                 "no gradient step of anything"
@@ -263,7 +262,7 @@ class Stored:
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
         pairs = asked.pairs(m)
-        if pairs is None and not has_window(asked.code) and limit == 0 and least == 0:
+        if pairs is None and not has_cutoff(asked.code) and limit == 0 and least == 0:
             gigabytes = n * m * (asked.rows.dtype.itemsize + 8) / 2**30
             raise ValueError(
                 f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
@@ -295,7 +294,7 @@ class Stored:
             has_values=self.values is not None,
             scale_of_patterns=self.scale,
         )
-        if has_window(asked.code):
+        if has_cutoff(asked.code):
             start, position, score, _ = self.entries(asked, None, None)
             return replace(part, start=start, position=position + offset, score=score)
         mixture = np.empty((len(asked.rows), self.width), asked.rows.dtype)
@@ -315,9 +314,9 @@ class Stored:
         if wanted:
             if not isinstance(update, CoreSteps):
                 raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
-            if "energy" in wanted and asked.code[0] == POLYNOMIAL:
+            if "energy" in wanted and not row_of(asked.code).has_energy:
                 raise ValueError("return_info: Polynomial has no energy")
-            if "weights" in wanted and not has_window(asked.code) and update.pairs is None:
+            if "weights" in wanted and not has_cutoff(asked.code) and update.pairs is None:
                 raise ValueError(
                     "return_info: weights of a map with full support would be N x M; use associate(top=...)"
                 )

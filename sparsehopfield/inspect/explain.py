@@ -19,7 +19,7 @@ from sparsehopfield import _core, reference
 from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import Asked, Separation, Stored
-from sparsehopfield._engine.separations import POLYNOMIAL, has_window
+from sparsehopfield._engine.separations import has_cutoff, row_of
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -277,7 +277,7 @@ def explain(
         beta=float(asked.beta[0]),
         separation=separation,
         support_size=size,
-        energy=None if asked.code[0] == POLYNOMIAL else float(stored.energy(asked)),
+        energy=float(stored.energy(asked)) if row_of(asked.code).has_energy else None,
         stages=stages,
         scored=scored,
         query=asked.rows[0].copy(),
@@ -303,9 +303,9 @@ def _carriers(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
     """Positions, canonical scores and weights; the threshold; and how many patterns have weight.
 
-    All patterns with weight for maps with a window, else the `top` heaviest.
+    All patterns with weight for maps with a cutoff, else the `top` heaviest.
     """
-    if has_window(asked.code):
+    if has_cutoff(asked.code):
         _, position, score, weight = stored.entries(asked, None, None)
         bound = threshold(score, asked.beta[0], asked.code)
         return position, score, weight.astype(asked.rows.dtype), bound, len(position)
@@ -336,7 +336,7 @@ def _stages(stored: Stored, asked: Asked, support: int, seen: int) -> tuple[dict
     between, scored = {}, -1
     if asked.structure is not None:
         between = {"looked at": seen}
-    elif has_window(asked.code):
+    elif has_cutoff(asked.code):
         counts = _core.survey(stored.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2])
