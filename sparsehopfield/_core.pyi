@@ -5,23 +5,11 @@ from numpy.typing import NDArray
 
 __version__: str
 
-softmax: np.ufunc
-sparsemax: np.ufunc
-entmax: np.ufunc
-polynomial: np.ufunc
-topk_softmax: np.ufunc
-topk_sparsemax: np.ufunc
-sparsemax_threshold: np.ufunc
-entmax_threshold: np.ufunc
-softmax_vjp: np.ufunc
-sparsemax_vjp: np.ufunc
-entmax_vjp: np.ufunc
-entmax_vjp_alpha: np.ufunc
-polynomial_vjp: np.ufunc
-softmax_conjugate: np.ufunc
-sparsemax_conjugate: np.ufunc
-entmax_conjugate: np.ufunc
+maps: tuple[dict[str, Any], ...]
 
+def __getattr__(name: str) -> np.ufunc: ...  # of each map, and of each part that it has: entmax_vjp
+def cutoff(number: int, parameter: float, /) -> float | None: ...
+def cut(number: int, parameter: float, z: NDArray[np.float64], /) -> float: ...
 def memory(*args: Any) -> Any: ...
 def extend(*args: Any) -> Any: ...
 def fingerprint(memory: Any, /) -> int: ...

@@ -37,7 +37,7 @@ from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.sharing import Turn, kept
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.errors import FileFormatError
-from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, window
+from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, needed_lead
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -807,7 +807,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._certified().certificates.critical(window(self._separation[1]))
+        return self._certified().certificates.critical(needed_lead(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -882,7 +882,7 @@ class HopfieldMemory:
         if structure is not None:
             structure.refuse("fixed points")
         code = self._separation[1]
-        window(code)  # without one nothing is stored, whatever rounding makes of it
+        needed_lead(code)  # without one nothing is stored, whatever rounding makes of it
         return state.certificates.fixed(code, self._one_beta(beta), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
@@ -1009,7 +1009,7 @@ class HopfieldMemory:
         """
         own = self._certified().certificates
         call = Call.prepare(own.stored, queries, self.beta if beta is None else beta, self._separation[1])
-        return own.certify(call, window(call.code))
+        return own.certify(call, needed_lead(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
         """How far a query may be from each pattern and still go to exactly this pattern in one step.
@@ -1047,7 +1047,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = float(self._one_beta(beta)[0])
-        return self._certified().certificates.radii(window(self._separation[1]), b)
+        return self._certified().certificates.radii(needed_lead(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """How many patterns are stored, beside how many random ones with the same spread would be.
@@ -1086,7 +1086,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = float(self._one_beta(beta)[0])
-        return self._certified().certificates.capacity(window(self._separation[1]), b, p)
+        return self._certified().certificates.capacity(needed_lead(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Which patterns are copies or near-copies of others.
@@ -1234,7 +1234,7 @@ class HopfieldMemory:
         from sparsehopfield.inspect.report import report
 
         state = self._certified()
-        needed = window(self._separation[1])
+        needed = needed_lead(self._separation[1])
         b = float(self._one_beta(beta)[0])
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)

@@ -20,7 +20,7 @@ from sparsehopfield._engine.checks import (
     in_order,
     untrapped,
 )
-from sparsehopfield._engine.separations import Entmax, as_choice
+from sparsehopfield._engine.separations import Entmax, SeparationMap, as_choice
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers import Hopfield, HopfieldLayer, HopfieldPooling, Module, Parameter
 
@@ -317,7 +317,10 @@ class Annealing:
         if self.what == "beta":
             self.layer.scaling = self.value
         else:
-            self.layer.separation = {1.0: "softmax", 2.0: "sparsemax"}.get(self.value) or Entmax(self.value)
+            map_ = self.layer.separation
+            family = type(map_) if isinstance(map_, SeparationMap) and hasattr(map_, "alpha") else Entmax
+            named = {1.0: "softmax", 2.0: "sparsemax"} if family is Entmax else {}
+            self.layer.separation = named.get(self.value) or family(self.value)
 
     def step(self) -> None:
         """An epoch has passed."""

@@ -5,18 +5,17 @@ take masked arrays (`numpy.ma`), which nothing else does: where they are masked,
 and gradients g are 0. Results are plain arrays, as the weight of what is masked is known to be 0.
 """
 
+from inspect import cleandoc
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import FLOATS, Array, as_filled, as_numbers, compute_dtype, refuse_masks
+from sparsehopfield._engine.separations import MAPS, Parameter
 from sparsehopfield._engine.text import short
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "entmax",
@@ -54,22 +53,23 @@ def _rows(**arrays: ArrayLike) -> dict[str, Array]:
     return {name: a if a.dtype == dtype else a.astype(dtype) for name, a in given.items()}
 
 
-def _options(**options: ArrayLike) -> dict[str, Array]:
-    """Return numbers of at least 1, or arrays that broadcast against the rows; all but alpha are whole."""
-    checked = {}
-    for name, option in options.items():
-        if (type(option) is int and 1 <= option < 2**53) or (
-            type(option) is float and name == "alpha" and 1 <= option < np.inf
-        ):
-            checked[name] = np.array(option, np.float64)  # the shortest way for the commonest
-            continue
-        a = as_numbers(name, option)
-        if name != "alpha" and a.dtype.kind not in "iu":
-            raise TypeError(f"{name}: must be a whole number, got {short(option)}")
-        if not (a >= 1).all() or (a.dtype.kind == "f" and np.isinf(a).any()):
-            raise ValueError(f"{name}: must be a finite number of at least 1, got {short(option)}")
-        checked[name] = a.astype(np.float64)
-    return checked
+_K = Parameter("k", 1, np.inf, above=False, whole=True)
+
+
+def _option(parameter: Parameter | None, option: ArrayLike) -> dict[str, Array]:
+    """Return a parameter of the map: a number in its range, or an array of them that broadcasts against the rows."""
+    assert parameter is not None
+    name = parameter.name
+    if ((type(option) is int and option < 2**53) or (type(option) is float and not parameter.whole)) and parameter.fits(
+        option
+    ):
+        return {name: np.array(option, np.float64)}  # the shortest way for the commonest
+    a = as_numbers(name, option)
+    if parameter.whole and a.dtype.kind not in "iu":
+        raise TypeError(f"{name}: must be a whole number, got {short(option)}")
+    if not np.all(parameter.fits(a)):
+        raise ValueError(f"{name}: must be {parameter.described('finite')}, got {short(option)}")
+    return {name: a.astype(np.float64)}
 
 
 def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
@@ -196,43 +196,6 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     return _row_map(_core.sparsemax, _rows(z=z), {}, axis, out)
 
 
-def entmax(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Alpha-entmax: [(alpha - 1) z - tau]_+^(1 / (alpha - 1)) with sum 1.
-
-    Parameters
-    ----------
-    z : array_like, shape (..., n)
-        Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
-    alpha : float or array_like, at least 1
-        1 is softmax, 2 sparsemax. An array broadcasts to the leading axes, one number a row.
-    axis : int
-        Where the rows lie.
-    out : ndarray, optional
-        Takes the result.
-
-    Returns
-    -------
-    ndarray, shape (..., n)
-
-    Raises
-    ------
-    ValueError
-        If `alpha` is below 1 or not finite.
-    TypeError
-        If an argument is no real number.
-
-    References
-    ----------
-    Peters, Niculae & Martins 2019.
-
-    Examples
-    --------
-    >>> entmax([1.0, 0.0, -3.0]).round(4)
-    array([0.8307, 0.1693, 0.    ])
-    """
-    return _row_map(_core.entmax, _rows(z=z), _options(alpha=alpha), axis, out)
-
-
 def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
     """Polynomial weights: z^order / sum z^order.
 
@@ -265,7 +228,7 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     >>> polynomial([2.0, 1.0], order=2)
     array([0.8, 0.2])
     """
-    return _row_map(_core.polynomial, _rows(z=z), _options(order=order), axis, out)
+    return _row_map(_core.polynomial, _rows(z=z), _option(MAPS["polynomial"].parameter, order), axis, out)
 
 
 def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -295,7 +258,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     >>> topk_softmax([1.0, 1.0, 1.0], 2)
     array([0.5, 0.5, 0. ])
     """
-    return _row_map(_core.topk_softmax, _rows(z=z), _options(k=k), axis, out)
+    return _row_map(_core.topk_softmax, _rows(z=z), _option(_K, k), axis, out)
 
 
 def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -325,7 +288,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
     array([0.75, 0.25, 0.  ])
     """
-    return _row_map(_core.topk_sparsemax, _rows(z=z), _options(k=k), axis, out)
+    return _row_map(_core.topk_sparsemax, _rows(z=z), _option(_K, k), axis, out)
 
 
 def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
@@ -355,36 +318,6 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     (1.25, 2)
     """
     return _row_map(_core.sparsemax_threshold, _rows(z=z), {}, axis, None)
-
-
-def entmax_threshold(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> tuple[Array, Array]:
-    """The threshold of alpha-entmax and the size of its support.
-
-    Parameters
-    ----------
-    z : array_like, shape (..., n)
-    alpha : float or array_like, at least 1
-    axis : int
-        Where the rows lie.
-
-    Returns
-    -------
-    tau : ndarray, shape (...)
-        Weights are [(alpha - 1) z - tau]_+^(1 / (alpha - 1)); -inf for alpha = 1, which has no threshold.
-    support_size : ndarray of int64, shape (...)
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument at fault.
-
-    Examples
-    --------
-    >>> tau, size = entmax_threshold([2.0, 1.5, 0.0], alpha=2)
-    >>> float(tau), int(size)
-    (1.25, 2)
-    """
-    return _row_map(_core.entmax_threshold, _rows(z=z), _options(alpha=alpha), axis, None)
 
 
 def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -453,81 +386,6 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     return _row_map(_core.sparsemax_vjp, _rows(p=p, g=g), {}, axis, out)
 
 
-def entmax_vjp(
-    p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST, out: Array | None = None
-) -> Array:
-    """Gradient in the scores through alpha-entmax: s (g - <s, g> / sum s) with s = p^(2 - alpha) on the support.
-
-    Parameters
-    ----------
-    p : array_like, shape (..., n)
-        Weights, the result of `entmax`.
-    g : array_like, shape (..., n)
-        Gradient of a loss in these weights.
-    alpha : float or array_like, at least 1
-    axis : int
-        Where the rows lie.
-    out : ndarray, optional
-        Takes the result.
-
-    Returns
-    -------
-    ndarray, shape (..., n)
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument at fault.
-
-    References
-    ----------
-    Peters, Niculae & Martins 2019.
-
-    Examples
-    --------
-    >>> entmax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0], alpha=2)
-    array([ 0.5, -0.5,  0. ])
-    """
-    return _row_map(_core.entmax_vjp, _rows(p=p, g=g), _options(alpha=alpha), axis, out)
-
-
-def entmax_vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> Array:
-    """Derivative of <g, entmax(z, alpha)> in alpha, from the weights.
-
-    Parameters
-    ----------
-    p : array_like, shape (..., n)
-        Weights, the result of `entmax`.
-    g : array_like, shape (..., n)
-        Gradient of a loss in these weights.
-    alpha : float or array_like, at least 1
-        Also at 1, and stable near it.
-    axis : int
-        Where the rows lie.
-
-    Returns
-    -------
-    ndarray, shape (...)
-        One number a row.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument at fault.
-
-    References
-    ----------
-    Correia, Niculae & Martins 2019, proposition 1, with its cancelling terms divided out.
-
-    Examples
-    --------
-    >>> p = entmax([1.0, 0.0], 1.5)
-    >>> bool(entmax_vjp_alpha(p, [1.0, 0.0], 1.5) > 0)
-    True
-    """
-    return _row_map(_core.entmax_vjp_alpha, _rows(p=p, g=g), _options(alpha=alpha), axis, None)
-
-
 def polynomial_vjp(
     z: ArrayLike, p: ArrayLike, g: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None
 ) -> Array:
@@ -561,7 +419,7 @@ def polynomial_vjp(
     >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
     array([ 0.16, -0.32])
     """
-    return _row_map(_core.polynomial_vjp, _rows(z=z, p=p, g=g), _options(order=order), axis, out)
+    return _row_map(_core.polynomial_vjp, _rows(z=z, p=p, g=g), _option(MAPS["polynomial"].parameter, order), axis, out)
 
 
 def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -621,13 +479,209 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     return _row_map(_core.sparsemax_conjugate, _rows(z=z), {}, axis, None)
 
 
-def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST) -> Array:
-    """The conjugate of Omega(p) = (sum p^alpha - 1) / (alpha (alpha - 1)); its gradient is entmax.
+# --- maps with a parameter alpha ------------------------------------------------------------------
+
+
+class _Weights(Protocol):
+    def __call__(self, z: ArrayLike, alpha: ArrayLike = ..., *, axis: int = ..., out: Array | None = ...) -> Array: ...
+
+
+class _Threshold(Protocol):
+    def __call__(self, z: ArrayLike, alpha: ArrayLike = ..., *, axis: int = ...) -> tuple[Array, Array]: ...
+
+
+class _Vjp(Protocol):
+    def __call__(
+        self, p: ArrayLike, g: ArrayLike, alpha: ArrayLike = ..., *, axis: int = ..., out: Array | None = ...
+    ) -> Array: ...
+
+
+class _VjpAlpha(Protocol):
+    def __call__(self, p: ArrayLike, g: ArrayLike, alpha: ArrayLike = ..., *, axis: int = ...) -> Array: ...
+
+
+class _Conjugate(Protocol):
+    def __call__(self, z: ArrayLike, alpha: ArrayLike = ..., *, axis: int = ...) -> Array: ...
+
+
+class AlphaMap(NamedTuple):
+    """The functions of a map with a parameter alpha and a cutoff."""
+
+    weights: _Weights
+    threshold: _Threshold
+    vjp: _Vjp
+    vjp_alpha: _VjpAlpha
+    conjugate: _Conjugate
+
+
+def alpha_map(name: str) -> AlphaMap:
+    """Return the functions of a map of the core's table, with the names and documentation that belong to it."""
+    row = MAPS[name]
+    standard, parameter = row.standard, row.parameter
+    maps: list[np.ufunc] = [
+        getattr(_core, name + part) for part in ("", "_threshold", "_vjp", "_vjp_alpha", "_conjugate")
+    ]
+
+    def weights(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None) -> Array:
+        return _row_map(maps[0], _rows(z=z), _option(parameter, alpha), axis, out)
+
+    def threshold(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> tuple[Array, Array]:
+        return _row_map(maps[1], _rows(z=z), _option(parameter, alpha), axis, None)
+
+    def vjp(
+        p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None
+    ) -> Array:
+        return _row_map(maps[2], _rows(p=p, g=g), _option(parameter, alpha), axis, out)
+
+    def vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
+        return _row_map(maps[3], _rows(p=p, g=g), _option(parameter, alpha), axis, None)
+
+    def conjugate(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
+        return _row_map(maps[4], _rows(z=z), _option(parameter, alpha), axis, None)
+
+    functions = AlphaMap(weights, threshold, vjp, vjp_alpha, conjugate)
+    for ufunc, function, words in zip(maps, functions, _DOCUMENTATION, strict=True):
+        of: Any = function
+        of.__name__ = of.__qualname__ = ufunc.__name__
+        of.__doc__ = cleandoc(words).format(
+            name=name,
+            formula=row.formula,
+            regulariser=row.regulariser,
+            source=row.source,
+            bound=parameter and parameter.bound,
+        )
+    return functions
+
+
+_DOCUMENTATION = (
+    """Return the weights of alpha-{name}: {formula}, with sum 1.
 
     Parameters
     ----------
     z : array_like, shape (..., n)
-    alpha : float or array_like, at least 1
+        Scores. -inf is a mask, as are the masked entries of a `numpy.ma` array; NaN makes its row NaN.
+    alpha : float or array_like, {bound}
+        An array broadcasts to the leading axes, one number a row.
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is out of its range.
+    TypeError
+        If an argument is no real number.
+
+    References
+    ----------
+    {source}.
+
+    Examples
+    --------
+    >>> {name}([3.0, 0.0, 0.0])
+    array([1., 0., 0.])
+    """,
+    """Return the threshold of alpha-{name} and the size of its support.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    alpha : float or array_like, {bound}
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    tau : ndarray, shape (...)
+        Weights are {formula}; -inf where the map has no threshold.
+    support_size : ndarray of int64, shape (...)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> tau, size = {name}_threshold([3.0, 0.0, 0.0])
+    >>> int(size)
+    1
+    """,
+    """Return the gradient in the scores from the gradient in the weights, through alpha-{name}.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `{name}`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, {bound}
+    axis : int
+        Where the rows lie.
+    out : ndarray, optional
+        Takes the result.
+
+    Returns
+    -------
+    ndarray, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    {source}.
+
+    Examples
+    --------
+    >>> {name}_vjp([0.5, 0.5, 0.0], [1.0, 1.0, 5.0])
+    array([0., 0., 0.])
+    """,
+    """Return the derivative of <g, {name}(z, alpha)> in alpha, from the weights.
+
+    Parameters
+    ----------
+    p : array_like, shape (..., n)
+        Weights, the result of `{name}`.
+    g : array_like, shape (..., n)
+        Gradient of a loss in these weights.
+    alpha : float or array_like, {bound}
+    axis : int
+        Where the rows lie.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        One number a row.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    {source}.
+
+    Examples
+    --------
+    >>> float({name}_vjp_alpha([1.0, 0.0], [1.0, 0.0]))
+    0.0
+    """,
+    """Return the conjugate of Omega(p) = {regulariser}; its gradient is alpha-{name}.
+
+    Parameters
+    ----------
+    z : array_like, shape (..., n)
+    alpha : float or array_like, {bound}
     axis : int
         Where the rows lie.
 
@@ -642,11 +696,13 @@ def entmax_conjugate(z: ArrayLike, alpha: ArrayLike = 1.5, *, axis: int = _LAST)
 
     References
     ----------
-    Blondel, Martins & Niculae 2020.
+    {source}.
 
     Examples
     --------
-    >>> float(entmax_conjugate([2.0, 1.0, 0.0], alpha=2))
-    2.0
-    """
-    return _row_map(_core.entmax_conjugate, _rows(z=z), _options(alpha=alpha), axis, None)
+    >>> float({name}_conjugate([3.0, 0.0, 0.0]))
+    3.0
+    """,
+)
+
+entmax, entmax_threshold, entmax_vjp, entmax_vjp_alpha, entmax_conjugate = alpha_map("entmax")

@@ -40,8 +40,9 @@ typedef struct {
 /* Turns the scores w->s into weights, and the gradient w->g in the weights into the gradient in the scores. */
 static void through_map(const sh_tape *t, const sh_scratch *w, const sh_taped_update *update) {
     const int64_t L = t->lanes->lanes;
+    const sh_lane_call call = sh_map_call(t, w);
     for (int64_t g = 0; g < t->vectors; g++)
-        t->map->vjp(sh_at(w->s, t, g * L), sh_at(w->g, t, g * L), t->width, update->n, t->parameter,
+        sh_lane_vjp(&call, sh_at(w->s, t, g * L), sh_at(w->g, t, g * L), t->width, update->n,
                     update->th + (size_t)(2 * g * L) * t->lanes->size);
 }
 
@@ -159,8 +160,9 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
     select_lanes(t, one, w->x, beta, w->x, dx);
     if (a->implicit && tape->steps) {
         sh_score_tile_again(t, w, s, update);
+        const sh_lane_call call = sh_map_call(t, w);
         for (int64_t at = 0; at < width; at += t->lanes->lanes)
-            t->map->weights(sh_at(w->s, t, at), width, NULL, update->n, t->parameter, sh_at(update->th, t, 2 * at),
+            sh_lane_weights(&call, sh_at(w->s, t, at), width, update->n, sh_at(update->th, t, 2 * at),
                             sh_at(w->s, t, at), width);
         sh_status status = sh_solve_fixed_points(context, t, &q, s, w->s, update->list, update->n, dx, w->z);
         if (status != SH_OK) return status;

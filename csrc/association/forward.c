@@ -150,9 +150,8 @@ static sh_status tape_new(sh_context *context, const sh_association *association
     t->a = *association;
     const sh_association *a = &t->a;
     sh_model model = a->model;
-    if (!sh_map_of(&model) || !shapes_are_sound(a)) return sh_fail(context, SH_BAD_ARGUMENT, "association", 0);
-    if (model.separation == SH_ENTMAX && model.parameter == 1) model.separation = SH_SOFTMAX;
-    if (model.separation == SH_ENTMAX && model.parameter == 2) model.separation = SH_SPARSEMAX;
+    t->map = sh_map_of(&model);
+    if (!t->map || !shapes_are_sound(a)) return sh_fail(context, SH_BAD_ARGUMENT, "association", 0);
     t->parameter = model.parameter;
     const char *wrong = read_structure(t);
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
@@ -162,14 +161,13 @@ static sh_status tape_new(sh_context *context, const sh_association *association
         if (planned != SH_OK) return planned;
     }
     if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
-    if (a->implicit && model.separation == SH_POLYNOMIAL) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
-    if (a->key_map.weight && (a->steps < 0 || model.separation == SH_POLYNOMIAL || !t->shared_by_heads))
+    if (a->implicit && !t->map->has_energy) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
+    if (a->key_map.weight && (a->steps < 0 || !t->map->shift_invariant || !t->shared_by_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
     sh_status status = check_map(context, t, &a->key_map, a->d, t->e, "key_projection");
     if (status == SH_OK) status = check_map(context, t, &a->value_map, a->v, t->f, "value_projection");
     if (status != SH_OK) return status;
     t->k = sh_kernels_of(a->type);
-    t->map = &t->lanes->map[model.separation];
     t->tile_tapes = sh_allocate(context, t->sets * t->tiles, sizeof *t->tile_tapes);
     if (!t->tile_tapes) return SH_NO_MEMORY;
     memset(t->tile_tapes, 0, (size_t)(t->sets * t->tiles) * sizeof *t->tile_tapes);
@@ -243,19 +241,21 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
     const int64_t L = t->lanes->lanes;
     const size_t size = t->lanes->size;
     const int selects = t->top_k && rows > t->top_k;
-    const int64_t all = rows;
+    const int64_t all = rows; /* before any are selected */
+    (void)all;                /* without assertions */
     int32_t *list = current->list_memory;
     int64_t *n = &current->n;
     if (selects) {
         sh_status status = sh_select_top_k(context, t, q, w, rows, &rows);
         if (status != SH_OK) return status;
     }
-    *n = t->map->full ? rows : 0;
-    if (t->vectors > 1 && !t->map->full) memset(list, 0, (size_t)rows * sizeof *list);
+    const sh_lane_call call = sh_map_call(t, w);
+    *n = t->map->cutoff ? 0 : rows;
+    if (t->vectors > 1 && t->map->cutoff) memset(list, 0, (size_t)rows * sizeof *list);
     for (int64_t g = 0; g < t->vectors; g++) {
         int32_t *list_of_vector = t->vectors > 1 ? w->list_of_vector : list;
         char *best = w->per_query;
-        const int64_t found = t->map->threshold(sh_at(w->s, t, g * L), t->width, rows, t->parameter,
+        const int64_t found = sh_lane_threshold(&call, sh_at(w->s, t, g * L), t->width, rows,
                                                 w->th + (size_t)(2 * g * L) * size, list_of_vector, best);
         for (int64_t l = 0; l < L; l++) {
             const double top = sh_get(t, best, l);
@@ -265,18 +265,18 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
         }
         if (t->vectors == 1)
             *n = found;
-        else if (!t->map->full)
+        else if (t->map->cutoff)
             for (int64_t i = 0; i < found; i++) list[list_of_vector[i]] = 1;
     }
-    if (t->vectors > 1 && !t->map->full) /* the union, in place: entry i is read before it is written */
+    if (t->vectors > 1 && t->map->cutoff) /* the union, in place: entry i is read before it is written */
         for (int64_t j = 0; j < rows; j++)
             if (list[j]) list[(*n)++] = (int32_t)j;
     assert(*n <= rows && (*n == rows || is_ascending(list, *n, rows)));
     current->list = *n < rows ? list : NULL;
     current->top_lanes = selects ? w->top_lanes : NULL;
     for (int64_t g = 0; g < t->vectors; g++)
-        t->map->finish(sh_at(w->s, t, g * L), t->width, current->list, *n, t->parameter,
-                       w->th + (size_t)(2 * g * L) * size, sh_at(current->p, t, g * L), t->width);
+        sh_lane_finish(&call, sh_at(w->s, t, g * L), t->width, current->list, *n, w->th + (size_t)(2 * g * L) * size,
+                       sh_at(current->p, t, g * L), t->width);
     if (!selects) return SH_OK;
     for (int64_t i = 0; i < *n; i++) { /* from numbers among the selected rows to numbers of rows */
         const int64_t j = current->list ? list[i] : i;
@@ -529,9 +529,10 @@ static sh_status set_weights(void *user, int64_t set, void *scratch, sh_context 
         const sh_taped_update *last = t->tile_tapes[set * t->tiles + tile].last;
         const sh_stored_rows s = sh_visible_rows(t, &q, &stored, &w);
         sh_score_tile_again(t, &w, &s, last);
+        const sh_lane_call call = sh_map_call(t, &w);
         for (int64_t at = 0; at < t->width; at += L)
-            t->map->weights(sh_at(w.s, t, at), t->width, NULL, last->n, t->parameter, sh_at(last->th, t, 2 * at),
-                            sh_at(w.p, t, at), t->width);
+            sh_lane_weights(&call, sh_at(w.s, t, at), t->width, last->n, sh_at(last->th, t, 2 * at), sh_at(w.p, t, at),
+                            t->width);
         for (int64_t l = 0; l < t->width; l++) {
             if (q.head[l] < 0) continue;
             const int64_t row = (q.sample[l] * a->heads + q.head[l]) * a->queries + q.query[l];

@@ -1,12 +1,12 @@
 /* implicit.c: the gradient at a fixed point (implicit.h).
  *
- * The Jacobian of the update T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w and w = p^(2 - alpha) on the
- * support (softmax: w = p, sparsemax: w = 1). With rows b_i = sqrt(beta w_i) (k_i - mean), mean = sum w_i k_i / sum w,
- * it is J = B^T B. So 1 - J is the Hessian of the energy, which is positive definite at a strict minimum. The system is
- * solved in the state or in the support, whichever is smaller: (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
+ * The Jacobian of the update T at x is J = beta K^T P' K with P' = f^2 sum_i w_i (e_i - c) (e_i - c)^T, where w are the
+ * slopes, c the centre and f the factor of the map (separation.h). With rows b_i = f sqrt(beta w_i) (k_i - sum c k) it is
+ * J = B^T B. So 1 - J is the Hessian of the energy, which is positive definite at a strict minimum. The system is solved in
+ * the state or in the support, whichever is smaller: (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
  *
- * Beyond alpha = 2 the least p has the largest w, which may leave the range. So w is taken relative to it. The mean is
- * taken relative to the key of the least p, so that equal keys have b = 0 exactly. */
+ * The mean sum c k is taken relative to the key of the least weight, whose slope may dwarf the others, so that equal keys
+ * have b = 0 exactly. */
 #include "association/implicit.h"
 #include "runtime/blas.h"
 #include "runtime/workspace.h"
@@ -44,7 +44,7 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
 typedef struct {
     int64_t k, m;
     double *x;               /* (e) dx, then l */
-    double *b, *y;           /* (k, e), (k) */
+    double *b, *y, *w;       /* (k, e), (k), (k) */
     double *mean, *a, *work; /* (e), (m, m), (3 m) */
     int *iwork;              /* (m) */
 } linear_system;
@@ -55,6 +55,7 @@ static size_t lay_out(int64_t e, void *block, linear_system *l) {
     l->x = sh_take(&w, e, sizeof *l->x);
     l->b = sh_take(&w, l->k * e, sizeof *l->b);
     l->y = sh_take(&w, l->k, sizeof *l->y);
+    l->w = sh_take(&w, l->k, sizeof *l->w);
     l->mean = sh_take(&w, e, sizeof *l->mean);
     l->a = sh_take(&w, l->m * l->m, sizeof *l->a);
     l->work = sh_take(&w, 3 * l->m, sizeof *l->work);
@@ -66,10 +67,7 @@ static size_t lay_out(int64_t e, void *block, linear_system *l) {
 static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, const char *p, const int32_t *list,
                      int64_t n, int64_t lane, const linear_system *l) {
     const int64_t e = t->e, m = l->m, support = l->k;
-    double *b = l->b, *mean = l->mean, *a = l->a, *x = l->x, *y = l->y;
-    const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
-                         : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
-                                                                  : 2 - t->parameter;
+    double *b = l->b, *mean = l->mean, *a = l->a, *x = l->x, *y = l->y, *w = l->w;
     double total = 0, least = INFINITY; /* weight, of row least_row of the support */
     int64_t least_row = 0;
     for (int64_t i = 0, row = 0; i < n; i++) {
@@ -84,18 +82,17 @@ static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, con
         for (int64_t c = 0; c < e; c++) b[row * e + c] = sh_get(t, key, c);
         y[row++] = weight;
     }
+    const double factor = t->map->slopes(t->parameter, support, y, w), *centre = t->map->centre_is_weights ? y : w;
     memset(mean, 0, (size_t)e * sizeof *mean);
     for (int64_t row = 0; row < support; row++) {
-        y[row] = pow(y[row] / least, slope);
-        total += y[row];
-        for (int64_t c = 0; c < e; c++) mean[c] += y[row] * (b[row * e + c] - b[least_row * e + c]);
+        total += centre[row];
+        for (int64_t c = 0; c < e; c++) mean[c] += centre[row] * (b[row * e + c] - b[least_row * e + c]);
     }
     for (int64_t c = 0; c < e; c++) mean[c] = mean[c] / total + b[least_row * e + c];
-    const double factor = pow(least, slope / 2);
     for (int64_t row = 0; row < support; row++)
         for (int64_t c = 0; c < e; c++) {
             const double off = b[row * e + c] - mean[c];
-            b[row * e + c] = off == 0 ? 0 : sqrt(beta * y[row]) * factor * off;
+            b[row * e + c] = off == 0 ? 0 : sqrt(beta * w[row]) * factor * off;
         }
     /* 1 - B B^T or 1 - B^T B */
     const int in_support = support < e;

@@ -24,6 +24,7 @@
 #include "kernels/kernels.h"
 #include "kernels/lanes.h"
 #include "runtime/runtime.h"
+#include "separation/separation.h"
 #include "sparsehopfield_layers.h"
 #include "structure/structure.h"
 #include <assert.h>
@@ -61,7 +62,7 @@ struct sh_tape {
     sh_association a;
     const sh_kernels *k;
     const sh_lanes *lanes, *widest; /* loops for queries side by side; for rows of numbers */
-    const sh_lane_map *map;
+    const sh_map *map;
     double parameter;
     int64_t e, f;  /* features of a stored row as a key, and as a value, before any map */
     int vectors;   /* of a tile; where more than one, products are the BLAS's */
@@ -128,6 +129,7 @@ typedef struct {
     uint16_t *top_lanes;          /* (rows, vectors) and which lanes do, as on the tape */
     sh_matrix gradient[SH_SIDES]; /* of the rows of a set, padded to whole vectors */
     char *gradient_visible[SH_SIDES]; /* of scattered rows that a tile sees */
+    double *lane;                     /* scratch of maps without loops on lanes (separation/on_lanes.c) */
 } sh_scratch;
 
 /* Lays the arrays of a pass out on a block, or only counts its bytes where that is NULL. Returns the bytes. */
@@ -135,6 +137,11 @@ size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratc
 static inline size_t sh_scratch_size(const sh_tape *t, int backward) {
     sh_scratch w;
     return sh_lay_out_scratch(t, backward, NULL, &w);
+}
+
+/* Returns what the loops of the map on lanes need. */
+static inline sh_lane_call sh_map_call(const sh_tape *t, const sh_scratch *w) {
+    return (sh_lane_call){t->map, t->lanes, t->parameter, w->lane};
 }
 
 /* Fills in the queries of a tile. Returns how many lanes have one. */

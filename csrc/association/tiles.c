@@ -45,6 +45,7 @@ size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratc
         w->top_rows = sh_take(&space, rows, sizeof *w->top_rows);
         w->top_lanes = sh_take(&space, rows * t->vectors, sizeof *w->top_lanes);
     }
+    w->lane = sh_take(&space, sh_lane_scratch(t->map, rows), sizeof *w->lane);
     return space.used;
 }
 
@@ -195,7 +196,7 @@ void sh_mask_to_bias(const sh_tape *t, const sh_tile_queries *q, const sh_stored
 
 /* Returns a hash of 32 bits. */
 static uint32_t hash(uint32_t x) {
-    SH_MIX(x);
+    SH_HASH(x);
     return x;
 }
 

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* how maps with a window are computed, in all calls */
+/* how maps with a cutoff are computed, in all calls */
 static atomic_int chosen_path = SH_PATH_AUTO;
 
 PyObject *sh_choose_path(PyObject *module, PyObject *argument) {

@@ -576,7 +576,7 @@ PyMethodDef sh_operations[] = {
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
     {"config", config, METH_NOARGS, "What was built and chosen."},
     {"_path", sh_choose_path, METH_O,
-     "_path(name): how maps with a window are computed from now on, auto, scan, lines or columns; returns what it "
+     "_path(name): how maps with a cutoff are computed from now on, auto, scan, lines or columns; returns what it "
      "was."},
     {NULL, NULL, 0, NULL},
 };

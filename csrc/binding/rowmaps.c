@@ -1,4 +1,5 @@
-/* rowmaps.c: the row maps as NumPy generalised ufuncs: axis, out, broadcasting and dtypes come from NumPy.
+/* rowmaps.c: the table of separation maps for Python, and the maps of rows as NumPy generalised ufuncs: axis, out,
+ * broadcasting and dtypes come from NumPy.
  *
  * Loops are of the kind that can return an error. Rows are handed out to the thread pool in items of some
  * ITEM numbers; a row that is not contiguous is copied into scratch memory and back.
@@ -6,46 +7,28 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
+#include "separation/separation.h"
+#include <float.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { ITEM = 1 << 15, SERIAL = 1 << 16, STACK = 4096 };
+enum { ITEM = 1 << 15, SERIAL = 1 << 16, STACK = 4096, MOST_ROW_MAPS = 64 };
 
-typedef enum { NONE, ALPHA, ORDER, TOP_K } parameter_kind;
-typedef enum { WEIGHTS, NUMBER, THRESHOLD } result_kind;
+/* One part of a map, as a ufunc: "entmax_vjp". */
 typedef struct {
-    const char *name, *signature;
-    int rows; /* inputs that are rows */
-    parameter_kind parameter;
-    result_kind result;
-    const char *doc;
+    char name[40]; /* the ufunc keeps this very pointer: see `loop` */
+    char doc[120], signature[32];
+    sh_separation separation;
+    sh_row_part part;
+    int rows;                      /* inputs that are rows */
+    const sh_parameter *parameter; /* NULL: takes none */
 } row_map;
 
-static const row_map row_maps[SH_ROW_MAPS] = {
-    [SH_ROW_SOFTMAX] = {"softmax", "(n)->(n)", 1, NONE, WEIGHTS, "exp(z) / sum exp(z) of every row."},
-    [SH_ROW_SPARSEMAX] = {"sparsemax", "(n)->(n)", 1, NONE, WEIGHTS, "[z - tau]_+ of every row, summing to 1."},
-    [SH_ROW_ENTMAX] = {"entmax", "(n),()->(n)", 1, ALPHA, WEIGHTS, "alpha-entmax of every row."},
-    [SH_ROW_POLYNOMIAL] = {"polynomial", "(n),()->(n)", 1, ORDER, WEIGHTS, "z^order / sum z^order of every row."},
-    [SH_ROW_TOPK_SOFTMAX] = {"topk_softmax", "(n),()->(n)", 1, TOP_K, WEIGHTS,
-                             "softmax of the k largest of every row."},
-    [SH_ROW_TOPK_SPARSEMAX] = {"topk_sparsemax", "(n),()->(n)", 1, TOP_K, WEIGHTS,
-                               "sparsemax of the k largest of every row."},
-    [SH_ROW_SPARSEMAX_THRESHOLD] = {"sparsemax_threshold", "(n)->(),()", 1, NONE, THRESHOLD, "tau and support size."},
-    [SH_ROW_ENTMAX_THRESHOLD] = {"entmax_threshold", "(n),()->(),()", 1, ALPHA, THRESHOLD, "tau and support size."},
-    [SH_ROW_SOFTMAX_VJP] = {"softmax_vjp", "(n),(n)->(n)", 2, NONE, WEIGHTS, "Vector-Jacobian product from p and g."},
-    [SH_ROW_SPARSEMAX_VJP] = {"sparsemax_vjp", "(n),(n)->(n)", 2, NONE, WEIGHTS,
-                              "Vector-Jacobian product from p and g."},
-    [SH_ROW_ENTMAX_VJP] = {"entmax_vjp", "(n),(n),()->(n)", 2, ALPHA, WEIGHTS, "Vector-Jacobian product from p and g."},
-    [SH_ROW_ENTMAX_VJP_ALPHA] = {"entmax_vjp_alpha", "(n),(n),()->()", 2, ALPHA, NUMBER,
-                                 "Derivative of <g, p> in alpha."},
-    [SH_ROW_POLYNOMIAL_VJP] = {"polynomial_vjp", "(n),(n),(n),()->(n)", 3, ORDER, WEIGHTS,
-                               "Vector-Jacobian product from z, p and g."},
-    [SH_ROW_SOFTMAX_CONJUGATE] = {"softmax_conjugate", "(n)->()", 1, NONE, NUMBER, "log sum exp z."},
-    [SH_ROW_SPARSEMAX_CONJUGATE] = {"sparsemax_conjugate", "(n)->()", 1, NONE, NUMBER, "Psi*(z)."},
-    [SH_ROW_ENTMAX_CONJUGATE] = {"entmax_conjugate", "(n),()->()", 1, ALPHA, NUMBER, "Psi*(z)."},
-};
+static row_map row_maps[MOST_ROW_MAPS];
+static const sh_parameter top_k = {.name = "k", .least = 1, .most = DBL_MAX};
 
 typedef struct {
-    sh_row_op op;
+    const row_map *map;
     sh_type type;
     int64_t rows, n, per_item;
     char *const *data;
@@ -53,6 +36,11 @@ typedef struct {
     const npy_intp *stride; /* core stride of every operand that is a row */
 } batch;
 
+static int inputs_of(const row_map *map) { return map->rows + (map->parameter != NULL); }
+static int outputs_of(const row_map *map) { return map->part == SH_ROW_PART_THRESHOLD ? 2 : 1; }
+static int gives_rows(const row_map *map) {
+    return map->part == SH_ROW_PART_WEIGHTS || map->part == SH_ROW_PART_VJP || map->part == SH_ROW_PART_TOP;
+}
 static size_t item_size(sh_type type) { return type == SH_FLOAT64 ? sizeof(double) : sizeof(float); }
 static size_t scratch_bytes(const batch *b) {
     return sh_align(sh_row_scratch(b->n)) + 4 * sh_align((size_t)b->n * item_size(b->type));
@@ -63,10 +51,10 @@ static void copy_row(char *to, npy_intp to_stride, const char *from, npy_intp fr
 }
 
 static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scratch) {
-    const row_map *map = &row_maps[b->op];
+    const row_map *map = b->map;
     size_t size = item_size(b->type);
     char *copies = scratch + sh_align(sh_row_scratch(b->n));
-    int inputs = map->rows + (map->parameter != NONE);
+    int inputs = inputs_of(map);
     for (int64_t i = first; i < last; i++) {
         const void *in[3] = {0};
         void *out[2] = {0};
@@ -80,12 +68,13 @@ static sh_status do_rows(const batch *b, int64_t first, int64_t last, char *scra
             in[j] = row;
         }
         double parameter = 0;
-        if (map->parameter != NONE) memcpy(&parameter, b->data[map->rows] + i * b->step[map->rows], sizeof parameter);
+        if (map->parameter) memcpy(&parameter, b->data[map->rows] + i * b->step[map->rows], sizeof parameter);
         char *result = b->data[inputs] + i * b->step[inputs];
-        int scattered = map->result == WEIGHTS && b->n > 1 && b->stride[map->rows] != (npy_intp)size;
+        int scattered = gives_rows(map) && b->n > 1 && b->stride[map->rows] != (npy_intp)size;
         out[0] = scattered ? copies + 3 * sh_align((size_t)b->n * size) : result;
-        if (map->result == THRESHOLD) out[1] = b->data[inputs + 1] + i * b->step[inputs + 1];
-        sh_status status = sh_row(b->op, b->type, b->n, parameter, in, out, scratch);
+        if (outputs_of(map) == 2) out[1] = b->data[inputs + 1] + i * b->step[inputs + 1];
+        sh_status status =
+            sh_map_row((sh_model){map->separation, parameter}, map->part, b->type, b->n, in, out, scratch);
         if (status != SH_OK) return status;
         if (scattered) copy_row(result, b->stride[map->rows], out[0], (npy_intp)size, b->n, size);
     }
@@ -99,17 +88,16 @@ static sh_status do_item(void *job, int64_t item, void *scratch, sh_context *con
     return status == SH_OK ? SH_OK : sh_fail(context, status, NULL, 0);
 }
 
-static void raise_parameter(parameter_kind kind) {
-    PyErr_SetString(PyExc_ValueError, kind == ALPHA   ? "alpha: must be a finite number of at least 1"
-                                      : kind == ORDER ? "order: must be a whole number of at least 1"
-                                                      : "k: must be at least 1");
+static void raise_parameter(const sh_parameter *p) {
+    char least[32];
+    snprintf(least, sizeof least, "%s %g", p->above ? "above" : "of at least", p->least);
+    PyErr_Format(PyExc_ValueError, "%s: must be a %s number %s", p->name, p->whole ? "whole" : "finite", least);
 }
 
-static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp dimensions[], const npy_intp strides[]) {
-    const row_map *map = &row_maps[op];
-    int operands = map->rows + (map->parameter != NONE) + (map->result == THRESHOLD ? 2 : 1);
-    batch b = {.op = op, .type = type, .rows = dimensions[0], .n = dimensions[1], .data = data, .step = strides};
-    b.stride = strides + operands;
+static int run(const row_map *map, sh_type type, char *const data[], const npy_intp dimensions[],
+               const npy_intp strides[]) {
+    batch b = {.map = map, .type = type, .rows = dimensions[0], .n = dimensions[1], .data = data, .step = strides};
+    b.stride = strides + inputs_of(map) + outputs_of(map);
     b.per_item = sh_max(1, ITEM / sh_max(b.n, 1));
     sh_call call = sh_begin_call(1);
     sh_status status;
@@ -124,7 +112,7 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
     sh_float_restore(before); /* without flags: comparisons with NaN are meant; NumPy would warn of them */
     if (status == SH_OK) return 0;
     PyGILState_STATE gil = PyGILState_Ensure();
-    if (status == SH_BAD_ARGUMENT)
+    if (status == SH_BAD_ARGUMENT && map->parameter)
         raise_parameter(map->parameter);
     else
         sh_raise(&call, status, type);
@@ -132,40 +120,22 @@ static int run(sh_row_op op, sh_type type, char *const data[], const npy_intp di
     return -1;
 }
 
-/* NumPy calls a loop without saying for which ufunc, so each has one, made here from the list of operations. */
-#define LOOPS(OP)                                                                                                      \
-    static int OP##_f32(PyArrayMethod_Context *context, char *const data[], const npy_intp dimensions[],               \
-                        const npy_intp strides[], NpyAuxData *aux) {                                                   \
-        (void)context, (void)aux;                                                                                      \
-        return run(SH_ROW_##OP, SH_FLOAT32, data, dimensions, strides);                                                \
-    }                                                                                                                  \
-    static int OP##_f64(PyArrayMethod_Context *context, char *const data[], const npy_intp dimensions[],               \
-                        const npy_intp strides[], NpyAuxData *aux) {                                                   \
-        (void)context, (void)aux;                                                                                      \
-        return run(SH_ROW_##OP, SH_FLOAT64, data, dimensions, strides);                                                \
-    }
-#define ROW_MAPS(DO)                                                                                                   \
-    DO(SOFTMAX)                                                                                                        \
-    DO(SPARSEMAX)                                                                                                      \
-    DO(ENTMAX)                                                                                                         \
-    DO(POLYNOMIAL)                                                                                                     \
-    DO(TOPK_SOFTMAX)                                                                                                   \
-    DO(TOPK_SPARSEMAX)                                                                                                 \
-    DO(SPARSEMAX_THRESHOLD)                                                                                            \
-    DO(ENTMAX_THRESHOLD)                                                                                               \
-    DO(SOFTMAX_VJP)                                                                                                    \
-    DO(SPARSEMAX_VJP)                                                                                                  \
-    DO(ENTMAX_VJP)                                                                                                     \
-    DO(ENTMAX_VJP_ALPHA)                                                                                               \
-    DO(POLYNOMIAL_VJP)                                                                                                 \
-    DO(SOFTMAX_CONJUGATE)                                                                                              \
-    DO(SPARSEMAX_CONJUGATE)                                                                                            \
-    DO(ENTMAX_CONJUGATE)
-ROW_MAPS(LOOPS)
-
-typedef int (*loop)(PyArrayMethod_Context *, char *const *, const npy_intp *, const npy_intp *, NpyAuxData *);
-#define PAIR(OP) [SH_ROW_##OP] = {OP##_f32, OP##_f64},
-static const loop loops[SH_ROW_MAPS][2] = {ROW_MAPS(PAIR)};
+/* The loops of all ufuncs. Which one is called is told by its name, the first field of a row_map. */
+static int loop(PyArrayMethod_Context *context, sh_type type, char *const data[], const npy_intp dimensions[],
+                const npy_intp strides[]) {
+    const char *name = ((PyUFuncObject *)context->caller)->name;
+    return run((const row_map *)name, type, data, dimensions, strides);
+}
+static int loop_f32(PyArrayMethod_Context *context, char *const data[], const npy_intp dimensions[],
+                    const npy_intp strides[], NpyAuxData *aux) {
+    (void)aux;
+    return loop(context, SH_FLOAT32, data, dimensions, strides);
+}
+static int loop_f64(PyArrayMethod_Context *context, char *const data[], const npy_intp dimensions[],
+                    const npy_intp strides[], NpyAuxData *aux) {
+    (void)aux;
+    return loop(context, SH_FLOAT64, data, dimensions, strides);
+}
 
 static PyArray_DTypeMeta *dtype_of(int number) { /* borrowed: NumPy's own types live forever */
     PyArray_Descr *descriptor = PyArray_DescrFromType(number);
@@ -174,22 +144,21 @@ static PyArray_DTypeMeta *dtype_of(int number) { /* borrowed: NumPy's own types 
     return type;
 }
 
-static int add_loop(PyObject *ufunc, const row_map *map, sh_row_op op, int wide) {
-    PyArray_DTypeMeta *real = dtype_of(wide ? NPY_FLOAT64 : NPY_FLOAT32), *dtypes[6];
+static int add_loop(PyObject *ufunc, const row_map *map, int f64) {
+    PyArray_DTypeMeta *real = dtype_of(f64 ? NPY_FLOAT64 : NPY_FLOAT32), *dtypes[6];
     int n = 0;
     for (int i = 0; i < map->rows; i++) dtypes[n++] = real;
-    if (map->parameter != NONE) dtypes[n++] = dtype_of(NPY_FLOAT64);
-    int inputs = n;
+    if (map->parameter) dtypes[n++] = dtype_of(NPY_FLOAT64);
     dtypes[n++] = real;
-    if (map->result == THRESHOLD) dtypes[n++] = dtype_of(NPY_INT64);
+    if (outputs_of(map) == 2) dtypes[n++] = dtype_of(NPY_INT64);
     union { /* a slot keeps functions as object pointers */
-        loop function;
+        int (*function)(PyArrayMethod_Context *, char *const *, const npy_intp *, const npy_intp *, NpyAuxData *);
         void *slot;
-    } strided = {.function = loops[op][wide]};
+    } strided = {.function = f64 ? loop_f64 : loop_f32};
     PyType_Slot slots[] = {{NPY_METH_strided_loop, strided.slot}, {0, NULL}};
     PyArrayMethod_Spec spec = {.name = map->name,
-                               .nin = inputs,
-                               .nout = n - inputs,
+                               .nin = inputs_of(map),
+                               .nout = outputs_of(map),
                                .casting = NPY_NO_CASTING,
                                .flags = NPY_METH_NO_FLOATINGPOINT_ERRORS,
                                .dtypes = dtypes,
@@ -197,17 +166,128 @@ static int add_loop(PyObject *ufunc, const row_map *map, sh_row_op op, int wide)
     return PyUFunc_AddLoopFromSpec(ufunc, &spec);
 }
 
-int sh_add_row_maps(PyObject *module) {
-    for (int op = 0; op < SH_ROW_MAPS; op++) {
-        const row_map *map = &row_maps[op];
-        int inputs = map->rows + (map->parameter != NONE), outputs = map->result == THRESHOLD ? 2 : 1;
-        PyObject *ufunc = PyUFunc_FromFuncAndDataAndSignature(NULL, NULL, NULL, 0, inputs, outputs, PyUFunc_None,
-                                                              map->name, map->doc, 0, map->signature);
-        if (!ufunc) return -1;
-        int failed = add_loop(ufunc, map, op, 0) < 0 || add_loop(ufunc, map, op, 1) < 0 ||
-                     PyModule_AddObjectRef(module, map->name, ufunc) < 0;
-        Py_DECREF(ufunc);
-        if (failed) return -1;
+/* Adds the ufunc of a part of a map, with these words for documentation; -1 with an exception set. */
+static int add_ufunc(PyObject *module, int *count, row_map map, const char *doc) {
+    static const char *const outputs[SH_ROW_PARTS] = {
+        [SH_ROW_PART_WEIGHTS] = "(n)",      [SH_ROW_PART_THRESHOLD] = "(),()", [SH_ROW_PART_VJP] = "(n)",
+        [SH_ROW_PART_VJP_PARAMETER] = "()", [SH_ROW_PART_CONJUGATE] = "()",    [SH_ROW_PART_TOP] = "(n)",
+    };
+    snprintf(map.signature, sizeof map.signature, "%s%s->%s", &"(n),(n),(n)"[4 * (3 - map.rows)],
+             map.parameter ? ",()" : "", outputs[map.part]);
+    snprintf(map.doc, sizeof map.doc, "%s", doc);
+    if (*count == MOST_ROW_MAPS) return PyErr_NoMemory() ? 0 : -1;
+    row_map *own = &row_maps[(*count)++];
+    *own = map;
+    PyObject *ufunc = PyUFunc_FromFuncAndDataAndSignature(NULL, NULL, NULL, 0, inputs_of(own), outputs_of(own),
+                                                          PyUFunc_None, own->name, own->doc, 0, own->signature);
+    if (!ufunc) return -1;
+    int failed = add_loop(ufunc, own, 0) < 0 || add_loop(ufunc, own, 1) < 0 ||
+                 PyModule_AddObjectRef(module, own->name, ufunc) < 0;
+    Py_DECREF(ufunc);
+    return failed ? -1 : 0;
+}
+
+/* Adds the ufuncs of one map: what it has, and the k best scores of maps without a parameter. */
+static int add_map(PyObject *module, int *count, int number, const sh_map *map) {
+    const sh_parameter *parameter = map->parameter.name ? &map->parameter : NULL;
+    const struct {
+        sh_row_part part;
+        int there, rows;
+        const char *before, *after, *doc;
+    } parts[] = {
+        {SH_ROW_PART_WEIGHTS, 1, 1, "", "", map->formula},
+        {SH_ROW_PART_TOP, !parameter, 1, "topk_", "", "The map of the k largest of every row."},
+        {SH_ROW_PART_THRESHOLD, map->cutoff != NULL, 1, "", "_threshold", "tau and support size."},
+        {SH_ROW_PART_VJP, 1, 2 + map->vjp_takes_scores, "", "_vjp", "Vector-Jacobian product from (z,) p and g."},
+        {SH_ROW_PART_VJP_PARAMETER, map->vjp_parameter != NULL, 2, "", "_vjp_",
+         "Derivative of <g, p> in the parameter."},
+        {SH_ROW_PART_CONJUGATE, map->has_energy, 1, "", "_conjugate", "Psi*(z)."},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!parts[i].there) continue;
+        const int top = parts[i].part == SH_ROW_PART_TOP, derivative = parts[i].part == SH_ROW_PART_VJP_PARAMETER;
+        row_map made = {.separation = (sh_separation)number, .part = parts[i].part, .rows = parts[i].rows};
+        made.parameter = top ? &top_k : parameter;
+        snprintf(made.name, sizeof made.name, "%s%s%s%s", parts[i].before, map->name, parts[i].after,
+                 derivative ? parameter->name : "");
+        if (add_ufunc(module, count, made, parts[i].doc) < 0) return -1;
     }
     return 0;
+}
+
+/* Returns a row of the table of maps, as the arguments of separations.MapRow. */
+static PyObject *described(int number, const sh_map *map) {
+    const sh_parameter *p = &map->parameter;
+    PyObject *parameter = p->name ? Py_BuildValue("sddNN", p->name, p->least, p->most, PyBool_FromLong(p->above),
+                                                  PyBool_FromLong(p->whole))
+                                  : Py_NewRef(Py_None);
+    if (!parameter) return NULL;
+    return Py_BuildValue("{s:i,s:s,s:z,s:z,s:z,s:z,s:d,s:N,s:N,s:N,s:N,s:N}", "number", number, "name", map->name,
+                         "alias", map->alias, "formula", map->formula, "regulariser", map->regulariser, "source",
+                         map->source, "standard", p->standard, "parameter", parameter, "has_energy",
+                         PyBool_FromLong(map->has_energy), "shift_invariant", PyBool_FromLong(map->shift_invariant),
+                         "signed_weights", PyBool_FromLong(map->signed_weights), "vjp_takes_scores",
+                         PyBool_FromLong(map->vjp_takes_scores));
+}
+
+/* Returns the map of a model, with its parameter checked; NULL with an exception set. */
+static const sh_map *as_map(PyObject *arguments, sh_model *model, PyObject **z) {
+    int number;
+    *z = NULL;
+    if (!PyArg_ParseTuple(arguments, "id|O", &number, &model->parameter, z)) return NULL;
+    model->separation = (sh_separation)number;
+    const sh_map *map = sh_map_of(model);
+    if (!map) PyErr_SetString(PyExc_ValueError, "separation: no map has this number and parameter");
+    return map;
+}
+
+static PyObject *cutoff(PyObject *module, PyObject *arguments) {
+    (void)module;
+    sh_model model;
+    PyObject *z;
+    const sh_map *map = as_map(arguments, &model, &z);
+    if (!map) return NULL;
+    if (!map->cutoff) Py_RETURN_NONE;
+    return PyFloat_FromDouble(map->cutoff(model.parameter));
+}
+
+static PyObject *cut(PyObject *module, PyObject *arguments) {
+    (void)module;
+    sh_model model;
+    PyObject *z;
+    const sh_map *map = as_map(arguments, &model, &z);
+    if (!map) return NULL;
+    if (!map->cutoff || !z) return PyErr_Format(PyExc_ValueError, "separation: %s has no threshold", map->name);
+    PyArrayObject *copy =
+        (PyArrayObject *)PyArray_FROMANY(z, NPY_FLOAT64, 1, 1, NPY_ARRAY_CARRAY | NPY_ARRAY_ENSURECOPY);
+    if (!copy) return NULL;
+    sh_threshold t;
+    const sh_float_settings before = sh_float_default();
+    map->threshold(model.parameter, PyArray_SIZE(copy), PyArray_DATA(copy), &t);
+    sh_float_restore(before);
+    Py_DECREF(copy);
+    return PyFloat_FromDouble(t.tau / t.unit);
+}
+
+static PyMethodDef map_operations[] = {
+    {"cutoff", cutoff, METH_VARARGS,
+     "cutoff(number, parameter): how far below the best a score must be to have no weight; None: all have."},
+    {"cut", cut, METH_VARARGS,
+     "cut(number, parameter, z): the score at or below which none has weight, of scores relative to the best."},
+    {NULL, NULL, 0, NULL},
+};
+
+int sh_add_row_maps(PyObject *module) {
+    int maps = 0, count = 0;
+    while (sh_map_numbered(maps)) maps++;
+    PyObject *table = PyTuple_New(maps);
+    for (int i = 0; table && i < maps; i++) {
+        PyObject *row = described(i, sh_map_numbered(i));
+        if (!row || PyTuple_SetItem(table, i, row) < 0) Py_CLEAR(table);
+    }
+    int failed =
+        !table || PyModule_AddObjectRef(module, "maps", table) < 0 || PyModule_AddFunctions(module, map_operations) < 0;
+    Py_XDECREF(table);
+    for (int i = 0; !failed && i < maps; i++) failed = add_map(module, &count, i, sh_map_numbered(i)) < 0;
+    return failed ? -1 : 0;
 }

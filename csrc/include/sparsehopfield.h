@@ -81,7 +81,7 @@ typedef struct {
     int unchecked; /* of values: 1 leaves out the pass that looks for NaN and infinity */
 } sh_rows;
 
-/* The way that maps with a window are taken. The results are the same bits; only AUTO looks for the fastest. */
+/* The way that maps with a cutoff are taken. The results are the same bits; only AUTO looks for the fastest. */
 typedef enum {
     SH_PATH_AUTO,
     SH_PATH_SCAN,   /* no index */
@@ -195,8 +195,8 @@ typedef struct {
  * Errors     SH_NOT_FINITE and SH_OVERFLOW of "queries", before anything is written; SH_NOT_FINITE of "patterns" and
  *            "values" that were written into since they were checked, as far as a score or a state shows it: then what
  *            is returned is not to be used. SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. So of all that score queries.
- * Cost       at most one matrix product N x M x d, with an index and a map with a window a small part of it;
- *            per query, a double precision dot product for each pattern within the window of the map;
+ * Cost       at most one matrix product N x M x d, with an index and a map with a cutoff a small part of it;
+ *            per query, a double precision dot product for each pattern within the cutoff of the map;
  *            full-support maps two products.
  *            Memory: 5 MiB a thread (8 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
  *            where that is larger).
@@ -242,7 +242,7 @@ typedef struct {
     int64_t n;         /* queries */
     int64_t *start;    /* (n + 1) */
     int64_t *position; /* (start[n]) ascending within a query */
-    double *score;     /* s, canonical for maps with a window */
+    double *score;     /* s, canonical for maps with a cutoff */
     double *weight;    /* p, rounded to the compute type */
 } sh_entries;
 
@@ -316,7 +316,7 @@ SH_API sh_status sh_radii(sh_context *context, const sh_memory *memory, int64_t 
 SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count,
                             int64_t *position, double *score);
 
-/* sh_solve: computes the weights of given scores, list by list. So results of maps with a window are merged: adding
+/* sh_solve: computes the weights of given scores, list by list. So results of maps with a cutoff are merged: adding
  * scores never lowers the threshold, so that lists of partial supports may be joined and solved again.
  *
  * Given      type    SH_FLOAT32 rounds the weights to float
@@ -349,12 +349,12 @@ typedef struct {
 } sh_partial;
 /* sh_accumulate: computes the partial result of the memory's patterns, for a model with full support. The
  * arrays are the caller's.
- * Errors     SH_BAD_ARGUMENT of a map with a window ("separation"); those of sh_update
+ * Errors     SH_BAD_ARGUMENT of a map with a cutoff ("separation"); those of sh_update
  * Cost       that of sh_update */
 SH_API sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                                sh_partial partial);
 /* sh_merge: turns `a` into the partial result of both parts. The mixtures of both are there, or of neither. Returns
- * SH_BAD_ARGUMENT of a map with a window, too. Cost O(N v), no allocation. */
+ * SH_BAD_ARGUMENT of a map with a cutoff, too. Cost O(N v), no allocation. */
 SH_API sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const double *beta, int64_t beta_stride,
                           sh_partial a, sh_partial b);
 
@@ -446,6 +446,21 @@ typedef enum {
  */
 SH_API sh_status sh_row(sh_row_op op, sh_type type, int64_t n, double parameter, const void *const in[],
                         void *const out[], void *scratch);
+/* sh_map_row: computes one part of a map of a row, for any map; errors, cost and notes as of sh_row.
+ *
+ * Given      model   its parameter is k of SH_ROW_PART_TOP, which only maps without a parameter have
+ * Errors     SH_UNDEFINED of what a map does not have, besides */
+typedef enum {
+    SH_ROW_PART_WEIGHTS,       /* in: z */
+    SH_ROW_PART_THRESHOLD,     /* in: z; out[0] tau, out[1] int64 support size */
+    SH_ROW_PART_VJP,           /* in: p, g; of the polynomial z, p, g */
+    SH_ROW_PART_VJP_PARAMETER, /* in: p, g; out[0] the derivative of <g, p> in the parameter */
+    SH_ROW_PART_CONJUGATE,     /* in: z; out[0] one number */
+    SH_ROW_PART_TOP,           /* in: z; the weights of the k best scores */
+    SH_ROW_PARTS
+} sh_row_part;
+SH_API sh_status sh_map_row(sh_model model, sh_row_part part, sh_type type, int64_t n, const void *const in[],
+                            void *const out[], void *scratch);
 /* sh_row_scratch: returns the bytes of scratch memory that sh_row needs for rows of n >= 0 numbers. */
 SH_API size_t sh_row_scratch(int64_t n);
 

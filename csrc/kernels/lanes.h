@@ -12,18 +12,27 @@
 #define SH_LANES_H
 #include "sparsehopfield.h"
 
-/* The mixing function "lowbias32" of 32-bit numbers, or vectors of them, in place. */
-#define SH_MIX(x)                                                                                                      \
+/* Hashes 32-bit numbers, or vectors of them, in place ("lowbias32"). */
+#define SH_HASH(x)                                                                                                     \
     do {                                                                                                               \
         x = (x ^ (x >> 16)) * 0x7FEB352Du;                                                                             \
         x = (x ^ (x >> 15)) * 0x846CA68Bu;                                                                             \
         x = x ^ (x >> 16);                                                                                             \
     } while (0)
 
+/* The separation maps that have loops on lanes. */
+typedef enum {
+    SH_LANES_NONE,
+    SH_LANES_SPARSEMAX,
+    SH_LANES_SOFTMAX,
+    SH_LANES_ENTMAX,
+    SH_LANES_POLYNOMIAL,
+    SH_LANE_FORMS
+} sh_lane_form;
+
 /* One separation map on lanes. A threshold is two numbers a lane: th[l], th[lanes + l]. Masked scores are -inf; a lane
  * with nothing but masks gets weights 0. */
 typedef struct {
-    int full; /* every row has weight: there are no lists */
     /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
      * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
      *                        or NaN if a score is
@@ -87,7 +96,7 @@ typedef struct {
     /* Of n scores each lane keeps its k best, ties by row, and none that is -inf; the others become -inf. kept[i *
      * kept_stride]: bit l where lane l keeps row i. `space` of n vectors. Returns whether all scores are numbers. */
     int (*keep_best)(void *s, int64_t stride, int64_t n, int64_t k, uint16_t *kept, int64_t kept_stride, void *space);
-    sh_lane_map map[4]; /* by sh_separation */
+    sh_lane_map map[SH_LANE_FORMS];
 
     /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
     void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);

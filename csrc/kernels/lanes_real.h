@@ -641,7 +641,7 @@ static void N(drop)(const int32_t *list, const int32_t *position, int own, int64
         const uint32_t golden = 0x9E3779B9u;
         N(u32) drawn = keys ^ ((uint32_t)(position && !own ? position[j] : j) * golden);
         if (own) drawn = keys ^ (*(const N(u32_at) *)(position + j * L) * golden);
-        SH_MIX(drawn);
+        SH_HASH(drawn);
         N(i32) kept = (N(i32))(drawn >= least); /* true is -1 */
         STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
     }
@@ -1456,10 +1456,10 @@ static const sh_lanes N(sh_lanes) = {
     .copy = N(copy),
     .map =
         {
-            [SH_SPARSEMAX] = {0, N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights), N(sparsemax_vjp)},
-            [SH_SOFTMAX] = {1, N(softmax_threshold), N(softmax_finish), N(softmax_weights), N(softmax_vjp)},
-            [SH_ENTMAX] = {0, N(entmax_threshold), N(entmax_weights), N(entmax_weights), N(entmax_vjp)},
-            [SH_POLYNOMIAL] = {1, N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights),
+            [SH_LANES_SPARSEMAX] = {N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights), N(sparsemax_vjp)},
+            [SH_LANES_SOFTMAX] = {N(softmax_threshold), N(softmax_finish), N(softmax_weights), N(softmax_vjp)},
+            [SH_LANES_ENTMAX] = {N(entmax_threshold), N(entmax_weights), N(entmax_weights), N(entmax_vjp)},
+            [SH_LANES_POLYNOMIAL] = {N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights),
                                N(polynomial_vjp)},
         },
 };

@@ -219,11 +219,11 @@ static inline void sh_check_states(const sh_job *job, const void *states, int64_
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
-    return job->map->window && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
+    return job->map->cutoff && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
 }
 /* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
-    return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
+    return job->memory->similarity == SH_EUCLIDEAN && job->map->shift_invariant;
 }
 /* Returns what is added to a score of a tile by distance; 0 for other scores. */
 static inline double sh_shift(const sh_job *job, int64_t query) { return job->plan.shift ? job->plan.shift[query] : 0; }

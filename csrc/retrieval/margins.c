@@ -28,7 +28,12 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
     if (!rows || !buffer || !self || !self_score || !hints) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&m->indexes->queries_asked, n); /* so that the index is built at once, if it will pay */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
-        sh_job job = {.context = context, .memory = m, .k = k, .model = {SH_SPARSEMAX, 2}, .hints = hints};
+        sh_job job = {.context = context,
+                      .memory = m,
+                      .k = k,
+                      .model = {SH_SPARSEMAX, 2},
+                      .map = &sh_map_sparsemax,
+                      .hints = hints};
         job.queries = (sh_queries){.data = rows, .n = sh_min(count, n - first), .beta = &one};
         for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;

@@ -45,7 +45,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
 /* weights in place of scores, in pieces that fit the stack */
 typedef struct {
     int64_t support;
-    double psi; /* sum p z - omega(p) */
+    double psi; /* shares of the conjugate */
 } row_sums;
 
 static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
@@ -60,7 +60,7 @@ static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, doubl
         job->map->weights(t, n, p);
         for (int64_t i = 0; i < n; i++) {
             sums.support += p[i] > 0;
-            if (job->goal == SH_GOAL_ENERGY && p[i] > 0) sums.psi += p[i] * z[i] - job->map->omega(t->parameter, p[i]);
+            if (job->goal == SH_GOAL_ENERGY && p[i] > 0) sums.psi += job->map->conjugate_share(t, z[i], p[i]);
         }
         k->from_double(sh_at(k, row, j), p, n);
     }
@@ -68,10 +68,10 @@ static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, doubl
     return sums;
 }
 
-/* z of all scores within the window, in place of a list; returns how many */
+/* z of all scores within the cutoff, in place of a list; returns how many */
 static int64_t window_scores(const sh_job *job, const void *row, double best, double beta, double *z) {
     enum { PIECE = 512 };
-    double s[PIECE], reach = job->map->window(job->model.parameter);
+    double s[PIECE], reach = job->map->cutoff(job->model.parameter);
     int64_t found = 0;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
@@ -155,7 +155,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     void *row = sh_at(k, w->scores, item * n);
     w->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
-    if (!job->map->window && !job->plan.nearest) {
+    if (!job->map->cutoff && !job->plan.nearest) {
         if (!sh_needs_canonical_scores(job, query)) return list_row(job, query, row, context);
         double floor = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
         if (job->goal != SH_GOAL_WEIGHTS)
@@ -179,10 +179,10 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
         return settle_exactly(job, query, row, least, context);
     }
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
-    double reach = job->map->window(alpha) / beta;
+    double reach = job->map->cutoff(alpha) / beta;
     sh_threshold t;
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
-    double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
+    double cut = best + t.tau / t.unit / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
     if (job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query) ||
         k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
         return settle_exactly(job, query, row, cut - 2 * slack - margin, context);

@@ -108,7 +108,7 @@ static size_t lay_out(const pair_scan *p, void *block, space *s) {
     s->scale = sh_take(&w, gathered, size);
     s->value_scale = sh_take(&w, gathered, size);
     s->pairs = sh_take(&w, SH_PIECE, sizeof *s->pairs);
-    s->lists = sh_take(&w, job->map->window ? ROWS * p->capacity : 0, sizeof *s->lists);
+    s->lists = sh_take(&w, job->map->cutoff ? ROWS * p->capacity : 0, sizeof *s->lists);
     s->z = sh_take(&w, SH_PIECE, sizeof *s->z);
     s->results = sh_take_result_space(job, &w, p->capacity);
     return w.used;
@@ -149,7 +149,7 @@ static int64_t score_pairs(const pair_scan *p, const sh_caller *q, int64_t rows,
     for (int64_t j = 0; j < n; j += STEP) {
         for (int64_t ahead = j; ahead < sh_min(j + STEP, next->n); ahead++) {
             sh_prefetch_row(patterns, next->position[ahead]);
-            if (values && !job->map->window) sh_prefetch_row(values, next->position[ahead]);
+            if (values && !job->map->cutoff) sh_prefetch_row(values, next->position[ahead]);
         }
         sh_rescore_prefetched(job, q[i].query, w->pairs + j, sh_min(STEP, n - j), w->results.buffer);
     }
@@ -217,7 +217,7 @@ static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_cont
     if (!sh_lengthen_list(job, context, &all, 0, MIN_CAPACITY)) goto done;
     while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &at, position)) > 0) {
         if (n + SH_PIECE > all.capacity) {
-            if (job->map->window) {
+            if (job->map->cutoff) {
                 min_score = fmax(min_score, sh_min_score(job, q.query, all.list, n, all.space.z, 0));
                 n = sh_keep_above(job, q.query, all.list, n, min_score, 0);
             }
@@ -454,11 +454,11 @@ sh_status sh_answer_pairs(sh_job *job) {
     if (p.placed && p.start) {
         space unused;
         group(&p);
-        if (job->goal == SH_GOAL_WEIGHTS && !job->map->window)
+        if (job->goal == SH_GOAL_WEIGHTS && !job->map->cutoff)
             status = sh_for_each(context, n, 0, answer_exactly, &p);
         else
             status = sh_for_each(context, p.items, lay_out(&p, NULL, &unused),
-                                 job->map->window ? filter_item : mix_item, &p);
+                                 job->map->cutoff ? filter_item : mix_item, &p);
     }
     sh_release(context, p.placed);
     sh_release(context, p.start);

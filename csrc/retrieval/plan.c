@@ -188,7 +188,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
     const sh_code_kernels *k = sh_code_kernels_chosen();
-    sh_job job = {.context = context, .memory = m, .k = m->k, .queries = queries};
+    sh_job job = {.context = context, .memory = m, .k = m->k, .map = &sh_map_sparsemax, .queries = queries};
     int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
     char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
     int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);

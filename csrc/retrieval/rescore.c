@@ -53,7 +53,7 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
     job->map->threshold(alpha, n, z, &t);
-    double reach = job->map->window(alpha) / beta, cut = t.tau / (alpha - 1) / beta;
+    double reach = job->map->cutoff(alpha) / beta, cut = t.tau / t.unit / beta;
     return fmax(least, best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best));
 }
 
@@ -199,9 +199,9 @@ static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int
     *rest = log(sum);
 }
 
-/* the same for a map with a window; returns how many have weight */
-static int64_t weigh_window(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
-                            double *rest) {
+/* the same for a map with a cutoff; returns how many have weight */
+static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
+                             double *rest) {
     const sh_map *map = job->map;
     double alpha = job->model.parameter;
     int64_t support = 0;
@@ -216,7 +216,7 @@ static int64_t weigh_window(const sh_job *job, double beta, const sh_candidate *
     for (int64_t i = 0; i < n; i++) {
         if (!(p[i] > 0)) continue;
         support++;
-        if (job->goal == SH_GOAL_ENERGY) *rest += p[i] * (beta * (c[i].score - *best)) - map->omega(alpha, p[i]);
+        if (job->goal == SH_GOAL_ENERGY) *rest += map->conjugate_share(&t, beta * (c[i].score - *best), p[i]);
     }
     return support;
 }
@@ -241,11 +241,11 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     double beta = sh_beta(job, query), best = 0, rest = 0;
     int64_t width = job->values->d, support = n;
     void *out = job->goal == SH_GOAL_PARTIAL ? job->out.partial.mixture : job->out.states;
-    int full = !job->map->window;
+    int full = !job->map->cutoff;
     if (n && full)
         weigh_all(job, beta, c, n, space.z, &best, &rest);
     else if (n)
-        support = weigh_window(job, beta, c, n, space.z, &best, &rest);
+        support = weigh_support(job, beta, c, n, space.z, &best, &rest);
     if (out)
         for (int64_t j = 0; j < width; j++) space.sum[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
     for (int64_t i = 0; out && i < n; i++) {

@@ -148,7 +148,7 @@ static sh_status answer(sh_job *job) {
     const sh_structure *s = job->queries.structure;
     sh_status status = SH_OK;
     if (s && s->pairs != SH_PAIRS_ALL && s->pairs != SH_PAIRS_TOP) return sh_answer_pairs(job);
-    if (plan->nearest <= SH_NEAREST && (job->map->window || plan->nearest)) {
+    if (plan->nearest <= SH_NEAREST && (job->map->cutoff || plan->nearest)) {
         status = sh_answer_by_index(job);
         if (status == SH_OK) status = sh_scan(job);
     } else {
@@ -213,7 +213,7 @@ sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model
 sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                         sh_partial partial) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     SH_REQUIRE(context, (partial.scale && partial.sum) || queries.n <= 0, "partial");
     queries.structure = NULL;
     sh_job job = {SH_GOAL_PARTIAL, .context = context, .memory = memory, .model = model, .queries = queries};
@@ -223,7 +223,7 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
 
 sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, int64_t *counts) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || !map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, counts || queries.n == 0, "counts");
@@ -277,7 +277,7 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, entries, "entries");
-    if (top < 0 || (!map->window && top == 0 && !(min_weight > 0) && !queries.structure))
+    if (top < 0 || (!map->cutoff && top == 0 && !(min_weight > 0) && !queries.structure))
         return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
     sh_job job = {SH_GOAL_WEIGHTS, .context = context, .memory = memory, .model = model, .queries = queries};
@@ -304,7 +304,7 @@ static int are_lists(int64_t n, const int64_t *start) {
 sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n, const double *beta,
                    int64_t beta_stride, const int64_t *start, const double *score, double *weight) {
     const sh_map *map = sh_map_of(&model);
-    if (!map || !map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
+    if (!map || !map->cutoff) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     SH_REQUIRE(context, type == SH_FLOAT32 || type == SH_FLOAT64, "type");
     SH_REQUIRE(context, sh_can_be(n, sizeof *start), "n");
     if (n == 0) return SH_OK;

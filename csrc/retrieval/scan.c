@@ -1,4 +1,4 @@
-/* scan.c: the pass over all patterns for maps with a window; tiles of scores, short lists of candidates.
+/* scan.c: the pass over all patterns for maps with a cutoff; tiles of scores, short lists of candidates.
  *
  * Queries in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
  * cache; for each query the tile's maximum is compared with a floor first, and nearly always that ends it.
@@ -8,8 +8,8 @@
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
  *           whatever the blocking or contraction (Higham 2002, section 3.1); the 5 % are the canonical score's own.
- *        2. A pattern can matter only if its exact score is within window/beta of the best exact score. So a
- *           tile score below (best tile score - slack) - window/beta - slack is out. Compared with >=, and the
+ *        2. A pattern can matter only if its exact score is within cutoff/beta of the best exact score. So a
+ *           tile score below (best tile score - slack) - cutoff/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
  *        3. With few queries the tiles are shared out in ranges; their lists are joined and solved once more.
  */
@@ -79,7 +79,7 @@ int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t
 void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best) {
     double slack = job->plan.slack[query];
     if (!sh_has_cutoff(job) || !(best - slack > l->best)) return;
-    double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    double reach = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
     l->best = best - slack;
     l->min_score = fmax(l->min_score, l->best - reach - slack - 0x1p-50 * (fabs(l->best) + reach));
 }

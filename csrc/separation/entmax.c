@@ -17,14 +17,16 @@
  *               weights that are returned they are rounded correctly: below alpha = 2 the 1/a-th power, 1/a the exact
  *               quotient, of r = a z - u or of the exact sum 1 + y, y = a (z - u); beyond, c. r, y and a (z - e) are
  *               rounded as products and sums are.
- * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019
+ * Source     Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019 (gradient in alpha); Blondel, Martins & Niculae
+ *            2020 (conjugate)
  */
 #include "separation/powers.h"
 #include "separation/separation.h"
 #include "runtime/runtime.h"
+#include <float.h>
 #include <math.h>
 
-static double window(double alpha) { return 1 / (alpha - 1); }
+static double cutoff(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
@@ -254,16 +256,6 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     return tau;
 }
 
-static int64_t keep_above(double *z, int64_t n, double bottom) {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
-        double x = z[i];
-        z[kept] = x;
-        kept += x > bottom;
-    }
-    return kept;
-}
-
 /* Newton's steps from the left never pass the solution where the sum is convex, so what is at or below their
  * threshold (less a margin for rounding) is outside the support. Only an economy before the sort. */
 static int64_t prune(const curve *c, double *z, int64_t n) {
@@ -275,7 +267,7 @@ static int64_t prune(const curve *c, double *z, int64_t n) {
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;
         double bottom = near_softmax(a) ? u - 1 / a : u / a;
-        n = keep_above(z, n, bottom - 1e-9 * (1 + 1 / a));
+        n = sh_keep_above_number(z, n, bottom - 1e-9 * (1 + 1 / a));
         if (s.mass < 1.1) break;
     }
     return n;
@@ -297,7 +289,7 @@ static double bound(double alpha, int64_t n, const double *z) {
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const curve c = curve_of(alpha);
     const double a = c.a;
-    int64_t left = prune(&c, z, keep_above(z, n, -1 / a));
+    int64_t left = prune(&c, z, sh_keep_above_number(z, n, -1 / a));
     sh_sort_descending(z, left);
     int64_t size = left > 1 && a != 0.5 ? support(&c, z, left) : 1;
     double u;
@@ -311,20 +303,88 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     t->parameter = alpha;
     t->theta = near_softmax(a) ? u : (u + 1) / a;
     t->tau = near_softmax(a) ? a * u - 1 : u;
+    t->unit = a;
 }
 
 /* Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */
-static double omega(double alpha, double p) {
+static double conjugate_share(const sh_threshold *t, double z, double p) {
+    const double alpha = t->parameter;
     const sh_exponent e = sh_exponent_of(alpha - 1, 1);
-    return p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0;
+    return p * z - (p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0);
+}
+
+static double slopes(double alpha, int64_t n, const double *p, double *w) {
+    return sh_slopes_of_powers(2 - alpha, n, p, w);
+}
+
+/* Beyond alpha = 2 small weights have large slopes, which may leave the range. */
+static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
+    (void)z;
+    if (alpha > 2)
+        sh_vjp_by_slopes(&sh_map_entmax, alpha, n, p, g, dz);
+    else
+        sh_vjp_of_powers(2 - alpha, n, p, g, dz);
+}
+
+/* phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
+static double phi(double x, double m) {
+    if (m > 0) return (exp(x - m) - (1 + x) * exp(-m)) / x / x;
+    if (fabs(x) > 0.5) return (expm1(x) - x) / (x * x);
+    double term = 0.5, sum = 0;
+    for (int k = 3; k < 20; k++) {
+        sum += term;
+        term *= x / k;
+    }
+    return sum;
+}
+
+/* With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D = sum p e^(-a u):
+ * dp_i/dalpha = p_i ((Q - q_i) - a (u_i Q + H q_i)) / D, which is Correia et al.'s proposition 1 with its
+ * cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. Q, q and D are in units of e^m, where the
+ * largest of them would leave the range. */
+static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *q) {
+    enum { LARGE = 600 };
+    double a = fmin(alpha - 1, 1e300), H = 0, Q = 0, D = 0, result = 0, most = 0;
+    for (int64_t j = 0; a > 1 && j < n; j++)
+        if (p[j] > 0) most = fmax(most, -a * log(p[j]));
+    const double m = most > LARGE ? most : 0;
+    for (int64_t j = 0; j < n; j++) {
+        q[j] = 0;
+        if (!(p[j] > 0)) continue;
+        const double u = log(p[j]);
+        /* of weights above the least, e^-m is 0 beside it, as is what is divided by u^2 = 0 */
+        q[j] = u != 0 || m == 0 ? u * u * phi(-a * u, m) : 0;
+        H -= p[j] * u;
+        Q += p[j] * q[j];
+        D += p[j] * exp(-a * u - m);
+    }
+    for (int64_t j = 0; j < n; j++)
+        if (p[j] > 0) result += g[j] * p[j] * ((Q - q[j]) - a * (log(p[j]) * Q + H * q[j])) / D;
+    return result;
+}
+
+static const sh_map *instead(double alpha) {
+    return alpha == 1 ? &sh_map_softmax : alpha == 2 ? &sh_map_sparsemax : NULL;
 }
 
 const sh_map sh_map_entmax = {
     .name = "entmax",
+    .alias = "entmax15",
+    .formula = "[(alpha - 1) z - tau]_+^(1 / (alpha - 1))",
+    .regulariser = "(sum p^alpha - 1) / (alpha (alpha - 1))",
+    .source = "Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019 (gradient in alpha); Blondel, Martins & "
+              "Niculae 2020 (conjugate)",
+    .parameter = {.name = "alpha", .standard = 1.5, .least = 1, .most = DBL_MAX},
+    .instead = instead,
     .has_energy = 1,
-    .window = window,
+    .shift_invariant = 1,
+    .cutoff = cutoff,
     .threshold = threshold,
     .weights = weights,
     .bound = bound,
-    .omega = omega,
+    .conjugate_share = conjugate_share,
+    .slopes = slopes,
+    .vjp = vjp,
+    .vjp_parameter = vjp_alpha,
+    .lanes = SH_LANES_ENTMAX,
 };

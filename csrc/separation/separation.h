@@ -1,8 +1,9 @@
-/* separation.h: what the engine needs to know of a separation map, how scores become weights.
+/* separation.h: separation maps, which turn scores into weights. All that others need to know of a map is its `sh_map`.
  *
- * A map is one file and one row of the table in table.c. Scores come relative to the best, z <= 0, in double.
+ * A map is one file with a `const sh_map`, and a row of the table in table.c. Scores come relative to the best, z <= 0, in
+ * double.
  *
- * Maps with a window (sparsemax, entmax) give weight only to z > -window. They are solved in two steps,
+ * Maps with a cutoff (sparsemax, entmax) give weight only to z > -cutoff. They are solved in two steps,
  * `threshold` of a set of candidates and then `weights` of any z under it, because
  *   - adding scores never lowers the threshold, so a threshold of any subset bounds the true one from below;
  *   - candidates outside the support must not change a bit: partial results of tiles, threads and shards are
@@ -13,53 +14,126 @@
 #ifndef SH_SEPARATION_H
 #define SH_SEPARATION_H
 #include "kernels/kernels.h"
+#include "kernels/lanes.h"
 
 /* The threshold of a set of candidates. The weight of z depends on this and z alone. */
 typedef struct {
     double parameter; /* alpha */
-    double tau;       /* in units of (alpha - 1) z, relative to the best score */
-    double theta;     /* entmax: (tau + 1) / (alpha - 1), kept for alpha near 1 where tau has lost its digits */
-    double lowest;    /* entmax beyond alpha = 2: the lowest score of the support, */
-    double least;     /* and its weight */
-    int64_t whole;    /* sparsemax: floor of tau in units of 2^-62 */
-    double part;      /* sparsemax: the rest, 0 <= part < 1 */
+    double tau;       /* relative to the best score, in the units in which the map is defined: */
+    double unit;      /* a score of tau / unit or less has no weight */
+    /* Of the map's own use: */
+    double theta;  /* tau + 1 in units of scores, which keeps its digits where tau is near -1 */
+    double lowest; /* the lowest score of the support */
+    double least;  /* and its weight */
+    double sum;    /* of weights that are not normalised yet */
+    int64_t whole; /* floor of tau in units of 2^-62 */
+    double part;   /* the rest, 0 <= part < 1 */
 } sh_threshold;
 
+/* The number that chooses one map of a family. */
 typedef struct {
-    const char *name;
-    int has_energy;
-    /* Maps with a window; NULL for the others. */
-    double (*window)(double parameter);
-    /* z[n], n >= 1, max z = 0, any order; destroyed. O(n) expected (sparsemax), O(n + k log k) (entmax). */
-    void (*threshold)(double parameter, int64_t n, double *z, sh_threshold *threshold);
-    /* n scores become their weights, in place; O(n) */
-    void (*weights)(const sh_threshold *threshold, int64_t n, double *z);
-    /* a z that the exact threshold of these scores (in units of z) cannot be below; cheap. z[n] is kept. */
-    double (*bound)(double parameter, int64_t n, const double *z);
-    /* omega(p) of one weight: Omega(p) = sum omega(p_i), so that Psi*(z) = z_max + sum (p z - omega(p)) */
-    double (*omega)(double parameter, double p);
+    const char *name;   /* "alpha"; NULL: the map takes none, and `standard` stands for it */
+    double standard;    /* what it is by default */
+    double least, most; /* its range */
+    int above, whole;   /* whether it must exceed `least`; whether it is a whole number */
+} sh_parameter;
 
-    /* Maps with full support; NULL for the others. */
-    /* the number a row of scores is brought to scale by: max s, or max |s|; NaN if any s is */
+typedef struct sh_map sh_map;
+struct sh_map {
+    const char *name;    /* "entmax": of functions, in files, on command lines */
+    const char *alias;   /* the name of the map with its standard parameter, "entmax15"; NULL: none */
+    /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
+    const char *formula, *regulariser, *source;
+    sh_parameter parameter;
+    const sh_map *(*instead)(double parameter); /* the map that this one is at some parameter, or NULL; NULL: never */
+
+    int has_energy;      /* the update lowers an energy, and the Jacobian is symmetric */
+    int shift_invariant; /* a number added to all scores changes no weight */
+    int signed_weights;  /* weights may be negative, or all 0 */
+
+    /* --- maps with a cutoff; NULL for the others --- */
+    double (*cutoff)(double parameter);
+    /* Solves z[n], n >= 1, max z = 0, in any order; z is destroyed. O(n) expected (sparsemax), O(n + k log k) (others). */
+    void (*threshold)(double parameter, int64_t n, double *z, sh_threshold *threshold);
+    /* Turns n scores into their weights, in place; O(n). */
+    void (*weights)(const sh_threshold *threshold, int64_t n, double *z);
+    /* Returns a z that the exact threshold of these scores (in units of z) cannot be below; cheap. z[n] stays as it is. */
+    double (*bound)(double parameter, int64_t n, const double *z);
+    /* Returns the share of one weight p, of score z, in the conjugate Psi*(z) = max z + sum of shares. */
+    double (*conjugate_share)(const sh_threshold *threshold, double z, double p);
+
+    /* --- maps with full support; NULL for the others --- */
+    /* Returns the number that a row of scores is brought to scale by: max s, or max |s|; NaN if any s is. */
     double (*row_scale)(const sh_kernels *k, const void *s, int64_t n);
-    /* s becomes unnormalised weights relative to `scale`; returns their sum */
+    /* Turns s into unnormalised weights relative to `scale`; returns their sum. */
     double (*row_weights)(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale);
-    /* how far below the scale a score may lie and still count: all M weights further below sum to less than
+    /* Turns scores, -inf among them, into weights in place, where they are solved in double; NULL: as `row_weights` does. */
+    void (*row)(double parameter, int64_t n, double *z);
+    /* Returns Psi*(z) - max z. NULL: there is none. */
+    double (*conjugate)(int64_t n, const double *z, double best);
+    /* Returns how far below the scale a score may lie and still count: all M weights further below sum to less than
      * `unit` of the total, so leaving them out changes the weights by less than 2 unit in l1. NULL: all count. */
     double (*reach)(double beta, double unit, int64_t patterns);
-    /* what weights relative to `from` are multiplied by to be relative to `to` */
+    /* Returns what weights relative to `from` are multiplied by to be relative to `to`. */
     double (*rescale)(double beta, double parameter, double from, double to);
-} sh_map;
 
-/* The map of a model, with its parameter checked; NULL if the parameter is out of range. alpha = 1 is softmax,
- * alpha = 2 sparsemax. */
+    /* --- gradients --- */
+    /* The Jacobian of maps that are shift_invariant and have an energy is
+     *     dp/dz = f^2 sum_i w_i (e_i - c) (e_i - c)^T,
+     * w the slopes, c the centre: w / sum w, or p itself where `centre_is_weights`. Puts w[n], 0 where p is 0, and returns
+     * f; slopes that may leave the range are in units of the largest one. NULL for the others. */
+    double (*slopes)(double parameter, int64_t n, const double *p, double *w);
+    int centre_is_weights;
+    /* Puts the gradient in the scores into dz[n], from weights p and the gradient g in them; z are the scores where
+     * `vjp_takes_scores`, else NULL. NULL: sh_vjp_by_slopes. */
+    void (*vjp)(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz);
+    int vjp_takes_scores;
+    /* Returns the derivative of <g, p> in the parameter; scratch[n]. NULL: there is none. */
+    double (*vjp_parameter)(double parameter, int64_t n, const double *p, const double *g, double *scratch);
+
+    sh_lane_form lanes; /* the map's loops on lanes; 0: layers take it through the functions above, lane by lane */
+};
+
+/* Returns a row of the table, by its number; NULL beyond the last. */
+const sh_map *sh_map_numbered(int number);
+/* Returns whether a parameter is in its range. */
+int sh_parameter_fits(const sh_parameter *parameter, double value);
+/* Returns the map of a model, with its parameter checked; NULL if that is out of range. Of maps without a parameter it is
+ * set to the standard one. */
 const sh_map *sh_map_of(sh_model *model);
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
+/* jacobian.c: slopes p^exponent, as `slopes` of a map gives them; */
+double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *w);
+/* the gradient in the scores by these, as they are, for slopes that stay in range; by the `slopes` of a map. */
+void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double *g, double *dz);
+void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
+/* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
+void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
+                double *dz);
+
+/* on_lanes.c: a map on lanes, with the arguments of the loops of sh_lane_map. */
+typedef struct {
+    const sh_map *map;
+    const sh_lanes *lanes;
+    double parameter;
+    double *scratch; /* sh_lane_scratch(map, n) numbers */
+} sh_lane_call;
+int64_t sh_lane_scratch(const sh_map *map, int64_t n);
+int64_t sh_lane_threshold(const sh_lane_call *c, void *s, int64_t stride, int64_t n, void *th, int32_t *list,
+                          void *best);
+void sh_lane_finish(const sh_lane_call *c, const void *s, int64_t stride, const int32_t *list, int64_t n,
+                    const void *th, void *p, int64_t p_stride);
+void sh_lane_weights(const sh_lane_call *c, const void *s, int64_t stride, int64_t n, const void *th, void *p,
+                     int64_t p_stride);
+void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_t n, const void *th);
+
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
-/* The k-th largest number, 1 <= k <= n; reorders. O(n) expected. */
+/* Returns the k-th largest number, 1 <= k <= n; reorders. O(n) expected. */
 double sh_kth_largest(double *z, int64_t n, int64_t k);
 /* Sorts numbers from the largest down. In place, O(n log n) whatever the input. */
 void sh_sort_descending(double *z, int64_t n);
+/* Moves the numbers above `lowest` to the front, in order; returns how many. */
+int64_t sh_keep_above_number(double *z, int64_t n, double lowest);
 #endif

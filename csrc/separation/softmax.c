@@ -17,11 +17,37 @@ static double rescale(double beta, double parameter, double from, double to) {
     return from == to ? 1 : exp(beta * (from - to));
 }
 
+static double conjugate(int64_t n, const double *z, double best) {
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++) sum += exp(z[j] - best);
+    return log(sum);
+}
+
+static double slopes(double parameter, int64_t n, const double *p, double *w) {
+    (void)parameter;
+    return sh_slopes_of_powers(1, n, p, w);
+}
+
+static void vjp(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz) {
+    (void)parameter, (void)z;
+    sh_vjp_of_powers(1, n, p, g, dz);
+}
+
 const sh_map sh_map_softmax = {
     .name = "softmax",
+    .alias = "softmax",
+    .formula = "exp(z) / sum exp(z)",
+    .regulariser = "sum p log p",
+    .source = "Ramsauer et al. 2020",
+    .parameter = {.standard = 1}, /* softmax is 1-entmax */
     .has_energy = 1,
+    .shift_invariant = 1,
     .row_scale = row_scale,
     .row_weights = row_weights,
+    .conjugate = conjugate,
     .reach = reach,
     .rescale = rescale,
+    .slopes = slopes,
+    .vjp = vjp,
+    .lanes = SH_LANES_SOFTMAX,
 };

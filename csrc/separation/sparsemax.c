@@ -18,7 +18,7 @@
 static const double UNIT = 0x1p-62;
 static const int64_t ONE = (int64_t)1 << 62;
 
-static double window(double alpha) {
+static double cutoff(double alpha) {
     (void)alpha;
     return 1;
 }
@@ -32,12 +32,7 @@ static int64_t prune(double *z, int64_t n) {
         double sum = 0;
         for (int64_t i = 0; i < n; i++) sum += z[i];
         double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
-        int64_t kept = 0;
-        for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
-            double x = z[i];
-            z[kept] = x;
-            kept += x > floor;
-        }
+        const int64_t kept = sh_keep_above_number(z, n, floor);
         if (kept == n) break;
         n = kept;
     }
@@ -79,6 +74,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
         left = kept;
     }
     t->tau = ((double)t->whole + t->part) * UNIT;
+    t->unit = 1;
 }
 
 /* Two of Michelot's passes: thresholds of all and of those above it, both from below. */
@@ -105,17 +101,36 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
 }
 
 /* Psi(p) = |p|^2/2 - 1/2 = sum (p^2 - p)/2 on the simplex (paper, definition 2.1) */
-static double omega(double alpha, double p) {
+static double conjugate_share(const sh_threshold *t, double z, double p) {
+    (void)t;
+    return p * z - (p * p - p) / 2;
+}
+
+static double slopes(double alpha, int64_t n, const double *p, double *w) {
     (void)alpha;
-    return (p * p - p) / 2;
+    return sh_slopes_of_powers(0, n, p, w);
+}
+
+static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
+    (void)alpha, (void)z;
+    sh_vjp_of_powers(0, n, p, g, dz);
 }
 
 const sh_map sh_map_sparsemax = {
     .name = "sparsemax",
+    .alias = "sparsemax",
+    .formula = "[z - tau]_+",
+    .regulariser = "(|p|^2 - 1) / 2",
+    .source = "Martins & Astudillo 2016; Hu et al. 2023",
+    .parameter = {.standard = 2}, /* sparsemax is 2-entmax */
     .has_energy = 1,
-    .window = window,
+    .shift_invariant = 1,
+    .cutoff = cutoff,
     .threshold = threshold,
     .weights = weights,
     .bound = bound,
-    .omega = omega,
+    .conjugate_share = conjugate_share,
+    .slopes = slopes,
+    .vjp = vjp,
+    .lanes = SH_LANES_SPARSEMAX,
 };

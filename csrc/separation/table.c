@@ -1,25 +1,34 @@
-/* table.c: the list of separation maps. A new map is a file beside this one and a row here. */
+/* table.c: the table of separation maps, by sh_separation. A new map is a file beside this one, a number there and a line
+ * here. */
 #include "separation/separation.h"
 #include <math.h>
 
-static const sh_map *const maps[] = {
-    [SH_SPARSEMAX] = &sh_map_sparsemax,
-    [SH_SOFTMAX] = &sh_map_softmax,
-    [SH_ENTMAX] = &sh_map_entmax,
-    [SH_POLYNOMIAL] = &sh_map_polynomial,
-};
+#define MAPS(DO)                                                                                                       \
+    DO(SH_SPARSEMAX, sparsemax)                                                                                        \
+    DO(SH_SOFTMAX, softmax)                                                                                            \
+    DO(SH_ENTMAX, entmax)                                                                                              \
+    DO(SH_POLYNOMIAL, polynomial)
+
+#define DECLARE(number, name) extern const sh_map sh_map_##name;
+#define ROW(number, name) [number] = &sh_map_##name,
+MAPS(DECLARE)
+static const sh_map *const maps[] = {MAPS(ROW)};
+
+const sh_map *sh_map_numbered(int number) {
+    return number >= 0 && (size_t)number < sizeof maps / sizeof *maps ? maps[number] : NULL;
+}
+
+int sh_parameter_fits(const sh_parameter *p, double x) {
+    return x >= p->least && x <= p->most && !(p->above && x == p->least) && !(p->whole && x != floor(x));
+}
 
 const sh_map *sh_map_of(sh_model *model) {
-    if ((unsigned)model->separation >= sizeof maps / sizeof *maps) return NULL;
-    if (model->separation == SH_ENTMAX) {
-        if (!(model->parameter >= 1) || isinf(model->parameter)) return NULL;
-        if (model->parameter == 1) return &sh_map_softmax;
-        if (model->parameter == 2) return &sh_map_sparsemax;
-    } else if (model->separation == SH_SPARSEMAX) {
-        model->parameter = 2; /* sparsemax is 2-entmax: one convention for tau and window */
-    } else if (model->separation == SH_POLYNOMIAL) {
-        double order = model->parameter;
-        if (!(order >= 1) || order > 0x1p31 || order != floor(order)) return NULL;
-    }
-    return maps[model->separation];
+    const sh_map *map = sh_map_numbered((int)model->separation);
+    if (!map) return NULL;
+    if (!map->parameter.name)
+        model->parameter = map->parameter.standard;
+    else if (!sh_parameter_fits(&map->parameter, model->parameter))
+        return NULL;
+    const sh_map *instead = map->instead ? map->instead(model->parameter) : NULL;
+    return instead ? instead : map;
 }

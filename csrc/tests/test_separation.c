@@ -172,18 +172,18 @@ static void odd_rows(void) {
     CHECK(sh_row(SH_ROW_SOFTMAX, SH_FLOAT64, -1, 1, (const void *[]){z}, (void *[]){p}, scratch) == SH_BAD_ARGUMENT);
 }
 
-/* The table: a map with a window has all that belongs to one, the others what carries partial results. */
+/* The table: a map with a cutoff has all that belongs to one, the others what carries partial results. */
 static void table(void) {
     for (int i = 0; i < MODEL_COUNT; i++) {
         sh_model m = MODELS[i];
         const sh_map *map = sh_map_of(&m);
         if (!CHECK(map != NULL)) continue;
-        const int window = plain_alpha(MODELS[i]) > 1;
-        CHECK(!!map->window == window && !!map->threshold == window && !!map->weights == window &&
-              !!map->bound == window);
-        CHECK(!!map->row_scale != window && !!map->row_weights != window && !!map->rescale != window);
+        const int cutoff = plain_alpha(MODELS[i]) > 1;
+        CHECK(!!map->cutoff == cutoff && !!map->threshold == cutoff && !!map->weights == cutoff &&
+              !!map->bound == cutoff);
+        CHECK(!!map->row_scale != cutoff && !!map->row_weights != cutoff && !!map->rescale != cutoff);
         CHECK(map->has_energy == (m.separation != SH_POLYNOMIAL));
-        if (window) continue;
+        if (cutoff) continue;
         /* weights relative to one scale, brought to another */
         const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
         double a[3] = {1, 2, 3}, b[3] = {1, 2, 3};

@@ -27,7 +27,7 @@ from sparsehopfield._engine.checks import (
     in_order,
     overlap,
 )
-from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, has_window, separation_code
+from sparsehopfield._engine.separations import as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.errors import RetrievalWarning
 
@@ -271,10 +271,10 @@ def associate_forward(
         if a.shape[-2] not in (1, heads):
             raise ValueError(f"{name}: must have the queries' {heads} heads or one, got {a.shape[-2]}")
     code = separation_code(separation)
-    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and code[0] == POLYNOMIAL:
+    if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and not row_of(code).has_energy:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
     steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
-    if key_projection is not None and (steps < 0 or code[0] == POLYNOMIAL or gradient == "implicit"):
+    if key_projection is not None and (steps < 0 or not row_of(code).shift_invariant or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
     key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
     value_weight, value_bias = _projection("value_projection", value_projection, dtype, heads, v)
@@ -358,7 +358,7 @@ def associate_forward(
     _warn_of(unconverged)
     if tape is None:
         return out, None
-    listed = has_window(code) or descriptor is not None
+    listed = has_cutoff(code) or descriptor is not None
     return out, Saved(tape, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
 
 
@@ -488,7 +488,7 @@ def association_weights(saved: Saved) -> Any:
     Returns
     -------
     ndarray of shape (B, H, N, M), or csr_array of shape (B * H * N, M)
-        The second, its rows in the order of the first's leading axes, where the map has a window or there is a
+        The second, its rows in the order of the first's leading axes, where the map has a cutoff or there is a
         structure, so that supports are small. M is the size of the largest bag where bags are ragged.
 
     Examples

@@ -25,7 +25,7 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
 from sparsehopfield._engine.pattern_set import PatternSet
-from sparsehopfield._engine.separations import POLYNOMIAL, Entmax, Polynomial, has_window
+from sparsehopfield._engine.separations import SeparationMap, has_cutoff, row_of
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import RetrievalWarning
@@ -33,7 +33,7 @@ from sparsehopfield.errors import RetrievalWarning
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Separation = str | Entmax | Polynomial
+Separation = str | SeparationMap
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in FLOATS}
 TOLERANCE = {dtype: 4 * float(np.finfo(dtype).eps) for dtype in FLOATS}
 
@@ -134,7 +134,7 @@ class Call:
     def energy(self, states: Array | None = None) -> Any:
         """Return E_beta of the queries, or of states (N, d) in their place, with their leading shape."""
         executor, dtype = self.core_executor("energy"), self.rows.dtype
-        if self.code[0] == POLYNOMIAL:
+        if not row_of(self.code).has_energy:
             raise ValueError(
                 "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
                 "no gradient step of anything"
@@ -159,7 +159,7 @@ class Call:
         return self._sparse(executor, self.rows, limit, least)
 
     def _weighs_all(self, executor: CoreExecutor) -> bool:
-        return executor.pairs is None and not has_window(self.code)
+        return executor.pairs is None and not has_cutoff(self.code)
 
     def _sparse(self, executor: CoreExecutor, rows: Array, limit: int = 0, least: float = 0.0) -> "csr_array":
         start, position, _, weight = executor.associate(rows, limit, least)
@@ -183,7 +183,7 @@ class Call:
             has_values=patterns.values is not None,
             scale_of_patterns=patterns.scale,
         )
-        if has_window(self.code):
+        if has_cutoff(self.code):
             start, position, score, _ = executor.associate(self.rows)
             return replace(part, start=start, position=position + offset, score=score)
         mixture = np.empty((len(self.rows), patterns.mixed.shape[1]), self.rows.dtype)
@@ -201,7 +201,7 @@ class Call:
         if extras:
             if not isinstance(executor, CoreExecutor):
                 raise ValueError(f"return_info: this structure has no {min(extras)}; of features ask True or False")
-            if "energy" in extras and self.code[0] == POLYNOMIAL:
+            if "energy" in extras and not row_of(self.code).has_energy:
                 raise ValueError("return_info: Polynomial has no energy")
             if "weights" in extras and self._weighs_all(executor):
                 raise ValueError(

@@ -6,7 +6,7 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 |---|---|
 | format, version | "sparsehopfield.memory", "1" |
 | similarity | its name |
-| separation | its name, or "entmax" and alpha, or "polynomial" and its order |
+| separation | its name, and its parameter where it has one: "entmax" and alpha, "polynomial" and its order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
 | index | where it is not "auto": "true" or "false" |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |
@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.replacing import as_path, replacing
-from sparsehopfield._engine.separations import SEPARATIONS, Entmax, Polynomial
+from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
@@ -61,7 +61,7 @@ class Model:
     """What a file says beside its tensors."""
 
     similarity: str
-    separation: str | Entmax | Polynomial
+    separation: str | SeparationMap
     beta: ArrayLike
     scale: float
     structure: Structure | None = None
@@ -100,10 +100,9 @@ def _fields_of(model: Model) -> dict[str, str]:
     if np.ndim(model.beta) != 0:
         raise ValueError("beta: a file holds one number, not one per query; set `beta` to a number before saving")
     separation = model.separation
-    if isinstance(separation, Entmax):
-        separation = f"entmax {separation.alpha.hex()}"
-    elif isinstance(separation, Polynomial):
-        separation = f"polynomial {separation.order}"
+    if isinstance(separation, SeparationMap):
+        value = separation.value
+        separation = f"{separation.row.name} {value.hex() if isinstance(value, float) else value}"
     structure = described(model.structure)
     return {
         "format": "sparsehopfield.memory",
@@ -127,11 +126,9 @@ def _number(name: str, text: str, read: Callable[[str], Number]) -> Number:
 
 def _model_of(fields: dict[str, str]) -> Model:
     name, _, parameter = fields["separation"].partition(" ")
-    separation: str | Entmax | Polynomial = fields["separation"]
-    if name == "entmax":
-        separation = Entmax(_number("separation", parameter, float.fromhex))
-    elif name == "polynomial":
-        separation = Polynomial(_number("separation", parameter, int))
+    separation: str | SeparationMap = fields["separation"]
+    if (family := FAMILIES.get(name)) and (range_ := family.row.parameter):
+        separation = family(_number("separation", parameter, int if range_.whole else float.fromhex))
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
     try:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, as_exact, as_list, as_patterns, as_rows, in_order, untrapped
-from sparsehopfield._engine.separations import has_window, similarity_code
+from sparsehopfield._engine.separations import has_cutoff, similarity_code
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -28,16 +28,15 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
     """The score at or below which no pattern has weight, for a query whose support has these scores."""
     with untrapped():
-        best, alpha = score.max(), code[1]
-        tau, _ = _core.entmax_threshold(beta * (score - best), np.float64(alpha))
-        return float(best + tau / (alpha - 1) / beta)
+        best = score.max()
+        return float(best + _core.cut(*code, beta * (score - best)) / beta)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """What some of the patterns contribute to a retrieval step; made by `candidates`, joined by `merge`.
 
-    For maps with a window (sparsemax, entmax) these are lists of the patterns that have weight among their own:
+    For maps with a cutoff these are lists of the patterns that have weight among their own:
     adding scores never lowers the threshold, so no other pattern of the part can ever have weight. For maps with
     full support they are a scale, a sum and a weighted sum of values.
 
@@ -50,7 +49,7 @@ class Candidates:
     n_patterns : int
         One more than the largest position that the part may hold.
     start, position, score : ndarray or None
-        Maps with a window: query i has `position[start[i]:start[i+1]]`, ascending, with scores in float64.
+        Maps with a cutoff: query i has `position[start[i]:start[i+1]]`, ascending, with scores in float64.
     scale, sum, mixture : ndarray or None
         Maps with full support: softmax `max s`, `sum exp(beta (s - scale))` and the sum weighted with these.
 
@@ -105,12 +104,12 @@ class Candidates:
         return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
-        """The states, mixed as `update` does it: with the same bits for maps with a window.
+        """The states, mixed as `update` does it: with the same bits for maps with a cutoff.
 
         Parameters
         ----------
         values : array_like, shape (n_patterns, v), optional
-            What is mixed, for maps with a window: the patterns, or the values if `candidates` was given values.
+            What is mixed, for maps with a cutoff: the patterns, or the values if `candidates` was given values.
 
         Returns
         -------
@@ -187,7 +186,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     Returns
     -------
     Candidates
-        For maps with a window what one call over all patterns would have given, bit for bit; for maps with full
+        For maps with a cutoff what one call over all patterns would have given, bit for bit; for maps with full
         support the same up to rounding.
 
     Raises
@@ -220,7 +219,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
         if not np.array_equal(p.beta, first.beta):
             raise ValueError("parts: differ in beta")
     n_patterns = max(p.n_patterns for p in parts)
-    if not has_window(first.code):
+    if not has_cutoff(first.code):
         return _merge_sums(parts, n_patterns)
     lists = [p._lists("parts") for p in parts]
     query = np.concatenate([p._query() for p in parts])

@@ -1,25 +1,130 @@
 """The two arguments that choose a model: `separation`, how scores become weights, and `similarity`, what a score is.
 
 Both come in by name or, where they have a parameter, as an object; `separation_code` and `similarity_code` turn them
-into what the C core takes. A new separation map is a C file, a row in csrc/separation/table.c, and an entry here.
+into what the C core takes. What there is to know of a separation map is in the core's table (csrc/separation/table.c),
+which is read here. A map with a parameter has a class besides.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+
+from sparsehopfield import _core
 from sparsehopfield._engine.text import short
 
-__all__ = ["Entmax", "Polynomial"]
+__all__ = ["Entmax", "Polynomial", "SeparationMap"]
 
-# the numbers of sh_separation and sh_similarity in csrc/include/sparsehopfield.h
-_SPARSEMAX, _SOFTMAX, _ENTMAX, POLYNOMIAL = range(4)
+# the numbers of sh_similarity in csrc/include/sparsehopfield.h
 SIMILARITIES = {"dot": 0, "euclidean": 1, "cosine": 2}
 
 
 @dataclass(frozen=True)
-class Entmax:
+class Parameter:
+    """The number that chooses one map of a family, and its range."""
+
+    name: str
+    least: float
+    most: float
+    above: bool  # it must exceed `least`
+    whole: bool
+
+    @property
+    def bound(self) -> str:
+        """How small it may be, in words."""
+        return f"{'above' if self.above else 'at least'} {self.least:g}"
+
+    def described(self, kind: str) -> str:
+        """Return the range in words."""
+        return f"a {'whole' if self.whole else kind} number {'' if self.above else 'of '}{self.bound}"
+
+    def fits(self, value: Any) -> Any:
+        """Return whether a number, or each of an array, is in the range."""
+        with np.errstate(invalid="ignore"):
+            return ((value > self.least) if self.above else (value >= self.least)) & (value <= self.most)
+
+    def checked(self, value: Any) -> float | int:
+        """Return the number that an argument is, if it is in the range."""
+        try:
+            number = index(value) if self.whole else float(value)
+        except (TypeError, ValueError):
+            words = self.described("").replace("  ", " ")
+            raise TypeError(f"{self.name}: must be {words}, got {short(value)}") from None
+        except OverflowError:  # a whole number beyond float64
+            number = math.inf
+        if not self.fits(number):
+            words = self.described("finite")
+            if self.whole:
+                words = f"from {self.least:g} to 2**{math.frexp(self.most)[1] - 1}"
+            raise ValueError(f"{self.name}: must be {words}, got {short(number)}")
+        return number
+
+
+class MapRow:
+    """A row of the core's table of separation maps."""
+
+    number: int
+    name: str  # "entmax": of functions, in files, on command lines
+    alias: str | None  # the name of the map with its standard parameter: "entmax15"
+    formula: str
+    regulariser: str | None
+    source: str
+    standard: float  # the parameter by default; of maps without one what stands for it
+    parameter: Parameter | None
+    has_energy: bool  # retrieval lowers an energy, and the Jacobian is symmetric
+    shift_invariant: bool  # a number added to all scores changes no weight
+    signed_weights: bool  # weights may be negative, or all 0
+    vjp_takes_scores: bool
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.__dict__.update(row, parameter=row["parameter"] and Parameter(*row["parameter"]))
+
+    @property
+    def code(self) -> tuple[int, float]:
+        """(number, parameter) of the map with its standard parameter."""
+        return self.number, self.standard
+
+    @property
+    def title(self) -> str:
+        """How the map is asked for: a name in quotes, or "Entmax(alpha)"."""
+        return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
+
+
+#: The core's table, by number, and by name.
+ROWS = tuple(map(MapRow, _core.maps))
+MAPS = {row.name: row for row in ROWS}
+#: The maps that have a name of their own, with their codes.
+SEPARATIONS = {row.alias: row.code for row in ROWS if row.alias}
+#: The classes of maps with a parameter, by the names of the maps.
+FAMILIES: dict[str, type["SeparationMap"]] = {}
+
+
+class SeparationMap:
+    """A separation map with a parameter; the class of each is named as its row of the table."""
+
+    row: ClassVar[MapRow]
+
+    def __init_subclass__(cls) -> None:
+        cls.row = MAPS[cls.__name__.lower()]
+        FAMILIES[cls.row.name] = cls
+
+    def __post_init__(self) -> None:
+        parameter = self.row.parameter
+        assert parameter is not None
+        object.__setattr__(self, parameter.name, parameter.checked(self.value))
+
+    @property
+    def value(self) -> Any:
+        """The parameter."""
+        assert self.row.parameter is not None
+        return getattr(self, self.row.parameter.name)
+
+
+@dataclass(frozen=True)
+class Entmax(SeparationMap):
     """The alpha-entmax map: p = [(alpha - 1) z - tau]_+^(1 / (alpha - 1)).
 
     Parameters
@@ -42,23 +147,12 @@ class Entmax:
     Entmax(alpha=1.5)
     """
 
-    alpha: float = 1.5
-
-    def __post_init__(self) -> None:
-        try:
-            alpha = float(self.alpha)
-        except (TypeError, ValueError):
-            raise TypeError(f"alpha: must be a number of at least 1, got {short(self.alpha)}") from None
-        except OverflowError:  # a whole number beyond float64
-            alpha = float("inf")
-        if not 1 <= alpha < float("inf"):
-            raise ValueError(f"alpha: must be a finite number of at least 1, got {short(alpha)}")
-        object.__setattr__(self, "alpha", alpha)
+    alpha: float = MAPS["entmax"].standard
 
 
 @dataclass(frozen=True)
-class Polynomial:
-    """The polynomial map of the studies: p = s^order / sum s^order. It has no window, no energy, and beta cancels.
+class Polynomial(SeparationMap):
+    """The polynomial map of the studies: p = s^order / sum s^order. It has no cutoff, no energy, and beta cancels.
 
     Parameters
     ----------
@@ -81,23 +175,11 @@ class Polynomial:
     Polynomial(order=10)
     """
 
-    order: int = 10
-
-    def __post_init__(self) -> None:
-        try:
-            order = index(self.order)
-        except TypeError:
-            raise TypeError(f"order: must be a whole number of at least 1, got {short(self.order)}") from None
-        if not 1 <= order <= 2**31:
-            raise ValueError(f"order: must be from 1 to 2**31, got {order}")
-        object.__setattr__(self, "order", order)
-
-
-SEPARATIONS = {"sparsemax": (_SPARSEMAX, 2.0), "softmax": (_SOFTMAX, 1.0), "entmax15": (_ENTMAX, 1.5)}
+    order: int = int(MAPS["polynomial"].standard)
 
 
 def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
-    """The error for a name that is not among the valid ones."""
+    """Return the error for a name that is not among the valid ones."""
     from difflib import get_close_matches  # only for errors
 
     near = get_close_matches(name[:100].lower(), valid, n=1, cutoff=0.4)
@@ -115,25 +197,44 @@ def as_choice(argument: str, name: Any, valid: Collection[str]) -> str:
 
 
 def separation_code(separation: Any) -> tuple[int, float]:
-    """(number, parameter) of a separation map."""
+    """Return (number, parameter) of a separation map."""
     if isinstance(separation, str):
         return SEPARATIONS[as_choice("separation", separation, SEPARATIONS)]
-    if isinstance(separation, Entmax):
-        return _ENTMAX, separation.alpha
-    if isinstance(separation, Polynomial):
-        return POLYNOMIAL, float(separation.order)
-    raise TypeError(
-        f"separation: must be one of {', '.join(map(repr, SEPARATIONS))}, Entmax(alpha) or Polynomial(order), "
-        f"got {short(separation)}"
-    )
+    if isinstance(separation, SeparationMap):
+        return separation.row.number, float(separation.value)
+    raise TypeError(f"separation: must be {valid_separations()}, got {short(separation)}")
 
 
-def has_window(code: tuple[int, float]) -> bool:
-    """Whether only scores near the best can carry weight, so that supports are lists."""
-    number, parameter = code
-    return number == _SPARSEMAX or (number == _ENTMAX and parameter > 1)
+def row_of(code: tuple[int, float]) -> MapRow:
+    """Return the row of the table that a code belongs to."""
+    return ROWS[code[0]]
+
+
+def valid_separations(**flags: bool) -> str:
+    """Return how separations may be given, those whose rows have these flags, as words of a message."""
+    rows = [row for row in ROWS if all(getattr(row, flag) == value for flag, value in flags.items())]
+    families = [row.title for row in rows if row.parameter]
+    words = [f"one of {', '.join(repr(row.alias) for row in rows if row.alias)}", *families]
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if families else words[0]
+
+
+def cutoff_of(code: tuple[int, float]) -> float | None:
+    """Return how far below the best a score must be to have no weight, in units of 1/beta; None: all have weight."""
+    return _core.cutoff(*code)
+
+
+def has_cutoff(code: tuple[int, float]) -> bool:
+    """Return whether only scores near the best can carry weight, so that supports are lists."""
+    return _core.cutoff(*code) is not None
+
+
+def equal_scores_conjugate(code: tuple[int, float], n: int) -> float:
+    """Return Psi*(0) of n scores of 0: minus the regulariser of equal weights, which is the least that it can be."""
+    row, zeros = row_of(code), np.zeros(n)
+    conjugate = getattr(_core, f"{row.name}_conjugate")
+    return float(conjugate(zeros, np.float64(code[1])) if row.parameter else conjugate(zeros))
 
 
 def similarity_code(similarity: Any) -> int:
-    """The number of a similarity."""
+    """Return the number of a similarity."""
     return SIMILARITIES[as_choice("similarity", similarity, SIMILARITIES)]

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from sparsehopfield._engine.call import Separation
 from sparsehopfield._engine.checks import Array, as_whole, refuse_masks, untrapped
 from sparsehopfield._engine.labels import as_labels
-from sparsehopfield._engine.separations import POLYNOMIAL, SEPARATIONS, has_window, separation_code
+from sparsehopfield._engine.separations import cutoff_of, row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.memory import HopfieldMemory
@@ -60,7 +60,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
     beta : float, positive, or "auto"
         Inverse temperature. "auto" is the least beta that stores 99 % of the rows exactly, `beta_` after fitting: a row
         is a fixed point where its margin is at least 1 / (beta (alpha - 1)), with alpha = 2 for sparsemax. Rows that
-        occur twice have no margin and are left out. It needs a map with a window (sparsemax, entmax), and costs what
+        occur twice have no margin and are left out. It needs a map with a cutoff (sparsemax, entmax), and costs what
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
@@ -174,8 +174,8 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
 
 def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     """The least beta that stores this share of the patterns exactly, of those that any beta stores."""
-    code = separation_code(memory.separation)
-    if not has_window(code):
+    cutoff = cutoff_of(separation_code(memory.separation))
+    if cutoff is None:
         raise ValueError(
             f"beta: 'auto' needs a separation that stores patterns exactly (sparsemax, entmax), got "
             f"{short(memory.separation)}; give a number"
@@ -186,7 +186,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
         return 1.0
     least = margins[int(np.ceil(share * len(margins))) - 1]
     with untrapped():
-        return float(1 / (least * (code[1] - 1)))
+        return float(cutoff / least)
 
 
 class HopfieldClassifier(ClassifierMixin, _Memory):
@@ -265,10 +265,10 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         ValueError, TypeError
             Naming the argument at fault.
         """
-        if separation_code(self.separation)[0] == POLYNOMIAL:
+        if row_of(separation_code(self.separation)).signed_weights:
             raise ValueError(
                 f"separation: the weights of {short(self.separation)} are no probabilities; "
-                f"must be one of {', '.join(map(repr, SEPARATIONS))} or Entmax(alpha)"
+                f"must be {valid_separations(signed_weights=False)}"
             )
         rows, _ = self._validated(X, y)
         y = column_or_1d(as_labels("y", y))

@@ -1,9 +1,10 @@
 """Certificates: what a memory provably stores and retrieves, from how far its patterns' scores lie apart.
 
-Sparsemax gives a pattern all weight exactly if its score leads every other by 1/beta, alpha-entmax if by
-1/(beta (alpha - 1)): its window. So a lead that is known decides a retrieval (`theory` has the proofs). Leads here are
-differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what rounding may do
-to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in float32 and float64.
+A map with a cutoff gives a pattern all weight exactly if its score leads every other by cutoff/beta: sparsemax by
+1/beta, alpha-entmax by 1/(beta (alpha - 1)). So a lead that is known decides a retrieval (`theory` has the proofs).
+Leads here are differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what
+rounding may do to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in
+float32 and float64.
 """
 
 from __future__ import annotations
@@ -20,36 +21,37 @@ from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, untrapped
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
-from sparsehopfield._engine.separations import has_window
+from sparsehopfield._engine.separations import cutoff_of
 from sparsehopfield._engine.sharing import kept
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
-__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "window"]
+__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "needed_lead"]
 
 Floats = NDArray[np.float64]
 BLOCK = 1024  # patterns at a time, at most,
 NUMBERS = 2**21  # of them: a step of NumPy's takes well below a second, and its arrays some MiB
 PRODUCTS = 2**27  # of distances in such a step
 ROUNDOFF = 2.0**-53
-NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its window: see `_near`
+NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its cutoff: see `_near`
 CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
 
 
-def window(code: tuple[int, float]) -> float:
-    """How far below the best a score must be to have no weight, in units of 1/beta.
+def needed_lead(code: tuple[int, float]) -> float:
+    """Return how far the best score must lead to get all weight, in units of 1/beta: the cutoff of the map.
 
     Raises
     ------
     ValueError
         For maps that give weight to all patterns.
     """
-    if not has_window(code):
+    cutoff = cutoff_of(code)
+    if cutoff is None:
         raise ValueError(
             "separation: softmax and Polynomial give weight to every pattern, so they store none exactly and nothing "
-            "can be certified; sparsemax and Entmax(alpha > 1) can"
+            "can be certified; maps with a cutoff can: sparsemax, Entmax(alpha > 1)"
         )
-    return 1 / (code[1] - 1)
+    return cutoff
 
 
 def _lengths(rows: Array) -> Floats:
@@ -429,7 +431,7 @@ class Certificates:
         Asked with the row of one pattern, that of another at distance D scores D^2/2 less (cosine: of unit rows, which
         are off by some rounding). Entmax of alpha = 1 + a gives weight [1 - a (theta - z)]^(1/a); the largest of M
         weights is at least 1/M, so that all z down to M^-a / a below the best have weight. Those a little nearer have
-        one that does not underflow. So beta makes this window as wide as the distance, and the scan of a retrieval
+        one that does not underflow. So beta makes this range as wide as the distance, and the scan of a retrieval
         finds all candidates.
         """
         cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)

@@ -20,7 +20,7 @@ from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import PatternSet
-from sparsehopfield._engine.separations import POLYNOMIAL, has_window, separation_code
+from sparsehopfield._engine.separations import has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -278,7 +278,7 @@ def explain(
         beta=float(call.beta[0]),
         separation=separation,
         support_size=size,
-        energy=None if call.code[0] == POLYNOMIAL else float(call.energy()),
+        energy=float(call.energy()) if row_of(call.code).has_energy else None,
         stages=stages,
         scored=scored,
         query=call.rows[0].copy(),
@@ -304,9 +304,9 @@ def _carriers(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
     """Return positions, canonical scores and weights; the threshold; and how many patterns have weight.
 
-    All patterns with weight for maps with a window, else the `top` heaviest.
+    All patterns with weight for maps with a cutoff, else the `top` heaviest.
     """
-    if has_window(call.code):
+    if has_cutoff(call.code):
         _, position, score, weight = call.core_executor("associate").associate(call.rows)
         bound = threshold(score, call.beta[0], call.code)
         return position, score, weight.astype(call.rows.dtype), bound, len(position)
@@ -338,7 +338,7 @@ def _stages(call: Call, support: int, seen: int) -> tuple[dict[str, int], int | 
     between, scored = {}, -1
     if call.structure is not None:
         between = {"looked at": seen}
-    elif has_window(call.code):
+    elif has_cutoff(call.code):
         counts = _core.survey(call.core_executor("associate").core, call.rows, call.beta, *call.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
         scored = int(counts[2])

@@ -23,7 +23,7 @@ from scipy.special import expit
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import Projection, Saved, associate_forward, association_weights, gradients_of
 from sparsehopfield._engine.checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
-from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, separation_code
+from sparsehopfield._engine.separations import as_choice, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers import _roles
@@ -398,7 +398,7 @@ class Hopfield(Module):
 
     @separation.setter
     def separation(self, separation: Any) -> None:
-        self._without_beta = separation_code(separation)[0] == POLYNOMIAL
+        separation_code(separation)
         self._separation = self._config["separation"] = separation
 
     @property
@@ -755,7 +755,11 @@ class Hopfield(Module):
         values = [look(v, tape.inputs[2], 1)] if v.projected and not recall else []
         if values and pays(*values):
             found = {v.name}
-        limited = self.gradient == "implicit" or self._without_beta or self.normalize_hopfield_space
+        limited = (
+            self.gradient == "implicit"
+            or not row_of(separation_code(self._separation)).shift_invariant
+            or self.normalize_hopfield_space
+        )
         if k.projected and steps is not None and not limited:
             keys = look(k, tape.inputs[0], 2 * (steps + 1))
             if pays(keys) and (found or pays(keys, *values)):  # rows as they are have one head, then values must, too

@@ -28,7 +28,7 @@ from sparsehopfield._engine.checks import (
     in_order,
     untrapped,
 )
-from sparsehopfield._engine.separations import Entmax, Polynomial
+from sparsehopfield._engine.separations import FAMILIES, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
@@ -421,10 +421,8 @@ def _described(value: Any) -> Any:
         return {type(value).__name__: {k: _described(v) for k, v in value._arguments().items()}}
     if isinstance(value, Structure):
         return described(value)
-    if isinstance(value, Entmax):
-        return {"Entmax": value.alpha}
-    if isinstance(value, Polynomial):
-        return {"Polynomial": value.order}
+    if isinstance(value, SeparationMap):
+        return {type(value).__name__: value.value}
     if isinstance(value, (list, tuple)):
         return [_described(v) for v in value]
     if isinstance(value, np.ndarray):
@@ -443,8 +441,8 @@ def _made(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, arguments),) = value.items()
-    if kind in ("Entmax", "Polynomial"):
-        return {"Entmax": Entmax, "Polynomial": Polynomial}[kind](arguments)
+    if (family := FAMILIES.get(str(kind).lower())) and family.__name__ == kind:
+        return family(arguments)
     if kind not in Module._kinds:
         return restored(value)
     layer = Module._kinds[kind]

@@ -50,7 +50,13 @@ from sparsehopfield._engine.checks import (
     untrapped,
 )
 from sparsehopfield._engine.pattern_set import PatternSet
-from sparsehopfield._engine.separations import POLYNOMIAL, as_choice, separation_code, similarity_code
+from sparsehopfield._engine.separations import (
+    as_choice,
+    equal_scores_conjugate,
+    row_of,
+    separation_code,
+    similarity_code,
+)
 from sparsehopfield.functional import energy, sparsemax, update
 
 __all__ = [
@@ -276,12 +282,10 @@ def energy_offset(
     2.25
     """
     seen, b = _see(patterns, similarity), _one_beta(beta)
-    number, alpha = separation_code(separation)
-    if number == POLYNOMIAL:
+    code = separation_code(separation)
+    if not row_of(code).has_energy:
         raise ValueError("separation: Polynomial has no energy: its update is the gradient step of nothing")
-    entropy = math.log(len(seen.rows))  # of equal weights, where -Psi is largest
-    if alpha != 1:
-        entropy = -math.expm1((1 - alpha) * entropy) / (alpha * (alpha - 1))
+    entropy = equal_scores_conjugate(code, len(seen.rows))  # of equal weights, where -Psi is largest
     lowest = {"dot": float(seen.squares.max()) / 2, "euclidean": 0.0, "cosine": 0.5}[similarity]
     offset = lowest + entropy / b
     if offset == math.inf:

@@ -1,4 +1,4 @@
-/* retrieval/index/query.c: maps with a window below the cost of the matrix product: bounds first, scores of what is left.
+/* retrieval/index/query.c: maps with a cutoff below the cost of the matrix product: bounds first, scores of what is left.
  *
  *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
  *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
@@ -41,7 +41,7 @@ static int64_t list_room(const sh_index *x) {
 /* What is known of one query while patterns pass. */
 typedef struct {
     double floor;   /* canonical scores below this are out */
-    int64_t listed; /* and bounded closer at once; of maps with a window, those that were not to stay */
+    int64_t listed; /* and bounded closer at once; of maps with a cutoff, those that were not to stay */
     int64_t n;
     sh_candidate seed[SEEDS]; /* scored canonically */
     int64_t sure;             /* how many of: */

@@ -29,6 +29,7 @@ from sparsehopfield.studies._core.base import Outcome, among, sizes_within
 from sparsehopfield.studies.metastable.protocol import (
     DAMAGE,
     METRICS,
+    NAMES,
     PIXELS,
     TEST_IMAGES,
     Drawn,
@@ -156,8 +157,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=default.separation,
         metavar="MAP",
-        help="softmax, entmax15, sparsemax, or entmax:ALPHA with a number above 1 "
-        f"(default: {' '.join(default.separation)})",
+        help=f"{', '.join(NAMES)}, ALPHA a number above 1 (default: {' '.join(default.separation)})",
     )
     add(
         "--mask",

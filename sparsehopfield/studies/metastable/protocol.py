@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.separations import Entmax, has_window, separation_code
+from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap, has_cutoff, separation_code
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_mnist
 from sparsehopfield.errors import RetrievalWarning
@@ -56,17 +56,22 @@ METRICS = (
 )
 
 
-def separation_named(name: str) -> str | Entmax:
+_FAMILIES = {name: family for name, family in FAMILIES.items() if family.row.has_energy}
+#: The names of separation maps on the command line and in the table.
+NAMES = (*SEPARATIONS, *(f"{name}:ALPHA" for name in _FAMILIES))
+
+
+def separation_named(name: str) -> str | SeparationMap:
     """The separation map that the command line and the table call by this name.
 
     Parameters
     ----------
     name : str
-        "softmax", "entmax15", "sparsemax", or "entmax:ALPHA" as in "entmax:1.25".
+        "softmax", "entmax15", "sparsemax", or "entmax:ALPHA" as in "entmax:1.25", and so of each map with an energy.
 
     Returns
     -------
-    str or Entmax
+    str or SeparationMap
         What `HopfieldMemory` takes.
 
     Raises
@@ -76,20 +81,20 @@ def separation_named(name: str) -> str | Entmax:
         energy whose minima its states could be.
     """
     kind, colon, alpha = name.partition(":")
-    if colon and kind == "entmax":
+    if colon and kind in _FAMILIES:
         try:
             value = float(alpha)
         except ValueError:
             value = 0.0
         if not 1 < value < np.inf:  # 1 is softmax, and goes by that name
-            raise ValueError(f"separation: entmax:ALPHA needs a number above 1, as in entmax:1.25, got {short(name)}")
-        return Entmax(value)
-    among("separation", [name], ("softmax", "entmax15", "sparsemax", "entmax:ALPHA"))
+            raise ValueError(f"separation: {kind}:ALPHA needs a number above 1, as in {kind}:1.25, got {short(name)}")
+        return _FAMILIES[kind](value)
+    among("separation", [name], NAMES)
     return name
 
 
 def alpha_of(name: str) -> float:
-    """The alpha of the entmax that a map of this name is: 1 for softmax, 2 for sparsemax."""
+    """Return the alpha of a map of this name: 1 for softmax, 2 for sparsemax, as they are maps of entmax."""
     return separation_code(separation_named(name))[1]
 
 
@@ -214,7 +219,7 @@ def mixed(
         Position of the pattern that has it; the first of them if there are several.
     """
     top = None
-    if not has_window(separation_code(memory.separation)):
+    if not has_cutoff(separation_code(memory.separation)):
         top = min(len(memory), round(1 / HEAVY))  # no more can be above HEAVY, as weights sum to 1
         support = np.full(len(states), top)
     parts = [_counted(memory.associate(states[part], top=top)) for part in _slices(support)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield._engine.separations import has_cutoff, separation_code
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.base import bullets, listed, steps_in_words, wrapped
@@ -20,6 +21,7 @@ from sparsehopfield.studies.metastable.protocol import (
     STATISTICS,
     alpha_of,
     bin_names,
+    separation_named,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Summary:
     @staticmethod
     def count(name: str) -> str:
         """What the paper counts: the support, and for softmax, where that is all patterns, the heavy ones."""
-        return "heavy" if alpha_of(name) == 1 else "support"
+        return "support" if has_cutoff(separation_code(separation_named(name))) else "heavy"
 
     def name(self, panel: Panel, beta: bool = True) -> str:
         """What tells a panel from the others; without its beta if so asked."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.separations import Polynomial
+from sparsehopfield._engine.separations import FAMILIES, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.errors import RetrievalWarning
@@ -29,8 +29,7 @@ Floats = NDArray[np.float32]
 MODELS: dict[str, Any] = {
     "sparse": "sparsemax",
     "dense": "softmax",
-    "polynomial": Polynomial(order=10),
-    "entmax15": "entmax15",
+    **{row.alias or row.name: row.alias or FAMILIES[row.name]() for row in reversed(ROWS) if row.parameter},
     "mean": None,
 }
 MASKS = ("upper", "lower", "left", "right")
