@@ -111,14 +111,14 @@ static void NAME(accumulate)""",
     # --- C: retrieval
     Mutation(
         "index: a bound without the error of the codes",
-        "csrc/retrieval/index/build.c",
+        "csrc/retrieval/index/bounds.c",
         "q[1] = sqrt(coded.error2) + c->error * length;",
         "q[1] = c->error * length;",
         "screening",
     ),
     Mutation(
         "index: a threshold rounded up",
-        "csrc/retrieval/index/build.c",
+        "csrc/retrieval/index/bounds.c",
         "return (double)f > scaled ? nextafterf(f, -INFINITY) : f;",
         "return f + 1e-3f * fabsf(f);",
         "screening",

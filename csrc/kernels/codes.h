@@ -6,7 +6,7 @@
  *     bound of pattern i = step (code . code_i) + radius radius_i + bias_i
  *
  * One table for each instruction set; codes and bounds are the same everywhere but for the rounding of the bound,
- * which radius and bias have room for (retrieval/index/build.c, note 3).
+ * which radius and bias have room for (retrieval/index/bounds.c, note 3).
  */
 #ifndef SH_CODES_H
 #define SH_CODES_H

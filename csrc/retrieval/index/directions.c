@@ -1,6 +1,6 @@
 /* retrieval/index/directions.c: orthonormal rows along the leading directions of sampled patterns, by LAPACK.
  *
- * Any orthonormal rows give right bounds (retrieval/index/build.c); these give tight ones. So what matters for exactness is only how
+ * Any orthonormal rows give right bounds (retrieval/index/bounds.c); these give tight ones. So what matters for exactness is only how
  * far from orthonormal they are, and that is measured.
  */
 #include "retrieval/index/index.h"

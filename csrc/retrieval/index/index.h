@@ -1,4 +1,4 @@
-/* index.h: patterns in 8 bits, and bounds on scores that are right whatever the rounding (retrieval/index/build.c has the proofs). */
+/* index.h: patterns in 8 bits, and bounds on scores that are right whatever the rounding (retrieval/index/bounds.c has the proofs). */
 #ifndef SH_INDEX_H
 #define SH_INDEX_H
 #include "kernels/codes.h"
@@ -101,7 +101,7 @@ void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, 
                 sh_looks *looks);
 /* makes the second code of one query, if it has none yet */
 void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
-/* Of n patterns and their bounds by first codes: those from below (retrieval/index/build.c, note 6). */
+/* Of n patterns and their bounds by first codes: those from below (retrieval/index/bounds.c, note 6). */
 void sh_code_bounds_below(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
                           const float *bound, float *below);
 /* Both bounds by their second lines. */

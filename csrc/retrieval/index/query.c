@@ -10,7 +10,7 @@
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
  *      while a supported pattern waits has a larger bound than it, so one above the final threshold.
  *
- * Bounds are right whatever the rounding (retrieval/index/build.c), and the scores are those of every other path (rescore.c): what
+ * Bounds are right whatever the rounding (retrieval/index/bounds.c), and the scores are those of every other path (rescore.c): what
  * comes out is the same bit for bit. Queries whose lists outgrow their room are left to the scan.
  */
 #include "retrieval/index/index.h"
