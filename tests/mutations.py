@@ -69,8 +69,8 @@ static void NAME(accumulate)""",
     Mutation(
         "scan: a window without room for rounding",
         "csrc/retrieval/run.c",
-        "job->slack[i] = share * (length * norm + bias + half) + underflow;",
-        "job->slack[i] = 0 * (share * (length * norm + bias + half) + underflow);",
+        "plan->slack[i] = relative * (length * norm + bias + half) + underflow;",
+        "plan->slack[i] = 0 * (relative * (length * norm + bias + half) + underflow);",
         "exactness",
     ),
     Mutation(
@@ -133,8 +133,8 @@ static void NAME(accumulate)""",
     Mutation(
         "margins: the second best other",
         "csrc/retrieval/margins.c",
-        "score[i] - best[2 * i + (best[2 * i].position == own[i])].score",
-        "score[i] - best[2 * i + 1].score",
+        "self_score[i] - best[2 * i + (best[2 * i].position == self[i])].score",
+        "self_score[i] - best[2 * i + 1].score",
         "certificates theory",
     ),
     Mutation(

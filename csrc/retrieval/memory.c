@@ -30,14 +30,14 @@ const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void 
     return buffer;
 }
 
-void sh_fetch_row(const sh_rows *rows, int64_t i) {
+void sh_prefetch_row(const sh_rows *rows, int64_t i) {
     enum { LINE = 64 };
     const char *row = (const char *)rows->data + i * rows->stride;
     size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
     for (size_t b = 0; b < bytes; b += LINE) __builtin_prefetch(row + b);
 }
 
-int64_t sh_rows_ahead(const sh_rows *rows) {
+int64_t sh_prefetch_distance(const sh_rows *rows) {
     enum { BYTES = 4096, MOST = 16 };
     int64_t bytes = rows->d * sh_size_of(rows->type);
     return sh_max(1, sh_min(MOST, BYTES / sh_max(bytes, 1)));
@@ -59,14 +59,14 @@ static double norm(const sh_kernels *k, const void *x, int64_t d) {
 
 /* Biases or scales (note 3). */
 struct sh_norms {
-    _Atomic int64_t holders, used; /* memories that read it; rows in use */
-    int64_t room;                  /* rows that fit */
+    _Atomic int64_t references, used; /* memories that read it; rows in use */
+    int64_t room;                     /* rows that fit */
     double *exact;
     void *tile;
 };
 
 static void leave_norms(sh_context *context, sh_norms *norms) {
-    if (!norms || atomic_fetch_sub(&norms->holders, 1) > 1) return;
+    if (!norms || atomic_fetch_sub(&norms->references, 1) > 1) return;
     sh_release(context, norms->exact);
     sh_release(context, norms->tile);
     sh_release(context, norms);
@@ -77,13 +77,13 @@ static void leave_norms(sh_context *context, sh_norms *norms) {
 static sh_norms *take_norms(sh_context *context, sh_norms *old, int64_t kept, int64_t n, size_t size) {
     int64_t free_from = kept;
     if (old && n <= old->room && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
-        atomic_fetch_add(&old->holders, 1);
+        atomic_fetch_add(&old->references, 1);
         return old;
     }
     sh_norms *norms = sh_allocate(context, 1, sizeof *norms);
     if (!norms) return NULL;
     int64_t room = old ? sh_max(n, 2 * kept) : n;
-    *norms = (sh_norms){.holders = 1, .used = n, .room = room};
+    *norms = (sh_norms){.references = 1, .used = n, .room = room};
     norms->exact = sh_allocate(context, room, sizeof(double));
     norms->tile = sh_allocate(context, room, size);
     if (!norms->exact || !norms->tile) {
@@ -178,17 +178,17 @@ static int rows_are_sound(const sh_rows *rows, sh_type type) {
 /* Holds on the indexes of another memory's patterns, which are the first of these: they do for now, or are to grow. */
 static void take_indexes(sh_context *context, sh_memory *m, const sh_memory *old) {
     for (int i = 0; i < 3; i++) {
-        sh_index *index = atomic_load(&old->shelf->index[i]);
+        sh_index *index = atomic_load(&old->indexes->index[i]);
         int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
-        if (waits) index = atomic_exchange(&old->shelf->older[i], NULL); /* nobody frees it meanwhile */
+        if (waits) index = atomic_exchange(&old->indexes->older[i], NULL); /* nobody frees it meanwhile */
         if (!index) continue;
-        atomic_fetch_add(&index->holders, 1);
-        if (waits) atomic_store(&old->shelf->older[i], index);
+        atomic_fetch_add(&index->references, 1);
+        if (waits) atomic_store(&old->indexes->older[i], index);
         if (index->patterns == m->patterns.n) {
-            atomic_store(&m->shelf->index[i], index); /* the same patterns have the same index */
+            atomic_store(&m->indexes->index[i], index); /* the same patterns have the same index */
         } else if (i < 2) {
-            atomic_store(&m->shelf->older[i], index);
-            m->shelf->older_patterns = index->patterns;
+            atomic_store(&m->indexes->older[i], index);
+            m->indexes->older_patterns = index->patterns;
         } else {
             sh_index_free(context, index);
         }
@@ -203,23 +203,23 @@ static sh_status make(sh_context *context, const sh_memory *older, int anew, con
     if (!rows_are_sound(patterns, type)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
     if (values && (!rows_are_sound(values, type) || values->n != patterns->n))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
-    /* the shelf changes while calls that hold the memory as const go on, so it is a thing of its own */
+    /* the indexes changes while calls that hold the memory as const go on, so it is a thing of its own */
     struct {
         sh_memory memory;
-        sh_shelf shelf;
+        sh_indexes indexes;
         double centre[];
     } *both =
         sh_allocate(context, 1, sizeof *both + (size_t)patterns->d * (similarity == SH_EUCLIDEAN) * sizeof(double));
     if (!both) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memset(both, 0, sizeof *both);
     sh_memory *m = &both->memory;
-    *m = (sh_memory){.shelf = &both->shelf,
+    *m = (sh_memory){.indexes = &both->indexes,
                      .k = sh_kernels_of(type),
                      .type = type,
                      .similarity = similarity,
                      .patterns = *patterns,
                      .values = values ? *values : *patterns,
-                     .own_values = values != NULL};
+                     .has_values = values != NULL};
     int64_t n = patterns->n, ready = old ? old->patterns.n : 0, chunks = sh_ceil_div(n - ready, CHUNK);
     preparation p = {.m = m, .first = ready, .check_values = values && !values->unchecked && !anew};
     sh_status status = SH_NO_MEMORY;
@@ -244,7 +244,7 @@ static sh_status make(sh_context *context, const sh_memory *older, int anew, con
         *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
     }
     if (older) {
-        m->shelf->use = older->shelf->use;
+        m->indexes->use = older->indexes->use;
         m->values.unchecked |= older->values.unchecked; /* of those values, though the others are checked now */
         take_indexes(context, m, older);
     }
@@ -304,7 +304,7 @@ sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_r
     SH_REQUIRE(context, memory, "memory");
     SH_REQUIRE(context, patterns, "patterns");
     if (!are_more(patterns, &old->patterns)) return sh_fail(context, SH_BAD_ARGUMENT, "patterns", 0);
-    if ((values != NULL) != old->own_values || (values && !are_more(values, &old->values)))
+    if ((values != NULL) != old->has_values || (values && !are_more(values, &old->values)))
         return sh_fail(context, SH_BAD_ARGUMENT, "values", 0);
     return make(context, old, 0, patterns, values, old->similarity, old->type, memory);
 }
@@ -335,7 +335,7 @@ static sh_status hash_item(void *job, int64_t item, void *scratch, sh_context *c
     (void)scratch, (void)context;
     fingerprinting *f = job;
     uint64_t sum = 0;
-    for (int part = 0; part < 1 + f->m->own_values; part++) {
+    for (int part = 0; part < 1 + f->m->has_values; part++) {
         const sh_rows *rows = part ? &f->m->values : &f->m->patterns;
         size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
         for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
@@ -355,14 +355,14 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
 }
 
 static void free_indexes(sh_context *context, sh_memory *m) {
-    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_exchange(&m->shelf->index[i], NULL));
-    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_exchange(&m->shelf->older[i], NULL));
-    m->shelf->older_patterns = 0;
+    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_exchange(&m->indexes->index[i], NULL));
+    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_exchange(&m->indexes->older[i], NULL));
+    m->indexes->older_patterns = 0;
 }
 
 void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
     if (!m) return;
-    m->shelf->use = use;
+    m->indexes->use = use;
     if (use == SH_INDEX_NEVER) free_indexes(context, m);
 }
 
@@ -375,9 +375,11 @@ void sh_memory_free(sh_context *context, sh_memory *m) {
 
 /* Tiles. Rows of the compute type are multiplied where they lie; narrow rows are widened, and rows far from the origin
  * taken from the centre, a few columns at a time, so that this part of a tile stays in the cache whatever d is. */
-static int64_t pack_columns(const sh_kernels *k) { return sh_max(64, SH_PACK / (int64_t)(SH_TILE * k->size)); }
+static int64_t pack_columns(const sh_kernels *k) {
+    return sh_max(64, SH_TILE_ROW_BYTES / (int64_t)(SH_TILE * k->size));
+}
 
-size_t sh_pack_bytes(const sh_memory *m) {
+size_t sh_tile_row_bytes(const sh_memory *m) {
     if (!sh_is_narrow(&m->patterns) && !sh_is_narrow(&m->values) && !m->centred) return 0;
     return (size_t)(SH_TILE * pack_columns(m->k)) * m->k->size;
 }
@@ -398,7 +400,7 @@ static void pack_rows(const sh_kernels *k, const sh_rows *rows, const void *cent
 void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *q, int64_t rows, int64_t first, int64_t n,
                     void *scores, int64_t ld, void *pack) {
     const sh_kernels *k = job->k;
-    if (!sh_is_narrow(x) && !job->centre) {
+    if (!sh_is_narrow(x) && !job->plan.centre) {
         k->gemm_nt(rows, n, x->d, q, x->d, (const char *)x->data + first * x->stride, x->stride / (int64_t)k->size, 0,
                    scores, ld);
         return;
@@ -406,7 +408,7 @@ void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *q, int64_t 
     int64_t step = pack_columns(k);
     for (int64_t c = 0; c < x->d; c += step) {
         int64_t columns = sh_min(step, x->d - c);
-        pack_rows(k, x, job->centre, first, n, c, columns, pack);
+        pack_rows(k, x, job->plan.centre, first, n, c, columns, pack);
         k->gemm_nt(rows, n, columns, sh_at(k, q, c), x->d, pack, columns, c > 0, scores, ld);
     }
 }
@@ -414,8 +416,8 @@ void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *q, int64_t 
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
                  int64_t columns, int add, void *out, int64_t ldo, void *pack) {
     const sh_kernels *k = job->k;
-    const sh_rows *x = job->mixed;
-    if (!sh_is_narrow(x) && !job->mixed_centre) {
+    const sh_rows *x = job->values;
+    if (!sh_is_narrow(x) && !job->plan.value_centre) {
         const char *tile = (const char *)x->data + first * x->stride;
         k->gemm_nn(rows, columns, n, p, ldp, sh_at(k, tile, column), x->stride / (int64_t)k->size, add, out, ldo);
         return;
@@ -423,7 +425,7 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
     int64_t step = pack_columns(k);
     for (int64_t c = 0; c < columns; c += step) {
         int64_t width = sh_min(step, columns - c);
-        pack_rows(k, x, job->mixed_centre, first, n, column + c, width, pack);
+        pack_rows(k, x, job->plan.value_centre, first, n, column + c, width, pack);
         k->gemm_nn(rows, width, n, p, ldp, pack, width, add, sh_at(k, out, c), ldo);
     }
 }

@@ -90,33 +90,33 @@ typedef struct {
 } tracker;
 
 typedef struct {
-    char *queries, *scores, *mixture, *pack, *row;
-    void *bias, *scale, *mixed_scale; /* of a lane's span */
+    char *queries, *scores, *mixture, *tile_rows, *row;
+    void *bias, *scale, *value_scale; /* of a lane's span */
     sh_candidate *pairs, *lists;
     double *z;
-    sh_rows patterns, mixed; /* of the lane alone: its patterns, and what it mixes */
-    sh_finish_space finish;
+    sh_rows patterns, values; /* of the lane alone */
+    sh_result_space finish;
 } space;
 
-/* Where everything lies in the scratch memory; returns its size. */
-static size_t space_at(const looking *l, char *scratch, space *w) {
+/* Lays out the scratch memory of one worker; returns its size. */
+static size_t lay_out(const looking *l, void *block, space *s) {
     const sh_job *job = l->job;
-    size_t size = job->k->size, lists = job->map->window ? ROWS * (size_t)l->room : 0, at = 0;
-#define TAKE(member, bytes) (w->member = (void *)(scratch ? scratch + at : NULL), at += sh_align(bytes))
-    TAKE(queries, ROWS * (size_t)job->memory->patterns.d * size);
-    TAKE(scores, l->spans ? (size_t)ROWS * SH_TILE * size : 0);
-    TAKE(mixture, ROWS * (size_t)job->mixed->d * size);
-    TAKE(pack, sh_pack_bytes(job->memory));
-    TAKE(row, SH_PIECE * size);
-    TAKE(bias, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(scale, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(mixed_scale, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(pairs, SH_PIECE * sizeof(sh_candidate));
-    TAKE(lists, lists * sizeof(sh_candidate));
-    TAKE(z, SH_PIECE * sizeof(double));
-#undef TAKE
-    if (scratch) w->finish = sh_finish_space_at(job, scratch + at);
-    return at + sh_finish_bytes(job, l->room);
+    const int64_t lane = l->apart > 1 ? SH_TILE : 0;
+    const size_t size = job->k->size;
+    sh_workspace w = {block, 0};
+    s->queries = sh_take(&w, ROWS * job->memory->patterns.d, size);
+    s->scores = sh_take(&w, l->spans ? ROWS * SH_TILE : 0, size);
+    s->mixture = sh_take(&w, ROWS * job->values->d, size);
+    s->tile_rows = sh_take(&w, 1, sh_tile_row_bytes(job->memory));
+    s->row = sh_take(&w, SH_PIECE, size);
+    s->bias = sh_take(&w, lane, size);
+    s->scale = sh_take(&w, lane, size);
+    s->value_scale = sh_take(&w, lane, size);
+    s->pairs = sh_take(&w, SH_PIECE, sizeof *s->pairs);
+    s->lists = sh_take(&w, job->map->window ? ROWS * l->room : 0, sizeof *s->lists);
+    s->z = sh_take(&w, SH_PIECE, sizeof *s->z);
+    s->finish = sh_take_result_space(job, &w, l->room);
+    return w.used;
 }
 
 /* The pairs beyond spans, piece by piece and one piece ahead, so that rows are on their way while others are read. */
@@ -142,7 +142,7 @@ static void begin_at(const looking *l, const sh_caller *v, int64_t rows, int64_t
 static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, int64_t i, ahead *a, const space *w) {
     enum { STEP = 4 };
     const sh_job *job = l->job;
-    const sh_rows *patterns = &job->memory->patterns, *mixed = job->mixed->data == patterns->data ? NULL : job->mixed;
+    const sh_rows *patterns = &job->memory->patterns, *mixed = job->values->data == patterns->data ? NULL : job->values;
     if (a->i < i) begin_at(l, v, rows, i, a);
     if (a->i > i || a->n == 0) return 0;
     int64_t n = a->n;
@@ -150,10 +150,10 @@ static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, i
     step_ahead(l, v, rows, a);
     for (int64_t j = 0; j < n; j += STEP) {
         for (int64_t next = j; next < sh_min(j + STEP, a->n); next++) {
-            sh_fetch_row(patterns, a->position[next]);
-            if (mixed && !job->map->window) sh_fetch_row(mixed, a->position[next]);
+            sh_prefetch_row(patterns, a->position[next]);
+            if (mixed && !job->map->window) sh_prefetch_row(mixed, a->position[next]);
         }
-        sh_score_fetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
+        sh_rescore_prefetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
     }
     return n;
 }
@@ -193,26 +193,26 @@ static const sh_caller *gather(const looking *l, int64_t item, space *w, int64_t
     for (int64_t i = 0; i < *rows; i++)
         memcpy(w->queries + (size_t)i * bytes, sh_tile_query(l->job, v[i].query), bytes);
     w->patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
-    w->mixed = rows_of_lane(l, l->job->mixed, v->lane);
+    w->values = rows_of_lane(l, l->job->values, v->lane);
     return v;
 }
 
 /* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
 static int64_t score_span(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
-    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->pack);
+    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
 }
 
 static void compact(const sh_job *job, int64_t query, tracker *t, double *z, double slack) {
     if (t->n == 0) return;
-    t->floor = fmax(t->floor, sh_support_floor(job, query, t->list, t->n, z, slack));
+    t->floor = fmax(t->floor, sh_min_score(job, query, t->list, t->n, z, slack));
     t->n = sh_keep_above(job, query, t->list, t->n, t->floor, slack);
 }
 
 /* a best score of these pairs raises the floor (scan.c, note 2) */
 static void see(const sh_job *job, int64_t query, tracker *t, double best) {
-    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    double slack = job->plan.slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
     if (!(best - slack > t->best)) return;
     t->best = best - slack;
     t->floor = fmax(t->floor, t->best - reach - slack - 0x1p-50 * (fabs(t->best) + reach));
@@ -221,7 +221,7 @@ static void see(const sh_job *job, int64_t query, tracker *t, double best) {
 /* room for SH_PIECE more; 0 if there is none */
 static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
     if (t->n <= l->room - SH_PIECE) return 1;
-    compact(l->job, query, t, z, l->job->slack[query]);
+    compact(l->job, query, t, z, l->job->plan.slack[query]);
     t->wide = t->n > l->room - SH_PIECE;
     return !t->wide;
 }
@@ -233,14 +233,14 @@ static sh_status settle_alone(const looking *l, sh_caller v, sh_context *context
     double floor = -INFINITY;
     sh_long_list all = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
+    if (!sh_lengthen_list(job, context, &all, 0, SHORT)) goto done;
     while ((found = sh_next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
-        if (n + SH_PIECE > all.room) {
+        if (n + SH_PIECE > all.capacity) {
             if (job->map->window) {
-                floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
+                floor = fmax(floor, sh_min_score(job, v.query, all.list, n, all.space.z, 0));
                 n = sh_keep_above(job, v.query, all.list, n, floor, 0);
             }
-            if (2 * n > all.room && !sh_lengthen(job, context, &all, n, 0)) goto done;
+            if (2 * n > all.capacity && !sh_lengthen_list(job, context, &all, n, 0)) goto done;
         }
         sh_candidate *c = all.list + n;
         for (int64_t j = 0; j < found; j++) c[j].position = position[j];
@@ -253,9 +253,9 @@ static sh_status settle_alone(const looking *l, sh_caller v, sh_context *context
         }
     }
     sh_sort_by_position(all.list, n);
-    status = sh_finish(job, v.query, all.list, n, all.space, context);
+    status = sh_store_results(job, v.query, all.list, n, all.space, context);
 done:
-    sh_clear(context, &all);
+    sh_release_list(context, &all);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
@@ -272,7 +272,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
     space w;
-    space_at(l, scratch, &w);
+    lay_out(l, scratch, &w);
     int64_t rows, at = 0, first, n, from, to;
     const sh_caller *v = gather(l, item, &w, &rows);
     tracker t[ROWS];
@@ -281,7 +281,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
         int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
+        const char *biases = numbers_of_span(l, job->plan.tile_bias, v->lane, first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             part_of_span(l->s, v[i].place, first, n, &from, &to);
             if (t[i].wide || from >= to) continue;
@@ -319,10 +319,10 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         if (t[i].wide) {
             status = settle_alone(l, v[i], context);
         } else {
-            compact(job, query, &t[i], w.finish.z, job->slack[query]);
+            compact(job, query, &t[i], w.finish.z, job->plan.slack[query]);
             sh_sort_by_position(t[i].list, t[i].n);
             sh_rescore(job, query, t[i].list, t[i].n, w.finish.buffer);
-            status = sh_finish(job, query, t[i].list, t[i].n, w.finish, context);
+            status = sh_store_results(job, query, t[i].list, t[i].n, w.finish, context);
         }
         if (status != SH_OK) return status;
         if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
@@ -336,17 +336,17 @@ static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_
     int32_t index[SH_PIECE];
     for (int64_t j = 0; j < n; j++) {
         index[j] = (int32_t)c[j].position;
-        if (!job->mixed_scale) continue;
-        k->multiply(sh_at(k, weights, j), sh_at(k, job->mixed_tile_scale, c[j].position), 1);
+        if (!job->plan.value_scale) continue;
+        k->multiply(sh_at(k, weights, j), sh_at(k, job->plan.tile_value_scale, c[j].position), 1);
     }
-    if (!sh_is_narrow(job->mixed)) {
-        k->mix(mixture, job->mixed->d, weights, index, n, job->mixed->data, job->mixed->stride / (int64_t)k->size);
+    if (!sh_is_narrow(job->values)) {
+        k->mix(mixture, job->values->d, weights, index, n, job->values->data, job->values->stride / (int64_t)k->size);
         return;
     }
     const int32_t zero = 0;
     for (int64_t j = 0; j < n; j++) {
-        const void *row = sh_row_at(k, job->mixed, c[j].position, buffer);
-        k->mix(mixture, job->mixed->d, sh_at(k, weights, j), &zero, 1, row, job->mixed->d);
+        const void *row = sh_row_at(k, job->values, c[j].position, buffer);
+        k->mix(mixture, job->values->d, sh_at(k, weights, j), &zero, 1, row, job->values->d);
     }
 }
 
@@ -357,20 +357,20 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
     space w;
-    space_at(l, scratch, &w);
-    int64_t rows, at = 0, first, n, from, to, width = job->mixed->d, support[ROWS] = {0};
+    lay_out(l, scratch, &w);
+    int64_t rows, at = 0, first, n, from, to, width = job->values->d, support[ROWS] = {0};
     const sh_caller *v = gather(l, item, &w, &rows);
     sh_job along = *job;
-    along.mixed = &w.mixed;
-    along.mixed_centre = NULL; /* rows taken one by one are mixed as they are */
+    along.values = &w.values;
+    along.plan.value_centre = NULL; /* rows taken one by one are mixed as they are */
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
-    if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
+    if (job->out.states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
     while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
         int64_t ld = score_span(job, &w, rows, first, n);
         const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
-        const char *shares = numbers_of_span(l, job->mixed_tile_scale, v->lane, first, n, w.mixed_scale);
+        const char *biases = numbers_of_span(l, job->plan.tile_bias, v->lane, first, n, w.bias);
+        const char *shares = numbers_of_span(l, job->plan.tile_value_scale, v->lane, first, n, w.value_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
             part_of_span(l->s, v[i].place, first, n, &from, &to);
@@ -382,14 +382,15 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, 0, to - from);
             if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
-            void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
+            void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
             double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
-            sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
+            sh_raise_scale(job, v[i].query, &scale[i], &sum[i], mixture, here);
             sum[i] += job->map->row_weights(k, s, to - from, beta, parameter, scale[i]);
             support[i] += to - from;
             if (shares) k->multiply(s, sh_at(k, shares, from), to - from);
         }
-        if (job->states) sh_tile_mix(&along, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.pack);
+        if (job->out.states)
+            sh_tile_mix(&along, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.tile_rows);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     ahead next;
@@ -397,9 +398,9 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     begin_at(l, v, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = v[i].query;
-        void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
+        void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
-        if (sh_is_coarse(job, query)) {
+        if (sh_needs_canonical_scores(job, query)) {
             sh_status status = settle_alone(l, v[i], context);
             if (status != SH_OK) return status;
             continue;
@@ -407,7 +408,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         while ((n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
             for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score - sh_shift(job, query); /* as spans have them */
             k->from_double(w.row, w.z, n);
-            sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
+            sh_raise_scale(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
             if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.finish.buffer);
@@ -415,13 +416,13 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
-            sh_note_states(job, mixture, 1);
-            memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
+            sh_check_states(job, mixture, 1);
+            memcpy(sh_at(k, job->out.states, query * width), mixture, (size_t)width * k->size);
         }
-        if (job->support_size) job->support_size[query] = support[i];
-        if (job->energy) {
+        if (job->out.support_size) job->out.support_size[query] = support[i];
+        if (job->out.energy) {
             double pull = scale[i] + sh_shift(job, query) + log(sum[i]) / beta;
-            job->energy[query] = support[i] ? sh_energy_of(job, query, pull) : sh_half_square(job, query);
+            job->out.energy[query] = support[i] ? sh_energy_of(job, query, pull) : sh_half_square(job, query);
         }
         if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
@@ -447,16 +448,16 @@ static void group(looking *l) {
 
 /* Whether the products reach from one pattern of a lane to the next: their row lengths are 32-bit numbers. */
 static int has_spans(const sh_job *job, int64_t dilation) {
-    int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->mixed->stride));
+    int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->values->stride));
     return dilation == 1 || dilation <= INT32_MAX / longest;
 }
 
-sh_status sh_look_at_pairs(sh_job *job) {
+sh_status sh_answer_pairs(sh_job *job) {
     sh_context *context = job->context;
     const sh_structure *s = job->queries.structure;
     int64_t n = job->queries.n;
     const char *wrong = sh_structure_fault(s, n, job->memory->patterns.n);
-    if (job->partial || job->counts || job->balls || job->nearest) wrong = "structure";
+    if (job->goal > SH_GOAL_WEIGHTS) wrong = "structure";
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     looking l = {.job = job, .s = s};
     l.apart = 1;
@@ -475,10 +476,10 @@ sh_status sh_look_at_pairs(sh_job *job) {
     } else {
         space unused;
         group(&l);
-        if (job->lists && !job->map->window)
+        if (job->goal == SH_GOAL_WEIGHTS && !job->map->window)
             status = sh_for_each(context, n, 0, alone_item, &l);
         else
-            status = sh_for_each(context, l.items, space_at(&l, NULL, &unused),
+            status = sh_for_each(context, l.items, lay_out(&l, NULL, &unused),
                                  job->map->window ? filter_item : mix_item, &l);
     }
     sh_release(context, l.visits);

@@ -133,7 +133,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (bytes_expected(m, kind, d) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = (sh_index){.holders = 1, .kind = kind, .patterns = n, .d = d};
+    *x = (sh_index){.references = 1, .kind = kind, .patterns = n, .d = d};
     sh_status status = SH_OK;
     if (kept) {
         x->kept = sh_allocate(context, d, sizeof *kept);
