@@ -112,8 +112,8 @@ static void NAME(accumulate)""",
     Mutation(
         "index: a bound without the error of the codes",
         "csrc/retrieval/index/bounds.c",
-        "q[1] = sqrt(coded.error2) + c->error * length;",
-        "q[1] = c->error * length;",
+        "q[1] = sqrt(loss.error2) + c->projection_error * norm;",
+        "q[1] = c->projection_error * norm;",
         "screening",
     ),
     Mutation(

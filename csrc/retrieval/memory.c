@@ -182,7 +182,7 @@ static void take_indexes(sh_context *context, sh_memory *m, const sh_memory *old
         int waits = !index && i < 2; /* to be grown: growing again before the first growth was asked */
         if (waits) index = atomic_exchange(&old->indexes->older[i], NULL); /* nobody frees it meanwhile */
         if (!index) continue;
-        atomic_fetch_add(&index->references, 1);
+        sh_index_retain(index);
         if (waits) atomic_store(&old->indexes->older[i], index);
         if (index->patterns == m->patterns.n) {
             atomic_store(&m->indexes->index[i], index); /* the same patterns have the same index */

@@ -32,13 +32,13 @@ static const double LEAST_WORK = 2e7;                     /* of a scan that is w
 
 static double work_of_codes(const sh_index *x) {
     double own = QUERY_WORK + (double)(x->rank * x->d);
-    return own + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+    return own + (double)(x->patterns * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT], line = !index->lines ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : LINE_WORK;
+    double each[PILOT], line = !index->records ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : LINE_WORK;
     _Atomic int64_t left_count = 0;
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
@@ -46,7 +46,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
         order[i] = i * job->queries.n / PILOT;
         counts[i][0] = -1;
     }
-    sh_status status = sh_screen_by(&trial, index, order, PILOT, counts, left, &left_count);
+    sh_status status = sh_index_search(&trial, index, order, PILOT, counts, left, &left_count);
     for (int i = 0; i < PILOT; i++)
         each[i] = counts[i][0] < 0
                       ? INFINITY
@@ -113,7 +113,7 @@ static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work,
     } else {
         int64_t n = features_asked(job, kept, seen);
         if (n > 0 && n < d && share_outside(m, seen, sums, row) > 0.1)
-            status = sh_index_new(context, m, SH_LINES, kept, n, room_for_index(m), own);
+            status = sh_index_new(context, m, SH_LEADING_COLUMNS, kept, n, room_for_index(m), own);
     }
     sh_release(context, kept);
     sh_release(context, seen);
@@ -126,7 +126,7 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
     sh_index *index = NULL, *none = NULL;
     sh_status status = SH_OK;
     for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
-        if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
+        if (kind != SH_EITHER_COLUMNS && i != (kind == SH_ALL_COLUMNS)) continue;
         sh_index *older = atomic_exchange(&m->indexes->older[i], NULL);
         if (older) status = sh_index_grow(context, m, older, most, &index);
         sh_index_free(context, older);
@@ -137,7 +137,7 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
         atomic_store(&m->indexes->queries_asked, INT64_MIN / 2); /* there is none to be had, however many ask */
         return SH_OK;
     }
-    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_COLUMNS], &none, index))
+    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_ALL_COLUMNS], &none, index))
         sh_index_free(context, index); /* another thread was faster */
     return SH_OK;
 }
@@ -145,12 +145,7 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
     if (atomic_load(&m->indexes->index[0]) || atomic_load(&m->indexes->index[1])) return SH_OK;
-    return put_up(context, m, SH_EITHER, INT64_MAX);
-}
-
-/* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
-static double unscaled(const sh_index *x, const sh_look *look, float bound) {
-    return ((double)bound + (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->slack + look->constant;
+    return put_up(context, m, SH_EITHER_COLUMNS, INT64_MAX);
 }
 
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
@@ -167,46 +162,12 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     }
     int wanted = context->path == SH_PATH_COLUMNS;
     if (!atomic_load(&m->indexes->index[wanted]))
-        status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
+        status = put_up(context, m, wanted ? SH_ALL_COLUMNS : SH_LEADING_COLUMNS, INT64_MAX);
     const sh_index *x = atomic_load(&m->indexes->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
-    const sh_code_kernels *k = sh_code_kernels_chosen();
     sh_job job = {.context = context, .memory = m, .k = m->k, .queries = queries};
-    int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
-    char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
-    int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);
-    float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
-    if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
-        double *out = bounds + i * 3 * x->patterns;
-        for (int64_t j = 0; j < 3 * x->patterns; j++) out[j] = j % 3 == 2 ? -INFINITY : INFINITY;
-        sh_looks looks = sh_looks_at(x, m, 1, scratch);
-        sh_look_at(x, &job, NULL, i, 1, &looks);
-        const sh_look *look = looks.look;
-        if (look->length == 0) continue;
-        sh_screened asked = {.code = looks.codes, .start = look->start, .step = look->step, .radius = look->radius};
-        asked.threshold = -FLT_MAX;
-        asked.position = position;
-        asked.bound = bound;
-        k->screen(x->groups, x->quads, 0, groups, &asked, 1);
-        if (x->lines) sh_look_closer(x, &looks, 0);
-        for (int64_t j = 0; j < asked.found; j++) {
-            int64_t at = position[j];
-            float closer = bound[j], below;
-            if (x->lines)
-                sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
-            else
-                sh_code_bounds_below(x, &looks, 0, &position[j], 1, &bound[j], &below);
-            out[3 * at] = unscaled(x, look, bound[j]);
-            out[3 * at + 1] = unscaled(x, look, closer);
-            out[3 * at + 2] = sh_look_floor(x, look, below);
-        }
-    }
-    sh_release(context, scratch);
-    sh_release(context, position);
-    sh_release(context, bound);
-    return status;
+    return sh_index_bounds(&job, x, bounds);
 }
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
@@ -265,7 +226,7 @@ static void look_up(const sh_memory *m, choice *c) {
 /* codes of more columns, where those of few leave long lists */
 static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
     sh_index *base = atomic_load(&m->indexes->index[0]), *index, *none = NULL;
-    sh_status status = sh_index_widen(context, m, base, room_for_index(m), &index);
+    sh_status status = sh_index_lengthen_codes(context, m, base, room_for_index(m), &index);
     if (index && !atomic_compare_exchange_strong(&m->indexes->index[2], &none, index)) sh_index_free(context, index);
     c->wide = atomic_load(&m->indexes->index[2]);
     return status;
@@ -307,8 +268,8 @@ static sh_status weigh(sh_job *job, choice *c) {
                 work = before;
         }
         if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
-            sh_index_may_add_columns(m, lines)) {
-            status = put_up(job->context, m, SH_COLUMNS, room_for_index(m));
+            sh_may_add_all_columns(m, lines)) {
+            status = put_up(job->context, m, SH_ALL_COLUMNS, room_for_index(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
             c->columns = atomic_load(&m->indexes->index[1]);
         }
@@ -336,9 +297,9 @@ static sh_status choose(sh_job *job, choice *c) {
     }
     if (status == SH_OK && build) {
         status = put_up(job->context, m,
-                        path == SH_PATH_AUTO    ? SH_EITHER
-                        : path == SH_PATH_LINES ? SH_LINES
-                                                : SH_COLUMNS,
+                        path == SH_PATH_AUTO    ? SH_EITHER_COLUMNS
+                        : path == SH_PATH_LINES ? SH_LEADING_COLUMNS
+                                                : SH_ALL_COLUMNS,
                         path == SH_PATH_AUTO ? room_for_index(m) : INT64_MAX);
         look_up(m, c);
     }
@@ -365,7 +326,7 @@ sh_status sh_answer_by_index(sh_job *job) {
         if (!job->plan.scan_queries) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
         if (status == SH_OK && c.lines) {
             status =
-                sh_screen_by(job, c.lines, NULL, n, job->out.counts, job->plan.scan_queries, &job->plan.scan_count);
+                sh_index_search(job, c.lines, NULL, n, job->out.counts, job->plan.scan_queries, &job->plan.scan_count);
             some = atomic_load(&job->plan.scan_count);
         }
         if (status == SH_OK && c.columns && some) {
@@ -373,8 +334,8 @@ sh_status sh_answer_by_index(sh_job *job) {
             if (c.lines)
                 order = memcpy(job->plan.scan_queries + n, job->plan.scan_queries, (size_t)some * sizeof *order);
             atomic_store(&job->plan.scan_count, 0);
-            status = sh_screen_by(job, c.columns, order, some, order ? NULL : job->out.counts, job->plan.scan_queries,
-                                  &job->plan.scan_count);
+            status = sh_index_search(job, c.columns, order, some, order ? NULL : job->out.counts,
+                                     job->plan.scan_queries, &job->plan.scan_count);
         }
     }
     sh_index_free(context, c.own);

@@ -1,165 +1,191 @@
-/* retrieval/index/build.c: an index of a memory's patterns. */
+/* retrieval/index/build.c: an index of a memory's patterns: what a sample of them decides, then the codes of all. */
 #include "retrieval/index/quantise.h"
+#include <assert.h>
 #include <string.h>
 
 enum {
-    FIRST = SH_FIRST,      /* columns of the first line: with radius and bias 64 bytes */
-    SECOND = 248,          /* columns of the second line */
-    DIRECT = 120,          /* up to so many features are coded as they are */
-    SAMPLE = 2048,         /* patterns that the centre and the steps are taken from */
-    BASIS_BYTES = 4 << 20, /* of a basis that is never too large */
+    FILTER = SH_SHORT_CODE, /* leading columns of a filter code */
+    REFINEMENT = 248,       /* columns of a refinement code, at most */
+    DIRECT = 120,           /* so few features are encoded as they are */
+    SAMPLE = 2048,          /* patterns that the centre, the basis and the quantisers are taken from */
+    BASIS_BYTES = 4 << 20,  /* of a basis that is never too large */
 };
 
-/* not below |xi - mu| of any pattern */
-double sh_farthest(const sh_index *x, const sh_memory *m) {
-    double reach = m->max_norm + x->centre_norm;
-    if (m->centre) reach = fmin(reach, m->max_spread * (1 + 1e-9) + x->first_apart);
-    return reach;
+double sh_largest_distance(const sh_index *x, const sh_memory *m) {
+    double distance = m->max_norm + x->centre_norm;
+    if (m->centre) distance = fmin(distance, m->max_spread * (1 + 1e-9) + x->first_distance);
+    return distance;
 }
 
-/* centre, scale, basis, steps: all that comes from a sample */
-static sh_status take_sample(sh_context *context, const sh_memory *m, sh_index *x, int want_columns) {
-    int64_t n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM), d = x->d;
-    sh_status status = SH_NO_MEMORY;
-    char *work = sh_allocate(context, 1, sh_row_bytes(x, m)), *more = NULL;
-    float *y = sh_allocate(context, n * d, sizeof(float)), *a = NULL;
-    double *s = sh_allocate(context, n * d, sizeof(double)), *length2 = sh_allocate(context, n, sizeof(double));
-    int8_t *code = NULL;
-    x->centre = sh_allocate(context, d, sizeof(double));
-    if (!work || !y || !s || !length2 || !x->centre) goto done;
+/* --- the sample ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    int64_t n;
+    sh_coding_space rows;
+    double *y; /* (n, d) rows.y in double */
+    int8_t *code;
+} sample;
+
+static size_t lay_out_rows(const sh_index *x, const sh_memory *m, void *block, sample *s) {
+    sh_workspace w = {block, 0};
+    sh_take_rows(&w, x, m, s->n, &s->rows);
+    s->y = sh_take(&w, s->n * x->d, sizeof *s->y);
+    return w.used;
+}
+
+static size_t lay_out_columns(const sh_index *x, void *block, sample *s) {
+    sh_workspace w = {block, 0};
+    sh_take_products(&w, x, s->n, &s->rows);
+    s->code = sh_take(&w, sh_max(x->quads * 4, REFINEMENT), 1);
+    return w.used;
+}
+
+/* Writes the used features of a pattern in double. */
+static void load_wide(const sh_index *x, const sh_memory *m, int64_t pattern, sample *s) {
+    m->k->to_double(s->rows.wide,
+                    sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->rows.row), &s->rows), x->d);
+}
+
+/* Takes centre and scaling from the sample, then its rows. */
+static sh_status centre_sample(sh_context *context, const sh_memory *m, sh_index *x, sample *s) {
+    int64_t n = s->n, d = x->d;
     memset(x->centre, 0, (size_t)d * sizeof(double));
-    x->power = 1;
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = i * x->patterns / n;
-        const void *row = sh_row_at(m->k, &m->patterns, at, work);
-        row = sh_gather_features(x, m->k, row, work + sh_align((size_t)m->patterns.d * m->k->size));
-        m->k->to_double(s, row, d);
-        double scale = m->scale ? m->scale[at] : 1;
-        for (int64_t j = 0; j < d; j++) x->centre[j] += s[j] * scale / (double)n;
+        int64_t pattern = i * x->patterns / n;
+        load_wide(x, m, pattern, s);
+        double scale = m->scale ? m->scale[pattern] : 1;
+        for (int64_t j = 0; j < d; j++) x->centre[j] += s->rows.wide[j] * scale / (double)n;
     }
     x->centre2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, d);
     x->centre_norm = sqrt(x->centre2) * (1 + 1e-12);
-    const void *first = sh_gather_features(x, m->k, sh_row_at(m->k, &m->patterns, 0, work),
-                                           work + sh_align((size_t)m->patterns.d * m->k->size));
-    m->k->to_double(s, first, d);
-    x->first_apart = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s, x->centre, d)) * (1 + 1e-9);
+    load_wide(x, m, 0, s);
+    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.wide, x->centre, d)) * (1 + 1e-9);
     int exponent;
-    frexp(sh_farthest(x, m) * (1 + 1e-9), &exponent);
-    x->power = ldexp(1, -exponent);
+    frexp(sh_largest_distance(x, m) * (1 + 1e-9), &exponent);
+    x->scaling = ldexp(1, -exponent);
     for (int64_t i = 0; i < n; i++) {
-        status = sh_load_pattern(context, x, m, i * x->patterns / n, y + i * d, work, &length2[i]);
-        if (status != SH_OK) goto done;
-        for (int64_t j = 0; j < d; j++) s[i * d + j] = (double)y[i * d + j];
+        sh_status status = sh_load_pattern(context, x, m, i * x->patterns / n, &s->rows, i);
+        if (status != SH_OK) return status;
     }
-    status = SH_NO_MEMORY;
-    int direct = want_columns || d <= DIRECT;
-    double eta = 0, left_out = 0;
-    if (!direct) {
-        /* where the features are few, the second line has them all and needs no basis; where patterns are few and
-         * long, a basis for it would be a large part of them */
-        double most = fmax(BASIS_BYTES, 0.04 * (double)x->patterns * (double)(d * (int64_t)m->k->size));
-        /* 1 - FIRST / d would be left out if all directions weighed the same */
-        double unstructured = 0.7 * (double)(d - FIRST) / (double)d;
-        int64_t wanted = d <= SECOND || SECOND * d * (int64_t)sizeof(float) > most ? FIRST : SECOND;
+    for (int64_t j = 0; j < n * d; j++) s->y[j] = (double)s->rows.y[j];
+    return SH_OK;
+}
+
+/* Finds the basis, if leading columns serve; else there is none. Returns SH_UNDEFINED where neither kind of codes can be. */
+static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x, const sample *s, double *eta) {
+    int64_t d = x->d;
+    if (x->kind != SH_ALL_COLUMNS && d > DIRECT) {
+        /* refinement codes of few features have them all and need no basis; where patterns are few and long, a basis
+         * for refinement codes would be a large part of them */
+        double most_bytes = fmax(BASIS_BYTES, 0.04 * (double)x->patterns * (double)(d * (int64_t)m->k->size));
+        int64_t wanted = d <= REFINEMENT || REFINEMENT * d * (int64_t)sizeof(float) > most_bytes ? FILTER : REFINEMENT;
+        /* 1 - FILTER / d of the squares would be left out if all directions weighed the same */
+        double left_out = 0, unstructured = 0.7 * (double)(d - FILTER) / (double)d;
         x->basis = sh_allocate(context, wanted * d, sizeof(float));
-        if (!x->basis) goto done;
-        status = sh_leading_directions(context, s, n, d, wanted, x->basis, &x->rank, &left_out, &eta);
-        if (status != SH_OK) goto done;
-        status = SH_NO_MEMORY;
-        direct =
-            x->rank < FIRST || !(eta < 0.01) || (x->kind == SH_EITHER && left_out > unstructured && d <= SH_MAX_SUM);
+        if (!x->basis) return SH_NO_MEMORY;
+        sh_status status = sh_principal_directions(context, s->y, s->n, d, wanted, x->basis, &x->rank, &left_out, eta);
+        if (status != SH_OK) return status;
+        int too_few = x->rank < FILTER || !(*eta < 0.01);
+        if (!too_few && !(x->kind == SH_EITHER_COLUMNS && left_out > unstructured && d <= SH_MOST_FEATURES))
+            return SH_OK;
     }
-    if (direct) {
-        sh_release(context, x->basis);
-        x->basis = NULL;
-        x->rank = 0;
-        if (d > SH_MAX_SUM) {
-            status = SH_UNDEFINED;
-            goto done;
-        }
+    sh_release(context, x->basis);
+    x->basis = NULL;
+    x->rank = 0;
+    return d > SH_MOST_FEATURES ? SH_UNDEFINED : SH_OK;
+}
+
+static sh_status fit_quantisers(sh_context *context, sh_index *x, sample *s, double eta) {
+    int64_t d = x->d, refinement = !x->basis ? 0 : d <= REFINEMENT ? d : x->rank > FILTER ? x->rank : 0;
+    int rotated = x->basis != NULL;
+    if (!sh_quantiser_new(context, &x->filter, rotated ? FILTER : d, rotated, eta, d)) return SH_NO_MEMORY;
+    if (refinement && !sh_quantiser_new(context, &x->refinement, refinement, d > REFINEMENT, eta, d))
+        return SH_NO_MEMORY;
+    x->quads = sh_ceil_div(x->filter.columns, 4);
+    void *block = sh_allocate(context, 1, lay_out_columns(x, NULL, s));
+    if (!block) return SH_NO_MEMORY;
+    lay_out_columns(x, block, s);
+    if (rotated) sh_project(x, s->n, &s->rows);
+    sh_fit_quantiser(x, &x->filter, 1, &s->rows, s->n, s->code);
+    if (refinement) sh_fit_quantiser(x, &x->refinement, 0, &s->rows, s->n, s->code);
+    sh_release(context, block);
+    return SH_OK;
+}
+
+/* Takes centre, scaling, basis, kind and quantisers from a sample. */
+static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index *x) {
+    sample s = {.n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM)};
+    double eta = 0;
+    x->centre = sh_allocate(context, x->d, sizeof(double));
+    void *block = sh_allocate(context, 1, lay_out_rows(x, m, NULL, &s));
+    sh_status status = x->centre && block ? SH_OK : SH_NO_MEMORY;
+    if (status == SH_OK) {
+        lay_out_rows(x, m, block, &s);
+        status = centre_sample(context, m, x, &s);
     }
-    x->kind = direct && d > DIRECT ? SH_COLUMNS : want_columns ? SH_COLUMNS : SH_LINES;
-    if (!sh_quantiser_new(context, &x->first, direct ? d : FIRST, !direct, eta, d)) goto done;
-    int64_t second = direct ? 0 : d <= SECOND ? d : x->rank > FIRST ? x->rank : 0;
-    if (second && !sh_quantiser_new(context, &x->second, second, d > SECOND, eta, d)) goto done;
-    x->quads = sh_ceil_div(x->first.columns, 4);
-    code = sh_allocate(context, sh_max(x->quads * 4, SECOND), 1);
-    if (!code) goto done;
-    if (x->basis) {
-        a = sh_allocate(context, n * x->rank, sizeof(float));
-        more = sh_allocate(context, 1, sh_project_bytes(x, n));
-        if (!a || !more) goto done;
-        sh_project(x, y, n, a, more);
-    }
-    sh_fit_quantiser(&x->first, 1, direct ? y : a, direct ? d : x->rank, length2, n, code);
-    if (second)
-        sh_fit_quantiser(&x->second, 0, x->second.rotated ? a : y, x->second.rotated ? x->rank : d, length2, n, code);
-    status = SH_OK;
-done:
-    sh_release(context, work);
-    sh_release(context, y);
-    sh_release(context, a);
-    sh_release(context, s);
-    sh_release(context, length2);
-    sh_release(context, more);
-    sh_release(context, code);
+    if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
+    if (status == SH_OK) status = fit_quantisers(context, x, &s, eta);
+    if (x->kind != SH_ALL_COLUMNS) x->kind = x->basis || x->d <= DIRECT ? SH_LEADING_COLUMNS : SH_ALL_COLUMNS;
+    sh_release(context, block);
     return status;
 }
 
+/* --- the index ------------------------------------------------------------------------------------ */
+
 size_t sh_index_total_bytes(const sh_index *x) {
-    return (size_t)sh_ceil_div(x->patterns, SH_GROUP) * sh_group_bytes(x->quads) + (size_t)x->patterns * x->line_bytes +
-           (size_t)(x->rank * x->d + 2 * (x->first.columns + x->second.columns)) * sizeof(float) +
+    size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
+    int64_t steps = 2 * (x->filter.columns + x->refinement.columns);
+    return panels + (size_t)x->patterns * x->record_bytes + (size_t)(x->rank * x->d + steps) * sizeof(float) +
            (size_t)x->d * sizeof(double);
 }
 
-/* Reckons what making an index will take, before anything is known of the patterns: its codes, the sample, and the
- * matrices that directions are found by. */
-static double bytes_expected(const sh_memory *m, sh_index_kind kind, int64_t d) {
-    double n = (double)m->patterns.n, all = (double)d, first = all + 8, sample = fmin(n, SAMPLE) * all * 12;
-    if (d > DIRECT && kind != SH_COLUMNS) {
+/* Estimates the bytes that making an index takes, before anything is known of the patterns: its codes, the sample, and
+ * the matrices that directions are found by. */
+static double estimate_bytes(const sh_memory *m, sh_index_kind kind, int64_t d) {
+    double n = (double)m->patterns.n, all = (double)d, codes = all + 8, sampled = fmin(n, SAMPLE) * all * 12;
+    if (d > DIRECT && kind != SH_ALL_COLUMNS) {
         double gram = fmin(all, SH_LARGEST_GRAM);
-        first = fmin(first, SH_FIRST + 8 + fmin(all, SECOND) + 8);
-        sample = fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * all * 12 + 3 * 8 * gram * gram;
+        codes = fmin(codes, FILTER + 8 + fmin(all, REFINEMENT) + 8);
+        sampled = fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * all * 12 + 3 * 8 * gram * gram;
     }
-    return n * first + sample;
+    return n * codes + sampled;
 }
 
-sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *kept, int64_t d,
-                       int64_t most, sh_index **index) {
+sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *features, int64_t d,
+                       int64_t most_bytes, sh_index **index) {
     *index = NULL;
     int64_t n = m->patterns.n;
-    if (!(m->max_norm > 0x1p-400 && m->max_norm < 0x1p400) || n > INT32_MAX - SH_GROUP) return SH_OK;
-    if (kind == SH_COLUMNS && d > SH_MAX_SUM) return SH_OK;
-    if (bytes_expected(m, kind, d) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!(m->max_norm > 0x1p-400 && m->max_norm < 0x1p400) || n > INT32_MAX - SH_PANEL) return SH_OK;
+    if (kind == SH_ALL_COLUMNS && d > SH_MOST_FEATURES) return SH_OK;
+    for (int64_t j = 1; features && j < d; j++) assert(features[j - 1] < features[j]);
+    if (estimate_bytes(m, kind, d) > (double)most_bytes) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     *x = (sh_index){.references = 1, .kind = kind, .patterns = n, .d = d};
     sh_status status = SH_OK;
-    if (kept) {
-        x->kept = sh_allocate(context, d, sizeof *kept);
-        if (x->kept)
-            memcpy(x->kept, kept, (size_t)d * sizeof *kept);
+    if (features) {
+        x->features = sh_allocate(context, d, sizeof *features);
+        if (x->features)
+            memcpy(x->features, features, (size_t)d * sizeof *features);
         else
             status = SH_NO_MEMORY;
     }
-    if (status == SH_OK) status = take_sample(context, m, x, kind == SH_COLUMNS);
+    if (status == SH_OK) status = fit_to_sample(context, m, x);
     if (status == SH_OK) {
-        x->line_bytes = x->second.columns ? (size_t)(x->second.columns + 15) / 8 * 8 : 0;
+        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 8 * 8 : 0;
         x->bytes = sh_index_total_bytes(x);
-        int fits = x->bytes <= (uint64_t)most; /* of kinds that the patterns chose */
-        if (fits) x->groups = sh_allocate(context, sh_ceil_div(n, SH_GROUP), sh_group_bytes(x->quads));
-        if (fits && x->line_bytes) x->lines = sh_allocate(context, n, x->line_bytes);
-        if (!x->groups || (x->line_bytes && !x->lines)) status = SH_NO_MEMORY;
+        int fits = x->bytes <= (uint64_t)most_bytes; /* of the kind that the patterns chose */
+        if (fits) x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), sh_panel_bytes(x->quads));
+        if (fits && x->record_bytes) x->records = sh_allocate(context, n, x->record_bytes);
+        if (!x->panels || (x->record_bytes && !x->records)) status = SH_NO_MEMORY;
     }
-    if (status == SH_OK) {
-        status = sh_quantise_patterns(context, x, m, 0);
-        if (status == SH_OK) {
-            *index = x;
-            return SH_OK;
-        }
-    } else if (status == SH_NO_MEMORY) {
+    if (status == SH_NO_MEMORY)
         sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    }
-    sh_index_free(context, x);
+    else if (status == SH_OK)
+        status = sh_encode_patterns(context, x, m, 0);
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
     return status == SH_UNDEFINED ? SH_OK : status;
 }
