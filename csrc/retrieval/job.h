@@ -273,6 +273,20 @@ void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, in
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_space space,
                            sh_context *context);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
+/* The candidates of one query while scores of tiles pass; begun with min_score and best -INFINITY. */
+typedef struct {
+    int64_t capacity, n;
+    double min_score; /* lower scores are out; only rises */
+    double best;      /* the best exact score is at least this */
+    int overflows;    /* there are more candidates than fit */
+    sh_candidate *list;
+} sh_candidate_list;
+/* scan.c: raises min_score after a best score of some more patterns (note 2 there). */
+void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best);
+/* Removes candidates that cannot matter. z holds as many numbers as there are candidates. */
+void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z);
+/* Makes room for some more candidates, or sets `overflows` and returns 0. */
+int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, double *z);
 /* A list that grows with the support, and the scratch memory for its results; all zero before the first. */
 typedef struct {
     int64_t capacity;

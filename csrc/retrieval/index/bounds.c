@@ -206,13 +206,13 @@ float sh_bound_threshold(const sh_index *x, const sh_query_code *q, double score
     return (double)f > scaled ? nextafterf(f, -INFINITY) : f;
 }
 
-double sh_least_score(const sh_index *x, const sh_query_code *q, float lower) {
+double sh_score_lower_bound(const sh_index *x, const sh_query_code *q, float lower) {
     double least = ((double)lower - (1 + q->norm) * 0x1p-90) / (x->scaling * x->scaling) + q->constant;
     return least - q->slack - 0x1p-50 * (fabs(least) + fabs(q->constant));
 }
 
 /* Returns the canonical score that a pattern of this upper bound cannot exceed. */
-static double most_score(const sh_index *x, const sh_query_code *q, float upper) {
+static double score_upper_bound(const sh_index *x, const sh_query_code *q, float upper) {
     return ((double)upper + (1 + q->norm) * 0x1p-90) / (x->scaling * x->scaling) + q->slack + q->constant;
 }
 
@@ -264,9 +264,9 @@ sh_status sh_index_bounds(const sh_job *job, const sh_index *x, double *bounds) 
             else
                 sh_filter_lower_bounds(x, &s.codes, 0, &list.position[j], 1, &list.bound[j], &lower);
             double *to = out + 3 * (int64_t)list.position[j];
-            to[0] = most_score(x, q, list.bound[j]);
-            to[1] = most_score(x, q, refined);
-            to[2] = sh_least_score(x, q, lower);
+            to[0] = score_upper_bound(x, q, list.bound[j]);
+            to[1] = score_upper_bound(x, q, refined);
+            to[2] = sh_score_lower_bound(x, q, lower);
         }
     }
     sh_release(job->context, block);

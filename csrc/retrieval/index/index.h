@@ -139,7 +139,7 @@ void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64
 /* Returns the bound that a pattern of canonical score `score` cannot be below. */
 float sh_bound_threshold(const sh_index *index, const sh_query_code *query, double score);
 /* Returns the canonical score that a pattern of this lower bound has at least. */
-double sh_least_score(const sh_index *index, const sh_query_code *query, float lower);
+double sh_score_lower_bound(const sh_index *index, const sh_query_code *query, float lower);
 /* Returns the empty list of one query, with its code, for the filter kernel (kernels/codes.h). */
 sh_filter_query sh_start_list(const sh_index *index, const sh_query_codes *codes, int64_t row, float threshold,
                               int32_t *position, float *bound);

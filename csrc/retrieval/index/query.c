@@ -45,7 +45,7 @@ static int64_t list_capacity(const sh_index *x) {
 
 /* What is known of one query while tiles pass. */
 typedef struct {
-    double threshold; /* canonical scores below it do not count */
+    double min_score; /* lower canonical scores are out; only rises */
     int64_t refined;  /* patterns refined; of maps with a cutoff, those that were dropped by it */
     int64_t seeds;
     sh_candidate seed[SEEDS]; /* scored canonically */
@@ -206,7 +206,7 @@ static void add_seeds(const search *s, int64_t query, query_state *t, const int3
     }
     if (t->seeds == before) return;
     sh_rescore(s->job, query, t->seed + before, t->seeds - before, results->buffer);
-    t->threshold = fmax(t->threshold, sh_min_score(s->job, query, t->seed, t->seeds, results->z, 0));
+    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, 0));
 }
 
 /* Makes seeds of the `wanted` best of a list. */
@@ -240,8 +240,8 @@ static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, que
     int64_t k = best_wanted(s), n = list->found - before, limit = sh_candidate_limit(x);
     refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
     t->refined += n;
-    if (t->lower_bounds == k) t->threshold = fmax(t->threshold, sh_least_score(x, q, t->lower[0]));
-    list->threshold = sh_bound_threshold(x, q, t->threshold);
+    if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[0]));
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
     list->found = before + drop_below(list->position + before, list->bound + before, n, list->threshold);
     if (list->found <= limit) return 1;
     list->found = drop_below(list->position, list->bound, list->found, list->threshold);
@@ -258,14 +258,14 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
     /* a radius is soon as small as the nearest rivals make it */
     int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? RADIUS_SEEDS : 0) - t->seeds);
     seed_best(s, query, t, wanted, list->position + before, list->bound + before, list->found - before, results);
-    list->threshold = sh_bound_threshold(x, q, t->threshold);
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
     if (list->found <= limit) return 1;
     list->found = drop_below(list->position, list->bound, list->found, list->threshold);
     if (2 * list->found <= limit || !x->records) return list->found <= limit;
     refine_list(s, codes, row, list->position, list->bound, list->found, NULL);
     t->refined += list->found;
     seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
-    list->threshold = sh_bound_threshold(x, q, t->threshold);
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
     list->found = drop_below(list->position, list->bound, list->found, list->threshold);
     t->refined -= list->found;
     return 2 * list->found <= limit;
@@ -283,7 +283,7 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
         const sh_query_code *q = &codes->query[i];
         int64_t at = q->norm > 0 ? active++ : --served;
         v->row[at] = (int32_t)i;
-        v->list[at] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->states[i].threshold),
+        v->list[at] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->states[i].min_score),
                                     v->position + i * capacity, v->bound + i * capacity);
         if (!(q->norm > 0)) v->list[at].found = -1;
     }
@@ -323,28 +323,28 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_state 
     const sh_index *x = s->index;
     int64_t query = query_at(s, i), counts[4] = {0};
     const sh_query_code *q = &codes->query[row];
-    double threshold = t->threshold;
-    float bound_threshold = sh_bound_threshold(x, q, threshold);
-    n = drop_below(position, bound, n, bound_threshold);
+    double min_score = t->min_score;
+    float threshold = sh_bound_threshold(x, q, min_score);
+    n = drop_below(position, bound, n, threshold);
     counts[0] = best_wanted(s) ? t->refined : t->refined + n;
     if (x->records && n > SHORT_LIST && !best_wanted(s)) {
         refine_list(s, codes, row, position, bound, n, NULL);
-        n = drop_below(position, bound, n, bound_threshold);
+        n = drop_below(position, bound, n, threshold);
     }
     if (job->goal == SH_GOAL_RADIUS) n = drop_by_offset(s, query, q, t, position, bound, n);
     counts[1] = n;
     int64_t found = 0, solved = 0;
     for (int64_t j = 0; j < t->seeds; j++)
-        if (t->seed[j].score >= threshold) v->scored[found++] = t->seed[j];
+        if (t->seed[j].score >= min_score) v->scored[found++] = t->seed[j];
     solved = found;
     counts[2] = t->seeds;
     heapify(position, bound, n);
-    while (n > 0 && !(bound[0] < bound_threshold) && found < SCORED) {
-        /* solving costs as much as it has scores: until so many are found, the threshold stays, and all above it may
+    while (n > 0 && !(bound[0] < threshold) && found < SCORED) {
+        /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
          * be scored together */
         int64_t together = sh_min(sh_min(solved + 1 + solved / 8, SCORED) - found, AT_ONCE), fresh = 0;
         sh_candidate c[AT_ONCE];
-        while (fresh < together && n > 0 && !(bound[0] < bound_threshold)) {
+        while (fresh < together && n > 0 && !(bound[0] < threshold)) {
             int known = 0;
             c[fresh].position = position[0];
             position[0] = position[--n];
@@ -356,12 +356,12 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_state 
         sh_rescore(job, query, c, fresh, v->results.buffer);
         counts[2] += fresh;
         for (int64_t j = 0; j < fresh; j++)
-            if (c[j].score >= threshold) v->scored[found++] = c[j];
+            if (c[j].score >= min_score) v->scored[found++] = c[j];
         assert(found <= SCORED + SEEDS);
         if (found < solved + 1 + solved / 8 && found < SCORED) continue;
-        threshold = fmax(threshold, sh_min_score(job, query, v->scored, found, v->results.z, 0));
-        solved = found = sh_keep_above(job, query, v->scored, found, threshold, 0);
-        bound_threshold = sh_bound_threshold(x, q, threshold);
+        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, 0));
+        solved = found = sh_keep_above(job, query, v->scored, found, min_score, 0);
+        threshold = sh_bound_threshold(x, q, min_score);
     }
     if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
         leave_to_scan(s, query);
@@ -377,7 +377,7 @@ static void start_queries(const search *s, int64_t first, int64_t rows, const sp
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = query_at(s, first + i);
         query_state *t = &v->states[i];
-        t->threshold = -INFINITY;
+        t->min_score = -INFINITY;
         t->seeds = t->refined = t->lower_bounds = 0;
         for (int l = 0; s->job->hints && l < SH_HINTS; l++) {
             int32_t position = s->job->hints[query * SH_HINTS + l];
@@ -462,7 +462,7 @@ static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_conte
         to->state = v.states[row];
         to->n = l->found;
         if (l->found <= 0) continue;
-        float threshold = sh_bound_threshold(x, &codes.query[row], to->state.threshold);
+        float threshold = sh_bound_threshold(x, &codes.query[row], to->state.min_score);
         to->n = drop_below(l->position, l->bound, l->found, threshold);
         to->position = sh_allocate(context, sh_max(to->n, 1), sizeof(int32_t));
         to->bound = sh_allocate(context, sh_max(to->n, 1), sizeof(float));
@@ -484,10 +484,10 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     query_state t = s->states[i];
     range_list *lists = &s->lists[i * s->ranges];
     for (int64_t r = 0; r < s->ranges; r++) {
-        t.threshold = fmax(t.threshold, lists[r].state.threshold);
+        t.min_score = fmax(t.min_score, lists[r].state.min_score);
         t.refined += lists[r].state.refined;
     }
-    float threshold = sh_bound_threshold(x, &codes.query[row], t.threshold);
+    float threshold = sh_bound_threshold(x, &codes.query[row], t.min_score);
     for (int64_t r = 0; r < s->ranges; r++) {
         range_list *l = &lists[r];
         int64_t kept = l->n < 0 ? -1 : drop_below(l->position, l->bound, l->n, threshold);
