@@ -180,10 +180,10 @@ static void NAME(accumulate)""",
         "exactness",
     ),
     Mutation(
-        "memory: lists that there was no room for are used",
+        "memory: lists that there was no memory for are used",
         "csrc/retrieval/scan.c",
-        "if (!s.handed || !s.handed_n) {",
-        "if (!s.handed && !s.handed_n) {",
+        "if (!s.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);",
+        "if (!s.lists && lists < 0) return sh_fail(context, SH_NO_MEMORY, NULL, 0);",
         "memory_safety",
     ),
     # --- C: layers and features
