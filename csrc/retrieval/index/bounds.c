@@ -6,7 +6,8 @@
  *     score = 2^2e (<w, y> + B) + C,     B = 2^-2e (<xi - mu, mu> + b), the bias; of euclidean scores -|y|^2 / 2
  *                                        C = <x, mu>, the query's constant; of scores by distance -|x - mu|^2 / 2
  *
- * where b is the memory's own bias. With features left out, euclidean ones have b in B too, and C = <x, mu> - |x|^2 / 2.
+ * where b is the memory's own bias. B is computed from rows in double: it may be much smaller than what rounding y changes
+ * it by. With features left out, euclidean ones have b in B too, and C = <x, mu> - |x|^2 / 2.
  *
  * What is to be bounded is <w, y>. Let the rows of V be (nearly) orthonormal, a = V y and b = V w.
  *
@@ -38,7 +39,7 @@
  *           So r_y is never near 0; exact arithmetic would not be worth its time (it scores 61.9 rows in place of 64.9).
  *        3. The kernels' float32: h <p, q> to within 8 u h |p| |q| (c = 2), R_w R_y to 8 u of itself (error radii are
  *           made larger by 2^-19), B to 8 u |B| (added when it is stored, rounded up).
- *        4. Canonical scores (rescore.c) and the constants are sums in double: slack is four times their bound.
+ *        4. Canonical scores (rescore.c), biases and constants are sums in double: slack is four times their bound.
  *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
  *        6. Lower bounds: every step bounds |<w, y> - h <p, q>|, so h <p, q> - R_w R_y + B is a bound, too. The B that

@@ -96,14 +96,15 @@ int sh_may_add_all_columns(const sh_memory *memory, const sh_index *leading);
 
 /* Scratch memory of some rows on their way to codes. */
 typedef struct {
-    void *row,
-        *gathered; /* (d of the memory), (d) one row in the compute type, and those of its features that are used */
-    double *wide;  /* (d) one row in double */
-    float *y;      /* (rows, d) rows centred and scaled */
-    double *norm2; /* (rows) |y|^2 */
-    float *a;      /* (rows, rank) y V^T */
-    double *sum;   /* (rows, rank) its sums over slabs of features, */
-    float *slab;   /* (rows, rank) and the products of one slab */
+    void *row;        /* (d of the memory) one widened row */
+    void *gathered;   /* (d) of it the features that are used */
+    const void *used; /* (d) these, of the row that was loaded last, wherever they lie */
+    double *wide;     /* (d) the same in double */
+    float *y;         /* (rows, d) rows centred and scaled */
+    double *norm2;    /* (rows) |y|^2 */
+    float *a;         /* (rows, rank) y V^T */
+    double *sum;      /* (rows, rank) its sums over slabs of features, */
+    float *slab;      /* (rows, rank) and the products of one slab */
 } sh_coding_space;
 
 /* One query as the index takes it: w = (x - centre) * scaling. */

@@ -32,9 +32,9 @@ const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void 
 
 sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memory *m, int64_t pattern,
                           sh_coding_space *s, int64_t i) {
-    const void *row = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
+    s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
-    s->norm2[i] = m->k->centre(s->y + i * x->d, row, scale, x->centre, x->scaling, x->d);
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->centre, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
@@ -124,6 +124,7 @@ typedef struct {
 
 typedef struct {
     sh_coding_space rows;
+    float *bias; /* (SH_ENCODED_ROWS) as stored */
     int8_t *code;
 } encoding_space;
 
@@ -131,18 +132,20 @@ static size_t lay_out(const encoding *e, void *block, encoding_space *s) {
     sh_workspace w = {block, 0};
     sh_take_rows(&w, e->index, e->m, SH_ENCODED_ROWS, &s->rows);
     sh_take_products(&w, e->index, SH_ENCODED_ROWS, &s->rows);
+    s->bias = sh_take(&w, SH_ENCODED_ROWS, sizeof *s->bias);
     s->code = sh_take(&w, e->index->quads * 4, 1);
     return w.used;
 }
 
-/* Returns the bias of a pattern as it is stored: scaled, and rounded up by more than what its sum may lose. */
-static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, const float *y, double norm2,
-                         double *wide) {
+/* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may lose.
+ * It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
+static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_space *s) {
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
-        sh_kernels_of(SH_FLOAT32)->to_double(wide, y, x->d);
-        bias = sh_kernels_of(SH_FLOAT64)->dot(wide, x->centre, x->d) * x->scaling;
-        if (m->bias) bias += m->bias[pattern] * x->scaling * x->scaling;
+        m->k->to_double(s->wide, s->used, x->d);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->wide, x->centre, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->centre2 + (m->bias ? m->bias[pattern] : 0);
+        bias *= x->scaling * x->scaling;
     }
     return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));
 }
@@ -166,6 +169,7 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     for (int64_t i = 0; i < rows; i++) {
         sh_status status = sh_load_pattern(context, x, m, first + i, s, i);
         if (status != SH_OK) return status;
+        space.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
     }
     if (x->basis) sh_project(x, rows, s);
 
@@ -182,7 +186,7 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
             continue;
         }
         error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
-        bias[l] = stored_bias(x, m, first + i, s->y + i * x->d, s->norm2[i], s->wide);
+        bias[l] = space.bias[i];
         for (int64_t z = 0; z < x->quads; z++)
             for (int c = 0; c < 4; c++) panel[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
         if (!x->refinement.columns || x->base) continue;

@@ -344,9 +344,12 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_state 
          * be scored together */
         int64_t together = sh_min(sh_min(solved + 1 + solved / 8, SCORED) - found, AT_ONCE), fresh = 0;
         sh_candidate c[AT_ONCE];
+        float c_bound[AT_ONCE];
+        (void)c_bound; /* for the assertion alone */
         while (fresh < together && n > 0 && !(bound[0] < threshold)) {
             int known = 0;
             c[fresh].position = position[0];
+            c_bound[fresh] = bound[0];
             position[0] = position[--n];
             bound[0] = bound[n];
             sift(position, bound, 0, n);
@@ -354,6 +357,7 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_state 
             fresh += !known;
         }
         sh_rescore(job, query, c, fresh, v->results.buffer);
+        for (int64_t j = 0; j < fresh; j++) assert(!(c_bound[j] < sh_bound_threshold(x, q, c[j].score)));
         counts[2] += fresh;
         for (int64_t j = 0; j < fresh; j++)
             if (c[j].score >= min_score) v->scored[found++] = c[j];
