@@ -1,7 +1,6 @@
-/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and how
- * large a ball around it goes to it (radii.c). */
+/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and
+ * the radius of a ball around it that is retrieved as it (radii.c). */
 #include "retrieval/job.h"
-#include <math.h>
 
 enum {
     QUERY_BYTES = 16 * 1024 * 1024, /* of patterns copied as queries at a time */
@@ -89,7 +88,7 @@ static sh_status compute_offsets(void *pointer, int64_t item, void *scratch, sh_
         const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
         double square = m->k->dot(row, row, d);
         if (m->scale) square = square * m->scale[i] * m->scale[i];
-        if (square - square != 0) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
+        if (!isfinite(square)) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
         o->offset[i] = square + (m->bias ? 2 * m->bias[i] : 0);
     }
     return SH_OK;
@@ -135,7 +134,7 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
     if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
     for (int64_t i = 0; i < n; i++) {
         if (which[i] < 0 || which[i] >= count) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
-        if (need[i] - need[i] != 0) return sh_fail(context, SH_NOT_FINITE, "need", i);
+        if (!isfinite(need[i])) return sh_fail(context, SH_NOT_FINITE, "need", i);
     }
     norm_offsets o = {m, sh_allocate(context, count, sizeof *o.offset)};
     if (!o.offset) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
