@@ -1,8 +1,8 @@
-/* codes.h: the inner loops of an index (retrieval/index/index.h): making 8-bit codes, comparing their bounds with thresholds.
+/* codes.h: the inner loops of an index (retrieval/index/index.h): making 8-bit codes, comparing bounds with thresholds.
  *
  * Filter codes lie in panels of SH_PANEL patterns. A panel is
  *
- *     quads x SH_PANEL x 4 bytes   for every four columns ("quad") 4 codes of each pattern in turn, unsigned: 128 is added
+ *     quads x SH_PANEL x 4 bytes   for every four columns (a "quad") 4 bytes of each pattern in turn: codes + 128
  *     SH_PANEL floats              error radii
  *     SH_PANEL floats              biases
  *
@@ -10,8 +10,8 @@
  *
  *     bound of pattern i = step (code . code_i) + error_radius error_radius_i + bias_i.
  *
- * There is one table for each instruction set. Codes are the same everywhere; bounds differ in their rounding alone, which
- * error radii and biases allow for (retrieval/index/bounds.c, note 3).
+ * There is one table for each instruction set. Codes are the same everywhere; bounds differ in their rounding alone,
+ * which error radii and biases allow for (retrieval/index/bounds.c, note 3).
  */
 #ifndef SH_CODES_H
 #define SH_CODES_H

@@ -1,7 +1,8 @@
 /* overflow.c: queries with too many candidates for a list (small beta), and lists of full-support maps.
  *
- * A few queries at a time, a batch, have whole rows of scores stored: one product writes them, each row is solved, and a
- * second product mixes the values where the row has become weights. With the scan that gave up, these are three products.
+ * A few queries at a time, a batch, have whole rows of scores stored: one product writes them, each row is solved, and
+ * a second product mixes the values where the row has become weights. With the scan that gave up, these are three
+ * products.
  *
  * Notes  1. ROWS_BYTES decides how many rows there are at a time, so memory does not grow with N or 1/beta. A batch has
  *           at least one row, 12 bytes a pattern.

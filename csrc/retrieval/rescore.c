@@ -1,13 +1,14 @@
 /* rescore.c: candidates become results: canonical scores, weights, states. What makes results exact is here.
  *
- * Scores of tiles only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its scale, or
- * by the canonical distance; z = beta (s - max s) in double. The map's threshold does not depend on candidates outside the
- * support. Weights are rounded once to the compute type, and the state sums weight x row in double in order of position.
- * So every path gives the same bits.
+ * Scores of tiles only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its
+ * scale, or by the canonical distance; z = beta (s - max s) in double. The map's threshold does not depend on
+ * candidates outside the support. Weights are rounded once to the compute type, and the state sums weight x row in
+ * double in order of position. So every path gives the same bits.
  *
  * Note   Euclidean scores are -|x - xi|^2/2, computed from the differences: their error is relative to the distance, so
- *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for |x|^2/2,
- *        cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter form.
+ *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for
+ *        |x|^2/2, cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter
+ *        form.
  */
 #include "retrieval/job.h"
 #include <math.h>
@@ -23,9 +24,9 @@ sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t
 /* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
  * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher.
  *
- * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same threshold;
- * if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight among the
- * k best either: it is out, and so is what is below the k-th best. */
+ * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same
+ * threshold; if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight
+ * among the k best either: it is out, and so is what is below the k-th best. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
     if (job->goal == SH_GOAL_RADIUS)

@@ -1,9 +1,9 @@
 /* scan.c: the pass over all patterns for maps with a cutoff: tiles of scores, short lists of candidates.
  *
- * Queries come in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the cache.
- * For each query the tile's maximum is compared with the least score that counts, min_score; nearly always that is all.
- * Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the threshold of
- * its candidates: scores seen later only raise the threshold, so what is below it is dropped for good.
+ * Queries come in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
+ * cache. For each query the tile's maximum is compared with the least score that counts, min_score; nearly always that
+ * is all. Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the
+ * threshold of its candidates: scores seen later only raise the threshold, so what is below it is dropped for good.
  *
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),

@@ -1,18 +1,18 @@
 /* retrieval/index/bounds.c: bounds on scores from 8-bit codes, with their proofs.
  *
- * Rows are centred and scaled by a power of two: y = (xi - mu) 2^-e of a pattern, w = (x - mu) 2^-e of a query, |y| <= 1.
- * Then
+ * Rows are shifted by a mean and scaled by a power of two: y = (xi - mu) 2^-e of a pattern, w = (x - mu) 2^-e of a
+ * query, |y| <= 1. Then
  *
  *     score = 2^2e (<w, y> + B) + C,     B = 2^-2e (<xi - mu, mu> + b), the bias; of euclidean scores -|y|^2 / 2
  *                                        C = <x, mu>, the query's constant; of scores by distance -|x - mu|^2 / 2
  *
- * where b is the memory's own bias. B is computed from rows in double: it may be much smaller than what rounding y changes
- * it by. With features left out, euclidean ones have b in B too, and C = <x, mu> - |x|^2 / 2.
+ * where b is the memory's own bias. B is computed from rows in double: it may be much smaller than what rounding y
+ * changes it by. With features left out, euclidean ones have b in B too, and C = <x, mu> - |x|^2 / 2.
  *
  * What is to be bounded is <w, y>. Let the rows of V be (nearly) orthonormal, a = V y and b = V w.
  *
- *   Rotation           <w, y> <= <b, a> + r_w r_y + eta |b| |a|, r^2 = |.|^2 - |V .|^2 and eta = |V V^T - I|_F, by Cauchy
- *                      and Schwarz for what lies outside of V's rows
+ *   Rotation           <w, y> <= <b, a> + r_w r_y + eta |b| |a|, r^2 = |.|^2 - |V .|^2 and eta = |V V^T - I|_F, by
+ *                      Cauchy and Schwarz for what lies outside of V's rows
  *   Codes of patterns  a_j is stored as an integer q_j, a_j ~ t_j q_j, which changes <b, a> by at most |b| |a - t q|
  *   Codes of queries   b_j t_j is rounded to h p_j, p_j an integer, which changes it by at most |b t - h p| |q|
  *   Rounding           computed columns are off by at most e |y| or e |w| (note 1), sums in float32 as in note 3
@@ -26,8 +26,8 @@
  *         3        (e + eta (1 + eta)^2) |w|           max(|y|, |t q|)
  *
  * By Cauchy and Schwarz once more, weighted, sum P_c Q_c <= R_w R_y with R_w^2 = sum P_c^2 / weight_c and R_y^2 = sum
- * weight_c Q_c^2: one number a pattern and a query, their error radii. Any weights are right; those near mean P / mean Q
- * are tight.
+ * weight_c Q_c^2: one number a pattern and a query, their error radii. Any weights are right; those near mean P / mean
+ * Q are tight.
  *
  * Refinement codes are multiplied by b t itself: then p = b t, h = 1, and P_2 is the rounding of that sum alone.
  *
@@ -36,7 +36,7 @@
  *           that. Without V, the features themselves are off by u, their one rounding.
  *        2. phi: |V y|^2 is known up to 2 e, and (I - V^T V) is a projector up to eta, so r_y^2 is taken as
  *           |y|^2 - |a|^2 + phi |y|^2 with phi = 2 e (1 + eta + e) + eta (1 + eta) + rounding of the double sums.
- *           So r_y is never near 0; exact arithmetic would not be worth its time (it scores 61.9 rows in place of 64.9).
+ *           So r_y is never near 0. Exact arithmetic is not worth its time: 61.9 rows are scored in place of 64.9.
  *        3. The kernels' float32: h <p, q> to within 8 u h |p| |q| (c = 2), R_w R_y to 8 u of itself (error radii are
  *           made larger by 2^-19), B to 8 u |B| (added when it is stored, rounded up).
  *        4. Canonical scores (rescore.c), biases and constants are sums in double: slack is four times their bound.
@@ -119,14 +119,14 @@ static void take_constant(const sh_index *x, const sh_job *job, const void *row,
     double product = (double)(m->patterns.d + 16) * 0x1p-51;
     m->k->to_double(wide, row, x->d);
     if (sh_has_distance_bias(x, m) && sh_by_distance(job)) {
-        double square = doubles->distance2(wide, x->centre, x->d), distance = sqrt(square) + 1 / x->scaling;
+        double square = doubles->distance2(wide, x->mean, x->d), distance = sqrt(square) + 1 / x->scaling;
         q->constant = -square / 2;
         q->slack = product * distance * distance;
     } else {
-        double dot = doubles->dot(wide, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
-        double norm = sqrt(raw2) * (1 + 1e-9), centre2 = x->centre2, half = sh_by_distance(job) ? raw2 / 2 : 0;
-        q->constant = dot - (sh_has_distance_bias(x, m) ? centre2 / 2 : 0) - half;
-        q->slack = product * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre2 + half);
+        double dot = doubles->dot(wide, x->mean, x->d), raw2 = m->k->dot(row, row, x->d);
+        double norm = sqrt(raw2) * (1 + 1e-9), mean_norm2 = x->mean_norm2, half = sh_by_distance(job) ? raw2 / 2 : 0;
+        q->constant = dot - (sh_has_distance_bias(x, m) ? mean_norm2 / 2 : 0) - half;
+        q->slack = product * ((norm + x->mean_norm) * (m->max_norm + x->mean_norm) + m->max_bias + mean_norm2 + half);
     }
 }
 
@@ -137,7 +137,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *orde
     for (int64_t i = 0; i < rows; i++) {
         sh_query_code *q = &codes->query[i];
         const void *row = sh_used_features(x, m->k, sh_query(job, order ? order[i] : first + i), s);
-        s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->centre, x->scaling, x->d);
+        s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->mean, x->scaling, x->d);
         take_constant(x, job, row, s->wide, q);
         double norm = sqrt(s->norm2[i]);
         int usable = norm < 0x1p60 && norm > 0x1p-60 && q->slack < 0x1p900;

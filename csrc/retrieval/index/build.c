@@ -7,12 +7,12 @@ enum {
     FILTER = SH_SHORT_CODE, /* leading columns of a filter code */
     REFINEMENT = 248,       /* columns of a refinement code, at most */
     DIRECT = 120,           /* so few features are encoded as they are */
-    SAMPLE = 2048,          /* patterns that the centre, the basis and the quantisers are taken from */
+    SAMPLE = 2048,          /* patterns that the mean, the basis and the quantisers are taken from */
     BASIS_BYTES = 4 << 20,  /* of a basis that is never too large */
 };
 
 double sh_largest_distance(const sh_index *x, const sh_memory *m) {
-    double distance = m->max_norm + x->centre_norm;
+    double distance = m->max_norm + x->mean_norm;
     if (m->centre) distance = fmin(distance, m->max_spread * (1 + 1e-9) + x->first_distance);
     return distance;
 }
@@ -46,20 +46,20 @@ static void load_wide(const sh_index *x, const sh_memory *m, int64_t pattern, sa
                     sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->rows.row), &s->rows), x->d);
 }
 
-/* Takes centre and scaling from the sample, then its rows. */
-static sh_status centre_sample(sh_context *context, const sh_memory *m, sh_index *x, sample *s) {
+/* Takes mean and scaling from the sample, then its rows. */
+static sh_status load_sample(sh_context *context, const sh_memory *m, sh_index *x, sample *s) {
     int64_t n = s->n, d = x->d;
-    memset(x->centre, 0, (size_t)d * sizeof(double));
+    memset(x->mean, 0, (size_t)d * sizeof(double));
     for (int64_t i = 0; i < n; i++) {
         int64_t pattern = i * x->patterns / n;
         load_wide(x, m, pattern, s);
         double scale = m->scale ? m->scale[pattern] : 1;
-        for (int64_t j = 0; j < d; j++) x->centre[j] += s->rows.wide[j] * scale / (double)n;
+        for (int64_t j = 0; j < d; j++) x->mean[j] += s->rows.wide[j] * scale / (double)n;
     }
-    x->centre2 = sh_kernels_of(SH_FLOAT64)->dot(x->centre, x->centre, d);
-    x->centre_norm = sqrt(x->centre2) * (1 + 1e-12);
+    x->mean_norm2 = sh_kernels_of(SH_FLOAT64)->dot(x->mean, x->mean, d);
+    x->mean_norm = sqrt(x->mean_norm2) * (1 + 1e-12);
     load_wide(x, m, 0, s);
-    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.wide, x->centre, d)) * (1 + 1e-9);
+    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.wide, x->mean, d)) * (1 + 1e-9);
     int exponent;
     frexp(sh_largest_distance(x, m) * (1 + 1e-9), &exponent);
     x->scaling = ldexp(1, -exponent);
@@ -71,7 +71,7 @@ static sh_status centre_sample(sh_context *context, const sh_memory *m, sh_index
     return SH_OK;
 }
 
-/* Finds the basis, if leading columns serve; else there is none. Returns SH_UNDEFINED where neither kind of codes can be. */
+/* Finds the basis, if leading columns serve; else there is none. Returns SH_UNDEFINED if no codes are possible. */
 static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x, const sample *s, double *eta) {
     int64_t d = x->d;
     if (x->kind != SH_ALL_COLUMNS && d > DIRECT) {
@@ -112,16 +112,16 @@ static sh_status fit_quantisers(sh_context *context, sh_index *x, sample *s, dou
     return SH_OK;
 }
 
-/* Takes centre, scaling, basis, kind and quantisers from a sample. */
+/* Takes mean, scaling, basis, kind and quantisers from a sample. */
 static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index *x) {
     sample s = {.n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM)};
     double eta = 0;
-    x->centre = sh_allocate(context, x->d, sizeof(double));
+    x->mean = sh_allocate(context, x->d, sizeof(double));
     void *block = sh_allocate(context, 1, lay_out_rows(x, m, NULL, &s));
-    sh_status status = x->centre && block ? SH_OK : SH_NO_MEMORY;
+    sh_status status = x->mean && block ? SH_OK : SH_NO_MEMORY;
     if (status == SH_OK) {
         lay_out_rows(x, m, block, &s);
-        status = centre_sample(context, m, x, &s);
+        status = load_sample(context, m, x, &s);
     }
     if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
     if (status == SH_OK) status = fit_quantisers(context, x, &s, eta);

@@ -1,7 +1,7 @@
 /* retrieval/index/directions.c: orthonormal rows along the leading directions of sampled patterns, by LAPACK.
  *
- * Any orthonormal rows give right bounds (retrieval/index/bounds.c); these give tight ones. So what matters for exactness is only how
- * far from orthonormal they are, and that is measured.
+ * Any orthonormal rows give right bounds (retrieval/index/bounds.c); these give tight ones. So what matters for
+ * exactness is only how far from orthonormal they are, and that is measured.
  */
 #include "retrieval/index/index.h"
 #include "runtime/blas.h"

@@ -11,8 +11,8 @@ static sh_index like(const sh_index *other) {
                       .patterns = other->patterns,
                       .d = other->d,
                       .scaling = other->scaling,
-                      .centre2 = other->centre2,
-                      .centre_norm = other->centre_norm,
+                      .mean_norm2 = other->mean_norm2,
+                      .mean_norm = other->mean_norm,
                       .first_distance = other->first_distance,
                       .rank = other->rank,
                       .refinement = other->refinement,
@@ -41,7 +41,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     x->patterns = n;
     x->filter = shorter->filter;
     x->quads = shorter->quads;
-    x->centre = copy_of(context, shorter->centre, x->d, sizeof *x->centre);
+    x->mean = copy_of(context, shorter->mean, x->d, sizeof *x->mean);
     x->basis = copy_of(context, shorter->basis, x->rank * x->d, sizeof *x->basis);
     x->filter.step = copy_of(context, shorter->filter.step, 2 * x->filter.columns, sizeof(float));
     x->refinement.step = copy_of(context, shorter->refinement.step, 2 * x->refinement.columns, sizeof(float));
@@ -50,7 +50,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     x->records = shorter->records ? sh_allocate(context, n, x->record_bytes) : NULL;
     x->bytes = sh_index_total_bytes(x);
     sh_status status = SH_NO_MEMORY;
-    if (x->centre && x->filter.step && x->panels && !x->basis == !shorter->basis &&
+    if (x->mean && x->filter.step && x->panels && !x->basis == !shorter->basis &&
         !x->refinement.step == !shorter->refinement.step && !x->records == !shorter->records) {
         x->filter.inverse = x->filter.step + x->filter.columns;
         x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
@@ -92,7 +92,7 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     sh_index_retain(base);
     *x = like(base);
     x->base = base;
-    x->centre = base->centre;
+    x->mean = base->mean;
     x->basis = base->basis;
     x->records = base->records;
     x->quads = SH_LONG_CODE / 4;
@@ -129,7 +129,7 @@ void sh_index_free(sh_context *context, sh_index *x) {
         sh_index_free(context, x->base);
     } else {
         sh_release(context, x->features);
-        sh_release(context, x->centre);
+        sh_release(context, x->mean);
         sh_release(context, x->basis);
         sh_release(context, x->refinement.step);
         sh_release(context, x->records);

@@ -1,16 +1,17 @@
 /* retrieval/index/index.h: an index: patterns as 8-bit codes, and bounds on scores that follow from them.
  *
- * An index tells which patterns may reach a threshold of scores without reading their rows. It is a scalar quantiser and
- * its refinement (as vector databases filter and refine), with bounds that hold whatever is rounded, so that nothing is
- * lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it holds
+ * An index tells which patterns may reach a threshold of scores without reading their rows. It is a scalar quantiser
+ * and its refinement (as vector databases filter and refine), with bounds that hold whatever is rounded, so that
+ * nothing is lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it
+ * holds
  *
- *   centre (d), scaling   rows are coded as y = (xi - centre) * scaling; scaling is a power of two such that |y| <= 1
+ *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
- *   filter, panels        first codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with error
- *                         radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
- *   refinement, records   second codes, of the patterns that the first do not exclude: of all d features where those are
- *                         at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where the
- *                         filter codes have all features
+ *   filter, panels        first codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
+ *                         error radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
+ *   refinement, records   second codes, of the patterns that the first do not exclude: of all d features where those
+ *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
+ *                         the filter codes have all features
  *
  * "Columns" are the numbers of a row that a quantiser codes: products with the basis, or features. */
 #ifndef SH_INDEX_H
@@ -54,15 +55,15 @@ typedef struct {
 
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
-    struct sh_index *base; /* of an index with longer codes: whose centre, basis and records it shares; else NULL */
+    struct sh_index *base;      /* of an index with longer codes: whose mean, basis and records it shares; else NULL */
     sh_index_kind kind;
-    int64_t patterns;            /* M: it covers the first so many */
-    int64_t d;                   /* features that it uses */
-    int32_t *features;           /* (d) which, ascending; NULL: all */
-    double scaling;              /* 2^-e */
-    double *centre;              /* (d) mu */
-    double centre2, centre_norm; /* |mu|^2; not below |mu| */
-    double first_distance;       /* not below |x0 - mu|, x0 the first pattern */
+    int64_t patterns;             /* M: it covers the first so many */
+    int64_t d;                    /* features that it uses */
+    int32_t *features;            /* (d) which, ascending; NULL: all */
+    double scaling;               /* 2^-e */
+    double *mean;                 /* (d) mu */
+    double mean_norm2, mean_norm; /* |mu|^2; not below |mu| */
+    double first_distance;        /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
@@ -75,13 +76,14 @@ typedef struct sh_index {
 
 /* Makes an index of all patterns, of the d features `features` (ascending), or of all if it is NULL.
  *
- * Returned   *index, which has one reference; or NULL where none can be: extreme norms, too many features for 8-bit sums
+ * Returned   *index, which has one reference; or NULL where none can be: extreme norms, too many features for 8-bit
+ *            sums
  * Errors     SH_NO_MEMORY also where the index, or what it takes to make it, would exceed most_bytes
  * Cost       4 to 12 % of the scan of 10,000 queries */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *features,
                        int64_t d, int64_t most_bytes, sh_index **index);
-/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index is
- * NULL where these do not fit its scaling, or are more than it has. */
+/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index
+ * is NULL where these do not fit its scaling, or are more than it has. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *shorter, int64_t most_bytes,
                         sh_index **index);
 /* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
@@ -100,14 +102,14 @@ typedef struct {
     void *gathered;   /* (d) of it the features that are used */
     const void *used; /* (d) these, of the row that was loaded last, wherever they lie */
     double *wide;     /* (d) the same in double */
-    float *y;         /* (rows, d) rows centred and scaled */
+    float *y;         /* (rows, d) y of each */
     double *norm2;    /* (rows) |y|^2 */
     float *a;         /* (rows, rank) y V^T */
     double *sum;      /* (rows, rank) its sums over slabs of features, */
     float *slab;      /* (rows, rank) and the products of one slab */
 } sh_coding_space;
 
-/* One query as the index takes it: w = (x - centre) * scaling. */
+/* One query as the index takes it: w = (x - mean) * scaling. */
 typedef struct {
     double norm;     /* |w|; 0: the index cannot serve the query */
     double constant; /* score = (<w, y> + bias) / scaling^2 + constant */

@@ -1,4 +1,4 @@
-/* retrieval/index/quantise.c: rows centred, scaled and rotated, and 8-bit codes of them. */
+/* retrieval/index/quantise.c: rows shifted by their mean, scaled and rotated, and 8-bit codes of them. */
 #include "retrieval/index/quantise.h"
 #include <assert.h>
 #include <string.h>
@@ -34,7 +34,7 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
                           sh_coding_space *s, int64_t i) {
     s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
-    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->centre, x->scaling, x->d);
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
@@ -64,8 +64,9 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
     return 1;
 }
 
-/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation: halfway
- * between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each column. */
+/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation:
+ * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
+ * column. */
 static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n) {
     double range = 0;
     for (int64_t j = 0; j < c->columns; j++) {
@@ -104,12 +105,12 @@ void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, c
         for (int l = 0; l < 4; l++) p_mean[l] += term[l];
         norm += sqrt(s->norm2[row]);
     }
-    /* not below these, so that queries unlike the patterns are not bounded by terms that happen to be 0 in the sample */
-    double mean_norm = fmax(norm / (double)queries, 0x1p-60), mean_step = 0;
+    /* not below these: queries unlike the patterns have terms that happen to be 0 in the sample */
+    double average_norm = fmax(norm / (double)queries, 0x1p-60), mean_step = 0;
     for (int64_t j = 0; j < c->columns; j++) mean_step += (double)c->step[j] / (double)c->columns;
-    const double p_least[4] = {0.01 * mean_norm, 0.01 * mean_norm, 1e-4 * mean_norm * fmax(mean_step, 0x1p-60),
-                               0x1p-40 * mean_norm};
-    const double q_least[4] = {0.01 * mean_norm, 1e-4 * mean_norm, 1, 0.01 * mean_norm};
+    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm * fmax(mean_step, 0x1p-60),
+                               0x1p-40 * average_norm};
+    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 1, 0.01 * average_norm};
     for (int l = 0; l < 4; l++)
         c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
 }
@@ -137,14 +138,14 @@ static size_t lay_out(const encoding *e, void *block, encoding_space *s) {
     return w.used;
 }
 
-/* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may lose.
- * It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
+/* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
+ * lose. It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
 static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_space *s) {
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
         m->k->to_double(s->wide, s->used, x->d);
-        double product = sh_kernels_of(SH_FLOAT64)->dot(s->wide, x->centre, x->d);
-        bias = (m->scale ? product * m->scale[pattern] : product) - x->centre2 + (m->bias ? m->bias[pattern] : 0);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->wide, x->mean, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
         bias *= x->scaling * x->scaling;
     }
     return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));

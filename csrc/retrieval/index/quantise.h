@@ -18,8 +18,8 @@ static inline float sh_round_up(double x) {
     return (double)f < x ? nextafterf(f, INFINITY) : f;
 }
 static inline double sh_norm2(const float *a, int64_t n) { return sh_kernels_of(SH_FLOAT32)->dot(a, a, n); }
-/* Tells whether the bias of a pattern is -|y|^2 / 2, as of euclidean memories where y has all features; the features left
- * out are in the memory's own bias. */
+/* Tells whether the bias of a pattern is -|y|^2 / 2, as of euclidean memories where y has all features; the features
+ * left out are in the memory's own bias. */
 static inline int sh_has_distance_bias(const sh_index *x, const sh_memory *m) {
     return m->similarity == SH_EUCLIDEAN && !x->features;
 }

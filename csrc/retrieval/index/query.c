@@ -1,10 +1,10 @@
-/* retrieval/index/query.c: search by an index: bounds of all patterns, then canonical scores of the few that bounds allow.
+/* retrieval/index/query.c: search by an index: bounds of all patterns, canonical scores of the few that these allow.
  *
  *   1. Filter. Every pattern's bound from its filter code is compared with the query's threshold in registers; patterns
  *      that reach it are listed. As tiles of panels pass, the listed pattern of the best bound is scored canonically (a
  *      "seed"), and the threshold rises. A list that grows too long on the way is refined at once, as in step 2.
- *      Where the k best are wanted, whatever their weight, all that are listed are refined at once, and the k-th best of
- *      the lower bounds is the threshold: it takes no scores.
+ *      Where the k best are wanted, whatever their weight, all that are listed are refined at once, and the k-th best
+ *      of the lower bounds is the threshold: it takes no scores.
  *   2. Refine. What is still above the threshold gets a closer bound from its refinement code.
  *   3. Score. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
@@ -13,8 +13,8 @@
  * Bounds hold whatever is rounded (bounds.c), and the scores are those of every other path (rescore.c): the results are
  * the same bit for bit. Queries whose lists grow too long are left to the scan.
  *
- * Many queries: a block of them does all three steps (block_item). Few queries: the panels are divided into ranges, which
- * filter on their own (range_item); then each query's lists are joined (join_item).
+ * Many queries: a block of them does all three steps (block_item). Few queries: the panels are divided into ranges,
+ * which filter on their own (range_item); then each query's lists are joined (join_item).
  */
 #include "retrieval/index/index.h"
 #include <assert.h>
@@ -106,7 +106,8 @@ static void leave_to_scan(const search *s, int64_t query) {
     s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
 }
 
-/* Returns k if the k best are wanted, whatever their weight: then only k scores or lower bounds make a threshold. Else 0. */
+/* Returns k if the k best are wanted, whatever their weight: it takes k scores or lower bounds to exclude a pattern.
+ * Else returns 0: one score is enough. */
 static int64_t best_wanted(const search *s) { return sh_has_cutoff(s->job) ? 0 : s->job->plan.nearest; }
 
 /* --- lists of patterns and their bounds ----------------------------------------------------------- */
@@ -128,7 +129,7 @@ static void heapify(int32_t *position, float *bound, int64_t n) {
     for (int64_t j = n / 2 - 1; j >= 0; j--) sift(position, bound, j, n);
 }
 
-/* Drops what is below a threshold; NaN becomes infinity, as what is not known is not excluded. Returns how many stay. */
+/* Drops what is below a threshold; NaN excludes nothing, and becomes infinity. Returns how many stay. */
 static int64_t drop_below(int32_t *position, float *bound, int64_t n, float threshold) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -141,7 +142,8 @@ static int64_t drop_below(int32_t *position, float *bound, int64_t n, float thre
     return kept;
 }
 
-/* Drops of the patterns listed for a radius those that their own norm offset excludes: the threshold is that of the largest. */
+/* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
+ * of the largest. */
 static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const query_state *t,
                               int32_t *position, float *bound, int64_t n) {
     double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, 0);
@@ -230,9 +232,9 @@ static void seed_best(const search *s, int64_t query, query_state *t, int64_t wa
     add_seeds(s, query, t, best, m, results);
 }
 
-/* Takes in what a tile listed for a query of which the k best are wanted: refines it at once, while the queries of a block
- * share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the list may
- * grow further. */
+/* Takes in what a tile listed for a query of which the k best are wanted: refines it at once, while the queries of a
+ * block share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the
+ * list may grow further. */
 static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, query_state *t, sh_filter_query *list,
                         int64_t before) {
     const sh_index *x = s->index;
@@ -273,8 +275,8 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
 
 /* --- the three steps ------------------------------------------------------------------------------ */
 
-/* Filters the panels [first, last) for some queries of `codes`, whose states are v->states. Their lists are v->list, with
- * found = -1 where too long; v->row says whose they are. */
+/* Filters the panels [first, last) for some queries of `codes`, whose states are v->states. Their lists are v->list,
+ * with found = -1 where too long; v->row says whose they are. */
 static sh_status filter_panels(const search *s, int64_t first_query, int64_t rows, int64_t first, int64_t last,
                                space *v, sh_query_codes *codes, sh_context *context) {
     const sh_index *x = s->index;
