@@ -1,4 +1,4 @@
-/* codes.c: compiled once per instruction set, as kernels.c. */
+/* codes.c: the inner loops of codes.h; compiled once per instruction set, as kernels.c. */
 #ifndef SH_VARIANT
 #define SH_VARIANT base
 #endif
@@ -7,11 +7,11 @@
 #include <math.h>
 #include <string.h>
 
-/* Appends what survives of 16 patterns. Written so that NaN survives. */
-static inline void append(sh_screened *q, const float *bounds, unsigned mask, int64_t base) {
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
     for (; mask; mask &= mask - 1) {
         int l = __builtin_ctz(mask);
-        q->position[q->found] = (int32_t)(base + l);
+        q->position[q->found] = (int32_t)(first + l);
         q->bound[q->found++] = bounds[l];
     }
 }
@@ -22,50 +22,51 @@ static inline void append(sh_screened *q, const float *bounds, unsigned mask, in
  * sum before each instruction that adds to it. */
 #define UNROLL SH_UNROLL(4)
 #define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
-#define SCREEN(Q)                                                                                                      \
-    static inline void screen_##Q(const uint8_t *group, int64_t quads, int64_t base, sh_screened *q) {                 \
+#define FILTER(Q)                                                                                                      \
+    static inline void filter_##Q(const uint8_t *panel, int64_t quads, int64_t first, sh_filter_query *q) {            \
         __m512i sum[Q][4];                                                                                             \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) sum[i][j] =                              \
             _mm512_set1_epi32(q[i].start);                                                                             \
         for (int64_t z = 0; z < quads; z++) {                                                                          \
             __m512i x[4];                                                                                              \
-            UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(group + z * 256 + j * 64);                     \
+            UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(panel + z * 256 + j * 64);                     \
             UNROLL for (int i = 0; i < Q; i++) {                                                                       \
                 __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
                 UNROLL for (int j = 0; j < 4; j++) ADD_PRODUCTS(sum[i][j], x[j], p);                                   \
             }                                                                                                          \
         }                                                                                                              \
-        const float *side = (const float *)(const void *)(group + quads * 256);                                        \
+        const float *error = (const float *)(const void *)(panel + quads * 256);                                       \
         __mmask16 mask[Q][4];                                                                                          \
-        unsigned any = 0;                                                                                              \
+        unsigned found = 0;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) {                                                                           \
-            __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].radius), t = _mm512_set1_ps(q[i].threshold); \
+            __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].error_radius),                               \
+                   t = _mm512_set1_ps(q[i].threshold);                                                                 \
             UNROLL for (int j = 0; j < 4; j++) {                                                                       \
-                __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(side + j * 16), _mm512_load_ps(side + 64 + j * 16));   \
+                __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(error + j * 16), _mm512_load_ps(error + 64 + j * 16)); \
                 __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, rest);                                    \
                 sum[i][j] = _mm512_castps_si512(u);                                                                    \
                 mask[i][j] = _mm512_cmp_ps_mask(u, t, _CMP_NLT_UQ);                                                    \
-                any |= mask[i][j];                                                                                     \
+                found |= mask[i][j];                                                                                   \
             }                                                                                                          \
         }                                                                                                              \
-        if (!any) return;                                                                                              \
+        if (!found) return;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
             if (!mask[i][j]) continue;                                                                                 \
             float bounds[16];                                                                                          \
             _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
-            append(&q[i], bounds, mask[i][j], base + j * 16);                                                          \
+            append(&q[i], bounds, mask[i][j], first + j * 16);                                                         \
         }                                                                                                              \
     }
-SCREEN(4)
-SCREEN(1)
+FILTER(4)
+FILTER(1)
 
-static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t last, sh_screened *q, int64_t n) {
-    size_t bytes = sh_group_bytes(quads);
+static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+    size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
-        const uint8_t *group = groups + (size_t)g * bytes;
+        const uint8_t *panel = panels + (size_t)g * bytes;
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) screen_4(group, quads, g * SH_GROUP, q + i);
-        for (; i < n; i++) screen_1(group, quads, g * SH_GROUP, q + i);
+        for (; i + 4 <= n; i += 4) filter_4(panel, quads, g * SH_PANEL, q + i);
+        for (; i < n; i++) filter_1(panel, quads, g * SH_PANEL, q + i);
     }
 }
 
@@ -74,7 +75,7 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
  * 16 patterns come as 32 halves, each two columns of every quad. */
 #if defined(__AVX512BW__)
 #define COST 0.5
-#define WIDE __m512i
+#define VECTOR __m512i
 #define WIDEN(p) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define PAIRS(a, b) _mm512_madd_epi16(a, b)
 #define ADD(a, b) _mm512_add_epi32(a, b)
@@ -82,7 +83,7 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 #define STORE(p, a) _mm512_storeu_si512(p, a)
 #elif defined(__AVX2__)
 #define COST 0.6
-#define WIDE __m256i
+#define VECTOR __m256i
 #define WIDEN(p) _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define PAIRS(a, b) _mm256_madd_epi16(a, b)
 #define ADD(a, b) _mm256_add_epi32(a, b)
@@ -90,7 +91,7 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 #define STORE(p, a) _mm256_storeu_si256((__m256i *)(void *)(p), a)
 #elif defined(__SSE2__)
 #define COST 2.0
-#define WIDE __m128i
+#define VECTOR __m128i
 #define WIDEN(p) _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
 #define PAIRS(a, b) _mm_madd_epi16(a, b)
 #define ADD(a, b) _mm_add_epi32(a, b)
@@ -105,20 +106,20 @@ static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t 
 #endif
 
 /* sums[l] = start + the dot product of a query's code with that of pattern l, of 16 */
-#ifdef WIDE
+#ifdef VECTOR
 static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t start, int32_t *sums) {
-    enum { BYTES = sizeof(WIDE) / 2, PARTS = 64 / BYTES };
-    WIDE sum[PARTS];
+    enum { BYTES = sizeof(VECTOR) / 2, PARTS = 64 / BYTES };
+    VECTOR sum[PARTS];
     int32_t halves[32];
     for (int j = 0; j < PARTS; j++) sum[j] = FOUR(0);
     for (int64_t z = 0; z < quads; z++) {
         const int8_t *c = code + z * 4;
         uint64_t four = (uint16_t)c[0] | (uint64_t)(uint16_t)c[1] << 16 | (uint64_t)(uint16_t)c[2] << 32 |
                         (uint64_t)(uint16_t)c[3] << 48;
-        WIDE p = FOUR((int64_t)four);
+        VECTOR p = FOUR((int64_t)four);
         for (int j = 0; j < PARTS; j++) sum[j] = ADD(sum[j], PAIRS(WIDEN(codes + z * 256 + j * BYTES), p));
     }
-    for (int j = 0; j < PARTS; j++) STORE(halves + j * (int)(sizeof(WIDE) / 4), sum[j]);
+    for (int j = 0; j < PARTS; j++) STORE(halves + j * (int)(sizeof(VECTOR) / 4), sum[j]);
     for (int l = 0; l < 16; l++) sums[l] = start + halves[2 * l] + halves[2 * l + 1];
 }
 #elif defined(SH_NEON)
@@ -161,28 +162,28 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
 }
 #endif
 
-static void screen(const uint8_t *groups, int64_t quads, int64_t first, int64_t last, sh_screened *q, int64_t n) {
-    size_t bytes = sh_group_bytes(quads);
+static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+    size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
-        const uint8_t *group = groups + (size_t)g * bytes;
-        const float *radius = (const float *)(const void *)(group + quads * 256), *bias = radius + SH_GROUP;
+        const uint8_t *panel = panels + (size_t)g * bytes;
+        const float *error = (const float *)(const void *)(panel + quads * 256), *bias = error + SH_PANEL;
         for (int64_t i = 0; i < n; i++)
-            for (int j = 0; j < SH_GROUP; j += 16) {
+            for (int j = 0; j < SH_PANEL; j += 16) {
                 int32_t sums[16];
                 float bounds[16];
                 unsigned mask = 0;
-                sums_of(group + j * 4, quads, q[i].code, q[i].start, sums);
+                sums_of(panel + j * 4, quads, q[i].code, q[i].start, sums);
                 for (int l = 0; l < 16; l++)
-                    bounds[l] = (float)sums[l] * q[i].step + (q[i].radius * radius[j + l] + bias[j + l]);
+                    bounds[l] = (float)sums[l] * q[i].step + (q[i].error_radius * error[j + l] + bias[j + l]);
                 for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i].threshold) << l;
-                append(&q[i], bounds, mask, g * SH_GROUP + j);
+                append(&q[i], bounds, mask, g * SH_PANEL + j);
             }
     }
 }
 #endif
 
 #if defined(__AVX512BW__)
-static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
+static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
     __m512 sum[4];
     int64_t j = 0;
     for (int l = 0; l < 4; l++) sum[l] = _mm512_setzero_ps();
@@ -192,15 +193,15 @@ static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
             sum[l] = _mm512_fmadd_ps(CODES(_mm_loadu_si128((const __m128i *)(const void *)(code + j + l * 16))),
                                      _mm512_loadu_ps(b + j + l * 16), sum[l]);
     for (int l = 0; j < n; j += 16, l++) {
-        __mmask16 some = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : 0xffff;
+        __mmask16 mask = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : 0xffff;
         sum[l] =
-            _mm512_fmadd_ps(CODES(_mm_maskz_loadu_epi8(some, code + j)), _mm512_maskz_loadu_ps(some, b + j), sum[l]);
+            _mm512_fmadd_ps(CODES(_mm_maskz_loadu_epi8(mask, code + j)), _mm512_maskz_loadu_ps(mask, b + j), sum[l]);
     }
 #undef CODES
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 #else
-static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
+static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
     enum { SUMS = 32, TAIL = 8 };
     float sum[SUMS] = {0};
     int64_t j = 0;
@@ -215,22 +216,22 @@ static inline float line_dot(const int8_t *code, const float *b, int64_t n) {
 }
 #endif
 
-static void line_dots(const char *lines, size_t line_bytes, const int32_t *position, int64_t count, const float *b,
-                      int64_t columns, float *dots) {
+static void record_dots(const char *records, size_t record_bytes, const int32_t *position, int64_t count,
+                        const float *b, int64_t columns, float *dots) {
     enum { AHEAD = 8, LINE = 64 };
     for (int64_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
-            for (size_t at = 0; at < line_bytes; at += LINE)
-                __builtin_prefetch(lines + (size_t)position[i + AHEAD] * line_bytes + at);
-        dots[i] = line_dot((const int8_t *)lines + (size_t)position[i] * line_bytes, b, columns);
+            for (size_t at = 0; at < record_bytes; at += LINE)
+                __builtin_prefetch(records + (size_t)position[i + AHEAD] * record_bytes + at);
+        dots[i] = record_dot((const int8_t *)records + (size_t)position[i] * record_bytes, b, columns);
     }
 }
 
-static sh_coded encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
+static sh_code_loss encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
     enum { SUMS = 16 };
     double error2[SUMS] = {0}, decoded2[SUMS] = {0};
     int32_t code2 = 0; /* at most 127^2 a column: 133,000 columns fit */
-    sh_coded result = {0};
+    sh_code_loss result = {0};
     int64_t j = 0;
     for (; j < n; j++) { /* adding 1.5 * 2^23 rounds to an integer */
         float at = a[j] * inverse[j];
@@ -259,4 +260,4 @@ static sh_coded encode(const float *a, const float *step, const float *inverse, 
 
 #define TABLE SH_CAT(sh_codes_, SH_VARIANT)
 extern const sh_code_kernels TABLE;
-const sh_code_kernels TABLE = {.cost = COST, .screen = screen, .line_dots = line_dots, .encode = encode};
+const sh_code_kernels TABLE = {.cost = COST, .filter = filter, .record_dots = record_dots, .encode = encode};

@@ -256,8 +256,6 @@ typedef struct {
 } sh_result_space;
 /* Takes that for at most so many candidates from a workspace. */
 sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates);
-size_t sh_result_space_bytes(const sh_job *job, int64_t candidates);
-sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t candidates);
 /* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
  * approximate scores, less twice the slack. More scores never lower it. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
@@ -287,11 +285,11 @@ void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, 
 void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z);
 /* Makes room for some more candidates, or sets `overflows` and returns 0. */
 int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, double *z);
-/* A list that grows with the support, and the scratch memory for its results; all zero before the first. */
+/* A list that grows with the support, and the scratch memory for its results; all zero at first. */
 typedef struct {
     int64_t capacity;
-    sh_candidate *list;
-    void *scratch;
+    void *block;
+    sh_candidate *list; /* (capacity), in the block like the next */
     sh_result_space space;
 } sh_long_list;
 /* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where

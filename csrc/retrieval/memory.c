@@ -194,7 +194,7 @@ static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *ol
         int not_grown = !index && i < 2; /* the old memory's own index was never asked for */
         if (not_grown) index = atomic_exchange(&old->indexes->older[i], NULL); /* so that nobody frees it meanwhile */
         if (!index) continue;
-        atomic_fetch_add(&index->references, 1);
+        sh_index_retain(index);
         if (not_grown) atomic_store(&old->indexes->older[i], index);
         assert(index->patterns <= m->patterns.n);
         if (index->patterns == m->patterns.n) {

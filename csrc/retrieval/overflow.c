@@ -1,10 +1,11 @@
 /* overflow.c: queries with too many candidates for a list (small beta), and lists of full-support maps.
  *
- * A few queries at a time, whole rows of scores are kept: one product writes them, each row is solved, and a
- * second product mixes the rows that have become weights. Three products in all, with the scan that gave up.
+ * A few queries at a time, a batch, have whole rows of scores stored: one product writes them, each row is solved, and
+ * a second product mixes the values where the row has become weights. With the scan that gave up, these are three
+ * products.
  *
- * Notes  1. How many rows at a time is set by ROWS_BYTES, so memory does not grow with N or 1/beta; one row is the
- *           least there can be, 12 bytes a pattern.
+ * Notes  1. ROWS_BYTES decides how many rows there are at a time, so memory does not grow with N or 1/beta. A batch has
+ *           at least one row, 12 bytes a pattern.
  *        2. Weights of scores of the product are used only where the support has certainly more than
  *           SH_EXACT_SUPPORT patterns. Smaller supports are decided canonically, as everywhere: all that may be
  *           in the support is scored again, in order, keeping what is in the support of the scores so far.
@@ -20,35 +21,53 @@ typedef struct {
     sh_job *job;
     int64_t first, rows; /* which of job->plan.overflow_queries */
     char *queries;       /* (rows, d) gathered */
-    char *scores;        /* (rows, M) */
-    char *states;        /* (rows, width) */
-    char *by_product;    /* (rows) 1 if the row holds weights to be mixed by the product */
-} wide;
+    char *scores;        /* (rows, M) of tiles; then, of rows mixed by the product, weights */
+    char *states;        /* (rows, v) */
+    char *by_product;    /* (rows) 1 if the row is mixed by the product */
+} batch;
+
+static size_t lay_out(int64_t rows, void *block, batch *b) {
+    sh_workspace w = {block, 0};
+    const sh_memory *m = b->job->memory;
+    size_t size = b->job->k->size;
+    b->queries = sh_take(&w, rows * m->patterns.d, size);
+    b->scores = sh_take(&w, rows * m->patterns.n, size);
+    b->states = sh_take(&w, rows * b->job->values->d, size);
+    b->by_product = sh_take(&w, rows, 1);
+    return w.used;
+}
+
+static int64_t query_at(const batch *b, int64_t row) {
+    assert(row < b->rows);
+    return b->job->plan.overflow_queries[b->first + row];
+}
+
+/* --- rows of scores ------------------------------------------------------------------------------- */
 
 static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_context *context) {
-    wide *w = pointer;
-    const sh_memory *m = w->job->memory;
-    const sh_kernels *k = w->job->k;
+    batch *b = pointer;
+    const sh_memory *m = b->job->memory;
+    const sh_kernels *k = b->job->k;
     int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-    sh_tile_scores(w->job, &m->patterns, w->queries, w->rows, first, n, sh_at(k, w->scores, first), m->patterns.n,
+    sh_tile_scores(b->job, &m->patterns, b->queries, b->rows, first, n, sh_at(k, b->scores, first), m->patterns.n,
                    scratch);
-    for (int64_t i = 0; i < w->rows; i++) {
-        void *scores = sh_at(k, w->scores, i * m->patterns.n + first);
-        int64_t query = w->job->plan.overflow_queries[w->first + i];
+    for (int64_t i = 0; i < b->rows; i++) {
+        void *scores = sh_at(k, b->scores, i * m->patterns.n + first);
+        int64_t query = query_at(b, i);
         double best =
-            k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(w->job, first), sh_shift(w->job, query), n);
+            k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(b->job, first), sh_shift(b->job, query), n);
         if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
     }
     return SH_OK;
 }
 
-/* weights in place of scores, in pieces that fit the stack */
 typedef struct {
     int64_t support;
     double psi; /* shares of the conjugate */
 } row_sums;
 
-static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
+/* Puts weights in place of scores, in pieces that fit the stack. */
+static row_sums weigh_row(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
     enum { PIECE = 512 };
     const sh_kernels *k = job->k;
     double p[PIECE], z[PIECE];
@@ -68,8 +87,8 @@ static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, doubl
     return sums;
 }
 
-/* z of all scores within the cutoff, in place of a list; returns how many */
-static int64_t window_scores(const sh_job *job, const void *row, double best, double beta, double *z) {
+/* Writes z of all scores within the cutoff. Returns how many. */
+static int64_t scores_within_cutoff(const sh_job *job, const void *row, double best, double beta, double *z) {
     enum { PIECE = 512 };
     double s[PIECE], reach = job->map->cutoff(job->model.parameter);
     int64_t found = 0;
@@ -77,15 +96,16 @@ static int64_t window_scores(const sh_job *job, const void *row, double best, do
         int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
         job->k->to_double(s, sh_at(job->k, row, j), n);
         for (int64_t i = 0; i < n; i++) {
-            double at = beta * (s[i] - best);
-            if (at > -reach) z[found++] = at;
+            double scaled = beta * (s[i] - best);
+            if (scaled > -reach) z[found++] = scaled;
         }
     }
     return found;
 }
 
-/* The canonical way for any number of candidates: a list that grows only with the support. */
-static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, double floor, sh_context *context) {
+/* Solves a row by the canonical scores of all candidates that are not below min_score: a list that grows only with the
+ * support. */
+static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, double min_score, sh_context *context) {
     enum { PIECE = 1024 };
     int64_t n = 0;
     sh_long_list l = {0};
@@ -93,14 +113,15 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
-            double cut = sh_min_score(job, query, l.list, n, l.space.z, 0);
-            n = sh_keep_above(job, query, l.list, n, cut, 0);
+            double threshold = sh_min_score(job, query, l.list, n, l.space.z, 0);
+            n = sh_keep_above(job, query, l.list, n, threshold, 0);
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
-        int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, l.list + n);
+        int64_t found = job->k->collect(sh_at(job->k, row, j), width, min_score, j, l.list + n);
         sh_rescore(job, query, l.list + n, found, l.space.buffer);
         n += found;
+        assert(n <= l.capacity);
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
@@ -117,7 +138,21 @@ static int by_position(const void *a, const void *b) {
     return (i > j) - (i < j);
 }
 
-/* Full support: the row becomes weights; those asked for are listed with their canonical scores. */
+typedef struct {
+    sh_candidate *c;
+    sh_entry *entries;
+    void *buffer; /* (d) one widened row */
+} list_space;
+
+static size_t lay_out_list(const sh_job *job, int64_t n, void *block, list_space *s) {
+    sh_workspace w = {block, 0};
+    s->c = sh_take(&w, n, sizeof *s->c);
+    s->entries = sh_take(&w, n, sizeof *s->entries);
+    s->buffer = sh_take(&w, job->memory->patterns.d, job->k->size);
+    return w.used;
+}
+
+/* Turns a row into weights of a map with full support, and stores those that are wanted with their canonical scores. */
 static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *context) {
     const sh_kernels *k = job->k;
     int64_t n = job->memory->patterns.n;
@@ -126,41 +161,35 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     k->scale(row, sum != 0 ? 1 / sum : 0, n);
     double least = job->min_weight > 0 ? job->min_weight : -INFINITY;
     int64_t found = k->count(row, n, least);
-    sh_candidate *c = sh_allocate(context, sh_max(found, 1), sizeof *c);
-    void *buffer = sh_allocate(context, job->memory->patterns.d, k->size);
-    sh_entry *entries = NULL;
-    sh_status status = SH_NO_MEMORY;
-    if (!c || !buffer) goto done;
-    k->collect(row, n, least, 0, c);
-    if (job->top) found = sh_select_top(c, found, job->top);
-    entries = sh_allocate(context, sh_max(found, 1), sizeof *entries);
-    if (!entries) goto done;
-    for (int64_t i = 0; i < found; i++) entries[i] = (sh_entry){c[i].position, 0, c[i].score};
-    sh_rescore(job, query, c, found, buffer);
-    for (int64_t i = 0; i < found; i++) entries[i].score = c[i].score;
-    qsort(entries, (size_t)found, sizeof *entries, by_position);
-    status = sh_store_entries(job, query, entries, found, context);
-done:
-    sh_release(context, c);
-    sh_release(context, buffer);
-    sh_release(context, entries);
-    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
+    list_space s;
+    void *block = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
+    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out_list(job, found, block, &s);
+    k->collect(row, n, least, 0, s.c);
+    if (job->top) found = sh_select_top(s.c, found, job->top);
+    for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
+    sh_rescore(job, query, s.c, found, s.buffer);
+    for (int64_t i = 0; i < found; i++) s.entries[i].score = s.c[i].score;
+    qsort(s.entries, (size_t)found, sizeof *s.entries, by_position);
+    sh_status status = sh_store_entries(job, query, s.entries, found, context);
+    sh_release(context, block);
+    return status;
 }
 
 static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    wide *w = pointer;
-    sh_job *job = w->job;
+    batch *b = pointer;
+    sh_job *job = b->job;
     const sh_kernels *k = job->k;
-    int64_t query = job->plan.overflow_queries[w->first + item], n = job->memory->patterns.n;
-    void *row = sh_at(k, w->scores, item * n);
-    w->by_product[item] = 0;
+    int64_t query = query_at(b, item), n = job->memory->patterns.n;
+    void *row = sh_at(k, b->scores, item * n);
+    b->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
     if (!job->map->cutoff && !job->plan.nearest) {
         if (!sh_needs_canonical_scores(job, query)) return list_row(job, query, row, context);
-        double floor = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
+        double min_score = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
         if (job->goal != SH_GOAL_WEIGHTS)
-            floor = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
-        sh_status status = settle_exactly(job, query, row, floor, context);
+            min_score = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
+        sh_status status = solve_canonically(job, query, row, min_score, context);
         if (job->out.support_size) job->out.support_size[query] = n;
         return status;
     }
@@ -171,76 +200,74 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
             sh_candidate c = {z[j], j};
             radius = fmin(radius, sh_radius_bound(job, query, &c, 1, slack));
         }
-        return settle_exactly(job, query, row, sh_rival_min_score(job, query, radius) - slack, context);
+        return solve_canonically(job, query, row, sh_rival_min_score(job, query, radius) - slack, context);
     }
     if (job->plan.nearest) {
         k->to_double(z, row, n);
         double least = n < job->plan.nearest ? -INFINITY : sh_kth_largest(z, n, job->plan.nearest) - 2 * slack;
-        return settle_exactly(job, query, row, least, context);
+        return solve_canonically(job, query, row, least, context);
     }
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
     double reach = job->map->cutoff(alpha) / beta;
     sh_threshold t;
-    job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
-    double cut = best + t.tau / t.unit / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
+    job->map->threshold(alpha, scores_within_cutoff(job, row, best, beta, z), z, &t);
+    double threshold = best + t.tau / t.unit / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
     if (job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query) ||
-        k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
-        return settle_exactly(job, query, row, cut - 2 * slack - margin, context);
+        k->count(row, n, threshold + 2 * slack + margin) <= SH_EXACT_SUPPORT)
+        return solve_canonically(job, query, row, threshold - 2 * slack - margin, context);
 
-    row_sums sums = weigh(job, row, &t, best, beta);
-    w->by_product[item] = 1;
+    row_sums sums = weigh_row(job, row, &t, best, beta);
+    b->by_product[item] = 1;
     if (job->out.support_size) job->out.support_size[query] = sums.support;
     if (job->out.counts) job->out.counts[query][3] = sums.support;
-    if (job->out.energy) {
-        job->out.energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
-    }
+    if (job->out.energy) job->out.energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
     return SH_OK;
 }
 
 static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    wide *w = pointer;
-    const sh_job *job = w->job;
+    batch *b = pointer;
+    const sh_job *job = b->job;
     const sh_kernels *k = job->k;
     int64_t width = job->values->d, column = item * COLUMNS, columns = sh_min(COLUMNS, width - column);
     int64_t n = job->memory->patterns.n;
     for (int64_t first = 0; first < n; first += SH_TILE) {
-        sh_tile_mix(job, sh_at(k, w->scores, first), n, w->rows, first, sh_min(SH_TILE, n - first), column, columns,
-                    first > 0, sh_at(k, w->states, column), width, scratch);
+        sh_tile_mix(job, sh_at(k, b->scores, first), n, b->rows, first, sh_min(SH_TILE, n - first), column, columns,
+                    first > 0, sh_at(k, b->states, column), width, scratch);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
-/* one group of queries: scores, weights, states */
-static sh_status do_group(wide *w) {
-    sh_job *job = w->job;
+/* --- batches -------------------------------------------------------------------------------------- */
+
+/* Answers the queries of a batch: scores, weights, states. */
+static sh_status answer_batch(batch *b) {
+    sh_job *job = b->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
     size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->values->d * k->size;
-    for (int64_t i = 0; i < w->rows; i++)
-        memcpy(w->queries + (size_t)i * query_bytes, sh_tile_query(job, job->plan.overflow_queries[w->first + i]),
-               query_bytes);
-    size_t pack = sh_tile_row_bytes(m);
-    sh_status status = sh_for_each(job->context, job->plan.tiles, pack, score_tile, w);
+    for (int64_t i = 0; i < b->rows; i++)
+        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_at(b, i)), query_bytes);
+    size_t tile_rows = sh_tile_row_bytes(m);
+    sh_status status = sh_for_each(job->context, job->plan.tiles, tile_rows, score_tile, b);
     if (status != SH_OK) return status;
 
-    /* a row to solve needs M doubles: no more of them at once than fit the budget */
-    sh_context few = *job->context;
+    /* a row to solve needs M doubles: no more threads at once than these fit the budget */
+    sh_context limited = *job->context;
     size_t row_bytes = (size_t)m->patterns.n * sizeof(double);
-    few.threads = (int)sh_max(1, sh_min(few.threads, (int64_t)(ROWS_BYTES / row_bytes)));
-    status = sh_for_each(&few, w->rows, row_bytes, solve_row, w);
-    if (status != SH_OK) return sh_fail(job->context, status, few.argument, few.row);
-    if (!job->out.states || !memchr(w->by_product, 1, (size_t)w->rows)) return SH_OK;
+    limited.threads = (int)sh_max(1, sh_min(limited.threads, (int64_t)(ROWS_BYTES / row_bytes)));
+    status = sh_for_each(&limited, b->rows, row_bytes, solve_row, b);
+    if (status != SH_OK) return sh_fail(job->context, status, limited.argument, limited.row);
+    if (!job->out.states || !memchr(b->by_product, 1, (size_t)b->rows)) return SH_OK;
 
-    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), pack, mix_columns, w);
+    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), tile_rows, mix_columns, b);
     if (status != SH_OK) return status;
-    for (int64_t i = 0; i < w->rows; i++) {
-        if (!w->by_product[i]) continue;
-        char *state = w->states + (size_t)i * state_bytes;
+    for (int64_t i = 0; i < b->rows; i++) {
+        if (!b->by_product[i]) continue;
+        char *state = b->states + (size_t)i * state_bytes;
         if (job->plan.value_centre) k->add(state, 1, job->plan.value_centre, job->values->d);
         sh_check_states(job, state, 1);
-        memcpy((char *)job->out.states + (size_t)job->plan.overflow_queries[w->first + i] * state_bytes, state,
-               state_bytes);
+        memcpy((char *)job->out.states + (size_t)query_at(b, i) * state_bytes, state, state_bytes);
     }
     return SH_OK;
 }
@@ -253,26 +280,21 @@ static int ascending(const void *a, const void *b) {
 sh_status sh_overflow(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
-    int64_t count = atomic_load(&job->plan.overflow_count), size = (int64_t)job->k->size;
+    int64_t count = atomic_load(&job->plan.overflow_count), *queries = job->plan.overflow_queries;
     if (count == 0) return SH_OK;
-    qsort(job->plan.overflow_queries, (size_t)count, sizeof *job->plan.overflow_queries,
-          ascending); /* threads found them in any order */
-    int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * size;
+    qsort(queries, (size_t)count, sizeof *queries, ascending); /* threads found them in any order */
+    for (int64_t i = 1; i < count; i++) assert(queries[i - 1] < queries[i]);
+    int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * (int64_t)job->k->size;
     int64_t rows = sh_min(count, sh_max(1, sh_min(SH_BLOCK, ROWS_BYTES / bytes)));
-    wide w = {.job = job};
-    w.queries = sh_allocate(context, rows, (size_t)(m->patterns.d * size));
-    w.scores = sh_allocate(context, rows, (size_t)(m->patterns.n * size));
-    w.states = sh_allocate(context, rows, (size_t)(job->values->d * size));
-    w.by_product = sh_allocate(context, rows, 1);
+    batch b = {.job = job};
+    void *block = sh_allocate(context, 1, lay_out(rows, NULL, &b));
+    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(rows, block, &b);
     sh_status status = SH_OK;
-    if (!w.queries || !w.scores || !w.states || !w.by_product) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    for (w.first = 0; status == SH_OK && w.first < count; w.first += rows) {
-        w.rows = sh_min(rows, count - w.first);
-        status = do_group(&w);
+    for (b.first = 0; status == SH_OK && b.first < count; b.first += rows) {
+        b.rows = sh_min(rows, count - b.first);
+        status = answer_batch(&b);
     }
-    sh_release(context, w.queries);
-    sh_release(context, w.scores);
-    sh_release(context, w.states);
-    sh_release(context, w.by_product);
+    sh_release(context, block);
     return status;
 }

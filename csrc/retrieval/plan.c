@@ -2,14 +2,13 @@
  *
  * Notes  1. The cheapest path is found by counting: a pilot of a few queries tells how long their lists are, and the
  *           work is estimated in products of the matrix product. No clock is read.
- *        2. For queries with long lists there are longer first codes, in an index that shares all else.
+ *        2. For queries with long lists there are longer filter codes, in an index that shares all else.
  *        3. A call builds an index by itself only if half of the available memory holds it; sh_memory_index and a path
  *           asked for by name build it wherever it can be.
  *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the principal directions
  *           of these serve them badly. For enough of them an index of the other features is built for the call.
  */
 #include "retrieval/index/index.h"
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +21,7 @@ enum {
     INDEX_QUERIES = 256,         /* asked before an index is built */
 };
 /* Work in units of one product of the matrix product. */
-static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second code, by one that a block shares */
+static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to refine a bound, by a record that a block shares */
 static const double ROW_WORK = 12000;                       /* to score */
 static const double QUERY_WORK = 5e4;                       /* to begin and end a query */
 static const double LIST_WORK = 18000;                      /* to list one of the k best for a while, in the scan */
@@ -30,17 +29,17 @@ static const double INDEX_WORK = 300;                       /* to build an index
 static const double READ_WORK = 40;                         /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;                       /* of a scan that is worth the overhead of an index */
 
-/* Estimates the work of one query that reads the first codes of all patterns. */
+/* Estimates the work of one query that reads the filter codes of all patterns. */
 static double work_of_codes(const sh_index *x) {
     double query = QUERY_WORK + (double)(x->rank * x->d);
-    return query + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+    return query + (double)(x->patterns * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
 /* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], unserved[PILOT], counts[PILOT][4];
     double each[PILOT];
-    double refine = !index->lines ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
+    double refine = !index->records ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
     _Atomic int64_t unserved_count = 0;
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
@@ -48,7 +47,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
         order[i] = i * job->queries.n / PILOT;
         counts[i][0] = -1;
     }
-    sh_status status = sh_screen_by(&trial, index, order, PILOT, counts, unserved, &unserved_count);
+    sh_status status = sh_index_search(&trial, index, order, PILOT, counts, unserved, &unserved_count);
     for (int i = 0; i < PILOT; i++)
         each[i] = counts[i][0] < 0
                       ? INFINITY
@@ -130,7 +129,7 @@ static sh_status build_call_index(sh_job *job, const sh_index *leading, double w
     int64_t n = find_used_features(job, &f);
     sh_status status = SH_OK;
     if (n > 0 && n < d && share_of_unused(m, &f) > 0.1)
-        status = sh_index_new(context, m, SH_LINES, f.features, n, index_budget(m), index);
+        status = sh_index_new(context, m, SH_LEADING_COLUMNS, f.features, n, index_budget(m), index);
     sh_release(context, block);
     return status;
 }
@@ -141,7 +140,7 @@ static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_k
     sh_index *index = NULL, *none = NULL;
     sh_status status = SH_OK;
     for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
-        if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
+        if (kind != SH_EITHER_COLUMNS && i != (kind == SH_ALL_COLUMNS)) continue;
         sh_index *older = atomic_exchange(&m->indexes->older[i], NULL);
         if (older) status = sh_index_grow(context, m, older, most, &index);
         sh_index_free(context, older);
@@ -153,7 +152,7 @@ static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_k
         return SH_OK;
     }
     assert(index->patterns == m->patterns.n);
-    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_COLUMNS], &none, index))
+    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_ALL_COLUMNS], &none, index))
         sh_index_free(context, index);
     return SH_OK;
 }
@@ -161,12 +160,7 @@ static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_k
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
     if (atomic_load(&m->indexes->index[0]) || atomic_load(&m->indexes->index[1])) return SH_OK;
-    return build_index(context, m, SH_EITHER, INT64_MAX);
-}
-
-/* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
-static double unscaled(const sh_index *x, const sh_look *look, float bound) {
-    return ((double)bound + (1 + look->length) * 0x1p-90) / (x->power * x->power) + look->slack + look->constant;
+    return build_index(context, m, SH_EITHER_COLUMNS, INT64_MAX);
 }
 
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
@@ -183,46 +177,12 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     }
     int wanted = context->path == SH_PATH_COLUMNS;
     if (!atomic_load(&m->indexes->index[wanted]))
-        status = build_index(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
+        status = build_index(context, m, wanted ? SH_ALL_COLUMNS : SH_LEADING_COLUMNS, INT64_MAX);
     const sh_index *x = atomic_load(&m->indexes->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
-    const sh_code_kernels *k = sh_code_kernels_chosen();
     sh_job job = {.context = context, .memory = m, .k = m->k, .map = &sh_map_sparsemax, .queries = queries};
-    int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
-    char *scratch = sh_allocate(context, 1, sh_looks_bytes(x, m, 1));
-    int32_t *position = sh_allocate(context, groups * SH_GROUP, sizeof *position);
-    float *bound = sh_allocate(context, groups * SH_GROUP, sizeof *bound);
-    if (!scratch || !position || !bound) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t i = 0; status == SH_OK && i < queries.n; i++) {
-        double *out = bounds + i * 3 * x->patterns;
-        for (int64_t j = 0; j < 3 * x->patterns; j++) out[j] = j % 3 == 2 ? -INFINITY : INFINITY;
-        sh_looks looks = sh_looks_at(x, m, 1, scratch);
-        sh_look_at(x, &job, NULL, i, 1, &looks);
-        const sh_look *look = looks.look;
-        if (look->length == 0) continue;
-        sh_screened asked = {.code = looks.codes, .start = look->start, .step = look->step, .radius = look->radius};
-        asked.threshold = -FLT_MAX;
-        asked.position = position;
-        asked.bound = bound;
-        k->screen(x->groups, x->quads, 0, groups, &asked, 1);
-        if (x->lines) sh_look_closer(x, &looks, 0);
-        for (int64_t j = 0; j < asked.found; j++) {
-            int64_t at = position[j];
-            float closer = bound[j], below;
-            if (x->lines)
-                sh_line_bounds(x, &looks, 0, &position[j], 1, &closer, &below);
-            else
-                sh_code_bounds_below(x, &looks, 0, &position[j], 1, &bound[j], &below);
-            out[3 * at] = unscaled(x, look, bound[j]);
-            out[3 * at + 1] = unscaled(x, look, closer);
-            out[3 * at + 2] = sh_look_floor(x, look, below);
-        }
-    }
-    sh_release(context, scratch);
-    sh_release(context, position);
-    sh_release(context, bound);
-    return status;
+    return sh_index_bounds(&job, x, bounds);
 }
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
@@ -272,7 +232,7 @@ static sh_status find_whether_index_pays(sh_job *job, int *pays) {
 typedef struct {
     const sh_index *leading; /* of leading columns, or another in its place */
     const sh_index *all;     /* of all columns */
-    const sh_index *longer;  /* of leading columns, with longer first codes */
+    const sh_index *longer;  /* of leading columns, with longer filter codes */
     sh_index *of_call;       /* of the features that the call uses; freed at its end */
 } choice;
 
@@ -282,10 +242,10 @@ static void load_indexes(const sh_memory *m, choice *c) {
     c->longer = atomic_load(&m->indexes->index[2]);
 }
 
-/* Builds longer first codes and stores them, unless another thread was faster. */
+/* Builds longer filter codes and stores them, unless another thread was faster. */
 static sh_status build_longer_codes(sh_context *context, const sh_memory *m, choice *c) {
     sh_index *base = atomic_load(&m->indexes->index[0]), *index, *none = NULL;
-    sh_status status = sh_index_widen(context, m, base, index_budget(m), &index);
+    sh_status status = sh_index_lengthen_codes(context, m, base, index_budget(m), &index);
     if (index && !atomic_compare_exchange_strong(&m->indexes->index[2], &none, index)) sh_index_free(context, index);
     c->longer = atomic_load(&m->indexes->index[2]);
     return status;
@@ -327,8 +287,8 @@ static sh_status choose_by_pilots(sh_job *job, choice *c) {
         if (status == SH_NO_MEMORY) status = SH_OK;
         if (status == SH_OK) status = try_index(job, c->of_call, &c->leading, &work);
         if (status == SH_OK && !c->all && work > 1.2 * all_codes && all_codes < 0.6 * scan &&
-            sh_index_may_add_columns(m, leading)) {
-            status = build_index(job->context, m, SH_COLUMNS, index_budget(m));
+            sh_may_add_all_columns(m, leading)) {
+            status = build_index(job->context, m, SH_ALL_COLUMNS, index_budget(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
             c->all = atomic_load(&m->indexes->index[1]);
         }
@@ -358,9 +318,9 @@ static sh_status choose(sh_job *job, choice *c) {
     }
     if (status == SH_OK && build) {
         status = build_index(job->context, m,
-                             automatic               ? SH_EITHER
-                             : path == SH_PATH_LINES ? SH_LINES
-                                                     : SH_COLUMNS,
+                             automatic               ? SH_EITHER_COLUMNS
+                             : path == SH_PATH_LINES ? SH_LEADING_COLUMNS
+                                                     : SH_ALL_COLUMNS,
                              automatic ? index_budget(m) : INT64_MAX);
         load_indexes(m, c);
     }
@@ -386,7 +346,7 @@ sh_status sh_answer_by_index(sh_job *job) {
     if (status == SH_OK && (c.leading || c.all)) {
         plan->scan_queries = plan->unserved;
         if (c.leading) {
-            status = sh_screen_by(job, c.leading, NULL, n, job->out.counts, plan->scan_queries, &plan->scan_count);
+            status = sh_index_search(job, c.leading, NULL, n, job->out.counts, plan->scan_queries, &plan->scan_count);
             unserved = atomic_load(&plan->scan_count);
         }
         assert(unserved >= 0 && unserved <= n);
@@ -394,8 +354,8 @@ sh_status sh_answer_by_index(sh_job *job) {
             int64_t *order = NULL;
             if (c.leading) order = memcpy(plan->scan_queries + n, plan->scan_queries, (size_t)unserved * sizeof *order);
             atomic_store(&plan->scan_count, 0);
-            status = sh_screen_by(job, c.all, order, unserved, order ? NULL : job->out.counts, plan->scan_queries,
-                                  &plan->scan_count);
+            status = sh_index_search(job, c.all, order, unserved, order ? NULL : job->out.counts, plan->scan_queries,
+                                     &plan->scan_count);
         }
     }
     sh_index_free(context, c.of_call);

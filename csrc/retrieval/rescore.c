@@ -1,44 +1,32 @@
-/* rescore.c: from candidates to results: the canonical scores, the weights, the state. Exactness lives here.
+/* rescore.c: candidates become results: canonical scores, weights, states. What makes results exact is here.
  *
- * The tiles of the scan only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its
- * scale, or by the canonical distance; z = beta (s - max s) in double; the map's threshold does not depend on candidates
- * outside the support; weights are rounded once to the compute type, and the state sums weight x row in double in order
- * of position. So every path gives the same bits.
+ * Scores of tiles only filter. Each candidate is scored again by the canonical dot product (kernels.h), times its
+ * scale, or by the canonical distance; z = beta (s - max s) in double. The map's threshold does not depend on
+ * candidates outside the support. Weights are rounded once to the compute type, and the state sums weight x row in
+ * double in order of position. So every path gives the same bits.
  *
  * Note   Euclidean scores are -|x - xi|^2/2, computed from the differences: their error is relative to the distance, so
- *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for |x|^2/2,
- *        cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter form.
+ *        it does not grow when patterns and queries lie far from the origin. <x, xi> - |xi|^2/2, the same but for
+ *        |x|^2/2, cancels there. The polynomial is the one map that a shift of all scores changes; it keeps the latter
+ *        form.
  */
 #include "retrieval/job.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->values->d); }
-
 sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates) {
     return (sh_result_space){.sum = sh_take(w, job->values->d, sizeof(double)),
-                             .buffer = sh_take(w, widest(job), job->k->size),
+                             .buffer = sh_take(w, sh_max(job->memory->patterns.d, job->values->d), job->k->size),
                              .z = sh_take(w, candidates, sizeof(double))};
-}
-
-size_t sh_result_space_bytes(const sh_job *job, int64_t candidates) {
-    sh_workspace w = {0};
-    sh_take_result_space(job, &w, candidates);
-    return w.used;
-}
-
-sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t candidates) {
-    sh_workspace w = {.block = scratch};
-    return sh_take_result_space(job, &w, candidates);
 }
 
 /* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
  * `slack` of these have a threshold at most `slack` lower; and a pattern's own score may be `slack` higher.
  *
- * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same threshold;
- * if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight among the
- * k best either, and both floors hold. */
+ * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same
+ * threshold; if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight
+ * among the k best either: it is out, and so is what is below the k-th best. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
     if (job->goal == SH_GOAL_RADIUS)
@@ -57,10 +45,10 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     return fmax(least, best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best));
 }
 
-int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack) {
+int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (c[i].score >= floor) c[kept++] = c[i];
+        if (c[i].score >= min_score) c[kept++] = c[i];
     if (job->goal != SH_GOAL_RADIUS) return kept;
     double radius = sh_radius_bound(job, query, c, kept, slack);
     n = kept;
@@ -72,6 +60,7 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
     return kept;
 }
 
+/* Replaces the score of a candidate by the canonical one. */
 static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffer) {
     const sh_memory *m = job->memory;
     int64_t at = c->position;
@@ -104,8 +93,8 @@ void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, in
 
 static double rounded(const sh_kernels *k, double p) { return k->size == sizeof(float) ? (double)(float)p : p; }
 
-/* whether entry e comes after (weight, position) in the order of top-k: larger weights, then lower positions */
-static int after(sh_entry e, sh_candidate last) {
+/* Tells whether entry e comes after (weight, position) in the order of top-k: larger weights, then lower positions. */
+static int comes_after(sh_entry e, sh_candidate last) {
     return e.weight < last.score || (e.weight == last.score && e.position > last.position);
 }
 
@@ -120,12 +109,12 @@ sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_
         sh_select_top(order, kept, job->top);
         sh_candidate last = order[0];
         for (int64_t i = 1; i < job->top; i++)
-            if (after((sh_entry){order[i].position, 0, order[i].score}, last)) last = order[i];
+            if (comes_after((sh_entry){order[i].position, 0, order[i].score}, last)) last = order[i];
         sh_release(context, order);
         n = kept;
         kept = 0;
         for (int64_t i = 0; i < n; i++)
-            if (!after(entries[i], last)) entries[kept++] = entries[i];
+            if (!comes_after(entries[i], last)) entries[kept++] = entries[i];
     }
     sh_entry_list *list = &job->out.lists[query];
     list->n = kept;
@@ -135,8 +124,9 @@ sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_
     return SH_OK;
 }
 
-int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c) {
-    if (n == room) {
+int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t capacity, sh_candidate c) {
+    assert(capacity > 0 && n <= capacity);
+    if (n == capacity) {
         sh_candidate last = list[n - 1];
         if (c.score < last.score || (c.score == last.score && c.position > last.position)) return n;
         n--;
@@ -150,8 +140,8 @@ int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate
     return n + 1;
 }
 
-/* the patterns of most weight, for the next step to begin with */
-static void carry(int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
+/* Writes the patterns of most weight, which the next update scores first. */
+static void store_hints(int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
     sh_candidate best[SH_HINTS];
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++)
@@ -171,42 +161,47 @@ void sh_sort_by_position(sh_candidate *c, int64_t n) {
     if (i < n) qsort(c, (size_t)n, sizeof *c, by_position);
 }
 
+static size_t lay_out(const sh_job *job, void *block, sh_long_list *l) {
+    sh_workspace w = {block, 0};
+    l->block = block;
+    l->list = sh_take(&w, l->capacity, sizeof *l->list);
+    l->space = sh_take_result_space(job, &w, l->capacity);
+    return w.used;
+}
+
 int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity) {
-    if (l->capacity) capacity = 2 * l->capacity;
-    sh_candidate *longer = sh_allocate(context, capacity, sizeof *longer);
-    if (longer && n) memcpy(longer, l->list, (size_t)n * sizeof *longer);
+    sh_long_list longer = {.capacity = l->capacity ? 2 * l->capacity : capacity};
+    void *block = sh_allocate(context, 1, lay_out(job, NULL, &longer));
+    if (!block) return 0;
+    lay_out(job, block, &longer);
+    assert(n <= l->capacity);
+    if (n) memcpy(longer.list, l->list, (size_t)n * sizeof *l->list);
     sh_release_list(context, l);
-    *l = (sh_long_list){.capacity = capacity, .list = longer};
-    l->scratch = sh_allocate(context, 1, sh_result_space_bytes(job, capacity));
-    if (!l->list || !l->scratch) return 0;
-    l->space = sh_result_space_at(job, l->scratch, capacity);
+    *l = longer;
     return 1;
 }
 
-void sh_release_list(sh_context *context, sh_long_list *l) {
-    sh_release(context, l->list);
-    sh_release(context, l->scratch);
-}
+void sh_release_list(sh_context *context, sh_long_list *l) { sh_release(context, l->block); }
 
-/* The weights of a map with full support in double, in p; `best` and `rest` make up the conjugate, best + rest/beta. */
+/* Computes the weights p of a map with full support, in double, and the conjugate, best + excess/beta. */
 static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
-                      double *rest) {
+                      double *excess) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
     for (int64_t i = 0; i < n; i++) p[i] = c[i].score;
     *best = job->map->row_scale(k, p, n);
     double sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *best);
     k->scale(p, sum != 0 ? 1 / sum : 0, n);
-    *rest = log(sum);
+    *excess = log(sum);
 }
 
-/* the same for a map with a cutoff; returns how many have weight */
+/* Does the same for a map with a cutoff. Returns how many have weight. */
 static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
-                             double *rest) {
+                             double *excess) {
     const sh_map *map = job->map;
     double alpha = job->model.parameter;
     int64_t support = 0;
     *best = -INFINITY;
-    *rest = 0;
+    *excess = 0;
     for (int64_t i = 0; i < n; i++) *best = fmax(*best, c[i].score);
     for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
     sh_threshold t;
@@ -216,7 +211,7 @@ static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate 
     for (int64_t i = 0; i < n; i++) {
         if (!(p[i] > 0)) continue;
         support++;
-        if (job->goal == SH_GOAL_ENERGY) *rest += map->conjugate_share(&t, beta * (c[i].score - *best), p[i]);
+        if (job->goal == SH_GOAL_ENERGY) *excess += map->conjugate_share(&t, beta * (c[i].score - *best), p[i]);
     }
     return support;
 }
@@ -237,15 +232,16 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
         n = sh_select_top(c, n, job->plan.nearest);
         sh_sort_by_position(c, n);
     }
+    for (int64_t i = 1; i < n; i++) assert(c[i - 1].position < c[i].position);
     const sh_kernels *k = job->k;
-    double beta = sh_beta(job, query), best = 0, rest = 0;
+    double beta = sh_beta(job, query), best = 0, excess = 0;
     int64_t width = job->values->d, support = n;
     void *out = job->goal == SH_GOAL_PARTIAL ? job->out.partial.mixture : job->out.states;
     int full = !job->map->cutoff;
     if (n && full)
-        weigh_all(job, beta, c, n, space.z, &best, &rest);
+        weigh_all(job, beta, c, n, space.z, &best, &excess);
     else if (n)
-        support = weigh_support(job, beta, c, n, space.z, &best, &rest);
+        support = weigh_support(job, beta, c, n, space.z, &best, &excess);
     if (out)
         for (int64_t j = 0; j < width; j++) space.sum[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
     for (int64_t i = 0; out && i < n; i++) {
@@ -257,7 +253,7 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     if (job->goal == SH_GOAL_PARTIAL) { /* of a map with full support: unnormalised */
         job->out.partial.scale[query] = best;
-        double sum = job->out.partial.sum[query] = exp(rest);
+        double sum = job->out.partial.sum[query] = exp(excess);
         for (int64_t j = 0; out && j < width; j++) space.sum[j] *= sum;
     }
     if (out) {
@@ -267,9 +263,9 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     if (job->out.support_size) job->out.support_size[query] = support;
     if (job->out.counts) job->out.counts[query][3] = support;
-    if (job->out.hints) carry(job->out.hints + query * SH_HINTS, c, space.z, n);
+    if (job->out.hints) store_hints(job->out.hints + query * SH_HINTS, c, space.z, n);
     if (job->out.energy) {
-        job->out.energy[query] = n ? sh_energy_of(job, query, best + rest / beta) : sh_half_square(job, query);
+        job->out.energy[query] = n ? sh_energy_of(job, query, best + excess / beta) : sh_half_square(job, query);
     }
     if (!job->out.lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);

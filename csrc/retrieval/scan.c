@@ -1,9 +1,9 @@
-/* scan.c: the pass over all patterns for maps with a cutoff; tiles of scores, short lists of candidates.
+/* scan.c: the pass over all patterns for maps with a cutoff: tiles of scores, short lists of candidates.
  *
- * Queries in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
- * cache; for each query the tile's maximum is compared with a floor first, and nearly always that ends it.
- * What passes is appended to a short list, cut down by solving for the threshold when full: scores seen later
- * only raise the threshold, so what falls below is dropped for good.
+ * Queries come in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
+ * cache. For each query the tile's maximum is compared with the least score that counts, min_score; nearly always that
+ * is all. Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the
+ * threshold of its candidates: scores seen later only raise the threshold, so what is below it is dropped for good.
  *
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
@@ -11,55 +11,58 @@
  *        2. A pattern can matter only if its exact score is within cutoff/beta of the best exact score. So a
  *           tile score below (best tile score - slack) - cutoff/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
- *        3. With few queries the tiles are shared out in ranges; their lists are joined and solved once more.
+ *        3. With few queries the tiles are divided into ranges; their lists are joined and solved once more.
  */
 #include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 
 enum {
-    LIST = 128, /* candidates a list holds */
-    CHUNK = 64, /* scores looked at between two checks that the list has room; LIST / 2 */
-    SHORT = 64, /* candidates a range may hand over */
+    LIST = 128,      /* candidates in a list, at most */
+    CHUNK = 64,      /* scores collected between two checks that the list has space for as many; LIST / 2 */
+    RANGE_LIST = 64, /* candidates that a range hands over, at most */
 };
+
+/* The list that a range hands over for one query. */
+typedef struct {
+    int64_t n; /* < 0: too many */
+    sh_candidate *list;
+} range_list;
 
 typedef struct {
     sh_job *job;
-    int64_t n;             /* queries: all, or those left by the screen */
-    sh_candidate **handed; /* [query * ranges + range]: what ranges hand over; NULL if there is one range */
-    int64_t *handed_n;
+    int64_t n;         /* queries: all, or those that the index left */
+    range_list *lists; /* (n, ranges), or NULL if there is one range */
 } scan;
 
 typedef struct {
-    void *scores, *pack, *queries; /* queries: gathered, where the screen left some */
-    sh_candidate *lists;
-    sh_candidate_list *trackers;
-    sh_result_space finish;
+    void *scores;             /* (block_rows, SH_TILE) */
+    void *tile_rows;          /* of sh_tile_scores */
+    void *queries;            /* (block_rows, d) gathered; of no use where all queries are scanned */
+    sh_candidate *candidates; /* (block_rows, LIST) */
+    sh_candidate_list *lists; /* (block_rows) */
+    sh_result_space results;
 } space;
 
-static size_t space_bytes(const sh_job *job) {
-    size_t rows = (size_t)job->plan.block_rows;
-    return sh_align(rows * SH_TILE * job->k->size) + sh_align(sh_tile_row_bytes(job->memory)) +
-           sh_align(rows * LIST * sizeof(sh_candidate)) + sh_align(rows * sizeof(sh_candidate_list)) +
-           (job->plan.scan_queries ? sh_align(rows * (size_t)job->memory->patterns.d * job->k->size) : 0) +
-           sh_result_space_bytes(job, sh_max(LIST, SHORT * job->plan.ranges));
+static size_t lay_out(const sh_job *job, void *block, space *s) {
+    sh_workspace w = {block, 0};
+    int64_t rows = job->plan.block_rows;
+    s->scores = sh_take(&w, rows * SH_TILE, job->k->size);
+    s->tile_rows = sh_take(&w, (int64_t)sh_tile_row_bytes(job->memory), 1);
+    s->candidates = sh_take(&w, rows * LIST, sizeof *s->candidates);
+    s->lists = sh_take(&w, rows, sizeof *s->lists);
+    s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
+    s->results = sh_take_result_space(job, &w, LIST);
+    return w.used;
 }
 
-static space space_at(const sh_job *job, void *scratch) {
-    size_t rows = (size_t)job->plan.block_rows;
-    char *at = scratch;
-    space s = {.scores = at};
-    at += sh_align(rows * SH_TILE * job->k->size);
-    s.pack = at;
-    at += sh_align(sh_tile_row_bytes(job->memory));
-    s.lists = (sh_candidate *)at;
-    at += sh_align(rows * LIST * sizeof(sh_candidate));
-    s.trackers = (sh_candidate_list *)at;
-    at += sh_align(rows * sizeof(sh_candidate_list));
-    s.queries = at;
-    if (job->plan.scan_queries) at += sh_align(rows * (size_t)job->memory->patterns.d * job->k->size);
-    s.finish = sh_result_space_at(job, at, sh_max(LIST, SHORT * job->plan.ranges));
-    return s;
+/* Lays out memory to join the lists of all ranges. */
+static size_t lay_out_joined(const sh_job *job, void *block, sh_candidate_list *l, sh_result_space *results) {
+    sh_workspace w = {block, 0};
+    l->capacity = RANGE_LIST * job->plan.ranges;
+    l->list = sh_take(&w, l->capacity, sizeof *l->list);
+    *results = sh_take_result_space(job, &w, l->capacity);
+    return w.used;
 }
 
 void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z) {
@@ -84,102 +87,105 @@ void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, 
     l->min_score = fmax(l->min_score, l->best - reach - slack - 0x1p-50 * (fabs(l->best) + reach));
 }
 
-/* takes in one query's scores of one tile */
-static void take(const sh_job *job, int64_t query, sh_candidate_list *t, const void *scores, int64_t n,
-                 double tile_best, int64_t first, double *z) {
-    sh_raise_min_score(job, query, t, tile_best);
-    for (int64_t j = 0; j < n && sh_make_room(job, query, t, CHUNK, z); j += CHUNK)
-        t->n +=
-            job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), t->min_score, first + j, t->list + t->n);
+/* Takes in one query's scores of one tile, whose best is `tile_best`. */
+static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, const void *scores, int64_t n,
+                    double tile_best, int64_t first, double *z) {
+    sh_raise_min_score(job, query, l, tile_best);
+    for (int64_t j = 0; j < n && sh_make_room(job, query, l, CHUNK, z); j += CHUNK)
+        l->n +=
+            job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), l->min_score, first + j, l->list + l->n);
 }
 
 static int64_t query_at(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
 
-static void leave_wide(sh_job *job, int64_t query) {
+static void leave_to_overflow(sh_job *job, int64_t query) {
     job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
 }
 
-static sh_status hand_over(scan *s, int64_t i, int64_t range, const sh_candidate_list *t, sh_context *context) {
-    int64_t at = i * s->job->plan.ranges + range;
-    s->handed_n[at] = t->overflows || t->n > SHORT ? -1 : t->n;
-    if (s->handed_n[at] <= 0) return SH_OK;
-    s->handed[at] = sh_allocate(context, t->n, sizeof(sh_candidate));
-    if (!s->handed[at]) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memcpy(s->handed[at], t->list, (size_t)t->n * sizeof(sh_candidate));
+static sh_status hand_over(range_list *to, const sh_candidate_list *l, sh_context *context) {
+    to->n = l->overflows || l->n > RANGE_LIST ? -1 : l->n;
+    if (to->n <= 0) return SH_OK;
+    to->list = sh_allocate(context, l->n, sizeof(sh_candidate));
+    if (!to->list) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memcpy(to->list, l->list, (size_t)l->n * sizeof(sh_candidate));
     return SH_OK;
 }
 
+/* Scores a block of queries with a range of tiles, and stores the results or hands lists over. */
 static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
     const sh_memory *m = job->memory;
-    space work = space_at(job, scratch);
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
-    const int64_t first_query = g.first_query, rows = g.rows;
-    int64_t alive = rows;
-    const void *queries = job->plan.scan_queries ? work.queries : sh_tile_query(job, first_query);
+    space v;
+    lay_out(job, scratch, &v);
+    int64_t active = g.rows;
+    const void *queries = job->plan.scan_queries ? v.queries : sh_tile_query(job, g.first_query);
     size_t bytes = (size_t)m->patterns.d * job->k->size;
-    for (int64_t i = 0; i < rows; i++) {
-        work.trackers[i] = (sh_candidate_list){
-            .capacity = LIST, .min_score = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
+    for (int64_t i = 0; i < g.rows; i++) {
+        v.lists[i] = (sh_candidate_list){
+            .capacity = LIST, .min_score = -INFINITY, .best = -INFINITY, .list = v.candidates + i * LIST};
         if (job->plan.scan_queries)
-            memcpy((char *)work.queries + (size_t)i * bytes,
-                   sh_tile_query(job, job->plan.scan_queries[first_query + i]), bytes);
+            memcpy((char *)v.queries + (size_t)i * bytes, sh_tile_query(job, job->plan.scan_queries[g.first_query + i]),
+                   bytes);
     }
 
-    for (int64_t tile = g.first_tile; tile < g.last_tile && alive; tile++) {
+    for (int64_t tile = g.first_tile; tile < g.last_tile && active; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-        sh_tile_scores(job, &m->patterns, queries, rows, first, n, work.scores, SH_TILE, work.pack);
-        for (int64_t i = 0; i < rows; i++) {
-            sh_candidate_list *t = &work.trackers[i];
-            if (t->overflows) continue;
-            void *scores = sh_at(job->k, work.scores, i * SH_TILE);
-            double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first),
-                                             sh_shift(job, query_at(job, first_query + i)), n);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
-            if (best < t->min_score) continue;
-            take(job, query_at(job, first_query + i), t, scores, n, best, first, work.finish.z);
-            alive -= t->overflows;
+        sh_tile_scores(job, &m->patterns, queries, g.rows, first, n, v.scores, SH_TILE, v.tile_rows);
+        for (int64_t i = 0; i < g.rows; i++) {
+            sh_candidate_list *l = &v.lists[i];
+            if (l->overflows) continue;
+            int64_t query = query_at(job, g.first_query + i);
+            void *scores = sh_at(job->k, v.scores, i * SH_TILE);
+            double best =
+                job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (best < l->min_score) continue;
+            collect(job, query, l, scores, n, best, first, v.results.z);
+            active -= l->overflows;
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
-    for (int64_t i = 0; i < rows; i++) {
-        sh_candidate_list *t = &work.trackers[i];
-        int64_t query = query_at(job, first_query + i);
+    for (int64_t i = 0; i < g.rows; i++) {
+        sh_candidate_list *l = &v.lists[i];
+        int64_t query = query_at(job, g.first_query + i);
         sh_status status = SH_OK;
-        if (!t->overflows) sh_compact(job, query, t, work.finish.z);
-        if (s->handed) {
-            status = hand_over(s, first_query + i, g.range, t, context);
-        } else if (t->overflows) {
-            leave_wide(job, query);
+        if (!l->overflows) sh_compact(job, query, l, v.results.z);
+        if (s->lists) {
+            status = hand_over(&s->lists[(g.first_query + i) * job->plan.ranges + g.range], l, context);
+        } else if (l->overflows) {
+            leave_to_overflow(job, query);
         } else {
-            sh_rescore(job, query, t->list, t->n, work.finish.buffer);
-            status = sh_store_results(job, query, t->list, t->n, work.finish, context);
+            sh_rescore(job, query, l->list, l->n, v.results.buffer);
+            status = sh_store_results(job, query, l->list, l->n, v.results, context);
         }
         if (status != SH_OK) return status;
     }
     return SH_OK;
 }
 
-/* the lists of all ranges joined: ranges ascend, so positions do */
+/* Joins one query's lists of all ranges: ranges ascend, so positions do. */
 static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
     int64_t query = query_at(job, item);
-    sh_candidate_list t = {.capacity = SHORT * job->plan.ranges, .min_score = -INFINITY, .list = scratch};
-    sh_result_space work = sh_result_space_at(job, t.list + SHORT * job->plan.ranges, SHORT * job->plan.ranges);
+    sh_candidate_list all = {.min_score = -INFINITY};
+    sh_result_space results;
+    lay_out_joined(job, scratch, &all, &results);
     for (int64_t r = 0; r < job->plan.ranges; r++) {
-        int64_t n = s->handed_n[item * job->plan.ranges + r];
-        if (n < 0) {
-            leave_wide(job, query);
+        const range_list *l = &s->lists[item * job->plan.ranges + r];
+        if (l->n < 0) {
+            leave_to_overflow(job, query);
             return SH_OK;
         }
-        if (n) memcpy(t.list + t.n, s->handed[item * job->plan.ranges + r], (size_t)n * sizeof(sh_candidate));
-        t.n += n;
+        assert(l->n == 0 || all.n == 0 || all.list[all.n - 1].position < l->list[0].position);
+        if (l->n) memcpy(all.list + all.n, l->list, (size_t)l->n * sizeof(sh_candidate));
+        all.n += l->n;
     }
-    sh_compact(job, query, &t, work.z);
-    sh_rescore(job, query, t.list, t.n, work.buffer);
-    return sh_store_results(job, query, t.list, t.n, work, context);
+    sh_compact(job, query, &all, results.z);
+    sh_rescore(job, query, all.list, all.n, results.buffer);
+    return sh_store_results(job, query, all.list, all.n, results, context);
 }
 
 sh_status sh_scan(sh_job *job) {
@@ -187,25 +193,18 @@ sh_status sh_scan(sh_job *job) {
     sh_context *context = job->context;
     if (s.n == 0) return SH_OK;
     sh_set_grid(job, s.n);
-    int64_t items = job->plan.blocks * job->plan.ranges, slots = s.n * job->plan.ranges;
+    int64_t items = job->plan.blocks * job->plan.ranges, lists = s.n * job->plan.ranges;
     if (job->plan.ranges > 1) {
-        s.handed = sh_allocate(context, slots, sizeof *s.handed);
-        s.handed_n = sh_allocate(context, slots, sizeof *s.handed_n);
-        if (!s.handed || !s.handed_n) {
-            sh_release(context, s.handed);
-            sh_release(context, s.handed_n);
-            return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        }
-        memset(s.handed, 0, (size_t)slots * sizeof *s.handed);
+        s.lists = sh_allocate(context, lists, sizeof *s.lists);
+        if (!s.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        memset(s.lists, 0, (size_t)lists * sizeof *s.lists);
     }
-    sh_status status = sh_for_each(context, items, space_bytes(job), scan_item, &s);
-    if (s.handed) {
-        size_t bytes = (size_t)(SHORT * job->plan.ranges) * sizeof(sh_candidate) +
-                       sh_result_space_bytes(job, SHORT * job->plan.ranges);
-        if (status == SH_OK) status = sh_for_each(context, s.n, bytes, join_item, &s);
-        for (int64_t i = 0; i < slots; i++) sh_release(context, s.handed[i]);
-        sh_release(context, s.handed);
-        sh_release(context, s.handed_n);
+    sh_status status = sh_for_each(context, items, lay_out(job, NULL, &(space){0}), scan_item, &s);
+    if (status == SH_OK && s.lists) {
+        size_t bytes = lay_out_joined(job, NULL, &(sh_candidate_list){0}, &(sh_result_space){0});
+        status = sh_for_each(context, s.n, bytes, join_item, &s);
     }
+    for (int64_t i = 0; s.lists && i < lists; i++) sh_release(context, s.lists[i].list);
+    sh_release(context, s.lists);
     return status;
 }

@@ -246,37 +246,37 @@ static void features(const sh_kernels *k, sh_type type, int64_t size) {
 /* --- codes ------------------------------------------------------------------------------------------ */
 
 static void codes(void) {
-    enum { GROUPS = 3, QUADS = 5, COLUMNS = 4 * QUADS, QUERIES = 6, ALL = GROUPS * SH_GROUP };
+    enum { PANELS = 3, QUADS = 5, COLUMNS = 4 * QUADS, QUERIES = 6, ALL = PANELS * SH_PANEL };
     const sh_code_kernels *k = sh_code_kernels_chosen();
-    const size_t bytes = sh_group_bytes(QUADS);
-    uint8_t *groups = sh_allocate(&context, GROUPS, bytes);
+    const size_t bytes = sh_panel_bytes(QUADS);
+    uint8_t *panels = sh_allocate(&context, PANELS, bytes);
     static int8_t code[QUERIES][COLUMNS], own_code[ALL][COLUMNS];
     static float radius[ALL], bias[ALL], bound[QUERIES][ALL];
     static int32_t position[QUERIES][ALL];
-    sh_screened q[QUERIES];
-    if (!groups) exit(2);
+    sh_filter_query q[QUERIES];
+    if (!panels) exit(2);
     for (int i = 0; i < ALL; i++) {
-        uint8_t *group = groups + (size_t)(i / SH_GROUP) * bytes;
-        float *side = (float *)(void *)(group + QUADS * 4 * SH_GROUP);
+        uint8_t *panel = panels + (size_t)(i / SH_PANEL) * bytes;
+        float *error = (float *)(void *)(panel + QUADS * 4 * SH_PANEL);
         for (int c = 0; c < COLUMNS; c++) {
             own_code[i][c] = (int8_t)(255 * uniform(&seed) - 127);
-            group[c / 4 * 4 * SH_GROUP + i % SH_GROUP * 4 + c % 4] = (uint8_t)(own_code[i][c] + 128);
+            panel[c / 4 * 4 * SH_PANEL + i % SH_PANEL * 4 + c % 4] = (uint8_t)(own_code[i][c] + 128);
         }
-        side[i % SH_GROUP] = radius[i] = (float)uniform(&seed);
-        side[SH_GROUP + i % SH_GROUP] = bias[i] = (float)normal(&seed);
+        error[i % SH_PANEL] = radius[i] = (float)uniform(&seed);
+        error[SH_PANEL + i % SH_PANEL] = bias[i] = (float)normal(&seed);
     }
     for (int n = 0; n < QUERIES; n++) {
         int32_t sum = 0;
         for (int c = 0; c < COLUMNS; c++) sum += code[n][c] = (int8_t)(255 * uniform(&seed) - 127);
-        q[n] = (sh_screened){.code = code[n],
-                             .start = -128 * sum,
-                             .step = 1e-5f,
-                             .radius = 0.5f,
-                             .threshold = 0.4f,
-                             .position = position[n],
-                             .bound = bound[n]};
+        q[n] = (sh_filter_query){.code = code[n],
+                                 .start = -128 * sum,
+                                 .step = 1e-5f,
+                                 .error_radius = 0.5f,
+                                 .threshold = 0.4f,
+                                 .position = position[n],
+                                 .bound = bound[n]};
     }
-    k->screen(groups, QUADS, 0, GROUPS, q, QUERIES);
+    k->filter(panels, QUADS, 0, PANELS, q, QUERIES);
     for (int n = 0; n < QUERIES; n++) {
         int64_t at = 0, sure = 0;
         for (int i = 0; i < ALL; i++) {
@@ -291,7 +291,7 @@ static void codes(void) {
         }
         CHECK(at == q[n].found && sure <= q[n].found && sure > 0 && q[n].found < ALL);
     }
-    sh_release(&context, groups);
+    sh_release(&context, panels);
 
     float a[COLUMNS], step[COLUMNS], inverse[COLUMNS], dots[ALL], b[COLUMNS];
     for (int c = 0; c < COLUMNS; c++) {
@@ -302,7 +302,7 @@ static void codes(void) {
     }
     a[3] = 100; /* is clipped */
     int8_t coded[COLUMNS];
-    const sh_coded left = k->encode(a, step, inverse, COLUMNS, coded);
+    const sh_code_loss left = k->encode(a, step, inverse, COLUMNS, coded);
     double error2 = 0, decoded2 = 0, code2 = 0;
     for (int c = 0; c < COLUMNS; c++) {
         const double decoded = coded[c] * (double)step[c];
@@ -315,16 +315,16 @@ static void codes(void) {
     CHECK_NEAR(left.decoded2, decoded2, 1e-6 * decoded2);
     CHECK(left.code2 == code2);
 
-    enum { LINE = 64 };
-    char *lines = sh_allocate(&context, ALL, LINE);
+    enum { RECORD = 64 };
+    char *records = sh_allocate(&context, ALL, RECORD);
     int32_t order[ALL];
-    if (!lines) exit(2);
-    memset(lines, 0, (size_t)ALL * LINE);
+    if (!records) exit(2);
+    memset(records, 0, (size_t)ALL * RECORD);
     for (int i = 0; i < ALL; i++) {
-        memcpy(lines + i * LINE, own_code[i], COLUMNS);
+        memcpy(records + i * RECORD, own_code[i], COLUMNS);
         order[i] = (i * 7) % ALL;
     }
-    k->line_dots(lines, LINE, order, ALL, b, COLUMNS, dots);
+    k->record_dots(records, RECORD, order, ALL, b, COLUMNS, dots);
     for (int i = 0; i < ALL; i++) {
         double sum = 0, size = 0;
         for (int c = 0; c < COLUMNS; c++) {
@@ -333,7 +333,7 @@ static void codes(void) {
         }
         CHECK_NEAR(dots[i], sum, 30 * 0x1p-24 * size);
     }
-    sh_release(&context, lines);
+    sh_release(&context, records);
 }
 
 /* --- lanes ------------------------------------------------------------------------------------------ */

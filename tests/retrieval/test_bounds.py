@@ -82,6 +82,20 @@ def test_bounds_of_a_long_second_line(kind, d):
         assert loss[2] < loss[0]
 
 
+@pytest.mark.covering(1)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("d", [17, pytest.param(300, marks=pytest.mark.slow)])
+def test_bounds_of_a_query_at_the_centre(kind, similarity, dtype, d):
+    """A query that is the patterns' mean: nearly all of a score is the bias, whose rounding no product covers."""
+    patterns = (np.random.default_rng(d).normal(size=(60, d)) + 1).astype(dtype)
+    rows = patterns.astype(float)
+    if similarity == "cosine":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    check(rows.mean(axis=0)[None].astype(dtype), patterns, similarity, kind)
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     exponents=st.tuples(st.integers(-30, 30), st.integers(-30, 30)),

@@ -1,7 +1,7 @@
 /* retrieval/index/directions.c: orthonormal rows along the leading directions of sampled patterns, by LAPACK.
  *
- * Any orthonormal rows give right bounds (retrieval/index/build.c); these give tight ones. So what matters for exactness is only how
- * far from orthonormal they are, and that is measured.
+ * Any orthonormal rows give right bounds (retrieval/index/bounds.c); these give tight ones. So what matters for
+ * exactness is only how far from orthonormal they are, and that is measured.
  */
 #include "retrieval/index/index.h"
 #include "runtime/blas.h"
@@ -52,8 +52,8 @@ static double departure(sh_context *context, const float *basis, int64_t rank, i
     return sum;
 }
 
-sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
-                                float *basis, int64_t *rank, double *left_out, double *eta) {
+sh_status sh_principal_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
+                                  float *basis, int64_t *rank, double *left_out, double *eta) {
     gram_job g = {.s = s, .n = n, .d = d, .by_features = d <= SH_LARGEST_GRAM};
     g.size = g.by_features ? d : n;
     int size = (int)g.size, lwork = 1 + 6 * size + 2 * size * size, liwork = 3 + 5 * size, info = 0;
@@ -73,7 +73,7 @@ sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n,
     if (info != 0) goto done;
     double total = 0, first = 0, largest = values[size - 1];
     for (int i = 0; i < size; i++) total += fmax(values[i], 0);
-    for (int i = 0; i < sh_min(SH_FIRST, size); i++) first += fmax(values[size - 1 - i], 0);
+    for (int i = 0; i < sh_min(SH_SHORT_CODE, size); i++) first += fmax(values[size - 1 - i], 0);
     *left_out = total > 0 ? 1 - first / total : 0;
     wanted = sh_min(wanted, g.size);
     if (g.by_features) {

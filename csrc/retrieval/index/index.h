@@ -1,121 +1,158 @@
-/* index.h: patterns in 8 bits, and bounds on scores that are right whatever the rounding (retrieval/index/build.c has the proofs). */
+/* retrieval/index/index.h: an index: patterns as 8-bit codes, and bounds on scores that follow from them.
+ *
+ * An index tells which patterns may reach a threshold of scores without reading their rows. It is a scalar quantiser
+ * and its refinement (as vector databases filter and refine), with bounds that hold whatever is rounded, so that
+ * nothing is lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it
+ * holds
+ *
+ *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
+ *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
+ *   filter, panels        first codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
+ *                         error radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
+ *   refinement, records   second codes, of the patterns that the first do not exclude: of all d features where those
+ *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
+ *                         the filter codes have all features
+ *
+ * "Columns" are the numbers of a row that a quantiser codes: products with the basis, or features. */
 #ifndef SH_INDEX_H
 #define SH_INDEX_H
 #include "kernels/codes.h"
 #include "retrieval/job.h"
+#include "runtime/workspace.h"
 
 typedef enum {
-    SH_LINES,   /* one cache line a pattern: leading columns of a rotated basis; and a longer second line */
-    SH_COLUMNS, /* every feature in 8 bits: for patterns without structure */
-    SH_EITHER   /* to sh_index_new: whichever suits the patterns */
+    SH_LEADING_COLUMNS, /* filter codes of leading columns, and refinement codes */
+    SH_ALL_COLUMNS,     /* filter codes of every feature: for patterns without leading directions */
+    SH_EITHER_COLUMNS   /* to sh_index_new: whichever suits the patterns */
 } sh_index_kind;
 
 enum {
-    SH_FIRST = 56,         /* columns of a rotated code that is one cache line with radius and bias, */
-    SH_WIDE = 120,         /* or two */
-    SH_LARGEST_GRAM = 1024 /* of matrices whose eigenvectors are computed */
+    SH_SHORT_CODE = 56,    /* columns of a filter code that, with error radius and bias, is one cache line, */
+    SH_LONG_CODE = 120,    /* or two */
+    SH_LARGEST_GRAM = 1024 /* rows of the largest matrix whose eigenvectors are computed */
 };
 
-/* sh_leading_directions: of n sampled rows s (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
+/* Finds the leading principal directions of n rows s (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
  *
  * Given      wanted    rows of `basis` (wanted, d)
  * Returned   rank      of them that were found; 0 if LAPACK failed
- *            left_out  share of the sample's squares outside the first SH_FIRST of them
+ *            left_out  share of the rows' squares outside the first SH_SHORT_CODE of them
  *            eta       |V V^T - I|_F, not below it
  * Cost       n d min(n, d) + 9 min(n, d)^3 in double */
-sh_status sh_leading_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
-                                float *basis, int64_t *rank, double *left_out, double *eta);
+sh_status sh_principal_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
+                                  float *basis, int64_t *rank, double *left_out, double *eta);
 
-/* How rows of numbers become codes, and what is known of what they lose. */
+/* How columns become codes, and bounds on what that loses (bounds.c). */
 typedef struct {
-    int64_t columns;       /* K; 0: there is no such code */
-    int rotated;           /* whether the numbers are products with the basis, or the features themselves */
-    float *step, *inverse; /* (K) the unit of each column, and 1 / unit */
-    double error;          /* e: numbers are off by at most e |y| in l2 */
-    double eta;            /* |V V^T - I|_F of the basis, 0 for the features themselves */
-    double phi;            /* (I - V^T V) y has at most the square |y|^2 - |a|^2 + phi |y|^2 */
-    double weight[4];      /* of the merged radius */
-} sh_coding;
+    int64_t columns;         /* K; 0: there are no such codes */
+    int rotated;             /* whether columns are products with the basis, or the features themselves */
+    float *step, *inverse;   /* (K) a code times step is its column; 1 / step */
+    double projection_error; /* e: columns are off by at most e |y| in l2 */
+    double eta;              /* |V V^T - I|_F of the basis, 0 for the features themselves */
+    double phi;              /* |(I - V^T V) y|^2 <= |y|^2 - |a|^2 + phi |y|^2 */
+    double weight[4];        /* of the four terms of the error radii */
+} sh_quantiser;
 
 typedef struct sh_index {
-    _Atomic int64_t references; /* memories that keep it, and wider indexes */
-    struct sh_index *base;      /* of a wider index: whose centre, basis and second lines it shares; else NULL */
+    _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
+    struct sh_index *base;      /* of an index with longer codes: whose mean, basis and records it shares; else NULL */
     sh_index_kind kind;
-    int64_t patterns;            /* as many as it covers: the first */
-    int64_t d;                   /* features looked at */
-    int32_t *kept;               /* (d) which; NULL: all */
-    double power;                /* 2^-e with |y| <= 1 after scaling */
-    double *centre;              /* (d) */
-    double centre2, centre_norm; /* |mu|^2; not below |mu| */
-    double first_apart;          /* not below |x0 - mu|, x0 the first pattern */
+    int64_t patterns;             /* M: it covers the first so many */
+    int64_t d;                    /* features that it uses */
+    int32_t *features;            /* (d) which, ascending; NULL: all */
+    double scaling;               /* 2^-e */
+    double *mean;                 /* (d) mu */
+    double mean_norm2, mean_norm; /* |mu|^2; not below |mu| */
+    double first_distance;        /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
-    float *basis; /* (rank, d), or NULL */
-    sh_coding first, second;
-    int64_t quads;
-    uint8_t *groups; /* codes of `first` (kernels/codes.h) */
-    size_t line_bytes;
-    char *lines; /* codes of `second`, a pattern a line: K codes, then from line_bytes - 8 radius and bias */
-    size_t bytes;
+    float *basis; /* (rank, d) V, or NULL */
+    sh_quantiser filter, refinement;
+    int64_t quads;       /* ceil(filter.columns / 4) */
+    uint8_t *panels;     /* (ceil(M / 64)) filter codes (kernels/codes.h) */
+    size_t record_bytes; /* a multiple of 8; 0: there are no records */
+    char *records;       /* (M) K refinement codes, and in the last 8 bytes error radius and bias (float) */
+    size_t bytes;        /* of all these arrays but `features` */
 } sh_index;
 
-/* sh_index_new: an index of all patterns; `kept` ascending features, or NULL for all (then d is the patterns').
- * *index is NULL where there is none to be had: extreme norms, too many features for 8-bit sums.
- * Errors     SH_NO_MEMORY also where it, or what it takes to make it, would have more than `most` bytes: so all three
- * Cost       4 to 12 % of the scan of 10,000 queries; 64 bytes a pattern and a second line of at most 256, or d + 8 */
-sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *kept, int64_t d,
-                       int64_t most, sh_index **index);
-/* sh_index_grow: an older index of the memory's first patterns and the codes of the others. NULL where they do not fit
- * its scale, or are more than it has. Cost: a copy of its codes, and the coding of the new. */
-sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most,
+/* Makes an index of all patterns, of the d features `features` (ascending), or of all if it is NULL.
+ *
+ * Returned   *index, which has one reference; or NULL where none can be: extreme norms, too many features for 8-bit
+ *            sums
+ * Errors     SH_NO_MEMORY also where the index, or what it takes to make it, would exceed most_bytes
+ * Cost       4 to 12 % of the scan of 10,000 queries */
+sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *features,
+                       int64_t d, int64_t most_bytes, sh_index **index);
+/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index
+ * is NULL where these do not fit its scaling, or are more than it has. */
+sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *shorter, int64_t most_bytes,
                         sh_index **index);
-/* sh_index_widen: an index with SH_WIDE columns in its first codes, for queries that leave long lists by SH_FIRST; the
- * rest is that of `base`, which it keeps. NULL where the basis has not so many. Cost: 128 bytes a pattern, and their
- * coding. */
-sh_status sh_index_widen(sh_context *context, const sh_memory *memory, sh_index *base, int64_t most, sh_index **index);
-/* sh_index_free: gives up one hold on it; sh_index_new and sh_index_grow give the first. */
+/* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
+ * the rest is shared with `base`. *index is NULL where the basis has not so many. Cost: 128 bytes a pattern. */
+sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *memory, sh_index *base, int64_t most_bytes,
+                                  sh_index **index);
+/* Adds a reference; sh_index_free gives one up, and the last takes the index with it. */
+static inline void sh_index_retain(sh_index *index) { atomic_fetch_add(&index->references, 1); }
 void sh_index_free(sh_context *context, sh_index *index);
-/* Whether a second index of the other kind stays within the budget: all codes at most 40 % of the patterns. */
-int sh_index_may_add_columns(const sh_memory *memory, const sh_index *lines);
+/* Tells whether with a second index, of all columns, all codes are at most 40 % of the patterns. */
+int sh_may_add_all_columns(const sh_memory *memory, const sh_index *leading);
 
-/* What the index sees of a block of queries. */
+/* Scratch memory of some rows on their way to codes. */
 typedef struct {
-    double length;   /* |w| scaled; 0 < length, or the query is not for the index */
-    double constant; /* score = <w, y> + bias + constant */
-    double slack;    /* rounding of canonical scores, biases and constants; in units of scores */
-    float step, radius, threshold_slack;
-    int32_t start;
-    float second_radius; /* NaN until the second code is made */
-} sh_look;
-typedef struct {
-    float *y;      /* (rows, d) centred and scaled */
-    float *a;      /* (rows, rank) products with the basis */
-    int8_t *codes; /* (rows, 4 quads) */
-    float *second; /* (rows, K of second) numbers times steps */
-    sh_look *look; /* (rows) */
-    void *work;
-} sh_looks;
-size_t sh_looks_bytes(const sh_index *index, const sh_memory *memory, int64_t rows);
-sh_looks sh_looks_at(const sh_index *index, const sh_memory *memory, int64_t rows, void *scratch);
-/* sh_look_at: takes in `rows` queries; query i is row order[i] of the job's, or first + i if order is NULL. */
-void sh_look_at(const sh_index *index, const sh_job *job, const int64_t *order, int64_t first, int64_t rows,
-                sh_looks *looks);
-/* makes the second code of one query, if it has none yet */
-void sh_look_closer(const sh_index *index, sh_looks *looks, int64_t row);
-/* Of n patterns and their bounds by first codes: those from below (retrieval/index/build.c, note 6). */
-void sh_code_bounds_below(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
-                          const float *bound, float *below);
-/* Both bounds by their second lines. */
-void sh_line_bounds(const sh_index *index, const sh_looks *looks, int64_t row, const int32_t *position, int64_t n,
-                    float *bound, float *below);
-/* the scaled bound that a pattern of canonical score `score` cannot be below */
-float sh_look_threshold(const sh_index *index, const sh_look *look, double score);
-/* the canonical score that a pattern of this scaled bound from below has at least */
-double sh_look_floor(const sh_index *index, const sh_look *look, float below);
+    void *row;        /* (d of the memory) one widened row */
+    void *gathered;   /* (d) of it the features that are used */
+    const void *used; /* (d) these, of the row that was loaded last, wherever they lie */
+    double *wide;     /* (d) the same in double */
+    float *y;         /* (rows, d) y of each */
+    double *norm2;    /* (rows) |y|^2 */
+    float *a;         /* (rows, rank) y V^T */
+    double *sum;      /* (rows, rank) its sums over slabs of features, */
+    float *slab;      /* (rows, rank) and the products of one slab */
+} sh_coding_space;
 
-/* sh_screen_by: n queries of a job through one index: the rows `order` of the job's, or the first n if it is NULL.
- * Those whose lists outgrow sh_most_listed, or that the index cannot serve, are appended to `left`. `counts` (N of
- * order, 4) or NULL. */
-sh_status sh_screen_by(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
-                       int64_t *left, _Atomic int64_t *left_count);
-int64_t sh_most_listed(const sh_index *index);
+/* One query as the index takes it: w = (x - mean) * scaling. */
+typedef struct {
+    double norm;     /* |w|; 0: the index cannot serve the query */
+    double constant; /* score = (<w, y> + bias) / scaling^2 + constant */
+    double slack;    /* not below the rounding of canonical scores, biases and constants, in units of scores */
+    float step, error_radius;
+    int32_t start;       /* -128 times the sum of its filter code */
+    float refined_error; /* its error radius for refinement codes; NaN until sh_refine_query */
+} sh_query_code;
+
+/* A block of queries. */
+typedef struct {
+    sh_coding_space space;
+    int8_t *filter;       /* (rows, 4 quads) filter codes */
+    float *scaled;        /* (rows, K of refinement) columns times steps, which refinement codes are multiplied by */
+    sh_query_code *query; /* (rows) */
+} sh_query_codes;
+void sh_take_query_codes(sh_workspace *w, const sh_index *index, const sh_memory *memory, int64_t rows,
+                         sh_query_codes *codes);
+/* Encodes `rows` queries; query i is row order[i] of the job's, or first + i if order is NULL. */
+void sh_encode_queries(const sh_index *index, const sh_job *job, const int64_t *order, int64_t first, int64_t rows,
+                       sh_query_codes *codes);
+/* Prepares one query for refinement codes, if it is not yet. */
+void sh_refine_query(const sh_index *index, sh_query_codes *codes, int64_t row);
+/* Computes lower bounds of n patterns from their upper bounds by filter codes (bounds.c, note 6). */
+void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
+                            int64_t n, const float *upper, float *lower);
+/* Computes both bounds of n patterns by their refinement codes. */
+void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
+                       int64_t n, float *upper, float *lower);
+/* Returns the bound that a pattern of canonical score `score` cannot be below. */
+float sh_bound_threshold(const sh_index *index, const sh_query_code *query, double score);
+/* Returns the canonical score that a pattern of this lower bound has at least. */
+double sh_score_lower_bound(const sh_index *index, const sh_query_code *query, float lower);
+/* Returns the empty list of one query, with its code, for the filter kernel (kernels/codes.h). */
+sh_filter_query sh_start_list(const sh_index *index, const sh_query_codes *codes, int64_t row, float threshold,
+                              int32_t *position, float *bound);
+/* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
+sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
+
+/* Searches for n queries of a job: the rows `order` of the job's, or the first n if it is NULL. Queries that more than
+ * sh_candidate_limit patterns pass the codes of, or that the index cannot serve, are appended to `unserved`.
+ * counts (N of order, 4), or NULL: refined, candidates after that, scored, support. */
+sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
+                          int64_t *unserved, _Atomic int64_t *unserved_count);
+int64_t sh_candidate_limit(const sh_index *index);
 #endif

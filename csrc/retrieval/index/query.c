@@ -1,19 +1,23 @@
-/* retrieval/index/query.c: maps with a cutoff below the cost of the matrix product: bounds first, scores of what is left.
+/* retrieval/index/query.c: search by an index: bounds of all patterns, canonical scores of the few that these allow.
  *
- *   1. Every pattern's bound from its 8-bit code is compared with the query's threshold in registers; survivors
- *      are listed. As tiles of patterns pass, the best bound among the new ones is scored canonically, and the
- *      threshold rises. A list that grows too long on the way is bounded closer at once, as in step 2.
- *      Where the k best are wanted, whatever their weight, all that are listed are bounded closer at once, from below
- *      as well, and the k-th best bound from below is the threshold: it takes no scores.
- *   2. What is still above the threshold is bounded again, closer, by its second line.
- *   3. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
+ *   1. Filter. Every pattern's bound from its filter code is compared with the query's threshold in registers; patterns
+ *      that reach it are listed. As tiles of panels pass, the listed pattern of the best bound is scored canonically (a
+ *      "seed"), and the threshold rises. A list that grows too long on the way is refined at once, as in step 2.
+ *      Where the k best are wanted, whatever their weight, all that are listed are refined at once, and the k-th best
+ *      of the lower bounds is the threshold: it takes no scores.
+ *   2. Refine. What is still above the threshold gets a closer bound from its refinement code.
+ *   3. Score. Best bound first, patterns are scored canonically, and the support is solved as it grows, until the next
  *      bound is below the threshold. No order scores fewer rows, but for the seeds of step 1: whatever is scored
  *      while a supported pattern waits has a larger bound than it, so one above the final threshold.
  *
- * Bounds are right whatever the rounding (retrieval/index/build.c), and the scores are those of every other path (rescore.c): what
- * comes out is the same bit for bit. Queries whose lists outgrow their room are left to the scan.
+ * Bounds hold whatever is rounded (bounds.c), and the scores are those of every other path (rescore.c): the results are
+ * the same bit for bit. Queries whose lists grow too long are left to the scan.
+ *
+ * Many queries: a block of them does all three steps (block_item). Few queries: the panels are divided into ranges,
+ * which filter on their own (range_item); then each query's lists are joined (join_item).
  */
 #include "retrieval/index/index.h"
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -22,31 +26,40 @@
 enum {
     BLOCK = 64,              /* queries that share a pass over the codes */
     FIRST_TILE = 1024,       /* patterns that the first seed is taken from, */
-    CLOSE_TILE = 256,        /* or the first bounds from below */
+    FIRST_LOWER_TILE = 256,  /* or the first lower bounds */
     TILE_BYTES = 256 * 1024, /* of codes, to stay in the cache for a block */
-    SEEDS = 32,              /* patterns scored before the lists are complete, and kept, at most */
-    EXACT = 2048,            /* scored patterns kept at a time */
-    BALL_SEEDS = 4,          /* of a ball's, itself among them */
-    FEW = 8,                 /* so short a list is scored without a second line */
-    TOGETHER = 8,            /* rows on their way from memory at a time */
+    SEEDS = 32,              /* most seeds */
+    SCORED = 2048,           /* most scored patterns that are kept */
+    RADIUS_SEEDS = 4,        /* seeds of a radius, the query itself among them */
+    SHORT_LIST = 8,          /* so few patterns are scored without being refined */
+    AT_ONCE = 8,             /* patterns scored together, so that their rows come from memory together */
 };
 
-int64_t sh_most_listed(const sh_index *x) { return sh_min(sh_max(x->patterns / 16, 1024), 8192); }
-static int64_t tile_groups(const sh_index *x) { return sh_max(1, TILE_BYTES / (int64_t)sh_group_bytes(x->quads)); }
-static int64_t list_room(const sh_index *x) {
-    int64_t all = sh_ceil_div(x->patterns, SH_GROUP) * SH_GROUP;
-    return sh_min(sh_most_listed(x) + sh_max(tile_groups(x) * SH_GROUP, FIRST_TILE), sh_max(all, 1024));
+int64_t sh_candidate_limit(const sh_index *x) { return sh_min(sh_max(x->patterns / 16, 1024), 8192); }
+static int64_t tile_panels(const sh_index *x) { return sh_max(1, TILE_BYTES / (int64_t)sh_panel_bytes(x->quads)); }
+/* Returns the length of a list that holds all that is listed before it is checked for its length: a tile's patterns. */
+static int64_t list_capacity(const sh_index *x) {
+    int64_t all = sh_ceil_div(x->patterns, SH_PANEL) * SH_PANEL;
+    return sh_min(sh_candidate_limit(x) + sh_max(tile_panels(x) * SH_PANEL, FIRST_TILE), sh_max(all, 1024));
 }
 
-/* What is known of one query while patterns pass. */
+/* What is known of one query while tiles pass. */
 typedef struct {
-    double floor;   /* canonical scores below this are out */
-    int64_t listed; /* and bounded closer at once; of maps with a cutoff, those that were not to stay */
-    int64_t n;
+    double min_score; /* lower canonical scores are out; only rises */
+    int64_t refined;  /* patterns refined; of maps with a cutoff, those that were dropped by it */
+    int64_t seeds;
     sh_candidate seed[SEEDS]; /* scored canonically */
-    int64_t sure;             /* how many of: */
-    float below[SH_NEAREST];  /* the best bounds from below of patterns that passed: a heap, the least at the front */
-} tracker;
+    int64_t lower_bounds;     /* the best k lower bounds: */
+    float lower[SH_NEAREST];  /* a heap, the least at the front */
+} query_state;
+
+/* The list that a range hands over for one query. */
+typedef struct {
+    int64_t n; /* < 0: too many */
+    int32_t *position;
+    float *bound;
+    query_state state;
+} range_list;
 
 typedef struct {
     sh_job *job;
@@ -54,84 +67,52 @@ typedef struct {
     const sh_code_kernels *k;
     const int64_t *order; /* the queries, or NULL for 0 .. n-1 */
     int64_t n, blocks, block_rows, ranges;
-    int64_t (*counts)[4]; /* (n): listed, bounded, scored, support; or NULL */
-    int64_t *left;        /* queries left over */
-    _Atomic int64_t *left_count;
-    /* few queries: what their blocks and ranges hand on */
-    char *looks;
-    tracker *trackers;
-    struct handed *handed;
-} screening;
-
-typedef struct handed {
-    int64_t n; /* < 0: too many */
-    int32_t *position;
-    float *bound;
-    tracker tracker;
-} handed;
+    int64_t (*counts)[4];
+    int64_t *unserved;
+    _Atomic int64_t *unserved_count;
+    /* few queries: what blocks and ranges hand over */
+    char *codes;         /* (blocks, codes_bytes) */
+    query_state *states; /* (n) */
+    range_list *lists;   /* (n, ranges) */
+} search;
 
 typedef struct {
-    sh_looks looks;
-    tracker *trackers;
-    sh_screened *asked;
-    int32_t *row; /* of the block, for each of `asked` */
-    int32_t *position;
-    float *bound;
-    sh_candidate *exact;
-    sh_result_space finish;
+    sh_query_codes codes;
+    query_state *states;   /* (rows) */
+    sh_filter_query *list; /* (rows) those that the index serves first */
+    int32_t *row;          /* (rows) of the block, for each of `list` */
+    int32_t *position;     /* (rows, list_capacity) */
+    float *bound;          /* (rows, list_capacity) */
+    sh_candidate *scored;  /* (SCORED + SEEDS) */
+    sh_result_space results;
 } space;
 
-static int64_t query_at(const screening *s, int64_t i) { return s->order ? s->order[i] : i; }
-
-static size_t space_bytes(const screening *s, int64_t rows) {
-    size_t list = (size_t)(rows * list_room(s->index));
-    return sh_looks_bytes(s->index, s->job->memory, rows) + sh_align((size_t)rows * sizeof(tracker)) +
-           sh_align((size_t)rows * sizeof(sh_screened)) + sh_align((size_t)rows * sizeof(int32_t)) +
-           sh_align(list * sizeof(int32_t)) + sh_align(list * sizeof(float)) +
-           sh_align((EXACT + SEEDS) * sizeof(sh_candidate)) + sh_result_space_bytes(s->job, EXACT + SEEDS);
+static size_t lay_out(const search *s, void *block, space *v) {
+    sh_workspace w = {block, 0};
+    int64_t rows = s->block_rows, capacity = list_capacity(s->index);
+    sh_take_query_codes(&w, s->index, s->job->memory, rows, &v->codes);
+    v->states = sh_take(&w, rows, sizeof *v->states);
+    v->list = sh_take(&w, rows, sizeof *v->list);
+    v->row = sh_take(&w, rows, sizeof *v->row);
+    v->position = sh_take(&w, rows * capacity, sizeof *v->position);
+    v->bound = sh_take(&w, rows * capacity, sizeof *v->bound);
+    v->scored = sh_take(&w, SCORED + SEEDS, sizeof *v->scored);
+    v->results = sh_take_result_space(s->job, &w, SCORED + SEEDS);
+    return w.used;
 }
 
-static space space_at(const screening *s, int64_t rows, void *scratch) {
-    size_t list = (size_t)(rows * list_room(s->index));
-    char *at = scratch;
-    space w = {.looks = sh_looks_at(s->index, s->job->memory, rows, at)};
-    at += sh_looks_bytes(s->index, s->job->memory, rows);
-    w.trackers = (tracker *)(void *)at;
-    at += sh_align((size_t)rows * sizeof(tracker));
-    w.asked = (sh_screened *)(void *)at;
-    at += sh_align((size_t)rows * sizeof(sh_screened));
-    w.row = (int32_t *)(void *)at;
-    at += sh_align((size_t)rows * sizeof(int32_t));
-    w.position = (int32_t *)(void *)at;
-    at += sh_align(list * sizeof(int32_t));
-    w.bound = (float *)(void *)at;
-    at += sh_align(list * sizeof(float));
-    w.exact = (sh_candidate *)(void *)at;
-    at += sh_align((EXACT + SEEDS) * sizeof(sh_candidate));
-    w.finish = sh_result_space_at(s->job, at, EXACT + SEEDS);
-    return w;
+static int64_t query_at(const search *s, int64_t i) { return s->order ? s->order[i] : i; }
+static void leave_to_scan(const search *s, int64_t query) {
+    s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
 }
 
-static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(s->left_count, 1)] = query; }
+/* Returns k if the k best are wanted, whatever their weight: it takes k scores or lower bounds to exclude a pattern.
+ * Else returns 0: one score is enough. */
+static int64_t best_wanted(const search *s) { return sh_has_cutoff(s->job) ? 0 : s->job->plan.nearest; }
 
-/* how many best scores must be known before there is a floor; 0: every score gives one */
-static int64_t best_wanted(const screening *s) { return sh_has_cutoff(s->job) ? 0 : s->job->plan.nearest; }
+/* --- lists of patterns and their bounds ----------------------------------------------------------- */
 
-/* scores some more patterns; the floor rises */
-static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
-                 const sh_result_space *finish) {
-    int64_t before = t->n;
-    for (int64_t j = 0; j < n && t->n < SEEDS; j++) {
-        int64_t i = 0;
-        while (i < t->n && t->seed[i].position != position[j]) i++;
-        if (i == t->n) t->seed[t->n++].position = position[j];
-    }
-    if (t->n == before) return;
-    sh_rescore(s->job, query, t->seed + before, t->n - before, finish->buffer);
-    t->floor = fmax(t->floor, sh_min_score(s->job, query, t->seed, t->n, finish->z, 0));
-}
-
-/* A heap of bounds, the largest at the front. */
+/* Moves an entry of a heap of bounds, the largest at the front, down to its place. */
 static void sift(int32_t *position, float *bound, int64_t at, int64_t n) {
     int32_t p = position[at];
     float b = bound[at];
@@ -148,9 +129,91 @@ static void heapify(int32_t *position, float *bound, int64_t n) {
     for (int64_t j = n / 2 - 1; j >= 0; j--) sift(position, bound, j, n);
 }
 
-/* scores the best of a list */
-static void seed_best(const screening *s, int64_t query, tracker *t, int64_t wanted, const int32_t *position,
-                      const float *bound, int64_t n, const sh_result_space *finish) {
+/* Drops what is below a threshold; NaN excludes nothing, and becomes infinity. Returns how many stay. */
+static int64_t drop_below(int32_t *position, float *bound, int64_t n, float threshold) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t p = position[i];
+        float b = bound[i];
+        position[kept] = p;
+        bound[kept] = b != b ? INFINITY : b;
+        kept += !(b < threshold);
+    }
+    return kept;
+}
+
+/* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
+ * of the largest. */
+static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const query_state *t,
+                              int32_t *position, float *bound, int64_t n) {
+    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, 0);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double least = sh_rival_min_score_at(s->job, query, radius, s->job->radius_search->norm_offset[position[i]]);
+        if (bound[i] < sh_bound_threshold(s->index, q, least)) continue;
+        position[kept] = position[i];
+        bound[kept++] = bound[i];
+    }
+    return kept;
+}
+
+/* Keeps a lower bound if it is among the k best. */
+static void note_lower(query_state *t, float lower, int64_t k) {
+    float *heap = t->lower;
+    int64_t at = t->lower_bounds;
+    assert(k <= SH_NEAREST && at <= k);
+    if (!(at < k || lower > heap[0]) || lower != lower) return;
+    if (at < k) {
+        for (t->lower_bounds++; at > 0 && heap[(at - 1) / 2] > lower; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+    } else {
+        at = 0;
+        for (int64_t child; (child = 2 * at + 1) < k; at = child) {
+            if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+            if (!(heap[child] < lower)) break;
+            heap[at] = heap[child];
+        }
+    }
+    heap[at] = lower;
+}
+
+/* Brings the bounds of a list down by refinement codes, if there are any; with a state, notes lower bounds as well. */
+static void refine_list(const search *s, sh_query_codes *codes, int64_t row, const int32_t *position, float *bound,
+                        int64_t n, query_state *t) {
+    enum { PIECE = 256 };
+    float upper[PIECE], lower[PIECE];
+    const sh_index *x = s->index;
+    if (x->records) sh_refine_query(x, codes, row);
+    for (int64_t first = 0; first < n; first += PIECE) {
+        int64_t count = sh_min(PIECE, n - first);
+        if (x->records)
+            sh_refined_bounds(x, codes, row, position + first, count, upper, lower);
+        else
+            sh_filter_lower_bounds(x, codes, row, position + first, count, bound + first, lower);
+        for (int64_t j = 0; x->records && j < count; j++)
+            if (upper[j] < bound[first + j]) bound[first + j] = upper[j];
+        for (int64_t j = 0; t && j < count; j++) note_lower(t, lower[j], s->job->plan.nearest);
+    }
+}
+
+/* --- seeds and thresholds ------------------------------------------------------------------------- */
+
+/* Scores those of n patterns that are no seeds yet, as far as there is space for seeds, and raises the threshold. */
+static void add_seeds(const search *s, int64_t query, query_state *t, const int32_t *position, int64_t n,
+                      const sh_result_space *results) {
+    int64_t before = t->seeds;
+    for (int64_t j = 0; j < n && t->seeds < SEEDS; j++) {
+        int64_t i = 0;
+        while (i < t->seeds && t->seed[i].position != position[j]) i++;
+        if (i == t->seeds) t->seed[t->seeds++].position = position[j];
+    }
+    if (t->seeds == before) return;
+    sh_rescore(s->job, query, t->seed + before, t->seeds - before, results->buffer);
+    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, 0));
+}
+
+/* Makes seeds of the `wanted` best of a list. */
+static void seed_best(const search *s, int64_t query, query_state *t, int64_t wanted, const int32_t *position,
+                      const float *bound, int64_t n, const sh_result_space *results) {
     int32_t best[SEEDS];
     float found[SEEDS], least = -INFINITY;
     int64_t m = 0;
@@ -166,223 +229,165 @@ static void seed_best(const screening *s, int64_t query, tracker *t, int64_t wan
         found[at] = bound[i];
         if (m == wanted) least = found[m - 1];
     }
-    seed(s, query, t, best, m, finish);
+    add_seeds(s, query, t, best, m, results);
 }
 
-static int64_t keep_bounds(int32_t *position, float *bound, int64_t n, float threshold) {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int32_t p = position[i];
-        float b = bound[i];
-        position[kept] = p;
-        bound[kept] = b != b ? INFINITY : b; /* what is not known is not excluded */
-        kept += !(b < threshold);
-    }
-    return kept;
-}
-
-/* keeps the k best bounds from below */
-static void note_below(tracker *t, float below, int64_t k) {
-    float *heap = t->below;
-    int64_t at = t->sure;
-    if (!(at < k || below > heap[0]) || below != below) return;
-    if (at < k) {
-        for (t->sure++; at > 0 && heap[(at - 1) / 2] > below; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
-    } else {
-        at = 0;
-        for (int64_t child; (child = 2 * at + 1) < k; at = child) {
-            if (child + 1 < k && heap[child + 1] < heap[child]) child++;
-            if (!(heap[child] < below)) break;
-            heap[at] = heap[child];
-        }
-    }
-    heap[at] = below;
-}
-
-/* bounds a list closer by the second line, where there is one; with a tracker, from below as well */
-static void look_closer(const screening *s, sh_looks *looks, int64_t row, const int32_t *position, float *bound,
-                        int64_t n, tracker *t) {
-    enum { PIECE = 256 };
-    float closer[PIECE], below[PIECE];
+/* Takes in what a tile listed for a query of which the k best are wanted: refines it at once, while the queries of a
+ * block share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the
+ * list may grow further. */
+static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, query_state *t, sh_filter_query *list,
+                        int64_t before) {
     const sh_index *x = s->index;
-    if (x->lines) sh_look_closer(x, looks, row);
-    for (int64_t from = 0; from < n; from += PIECE) {
-        int64_t some = sh_min(PIECE, n - from);
-        if (x->lines)
-            sh_line_bounds(x, looks, row, position + from, some, closer, below);
-        else
-            sh_code_bounds_below(x, looks, row, position + from, some, bound + from, below);
-        for (int64_t j = 0; x->lines && j < some; j++)
-            if (closer[j] < bound[from + j]) bound[from + j] = closer[j];
-        for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->plan.nearest);
-    }
+    const sh_query_code *q = &codes->query[row];
+    int64_t k = best_wanted(s), n = list->found - before, limit = sh_candidate_limit(x);
+    refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
+    t->refined += n;
+    if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[0]));
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
+    list->found = before + drop_below(list->position + before, list->bound + before, n, list->threshold);
+    if (list->found <= limit) return 1;
+    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    return list->found <= limit;
 }
 
-/* The newly listed where the k best are wanted, whatever their weight: their lines at once, while the queries of a
- * block share them in the cache; bounds from below give a floor before any is scored. 0 if the list is too long. */
-static int take_in_closely(const screening *s, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
-                           int64_t before) {
+/* Takes in what a tile listed for any other query: scores the best as seeds, and refines lists that grow long. Returns
+ * whether the list may grow further. */
+static int take_support(const search *s, int64_t query, sh_query_codes *codes, int64_t row, query_state *t,
+                        sh_filter_query *list, int64_t before, const sh_result_space *results) {
     const sh_index *x = s->index;
-    const sh_look *look = &looks->look[row];
-    int64_t k = best_wanted(s), n = q->found - before, most = sh_most_listed(x);
-    look_closer(s, looks, row, q->position + before, q->bound + before, n, t);
-    t->listed += n;
-    if (t->sure == k) t->floor = fmax(t->floor, sh_look_floor(x, look, t->below[0]));
-    q->threshold = sh_look_threshold(x, look, t->floor);
-    n = keep_bounds(q->position + before, q->bound + before, n, q->threshold);
-    q->found = before + n;
-    if (q->found <= most) return 1;
-    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
-    return q->found <= most;
+    const sh_query_code *q = &codes->query[row];
+    int64_t limit = sh_candidate_limit(x);
+    /* a radius is soon as small as the nearest rivals make it */
+    int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? RADIUS_SEEDS : 0) - t->seeds);
+    seed_best(s, query, t, wanted, list->position + before, list->bound + before, list->found - before, results);
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
+    if (list->found <= limit) return 1;
+    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    if (2 * list->found <= limit || !x->records) return list->found <= limit;
+    refine_list(s, codes, row, list->position, list->bound, list->found, NULL);
+    t->refined += list->found;
+    seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
+    list->threshold = sh_bound_threshold(x, q, t->min_score);
+    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    t->refined -= list->found;
+    return 2 * list->found <= limit;
 }
 
-/* seeds from the newly listed; returns 0 if the list is too long */
-static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
-                   int64_t before, const sh_result_space *finish) {
-    const sh_index *x = s->index;
-    const sh_look *look = &looks->look[row];
-    int64_t most = sh_most_listed(x);
-    /* a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? BALL_SEEDS : 0) - t->n);
-    seed_best(s, query, t, wanted, q->position + before, q->bound + before, q->found - before, finish);
-    q->threshold = sh_look_threshold(x, look, t->floor);
-    if (q->found <= most) return 1;
-    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
-    if (2 * q->found <= most || !x->lines) return q->found <= most;
-    look_closer(s, looks, row, q->position, q->bound, q->found, NULL);
-    t->listed += q->found;
-    seed_best(s, query, t, 1, q->position, q->bound, q->found, finish);
-    q->threshold = sh_look_threshold(x, look, t->floor);
-    q->found = keep_bounds(q->position, q->bound, q->found, q->threshold);
-    t->listed -= q->found;
-    return 2 * q->found <= most;
-}
+/* --- the three steps ------------------------------------------------------------------------------ */
 
-/* Passes the groups [first, last) by some queries of `looks`; their lists end up in `asked`, found = -1 where too
- * long. w->row says whose they are. */
-static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int64_t first, int64_t last, space *w,
-                      sh_looks *looks, sh_context *context) {
+/* Filters the panels [first, last) for some queries of `codes`, whose states are v->states. Their lists are v->list,
+ * with found = -1 where too long; v->row says whose they are. */
+static sh_status filter_panels(const search *s, int64_t first_query, int64_t rows, int64_t first, int64_t last,
+                               space *v, sh_query_codes *codes, sh_context *context) {
     const sh_index *x = s->index;
-    int64_t k = best_wanted(s), room = list_room(x), active = 0, passive = rows;
+    int64_t k = best_wanted(s), capacity = list_capacity(x), active = 0, served = rows;
     for (int64_t i = 0; i < rows; i++) {
-        const sh_look *look = &looks->look[i];
-        int64_t at = look->length > 0 ? active++ : --passive;
-        w->row[at] = (int32_t)i;
-        w->asked[at] = (sh_screened){.code = looks->codes + i * x->quads * 4,
-                                     .start = look->start,
-                                     .step = look->step,
-                                     .radius = look->radius,
-                                     .threshold = sh_look_threshold(x, look, w->trackers[i].floor),
-                                     .found = look->length > 0 ? 0 : -1,
-                                     .position = w->position + i * room,
-                                     .bound = w->bound + i * room};
+        const sh_query_code *q = &codes->query[i];
+        int64_t at = q->norm > 0 ? active++ : --served;
+        v->row[at] = (int32_t)i;
+        v->list[at] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->states[i].min_score),
+                                    v->position + i * capacity, v->bound + i * capacity);
+        if (!(q->norm > 0)) v->list[at].found = -1;
     }
     int64_t before[BLOCK];
-    int64_t step = (k ? CLOSE_TILE : FIRST_TILE) / SH_GROUP, most = tile_groups(x);
+    int64_t step = (k ? FIRST_LOWER_TILE : FIRST_TILE) / SH_PANEL, most = tile_panels(x);
     for (int64_t g = first, next; g < last && active; g = next) {
         next = sh_min(g + step, last);
-        for (int64_t i = 0; i < active; i++) before[i] = w->asked[i].found;
-        s->k->screen(x->groups, x->quads, g, next, w->asked, active);
-        if (g > first) step = best_wanted(s) ? sh_min(2 * step, most) : most;
+        for (int64_t i = 0; i < active; i++) before[i] = v->list[i].found;
+        s->k->filter(x->panels, x->quads, g, next, v->list, active);
+        if (g > first) step = k ? sh_min(2 * step, most) : most;
         for (int64_t i = active - 1; i >= 0; i--) {
-            sh_screened *q = &w->asked[i];
-            int64_t row = w->row[i];
-            if (q->found == before[i]) continue;
-            int fits =
-                k ? take_in_closely(s, looks, row, &w->trackers[row], q, before[i])
-                  : take_in(s, query_at(s, first_query + row), looks, row, &w->trackers[row], q, before[i], &w->finish);
+            sh_filter_query *list = &v->list[i];
+            int64_t row = v->row[i];
+            assert(before[i] <= list->found && list->found <= capacity);
+            if (list->found == before[i]) continue;
+            int fits = k ? take_nearest(s, codes, row, &v->states[row], list, before[i])
+                         : take_support(s, query_at(s, first_query + row), codes, row, &v->states[row], list, before[i],
+                                        &v->results);
             if (fits) continue;
-            q->found = -1;
+            list->found = -1;
             active--;
-            sh_screened last_asked = w->asked[active];
-            w->asked[active] = *q;
-            *q = last_asked;
-            w->row[i] = w->row[active];
-            w->row[active] = (int32_t)row;
+            sh_filter_query last_list = v->list[active];
+            v->list[active] = *list;
+            *list = last_list;
+            v->row[i] = v->row[active];
+            v->row[active] = (int32_t)row;
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
-/* of what a ball has listed, by each pattern's own lift instead of the largest */
-static int64_t keep_rivals(const screening *s, int64_t query, const sh_look *look, const tracker *t, int32_t *position,
-                           float *bound, int64_t n) {
-    double radius = sh_radius_bound(s->job, query, t->seed, t->n, 0);
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double floor = sh_rival_min_score_at(s->job, query, radius, s->job->radius_search->norm_offset[position[i]]);
-        if (bound[i] < sh_look_threshold(s->index, look, floor)) continue;
-        position[kept] = position[i];
-        bound[kept++] = bound[i];
-    }
-    return kept;
-}
-
-/* One query, its list complete. */
-static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_looks *looks, int64_t row,
-                        int32_t *position, float *bound, int64_t n, const space *w, sh_context *context) {
+/* Refines and scores one query's complete list, and writes its results. */
+static sh_status refine_and_score(const search *s, int64_t i, const query_state *t, sh_query_codes *codes, int64_t row,
+                                  int32_t *position, float *bound, int64_t n, const space *v, sh_context *context) {
     sh_job *job = s->job;
     const sh_index *x = s->index;
     int64_t query = query_at(s, i), counts[4] = {0};
-    const sh_look *look = &looks->look[row];
-    double floor = t->floor;
-    float threshold = sh_look_threshold(x, look, floor);
-    n = keep_bounds(position, bound, n, threshold);
-    counts[0] = best_wanted(s) ? t->listed : t->listed + n;
-    if (x->lines && n > FEW && !best_wanted(s)) {
-        look_closer(s, looks, row, position, bound, n, NULL);
-        n = keep_bounds(position, bound, n, threshold);
+    const sh_query_code *q = &codes->query[row];
+    double min_score = t->min_score;
+    float threshold = sh_bound_threshold(x, q, min_score);
+    n = drop_below(position, bound, n, threshold);
+    counts[0] = best_wanted(s) ? t->refined : t->refined + n;
+    if (x->records && n > SHORT_LIST && !best_wanted(s)) {
+        refine_list(s, codes, row, position, bound, n, NULL);
+        n = drop_below(position, bound, n, threshold);
     }
-    if (job->goal == SH_GOAL_RADIUS) n = keep_rivals(s, query, look, t, position, bound, n);
+    if (job->goal == SH_GOAL_RADIUS) n = drop_by_offset(s, query, q, t, position, bound, n);
     counts[1] = n;
     int64_t found = 0, solved = 0;
-    for (int64_t j = 0; j < t->n; j++)
-        if (t->seed[j].score >= floor) w->exact[found++] = t->seed[j];
+    for (int64_t j = 0; j < t->seeds; j++)
+        if (t->seed[j].score >= min_score) v->scored[found++] = t->seed[j];
     solved = found;
-    counts[2] = t->n;
+    counts[2] = t->seeds;
     heapify(position, bound, n);
-    while (n > 0 && !(bound[0] < threshold) && found < EXACT) {
-        /* solving costs as much as it has scores: until so many are found, the threshold stays, and all above it may
+    while (n > 0 && !(bound[0] < threshold) && found < SCORED) {
+        /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
          * be scored together */
-        int64_t together = sh_min(sh_min(solved + 1 + solved / 8, EXACT) - found, TOGETHER), fresh = 0;
-        sh_candidate c[TOGETHER];
+        int64_t together = sh_min(sh_min(solved + 1 + solved / 8, SCORED) - found, AT_ONCE), fresh = 0;
+        sh_candidate c[AT_ONCE];
+        float c_bound[AT_ONCE];
+        (void)c_bound; /* for the assertion alone */
         while (fresh < together && n > 0 && !(bound[0] < threshold)) {
             int known = 0;
             c[fresh].position = position[0];
+            c_bound[fresh] = bound[0];
             position[0] = position[--n];
             bound[0] = bound[n];
             sift(position, bound, 0, n);
-            for (int64_t j = 0; j < t->n; j++) known |= t->seed[j].position == c[fresh].position;
+            for (int64_t j = 0; j < t->seeds; j++) known |= t->seed[j].position == c[fresh].position;
             fresh += !known;
         }
-        sh_rescore(job, query, c, fresh, w->finish.buffer);
+        sh_rescore(job, query, c, fresh, v->results.buffer);
+        for (int64_t j = 0; j < fresh; j++) assert(!(c_bound[j] < sh_bound_threshold(x, q, c[j].score)));
         counts[2] += fresh;
         for (int64_t j = 0; j < fresh; j++)
-            if (c[j].score >= floor) w->exact[found++] = c[j];
-        if (found < solved + 1 + solved / 8 && found < EXACT) continue;
-        floor = fmax(floor, sh_min_score(job, query, w->exact, found, w->finish.z, 0));
-        solved = found = sh_keep_above(job, query, w->exact, found, floor, 0);
-        threshold = sh_look_threshold(x, look, floor);
+            if (c[j].score >= min_score) v->scored[found++] = c[j];
+        assert(found <= SCORED + SEEDS);
+        if (found < solved + 1 + solved / 8 && found < SCORED) continue;
+        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, 0));
+        solved = found = sh_keep_above(job, query, v->scored, found, min_score, 0);
+        threshold = sh_bound_threshold(x, q, min_score);
     }
     if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
-        leave(s, query);
+        leave_to_scan(s, query);
         return SH_OK;
     }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
-    sh_sort_by_position(w->exact, found);
-    return sh_store_results(job, query, w->exact, found, w->finish, context);
+    sh_sort_by_position(v->scored, found);
+    return sh_store_results(job, query, v->scored, found, v->results, context);
 }
 
-/* what a query begins with: the patterns that carried the last step */
-static void begin_trackers(const screening *s, int64_t first, int64_t rows, tracker *trackers, const space *w) {
+/* Starts queries with seeds: the patterns that had weight in the last step. */
+static void start_queries(const search *s, int64_t first, int64_t rows, const space *v) {
     for (int64_t i = 0; i < rows; i++) {
         int64_t query = query_at(s, first + i);
-        trackers[i].floor = -INFINITY;
-        trackers[i].n = trackers[i].listed = trackers[i].sure = 0;
+        query_state *t = &v->states[i];
+        t->min_score = -INFINITY;
+        t->seeds = t->refined = t->lower_bounds = 0;
         for (int l = 0; s->job->hints && l < SH_HINTS; l++) {
-            int64_t position = s->job->hints[query * SH_HINTS + l];
-            if (position >= 0) seed(s, query, &trackers[i], &(int32_t){(int32_t)position}, 1, &w->finish);
+            int32_t position = s->job->hints[query * SH_HINTS + l];
+            if (position >= 0) add_seeds(s, query, t, &position, 1, &v->results);
         }
     }
 }
@@ -390,147 +395,161 @@ static void begin_trackers(const screening *s, int64_t first, int64_t rows, trac
 /* --- many queries: a block does everything -------------------------------------------------------- */
 
 static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
-    screening *s = pointer;
+    search *s = pointer;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
-    space w = space_at(s, s->block_rows, scratch);
-    sh_look_at(s->index, s->job, s->order ? s->order + first : NULL, first, rows, &w.looks);
-    begin_trackers(s, first, rows, w.trackers, &w);
-    int64_t groups = sh_ceil_div(s->index->patterns, SH_GROUP);
-    sh_status status = pass(s, first, rows, 0, groups, &w, &w.looks, context);
+    space v;
+    lay_out(s, scratch, &v);
+    sh_encode_queries(s->index, s->job, s->order ? s->order + first : NULL, first, rows, &v.codes);
+    start_queries(s, first, rows, &v);
+    int64_t panels = sh_ceil_div(s->index->patterns, SH_PANEL);
+    sh_status status = filter_panels(s, first, rows, 0, panels, &v, &v.codes, context);
     for (int64_t i = 0; status == SH_OK && i < rows; i++) {
-        sh_screened *q = &w.asked[i];
-        int64_t row = w.row[i];
-        if (q->found < 0)
-            leave(s, query_at(s, first + row));
+        sh_filter_query *l = &v.list[i];
+        int64_t row = v.row[i];
+        if (l->found < 0)
+            leave_to_scan(s, query_at(s, first + row));
         else
-            status =
-                settle(s, first + row, &w.trackers[row], &w.looks, row, q->position, q->bound, q->found, &w, context);
+            status = refine_and_score(s, first + row, &v.states[row], &v.codes, row, l->position, l->bound, l->found,
+                                      &v, context);
     }
     return status;
 }
 
-/* --- few queries: the patterns are shared out ----------------------------------------------------- */
+/* --- few queries: the panels are divided into ranges ---------------------------------------------- */
 
-static sh_looks looks_of(const screening *s, int64_t block) {
-    const sh_memory *m = s->job->memory;
-    return sh_looks_at(s->index, m, s->block_rows,
-                       s->looks + (size_t)block * sh_looks_bytes(s->index, m, s->block_rows));
+/* Lays out the codes of a block of queries, which all ranges read. */
+static size_t lay_out_codes(const search *s, void *block, sh_query_codes *codes) {
+    sh_workspace w = {block, 0};
+    sh_take_query_codes(&w, s->index, s->job->memory, s->block_rows, codes);
+    return w.used;
 }
 
-static sh_status look_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
-    screening *s = pointer;
+static void codes_of(const search *s, int64_t block, sh_query_codes *codes) {
+    lay_out_codes(s, s->codes + (size_t)block * lay_out_codes(s, NULL, codes), codes);
+}
+
+static sh_status start_item(void *pointer, int64_t block, void *scratch, sh_context *context) {
+    search *s = pointer;
     const sh_index *x = s->index;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
-    space w = space_at(s, s->block_rows, scratch);
-    sh_looks looks = looks_of(s, block);
-    sh_look_at(x, s->job, s->order ? s->order + first : NULL, first, rows, &looks);
-    for (int64_t i = 0; i < rows; i++) /* ranges only read them */
-        if (x->lines && looks.look[i].length > 0) sh_look_closer(x, &looks, i);
-    begin_trackers(s, first, rows, w.trackers, &w);
-    int64_t groups = sh_min(sh_ceil_div(x->patterns, SH_GROUP), FIRST_TILE / SH_GROUP);
-    sh_status status = pass(s, first, rows, 0, groups, &w, &looks, context);          /* for its seeds */
-    for (int64_t i = 0; i < rows; i++) w.trackers[i].sure = w.trackers[i].listed = 0; /* they pass once more */
-    memcpy(s->trackers + first, w.trackers, (size_t)rows * sizeof(tracker));
+    space v;
+    lay_out(s, scratch, &v);
+    sh_query_codes codes;
+    codes_of(s, block, &codes);
+    sh_encode_queries(x, s->job, s->order ? s->order + first : NULL, first, rows, &codes);
+    for (int64_t i = 0; i < rows; i++) /* ranges only read the codes */
+        if (x->records && codes.query[i].norm > 0) sh_refine_query(x, &codes, i);
+    start_queries(s, first, rows, &v);
+    int64_t panels = sh_min(sh_ceil_div(x->patterns, SH_PANEL), FIRST_TILE / SH_PANEL);
+    sh_status status = filter_panels(s, first, rows, 0, panels, &v, &codes, context); /* for the seeds */
+    for (int64_t i = 0; i < rows; i++)
+        v.states[i].lower_bounds = v.states[i].refined = 0; /* these panels pass once more */
+    memcpy(s->states + first, v.states, (size_t)rows * sizeof *v.states);
     return status;
 }
 
 static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    screening *s = pointer;
+    search *s = pointer;
     const sh_index *x = s->index;
     int64_t block = item / s->ranges, range = item % s->ranges;
     int64_t first = block * s->block_rows, rows = sh_min(s->block_rows, s->n - first);
-    space w = space_at(s, s->block_rows, scratch);
-    sh_looks looks = looks_of(s, block);
-    memcpy(w.trackers, s->trackers + first, (size_t)rows * sizeof(tracker));
-    int64_t groups = sh_ceil_div(x->patterns, SH_GROUP);
-    sh_status status =
-        pass(s, first, rows, groups * range / s->ranges, groups * (range + 1) / s->ranges, &w, &looks, context);
+    space v;
+    lay_out(s, scratch, &v);
+    sh_query_codes codes;
+    codes_of(s, block, &codes);
+    memcpy(v.states, s->states + first, (size_t)rows * sizeof *v.states);
+    int64_t panels = sh_ceil_div(x->patterns, SH_PANEL);
+    int64_t first_panel = panels * range / s->ranges, last_panel = panels * (range + 1) / s->ranges;
+    sh_status status = filter_panels(s, first, rows, first_panel, last_panel, &v, &codes, context);
     for (int64_t i = 0; status == SH_OK && i < rows; i++) {
-        sh_screened *q = &w.asked[i];
-        handed *h = &s->handed[(first + w.row[i]) * s->ranges + range];
-        h->tracker = w.trackers[w.row[i]];
-        h->n = q->found;
-        if (q->found <= 0) continue;
-        h->n =
-            keep_bounds(q->position, q->bound, q->found, sh_look_threshold(x, &looks.look[w.row[i]], h->tracker.floor));
-        h->position = sh_allocate(context, sh_max(h->n, 1), sizeof(int32_t));
-        h->bound = sh_allocate(context, sh_max(h->n, 1), sizeof(float));
-        if (!h->position || !h->bound) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        memcpy(h->position, q->position, (size_t)h->n * sizeof(int32_t));
-        memcpy(h->bound, q->bound, (size_t)h->n * sizeof(float));
+        sh_filter_query *l = &v.list[i];
+        int64_t row = v.row[i];
+        range_list *to = &s->lists[(first + row) * s->ranges + range];
+        to->state = v.states[row];
+        to->n = l->found;
+        if (l->found <= 0) continue;
+        float threshold = sh_bound_threshold(x, &codes.query[row], to->state.min_score);
+        to->n = drop_below(l->position, l->bound, l->found, threshold);
+        to->position = sh_allocate(context, sh_max(to->n, 1), sizeof(int32_t));
+        to->bound = sh_allocate(context, sh_max(to->n, 1), sizeof(float));
+        if (!to->position || !to->bound) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        memcpy(to->position, l->position, (size_t)to->n * sizeof(int32_t));
+        memcpy(to->bound, l->bound, (size_t)to->n * sizeof(float));
     }
     return status;
 }
 
-static sh_status settle_item(void *pointer, int64_t i, void *scratch, sh_context *context) {
-    screening *s = pointer;
+static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *context) {
+    search *s = pointer;
     const sh_index *x = s->index;
-    space w = space_at(s, s->block_rows, scratch);
-    int64_t block = i / s->block_rows, n = 0;
-    sh_looks looks = looks_of(s, block);
-    tracker t = s->trackers[i];
-    const sh_look *look = &looks.look[i % s->block_rows];
-    handed *h = &s->handed[i * s->ranges];
+    int64_t row = i % s->block_rows, n = 0;
+    space v;
+    lay_out(s, scratch, &v);
+    sh_query_codes codes;
+    codes_of(s, i / s->block_rows, &codes);
+    query_state t = s->states[i];
+    range_list *lists = &s->lists[i * s->ranges];
     for (int64_t r = 0; r < s->ranges; r++) {
-        t.floor = fmax(t.floor, h[r].tracker.floor);
-        t.listed += h[r].tracker.listed;
+        t.min_score = fmax(t.min_score, lists[r].state.min_score);
+        t.refined += lists[r].state.refined;
     }
-    float threshold = sh_look_threshold(x, look, t.floor);
+    float threshold = sh_bound_threshold(x, &codes.query[row], t.min_score);
     for (int64_t r = 0; r < s->ranges; r++) {
-        int64_t kept = h[r].n < 0 ? -1 : keep_bounds(h[r].position, h[r].bound, h[r].n, threshold);
-        if (kept < 0 || n + kept > list_room(x) * s->block_rows) {
-            leave(s, query_at(s, i));
+        range_list *l = &lists[r];
+        int64_t kept = l->n < 0 ? -1 : drop_below(l->position, l->bound, l->n, threshold);
+        if (kept < 0 || n + kept > list_capacity(x) * s->block_rows) {
+            leave_to_scan(s, query_at(s, i));
             return SH_OK;
         }
         if (kept) {
-            memcpy(w.position + n, h[r].position, (size_t)kept * sizeof(int32_t));
-            memcpy(w.bound + n, h[r].bound, (size_t)kept * sizeof(float));
+            memcpy(v.position + n, l->position, (size_t)kept * sizeof(int32_t));
+            memcpy(v.bound + n, l->bound, (size_t)kept * sizeof(float));
         }
         n += kept;
     }
-    /* seeds that ranges found and there is no room for are scored again */
+    /* seeds that ranges found and that there is no space for are scored again */
     for (int64_t r = 0; r < s->ranges; r++)
-        for (int64_t j = s->trackers[i].n; j < h[r].tracker.n && t.n < SEEDS; j++) t.seed[t.n++] = h[r].tracker.seed[j];
-    return settle(s, i, &t, &looks, i % s->block_rows, w.position, w.bound, n, &w, context);
+        for (int64_t j = s->states[i].seeds; j < lists[r].state.seeds && t.seeds < SEEDS; j++)
+            t.seed[t.seeds++] = lists[r].state.seed[j];
+    return refine_and_score(s, i, &t, &codes, row, v.position, v.bound, n, &v, context);
 }
 
-static sh_status share_out(screening *s) {
+static sh_status search_by_ranges(search *s) {
     sh_context *context = s->job->context;
-    int64_t slots = s->n * s->ranges;
-    size_t looks = sh_looks_bytes(s->index, s->job->memory, s->block_rows);
-    s->looks = sh_allocate(context, s->blocks, looks);
-    s->trackers = sh_allocate(context, s->n, sizeof *s->trackers);
-    s->handed = sh_allocate(context, slots, sizeof *s->handed);
+    int64_t lists = s->n * s->ranges;
+    s->codes = sh_allocate(context, s->blocks, lay_out_codes(s, NULL, &(sh_query_codes){0}));
+    s->states = sh_allocate(context, s->n, sizeof *s->states);
+    s->lists = sh_allocate(context, lists, sizeof *s->lists);
     sh_status status = SH_OK;
-    if (!s->looks || !s->trackers || !s->handed) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    if (s->handed) memset(s->handed, 0, (size_t)slots * sizeof *s->handed);
-    size_t scratch = space_bytes(s, s->block_rows);
-    if (status == SH_OK) status = sh_for_each(context, s->blocks, scratch, look_item, s);
+    if (!s->codes || !s->states || !s->lists) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (s->lists) memset(s->lists, 0, (size_t)lists * sizeof *s->lists);
+    size_t scratch = lay_out(s, NULL, &(space){0});
+    if (status == SH_OK) status = sh_for_each(context, s->blocks, scratch, start_item, s);
     if (status == SH_OK) status = sh_for_each(context, s->blocks * s->ranges, scratch, range_item, s);
-    if (status == SH_OK) status = sh_for_each(context, s->n, scratch, settle_item, s);
-    for (int64_t i = 0; s->handed && i < slots; i++) {
-        sh_release(context, s->handed[i].position);
-        sh_release(context, s->handed[i].bound);
+    if (status == SH_OK) status = sh_for_each(context, s->n, scratch, join_item, s);
+    for (int64_t i = 0; s->lists && i < lists; i++) {
+        sh_release(context, s->lists[i].position);
+        sh_release(context, s->lists[i].bound);
     }
-    sh_release(context, s->looks);
-    sh_release(context, s->trackers);
-    sh_release(context, s->handed);
+    sh_release(context, s->codes);
+    sh_release(context, s->states);
+    sh_release(context, s->lists);
     return status;
 }
 
-sh_status sh_screen_by(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
-                       int64_t *left, _Atomic int64_t *left_count) {
-    screening s = {.job = job, .index = index, .k = sh_code_kernels_chosen(), .order = order, .n = n};
+sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
+                          int64_t *unserved, _Atomic int64_t *unserved_count) {
+    search s = {.job = job, .index = index, .k = sh_code_kernels_chosen(), .order = order, .n = n};
     s.counts = counts;
-    s.left = left;
-    s.left_count = left_count;
+    s.unserved = unserved;
+    s.unserved_count = unserved_count;
     int64_t threads = sh_max(job->context->threads, 1);
     s.blocks = sh_ceil_div(n, BLOCK);
     s.block_rows = sh_ceil_div(n, s.blocks);
     s.blocks = sh_ceil_div(n, s.block_rows);
     if (s.blocks >= 2 * threads || threads == 1)
-        return sh_for_each(job->context, s.blocks, space_bytes(&s, s.block_rows), block_item, &s);
-    int64_t groups = sh_ceil_div(index->patterns, SH_GROUP), tiles = sh_ceil_div(groups, FIRST_TILE / SH_GROUP);
+        return sh_for_each(job->context, s.blocks, lay_out(&s, NULL, &(space){0}), block_item, &s);
+    int64_t panels = sh_ceil_div(index->patterns, SH_PANEL), tiles = sh_ceil_div(panels, FIRST_TILE / SH_PANEL);
     s.ranges = sh_max(1, sh_min(tiles, sh_ceil_div(2 * threads, s.blocks)));
-    return share_out(&s);
+    return search_by_ranges(&s);
 }

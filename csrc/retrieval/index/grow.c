@@ -1,0 +1,145 @@
+/* retrieval/index/grow.c: indexes made from another: of more patterns, or with longer codes; and their release. */
+#include "retrieval/index/quantise.h"
+#include <assert.h>
+#include <string.h>
+
+/* Returns an index with the numbers of another, and none of its arrays. */
+static sh_index like(const sh_index *other) {
+    /* field by field: other threads may change the references meanwhile */
+    return (sh_index){.references = 1,
+                      .kind = other->kind,
+                      .patterns = other->patterns,
+                      .d = other->d,
+                      .scaling = other->scaling,
+                      .mean_norm2 = other->mean_norm2,
+                      .mean_norm = other->mean_norm,
+                      .first_distance = other->first_distance,
+                      .rank = other->rank,
+                      .refinement = other->refinement,
+                      .record_bytes = other->record_bytes};
+}
+
+static void *copy_of(sh_context *context, const void *from, int64_t n, size_t size) {
+    void *to = from ? sh_allocate(context, n, size) : NULL;
+    if (to) memcpy(to, from, (size_t)n * size);
+    return to;
+}
+
+sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *shorter, int64_t most_bytes,
+                        sh_index **index) {
+    *index = NULL;
+    assert(!shorter->base && !shorter->features && shorter->patterns <= m->patterns.n);
+    int64_t n = m->patterns.n, items = shorter->patterns / SH_ENCODED_ROWS, encoded = items * SH_ENCODED_ROWS;
+    if (n > 2 * shorter->patterns || n > INT32_MAX - SH_PANEL ||
+        !(sh_largest_distance(shorter, m) * shorter->scaling <= 1))
+        return SH_OK;
+    if ((double)shorter->bytes / (double)shorter->patterns * (double)n > (double)most_bytes)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    sh_index *x = sh_allocate(context, 1, sizeof *x);
+    if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    *x = like(shorter);
+    x->patterns = n;
+    x->filter = shorter->filter;
+    x->quads = shorter->quads;
+    x->mean = copy_of(context, shorter->mean, x->d, sizeof *x->mean);
+    x->basis = copy_of(context, shorter->basis, x->rank * x->d, sizeof *x->basis);
+    x->filter.step = copy_of(context, shorter->filter.step, 2 * x->filter.columns, sizeof(float));
+    x->refinement.step = copy_of(context, shorter->refinement.step, 2 * x->refinement.columns, sizeof(float));
+    size_t panel = sh_panel_bytes(x->quads);
+    x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), panel);
+    x->records = shorter->records ? sh_allocate(context, n, x->record_bytes) : NULL;
+    x->bytes = sh_index_total_bytes(x);
+    sh_status status = SH_NO_MEMORY;
+    if (x->mean && x->filter.step && x->panels && !x->basis == !shorter->basis &&
+        !x->refinement.step == !shorter->refinement.step && !x->records == !shorter->records) {
+        x->filter.inverse = x->filter.step + x->filter.columns;
+        x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
+        memcpy(x->panels, shorter->panels, (size_t)(encoded / SH_PANEL) * panel);
+        if (x->records) memcpy(x->records, shorter->records, (size_t)encoded * x->record_bytes);
+        status = sh_encode_patterns(context, x, m, items);
+    } else {
+        sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    }
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
+    return status;
+}
+
+typedef struct {
+    sh_coding_space rows;
+    int8_t *code;
+} sample;
+
+static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t n, void *block, sample *s) {
+    sh_workspace w = {block, 0};
+    sh_take_rows(&w, x, m, n, &s->rows);
+    sh_take_products(&w, x, n, &s->rows);
+    s->code = sh_take(&w, SH_LONG_CODE, 1);
+    return w.used;
+}
+
+sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_index *base, int64_t most_bytes,
+                                  sh_index **index) {
+    *index = NULL;
+    if (!base->basis || base->features || base->rank < SH_LONG_CODE || base->refinement.columns <= SH_LONG_CODE)
+        return SH_OK;
+    if ((double)base->patterns * (SH_LONG_CODE + 8) > (double)most_bytes)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    sh_index *x = sh_allocate(context, 1, sizeof *x);
+    if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    sh_index_retain(base);
+    *x = like(base);
+    x->base = base;
+    x->mean = base->mean;
+    x->basis = base->basis;
+    x->records = base->records;
+    x->quads = SH_LONG_CODE / 4;
+    size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
+    x->bytes = panels + 2 * SH_LONG_CODE * sizeof(float);
+    x->panels = sh_allocate(context, 1, panels);
+    int64_t n = sh_min(x->patterns, SH_SAMPLED_QUERIES);
+    sample s;
+    void *block = sh_allocate(context, 1, lay_out(x, m, n, NULL, &s));
+    sh_status status = SH_OK;
+    if (!x->panels || !block || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
+        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (status == SH_OK) lay_out(x, m, n, block, &s);
+    for (int64_t i = 0; status == SH_OK && i < n; i++)
+        status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
+    if (status == SH_OK) {
+        sh_project(x, n, &s.rows);
+        sh_fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
+        status = sh_encode_patterns(context, x, m, 0);
+    }
+    sh_release(context, block);
+    if (status == SH_OK)
+        *index = x;
+    else
+        sh_index_free(context, x);
+    return status;
+}
+
+void sh_index_free(sh_context *context, sh_index *x) {
+    if (!x || atomic_fetch_sub(&x->references, 1) > 1) return;
+    sh_release(context, x->filter.step);
+    sh_release(context, x->panels);
+    if (x->base) {
+        sh_index_free(context, x->base);
+    } else {
+        sh_release(context, x->features);
+        sh_release(context, x->mean);
+        sh_release(context, x->basis);
+        sh_release(context, x->refinement.step);
+        sh_release(context, x->records);
+    }
+    sh_release(context, x);
+}
+
+int sh_may_add_all_columns(const sh_memory *m, const sh_index *leading) {
+    int64_t d = m->patterns.d;
+    double row = (double)(d * (int64_t)m->k->size);
+    return leading->kind == SH_LEADING_COLUMNS && leading->basis && d <= SH_MOST_FEATURES &&
+           (double)leading->bytes / (double)leading->patterns + (double)(d + 8) <= 0.4 * row;
+}

@@ -1,0 +1,208 @@
+/* retrieval/index/quantise.c: rows shifted by their mean, scaled and rotated, and 8-bit codes of them. */
+#include "retrieval/index/quantise.h"
+#include <assert.h>
+#include <string.h>
+
+_Static_assert(SH_ENCODED_ROWS % SH_PANEL == 0, "patterns are encoded by whole panels");
+
+/* --- rows ----------------------------------------------------------------------------------------- */
+
+void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_space *s) {
+    s->row = sh_take(w, m->patterns.d, m->k->size);
+    s->gathered = sh_take(w, x->features ? x->d : 0, m->k->size);
+    s->wide = sh_take(w, x->d, sizeof *s->wide);
+    s->y = sh_take(w, rows * x->d, sizeof *s->y);
+    s->norm2 = sh_take(w, rows, sizeof *s->norm2);
+}
+
+void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_space *s) {
+    s->a = sh_take(w, rows * x->rank, sizeof *s->a);
+    s->sum = sh_take(w, rows * x->rank, sizeof *s->sum);
+    s->slab = sh_take(w, rows * x->rank, sizeof *s->slab);
+}
+
+const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_space *s) {
+    if (!x->features) return row;
+    if (k->size == sizeof(float))
+        for (int64_t j = 0; j < x->d; j++) ((float *)s->gathered)[j] = ((const float *)row)[x->features[j]];
+    else
+        for (int64_t j = 0; j < x->d; j++) ((double *)s->gathered)[j] = ((const double *)row)[x->features[j]];
+    return s->gathered;
+}
+
+sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memory *m, int64_t pattern,
+                          sh_coding_space *s, int64_t i) {
+    s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
+    double scale = m->scale ? m->scale[pattern] : 1;
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
+    return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
+}
+
+void sh_project(const sh_index *x, int64_t rows, sh_coding_space *s) {
+    const sh_kernels *k = sh_kernels_of(SH_FLOAT32);
+    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), slab = sh_ceil_div(x->d, slabs), n = rows * x->rank;
+    memset(s->sum, 0, (size_t)n * sizeof *s->sum);
+    for (int64_t j = 0; j < x->d; j += slab) {
+        k->gemm_nt(rows, x->rank, sh_min(slab, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, x->rank);
+        for (int64_t l = 0; l < n; l++) s->sum[l] += (double)s->slab[l];
+    }
+    for (int64_t l = 0; l < n; l++) s->a[l] = (float)s->sum[l];
+}
+
+/* --- quantisers ----------------------------------------------------------------------------------- */
+
+int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
+    c->columns = columns;
+    c->rotated = rotated;
+    c->eta = rotated ? eta : 0;
+    double slab = (double)sh_ceil_div(d, sh_ceil_div(d, SH_SLAB));
+    c->projection_error = rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
+    c->phi = 2 * c->projection_error * (1 + eta + c->projection_error) + eta * (1 + eta) + (double)(d + 16) * 0x1p-50;
+    c->step = sh_allocate(context, 2 * columns, sizeof(float));
+    if (!c->step) return 0;
+    c->inverse = c->step + columns;
+    return 1;
+}
+
+/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation:
+ * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
+ * column. */
+static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n) {
+    double range = 0;
+    for (int64_t j = 0; j < c->columns; j++) {
+        double sum = 0, largest = 0;
+        for (int64_t i = 0; i < n; i++) {
+            double a = (double)sh_columns(x, c, s, i)[j];
+            sum += a * a;
+            largest = fmax(largest, fabs(a));
+        }
+        double unit = encoded_queries ? sqrt(sqrt(sum / (double)n)) : largest;
+        c->step[j] = (float)unit;
+        if (unit > 0) range = fmax(range, largest / unit);
+    }
+    for (int64_t j = 0; j < c->columns; j++) {
+        c->step[j] = fmaxf((float)((double)c->step[j] * range * 1.05 / 127), 0x1p-100f);
+        c->inverse[j] = 1 / c->step[j];
+    }
+}
+
+void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
+                      int8_t *code) {
+    fit_steps(x, c, encoded_queries, s, n);
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    double p_mean[4] = {0}, q_mean[4] = {0}, norm = 0;
+    int64_t queries = sh_min(n, SH_SAMPLED_QUERIES);
+    for (int64_t i = 0; i < queries; i++) {
+        int64_t row = i * n / queries;
+        const float *a = sh_columns(x, c, s, row);
+        double term[4];
+        float step;
+        int32_t start;
+        sh_pattern_terms(c, a, s->norm2[row], k->encode(a, c->step, c->inverse, c->columns, code), term);
+        for (int l = 0; l < 4; l++) q_mean[l] += term[l];
+        double code_error = encoded_queries ? sh_encode_query(c, a, code, &step, &start) : 0;
+        sh_query_terms(c, a, sqrt(s->norm2[row]), code_error, term);
+        for (int l = 0; l < 4; l++) p_mean[l] += term[l];
+        norm += sqrt(s->norm2[row]);
+    }
+    /* not below these: queries unlike the patterns have terms that happen to be 0 in the sample */
+    double average_norm = fmax(norm / (double)queries, 0x1p-60), mean_step = 0;
+    for (int64_t j = 0; j < c->columns; j++) mean_step += (double)c->step[j] / (double)c->columns;
+    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm * fmax(mean_step, 0x1p-60),
+                               0x1p-40 * average_norm};
+    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 1, 0.01 * average_norm};
+    for (int l = 0; l < 4; l++)
+        c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
+}
+
+/* --- codes of patterns ---------------------------------------------------------------------------- */
+
+typedef struct {
+    sh_index *index;
+    const sh_memory *m;
+    int64_t encoded;
+} encoding;
+
+typedef struct {
+    sh_coding_space rows;
+    float *bias; /* (SH_ENCODED_ROWS) as stored */
+    int8_t *code;
+} encoding_space;
+
+static size_t lay_out(const encoding *e, void *block, encoding_space *s) {
+    sh_workspace w = {block, 0};
+    sh_take_rows(&w, e->index, e->m, SH_ENCODED_ROWS, &s->rows);
+    sh_take_products(&w, e->index, SH_ENCODED_ROWS, &s->rows);
+    s->bias = sh_take(&w, SH_ENCODED_ROWS, sizeof *s->bias);
+    s->code = sh_take(&w, e->index->quads * 4, 1);
+    return w.used;
+}
+
+/* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
+ * lose. It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
+static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_space *s) {
+    double bias = -norm2 / 2;
+    if (!sh_has_distance_bias(x, m)) {
+        m->k->to_double(s->wide, s->used, x->d);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->wide, x->mean, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
+        bias *= x->scaling * x->scaling;
+    }
+    return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));
+}
+
+/* Returns the error radius of a pattern for its columns a, and writes its code. */
+static float encode_row(const sh_quantiser *c, const float *a, double norm2, int8_t *code) {
+    double term[4];
+    sh_pattern_terms(c, a, norm2, sh_code_kernels_chosen()->encode(a, c->step, c->inverse, c->columns, code), term);
+    return sh_round_up(sh_error_radius(term, c->weight, 0) + 0x1p-100);
+}
+
+static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const encoding *e = pointer;
+    sh_index *x = e->index;
+    const sh_memory *m = e->m;
+    int64_t first = (e->encoded + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
+    encoding_space space;
+    lay_out(e, scratch, &space);
+    sh_coding_space *s = &space.rows;
+    int8_t *code = space.code;
+    for (int64_t i = 0; i < rows; i++) {
+        sh_status status = sh_load_pattern(context, x, m, first + i, s, i);
+        if (status != SH_OK) return status;
+        space.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
+    }
+    if (x->basis) sh_project(x, rows, s);
+
+    memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
+    int64_t whole = sh_ceil_div(rows, SH_PANEL) * SH_PANEL;
+    for (int64_t i = 0; i < whole; i++) {
+        uint8_t *panel = x->panels + (size_t)((first + i) / SH_PANEL) * sh_panel_bytes(x->quads);
+        int64_t l = (first + i) % SH_PANEL;
+        float *error = sh_panel_errors(panel, x->quads), *bias = error + SH_PANEL;
+        if (i >= rows) { /* beyond the last pattern: never found */
+            for (int64_t z = 0; z < x->quads; z++) memset(panel + z * 256 + l * 4, 128, 4);
+            error[l] = 0;
+            bias[l] = -INFINITY;
+            continue;
+        }
+        error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
+        bias[l] = space.bias[i];
+        for (int64_t z = 0; z < x->quads; z++)
+            for (int c = 0; c < 4; c++) panel[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
+        if (!x->refinement.columns || x->base) continue;
+        char *record = x->records + (size_t)(first + i) * x->record_bytes;
+        float *end = (float *)(void *)(record + x->record_bytes - 8);
+        end[0] = encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
+        end[1] = bias[l];
+    }
+    return SH_OK;
+}
+
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded) {
+    assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
+    assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 2 * sizeof(float));
+    encoding e = {x, m, encoded};
+    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded,
+                       lay_out(&e, NULL, &(encoding_space){0}), encode_item, &e);
+}

@@ -1,0 +1,62 @@
+/* retrieval/index/quantise.h: what the files that make codes share. */
+#ifndef SH_QUANTISE_H
+#define SH_QUANTISE_H
+#include "retrieval/index/index.h"
+#include <math.h>
+
+enum {
+    SH_SLAB = 256,            /* features whose products are summed in float32 */
+    SH_ENCODED_ROWS = 256,    /* patterns encoded at a time: whole panels */
+    SH_SAMPLED_QUERIES = 256, /* sampled patterns that stand for queries */
+    SH_MOST_FEATURES = 66000  /* whose 8-bit products fit a sum of 32 bits */
+};
+
+/* Returns g(n) = n u / (1 - n u), which bounds the relative error of n roundings in float32. */
+static inline double sh_roundoff(double n) { return n * 0x1p-24 / (1 - n * 0x1p-24); }
+static inline float sh_round_up(double x) {
+    float f = (float)x;
+    return (double)f < x ? nextafterf(f, INFINITY) : f;
+}
+static inline double sh_norm2(const float *a, int64_t n) { return sh_kernels_of(SH_FLOAT32)->dot(a, a, n); }
+/* Tells whether the bias of a pattern is -|y|^2 / 2, as of euclidean memories where y has all features; the features
+ * left out are in the memory's own bias. */
+static inline int sh_has_distance_bias(const sh_index *x, const sh_memory *m) {
+    return m->similarity == SH_EUCLIDEAN && !x->features;
+}
+/* Returns the columns of row i. */
+static inline const float *sh_columns(const sh_index *x, const sh_quantiser *c, const sh_coding_space *s, int64_t i) {
+    return c->rotated ? s->a + i * x->rank : s->y + i * x->d;
+}
+/* Returns the error radii of a panel's patterns, whose biases follow. */
+static inline float *sh_panel_errors(uint8_t *panel, int64_t quads) { return (float *)(void *)(panel + quads * 256); }
+
+/* quantise.c: scratch memory of some rows, and of their products with the basis alone */
+void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_space *s);
+void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_space *s);
+/* Returns the features of a row that the index uses, in place or gathered. */
+const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_space *s);
+/* Writes y and |y|^2 of a pattern, as row i. Fails with SH_NOT_FINITE if its owner has made it so. */
+sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memory *m, int64_t pattern,
+                          sh_coding_space *s, int64_t i);
+/* Computes a = y V^T of some rows. */
+void sh_project(const sh_index *x, int64_t rows, sh_coding_space *s);
+int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d);
+/* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
+ * codes by their columns. */
+void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
+                      int8_t *code);
+/* Encodes all patterns but the first encoded * SH_ENCODED_ROWS, whose codes are there. */
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded);
+
+/* bounds.c: the terms Q of a pattern and P of a query, and the error radius that they make */
+void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, sh_code_loss loss, double q[4]);
+void sh_query_terms(const sh_quantiser *c, const float *b, double norm, double code_error, double p[4]);
+double sh_error_radius(const double term[4], const double weight[4], int of_query);
+/* Encodes the columns b of a query: p, h, and -128 times the sum of p. The code is padded with zeros to whole quads.
+ * Returns |b t - h p| + 8 u h |p|. */
+double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, float *step, int32_t *start);
+
+/* build.c: a bound on |xi - mu| of all patterns; the bytes of an index */
+double sh_largest_distance(const sh_index *x, const sh_memory *m);
+size_t sh_index_total_bytes(const sh_index *x);
+#endif
