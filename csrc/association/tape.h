@@ -42,7 +42,7 @@ typedef struct {
 } sh_matrix;
 enum { SH_KEYS, SH_VALUES, SH_SIDES };
 
-/* One update of one tile on the tape. Its arrays lie behind it in the same block. */
+/* One update of one tile on the tape. Its arrays lie behind it. */
 typedef struct sh_taped_update {
     struct sh_taped_update *previous;   /* NULL: the first */
     uint64_t moved[SH_MOST_WIDTH / 64]; /* bit l % 64 of entry l / 64: lane l has another state than before */
@@ -52,9 +52,12 @@ typedef struct sh_taped_update {
     uint16_t *top_lanes; /* (n, vectors) bit l: the row is among the best of lane l; NULL: all rows count */
 } sh_taped_update;
 
+/* The updates of one tile. */
 typedef struct {
     sh_taped_update *last;
-    int64_t steps; /* updates after the first association */
+    int64_t steps;      /* updates after the first association */
+    void *block;        /* the newest block of memory, which begins with the address of the one before */
+    size_t bytes, used; /* of that block */
 } sh_tile_tape;
 
 struct sh_tape {
