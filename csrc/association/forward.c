@@ -35,7 +35,8 @@ static void plan_tiles(sh_tape *t) {
     const int64_t L = t->lanes->lanes;
     t->padded_heads = a->key_map.weight && t->shared_by_heads ? sh_ceil_div(a->heads, L) * L : a->heads;
     t->lanes_of_set = queries * (t->shared_by_heads ? t->padded_heads : 1);
-    t->sets = (t->shared_by_samples ? 1 : a->samples) * (t->shared_by_heads ? 1 : a->heads);
+    t->set_heads = t->shared_by_heads ? 1 : a->heads;
+    t->sets = (t->shared_by_samples ? 1 : a->samples) * t->set_heads;
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
     const int most = SH_MOST_WIDTH / SH_MOST_LANES; /* or half as many, so that there are four tiles at least */

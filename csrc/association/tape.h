@@ -71,9 +71,9 @@ struct sh_tape {
     int biased;    /* whether anything is added to scores: a mask, or -inf where a query does not see a row */
     int64_t top_k; /* best scores of a query that count; 0: all */
     /* sets and their tiles */
-    int shared_by_samples, shared_by_heads;     /* whether a set serves all samples, all heads */
-    int64_t padded_heads;                       /* heads of a shared set; with a key_map up to whole vectors */
-    int64_t sets, lanes_of_set;                 /* lanes without a query included */
+    int shared_by_samples, shared_by_heads; /* whether a set serves all samples, all heads */
+    int64_t sets, set_heads;                /* samples with rows of their own times heads with rows of their own */
+    int64_t padded_heads, lanes_of_set;     /* heads of a shared set, with a key_map up to whole vectors; its lanes */
     int64_t width, tiles, parts, tiles_of_part; /* of a set */
     int64_t most_rows;                          /* of any set */
     /* with a structure other than TOP (visible.c) */
@@ -199,6 +199,12 @@ static inline double sh_work_of(const sh_tape *t) {
                         : a->offsets  ? (double)a->offsets[a->samples] / (double)a->samples
                                       : (double)a->stored;
     return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
+}
+
+/* Returns how many stored rows a sample has, and the number of its first row among those of all samples. */
+static inline int64_t sh_rows_of_sample(const sh_association *a, int64_t sample, int64_t *first) {
+    *first = a->offsets ? a->offsets[sample] : a->key.sample ? sample * a->stored : 0;
+    return a->offsets ? a->offsets[sample + 1] - *first : a->stored;
 }
 
 /* Returns d rounded up to whole vectors. */
