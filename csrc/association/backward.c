@@ -195,7 +195,7 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
 /* Points w->gradient at the memory where a part of a set sums its rows' gradients; else it is the worker's own. */
 static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_rows *s, int64_t set, int64_t part) {
     const sh_tape *t = j->t;
-    const int64_t first = t->parts - j->separate_parts, heads = t->shared_by_heads ? 1 : t->a.heads;
+    const int64_t first = t->parts - j->separate_parts;
     const int64_t row = t->restricted ? set * t->part_offset[t->parts] + t->part_offset[part]
                                       : (set * j->separate_parts + part - first) * t->most_rows;
     for (int i = 0; i < SH_SIDES; i++) {
@@ -204,7 +204,7 @@ static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_row
             m->data = sh_at(j->parts[i], t, row * m->ld);
         } else if (j->direct) {
             m->ld = j->rows[i].ld;
-            m->data = sh_at(j->rows[i].data, t, s->first * m->ld + set % heads * m->d);
+            m->data = sh_at(j->rows[i].data, t, s->first * m->ld + set % t->set_heads * m->d);
         }
     }
 }
@@ -212,7 +212,7 @@ static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_row
 /* Stores the gradients of a set's rows where they are wanted. Those of padded rows stay 0. */
 static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stored_rows *s, int64_t set) {
     const sh_tape *t = j->t;
-    const int64_t h = set % (t->shared_by_heads ? 1 : t->a.heads);
+    const int64_t h = set % t->set_heads;
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *to = &j->rows[i], *from = &w->gradient[i];
         for (int64_t r = 0; to->data && r < s->rows; r++)
@@ -277,17 +277,15 @@ static sh_status sum_parts_of_rows(void *user, int64_t item, void *scratch, sh_c
     (void)scratch, (void)context;
     const job *j = user;
     const sh_tape *t = j->t;
-    const sh_association *a = &t->a;
-    const int64_t pieces = sh_ceil_div(t->most_rows, ROWS_OF_ITEM), heads = t->shared_by_heads ? 1 : a->heads;
-    const int64_t set = item / pieces, begin = item % pieces * ROWS_OF_ITEM, b = set / heads, h = set % heads;
-    const int64_t rows = a->offsets ? a->offsets[b + 1] - a->offsets[b] : a->stored;
-    const int64_t above = a->offsets ? a->offsets[b] : a->key.sample ? b * a->stored : 0;
-    const int64_t end = sh_min(begin + ROWS_OF_ITEM, rows);
+    const int64_t pieces = sh_ceil_div(t->most_rows, ROWS_OF_ITEM), set = item / pieces, h = set % t->set_heads;
+    int64_t first_of_sample;
+    const int64_t rows = sh_rows_of_sample(&t->a, set / t->set_heads, &first_of_sample);
+    const int64_t begin = item % pieces * ROWS_OF_ITEM, end = sh_min(begin + ROWS_OF_ITEM, rows);
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *m = &j->rows[i];
         if (!m->data) continue;
         const int64_t padded = sh_padded(t, m->d);
-        char *to = sh_at(m->data, t, above * m->ld + h * m->d);
+        char *to = sh_at(m->data, t, first_of_sample * m->ld + h * m->d);
         for (int64_t r = begin; r < end; r++) memset(sh_at(to, t, r * m->ld), 0, (size_t)m->d * t->lanes->size);
         for (int64_t part = 0; part < t->parts; part++) {
             const int64_t first = t->part_first[part], last = first + t->part_offset[part + 1] - t->part_offset[part];
@@ -376,7 +374,6 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     const int64_t all = a->samples * a->queries * a->heads;
     const int64_t rows =
         a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : a->samples > 0);
-    const int64_t heads = t->shared_by_heads ? 1 : a->heads;
     job j = {.t = t,
              .out = gradients,
              .rows = {{gradients->key, gradients->key_row, t->e}, {gradients->value, gradients->value_row, t->f}},
@@ -388,7 +385,7 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     /* rows that no query sees have no gradient */
     for (int i = 0; (a->padding || !t->lanes_of_set) && i < SH_SIDES; i++)
         for (int64_t r = 0; j.rows[i].data && r < rows; r++)
-            memset(sh_at(j.rows[i].data, t, r * j.rows[i].ld), 0, (size_t)(heads * j.rows[i].d) * size);
+            memset(sh_at(j.rows[i].data, t, r * j.rows[i].ld), 0, (size_t)(t->set_heads * j.rows[i].d) * size);
     if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
     if (t->mixed_values) {
         mixed = sh_allocate(context, all * t->f, size);

@@ -35,7 +35,8 @@ static void plan_tiles(sh_tape *t) {
     const int64_t L = t->lanes->lanes;
     t->padded_heads = a->key_map.weight && t->shared_by_heads ? sh_ceil_div(a->heads, L) * L : a->heads;
     t->lanes_of_set = queries * (t->shared_by_heads ? t->padded_heads : 1);
-    t->sets = (t->shared_by_samples ? 1 : a->samples) * (t->shared_by_heads ? 1 : a->heads);
+    t->set_heads = t->shared_by_heads ? 1 : a->heads;
+    t->sets = (t->shared_by_samples ? 1 : a->samples) * t->set_heads;
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
     const int most = SH_MOST_WIDTH / SH_MOST_LANES; /* or half as many, so that there are four tiles at least */
@@ -184,10 +185,11 @@ static sh_status tape_new(sh_context *context, const sh_association *association
 
 /* Releases the updates on the tape of a tile. */
 static void release_updates(sh_context *context, sh_tile_tape *tape) {
-    for (sh_taped_update *update = tape->last; update; update = tape->last) {
-        tape->last = update->previous;
-        sh_release(context, update);
+    for (void *block = tape->block, *before; block; block = before) {
+        before = *(void **)block;
+        sh_release(context, block);
     }
+    *tape = (sh_tile_tape){.steps = tape->steps};
 }
 
 void sh_tape_free(sh_context *context, sh_tape *t) {
@@ -318,12 +320,31 @@ static size_t lay_out_update(const sh_tape *t, const tile_weights *current, void
     return w.used;
 }
 
-/* Appends an update to the tape of a tile. For the implicit gradient it takes the place of the one before. */
+/* Returns memory for an update of so many bytes at the end of the tape of a tile, or NULL. The implicit gradient needs the
+ * last update alone, which takes the place of the one before. */
+static void *extend(sh_context *context, const sh_tape *t, sh_tile_tape *tape, size_t bytes) {
+    enum { LINE = 64, UPDATES_OF_BLOCK = 4 };
+    const int64_t to_come = t->a.implicit ? 1 : t->a.steps < 0 ? UPDATES_OF_BLOCK : t->a.steps + 1 - tape->steps;
+    if (t->a.implicit && tape->block) tape->used = LINE;
+    if (bytes > tape->bytes - tape->used) {
+        if (t->a.implicit) release_updates(context, tape);
+        const int64_t updates = sh_min(to_come, UPDATES_OF_BLOCK);
+        void **block = sh_allocate(context, updates, bytes + LINE);
+        if (!block) return NULL;
+        *block = tape->block;
+        tape->block = block;
+        tape->bytes = (size_t)updates * (bytes + LINE);
+        tape->used = LINE;
+    }
+    tape->used += bytes;
+    return (char *)tape->block + tape->used - bytes;
+}
+
+/* Appends an update to the tape of a tile. */
 static sh_status append_update(sh_context *context, const sh_tape *t, const sh_scratch *w, sh_tile_tape *tape,
                                const char *u, const uint64_t *moved, const tile_weights *current) {
-    if (t->a.implicit) release_updates(context, tape);
-    sh_taped_update update = {.previous = tape->last, .n = current->n};
-    void *block = sh_allocate(context, (int64_t)lay_out_update(t, current, NULL, &update), 1);
+    sh_taped_update update = {.previous = t->a.implicit ? NULL : tape->last, .n = current->n};
+    void *block = extend(context, t, tape, lay_out_update(t, current, NULL, &update));
     if (!block) return SH_NO_MEMORY;
     lay_out_update(t, current, block, &update);
     memcpy(update.moved, moved, sizeof update.moved);

@@ -43,7 +43,7 @@ typedef struct {
 } sh_matrix;
 enum { SH_KEYS, SH_VALUES, SH_SIDES };
 
-/* One update of one tile on the tape. Its arrays lie behind it in the same block. */
+/* One update of one tile on the tape. Its arrays lie behind it. */
 typedef struct sh_taped_update {
     struct sh_taped_update *previous;   /* NULL: the first */
     uint64_t moved[SH_MOST_WIDTH / 64]; /* bit l % 64 of entry l / 64: lane l has another state than before */
@@ -53,9 +53,12 @@ typedef struct sh_taped_update {
     uint16_t *top_lanes; /* (n, vectors) bit l: the row is among the best of lane l; NULL: all rows count */
 } sh_taped_update;
 
+/* The updates of one tile. */
 typedef struct {
     sh_taped_update *last;
-    int64_t steps; /* updates after the first association */
+    int64_t steps;      /* updates after the first association */
+    void *block;        /* the newest block of memory, which begins with the address of the one before */
+    size_t bytes, used; /* of that block */
 } sh_tile_tape;
 
 struct sh_tape {
@@ -69,9 +72,9 @@ struct sh_tape {
     int biased;    /* whether anything is added to scores: a mask, or -inf where a query does not see a row */
     int64_t top_k; /* best scores of a query that count; 0: all */
     /* sets and their tiles */
-    int shared_by_samples, shared_by_heads;     /* whether a set serves all samples, all heads */
-    int64_t padded_heads;                       /* heads of a shared set; with a key_map up to whole vectors */
-    int64_t sets, lanes_of_set;                 /* lanes without a query included */
+    int shared_by_samples, shared_by_heads; /* whether a set serves all samples, all heads */
+    int64_t sets, set_heads;                /* samples with rows of their own times heads with rows of their own */
+    int64_t padded_heads, lanes_of_set;     /* heads of a shared set, with a key_map up to whole vectors; its lanes */
     int64_t width, tiles, parts, tiles_of_part; /* of a set */
     int64_t most_rows;                          /* of any set */
     /* with a structure other than TOP (visible.c) */
@@ -203,6 +206,12 @@ static inline double sh_work_of(const sh_tape *t) {
                         : a->offsets  ? (double)a->offsets[a->samples] / (double)a->samples
                                       : (double)a->stored;
     return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
+}
+
+/* Returns how many stored rows a sample has, and the number of its first row among those of all samples. */
+static inline int64_t sh_rows_of_sample(const sh_association *a, int64_t sample, int64_t *first) {
+    *first = a->offsets ? a->offsets[sample] : a->key.sample ? sample * a->stored : 0;
+    return a->offsets ? a->offsets[sample + 1] - *first : a->stored;
 }
 
 /* Returns d rounded up to whole vectors. */

@@ -131,6 +131,11 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
     return 0;
 }
 
+/* Raises TypeError in a function that is not called with `count` arguments. */
+#define TAKES(count)                                                                                                   \
+    (void)module;                                                                                                      \
+    if (nargs != count) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)count, nargs);
+
 /* The arguments of associate_forward. */
 enum {
     QUERIES,
@@ -214,8 +219,7 @@ static int as_association(PyObject *const *args, sh_association *a) {
 }
 
 static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)ARGUMENTS, nargs);
+    TAKES(ARGUMENTS)
     sh_association a = {0};
     if (as_association(args, &a) < 0) return NULL;
     saved_tape *s = calloc(1, sizeof *s + (size_t)a.heads * sizeof(double));
@@ -273,8 +277,7 @@ static int64_t row_stride_of(PyObject *object, int number, int ndim, const npy_i
 /* Takes a tape, grad, whether gradients of rows and of beta are wanted, and where to put those of queries, stored and
  * values, or None. Returns these three, that of beta, and those of the projections' weights and biases. */
 static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
+    TAKES(7)
     saved_tape *s = PyCapsule_GetPointer(args[0], TAPE);
     if (!s) return NULL;
     const sh_association *a = &s->a;
@@ -395,11 +398,10 @@ static sh_type type_of(int number) { return number == NPY_FLOAT64 ? SH_FLOAT64 :
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
 
 static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e, o, same;
     void *x, *weight, *bias, *y;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_output(args[3], "y", &number, n * o, 0, &y) < 0)
@@ -409,11 +411,10 @@ static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t narg
 }
 
 static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e, o, same;
     void *x, *weight, *grad, *dx, *dweight, *dbias;
-    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    TAKES(6)
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "grad", &number, n * o, 0, &grad) < 0 ||
@@ -426,11 +427,10 @@ static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssi
 }
 
 static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e;
     void *x, *xhat, *rstd;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     const double eps = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred() || as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_output(args[2], "xhat", &number, n * e, 0, &xhat) < 0 ||
@@ -440,11 +440,10 @@ static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t n
 }
 
 static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e;
     void *xhat, *rstd, *grad, *dx;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     if (as_matrix(args[0], "xhat", &number, &xhat, &n, &e) < 0 ||
         as_numbers(args[1], "rstd", &number, n, 0, &rstd) < 0 ||
         as_numbers(args[2], "grad", &number, n * e, 0, &grad) < 0 ||
@@ -454,11 +453,10 @@ static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_
 }
 
 static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t e, o;
     void *weight, *bias, *gain, *shift, *folded, *moved;
-    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    TAKES(6)
     if (as_matrix(args[0], "weight", &number, &weight, &o, &e) < 0 ||
         as_numbers(args[1], "bias", &number, o, 1, &bias) < 0 ||
         as_numbers(args[2], "gain", &number, e, 0, &gain) < 0 ||
@@ -470,11 +468,10 @@ static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 }
 
 static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t e, o;
     void *dfolded, *dmoved, *weight, *gain, *shift, *dweight, *dgain, *dshift;
-    if (nargs != 8) return PyErr_Format(PyExc_TypeError, "takes 8 arguments, got %zd", nargs);
+    TAKES(8)
     if (as_matrix(args[0], "dfolded", &number, &dfolded, &o, &e) < 0 ||
         as_numbers(args[1], "dmoved", &number, o, 0, &dmoved) < 0 ||
         as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
@@ -516,10 +513,9 @@ static PyObject *are_pairs(PyObject *module, PyObject *const *args, Py_ssize_t n
 }
 
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     void *p, *g, *m, *v;
-    if (nargs != 10) return PyErr_Format(PyExc_TypeError, "takes 10 arguments, got %zd", nargs);
+    TAKES(10)
     if (as_output(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
     const int64_t n = PyArray_SIZE((PyArrayObject *)args[0]), step = PyLong_AsLongLong(args[4]);
     double o[5];
