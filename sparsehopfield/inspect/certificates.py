@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import has_window
-from sparsehopfield._engine.sharing import kept
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -196,12 +196,12 @@ class Certificates:
 
     # --- margins and their rounding -------------------------------------------------------------------
 
-    @kept
+    @cached
     def margins(self) -> Floats:
         """(M,): own score less the best other."""
         return _core.margins(self._core)
 
-    @kept
+    @cached
     @untrapped()
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
@@ -214,7 +214,7 @@ class Certificates:
             lengths[block] = _lengths(rows)
         return lengths
 
-    @kept
+    @cached
     @untrapped()
     def _reach(self) -> tuple[float, float]:
         """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
@@ -236,12 +236,12 @@ class Certificates:
         size = scores if self.stored.similarity == "euclidean" else lengths * longest
         return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
-    @kept
+    @cached
     def unit_rounding(self) -> float:
         """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
-    @kept
+    @cached
     @untrapped()
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
@@ -260,7 +260,7 @@ class Certificates:
 
     # --- what T does ----------------------------------------------------------------------------------
 
-    @kept
+    @cached
     def _bare(self) -> Any:
         """The patterns without values, for the core."""
         stored = self.stored
@@ -338,7 +338,7 @@ class Certificates:
 
     # --- capacity ---------------------------------------------------------------------------------------
 
-    @kept
+    @cached
     @untrapped()
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
@@ -376,7 +376,7 @@ class Certificates:
 
     # --- copies -----------------------------------------------------------------------------------------
 
-    @kept
+    @cached
     def copies(self) -> list[NDArray[np.int64]]:
         """Positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)
