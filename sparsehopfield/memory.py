@@ -18,11 +18,11 @@ from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
-    as_beta,
     as_ids,
     as_more,
     as_number,
     as_numbers,
+    as_one_beta,
     as_positive_numbers,
     as_whole,
     untrapped,
@@ -720,10 +720,8 @@ class HopfieldMemory:
             structure.descriptor(1, len(state.stored.patterns))  # one that fits so many patterns
         return state
 
-    def _one_beta(self, beta: ArrayLike | None) -> NDArray[np.float64]:
-        given = self.beta if beta is None else beta
-        as_number("beta", given, least=0.0)
-        return as_beta(given, ())
+    def _one_beta(self, beta: ArrayLike | None) -> float:
+        return as_one_beta(self.beta if beta is None else beta)
 
     def critical_beta(self) -> NDArray[np.float64]:
         """The inverse temperature from which on each pattern is certified to be stored exactly.
@@ -792,7 +790,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]]), beta=1.0).is_certified()
         array([False, False,  True])
         """
-        return self._one_beta(beta)[0] >= self.critical_beta()
+        return self._one_beta(beta) >= self.critical_beta()
 
     def is_fixed_point(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Whether a step leaves each pattern where it is, by making the step.
@@ -834,7 +832,7 @@ class HopfieldMemory:
             structure.refuse("fixed points")
         code = self._separation[1]
         window(code)  # without one nothing is stored, whatever rounding makes of it
-        return state.certificates.fixed(code, self._one_beta(beta), structure)
+        return state.certificates.fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
         """Which share of the patterns is certified, at each of some inverse temperatures.
@@ -997,7 +995,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius().round(6)
         array([1.325825, 1.325825])
         """
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         return self._certified().certificates.radii(window(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
@@ -1036,7 +1034,7 @@ class HopfieldMemory:
         >>> capacity.certified, capacity.M > 1000
         (200, True)
         """
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         return self._certified().certificates.capacity(window(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
@@ -1186,7 +1184,7 @@ class HopfieldMemory:
 
         state = self._certified()
         needed = window(self._separation[1])
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)
 

@@ -355,6 +355,14 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
         raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
 
 
+def as_one_beta(beta: ArrayLike) -> float:
+    """Return beta, which must be one number, as a float."""
+    b = as_positive_numbers("beta", beta)
+    if b.ndim:
+        raise TypeError(f"beta: must be a number, got an array of shape {b.shape}")
+    return float(b)
+
+
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array:
     """Return `out`, if a result of this shape and dtype can be written to it."""
     out = as_place("out", out, shape)
