@@ -95,14 +95,14 @@ def mapped(file, n, threads):
     sh.set_num_threads(threads)
     small = np.random.default_rng(1).random((2000, FEATURES), dtype=np.float32)
     sh.update(small, small)
-    resources.forget()
-    before = {field: resources.status(field) for field in ("VmRSS", "RssAnon", "RssFile")}
+    resources.reset_peak()
+    before = {field: resources.process_memory(field) for field in ("VmRSS", "RssAnon", "RssFile")}
     memory = sh.HopfieldMemory.load(file, mmap=True)
-    found = {"loading": {field: resources.status(field) - size for field, size in before.items()}}
+    found = {"loading": {field: resources.process_memory(field) - size for field, size in before.items()}}
     queries = np.asarray(memory.patterns[:: max(1, len(memory) // n)][:n]) + np.float32(0.01)
     for words, count in (("1 query", 1), (f"{n} queries", n)):
         memory.update(queries[:count])
-        found[words] = {field: resources.status(field) - size for field, size in before.items()}
+        found[words] = {field: resources.process_memory(field) - size for field, size in before.items()}
     return found
 
 

@@ -326,8 +326,8 @@ class Table:
             print(f"\n{len(missed)} targets missed: {'; '.join(missed)}" if missed else "\nno target missed")
         if output:
             config = {k: v for k, v in self.config.items() if k != "limits"}
-            from sparsehopfield._engine.replacing import replacing
+            from sparsehopfield._engine.atomic_files import atomic_write
 
-            with replacing(output) as file:
+            with atomic_write(output) as file:
                 file.write(json.dumps({"config": config, "rows": self.rows}, indent=1).encode())
             print(f"written to {output}")

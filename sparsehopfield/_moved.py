@@ -12,12 +12,12 @@ from sparsehopfield._engine import partial
 #: Paths of before, below the package, and where each module is now.
 MOVED = {
     "_content": "data._content",
-    "_copying": "_engine.copying",
+    "_copying": "_engine.chunked",
     "_matlab": "data._matlab",
     "_optional": "_engine.optional",
-    "_replacing": "_engine.replacing",
+    "_replacing": "_engine.atomic_files",
     "_resources": "_engine.resources",
-    "_sharing": "_engine.sharing",
+    "_sharing": "_engine.concurrency",
     "_text": "_engine.text",
     "_threadpools": "_engine.threadpools",
     "association": "_engine.association",

@@ -1,14 +1,13 @@
 """HopfieldMemory: patterns stored once, made ready once, asked many times; and added to, saved and loaded.
 
-What a memory holds is one Snapshot that never changes. `add` and `remove` make another and put it in its place with a
-single assignment, and every operation looks at it once: an operation sees the old patterns or the new, in whatever
-thread it runs.
+What a memory holds is one Snapshot that never changes. `add` and `remove` make another and replace it with a single
+assignment, and every operation reads it once: it sees the old patterns or the new, in whatever thread it runs.
 """
 
 import copy as copying
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,22 +18,21 @@ from sparsehopfield._engine.call import Call, Separation
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
-    as_beta,
     as_ids,
-    as_kept,
     as_more,
     as_number,
     as_numbers,
+    as_one_beta,
     as_positive_numbers,
     as_whole,
     untrapped,
 )
-from sparsehopfield._engine.copying import copied, taken
-from sparsehopfield._engine.growable import Column
+from sparsehopfield._engine.chunked import copy_array
+from sparsehopfield._engine.concurrency import ChangeLock, cached
 from sparsehopfield._engine.partial import Candidates
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet, as_index
 from sparsehopfield._engine.separations import separation_code
-from sparsehopfield._engine.sharing import Turn, kept
+from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, needed_lead
@@ -48,25 +46,12 @@ if TYPE_CHECKING:
 __all__ = ["HopfieldMemory"]
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """What a memory holds at one moment."""
+class _State(Snapshot):
+    """A snapshot, and what is proved of it."""
 
-    stored: PatternSet
-    patterns: Column
-    values: Column | None
-    ids: Column | None  # None: 0 to M - 1
-    largest: int  # of the ids
-    moves: int = 0  # removals after which other patterns had other places
-    seen: int | None = None  # fingerprint of borrowed arrays; what was copied, nobody else can change
-
-    def names(self) -> Array:
-        """The patterns' ids."""
-        return np.arange(len(self.patterns.rows)) if self.ids is None else self.ids.rows
-
-    @kept
+    @cached
     def certificates(self) -> Certificates:
-        """What is proved of these patterns, kept as long as they are."""
+        """Return the certificates of these patterns."""
         return Certificates(self.stored)
 
 
@@ -168,13 +153,9 @@ class HopfieldMemory:
         self.beta = beta
         self.separation = separation
         self._structure = as_structure(structure), 0
-        core = stored.core(stored.dtype)  # checks the patterns now
-        names = None if ids is None else Column(as_ids(ids, len(stored.patterns)))
-        largest = len(stored.patterns) - 1 if names is None else int(names.rows.max())
-        values = None if stored.values is None else Column(stored.values)
-        seen = _core.fingerprint(core) if borrows else None
-        self._state = Snapshot(stored, Column(stored.patterns), values, names, largest, seen=seen)
-        self._turn = Turn()  # of whoever makes the next snapshot
+        names = None if ids is None else as_ids(ids, len(stored))
+        self._state = _State.begin(stored, names, borrows=borrows)
+        self._lock = ChangeLock()  # held while the next snapshot is made
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -264,14 +245,10 @@ class HopfieldMemory:
 
     @index.setter
     def index(self, index: IndexUse) -> None:
-        self._turn.take(self._use_index, as_index(index))
+        self._lock.run(self._use_index, as_index(index))
 
     def _use_index(self, index: IndexUse) -> None:
-        state = self._state
-        stored = state.stored.with_rows(state.stored.patterns, state.stored.values, extends=True, index=index)
-        if index is True:
-            _core.build_index(stored.core(stored.dtype))
-        self._state = replace(state, stored=stored)
+        self._state = self._state.with_index(index)
 
     @property
     def similarity(self) -> str:
@@ -297,12 +274,11 @@ class HopfieldMemory:
             ...
         ValueError: patterns: the array was changed after it was stored; make a new memory, or use copy=True
         """
-        state = self._state
-        if state.seen is not None and _core.fingerprint(state.stored.core(state.stored.dtype)) != state.seen:
+        if self._state.has_changed():
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
-    def _now(self) -> tuple[Snapshot, Structure | None]:
-        """What there is, looked at once, and the structure, if it still means the places that it was set for."""
+    def _now(self) -> tuple[_State, Structure | None]:
+        """Return what is stored now, and the structure, which must mean the places that it was set for."""
         structure, moves = self._structure
         state = self._state
         if structure is not None and structure.by_place and state.moves != moves:
@@ -330,7 +306,7 @@ class HopfieldMemory:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         state, structure = self._now()
         own, mixed = state.stored, state.stored.values
-        stored = own.with_rows(copied(own.patterns), None if mixed is None else copied(mixed), extends=True)
+        stored = own.with_rows(copy_array(own.patterns), None if mixed is None else copy_array(mixed), extends=True)
         memory = type(self).__new__(type(self))
         ids = None if state.ids is None else state.ids.rows
         memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
@@ -389,23 +365,10 @@ class HopfieldMemory:
             mixed = as_more("values", values, like.values.rows)
             if len(mixed) != len(rows):
                 raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
-        return self._turn.take(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
+        return self._lock.run(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
 
     def _add(self, rows: Array, mixed: Array | None, ids: NDArray[np.int64] | None) -> Array:
-        """Return the ids of more patterns, stored."""
-        state = self._state
-        more = state.patterns.with_more(rows)
-        more_values = None if mixed is None or state.values is None else state.values.with_more(mixed)
-        names = _more_ids(state, ids, len(rows))
-        more_ids = state.ids
-        if ids is not None or state.ids is not None:
-            more_ids = (state.ids or Column(state.names())).with_more(names)
-        stored = state.stored.with_rows(more.rows, None if more_values is None else more_values.rows, extends=True)
-        for column in (more, more_values, more_ids):
-            if column is not None:
-                column.taken()
-        largest = max(state.largest, int(names.max()))
-        self._state = Snapshot(stored, more, more_values, more_ids, largest, state.moves)
+        self._state, names = self._state.with_more(rows, mixed, ids)
         return names
 
     def remove(self, positions: Any) -> None:
@@ -440,22 +403,10 @@ class HopfieldMemory:
         >>> memory.ids
         array([1, 3])
         """
-        self._turn.take(self._remove, positions if isinstance(positions, slice) else as_array("positions", positions))
+        self._lock.run(self._remove, positions if isinstance(positions, slice) else as_array("positions", positions))
 
     def _remove(self, positions: slice | Array) -> None:
-        state = self._state
-        stays = as_kept(positions, len(state.patterns.rows))
-        if stays.all():
-            return
-        if not stays.any():
-            raise ValueError("positions: would remove all patterns; a memory has at least one")
-        left = np.flatnonzero(stays)
-        patterns = Column(taken(state.patterns.rows, left))
-        values = None if state.values is None else Column(taken(state.values.rows, left))
-        stored = state.stored.with_rows(patterns.rows, None if values is None else values.rows, extends=False)
-        names = state.names()[left]
-        moves = state.moves + int(left[-1] != len(left) - 1)  # from the end: all others keep their places
-        self._state = Snapshot(stored, patterns, values, Column(names), int(names.max()), moves)
+        self._state = self._state.without(positions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a file, which takes the place of an old one as a whole.
@@ -761,18 +712,16 @@ class HopfieldMemory:
 
     # --- certificates ---------------------------------------------------------------------------------
 
-    def _certified(self) -> Snapshot:
-        """What there is, unless certificates promise nothing under the structure."""
+    def _certified(self) -> _State:
+        """Return what is stored now, or raise if nothing can be certified under the structure."""
         state, structure = self._now()
         if structure is not None:
             structure.refuse("certificates")
             structure.descriptor(1, len(state.stored.patterns))  # one that fits so many patterns
         return state
 
-    def _one_beta(self, beta: ArrayLike | None) -> NDArray[np.float64]:
-        given = self.beta if beta is None else beta
-        as_number("beta", given, least=0.0)
-        return as_beta(given, ())
+    def _one_beta(self, beta: ArrayLike | None) -> float:
+        return as_one_beta(self.beta if beta is None else beta)
 
     def critical_beta(self) -> NDArray[np.float64]:
         """The inverse temperature from which on each pattern is certified to be stored exactly.
@@ -841,7 +790,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]]), beta=1.0).is_certified()
         array([False, False,  True])
         """
-        return self._one_beta(beta)[0] >= self.critical_beta()
+        return self._one_beta(beta) >= self.critical_beta()
 
     def is_fixed_point(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Whether a step leaves each pattern where it is, by making the step.
@@ -883,7 +832,7 @@ class HopfieldMemory:
             structure.refuse("fixed points")
         code = self._separation[1]
         needed_lead(code)  # without one nothing is stored, whatever rounding makes of it
-        return state.certificates.fixed(code, self._one_beta(beta), structure)
+        return state.certificates.fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
         """Which share of the patterns is certified, at each of some inverse temperatures.
@@ -1046,7 +995,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [0.0, 2.0]]), beta=4.0).exact_radius().round(6)
         array([1.325825, 1.325825])
         """
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         return self._certified().certificates.radii(needed_lead(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
@@ -1085,7 +1034,7 @@ class HopfieldMemory:
         >>> capacity.certified, capacity.M > 1000
         (200, True)
         """
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         return self._certified().certificates.capacity(needed_lead(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
@@ -1235,7 +1184,7 @@ class HopfieldMemory:
 
         state = self._certified()
         needed = needed_lead(self._separation[1])
-        b = float(self._one_beta(beta)[0])
+        b = self._one_beta(beta)
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)
 
@@ -1244,17 +1193,6 @@ def _read_only(a: Array) -> Array:
     view = a.view()
     view.flags.writeable = False
     return view
-
-
-def _more_ids(state: Snapshot, ids: NDArray[np.int64] | None, n: int) -> Array:
-    """The ids of n more patterns."""
-    if ids is None:
-        if state.largest > np.iinfo(np.int64).max - n:
-            raise OverflowError(f"ids: none are left after {state.largest}; give them")
-        return np.arange(state.largest + 1, state.largest + 1 + n)
-    if ids.min() <= state.largest and (used := np.isin(ids, state.names())).any():
-        raise ValueError(f"ids: {ids[used][0]} is the id of another pattern")
-    return ids
 
 
 def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:

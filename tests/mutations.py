@@ -275,10 +275,10 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "files: what was begun is left behind",
-        "sparsehopfield/_engine/replacing.py",
+        "sparsehopfield/_engine/atomic_files.py",
         "                os.unlink(temporary)\n",
         "                pass\n",
-        "replacing",
+        "atomic_files",
     ),
     Mutation(
         "files: the header's checksum is not asked",

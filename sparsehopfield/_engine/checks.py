@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsehopfield._engine.copying import contiguous, pieces
+from sparsehopfield._engine.chunked import as_contiguous, chunks
 from sparsehopfield._engine.text import short
 
 INT_MAX = 2**31 - 1
@@ -139,13 +139,13 @@ def untrapped() -> np.errstate:
 def in_order(a: Array, dtype: Any = None) -> Array:
     """Return the same numbers C-contiguous and aligned, in this dtype or their own; copies only what is not.
 
-    Large copies are made in pieces, so that Ctrl-C is heard.
+    Large copies are made in chunks, so that Ctrl-C is heard.
     """
     if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
         return a
     to = a.dtype if dtype is None else np.dtype(dtype)
     with untrapped():  # numbers too small become 0, and infinities are found where they matter
-        return contiguous(a, to)
+        return as_contiguous(a, to)
 
 
 def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
@@ -201,7 +201,7 @@ def as_exact(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
     if a.ndim == 0:
         exact = -most <= int(a) <= most
     else:
-        parts = (a[part] for part in pieces(len(a), a.nbytes // len(a))) if a.size else ()
+        parts = (a[part] for part in chunks(len(a), a.nbytes // len(a))) if a.size else ()
         exact = all(
             -most <= int(np.minimum.reduce(part, axis=None)) and int(np.maximum.reduce(part, axis=None)) <= most
             for part in parts
@@ -353,6 +353,14 @@ def as_beta(beta: ArrayLike, leading: tuple[int, ...]) -> NDArray[np.float64]:
         return np.ascontiguousarray(np.broadcast_to(b, leading)).reshape(-1)
     except ValueError:
         raise ValueError(f"beta: shape {b.shape} does not broadcast to the queries' leading axes {leading}") from None
+
+
+def as_one_beta(beta: ArrayLike) -> float:
+    """Return beta, which must be one number, as a float."""
+    b = as_positive_numbers("beta", beta)
+    if b.ndim:
+        raise TypeError(f"beta: must be a number, got an array of shape {b.shape}")
+    return float(b)
 
 
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array:

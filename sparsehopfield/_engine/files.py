@@ -33,8 +33,8 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.checks import Array
-from sparsehopfield._engine.replacing import as_path, replacing
 from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
 from sparsehopfield._engine.text import short
@@ -171,7 +171,7 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
     """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     data = hashlib.sha256()
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
         waiting = 0
         for a in arrays.values():

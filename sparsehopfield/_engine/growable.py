@@ -1,47 +1,45 @@
-"""Rows that grow at their end while others read them: what a memory holds at one moment never changes."""
+"""Rows that grow at their end while others read them: rows in use are never written again."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sparsehopfield._engine.checks import Array
-from sparsehopfield._engine.copying import fill
+from sparsehopfield._engine.chunked import copy_rows
 
-__all__ = ["Column", "Room"]
+__all__ = ["Buffer", "GrowableRows"]
 
 
 @dataclass(eq=False)
-class Room:
-    """An array with space for more rows than are in use; rows in use are never written again."""
+class Buffer:
+    """An array with space behind the rows in use."""
 
     array: Array
     used: int
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """An array, and the room whose first rows it is, if it has one.
+class GrowableRows:
+    """An array, and the buffer whose first rows it is, if it has one.
 
-    `with_more` gives a longer column, in the same room if its next rows are free, else in a new one of twice the
-    size: n rows added one by one are copied O(n) times in all. The rows are taken only by `taken`, so that what
-    was written for nothing is written over. One thread at a time may grow the columns of a room.
+    Rows that are extended lie in the same buffer if its next rows are free, else in a new one of twice the size: n rows
+    added one by one are copied O(n) times in all. One thread at a time may extend rows of one buffer.
     """
 
     rows: Array
-    room: Room | None = field(default=None, repr=False)
+    buffer: Buffer | None = field(default=None, repr=False)
 
-    def with_more(self, more: Array) -> "Column":
-        """These rows and `more`, not yet taken."""
+    def extended(self, more: Array) -> "GrowableRows":
+        """Return these rows and `more`, whose place in the buffer may be taken by others until `claim`."""
         old, new = len(self.rows), len(self.rows) + len(more)
-        room = self.room
-        if room is None or room.used != old or new > len(room.array):
-            room = Room(np.empty((max(new, 2 * old), *self.rows.shape[1:]), self.rows.dtype), old)
-            fill(room.array[:old], self.rows)
-        fill(room.array[old:new], more)
-        return Column(room.array[:new], room)
+        buffer = self.buffer
+        if buffer is None or buffer.used != old or new > len(buffer.array):
+            buffer = Buffer(np.empty((max(new, 2 * old), *self.rows.shape[1:]), self.rows.dtype), old)
+            copy_rows(buffer.array[:old], self.rows)
+        copy_rows(buffer.array[old:new], more)
+        return GrowableRows(buffer.array[:new], buffer)
 
-    def taken(self) -> "Column":
-        """The same, once it is what the memory holds."""
-        if self.room is not None:
-            self.room.used = len(self.rows)
-        return self
+    def claim(self) -> None:
+        """Mark the rows as in use in their buffer."""
+        if self.buffer is not None:
+            self.buffer.used = len(self.rows)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, as_flag, as_patterns, as_rows, as_scale, as_values, compute_dtype
-from sparsehopfield._engine.copying import copied
+from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.separations import similarity_code
 from sparsehopfield._engine.text import short
 
@@ -57,9 +57,9 @@ class PatternSet:
         self.values = None if source_values is None else as_rows(source_values, self.dtype)
         if as_flag("copy", copy):
             if self.patterns is source:
-                self.patterns = copied(source)
+                self.patterns = copy_array(source)
             if self.values is not None and self.values is source_values:
-                self.values = copied(self.values)
+                self.values = copy_array(self.values)
         self._cores: dict[np.dtype[Any], Any] = {}
         # sums over the patterns, or over the first of them, that the executors of features share from call to call
         self.feature_states: dict[Any, Any] = {}

@@ -1,4 +1,4 @@
-"""Time and memory of calls, and how they grow: what the study of efficiency and the benchmarks measure with."""
+"""Time and memory of calls, and how they grow: for the study of efficiency and the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = 0.02  # seconds for which short calls are repeated
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Time of a call that has been made before: of so many, or of as many as fill 20 ms.
+    """Measure the time of a call that has run before, by at least `repeats` calls that take at least 20 ms in all.
 
     Returns
     -------
@@ -33,36 +33,36 @@ def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return float(median), float(upper / lower)
 
 
-def status(field: str) -> int:
-    """A size from the system's word on this process: bytes, 0 where there is none."""
+def process_memory(field: str) -> int:
+    """Return a size in bytes from /proc/self/status, 0 where there is none."""
     with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
         return next((int(line.split()[1]) * 1024 for line in file if line.startswith(field)), 0)
     return 0
 
 
-def forget() -> None:
-    """Give freed memory back to the system, and let the peak count from here."""
+def reset_peak() -> None:
+    """Give freed memory back to the system, and measure the peak from now on."""
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def sees_peaks() -> bool:
-    """Whether the system tells the peak of memory, and lets it be set back."""
-    return status("VmHWM") > 0 and Path("/proc/self/clear_refs").exists()
+def can_measure_peak() -> bool:
+    """Return whether the system tells the peak of memory, and lets it be reset."""
+    return process_memory("VmHWM") > 0 and Path("/proc/self/clear_refs").exists()
 
 
 def peak(call: Callable[[], Any]) -> int:
-    """The peak of memory in a call beyond what is there, bytes; good to some 100 KiB where other threads rest."""
-    forget()
-    before = status("VmRSS")
+    """Measure by how many bytes a call raises memory at its peak; right to some 100 KiB where no other thread runs."""
+    reset_peak()
+    before = process_memory("VmRSS")
     call()
-    return status("VmHWM") - before
+    return process_memory("VmHWM") - before
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of log(value) over log(size) by least squares, of positive finite values; nan where there are not two."""
+    """Fit the slope of log(value) over log(size) to the positive finite values; nan where there are not two."""
     points = [(n, v) for n, v in zip(sizes, values, strict=True) if 0 < v < np.inf]
     if len(points) < 2:
         return float("nan")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sparsehopfield._engine import replacing
+from sparsehopfield._engine import atomic_files
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
@@ -28,7 +28,7 @@ PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 def as_path(name: str, path: Any) -> Path:
     """Return a path, with ~ in it resolved, or raise an error that begins with the name of the argument."""
     try:
-        return Path(replacing.as_path(path, name)).expanduser()
+        return Path(atomic_files.as_path(path, name)).expanduser()
     except RuntimeError as error:  # of no user's home
         raise ValueError(f"{name}: {error}") from None
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Call
 from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import cutoff_of
-from sparsehopfield._engine.sharing import kept
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -198,12 +198,12 @@ class Certificates:
 
     # --- margins and their rounding -------------------------------------------------------------------
 
-    @kept
+    @cached
     def margins(self) -> Floats:
         """(M,): own score less the best other."""
         return _core.margins(self._core)
 
-    @kept
+    @cached
     @untrapped()
     def _lengths(self) -> Floats:
         """(M,): |xi| of the numbers that are stored or stood for."""
@@ -216,7 +216,7 @@ class Certificates:
             lengths[block] = _lengths(rows)
         return lengths
 
-    @kept
+    @cached
     @untrapped()
     def _reach(self) -> tuple[float, float]:
         """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
@@ -238,12 +238,12 @@ class Certificates:
         size = scores if self.stored.similarity == "euclidean" else lengths * longest
         return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
-    @kept
+    @cached
     def unit_rounding(self) -> float:
         """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
-    @kept
+    @cached
     @untrapped()
     def sure(self) -> Floats:
         """(M,): margins less what rounding may do to them."""
@@ -262,7 +262,7 @@ class Certificates:
 
     # --- what T does ----------------------------------------------------------------------------------
 
-    @kept
+    @cached
     def _bare(self) -> Any:
         """The patterns without values, for the core."""
         stored = self.stored
@@ -340,7 +340,7 @@ class Certificates:
 
     # --- capacity ---------------------------------------------------------------------------------------
 
-    @kept
+    @cached
     @untrapped()
     def spread(self) -> tuple[float, float]:
         """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
@@ -378,7 +378,7 @@ class Certificates:
 
     # --- copies -----------------------------------------------------------------------------------------
 
-    @kept
+    @cached
     def copies(self) -> list[NDArray[np.int64]]:
         """Positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)

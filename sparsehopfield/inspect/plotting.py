@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.optional import require
-from sparsehopfield._engine.replacing import as_path, replacing
 from sparsehopfield._engine.text import short
 
 if TYPE_CHECKING:
@@ -627,7 +627,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     files = [Path(f"{as_path(path)}.{kind}") for kind in options]
     with matplotlib.rc_context({"svg.hashsalt": "sparsehopfield", "svg.fonttype": "path"}):
         for name, kind in zip(files, options, strict=True):
-            with replacing(name) as file:
+            with atomic_write(name) as file:
                 figure.savefig(file, format=kind, **options[kind])
     return files
 

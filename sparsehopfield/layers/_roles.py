@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.checks import Array
-from sparsehopfield._engine.copying import added
+from sparsehopfield._engine.chunked import add_arrays
 from sparsehopfield.layers._module import Parameter
 
 __all__ = ["Gradients", "Look", "Role", "Source", "folded", "input_space_pays"]
@@ -98,7 +98,7 @@ class Source:
     def gather(self, grad: Array | None) -> None:
         """Add to the gradient."""
         if grad is not None:
-            self.grad = grad if self.grad is None else added(self.grad, grad)
+            self.grad = grad if self.grad is None else add_arrays(self.grad, grad)
 
 
 def folded(roles: list[Role]) -> tuple[Array, Array | None, list[Array]]:

@@ -21,11 +21,10 @@ from sparsehopfield import _core
 from sparsehopfield._engine.checks import (
     INT_MAX,
     Array,
-    as_beta,
     as_exact,
     as_float_dtype,
-    as_numbers,
     as_patterns,
+    as_positive_numbers,
     as_queries,
     as_rows,
     as_values,
@@ -99,9 +98,9 @@ class Features(FeatureStructure):
         rows = as_patterns("patterns", patterns)
         v = as_values(values, len(rows))
         state = FeatureState(
-            self, rows.shape[1], None if v is None else v.shape[1], _one(beta), similarity, compute_dtype(rows, v)
+            self, rows.shape[1], None if v is None else v.shape[1], beta, similarity, compute_dtype(rows, v)
         )
-        state.add(rows, v)
+        state._take(rows, v, 1.0, True)
         return state
 
     def cost(self, n: int, m: int, d: int) -> Cost:
@@ -356,18 +355,18 @@ class FeatureState:
     """
 
     def __init__(
-        self, structure: Features, d: int, v: int | None, beta: float, similarity: str, dtype: np.dtype[Any]
+        self, structure: Features, d: int, v: int | None, beta: ArrayLike, similarity: str, dtype: np.dtype[Any]
     ) -> None:
         if not isinstance(structure, Features):
             raise TypeError(f"structure: must be one of features, got {short(structure)}")
         similarity_code(similarity)
         dtype = as_float_dtype(dtype)
-        d, v, beta = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1), _one(beta)
-        self.structure, self.beta, self.similarity, self.dtype = structure, beta, similarity, dtype
+        d, v = as_whole("d", d, 1), None if v is None else as_whole("v", v, 1)
+        self.structure, self.beta, self.similarity, self.dtype = structure, _one(beta), similarity, dtype
         self.n_patterns = 0
         self.measured = 0, 0.0  # so many of the patterns are at most so long; `FeatureExecutor` asks
         self._d, self._v = d, v
-        self._map = structure._map(d, beta, similarity)
+        self._map = structure._map(d, self.beta, similarity)
         self._top: Floats = np.full(self._map.size, -np.inf)
         self._total: Floats = np.zeros(self._map.size)
         self._sum: Floats = np.zeros((self._map.size, d if v is None else v))
@@ -518,9 +517,10 @@ def _shrink(old: Floats, new: Floats) -> Floats:
 
 
 def _one(beta: ArrayLike) -> float:
-    if as_numbers("beta", beta).ndim:
+    b = as_positive_numbers("beta", beta)
+    if b.ndim:
         raise ValueError(f"beta: must be one number, as patterns' features depend on it, got {short(beta)}")
-    return float(as_beta(beta, ())[0])
+    return float(b)
 
 
 # --- as a structure of the package's operations ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from helpers import run_python
 
 import sparsehopfield as sh
-from sparsehopfield._engine.sharing import kept
+from sparsehopfield._engine.concurrency import cached
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -253,11 +253,11 @@ def test_a_finaliser_that_adds():
 
     memory.add(np.ones((1, 4)), ids=Ids())
     assert memory.ids[-2:].tolist() == [100, 7777]
-    turn, last = memory._turn, [Last()]
-    turn.take(last.clear)
+    lock, last = memory._lock, [Last()]
+    lock.run(last.clear)
     assert len(said) == 1
     assert "being changed by this thread" in said[0]
-    turn.take(lambda: None)
+    lock.run(lambda: None)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
@@ -288,7 +288,7 @@ def test_values_that_are_kept_are_made_once_and_without_a_lock():
         def __init__(self, name):
             self.name = name
 
-        @kept
+        @cached
         def value(self):
             """What it is."""
             made.append(self.name)
@@ -313,7 +313,7 @@ def test_threads_that_ask_at_the_same_time_get_the_same_value():
     barrier = threading.Barrier(4)
 
     class Thing:
-        @kept
+        @cached
         def value(self):
             barrier.wait(60)
             return object()

@@ -240,19 +240,19 @@ def test_removing_is_what_numpy_does():
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_growing_row_by_row_copies_seldom(similarity):
-    """2,000 rows one by one: a dozen rooms, and never more than a few allocations of the core."""
+    """2,000 rows one by one: a dozen buffers, and never more than a few allocations of the core."""
     rng = np.random.default_rng(2)
     memory = sh.HopfieldMemory(draw(rng, 1, 4, np.float32), similarity=similarity, ids=[7])
-    rooms, most, fail = [], 0, hook("_fail_allocation")
+    buffers, most, fail = [], 0, hook("_fail_allocation")
     with threads(1):
         for _ in range(2000):
             fail(-1)
             memory.add(draw(rng, 1, 4, np.float32))
             most = max(most, fail(-1))
-            room = memory._state.patterns.room
-            if not rooms or rooms[-1] is not room:
-                rooms.append(room)
-    assert len(rooms) <= 12
+            buffer = memory._state.patterns.buffer
+            if not buffers or buffers[-1] is not buffer:
+                buffers.append(buffer)
+    assert len(buffers) <= 12
     assert most <= 6
     queries = draw(rng, 5, 4, np.float32)
     assert answers(memory, queries) == answers(fresh(memory), queries)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.optional import require
-from sparsehopfield._engine.replacing import as_path, replacing
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.data._content import shortened
 from sparsehopfield.errors import FileFormatError
@@ -174,7 +174,7 @@ def write(path: Path, text: str) -> None:
     text : str
         What.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

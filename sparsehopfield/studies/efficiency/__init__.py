@@ -126,7 +126,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     ]
     if not settings:
         raise ValueError("members: PyTorch is not installed, or most_multiplications is too small: nothing to measure")
-    known = ["memory"] if resources.sees_peaks() else []
+    known = ["memory"] if resources.can_measure_peak() else []
 
     def metrics(setting: Mapping[str, Any]) -> list[str]:
         promised = ["multiplications", "bytes"] if setting["direction"] == "forward" else []

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from sparsehopfield import theory
-from sparsehopfield._engine.sharing import kept
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.functional import update
@@ -111,12 +111,12 @@ class Task:
     threshold: float
     seed: int
 
-    @kept
+    @cached
     def exact(self) -> NDArray[np.float64]:
         """The patterns in float64, for the theory."""
         return self.patterns.astype(np.float64)
 
-    @kept
+    @cached
     def dense_beta(self) -> float:
         """The beta that softmax over all pairs does best with."""
         return choose(self, "softmax", 0, "-")

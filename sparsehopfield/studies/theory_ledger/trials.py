@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
-from sparsehopfield._engine.sharing import kept
+from sparsehopfield._engine.concurrency import cached
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import energy, retrieve
 
@@ -47,57 +47,57 @@ class Trials:
     def __len__(self) -> int:
         return len(self.queries)
 
-    @kept
+    @cached
     def m(self) -> float:
         """The largest length of a pattern."""
         return float(np.linalg.norm(self.patterns, axis=1).max())
 
-    @kept
+    @cached
     def radius(self) -> float:
         """R of the papers' spheres, with mu != nu."""
         return theory.min_half_distance(self.patterns)
 
-    @kept
+    @cached
     def own(self) -> Floats:
         """The patterns meant, (n, d)."""
         return self.patterns[self.index]
 
-    @kept
+    @cached
     def distance(self) -> Floats:
         """From the pattern meant."""
         return np.linalg.norm(self.queries - self.own, axis=1)
 
-    @kept
+    @cached
     def near(self) -> Bools:
         """Whether queries are in the sphere of their pattern."""
         return self.distance <= self.radius
 
-    @kept
+    @cached
     def farthest(self) -> Floats:
         """The largest distance of a pattern from the one meant."""
         return cdist(self.own, self.patterns).max(axis=1)
 
-    @kept
+    @cached
     def everywhere(self) -> Bools:
         """True for every query."""
         return np.ones(len(self), np.bool_)
 
-    @kept
+    @cached
     def scores(self) -> Floats:
         """Times beta, (n, M)."""
         return self.beta * self.queries @ self.patterns.T
 
-    @kept
+    @cached
     def sparse(self) -> Floats:
         """Error of one step with sparsemax."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta)
 
-    @kept
+    @cached
     def dense(self) -> Floats:
         """Error of one step with softmax."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta, separation="softmax")
 
-    @kept
+    @cached
     def limits(self) -> tuple[Floats, Bools]:
         """Where queries come to rest, and whether they do."""
         with warnings.catch_warnings():

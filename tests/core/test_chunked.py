@@ -1,4 +1,4 @@
-"""Copies of what is stored are made in pieces, so that Ctrl-C is heard between them and leaves what was there."""
+"""Copies of what is stored are made in chunks, so that Ctrl-C is heard between them and leaves what was there."""
 
 import copy
 import signal
@@ -10,7 +10,7 @@ import pytest
 from helpers import threads
 
 import sparsehopfield as sh
-from sparsehopfield._engine import copying
+from sparsehopfield._engine import chunked
 from sparsehopfield.structures import RandomFeatures
 
 rng = np.random.default_rng(0)
@@ -18,25 +18,25 @@ X = rng.standard_normal((300, 16)).astype(np.float32)
 V = rng.standard_normal((300, 8)).astype(np.float32)
 
 
-class Pieces:
-    """Count the bytes that are copied in pieces, and interrupt at one of them."""
+class Chunks:
+    """Count the bytes that are copied in chunks, and interrupt at one of them."""
 
     def __init__(self, monkeypatch, stop=None):
         self.bytes = self.count = 0
         self.stop = stop
-        monkeypatch.setattr(copying, "PIECE", 1024)
-        real = copying.pieces
+        monkeypatch.setattr(chunked, "CHUNK", 1024)
+        real = chunked.chunks
 
-        def pieces(n, size):
-            for piece in real(n, size):
-                assert (piece.stop - piece.start) * size <= max(size, 1024)
+        def chunks(n, size):
+            for chunk in real(n, size):
+                assert (chunk.stop - chunk.start) * size <= max(size, 1024)
                 if self.count == self.stop:
                     raise KeyboardInterrupt
                 self.count += 1
-                self.bytes += (piece.stop - piece.start) * size
-                yield piece
+                self.bytes += (chunk.stop - chunk.start) * size
+                yield chunk
 
-        monkeypatch.setattr(copying, "pieces", pieces)
+        monkeypatch.setattr(chunked, "chunks", chunks)
 
 
 def stored(**options):
@@ -76,7 +76,7 @@ def state_of(memory):
 def test_copies_are_made_in_pieces(monkeypatch, what):
     call, least = COPIES[what]
     memory = stored()
-    pieces = Pieces(monkeypatch)
+    pieces = Chunks(monkeypatch)
     call(memory)
     assert pieces.bytes >= least
     assert pieces.count >= least // 1024
@@ -89,7 +89,7 @@ def test_an_interrupted_copy_leaves_what_was_there(monkeypatch, what):
     before = state_of(memory)
     for stop in (0, 1, least // 2048, least // 1024 - 1):
         with monkeypatch.context() as patch:
-            Pieces(patch, stop)
+            Chunks(patch, stop)
             with pytest.raises(KeyboardInterrupt):
                 call(memory)
         for a, b in zip(before, state_of(memory), strict=True):
@@ -102,16 +102,16 @@ def test_an_interrupted_copy_leaves_what_was_there(monkeypatch, what):
 @pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (3, 2, 4), (2, 900), (1, 5000), (0, 4), (4, 0)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, ">f8"])
 def test_a_copy_in_pieces_is_a_copy(monkeypatch, shape, dtype):
-    monkeypatch.setattr(copying, "PIECE", 1024)
+    monkeypatch.setattr(chunked, "CHUNK", 1024)
     a = rng.integers(0, 100, shape).astype(dtype)
     for layout in (a, np.asfortranarray(a), a[::-1]):
-        np.testing.assert_array_equal(copying.copied(layout), layout)
-        np.testing.assert_array_equal(copying.contiguous(layout, np.dtype(np.float64)), layout)
-        assert copying.copied(layout, np.dtype(np.float32)).dtype == np.float32
-        assert copying.copied(layout).flags.c_contiguous
+        np.testing.assert_array_equal(chunked.copy_array(layout), layout)
+        np.testing.assert_array_equal(chunked.as_contiguous(layout, np.dtype(np.float64)), layout)
+        assert chunked.copy_array(layout, np.dtype(np.float32)).dtype == np.float32
+        assert chunked.copy_array(layout).flags.c_contiguous
         at = rng.integers(0, max(1, len(a)), 2 * len(a))
-        np.testing.assert_array_equal(copying.taken(layout, at), layout[at])
-    assert copying.contiguous(a, a.dtype) is a
+        np.testing.assert_array_equal(chunked.take_rows(layout, at), layout[at])
+    assert chunked.as_contiguous(a, a.dtype) is a
 
 
 def test_deep_copies_go_their_own_ways():
@@ -195,6 +195,6 @@ def test_a_sum_in_pieces_is_a_sum(shape, dtype):
     rng = np.random.default_rng(3)
     a, b = rng.random(shape).astype(dtype), rng.random(shape).astype(dtype)
     for one, other in ((a, b), (a.T, b.T)):
-        got = copying.added(one, other)
+        got = chunked.add_arrays(one, other)
         assert got.dtype == dtype
         np.testing.assert_array_equal(got, one + other)

@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all: whoever looks sees the old one or the new one."""
+"""Files that are written as a whole or not at all: a reader finds the old one or the new one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 from sparsehopfield._engine.text import short
 
-__all__ = ["as_path", "replacing"]
+__all__ = ["as_path", "atomic_write"]
 
-# What systems say of a file whose mode cannot be set, as on FAT, CIFS and some network and FUSE file systems.
+# Errors of setting a mode where there are none, as on FAT, CIFS and some network and FUSE file systems.
 NO_MODES = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -32,7 +32,7 @@ def as_path(path: Any, name: str = "path") -> str:
     return text
 
 
-def _modes_of(target: str, path: str) -> int | None:
+def _mode_of(target: str, path: str) -> int | None:
     """Return the mode of the file that is to be replaced, or None if there is none."""
     try:
         mode = os.stat(target).st_mode
@@ -67,8 +67,8 @@ def _rename(temporary: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` at the end, as a whole, or leaves no trace.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file that replaces `path` as a whole when the block ends, or is removed when the block raises.
 
     It lies beside the file that `path` means, through links, under the name `.sparsehopfield-*.tmp`. Nobody else may
     read it until it has the mode of the old file, where the file system has modes, which is before anything is written.
@@ -85,7 +85,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary = None
     try:
         target = os.path.realpath(path)  # the file that a link means, not the link
-        mode, folder = _modes_of(target, path), os.path.dirname(target)
+        mode, folder = _mode_of(target, path), os.path.dirname(target)
         temporary = os.path.join(folder, f".sparsehopfield-{os.urandom(8).hex()}.tmp")
         private = 0o666 if mode is None else 0o600  # of a new file as the process's umask has it
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, private)) as file:

@@ -1,8 +1,8 @@
-"""Objects that threads share: values computed once and kept, and changes made one at a time.
+"""Objects that threads share: attributes computed once, and changes made by one thread at a time.
 
-Neither outlives a fork as a lock that nobody will give back. A value that is kept has no lock at all. A turn is renewed
-in a forked child, where the thread that had it does not run; what it was changing is then as it was before the change,
-or after it, since every change is made known by a single assignment.
+Neither deadlocks in a forked child, where a thread that held a lock does not run. Cached attributes need no lock. A
+ChangeLock is made anew in the child: what its holder was changing is then as before the change, or as after it, since
+every change ends with a single assignment.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
-__all__ = ["Turn", "kept"]
+__all__ = ["ChangeLock", "cached"]
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
 
-class kept(Generic[Value]):
-    """Compute an attribute when it is first asked for, and keep it in the object's `__dict__`.
+class cached(Generic[Value]):
+    """An attribute that is computed when it is first read, and stored in the object's `__dict__`.
 
     `functools.cached_property` does so, but before Python 3.12 under one lock for all objects of a class: threads wait
-    for each other's objects, and a child that is forked meanwhile waits for ever. Here threads that ask at the same
-    time all compute the value, and all get the one that was ready first.
+    for each other's objects, and a child that is forked meanwhile waits for ever. Here threads that read at the
+    same time all compute the value, and all get the one that was ready first.
     """
 
     def __init__(self, make: Callable[[Any], Value]) -> None:
@@ -45,25 +45,25 @@ class kept(Generic[Value]):
         return value
 
 
-class Turn:
-    """A right to change an object, had by one thread at a time.
+class ChangeLock:
+    """A lock that one thread at a time holds while it changes an object; others wait.
 
-    Others wait. The thread that has it cannot take it again, as a signal handler or a finaliser would do that runs in
-    the middle of its change: that raises RuntimeError, since to wait for oneself is to wait for ever.
+    Its holder cannot take it again, as a signal handler or a finaliser would that runs in the middle of the change:
+    that raises RuntimeError, since a thread that waits for itself waits for ever.
     """
 
     def __init__(self) -> None:
-        self._renew()
-        _turns.add(self)
+        self._reset()
+        _locks.add(self)
 
-    def _renew(self) -> None:
-        # A lock that its thread may take twice: what runs between taking it and saying so below finds nothing begun,
-        # and may change the object.
+    def _reset(self) -> None:
+        # Reentrant: a handler that runs after the lock is taken and before the holder is set below finds no change
+        # begun, and may change the object.
         self._lock = threading.RLock()
         self._holder: int | None = None
 
-    def take(self, change: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-        """Return what `change` returns, called when no other thread changes the object.
+    def run(self, change: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+        """Call `change` while no other thread changes the object, and return what it returns.
 
         Raises
         ------
@@ -83,19 +83,19 @@ class Turn:
             finally:
                 self._holder = None
 
-    def forked(self) -> None:
-        """Give the turn back, in a child process, for a thread that runs in the parent only."""
+    def reset_after_fork(self) -> None:
+        """Release the lock, in a child process, if its holder runs in the parent only."""
         if self._holder != threading.get_ident():  # a change that forks goes on in the child, too
-            self._renew()
+            self._reset()
 
 
-_turns: weakref.WeakSet[Turn] = weakref.WeakSet()
+_locks: weakref.WeakSet[ChangeLock] = weakref.WeakSet()
 
 
-def _renew_all() -> None:
-    for turn in list(_turns):
-        turn.forked()
+def _reset_all() -> None:
+    for lock in list(_locks):
+        lock.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reset_all)

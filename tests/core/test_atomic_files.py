@@ -16,7 +16,7 @@ import pytest
 
 import sparsehopfield as sh
 from sparsehopfield import layers
-from sparsehopfield._engine.replacing import replacing
+from sparsehopfield._engine.atomic_files import atomic_write
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 
@@ -30,7 +30,7 @@ def draw(path):
 
 
 def write(path):
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_is_a_mount_of_its_own(tmp_path, writer):
         pytest.skip(f"files cannot be mounted here: {error}")
     code = (
         "import os, sys, pathlib; sys.path[:0] = sys.argv[3].split(os.pathsep)\n"
-        "from test_replacing import WRITERS, asked\n"
+        "from test_atomic_files import WRITERS, asked\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "try:\n"
         "    WRITERS[sys.argv[2]](asked(sys.argv[2], path))\n"
@@ -223,9 +223,9 @@ def test_no_other_way_of_writing_is_left():
     """A new writer is to use this one."""
     for source in pathlib.Path(sh.__file__).parent.rglob("*.py"):
         text = source.read_text(encoding="utf-8")
-        own = source.name == "replacing.py"
+        own = source.name == "atomic_files.py"
         assert own or "os.replace(" not in text, source
-        assert own or ".savefig(" not in text or "replacing(" in text, source
+        assert own or ".savefig(" not in text or "atomic_write(" in text, source
         for line in text.splitlines():
             if ".write_text(" in line and ">>>" not in line and "... " not in line:
                 assert "/proc/" in line, source
