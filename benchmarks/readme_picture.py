@@ -4,10 +4,9 @@
 
 All 60,000 training images of MNIST are stored (pixels from 0 to 1, euclidean similarity, one beta for both models).
 200 of them, drawn at random, are damaged in each of three ways, and both models repeat their update until it rests,
-100 times at most. The picture shows the first two of each way, without choosing; "nearly" is within a tenth of
-the stored image's length. Times are of all queries in one call,
-on two threads; the index of the sparse memory is built before. Needs Matplotlib; takes some minutes, nearly all of them
-softmax's.
+100 times at most. The picture shows the first two of each way, without choosing; "nearly" is within a tenth of the
+stored image's length. Times are those of the processor, for all queries in one call on one thread; the index of the
+sparse memory is built before. Needs Matplotlib; takes some minutes, nearly all of them softmax's.
 """
 
 import argparse
@@ -46,9 +45,9 @@ def answers(patterns, queries, targets, separation, beta):
     memory = sh.HopfieldMemory(patterns, beta=beta, separation=separation, similarity="euclidean")
     if separation == "sparsemax":
         memory.build_index()
-    began = time.perf_counter()
+    began = time.process_time()
     states, info = memory.retrieve(queries, return_info=True, max_steps=100)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     exact = (states == targets).all(axis=1).mean()
     close = (np.linalg.norm(states - targets, axis=1) < 0.1 * np.linalg.norm(targets, axis=1)).mean()
     print(
@@ -88,7 +87,7 @@ def draw(rows, title, headings, facts):
             figure.text(first, middle - 0.07, near, color=GREY, va="center", ha="center", fontsize=10)
     for c, heading in enumerate(headings):
         figure.text(left + width * (2 * c + 0.975) + gap * c, 0.83, heading, ha="center", fontsize=11, color=GREY)
-    for c, heading in enumerate(("equal to the\nstored image", "patterns\nwith weight", "time\na query")):
+    for c, heading in enumerate(("equal to the\nstored image", "patterns\nwith weight", "time a query,\none core")):
         figure.text(first + column * c, 0.5, heading, ha="center", va="center", fontsize=11, color=GREY)
     return figure
 
@@ -101,7 +100,7 @@ def main():
     parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args()
-    sh.set_num_threads(2)
+    sh.set_num_threads(1)
     patterns = datasets.load_mnist(os.environ["SPARSEHOPFIELD_DATA"]).pixels(slice(arguments.patterns))
     rng = np.random.default_rng(0)
     drawn = [patterns[rng.choice(len(patterns), arguments.queries, replace=False)] for _ in WAYS]
