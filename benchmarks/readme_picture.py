@@ -112,9 +112,8 @@ def main():
         states, *fact = answers(patterns, queries, targets, separation, arguments.beta)
         rows.append(states[shown])
         facts.append(fact)
-    title = (
-        f"{len(patterns):,} images stored, {len(queries):,} queries: where each model comes to rest, and what it takes"
-    )
+    counts = f"{len(patterns):,} images stored, {len(queries):,} queries, beta {arguments.beta:g}"
+    title = f"{counts}: where each model comes to rest, and what it takes"
     figure = draw(rows, title, WAYS, facts)
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(arguments.figure, metadata={"Software": None})
