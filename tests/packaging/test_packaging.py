@@ -1,4 +1,4 @@
-"""What an installation promises: one version, one private BLAS, types, a light import, a true README."""
+"""What an installation promises: one version, one private BLAS, types, a light import."""
 
 import importlib.metadata
 import importlib.resources
@@ -188,32 +188,3 @@ def test_the_extension_exports_nothing_but_its_init_function():
 @libraries
 def test_a_library_names_no_folder_of_the_building_machine(library):
     assert re.findall(rb"/(?:tmp|root|home|build|Users)/[\x21-\x7e]*", library.read_bytes()) == []
-
-
-def readme_blocks(with_data, instead=()):
-    """Return the README's programs that read data sets, or the others; with some words replaced."""
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("the README is not beside the tests: they run on an installed wheel")
-    text = readme.read_text(encoding="utf-8")
-    for old in instead:
-        assert old in text
-        text = text.replace(old, instead[old])
-    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", text)
-    return [compile(block, str(readme), "exec") for block in blocks if ("SPARSEHOPFIELD_DATA" in block) == with_data]
-
-
-def test_readme_examples():
-    blocks = readme_blocks(with_data=False)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.depth)])
-def test_readme_example_on_data(data_folder, monkeypatch, shortened):
-    monkeypatch.setenv("SPARSEHOPFIELD_DATA", str(data_folder))
-    less = {"epochs=40": "epochs=2", "StratifiedKFold(10": "StratifiedKFold(2"} if shortened else {}
-    for block in readme_blocks(with_data=True, instead=less):
-        exec(block, {})

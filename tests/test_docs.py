@@ -1,0 +1,112 @@
+"""Pages in Markdown: programs run and print what stands below them; links, paths and commands exist."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from sparsehopfield.studies import STUDIES
+
+PAGES = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "csrc/README.md", "tests/fuzz/README.md")
+] + sorted(ROOT.glob("docs/**/*.md"))
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "README.md").exists(), reason="README and docs are not beside the tests: they run on an installed wheel"
+)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def programs(page):
+    """Return a page's programs, each with the text block right below it, or None."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"(?ms)^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text)
+
+
+def reads_data(program):
+    """Tell whether a program needs data sets that do not come with the package."""
+    return "SPARSEHOPFIELD_DATA" in program
+
+
+def prose(page):
+    """Return a page without its blocks of code."""
+    return re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+
+
+def anchors(page):
+    """Return the anchors that the headings of a page have on GitHub."""
+    headings = re.findall(r"(?m)^#+ (.+)$", prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PROGRAMS = [(page, *program) for page in PAGES if page.exists() for program in programs(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "program", "printed"),
+    [case for case in PROGRAMS if not reads_data(case[1])],
+    ids=lambda value: str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else "",
+)
+def test_programs_print_what_stands_below_them(page, program, printed, capsys):
+    exec(compile(program, str(page), "exec"), {})
+    if printed:
+        assert capsys.readouterr().out == printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shortened", [True, pytest.param(False, marks=pytest.mark.depth)])
+def test_programs_on_data(data_folder, monkeypatch, shortened):
+    monkeypatch.setenv("SPARSEHOPFIELD_DATA", str(data_folder))
+    cases = [case for case in PROGRAMS if reads_data(case[1])]
+    assert cases
+    for page, program, _ in cases:
+        if shortened:
+            for old, new in (("epochs=40", "epochs=2"), ("StratifiedKFold(10", "StratifiedKFold(2")):
+                assert old in program
+                program = program.replace(old, new)
+        exec(compile(program, str(page), "exec"), {})
+
+
+@pages
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target):  # the web's
+            continue
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@pages
+def test_named_files_exist(page):
+    """Paths in backticks from the project's folder on, so that lists of files follow the files."""
+    named = re.findall(r"`((?:benchmarks|csrc|docs|notebooks|sparsehopfield|tests)/[\w./-]+)`", prose(page))
+    assert [path for path in named if not path.startswith("csrc/build") and not (ROOT / path).exists()] == []
+
+
+@pages
+def test_named_commands_exist(page):
+    text = page.read_text(encoding="utf-8")
+    commands = set(re.findall(r"python -m sparsehopfield ([a-z][\w-]*)", text))
+    assert commands <= {*STUDIES, "info"}
+    scripts = re.findall(r"python ((?:benchmarks|tests)/\w+\.py)", text)
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+def test_every_page_is_listed():
+    listed = re.findall(r"\]\(([^)\s#]+\.md)\)", prose(ROOT / "docs" / "index.md"))
+    missing = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {
+        (ROOT / "docs" / path).resolve() for path in listed
+    }
+    assert missing == {ROOT / "docs" / "index.md"}
+
+
+def test_every_study_has_its_lines():
+    text = (ROOT / "docs" / "guides" / "studies.md").read_text(encoding="utf-8")
+    assert [name for name in STUDIES if f"`python -m sparsehopfield {name}`" not in text] == []
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 8192
