@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import sparsehopfield as sh
-from sparsehopfield import datasets
+from sparsehopfield.data import datasets
 
 WAYS = ("noise, 0.6", "a square lost", "lower part lost")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
