@@ -37,7 +37,7 @@ MOVED = {
     "studies._families": "studies._core.families",
     "studies._means": "studies._core.means",
     "studies._run": "studies._core.tables",
-    "studies._study": "studies._core.base",
+    "studies._study": "studies._core.options",
     "studies.bits_protocol": "studies.bits.protocol",
     "studies.bits_report": "studies.bits.report",
     "studies.capacity": "studies.retrieval.capacity",

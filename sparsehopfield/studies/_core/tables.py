@@ -24,6 +24,7 @@ from sparsehopfield._engine.replacing import as_path, replacing
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.data._content import shortened
 from sparsehopfield.errors import FileFormatError
+from sparsehopfield.studies._core.options import StudyOptions
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
@@ -100,6 +101,44 @@ def run_table(
         for setting in settings
         for metric, value in done[_key(setting, columns)].items()
     ]
+
+
+def measure_table(
+    output: str | os.PathLike[str],
+    study: str,
+    chosen: StudyOptions,
+    settings: Sequence[Setting],
+    metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
+    measure: Callable[[Setting], Mapping[str, float]],
+    also: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Measure as the options say; see `run_table`.
+
+    Parameters
+    ----------
+    output, study, settings, metrics, measure
+        As there.
+    chosen : StudyOptions
+        What was asked for; `jobs` at a time, where the study has them.
+    also : mapping, optional
+        What the results depend on besides.
+
+    Returns
+    -------
+    list of dict
+        The table.
+    """
+    return run_table(
+        output,
+        study,
+        {**chosen.described(), **(also or {})},
+        settings,
+        metrics,
+        measure,
+        jobs=getattr(chosen, "jobs", 1),
+        restart=chosen.restart,
+        progress=chosen.progress,
+    )
 
 
 def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:

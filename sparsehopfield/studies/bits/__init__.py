@@ -18,8 +18,11 @@ from typing import Any, ClassVar
 
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies._core.words import listed
 from sparsehopfield.studies.bits import report
 from sparsehopfield.studies.bits.protocol import (
     LAYERS,
@@ -49,7 +52,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -176,7 +179,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         fresh = {name: fresh_accuracy(machine, strings, *test, seed) for name, test in tests(part).items()}
         return {**fresh, **learning(machine, options["epochs"])}
 
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
@@ -224,7 +227,7 @@ def _search(output: Path, chosen: Options) -> Outcome:
             for run in range(runs)
         ]
         also = {"pairs": len(pairs)}
-        return base.measured(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
+        return measure_table(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
 
     everything = [(layer, model, name) for layer in chosen.layer for model in chosen.models for name in options]
     first = report.Search(round_of("all", FIRST_RUNS, everything))
@@ -257,14 +260,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.rstrip("s").upper(),
             help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
         )
-    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {base.listed(SIZES)})")
+    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {listed(SIZES)})")
     add(
         "--shares",
         nargs="+",
         type=float,
         metavar="SHARE",
         default=SHARES,
-        help=f"shares of signals in a positive bag (default: {base.listed(SHARES)})",
+        help=f"shares of signals in a positive bag (default: {listed(SHARES)})",
     )
     add(
         "--share-size",
@@ -276,5 +279,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")
     add("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
     add("--search", action="store_true", help="search for the settings of the recipe 'tuned' instead")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}", default)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield.data.bags import Bags, bit_patterns, bit_signals
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import spawned
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, wrapped
 from sparsehopfield.studies.bits.protocol import CURVES, EVALUATION, FRESH, INNER, TRAIN
 
 if TYPE_CHECKING:

@@ -20,8 +20,10 @@ from sparsehopfield._engine import resources
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.config import get_num_threads
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.efficiency import protocol
 from sparsehopfield.studies.efficiency.report import Summary, figure, report_text
 
@@ -36,7 +38,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -141,7 +143,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             alike = {"seed": seed, "threads": threads, "repeats": chosen.repeats}
             return measure(member, direction, length, chosen.sizes, **alike)
 
-        rows = base.measured(output, NAME, chosen, settings, metrics, one, also)
+        rows = measure_table(output, NAME, chosen, settings, metrics, one, also)
     summary = Summary(rows, chosen, threads, torch)
     files = plotting.save(figure(summary), Path(output, NAME))
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))
@@ -150,7 +152,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(base.add_own, parser, default)
+    own = partial(add_option, parser, default)
     own("members", "members of the family", choices=protocol.MEMBERS)
     own("first", "the shortest length is 2^POWER", metavar="POWER")
     own("last", "the longest is 2^POWER", metavar="POWER")
@@ -162,4 +164,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own("features", "random-features", metavar="D")
     own("repeats", "calls, at least, of which the median time is taken", metavar="N")
     own("most_multiplications", "leave out lengths at which an update takes more", metavar="N")
-    base.add_options(parser, f"results/{NAME}", default)
+    add_common_options(parser, f"results/{NAME}", default)

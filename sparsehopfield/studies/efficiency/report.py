@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sparsehopfield._engine import resources
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Means
+from sparsehopfield.studies._core.words import bullets, wrapped
 from sparsehopfield.studies.efficiency import protocol
 
 if TYPE_CHECKING:

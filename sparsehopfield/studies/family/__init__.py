@@ -26,8 +26,10 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, sizes_within, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, sizes_within, spawned
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.family import bags as family_bags
 from sparsehopfield.studies.family import protocol
 from sparsehopfield.studies.family.report import Summary, report_text, success, trade_off
@@ -45,7 +47,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -176,7 +178,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     limits = require("threadpoolctl", purpose="timing with one thread").threadpool_limits
     with limits(1):  # threads of two libraries that wait for one another would be what is timed
-        rows = base.measured(output, NAME, chosen, settings, metrics, measure)
+        rows = measure_table(output, NAME, chosen, settings, metrics, measure)
     summary = Summary(rows, tables.times(output, settings), chosen)
     files = []
     if "retrieval" in chosen.parts:
@@ -264,9 +266,9 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(base.add_own, parser, default)
+    own = partial(add_option, parser, default)
     own("dataset", "images to store", choices=datasets.DATASETS)
-    base.add_data_option(parser, "image")
+    add_data_option(parser, "image")
     own("parts", "what to do", choices=PARTS)
     own("members", "members to retrieve with", choices=protocol.MEMBERS)
     own("sizes", "numbers of stored patterns", metavar="M")
@@ -288,5 +290,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     own("bag_sizes", "instances of a bag", metavar="N")
     own("runs", "draws of each setting", metavar="N")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -16,7 +16,7 @@ import numpy as np
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.data.bags import Bags, bit_patterns, bit_signals
 from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import spawned
 
 #: The members that bags are classified with.
 MEMBERS = ("sparsemax", "softmax", "topk", "random", "window", "blocks", "elu+1", "features")

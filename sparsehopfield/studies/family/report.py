@@ -9,8 +9,8 @@ import numpy as np
 
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, listed, wrapped
 from sparsehopfield.studies.family import protocol
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ but by rounding.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,12 @@ from sparsehopfield import theory
 from sparsehopfield.data import datasets
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core.families import draw
+from sparsehopfield.studies._core.families import FAMILIES, draw
+from sparsehopfield.studies._core.options import StudyOptions, among, at_least
 from sparsehopfield.studies.retrieval.protocol import MODELS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
 #: The five patterns in the plane that are drawn unless others are asked for.
 PATTERNS = ((1.0, 0.1), (0.6, 0.8), (-0.7, 0.75), (-1.0, -0.2), (0.12, -0.97))
 #: Maps by the names of `MODELS`; the polynomial has no energy, beta cancels, and it needs scores of one scale.
@@ -379,7 +380,7 @@ def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
     return max(float((energy.max(axis=0) - energy[0]).min()), 0.0)
 
 
-def asked(
+def draw_query(
     family: str, seed: int, count: int, d: int, noise: float, images: datasets.ImageSet | None = None
 ) -> tuple[Floats, Floats, int]:
     """Patterns of a family, scaled so that the longest has length 1, a query near one of them, and which it is.
@@ -409,3 +410,98 @@ def asked(
     direction = rng.standard_normal(patterns.shape[1])
     reach = noise * np.linalg.norm(patterns[index]) / np.linalg.norm(direction)
     return patterns, patterns[index] + reach * direction, index
+
+
+SIMILARITIES = ("dot", "euclidean")  # cosine is dot of unit rows
+#: The family column of what is measured in the plane.
+PLANE = "plane"
+#: Of the grid: distinct limits, those that are patterns to the last bit, and those within the papers' spheres; the
+#: shares of the grid that go to these two; updates, and the share of the grid that came to rest.
+BASINS = ("limits", "exact limits", "near limits", "to exact", "to near", "mean steps", "most steps", "settled")
+#: Of all updates from the grid: how many raised the energy, and the least fall over half the squared step.
+DESCENT = ("updates", "rises", "least fall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StudyOptions):
+    """What the study can be asked for, beside what all studies can.
+
+    Attributes
+    ----------
+    betas : float or sequence of float
+        Inverse temperatures in the plane.
+    similarity : {"dot", "euclidean"}
+        In both parts. With "euclidean" the polynomial is left out.
+    plane : int
+        So many random patterns in the plane; 0 takes five that are always the same.
+    grid : int
+        Points along each axis of the plane.
+    families : str or sequence of str
+        Of `FAMILIES`; the images are scikit-learn's digits.
+    rate_betas : float or sequence of float
+        Inverse temperatures for the families.
+    patterns, d : int
+        How many patterns are stored, and their features; images have features of their own.
+    noise : float
+        Distance of a query from its pattern, as a share of the pattern's length.
+    draws : int
+        Sets of patterns, with one query each, for each family and beta.
+    jobs : int
+        How many settings to measure at the same time.
+    """
+
+    betas: Sequence[float] = (0.3, 1.0, 3.0, 8.0)
+    similarity: str = "dot"
+    plane: int = 0
+    grid: int = 64
+    families: Sequence[str] = tuple(FAMILIES)
+    rate_betas: Sequence[float] = (1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 50.0)
+    patterns: int = 64
+    d: int = 32
+    noise: float = 0.5
+    draws: int = 25
+    jobs: int = 1
+
+    _several: ClassVar[Mapping[str, type]] = {"betas": float, "families": str, "rate_betas": float}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        among("similarity", [self.similarity], SIMILARITIES)
+        among("families", self.families, FAMILIES)
+        if self.plane:
+            at_least("plane", self.plane, 2)
+        for name, least in (("grid", 2), ("patterns", 2), ("d", 2), ("draws", 1), ("jobs", 1)):
+            at_least(name, getattr(self, name), least)
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be a finite number of at least 0, got {self.noise}")
+        for name in ("betas", "rate_betas"):
+            for beta in getattr(self, name):
+                if not 0 < beta < math.inf:
+                    raise ValueError(f"{name}: must be positive and finite, got {beta}")
+
+    @property
+    def surfaces(self) -> list[tuple[str, float]]:
+        """The maps and betas in the plane: the polynomial once, as it is the same at every beta."""
+        maps = [name for name in MAPS if name != "polynomial" or self.similarity == "dot"]
+        return [(name, b) for name in maps for b in (self.betas[:1] if name == "polynomial" else self.betas)]
+
+
+def metrics_of(setting: Mapping[str, Any]) -> Sequence[str]:
+    if setting["family"] != PLANE:
+        return Retrieval._fields
+    return BASINS if setting["map"] == "polynomial" else (*BASINS, *DESCENT)
+
+
+def measure_plane(patterns: Floats, beta: float, name: str, similarity: str, size: int) -> dict[str, float]:
+    """The values of `BASINS`, and of `DESCENT` where there is an energy."""
+    memory = memory_of(patterns, beta, name, similarity)
+    found = landscape(memory, size)
+    near = found.labels < len(patterns)
+    near_basins = (found.basins >= 0) & (found.basins < len(patterns))
+    values: list[float] = [len(found.limits), found.pure.sum(), near.sum(), found.exact.mean()]
+    values += [near_basins.mean(), found.steps.mean(), found.steps.max(), found.settled.mean()]
+    fell: Sequence[float] = ()
+    if has_energy(memory):
+        grid = np.stack(np.meshgrid(found.x, found.y), axis=-1).reshape(-1, 2)
+        fell = descent(memory, grid, found.steps.reshape(-1))
+    return dict(zip((*BASINS, *DESCENT), (*values, *fell), strict=False))

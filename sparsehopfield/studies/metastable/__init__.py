@@ -24,8 +24,10 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, sizes_within
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_image_options
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, among, sizes_within
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.metastable.protocol import (
     DAMAGE,
     METRICS,
@@ -49,7 +51,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.ImageOptions):
+class Options(ImageOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -70,7 +72,7 @@ class Options(base.ImageOptions):
     pixels: Sequence[str] = ("signed",)
 
     _several: ClassVar[Mapping[str, type]] = {
-        **base.ImageOptions._several,
+        **ImageOptions._several,
         "separation": str,
         "mask": str,
         "pixels": str,
@@ -139,7 +141,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
         return rest(memory, drawn.queries(setting["pixels"], setting["mask"]), chosen.steps)
 
     also = {"images": len(images), "sizes": list(sizes), "asked": len(drawn)}
-    rows = base.measured(output, NAME, chosen, settings, METRICS, measure, also)
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, tables.times(output, settings), images.description, len(drawn))
     return Outcome(
         rows, Path(output, tables.TABLE), plotting.save(figure(summary), Path(output, NAME)), report_text(summary)
@@ -176,4 +178,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="signed, from -1 to 1, or unit, from 0 to 1 (default: signed, the paper's)",
     )
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
-    base.add_image_options(parser, NAME, default, queries="the images that are not stored", papers=papers)
+    add_image_options(parser, NAME, default, queries="the images that are not stored", papers=papers)

@@ -20,7 +20,7 @@ from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_mnist
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core.base import among
+from sparsehopfield.studies._core.options import among
 from sparsehopfield.studies.retrieval.protocol import MASKS, Floats, half_masked
 
 Integers = NDArray[np.int64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, steps_in_words, wrapped
+from sparsehopfield.studies._core.words import bullets, listed, steps_in_words, wrapped
 from sparsehopfield.studies.metastable.protocol import (
     BINS,
     COUNTS,

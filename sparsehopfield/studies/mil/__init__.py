@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data.bags import MIL_SETS, load_mil
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.mil.protocol import METRICS, MODELS, RECIPES, Recipe, divisions, evaluate
 from sparsehopfield.studies.mil.report import Summary, figure, report_text
 
@@ -34,7 +36,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -138,7 +140,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         return evaluate(train, test, setting["model"], recipe, chosen.inner_folds, setting["seed"])
 
     also = {"settings": {name: len(chosen.recipe_named(name).grid) for name in chosen.recipe}}
-    rows = base.measured(output, NAME, chosen, settings, METRICS, measure, also)
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, {name: bags.description for name, bags in sets.items()})
     recipes = {name: chosen.recipe_named(name) for name in chosen.recipe}
     return Outcome(
@@ -166,7 +168,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.rstrip("s").upper(),
             help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
         )
-    base.add_data_option(parser, "data")
+    add_data_option(parser, "data")
     for name, text in (
         ("repeats", "how often the bags are divided"),
         ("folds", "parts that they are divided into"),
@@ -177,5 +179,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--limit-settings", type=int, metavar="N", help="try only so many of a recipe's settings (default: all)")
     add("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
     add("--members", type=int, metavar="N", help="networks that vote (default: the recipe's)")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}", default)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data.bags import Bags
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import spawned
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier

@@ -11,8 +11,8 @@ from scipy import stats
 from sparsehopfield._engine.dense import is_constant
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, wrapped
 from sparsehopfield.studies.mil.protocol import Recipe
 
 if TYPE_CHECKING:

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies._core.words import listed
 from sparsehopfield.studies.mnist_bags.protocol import METRICS, MODELS, SETTINGS, Source, draw_and_train, evaluate
 from sparsehopfield.studies.mnist_bags.report import Summary, figure, pictures, report_text
 
@@ -38,7 +41,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -125,7 +128,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, size, count, model, _, seed = setting.values()
         return draw_and_train(_source(name, folder), model, size, count, chosen.targets, seed, chosen.epochs)
 
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
@@ -160,7 +163,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=default.dataset,
         help="images of digits; those of scikit-learn, or MNIST, which is read from --data (default: %(default)s)",
     )
-    base.add_data_option(parser, "MNIST")
+    add_data_option(parser, "MNIST")
     add(
         "--models",
         nargs="+",
@@ -177,10 +180,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             type=int,
             metavar="N",
             default=values,
-            help=f"{text} (default: {base.listed(values)})",
+            help=f"{text} (default: {listed(values)})",
         )
     add("--targets", type=int, metavar="N", help="nines in a positive bag (default: as many as chance puts there)")
     add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")
     add("--epochs", type=int, metavar="N", default=default.epochs, help="epochs to train (default: %(default)s)")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.data.bags import Bags, image_bags
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import spawned
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier

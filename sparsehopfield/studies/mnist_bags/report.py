@@ -10,8 +10,8 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Means
+from sparsehopfield.studies._core.words import bullets, wrapped
 from sparsehopfield.studies.mnist_bags.protocol import TESTED, weights_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, sizes_within
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_image_options
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, among, at_least, sizes_within, spawned
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.retrieval.protocol import (
     MODELS,
     THRESHOLDS,
@@ -33,7 +35,7 @@ METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.ImageOptions):
+class Options(ImageOptions):
     """What both studies can be asked for, beside what all studies can.
 
     Attributes
@@ -53,7 +55,7 @@ class Options(base.ImageOptions):
     threshold: float | None = None
     runs: int = 10
 
-    _several: ClassVar[Mapping[str, type]] = {**base.ImageOptions._several, "models": str}
+    _several: ClassVar[Mapping[str, type]] = {**ImageOptions._several, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +104,7 @@ def run(
             "model": model,
             "steps": steps,
             "run": run,
-            "seed": base.spawned(options.seed, size, run),
+            "seed": spawned(options.seed, size, run),
         }
         for size in sizes
         for run in range(options.runs)
@@ -144,7 +146,7 @@ def run(
         }
 
     also = {"images": len(images), "sizes": list(sizes), study.level: list(levels), "threshold": threshold}
-    rows = base.measured(output, study.name, options, settings, METRICS, measure, also)
+    rows = measure_table(output, study.name, options, settings, METRICS, measure, also)
     summary = Summary(study, rows)
     return Outcome(
         rows,
@@ -176,4 +178,4 @@ def add_options(parser: argparse.ArgumentParser, study: str) -> None:
     )
     add("--runs", type=int, default=default.runs, metavar="N", help="draws for each setting (default: %(default)s)")
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
-    base.add_image_options(parser, study, default, queries="the stored patterns", papers=papers)
+    add_image_options(parser, study, default, queries="the stored patterns", papers=papers)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sparsehopfield._engine.text import short
 from sparsehopfield.studies import retrieval
-from sparsehopfield.studies._core.base import Outcome
+from sparsehopfield.studies._core.options import Outcome
 from sparsehopfield.studies.retrieval.protocol import MASKS, Study, half_masked
 
 STUDY = Study("capacity", level="mask", damage=half_masked, axis="size", xlabel="stored patterns M")

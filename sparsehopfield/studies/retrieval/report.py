@@ -10,7 +10,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, steps_in_words, wrapped
+from sparsehopfield.studies._core.words import bullets, listed, steps_in_words, wrapped
 from sparsehopfield.studies.retrieval.protocol import Study
 
 if TYPE_CHECKING:

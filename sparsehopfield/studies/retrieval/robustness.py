@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsehopfield.studies import retrieval
-from sparsehopfield.studies._core.base import Outcome, several
+from sparsehopfield.studies._core.options import Outcome, several
 from sparsehopfield.studies.retrieval.protocol import Study, noisy
 
 STUDY = Study("robustness", level="noise", damage=noisy, axis="noise", xlabel="noise sigma")

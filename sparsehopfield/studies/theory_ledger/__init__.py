@@ -26,8 +26,10 @@ from sparsehopfield import theory
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, families, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import families, tables
+from sparsehopfield.studies._core.cli import add_common_options, add_families_options, add_jobs_option, add_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.report import Summary, figure, report_text, write
 from sparsehopfield.studies.theory_ledger.trials import METRICS, Trials
@@ -43,7 +45,7 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(StudyOptions):
     """What the study can be asked for, beside what all studies can.
 
     Attributes
@@ -185,7 +187,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         for claim in CLAIMS
     ]
     bounds = {claim.name for claim in CLAIMS if claim.bound}
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
@@ -202,9 +204,9 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(base.add_own, parser, default)
-    base.add_families_options(parser, default)
+    own = partial(add_option, parser, default)
+    add_families_options(parser, default)
     own("betas", "inverse temperatures times m^2, m the length of the longest pattern", metavar="BETA")
     own("trials", "queries of each kind", metavar="N")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
-from sparsehopfield.studies._core.base import bullets, listed, wrapped
+from sparsehopfield.studies._core.words import bullets, listed, wrapped
 from sparsehopfield.studies.theory_ledger.checks import RISK
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.trials import (
