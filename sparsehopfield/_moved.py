@@ -55,7 +55,7 @@ MOVED = {
     "studies.mnist_bags_report": "studies.mnist_bags.report",
     "studies.retrieval_protocol": "studies.retrieval.protocol",
     "studies.retrieval_report": "studies.retrieval.report",
-    "studies.retrieval_study": "studies.retrieval",
+    "studies.retrieval_study": "studies.retrieval.study",
     "studies.robustness": "studies.retrieval.robustness",
     "studies.theory_ledger_checks": "studies.theory_ledger.checks",
     "studies.theory_ledger_claims": "studies.theory_ledger.claims",

@@ -13,11 +13,11 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, wrapped
 from sparsehopfield.studies.efficiency import protocol
+from sparsehopfield.studies.efficiency.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparsehopfield.studies.efficiency import Options
 
 #: How far above theory a fitted exponent may be and still count as it.
 TOLERANCE = 0.15

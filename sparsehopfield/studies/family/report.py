@@ -12,11 +12,11 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
 from sparsehopfield.studies._core.words import bullets, listed, wrapped
 from sparsehopfield.studies.family import protocol
+from sparsehopfield.studies.family.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparsehopfield.studies.family import Options
 
 #: A member with this share of softmax's success, or more, is as good.
 AS_GOOD = 0.95

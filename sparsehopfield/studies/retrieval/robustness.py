@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sparsehopfield.studies import retrieval
 from sparsehopfield.studies._core.options import Outcome, several
+from sparsehopfield.studies.retrieval import study
 from sparsehopfield.studies.retrieval.protocol import Study, noisy
 
 STUDY = Study("robustness", level="noise", damage=noisy, axis="noise", xlabel="noise sigma")
@@ -57,7 +57,7 @@ def run(
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")
     if not noise:
         raise ValueError("noise: at least one standard deviation is needed")
-    return retrieval.run(STUDY, output, retrieval.Options(**options), sizes=sizes, levels=noise)
+    return study.run(STUDY, output, study.Options(**options), sizes=sizes, levels=noise)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -74,4 +74,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=NOISE,
         help=f"standard deviations of the noise (default: {noise})",
     )
-    retrieval.add_options(parser, STUDY.name)
+    study.add_options(parser, STUDY.name)
