@@ -32,9 +32,11 @@ from sparsehopfield.theory._capacity import (
     dense_capacity_bound,
     exact_capacity,
 )
-from sparsehopfield.theory._conditions import CONDITIONS, well_separated
+from sparsehopfield.theory._conditions import CONDITIONS as CONDITIONS
+from sparsehopfield.theory._conditions import well_separated
 from sparsehopfield.theory._energy import contraction, energy_as_printed, energy_offset
-from sparsehopfield.theory._errors import BOUNDS, retrieval_bound, retrieval_error
+from sparsehopfield.theory._errors import BOUNDS as BOUNDS
+from sparsehopfield.theory._errors import retrieval_bound, retrieval_error
 from sparsehopfield.theory._majorisation import majorises
 from sparsehopfield.theory._margins import (
     critical_beta,
@@ -47,8 +49,6 @@ from sparsehopfield.theory._margins import (
 )
 
 __all__ = [
-    "BOUNDS",
-    "CONDITIONS",
     "CapacityBound",
     "ExactCapacity",
     "capacity_bound",
