@@ -136,7 +136,7 @@ def digest(*arrays):
 
 def run_python(code, *arguments, timeout=120, **environment):
     """Run a piece of Python in a fresh process and return what it printed as JSON in its last line."""
-    env = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=env,

@@ -37,7 +37,7 @@ __all__ = ["Module", "Parameter", "load"]
 
 MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_tape", "_seen"}
+TRANSIENT = {"_tape", "_seen", "_last_tape"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 _from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
@@ -146,7 +146,7 @@ class Module:
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
-        """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
+        """Set the arguments that the layer was made with, its dtype, and the generator of its random numbers."""
         self.dtype = as_float_dtype(dtype)
         self._random = as_generator("random_state", random_state)
         self._config = config
@@ -156,13 +156,15 @@ class Module:
         self._tape: Tape | None = None
 
     def _arguments(self) -> dict[str, Any]:
-        """What would make the layer again, but for its state."""
+        """Return the arguments that make the layer again, but for its state."""
         return self._config
 
     def _parameter(
         self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
     ) -> Parameter:
-        """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        """Register a parameter. Its first value is drawn for its shape; for a layer from a file, only the shape is
+        set.
+        """
         if math.prod(shape) > MOST:
             raise ValueError(
                 f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
@@ -172,13 +174,13 @@ class Module:
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
-        """Draw normal numbers, in double so that both precisions begin alike."""
+        """Return a function that draws normal numbers, in double so that both precisions begin alike."""
         return lambda shape: self._random.normal(0.0, abs(std), shape)  # of -0, which NumPy takes for negative
 
     # --- computing --------------------------------------------------------------------------------
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
-        """What the layer makes of its input; with `train`, dropout acts."""
+        """Compute the layer's output; with `train`, dropout acts."""
         return self._pass(input, train, {})
 
     @untrapped()
@@ -210,7 +212,7 @@ class Module:
 
     @untrapped()
     def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
-        """Make a forward pass with these other arguments, and remember it for a backward pass."""
+        """Run a forward pass with these options, and keep its tape for a backward pass."""
         self._tape = None
         changes = self._changes()
         out, saved = self._forward(input, train=train, **options)
@@ -235,11 +237,11 @@ class Module:
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but what the last forward pass left for a backward pass."""
+        """Return what copies and pickles hold: all but what the last forward pass left for a backward pass."""
         return {name: None if name in TRANSIENT else value for name, value in self.__dict__.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Array:
-        """`forward`."""
+        """Call `forward`."""
         return self.forward(*args, **kwargs)
 
     def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
@@ -269,7 +271,7 @@ class Module:
     # --- parameters -------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters by name, those of inner layers behind the inner layer's name and a dot."""
+        """Return all parameters by name; those of inner layers have the inner layer's name and a dot in front."""
         found = dict(self._own)
         for name, module in self._inner.items():
             found |= {f"{name}.{inner}": p for inner, p in module.parameters().items()}
@@ -281,11 +283,11 @@ class Module:
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters' values by name."""
+        """Return copies of all parameters' values by name."""
         return {name: p.value.copy() for name, p in self.parameters().items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Take over values by name; all of them, or none when something is wrong.
+        """Set values by name: all of them, or none if something is wrong.
 
         Parameters
         ----------
@@ -366,7 +368,7 @@ class Module:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The layer that `save` wrote.
+        """Load the layer that `save` wrote.
 
         Raises
         ------
@@ -386,7 +388,7 @@ class Module:
 
 
 def load(path: str | os.PathLike[str]) -> Module:
-    """The layer, of whatever kind, that `Module.save` wrote.
+    """Load the layer, of whatever kind, that `Module.save` wrote.
 
     Parameters
     ----------
@@ -412,7 +414,7 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 
 def _described(value: Any) -> Any:
-    """An argument as JSON has it: objects are {their kind: their arguments}."""
+    """Return an argument as JSON has it: objects are {their kind: their arguments}."""
     if isinstance(value, Module):
         if Module._kinds.get(type(value).__name__) is not type(value):
             raise ValueError(f"save: {type(value).__name__} does not come with this package and could not be loaded")
@@ -435,7 +437,7 @@ def _described(value: Any) -> Any:
 
 
 def _made(value: Any) -> Any:
-    """The argument again."""
+    """Make an argument from its JSON."""
     if isinstance(value, list):
         return [_made(v) for v in value]
     if not isinstance(value, dict):
@@ -450,8 +452,9 @@ def _made(value: Any) -> Any:
 
 
 def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Module:
-    """Return the layer of a file, its parameters without numbers, if the header is whole and the tensors can be its
-    state: however large it says that it is, nothing of that size is made."""
+    """Make the layer that a file describes, its parameters without numbers, if header and tensors are sound. No array
+    of the size that the file claims is allocated.
+    """
     files.sound_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:
