@@ -89,7 +89,7 @@ class Explanation:
     patterns : ndarray, shape (k, d)
         The patterns at `positions`.
     structure : Structure or None
-        Which patterns were looked at; None for all. `gaps`, `threshold` and `miss` are among these.
+        The structure that selected patterns; None for all. `gaps`, `threshold` and `miss` are among these.
     """
 
     positions: NDArray[np.int64]
@@ -112,12 +112,12 @@ class Explanation:
 
     @property
     def mass(self) -> float:
-        """The weight of the listed patterns together: 1 if these are all that have weight."""
+        """Return the weight of the listed patterns together: 1 if these are all that have weight."""
         return float(self.weights.sum())
 
     @property
     def excluded(self) -> dict[str, int]:
-        """How many patterns each stage excluded."""
+        """Return how many patterns each stage excluded."""
         return {name: before - left for (_, before), (name, left) in pairwise(self.stages.items())}
 
     def __str__(self) -> str:
@@ -221,7 +221,7 @@ def explain(
     structure: Structure | None,
     top: Any,
 ) -> Explanation:
-    """What `HopfieldMemory.explain` says.
+    """Explain one answer; see `HopfieldMemory.explain`.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ def _rows(stored: Stored, position: NDArray[np.int64], asked: Asked) -> Array:
 
 
 def _guessed(d: int) -> tuple[int, ...]:
-    """The shape of a square image of d features, if there is one."""
+    """Return the shape of a square image of d features, if there is one."""
     for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
         if np.prod(shape) == d and shape[-1] >= 4:
             return shape
@@ -358,11 +358,14 @@ def _guessed(d: int) -> tuple[int, ...]:
 
 
 def _stretched(image: Array) -> Array:
+    """Scale an image so that its numbers go from 0 to 1."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / (high - low or 1.0)
 
 
 def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    """Format lines of cells as an HTML table, the first as its head."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 

@@ -340,7 +340,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
 
 
 def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
-    """How a member of the family is drawn; blind ones hollow, with dots."""
+    """Return the style that a member of the family is drawn in; blind ones are hollow and dotted."""
     style = MEMBERS[member]
     return {**style, "linestyle": ":", "markerfacecolor": "white"} if blind else dict(style)
 
@@ -660,7 +660,7 @@ def _size(pictures: Pictures) -> tuple[float, float]:
 
 
 def _draw(figure: Any, pictures: Pictures) -> None:
-    """Rows of images on a figure, or a part of one."""
+    """Draw rows of images on a figure or a part of one."""
     count = max(len(images) for images in pictures.rows.values())
     axes = figure.subplots(len(pictures.rows), count, squeeze=False)
     for line, (name, images) in zip(axes, pictures.rows.items(), strict=True):
@@ -679,7 +679,7 @@ def _draw(figure: Any, pictures: Pictures) -> None:
 
 
 def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
-    """The figure, with what belongs to all of its axes."""
+    """Add to a figure what belongs to all of its axes, and return it."""
     for axis in axes[-1] if xlabel else ():
         axis.set_xlabel(xlabel)
     if title:
@@ -694,7 +694,7 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
 
 
 def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
-    """A logarithmic axis that is labelled with the sizes that were run, or where these are many with powers of ten."""
+    """Label a logarithmic axis with the sizes that were run, or with powers of ten where these are many."""
     ticks = sorted({x for line in positions for x in line})
     axis.set_xscale("log")
     axis.minorticks_off()

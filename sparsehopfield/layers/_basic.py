@@ -1,4 +1,4 @@
-"""What a classifier needs beside Hopfield layers, and no more: each layer's forward and backward stand side by side."""
+"""The layers that a classifier needs beside Hopfield layers, and two losses."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Linear(Module):
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
         """Map (..., input_size) to (..., output_size)."""
-        x = self._cast("input", input, self.input_size, own=True)
+        x = self._cast("input", input, self.input_size, copy=True)
         return dense.linear(x, self.weight.value, None if self.bias is None else self.bias.value), x
 
     def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
@@ -228,8 +228,8 @@ class Dropout(_Elementwise):
         x = self._floats(input)
         if not (as_flag("train", train) and self.rate):
             return x, np.ones((), x.dtype)
-        kept = self._random.random(x.shape, np.float32) >= self.rate
-        slope = kept * x.dtype.type(1 / (1 - self.rate))
+        is_kept = self._random.random(x.shape, np.float32) >= self.rate
+        slope = is_kept * x.dtype.type(1 / (1 - self.rate))
         return x * slope, slope
 
 
@@ -314,10 +314,10 @@ class Sequential(Module):
         for layer in self.layers:
             taken = options if layer._takes_masks else {}
             if layer._ours:
-                input, kept = layer._forward(input, train=train, **taken)
+                input, tape = layer._forward(input, train=train, **taken)
             else:
-                input, kept = layer.forward(input, train=train, **taken), None
-            saved.append((kept, input.dtype))
+                input, tape = layer.forward(input, train=train, **taken), None
+            saved.append((tape, input.dtype))
         return input, saved
 
     def reset_parameters(self) -> None:
@@ -330,9 +330,9 @@ class Sequential(Module):
             if i < self._lowest and not need_input_grad:
                 return None
             layer, need = self.layers[i], need_input_grad or i > self._lowest
-            kept, dtype = saved.pop()
+            tape, dtype = saved.pop()
             grad = grad.astype(dtype, copy=False)
-            grad = layer._backward(kept, grad, need) if layer._ours else layer.backward(grad, need)
+            grad = layer._backward(tape, grad, need) if layer._ours else layer.backward(grad, need)
         return grad
 
 

@@ -120,8 +120,8 @@ class Hopfield(Module):
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax or Polynomial, optional
         How scores become weights; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
-        Which stored patterns a state pattern looks at (`sparsehopfield.structures`); all by default. State pattern n of
-        every bag is query n. A k beyond a bag means all of the bag; appended patterns are looked at in any case. May be
+        The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern
+        n of every bag is query n. A k beyond a bag means all of the bag; appended patterns always take part. May be
         changed later.
     gradient : {"unrolled", "implicit"}
         Through all updates, or at the fixed point that is reached.
@@ -435,7 +435,7 @@ class Hopfield(Module):
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not look; or numbers added to the scores. M is the
+            bool, True where a state pattern must not attend to a stored one; or numbers added to the scores. M is the
             largest bag's size where bags are ragged.
         offsets : array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
@@ -464,7 +464,7 @@ class Hopfield(Module):
         as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
 
         def as_kept(name: str, x: Any) -> Array:
-            return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
+            return self._cast(name, x, copy=as_they_are and not any(x is y for y in learned))
 
         inputs, offsets, from_tuple = as_arrays(input, offsets, self._cast, as_kept)
         self._last_tape = None

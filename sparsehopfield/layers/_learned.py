@@ -1,4 +1,4 @@
-"""Hopfield layers some of whose patterns are learned: pooling has the state patterns, lookup the stored ones."""
+"""Hopfield layers with learned patterns: state patterns for pooling, stored patterns for lookup."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class _WithLearnedPatterns(Module):
 
 
 class HopfieldPooling(_WithLearnedPatterns):
-    """Bags to vectors: learned state patterns look at the instances of every bag.
+    """Bags to vectors: learned state patterns attend to the instances of every bag.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ class SparseHopfieldPooling(HopfieldPooling):
 
 
 class HopfieldLayer(_WithLearnedPatterns):
-    """Lookup: state patterns that come in look at learned stored patterns, which are never copied for the samples.
+    """Lookup: the input's state patterns attend to learned stored patterns, which are never copied for the samples.
 
     Parameters
     ----------

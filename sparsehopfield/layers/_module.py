@@ -1,4 +1,4 @@
-"""What every layer is: named parameters, a forward and a backward pass, a state that can be saved."""
+"""The base of all layers: named parameters, a forward and a backward pass, a state that can be saved."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
-# What a forward pass leaves for its backward pass: the shape and dtype of the output, how often parameters had changed
-# before it, and what it saved. A plain tuple, which is made in no time.
+# The tape of a forward pass: shape and dtype of the output, the number of changes of the parameters before it, and what
+# `_forward` saved. A plain tuple, which is fastest to make.
 Tape = tuple[tuple[int, ...], np.dtype[Any], int, Any]
 
 
 class Argument:
-    """Something that a layer was made with, to be read."""
+    """A read-only argument that a layer was made with."""
 
     def __set_name__(self, owner: type[Module], name: str) -> None:
         self.name = name
@@ -125,14 +125,14 @@ class Module:
 
     Notes
     -----
-    A forward pass serves one backward pass, and the next forward pass forgets it, so that passes without gradients
+    A forward pass serves one backward pass, and the next forward pass drops its tape, so that passes without gradients
     need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
     may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
     parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
     used by one thread at a time.
 
     A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
-    what is saved for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and remembers by itself.
+    the tape for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and keeps its own tape.
     """
 
     _kinds: ClassVar[dict[str, type[Module]]] = {}
@@ -244,19 +244,19 @@ class Module:
         """Call `forward`."""
         return self.forward(*args, **kwargs)
 
-    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
+    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, copy: bool = False) -> Array:
         """Return numbers of the layer's dtype, or of this one, contiguous, with `size` features.
 
-        With `own` they are a copy, whatever becomes of `x`.
+        With `copy` they are a copy, so that `x` may be changed later.
         """
         dtype = self.dtype if dtype is None else dtype
         if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
-            x = x.copy() if own else x
+            x = x.copy() if copy else x
         else:
             a = as_numbers(name, x)
             a = as_exact(name, a, dtype)
             with untrapped():  # infinities are found where they matter
-                x = np.array(a, dtype, order="C") if own else in_order(a, dtype)
+                x = np.array(a, dtype, order="C") if copy else in_order(a, dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -302,19 +302,19 @@ class Module:
             If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
             array is read-only.
         """
-        own, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
+        parameters, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         fitting = self._fitting(state, strict)
         for name in fitting:
-            as_place(name, own[name].value)
+            as_place(name, parameters[name].value)
         for name, a in fitting.items():
-            own[name].change(a)
+            parameters[name].change(a)
 
     def _fitting(self, state: Mapping[str, ArrayLike], strict: bool = True) -> dict[str, Array]:
         """Return copies of the values for the parameters, checked."""
-        given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
-        self._expect(dict.fromkeys(state, ()) | {name: a.shape for name, a in given.items()}, strict)
+        arrays = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
+        self._expect(dict.fromkeys(state, ()) | {name: a.shape for name, a in arrays.items()}, strict)
         fitting = {}
-        for name, a in given.items():
+        for name, a in arrays.items():
             as_exact(f"state[{name!r}]", a, self.dtype)
             with untrapped():
                 fitting[name] = a.astype(self.dtype)
@@ -324,8 +324,9 @@ class Module:
 
     def _expect(self, shapes: Mapping[str, tuple[int, ...]], strict: bool = True) -> None:
         """Raise unless these are the parameters' shapes."""
-        own = self.parameters()
-        missing, unknown = [n for n in own if n not in shapes], [n for n in shapes if n not in own]
+        parameters = self.parameters()
+        missing = [n for n in parameters if n not in shapes]
+        unknown = [n for n in shapes if n not in parameters]
         if strict and (missing or unknown):
             parts = [
                 f"{what} {short(', '.join(names), quote=False)}"
@@ -334,8 +335,8 @@ class Module:
             ]
             raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
         for name, shape in shapes.items():
-            if name in own and shape != own[name].value.shape:
-                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {shape}")
+            if name in parameters and shape != parameters[name].value.shape:
+                raise ValueError(f"state[{name!r}]: must have shape {parameters[name].value.shape}, got {shape}")
 
     def reset_parameters(self) -> None:
         """Begin anew: the parameters get the values of a new layer with the same arguments, drawn by its generator."""
@@ -378,10 +379,10 @@ class Module:
         layer, arrays = files.read_tensors(path, _checked, mmap=False, verify=True)
         if not isinstance(layer, cls):
             raise FileFormatError(f"{os.fsdecode(path)}: holds a {type(layer).__name__}, no {cls.__name__}")
-        own = layer.parameters()
+        parameters = layer.parameters()
         try:
             for name, a in layer._fitting(arrays).items():
-                own[name].value = a
+                parameters[name].value = a
         except ValueError as error:
             raise FileFormatError(f"{os.fsdecode(path)}: {error}") from None
         return layer

@@ -130,7 +130,7 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
 
     Notes
     -----
-    **Holds**. Proof: the tail is b/(a + b) with a >= K exp(beta s_(K)) of the scores kept and
+    **Holds**. Proof: the tail is b/(a + b) with a >= K exp(beta s_(K)) of the K largest and
     b <= (M - K) exp(beta s_(K+1)) of the others, and it grows with b/a. Attained where scores have two values.
 
     Examples
@@ -195,7 +195,7 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     k : int, from 1 to M
-        Of equal scores the first are kept.
+        Of equal scores the first are taken.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -324,7 +324,7 @@ def masked_error(
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
-        The patterns that are kept; at least one for every query.
+        The patterns that take part; at least one for every query.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -373,7 +373,7 @@ def masked_bound(
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
-        The patterns that are kept; at least one for every query.
+        The patterns that take part; at least one for every query.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
