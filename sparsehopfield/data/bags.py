@@ -106,7 +106,7 @@ class Bags:
         Parameters
         ----------
         index : int
-            Which bag.
+            The bag.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Bags:
         Parameters
         ----------
         index : array_like of int
-            Which bags.
+            The bags.
 
         Returns
         -------
@@ -547,7 +547,7 @@ def image_bags(
     images : ImageSet
         The images, of MNIST or other digits.
     digits : ndarray of int of shape (N,)
-        Which digit each of them is (`sparsehopfield.data.datasets.load_labels`).
+        The digit of each of them (`sparsehopfield.data.datasets.load_labels`).
     num_bags : int
         How many bags.
     mean_size, std_size : float

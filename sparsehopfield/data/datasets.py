@@ -71,7 +71,7 @@ class ImageSet:
         Parameters
         ----------
         index : int, slice or array of int
-            Which images.
+            The images.
 
         Returns
         -------
@@ -140,7 +140,7 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
     Parameters
     ----------
     name : {"digits", "mnist"}
-        Which set.
+        The data set.
     root : path, optional
         For MNIST, the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, as in `load_mnist`.
     split : {"train", "test"}
@@ -254,7 +254,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     Parameters
     ----------
     name : {"digits", "mnist", "cifar10", "imagenet64"}
-        Which one.
+        The name.
     root : path, optional
         Folder that holds it; all but the digits need one.
 

@@ -64,9 +64,9 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-        How scores become weights.
+        The separation map.
     similarity : {"euclidean", "dot", "cosine"}
-        What a score is. With "euclidean" every distinct row can be stored, whatever its length.
+        The similarity of scores. With "euclidean" every distinct row can be stored, whatever its length.
     max_steps : int, at least 1
         Updates at most; 1 is a single update, after which no row needs to be at rest.
     tol : float, at least 0, optional
@@ -199,9 +199,9 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         kernel exp(-beta |x - xi|^2 / 2), and sparsemax gives weight to no row whose score is 1 / beta below the
         best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid.
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
-        How scores become weights. Polynomial is refused: its weights may be negative or all zero.
+        The separation map. Polynomial is refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
-        What a score is.
+        The similarity of scores.
     max_steps : int, at least 1
         1 takes the association of the row itself; with more, the row is first updated until it is at rest.
     tol : float, at least 0, optional

@@ -41,7 +41,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
-        How scores become weights.
+        The separation map.
     layer : {"pooling", "hopfield", "attention"}
         The layer over a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
         instance is a query to its own bag, and the answers are averaged, so that neither the order of instances nor

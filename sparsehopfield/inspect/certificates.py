@@ -60,7 +60,7 @@ def _lengths(rows: Array) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Certified:
-    """Where queries provably go in one step; every field has the queries' leading shape.
+    """Certified destinations of queries in one step; every field has the queries' leading shape.
 
     Attributes
     ----------
@@ -83,12 +83,12 @@ class Certified:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many patterns are stored, beside how many random ones of the same spread would be.
+    """The number of stored patterns, beside that of random ones of the same spread that would be stored.
 
     Attributes
     ----------
     stored : int
-        How many patterns there are.
+        The number of patterns.
     certified : int
         How many of them are certified at `beta`.
     radius : float
@@ -123,14 +123,14 @@ class Capacity:
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
-    """Which patterns are copies or near-copies of others.
+    """Pairs and groups of patterns that are copies or near-copies of each other.
 
     Attributes
     ----------
     within : float
         The distance that was asked for.
     stored : int
-        How many patterns there are.
+        The number of patterns.
     pairs : ndarray of int64, shape (n, 2)
         Positions i < j of every pair of patterns at most so far apart, ascending.
     distance : ndarray of float64, shape (n,)
@@ -166,7 +166,7 @@ class Duplicates:
 
 
 class Certificates:
-    """What can be certified of stored patterns. They never change, so what is computed once is kept."""
+    """Certificates of stored patterns. Patterns never change, so each result is computed once and kept."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored

@@ -36,7 +36,7 @@ class Miss:
     Attributes
     ----------
     position, id : int
-        Which pattern.
+        The pattern.
     score : float
         Its score.
     gap : float
@@ -54,7 +54,7 @@ class Miss:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which patterns carry the weight of one query; printed, it is a small table.
+    """The patterns that carry the weight of one query; printed, it is a small table.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Explanation:
     beta : float
         Inverse temperature.
     separation : str, Entmax or Polynomial
-        How scores became weights.
+        The separation map.
     support_size : int
         Patterns with weight.
     energy : float or None
@@ -230,7 +230,7 @@ def explain(
     ids : ndarray of int64, shape (M,)
         Their names.
     query : array_like, shape (d,)
-        What is asked.
+        The query.
     beta, separation, structure
         The model.
     top : int

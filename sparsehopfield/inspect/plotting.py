@@ -160,7 +160,7 @@ def curves(
     panels : rows of panels
         The grid of axes; each row shares its vertical axis.
     xlabel : str
-        What the horizontal axes show.
+        The label of the horizontal axes.
     title : str
         Title of the whole figure.
     log, logy : bool
@@ -257,7 +257,7 @@ def heat_map(
     notes : mapping of str to tuple of str
         By the name of the row: what is written at its right, and in which colour.
     label : str
-        What the shares are.
+        The label of the shares.
     title : str
         Title of the whole figure.
 
@@ -454,7 +454,7 @@ def intervals(
     styles : mapping of str to str
         Which of the names are drawn in a model's colour; all others are grey.
     xlabel : str
-        What the numbers are.
+        The label of the numbers.
     title : str
         Title of the whole figure.
 
@@ -529,7 +529,7 @@ def certificates(
     shares : mapping of str to ndarray of shape (b,)
         By similarity, three at most: shares between 0 and 1.
     beta : float
-        Where to draw a line.
+        The position of a line.
     pictures : Pictures, optional
         What to draw below.
 
@@ -603,7 +603,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        What to write.
+        The text.
     path : path
         Where, without an ending.
 

@@ -1,4 +1,4 @@
-"""What a memory stores, on one page: under each similarity, at which beta, and how far its patterns reach.
+"""The report on a memory, on one page: the patterns stored under each similarity, at which beta, and their radii.
 
 Like an explanation, a report is for a person to read; what it is made of are the certificates.
 """
@@ -30,7 +30,7 @@ NAMED = 3  # of these on the page
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """What is stored under one similarity.
+    """The patterns that are stored under one similarity, in numbers.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Hardest:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a memory stores; printed, it is a page of text.
+    """A report on the patterns of a memory; printed, it is a page of text.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Report:
     similarity : str
         The memory's.
     separation : str or Entmax
-        How scores become weights.
+        The separation map.
     beta : float
         Inverse temperature of all that is said.
     storage : dict of str to Storage

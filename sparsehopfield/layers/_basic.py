@@ -206,7 +206,7 @@ class GELU(_Elementwise):
 
 
 class Dropout(_Elementwise):
-    """In training, each number is dropped at a rate and the others grow by 1 / (1 - rate).
+    """Dropout: in training, each number is dropped at a rate and the others grow by 1 / (1 - rate).
 
     Parameters
     ----------

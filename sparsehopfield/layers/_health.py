@@ -20,7 +20,7 @@ LEAST_GRADIENT = 1e-8
 
 
 class GradientHealth(NamedTuple):
-    """What `gradient_health` found.
+    """The result of `gradient_health`.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 
 
 class HopfieldTape:
-    """What a forward pass keeps for the backward pass."""
+    """The tape of a forward pass, for the backward pass."""
 
     from_tuple: bool  # whether the input was a tuple
     inputs: Inputs  # samples first
@@ -118,7 +118,7 @@ class Hopfield(Module):
     disable_out_projection : bool
         Return the heads' mixtures side by side, (B, N, num_heads * p).
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax or Polynomial, optional
-        How scores become weights; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
+        The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
         The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern
         n of every bag is query n. A k beyond a bag means all of the bag; appended patterns always take part. May be

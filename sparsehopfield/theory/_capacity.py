@@ -37,7 +37,7 @@ def _as_sphere(d: Any, m: Any, beta: ArrayLike, p: Any) -> tuple[int, float, flo
 
 @dataclass(frozen=True)
 class CapacityBound:
-    """How many random patterns are stored, by the Lambert bound M = sqrt(p) C^((d-1)/4).
+    """A number of random patterns that are stored, by the Lambert bound M = sqrt(p) C^((d-1)/4).
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ def dense_capacity_bound(d: int, m: float, beta: ArrayLike, p: float) -> Capacit
 
 @dataclass(frozen=True)
 class ExactCapacity:
-    """How many random patterns are exact fixed points, each with an exact basin of radius r.
+    """A number of random patterns that are exact fixed points, each with an exact basin of radius r.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from sparsehopfield.data import datasets
 from sparsehopfield.studies._core.families import FAMILIES
 from sparsehopfield.studies._core.options import SIMILARITIES, ImageOptions, Outcome, StudyOptions
 from sparsehopfield.studies._core.tables import TABLE
-from sparsehopfield.studies._core.words import listed
+from sparsehopfield.studies._core.words import join_numbers
 
 
 def add_common_options(parser: argparse.ArgumentParser, folder: str, default: StudyOptions) -> None:
@@ -24,7 +24,7 @@ def add_common_options(parser: argparse.ArgumentParser, folder: str, default: St
     parser : ArgumentParser
         The sub-command's parser.
     folder : str
-        Where its results go, unless said otherwise.
+        The default folder of its results.
     default : StudyOptions
         Its defaults.
     """
@@ -61,16 +61,16 @@ def add_option(
     name, text : str
         The field, and what it is; choices and the default are added to this.
     metavar : str
-        What stands for a value in the help.
+        The placeholder of a value in the help.
     choices : iterable of str, optional
         The values that it may have.
     shown : str, optional
         The default in words, where its values would be long.
     """
-    value, kind = getattr(default, name), default._several.get(name)
+    value, kind = getattr(default, name), default._sequences.get(name)
     valid = None if choices is None else tuple(choices)
     if shown is None:
-        shown = "%(default)s" if kind is None else "all" if value == valid else listed(value)
+        shown = "%(default)s" if kind is None else "all" if value == valid else join_numbers(value)
     many: dict[str, Any] = {} if kind is None else {"nargs": "+"}
     parser.add_argument(
         f"--{name.replace('_', '-')}",
@@ -156,7 +156,7 @@ def add_image_options(
         type=float,
         default=default.beta,
         metavar="BETA",
-        help=f"inverse temperatures (default: {listed(default.beta)}, {papers['beta']})",
+        help=f"inverse temperatures (default: {join_numbers(default.beta)}, {papers['beta']})",
     )
     add(
         "--steps",
@@ -177,6 +177,7 @@ def add_image_options(
 
 
 def _steps(text: str) -> int:
+    """Parse the option --steps."""
     return 0 if text == "fixed-point" else int(text)
 
 
@@ -190,7 +191,7 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     run : callable
         Its function, whose arguments are called as the command line's are.
     arguments : Namespace
-        What the study's parser made of the command line.
+        The parsed command line.
 
     Returns
     -------

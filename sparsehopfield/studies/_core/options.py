@@ -18,7 +18,7 @@ SIMILARITIES = ("dot", "euclidean", "cosine")
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """What every study can be asked for; one with more options, or other defaults, inherits from this.
+    """Options of every study; a study with more options, or other defaults, inherits from this.
 
     Attributes
     ----------
@@ -35,27 +35,29 @@ class StudyOptions:
     progress: bool = True
 
     #: StudyOptions that may be given as one value or as several, and what their values are; a study adds its own.
-    _several: ClassVar[Mapping[str, type]] = {}
+    _sequences: ClassVar[Mapping[str, type]] = {}
     #: StudyOptions that no result depends on.
-    _aside: ClassVar[Sequence[str]] = ("data", "jobs", "restart", "progress")
+    _without_effect: ClassVar[Sequence[str]] = ("data", "jobs", "restart", "progress")
 
     def __post_init__(self) -> None:
-        """One value stands for a sequence of it; the same values give the same table, whatever their type."""
-        for name, kind in self._several.items():
-            values = several(getattr(self, name), kind)
+        """Turn single values into sequences, so that the same values give the same table, whatever their type."""
+        for name, kind in self._sequences.items():
+            values = as_tuple(getattr(self, name), kind)
             if not values:
                 raise ValueError(f"{name}: at least one is needed")
             object.__setattr__(self, name, values)
         at_least("seed", self.seed, 0)
 
-    def described(self) -> dict[str, Any]:
-        """What the results depend on: all but where files are, how it is run and what is shown."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in self._aside}
+    def as_settings(self) -> dict[str, Any]:
+        """Return the options that results depend on: all but the place of files, jobs, and progress."""
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in self._without_effect
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(StudyOptions):
-    """What the studies that store images can be asked for.
+    """Options of the studies that store images.
 
     Attributes
     ----------
@@ -80,11 +82,11 @@ class ImageOptions(StudyOptions):
     steps: int = 1
     queries: int = 1000
 
-    _several: ClassVar[Mapping[str, type]] = {"similarity": str, "beta": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"similarity": str, "beta": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("similarity", self.similarity, SIMILARITIES)
+        check_names("similarity", self.similarity, SIMILARITIES)
         at_least("steps", self.steps, 0)
         at_least("queries", self.queries, 1)
         for beta in self.beta:
@@ -94,7 +96,7 @@ class ImageOptions(StudyOptions):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study returns.
+    """The outcome of a study.
 
     Attributes
     ----------
@@ -114,13 +116,13 @@ class Outcome:
     report: str
 
 
-def several(values: Any, kind: type) -> tuple[Any, ...]:
-    """One value or several as a tuple of one kind, each once.
+def as_tuple(values: Any, kind: type) -> tuple[Any, ...]:
+    """Return one value or several as a tuple of one kind, each once.
 
     Parameters
     ----------
     values : scalar or sequence
-        What was given.
+        The values.
     kind : type
         str, int or float.
 
@@ -134,7 +136,7 @@ def several(values: Any, kind: type) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(kind(value) for value in values))
 
 
-def among(name: str, values: Iterable[str], valid: Iterable[str]) -> None:
+def check_names(name: str, values: Iterable[str], valid: Iterable[str]) -> None:
     """Raise a ValueError for the first of the values of option `name` that is not valid."""
     valid = tuple(valid)
     for value in values:
@@ -148,24 +150,24 @@ def at_least(name: str, value: float, least: int) -> None:
         raise ValueError(f"{name}: must be at least {least}, got {value}")
 
 
-def sizes_within(sizes: int | Sequence[int], images: datasets.ImageSet) -> tuple[int, ...]:
-    """The numbers of patterns to store as a tuple, of which none may be more than the images."""
-    sizes = several(sizes, int)
+def check_sizes(sizes: int | Sequence[int], images: datasets.ImageSet) -> tuple[int, ...]:
+    """Check and return the numbers of patterns to store; none may exceed the number of images."""
+    sizes = as_tuple(sizes, int)
     at_least("sizes", min(sizes, default=0), 1)
     if max(sizes) > len(images):
         raise ValueError(f"sizes: {max(sizes)} patterns are more than the {len(images)} images of {images.name}")
     return sizes
 
 
-def spawned(seed: int, *key: int) -> int:
-    """The seed of one draw: it depends on nothing else, so neither order nor resumption changes a draw.
+def derive_seed(seed: int, *key: int) -> int:
+    """Derive the seed of one draw. It depends on nothing else, so neither order nor resumption changes a draw.
 
     Parameters
     ----------
     seed : int
         Seed of the study.
     *key : int
-        What the draw is for: the number of the run, and whatever else draws should differ by.
+        The number of the run, and all other numbers that distinguish draws.
 
     Returns
     -------

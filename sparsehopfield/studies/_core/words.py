@@ -6,21 +6,21 @@ import textwrap
 from collections.abc import Iterable
 
 
-def wrapped(text: str, indent: str = "") -> str:
-    """Lines of at most 100 characters, all but the first indented."""
+def wrap(text: str, indent: str = "") -> str:
+    """Wrap text to lines of at most 100 characters; indent all but the first."""
     return textwrap.fill(text, 100, subsequent_indent=indent)
 
 
 def bullets(title: str, sentences: Iterable[str]) -> str:
-    """A title, and each sentence as an item below it."""
-    return "\n".join([title, *(wrapped(f"- {sentence}", "  ") for sentence in sentences)])
+    """Format a title, and each sentence as an item below it."""
+    return "\n".join([title, *(wrap(f"- {sentence}", "  ") for sentence in sentences)])
 
 
-def listed(values: Iterable[float]) -> str:
-    """Numbers with commas between them."""
+def join_numbers(values: Iterable[float]) -> str:
+    """Join numbers with commas."""
     return ", ".join(f"{value:g}" for value in values)
 
 
 def steps_in_words(steps: int) -> str:
-    """How many updates `Options.steps` means."""
+    """Return what `ImageOptions.steps` means in words."""
     return {0: "to the fixed point", 1: "one step"}.get(steps, f"{steps} steps")

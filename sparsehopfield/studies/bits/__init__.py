@@ -20,9 +20,9 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies._core.words import listed
+from sparsehopfield.studies._core.words import join_numbers
 from sparsehopfield.studies.bits import report
 from sparsehopfield.studies.bits.protocol import (
     LAYERS,
@@ -53,7 +53,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Options(StudyOptions):
     search : bool
         Search for the settings of the recipe "tuned" instead, with bags of `share_size` and one signal.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     part: Sequence[str] = PARTS
@@ -93,7 +93,7 @@ class Options(StudyOptions):
     search: bool = False
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {
+    _sequences: ClassVar[Mapping[str, type]] = {
         "part": str,
         "recipe": str,
         "layer": str,
@@ -105,7 +105,7 @@ class Options(StudyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, valid in (("part", PARTS), ("recipe", RECIPES), ("layer", LAYERS), ("models", MODELS)):
-            among(name, getattr(self, name), valid)
+            check_names(name, getattr(self, name), valid)
         for name in ("share_size", "runs", "jobs"):
             at_least(name, getattr(self, name), 1)
         at_least("sizes", min(self.sizes), 1)
@@ -116,13 +116,13 @@ class Options(StudyOptions):
                 raise ValueError(f"shares: must be above 0 and at most 1, got {share}")
 
     def conditions(self, part: str) -> list[tuple[int, int]]:
-        """The bag sizes and numbers of signals of one part."""
+        """Return the bag sizes and numbers of signals of one part."""
         if part == "size":
             return [(size, 1) for size in self.sizes]
         return [(self.share_size, max(1, round(share * self.share_size))) for share in self.shares]
 
     def options_of(self, recipe: str, model: str) -> dict[str, Any]:
-        """The options of the classifier."""
+        """Return the options of the classifier."""
         options = dict(RECIPES[recipe][model])
         return options if self.epochs is None else {**options, "epochs": self.epochs}
 
@@ -155,7 +155,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "signals": signals,
             "model": model,
             "run": run,
-            "seed": spawned(chosen.seed, size, signals, run),
+            "seed": derive_seed(chosen.seed, size, signals, run),
         }
         for recipe in chosen.recipe
         for layer in chosen.layer
@@ -221,7 +221,7 @@ def _search(output: Path, chosen: Options) -> Outcome:
                 "size": chosen.share_size,
                 "signals": 1,
                 "run": run,
-                "seed": spawned(chosen.seed, len(name), run),  # unlike those of the study, which have three numbers
+                "seed": derive_seed(chosen.seed, len(name), run),  # unlike those of the study, which have three numbers
             }
             for layer, model, candidate in pairs
             for run in range(runs)
@@ -260,14 +260,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.rstrip("s").upper(),
             help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
         )
-    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {listed(SIZES)})")
+    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {join_numbers(SIZES)})")
     add(
         "--shares",
         nargs="+",
         type=float,
         metavar="SHARE",
         default=SHARES,
-        help=f"shares of signals in a positive bag (default: {listed(SHARES)})",
+        help=f"shares of signals in a positive bag (default: {join_numbers(SHARES)})",
     )
     add(
         "--share-size",

@@ -27,7 +27,7 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
 from sparsehopfield.studies._core.cli import add_common_options, add_families_options, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, spawned
+from sparsehopfield.studies._core.options import Outcome, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.bounds.protocol import (
     MAPS,
@@ -91,7 +91,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "scaled": beta,
             "model": model,
             "support": size,
-            "seed": spawned(chosen.seed, [*families.FAMILIES].index(family)),
+            "seed": derive_seed(chosen.seed, [*families.FAMILIES].index(family)),
         }
         for family in chosen.families
         for query in chosen.queries

@@ -17,7 +17,7 @@ from sparsehopfield import theory
 from sparsehopfield.data import datasets
 from sparsehopfield.functional import associate
 from sparsehopfield.studies._core import families
-from sparsehopfield.studies._core.options import StudyOptions, among, at_least
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 
 Floats = NDArray[np.float64]
 QUERIES = ("pattern", "random", "nearest", "mixture")
@@ -49,7 +49,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -66,11 +66,11 @@ class Options(StudyOptions):
     share : float
         How far queries are from their pattern, as a share of R; above 0 and at most 1.
     dataset : {"digits", "mnist", "cifar10", "imagenet64"}
-        What the family "images" is drawn from.
+        The images of the family "images".
     data : path, optional
         The folder that holds it; the digits need none.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     families: Sequence[str] = tuple(families.FAMILIES)
@@ -84,13 +84,13 @@ class Options(StudyOptions):
     data: str | os.PathLike[str] | None = None
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"families": str, "queries": str, "betas": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"families": str, "queries": str, "betas": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("families", self.families, families.FAMILIES)
-        among("queries", self.queries, QUERIES)
-        among("dataset", [self.dataset], datasets.DATASETS)
+        check_names("families", self.families, families.FAMILIES)
+        check_names("queries", self.queries, QUERIES)
+        check_names("dataset", [self.dataset], datasets.DATASETS)
         for name, least in (("patterns", 2), ("d", 2), ("asks", 1), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
         for beta in self.betas:
@@ -101,7 +101,7 @@ class Options(StudyOptions):
 
 
 def metrics_of(setting: Mapping[str, Any]) -> list[str]:
-    """The metrics of a setting, which depend on its model, and are fewer for one size of the support."""
+    """Return the metrics of a setting, which depend on its model, and are fewer for one size of the support."""
     rules: Sequence[str] = RULES[setting["model"]]
     metrics: Sequence[str] = OF_BOUND
     if setting["support"] != "any":
@@ -110,11 +110,13 @@ def metrics_of(setting: Mapping[str, Any]) -> list[str]:
 
 
 def load_images(chosen: Options) -> datasets.ImageSet:
+    """Load the images of the options."""
     return _load(chosen.dataset, None if chosen.data is None else os.fspath(chosen.data))
 
 
 @lru_cache(maxsize=1)
 def _load(dataset: str, data: str | None) -> datasets.ImageSet:
+    """Load a data set once in each process."""
     return datasets.load(dataset, data)
 
 
@@ -132,7 +134,7 @@ class Step:
 def draw_queries(
     rng: np.random.Generator, patterns: Floats, kind: str, asks: int, share: float
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Queries of a kind, and the pattern that each is to find.
+    """Draw queries of a kind, and return the pattern that each is to find.
 
     Parameters
     ----------
@@ -152,12 +154,12 @@ def draw_queries(
     """
     m, d = patterns.shape
     index = np.repeat(np.arange(m), asks if kind in ("random", "mixture") else 1)
-    own = patterns[index]
+    target = patterns[index]
     if kind == "pattern":
-        return own, index
+        return target, index
     if kind == "mixture":
         other = (index + rng.integers(1, m, len(index))) % m
-        return (own + patterns[other]) / 2, index
+        return (target + patterns[other]) / 2, index
     if kind == "random":
         away = rng.standard_normal((len(index), d))
     else:
@@ -166,12 +168,12 @@ def draw_queries(
         away = patterns[distances.argmin(axis=1)] - patterns
     length = np.linalg.norm(away, axis=1, keepdims=True)
     towards = np.divide(away, length, out=np.zeros_like(away), where=length > 0)  # a copy is where it is going
-    return own + share * theory.min_half_distance(patterns) * towards, index
+    return target + share * theory.min_half_distance(patterns) * towards, index
 
 
 @lru_cache(maxsize=2)
 def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> Step:
-    """One step from all queries of a kind.
+    """Take one step from all queries of a kind.
 
     Parameters
     ----------
@@ -200,7 +202,7 @@ def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> S
 
 
 def compare_bounds(found: Step, model: str, least: float, most: float) -> dict[str, float]:
-    """Errors of a model and their bounds, over the queries whose sparse support has a size, in numbers.
+    """Compare errors and bounds of a model, over the queries whose sparse support has a size.
 
     Parameters
     ----------
@@ -246,4 +248,5 @@ def compare_bounds(found: Step, model: str, least: float, most: float) -> dict[s
 
 
 def _or_zero(of: Any, values: NDArray[Any]) -> float:
+    """Return a statistic of values; 0 where there are none."""
     return float(of(values)) if len(values) else 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
-from sparsehopfield.studies._core.words import bullets, wrapped
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.bounds.protocol import BEYOND, RULES, SIZES, WITHIN_ONLY, Options
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Summary(Means):
-    """What came out by family, kind of query, model, temperature and size of the support.
+    """The results by family, kind of query, model, temperature and size of the support.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -35,24 +35,24 @@ class Summary(Means):
         self._columns = {name: np.array([key[k] for key in self.keys]) for k, name in enumerate(self.columns)}
 
     def where(self, **fixed: Any) -> list[tuple[Any, ...]]:
-        """The settings with queries whose columns have these values, or one of these."""
+        """Return the settings with queries whose columns have these values, or one of these."""
         fits = np.ones(len(self.keys), bool)
         for name, value in fixed.items():
             fits &= np.isin(self._columns[name], np.atleast_1d(value))
         return [self.keys[k] for k in np.flatnonzero(fits) if self.mean(self.keys[k], "queries")]
 
     def pooled(self, keys: Sequence[tuple[Any, ...]], metric: str) -> float:
-        """The mean of a share or mean over all queries of some settings; nan for none."""
+        """Return the mean of a share or mean over all queries of some settings; nan for none."""
         counts = [self.mean(key, "queries") for key in keys]
         return float(np.average([self.mean(key, metric) for key in keys], weights=counts)) if keys else math.nan
 
     def typical(self, keys: Sequence[tuple[Any, ...]], rule: str) -> float:
-        """The median of error/bound over the settings in which something moves; nan for none."""
+        """Return the median of error/bound over the settings with an error; nan for none."""
         ratios = [self.mean(key, f"{rule}, tightness") for key in keys if self.mean(key, "moved")]
         return float(np.median(ratios)) if ratios else math.nan
 
     def claimed(self, model: str, rule: str, **fixed: Any) -> list[tuple[Any, ...]]:
-        """The settings, of any support, for which a bound is claimed."""
+        """Return the settings, of any support, for which a bound is claimed."""
         kinds = [q for q in self.chosen.queries if q != BEYOND or rule not in WITHIN_ONLY]
         return self.where(model=model, support="any", query=kinds, **fixed)
 
@@ -76,7 +76,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def support_figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -132,24 +132,24 @@ def support_figure(summary: Summary) -> Figure:
 
 
 def _shown(values: Sequence[float]) -> list[float]:
-    """Values, without those beyond what is shown."""
+    """Return values with nan for those outside of what is shown."""
     return [value if SHOWN[0] <= value <= SHOWN[1] else math.nan for value in values]
 
 
 def report_text(summary: Summary) -> str:
-    """Errors and bounds, in tables and in words.
+    """Write errors and bounds, in tables and in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
     str
     """
     chosen = summary.chosen
-    introduction = wrapped(
+    introduction = wrap(
         f"{chosen.patterns} patterns a family, of {chosen.d} features (images: {chosen.dataset}), one step; beta m^2 "
         f"from {min(chosen.betas):g} to {max(chosen.betas):g}; queries {', '.join(chosen.queries)}, at "
         f"{chosen.share:g} R. violated: share of queries whose error exceeds the bound, where it is claimed; worst: "
@@ -205,6 +205,7 @@ def report_text(summary: Summary) -> str:
 
 
 def _findings(summary: Summary) -> list[str]:
+    """Write sentences from the rows alone."""
     sentences = []
     for model, rules in RULES.items():
         for rule in rules:

@@ -22,7 +22,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
 from sparsehopfield.studies._core.families import sphere
-from sparsehopfield.studies._core.options import Outcome, spawned
+from sparsehopfield.studies._core.options import Outcome, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.capacity_bound.protocol import METRICS, SHARES, Options, all_stored, count_patterns
 from sparsehopfield.studies.capacity_bound.report import Summary, figure, report_text
@@ -56,7 +56,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     settings = [
-        {"d": d, "beta": beta, "p": p, "share": share, "seed": spawned(chosen.seed, i, j, k, n)}
+        {"d": d, "beta": beta, "p": p, "share": share, "seed": derive_seed(chosen.seed, i, j, k, n)}
         for i, d in enumerate(chosen.dims)
         for j, beta in enumerate(chosen.betas)
         for k, p in enumerate(chosen.risks)

@@ -17,7 +17,7 @@ METRICS = ("patterns", "success")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Options(StudyOptions):
     most : int
         Settings with more patterns than this are left out.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     dims: Sequence[int] = (4, 8, 12)
@@ -48,7 +48,7 @@ class Options(StudyOptions):
     most: int = 1000
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"dims": int, "betas": float, "risks": float, "shares": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"dims": int, "betas": float, "risks": float, "shares": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,12 +65,13 @@ class Options(StudyOptions):
 
 
 def count_patterns(d: int, beta: float, p: float, radius: float, share: float) -> int:
-    """A share of the exact capacity, rounded down."""
+    """Return a share of the exact capacity, rounded down."""
     return int(min(theory.exact_capacity(d, 1.0, beta, p, radius).M * share, 2**40))
 
 
 def all_stored(patterns: Any, beta: float, radius: float) -> bool:
-    """Whether every pattern, of length 1, has an exact basin of at least this radius: D/2 - 1/(beta D) at distance D.
+    """Check whether every pattern, of length 1, has an exact basin of at least this radius: D/2 - 1/(beta D) at
+    distance D.
 
     With radius 0: whether each is an exact fixed point.
     """
@@ -79,7 +80,7 @@ def all_stored(patterns: Any, beta: float, radius: float) -> bool:
 
 
 def bounds(d: int, beta: float, p: float, radius: float) -> dict[str, float]:
-    """What each bound promises for a unit sphere; lemma 3.1 at radius 1/(2 beta) where none is asked for."""
+    """Compute the capacities by each bound for a unit sphere; lemma 3.1 at radius 1/(2 beta) where the radius is 0."""
     exact = theory.exact_capacity(d, 1.0, beta, p, radius)
     return {
         "exact": exact.M,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
-from sparsehopfield.studies._core.words import bullets, wrapped
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.capacity_bound.protocol import Options, bounds
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Summary(Means):
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -33,7 +33,7 @@ class Summary(Means):
         self.spheres = list(dict.fromkeys(key[:2] for key in self.keys))
 
     def curve(self, d: int, beta: float, p: float) -> list[tuple[float, float]]:
-        """Numbers of patterns, and the share of draws in which all were stored."""
+        """Return numbers of patterns, and the share of draws in which all were stored."""
         keys = [key for key in self.keys if key[:3] == (d, beta, p)]
         return [(self.mean(key, "patterns"), self.mean(key, "success")) for key in keys]
 
@@ -44,7 +44,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -68,19 +68,19 @@ def figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """The bounds and what was simulated, in tables and in words.
+    """Write the bounds and the simulations, in tables and in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
     str
     """
     chosen = summary.chosen
-    introduction = wrapped(
+    introduction = wrap(
         f"Random patterns on a unit sphere, {chosen.draws} draws of each setting. A draw succeeds when all M patterns "
         f"have an exact basin of radius {chosen.radius:g} or more. The bounds promise a share of at least 1 - p. "
         "'lemma 3.1' is corrected (as printed it takes the logarithm of a negative number); a bound below 2 patterns "
@@ -107,6 +107,7 @@ def report_text(summary: Summary) -> str:
 
 
 def _findings(summary: Summary) -> list[str]:
+    """Write sentences from the rows alone."""
     chosen, sentences = summary.chosen, []
     at_bound = [key for key in summary.keys if key[3] == 1]
     if at_bound:

@@ -30,7 +30,7 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, spawned
+from sparsehopfield.studies._core.options import Outcome, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.correlated.protocol import (
     ALPHAS,
@@ -86,7 +86,14 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     settings = [
-        {"case": case, "model": model, "w": w, "beta": beta / (1 - w * w), "run": k, "seed": spawned(chosen.seed, k)}
+        {
+            "case": case,
+            "model": model,
+            "w": w,
+            "beta": beta / (1 - w * w),
+            "run": k,
+            "seed": derive_seed(chosen.seed, k),
+        }
         for case in chosen.cases
         for model in chosen.models
         for w in chosen.weights

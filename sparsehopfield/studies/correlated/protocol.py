@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from sparsehopfield import theory
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import retrieve, update
-from sparsehopfield.studies._core.options import StudyOptions, among, at_least
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 
 Floats = NDArray[np.float64]
 #: The kinds of noise, and how they are compared.
@@ -39,7 +39,7 @@ METRICS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Options(StudyOptions):
     runs : int
         Draws.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     cases: Sequence[str] = tuple(CASES)
@@ -74,12 +74,12 @@ class Options(StudyOptions):
     runs: int = 1
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"cases": str, "models": str, "weights": float, "betas": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"cases": str, "models": str, "weights": float, "betas": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("cases", self.cases, CASES)
-        among("models", self.models, ALPHAS)
+        check_names("cases", self.cases, CASES)
+        check_names("models", self.models, ALPHAS)
         at_least("patterns", self.patterns, 2)
         at_least("d", self.d, 3)
         for name in ("runs", "jobs"):
@@ -118,7 +118,7 @@ class Memories:
 
     @property
     def nearest(self) -> Floats:
-        """The distance of each pattern to the nearest other one, (M,)."""
+        """Return the distance of each pattern to the nearest other one, (M,)."""
         return self.distances.min(axis=1)
 
 
@@ -175,7 +175,7 @@ class Predicted(NamedTuple):
 
 @lru_cache(maxsize=4)
 def predict(drawn: Memories, model: str, tolerance: float) -> Predicted:
-    """What theory says of patterns under a model.
+    """Predict the retrieval of patterns under a model, by theory.
 
     Parameters
     ----------
@@ -218,31 +218,33 @@ def predict(drawn: Memories, model: str, tolerance: float) -> Predicted:
 
 
 def _stable_betas(drawn: Memories, eps: Floats) -> Floats:
-    """The beta from which on softmax provably maps the ball of radius eps around each pattern into itself; inf: none.
+    """Compute the beta from which on softmax provably maps the ball of radius eps around each pattern into itself; inf:
+    none.
 
     By bisection of its logarithm from above, so that the promise holds at what is returned.
     """
-    own = np.eye(len(eps), dtype=bool)
-    far = np.where(own, 0, drawn.distances)
-    slack = np.where(own, np.inf, drawn.leads - eps[:, None] * far)
-    able: Any = (slack > 0).all(axis=1)
+    diagonal = np.eye(len(eps), dtype=bool)
+    far = np.where(diagonal, 0, drawn.distances)
+    slack = np.where(diagonal, np.inf, drawn.leads - eps[:, None] * far)
+    feasible: Any = (slack > 0).all(axis=1)
 
-    def kept(beta: Floats) -> Any:
-        return (far * np.exp(-beta[:, None] * np.where(able[:, None], slack, np.inf))).sum(axis=1) <= eps
+    def stays_inside(beta: Floats) -> Any:
+        """Check whether softmax at these betas maps each ball into itself."""
+        return (far * np.exp(-beta[:, None] * np.where(feasible[:, None], slack, np.inf))).sum(axis=1) <= eps
 
     # from above: at ln(sum D/eps)/slack the largest term alone would do
-    worst = np.where(able, slack.min(axis=1), 1.0)
+    worst = np.where(feasible, slack.min(axis=1), 1.0)
     high = np.log(far.sum(axis=1) / eps) / worst * (1 + 1e-9)
     low = np.zeros_like(high)
     for _ in range(60):
         middle = (low + high) / 2
-        fine = kept(middle)
-        low, high = np.where(fine, low, middle), np.where(fine, middle, high)
-    return np.where(able, high, np.inf)
+        stable = stays_inside(middle)
+        low, high = np.where(stable, low, middle), np.where(stable, middle, high)
+    return np.where(feasible, high, np.inf)
 
 
 def typical_beta(count: int, d: int, w: float, alpha: float = 2.0) -> float:
-    """The beta from which on half of patterns of equal length are exact fixed points, in closed form.
+    """Compute the beta from which on half of patterns of equal length are exact fixed points, in closed form.
 
     Parameters
     ----------
@@ -314,11 +316,11 @@ def compare(drawn: Memories, predicted: Predicted, model: str, beta: float, tole
 
 
 def median_beta(betas: Floats) -> float:
-    """The lowest of the betas that at least half of them do not exceed."""
+    """Return the lowest of the betas that at least half of them do not exceed."""
     return float(np.quantile(betas, 0.5, method="inverted_cdf"))
 
 
 def count_groups(states: Floats, radius: float) -> int:
-    """How many groups states form when those within a radius of each other belong together."""
+    """Count the groups that states form when those within a radius of each other belong together."""
     close = cdist(states, states) <= radius
     return int(connected_components(csr_array(close), directed=False, return_labels=False))

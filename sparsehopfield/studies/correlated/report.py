@@ -12,7 +12,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
-from sparsehopfield.studies._core.words import bullets, listed, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.correlated.protocol import ALPHAS, Options, median_beta, typical_beta
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _TITLES = {
 
 
 class Summary(Means):
-    """What came out by case, model, weight and beta.
+    """The results by case, model, weight and beta.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -43,16 +43,16 @@ class Summary(Means):
         self.groups = list(dict.fromkeys(key[:2] for key in self.keys))
 
     def curve(self, case: str, model: str, w: float, metric: str) -> tuple[list[float], list[float]]:
-        """Inverse temperatures, and the metric at each."""
+        """Return inverse temperatures, and the metric at each."""
         keys = [key for key in self.keys if key[:3] == (case, model, w)]
         return [key[3] for key in keys], [self.mean(key, metric) for key in keys]
 
     def first(self, case: str, model: str, w: float, metric: str) -> float:
-        """What does not depend on beta: the metric at the first."""
+        """Return a metric that does not depend on beta."""
         return self.curve(case, model, w, metric)[1][0]
 
     def half(self, case: str, model: str, w: float, metric: str = "stored") -> float:
-        """From which beta on the metric is at least a half for good, by interpolation of ln beta.
+        """Return the beta from which on the metric stays at least a half, by interpolation of ln beta.
 
         inf if it is not at the end of the grid, nan if it is so at once.
         """
@@ -67,16 +67,16 @@ class Summary(Means):
         return float(betas[k] * (betas[k + 1] / betas[k]) ** part)
 
     def apart(self, case: str, model: str, w: float) -> float:
-        """The lowest beta at which the patterns lead to more than one state; inf if none."""
+        """Return the lowest beta at which the patterns lead to more than one state; inf if none."""
         betas, limits = self.curve(case, model, w, "limits")
         return next((beta for beta, n in zip(betas, limits, strict=True) if n > 1), math.inf)
 
     def predicted(self, case: str, model: str, w: float) -> float:
-        """The beta predicted for half of the patterns: of several runs' the middle one."""
+        """Return the beta predicted for half of the patterns; of several runs the median."""
         return median_beta(self.values(next(k for k in self.keys if k[:3] == (case, model, w)), "predicted"))
 
     def coarsest(self) -> float:
-        """The largest step of the grid of betas, as a factor."""
+        """Return the largest step of the grid of betas, as a factor."""
         betas = sorted(self.chosen.betas)
         return max((b / a for a, b in itertools.pairwise(betas)), default=1.0)
 
@@ -87,7 +87,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def shares_figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -145,19 +145,19 @@ def shares_figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Measured and predicted, in tables and in words.
+    """Write measurements and predictions, in tables and in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
     str
     """
     chosen = summary.chosen
-    introduction = wrapped(
+    introduction = wrap(
         f"{chosen.patterns} patterns w c + sqrt(1 - w^2) n of {chosen.d} features, {chosen.runs} draw(s); retrieved to "
         "the fixed point from each pattern and from a query at "
         f"{chosen.perturbation:g} of the distance to the nearest other one. Stored: sparse and entmax15 exactly, dense "
@@ -212,6 +212,7 @@ def report_text(summary: Summary) -> str:
 
 
 def _findings(summary: Summary) -> list[str]:
+    """Write sentences from the rows alone."""
     chosen, sentences = summary.chosen, []
     sparse = [key for key in summary.keys if ALPHAS[key[1]] > 1]
     if sparse:
@@ -243,7 +244,7 @@ def _findings(summary: Summary) -> list[str]:
     sentences += _scaling(summary) + _cost_of_density(summary)
     for case in chosen.cases:
         never = [
-            f"{model} for w = {listed(lost)}"
+            f"{model} for w = {join_numbers(lost)}"
             for model in chosen.models
             if (lost := [w for w in chosen.weights if math.isinf(summary.half(case, model, w))])
         ]
@@ -265,7 +266,7 @@ def _findings(summary: Summary) -> list[str]:
 
 
 def _scaling(summary: Summary) -> list[str]:
-    """Whether the betas grow as 1/(1 - w^2)."""
+    """Write whether the betas grow as 1/(1 - w^2)."""
     sentences: list[str] = []
     if len(summary.chosen.weights) < 2:
         return sentences
@@ -285,7 +286,7 @@ def _scaling(summary: Summary) -> list[str]:
 
 
 def _cost_of_density(summary: Summary) -> list[str]:
-    """How much more beta the dense model needs than the sparse one."""
+    """Write how much more beta the dense model needs than the sparse one."""
     chosen = summary.chosen
     if not {"sparse", "dense"} <= {*chosen.models}:
         return []

@@ -21,7 +21,7 @@ from sparsehopfield.config import get_num_threads
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_option
-from sparsehopfield.studies._core.options import Outcome, spawned
+from sparsehopfield.studies._core.options import Outcome, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.efficiency import protocol
 from sparsehopfield.studies.efficiency.options import Options
@@ -58,7 +58,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     chosen, threads, torch = Options(**options), get_num_threads(), protocol.torch_version()
     here = [member for member in chosen.members if torch or not protocol.is_torch(member)]
     settings = [
-        {"member": member, "direction": direction, "length": length, "seed": spawned(chosen.seed, length)}
+        {"member": member, "direction": direction, "length": length, "seed": derive_seed(chosen.seed, length)}
         for length in chosen.lengths
         for member in here
         for direction in protocol.DIRECTIONS

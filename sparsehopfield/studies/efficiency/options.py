@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sparsehopfield.studies._core.options import StudyOptions, among, at_least
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.efficiency import protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Options(StudyOptions):
     repeats: int = 2
     most_multiplications: float = 1e10
 
-    _several: ClassVar[Mapping[str, type]] = {"members": str}
+    _sequences: ClassVar[Mapping[str, type]] = {"members": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("members", self.members, protocol.MEMBERS)
+        check_names("members", self.members, protocol.MEMBERS)
         at_least("first", self.first, 6)
         at_least("last", self.last, self.first)
         at_least("fit_from", self.fit_from, 6)
@@ -59,14 +59,14 @@ class Options(StudyOptions):
 
     @property
     def lengths(self) -> list[int]:
-        """Numbers of queries, and of patterns."""
+        """Return the numbers of queries, and of patterns."""
         return [2**power for power in range(self.first, self.last + 1)]
 
     @property
     def sizes(self) -> protocol.Sizes:
-        """What the members are made of."""
+        """Return the sizes of the members."""
         return protocol.Sizes(self.d, self.k, self.window, self.block, self.features)
 
     def affords(self, member: str, length: int) -> bool:
-        """Whether an update takes no more multiplications than asked for."""
+        """Check whether an update takes at most `most_multiplications`."""
         return protocol.cost(member, length, self.sizes).multiplications <= self.most_multiplications

@@ -26,7 +26,7 @@ from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
-from sparsehopfield.studies._core.options import Outcome, sizes_within, spawned
+from sparsehopfield.studies._core.options import Outcome, check_sizes, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.family import bags as family_bags
 from sparsehopfield.studies.family import protocol
@@ -61,7 +61,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     if "retrieval" in chosen.parts:
-        sizes_within(chosen.sizes, images_of(chosen))
+        check_sizes(chosen.sizes, images_of(chosen))
     settings = [
         *(retrieval_settings(chosen) if "retrieval" in chosen.parts else ()),
         *(bag_settings(chosen) if "bags" in chosen.parts else ()),
@@ -91,13 +91,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 @lru_cache(maxsize=1)
 def images_of(chosen: Options) -> datasets.ImageSet:
-    """The images: read once a process."""
+    """Load the images, once in each process."""
     return datasets.load(chosen.dataset, chosen.data)
 
 
 @lru_cache(maxsize=1)  # the members of one draw follow each other
 def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
-    """One draw of patterns and queries."""
+    """Draw patterns and queries of one setting."""
     return protocol.make_task(
         images_of(chosen),
         size,
@@ -112,7 +112,7 @@ def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
 
 
 def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
-    """Every member with every budget that leaves a pattern out, for every draw."""
+    """List every member with every budget that leaves a pattern out, for every draw."""
     return [
         {
             "part": "retrieval",
@@ -122,7 +122,7 @@ def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
             "member": member,
             "budget": budget,
             "place": place,
-            "seed": spawned(chosen.seed, size, run),
+            "seed": derive_seed(chosen.seed, size, run),
         }
         for size in chosen.sizes
         for damage in chosen.damages
@@ -134,7 +134,7 @@ def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
 
 
 def budgets(chosen: Options, member: str, size: int) -> list[int]:
-    """What a member may spend, from little to much; 0 for those that have no choice."""
+    """Return the budgets of a member, from little to much; 0 for those that have none."""
     if member not in protocol.BUDGETS:
         return [0]
     given: Sequence[int] = sorted(getattr(chosen, protocol.BUDGETS[member]))
@@ -146,7 +146,7 @@ def budgets(chosen: Options, member: str, size: int) -> list[int]:
 
 
 def bag_settings(chosen: Options) -> list[dict[str, Any]]:
-    """Every member with its least budget, for every draw of bags."""
+    """List every member with its least budget, for every draw of bags."""
     return [
         {
             "part": "bags",
@@ -156,7 +156,7 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
             "member": member,
             "budget": budget,
             "place": "-",
-            "seed": spawned(chosen.seed, size, run, 1),
+            "seed": derive_seed(chosen.seed, size, run, 1),
         }
         for size in chosen.bag_sizes
         for run in range(chosen.runs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparsehopfield.data import datasets
-from sparsehopfield.studies._core.options import StudyOptions, among, at_least
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.family import bags as family_bags
 from sparsehopfield.studies.family import protocol
 from sparsehopfield.studies.retrieval.protocol import MASKS
@@ -19,7 +19,7 @@ PARTS = ("retrieval", "bags")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Options(StudyOptions):
     runs : int
         Draws of each setting.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     dataset: str = "digits"
@@ -78,7 +78,7 @@ class Options(StudyOptions):
     runs: int = 2
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {
+    _sequences: ClassVar[Mapping[str, type]] = {
         **dict.fromkeys(("parts", "members", "damages", "bag_members"), str),
         **dict.fromkeys(("sizes", "pairs", "windows", "blocks", "features", "bag_sizes"), int),
         "betas": float,
@@ -92,9 +92,9 @@ class Options(StudyOptions):
             ("damages", protocol.DAMAGES),
             ("bag_members", family_bags.MEMBERS),
         ):
-            among(name, getattr(self, name), valid)
-        among("dataset", [self.dataset], datasets.DATASETS)
-        among("mask", [self.mask], MASKS)
+            check_names(name, getattr(self, name), valid)
+        check_names("dataset", [self.dataset], datasets.DATASETS)
+        check_names("mask", [self.mask], MASKS)
         for name, least in (("sizes", 2), ("pairs", 1), ("windows", 0), ("blocks", 2), ("features", 1)):
             at_least(name, min(getattr(self, name)), least)
         at_least("bag_sizes", min(self.bag_sizes), 2)

@@ -24,7 +24,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
 from sparsehopfield.studies._core.families import FAMILIES, IMAGES
-from sparsehopfield.studies._core.options import Outcome, spawned
+from sparsehopfield.studies._core.options import Outcome, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.landscape.protocol import (
     BASINS,
@@ -94,7 +94,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         {"family": PLANE, "map": name, "beta": beta, "draw": 0, "seed": chosen.seed} for name, beta in chosen.surfaces
     ]
     settings += [
-        {"family": family, "map": "sparse", "beta": beta, "draw": draw, "seed": spawned(chosen.seed, number, draw)}
+        {"family": family, "map": "sparse", "beta": beta, "draw": draw, "seed": derive_seed(chosen.seed, number, draw)}
         for number, family in enumerate(FAMILIES)
         if family in chosen.families
         for beta in chosen.rate_betas

@@ -13,7 +13,7 @@ from sparsehopfield import theory
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Key, Means
-from sparsehopfield.studies._core.words import bullets, listed, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.landscape.protocol import (
     BASINS,
     MAX_STEPS,
@@ -39,14 +39,14 @@ SHOWN = 60
 
 
 class Plane(Means):
-    """What came out in the plane, by map and beta.
+    """The results in the plane, by map and beta.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -54,19 +54,19 @@ class Plane(Means):
         self.chosen = chosen
 
     def descends(self) -> list[Key]:
-        """The settings that have an energy."""
+        """Return the settings that have an energy."""
         return [key for key in self.keys if key[0] != "polynomial"]
 
 
 class Rates(Means):
-    """What came out of the queries of the families, by family and beta.
+    """The results of the families' queries, by family and beta.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -74,7 +74,7 @@ class Rates(Means):
         self.chosen = chosen
 
     def all(self, metric: str) -> Floats:
-        """The values of all queries; "separation" is beta times the margin."""
+        """Return the values of all queries; "separation" is beta times the margin."""
         if metric == "separation":
             return np.concatenate([key[1] * self.values(key, "margin") for key in self.keys])
         return np.concatenate([self.values(key, metric) for key in self.keys])
@@ -86,7 +86,7 @@ def plane_figure(chosen: Options) -> Figure:
     Parameters
     ----------
     chosen : Options
-        What was asked for.
+        The options of the run.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def plane_figure(chosen: Options) -> Figure:
 def plane_panel(
     patterns: Floats, beta: float, name: str = "sparse", similarity: str = "dot", size: int = 64
 ) -> plotting.Plane:
-    """One landscape as it is drawn.
+    """Prepare one landscape for drawing.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def plane_panel(
 
 
 def _thinned(states: Floats, least: float) -> Floats:
-    """A path without the states that lie nearer than this to the one kept before them; the ends stay."""
+    """Thin a path: leave out states that are nearer than `least` to the last one left in; both ends stay."""
     kept = [0]
     for t in range(1, len(states) - 1):
         if np.linalg.norm(states[t] - states[kept[-1]]) >= least:
@@ -159,7 +159,7 @@ def rates_figure(rates: Rates) -> Figure:
     Parameters
     ----------
     rates : Rates
-        What came out.
+        The results.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def rates_figure(rates: Rates) -> Figure:
 
 
 def report_text(plane: Plane, rates: Rates) -> str:
-    """What came out, in tables and in words.
+    """Write the results, in tables and in words.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def report_text(plane: Plane, rates: Rates) -> str:
     """
     chosen = plane.chosen
     count = len(plane_patterns(chosen.plane, chosen.seed))
-    introduction = wrapped(
+    introduction = wrap(
         f"{count} patterns in the plane, {chosen.similarity} similarity; retrieval from {chosen.grid} x {chosen.grid} "
         "points. 'exact': limits that are a stored pattern to the last bit, and the share of the grid that goes there. "
         "'near': limits within the papers' sphere of a pattern, half as far from it as the two closest patterns are "
@@ -250,7 +250,7 @@ def report_text(plane: Plane, rates: Rates) -> str:
             introduction,
             aligned(lines),
             bullets("What came out in the plane", _of_the_plane(plane, count)),
-            wrapped(
+            wrap(
                 f"Sparse retrieval of single queries: {chosen.patterns} patterns of {chosen.d} features (images have "
                 f"their own), the longest of length 1; {chosen.draws} draws of each setting, each with one query at "
                 f"{chosen.noise:g} times its pattern's length from it. Shares: 'certified' have a margin above 1/beta, "
@@ -265,6 +265,7 @@ def report_text(plane: Plane, rates: Rates) -> str:
 
 
 def _of_the_plane(plane: Plane, count: int) -> list[str]:
+    """Write sentences about the plane."""
     descends, chosen = plane.descends(), plane.chosen
     rises, updates = (sum(plane.mean(key, metric) for key in descends) for metric in ("rises", "updates"))
     least = min(plane.mean(key, "least fall") for key in descends)
@@ -277,8 +278,8 @@ def _of_the_plane(plane: Plane, count: int) -> list[str]:
         limits, exact, near = ([plane.mean(key, metric) for key in keys] for metric in BASINS[:3])
         betas = [key[1] for key in keys]
         sentences.append(
-            f"{name}: {listed(limits)} limits at beta {listed(betas)}, of which {listed(near)} in the sphere of a "
-            f"pattern and {listed(exact)} patterns to the last bit."
+            f"{name}: {join_numbers(limits)} limits at beta {join_numbers(betas)}, of which {join_numbers(near)} in "
+            f"the sphere of a pattern and {join_numbers(exact)} patterns to the last bit."
         )
     patterns = plane_patterns(chosen.plane, chosen.seed)
     for key in descends:
@@ -293,7 +294,7 @@ def _of_the_plane(plane: Plane, count: int) -> list[str]:
     if unique:
         one = all(plane.mean((name, b), "limits") == 1 for name, _ in descends if name != "entmax15" for b in unique)
         sentences.append(
-            f"At beta {listed(unique)} sparse and dense updates are contractions (theory.contraction), and "
+            f"At beta {join_numbers(unique)} sparse and dense updates are contractions (theory.contraction), and "
             f"{'there is one limit' if one else 'yet there is more than one limit'}."
         )
     if len(descends) < len(plane.keys):
@@ -309,6 +310,7 @@ def _of_the_plane(plane: Plane, count: int) -> list[str]:
 
 
 def _rates_table(rates: Rates) -> list[Sequence[str]]:
+    """Make the table of rates."""
     names = "family|beta|margin|certified|exact|found|updates|mixed|updates|rate|apart"
     lines: list[Sequence[str]] = [names.split("|")]
     for key in rates.keys:
@@ -335,10 +337,12 @@ def _rates_table(rates: Rates) -> list[Sequence[str]]:
 
 
 def _median(values: Floats, form: str) -> str:
+    """Format a median; "-" where there are no values."""
     return format(float(np.median(values)), form) if len(values) else "-"
 
 
 def _of_the_rates(rates: Rates) -> list[str]:
+    """Write sentences about the rates."""
     of = {metric: rates.all(metric) for metric in (*Retrieval._fields, "separation")}
     total, settled, exact = len(of["steps"]), of["settled"] > 0, of["exact"] > 0
     sentences = []

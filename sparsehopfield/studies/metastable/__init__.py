@@ -26,7 +26,7 @@ from sparsehopfield.inspect import plotting
 from sparsehopfield.memory import HopfieldMemory
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options
-from sparsehopfield.studies._core.options import ImageOptions, Outcome, among, sizes_within
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, check_names, check_sizes
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.metastable.protocol import (
     DAMAGE,
@@ -52,7 +52,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ImageOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -71,8 +71,8 @@ class Options(ImageOptions):
     mask: Sequence[str] = ("none", "lower")
     pixels: Sequence[str] = ("signed",)
 
-    _several: ClassVar[Mapping[str, type]] = {
-        **ImageOptions._several,
+    _sequences: ClassVar[Mapping[str, type]] = {
+        **ImageOptions._sequences,
         "separation": str,
         "mask": str,
         "pixels": str,
@@ -80,8 +80,8 @@ class Options(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("mask", self.mask, DAMAGE)
-        among("pixels", self.pixels, PIXELS)
+        check_names("mask", self.mask, DAMAGE)
+        check_names("pixels", self.pixels, PIXELS)
         for name in self.separation:
             separation_named(name)
 
@@ -108,7 +108,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
     """
     chosen = Options(**options)
     images = datasets.load(chosen.dataset, chosen.data)
-    sizes = sizes_within(SIZES.get(chosen.dataset, (1,)) if sizes is None else sizes, images)
+    sizes = check_sizes(SIZES.get(chosen.dataset, (1,)) if sizes is None else sizes, images)
     tests = TEST_IMAGES[chosen.dataset](chosen.data) if chosen.dataset in TEST_IMAGES else None
     drawn = Drawn(images, tests, max(sizes), chosen.queries, chosen.seed)
     settings = [

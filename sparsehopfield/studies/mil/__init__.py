@@ -21,7 +21,7 @@ from sparsehopfield.data.bags import MIL_SETS, load_mil
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.mil.protocol import METRICS, MODELS, RECIPES, Recipe, divisions, evaluate
 from sparsehopfield.studies.mil.report import Summary, figure, report_text
@@ -37,7 +37,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ class Options(StudyOptions):
     members: int | None = None
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"dataset": str, "recipe": str, "models": str}
+    _sequences: ClassVar[Mapping[str, type]] = {"dataset": str, "recipe": str, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, valid in (("dataset", MIL_SETS), ("recipe", RECIPES), ("models", MODELS)):
-            among(name, getattr(self, name), valid)
+            check_names(name, getattr(self, name), valid)
         for name, least in (("repeats", 1), ("folds", 2), ("inner_folds", 2), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
         for name in ("limit_settings", "epochs", "members"):
@@ -86,7 +86,7 @@ class Options(StudyOptions):
                 at_least(name, getattr(self, name), 1)
 
     def recipe_named(self, name: str) -> Recipe:
-        """A recipe, as far as these options do not change it."""
+        """Return a recipe with the changes of these options."""
         recipe = RECIPES[name]
         changed = {} if self.epochs is None else {"epochs": self.epochs}
         return Recipe(
@@ -123,7 +123,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "repeat": repeat,
             "fold": fold,
             "model": model,
-            "seed": spawned(chosen.seed, repeat, fold),
+            "seed": derive_seed(chosen.seed, repeat, fold),
         }
         for name in chosen.dataset
         for recipe in chosen.recipe
@@ -134,7 +134,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         bags = sets[setting["dataset"]]
-        division = divisions(bags.labels, chosen.folds, spawned(chosen.seed, setting["repeat"]))
+        division = divisions(bags.labels, chosen.folds, derive_seed(chosen.seed, setting["repeat"]))
         train, test = (bags.take(part) for part in division[setting["fold"]])
         recipe = chosen.recipe_named(setting["recipe"])
         return evaluate(train, test, setting["model"], recipe, chosen.inner_folds, setting["seed"])

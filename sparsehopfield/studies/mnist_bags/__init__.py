@@ -21,9 +21,9 @@ from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
-from sparsehopfield.studies._core.options import Outcome, StudyOptions, among, at_least, spawned
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies._core.words import listed
+from sparsehopfield.studies._core.words import join_numbers
 from sparsehopfield.studies.mnist_bags.protocol import METRICS, MODELS, SETTINGS, Source, draw_and_train, evaluate
 from sparsehopfield.studies.mnist_bags.report import Summary, figure, pictures, report_text
 
@@ -42,7 +42,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Options(StudyOptions):
     epochs : int
         Epochs to train.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     dataset: str = "digits"
@@ -76,12 +76,12 @@ class Options(StudyOptions):
     epochs: int = SETTINGS["epochs"]
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"models": str, "sizes": int, "bags": int}
+    _sequences: ClassVar[Mapping[str, type]] = {"models": str, "sizes": int, "bags": int}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("dataset", (self.dataset,), DATASETS)
-        among("models", self.models, MODELS)
+        check_names("dataset", (self.dataset,), DATASETS)
+        check_names("models", self.models, MODELS)
         at_least("sizes", min(self.sizes), 1)
         at_least("bags", min(self.bags), 2)
         for name in ("runs", "epochs", "jobs"):
@@ -116,7 +116,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "bags": count,
             "model": model,
             "run": run,
-            "seed": spawned(chosen.seed, size, run),
+            "seed": derive_seed(chosen.seed, size, run),
         }
         for size in chosen.sizes
         for count in chosen.bags
@@ -150,7 +150,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _source(name: str, folder: str | None) -> Source:
-    """The images, loaded once by each process."""
+    """Load the images, once in each process."""
     return Source.load(name, folder)
 
 
@@ -180,7 +180,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             type=int,
             metavar="N",
             default=values,
-            help=f"{text} (default: {listed(values)})",
+            help=f"{text} (default: {join_numbers(values)})",
         )
     add("--targets", type=int, metavar="N", help="nines in a positive bag (default: as many as chance puts there)")
     add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")

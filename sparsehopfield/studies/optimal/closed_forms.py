@@ -23,7 +23,7 @@ class KnownSet(ABC):
     coordinates : ndarray of shape (M,)
         A mixture with weights p is at position sum p_i coordinates_i, by symmetry.
     at : int
-        Which pattern is the nearest.
+        Position of the nearest pattern.
     critical : float
         The beta from which on it is an exact fixed point of sparse retrieval.
     """
@@ -35,39 +35,41 @@ class KnownSet(ABC):
         self.coordinates, self.at, self.critical = coordinates, at, critical
 
     def query(self, a: float) -> Floats:
-        """The query at a position."""
+        """Return the query at a position."""
         return self.start + a * (self.nearest - self.start)
 
     @abstractmethod
     def scores(self, a: float) -> Floats:
-        """The scores, (M,)."""
+        """Compute the scores, (M,)."""
 
     @abstractmethod
     def square(self, a: float) -> float:
-        """The squared length of the query."""
+        """Compute the squared length of the query."""
 
     @abstractmethod
     def weights(self, model: str, beta: float, a: float) -> Floats:
-        """The weights, (M,)."""
+        """Compute the weights, (M,)."""
 
     @abstractmethod
     def slope(self, model: str, beta: float, a: float) -> float:
-        """The derivative of the next position in a, where there are two the larger: how fast it comes to rest."""
+        """Compute the derivative of the next position in a, at kinks the larger one: the rate of convergence."""
 
     @abstractmethod
     def slack(self, beta: float, a: float) -> float:
-        """How far the lead, times beta, is from where the sparse support changes."""
+        """Compute the distance of the lead, times beta, to the nearest change of the sparse support."""
 
     @abstractmethod
     def sparse_limit(self, beta: float) -> float:
-        """Where the iteration of sparse retrieval from the pattern ends."""
+        """Compute the limit of sparse retrieval from the pattern."""
 
     def step(self, model: str, beta: float, a: float) -> float:
-        """The next position."""
+        """Compute the next position."""
         return float(self.weights(model, beta, a) @ self.coordinates)
 
     def energy(self, model: str, beta: float, a: float) -> float:
-        """|x|^2/2 less the conjugate over beta: what is best there, <p, s> - Psi(p)/beta; dense in its closed form."""
+        """Compute |x|^2/2 less the conjugate over beta, which is the largest <p, s> - Psi(p)/beta; dense by
+        log-sum-exp.
+        """
         s = self.scores(a)
         if model == "dense":
             return self.square(a) / 2 - s.max() - math.log(float(np.exp(beta * (s - s.max())).sum())) / beta
@@ -75,11 +77,13 @@ class KnownSet(ABC):
         return float(self.square(a) / 2 - p @ s + (p @ p - 1) / (2 * beta))
 
     def threshold(self, beta: float, a: float) -> float:
-        """Sparsemax's threshold, of scores times beta: what the nearest has, less its weight."""
+        """Compute sparsemax's threshold, of scores times beta: the nearest pattern's score less its weight."""
         return float(beta * self.scores(a)[self.at] - self.weights("sparse", beta, a)[self.at])
 
     def limit(self, model: str, beta: float) -> float:
-        """Where the iteration from the pattern ends: dense, the largest solution of a = step(a), which it falls to."""
+        """Compute the limit of retrieval from the pattern; dense the largest solution of a = step(a), by iteration from
+        above.
+        """
         if model == "sparse":
             return self.sparse_limit(beta)
         a = 1.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.functional import associate, energy, retrieve, sparsemax_threshold, update
-from sparsehopfield.studies._core.options import StudyOptions, among, at_least
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.optimal.closed_forms import Equiangular, Interior, KnownSet
 
 SETS = ("pair", "angle", "orthonormal", "simplex", "copies", "interior")
@@ -28,7 +28,7 @@ STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
-    """What the study can be asked for, beside what all studies can.
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Options(StudyOptions):
     copies : int
         How often the first pattern of "copies" is there, at least 2.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     sets: Sequence[str] = SETS
@@ -56,11 +56,11 @@ class Options(StudyOptions):
     copies: int = 3
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"sets": str, "shares": float, "positions": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"sets": str, "shares": float, "positions": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("sets", self.sets, SETS)
+        check_names("sets", self.sets, SETS)
         for name, least in (("size", 2), ("copies", 2), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
         for share in self.shares:
@@ -75,7 +75,7 @@ class Options(StudyOptions):
 
 @cache
 def make_set(chosen: Options, name: str) -> KnownSet:
-    """The patterns of a set.
+    """Make the patterns of a set.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def make_set(chosen: Options, name: str) -> KnownSet:
 
 
 def is_compared(known: KnownSet, quantity: str, model: str, share: float, a: float) -> bool:
-    """Whether a quantity is compared at a setting: not where it is none, or where rounding decides.
+    """Check whether a quantity is compared at a setting: it must be defined there, and not decided by rounding.
 
     Thresholds are of sparsemax. The critical beta depends on neither beta nor position. Steps are not compared from
     the mean where it repels, as rounding is what moves them. Limits are those from the pattern, and not compared where
@@ -162,9 +162,9 @@ def compare(
                 for _ in range(STEPS):
                     state, closed = update(state, patterns, beta, **how), known.step(model, beta, closed)
                 most = allowed.steps()
-        wide, axis = np.asarray(state, np.float64), known.nearest - known.start
-        position = float((wide - known.start) @ axis / (axis @ axis))
-        return _pair(position, closed, float(np.linalg.norm(wide - known.query(closed))), most)
+        state, axis = np.asarray(state, np.float64), known.nearest - known.start
+        position = float((state - known.start) @ axis / (axis @ axis))
+        return _pair(position, closed, float(np.linalg.norm(state - known.query(closed))), most)
     if quantity == "energy":
         found = float(energy(x, patterns, beta, **how))
         return _pair(found, known.energy(model, beta, a), None, allowed.energy())
@@ -181,12 +181,13 @@ def compare(
 
 
 def _pair(computed: float, closed: float, difference: float | None, allowed: float) -> dict[str, float]:
+    """Return the metrics of a number beside its closed form."""
     difference = abs(computed - closed) if difference is None else difference
     return {"computed": computed, "closed": closed, "difference": difference, "allowed": allowed}
 
 
 def find_critical_beta(known: KnownSet, patterns: NDArray[Any], x: NDArray[Any]) -> float:
-    """The lowest beta at which only the pattern and its copies have weight at it, by bisection.
+    """Find the lowest beta at which only the pattern and its copies have weight at it, by bisection.
 
     Parameters
     ----------
@@ -199,17 +200,17 @@ def find_critical_beta(known: KnownSet, patterns: NDArray[Any], x: NDArray[Any])
     -------
     float
     """
-    own = int(np.count_nonzero(known.coordinates == 1))
+    copies = int(np.count_nonzero(known.coordinates == 1))
     low, high = known.critical / 2, known.critical * 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if associate(x, patterns, middle).nnz == own else (middle, high)
+        low, high = (low, middle) if associate(x, patterns, middle).nnz == copies else (middle, high)
     return high
 
 
 @dataclass(frozen=True)
 class RoundingBounds:
-    """What rounding can explain, with u the unit roundoff of a type and all patterns of length 1 at most.
+    """Bounds on errors of rounding, with u the unit roundoff of a type and all patterns of length 1 at most.
 
     Patterns and query are rounded to the type, and products in it: scores are off by e = (d + 4) u at most. Sparse
     weights are off by 2 (kappa - 1) beta e and a rounding each, kappa the size of the support, or M where the lead is
@@ -226,64 +227,68 @@ class RoundingBounds:
 
     @property
     def _u(self) -> float:
+        """Return the unit roundoff."""
         return float(np.finfo(self.dtype).eps) / 2
 
     @property
     def _score(self) -> float:
+        """Bound the error of a score."""
         return (self.known.patterns.shape[1] + 4) * self._u
 
     def _undecided(self, a: float) -> bool:
+        """Check whether rounding decides the support."""
         return self.model == "sparse" and self.known.slack(self.beta, a) <= 4 * self.beta * self._score
 
     def _size(self, a: float) -> int:
+        """Return the size of the support, or M where rounding decides it."""
         inside = np.count_nonzero(self.known.weights(self.model, self.beta, a))
         return len(self.known.patterns) if self._undecided(a) else int(inside)
 
     def weight(self, a: float | None = None) -> float:
-        """Of the weights, in sum."""
+        """Bound the error of the weights, in sum."""
         size = self._size(self.a if a is None else a)
         if self.model == "dense":
             return 2 * self.beta * self._score + (size + 8) * self._u
         return 2 * (size - 1) * self.beta * self._score + size * self._u
 
     def state(self, a: float | None = None) -> float:
-        """Of the state: weights times patterns, patterns and result rounded, and the sum."""
+        """Bound the error of the state: weights times patterns, patterns and result rounded, and the sum."""
         return self.weight(a) + (self._size(self.a if a is None else a) + 2) * self._u
 
     def energy(self) -> float:
-        """Of the energy: scores, square, and the terms of the conjugate over beta."""
+        """Bound the error of the energy: scores, square, and the terms of the conjugate over beta."""
         return 2 * self._score + (len(self.known.patterns) + 8) * self._u * (1 + 1 / self.beta)
 
     def threshold(self) -> float:
-        """Of the threshold, of scores times beta."""
+        """Bound the error of the threshold, of scores times beta."""
         return self.beta * self._score + 4 * self._u * (1 + self.beta)
 
     def critical(self) -> float:
-        """Of the critical beta: the reciprocal of a lead of the pattern, off by two scores."""
+        """Bound the error of the critical beta: the reciprocal of a lead of the pattern, off by two scores."""
         lead = 1 / self.known.critical
         return self.known.critical * (4 * self._score * len(self.known.patterns) / lead)
 
     def support(self) -> float:
-        """Of the size of the support: none, or where rounding decides all of it."""
+        """Bound the error of the size of the support: 0, or M where rounding decides it."""
         return float(len(self.known.patterns)) if self._undecided(self.a) else 0.0
 
     def steps(self) -> float:
-        """Of the state after `STEPS` steps."""
+        """Bound the error of the state after `STEPS` steps."""
         error, a = 0.0, self.a
         for _ in range(STEPS):
             slope = self.known.slope(self.model, self.beta, a)
-            if self._near(a, error):
+            if self._may_change_support(a, error):
                 slope = max(slope, self.known.slope(self.model, self.beta, 0.0))
             error = slope * error + self.state(a)
             a = self.known.step(self.model, self.beta, a)
         return error
 
-    def _near(self, a: float, error: float) -> bool:
-        """Whether an error may have changed the support."""
+    def _may_change_support(self, a: float, error: float) -> bool:
+        """Check whether an error may have changed the support."""
         return self.model == "sparse" and self.known.slack(self.beta, a) <= 4 * self.beta * (self._score + error)
 
     def limit(self) -> float:
-        """Of the limit, which retrieval takes for one when a step moves by 8 u at most."""
+        """Bound the error of the limit: retrieval stops when a step moves by 8 u at most."""
         a = self.known.limit(self.model, self.beta)
         slope = self.known.slope(self.model, self.beta, a)
         return (self.state(a) + 8 * self._u * (slope > 0)) / (1 - slope)

@@ -11,7 +11,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
-from sparsehopfield.studies._core.words import bullets, listed, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.optimal.protocol import DTYPES, MAPS, QUANTITIES, STEPS, Options, make_set
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Summary(Means):
-    """What came out by set, model, quantity and type.
+    """The results by set, model, quantity and type.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
@@ -34,15 +34,15 @@ class Summary(Means):
         self.chosen = chosen
 
     def where(self, **fixed: Any) -> list[tuple[Any, ...]]:
-        """The settings whose columns have these values."""
+        """Return the settings whose columns have these values."""
         return [key for key in self.keys if self._fits(key, fixed)]
 
     def largest(self, keys: Sequence[tuple[Any, ...]]) -> float:
-        """The largest difference, in units of the type's eps."""
+        """Return the largest difference, in units of the type's eps."""
         return max(self.mean(key, "difference") / float(np.finfo(key[3]).eps) for key in keys)
 
     def beyond(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The settings whose difference is more than rounding explains."""
+        """Return the settings whose difference is more than rounding explains."""
         return [key for key in keys if not self.mean(key, "difference") <= self.mean(key, "allowed")]
 
 
@@ -52,7 +52,7 @@ def figure(summary: Summary, quantity: str) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     quantity : {"weight", "energy"}
 
     Returns
@@ -93,21 +93,21 @@ def figure(summary: Summary, quantity: str) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Differences from the closed forms, in tables and in words.
+    """Write the differences from the closed forms, in tables and in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
     str
     """
     chosen = summary.chosen
-    introduction = wrapped(
+    introduction = wrap(
         f"Sets with known solutions (n = {chosen.size}, {chosen.copies} copies, {chosen.angle:g} degrees); queries at "
-        f"positions {listed(chosen.positions)} between mean and pattern; beta from {min(chosen.shares):g} to "
+        f"positions {join_numbers(chosen.positions)} between mean and pattern; beta from {min(chosen.shares):g} to "
         f"{max(chosen.shares):g} times the critical one. Largest difference from the closed form, in units of eps "
         f"(2.2e-16 and 1.2e-07) and, in brackets, as a share of what rounding can explain. 'steps': the state after "
         f"{STEPS}; 'limit': from the pattern."
@@ -143,6 +143,7 @@ def _difference(summary: Summary, keys: Sequence[tuple[Any, ...]]) -> str:
 
 
 def _findings(summary: Summary) -> list[str]:
+    """Write sentences from the rows alone."""
     sentences = []
     numbers = [key for key in summary.keys if key[2] != "support"]
     for dtype in DTYPES:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sparsehopfield.studies._core.options import Outcome, several
+from sparsehopfield.studies._core.options import Outcome, as_tuple
 from sparsehopfield.studies.retrieval import study
 from sparsehopfield.studies.retrieval.protocol import Study, noisy
 
@@ -51,7 +51,7 @@ def run(
     -------
     Outcome
     """
-    noise = several(noise, float)
+    noise = as_tuple(noise, float)
     for sigma in noise:
         if not 0 <= sigma < float("inf"):
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")

@@ -18,7 +18,7 @@ from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options
-from sparsehopfield.studies._core.options import ImageOptions, Outcome, among, at_least, sizes_within, spawned
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.retrieval.protocol import (
     MODELS,
@@ -36,7 +36,7 @@ METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ImageOptions):
-    """What both studies can be asked for, beside what all studies can.
+    """Options of both studies, beside those of all studies.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class Options(ImageOptions):
     threshold: float | None = None
     runs: int = 10
 
-    _several: ClassVar[Mapping[str, type]] = {**ImageOptions._several, "models": str}
+    _sequences: ClassVar[Mapping[str, type]] = {**ImageOptions._sequences, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("models", self.models, MODELS)
+        check_names("models", self.models, MODELS)
         at_least("runs", self.runs, 1)
         if self.threshold is not None and not 0 < self.threshold <= 2:
             raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
@@ -74,7 +74,7 @@ def run(
     Parameters
     ----------
     study : Study
-        Which one.
+        The name.
     output : path
         Folder for the table, its settings and the figure. A table that is there is continued when it has
         the same settings, and is an error otherwise.
@@ -91,7 +91,7 @@ def run(
         The rows, the files and the report.
     """
     images = datasets.load(options.dataset, options.data)
-    sizes = sizes_within(sizes, images)
+    sizes = check_sizes(sizes, images)
     threshold = THRESHOLDS[options.dataset] if options.threshold is None else options.threshold
     steps = options.steps
     settings = [
@@ -104,7 +104,7 @@ def run(
             "model": model,
             "steps": steps,
             "run": run,
-            "seed": spawned(options.seed, size, run),
+            "seed": derive_seed(options.seed, size, run),
         }
         for size in sizes
         for run in range(options.runs)
