@@ -34,7 +34,7 @@ def found(tmp_path_factory):
 
 
 def summary_of(rows, **changes):
-    return reports.Summary(rows, study.Options(**SMALL | changes).described())
+    return reports.Summary(rows, study.Options(**SMALL | changes).as_settings())
 
 
 def numbers(rows, claim, family, beta):
@@ -236,7 +236,7 @@ def test_verdicts_of_a_small_run(found):
 @pytest.mark.parametrize(
     ("name", "what", "broken"),
     [
-        ("definition 2.1", "_as_printed", lambda z: checks.softmax(z)),
+        ("definition 2.1", "_printed_sparsemax", lambda z: checks.softmax(z)),
         ("theorem 2.1", "sparsemax", lambda z: checks.softmax(z)),
         ("corollary 2.1.1", "sparsemax", lambda z: checks.softmax(z)),
         ("remark 2.1", "sparsemax", lambda z: checks.softmax(z)),
@@ -401,7 +401,7 @@ def test_report_is_honest(found):
 
 def test_text_is_no_markup():
     claim = Claim("<b>|*x*", "a < b & c | d", NAMED["energy falls"].check, "HOLDS")
-    summary = reports.Summary([], study.Options(**SMALL).described(), [claim])
+    summary = reports.Summary([], study.Options(**SMALL).as_settings(), [claim])
     assert "&lt;b&gt;|*x*" in reports.page(summary, b"")
     assert "a &lt; b &amp; c | d" in reports.page(summary, b"")
     assert "\\<b\\>\\|\\*x\\*" in reports.markdown(summary, "x.png")
