@@ -14,7 +14,7 @@ from typing import TextIO
 from sparsehopfield._core import __version__
 from sparsehopfield.config import show_config
 from sparsehopfield.studies import STUDIES
-from sparsehopfield.studies._core.base import command as run_study
+from sparsehopfield.studies._core.cli import command as run_study
 
 #: What is written for the symbols of the reports where an output's encoding does not have them.
 PLAIN = {"±": "+-", "µ": "u", "–": "-", "²": "^2"}

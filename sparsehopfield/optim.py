@@ -1,4 +1,4 @@
-"""What moves the parameters of layers: AdamW, clipping of gradients, and what changes as training goes."""
+"""Optimisation of layers: AdamW, clipping of gradients, and schedules of learning rate, beta and alpha."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
 
 def _named(parameters: Parameters) -> dict[str, Parameter]:
-    """Return parameters by name; by number where they come without names. One that comes again is left out."""
+    """Return parameters by name; by number where they have none. A parameter that comes twice is returned once."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
     what = "a layer or its parameters, at least one"
@@ -45,7 +45,7 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
 
 
 def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
-    """Return a parameter's array, if it may be written to, and its gradient, if it fits."""
+    """Return a parameter's array and its gradient; raise unless the first can be written to and the second fits."""
     value, g = as_place(name, p.value), p.grad
     if type(g) is not np.ndarray or g.dtype != value.dtype or not g.flags.carray:
         a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ class AdamW:
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of what the optimiser remembers: "steps", "learning_rate", and "first." and "second." of each name."""
+        """Return copies of the optimiser's state: "steps", "learning_rate", and "first." and "second." of each name."""
         state: dict[str, Array] = {
             "steps": np.array(self._steps),
             "learning_rate": np.array(self.learning_rate),
@@ -155,20 +155,20 @@ class AdamW:
         return state
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Take over what `state_dict` gave; all of it, or nothing when something does not fit.
+        """Set what `state_dict` returned: all of it, or nothing if something does not fit.
 
         Raises
         ------
         ValueError
             If names are missing or unknown, shapes differ, or numbers cannot be.
         """
-        own, state = self.state_dict(), as_state("state", state)
-        if own.keys() != state.keys():
-            raise ValueError(f"state: missing or unknown {sorted(own.keys() ^ state.keys())}")
+        current, state = self.state_dict(), as_state("state", state)
+        if current.keys() != state.keys():
+            raise ValueError(f"state: missing or unknown {sorted(current.keys() ^ state.keys())}")
         new = {name: as_numbers(f"state[{name!r}]", a) for name, a in state.items()}
         for name, a in new.items():
-            if a.shape != own[name].shape or not np.isfinite(a).all():
-                raise ValueError(f"state[{name!r}]: must be finite and of shape {own[name].shape}, got {a.shape}")
+            if a.shape != current[name].shape or not np.isfinite(a).all():
+                raise ValueError(f"state[{name!r}]: must be finite and of shape {current[name].shape}, got {a.shape}")
             if name.startswith("second.") and (a < 0).any():
                 raise ValueError(f"state[{name!r}]: must not be negative, as means of squares")
         steps = as_whole("state['steps']", new["steps"].item(), least=0)
@@ -245,7 +245,7 @@ class ExponentialDecay:
         self.rate = as_number("rate", rate, least=np.finfo(np.float64).tiny)
 
     def step(self) -> None:
-        """An epoch has passed."""
+        """Shrink the learning rate, at the end of an epoch."""
         self.optimizer.learning_rate *= self.rate
 
 
@@ -305,7 +305,7 @@ class Annealing:
 
     @property
     def value(self) -> float:
-        """beta or alpha now."""
+        """Return beta or alpha now."""
         share = min(self.epoch / self.epochs, 1.0)
         if share == 1:
             return self.stop
@@ -314,6 +314,7 @@ class Annealing:
         return self.start + share * (self.stop - self.start)
 
     def _set(self) -> None:
+        """Set the layer's beta or separation to the value now."""
         if self.what == "beta":
             self.layer.scaling = self.value
         else:
@@ -323,6 +324,6 @@ class Annealing:
             self.layer.separation = named.get(self.value) or family(self.value)
 
     def step(self) -> None:
-        """An epoch has passed."""
+        """Set the next value, at the end of an epoch."""
         self.epoch += 1
         self._set()

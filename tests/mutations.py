@@ -331,7 +331,7 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "theory: the capacity bound's exponent",
-        "sparsehopfield/theory/__init__.py",
+        "sparsehopfield/theory/_capacity.py",
         "log_m = math.log(p) / 2 + (d - 1) / 4 * log_c",
         "log_m = math.log(p) / 2 + d / 4 * log_c",
         "theory",

@@ -1,6 +1,6 @@
 """Bags of instances for multiple instance learning: read from their authors' files, or drawn.
 
-A bag is a set of rows with one label; which of its rows decide the label is not told. As in
+A bag is a set of rows with one label; it is not known which of its rows decide the label. As in
 `sparsehopfield.data.datasets` nothing is downloaded and no folder is assumed: a loader says what it wants, and where to
 get it, when it is not there, and a file that is damaged raises a ValueError that names it.
 """
@@ -83,7 +83,7 @@ class Bags:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        """The instances of one bag, as a view."""
+        """Return the instances of one bag, as a view."""
         rows = self._rows(index)
         return self.instances[rows]
 
@@ -92,21 +92,21 @@ class Bags:
 
     @property
     def sizes(self) -> NDArray[np.intp]:
-        """How many instances each bag has."""
+        """Return the number of instances of each bag."""
         return np.diff(self.offsets)
 
     @property
     def ids(self) -> NDArray[np.intp]:
-        """The number of the bag of each instance."""
+        """Return the number of the bag of each instance."""
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def keys_of(self, index: int) -> NDArray[np.bool_]:
-        """Which instances of one bag make it positive.
+        """Return which instances of one bag make it positive.
 
         Parameters
         ----------
         index : int
-            Which bag.
+            The bag.
 
         Returns
         -------
@@ -125,12 +125,12 @@ class Bags:
         return self.keys[self._rows(index)]
 
     def take(self, index: ArrayLike) -> Bags:
-        """Some of the bags, in the order given.
+        """Return some of the bags, in the order given.
 
         Parameters
         ----------
         index : array_like of int
-            Which bags.
+            The bags.
 
         Returns
         -------
@@ -408,7 +408,7 @@ def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
 
 
 def _gathered(path: Path, features: NDArray[Any], labels: Any, ids: Any) -> Bags:
-    """Bags of instances that may lie in any order; a bag is positive when any of its instances is."""
+    """Gather bags of instances that may lie in any order; a bag is positive when any of its instances is."""
     try:
         labels, ids = as_labels("labels", labels), as_labels("bag ids", ids)
     except ValueError as error:
@@ -547,7 +547,7 @@ def image_bags(
     images : ImageSet
         The images, of MNIST or other digits.
     digits : ndarray of int of shape (N,)
-        Which digit each of them is (`sparsehopfield.data.datasets.load_labels`).
+        The digit of each of them (`sparsehopfield.data.datasets.load_labels`).
     num_bags : int
         How many bags.
     mean_size, std_size : float
@@ -612,4 +612,5 @@ def image_bags(
 
 
 def _bits(numbers: NDArray[np.integer[Any]], num_bits: int) -> NDArray[np.int8]:
+    """Return the lowest bits of numbers, as rows of zeros and ones."""
     return np.asarray(numbers[:, None] >> np.arange(num_bits) & 1, np.int8)

@@ -66,12 +66,12 @@ class ImageSet:
         return len(self.images)
 
     def pixels(self, index: Any = slice(None)) -> NDArray[np.float32]:
-        """Rows `index` as float32 pixels between 0 and 1.
+        """Return the images `index` as rows of float32 pixels between 0 and 1.
 
         Parameters
         ----------
         index : int, slice or array of int
-            Which images.
+            The images.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class ImageSet:
 
 
 def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
-    """The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
+    """Load the 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
 
 
 def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
-    """MNIST's handwritten digits, 28 x 28 grey, from the original IDX files.
+    """Load MNIST's handwritten digits, 28 x 28 grey, from the original IDX files.
 
     Parameters
     ----------
@@ -135,12 +135,12 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
 
 
 def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: str = "train") -> NDArray[np.uint8]:
-    """Which digit each image of `load_digits` or `load_mnist` shows.
+    """Load the labels of `load_digits` or `load_mnist`: the digit that each image shows.
 
     Parameters
     ----------
     name : {"digits", "mnist"}
-        Which set.
+        The data set.
     root : path, optional
         For MNIST, the folder with ``train-labels-idx1-ubyte`` or ``t10k-labels-idx1-ubyte``, as in `load_mnist`.
     split : {"train", "test"}
@@ -172,7 +172,7 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
 
 
 def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
-    """CIFAR-10's photographs, 32 x 32 colour, from the "binary version".
+    """Load CIFAR-10's photographs, 32 x 32 colour, from the "binary version".
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
 
 
 def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
-    """Downsampled ImageNet, 64 x 64 colour, from its npz files.
+    """Load downsampled ImageNet, 64 x 64 colour, from its npz files.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     Parameters
     ----------
     name : {"digits", "mnist", "cifar10", "imagenet64"}
-        Which one.
+        The name.
     root : path, optional
         Folder that holds it; all but the digits need one.
 
@@ -271,7 +271,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
 
 
 def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tuple[Path, bytes]:
-    """One of MNIST's files, unpacked, with at least the bytes of its header."""
+    """Read one of MNIST's files, unpacked; raise unless it has all bytes of its header."""
     stems = {"train": "train", "test": "t10k"}
     if not isinstance(split, str) or split not in stems:
         raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
@@ -320,7 +320,7 @@ def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
 
 
 def no_folder(name: str) -> str:
-    """What to say when a data set is asked for without the folder that holds it."""
+    """Return the message for a data set that is named without the folder that holds it."""
     return (
         f"data: the data set {name!r} is read from files; say which folder holds them "
         f"(on the command line: --data FOLDER, or the variable SPARSEHOPFIELD_DATA)"
@@ -330,7 +330,7 @@ def no_folder(name: str) -> str:
 def find(
     root: str | os.PathLike[str], subfolders: Iterable[str], names: Iterable[str], *, what: str, source: str
 ) -> list[Path]:
-    """The files of `names` that are in the first folder to hold any: `root` or a sub-folder of it; for loaders."""
+    """Find the files of `names` in the first folder that holds any: `root`, or a sub-folder of it."""
     root = as_path("root", root)
     folders = [root, *(root / sub for sub in subfolders)]
     for folder in folders:

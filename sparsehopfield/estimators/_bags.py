@@ -1,4 +1,4 @@
-"""Bags of instances, however they came in: all rows in one array, and where each bag begins."""
+"""Bags of instances in one form: all rows in one array, and the offset of each bag."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Bags:
 
     @property
     def width(self) -> int:
-        """Features of an instance."""
+        """Return the number of features of an instance."""
         return int(self.rows.shape[-1])
 
     @property
     def sizes(self) -> Array:
-        """Instances of each bag."""
+        """Return the number of instances of each bag."""
         return np.full(len(self), self.rows.shape[1]) if self.offsets is None else np.diff(self.offsets)
 
     def take(self, which: Array) -> Bags:
-        """Some of the bags, in this order."""
+        """Return some of the bags, in the order of their positions `which`."""
         if self.offsets is None:
             return Bags(self.rows[which])
         sizes = self.sizes[which]
@@ -49,7 +49,7 @@ class Bags:
         return Bags(self.rows[np.arange(offsets[-1]) + np.repeat(shifts, sizes)], offsets)
 
     def parts(self, at_once: int) -> Iterator[Bags]:
-        """So many neighbouring bags at a time, not copied."""
+        """Yield up to `at_once` neighbouring bags at a time, not copied."""
         for first in range(0, len(self), at_once):
             if self.offsets is None:
                 yield Bags(self.rows[first : first + at_once])
@@ -58,16 +58,17 @@ class Bags:
                 yield Bags(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
 
     def with_rows(self, rows: Array) -> Bags:
-        """The same bags of other rows."""
+        """Return bags of the same sizes with other rows."""
         return Bags(rows, self.offsets)
 
 
 def _offsets(sizes: Any) -> Array:
+    """Return the offsets of bags of these sizes."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
-    """Bags from any of their forms.
+    """Make bags from any of their forms.
 
     Parameters
     ----------
@@ -98,8 +99,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
             f"shape {bags.shape}; instances of all bags in one array need bag_ids"
         )
-    listed = as_list("bags", bags, "a list of two-dimensional arrays")
-    named = {f"bags[{i}]": bag for i, bag in enumerate(listed)}
+    items = as_list("bags", bags, "a list of two-dimensional arrays")
+    named = {f"bags[{i}]": bag for i, bag in enumerate(items)}
     arrays = [as_exact(name, as_numbers(name, bag), np.dtype(dtype)) for name, bag in named.items()]
     if not arrays:
         raise ValueError("bags: needs at least one bag, got none")
@@ -115,6 +116,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
+    """Make bags from all instances in one array and the bag of each."""
     rows, ids = as_exact("bags", as_numbers("bags", X), np.dtype(dtype)), as_labels("bag_ids", bag_ids)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"bags: with bag_ids it must have shape (instances, features), got {rows.shape}")
@@ -128,9 +130,10 @@ def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
 
 
 def _finite(bags: Bags) -> Bags:
-    sound = np.isfinite(bags.rows).all(axis=-1)
-    if not sound.all():
-        first = np.argmin(sound)
-        bag = first // sound.shape[1] if bags.offsets is None else np.searchsorted(bags.offsets, first, "right") - 1
+    """Return the bags; raise if an instance has NaN or infinity."""
+    finite = np.isfinite(bags.rows).all(axis=-1)
+    if not finite.all():
+        first = np.argmin(finite)
+        bag = first // finite.shape[1] if bags.offsets is None else np.searchsorted(bags.offsets, first, "right") - 1
         raise ValueError(f"bags: bag {bag} has NaN or numbers beyond {bags.rows.dtype}")
     return bags

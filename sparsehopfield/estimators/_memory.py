@@ -1,4 +1,4 @@
-"""Estimators around one HopfieldMemory: what is fitted is what is stored."""
+"""Estimators around one HopfieldMemory: fitting stores the rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.int64, np.uint64)  # 
 
 
 class _Memory(BaseEstimator):
-    """Patterns in `memory_`, and queries that are led through it."""
+    """Base of the estimators that store patterns, in `memory_`, and retrieve."""
 
     memory_: HopfieldMemory
     similarity: str
@@ -29,11 +29,11 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
-    @untrapped()  # scikit-learn sums what it looks at
+    @untrapped()  # scikit-learn sums the numbers that it checks
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Return what scikit-learn makes of the arguments; its errors, which may name none, get their names."""
-        given = dict(zip(("X", "y"), (X, *y), strict=False))
-        for name, array in given.items():
+        """Return the arguments as scikit-learn's checks give them; put the arguments' names into its errors."""
+        named = dict(zip(("X", "y"), (X, *y), strict=False))
+        for name, array in named.items():
             refuse_masks(name, array)
         if isinstance(X, np.ndarray) and not X.dtype.isnative:
             X = X.astype(X.dtype.newbyteorder("="))
@@ -41,10 +41,10 @@ class _Memory(BaseEstimator):
             return validate_data(self, X, *y, dtype=DTYPES, **options)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
-            raise kind(f"{', '.join(given)}: {short(error, quote=False)}") from error
+            raise kind(f"{', '.join(named)}: {short(error, quote=False)}") from error
 
-    def _asked(self, X: Any) -> Array:
-        """What the memory answers: one update, which need not come to rest, or as many as it takes to."""
+    def _answer(self, X: Any) -> Array:
+        """Return the memory's answer to queries: of one update, or of as many as they take to come to rest."""
         check_is_fitted(self)
         queries = self._validated(X, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
@@ -53,7 +53,7 @@ class _Memory(BaseEstimator):
 
 
 class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
-    """Cleans what it is given: every row moves to what the stored rows make of it.
+    """Denoiser: moves every row to a mixture of stored rows.
 
     Parameters
     ----------
@@ -64,16 +64,16 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
-        How scores become weights.
+        The separation map.
     similarity : {"euclidean", "dot", "cosine"}
-        What a score is. With "euclidean" every distinct row can be stored, whatever its length.
+        The similarity of scores. With "euclidean" every distinct row can be stored, whatever its length.
     max_steps : int, at least 1
-        Updates at most; 1 is a single update, of which nobody expects that it comes to rest.
+        Updates at most; 1 is a single update, after which no row needs to be at rest.
     tol : float, at least 0, optional
         A row has come to rest when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
     structure : Structure, optional
-        Which stored rows a row looks at (`sparsehopfield.structures`), as `TopK(k)`; all by default. What stores
-        a row among all stores it among some, if it is one of them.
+        The stored rows that a row attends to (`sparsehopfield.structures`), as `TopK(k)`; all by default. A row that is
+        stored among all rows is stored among some, if it is one of them.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         return self
 
     def transform(self, X: Any) -> Array:
-        """Retrieve.
+        """Retrieve stored rows.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         -------
         ndarray of shape (N, d)
         """
-        return self._asked(X)
+        return self._answer(X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -173,7 +173,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
 
 
 def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
-    """The least beta that stores this share of the patterns exactly, of those that any beta stores."""
+    """Return the least beta that stores this share of the patterns exactly, of those that any beta stores."""
     cutoff = cutoff_of(separation_code(memory.separation))
     if cutoff is None:
         raise ValueError(
@@ -182,7 +182,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
         )
     margins = memory.margin()
     margins = np.sort(margins[(margins > 0) & np.isfinite(margins)])[::-1]
-    if len(margins) == 0:  # nothing stands out, or nothing is beside it: no beta is better than another
+    if len(margins) == 0:  # no finite positive margin: no beta is better than another
         return 1.0
     least = margins[int(np.ceil(share * len(margins))) - 1]
     with untrapped():
@@ -190,7 +190,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
 
 
 class HopfieldClassifier(ClassifierMixin, _Memory):
-    """Classifies by association: the classes of the stored rows, weighted as the memory weights the rows.
+    """Classifier by association: the classes of the stored rows, weighted as the memory weights the rows.
 
     Parameters
     ----------
@@ -199,11 +199,11 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         kernel exp(-beta |x - xi|^2 / 2), and sparsemax gives weight to no row whose score is 1 / beta below the
         best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid.
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
-        How scores become weights. Polynomial is refused: its weights may be negative or all zero.
+        The separation map. Polynomial is refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
-        What a score is.
+        The similarity of scores.
     max_steps : int, at least 1
-        1 looks at the association of the row itself; with more, the row is first led to where it comes to rest.
+        1 takes the association of the row itself; with more, the row is first updated until it is at rest.
     tol : float, at least 0, optional
         As in HopfieldRetriever.
     structure : Structure, optional
@@ -287,7 +287,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         return self
 
     def predict_proba(self, X: Any) -> Array:
-        """The weight of each class.
+        """Return the weight of each class.
 
         Parameters
         ----------
@@ -298,12 +298,12 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         ndarray of shape (N, n_classes)
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
         """
-        weights = self._asked(X)
+        weights = self._answer(X)
         with untrapped():
             return weights / weights.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> Array:
-        """The class with the largest weight, the first of several.
+        """Return the class with the largest weight, the first of several.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances com
 
 
 class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
-    """Learns to tell two classes of bags apart from labels of whole bags, and shows which instances mattered.
+    """Classifier of bags in two classes, trained on labels of whole bags; it shows which instances mattered.
 
     The network: standardised instances -> `embedding` -> Hopfield layer over each bag -> `activation` -> one vector a
     bag -> dropout -> linear -> logit; trained by AdamW on binary cross-entropy.
@@ -41,9 +41,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
-        How scores become weights.
+        The separation map.
     layer : {"pooling", "hopfield", "attention"}
-        What looks at a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
+        The layer over a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
         instance is a query to its own bag, and the answers are averaged, so that neither the order of instances nor
         their number matters. "attention": the same as plain multi-head attention does it, with one association
         and without layer norms, whatever `update_steps_max` and `normalize` are; Vaswani et al. have
@@ -63,7 +63,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         How many updates follow the first association.
     normalize : bool
         Layer norms before the projections. They send an instance whose features are all the same to the origin, where
-        nothing can tell it apart: for few or binary features do without.
+        nothing distinguishes it: for few or binary features do without.
     dropout : float from 0 to below 1
         In the association.
     head_dropout : float from 0 to below 1
@@ -105,8 +105,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Above 0: a progress bar (tqdm) with loss and AUC.
     dtype : {"float32", "float64"}
     structure : Structure, optional
-        Which instances a query of the layer looks at (`sparsehopfield.structures`), as `TopK(k)`; all by default. A k
-        beyond a bag means all of the bag.
+        The instances that a query of the layer attends to (`sparsehopfield.structures`), as `TopK(k)`; all by default.
+        A k beyond a bag means all of the bag.
 
     Attributes
     ----------
@@ -115,9 +115,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     history_ : dict of str to ndarray of shape (epochs trained,)
         "loss", "accuracy", "auc" of the training bags, as met in training (with dropout, before each step);
-        "inner_loss", ... of the inner split; "validation_loss", ... of what was given to `fit` as validation.
+        "inner_loss", ... of the inner split; "validation_loss", ... of the `validation` bags of `fit`.
     best_epoch_ : int
-        The epoch whose weights were kept, counted from 1.
+        The epoch that the weights are from, counted from 1.
     weights_ : dict of str to ndarray
         The network.
     mean_, scale_ : ndarray of shape (n_features_in_,)
@@ -233,7 +233,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             none is missing. In cross-validation give a list instead,
             `[X[bag_ids == i] for i in numpy.unique(bag_ids)]`: only that is split between bags.
         validation : (bags, y), optional
-            Looked at after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
+            Evaluated after every epoch for `history_`, and for nothing else; its bags may be a tuple (X, bag_ids).
 
         Returns
         -------
@@ -246,35 +246,39 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             Naming the argument at fault: no bags, an empty bag, other widths, NaN, ids that do not fit, one class.
         """
         self._check()
-        given = as_bags(bags, bag_ids, self.dtype)
+        training = as_bags(bags, bag_ids, self.dtype)
         y = _targets("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
-        labels = _labels("y", y, given, classes)
-        self.classes_, self.n_features_in_ = classes, given.width
+        labels = _labels("y", y, training, classes)
+        self.classes_, self.n_features_in_ = classes, training.width
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
             raise ValueError(f"random_state: {short(error, quote=False)}") from None
         random = np.random.default_rng(state.randint(2**31, size=4))
-        watched = {}
+        monitored = {}
         if self.validation_fraction > 0:
             train, inner = self._split(labels, int(random.integers(2**31)))
-            watched["inner_"] = given.take(inner), labels[inner]
-            given, labels = given.take(train), labels[train]
-        self._measure(given)
+            monitored["inner_"] = training.take(inner), labels[inner]
+            training, labels = training.take(train), labels[train]
+        self._fit_scale(training)
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
-            seen = self._fitting(as_bags(validation[0], None, self.dtype))
-            watched["validation_"] = seen, _labels("validation", _targets("validation", validation[1]), seen, classes)
-        given, watched = self._scaled(given), {name: (self._scaled(b), t) for name, (b, t) in watched.items()}
+            checked = self._check_width(as_bags(validation[0], None, self.dtype))
+            monitored["validation_"] = (
+                checked,
+                _labels("validation", _targets("validation", validation[1]), checked, classes),
+            )
+        training = self._scaled(training)
+        monitored = {name: (self._scaled(b), t) for name, (b, t) in monitored.items()}
         best = None
         for i in range(self.restarts):
             (generator,) = random.spawn(1)
             title = f"restart {i + 1} of {self.restarts}, " if i else ""
-            run = self._train(given, labels, watched, generator, title)
+            run = self._train(training, labels, monitored, generator, title)
             if best is None or run.merit > best.merit:  # the first of equals
                 best = run
             if best.merit[0] == 1:  # every inner bag is right: nothing is left to choose by
@@ -284,7 +288,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _split(self, labels: Array, seed: int) -> tuple[Array, Array]:
-        """Which bags to train on, and which to choose by."""
+        """Split the bags: positions of those to train on, and of those to choose by."""
         try:
             train, inner = train_test_split(
                 np.arange(len(labels)), test_size=float(self.validation_fraction), stratify=labels, random_state=seed
@@ -296,8 +300,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return np.sort(train), np.sort(inner)
 
     @untrapped()
-    def _train(self, bags: Bags, labels: Array, watched: dict[str, Any], random: Any, title: str) -> _Run:
-        """One network, trained; the weights to keep, and how good they are."""
+    def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _Run:
+        """Train one network; return its best weights, their epoch and their score."""
         network = self._network(random)
         optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
@@ -314,8 +318,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                         f"learning_rate: with {self.learning_rate} training failed in epoch {epoch}: {error}"
                     ) from error
                 _record(history, "", labels, logits)
-                for name, (others, theirs) in watched.items():
-                    _record(history, name, theirs, _logits(network, others))
+                for name, (others, their_labels) in monitored.items():
+                    _record(history, name, their_labels, _logits(network, others))
                 for schedule in schedules:
                     schedule.step()
                 if bar is not None:
@@ -326,7 +330,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                 if self.early_stopping is None:
                     better = epoch == self.epochs
                 else:
-                    better = epoch >= self._first_kept and (best is None or merit > best.merit)
+                    better = epoch >= self._first_eligible and (best is None or merit > best.merit)
                 if better:
                     best = _Run(merit, epoch, network.state_dict(), {})
                 elif best is not None and self.patience is not None and epoch - best.epoch >= self.patience:
@@ -335,7 +339,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return best._replace(history={name: np.array(values) for name, values in history.items()})
 
     def _epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
-        """One pass over all bags; their logits, each from before the step that its batch makes."""
+        """Train on all bags once; return their logits, each from before the step of its batch."""
         parameters = network.parameters()
         logits = np.empty(len(bags), self.dtype)
         for first in range(0, len(bags), self.batch_size):
@@ -351,6 +355,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return logits
 
     def _network(self, random: Any) -> Network:
+        """Make a network with this estimator's parameters."""
         return Network(
             self.n_features_in_,
             layer=self.layer,
@@ -373,7 +378,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _fitted(self) -> Network:
-        """The network as trained: made anew for each call, so that calls from several threads do not meet."""
+        """Return the trained network, made anew for each call so that threads do not share one."""
         check_is_fitted(self)
         network = self._network(0)
         network.load_state_dict(self.weights_)
@@ -383,22 +388,22 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return network
 
     def _annealing(self, network: Network) -> list[Annealing]:
-        """What moves beta or alpha, if anything does."""
+        """Return the schedules of beta or alpha: one, or none."""
         if self.anneal is None:
             return []
         what, start, stop, _ = self.anneal
-        epochs = self._first_kept - 1
+        epochs = self._first_eligible - 1
         return [Annealing(network.layer, what, start if epochs else stop, stop, max(epochs, 1))]
 
     @property
-    def _first_kept(self) -> int:
-        """The first epoch with the beta and alpha of later use; its weights and those of the following may be kept."""
+    def _first_eligible(self) -> int:
+        """Return the first epoch whose weights may be chosen: beta and alpha have their final values from it on."""
         return 1 if self.anneal is None else min(round(self.anneal[3] * self.epochs) + 1, self.epochs)
 
-    # --- asking -------------------------------------------------------------------------------------
+    # --- predicting ---------------------------------------------------------------------------------
 
     def decision_function(self, bags: Any, bag_ids: Any = None) -> Array:
-        """The logit of the positive class, `classes_[1]`.
+        """Compute the logit of the positive class, `classes_[1]`.
 
         Parameters
         ----------
@@ -409,12 +414,12 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (B,)
         """
-        network, asked = self._fitted(), self._asked(bags, bag_ids)
-        return _logits(network, asked)
+        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        return _logits(network, prepared)
 
     @untrapped()
     def predict_proba(self, bags: Any, bag_ids: Any = None) -> Array:
-        """The probability of each class.
+        """Compute the probability of each class.
 
         Parameters
         ----------
@@ -429,7 +434,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return np.stack([expit(-logits), expit(logits)], axis=1)
 
     def predict(self, bags: Any, bag_ids: Any = None) -> Array:
-        """The likelier class.
+        """Return the likelier class.
 
         Parameters
         ----------
@@ -445,7 +450,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     @untrapped()
     def transform(self, bags: Any, bag_ids: Any = None) -> Array:
-        """One vector a bag: what the last linear layer sees.
+        """Compute one vector for each bag: the input of the last linear layer.
 
         Parameters
         ----------
@@ -456,27 +461,27 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (B, quantity * output_size) for "pooling", else (B, output_size)
         """
-        network, asked = self._fitted(), self._asked(bags, bag_ids)
-        return np.concatenate([network.pooled(part) for part in asked.parts(AT_ONCE)])
+        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
 
     @untrapped()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
-        """How much weight each instance of a bag got in the last association, averaged over the queries.
+        """Compute the weight of each instance of a bag in the last association, averaged over the queries.
 
         Parameters
         ----------
         bags, bag_ids
             As in `fit`.
         per_head : bool
-            Whether the heads are told apart or averaged.
+            Whether heads are returned one by one or averaged.
 
         Returns
         -------
         list of ndarray of shape (M_i,), or (num_heads, M_i)
-            They sum to 1. With a sparse map, instances that were not looked at have exactly 0.
+            They sum to 1. With a sparse map, instances without weight have exactly 0.
         """
-        network, asked = self._fitted(), self._asked(bags, bag_ids)
-        weights = [w for part in asked.parts(SQUARES_AT_ONCE) for w in network.weights(part)]
+        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        weights = [w for part in prepared.parts(SQUARES_AT_ONCE) for w in network.weights(part)]
         return weights if per_head else [w.mean(axis=0) for w in weights]
 
     def __sklearn_tags__(self) -> Any:
@@ -486,10 +491,10 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         tags.non_deterministic = self.random_state is None
         return tags
 
-    # --- what comes in ------------------------------------------------------------------------------
+    # --- checks and scaling -------------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Check what the layers do not: the network's own arguments are checked where it is built."""
+        """Check the parameters that the layers do not check; the network's are checked when it is made."""
         for name, value, valid in (
             ("early_stopping", self.early_stopping, CRITERIA),
             ("dtype", self.dtype, ("float32", "float64")),
@@ -524,6 +529,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     @staticmethod
     def _check_anneal(anneal: Any) -> None:
+        """Check the parameter `anneal`."""
         if not isinstance(anneal, (tuple, list)) or len(anneal) != 4 or anneal[0] not in ("beta", "alpha"):
             raise ValueError(
                 f"anneal: must be ('beta' or 'alpha', start, stop, share of the epochs), got {short(anneal)}"
@@ -535,18 +541,19 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         if as_number("anneal", share, least=0.0) > 1:
             raise ValueError(f"anneal: the share of the epochs must be from 0 to 1, got {share}")
 
-    def _asked(self, bags: Any, bag_ids: Any) -> Bags:
-        """Bags to answer for, as the network takes them."""
-        return self._scaled(self._fitting(as_bags(bags, bag_ids, self.dtype)))
+    def _prepare(self, bags: Any, bag_ids: Any) -> Bags:
+        """Check and scale bags for the network."""
+        return self._scaled(self._check_width(as_bags(bags, bag_ids, self.dtype)))
 
-    def _fitting(self, bags: Bags) -> Bags:
+    def _check_width(self, bags: Bags) -> Bags:
+        """Return the bags; raise unless they have the features of those fitted."""
         if bags.width != self.n_features_in_:
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
         return bags
 
     @untrapped()
-    def _measure(self, bags: Bags) -> None:
-        """What features are to be brought to, by these bags."""
+    def _fit_scale(self, bags: Bags) -> None:
+        """Set `mean_` and `scale_`, by which features are scaled, from these bags."""
         rows = bags.rows.reshape(-1, bags.width)
         self.mean_, self.scale_ = np.zeros(bags.width), np.ones(bags.width)
         if self.standardize:
@@ -558,11 +565,13 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     @untrapped()
     def _scaled(self, bags: Bags) -> Bags:
+        """Return the bags with their features scaled."""
         if not (self.standardize or self.signed):
             return bags
         return bags.with_rows(((bags.rows - self.mean_) / self.scale_).astype(self.dtype))
 
     def _bar(self, title: str) -> Any:
+        """Return a progress bar, or a context without one."""
         if not self.verbose:
             return nullcontext()
         tqdm = require("tqdm", purpose="the progress bar of HopfieldMILClassifier").tqdm
@@ -570,7 +579,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
 
 class _Run(NamedTuple):
-    """A network trained: the weights that were kept, from which epoch, and how good they are."""
+    """The outcome of one training: the best weights, their epoch and score, and the history."""
 
     merit: tuple[float, float]
     epoch: int
@@ -579,7 +588,7 @@ class _Run(NamedTuple):
 
 
 def _targets(name: str, y: Any) -> Array:
-    """Return one label for each bag, whatever they are."""
+    """Check and return one label for each bag, of any type."""
     y = as_labels(name, y)
     try:
         y = column_or_1d(y, warn=True)
@@ -590,7 +599,7 @@ def _targets(name: str, y: Any) -> Array:
 
 
 def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
-    """0 and 1, one for each bag."""
+    """Return labels 0 and 1, one for each bag."""
     if len(y) != len(bags):
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
     known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
@@ -601,6 +610,7 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
 
 @untrapped()
 def _logits(network: Network, bags: Bags) -> Array:
+    """Compute the logits of bags, some at a time."""
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
 
 
@@ -616,7 +626,9 @@ def _record(history: dict[str, list[float]], prefix: str, labels: Array, logits:
 
 
 def _auc(labels: Array, logits: Array) -> float:
-    """Area under the ROC curve: how often a positive is above a negative, ties counting half."""
+    """Compute the area under the ROC curve: the share of pairs with the positive above the negative; ties count
+    half.
+    """
     positive, negative = logits[labels == 1], np.sort(logits[labels == 0])
     pairs = len(positive) * len(negative)
     below = np.searchsorted(negative, positive, "left").sum() + np.searchsorted(negative, positive, "right").sum()
@@ -624,7 +636,7 @@ def _auc(labels: Array, logits: Array) -> float:
 
 
 def _merit(history: dict[str, list[float]], criterion: str) -> tuple[float, float]:
-    """How good the last epoch was on the inner split, if there is one: the larger, the better."""
+    """Return the score of the last epoch on the inner split, the larger the better; zeros without such a split."""
     if "inner_loss" not in history:
         return (0.0, 0.0)
     loss = -history["inner_loss"][-1]

@@ -87,7 +87,9 @@ class Network(Module):
         self._inner = {"body": self.body, "head": self.head}
 
     def pooled(self, bags: Bags, *, train: bool = False) -> Array:
-        """One vector a bag: the answers to the learned queries beside one another, or the mean of all answers."""
+        """Compute one vector for each bag: the answers to the learned queries side by side, or the mean of all
+        answers.
+        """
         options = {} if bags.offsets is None else {"offsets": bags.offsets}
         out = self.body.forward(bags.rows, train=train, **options)
         self._bags, self._shape = bags, out.shape
@@ -98,11 +100,11 @@ class Network(Module):
         return np.add.reduceat(out, bags.offsets[:-1]) / bags.sizes[:, None].astype(out.dtype)
 
     def forward(self, input: Bags, *, train: bool = False) -> Array:
-        """Logits of shape (B,)."""
+        """Compute the logits, (B,)."""
         return self.head.forward(self.pooled(input, train=train), train=train)[:, 0]
 
     def backward(self, grad: Any, need_input_grad: bool = False) -> None:
-        """From the gradient in the logits to those of all parameters; instances are data."""
+        """Add to the parameters' gradients, from that in the logits; instances are data and get none."""
         bags = self._bags
         g = self.head.backward(np.asarray(grad, self.dtype)[:, None])
         if not self.pools:
@@ -112,7 +114,9 @@ class Network(Module):
         self.body.backward(g.reshape(self._shape), need_input_grad=False)
 
     def weights(self, bags: Bags) -> list[Array]:
-        """The weight of each instance in the last association, averaged over the queries: (H, M_i) for each bag."""
+        """Compute the weight of each instance in the last association, averaged over the queries: (H, M_i) for each
+        bag.
+        """
         rows, options = bags.rows, {} if bags.offsets is None else {"offsets": bags.offsets}
         for module in self.body.layers[: self.body.layers.index(self.layer)]:
             rows = module.forward(rows)

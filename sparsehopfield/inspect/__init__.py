@@ -1,1 +1,1 @@
-"""Ways to look into a memory: certificates, explanations, reports, figures."""
+"""Ways to inspect a memory: certificates, explanations, reports, figures."""

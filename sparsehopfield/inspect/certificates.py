@@ -55,7 +55,7 @@ def needed_lead(code: tuple[int, float]) -> float:
 
 
 def _lengths(rows: Array) -> Floats:
-    """Euclidean lengths in float64, where squares may overflow or underflow."""
+    """Compute Euclidean lengths in float64, where squares may overflow or underflow."""
     rows = rows.astype(np.float64)
     # Powers of two round nothing, so that a length is what it would be without a scale.
     scale = np.ldexp(1.0, -np.clip(np.frexp(np.abs(rows).max(axis=1))[1], -1000, 1000))
@@ -64,7 +64,7 @@ def _lengths(rows: Array) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Certified:
-    """Where queries provably go in one step; every field has the queries' leading shape.
+    """Certified destinations of queries in one step; every field has the queries' leading shape.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Certified:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many patterns are stored, beside how many random ones of the same spread would be.
+    """The number of stored patterns, beside that of random ones of the same spread that would be stored.
 
     Attributes
     ----------
     stored : int
-        How many patterns there are.
+        The number of patterns.
     certified : int
         How many of them are certified at `beta`.
     radius : float
@@ -127,14 +127,14 @@ class Capacity:
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
-    """Which patterns are copies or near-copies of others.
+    """Pairs and groups of patterns that are copies or near-copies of each other.
 
     Attributes
     ----------
     within : float
         The distance that was asked for.
     stored : int
-        How many patterns there are.
+        The number of patterns.
     pairs : ndarray of int64, shape (n, 2)
         Positions i < j of every pair of patterns at most so far apart, ascending.
     distance : ndarray of float64, shape (n,)
@@ -170,7 +170,7 @@ class Duplicates:
 
 
 class Certificates:
-    """What can be certified of stored patterns. They never change, so what is computed once is kept."""
+    """Certificates of stored patterns. Patterns never change, so each result is computed once and kept."""
 
     def __init__(self, stored: PatternSet) -> None:
         self.stored = stored
@@ -178,13 +178,14 @@ class Certificates:
         self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
+        """Yield slices of the patterns, of limited size."""
         m, d = self.stored.patterns.shape
         step = max(1, min(BLOCK, NUMBERS // d))
         for first in range(0, m, step):
             yield slice(first, min(first + step, m))
 
     def under(self, similarity: str) -> Certificates:
-        """The same of these patterns under another similarity."""
+        """Return the certificates of the same patterns under another similarity."""
         own = self.stored
         if similarity == own.similarity:
             return self
@@ -200,13 +201,13 @@ class Certificates:
 
     @cached
     def margins(self) -> Floats:
-        """(M,): own score less the best other."""
+        """Compute the margins, (M,): each pattern's score with itself less the best other."""
         return _core.margins(self._core)
 
     @cached
     @untrapped()
     def _lengths(self) -> Floats:
-        """(M,): |xi| of the numbers that are stored or stood for."""
+        """Compute the lengths |xi| of the numbers that are stored, (M,), by their scale if they have one."""
         scale = self.stored.scale
         lengths = np.empty(len(self.stored.patterns))
         for block in self._blocks():
@@ -240,20 +241,21 @@ class Certificates:
 
     @cached
     def unit_rounding(self) -> float:
-        """How far the unit rows that are asked with and mixed may be from exact ones; 0 but for cosine."""
+        """Bound the distance of the rounded unit rows to exact ones; 0 but for cosine."""
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
     @cached
     @untrapped()
     def sure(self) -> Floats:
-        """(M,): margins less what rounding may do to them."""
+        """Compute lower bounds of the margins, (M,), that hold whatever rounding does."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
         rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
         return self.margins - rounding - 2 * self.unit_rounding
 
     @untrapped()
     def critical(self, needed: float) -> Floats:
-        """(M,): the smallest beta with needed/beta <= sure margin; inf where there is none, 0 where there is no other.
+        """Compute the smallest beta, (M,), with needed/beta <= sure margin; inf where there is none, 0 for a single
+        pattern.
 
         Rounded up, so that `beta >= critical` is all that a certificate has to ask.
         """
@@ -264,7 +266,7 @@ class Certificates:
 
     @cached
     def _bare(self) -> Any:
-        """The patterns without values, for the core."""
+        """Return the patterns without values, for the core."""
         stored = self.stored
         return (
             self._core
@@ -273,14 +275,14 @@ class Certificates:
         )
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
-        """Patterns as T returns them, to the bit: cosine unit rows, narrow ones widened."""
+        """Return patterns as T returns them, to the bit: cosine unit rows, narrow numbers widened."""
         at = np.arange(len(self.stored.patterns))[position]
         rows = np.empty((len(at), self.stored.patterns.shape[1]), self.stored.dtype)
         _core.mix(self._bare, np.arange(len(at) + 1), at, np.ones(len(at)), rows)
         return rows
 
     def fixed(self, code: tuple[int, float], beta: Floats, structure: Structure | None) -> NDArray[np.bool_]:
-        """(M,): whether a step moves each pattern by no more than rounding can, as `retrieve` judges it.
+        """Check whether a step moves each pattern, (M,), by no more than rounding can, as `retrieve` decides it.
 
         Under a structure all patterns are asked at once, each from its own place.
         """
@@ -311,7 +313,8 @@ class Certificates:
 
     @untrapped()
     def radii(self, needed: float, beta: float) -> Floats:
-        """(M,): how far a query may be from each pattern and still go to it; -inf where not even the pattern does.
+        """Compute exact radii, (M,): the largest distance from which every query goes to the pattern; -inf where not
+        even the pattern itself does.
 
         At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
         less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
@@ -343,7 +346,9 @@ class Certificates:
     @cached
     @untrapped()
     def spread(self) -> tuple[float, float]:
-        """Root mean square distance from the mean, and participation ratio of the covariance, d x BLOCK at a time."""
+        """Compute the root mean square distance from the mean and the participation ratio of the covariance, BLOCK
+        columns at a time.
+        """
         m, d = self.stored.patterns.shape
         total = np.zeros(d)
         for block in self._blocks():
@@ -367,7 +372,7 @@ class Certificates:
 
     @untrapped()
     def capacity(self, needed: float, beta: float, p: float) -> Capacity:
-        """How many random patterns of this spread are stored, beside how many of these are."""
+        """Compute how many random patterns of this spread are stored, beside how many of these are."""
         from sparsehopfield.theory import exact_capacity  # loads scipy
 
         radius, dimension = self.spread
@@ -380,7 +385,7 @@ class Certificates:
 
     @cached
     def copies(self) -> list[NDArray[np.int64]]:
-        """Positions of patterns whose rows are equal, in groups of two or more."""
+        """Return the positions of patterns whose rows are equal, in groups of two or more."""
         keys = np.empty(len(self.stored.patterns), np.int64)
         for block in self._blocks():
             keys[block] = [hash(row.tobytes()) for row in self.rows(block) + 0.0]  # makes -0.0 and 0.0 the same bytes
@@ -395,7 +400,7 @@ class Certificates:
 
     @untrapped()
     def duplicates(self, within: float, most: int) -> Duplicates:
-        """All pairs of patterns that lie so near each other.
+        """Find all pairs of patterns at most `within` apart.
 
         Raises
         ------
@@ -426,7 +431,7 @@ class Certificates:
         return Duplicates(within, m, found[order], np.concatenate(distance)[order], _linked(found))
 
     def _near(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """Pairs and distances, in parts.
+        """Yield pairs of near patterns and their distances, in parts.
 
         Asked with the row of one pattern, that of another at distance D scores D^2/2 less (cosine: of unit rows, which
         are off by some rounding). Entmax of alpha = 1 + a gives weight [1 - a (theta - z)]^(1/a); the largest of M
@@ -454,7 +459,7 @@ class Certificates:
                 yield from self._near_all(crowded[some : some + step], within)
 
     def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """The same of these patterns and all behind them."""
+        """Yield the same for these patterns and all behind them, by all distances."""
         from scipy.spatial.distance import cdist
 
         x = self.rows(mine).astype(np.float64)
@@ -467,7 +472,7 @@ class Certificates:
     def _apart(
         self, i: NDArray[np.int64], j: NDArray[np.int64], within: float
     ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """Those of some pairs that are near, by the difference of their rows."""
+        """Yield those of some pairs that are near, by the difference of their rows."""
         step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
         for first in range(0, len(i), step):
             two = np.column_stack([i[first : first + step], j[first : first + step]])
@@ -476,7 +481,7 @@ class Certificates:
 
 
 def _linked(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The positions in pairs, in groups that pairs connect."""
+    """Return the positions in pairs, in groups that pairs connect."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

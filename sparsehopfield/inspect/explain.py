@@ -37,7 +37,7 @@ class Miss:
     Attributes
     ----------
     position, id : int
-        Which pattern.
+        The pattern.
     score : float
         Its score.
     gap : float
@@ -55,7 +55,7 @@ class Miss:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which patterns carry the weight of one query; printed, it is a small table.
+    """The patterns that carry the weight of one query; printed, it is a small table.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Explanation:
     beta : float
         Inverse temperature.
     separation : str, Entmax or Polynomial
-        How scores became weights.
+        The separation map.
     support_size : int
         Patterns with weight.
     energy : float or None
@@ -90,7 +90,7 @@ class Explanation:
     patterns : ndarray, shape (k, d)
         The patterns at `positions`.
     structure : Structure or None
-        Which patterns were looked at; None for all. `gaps`, `threshold` and `miss` are among these.
+        The structure that selected patterns; None for all. `gaps`, `threshold` and `miss` are among these.
     """
 
     positions: NDArray[np.int64]
@@ -113,12 +113,12 @@ class Explanation:
 
     @property
     def mass(self) -> float:
-        """The weight of the listed patterns together: 1 if these are all that have weight."""
+        """Return the weight of the listed patterns together: 1 if these are all that have weight."""
         return float(self.weights.sum())
 
     @property
     def excluded(self) -> dict[str, int]:
-        """How many patterns each stage excluded."""
+        """Return how many patterns each stage excluded."""
         return {name: before - left for (_, before), (name, left) in pairwise(self.stages.items())}
 
     def __str__(self) -> str:
@@ -222,7 +222,7 @@ def explain(
     structure: Structure | None,
     top: Any,
 ) -> Explanation:
-    """What `HopfieldMemory.explain` says.
+    """Explain one answer; see `HopfieldMemory.explain`.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def explain(
     ids : ndarray of int64, shape (M,)
         Their names.
     query : array_like, shape (d,)
-        What is asked.
+        The query.
     beta, separation, structure
         The model.
     top : int
@@ -353,7 +353,7 @@ def _rows(call: Call, position: NDArray[np.int64]) -> Array:
 
 
 def _guessed(d: int) -> tuple[int, ...]:
-    """The shape of a square image of d features, if there is one."""
+    """Return the shape of a square image of d features, if there is one."""
     for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
         if np.prod(shape) == d and shape[-1] >= 4:
             return shape
@@ -361,11 +361,14 @@ def _guessed(d: int) -> tuple[int, ...]:
 
 
 def _stretched(image: Array) -> Array:
+    """Scale an image so that its numbers go from 0 to 1."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / (high - low or 1.0)
 
 
 def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    """Format lines of cells as an HTML table, the first as its head."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 

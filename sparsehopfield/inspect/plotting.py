@@ -160,7 +160,7 @@ def curves(
     panels : rows of panels
         The grid of axes; each row shares its vertical axis.
     xlabel : str
-        What the horizontal axes show.
+        The label of the horizontal axes.
     title : str
         Title of the whole figure.
     log, logy : bool
@@ -257,7 +257,7 @@ def heat_map(
     notes : mapping of str to tuple of str
         By the name of the row: what is written at its right, and in which colour.
     label : str
-        What the shares are.
+        The label of the shares.
     title : str
         Title of the whole figure.
 
@@ -340,7 +340,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
 
 
 def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
-    """How a member of the family is drawn; blind ones hollow, with dots."""
+    """Return the style that a member of the family is drawn in; blind ones are hollow and dotted."""
     style = MEMBERS[member]
     return {**style, "linestyle": ":", "markerfacecolor": "white"} if blind else dict(style)
 
@@ -454,7 +454,7 @@ def intervals(
     styles : mapping of str to str
         Which of the names are drawn in a model's colour; all others are grey.
     xlabel : str
-        What the numbers are.
+        The label of the numbers.
     title : str
         Title of the whole figure.
 
@@ -529,7 +529,7 @@ def certificates(
     shares : mapping of str to ndarray of shape (b,)
         By similarity, three at most: shares between 0 and 1.
     beta : float
-        Where to draw a line.
+        The position of a line.
     pictures : Pictures, optional
         What to draw below.
 
@@ -603,7 +603,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        What to write.
+        The text.
     path : path
         Where, without an ending.
 
@@ -660,7 +660,7 @@ def _size(pictures: Pictures) -> tuple[float, float]:
 
 
 def _draw(figure: Any, pictures: Pictures) -> None:
-    """Rows of images on a figure, or a part of one."""
+    """Draw rows of images on a figure or a part of one."""
     count = max(len(images) for images in pictures.rows.values())
     axes = figure.subplots(len(pictures.rows), count, squeeze=False)
     for line, (name, images) in zip(axes, pictures.rows.items(), strict=True):
@@ -679,7 +679,7 @@ def _draw(figure: Any, pictures: Pictures) -> None:
 
 
 def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
-    """The figure, with what belongs to all of its axes."""
+    """Add to a figure what belongs to all of its axes, and return it."""
     for axis in axes[-1] if xlabel else ():
         axis.set_xlabel(xlabel)
     if title:
@@ -694,7 +694,7 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
 
 
 def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
-    """A logarithmic axis that is labelled with the sizes that were run, or where these are many with powers of ten."""
+    """Label a logarithmic axis with the sizes that were run, or with powers of ten where these are many."""
     ticks = sorted({x for line in positions for x in line})
     axis.set_xscale("log")
     axis.minorticks_off()

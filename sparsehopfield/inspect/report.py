@@ -1,4 +1,4 @@
-"""What a memory stores, on one page: under each similarity, at which beta, and how far its patterns reach.
+"""The report on a memory, on one page: the patterns stored under each similarity, at which beta, and their radii.
 
 Like an explanation, a report is for a person to read; what it is made of are the certificates.
 """
@@ -30,7 +30,7 @@ NAMED = 3  # of these on the page
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """What is stored under one similarity.
+    """The patterns that are stored under one similarity, in numbers.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Storage:
     critical: Floats
 
     def beta_for(self, share: float) -> float:
-        """The smallest beta that certifies this share of the patterns, or inf."""
+        """Return the smallest beta that certifies this share of the patterns, or inf."""
         return float(self.critical[int(np.argmax(np.arange(1, len(self.critical) + 1) / len(self.critical) >= share))])
 
 
@@ -62,7 +62,7 @@ class Hardest:
     margins : ndarray of float64, shape (k,)
         Of the patterns: their own scores less their rivals'.
     patterns, rival_patterns : ndarray, shape (k, d)
-        The rows, as they are stored or stood for.
+        The rows, as the numbers that are stored.
     ids, rival_ids : ndarray of int64, shape (k,), or None
         Names, if the memory has names other than positions.
     """
@@ -78,7 +78,7 @@ class Hardest:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a memory stores; printed, it is a page of text.
+    """A report on the patterns of a memory; printed, it is a page of text.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Report:
     similarity : str
         The memory's.
     separation : str or Entmax
-        How scores become weights.
+        The separation map.
     beta : float
         Inverse temperature of all that is said.
     storage : dict of str to Storage
@@ -210,7 +210,7 @@ class Report:
 
 
 def _hardest(own: Certificates, ids: Array | None) -> Hardest:
-    """The smallest margins, and their rivals."""
+    """Find the smallest margins and their rivals."""
     stored = own.stored
     mine = np.argsort(own.margins, kind="stable")[: 2 * HARDEST if len(own.margins) > 1 else 0]
     best = _core.nearest(stored.core(stored.dtype), own.rows(mine), np.ones(1), 0, 2.0, 2)[0]
@@ -232,7 +232,7 @@ def report(
     beta: float,
     p: float = 0.1,
 ) -> Report:
-    """Put a report together; needed is the map's window."""
+    """Put a report together; `needed` is the lead over all others that a certificate takes, in units of 1/beta."""
     similarities = dict.fromkeys([own.stored.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:

@@ -1,4 +1,4 @@
-"""What a classifier needs beside Hopfield layers, and no more: each layer's forward and backward stand side by side."""
+"""The layers that a classifier needs beside Hopfield layers, and two losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sparsehopfield._engine.checks import (
     untrapped,
 )
 from sparsehopfield._engine.text import short
-from sparsehopfield.layers._inputs import flat_bags
+from sparsehopfield.layers._inputs import concatenate_bags
 from sparsehopfield.layers._module import Module
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def as_rate(name: str, rate: Any) -> float:
-    """A share from 0 to below 1."""
+    """Check and return a share from 0 to below 1."""
     x = as_number(name, rate, least=0.0)
     if x >= 1:
         raise ValueError(f"{name}: must be from 0 to below 1, got {rate}")
@@ -49,7 +49,7 @@ def as_rate(name: str, rate: Any) -> float:
 
 
 def as_positive(name: str, number: Any) -> float:
-    """A positive, finite number."""
+    """Check and return a positive, finite number."""
     x = as_number(name, number, least=0.0)
     if x == 0:
         raise ValueError(f"{name}: must be positive, got {number}")
@@ -98,8 +98,8 @@ class Linear(Module):
         self.bias = self._parameter("bias", (self.output_size,), draw) if bias else None
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
-        """(..., input_size) to (..., output_size)."""
-        x = self._cast("input", input, self.input_size, own=True)
+        """Map (..., input_size) to (..., output_size)."""
+        x = self._cast("input", input, self.input_size, copy=True)
         return dense.linear(x, self.weight.value, None if self.bias is None else self.bias.value), x
 
     def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
@@ -137,7 +137,7 @@ class LayerNorm(Module):
         self.bias = self._parameter("bias", (self.size,), np.zeros) if affine else None
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, tuple[Array, Array]]:
-        """(..., size) to the same shape."""
+        """Normalise rows of any leading shape: (..., size) to the same shape."""
         xhat, rstd = dense.normalize(self._cast("input", input, self.size), self.eps)
         if self.weight is None or self.bias is None:
             return xhat.copy(), (xhat, rstd)
@@ -161,10 +161,11 @@ class _Elementwise(Module):
 
     @staticmethod
     def _value_and_slope(x: Array) -> tuple[Array, Array]:
+        """Return the function and its derivative at every number."""
         raise NotImplementedError
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
-        """Any shape to the same shape."""
+        """Apply the function to each number of an array of any shape."""
         return self._value_and_slope(self._floats(input))
 
     def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
@@ -205,7 +206,7 @@ class GELU(_Elementwise):
 
 
 class Dropout(_Elementwise):
-    """In training, each number is dropped at a rate and the others grow by 1 / (1 - rate).
+    """Dropout: in training, each number is dropped at a rate and the others grow by 1 / (1 - rate).
 
     Parameters
     ----------
@@ -223,12 +224,12 @@ class Dropout(_Elementwise):
         Module.__init__(self, {"rate": self.rate, "random_state": random_state}, "float32", random_state)
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, Array]:
-        """Any shape to the same shape."""
+        """Drop numbers of an array of any shape."""
         x = self._floats(input)
         if not (as_flag("train", train) and self.rate):
             return x, np.ones((), x.dtype)
-        kept = self._random.random(x.shape, np.float32) >= self.rate
-        slope = kept * x.dtype.type(1 / (1 - self.rate))
+        is_kept = self._random.random(x.shape, np.float32) >= self.rate
+        slope = is_kept * x.dtype.type(1 / (1 - self.rate))
         return x * slope, slope
 
 
@@ -250,7 +251,7 @@ class Flatten(Module):
         super().__init__({"start_axis": self.start_axis}, "float32", None)
 
     def _forward(self, input: ArrayLike, *, train: bool = False) -> tuple[Array, tuple[int, ...]]:
-        """See the class."""
+        """Flatten the axes from `start_axis` on."""
         x = self._floats(input)
         if x.ndim <= self.start_axis:
             raise ValueError(f"input: needs more than {self.start_axis} axes, got shape {x.shape}")
@@ -301,22 +302,22 @@ class Sequential(Module):
         self._lowest = layers.index(weighty[0]) if weighty else len(layers)  # below it no gradient is needed
 
     def forward(self, input: Any, *, train: bool = False, **options: Any) -> Array:
-        """Through all layers; `options` (masks, `offsets`) go to the Hopfield layers."""
+        """Apply all layers; hand `options` (masks, `offsets`) to the Hopfield layers."""
         return self._pass(input, train, options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
         if isinstance(input, list) and input and axes_of(input[0]) == 2:
-            input, options["offsets"] = flat_bags("input", input, options.get("offsets"))
+            input, options["offsets"] = concatenate_bags("input", input, options.get("offsets"))
         if options and not self._takes_masks:
             raise TypeError(f"{next(iter(options))}: no layer here takes it")
         saved = []
         for layer in self.layers:
             taken = options if layer._takes_masks else {}
             if layer._ours:
-                input, kept = layer._forward(input, train=train, **taken)
+                input, tape = layer._forward(input, train=train, **taken)
             else:
-                input, kept = layer.forward(input, train=train, **taken), None
-            saved.append((kept, input.dtype))
+                input, tape = layer.forward(input, train=train, **taken), None
+            saved.append((tape, input.dtype))
         return input, saved
 
     def reset_parameters(self) -> None:
@@ -329,9 +330,9 @@ class Sequential(Module):
             if i < self._lowest and not need_input_grad:
                 return None
             layer, need = self.layers[i], need_input_grad or i > self._lowest
-            kept, dtype = saved.pop()
+            tape, dtype = saved.pop()
             grad = grad.astype(dtype, copy=False)
-            grad = layer._backward(kept, grad, need) if layer._ours else layer.backward(grad, need)
+            grad = layer._backward(tape, grad, need) if layer._ours else layer.backward(grad, need)
         return grad
 
 
@@ -339,6 +340,7 @@ class Sequential(Module):
 
 
 def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Check outputs and targets and return them with one dtype."""
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
@@ -347,7 +349,7 @@ def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Arr
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
-    """The mean of log(1 + e^x) - y x, and its gradient (sigmoid(x) - y) / n in the logits.
+    """Compute the mean of log(1 + e^x) - y x, and its gradient (sigmoid(x) - y) / n in the logits.
 
     Parameters
     ----------
@@ -381,7 +383,7 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
 
 
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
-    """The mean of (x - y)^2, and its gradient 2 (x - y) / n in the predictions.
+    """Compute the mean of (x - y)^2, and its gradient 2 (x - y) / n in the predictions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether a sparse association can still learn."""
+"""A check that the gradients of a sparse association have not died."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsehopfield._engine.association import association_weights
 from sparsehopfield._engine.checks import Array
-from sparsehopfield.layers._hopfield import Hopfield, Kept
+from sparsehopfield.layers._hopfield import Hopfield, HopfieldTape
 from sparsehopfield.layers._learned import HopfieldLayer, HopfieldPooling
 
 __all__ = ["GradientHealth", "gradient_health"]
@@ -20,13 +20,13 @@ LEAST_GRADIENT = 1e-8
 
 
 class GradientHealth(NamedTuple):
-    """What `gradient_health` found.
+    """The result of `gradient_health`.
 
     Attributes
     ----------
     collapsed : float
         Share of the associations whose support holds one distinct stored pattern: they pass no gradient to state and
-        stored patterns. Those that have nothing to look at do not count.
+        stored patterns. Queries without stored patterns do not count.
     query_gradient : float or None
         The norm of the gradient in the projected state patterns over that in the association's output, of the last
         backward pass; None before there is one.
@@ -37,7 +37,7 @@ class GradientHealth(NamedTuple):
 
 
 def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: bool = True) -> GradientHealth:
-    """Look at the last forward (and backward) pass of a Hopfield layer for gradients that have died.
+    """Check the last forward (and backward) pass of a Hopfield layer for gradients that have died.
 
     A sparse association gets stuck when its support holds one stored pattern, or copies of one: then no change of a
     query changes the output. Remedies: a smaller beta, or `optim.Annealing` of beta or alpha, from flat to sharp.
@@ -69,10 +69,10 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     if not isinstance(layer, (Hopfield, HopfieldPooling, HopfieldLayer)):
         raise TypeError(f"layer: must be a Hopfield layer, got {type(layer).__name__}")
     core = layer if isinstance(layer, Hopfield) else layer.hopfield
-    tape = core._seen
+    tape = core._last_tape
     if tape is None:
         raise RuntimeError("gradient_health: needs a forward pass of the layer before it")
-    health = GradientHealth(_collapsed(core, tape), _query_gradient(tape))
+    health = GradientHealth(_collapsed_share(core, tape), _query_gradient(tape))
     if warn and health.collapsed > MOST_COLLAPSED:
         warnings.warn(
             f"{health.collapsed:.0%} of the associations hold one distinct stored pattern and pass no gradient; "
@@ -90,31 +90,33 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     return health
 
 
-def _query_gradient(tape: Kept) -> float | None:
+def _query_gradient(tape: HopfieldTape) -> float | None:
+    """Return the norm of the gradient in the queries over that in the association's output."""
     if tape.query_grad is None or tape.out_grad is None:
         return None
     coming = float(np.linalg.norm(tape.out_grad))
     return float(np.linalg.norm(tape.query_grad)) / coming if coming else 0.0
 
 
-def _names(core: Hopfield, tape: Kept) -> Array:
-    """A number for every row that a sample looks at, (B, M), the same for equal rows; appended rows are unlike all."""
+def _row_labels(core: Hopfield, tape: HopfieldTape) -> Array:
+    """Label every row that a sample may attend to, (B, M): equal rows alike, appended rows unlike all others."""
     (source,) = [source for source in tape.sources if core._k in source.roles]
     samples, rows = len(tape.out), source.xhat
-    _, names = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0, return_inverse=True)
+    _, labels = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0, return_inverse=True)
     appended = -1 - np.arange(tape.appended)
     if tape.offsets is None:
-        own = np.broadcast_to(names.reshape(rows.shape[:-1]), (samples, rows.shape[-2]))
-        return np.concatenate([own, np.broadcast_to(appended, (samples, tape.appended))], axis=1)
+        in_bags = np.broadcast_to(labels.reshape(rows.shape[:-1]), (samples, rows.shape[-2]))
+        return np.concatenate([in_bags, np.broadcast_to(appended, (samples, tape.appended))], axis=1)
     sizes = np.diff(tape.offsets) - tape.appended
-    bags = [np.append(bag, appended) for bag in np.split(names.ravel(), np.cumsum(sizes)[:-1])]
+    bags = [np.append(bag, appended) for bag in np.split(labels.ravel(), np.cumsum(sizes)[:-1])]
     padded = np.zeros((samples, max(map(len, bags))), np.int64)
     for b, bag in enumerate(bags):
         padded[b, : len(bag)] = bag
     return padded
 
 
-def _collapsed(core: Hopfield, tape: Kept) -> float:
+def _collapsed_share(core: Hopfield, tape: HopfieldTape) -> float:
+    """Return the share of the associations whose support has one distinct stored pattern."""
     from scipy.sparse import csr_array
 
     weights: Any = association_weights(tape.saved)
@@ -127,13 +129,13 @@ def _collapsed(core: Hopfield, tape: Kept) -> float:
         real = np.zeros((samples, heads, queries), bool)
         real[tape.padded[0], :, tape.padded[1]] = True
         sizes = sizes * real.ravel()
-    looked = sizes > 0
-    if not looked.any():
+    attending = sizes > 0
+    if not attending.any():
         return 0.0
     sample = np.repeat(np.arange(samples), heads * queries)
-    names = _names(core, tape)
+    labels = _row_labels(core, tape)
     alike = [
-        len(np.unique(names[sample[i], weights.indices[weights.indptr[i] : weights.indptr[i + 1]]])) == 1
-        for i in np.flatnonzero(looked)
+        len(np.unique(labels[sample[i], weights.indices[weights.indptr[i] : weights.indptr[i + 1]]])) == 1
+        for i in np.flatnonzero(attending)
     ]
     return float(np.mean(alike))

@@ -1,12 +1,12 @@
 """Hopfield layers: the association between normalised, projected inputs, and back.
 
-Letters: B samples; N state patterns (queries) and M stored patterns (rows) of each; H heads; e features that come in,
-d features of a head in the association space, p of its projected patterns. Three roles come in, which hflayers calls
-state pattern (query), stored pattern (key) and pattern projection (value).
+Letters: B samples; N state patterns (queries) and M stored patterns (rows) of each; H heads; e features of the inputs,
+d features of a head in the association space, p of its projected patterns. The inputs have three roles, by hflayers'
+names: state pattern (query), stored pattern (key) and pattern projection (value).
 
 What makes it fast: the affine part of the layer normalisations is folded into the projections, so an array that has
-several roles is normalised once and projected by one product; where few queries look at many rows, rows are not
-projected at all, and the association gets the projections instead (`input_space_pays`).
+several roles is normalised once and projected by one product; where few queries attend to many rows, rows are not
+projected at all, and the association gets the projections instead (`is_cheaper_unprojected`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers import _roles
 from sparsehopfield.layers._basic import as_positive, as_rate
-from sparsehopfield.layers._inputs import Inputs, Layout, arrays_of, checked_masks, layout_of
+from sparsehopfield.layers._inputs import Inputs, Layout, as_arrays, check_masks, layout_of
 from sparsehopfield.layers._module import Argument, Module, Parameter
-from sparsehopfield.layers._roles import Gradients, Look, Role, Source, folded
+from sparsehopfield.layers._roles import ProjectionGradients, Role, Source, Workload, fold_projections
 
-__all__ = ["Hopfield", "Kept", "SparseHopfield"]
+__all__ = ["Hopfield", "HopfieldTape", "SparseHopfield"]
 
 FEW_QUERIES = 8  # of a bag: where there are more, rows are projected
 ROLES = ("state_pattern", "stored_pattern", "pattern_projection")
@@ -45,23 +45,23 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-class Kept:
-    """Hold what a forward pass keeps for the backward pass."""
+class HopfieldTape:
+    """The tape of a forward pass, for the backward pass."""
 
-    many: bool  # whether a tuple came in
+    from_tuple: bool  # whether the input was a tuple
     inputs: Inputs  # samples first
     layout: Layout
     sources: list[Source]
-    grouped: list[tuple[Source, list[Role], Array]]  # what one product projected, by which weight
-    plain: dict[str, Array]  # role -> the weight that it was projected with, normalisation aside
-    inside: set[str]  # roles whose projection the association got
+    grouped: list[tuple[Source, list[Role], Array]]  # of each product: input, roles that it projects, weight
+    plain: dict[str, Array]  # role -> weight of its projection, without the folded normalisation
+    unprojected: set[str]  # roles whose rows the association reads as they are, and projects itself
     hopfield_norms: dict[str, tuple[Array, Array]]  # role -> xhat, rstd in the association space
-    appended: int  # rows behind those that came in, in each bag
-    offsets: Array | None  # with these
-    padded: tuple[Array, Array] | None  # ragged queries: sample and place of each
+    appended: int  # rows appended to each bag: bias pattern, zero pattern
+    offsets: Array | None  # of the bags with their appended rows
+    padded: tuple[Array, Array] | None  # ragged queries: sample and position of each row in the padded array
     saved: Saved
     out: Array  # of the association (B, N, H, p)
-    flat: Array  # what the output projection saw
+    flat: Array  # the input of the output projection
     slope: Array | None  # of the activation
     result: Array  # samples first
     query_grad: Array | None
@@ -89,7 +89,7 @@ class Hopfield(Module):
     scaling : float or array_like of shape (num_heads,), optional
         beta; 1 / sqrt(hidden_size) by default.
     update_steps_max : int or None
-        The first association and so many more updates; negative or None: until every query rests.
+        The first association and this many more updates; negative or None: until every query rests.
     update_steps_eps : float, positive
         A query rests when its association moves by at most this, in the Euclidean norm.
     normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
@@ -116,12 +116,12 @@ class Hopfield(Module):
     add_zero_association : bool
         Append a stored pattern and a pattern projection of zeros.
     disable_out_projection : bool
-        Return the heads' mixtures beside one another, (B, N, num_heads * p).
+        Return the heads' mixtures side by side, (B, N, num_heads * p).
     separation : {"softmax", "sparsemax", "entmax15"}, Entmax or Polynomial, optional
-        How scores become weights; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
+        The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
-        Which stored patterns a state pattern looks at (`sparsehopfield.structures`); all by default. State pattern n of
-        every bag is query n. A k beyond a bag means all of the bag; appended patterns are looked at in any case. May be
+        The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern
+        n of every bag is query n. A k beyond a bag means all of the bag; appended patterns always take part. May be
         changed later.
     gradient : {"unrolled", "implicit"}
         Through all updates, or at the fixed point that is reached.
@@ -164,6 +164,7 @@ class Hopfield(Module):
 
     _default_separation = "softmax"
     _takes_masks = True
+    _last_tape: HopfieldTape | None = None  # of the last forward pass, for `gradient_health`
 
     stored_pattern_as_static = Argument()
     state_pattern_as_static = Argument()
@@ -232,10 +233,10 @@ class Hopfield(Module):
         if learnable_scaling:
             begin = np.log(self._scaling)
             self._log_scaling = self._parameter("log_scaling", (self.num_heads,), lambda shape: np.full(shape, begin))
-        self._seen: Kept | None = None  # of the last pass, for `gradient_health`
+        self._last_tape = None
 
     def _set_sizes(self, o: dict[str, Any]) -> None:
-        """How wide everything is."""
+        """Check and set the numbers of heads and features."""
 
         def size(name: str, default: int | None) -> int | None:
             return default if o[name] is None else as_whole(name, o[name], least=1)
@@ -270,7 +271,7 @@ class Hopfield(Module):
         self._projects_out = not o["disable_out_projection"]
 
     def _set_association(self, o: dict[str, Any]) -> None:
-        """How queries and rows are associated."""
+        """Check and set the options of the association."""
         if o["normalize_hopfield_space_affine"] and not o["normalize_hopfield_space"]:
             raise ValueError("normalize_hopfield_space_affine: has no effect without normalize_hopfield_space")
         self._hopfield_eps = as_positive("normalize_hopfield_space_eps", o["normalize_hopfield_space_eps"])
@@ -294,25 +295,25 @@ class Hopfield(Module):
         self.structure = o["structure"]
 
     def _make_parameters(self, o: dict[str, Any]) -> None:
-        """The parameters, with hflayers' names and shapes, and the roles that use them."""
+        """Make the parameters, with hflayers' names and shapes, and the roles that use them."""
         H, d, p = self.num_heads, self.hidden_size or 0, self.pattern_size or 0
         self._std = std = as_number("initial_std", o["initial_std"], least=0.0)
         core = "association_core."
         connected = o["pattern_projection_as_connected"] and not o["stored_pattern_as_static"]
         sizes = (self.input_size, self.stored_pattern_dim, self.pattern_projection_dim)
         self._q, self._k, self._v = roles = [
-            self._role(o, name, size, width, name == "pattern_projection" and connected)
+            self._make_role(o, name, size, width, name == "pattern_projection" and connected)
             for name, size, width in zip(ROLES, sizes, (d, d, p), strict=True)
         ]
         self._v.via = self._k if connected else None
 
-        own = [0 if o[f"{role.name}_as_static"] else H * role.width for role in roles]  # rows of a role's weight
-        ends = [0, own[0], own[0] + own[1], sum(own)]
+        counts = [0 if o[f"{role.name}_as_static"] else H * role.width for role in roles]  # rows of a role's weight
+        ends = [0, counts[0], counts[0] + counts[1], sum(counts)]
         parts = [slice(a, b) for a, b in pairwise(ends)]
         in_one = len({*sizes}) == 1 and o["pattern_size"] is None and not o["pattern_projection_as_connected"]
         if in_one and ends[-1]:
             whole = self._parameter(core + "in_proj_weight", (ends[-1], self.input_size or 0), self._normal(std))
-        for role, rows, part, letter, size in zip(roles, own, parts, "qkv", sizes, strict=True):
+        for role, rows, part, letter, size in zip(roles, counts, parts, "qkv", sizes, strict=True):
             if rows and in_one:
                 role.weight = whole, part
             elif rows:
@@ -322,7 +323,7 @@ class Hopfield(Module):
         if o["input_bias"] and ends[-1]:
             # hflayers reserves the values' part also where they are static, and never uses it
             biases = self._parameter(core + "in_proj_bias", (ends[2] + H * p,), np.zeros)
-            for role, rows, part in zip(roles, own, parts, strict=True):
+            for role, rows, part in zip(roles, counts, parts, strict=True):
                 role.bias = (biases, part) if rows else None
 
         self._out_weight = self._out_bias = self._bias_k = self._bias_v = None
@@ -342,8 +343,8 @@ class Hopfield(Module):
                 role.gain = self._parameter(f"norm_{role.name}.weight", (size or 0,), np.ones)
                 role.shift = self._parameter(f"norm_{role.name}.bias", (size or 0,), np.zeros)
 
-    def _role(self, o: dict[str, Any], name: str, size: int | None, width: int, connected: bool) -> Role:
-        """What comes in as `name`, with `size` features where it is normalised or projected."""
+    def _make_role(self, o: dict[str, Any], name: str, size: int | None, width: int, connected: bool) -> Role:
+        """Make the role of one input, with `size` features where it is normalised or projected."""
         normal, projected = o[f"normalize_{name}"], connected or not o[f"{name}_as_static"]
         if o[f"normalize_{name}_affine"] and not normal:
             raise ValueError(f"normalize_{name}_affine: has no effect without normalize_{name}; set both to False")
@@ -371,7 +372,7 @@ class Hopfield(Module):
 
     @property
     def scaling(self) -> float | Array:
-        """beta, a number or one a head."""
+        """Return beta, a number or one for each head."""
         if self._log_scaling is not None:
             return np.exp(self._log_scaling.value.astype(np.float64))
         return self._scaling
@@ -393,7 +394,7 @@ class Hopfield(Module):
 
     @property
     def separation(self) -> Any:
-        """How scores become weights."""
+        """Return the separation map, which turns scores into weights."""
         return self._separation
 
     @separation.setter
@@ -403,7 +404,7 @@ class Hopfield(Module):
 
     @property
     def structure(self) -> Structure | None:
-        """Which stored patterns a state pattern looks at; None: all."""
+        """Return the structure, which says to which stored patterns a state pattern attends; None: all."""
         return self._structure
 
     @structure.setter
@@ -421,7 +422,7 @@ class Hopfield(Module):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """The layer's output.
+        """Compute the layer's output.
 
         Parameters
         ----------
@@ -434,7 +435,7 @@ class Hopfield(Module):
         stored_pattern_padding_mask : array_like of bool, shape (B, M), optional
             True where a stored pattern is none.
         association_mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
-            bool, True where a state pattern must not look; or numbers added to the scores. M is the
+            bool, True where a state pattern must not attend to a stored one; or numbers added to the scores. M is the
             largest bag's size where bags are ragged.
         offsets : array_like of int, shape (B + 1,), optional
             Bag b has rows offsets[b] to offsets[b + 1].
@@ -458,17 +459,17 @@ class Hopfield(Module):
         offsets: Any = None,
         train: bool = False,
         learned: tuple[Array, ...] = (),
-    ) -> tuple[Array, Kept]:
-        """Compute the output; `learned` are those of the arrays that come in which are parameters."""
+    ) -> tuple[Array, HopfieldTape]:
+        """Compute the output; `learned` are the input arrays that are values of parameters."""
         as_they_are = any(role.eps is None for role in (self._q, self._k, self._v))  # kept for the backward pass
 
-        def kept(name: str, x: Any) -> Array:
-            return self._cast(name, x, own=as_they_are and not any(x is y for y in learned))
+        def as_kept(name: str, x: Any) -> Array:
+            return self._cast(name, x, copy=as_they_are and not any(x is y for y in learned))
 
-        inputs, offsets, many = arrays_of(input, offsets, self._cast, kept)
-        self._seen = None
-        tape = self._run(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
-        self._seen, tape.many = tape, many
+        inputs, offsets, from_tuple = as_arrays(input, offsets, self._cast, as_kept)
+        self._last_tape = None
+        tape = self._run_forward(inputs, stored_pattern_padding_mask, association_mask, offsets, train=train)
+        self._last_tape, tape.from_tuple = tape, from_tuple
         return tape.result if self.batch_first else np.ascontiguousarray(tape.result.swapaxes(0, 1)), tape
 
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
@@ -482,11 +483,11 @@ class Hopfield(Module):
         """
         return super().backward(grad, need_input_grad)
 
-    def _backward(self, saved: Kept, grad: Array, need_input_grad: bool) -> Any:
-        grads = self._back(saved, grad, need_input_grad, need_input_grad, need_input_grad)
+    def _backward(self, saved: HopfieldTape, grad: Array, need_input_grad: bool) -> Any:
+        grads = self._backward_inputs(saved, grad, need_input_grad, need_input_grad, need_input_grad)
         if not need_input_grad:
             return None
-        return grads if saved.many else grads[0]
+        return grads if saved.from_tuple else grads[0]
 
     def associations(
         self,
@@ -496,7 +497,7 @@ class Hopfield(Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Any:
-        """The last association: what hflayers calls the association matrix.
+        """Compute the last association: what hflayers calls the association matrix.
 
         Parameters
         ----------
@@ -565,11 +566,11 @@ class Hopfield(Module):
         >>> Hopfield(4, num_heads=2, random_state=0).get_projected_pattern_matrix(np.ones((3, 5, 4))).shape
         (3, 2, 5, 2)
         """
-        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        tape = self._begun(inputs, offsets, (self._v,))
-        checked_masks(stored_pattern_padding_mask, association_mask, tape.layout, self.num_heads, tape.appended)
-        tape.inside = set()
-        rows = self._projected(tape)[0][self._v.name]
+        inputs, offsets, _ = as_arrays(input, offsets, self._cast)
+        tape = self._normalize_inputs(inputs, offsets, (self._v,))
+        check_masks(stored_pattern_padding_mask, association_mask, tape.layout, self.num_heads, tape.appended)
+        tape.unprojected = set()
+        rows = self._project(tape)[0][self._v.name]
         rows = np.broadcast_to(rows, (*rows.shape[:-2], self.num_heads, rows.shape[-1]))
         if tape.appended:
             rows = self._append(rows, self._bias_v, tape.layout.offsets)
@@ -578,18 +579,18 @@ class Hopfield(Module):
         return np.ascontiguousarray(rows.swapaxes(-3, -2))
 
     def _associations(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[Any, tuple[int, ...]]:
-        """Return `associations`, and the shape of all of them."""
-        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
-        tape = self._run(inputs, padding, mask, offsets)
+        """Return `associations`, and the dense shape (B, H, N, M)."""
+        inputs, offsets, _ = as_arrays(input, offsets, self._cast)
+        tape = self._run_forward(inputs, padding, mask, offsets)
         weights = association_weights(tape.saved)
         if tape.padded is not None:
-            there = np.zeros((tape.layout.samples, 1, tape.layout.queries), self.dtype)
-            there[tape.padded[0], 0, tape.padded[1]] = 1
-            there = np.repeat(there, self.num_heads, axis=1)
+            is_query = np.zeros((tape.layout.samples, 1, tape.layout.queries), self.dtype)
+            is_query[tape.padded[0], 0, tape.padded[1]] = 1
+            is_query = np.repeat(is_query, self.num_heads, axis=1)
             if isinstance(weights, np.ndarray):
-                weights *= there[..., None]
+                weights *= is_query[..., None]
             else:
-                weights.data *= np.repeat(there.ravel(), np.diff(weights.indptr))
+                weights.data *= np.repeat(is_query.ravel(), np.diff(weights.indptr))
                 weights.eliminate_zeros()
         return weights, tape.saved.shape
 
@@ -603,7 +604,7 @@ class Hopfield(Module):
         per_head: bool = False,
         update_steps_max: int | None = None,
     ) -> Array:
-        """The stored patterns that the state patterns recall.
+        """Retrieve the stored patterns that the state patterns recall.
 
         State patterns are moved in the association space, to rest by default; what is returned is the mixture of the
         stored patterns as they came in (neither normalised nor projected) by the association that is reached.
@@ -631,10 +632,10 @@ class Hopfield(Module):
         >>> layer.retrieve((stored, state, stored)).shape
         (1, 2, 4)
         """
-        inputs, offsets, _ = arrays_of(input, offsets, self._cast)
+        inputs, offsets, _ = as_arrays(input, offsets, self._cast)
         steps = None if update_steps_max is None else as_whole("update_steps_max", update_steps_max, least=None)
         steps = None if steps is None or steps < 0 else steps
-        tape = self._run(
+        tape = self._run_forward(
             inputs, stored_pattern_padding_mask, association_mask, offsets, recall=True, update_steps_max=steps
         )
         out = tape.out if tape.padded is None else tape.out[tape.padded]
@@ -643,7 +644,7 @@ class Hopfield(Module):
 
     # --- forward ----------------------------------------------------------------------------------
 
-    def _run(
+    def _run_forward(
         self,
         inputs: Inputs,
         padding: Any,
@@ -653,18 +654,20 @@ class Hopfield(Module):
         train: bool = False,
         recall: bool = False,
         update_steps_max: Any = ...,
-    ) -> Kept:
-        """The forward pass; with `recall`, stored patterns as they are are mixed, and nothing else comes behind."""
+    ) -> HopfieldTape:
+        """Run the forward pass. With `recall` the association mixes the stored patterns as they came in, and nothing
+        follows it.
+        """
         q, k, v = self._q, self._k, self._v
-        tape = self._begun(inputs, offsets, (q, k) if recall else (q, k, v))
+        tape = self._normalize_inputs(inputs, offsets, (q, k) if recall else (q, k, v))
         layout, stored = tape.layout, tape.inputs[0]
-        padding, mask = checked_masks(padding, mask, layout, self.num_heads, tape.appended)
+        padding, mask = check_masks(padding, mask, layout, self.num_heads, tape.appended)
         steps = self.update_steps_max if update_steps_max is ... else update_steps_max
-        tape.inside = self._inside(tape, steps, recall)
-        rows, projections = self._projected(tape)
+        tape.unprojected = self._choose_unprojected(tape, steps, recall)
+        rows, projections = self._project(tape)
         if recall:
             rows[v.name] = stored[..., None, :]
-        queries, keys, values = self._in_space(tape, rows[q.name], rows[k.name], rows[v.name], recall)
+        queries, keys, values = self._to_association_space(tape, rows[q.name], rows[k.name], rows[v.name], recall)
 
         dropout = self.dropout if train else 0.0
         try:
@@ -712,10 +715,10 @@ class Hopfield(Module):
         tape.query_grad = tape.out_grad = None
         return tape
 
-    def _begun(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> Kept:
-        """Check the arrays that come in, turn samples to the front, and normalise them for these roles."""
+    def _normalize_inputs(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> HopfieldTape:
+        """Check the input arrays, bring samples to the first axis, and normalise the arrays for these roles."""
         q, k, v = self._q, self._k, self._v
-        tape = Kept()
+        tape = HopfieldTape()
         tape.layout = layout_of(inputs, offsets, (k.size, q.size, v.size), first=self.batch_first)
         if not k.projected and not q.projected and inputs[0].shape[-1] != inputs[1].shape[-1]:
             raise ValueError(
@@ -723,8 +726,8 @@ class Hopfield(Module):
                 f"{inputs[1].shape}"
             )
         if not self.batch_first:
-            turned = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
-            inputs = turned[id(inputs[0])], turned[id(inputs[1])], turned[id(inputs[2])]
+            swapped = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
+            inputs = swapped[id(inputs[0])], swapped[id(inputs[1])], swapped[id(inputs[2])]
         tape.inputs = stored, state, projection = inputs
         tape.appended = (self._bias_k is not None) + self.add_zero_association
 
@@ -739,20 +742,20 @@ class Hopfield(Module):
         tape.sources = list(sources.values())
         return tape
 
-    def _inside(self, tape: Kept, steps: int | None, recall: bool) -> set[str]:
-        """The roles whose rows the association is to look at as they are, and to project what it finds."""
+    def _choose_unprojected(self, tape: HopfieldTape, steps: int | None, recall: bool) -> set[str]:
+        """Choose the roles whose rows the association is to read unprojected, and to project itself."""
         k, v, layout = self._k, self._v, tape.layout
         shared = tape.inputs[0].ndim == 2 and layout.offsets is None  # projected once for all samples
         by_core = self._structure is None or self._structure.association() is None
         if tape.appended or shared or layout.queries > FEW_QUERIES or not by_core:
             return set()
 
-        def look(role: Role, x: Array, passes: int) -> Look:
+        def workload(role: Role, x: Array, passes: int) -> Workload:
             queries = layout.samples * layout.queries
-            return Look(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
+            return Workload(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
 
-        pays, found = _roles.input_space_pays, set()
-        values = [look(v, tape.inputs[2], 1)] if v.projected and not recall else []
+        pays, found = _roles.is_cheaper_unprojected, set()
+        values = [workload(v, tape.inputs[2], 1)] if v.projected and not recall else []
         if values and pays(*values):
             found = {v.name}
         limited = (
@@ -761,20 +764,22 @@ class Hopfield(Module):
             or self.normalize_hopfield_space
         )
         if k.projected and steps is not None and not limited:
-            keys = look(k, tape.inputs[0], 2 * (steps + 1))
+            keys = workload(k, tape.inputs[0], 2 * (steps + 1))
             if pays(keys) and (found or pays(keys, *values)):  # rows as they are have one head, then values must, too
                 found = {k.name, *([v.name] if values else [])}
         return found
 
-    def _projected(self, tape: Kept) -> tuple[dict[str, Array], dict[str, Projection]]:
-        """Each role's rows (..., H or 1, features), by one product for a source; and what the association projects."""
+    def _project(self, tape: HopfieldTape) -> tuple[dict[str, Array], dict[str, Projection]]:
+        """Project each role's rows to (..., H or 1, features), with one product for each source; return the projections
+        that the association does itself, too.
+        """
         rows: dict[str, Array] = {}
         projections: dict[str, Projection] = {}
         tape.grouped, tape.plain, H = [], {}, self.num_heads
         for source in tape.sources:
-            group = [role for role in source.roles if role.projected and role.name not in tape.inside]
+            group = [role for role in source.roles if role.projected and role.name not in tape.unprojected]
             if group:
-                weight, bias, plain = folded(group)
+                weight, bias, plain = fold_projections(group)
                 tape.grouped.append((source, group, weight))
                 y, at = dense.linear(source.xhat, weight, bias), 0
                 for role, role_weight in zip(group, plain, strict=True):
@@ -784,16 +789,20 @@ class Hopfield(Module):
                     at += H * role.width
             for role in source.roles:
                 if not role.projected:
-                    rows[role.name] = role.static(source.xhat)
-                elif role.name in tape.inside:
-                    weight, bias, (tape.plain[role.name],) = folded([role])
+                    rows[role.name] = role.static_rows(source.xhat)
+                elif role.name in tape.unprojected:
+                    weight, bias, (tape.plain[role.name],) = fold_projections([role])
                     bias = np.zeros(len(weight), self.dtype) if bias is None else bias
                     projections[role.name] = Projection(weight.reshape(H, role.width, -1), bias.reshape(H, role.width))
                     rows[role.name] = source.xhat[..., None, :]
         return rows, projections
 
-    def _in_space(self, tape: Kept, q: Array, k: Array, v: Array, recall: bool) -> tuple[Array, Array, Array]:
-        """What is done to queries, stored rows and values in the association space."""
+    def _to_association_space(
+        self, tape: HopfieldTape, q: Array, k: Array, v: Array, recall: bool
+    ) -> tuple[Array, Array, Array]:
+        """Bring queries, stored rows and values into the association space: normalise, append, and pad ragged
+        queries.
+        """
         layout, H = tape.layout, self.num_heads
         tape.hopfield_norms, tape.offsets, tape.padded = {}, layout.offsets, None
         if self.normalize_hopfield_space:
@@ -813,15 +822,15 @@ class Hopfield(Module):
             q = padded
         return q, k, v
 
-    def _hopfield_norm(self, role: Role, x: Array, tape: Kept) -> Array:
-        """Layer normalisation in the association space."""
+    def _hopfield_norm(self, role: Role, x: Array, tape: HopfieldTape) -> Array:
+        """Normalise rows in the association space."""
         xhat, _ = tape.hopfield_norms[role.name] = dense.normalize(np.ascontiguousarray(x), self._hopfield_eps)
         if self._hopfield_gain is None or self._hopfield_shift is None:
             return xhat
         return xhat * self._hopfield_gain.value + self._hopfield_shift.value
 
     def _append(self, rows: Array, bias: Parameter | None, offsets: Array | None) -> Array:
-        """The bias pattern and the zero pattern behind the rows of every bag."""
+        """Append the bias pattern and the zero pattern to the rows of every bag."""
         heads, width = rows.shape[-2:]
         more = np.zeros(((self._bias_k is not None) + self.add_zero_association, heads, width), rows.dtype)
         if bias is not None:
@@ -833,8 +842,8 @@ class Hopfield(Module):
         ends = offsets[1:]
         return np.insert(rows, np.repeat(ends, len(more)), np.tile(more, (len(ends), 1, 1)), axis=0)
 
-    def _appended(self, drows: Array, bias: Parameter | None, tape: Kept) -> Array:
-        """The gradient of `_append` in the rows; that of the bias pattern goes to it."""
+    def _append_backward(self, drows: Array, bias: Parameter | None, tape: HopfieldTape) -> Array:
+        """Return the gradient of `_append` in the rows; add that in the bias pattern to its parameter."""
         n = tape.appended
         if drows.ndim == 4:
             dmore, drows = drows[:, -n:].sum(axis=0), drows[:, :-n]
@@ -850,10 +859,10 @@ class Hopfield(Module):
 
     # --- backward ---------------------------------------------------------------------------------
 
-    def _back(
-        self, tape: Kept, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
+    def _backward_inputs(
+        self, tape: HopfieldTape, grad: Array, need_stored: bool, need_state: bool, need_projection: bool
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """Parameters' gradients, and those of (stored, state, projection) where needed.
+        """Add to the parameters' gradients; return those in (stored, state, projection) where needed.
 
         An array that came in more than once has its gradient at the first place.
         """
@@ -878,10 +887,12 @@ class Hopfield(Module):
 
         needed = {self._k.name: need_stored, self._q.name: need_state, self._v.name: need_projection}
         need_rows = self._hopfield_gain is not None or any(
-            needed[r.name] or (r.projected and r.name not in tape.inside) or (r.gain is not None and not r.projected)
+            needed[r.name]
+            or (r.projected and r.name not in tape.unprojected)
+            or (r.gain is not None and not r.projected)
             for r in (self._k, self._v)
         )
-        beside, places = self._places(tape)
+        buffers, places = self._gradient_buffers(tape)
         dq, dk, dv, dbeta, *dprojections = gradients_of(
             tape.saved,
             grad,
@@ -895,7 +906,7 @@ class Hopfield(Module):
         if tape.padded is not None:
             dq = dq[tape.padded]
         if tape.appended and need_rows:
-            dk, dv = self._appended(dk, self._bias_k, tape), self._appended(dv, self._bias_v, tape)
+            dk, dv = self._append_backward(dk, self._bias_k, tape), self._append_backward(dv, self._bias_v, tape)
         if self.normalize_hopfield_space:
             dq, dk = (
                 self._hopfield_norm_backward(self._q, dq, tape),
@@ -904,8 +915,8 @@ class Hopfield(Module):
         drole = {self._q.name: dq, self._k.name: dk, self._v.name: dv}
         for source in tape.sources:
             source.grad = None
-        gradients = Gradients()
-        for (source, group, weight), dy in zip(tape.grouped, beside, strict=True):
+        gradients = ProjectionGradients()
+        for (source, group, weight), dy in zip(tape.grouped, buffers, strict=True):
             parts = [drole[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
             if dy is None:
                 dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
@@ -913,44 +924,46 @@ class Hopfield(Module):
             at = 0
             for role, part in zip(group, parts, strict=True):
                 end = at + part.shape[-1]
-                gradients.credit(role, tape.plain[role.name], dweight[at:end], dbias[at:end])
+                gradients.add_folded(role, tape.plain[role.name], dweight[at:end], dbias[at:end])
                 at = end
-            source.gather(dx)
+            source.add_gradient(dx)
         for source in tape.sources:
             for role in source.roles:
                 drows = drole[role.name]
-                if role.name in tape.inside:
-                    plain, of = tape.plain[role.name], dprojections[0 if role is self._k else 1]
-                    gradients.credit(role, plain, of.weight.reshape(plain.shape), of.bias.ravel())
+                if role.name in tape.unprojected:
+                    plain, gradient = tape.plain[role.name], dprojections[0 if role is self._k else 1]
+                    gradients.add_folded(role, plain, gradient.weight.reshape(plain.shape), gradient.bias.ravel())
                     drows = None if drows is None else drows[..., 0, :]
                 elif role.projected:
                     continue
                 elif drows is not None:
                     drows = role.static_backward(source.xhat, drows)
-                source.gather(drows if needed[role.name] else None)
-        gradients.hand_over()
+                source.add_gradient(drows if needed[role.name] else None)
+        gradients.add_to_parameters()
         return self._input_grads(tape)
 
-    def _places(self, tape: Kept) -> tuple[list[Array | None], dict[str, Array]]:
-        """Where the association may put gradients: for each product that made several roles' rows one array, in which
-        their gradients lie side by side, as the way back through that product wants them."""
-        beside: list[Array | None] = []
+    def _gradient_buffers(self, tape: HopfieldTape) -> tuple[list[Array | None], dict[str, Array]]:
+        """Allocate the arrays that the association is to write gradients to. For each product that projected several
+        roles, one array holds the gradients of these roles side by side, as the backward pass of that product reads
+        them.
+        """
+        buffers: list[Array | None] = []
         places: dict[str, Array] = {}
-        moved = tape.padded is not None or tape.appended or self.normalize_hopfield_space  # they change on the way
+        reshaped = tape.padded is not None or tape.appended or self.normalize_hopfield_space
         for source, group, weight in tape.grouped:
             shared_state = self._q in group and source.xhat.ndim == 2
-            if moved or shared_state or len(group) == 1 or any(role.width != group[0].width for role in group):
-                beside.append(None)
+            if reshaped or shared_state or len(group) == 1 or any(role.width != group[0].width for role in group):
+                buffers.append(None)
                 continue
             shape, H = source.xhat.shape[:-1], self.num_heads
             dy = np.empty((*shape, len(weight)), self.dtype)
             parts = dy.reshape(*shape, len(group), H, group[0].width)
             places |= {role.name: parts[..., i, :, :] for i, role in enumerate(group)}
-            beside.append(dy)
-        return beside, places
+            buffers.append(dy)
+        return buffers, places
 
-    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: Kept) -> Array:
-        """The gradient of `_hopfield_norm`."""
+    def _hopfield_norm_backward(self, role: Role, dy: Array, tape: HopfieldTape) -> Array:
+        """Compute the gradient of `_hopfield_norm`."""
         xhat, rstd = tape.hopfield_norms[role.name]
         if not role.projected:  # all heads saw the same
             dy = dy.sum(axis=-2, keepdims=True)
@@ -961,8 +974,10 @@ class Hopfield(Module):
             dy = dy * self._hopfield_gain.value
         return dense.normalize_backward(xhat, rstd, dy)
 
-    def _input_grads(self, tape: Kept) -> tuple[Array | None, Array | None, Array | None]:
-        """The sources' gradients, through their normalisations, at the first places of their arrays."""
+    def _input_grads(self, tape: HopfieldTape) -> tuple[Array | None, Array | None, Array | None]:
+        """Return the inputs' gradients, through their normalisations; an array in several roles has its gradient in the
+        first.
+        """
         total: dict[int, Array] = {}
         for source in tape.sources:
             if source.grad is not None:

@@ -1,4 +1,4 @@
-"""What comes into a Hopfield layer: bags and masks, brought into one layout and checked against one another."""
+"""Inputs of a Hopfield layer: bags and masks, brought into one layout and checked against one another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike
 from sparsehopfield._engine.checks import Array, as_integers, as_numbers, axes_of
 from sparsehopfield._engine.text import short
 
-__all__ = ["Inputs", "Layout", "arrays_of", "checked_masks", "flat_bags", "layout_of"]
+__all__ = ["Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
 
 Inputs = tuple[Array, Array, Array]  # stored pattern, state pattern, pattern projection
 NAMES = ("stored pattern", "state pattern", "pattern projection")
 
 
-def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
-    """The rows of a list of bags (M_i, e) as one array, and where each bag begins."""
+def concatenate_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
+    """Concatenate the rows of a list of bags (M_i, e); return them and the offset of each bag."""
     if offsets is not None:
         raise ValueError("offsets: a list of bags has its own; give one of the two")
     arrays = [as_numbers(f"{name}[{i}]", bag) for i, bag in enumerate(bags)]
@@ -30,7 +30,7 @@ def flat_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Ar
 
 
 def as_offsets(offsets: ArrayLike, rows: int) -> Array:
-    """Where bags begin, and the end."""
+    """Check and return the offsets of the bags, (B + 1,)."""
     o = as_integers("offsets", offsets).copy()  # as it is followed after it was checked
     if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
         raise ValueError(
@@ -41,44 +41,45 @@ def as_offsets(offsets: ArrayLike, rows: int) -> Array:
 
 
 class Layout(NamedTuple):
-    """How many there are of what."""
+    """Numbers of samples, queries and rows, and where the bags begin."""
 
     samples: int
     queries: int  # of a sample; where state patterns are ragged, of the largest
     rows: int  # of a sample; where bags are ragged, of the largest
-    per_bag: float  # rows that a query looks at, on average
+    per_bag: float  # rows that a query attends to, on average
     offsets: Array | None  # None: bags are not ragged
     ragged_state: bool  # the state patterns are the bags' rows
 
 
-def arrays_of(
-    input: Any, offsets: Any, cast: Callable[[str, Any], Array], kept: Callable[[str, Any], Array] | None = None
+def as_arrays(
+    input: Any, offsets: Any, cast: Callable[[str, Any], Array], cast_kept: Callable[[str, Any], Array] | None = None
 ) -> tuple[Inputs, Any, bool]:
-    """The three inputs as arrays, the offsets, and whether a tuple was given. What is one object stays one array.
+    """Return the three inputs as arrays, the offsets, and whether a tuple was given.
 
-    `kept` is the cast of arrays that are kept; rows of a list are in an array of their own anyway.
+    An object in several roles stays one array. `cast_kept` applies to arrays that the backward pass keeps; rows of a
+    list of bags are copied anyway.
     """
-    kept = cast if kept is None else kept
-    many = isinstance(input, tuple)
-    if many and len(input) != 3:
+    cast_kept = cast if cast_kept is None else cast_kept
+    from_tuple = isinstance(input, tuple)
+    if from_tuple and len(input) != 3:
         raise ValueError(
             f"input: must be one array or a tuple (stored pattern, state pattern, pattern projection), got {len(input)}"
         )
-    given = tuple(zip(NAMES, input, strict=True)) if many else (("input", input),) * 3
+    named = tuple(zip(NAMES, input, strict=True)) if from_tuple else (("input", input),) * 3
     made: dict[int, Array] = {}
-    own = None
-    for name, x in given:
+    found = None
+    for name, x in named:
         if id(x) in made:
             continue
         if isinstance(x, list) and x and axes_of(x[0]) == 2:
-            x_flat, o = flat_bags(name, x, offsets)
-            if own is not None and not np.array_equal(own, o):
+            x_flat, o = concatenate_bags(name, x, offsets)
+            if found is not None and not np.array_equal(found, o):
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
-            own, made[id(x)] = o, cast(name, x_flat)
+            found, made[id(x)] = o, cast(name, x_flat)
         else:
-            made[id(x)] = kept(name, x)
-    stored, state, projection = (made[id(x)] for _, x in given)
-    return (stored, state, projection), offsets if own is None else own, many
+            made[id(x)] = cast_kept(name, x)
+    stored, state, projection = (made[id(x)] for _, x in named)
+    return (stored, state, projection), offsets if found is None else found, from_tuple
 
 
 def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None, int | None], *, first: bool) -> Layout:
@@ -128,10 +129,10 @@ def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None,
     return Layout(samples, queries, rows, per_bag, offsets, ragged_state)
 
 
-def checked_masks(
+def check_masks(
     padding: Any, mask: Any, layout: Layout, heads: int, appended: int
 ) -> tuple[Array | None, Array | None]:
-    """The masks, checked, with a column of nothing for each row that will be appended."""
+    """Check and return the masks, with a column without effect for each row that will be appended."""
     samples, queries, rows = layout[:3]
     if padding is not None:
         if layout.offsets is not None:
@@ -148,14 +149,14 @@ def checked_masks(
     if mask is not None:
         mask = as_numbers("association_mask", mask)
         mask = mask.astype(np.bool_) if mask.dtype.kind in "iu" else mask
-        seen = (queries, rows)
-        fits = [seen, (samples, *seen), (samples, heads, *seen), (samples * heads, *seen)]
+        pairs = (queries, rows)
+        fits = [pairs, (samples, *pairs), (samples, heads, *pairs), (samples * heads, *pairs)]
         if mask.shape not in fits:
             raise ValueError(f"association_mask: must have one of the shapes {fits}, got {mask.shape}")
         if mask.dtype.kind == "f" and not (mask < np.inf).all():
             raise ValueError("association_mask: must be numbers below infinity")
         if mask.ndim == 3 and len(mask) != samples:
-            mask = mask.reshape(samples, heads, *seen)
+            mask = mask.reshape(samples, heads, *pairs)
         if appended:
             mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, appended),))
             if layout.offsets is not None:  # a bag's appended rows are right behind its own

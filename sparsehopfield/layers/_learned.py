@@ -1,4 +1,4 @@
-"""Hopfield layers some of whose patterns are learned: pooling has the state patterns, lookup the stored ones."""
+"""Hopfield layers with learned patterns: state patterns for pooling, stored patterns for lookup."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sparsehopfield.layers._module import Module, Parameter
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
 
 
-class Inner:
-    """Something of the Hopfield layer inside; it may be set where that one's may."""
+class Delegated:
+    """An attribute of the Hopfield layer inside, which may be set if it may be set there."""
 
-    def __set_name__(self, owner: type[_Around], name: str) -> None:
+    def __set_name__(self, owner: type[_WithLearnedPatterns], name: str) -> None:
         self.name = name
 
-    def __get__(self, layer: _Around | None, owner: type[_Around]) -> Any:
+    def __get__(self, layer: _WithLearnedPatterns | None, owner: type[_WithLearnedPatterns]) -> Any:
         return self if layer is None else getattr(layer.hopfield, self.name)
 
-    def __set__(self, layer: _Around, value: Any) -> None:
+    def __set__(self, layer: _WithLearnedPatterns, value: Any) -> None:
         if self.name not in CHANGEABLE:
             raise AttributeError(f"{self.name}: is fixed when the layer is made")
         setattr(layer.hopfield, self.name, value)
@@ -32,65 +32,65 @@ class Inner:
 CHANGEABLE = {"scaling", "separation", "structure"}
 
 
-class _Around(Module):
+class _WithLearnedPatterns(Module):
     """A Hopfield layer, some of whose inputs are learned patterns."""
 
     _default_separation = "softmax"
     _takes_masks = True
     hopfield: Hopfield
 
-    scaling = Inner()
-    separation = Inner()
-    structure = Inner()
-    gradient = Inner()
-    dropout = Inner()
-    association_activation = Inner()
-    add_zero_association = Inner()
-    batch_first = Inner()
-    num_heads = Inner()
-    update_steps_max = Inner()
-    update_steps_eps = Inner()
-    input_size = Inner()
-    hidden_size = Inner()
-    output_size = Inner()
-    pattern_size = Inner()
-    state_pattern_dim = Inner()
-    stored_pattern_dim = Inner()
-    pattern_projection_dim = Inner()
-    stored_pattern_as_static = Inner()
-    state_pattern_as_static = Inner()
-    pattern_projection_as_static = Inner()
-    normalize_stored_pattern = Inner()
-    normalize_stored_pattern_affine = Inner()
-    normalize_state_pattern = Inner()
-    normalize_state_pattern_affine = Inner()
-    normalize_pattern_projection = Inner()
-    normalize_pattern_projection_affine = Inner()
-    normalize_hopfield_space = Inner()
-    normalize_hopfield_space_affine = Inner()
+    scaling = Delegated()
+    separation = Delegated()
+    structure = Delegated()
+    gradient = Delegated()
+    dropout = Delegated()
+    association_activation = Delegated()
+    add_zero_association = Delegated()
+    batch_first = Delegated()
+    num_heads = Delegated()
+    update_steps_max = Delegated()
+    update_steps_eps = Delegated()
+    input_size = Delegated()
+    hidden_size = Delegated()
+    output_size = Delegated()
+    pattern_size = Delegated()
+    state_pattern_dim = Delegated()
+    stored_pattern_dim = Delegated()
+    pattern_projection_dim = Delegated()
+    stored_pattern_as_static = Delegated()
+    state_pattern_as_static = Delegated()
+    pattern_projection_as_static = Delegated()
+    normalize_stored_pattern = Delegated()
+    normalize_stored_pattern_affine = Delegated()
+    normalize_state_pattern = Delegated()
+    normalize_state_pattern_affine = Delegated()
+    normalize_pattern_projection = Delegated()
+    normalize_pattern_projection_affine = Delegated()
+    normalize_hopfield_space = Delegated()
+    normalize_hopfield_space_affine = Delegated()
 
-    def __init__(self, given: dict[str, Any], options: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], options: dict[str, Any]) -> None:
         random_state = options.pop("random_state", None)
         options.setdefault("separation", self._default_separation)
-        super().__init__({**given, "random_state": random_state}, options.get("dtype", "float32"), random_state)
+        super().__init__({**config, "random_state": random_state}, options.get("dtype", "float32"), random_state)
         sizes = {
-            name: given[name] for name in ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
+            name: config[name] for name in ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
         }
         self.hopfield = Hopfield(**sizes, **options, random_state=self._random)
         self._std = self.hopfield._std
         self._inner = {"hopfield": self.hopfield}
-        self.quantity = as_whole("quantity", given["quantity"], least=1)
+        self.quantity = as_whole("quantity", config["quantity"], least=1)
 
     def _arguments(self) -> dict[str, Any]:
         return {**self.hopfield._arguments(), **self._config}
 
-    def _patterns(self, name: str, size: int, trainable: bool) -> Parameter:
-        """Learned patterns, shaped as in hflayers."""
+    def _learned_patterns(self, name: str, size: int, trainable: bool) -> Parameter:
+        """Make learned patterns, shaped as in hflayers."""
         shape = (1, self.quantity) if self.batch_first else (self.quantity, 1)
         return self._parameter(name, (*shape, size), self._normal(self._std), trainable)
 
-    def _completed(self, input: Any, offsets: Any) -> Any:
-        """The tuple for the Hopfield layer: learned patterns have two axes, which means that samples share them."""
+    def _complete_input(self, input: Any, offsets: Any) -> Any:
+        """Return the tuple for the Hopfield layer. Learned patterns have two axes, so that all samples share them."""
         raise NotImplementedError
 
     def forward(
@@ -102,13 +102,13 @@ class _Around(Module):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """As `Hopfield.forward`, for what this layer takes as its input."""
+        """Compute what `Hopfield.forward` does, from this layer's input."""
         options = {"stored_pattern_padding_mask": stored_pattern_padding_mask, "association_mask": association_mask}
         return self._pass(input, train, options | {"offsets": offsets})
 
     def _forward(self, input: Any, *, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
-        completed, given = self._completed(input, offsets), input if isinstance(input, tuple) else (input,)
-        learned = tuple(x for x in completed if not any(x is y for y in given))
+        completed, passed = self._complete_input(input, offsets), input if isinstance(input, tuple) else (input,)
+        learned = tuple(x for x in completed if not any(x is y for y in passed))
         return self.hopfield._forward(completed, offsets=offsets, learned=learned, **options)
 
     def associations(
@@ -121,7 +121,7 @@ class _Around(Module):
     ) -> Any:
         """See `Hopfield.associations`."""
         return self.hopfield.associations(
-            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+            self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
     def get_association_matrix(
@@ -134,7 +134,7 @@ class _Around(Module):
     ) -> Array:
         """See `Hopfield.get_association_matrix`."""
         return self.hopfield.get_association_matrix(
-            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+            self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
     def get_projected_pattern_matrix(
@@ -147,7 +147,7 @@ class _Around(Module):
     ) -> Array:
         """See `Hopfield.get_projected_pattern_matrix`."""
         return self.hopfield.get_projected_pattern_matrix(
-            self._completed(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
+            self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
 
     def retrieve(
@@ -162,7 +162,7 @@ class _Around(Module):
     ) -> Array:
         """See `Hopfield.retrieve`."""
         return self.hopfield.retrieve(
-            self._completed(input, offsets),
+            self._complete_input(input, offsets),
             stored_pattern_padding_mask,
             association_mask,
             offsets=offsets,
@@ -171,8 +171,8 @@ class _Around(Module):
         )
 
 
-class HopfieldPooling(_Around):
-    """Bags to vectors: learned state patterns look at the instances of every bag.
+class HopfieldPooling(_WithLearnedPatterns):
+    """Bags to vectors: learned state patterns attend to the instances of every bag.
 
     Parameters
     ----------
@@ -219,9 +219,9 @@ class HopfieldPooling(_Around):
         )
         static = self.hopfield._config["state_pattern_as_static"]
         size = (self.hopfield.hidden_size if static else None) or input_size
-        self.pooling_weights = self._patterns("pooling_weights", size, trainable)
+        self.pooling_weights = self._learned_patterns("pooling_weights", size, trainable)
 
-    def _completed(self, input: Any, offsets: Any) -> Any:
+    def _complete_input(self, input: Any, offsets: Any) -> Any:
         state = self.pooling_weights.value.reshape(self.quantity, -1)
         if isinstance(input, tuple):
             if len(input) != 2:
@@ -240,17 +240,19 @@ class HopfieldPooling(_Around):
         offsets: ArrayLike | None = None,
         train: bool = False,
     ) -> Array:
-        """As `Hopfield.forward`: (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size)."""
+        """Pool (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size); see
+        `Hopfield.forward`.
+        """
         return super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets, train=train)
 
     def _forward(self, input: Any, *masks: Any, **options: Any) -> tuple[Array, Any]:
-        out, kept = super()._forward(input, *masks, **options)
-        return out.reshape(len(out), math.prod(out.shape[1:])), (kept, out.shape, isinstance(input, tuple))
+        out, tape = super()._forward(input, *masks, **options)
+        return out.reshape(len(out), math.prod(out.shape[1:])), (tape, out.shape, isinstance(input, tuple))
 
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
-        kept, shape, both = saved
-        dk, dq, dv = self.hopfield._back(
-            kept, grad.reshape(shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
+        tape, shape, both = saved
+        dk, dq, dv = self.hopfield._backward_inputs(
+            tape, grad.reshape(shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
         )
         if dq is not None:
             self.pooling_weights.add(dq.reshape(self.pooling_weights.value.shape))
@@ -271,8 +273,8 @@ class SparseHopfieldPooling(HopfieldPooling):
     _default_separation = "sparsemax"
 
 
-class HopfieldLayer(_Around):
-    """Lookup: state patterns that come in look at learned stored patterns, which are never copied for the samples.
+class HopfieldLayer(_WithLearnedPatterns):
+    """Lookup: the input's state patterns attend to learned stored patterns, which are never copied for the samples.
 
     Parameters
     ----------
@@ -315,17 +317,17 @@ class HopfieldLayer(_Around):
         trainable: bool = True,
         **options: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
-        super().__init__(given, options)
+        config = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
+        super().__init__(config, options)
         static = self.hopfield._config["stored_pattern_as_static"]
         size = (self.hopfield.hidden_size if static else self.hopfield.stored_pattern_dim) or input_size
-        self.lookup_weights = self._patterns("lookup_weights", size, trainable)
+        self.lookup_weights = self._learned_patterns("lookup_weights", size, trainable)
         self.target_weights = None
         if lookup_weights_as_separated:
             size = self.hopfield._config["pattern_projection_size"] or size
-            self.target_weights = self._patterns("target_weights", size, lookup_targets_as_trainable)
+            self.target_weights = self._learned_patterns("target_weights", size, lookup_targets_as_trainable)
 
-    def _completed(self, input: Any, offsets: Any) -> Any:
+    def _complete_input(self, input: Any, offsets: Any) -> Any:
         if isinstance(input, tuple):
             raise TypeError("input: must be one array of state patterns, got a tuple")
         if offsets is not None:
@@ -337,7 +339,7 @@ class HopfieldLayer(_Around):
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Array | None:
         lookup, targets = self.lookup_weights, self.target_weights
         learned = lookup.trainable if targets is None else targets.trainable
-        dk, dq, dv = self.hopfield._back(saved, grad, lookup.trainable, need_input_grad, learned)
+        dk, dq, dv = self.hopfield._backward_inputs(saved, grad, lookup.trainable, need_input_grad, learned)
         if dk is not None:
             lookup.add(dk.reshape(lookup.value.shape))
         if dv is not None and targets is not None:

@@ -1,4 +1,4 @@
-"""What every layer is: named parameters, a forward and a backward pass, a state that can be saved."""
+"""The base of all layers: named parameters, a forward and a backward pass, a state that can be saved."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Module", "Parameter", "load"]
 
 MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_tape", "_seen"}
+TRANSIENT = {"_tape", "_seen", "_last_tape"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 _from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
@@ -98,13 +98,13 @@ class Parameter:
         return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype}, trainable={self.trainable})"
 
 
-# What a forward pass leaves for its backward pass: the shape and dtype of the output, how often parameters had changed
-# before it, and what it saved. A plain tuple, which is made in no time.
+# The tape of a forward pass: shape and dtype of the output, the number of changes of the parameters before it, and what
+# `_forward` saved. A plain tuple, which is fastest to make.
 Tape = tuple[tuple[int, ...], np.dtype[Any], int, Any]
 
 
 class Argument:
-    """Something that a layer was made with, to be read."""
+    """A read-only argument that a layer was made with."""
 
     def __set_name__(self, owner: type[Module], name: str) -> None:
         self.name = name
@@ -125,14 +125,14 @@ class Module:
 
     Notes
     -----
-    A forward pass serves one backward pass, and the next forward pass forgets it, so that passes without gradients
+    A forward pass serves one backward pass, and the next forward pass drops its tape, so that passes without gradients
     need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
     may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
     parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
     used by one thread at a time.
 
     A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
-    what is saved for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and remembers by itself.
+    the tape for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and keeps its own tape.
     """
 
     _kinds: ClassVar[dict[str, type[Module]]] = {}
@@ -146,7 +146,7 @@ class Module:
             Module._kinds[cls.__name__] = cls
 
     def __init__(self, config: dict[str, Any], dtype: Any, random_state: Any) -> None:
-        """Begin a layer: the arguments it was made with, what its numbers are, and where its random ones come from."""
+        """Set the arguments that the layer was made with, its dtype, and the generator of its random numbers."""
         self.dtype = as_float_dtype(dtype)
         self._random = as_generator("random_state", random_state)
         self._config = config
@@ -156,13 +156,15 @@ class Module:
         self._tape: Tape | None = None
 
     def _arguments(self) -> dict[str, Any]:
-        """What would make the layer again, but for its state."""
+        """Return the arguments that make the layer again, but for its state."""
         return self._config
 
     def _parameter(
         self, name: str, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array], trainable: bool = True
     ) -> Parameter:
-        """Register a parameter, which begins with what is drawn for its shape; or, of a file, with its shape alone."""
+        """Register a parameter. Its first value is drawn for its shape; for a layer from a file, only the shape is
+        set.
+        """
         if math.prod(shape) > MOST:
             raise ValueError(
                 f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
@@ -172,13 +174,13 @@ class Module:
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
-        """Draw normal numbers, in double so that both precisions begin alike."""
+        """Return a function that draws normal numbers, in double so that both precisions begin alike."""
         return lambda shape: self._random.normal(0.0, abs(std), shape)  # of -0, which NumPy takes for negative
 
     # --- computing --------------------------------------------------------------------------------
 
     def forward(self, input: Any, *, train: bool = False) -> Array:
-        """What the layer makes of its input; with `train`, dropout acts."""
+        """Compute the layer's output; with `train`, dropout acts."""
         return self._pass(input, train, {})
 
     @untrapped()
@@ -210,7 +212,7 @@ class Module:
 
     @untrapped()
     def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
-        """Make a forward pass with these other arguments, and remember it for a backward pass."""
+        """Run a forward pass with these options, and keep its tape for a backward pass."""
         self._tape = None
         changes = self._changes()
         out, saved = self._forward(input, train=train, **options)
@@ -235,26 +237,26 @@ class Module:
         raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but what the last forward pass left for a backward pass."""
+        """Return what copies and pickles hold: all but what the last forward pass left for a backward pass."""
         return {name: None if name in TRANSIENT else value for name, value in self.__dict__.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Array:
-        """`forward`."""
+        """Call `forward`."""
         return self.forward(*args, **kwargs)
 
-    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, own: bool = False) -> Array:
+    def _cast(self, name: str, x: ArrayLike, size: int | None = None, dtype: Any = None, copy: bool = False) -> Array:
         """Return numbers of the layer's dtype, or of this one, contiguous, with `size` features.
 
-        With `own` they are a copy, whatever becomes of `x`.
+        With `copy` they are a copy, so that `x` may be changed later.
         """
         dtype = self.dtype if dtype is None else dtype
         if type(x) is np.ndarray and x.dtype == dtype and x.flags.carray:
-            x = x.copy() if own else x
+            x = x.copy() if copy else x
         else:
             a = as_numbers(name, x)
             a = as_exact(name, a, dtype)
             with untrapped():  # infinities are found where they matter
-                x = np.array(a, dtype, order="C") if own else in_order(a, dtype)
+                x = np.array(a, dtype, order="C") if copy else in_order(a, dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -269,7 +271,7 @@ class Module:
     # --- parameters -------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters by name, those of inner layers behind the inner layer's name and a dot."""
+        """Return all parameters by name; those of inner layers have the inner layer's name and a dot in front."""
         found = dict(self._own)
         for name, module in self._inner.items():
             found |= {f"{name}.{inner}": p for inner, p in module.parameters().items()}
@@ -281,11 +283,11 @@ class Module:
             p.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters' values by name."""
+        """Return copies of all parameters' values by name."""
         return {name: p.value.copy() for name, p in self.parameters().items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> None:
-        """Take over values by name; all of them, or none when something is wrong.
+        """Set values by name: all of them, or none if something is wrong.
 
         Parameters
         ----------
@@ -300,19 +302,19 @@ class Module:
             If names are missing or unknown (when strict), shapes differ, numbers are not finite, or a parameter's
             array is read-only.
         """
-        own, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
+        parameters, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         fitting = self._fitting(state, strict)
         for name in fitting:
-            as_place(name, own[name].value)
+            as_place(name, parameters[name].value)
         for name, a in fitting.items():
-            own[name].change(a)
+            parameters[name].change(a)
 
     def _fitting(self, state: Mapping[str, ArrayLike], strict: bool = True) -> dict[str, Array]:
         """Return copies of the values for the parameters, checked."""
-        given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
-        self._expect(dict.fromkeys(state, ()) | {name: a.shape for name, a in given.items()}, strict)
+        arrays = {name: as_numbers(f"state[{name!r}]", state[name]) for name in state if name in self.parameters()}
+        self._expect(dict.fromkeys(state, ()) | {name: a.shape for name, a in arrays.items()}, strict)
         fitting = {}
-        for name, a in given.items():
+        for name, a in arrays.items():
             as_exact(f"state[{name!r}]", a, self.dtype)
             with untrapped():
                 fitting[name] = a.astype(self.dtype)
@@ -322,8 +324,9 @@ class Module:
 
     def _expect(self, shapes: Mapping[str, tuple[int, ...]], strict: bool = True) -> None:
         """Raise unless these are the parameters' shapes."""
-        own = self.parameters()
-        missing, unknown = [n for n in own if n not in shapes], [n for n in shapes if n not in own]
+        parameters = self.parameters()
+        missing = [n for n in parameters if n not in shapes]
+        unknown = [n for n in shapes if n not in parameters]
         if strict and (missing or unknown):
             parts = [
                 f"{what} {short(', '.join(names), quote=False)}"
@@ -332,8 +335,8 @@ class Module:
             ]
             raise ValueError(f"state: does not fit {type(self).__name__}: {'; '.join(parts)}")
         for name, shape in shapes.items():
-            if name in own and shape != own[name].value.shape:
-                raise ValueError(f"state[{name!r}]: must have shape {own[name].value.shape}, got {shape}")
+            if name in parameters and shape != parameters[name].value.shape:
+                raise ValueError(f"state[{name!r}]: must have shape {parameters[name].value.shape}, got {shape}")
 
     def reset_parameters(self) -> None:
         """Begin anew: the parameters get the values of a new layer with the same arguments, drawn by its generator."""
@@ -366,7 +369,7 @@ class Module:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The layer that `save` wrote.
+        """Load the layer that `save` wrote.
 
         Raises
         ------
@@ -378,17 +381,17 @@ class Module:
         layer, arrays = files.read_tensors(path, _checked, mmap=False, verify=True)
         if not isinstance(layer, cls):
             raise FileFormatError(f"{os.fsdecode(path)}: holds a {type(layer).__name__}, no {cls.__name__}")
-        own = layer.parameters()
+        parameters = layer.parameters()
         try:
             for name, a in layer._fitting(arrays).items():
-                own[name].value = a
+                parameters[name].value = a
         except ValueError as error:
             raise FileFormatError(f"{os.fsdecode(path)}: {error}") from None
         return layer
 
 
 def load(path: str | os.PathLike[str]) -> Module:
-    """The layer, of whatever kind, that `Module.save` wrote.
+    """Load the layer, of whatever kind, that `Module.save` wrote.
 
     Parameters
     ----------
@@ -414,7 +417,7 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 
 def _described(value: Any) -> Any:
-    """An argument as JSON has it: objects are {their kind: their arguments}."""
+    """Return an argument as JSON has it: objects are {their kind: their arguments}."""
     if isinstance(value, Module):
         if Module._kinds.get(type(value).__name__) is not type(value):
             raise ValueError(f"save: {type(value).__name__} does not come with this package and could not be loaded")
@@ -435,7 +438,7 @@ def _described(value: Any) -> Any:
 
 
 def _made(value: Any) -> Any:
-    """The argument again."""
+    """Make an argument from its JSON."""
     if isinstance(value, list):
         return [_made(v) for v in value]
     if not isinstance(value, dict):
@@ -450,8 +453,9 @@ def _made(value: Any) -> Any:
 
 
 def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Module:
-    """Return the layer of a file, its parameters without numbers, if the header is whole and the tensors can be its
-    state: however large it says that it is, nothing of that size is made."""
+    """Make the layer that a file describes, its parameters without numbers, if header and tensors are sound. No array
+    of the size that the file claims is allocated.
+    """
     files.sound_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:

@@ -1,4 +1,4 @@
-"""The three roles of a Hopfield layer's inputs, and what is done to them before the association, and back.
+"""The three roles of a Hopfield layer's inputs: their normalisation and projection before the association, and back.
 
 The affine part of a role's layer normalisation is folded into its projection, so that an array in several roles is
 normalised once and projected by one product, and no gradient of the input is formed for the sake of the gains.
@@ -15,33 +15,33 @@ from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.chunked import add_arrays
 from sparsehopfield.layers._module import Parameter
 
-__all__ = ["Gradients", "Look", "Role", "Source", "folded", "input_space_pays"]
+__all__ = ["ProjectionGradients", "Role", "Source", "Workload", "fold_projections", "is_cheaper_unprojected"]
 
 
-class Look(NamedTuple):
-    """Queries that look at rows: what the cost of doing so depends on."""
+class Workload(NamedTuple):
+    """The numbers that the cost of an association depends on."""
 
     rows: int  # in all
     queries: int  # in all
-    per_bag: float  # rows that a query looks at
-    features: int  # of a row as it is
+    per_bag: float  # rows that a query attends to
+    features: int  # of an unprojected row
     width: int  # of a row projected for one head
-    passes: int  # how often a query looks at its rows: once for scores, once for a mixture
+    passes: int  # how often a query reads its rows: once for scores, once for a mixture
 
 
-def input_space_pays(*looks: Look) -> bool:
-    """Whether looking at rows that are not projected is cheaper, counting multiplications of a forward pass, one head.
+def is_cheaper_unprojected(*workloads: Workload) -> bool:
+    """Check whether attending to unprojected rows is cheaper than projecting them.
 
-    Either rows are looked at with all their features, and queries are moved between the spaces each time; or rows are
-    projected once, and looked at with a head's features.
+    Count the multiplications of a forward pass, of one head. Unprojected rows have all their features, and queries are
+    projected back and forth for each pass; projected rows are projected once, and have a head's features.
     """
-    unprojected = sum(a.passes * a.queries * a.features * (a.per_bag + a.width) for a in looks)
-    projected = sum(a.rows * a.width * a.features + a.passes * a.queries * a.width * a.per_bag for a in looks)
+    unprojected = sum(a.passes * a.queries * a.features * (a.per_bag + a.width) for a in workloads)
+    projected = sum(a.rows * a.width * a.features + a.passes * a.queries * a.width * a.per_bag for a in workloads)
     return unprojected < projected
 
 
 class Role:
-    """What happens to one of the three inputs before the association; fixed when the layer is made."""
+    """Normalisation and projection of one of the three inputs; fixed when the layer is made."""
 
     __slots__ = ("bias", "eps", "gain", "name", "projected", "shift", "size", "via", "weight", "width")
 
@@ -53,13 +53,13 @@ class Role:
         self.bias: tuple[Parameter, slice] | None = None
         self.via: Role | None = None  # projected by this role's weight first: pattern_projection_as_connected
 
-    def effective(self) -> tuple[Array, Array | None]:
-        """The weight and bias that it is projected with, before the normalisation is folded in."""
+    def effective_weight(self) -> tuple[Array, Array | None]:
+        """Return the weight and bias of the projection, before the normalisation is folded in."""
         bias = None if self.bias is None else self.bias[0].value[self.bias[1]]
         if self.via is None:
             assert self.weight is not None
             return self.weight[0].value[self.weight[1]], bias
-        first, first_bias = self.via.effective()
+        first, first_bias = self.via.effective_weight()
         if self.weight is None:
             return first, first_bias
         weight = self.weight[0].value
@@ -67,13 +67,13 @@ class Role:
             return weight @ first, None
         return weight @ first, weight @ first_bias + bias
 
-    def static(self, xhat: Array) -> Array:
-        """Rows that are not projected, with one head."""
+    def static_rows(self, xhat: Array) -> Array:
+        """Return rows that are not projected, (..., 1, features): one head."""
         rows = xhat if self.gain is None or self.shift is None else xhat * self.gain.value + self.shift.value
         return rows[..., None, :]
 
     def static_backward(self, xhat: Array, drows: Array) -> Array:
-        """The gradient of `static`, from that of all heads."""
+        """Return the gradient of `static_rows`, from that of all heads."""
         d = drows.sum(axis=-2)
         if self.gain is None or self.shift is None:
             return d
@@ -84,7 +84,7 @@ class Role:
 
 
 class Source:
-    """One array that comes in, normalised for all its roles."""
+    """One input array, normalised for all its roles."""
 
     __slots__ = ("grad", "roles", "rstd", "x", "xhat")
 
@@ -95,15 +95,17 @@ class Source:
         self.roles: list[Role] = []
         self.grad: Array | None = None  # of xhat
 
-    def gather(self, grad: Array | None) -> None:
-        """Add to the gradient."""
+    def add_gradient(self, grad: Array | None) -> None:
+        """Add to the gradient in the normalised rows."""
         if grad is not None:
             self.grad = grad if self.grad is None else add_arrays(self.grad, grad)
 
 
-def folded(roles: list[Role]) -> tuple[Array, Array | None, list[Array]]:
-    """The weights and the biases of roles below one another, normalisations folded in; and each weight without them."""
-    parts = [role.effective() for role in roles]
+def fold_projections(roles: list[Role]) -> tuple[Array, Array | None, list[Array]]:
+    """Stack the weights and the biases of several roles, normalisations folded in; return each weight without them,
+    too.
+    """
+    parts = [role.effective_weight() for role in roles]
     plain = [weight for weight, _ in parts]
     if len(roles) == 1 and roles[0].gain is None:
         return *parts[0], plain
@@ -120,19 +122,19 @@ def folded(roles: list[Role]) -> tuple[Array, Array | None, list[Array]]:
     return weights, biases, plain
 
 
-class Gradients:
+class ProjectionGradients:
     """The projections' gradients of one backward pass, collected by parameter, as a parameter may have many parts."""
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[Parameter, Array]] = {}
 
-    def credit(self, role: Role, weight: Array, dweight: Array, dbias: Array) -> None:
-        """Hand the gradients of a role's folded weight and bias on to the parameters that these are made of.
+    def add_folded(self, role: Role, weight: Array, dweight: Array, dbias: Array) -> None:
+        """Add the gradients of a role's folded weight and bias to those of the parameters that these are made of.
 
         `weight` is the role's without the normalisation, as `folded` gave it.
         """
         if role.gain is not None and role.shift is not None:
-            place = None if role.via is not None else self._place(role.weight)
+            place = None if role.via is not None else self._part_of(role.weight)
             dweight, dgain, dshift = dense.unfold(dweight, dbias, weight, role.gain.value, role.shift.value, place)
             role.gain.add(dgain)
             role.shift.add(dshift)
@@ -141,8 +143,8 @@ class Gradients:
                     self._put(role.bias, dbias)
                 return
         if role.via is not None:
-            if role.weight is not None:  # its own, behind the other's
-                first, first_bias = role.via.effective()
+            if role.weight is not None:  # its own, applied after that of `via`
+                first, first_bias = role.via.effective_weight()
                 self._put(role.weight, dweight @ first.T)
                 if first_bias is not None:
                     self._put(role.weight, np.outer(dbias, first_bias))
@@ -156,8 +158,10 @@ class Gradients:
         if role.bias is not None:
             self._put(role.bias, dbias)
 
-    def _place(self, where: tuple[Parameter, slice] | None) -> Array | None:
-        """Where the gradient of a part of a weight comes to lie; None where it is to be added to others."""
+    def _part_of(self, where: tuple[Parameter, slice] | None) -> Array | None:
+        """Return the part of a parameter's gradient that belongs to one role; None where gradients have to be added
+        up.
+        """
         if where is None or where[1] == slice(None):
             return None
         parameter, rows = where
@@ -165,6 +169,7 @@ class Gradients:
         return whole[rows]  # parts of in_proj_weight: each comes once, and all come
 
     def _put(self, where: tuple[Parameter, slice], grad: Array) -> None:
+        """Put a part of a parameter's gradient in its place, or add it to what is there."""
         parameter, rows = where
         key, whole = id(parameter), len(grad) == len(parameter.value)
         if whole and key not in self._found:
@@ -178,7 +183,7 @@ class Gradients:
         else:
             self._found[key][1][rows] += grad
 
-    def hand_over(self) -> None:
-        """Add to the parameters' gradients."""
+    def add_to_parameters(self) -> None:
+        """Add all collected gradients to the parameters."""
         for parameter, grad in self._found.values():
             parameter.add(grad)

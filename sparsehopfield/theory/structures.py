@@ -1,4 +1,4 @@
-"""What structures do to retrieval, as functions: the claims for masked, top-K, linear and random-feature memories.
+"""The effect of structures on retrieval, as functions: claims for masked, top-K, linear and random-feature memories.
 
 "Nonparametric Modern Hopfield Models" (Hu et al. 2024) says that sub-quadratic members of one family keep the fixed
 points and the exponential capacity of the dense model. The statements here are those that can be tested of each member
@@ -44,7 +44,14 @@ from sparsehopfield._engine.checks import (
 from sparsehopfield._engine.text import short
 from sparsehopfield.functional import update
 from sparsehopfield.structures import LinearFeatures, RandomFeatures
-from sparsehopfield.theory import _ask, _blocks, _finite, _one_beta, _see
+from sparsehopfield.theory._patterns import (
+    Floats,
+    as_single_beta,
+    finite_rows,
+    prepare_patterns,
+    prepare_queries,
+    row_blocks,
+)
 
 __all__ = [
     "Truncation",
@@ -62,12 +69,11 @@ __all__ = [
     "truncation_bound",
 ]
 
-Floats = NDArray[np.float64]
-
 # --- top-K ------------------------------------------------------------------------------------------------------------
 
 
 def _as_k(k: Any, n: int) -> int:
+    """Check and return k, from 1 to n."""
     k = as_whole("k", k, 1)
     if k > n:
         raise ValueError(f"k: at most {n}, the number of patterns, got {k}")
@@ -75,7 +81,7 @@ def _as_k(k: Any, n: int) -> int:
 
 
 def diameter(patterns: ArrayLike) -> float:
-    """The largest distance between two patterns.
+    """Compute the largest distance between two patterns.
 
     Parameters
     ----------
@@ -96,13 +102,13 @@ def diameter(patterns: ArrayLike) -> float:
     >>> diameter([[0.0], [1.0], [4.0]])
     4.0
     """
-    rows = _see(patterns).rows
+    rows = prepare_patterns(patterns).rows
     with untrapped():
-        return max(float(cdist(rows[at], rows).max()) for at in _blocks(len(rows), len(rows)))
+        return max(float(cdist(rows[at], rows).max()) for at in row_blocks(len(rows), len(rows)))
 
 
 def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
-    """A bound on the weight that softmax gives to all but the K largest scores.
+    """Bound the weight that softmax gives to all but the K largest scores.
 
     Parameters
     ----------
@@ -124,7 +130,7 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
 
     Notes
     -----
-    **Holds**. Proof: the tail is b/(a + b) with a >= K exp(beta s_(K)) of the scores kept and
+    **Holds**. Proof: the tail is b/(a + b) with a >= K exp(beta s_(K)) of the K largest and
     b <= (M - K) exp(beta s_(K+1)) of the others, and it grows with b/a. Attained where scores have two values.
 
     Examples
@@ -175,21 +181,21 @@ class Truncation:
 
 
 @untrapped()
-def _mean(s: Floats, b: Floats, rows: Floats, order: Array) -> Floats:
-    """Softmax means of the rows that are listed for each query."""
+def _softmax_means(s: Floats, b: Floats, rows: Floats, order: Array) -> Floats:
+    """Compute, for each query, the softmax mean of the rows that `order` lists."""
     weights = special.softmax(b[:, None] * np.take_along_axis(s, order, axis=1), axis=1)
     return np.einsum("nk,nkd->nd", weights, rows[order])
 
 
 def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Truncation:
-    """What one step loses when only the K largest scores are kept.
+    """Compute the error of one step that uses only the K largest scores.
 
     Parameters
     ----------
     queries : array_like, shape (..., d)
     patterns : array_like, shape (M, d)
     k : int, from 1 to M
-        Of equal scores the first are kept.
+        Of equal scores the first are taken.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -215,25 +221,25 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     >>> bool(np.allclose(t.kept - t.dense, t.tail * (t.kept - t.left)))
     True
     """
-    seen = _see(patterns)
-    x, _, b, leading = _ask(queries, seen, 0, beta)
-    m, d = seen.rows.shape
+    scored = prepare_patterns(patterns)
+    x, _, b, leading = prepare_queries(queries, scored, 0, beta)
+    m, d = scored.rows.shape
     k = _as_k(k, m)
     tail, bound = np.zeros(len(x)), np.zeros(len(x))
     kept, left, dense = np.empty(x.shape), np.zeros(x.shape), np.empty(x.shape)
     with untrapped():
-        for at in _blocks(len(x), m * d):
-            s = x[at] @ seen.rows.T
+        for at in row_blocks(len(x), m * d):
+            s = x[at] @ scored.rows.T
             order = np.argsort(-s, axis=1, kind="stable")
-            kept[at] = _mean(s, b[at], seen.rows, order[:, :k])
+            kept[at] = _softmax_means(s, b[at], scored.rows, order[:, :k])
             weights = special.softmax(b[at, None] * s, axis=1)
-            dense[at] = weights @ seen.rows
+            dense[at] = weights @ scored.rows
             if k < m:
-                left[at] = _mean(s, b[at], seen.rows, order[:, k:])
+                left[at] = _softmax_means(s, b[at], scored.rows, order[:, k:])
                 tail[at] = np.take_along_axis(weights, order[:, k:], axis=1).sum(axis=1)
                 bound[at] = truncation_bound(s, k, b[at])
         error = np.linalg.norm(kept - dense, axis=1)
-        flat = {"tail": tail, "tail_bound": bound, "error": error, "error_bound": tail * diameter(seen.rows)}
+        flat = {"tail": tail, "tail_bound": bound, "error": error, "error_bound": tail * diameter(scored.rows)}
     states = {"kept": kept, "left": left, "dense": dense}
     return Truncation(
         **{name: a.reshape(leading)[()] for name, a in flat.items()},
@@ -242,7 +248,8 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
 
 
 def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
-    """The energy that top-K retrieval lowers: |x|^2/2 - (1/beta) log of the sum of exp(beta s) over the K largest s.
+    """Compute the energy that top-K retrieval lowers: |x|^2/2 - (1/beta) log of the sum of exp(beta s) over the K
+    largest s.
 
     Parameters
     ----------
@@ -274,14 +281,14 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
     >>> topk_energy([[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], k=1)
     array([ 0. , -0.5])
     """
-    seen = _see(patterns)
-    x, _, b, leading = _ask(queries, seen, 0, beta)
-    m = len(seen.rows)
+    scored = prepare_patterns(patterns)
+    x, _, b, leading = prepare_queries(queries, scored, 0, beta)
+    m = len(scored.rows)
     k = _as_k(k, m)
     e = np.empty(len(x))
     with untrapped():
-        for at in _blocks(len(x), m):
-            s = np.partition(x[at] @ seen.rows.T, m - k, axis=1)[:, m - k :]
+        for at in row_blocks(len(x), m):
+            s = np.partition(x[at] @ scored.rows.T, m - k, axis=1)[:, m - k :]
             best = s.max(axis=1)
             rest = special.logsumexp(b[at, None] * (s - best[:, None]), axis=1)
             e[at] = (x[at] ** 2).sum(axis=1) / 2 - best - rest / b[at]
@@ -292,6 +299,7 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
 
 
 def _as_mask(mask: ArrayLike, leading: tuple[int, ...], m: int) -> NDArray[np.bool_]:
+    """Check a mask and return it as (N, M), one row a query."""
     a = as_array("mask", mask)
     if a.dtype != np.bool_:
         raise TypeError(f"mask: must be of booleans, got dtype {a.dtype}")
@@ -307,7 +315,7 @@ def _as_mask(mask: ArrayLike, leading: tuple[int, ...], m: int) -> NDArray[np.bo
 def masked_error(
     queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, mask: ArrayLike, beta: ArrayLike = 1.0
 ) -> Any:
-    """How far one step over some of the patterns lands from the pattern meant: |T_A(x) - xi_mu|.
+    """Compute how far one step over some of the patterns lands from the target pattern: |T_A(x) - xi_mu|.
 
     Parameters
     ----------
@@ -316,7 +324,7 @@ def masked_error(
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
-        The patterns that are kept; at least one for every query.
+        The patterns that take part; at least one for every query.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -331,7 +339,7 @@ def masked_error(
 
     Notes
     -----
-    Claim: a mask that keeps the target errs no more than no mask. **Fails**: of -1, 0, 1 the pattern 0, asked for at
+    Claim: a mask that keeps the target errs no more than no mask. **Fails**: of -1, 0, 1 the pattern 0, targets for at
     x = 0, has error 0 over all three by symmetry, and 1/2 without -1. True is only that its weight does not fall, as
     the denominator loses terms; the mean of the others may move away.
 
@@ -341,22 +349,22 @@ def masked_error(
     >>> [float(masked_error([0.0], X, 1, mask)) for mask in ([True, True, True], [False, True, True])]
     [0.0, 0.5]
     """
-    seen = _see(patterns)
-    x, mu, b, leading = _ask(queries, seen, index, beta)
-    m = len(seen.rows)
+    scored = prepare_patterns(patterns)
+    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
+    m = len(scored.rows)
     keep = _as_mask(mask, leading, m)
     error = np.empty(len(x))
     with untrapped():
-        for at in _blocks(len(x), m):
-            s = np.where(keep[at], b[at, None] * (x[at] @ seen.rows.T), -np.inf)
-            error[at] = np.linalg.norm(special.softmax(s, axis=1) @ seen.rows - seen.rows[mu[at]], axis=1)
+        for at in row_blocks(len(x), m):
+            s = np.where(keep[at], b[at, None] * (x[at] @ scored.rows.T), -np.inf)
+            error[at] = np.linalg.norm(special.softmax(s, axis=1) @ scored.rows - scored.rows[mu[at]], axis=1)
     return error.reshape(leading)[()]
 
 
 def masked_bound(
     queries: ArrayLike, patterns: ArrayLike, index: ArrayLike, mask: ArrayLike, beta: ArrayLike = 1.0
 ) -> Any:
-    """A bound on `masked_error`: 2 m (k - 1) exp(-beta gap_A(x)), for a target among the k patterns kept.
+    """Bound `masked_error` by 2 m (k - 1) exp(-beta gap_A(x)), for a target among the k patterns of the mask.
 
     Parameters
     ----------
@@ -365,7 +373,7 @@ def masked_bound(
     index : int or array_like of int
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     mask : array_like of bool, shape (M,) or (..., M)
-        The patterns that are kept; at least one for every query.
+        The patterns that take part; at least one for every query.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
 
@@ -394,28 +402,28 @@ def masked_bound(
     >>> float(masked_bound([1.0, 0.1], X, 2, mask, 4.0))
     inf
     """
-    seen = _see(patterns)
-    x, mu, b, leading = _ask(queries, seen, index, beta)
-    m = len(seen.rows)
+    scored = prepare_patterns(patterns)
+    x, mu, b, leading = prepare_queries(queries, scored, index, beta)
+    m = len(scored.rows)
     keep = _as_mask(mask, leading, m)
-    norms = np.sqrt(seen.squares)
+    norms = np.sqrt(scored.squares)
     bound = np.empty(len(x))
     with untrapped():
-        for at in _blocks(len(x), m):
-            own = mu[at, None]
+        for at in row_blocks(len(x), m):
+            target = mu[at, None]
             others = keep[at].copy()
-            np.put_along_axis(others, own, False, axis=1)
-            s = x[at] @ seen.rows.T
-            gap = np.take_along_axis(s, own, axis=1)[:, 0] - np.where(others, s, -np.inf).max(axis=1)
+            np.put_along_axis(others, target, False, axis=1)
+            s = x[at] @ scored.rows.T
+            gap = np.take_along_axis(s, target, axis=1)[:, 0] - np.where(others, s, -np.inf).max(axis=1)
             longest = np.where(keep[at], norms, 0).max(axis=1)
             n = others.sum(axis=1)
-            reach = np.where(n > 0, 2 * longest * n * np.exp(-b[at] * gap), 0.0)
-            bound[at] = np.where(np.take_along_axis(keep[at], own, axis=1)[:, 0], reach, np.inf)
+            limit = np.where(n > 0, 2 * longest * n * np.exp(-b[at] * gap), 0.0)
+            bound[at] = np.where(np.take_along_axis(keep[at], target, axis=1)[:, 0], limit, np.inf)
     return bound.reshape(leading)[()]
 
 
 def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
-    """How far points lie from the convex hull of patterns: the least error of retrieval without the target.
+    """Compute the distance of points to the convex hull of patterns: the least error of retrieval without the target.
 
     Parameters
     ----------
@@ -451,12 +459,12 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
     >>> hull_distance([[2.0, 0.0], [0.25, 0.25]], [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]).round(9)
     array([1., 0.])
     """
-    rows = _see(patterns).rows
+    rows = prepare_patterns(patterns).rows
     m, d = rows.shape
-    given = as_numbers("points", points)
-    if given.ndim == 0 or given.shape[-1] != d:
-        raise ValueError(f"points: the last axis must have the patterns' {d} features, got shape {given.shape}")
-    x, _ = _finite("points", given.reshape(-1, d))
+    array = as_numbers("points", points)
+    if array.ndim == 0 or array.shape[-1] != d:
+        raise ValueError(f"points: the last axis must have the patterns' {d} features, got shape {array.shape}")
+    x, _ = finite_rows("points", array.reshape(-1, d))
     distance = np.zeros(len(x))
     with untrapped():
         for i, point in enumerate(x):
@@ -471,11 +479,11 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
             if length > 0:
                 w /= length
                 distance[i] = size * max((y @ w).min() - (d + 4) * np.finfo(np.float64).eps, 0.0)
-    return distance.reshape(given.shape[:-1])[()]
+    return distance.reshape(array.shape[:-1])[()]
 
 
 def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
-    """How likely a random mask of k patterns keeps the target, in every one of some steps.
+    """Compute the probability that random masks of k patterns include the target, in every one of some steps.
 
     Parameters
     ----------
@@ -513,8 +521,8 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
 
 
 @untrapped()
-def _growth(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
-    """exp(beta |x + y|^2) - 1."""
+def _relative_variance(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
+    """Return the relative variance of one random feature, exp(beta |x + y|^2) - 1."""
     a = as_numbers("x", x).astype(np.float64)
     if a.ndim == 0:
         raise ValueError("x: must have at least one axis, got a number")
@@ -525,11 +533,12 @@ def _growth(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
         raise ValueError(f"y: shape {b.shape} does not broadcast to that of x, {a.shape}") from None
     if not np.isfinite(total).all():
         raise ValueError("x: contains NaN or infinity, or y does; every entry must be finite")
-    return np.expm1(_one_beta(beta) * (total**2).sum(axis=-1))
+    return np.expm1(as_single_beta(beta) * (total**2).sum(axis=-1))
 
 
 def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta: ArrayLike = 1.0) -> Any:
-    """The variance of <phi(x), phi(y)> of positive random features, in units of its squared mean exp(beta <x, y>)^2.
+    """Compute the variance of <phi(x), phi(y)> of positive random features, in units of its squared mean exp(beta <x,
+    y>)^2.
 
     Parameters
     ----------
@@ -566,11 +575,11 @@ def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta:
     """
     d = as_whole("n_features", n_features, 1)
     with untrapped():
-        return _growth(x, y, beta) / d
+        return _relative_variance(x, y, beta) / d
 
 
 def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: ArrayLike = 1.0) -> Any:
-    """How many positive random features give the kernel of x and y to a relative standard deviation.
+    """Compute how many positive random features give the kernel of x and y to a relative standard deviation.
 
     Parameters
     ----------
@@ -603,13 +612,13 @@ def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: Arr
     if error == 0:
         raise ValueError("relative_error: must be positive, got 0")
     with untrapped():
-        return np.maximum(np.ceil(_growth(x, y, beta) / error / error), 1.0)[()]
+        return np.maximum(np.ceil(_relative_variance(x, y, beta) / error / error), 1.0)[()]
 
 
 def kernel_displacement(
     patterns: ArrayLike, beta: ArrayLike = 1.0, structure: LinearFeatures | RandomFeatures | None = None
 ) -> Floats:
-    """How far one step moves each pattern itself, in units of m: |T(xi_mu) - xi_mu|/m.
+    """Compute how far one step moves each pattern itself, in units of m: |T(xi_mu) - xi_mu|/m.
 
     Parameters
     ----------
@@ -643,15 +652,15 @@ def kernel_displacement(
     """
     if structure is not None and not isinstance(structure, (LinearFeatures, RandomFeatures)):
         raise TypeError(f"structure: must be LinearFeatures, RandomFeatures or None, got {short(structure)}")
-    seen, b = _see(patterns), _one_beta(beta)
-    moved = update(seen.rows, seen.rows, b, separation="softmax", structure=structure) - seen.rows
+    scored, b = prepare_patterns(patterns), as_single_beta(beta)
+    moved = update(scored.rows, scored.rows, b, separation="softmax", structure=structure) - scored.rows
     with untrapped():
-        longest = math.sqrt(seen.squares.max())
+        longest = math.sqrt(scored.squares.max())
         return np.linalg.norm(moved, axis=1) / (longest if longest else 1.0)
 
 
 def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: ArrayLike | None = None) -> Floats:
-    """The most weight that any query can give each pattern under `LinearFeatures("elu+1")`.
+    """Bound the weight that any query can give each pattern under `LinearFeatures("elu+1")`.
 
     Parameters
     ----------
@@ -685,16 +694,16 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     array([0.4, 0.4, 0.4, 0.4])
     """
     with untrapped():
-        rows = math.sqrt(_one_beta(beta)) * _see(patterns).rows
+        rows = math.sqrt(as_single_beta(beta)) * prepare_patterns(patterns).rows
         log_phi = np.minimum(rows, 0) + np.log1p(np.maximum(rows, 0))
     m = len(rows)
-    asked = np.arange(m) if index is None else np.atleast_1d(as_integers("index", index))
-    if asked.ndim != 1:
-        raise ValueError(f"index: must be one-dimensional, got shape {asked.shape}")
-    if (outside := (asked < -m) | (asked >= m)).any():
-        raise IndexError(f"index: {asked[outside][0]} is out of range for {m} patterns")
-    bound = np.empty(len(asked))
+    targets = np.arange(m) if index is None else np.atleast_1d(as_integers("index", index))
+    if targets.ndim != 1:
+        raise ValueError(f"index: must be one-dimensional, got shape {targets.shape}")
+    if (outside := (targets < -m) | (targets >= m)).any():
+        raise IndexError(f"index: {targets[outside][0]} is out of range for {m} patterns")
+    bound = np.empty(len(targets))
     with untrapped():
-        for i, mu in enumerate(asked):
+        for i, mu in enumerate(targets):
             bound[i] = np.exp(-special.logsumexp((log_phi - log_phi[mu]).min(axis=1)))  # the ratio of mu to itself is 1
     return bound

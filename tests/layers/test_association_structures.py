@@ -294,7 +294,7 @@ def test_layers_train_through_features(rng, structure, options, tmp_path):
         g, e = rng.standard_normal(y.shape), 1e-6 * rng.standard_normal(patterns.shape)
         layer.zero_grad()
         along = (layer.backward(g) * e).sum()
-        assert (layer._seen.saved.steps == options.get("update_steps_max", 0)).any()
+        assert (layer._last_tape.saved.steps == options.get("update_steps_max", 0)).any()
         scale = layer.parameters()["log_scaling"]
         along_scale = 1e-6 * scale.grad.sum()
         difference = ((run(patterns + e) - run(patterns - e)) * g).sum() / 2

@@ -303,7 +303,9 @@ def test_gradients_of_one_array_in_all_roles(name):
 
 @pytest.mark.parametrize("separation", ["softmax", "sparsemax"])
 def test_implicit_gradient_is_the_unrolled_one_at_rest(separation, monkeypatch):
-    monkeypatch.setattr(_roles, "input_space_pays", lambda *looks: True)  # of which stored patterns make no use here
+    monkeypatch.setattr(
+        _roles, "is_cheaper_unprojected", lambda *workloads: True
+    )  # stored patterns are projected anyway
     for name in ("defaults", "connected"):
         results = []
         for gradient, steps in (("unrolled", 200), ("implicit", None)):
@@ -370,10 +372,10 @@ def test_both_spaces_agree(name, masked, monkeypatch):
         def pays(*looks, inside=inside):
             return inside == "both" or (inside == "values" and looks[0].passes == 1)
 
-        monkeypatch.setattr(_roles, "input_space_pays", pays)
+        monkeypatch.setattr(_roles, "is_cheaper_unprojected", pays)
         layer, inputs = made(name, "sparsemax")
         out = layer.forward(inputs, **masks)
-        assert len(layer._seen.inside) == {"both": 2, "values": 1, "none": 0}[inside]
+        assert len(layer._last_tape.unprojected) == {"both": 2, "values": 1, "none": 0}[inside]
         dx = layer.backward(np.sin(1 + np.arange(out.size)).reshape(out.shape))
         results.append([out, *dx, *(p.grad for p in layer.parameters().values())])
     for other in results[1:]:
@@ -383,7 +385,7 @@ def test_both_spaces_agree(name, masked, monkeypatch):
 
 def test_where_the_input_space_pays():
     def pays(*looks):
-        return _roles.input_space_pays(*(_roles.Look(*look) for look in looks))
+        return _roles.is_cheaper_unprojected(*(_roles.Workload(*look) for look in looks))
 
     # association.md: 1840 against 7616 for 4 bags of 30 x 230, 8 heads of 32, 3 steps; 32 against 96 for bit patterns
     assert pays((4 * 30, 4, 30, 230, 32, 8), (4 * 30, 4, 30, 230, 32, 1))
@@ -395,15 +397,15 @@ def test_where_the_input_space_pays():
 def test_pooling_of_many_rows_projects_none():
     layer = layers.HopfieldPooling(4, hidden_size=8, num_heads=2, update_steps_max=3, random_state=0)
     layer.forward(np.ones((2, 30, 4)))
-    assert layer.hopfield._seen.inside == {"stored_pattern", "pattern_projection"}
+    assert layer.hopfield._last_tape.unprojected == {"stored_pattern", "pattern_projection"}
 
 
 def test_one_product_for_one_array():
     layer, inputs = made("defaults")
     layer.forward((inputs[0], inputs[0], inputs[0]))
-    (group,) = layer._seen.grouped
+    (group,) = layer._last_tape.grouped
     assert [role.name for role in group[1]] == ["state_pattern", "stored_pattern", "pattern_projection"]
-    assert len(layer._seen.sources) == 1
+    assert len(layer._last_tape.sources) == 1
 
 
 # --- pooling and lookup ---------------------------------------------------------------------------------
@@ -482,8 +484,8 @@ def test_lookup_with_masks(kind, separation):
 def test_lookup_projects_its_rows_once_and_copies_none():
     lookup = layers.HopfieldLayer(E, num_heads=H, quantity=50, random_state=0)
     lookup.forward(np.ones((64, 1, E)))
-    tape = lookup.hopfield._seen
-    assert not tape.inside
+    tape = lookup.hopfield._last_tape
+    assert not tape.unprojected
     assert tape.sources[1].xhat.shape == (50, E)
 
 

@@ -282,7 +282,7 @@ def test_mil_rows(crossed):
 def test_mil_row_can_be_measured_again(crossed, folder):
     row = next(r for r in crossed.rows if r["recipe"] == "tuned" and r["repeat"] == 1 and r["metric"] == "auc")
     loaded = bags.load_mil("ucsb", folder)
-    division = mil_protocol.divisions(loaded.labels, 3, mil.spawned(0, 1))
+    division = mil_protocol.divisions(loaded.labels, 3, mil.derive_seed(0, 1))
     train, test = (loaded.take(part) for part in division[row["fold"]])
     recipe = mil.Options(**{**MIL, "data": folder, "dataset": "ucsb"}).recipe_named("tuned")
     assert mil_protocol.evaluate(train, test, row["model"], recipe, 2, row["seed"])["auc"] == row["value"]

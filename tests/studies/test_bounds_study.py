@@ -6,6 +6,7 @@ import pytest
 from sparsehopfield import reference, theory
 from sparsehopfield.studies import bounds as study
 from sparsehopfield.studies._core import families
+from sparsehopfield.studies.bounds import protocol
 
 for module in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
@@ -37,7 +38,7 @@ def test_what_is_asked():
     patterns = rng.standard_normal((10, 5))
     radius = 0.9 * theory.min_half_distance(patterns)
     for kind, count in (("pattern", 10), ("random", 30), ("nearest", 10), ("mixture", 30)):
-        x, index = study.asked(rng, patterns, kind, 3, 0.9)
+        x, index = protocol.draw_queries(rng, patterns, kind, 3, 0.9)
         assert x.shape == (count, 5)
         away = np.linalg.norm(x - patterns[index], axis=1)
         if kind == "mixture":
@@ -46,7 +47,7 @@ def test_what_is_asked():
             assert (away > radius).all()
         else:
             np.testing.assert_allclose(away, 0 if kind == "pattern" else radius, atol=1e-12)
-    x, index = study.asked(rng, patterns, "nearest", 3, 0.9)
+    x, index = protocol.draw_queries(rng, patterns, "nearest", 3, 0.9)
     gaps = np.linalg.norm(x[:, None] - patterns, axis=2)
     order = np.sort(np.linalg.norm(patterns[:, None] - patterns, axis=2), axis=1)
     np.testing.assert_allclose(np.sort(gaps, axis=1)[:, 1], order[:, 1] - radius)
@@ -54,20 +55,20 @@ def test_what_is_asked():
 
 def test_judged():
     """On numbers that can be judged by hand."""
-    made = study.Step(
+    made = protocol.Step(
         support=np.array([1, 2, 2, 5]),
         farthest=np.array([1.5, 1.5, 1.5, 1.5]),
         error={"sparse": np.array([0.0, 0.5, 1.0, 1.2]), "dense": np.zeros(4)},
         bounds={rule: np.array([0.0, 1.0, 0.8, 1.8]) for rule in study.RULES["sparse"]},
     )
-    values = study.judged(made, "sparse", 1, np.inf)
+    values = protocol.compare_bounds(made, "sparse", 1, np.inf)
     assert (values["queries"], values["moved"], values["error largest"]) == (4, 0.75, 1.2)
     assert (values["sharp, informative"], values["sharp, useful"], values["sharp, violated"]) == (1.0, 0.75, 0.25)
     assert (values["sharp, tightness"], values["sharp, worst"]) == pytest.approx((1.2 / 1.8, 1.25))
-    pair = study.judged(made, "sparse", 2, 2)
+    pair = protocol.compare_bounds(made, "sparse", 2, 2)
     assert (pair["queries"], pair["error mean"], pair["sharp, mean"]) == pytest.approx((2, 0.75, 0.9))
-    assert set(study.judged(made, "sparse", 3, 4).values()) == {0.0}
-    assert study.judged(made, "dense", 1, np.inf)["moved"] == 0
+    assert set(protocol.compare_bounds(made, "sparse", 3, 4).values()) == {0.0}
+    assert protocol.compare_bounds(made, "dense", 1, np.inf)["moved"] == 0
 
 
 def test_against_the_reference(found):
@@ -77,7 +78,7 @@ def test_against_the_reference(found):
     for family in ("sphere", "correlated"):
         rng = np.random.default_rng(seeds[family])
         patterns = families.draw(family, rng, 20, 8)
-        x, index = study.asked(rng, patterns, "random", 2, 0.9)
+        x, index = protocol.draw_queries(rng, patterns, "random", 2, 0.9)
         m = np.linalg.norm(patterns, axis=1).max()
         for scaled in SMALL["betas"]:
             support = (reference.sparsemax(scaled / m**2 * x @ patterns.T) > 0).sum(axis=1)

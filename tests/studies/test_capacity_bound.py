@@ -5,6 +5,8 @@ import pytest
 
 from sparsehopfield import theory
 from sparsehopfield.studies import capacity_bound as study
+from sparsehopfield.studies._core import families
+from sparsehopfield.studies.capacity_bound import protocol
 
 SMALL = {"dims": 4, "betas": 20.0, "risks": (0.5, 0.1), "draws": 60, "progress": False}
 
@@ -20,13 +22,13 @@ def test_stored_means_an_exact_basin(radius):
     outcomes = set()
     for count in (2, 5, 12, 40):
         for _ in range(10):
-            patterns = study.sphere(rng, count, 4)
+            patterns = families.sphere(rng, count, 4)
             np.testing.assert_allclose((patterns**2).sum(axis=1), 1)
             radii = theory.exact_radius(patterns, 20.0)
-            assert study.all_stored(patterns, 20.0, radius) == bool((radii >= radius).all())
+            assert protocol.all_stored(patterns, 20.0, radius) == bool((radii >= radius).all())
             outcomes.add(bool((radii >= radius).all()))
     assert outcomes == {True, False}
-    assert not study.all_stored(np.repeat(patterns[:1], 2, axis=0), 20.0, 0.0)  # copies have no basin of their own
+    assert not protocol.all_stored(np.repeat(patterns[:1], 2, axis=0), 20.0, 0.0)  # copies have no basin of their own
 
 
 def test_table(found):

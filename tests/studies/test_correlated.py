@@ -7,6 +7,7 @@ import pytest
 
 from sparsehopfield import reference, theory
 from sparsehopfield.studies import correlated as study
+from sparsehopfield.studies.correlated import protocol
 
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
@@ -22,7 +23,7 @@ def found(tmp_path_factory):
 
 
 def drawn(case, w, seed=3, count=20, d=16):
-    return study.memories(case, w, count, d, 0.1, seed)
+    return protocol.draw_memories(case, w, count, d, 0.1, seed)
 
 
 @pytest.mark.parametrize("case", study.CASES)
@@ -43,7 +44,7 @@ def test_what_is_drawn(case):
 @pytest.mark.parametrize("case", study.CASES)
 def test_sparse_maps_are_predicted_exactly(case, model, factor):
     some = drawn(case, 0.7)
-    stored = study.predictions(some, model, 0.1).stored
+    stored = protocol.predict(some, model, 0.1).stored
     np.testing.assert_allclose(stored, factor * theory.critical_beta(some.patterns, similarity=some.similarity))
     finite = np.flatnonzero(np.isfinite(stored))
     assert len(finite)
@@ -63,7 +64,7 @@ def test_sparse_maps_are_predicted_exactly(case, model, factor):
 def test_dense_maps_the_ball_into_itself(case):
     some, rng = drawn(case, 0.5), np.random.default_rng(0)
     eps = 0.1 * some.nearest
-    stored = study.predictions(some, "dense", 0.1).stored
+    stored = protocol.predict(some, "dense", 0.1).stored
     assert np.isfinite(stored).any()
     for mu in np.flatnonzero(np.isfinite(stored)):
         terms = [
@@ -82,7 +83,7 @@ def test_dense_maps_the_ball_into_itself(case):
 
 def test_one_step_is_the_bound_of_theory():
     some = drawn("equal", 0.5)
-    one_step = study.predictions(some, "dense", 0.1).one_step
+    one_step = protocol.predict(some, "dense", 0.1).one_step
     for mu in range(5):
         bound = theory.retrieval_bound(some.patterns[mu], some.patterns, mu, one_step[mu], rule="exponential")
         assert float(bound) == pytest.approx(0.1 * some.nearest[mu])
@@ -90,8 +91,8 @@ def test_one_step_is_the_bound_of_theory():
 
 def test_typical_beta():
     """The closed form against draws: between the quartiles of the share that it promises to be a half."""
-    beta = study.typical_beta(30, 12, 0.8)
-    assert study.typical_beta(30, 12, 0.8, alpha=1.5) == pytest.approx(2 * beta)
+    beta = protocol.typical_beta(30, 12, 0.8)
+    assert protocol.typical_beta(30, 12, 0.8, alpha=1.5) == pytest.approx(2 * beta)
     shares = [(theory.critical_beta(drawn("equal", 0.8, k, 30, 12).patterns) <= beta).mean() for k in range(60)]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.04)
 
@@ -102,15 +103,15 @@ def test_scaling(case, model):
     """What comes out at w and beta is what comes out at 0 and beta (1 - w^2)."""
     zero, some = drawn(case, 0.0), drawn(case, 0.6)
     for beta in (0.5, 3.0, 12.0):
-        left = study.measured(zero, study.predictions(zero, model, 0.1), model, beta, 0.1)
-        right = study.measured(some, study.predictions(some, model, 0.1), model, beta / 0.64, 0.1)
+        left = protocol.compare(zero, protocol.predict(zero, model, 0.1), model, beta, 0.1)
+        right = protocol.compare(some, protocol.predict(some, model, 0.1), model, beta / 0.64, 0.1)
         for name in ("stored", "recovered", "one_step", "limits", "promised"):
             assert left[name] == pytest.approx(right[name]), name
 
 
 def test_distinct():
     states = np.array([[0.0], [0.05], [0.1], [1.0], [3.0], [3.0]])
-    assert [study.distinct(states, radius) for radius in (0.0, 0.06, 1.0)] == [5, 3, 2]
+    assert [protocol.count_groups(states, radius) for radius in (0.0, 0.06, 1.0)] == [5, 3, 2]
 
 
 def test_table(found):
@@ -123,7 +124,7 @@ def test_table(found):
         if metric in ("broken", "broken_step"):
             assert share == 0, key
     for w in (0.0, 0.9):
-        patterns = study.memories("equal", w, 12, 8, 0.1, found.rows[0]["seed"]).patterns
+        patterns = protocol.draw_memories("equal", w, 12, 8, 0.1, found.rows[0]["seed"]).patterns
         for beta in SMALL["betas"]:
             fixed = theory.is_fixed_point(patterns, beta / (1 - w * w)).mean()
             assert value["equal", "sparse", w, beta, "stored"] == fixed

@@ -218,7 +218,7 @@ def test_backward_gives_gradients(member):
     if protocol.is_torch(member):
         pytest.importorskip("torch", reason="compared with PyTorch where it is installed")
     a = protocol.Arrays(64, SIZES, 0)
-    _, gradients = protocol.passes(member, a, SIZES)()()
+    _, gradients = protocol.make_passes(member, a, SIZES)()()
     for name, gradient in zip("qkv", gradients, strict=False):
         x = getattr(a, name)
         way = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
@@ -226,7 +226,7 @@ def test_backward_gives_gradients(member):
         for step in (1e-2, -1e-2):
             moved = protocol.Arrays(64, SIZES, 0)
             setattr(moved, name, x + np.float32(step) * way)
-            out, _ = protocol.passes(member, moved, SIZES)()()
+            out, _ = protocol.make_passes(member, moved, SIZES)()()
             outs.append(float((np.ravel(out.detach() if protocol.is_torch(member) else out) * a.g.ravel()).sum()))
         slope = (outs[0] - outs[1]) / 2e-2
         assert float((np.ravel(gradient) * way.ravel()).sum()) == pytest.approx(slope, rel=2e-2, abs=2e-2)

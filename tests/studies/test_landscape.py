@@ -168,7 +168,7 @@ def test_rates(family):
     """The linear part is the update's derivative at the limit, and explains the ratio of the last steps."""
     mixtures = 0
     for seed in range(6):
-        patterns, query, index = protocol.asked(family, seed, 20, 10, 0.5)
+        patterns, query, index = protocol.draw_query(family, seed, 20, 10, 0.5)
         assert np.linalg.norm(patterns, axis=1).max() == pytest.approx(1)
         away = np.linalg.norm(query - patterns[index]) / np.linalg.norm(patterns[index])
         assert away == pytest.approx(0.5)
@@ -219,7 +219,7 @@ def test_table(found):
     query = values(found.rows, family="sphere", beta=4.0, draw=3)
     assert {*query} == {*protocol.Retrieval._fields}
     seed = next(row["seed"] for row in found.rows if (row["family"], row["draw"]) == ("sphere", 3))
-    again = protocol.retrieval(*protocol.asked("sphere", seed, 24, 12, 0.5), 4.0)
+    again = protocol.retrieval(*protocol.draw_query("sphere", seed, 24, 12, 0.5), 4.0)
     assert query == again._asdict()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sparsehopfield import reference, theory
 from sparsehopfield.studies import optimal as study
+from sparsehopfield.studies.optimal import protocol
 
 for module in ("matplotlib", "tqdm"):
     pytest.importorskip(module, reason=f'the studies need {module}: pip install "sparsehopfield[studies]"')
@@ -25,7 +26,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize("name", study.SETS)
 def test_sets(name):
-    of = study.known(CHOSEN, name)
+    of = protocol.make_set(CHOSEN, name)
     own = of.coordinates == 1
     assert own[of.at]
     lengths = np.linalg.norm(of.patterns, axis=1)
@@ -41,7 +42,7 @@ def test_sets(name):
 @pytest.mark.parametrize("model", study.MAPS)
 @pytest.mark.parametrize("name", study.SETS)
 def test_closed_forms_against_the_reference(name, model):
-    of, separation = study.known(CHOSEN, name), study.MAPS[model]
+    of, separation = protocol.make_set(CHOSEN, name), study.MAPS[model]
     row_map = reference.sparsemax if model == "sparse" else reference.softmax
     for share in SHARES:
         beta = share * of.critical
@@ -63,7 +64,7 @@ def test_closed_forms_against_the_reference(name, model):
 @pytest.mark.parametrize("model", study.MAPS)
 @pytest.mark.parametrize("name", study.SETS)
 def test_limits(name, model):
-    of = study.known(CHOSEN, name)
+    of = protocol.make_set(CHOSEN, name)
     for share in SHARES:
         beta, x = share * of.critical, of.nearest
         moved = 1.0
@@ -74,7 +75,7 @@ def test_limits(name, model):
 
 
 def test_known_numbers():
-    pair, turned = study.known(CHOSEN, "pair"), study.known(CHOSEN, "orthonormal")
+    pair, turned = protocol.make_set(CHOSEN, "pair"), protocol.make_set(CHOSEN, "orthonormal")
     a = 1.0
     for t in range(1, 6):
         a = pair.step("sparse", 0.25, a)
@@ -83,22 +84,22 @@ def test_known_numbers():
     assert [pair.step("sparse", 1.0, a) for a in (0.25, 0.5, 0.7)] == [0.5, 1.0, 1.0]
     assert pair.step("dense", 0.7, 0.4) == pytest.approx(math.tanh(0.7 * 2 * 0.4 / 2))
     np.testing.assert_allclose(turned.weights("sparse", 0.6, 1.0), [0.6 + 0.4 / 5, *[0.4 / 5] * 4])
-    assert study.known(CHOSEN, "simplex").critical == pytest.approx(4 / 5)
-    assert study.known(CHOSEN, "angle").critical == pytest.approx(1 / (1 - math.cos(math.radians(50))))
-    assert study.known(CHOSEN, "copies").critical == pytest.approx(1 / 3)
-    assert study.known(CHOSEN, "interior").limit("sparse", 0.8) == 1 / 1.2
+    assert protocol.make_set(CHOSEN, "simplex").critical == pytest.approx(4 / 5)
+    assert protocol.make_set(CHOSEN, "angle").critical == pytest.approx(1 / (1 - math.cos(math.radians(50))))
+    assert protocol.make_set(CHOSEN, "copies").critical == pytest.approx(1 / 3)
+    assert protocol.make_set(CHOSEN, "interior").limit("sparse", 0.8) == 1 / 1.2
 
 
 @pytest.mark.parametrize("dtype", study.DTYPES)
 @pytest.mark.parametrize("name", study.SETS)
 def test_nothing_is_beyond_rounding(name, dtype):
-    of = study.known(CHOSEN, name)
+    of = protocol.make_set(CHOSEN, name)
     for model in study.MAPS:
         for share in (*SHARES, 1.0):
             for a in (0.0, 0.4, 1.0):
                 for quantity in study.QUANTITIES:
-                    if study.is_compared(of, quantity, model, share, a):
-                        values = study.compared(of, quantity, model, share, a, np.dtype(dtype))
+                    if protocol.is_compared(of, quantity, model, share, a):
+                        values = protocol.compare(of, quantity, model, share, a, np.dtype(dtype))
                         assert values["difference"] <= values["allowed"], (quantity, model, share, a, values)
                         if quantity not in ("support", "critical beta"):
                             # and what is allowed is small: rounding, times what 8 steps or a slow approach make of it
@@ -107,8 +108,8 @@ def test_nothing_is_beyond_rounding(name, dtype):
 
 
 def test_what_is_wrong_is_flagged(tmp_path, monkeypatch):
-    update = study.update
-    monkeypatch.setattr(study, "update", lambda *given, **how: update(*given, **how) * (1 + 2e-3))
+    update = protocol.update
+    monkeypatch.setattr(protocol, "update", lambda *given, **how: update(*given, **how) * (1 + 2e-3))
     report = " ".join(study.run(tmp_path, **SMALL, sets="simplex").report.split())
     assert "More than rounding explains: 0 of" not in report
     assert "simplex, sparse, state, beta 0.5 times critical, position 0.5, float64" in report

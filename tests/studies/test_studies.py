@@ -17,9 +17,9 @@ from sparsehopfield import FileFormatError, reference
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies import STUDIES, capacity, metastable, robustness
-from sparsehopfield.studies import retrieval as retrieval_study
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies.metastable import protocol as metastable_protocol
+from sparsehopfield.studies.retrieval import study as retrieval_study
 from sparsehopfield.studies.retrieval.protocol import MASKS, MODELS, attempt, draw, half_masked, judge, noisy
 from sparsehopfield.studies.retrieval.report import Summary, report_text
 

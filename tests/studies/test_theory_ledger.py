@@ -34,7 +34,7 @@ def found(tmp_path_factory):
 
 
 def summary_of(rows, **changes):
-    return reports.Summary(rows, study.Options(**SMALL | changes).described())
+    return reports.Summary(rows, study.Options(**SMALL | changes).as_settings())
 
 
 def numbers(rows, claim, family, beta):
@@ -56,7 +56,7 @@ def test_evidence_is_counted():
         scale=2.0,
         trivial=np.array([2.5, 2.0, 0.0, 9.0, 2.5]),
     )
-    assert evidence.counted(1e-9) == {
+    assert evidence.summarise(1e-9) == {
         "trials": 5,
         "met": 4,
         "undefined": 1,
@@ -64,9 +64,9 @@ def test_evidence_is_counted():
         "worst": 0.5,
         "informative": 2,
     }
-    assert evidence.counted(1.0)["violations"] == 0
-    assert evidence.counted(1e-14)["violations"] == 2
-    never = replace(evidence, applies=np.zeros(5, bool)).counted(1e-9)
+    assert evidence.summarise(1.0)["violations"] == 0
+    assert evidence.summarise(1e-14)["violations"] == 2
+    never = replace(evidence, applies=np.zeros(5, bool)).summarise(1e-9)
     assert (never["met"], never["violations"], never["worst"], never["informative"]) == (0, 0, -math.inf, 0)
 
 
@@ -112,7 +112,7 @@ def test_golden_examples(name, number, left, right, violated):
     evidence = claim.check(claim.examples[number].trials())
     np.testing.assert_allclose([evidence.left[0], evidence.right[0]], [left, right], rtol=1e-5, atol=1e-9)
     assert evidence.applies.all()
-    assert claim.counted(claim.examples[number].trials())["violations"] == violated
+    assert claim.summarise(claim.examples[number].trials())["violations"] == violated
 
 
 def test_examples_alone_refute():
@@ -121,7 +121,7 @@ def test_examples_alone_refute():
     for claim in CLAIMS:
         if claim.expected == "FAILS":
             assert summary.verdict(claim) == "FAILS", claim.name
-            assert all(evidence.counted(claim.slack)["violations"] for _, evidence in summary.examples[claim.name])
+            assert all(evidence.summarise(claim.slack)["violations"] for _, evidence in summary.examples[claim.name])
         assert {*claim.instead} <= {*NAMED, "exact capacity"}
     assert len(NAMED) == len(CLAIMS)
     assert str(NAMED["theorem 2.2"].examples[1]) == "patterns 1, 3; x = 1, beta = 1"
@@ -150,9 +150,9 @@ def test_what_is_expected_is_what_the_theory_says(name):
 
 
 def test_condition_that_is_met_and_one_that_is_not():
-    corollary = NAMED["corollary 3.1.1"].counted(NAMED["corollary 3.1.1"].examples[0].trials())
+    corollary = NAMED["corollary 3.1.1"].summarise(NAMED["corollary 3.1.1"].examples[0].trials())
     assert (corollary["met"], corollary["violations"]) == (1, 0)
-    first, second = (NAMED["theorem 3.1"].counted(example.trials()) for example in NAMED["theorem 3.1"].examples)
+    first, second = (NAMED["theorem 3.1"].summarise(example.trials()) for example in NAMED["theorem 3.1"].examples)
     assert (first["met"], first["violations"], second["met"]) == (1, 0, 0)
 
 
@@ -162,7 +162,7 @@ def test_condition_that_is_met_and_one_that_is_not():
 def test_queries():
     rng = np.random.default_rng(3)
     patterns = rng.standard_normal((9, 3))
-    queries, index = study.asked(rng, patterns, 400)
+    queries, index = study.draw_queries(rng, patterns, 400)
     radius = min(np.linalg.norm(a - b) for i, a in enumerate(patterns) for b in patterns[:i]) / 2
     distance = np.linalg.norm(queries - patterns[index], axis=1)
     inside, edge, same, anywhere = np.split(np.arange(len(queries)), [400, 800, 809])
@@ -185,7 +185,7 @@ def test_table_against_the_reference(found, family, beta):
     """The table's counts, from the formulas as the reference writes them."""
     seed = next(r["seed"] for r in found.rows if r["family"] == family and r["beta_hat"] == beta)
     chosen = study.Options(**SMALL)
-    trials = study.Bench(chosen, study.datasets.load_digits()).trials(family, beta, seed)
+    trials = study.Measurement(chosen, study.datasets.load_digits()).trials(family, beta, seed)
     x, patterns, own = trials.queries, trials.patterns, trials.patterns[trials.index]
     m = np.sqrt((patterns**2).sum(axis=1).max())
     assert trials.beta * m**2 == pytest.approx(beta)
@@ -220,7 +220,7 @@ def test_table_against_the_reference(found, family, beta):
 
 def test_as_printed_is_sparsemax():
     z = np.random.default_rng(0).standard_normal((50, 7)) * np.geomspace(0.1, 30, 50)[:, None]
-    np.testing.assert_allclose(checks._as_printed(z), reference.sparsemax(z), atol=1e-13)
+    np.testing.assert_allclose(checks._printed_sparsemax(z), reference.sparsemax(z), atol=1e-13)
 
 
 def test_verdicts_of_a_small_run(found):
@@ -236,7 +236,7 @@ def test_verdicts_of_a_small_run(found):
 @pytest.mark.parametrize(
     ("name", "what", "broken"),
     [
-        ("definition 2.1", "_as_printed", lambda z: checks.softmax(z)),
+        ("definition 2.1", "_printed_sparsemax", lambda z: checks.softmax(z)),
         ("theorem 2.1", "sparsemax", lambda z: checks.softmax(z)),
         ("corollary 2.1.1", "sparsemax", lambda z: checks.softmax(z)),
         ("remark 2.1", "sparsemax", lambda z: checks.softmax(z)),
@@ -271,12 +271,12 @@ def test_every_check_can_fail(monkeypatch, name, what, broken):
     patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
     patterns[7] = 0.95 * patterns[6] + 0.1 * patterns[5]
     patterns[7] /= np.linalg.norm(patterns[7])
-    queries, index = study.asked(rng, patterns, 20)
+    queries, index = study.draw_queries(rng, patterns, 20)
     trials = Trials(patterns, queries, index, 8.0)
     claim = NAMED[name]
-    assert not claim.counted(replace(trials))["violations"]
+    assert not claim.summarise(replace(trials))["violations"]
     monkeypatch.setattr(f"{checks.__name__}.{what}", broken)
-    assert claim.counted(replace(trials))["violations"] > 0
+    assert claim.summarise(replace(trials))["violations"] > 0
 
 
 # The run
@@ -293,7 +293,7 @@ def test_interrupted_and_continued_with_more_jobs(found, tmp_path):
 
 
 def test_draws_depend_on_the_seed(found):
-    bench = study.Bench(study.Options(**SMALL), None)
+    bench = study.Measurement(study.Options(**SMALL), None)
     setting = {name: found.rows[0][name] for name in ("claim", "family", "beta_hat", "seed")}
     setting["claim"] = "energy falls"
     again = bench(setting)
@@ -401,7 +401,7 @@ def test_report_is_honest(found):
 
 def test_text_is_no_markup():
     claim = Claim("<b>|*x*", "a < b & c | d", NAMED["energy falls"].check, "HOLDS")
-    summary = reports.Summary([], study.Options(**SMALL).described(), [claim])
+    summary = reports.Summary([], study.Options(**SMALL).as_settings(), [claim])
     assert "&lt;b&gt;|*x*" in reports.page(summary, b"")
     assert "a &lt; b &amp; c | d" in reports.page(summary, b"")
     assert "\\<b\\>\\|\\*x\\*" in reports.markdown(summary, "x.png")

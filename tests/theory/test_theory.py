@@ -15,6 +15,7 @@ from scipy import special
 
 import sparsehopfield as sh
 from sparsehopfield import reference, theory
+from sparsehopfield.theory import _patterns
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden.json").read_text())
 PRINTED = {"rel": 1e-11, "abs": 1e-11}  # golden values are printed with 12 digits
@@ -248,7 +249,7 @@ def plain_gap(queries, patterns, index, similarity):
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_blocks_are_plain_numpy(similarity, rng, monkeypatch):
-    monkeypatch.setattr(theory, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_patterns, "BLOCK_ROWS", 7)
     patterns, index = rng.normal(size=(50, 6)), rng.integers(50, size=33)
     queries = patterns[index] + 0.3 * rng.normal(size=(33, 6))
     close = {"rtol": 0, "atol": 1e-13}
@@ -282,7 +283,7 @@ def test_blocks_are_plain_numpy(similarity, rng, monkeypatch):
 
 
 def test_blocks_bound_the_memory(rng, monkeypatch):
-    monkeypatch.setattr(theory, "BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(_patterns, "BLOCK_ENTRIES", 2**15)
     patterns = rng.normal(size=(2000, 3))
     for function in (theory.margin, theory.critical_beta, theory.exact_radius, theory.min_half_distance):
         tracemalloc.start()

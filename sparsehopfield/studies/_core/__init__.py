@@ -1,1 +1,1 @@
-"""What the studies share: options, tables, families of patterns, means over runs."""
+"""Parts that the studies share: options, tables, command line, families of patterns, means over runs."""

@@ -18,23 +18,27 @@ APART = 0.3
 
 
 def _unit(rows: Floats) -> Floats:
+    """Scale rows to length 1."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _gaussian(rng: np.random.Generator, count: int, d: int) -> Floats:
+    """Draw independent features of variance 1/d, (count, d)."""
     return rng.standard_normal((count, d)) / d**0.5
 
 
 def sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
-    """Uniform points on the unit sphere, (count, d)."""
+    """Draw uniform points on the unit sphere, (count, d)."""
     return _unit(rng.standard_normal((count, d)))
 
 
 def _correlated(rng: np.random.Generator, count: int, d: int) -> Floats:
+    """Draw points around one random unit vector, (count, d)."""
     return sphere(rng, 1, d) + APART * _gaussian(rng, count, d)
 
 
 def _correlated_sphere(rng: np.random.Generator, count: int, d: int) -> Floats:
+    """Draw the same, scaled to length 1."""
     return _unit(_correlated(rng, count, d))
 
 
@@ -63,11 +67,11 @@ def draw(family: str, rng: np.random.Generator, count: int, d: int, images: data
     family : str
         One of `FAMILIES`.
     rng : numpy.random.Generator
-        What to draw by.
+        The generator.
     count, d : int
         Patterns and features; images have features of their own.
     images : ImageSet, optional
-        What the family "images" draws from, without repetition.
+        The images of the family "images", drawn without repetition.
 
     Returns
     -------

@@ -19,7 +19,7 @@ class Means:
     rows : sequence of dict
         The table.
     columns : sequence of str
-        What tells the settings apart; all else, the number of the run for one, is averaged over.
+        The columns that distinguish settings; all others, such as the number of the run, are averaged over.
 
     Examples
     --------
@@ -37,37 +37,40 @@ class Means:
         self.keys: list[Key] = list(dict.fromkeys(key for key, _ in self._values))
 
     def values(self, key: Key, metric: str) -> NDArray[np.float64]:
-        """The values of all runs."""
+        """Return the values of all runs."""
         return np.array(self._values[key, metric])
 
     def levels(self, column: str, **fixed: Any) -> list[Any]:
-        """The values that a column has, in order, where others have the given ones."""
+        """Return the values of a column, in order, of the settings whose other columns have these values."""
         at = self.columns.index(column)
         return list(dict.fromkeys(key[at] for key in self.keys if self._fits(key, fixed)))
 
     def has(self, key: Key) -> bool:
-        """Whether a setting was measured."""
+        """Return whether a setting was measured."""
         return key in self.keys
 
     def mean(self, key: Key, metric: str) -> float:
-        """Mean over the runs."""
+        """Return the mean over the runs."""
         return float(np.mean(self.values(key, metric)))
 
     def std(self, key: Key, metric: str) -> float:
-        """Standard deviation over the runs; 0 for a single one."""
+        """Return the standard deviation over the runs; 0 for a single one."""
         values = self.values(key, metric)
         return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
     def text(self, key: Key, metric: str, scale: float = 100, digits: int = 2) -> str:
-        """Mean ± standard deviation, by default in per cent; a single run has the one value."""
+        """Format mean ± standard deviation, by default in per cent; a single run has the one value."""
         mean, std = (f"{scale * value:.{digits}f}" for value in (self.mean(key, metric), self.std(key, metric)))
         return f"{mean} ± {std}" if len(self.values(key, metric)) > 1 else mean
 
     def lead(self, first: Key, second: Key, metric: str) -> tuple[float, float]:
-        """How far the first is ahead of the second in the same runs, and the standard error (nan for one run)."""
+        """Return the mean difference of the first and the second in the same runs, and its standard error (nan for one
+        run).
+        """
         ahead = self.values(first, metric) - self.values(second, metric)
         error = float(np.std(ahead, ddof=1)) / len(ahead) ** 0.5 if len(ahead) > 1 else float("nan")
         return float(np.mean(ahead)), error
 
     def _fits(self, key: Key, fixed: Mapping[str, Any]) -> bool:
+        """Check whether columns of a setting have these values."""
         return all(key[self.columns.index(name)] == value for name, value in fixed.items())

@@ -1,4 +1,4 @@
-"""What every study does alike: measure setting after setting into a tidy table that can be resumed.
+"""Tables of the studies: settings are measured one after another into a tidy table that can be resumed.
 
 The table is a CSV file of one row a measurement: the setting's columns, then `metric` and `value`. A
 setting's rows are appended and flushed together as soon as they are measured. `settings.json` beside it says
@@ -24,6 +24,7 @@ from sparsehopfield._engine.optional import require
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.data._content import shortened
 from sparsehopfield.errors import FileFormatError
+from sparsehopfield.studies._core.options import StudyOptions
 
 TABLE, SETTINGS, TIMES = "table.csv", "settings.json", "times.csv"
 
@@ -48,7 +49,7 @@ def run_table(
     Parameters
     ----------
     folder : path
-        Where the table and its settings are; made when it is not there.
+        The folder of the table and its settings; made if it is not there.
     study : str
         Name of the study.
     options : mapping
@@ -56,7 +57,7 @@ def run_table(
     settings : sequence of mapping
         The settings in order, all with the same columns.
     metrics : sequence of str, or callable
-        What `measure` returns for each of them; or a function that says it of a setting.
+        The names of the values that `measure` returns; or a function from a setting to these names.
     measure : callable
         Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
     jobs : int
@@ -102,15 +103,53 @@ def run_table(
     ]
 
 
+def measure_table(
+    output: str | os.PathLike[str],
+    study: str,
+    chosen: StudyOptions,
+    settings: Sequence[Setting],
+    metrics: Sequence[str] | Callable[[Setting], Sequence[str]],
+    measure: Callable[[Setting], Mapping[str, float]],
+    also: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Measure as the options say; see `run_table`.
+
+    Parameters
+    ----------
+    output, study, settings, metrics, measure
+        As there.
+    chosen : StudyOptions
+        The options of the run; `jobs` settings at a time, where the study has them.
+    also : mapping, optional
+        All else that the results depend on.
+
+    Returns
+    -------
+    list of dict
+        The table.
+    """
+    return run_table(
+        output,
+        study,
+        {**chosen.as_settings(), **(also or {})},
+        settings,
+        metrics,
+        measure,
+        jobs=getattr(chosen, "jobs", 1),
+        restart=chosen.restart,
+        progress=chosen.progress,
+    )
+
+
 def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
     """Read how long each setting took.
 
     Parameters
     ----------
     folder : path
-        Where the table is.
+        The folder of the table.
     settings : sequence of mapping
-        Which settings.
+        The settings.
 
     Returns
     -------
@@ -139,7 +178,7 @@ def _times(path: Path) -> dict[tuple[str, ...], float]:
 def _measured(
     measure: Callable[[Setting], Mapping[str, float]], settings: Sequence[Setting], jobs: int
 ) -> Iterator[Mapping[str, float]]:
-    """What `measure` returns of each setting, in their order."""
+    """Yield the values that `measure` returns for each setting, in their order."""
     if jobs == 1:
         return map(measure, settings)
     joblib = require("joblib", purpose="measuring several settings at the same time")
@@ -149,16 +188,19 @@ def _measured(
 
 
 def _with_one_thread(measure: Callable[[Setting], Mapping[str, float]], setting: Setting) -> Mapping[str, float]:
+    """Measure a setting with one thread."""
     set_num_threads(1)
     return measure(setting)
 
 
 def _keep_time(path: Path, columns: Sequence[str], key: Sequence[str], seconds: float, threads: int) -> None:
+    """Add the time of one setting to the file of times."""
     rows = path.read_text(encoding="utf-8") if path.exists() else _line([*columns, "threads", "seconds"])
     write(path, rows + _line([*key, threads, f"{seconds:.6g}"]))
 
 
 def _line(fields: Sequence[Any]) -> str:
+    """Format fields as a line of CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(fields)
     return text.getvalue()
@@ -170,9 +212,9 @@ def write(path: Path, text: str) -> None:
     Parameters
     ----------
     path : Path
-        Where to.
+        The file.
     text : str
-        What.
+        The text.
     """
     with atomic_write(path) as file:
         file.write(text.encode())
@@ -216,7 +258,7 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
 def _resume(
     path: Path, columns: Sequence[str], expected: Mapping[tuple[str, ...], Sequence[str]]
 ) -> dict[tuple[str, ...], Row]:
-    """The settings that the table holds whole; what an interruption left of one more is cut off."""
+    """Read the settings that are complete in the table; cut off an incomplete one at its end."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -267,10 +309,12 @@ def _fields(line: bytes) -> list[str]:
 
 
 def _key(setting: Setting, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the fields of a setting as the table has them."""
     return tuple(str(setting[column]) for column in columns)
 
 
 def _bar(study: str, total: int, initial: int, progress: bool) -> Any:
+    """Return a progress bar."""
     tqdm = require("tqdm", purpose="the progress bar of the studies").tqdm
     return tqdm(
         total=total, initial=initial, desc=study, unit=" settings", disable=None if progress else True

@@ -18,8 +18,11 @@ from typing import Any, ClassVar
 
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies._core.words import join_numbers
 from sparsehopfield.studies.bits import report
 from sparsehopfield.studies.bits.protocol import (
     LAYERS,
@@ -49,8 +52,8 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
-    """What the study can be asked for, beside what all studies can.
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -75,7 +78,7 @@ class Options(base.Options):
     search : bool
         Search for the settings of the recipe "tuned" instead, with bags of `share_size` and one signal.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     part: Sequence[str] = PARTS
@@ -90,7 +93,7 @@ class Options(base.Options):
     search: bool = False
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {
+    _sequences: ClassVar[Mapping[str, type]] = {
         "part": str,
         "recipe": str,
         "layer": str,
@@ -102,7 +105,7 @@ class Options(base.Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, valid in (("part", PARTS), ("recipe", RECIPES), ("layer", LAYERS), ("models", MODELS)):
-            among(name, getattr(self, name), valid)
+            check_names(name, getattr(self, name), valid)
         for name in ("share_size", "runs", "jobs"):
             at_least(name, getattr(self, name), 1)
         at_least("sizes", min(self.sizes), 1)
@@ -113,13 +116,13 @@ class Options(base.Options):
                 raise ValueError(f"shares: must be above 0 and at most 1, got {share}")
 
     def conditions(self, part: str) -> list[tuple[int, int]]:
-        """The bag sizes and numbers of signals of one part."""
+        """Return the bag sizes and numbers of signals of one part."""
         if part == "size":
             return [(size, 1) for size in self.sizes]
         return [(self.share_size, max(1, round(share * self.share_size))) for share in self.shares]
 
     def options_of(self, recipe: str, model: str) -> dict[str, Any]:
-        """The options of the classifier."""
+        """Return the options of the classifier."""
         options = dict(RECIPES[recipe][model])
         return options if self.epochs is None else {**options, "epochs": self.epochs}
 
@@ -152,7 +155,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "signals": signals,
             "model": model,
             "run": run,
-            "seed": spawned(chosen.seed, size, signals, run),
+            "seed": derive_seed(chosen.seed, size, signals, run),
         }
         for recipe in chosen.recipe
         for layer in chosen.layer
@@ -176,7 +179,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         fresh = {name: fresh_accuracy(machine, strings, *test, seed) for name, test in tests(part).items()}
         return {**fresh, **learning(machine, options["epochs"])}
 
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
@@ -218,13 +221,13 @@ def _search(output: Path, chosen: Options) -> Outcome:
                 "size": chosen.share_size,
                 "signals": 1,
                 "run": run,
-                "seed": spawned(chosen.seed, len(name), run),  # unlike those of the study, which have three numbers
+                "seed": derive_seed(chosen.seed, len(name), run),  # unlike those of the study, which have three numbers
             }
             for layer, model, candidate in pairs
             for run in range(runs)
         ]
         also = {"pairs": len(pairs)}
-        return base.measured(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
+        return measure_table(output / name, f"{NAME} search", chosen, settings, ("accuracy", "loss"), measure, also)
 
     everything = [(layer, model, name) for layer in chosen.layer for model in chosen.models for name in options]
     first = report.Search(round_of("all", FIRST_RUNS, everything))
@@ -257,14 +260,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.rstrip("s").upper(),
             help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
         )
-    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {base.listed(SIZES)})")
+    add("--sizes", nargs="+", type=int, metavar="M", default=SIZES, help=f"bag sizes (default: {join_numbers(SIZES)})")
     add(
         "--shares",
         nargs="+",
         type=float,
         metavar="SHARE",
         default=SHARES,
-        help=f"shares of signals in a positive bag (default: {base.listed(SHARES)})",
+        help=f"shares of signals in a positive bag (default: {join_numbers(SHARES)})",
     )
     add(
         "--share-size",
@@ -276,5 +279,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")
     add("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
     add("--search", action="store_true", help="search for the settings of the recipe 'tuned' instead")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}", default)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield.data.bags import Bags, bit_patterns, bit_signals
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import derive_seed
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -93,7 +93,7 @@ POINTS = 30
 
 
 def candidates() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every combination of the grid, with a name that says what it is.
+    """Yield every combination of the grid, with a name that lists its choices.
 
     Yields
     ------
@@ -108,11 +108,12 @@ def candidates() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _short(value: Any) -> str:
+    """Format a value for the name of a candidate."""
     return "-".join(map(_short, value)) if isinstance(value, tuple) else str(value)
 
 
 def draw(size: int, signals: int, seed: int) -> tuple[Bags, Bags, NDArray[np.int8]]:
-    """Draw what one run trains with and looks at.
+    """Draw the bags that one run trains on and is evaluated on.
 
     Parameters
     ----------
@@ -130,21 +131,21 @@ def draw(size: int, signals: int, seed: int) -> tuple[Bags, Bags, NDArray[np.int
     strings : ndarray of shape (4, 4)
         The signals.
     """
-    strings = bit_signals(seed=spawned(seed, 0))
+    strings = bit_signals(seed=derive_seed(seed, 0))
     count = TRAIN + INNER + EVALUATION
-    bags = bit_patterns(count, size, strings, signals_per_bag=signals, seed=spawned(seed, 1))
+    bags = bit_patterns(count, size, strings, signals_per_bag=signals, seed=derive_seed(seed, 1))
     return bags.take(range(TRAIN + INNER)), bags.take(range(TRAIN + INNER, count)), strings
 
 
 def classifier(model: str, layer: str, options: Mapping[str, Any], seed: int) -> HopfieldMILClassifier:
-    """A classifier that keeps the weights of the epoch, and of the start, that are best on bags it does not train on.
+    """Make a classifier that keeps the weights of the best epoch and restart, by bags that it does not train on.
 
     Parameters
     ----------
     model : {"sparse", "dense"}
         The separation map.
     layer : {"pooling", "hopfield", "attention"}
-        What looks at a bag.
+        The layer over a bag.
     options : mapping
         Other options of `HopfieldMILClassifier`.
     seed : int
@@ -162,7 +163,7 @@ def classifier(model: str, layer: str, options: Mapping[str, Any], seed: int) ->
         layer=layer,
         validation_fraction=INNER / (TRAIN + INNER),
         early_stopping="accuracy",
-        random_state=spawned(seed, 2),
+        random_state=derive_seed(seed, 2),
         **options,
     )
 
@@ -194,28 +195,28 @@ def trained(
 def fresh_accuracy(
     machine: HopfieldMILClassifier, strings: NDArray[np.int8], size: int, signals: int, seed: int
 ) -> float:
-    """The share of fresh bags, of any size and with any number of signals, that a trained classifier gets right."""
-    bags = bit_patterns(FRESH, size, strings, signals_per_bag=signals, seed=spawned(seed, 3, size, signals))
+    """Compute a trained classifier's accuracy on fresh bags, of any size and with any number of signals."""
+    bags = bit_patterns(FRESH, size, strings, signals_per_bag=signals, seed=derive_seed(seed, 3, size, signals))
     return float(machine.score(stacked(bags), bags.labels))
 
 
 def stacked(bags: Bags) -> NDArray[Any]:
-    """Bags of one size as one array of shape (bags, instances, features)."""
+    """Return bags of one size as one array of shape (bags, instances, features)."""
     return bags.instances.reshape(len(bags), -1, bags.instances.shape[1])
 
 
 def marks(epochs: int) -> list[int]:
-    """The epochs, counted from 1, whose losses and accuracies the table keeps."""
+    """Return the epochs, counted from 1, whose losses and accuracies the table holds."""
     return [int(epoch) for epoch in np.unique(np.linspace(1, epochs, POINTS).round())]
 
 
 def curve_metrics(epochs: int) -> list[str]:
-    """The names of the points of all learning curves."""
+    """Return the names of the points of all learning curves."""
     return [f"{curve} {epoch}" for curve in CURVES for epoch in marks(epochs)]
 
 
 def learning(machine: HopfieldMILClassifier, epochs: int) -> dict[str, float]:
-    """What is measured while a classifier is trained.
+    """Return the measurements that were made while a classifier was trained.
 
     Parameters
     ----------

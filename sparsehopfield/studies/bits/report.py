@@ -1,4 +1,4 @@
-"""What came out of the bit pattern study: the paper's tables with its numbers beside, curves, and sentences."""
+"""The report of the bit pattern study: the paper's tables with its numbers beside, curves, and sentences."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.bits.protocol import CURVES, EVALUATION, FRESH, INNER, TRAIN
 
 if TYPE_CHECKING:
@@ -47,25 +47,25 @@ class Summary(Means):
         self.panels: list[Key] = list(dict.fromkeys(key[:3] for key in self.keys))
 
     def conditions(self, panel: Key) -> list[Condition]:
-        """The sizes and numbers of signals of a panel: of one recipe, layer and part."""
+        """Return the sizes and numbers of signals of a panel: of one recipe, layer and part."""
         return list(dict.fromkeys(key[3:5] for key in self.keys if key[:3] == panel))
 
     def models(self, panel: Key) -> list[str]:
-        """The models that ran in a panel."""
+        """Return the models that ran in a panel."""
         return list(dict.fromkeys(key[5] for key in self.keys if key[:3] == panel))
 
     def epochs(self, key: Key) -> list[int]:
-        """The epochs at which a learning curve is known."""
+        """Return the epochs of a learning curve."""
         return [int(metric.split()[-1]) for at, metric in self._values if at == key and metric.startswith(CURVES[0])]
 
     @staticmethod
-    def own(condition: Condition) -> str:
-        """The metric that is the accuracy on fresh bags like those trained on."""
+    def accuracy_metric(condition: Condition) -> str:
+        """Return the name of the accuracy on fresh bags of the condition that was trained on."""
         return f"fresh {condition[0]}/{condition[1]}"
 
     @staticmethod
     def axis(part: str, condition: Condition) -> str:
-        """A condition's place along the axis of its part."""
+        """Return the place of a condition along the axis of its part."""
         return str(condition[0]) if part == "size" else f"{condition[1] / condition[0]:.0%}"
 
 
@@ -75,7 +75,7 @@ def report_text(summary: Summary) -> str:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def report_text(summary: Summary) -> str:
     """
     parts = [
         f"Bit patterns: {summary.runs} run{'s' * (summary.runs > 1)} of each setting",
-        wrapped(
+        wrap(
             f"Accuracy in per cent, mean ± standard deviation over runs. A run trains on {TRAIN} bags and keeps the "
             f"weights of the epoch that is best on {INNER} others. 'fresh' is their accuracy on {FRESH} bags drawn "
             f"afterwards. 'last' and 'best' are on {EVALUATION} bags that are looked at after every epoch: in the last "
@@ -97,7 +97,7 @@ def report_text(summary: Summary) -> str:
 
 
 def _table(summary: Summary, panel: Key) -> str:
-    """One half of the paper's table 1."""
+    """Make one half of the paper's table 1."""
     recipe, layer, part = panel
     conditions = summary.conditions(panel)
     head = "bag size, one signal" if part == "size" else f"share of signals, bags of {conditions[0][0]}"
@@ -107,38 +107,40 @@ def _table(summary: Summary, panel: Key) -> str:
         keys = [(*panel, *condition, model) for condition in conditions]
         if any(condition in printed for condition in conditions):
             lines.append([model, "paper", *(f"{printed[c]:.2f}" if c in printed else "" for c in conditions)])
-        fresh = [summary.text(key, summary.own(c)) for key, c in zip(keys, conditions, strict=True)]
+        fresh = [summary.text(key, summary.accuracy_metric(c)) for key, c in zip(keys, conditions, strict=True)]
         lines.append([model, "fresh", *fresh])
         lines += [[model, metric, *(summary.text(key, metric) for key in keys)] for metric in ("last", "best")]
     return f"Table 1, {layer}, recipe {recipe}: by {head}\n{aligned(lines)}"
 
 
 def _shifted(summary: Summary, panel: Key, model: str) -> str:
-    """The paper's table 3, and the same for bag sizes: trained in one condition, tested in another."""
+    """Make the paper's table 3, and the same for bag sizes: trained in one condition, tested in another."""
     recipe, layer, part = panel
     conditions = summary.conditions(panel)
     lines = [["trained at", *(summary.axis(part, condition) for condition in conditions)]]
     for condition in conditions:
         key = (*panel, *condition, model)
-        lines.append([summary.axis(part, condition), *(summary.text(key, summary.own(test)) for test in conditions)])
+        lines.append(
+            [summary.axis(part, condition), *(summary.text(key, summary.accuracy_metric(test)) for test in conditions)]
+        )
     what = "bag size" if part == "size" else "share of signals"
     return f"Table 3, {layer}, recipe {recipe}, {model}: trained at one {what}, tested at another\n{aligned(lines)}"
 
 
 def _findings(summary: Summary) -> Iterator[str]:
-    """Sentences computed from the rows: nothing in them is known beforehand."""
+    """Write sentences from the rows alone."""
     for panel in summary.panels:
         recipe, layer, part = panel
         conditions, models = summary.conditions(panel), summary.models(panel)
         where = f"{layer}, recipe {recipe}, {'bag sizes' if part == 'size' else 'shares of signals'}"
         for model in models:
-            good = [c for c in conditions if summary.mean((*panel, *c, model), summary.own(c)) >= GOAL]
+            good = [c for c in conditions if summary.mean((*panel, *c, model), summary.accuracy_metric(c)) >= GOAL]
             names = ", ".join(summary.axis(part, c) for c in good) or "none"
             yield f"{where}: {model} reaches {GOAL:.2%} on average at: {names}."
         if {"sparse", "dense"} <= set(models):
             yield f"{where}: sparse - dense on fresh bags: {_race(summary, panel)}."
         flattery = max(
-            summary.mean((*panel, *c, model), "best") - summary.mean((*panel, *c, model), summary.own(c))
+            summary.mean((*panel, *c, model), "best") - summary.mean((*panel, *c, model), summary.accuracy_metric(c))
             for c in conditions
             for model in models
         )
@@ -146,11 +148,11 @@ def _findings(summary: Summary) -> Iterator[str]:
 
 
 def _race(summary: Summary, panel: Key) -> str:
-    """The lead of sparse at each condition, taken run by run, with its standard error where there is one."""
+    """Write the lead of sparse at each condition, taken run by run, with its standard error where there is one."""
     texts = []
     for condition in summary.conditions(panel):
         first, second = ((*panel, *condition, model) for model in ("sparse", "dense"))
-        lead, error = summary.lead(first, second, summary.own(condition))
+        lead, error = summary.lead(first, second, summary.accuracy_metric(condition))
         spread = "" if summary.runs == 1 else f" ± {100 * error:.2f}"
         texts.append(f"{summary.axis(panel[2], condition)}: {100 * lead:+.2f}{spread}")
     return ", ".join(texts)
@@ -165,7 +167,7 @@ def figures(summary: Summary) -> dict[str, Figure]:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -187,8 +189,8 @@ def _accuracies(summary: Summary, panel: Key) -> Figure:
     lines = []
     for model in summary.models(panel):
         keys = [(*panel, *condition, model) for condition in conditions]
-        means = [summary.mean(k, summary.own(c)) for k, c in zip(keys, conditions, strict=True)]
-        stds = [summary.std(k, summary.own(c)) for k, c in zip(keys, conditions, strict=True)]
+        means = [summary.mean(k, summary.accuracy_metric(c)) for k, c in zip(keys, conditions, strict=True)]
+        stds = [summary.std(k, summary.accuracy_metric(c)) for k, c in zip(keys, conditions, strict=True)]
         lines.append(plotting.Line(model, xs, means, stds))
         printed = {c: v / 100 for c, v in PAPER[part][model].items() if layer == "pooling" and c in conditions}
         if printed:
@@ -200,7 +202,7 @@ def _accuracies(summary: Summary, panel: Key) -> Figure:
 
 
 def _curves(summary: Summary, panel: Key) -> Figure:
-    """Figures 2 and 3: loss and accuracy on the bags trained on and on those only looked at, by epoch."""
+    """Make figures 2 and 3: loss and accuracy by epoch, on the bags trained on and on those for evaluation."""
     recipe, layer, part = panel
 
     def lines(condition: Condition, curve: str) -> Iterator[plotting.Line]:
@@ -234,7 +236,7 @@ def _curves(summary: Summary, panel: Key) -> Figure:
 
 
 class Search(Means):
-    """What a round of the search found, by layer, model and candidate.
+    """The results of a round of the search, by layer, model and candidate.
 
     Parameters
     ----------
@@ -246,7 +248,7 @@ class Search(Means):
         super().__init__(rows, ("layer", "model", "candidate"))
 
     def ranked(self, layer: str, model: str) -> list[str]:
-        """The candidates, best first: by accuracy on the bags to choose by, of equals by loss there."""
+        """Return the candidates, best first: by accuracy on the bags to choose by, of equals by loss there."""
         return sorted(
             self.levels("candidate", layer=layer, model=model),
             key=lambda name: (-self.mean((layer, model, name), "accuracy"), self.mean((layer, model, name), "loss")),

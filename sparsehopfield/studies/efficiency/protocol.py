@@ -46,7 +46,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the members are made of.
+    """The sizes of the members.
 
     Attributes
     ----------
@@ -70,17 +70,17 @@ class Sizes:
 
 
 def is_torch(member: str) -> bool:
-    """Whether this is PyTorch's."""
+    """Return whether a member is PyTorch's."""
     return member.startswith("torch")
 
 
 def torch_version() -> str | None:
-    """Which PyTorch there is; None for none."""
+    """Return the version of PyTorch; None if it is not installed."""
     return None if find_spec("torch") is None else str(import_module("importlib.metadata").version("torch"))
 
 
 def structure(member: str, length: int, sizes: Sizes) -> Structure | None:
-    """The structure of a member for as many queries as patterns; None for all pairs."""
+    """Return the structure of a member for as many queries as patterns; None for all pairs."""
     if member == "top-k":
         return TopK(min(sizes.k, length))
     if member == "window":
@@ -97,7 +97,7 @@ def structure(member: str, length: int, sizes: Sizes) -> Structure | None:
 
 
 def _band(length: int, block: int) -> BlockSparse:
-    """Blocks on the diagonal and beside it."""
+    """Make a mask of the blocks on the diagonal and beside it."""
     from scipy.sparse import diags_array
 
     block = min(block, length)
@@ -107,10 +107,10 @@ def _band(length: int, block: int) -> BlockSparse:
 
 
 def cost(member: str, length: int, sizes: Sizes) -> Cost:
-    """Multiplications and bytes that one update is promised to take; 0 bytes where nothing is promised."""
-    looked = structure(member, length, sizes)
-    if isinstance(looked, (Pairs, Features)):
-        return looked.cost(length, length, sizes.d)
+    """Return the multiplications and bytes that one update is promised to take; 0 bytes where nothing is promised."""
+    chosen_structure = structure(member, length, sizes)
+    if isinstance(chosen_structure, (Pairs, Features)):
+        return chosen_structure.cost(length, length, sizes.d)
     pairs = length**2
     if member == "torch-window":
         width = min(sizes.window, length)
@@ -119,7 +119,7 @@ def cost(member: str, length: int, sizes: Sizes) -> Cost:
 
 
 def counts(member: str, length: int) -> bool:
-    """Whether multiplications are counted, too."""
+    """Return whether multiplications of a member are counted, too."""
     return length <= COUNTED and MEMBERS[member] == 1 and not is_torch(member)
 
 
@@ -133,25 +133,25 @@ class Arrays:
 
     @property
     def beta(self) -> float:
-        """Attention's."""
+        """Return the beta of scaled dot-product attention."""
         return float(self.q.shape[1] ** -0.5)
 
 
-def _ours(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
-    """A forward pass of the association, which gives the backward one."""
-    looked = structure(member, a.length, sizes)
+def _package_passes(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
+    """Return a forward pass of the association, which returns the backward pass."""
+    chosen_structure = structure(member, a.length, sizes)
     separation = "sparsemax" if member == "sparsemax" else "softmax"
     q, k, v, g = (x[None, :, None] for x in (a.q, a.k, a.v, a.g))
 
     def forward() -> Callable[[], Any]:
-        out, saved = associate_forward(q, k, v, a.beta, separation=separation, structure=looked)
+        out, saved = associate_forward(q, k, v, a.beta, separation=separation, structure=chosen_structure)
         return lambda: (out, associate_backward(saved, g))
 
     return forward
 
 
-def _theirs(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
-    """The same of PyTorch."""
+def _torch_passes(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
+    """Return a forward pass of PyTorch, which returns the backward pass."""
     torch = import_module("torch")
     q, k, v = (torch.from_numpy(x).requires_grad_() for x in (a.q, a.k, a.v))
     g = torch.from_numpy(a.g)
@@ -164,6 +164,7 @@ def _theirs(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], A
 
 
 def _attention(torch: Any, member: str, q: Any, k: Any, v: Any, beta: float, sizes: Sizes) -> Any:
+    """Compute attention by PyTorch."""
     if member == "torch":
         attention = torch.nn.functional.scaled_dot_product_attention
         return attention(q[None, None], k[None, None], v[None, None], scale=beta)[0, 0]
@@ -171,7 +172,8 @@ def _attention(torch: Any, member: str, q: Any, k: Any, v: Any, beta: float, siz
 
 
 def torch_window(q: Any, k: Any, v: Any, beta: float, w: int) -> Any:
-    """Attention of each query to the keys at most w places away, by blocks of w queries and three blocks of keys.
+    """Compute attention of each query to the keys at most w places away, by blocks of w queries and three blocks of
+    keys.
 
     Parameters
     ----------
@@ -193,29 +195,31 @@ def torch_window(q: Any, k: Any, v: Any, beta: float, w: int) -> Any:
     keys, values = (functional.pad(x, (0, 0, w, w + rest)).unfold(0, 3 * w, w) for x in (k, v))  # (count, d, 3 w)
     place = torch.arange(3 * w) - w  # of a key, from its block's first query
     near = (place - torch.arange(w)[:, None]).abs() <= w
-    there = place + w * torch.arange(count)[:, None]
-    allowed = near & ((there >= 0) & (there < n))[:, None]
+    key = place + w * torch.arange(count)[:, None]
+    allowed = near & ((key >= 0) & (key < n))[:, None]
     scores = torch.baddbmm(_penalty(torch, allowed), queries, keys, alpha=beta)
     return (torch.softmax(scores, dim=-1) @ values.transpose(1, 2)).reshape(-1, d)[:n]
 
 
 def _penalty(torch: Any, allowed: Any) -> Any:
+    """Return 0 where a key is allowed, else minus infinity."""
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
 
 
 def _update(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Any]:
-    """One update, without anything kept for a gradient."""
+    """Return one update, which keeps nothing for a gradient."""
     if is_torch(member):
         torch = import_module("torch")
         q, k = (torch.from_numpy(x) for x in (a.q, a.k))
         return lambda: _attention(torch, member, q, k, k, a.beta, sizes)
-    looked = structure(member, a.length, sizes)
+    chosen_structure = structure(member, a.length, sizes)
     separation = "sparsemax" if member == "sparsemax" else "softmax"
-    return lambda: update(a.q, a.k, a.beta, separation=separation, structure=looked)
+    return lambda: update(a.q, a.k, a.beta, separation=separation, structure=chosen_structure)
 
 
-def passes(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
-    return (_theirs if is_torch(member) else _ours)(member, a, sizes)
+def make_passes(member: str, a: Arrays, sizes: Sizes) -> Callable[[], Callable[[], Any]]:
+    """Return the forward pass of a member."""
+    return (_torch_passes if is_torch(member) else _package_passes)(member, a, sizes)
 
 
 def measure(
@@ -242,14 +246,14 @@ def measure(
     set_num_threads(threads)
     if is_torch(member):
         import_module("torch").set_num_threads(threads)
-    few, all_rows = Arrays(WARM, sizes, seed), Arrays(length, sizes, seed)
+    warm_up, all_rows = Arrays(WARM, sizes, seed), Arrays(length, sizes, seed)
     results = (1 if direction == "forward" else 4) * all_rows.q.nbytes
     if direction == "forward":
-        _update(member, few, sizes)()
+        _update(member, warm_up, sizes)()
         call = whole = _update(member, all_rows, sizes)
     else:
-        passes(member, few, sizes)()()
-        forward = passes(member, all_rows, sizes)
+        make_passes(member, warm_up, sizes)()()
+        forward = make_passes(member, all_rows, sizes)
 
         def whole() -> Any:
             return forward()()
@@ -262,15 +266,15 @@ def measure(
         promised = cost(member, length, sizes)
         found |= {"multiplications": promised.multiplications, "bytes": promised.bytes}
         if counts(member, length):
-            found["counted"] = counted(member, length, sizes)
+            found["counted"] = count_multiplications(member, length, sizes)
     return found
 
 
-def counted(member: str, length: int, sizes: Sizes) -> int:
-    """Multiplications: of the pairs of a mask, or of the products that are made of features."""
-    looked = structure(member, length, sizes)
-    if isinstance(looked, Pairs):
-        return 2 * int(looked.mask(length, length).sum()) * sizes.d
+def count_multiplications(member: str, length: int, sizes: Sizes) -> int:
+    """Count the multiplications of an update: of the pairs of a mask, or of the products of features."""
+    chosen_structure = structure(member, length, sizes)
+    if isinstance(chosen_structure, Pairs):
+        return 2 * int(chosen_structure.mask(length, length).sum()) * sizes.d
     made: list[int] = []
 
     def counting(operation: Any) -> Any:
@@ -287,7 +291,7 @@ def counted(member: str, length: int, sizes: Sizes) -> int:
 
 @contextmanager
 def fresh_processes(torch: bool) -> Iterator[Callable[..., dict[str, float]]]:
-    """`measure`, each call in a process of its own, forked from one that imported what is needed and did nothing."""
+    """Yield `measure`, run for each call in a new process, forked from one that has only imported what is needed."""
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *["torch"] * torch])
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:

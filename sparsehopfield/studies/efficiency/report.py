@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from sparsehopfield._engine import resources
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Means
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.efficiency import protocol
+from sparsehopfield.studies.efficiency.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparsehopfield.studies.efficiency import Options
 
 #: How far above theory a fitted exponent may be and still count as it.
 TOLERANCE = 0.15
@@ -47,11 +47,11 @@ class Summary(Means):
     rows : sequence of dict
         The study's table.
     chosen : Options
-        What was asked for.
+        The options of the run.
     threads : int
         How many there were.
     torch : str or None
-        Which PyTorch; None where it is not installed.
+        The version of PyTorch; None where it is not installed.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Summary(Means):
         self.has_memory = any(row["metric"] == "memory" for row in rows)
 
     def curve(self, member: str, direction: str, metric: str) -> dict[int, float]:
-        """The values by length, of those that were measured."""
+        """Return the measured values by length."""
         return {
             length: self.mean(key, metric)
             for length in self.chosen.lengths
@@ -75,12 +75,12 @@ class Summary(Means):
         }
 
     def exponent(self, member: str, direction: str, metric: str) -> float:
-        """Fitted from `fit_from` on; nan where there are not two lengths."""
+        """Fit the exponent of a metric from `fit_from` on; nan where there are not two lengths."""
         points = [(n, v) for n, v in self.curve(member, direction, metric).items() if n >= 2**self.chosen.fit_from]
         return resources.exponent([n for n, _ in points], [v for _, v in points])
 
     def ratios(self, member: str, direction: str) -> dict[int, float]:
-        """Times as shares of those of PyTorch's fused attention."""
+        """Return times as shares of those of PyTorch's fused attention."""
         theirs = self.curve("torch", direction, "time")
         return {n: t / theirs[n] for n, t in self.curve(member, direction, "time").items() if n in theirs}
 
@@ -91,7 +91,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -120,19 +120,19 @@ def figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """What was measured, in tables and in words.
+    """Write the measurements, in tables and in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
     str
     """
     chosen = summary.chosen
-    introduction = wrapped(
+    introduction = wrap(
         f"N queries over as many patterns of {chosen.d} features, independent normal numbers, float32, "
         f"{_threads(summary)}. top-k keeps {chosen.k} patterns and the random mask {chosen.k}, the window has "
         f"{chosen.window} on each side, blocks are of {chosen.block} with both neighbours, random features "
@@ -151,7 +151,7 @@ def report_text(summary: Summary) -> str:
             parts += ["\n".join([f"Memory in MiB, {direction}", _table(summary, direction, "memory", MIB)])]
     fitted = sum(n >= 2**chosen.fit_from for n in chosen.lengths)
     parts += [
-        wrapped(
+        wrap(
             f"Exponents in the length, fitted from {2**chosen.fit_from:,} on, of up to {fitted} lengths; of memory "
             "theory is an upper bound"
         ),
@@ -175,7 +175,7 @@ def _number(value: float) -> str:
 
 
 def _lengths(curves: Mapping[str, Mapping[int, float]]) -> str:
-    """A table of lengths against whatever has values at them."""
+    """Make a table of values by length."""
     lengths = sorted({n for curve in curves.values() for n in curve})
     lines = [["", *(f"{n:,}" for n in lengths)]]
     lines += [
@@ -261,7 +261,7 @@ def _growth(summary: Summary, metric: str, direction: str) -> list[str]:
 
 
 def _against_torch(summary: Summary, direction: str) -> list[str]:
-    """From which length on each is faster than PyTorch's fused attention, and by how much at the longest."""
+    """Write from which length on each is faster than PyTorch's fused attention, and by how much at the longest."""
     words, slower = [], []
     for member in summary.members:
         ratios = summary.ratios(member, direction)
@@ -309,7 +309,7 @@ def _promised_memory(summary: Summary) -> list[str]:
 
 
 def _steadiness(summary: Summary) -> list[str]:
-    """Whether the times can be trusted."""
+    """Write whether the times can be trusted."""
     spreads = {
         (member, direction, n): value
         for member in summary.members

@@ -14,27 +14,27 @@ trains a small Hopfield layer with each member to tell bags of bit strings with 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, sizes_within, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option, add_option
+from sparsehopfield.studies._core.options import Outcome, check_sizes, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.family import bags as family_bags
 from sparsehopfield.studies.family import protocol
+from sparsehopfield.studies.family.options import PARTS, Options
 from sparsehopfield.studies.family.report import Summary, report_text, success, trade_off
 from sparsehopfield.studies.retrieval.protocol import MASKS
 
 NAME = "family"
-PARTS = ("retrieval", "bags")
 EXAMPLES = """\
 examples:
   python -m sparsehopfield family
@@ -42,102 +42,6 @@ examples:
   python -m sparsehopfield family --members softmax features --features 4096 --output results/few
   python -m sparsehopfield family --parts bags --bag-sizes 20 100 --output results/bags
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
-    """What the study can be asked for, beside what all studies can.
-
-    Attributes
-    ----------
-    dataset : {"digits", "mnist", "cifar10", "imagenet64"}
-        The images to store.
-    data : path, optional
-        The folder that holds them; the digits need none.
-    parts : str or sequence of str
-        Of "retrieval" and "bags".
-    members : str or sequence of str
-        Members to retrieve with.
-    sizes : int or sequence of int
-        Numbers of stored patterns, at least 2, and multiples of `blocks`.
-    pairs, windows, blocks, features : int or sequence of int
-        Budgets: k of TopK and RandomMask; w of Window; blocks of which one is looked at; D of RandomFeatures. Those
-        that would look at all patterns are left out.
-    damages : str or sequence of str
-        Of "mask" and "noise".
-    mask : {"upper", "lower", "left", "right"}
-        The half that is masked.
-    noise : float
-        The noise's standard deviation.
-    betas : float or sequence of float
-        Inverse temperatures to choose from.
-    threshold : float
-        A pattern is retrieved when 1 - cosine is below this.
-    queries : int
-        Queries to report on, and as many to choose by; at most half of the patterns.
-    bag_members : str or sequence of str
-        Members to classify bags with.
-    bag_sizes : int or sequence of int
-        Instances of a bag. Members have their least budget.
-    runs : int
-        Draws of each setting.
-    jobs : int
-        How many settings to measure at the same time.
-    """
-
-    dataset: str = "digits"
-    data: str | os.PathLike[str] | None = None
-    parts: Sequence[str] = PARTS
-    members: Sequence[str] = tuple(protocol.MEMBERS)
-    sizes: Sequence[int] = (64, 256, 1024)
-    pairs: Sequence[int] = (4, 16, 64)
-    windows: Sequence[int] = (2, 8, 32)
-    blocks: Sequence[int] = (4, 16)
-    features: Sequence[int] = (64, 512)
-    damages: Sequence[str] = protocol.DAMAGES
-    mask: str = "lower"
-    noise: float = 0.3
-    betas: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0)
-    threshold: float = 0.1
-    queries: int = 48
-    bag_members: Sequence[str] = family_bags.MEMBERS
-    bag_sizes: Sequence[int] = (10, 30)
-    runs: int = 2
-    jobs: int = 1
-
-    _several: ClassVar[Mapping[str, type]] = {
-        **dict.fromkeys(("parts", "members", "damages", "bag_members"), str),
-        **dict.fromkeys(("sizes", "pairs", "windows", "blocks", "features", "bag_sizes"), int),
-        "betas": float,
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, valid in (
-            ("parts", PARTS),
-            ("members", protocol.MEMBERS),
-            ("damages", protocol.DAMAGES),
-            ("bag_members", family_bags.MEMBERS),
-        ):
-            among(name, getattr(self, name), valid)
-        among("dataset", [self.dataset], datasets.DATASETS)
-        among("mask", [self.mask], MASKS)
-        for name, least in (("sizes", 2), ("pairs", 1), ("windows", 0), ("blocks", 2), ("features", 1)):
-            at_least(name, min(getattr(self, name)), least)
-        at_least("bag_sizes", min(self.bag_sizes), 2)
-        for name in ("queries", "runs", "jobs"):
-            at_least(name, getattr(self, name), 1)
-        for size in self.sizes if "blocks" in self.members and "retrieval" in self.parts else ():
-            for blocks in self.blocks:
-                if size % blocks:
-                    raise ValueError(f"sizes: must be multiples of the number of blocks, got {size} and {blocks}")
-        for beta in self.betas:
-            if not 0 < beta < math.inf:
-                raise ValueError(f"betas: must be positive and finite, got {beta:g}")
-        if not 0 <= self.noise < math.inf:
-            raise ValueError(f"noise: must be finite and at least 0, got {self.noise:g}")
-        if not 0 < self.threshold <= 2:
-            raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
 
 
 @untrapped()
@@ -157,7 +61,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """
     chosen = Options(**options)
     if "retrieval" in chosen.parts:
-        sizes_within(chosen.sizes, images_of(chosen))
+        check_sizes(chosen.sizes, images_of(chosen))
     settings = [
         *(retrieval_settings(chosen) if "retrieval" in chosen.parts else ()),
         *(bag_settings(chosen) if "bags" in chosen.parts else ()),
@@ -176,7 +80,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     limits = require("threadpoolctl", purpose="timing with one thread").threadpool_limits
     with limits(1):  # threads of two libraries that wait for one another would be what is timed
-        rows = base.measured(output, NAME, chosen, settings, metrics, measure)
+        rows = measure_table(output, NAME, chosen, settings, metrics, measure)
     summary = Summary(rows, tables.times(output, settings), chosen)
     files = []
     if "retrieval" in chosen.parts:
@@ -187,13 +91,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 @lru_cache(maxsize=1)
 def images_of(chosen: Options) -> datasets.ImageSet:
-    """The images: read once a process."""
+    """Load the images, once in each process."""
     return datasets.load(chosen.dataset, chosen.data)
 
 
 @lru_cache(maxsize=1)  # the members of one draw follow each other
 def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
-    """One draw of patterns and queries."""
+    """Draw patterns and queries of one setting."""
     return protocol.make_task(
         images_of(chosen),
         size,
@@ -208,7 +112,7 @@ def task(chosen: Options, size: int, damage: str, seed: int) -> protocol.Task:
 
 
 def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
-    """Every member with every budget that leaves a pattern out, for every draw."""
+    """List every member with every budget that leaves a pattern out, for every draw."""
     return [
         {
             "part": "retrieval",
@@ -218,7 +122,7 @@ def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
             "member": member,
             "budget": budget,
             "place": place,
-            "seed": spawned(chosen.seed, size, run),
+            "seed": derive_seed(chosen.seed, size, run),
         }
         for size in chosen.sizes
         for damage in chosen.damages
@@ -230,7 +134,7 @@ def retrieval_settings(chosen: Options) -> list[dict[str, Any]]:
 
 
 def budgets(chosen: Options, member: str, size: int) -> list[int]:
-    """What a member may spend, from little to much; 0 for those that have no choice."""
+    """Return the budgets of a member, from little to much; 0 for those that have none."""
     if member not in protocol.BUDGETS:
         return [0]
     given: Sequence[int] = sorted(getattr(chosen, protocol.BUDGETS[member]))
@@ -242,7 +146,7 @@ def budgets(chosen: Options, member: str, size: int) -> list[int]:
 
 
 def bag_settings(chosen: Options) -> list[dict[str, Any]]:
-    """Every member with its least budget, for every draw of bags."""
+    """List every member with its least budget, for every draw of bags."""
     return [
         {
             "part": "bags",
@@ -252,7 +156,7 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
             "member": member,
             "budget": budget,
             "place": "-",
-            "seed": spawned(chosen.seed, size, run, 1),
+            "seed": derive_seed(chosen.seed, size, run, 1),
         }
         for size in chosen.bag_sizes
         for run in range(chosen.runs)
@@ -264,9 +168,9 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(base.add_own, parser, default)
+    own = partial(add_option, parser, default)
     own("dataset", "images to store", choices=datasets.DATASETS)
-    base.add_data_option(parser, "image")
+    add_data_option(parser, "image")
     own("parts", "what to do", choices=PARTS)
     own("members", "members to retrieve with", choices=protocol.MEMBERS)
     own("sizes", "numbers of stored patterns", metavar="M")
@@ -288,5 +192,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     own("bag_sizes", "instances of a bag", metavar="N")
     own("runs", "draws of each setting", metavar="N")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -16,7 +16,7 @@ import numpy as np
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.data.bags import Bags, bit_patterns, bit_signals
 from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import derive_seed
 
 #: The members that bags are classified with.
 MEMBERS = ("sparsemax", "softmax", "topk", "random", "window", "blocks", "elu+1", "features")
@@ -29,7 +29,7 @@ BETAS = (0.25, 1.0)
 
 
 def structure_of(member: str, budget: int, size: int, seed: int) -> Structure | None:
-    """The structure that a member looks at bags of `size` instances by."""
+    """Return the structure of a member for bags of `size` instances."""
     if member == "topk":
         return TopK(budget)
     if member == "random":
@@ -52,7 +52,7 @@ class Classifier:
     member : str
         One of `MEMBERS`.
     structure : Structure or None
-        What it looks by.
+        Its structure.
     beta : float
     width : int
         Features of an instance.
@@ -85,13 +85,13 @@ class Classifier:
         self.loss_of = layers.binary_cross_entropy_with_logits
 
     def logits(self, bags: Any, *, train: bool = False) -> Any:
-        """One logit a bag; bags of shape (B, M, width)."""
+        """Compute one logit for each bag of (B, M, width)."""
         out = self.body.forward(bags, train=train)
         self.shape = out.shape
         return self.head.forward(out.mean(axis=1) if self.averages else out.reshape(len(bags), -1), train=train)[:, 0]
 
     def step(self, bags: Any, labels: Any) -> None:
-        """One step of AdamW."""
+        """Take one step of AdamW."""
         for optimizer in self.moved:
             optimizer.zero_grad()
         _, slope = self.loss_of(self.logits(bags, train=True), labels)
@@ -103,7 +103,7 @@ class Classifier:
             optimizer.step()
 
     def judge(self, bags: Any, labels: Any) -> tuple[float, float]:
-        """Accuracy and loss."""
+        """Compute accuracy and loss."""
         logits = self.logits(bags)
         return float(np.mean((logits > 0) == labels)), float(self.loss_of(logits, labels)[0])
 
@@ -129,15 +129,15 @@ def measure(member: str, budget: int, size: int, seed: int, betas: Sequence[floa
         `METRICS`: beta, accuracy and loss on the bags to report on, accuracy on those to choose by; and `seconds`, the
         mean time of a training step and bag.
     """
-    signals = bit_signals(seed=spawned(seed, 0))
-    bags = bit_patterns(TRAIN + CHOOSING + REPORTED, size, signals, seed=spawned(seed, 1), signed=True)
+    signals = bit_signals(seed=derive_seed(seed, 0))
+    bags = bit_patterns(TRAIN + CHOOSING + REPORTED, size, signals, seed=derive_seed(seed, 1), signed=True)
     train, choosing, reported = (
         bags.take(range(first, first + count))
         for first, count in ((0, TRAIN), (TRAIN, CHOOSING), (TRAIN + CHOOSING, REPORTED))
     )
-    rng, best, seconds = np.random.default_rng(spawned(seed, 2)), None, 0.0
+    rng, best, seconds = np.random.default_rng(derive_seed(seed, 2)), None, 0.0
     for beta in betas:
-        machine = Classifier(member, structure_of(member, budget, size, seed), beta, 4, spawned(seed, 3))
+        machine = Classifier(member, structure_of(member, budget, size, seed), beta, 4, derive_seed(seed, 3))
         for _ in range(EPOCHS):
             order = rng.permutation(TRAIN)
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the family study measures of a member: retrieval with the best beta, its cost, and its bound, if it has one.
+"""The protocol of the family study: retrieval of each member with its best beta, its cost, and its bound if it has one.
 
 Images are centred by the mean of those stored and scaled to length 1, so that every pattern is as long as every other
 and the mean of all retrieves nothing; scores are dot products. A half mask sets half of the centred image to 0: what is
@@ -79,7 +79,7 @@ REPEATS = 5
 
 
 def metrics_of(member: str) -> list[str]:
-    """The names of what is measured of a member."""
+    """Return the names of a member's metrics."""
     names = list(METRICS)
     names += [f"upper {check}" for check in CHECKS] if member in UPPER else []
     names += [f"lower {check}" for check in CHECKS] if member in LOWER else []
@@ -87,14 +87,14 @@ def metrics_of(member: str) -> list[str]:
 
 
 def unit(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows scaled to length 1; zeros stay zeros."""
+    """Scale rows to length 1; zeros stay zeros."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Damaged images and the patterns that they are of."""
+class QuerySet:
+    """Damaged images, one a row, and the positions of their patterns."""
 
     queries: Floats
     targets: NDArray[np.intp]
@@ -105,20 +105,20 @@ class Task:
     """One draw: the patterns, queries to choose beta by, and queries to report on, of other patterns."""
 
     patterns: Floats
-    choosing: Asked
-    reported: Asked
+    choosing: QuerySet
+    reported: QuerySet
     betas: tuple[float, ...]
     threshold: float
     seed: int
 
     @cached
     def exact(self) -> NDArray[np.float64]:
-        """The patterns in float64, for the theory."""
+        """Return the patterns in float64, for the theory."""
         return self.patterns.astype(np.float64)
 
     @cached
     def dense_beta(self) -> float:
-        """The beta that softmax over all pairs does best with."""
+        """Return the best beta of softmax over all pairs."""
         return choose(self, "softmax", 0, "-")
 
 
@@ -139,7 +139,7 @@ def make_task(
     Parameters
     ----------
     images : ImageSet
-        Where they come from.
+        The images to draw from.
     size, queries : int
         Patterns, at least 2; queries of each kind at most, never more than half of the patterns.
     damage : {"mask", "noise"}
@@ -157,40 +157,40 @@ def make_task(
     -------
     Task
     """
-    pixels, asked, rng = draw(images, size, 2 * min(queries, size // 2), seed)
+    pixels, positions, rng = draw(images, size, 2 * min(queries, size // 2), seed)
     mean = pixels.mean(axis=0)
     if damage == "mask":
-        damaged = half_masked(pixels[asked] - mean, images.shape, side)
+        damaged = half_masked(pixels[positions] - mean, images.shape, side)
     else:
-        damaged = noisy(pixels[asked], images.shape, noise, rng) - mean
-    rows, half = unit(damaged), len(asked) // 2
+        damaged = noisy(pixels[positions], images.shape, noise, rng) - mean
+    rows, half = unit(damaged), len(positions) // 2
     return Task(
         unit(pixels - mean),
-        Asked(rows[half:], asked[half:]),
-        Asked(rows[:half], asked[:half]),
+        QuerySet(rows[half:], positions[half:]),
+        QuerySet(rows[:half], positions[:half]),
         betas,
         threshold,
         seed,
     )
 
 
-def structure_of(member: str, budget: int, place: str, task: Task, asked: Asked) -> Structure | None:
-    """The structure that a member looks by.
+def structure_of(member: str, budget: int, place: str, task: Task, query_set: QuerySet) -> Structure | None:
+    """Return the structure of a member.
 
     Parameters
     ----------
     member, budget, place
         As in the table.
     task : Task
-    asked : Asked
+    query_set : QuerySet
         The queries; an oracle places each by its target.
 
     Returns
     -------
     Structure or None
     """
-    size, n = len(task.patterns), len(asked.targets)
-    places = asked.targets if place == "oracle" else np.random.default_rng(task.seed).integers(size, size=n)
+    size, n = len(task.patterns), len(query_set.targets)
+    places = query_set.targets if place == "oracle" else np.random.default_rng(task.seed).integers(size, size=n)
     if member in FULL:
         return None
     if member == "topk":
@@ -206,13 +206,13 @@ def structure_of(member: str, budget: int, place: str, task: Task, asked: Asked)
     return LinearFeatures(member)
 
 
-def looked_at(structure: Structure | None, task: Task, asked: Asked) -> Mask:
-    """Which patterns each query looks at; features have all of them in their sums."""
-    shape = len(asked.queries), len(task.patterns)
+def pattern_mask(structure: Structure | None, task: Task, query_set: QuerySet) -> Mask:
+    """Return which patterns each query attends to, (N, M); all for features, whose sums hold all patterns."""
+    shape = len(query_set.queries), len(task.patterns)
     if structure is None or isinstance(structure, Features):
         return np.ones(shape, np.bool_)
     if isinstance(structure, TopK):
-        scores = asked.queries.astype(np.float64) @ task.exact.T
+        scores = query_set.queries.astype(np.float64) @ task.exact.T
         mask = np.zeros(shape, np.bool_)
         np.put_along_axis(mask, np.argsort(-scores, axis=1, kind="stable")[:, : structure.k], True, axis=1)
         return mask
@@ -220,7 +220,7 @@ def looked_at(structure: Structure | None, task: Task, asked: Asked) -> Mask:
 
 
 def answers(member: str, structure: Structure | None, task: Task, beta: float) -> Callable[[Floats], Floats]:
-    """The update of a member, as a function of queries; the sums of features are there already."""
+    """Return the update of a member, as a function of queries; the sums of features are made beforehand."""
     if isinstance(structure, Features):
         return structure.state(task.patterns, beta=beta).update
     separation = member if member in FULL else "softmax"
@@ -228,7 +228,8 @@ def answers(member: str, structure: Structure | None, task: Task, beta: float) -
 
 
 def choose(task: Task, member: str, budget: int, place: str) -> float:
-    """The beta with which a member retrieves most of the queries to choose by; of equals the one with the best cosine.
+    """Choose the beta with which a member retrieves most of the queries to choose by; of equals the one with the best
+    cosine.
 
     Parameters
     ----------
@@ -240,19 +241,20 @@ def choose(task: Task, member: str, budget: int, place: str) -> float:
     -------
     float
     """
-    asked = task.choosing
-    structure = structure_of(member, budget, place, task, asked)
+    query_set = task.choosing
+    structure = structure_of(member, budget, place, task, query_set)
 
     def merit(beta: float) -> tuple[float, float]:
-        states = answers(member, structure, task, beta)(asked.queries)
-        verdict = judge(states, task.patterns[asked.targets], task.threshold)
+        """Return the share retrieved and the mean cosine at a beta."""
+        states = answers(member, structure, task, beta)(query_set.queries)
+        verdict = judge(states, task.patterns[query_set.targets], task.threshold)
         return verdict["retrieved"], verdict["cosine"]
 
     return max(task.betas, key=merit)
 
 
 def multiplications(structure: Structure | None, n: int, m: int, d: int) -> float:
-    """Of one query, once the patterns are stored."""
+    """Return the multiplications of one query, once the patterns are stored."""
     if structure is None:
         return 2.0 * m * d
     cost: Callable[[int, int, int], Any] = structure.cost  # type: ignore[attr-defined]
@@ -262,7 +264,7 @@ def multiplications(structure: Structure | None, n: int, m: int, d: int) -> floa
 
 
 def measure(task: Task, member: str, budget: int, place: str) -> dict[str, float]:
-    """What is measured of a member on the queries to report.
+    """Measure a member on the queries to report.
 
     Parameters
     ----------
@@ -275,17 +277,17 @@ def measure(task: Task, member: str, budget: int, place: str) -> dict[str, float
     dict
         `metrics_of` the member, and `seconds`, the median time of a query.
     """
-    beta, asked = choose(task, member, budget, place), task.reported
-    structure = structure_of(member, budget, place, task, asked)
-    ask = answers(member, structure, task, beta)
-    states, taken = ask(asked.queries), []
+    beta, query_set = choose(task, member, budget, place), task.reported
+    structure = structure_of(member, budget, place, task, query_set)
+    step = answers(member, structure, task, beta)
+    states, taken = step(query_set.queries), []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        ask(asked.queries)
+        step(query_set.queries)
         taken.append(time.perf_counter() - began)
-    targets = task.patterns[asked.targets]
-    mask = looked_at(structure, task, asked)
-    seen = mask[np.arange(len(mask)), asked.targets]
+    targets = task.patterns[query_set.targets]
+    mask = pattern_mask(structure, task, query_set)
+    seen = mask[np.arange(len(mask)), query_set.targets]
     errors = np.linalg.norm(states.astype(np.float64) - targets, axis=1)
     found = judge(states[seen], targets[seen], task.threshold)["retrieved"] if seen.any() else 0.0
     n, m, d = len(mask), *task.patterns.shape
@@ -296,12 +298,12 @@ def measure(task: Task, member: str, budget: int, place: str) -> dict[str, float
         "seen": float(seen.mean()),
         "found": found * float(seen.mean()),
         "multiplications": multiplications(structure, n, m, d),
-        **held(task, member, structure, beta, states, errors, mask, seen),
+        **check_bounds(task, member, structure, beta, states, errors, mask, seen),
         "seconds": statistics.median(taken) / n,
     }
 
 
-def held(
+def check_bounds(
     task: Task,
     member: str,
     structure: Structure | None,
@@ -311,15 +313,15 @@ def held(
     mask: Mask,
     seen: Mask,
 ) -> dict[str, float]:
-    """What the theory promises of a member, beside what came out; nothing for members without a bound."""
-    asked, X = task.reported, task.exact
-    x, mu = asked.queries.astype(np.float64), asked.targets
+    """Compare a member's errors with its bounds; return nothing for members without a bound."""
+    query_set, X = task.reported, task.exact
+    x, mu = query_set.queries.astype(np.float64), query_set.targets
     values: dict[str, float] = {}
     if member == "sparsemax":
         values |= _upper(errors, theory.retrieval_bound(x, X, mu, beta), 2.0)
     elif member == "topk":
         assert isinstance(structure, TopK)
-        dense = update(asked.queries, task.patterns, beta, separation="softmax")
+        dense = update(query_set.queries, task.patterns, beta, separation="softmax")
         bound = theory_structures.truncation_bound(x @ X.T, structure.k, beta) * theory_structures.diameter(X)
         values |= _upper(np.linalg.norm(states.astype(np.float64) - dense, axis=1), bound, 2.0)
     elif member == "features":
@@ -331,21 +333,21 @@ def held(
         bound = theory_structures.masked_bound(x, X, mu, mask, beta)
         values |= _upper(errors[seen], bound[seen], 2.0)
     if member == "elu+1":
-        some = np.arange(len(x))[:HULLS]
-        weight = theory_structures.linear_weight_bound(X, beta, mu[some])
-        hull = [float(theory_structures.hull_distance(X[j], np.delete(X, j, axis=0))) for j in mu[some]]
-        values |= _lower(errors[some], (1 - weight) * np.array(hull))
+        checked = np.arange(len(x))[:HULLS]
+        weight = theory_structures.linear_weight_bound(X, beta, mu[checked])
+        hull = [float(theory_structures.hull_distance(X[j], np.delete(X, j, axis=0))) for j in mu[checked]]
+        values |= _lower(errors[checked], (1 - weight) * np.array(hull))
     elif member in LOWER:
-        some = np.flatnonzero(~seen)[:HULLS]
-        hull = [float(theory_structures.hull_distance(X[mu[i]], X[mask[i]])) for i in some]
-        values |= _lower(errors[some], np.array(hull))
+        checked = np.flatnonzero(~seen)[:HULLS]
+        hull = [float(theory_structures.hull_distance(X[mu[i]], X[mask[i]])) for i in checked]
+        values |= _lower(errors[checked], np.array(hull))
     return values
 
 
 def kernel_errors(
     structure: RandomFeatures, x: NDArray[np.float64], y: NDArray[np.float64], beta: float
 ) -> NDArray[np.float64]:
-    """How far <phi(x), phi(y)> is from exp(beta <x, y>), in units of that."""
+    """Compute the relative errors of <phi(x), phi(y)> as an estimate of exp(beta <x, y>)."""
     exponents = beta**0.5 * (x + y) @ structure.projection(x.shape[1]).T
     mean = logsumexp(exponents, axis=1) - np.log(structure.n_features)
     with np.errstate(over="ignore"):
@@ -353,21 +355,21 @@ def kernel_errors(
 
 
 def _upper(measured: NDArray[np.float64], bound: NDArray[np.float64], trivial: float) -> dict[str, float]:
-    """What is at most so large; a bound at or above `trivial` says nothing."""
+    """Check an upper bound; one at or above `trivial` is not informative."""
     clipped = np.minimum(bound, trivial)
     broken = measured > bound + SLACK
     return _check("upper", measured, clipped, broken, bound < trivial)
 
 
 def _lower(measured: NDArray[np.float64], bound: NDArray[np.float64]) -> dict[str, float]:
-    """What is at least so large."""
+    """Check a lower bound."""
     return _check("lower", measured, bound, measured < bound - SLACK, bound > 0)
 
 
 def _check(
     which: str, measured: NDArray[np.float64], bound: NDArray[np.float64], broken: Mask, informative: Mask
 ) -> dict[str, float]:
-    """Counts, so that settings add up, and means (0 where nothing was checked)."""
+    """Return counts, so that settings add up, and means (0 where nothing was checked)."""
     count = len(measured)
     values: Mapping[str, float] = {
         "checked": count,

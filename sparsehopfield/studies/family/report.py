@@ -1,4 +1,4 @@
-"""What is said and drawn of the family study's table."""
+"""The report of the family study: tables, sentences and figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.family import protocol
+from sparsehopfield.studies.family.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sparsehopfield.studies.family import Options
 
 #: A member with this share of softmax's success, or more, is as good.
 AS_GOOD = 0.95
@@ -33,7 +33,7 @@ class Summary(Means):
     times : sequence of float
         Seconds of each setting, in the table's order; nan where unknown.
     chosen : Options
-        What was asked for.
+        The options of the run.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], times: Sequence[float], chosen: Options) -> None:
@@ -52,26 +52,26 @@ class Summary(Means):
         )
 
     def seconds(self, key: Key) -> float:
-        """Median of the runs: of one query's update, or of training on one bag once."""
+        """Return the median over the runs: of one query's update, or of training on one bag once."""
         return float(np.median(self._times[key]))
 
     def at(self, damage: str, size: int, who: Key) -> Key:
-        """The key of a member."""
+        """Return the key of a member."""
         return ("retrieval", damage, size, *who)
 
     def whole(self, who: Key, metric: str, size: int | None = None) -> float:
-        """The mean over all damages, at the most patterns unless another size is given."""
+        """Return the mean over all damages, at the most patterns unless another size is given."""
         size = max(self.sizes) if size is None else size
         return float(np.mean([self.mean(self.at(damage, size, who), metric) for damage in self.chosen.damages]))
 
     def total(self, member: str, metric: str) -> float:
-        """The sum over all settings of a member."""
+        """Return the sum over all settings of a member."""
         keys = [key for key in self.keys if key[0] == "retrieval" and key[3] == member]
         return float(sum(self.values(key, metric).sum() for key in keys))
 
 
 def name_of(who: Key) -> str:
-    """Member, budget and place in one word or three."""
+    """Format member, budget and place."""
     member, budget, place = who
     shown = f"{member} {budget}" if budget or member in protocol.BUDGETS else member
     return shown if place == "-" else f"{shown}, {place}"
@@ -83,7 +83,7 @@ def trade_off(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def success(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -146,12 +146,12 @@ def _title(summary: Summary, damage: str) -> str:
 
 
 def report_text(summary: Summary) -> str:
-    """Every member beside its bound, in one table, and what to take, in words.
+    """Write every member beside its bound, in one table, and recommendations in words.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -160,14 +160,14 @@ def report_text(summary: Summary) -> str:
     chosen, parts = summary.chosen, ["The family of memories"]
     if summary.sizes:
         parts += [
-            wrapped(
-                f"M = {listed(summary.sizes)} images ({chosen.dataset}), centred, of length 1; "
+            wrap(
+                f"M = {join_numbers(summary.sizes)} images ({chosen.dataset}), centred, of length 1; "
                 f"{' and '.join(_title(summary, damage) for damage in chosen.damages)}; one update, {chosen.runs} runs "
                 f"of at most {chosen.queries} queries. Retrieved: 1 - cosine below {chosen.threshold:g}. Each member "
-                f"has the beta of {listed(chosen.betas)} that retrieves most of as many other queries. 'oracle' places "
-                "a query at its target, 'blind' anywhere."
+                f"has the beta of {join_numbers(chosen.betas)} that retrieves most of as many other queries. 'oracle' "
+                "places a query at its target, 'blind' anywhere."
             ),
-            wrapped(
+            wrap(
                 f"At M = {max(summary.sizes)}: share retrieved by damage; 'seen', whose target is among the patterns "
                 "looked at, and the share retrieved of these; mean distance to the target; time and multiplications of "
                 "a query, patterns stored and sums made. Then, of all M, what is proved of a member: the means of its "
@@ -211,7 +211,7 @@ def _table(summary: Summary) -> list[list[str]]:
 
 
 def _checks(summary: Summary, who: Key) -> list[list[str]]:
-    """What is said of the bounds of one member with one budget, at all numbers of patterns."""
+    """Make the lines about the bounds of one member with one budget, at all numbers of patterns."""
     found = []
     keys = [key for key in summary.keys if key[0] == "retrieval" and key[3:] == who]
     for which, names in (("upper", protocol.UPPER), ("lower", protocol.LOWER)):

@@ -1,4 +1,4 @@
-"""What is measured of energy landscapes: basins in the plane, descent along retrieval, and how fast it ends.
+"""The protocol of the study of landscapes: basins in the plane, descent along retrieval, and rates of convergence.
 
 The rate. Where sparsemax has support S, its weights there are p = P (beta s) + 1/|S|, with P the projection that takes
 the mean off vectors over S, and s = Xi_S x + const: T is piecewise affine. Its linear part A = beta Xi_S^T P Xi_S
@@ -11,11 +11,12 @@ but by rounding.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,12 @@ from sparsehopfield import theory
 from sparsehopfield.data import datasets
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core.families import draw
+from sparsehopfield.studies._core.families import FAMILIES, draw
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
 from sparsehopfield.studies.retrieval.protocol import MODELS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
 #: The five patterns in the plane that are drawn unless others are asked for.
 PATTERNS = ((1.0, 0.1), (0.6, 0.8), (-0.7, 0.75), (-1.0, -0.2), (0.12, -0.97))
 #: Maps by the names of `MODELS`; the polynomial has no energy, beta cancels, and it needs scores of one scale.
@@ -46,12 +47,12 @@ FLOOR = 1e-11
 
 
 def memory_of(patterns: Floats, beta: float, name: str = "sparse", similarity: str = "dot") -> HopfieldMemory:
-    """A memory with the map that goes by a name, in float64."""
+    """Make a memory with the map of this name, in float64."""
     return HopfieldMemory(np.asarray(patterns, np.float64), beta, similarity=similarity, separation=MODELS[name])
 
 
 def plane_patterns(count: int, seed: int) -> Floats:
-    """The five patterns, or so many random ones if `count` is not 0: normal features of variance 1/2."""
+    """Return the five patterns, or this many random ones if `count` is not 0: normal features of variance 1/2."""
     if not count:
         return np.array(PATTERNS)
     return draw("gaussian", np.random.default_rng(seed), count, 2)
@@ -62,7 +63,7 @@ def plane_patterns(count: int, seed: int) -> Floats:
 
 @dataclass(frozen=True)
 class Landscape:
-    """Where every point of a square grid goes.
+    """The limits of retrieval from every point of a square grid.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class Landscape:
     energy : ndarray of shape (n, n) or None
         Of the grid's points, rows along y; None for the polynomial, which has none.
     ends : ndarray of shape (n, n, 2)
-        Where retrieval from each point came to rest.
+        The limit of retrieval from each point.
     steps : ndarray of shape (n, n)
         Updates until it did.
     settled : ndarray of bool, shape (n, n)
@@ -104,7 +105,7 @@ class Landscape:
 
 
 def window(patterns: Floats, size: int) -> tuple[Floats, Floats]:
-    """Coordinates of a square grid around patterns in the plane, with room beyond them."""
+    """Return the coordinates of a square grid around patterns in the plane, with a border."""
     lowest, highest = patterns.min(axis=0), patterns.max(axis=0)
     centre, reach = (lowest + highest) / 2, 0.7 * (float((highest - lowest).max()) or 1.0)
     x, y = (np.linspace(c - reach, c + reach, size) for c in centre)
@@ -153,17 +154,17 @@ def landscape(memory: HopfieldMemory, size: int) -> Landscape:
 
 
 def has_energy(memory: HopfieldMemory) -> bool:
-    """Whether retrieval descends an energy: of the maps here all do but the polynomial."""
+    """Check whether retrieval descends an energy: of the maps here all do but the polynomial."""
     return memory.separation != MODELS["polynomial"]
 
 
 def longest(patterns: Floats) -> float:
-    """Length of the longest pattern; 1 if all are 0."""
+    """Return the length of the longest pattern; 1 if all are 0."""
     return float(np.linalg.norm(patterns, axis=1).max()) or 1.0
 
 
 def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
-    """Points that are not the same: of each cluster the point that occurs most, and the cluster of every point.
+    """Cluster points: return of each cluster the point that occurs most, and the cluster of every point.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
 
 
 class Descent(NamedTuple):
-    """How the energy changed along retrieval."""
+    """The changes of the energy along retrieval."""
 
     updates: int  # that were looked at
     rises: int  # after how many the energy was higher, by more than rounding explains
@@ -230,7 +231,7 @@ def descent(memory: HopfieldMemory, queries: Floats, steps: Integers) -> Descent
 
 
 def path(memory: HopfieldMemory, query: Floats, most: int = MAX_STEPS) -> Floats:
-    """A query and its states after each update until it rests, or after so many at most: shape (steps + 1, d)."""
+    """Return a query and its states after each update until it is at rest, or after `most` updates: (steps + 1, d)."""
     with still_moving():
         _, info = memory.retrieve(query, max_steps=most, return_info=True)
     states = [np.asarray(query, np.float64)]
@@ -241,7 +242,7 @@ def path(memory: HopfieldMemory, query: Floats, most: int = MAX_STEPS) -> Floats
 
 @contextmanager
 def still_moving() -> Iterator[None]:
-    """Says nothing of queries that still move after the last update: they are counted."""
+    """Suppress warnings about queries that still move after the last update: they are counted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RetrievalWarning)
         yield
@@ -251,7 +252,7 @@ def still_moving() -> Iterator[None]:
 
 
 class Retrieval(NamedTuple):
-    """How one query came to rest under sparse retrieval."""
+    """The sparse retrieval of one query, in numbers."""
 
     steps: int
     settled: bool
@@ -303,13 +304,15 @@ def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similari
 
 
 def linear_part(support: Floats, beta: float) -> Floats:
-    """The matrix A = beta Xi_S^T P Xi_S of the sparse update where these patterns, (k, d), have weight: (d, d)."""
+    """Compute the matrix A = beta Xi_S^T P Xi_S, (d, d), of the sparse update where these patterns, (k, d), have
+    weight.
+    """
     centred = support - support.mean(axis=0)
     return beta * centred.T @ centred
 
 
 def predicted_rate(support: Floats, beta: float) -> float:
-    """Spectral norm of the linear part of the sparse update where these patterns have weight.
+    """Compute the spectral norm of the linear part of the sparse update where these patterns have weight.
 
     Parameters
     ----------
@@ -331,7 +334,7 @@ def predicted_rate(support: Floats, beta: float) -> float:
 
 
 def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
-    """The last two steps of retrieval that are long enough to tell; where it ends exactly, the last is 0.
+    """Return the last two steps of retrieval whose lengths are above rounding; where it ends exactly, the last is 0.
 
     Parameters
     ----------
@@ -357,7 +360,7 @@ def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
 
 
 def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
-    """How far the energy rises on the straight way from a pattern to another, at the least; 0 if it only falls.
+    """Compute the least rise of the energy on the straight line from a pattern to another; 0 if it only falls.
 
     Parameters
     ----------
@@ -365,7 +368,7 @@ def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
     index : int
         The pattern.
     points : int
-        Where the energy is looked at on each way.
+        Number of points on each line.
 
     Returns
     -------
@@ -379,10 +382,10 @@ def barrier(memory: HopfieldMemory, index: int, points: int = 33) -> float:
     return max(float((energy.max(axis=0) - energy[0]).min()), 0.0)
 
 
-def asked(
+def draw_query(
     family: str, seed: int, count: int, d: int, noise: float, images: datasets.ImageSet | None = None
 ) -> tuple[Floats, Floats, int]:
-    """Patterns of a family, scaled so that the longest has length 1, a query near one of them, and which it is.
+    """Draw patterns of a family, scaled so that the longest has length 1, and a query near one of them.
 
     Parameters
     ----------
@@ -394,7 +397,7 @@ def asked(
     noise : float
         Distance of the query from its pattern, as a share of that pattern's length; its direction is random.
     images : ImageSet, optional
-        What the family of images draws from.
+        The images of the family of images.
 
     Returns
     -------
@@ -409,3 +412,99 @@ def asked(
     direction = rng.standard_normal(patterns.shape[1])
     reach = noise * np.linalg.norm(patterns[index]) / np.linalg.norm(direction)
     return patterns, patterns[index] + reach * direction, index
+
+
+SIMILARITIES = ("dot", "euclidean")  # cosine is dot of unit rows
+#: The family column of what is measured in the plane.
+PLANE = "plane"
+#: Of the grid: distinct limits, those that are patterns to the last bit, and those within the papers' spheres; the
+#: shares of the grid that go to these two; updates, and the share of the grid that came to rest.
+BASINS = ("limits", "exact limits", "near limits", "to exact", "to near", "mean steps", "most steps", "settled")
+#: Of all updates from the grid: how many raised the energy, and the least fall over half the squared step.
+DESCENT = ("updates", "rises", "least fall")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
+
+    Attributes
+    ----------
+    betas : float or sequence of float
+        Inverse temperatures in the plane.
+    similarity : {"dot", "euclidean"}
+        In both parts. With "euclidean" the polynomial is left out.
+    plane : int
+        So many random patterns in the plane; 0 takes five that are always the same.
+    grid : int
+        Points along each axis of the plane.
+    families : str or sequence of str
+        Of `FAMILIES`; the images are scikit-learn's digits.
+    rate_betas : float or sequence of float
+        Inverse temperatures for the families.
+    patterns, d : int
+        How many patterns are stored, and their features; images have features of their own.
+    noise : float
+        Distance of a query from its pattern, as a share of the pattern's length.
+    draws : int
+        Sets of patterns, with one query each, for each family and beta.
+    jobs : int
+        Number of settings to measure at the same time.
+    """
+
+    betas: Sequence[float] = (0.3, 1.0, 3.0, 8.0)
+    similarity: str = "dot"
+    plane: int = 0
+    grid: int = 64
+    families: Sequence[str] = tuple(FAMILIES)
+    rate_betas: Sequence[float] = (1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 50.0)
+    patterns: int = 64
+    d: int = 32
+    noise: float = 0.5
+    draws: int = 25
+    jobs: int = 1
+
+    _sequences: ClassVar[Mapping[str, type]] = {"betas": float, "families": str, "rate_betas": float}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("similarity", [self.similarity], SIMILARITIES)
+        check_names("families", self.families, FAMILIES)
+        if self.plane:
+            at_least("plane", self.plane, 2)
+        for name, least in (("grid", 2), ("patterns", 2), ("d", 2), ("draws", 1), ("jobs", 1)):
+            at_least(name, getattr(self, name), least)
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise: must be a finite number of at least 0, got {self.noise}")
+        for name in ("betas", "rate_betas"):
+            for beta in getattr(self, name):
+                if not 0 < beta < math.inf:
+                    raise ValueError(f"{name}: must be positive and finite, got {beta}")
+
+    @property
+    def surfaces(self) -> list[tuple[str, float]]:
+        """Return the maps and betas in the plane: the polynomial once, as it is the same at every beta."""
+        maps = [name for name in MAPS if name != "polynomial" or self.similarity == "dot"]
+        return [(name, b) for name in maps for b in (self.betas[:1] if name == "polynomial" else self.betas)]
+
+
+def metrics_of(setting: Mapping[str, Any]) -> Sequence[str]:
+    """Return the metrics of a setting."""
+    if setting["family"] != PLANE:
+        return Retrieval._fields
+    return BASINS if setting["map"] == "polynomial" else (*BASINS, *DESCENT)
+
+
+def measure_plane(patterns: Floats, beta: float, name: str, similarity: str, size: int) -> dict[str, float]:
+    """Measure the values of `BASINS`, and of `DESCENT` where there is an energy."""
+    memory = memory_of(patterns, beta, name, similarity)
+    found = landscape(memory, size)
+    near = found.labels < len(patterns)
+    near_basins = (found.basins >= 0) & (found.basins < len(patterns))
+    values: list[float] = [len(found.limits), found.pure.sum(), near.sum(), found.exact.mean()]
+    values += [near_basins.mean(), found.steps.mean(), found.steps.max(), found.settled.mean()]
+    fell: Sequence[float] = ()
+    if has_energy(memory):
+        grid = np.stack(np.meshgrid(found.x, found.y), axis=-1).reshape(-1, 2)
+        fell = descent(memory, grid, found.steps.reshape(-1))
+    return dict(zip((*BASINS, *DESCENT), (*values, *fell), strict=False))

@@ -24,8 +24,10 @@ from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, sizes_within
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_image_options
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, check_names, check_sizes
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.metastable.protocol import (
     DAMAGE,
     METRICS,
@@ -50,8 +52,8 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.ImageOptions):
-    """What the study can be asked for, beside what all studies can.
+class Options(ImageOptions):
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -70,8 +72,8 @@ class Options(base.ImageOptions):
     mask: Sequence[str] = ("none", "lower")
     pixels: Sequence[str] = ("signed",)
 
-    _several: ClassVar[Mapping[str, type]] = {
-        **base.ImageOptions._several,
+    _sequences: ClassVar[Mapping[str, type]] = {
+        **ImageOptions._sequences,
         "separation": str,
         "mask": str,
         "pixels": str,
@@ -79,8 +81,8 @@ class Options(base.ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("mask", self.mask, DAMAGE)
-        among("pixels", self.pixels, PIXELS)
+        check_names("mask", self.mask, DAMAGE)
+        check_names("pixels", self.pixels, PIXELS)
         for name in self.separation:
             separation_named(name)
 
@@ -107,7 +109,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
     """
     chosen = Options(**options)
     images = datasets.load(chosen.dataset, chosen.data)
-    sizes = sizes_within(SIZES.get(chosen.dataset, (1,)) if sizes is None else sizes, images)
+    sizes = check_sizes(SIZES.get(chosen.dataset, (1,)) if sizes is None else sizes, images)
     tests = TEST_IMAGES[chosen.dataset](chosen.data) if chosen.dataset in TEST_IMAGES else None
     drawn = Drawn(images, tests, max(sizes), chosen.queries, chosen.seed)
     settings = [
@@ -140,7 +142,7 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
         return rest(memory, drawn.queries(setting["pixels"], setting["mask"]), chosen.steps)
 
     also = {"images": len(images), "sizes": list(sizes), "asked": len(drawn)}
-    rows = base.measured(output, NAME, chosen, settings, METRICS, measure, also)
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, tables.times(output, settings), images.description, len(drawn))
     return Outcome(
         rows, Path(output, tables.TABLE), plotting.save(figure(summary), Path(output, NAME)), report_text(summary)
@@ -176,4 +178,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="signed, from -1 to 1, or unit, from 0 to 1 (default: signed, the paper's)",
     )
     papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
-    base.add_image_options(parser, NAME, default, queries="the images that are not stored", papers=papers)
+    add_image_options(parser, NAME, default, queries="the images that are not stored", papers=papers)

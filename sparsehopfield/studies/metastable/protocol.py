@@ -1,4 +1,4 @@
-"""How metastable states are counted: which images are stored and asked, and what their states mix.
+"""The protocol of the study of metastable states: images stored and queried, and counts of patterns with weight.
 
 A query is updated some times, and the patterns are counted that have weight in the last of these associations. The
 counts are `support`, weights above zero; `heavy`, weights above 0.01; and `effective`, 1 / sum p^2, which is k for
@@ -20,7 +20,7 @@ from sparsehopfield._engine.text import short
 from sparsehopfield.data.datasets import ImageSet, load_mnist
 from sparsehopfield.errors import RetrievalWarning
 from sparsehopfield.memory import HopfieldMemory
-from sparsehopfield.studies._core.base import among
+from sparsehopfield.studies._core.options import check_names
 from sparsehopfield.studies.retrieval.protocol import MASKS, Floats, half_masked
 
 Integers = NDArray[np.int64]
@@ -38,7 +38,7 @@ BINS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 30, 100, 300, 1000, 3000, 10_000, 30_0
 
 
 def bin_names(bins: tuple[int, ...]) -> tuple[str, ...]:
-    """What bins are called: their only count, or the first and the last."""
+    """Return the names of bins: their only count, or the first and the last."""
     firsts = [0, *(last + 1 for last in bins)]
     within = (str(last) if first == last else f"{first}-{last}" for first, last in zip(firsts, bins, strict=False))
     return (*within, f"{firsts[-1]} or more")
@@ -62,7 +62,7 @@ NAMES = (*SEPARATIONS, *(f"{name}:ALPHA" for name in _FAMILIES))
 
 
 def separation_named(name: str) -> str | SeparationMap:
-    """The separation map that the command line and the table call by this name.
+    """Return the separation map that the command line and the table call by this name.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def separation_named(name: str) -> str | SeparationMap:
     Returns
     -------
     str or SeparationMap
-        What `HopfieldMemory` takes.
+        The value for `HopfieldMemory`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def separation_named(name: str) -> str | SeparationMap:
         if not 1 < value < np.inf:  # 1 is softmax, and goes by that name
             raise ValueError(f"separation: {kind}:ALPHA needs a number above 1, as in {kind}:1.25, got {short(name)}")
         return _FAMILIES[kind](value)
-    among("separation", [name], NAMES)
+    check_names("separation", [name], NAMES)
     return name
 
 
@@ -107,9 +107,9 @@ class Drawn:
     Parameters
     ----------
     images : ImageSet
-        Where the patterns come from; a memory of more patterns holds those of a memory of fewer, too.
+        The images of the patterns; a memory of more patterns holds those of a memory of fewer, too.
     tests : ImageSet or None
-        Where the queries come from; None takes those images that no memory stores.
+        The images of the queries; None takes those images that no memory stores.
     most : int
         The largest number of patterns that will be stored.
     queries : int
@@ -137,16 +137,17 @@ class Drawn:
         return len(self._asked)
 
     def patterns(self, size: int, pixels: str) -> Floats:
-        """The first `size` of the drawn images, in the order of their files."""
+        """Return the first `size` of the drawn images, in the order of their files."""
         return _scaled(self._images.pixels(np.sort(self._order[:size])), pixels)
 
     def queries(self, pixels: str, damage: str) -> Floats:
-        """The images that are asked, whole or with one half set to zero, which is grey if pixels are signed."""
+        """Return the query images, whole or with one half set to zero, which is grey if pixels are signed."""
         queries = _scaled(self._tests.pixels(self._asked), pixels)
         return queries if damage == "none" else half_masked(queries, self._tests.shape, damage)
 
 
 def _scaled(images: Floats, pixels: str) -> Floats:
+    """Scale pixels from [0, 1] to [-1, 1] if they are to be signed."""
     return 2 * images - 1 if pixels == "signed" else images
 
 
@@ -161,9 +162,9 @@ def rest(memory: HopfieldMemory, queries: Floats, steps: int) -> dict[str, float
     memory : HopfieldMemory
         With the beta and the separation map to measure; not the polynomial.
     queries : ndarray of shape (N, d)
-        What is asked.
+        The query.
     steps : int
-        How many updates; 0 means to the fixed point.
+        Number of updates; 0 means to the fixed point.
 
     Returns
     -------
@@ -196,14 +197,14 @@ def rest(memory: HopfieldMemory, queries: Floats, steps: int) -> dict[str, float
 def mixed(
     memory: HopfieldMemory, states: Floats, support: Integers
 ) -> tuple[Integers, NDArray[np.float64], Floats, Integers]:
-    """What one association of each state mixes.
+    """Measure the weights of one association of each state.
 
     Parameters
     ----------
     memory : HopfieldMemory
         With its beta and its separation map.
     states : ndarray of shape (N, d)
-        What is associated.
+        The states to associate.
     support : ndarray of int of shape (N,)
         How many patterns have weight.
 
@@ -222,20 +223,20 @@ def mixed(
     if not has_cutoff(separation_code(memory.separation)):
         top = min(len(memory), round(1 / HEAVY))  # no more can be above HEAVY, as weights sum to 1
         support = np.full(len(states), top)
-    parts = [_counted(memory.associate(states[part], top=top)) for part in _slices(support)]
+    parts = [_row_statistics(memory.associate(states[part], top=top)) for part in _slices(support)]
     heavy, squares, largest, leader = (np.concatenate(column) for column in zip(*parts, strict=True))
     effective = 1 / squares if top is None else _effective_softmax(memory, states)
     return heavy, effective, largest, leader
 
 
 def _slices(support: Integers, most: int = 2**24) -> Iterator[slice]:
-    """Parts of the queries with about so many weights each: at low beta, all weights together can fill a memory."""
+    """Yield slices of the queries with about `most` weights each: at low beta, all weights together can fill memory."""
     ends = [*np.flatnonzero(np.diff(np.cumsum(support) // most)) + 1, len(support)]
     return (slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _counted(weights: Any) -> tuple[Integers, NDArray[np.float64], Floats, Integers]:
-    """Of each row of a CSR array: heavy weights, sum of the squares, largest weight and where it is."""
+def _row_statistics(weights: Any) -> tuple[Integers, NDArray[np.float64], Floats, Integers]:
+    """Compute for each row of a CSR array: number of heavy weights, sum of squares, largest weight and its column."""
     starts, values = weights.indptr[:-1], weights.data
     row = np.repeat(np.arange(len(starts)), np.diff(weights.indptr))
     largest = np.maximum.reduceat(values, starts)
@@ -247,7 +248,9 @@ def _counted(weights: Any) -> tuple[Integers, NDArray[np.float64], Floats, Integ
 
 
 def _effective_softmax(memory: HopfieldMemory, states: Floats) -> NDArray[np.float64]:
-    """1 / sum p^2 without the weights: sum p^2 = Z(2 beta) / Z(beta)^2, and the energy at beta has log Z(beta)."""
+    """Compute 1 / sum p^2 without the weights: sum p^2 = Z(2 beta) / Z(beta)^2, and the energy at beta has log
+    Z(beta).
+    """
     beta = float(np.asarray(memory.beta))
     half = np.sum(states.astype(np.float64) ** 2, axis=1) / 2
 

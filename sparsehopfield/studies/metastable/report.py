@@ -1,4 +1,4 @@
-"""What came out of the study of metastable states: histograms, tables, and sentences computed from them."""
+"""The report of the study of metastable states: histograms, tables, and sentences computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.separations import has_cutoff, separation_code
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, steps_in_words, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
 from sparsehopfield.studies.metastable.protocol import (
     BINS,
     COUNTS,
@@ -47,7 +47,7 @@ class Summary:
     times : sequence of float
         How long each setting took; nan where that is not known.
     description : str
-        What the images are.
+        A description of the images.
     asked : int
         How many queries there were.
 
@@ -72,26 +72,26 @@ class Summary:
         return tuple(row[name] for name in ("size", "pixels", "similarity", "mask", "beta"))
 
     def value(self, panel: Panel, name: str, metric: str) -> float:
-        """One number of the table."""
+        """Return one number of the table."""
         return float(self._values[panel, name, metric])
 
     def shares(self, panel: Panel, name: str, count: str, bins: tuple[int, ...] = BINS) -> NDArray[np.float64]:
-        """The share of the queries in each of some bins, each made of one or more of the table's."""
+        """Return the share of the queries in each of some bins, each made of one or more of the table's."""
         fine = [self.value(panel, name, f"{count} {label}") for label in bin_names(BINS)]
         into = np.searchsorted(bins, [*BINS, BINS[-1] + 1])
         return np.asarray(np.bincount(into, weights=fine, minlength=len(bins) + 1), np.float64)
 
     def single(self, panel: Panel, name: str) -> float:
-        """The share of the queries that come to rest on a single pattern, counted as the paper does."""
+        """Return the share of the queries that come to rest on a single pattern, counted as the paper does."""
         return self.value(panel, name, f"{self.count(name)} 1")
 
     @staticmethod
     def count(name: str) -> str:
-        """What the paper counts: the support, and for softmax, where that is all patterns, the heavy ones."""
+        """Return what the paper counts: the support, or for softmax, where that is all patterns, the heavy ones."""
         return "support" if has_cutoff(separation_code(separation_named(name))) else "heavy"
 
     def name(self, panel: Panel, beta: bool = True) -> str:
-        """What tells a panel from the others; without its beta if so asked."""
+        """Return a panel's title: what differs from the other panels; without its beta on request."""
         size, pixels, similarity, mask, at = panel
         words = (
             f"M = {size}",
@@ -105,7 +105,7 @@ class Summary:
         return ", ".join([*parts, *([words[4]] if beta else [])])
 
     def groups(self) -> dict[Panel, list[Panel]]:
-        """The panels of all betas by what else they are of."""
+        """Group the panels of all betas."""
         groups: dict[Panel, list[Panel]] = {}
         for panel in self.panels:
             groups.setdefault(panel[:4], []).append(panel)
@@ -113,9 +113,9 @@ class Summary:
 
     @property
     def heading(self) -> str:
-        """One line that says what was run."""
+        """Write one line about the settings."""
         first = self.rows[0]
-        sizes, betas = (listed(dict.fromkeys(panel[i] for panel in self.panels)) for i in (0, 4))
+        sizes, betas = (join_numbers(dict.fromkeys(panel[i] for panel in self.panels)) for i in (0, 4))
         return (
             f"metastable states on {first['dataset']}: M = {sizes}, {self.asked} queries, "
             f"{steps_in_words(first['steps'])}, beta {betas}"
@@ -128,7 +128,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def report_text(summary: Summary) -> str:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def report_text(summary: Summary) -> str:
     """
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
-        wrapped(
+        wrap(
             f"{summary.description}. Counted is the last association. Support: patterns with a weight above 0; with "
             f"softmax these are all patterns, always. Heavy: with a weight above {HEAVY:g}. Effective: 1 / sum p^2, "
             f"which is k for k equal weights. One pattern is a retrieved one, more are a metastable state."
@@ -183,7 +183,7 @@ def report_text(summary: Summary) -> str:
 
 
 def _percent(summary: Summary, panels: Sequence[Panel]) -> str:
-    """The paper's table: how often each number of patterns is mixed."""
+    """Make the paper's table: how often each number of patterns is mixed."""
     columns = [(panel, name) for panel in panels for name in summary.maps]
     shares = np.array([summary.shares(panel, name, summary.count(name), PRINTED) for panel, name in columns])
     starred = {name: name + "*" * (summary.count(name) == "heavy") for name in summary.maps}
@@ -202,7 +202,7 @@ def _percent(summary: Summary, panels: Sequence[Panel]) -> str:
 
 
 def _statistics(summary: Summary, panels: Sequence[Panel]) -> str:
-    """All that is not a histogram."""
+    """Make the table of all statistics but the histograms."""
     columns = [(f"{count} {statistic}", ".0f" if statistic == "max" else ".1f") for count, statistic in _COUNTED]
     columns += [("largest", ".3f"), ("leaders", ".0f"), ("updates", ".2f"), ("settled", ".1%")]
     lines = [
@@ -219,7 +219,7 @@ def _statistics(summary: Summary, panels: Sequence[Panel]) -> str:
 
 
 def _seconds(summary: Summary) -> str:
-    """The times come last, as they alone differ from run to run."""
+    """Make the table of times, which comes last as only times differ from run to run."""
     lines = [["", *summary.maps]]
     for panel in summary.panels:
         seconds = [summary.value(panel, name, "seconds") for name in summary.maps]
@@ -232,7 +232,7 @@ def _title(text: str, summary: Summary, panel: Panel) -> str:
 
 
 def _findings(summary: Summary) -> Iterator[str]:
-    """Sentences computed from the rows: nothing in them is known beforehand."""
+    """Write sentences from the rows alone."""
     for panel in summary.panels:
         yield _singles(summary, panel)
     for panel in summary.panels:
@@ -252,7 +252,7 @@ def _findings(summary: Summary) -> Iterator[str]:
 
 
 def _singles(summary: Summary, panel: Panel) -> str:
-    """Where the single patterns are, and whether they become more with alpha."""
+    """Write where the single patterns are, and whether they become more with alpha."""
     maps = sorted(summary.maps, key=alpha_of)
     shares = [summary.single(panel, name) for name in maps]
     most, least = int(np.argmax(shares)), int(np.argmin(shares))
@@ -285,7 +285,7 @@ def _changes(summary: Summary, a: Panel, b: Panel) -> str:
 
 
 def _moving(summary: Summary) -> str:
-    """Whether what was counted are fixed points."""
+    """Write whether the counted states are fixed points."""
     steps = steps_in_words(summary.rows[0]["steps"])
     settled = {
         (panel, name): summary.value(panel, name, "settled") for panel in summary.panels for name in summary.maps

@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data.bags import MIL_SETS, load_mil
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.mil.protocol import METRICS, MODELS, RECIPES, Recipe, divisions, evaluate
 from sparsehopfield.studies.mil.report import Summary, figure, report_text
 
@@ -34,8 +36,8 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
-    """What the study can be asked for, beside what all studies can.
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -71,12 +73,12 @@ class Options(base.Options):
     members: int | None = None
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"dataset": str, "recipe": str, "models": str}
+    _sequences: ClassVar[Mapping[str, type]] = {"dataset": str, "recipe": str, "models": str}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, valid in (("dataset", MIL_SETS), ("recipe", RECIPES), ("models", MODELS)):
-            among(name, getattr(self, name), valid)
+            check_names(name, getattr(self, name), valid)
         for name, least in (("repeats", 1), ("folds", 2), ("inner_folds", 2), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
         for name in ("limit_settings", "epochs", "members"):
@@ -84,7 +86,7 @@ class Options(base.Options):
                 at_least(name, getattr(self, name), 1)
 
     def recipe_named(self, name: str) -> Recipe:
-        """A recipe, as far as these options do not change it."""
+        """Return a recipe with the changes of these options."""
         recipe = RECIPES[name]
         changed = {} if self.epochs is None else {"epochs": self.epochs}
         return Recipe(
@@ -121,7 +123,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "repeat": repeat,
             "fold": fold,
             "model": model,
-            "seed": spawned(chosen.seed, repeat, fold),
+            "seed": derive_seed(chosen.seed, repeat, fold),
         }
         for name in chosen.dataset
         for recipe in chosen.recipe
@@ -132,13 +134,13 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
         bags = sets[setting["dataset"]]
-        division = divisions(bags.labels, chosen.folds, spawned(chosen.seed, setting["repeat"]))
+        division = divisions(bags.labels, chosen.folds, derive_seed(chosen.seed, setting["repeat"]))
         train, test = (bags.take(part) for part in division[setting["fold"]])
         recipe = chosen.recipe_named(setting["recipe"])
         return evaluate(train, test, setting["model"], recipe, chosen.inner_folds, setting["seed"])
 
     also = {"settings": {name: len(chosen.recipe_named(name).grid) for name in chosen.recipe}}
-    rows = base.measured(output, NAME, chosen, settings, METRICS, measure, also)
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure, also)
     summary = Summary(rows, {name: bags.description for name, bags in sets.items()})
     recipes = {name: chosen.recipe_named(name) for name in chosen.recipe}
     return Outcome(
@@ -166,7 +168,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar=name.rstrip("s").upper(),
             help=f"of {', '.join(valid)}: {text} (default: {' '.join(values)})",
         )
-    base.add_data_option(parser, "data")
+    add_data_option(parser, "data")
     for name, text in (
         ("repeats", "how often the bags are divided"),
         ("folds", "parts that they are divided into"),
@@ -177,5 +179,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--limit-settings", type=int, metavar="N", help="try only so many of a recipe's settings (default: all)")
     add("--epochs", type=int, metavar="N", help="epochs to train (default: the recipe's)")
     add("--members", type=int, metavar="N", help="networks that vote (default: the recipe's)")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}", default)

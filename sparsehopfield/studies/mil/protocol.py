@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data.bags import Bags
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import derive_seed
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -41,7 +41,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How classifiers are made.
+    """The options that classifiers are made with.
 
     Attributes
     ----------
@@ -131,11 +131,11 @@ class Scale:
 
     @classmethod
     def of(cls, bags: Bags, limit: float | None) -> Scale:
-        """The scale of the instances of some bags."""
+        """Compute the scale of the instances of some bags."""
         return cls(*dense.feature_scale(bags.instances), limit)
 
     def __call__(self, bags: Bags) -> list[NDArray[np.float32]]:
-        """The bags so scaled."""
+        """Scale bags."""
         limit = np.inf if self.limit is None else self.limit
         return [np.clip((bag - self.mean) / self.std, -limit, limit).astype(np.float32) for bag in bags]
 
@@ -169,7 +169,7 @@ def networks(train: Bags, model: str, options: Options, members: int, seed: int)
         scale,
         [
             HopfieldMILClassifier(
-                separation=MODELS[model], standardize=False, random_state=spawned(seed, member), **options
+                separation=MODELS[model], standardize=False, random_state=derive_seed(seed, member), **options
             ).fit(bags, train.labels)
             for member in range(members)
         ],
@@ -183,7 +183,7 @@ class Ensemble:
     Attributes
     ----------
     scale : Scale
-        What is done to features before.
+        Normalisation of the features.
     members : list of HopfieldMILClassifier
         The networks.
     """
@@ -192,7 +192,7 @@ class Ensemble:
     members: Sequence[HopfieldMILClassifier]
 
     def probabilities(self, bags: Bags) -> NDArray[np.float64]:
-        """The probability of each bag to be positive, by each network.
+        """Compute the probability of each bag to be positive, by each network.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Ensemble:
 
 
 def auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-    """The share of pairs of a positive and a negative bag that are in the right order; ties count half."""
+    """Compute the share of pairs of a positive and a negative bag that are in the right order; ties count half."""
     return float(require("sklearn.metrics", purpose="the area under the curve").roc_auc_score(labels, scores))
 
 
@@ -235,12 +235,12 @@ def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: i
     auc : float
         Its mean AUC.
     """
-    split = divisions(train.labels, folds, spawned(seed, 0))
+    split = divisions(train.labels, folds, derive_seed(seed, 0))
     means = []
     for options in grid:
         values = []
         for number, (outside, inside) in enumerate(split):
-            network = networks(train.take(outside), model, options, 1, spawned(seed, 1, number))
+            network = networks(train.take(outside), model, options, 1, derive_seed(seed, 1, number))
             held = train.take(inside)
             values.append(auc(held.labels, network.probabilities(held)[0]))
         means.append(float(np.mean(values)))
@@ -269,8 +269,10 @@ def evaluate(train: Bags, test: Bags, model: str, recipe: Recipe, folds: int, se
         `auc`: of the networks together; `single`: mean AUC of one network; `accuracy`: of the networks together;
         `inner`: mean AUC of the chosen setting in the search; `chosen`: its number in the grid.
     """
-    chosen, inner = choose(train, model, recipe.grid, folds, spawned(seed, 0))
-    probabilities = networks(train, model, recipe.grid[chosen], recipe.members, spawned(seed, 1)).probabilities(test)
+    chosen, inner = choose(train, model, recipe.grid, folds, derive_seed(seed, 0))
+    probabilities = networks(train, model, recipe.grid[chosen], recipe.members, derive_seed(seed, 1)).probabilities(
+        test
+    )
     together = probabilities.mean(axis=0)
     return {
         "auc": auc(test.labels, together),

@@ -1,4 +1,4 @@
-"""What came out of the study of real bags: table 2 with the paper's methods beside, and tests fold by fold."""
+"""The report of the study of real bags: table 2 with the paper's methods beside, and tests fold by fold."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy import stats
 from sparsehopfield._engine.dense import is_constant
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Key, Means
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.mil.protocol import Recipe
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Summary(Means):
         self.lines: list[Key] = list(dict.fromkeys(key[1:] for key in self.keys))
 
     def of_repeats(self, key: Key, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation of what each repeat has as its mean over folds."""
+        """Return mean and standard deviation of the repeats' means over folds."""
         means = self.values(key, metric).reshape(self.repeats, self.folds).mean(axis=1)
         return float(means.mean()), float(means.std(ddof=1)) if self.repeats > 1 else float("nan")
 
@@ -106,7 +106,7 @@ def report_text(summary: Summary, recipes: Mapping[str, Recipe]) -> str:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     recipes : mapping of str to Recipe
         The recipes that were run.
 
@@ -117,8 +117,8 @@ def report_text(summary: Summary, recipes: Mapping[str, Recipe]) -> str:
     """
     parts = [
         f"Real bags: {summary.repeats} times {summary.folds}-fold cross-validation",
-        "\n".join(wrapped(f"{text}.") for text in summary.descriptions.values()),
-        wrapped(
+        "\n".join(wrap(f"{text}.") for text in summary.descriptions.values()),
+        wrap(
             "Area under the ROC curve. Here: mean over all folds ± standard deviation over folds (and, in brackets, of "
             "the repeats' means). The paper does not say what its ± is; its other methods are quoted from Ramsauer et "
             "al. 'one network' is the mean over the networks that vote, each by itself."
@@ -154,7 +154,7 @@ def _measured(summary: Summary, key: Key, metric: str) -> str:
 
 
 def _findings(summary: Summary) -> Iterator[str]:
-    """Sentences computed from the rows: nothing in them is known beforehand."""
+    """Write sentences from the rows alone."""
     for name in summary.datasets:
         best = max(summary.lines, key=lambda line: summary.mean((name, *line), "auc"))
         value = summary.mean((name, *best), "auc")
@@ -172,7 +172,7 @@ def _findings(summary: Summary) -> Iterator[str]:
 
 
 def _chosen(summary: Summary, name: str, recipe: Recipe) -> str:
-    """Which settings the inner search chose, and how often."""
+    """Write which settings the inner search chose, and how often."""
     varied = [option for option in recipe.grid[0] if len({str(settings[option]) for settings in recipe.grid}) > 1]
     keys = [key for key in summary.keys if key[1] == name]
     counts = {key: np.bincount(summary.values(key, "chosen").astype(int), minlength=len(recipe.grid)) for key in keys}
@@ -192,7 +192,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------

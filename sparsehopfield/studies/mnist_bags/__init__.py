@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_common_options, add_data_option, add_jobs_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies._core.words import join_numbers
 from sparsehopfield.studies.mnist_bags.protocol import METRICS, MODELS, SETTINGS, Source, draw_and_train, evaluate
 from sparsehopfield.studies.mnist_bags.report import Summary, figure, pictures, report_text
 
@@ -38,8 +41,8 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
-    """What the study can be asked for, beside what all studies can.
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -60,7 +63,7 @@ class Options(base.Options):
     epochs : int
         Epochs to train.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     dataset: str = "digits"
@@ -73,12 +76,12 @@ class Options(base.Options):
     epochs: int = SETTINGS["epochs"]
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"models": str, "sizes": int, "bags": int}
+    _sequences: ClassVar[Mapping[str, type]] = {"models": str, "sizes": int, "bags": int}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("dataset", (self.dataset,), DATASETS)
-        among("models", self.models, MODELS)
+        check_names("dataset", (self.dataset,), DATASETS)
+        check_names("models", self.models, MODELS)
         at_least("sizes", min(self.sizes), 1)
         at_least("bags", min(self.bags), 2)
         for name in ("runs", "epochs", "jobs"):
@@ -113,7 +116,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
             "bags": count,
             "model": model,
             "run": run,
-            "seed": spawned(chosen.seed, size, run),
+            "seed": derive_seed(chosen.seed, size, run),
         }
         for size in chosen.sizes
         for count in chosen.bags
@@ -125,7 +128,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, size, count, model, _, seed = setting.values()
         return draw_and_train(_source(name, folder), model, size, count, chosen.targets, seed, chosen.epochs)
 
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
@@ -147,7 +150,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _source(name: str, folder: str | None) -> Source:
-    """The images, loaded once by each process."""
+    """Load the images, once in each process."""
     return Source.load(name, folder)
 
 
@@ -160,7 +163,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=default.dataset,
         help="images of digits; those of scikit-learn, or MNIST, which is read from --data (default: %(default)s)",
     )
-    base.add_data_option(parser, "MNIST")
+    add_data_option(parser, "MNIST")
     add(
         "--models",
         nargs="+",
@@ -177,10 +180,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             type=int,
             metavar="N",
             default=values,
-            help=f"{text} (default: {base.listed(values)})",
+            help=f"{text} (default: {join_numbers(values)})",
         )
     add("--targets", type=int, metavar="N", help="nines in a positive bag (default: as many as chance puts there)")
     add("--runs", type=int, metavar="N", default=default.runs, help="runs of each setting (default: %(default)s)")
     add("--epochs", type=int, metavar="N", default=default.epochs, help="epochs to train (default: %(default)s)")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

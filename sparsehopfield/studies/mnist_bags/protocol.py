@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.data.bags import Bags, image_bags
-from sparsehopfield.studies._core.base import spawned
+from sparsehopfield.studies._core.options import derive_seed
 
 if TYPE_CHECKING:
     from sparsehopfield.estimators import HopfieldMILClassifier
@@ -79,7 +79,7 @@ class Source:
         Parameters
         ----------
         part : {"train", "test"}
-            Which images to draw from.
+            The images to draw from.
         count, size : int
             How many bags, and their mean size; the standard deviation is a fifth of it, as Ilse et al. have it.
         targets : int or None
@@ -151,7 +151,7 @@ def evaluate(machine: HopfieldMILClassifier, bags: Bags) -> dict[str, float]:
 
 
 def weights_of(machine: HopfieldMILClassifier, bags: Bags) -> Sequence[NDArray[np.float64]]:
-    """The weight of every instance of every bag, the mean over heads."""
+    """Compute the weight of every instance of every bag, the mean over heads."""
     return [np.asarray(weights, np.float64) for weights in machine.bag_weights(bags)]
 
 
@@ -169,7 +169,7 @@ def draw_and_train(
     size, count : int
         The mean size of a bag, and how many to train with.
     targets : int or None
-        How many nines a positive bag has.
+        Number of nines in a positive bag.
     seed : int
         The run's seed, as the table has it.
     epochs : int
@@ -182,5 +182,7 @@ def draw_and_train(
     test : Bags
         Bags of the other images, to test with.
     """
-    machine = trained(model, source.bags("train", count, size, targets, spawned(seed, 0)), spawned(seed, 1), epochs)
-    return machine, source.bags("test", TESTED, size, targets, spawned(seed, 2))
+    machine = trained(
+        model, source.bags("train", count, size, targets, derive_seed(seed, 0)), derive_seed(seed, 1), epochs
+    )
+    return machine, source.bags("test", TESTED, size, targets, derive_seed(seed, 2))

@@ -1,4 +1,4 @@
-"""What came out of the study of bags of digits: curves, tables, and pictures of where the weight went."""
+"""The report of the study of bags of digits: curves, tables, and pictures of the weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, wrapped
 from sparsehopfield.studies._core.means import Means
+from sparsehopfield.studies._core.words import bullets, wrap
 from sparsehopfield.studies.mnist_bags.protocol import TESTED, weights_of
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class Summary(Means):
     rows : sequence of dict
         The study's table.
     description : str
-        What the images are.
+        A description of the images.
     targets : int or None
-        How many nines a positive bag has.
+        Number of nines in a positive bag.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], description: str, targets: int | None) -> None:
@@ -44,7 +44,7 @@ class Summary(Means):
 
     @property
     def heading(self) -> str:
-        """One line that says what was run."""
+        """Write one line about the settings."""
         nines = "nines as chance has it" if self.targets is None else f"{self.targets} in each positive one"
         return f"bags of {self.description}: {nines}, {self.runs} run{'s' * (self.runs > 1)}"
 
@@ -55,7 +55,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def report_text(summary: Summary) -> str:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def report_text(summary: Summary) -> str:
     """
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
-        wrapped(
+        wrap(
             f"In per cent, mean ± standard deviation over runs, on {TESTED} bags of images that were not trained on. "
             f"found: the instance with the largest weight of a positive bag is a 9; key weight: what all nines of a "
             f"positive bag have together; support: instances with weight. Ilse et al. learn features by a "
@@ -144,7 +144,7 @@ def _table(summary: Summary, size: int) -> str:
 
 
 def _findings(summary: Summary) -> Iterator[str]:
-    """Sentences computed from the rows: nothing in them is known beforehand."""
+    """Write sentences from the rows alone."""
     most = summary.counts[-1]
     for size in summary.sizes:
         for metric, words in (("auc", "area under the curve"), ("found", "heaviest instance a 9")):

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsehopfield._engine.text import short
-from sparsehopfield.studies import retrieval
-from sparsehopfield.studies._core.base import Outcome
+from sparsehopfield.studies._core.options import Outcome
+from sparsehopfield.studies.retrieval import study
 from sparsehopfield.studies.retrieval.protocol import MASKS, Study, half_masked
 
 STUDY = Study("capacity", level="mask", damage=half_masked, axis="size", xlabel="stored patterns M")
@@ -56,10 +56,10 @@ def run(
     """
     if mask not in MASKS:
         raise ValueError(f"mask: unknown side {short(mask)}; valid: {', '.join(MASKS)}")
-    chosen = retrieval.Options(**options)
+    chosen = study.Options(**options)
     if sizes is None:
         sizes = SIZES.get(chosen.dataset, (10,))
-    return retrieval.run(STUDY, output, chosen, sizes=sizes, levels=[mask])
+    return study.run(STUDY, output, chosen, sizes=sizes, levels=[mask])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -71,4 +71,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask", choices=MASKS, default="lower", help="the half that is set to zero (default: %(default)s)"
     )
-    retrieval.add_options(parser, STUDY.name)
+    study.add_options(parser, STUDY.name)

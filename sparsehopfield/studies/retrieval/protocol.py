@@ -41,7 +41,7 @@ THRESHOLDS = {"digits": 0.1, "mnist": 0.5, "cifar10": 0.1, "imagenet64": 0.1}
 
 @dataclass(frozen=True)
 class Study:
-    """What tells one study from another.
+    """The differences between the retrieval studies.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Study:
     axis : str
         The column along the figure's horizontal axis.
     xlabel : str
-        What that axis is called.
+        The label of that axis.
     """
 
     name: str
@@ -77,7 +77,7 @@ def half_masked(images: Floats, shape: tuple[int, ...], side: str, rng: np.rando
     shape : tuple of int
         Shape of one image, rows and columns last.
     side : {"upper", "lower", "left", "right"}
-        Which half.
+        The half.
     rng : Generator, optional
         Not used; here so that both kinds of damage are called alike.
 
@@ -113,7 +113,7 @@ def noisy(images: Floats, shape: tuple[int, ...], sigma: float, rng: np.random.G
     sigma : float
         Standard deviation of the noise.
     rng : Generator
-        Where the noise comes from.
+        The generator of the noise.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def draw(
     Parameters
     ----------
     images : ImageSet
-        Where they come from.
+        The images to draw from.
     size : int
         How many patterns to store, drawn without replacement.
     queries : int
@@ -172,16 +172,16 @@ def attempt(
     model : str
         One of `MODELS`.
     similarity : {"dot", "euclidean", "cosine"}
-        What a score is.
+        The similarity of scores.
     beta : float
         The inverse temperature.
     steps : int
-        How many updates; 0 means to the fixed point.
+        Number of updates; 0 means to the fixed point.
 
     Returns
     -------
     states : ndarray of shape (N, d)
-        What was retrieved.
+        The retrieved states.
     info : RetrievalInfo
         Steps, support sizes and so on.
     """

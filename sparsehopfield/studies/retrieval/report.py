@@ -1,4 +1,4 @@
-"""What came out of a retrieval study: means over runs, the figure, the report beside the paper's words."""
+"""The report of a retrieval study: means over runs, the figure, and the paper's words beside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core.base import bullets, listed, steps_in_words, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
 from sparsehopfield.studies.retrieval.protocol import Study
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Summary:
     Parameters
     ----------
     study : Study
-        Which study the rows are of.
+        The study of the rows.
     rows : sequence of dict
         Its table.
 
@@ -43,7 +43,7 @@ class Summary:
     panels : list of tuple
         (similarity, beta, and the mask or the number of patterns): what one axes of the figure shows.
     xs : list
-        What is along the axis.
+        The label of the axis.
     """
 
     def __init__(self, study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -57,27 +57,27 @@ class Summary:
         self.xs: list[Any] = list(dict.fromkeys(key[1] for key in self._values))
 
     def models(self, panel: Panel) -> list[str]:
-        """The models that ran in a panel."""
+        """Return the models that ran in a panel."""
         return list(dict.fromkeys(key[2] for key in self._values if key[0] == panel))
 
     def mean(self, panel: Panel, x: Any, model: str, metric: str) -> float:
-        """Mean over the runs."""
+        """Return the mean over the runs."""
         return float(np.mean(self._values[panel, x, model, metric]))
 
     def std(self, panel: Panel, x: Any, model: str, metric: str) -> float:
-        """Standard deviation over the runs; 0 for a single one."""
+        """Return the standard deviation over the runs; 0 for a single one."""
         values = self._values[panel, x, model, metric]
         return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
     def lead(self, panel: Panel, x: Any, metric: str) -> tuple[float, float]:
-        """How far sparse is ahead of dense in the same runs, and the standard error (nan for one run)."""
+        """Return the mean difference of sparse and dense in the same runs, and its standard error (nan for one run)."""
         sparse, dense = (np.array(self._values[panel, x, model, metric]) for model in ("sparse", "dense"))
         runs = len(sparse)
         error = float(np.std(sparse - dense, ddof=1)) / runs**0.5 if runs > 1 else float("nan")
         return float(np.mean(sparse - dense)), error
 
     def verdict(self, panel: Panel, x: Any, metric: str) -> str:
-        """Who is ahead by more than one standard error."""
+        """Return which model is ahead by more than one standard error."""
         lead, error = self.lead(panel, x, metric)
         if np.isnan(error):
             return "one run"
@@ -85,7 +85,7 @@ class Summary:
         return "sparse ahead" if lead > error else "dense ahead" if -lead > error else "level"
 
     def name(self, panel: Panel) -> str:
-        """A panel's title: its similarity, and what else tells the panels apart."""
+        """Return a panel's title: its similarity, and what differs from the other panels."""
         similarity, beta, other = panel
         parts = [f"{similarity} similarity"]
         if len({p[1] for p in self.panels}) > 1:
@@ -96,10 +96,10 @@ class Summary:
 
     @property
     def heading(self) -> str:
-        """One line that says what was run."""
+        """Write one line about the settings."""
 
         def all_of(column: str) -> str:
-            return listed(dict.fromkeys(row[column] for row in self.rows))
+            return join_numbers(dict.fromkeys(row[column] for row in self.rows))
 
         study, first, runs = self.study, self.rows[0], len({row["run"] for row in self.rows})
         damage = f"{first['mask']} half masked" if study.level == "mask" else f"M = {all_of('size')}, Gaussian noise"
@@ -115,7 +115,7 @@ def figure(summary: Summary, threshold: float) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     threshold : float
         The cosine error below which a pattern counts as retrieved; for the label.
 
@@ -158,9 +158,9 @@ def report_text(summary: Summary, images: ImageSet, threshold: float, queries: i
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     images : ImageSet
-        What was stored.
+        The stored images.
     threshold, queries
         As they were run.
 
@@ -172,14 +172,14 @@ def report_text(summary: Summary, images: ImageSet, threshold: float, queries: i
     zeros = float(np.mean(images.images == 0))
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
-        wrapped(
+        wrap(
             f"{images.description}; {zeros:.0%} of the pixels are zero. At most {queries} queries a run. "
             f"Retrieved means a cosine error below {threshold:g}; exact means equal but for float32 "
             f"rounding; 'mean' answers every query with the mean of the stored images. Values are mean ± "
             f"standard deviation over runs; the lead of sparse over dense is taken run by run, ± its "
             f"standard error."
         ),
-        wrapped(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
+        wrap(f'The paper, figure 1 (which prints no numbers): "{CAPTION}"'),
         *(_rates(summary, panel, CLAIMS[images.name]) for panel in summary.panels),
         *(_details(summary, panel) for panel in summary.panels),
         bullets("What came out", _findings(summary, CLAIMS[images.name])),
@@ -188,7 +188,7 @@ def report_text(summary: Summary, images: ImageSet, threshold: float, queries: i
 
 
 def _rates(summary: Summary, panel: Panel, claim: str) -> str:
-    """The share retrieved, and who is ahead, beside what the paper claims."""
+    """Make the table of the shares retrieved, beside what the paper claims."""
     models = summary.models(panel)
     paired = {"sparse", "dense"} <= set(models)
     lines = [[_axis(summary), *models, *(["sparse - dense", "here", "paper"] if paired else [])]]
@@ -208,7 +208,7 @@ def _rates(summary: Summary, panel: Panel, claim: str) -> str:
 
 
 def _details(summary: Summary, panel: Panel) -> str:
-    """Mean cosine, share exact, and the support of the maps that have zeros."""
+    """Make the table of mean cosine, share exact, and support of the maps that have zeros."""
     models = summary.models(panel)
     sparse = [model for model in models if model in ("sparse", "entmax15")]
     columns = [(model, "cosine", ".3f") for model in models]
@@ -227,7 +227,7 @@ def _details(summary: Summary, panel: Panel) -> str:
 
 
 def _findings(summary: Summary, claim: str) -> list[str]:
-    """Sentences computed from the rows: nothing in them is known beforehand."""
+    """Write sentences from the rows alone."""
     found = []
     for panel in summary.panels:
         if {"sparse", "dense"} <= set(summary.models(panel)):
@@ -278,11 +278,11 @@ def _race(summary: Summary, panel: Panel, metric: str) -> str:
             most = max(sign * summary.lead(panel, x, metric)[0] for x in by[verdict])
             who = "sparse is ahead of dense" if sign > 0 else "sparse loses to dense"
             parts.append(
-                f"{who} by more than one standard error at {_axis(summary)} = {listed(by[verdict])} "
+                f"{who} by more than one standard error at {_axis(summary)} = {join_numbers(by[verdict])} "
                 f"(by {most:.2g} at most)"
             )
     if "level" in by:
-        parts.append(f"they are level at {_axis(summary)} = {listed(by['level'])}")
+        parts.append(f"they are level at {_axis(summary)} = {join_numbers(by['level'])}")
     return "; ".join(parts)
 
 
@@ -299,7 +299,7 @@ def _against_claim(summary: Summary, panel: Panel) -> str:
 
 
 def _worth(summary: Summary, panel: Panel) -> str:
-    """What a success is worth: how often an answer that ignores the query has it too."""
+    """Write how often an answer that ignores the query counts as retrieved."""
     rates = {
         model: [summary.mean(panel, x, model, "retrieved") for x in summary.xs] for model in ("mean", "sparse", "dense")
     }
@@ -308,7 +308,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
         for model in ("sparse", "dense")
     }
     told = [
-        f"{model} is below that at {_axis(summary)} = {listed(below[model])}"
+        f"{model} is below that at {_axis(summary)} = {join_numbers(below[model])}"
         if below[model]
         else f"{model} is nowhere below that"
         for model in below
@@ -321,7 +321,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
 
 
 def _change(summary: Summary, dot: Panel, panel: Panel, model: str) -> str:
-    """What another similarity than dot changes for a model, on average over the axis."""
+    """Write what another similarity than dot changes for a model, on average over the axis."""
 
     def average(which: Panel, metric: str) -> float:
         return float(np.mean([summary.mean(which, x, model, metric) for x in summary.xs]))

@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sparsehopfield.studies import retrieval
-from sparsehopfield.studies._core.base import Outcome, several
+from sparsehopfield.studies._core.options import Outcome, as_tuple
+from sparsehopfield.studies.retrieval import study
 from sparsehopfield.studies.retrieval.protocol import Study, noisy
 
 STUDY = Study("robustness", level="noise", damage=noisy, axis="noise", xlabel="noise sigma")
@@ -51,13 +51,13 @@ def run(
     -------
     Outcome
     """
-    noise = several(noise, float)
+    noise = as_tuple(noise, float)
     for sigma in noise:
         if not 0 <= sigma < float("inf"):
             raise ValueError(f"noise: must be finite and at least 0, got {sigma}")
     if not noise:
         raise ValueError("noise: at least one standard deviation is needed")
-    return retrieval.run(STUDY, output, retrieval.Options(**options), sizes=sizes, levels=noise)
+    return study.run(STUDY, output, study.Options(**options), sizes=sizes, levels=noise)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -74,4 +74,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=NOISE,
         help=f"standard deviations of the noise (default: {noise})",
     )
-    retrieval.add_options(parser, STUDY.name)
+    study.add_options(parser, STUDY.name)

@@ -26,8 +26,10 @@ from sparsehopfield import theory
 from sparsehopfield._engine.checks import untrapped
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
-from sparsehopfield.studies._core import base, families, tables
-from sparsehopfield.studies._core.base import Outcome, among, at_least, spawned
+from sparsehopfield.studies._core import families, tables
+from sparsehopfield.studies._core.cli import add_common_options, add_families_options, add_jobs_option, add_option
+from sparsehopfield.studies._core.options import Outcome, StudyOptions, at_least, check_names, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.report import Summary, figure, report_text, write
 from sparsehopfield.studies.theory_ledger.trials import METRICS, Trials
@@ -43,8 +45,8 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
-    """What the study can be asked for, beside what all studies can.
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
 
     Attributes
     ----------
@@ -59,11 +61,11 @@ class Options(base.Options):
     trials : int
         Queries of each kind: in the spheres, near their edges, anywhere. The patterns themselves come on top.
     dataset : {"digits", "mnist", "cifar10", "imagenet64"}
-        What the family "images" is drawn from.
+        The images of the family "images".
     data : path, optional
         The folder that holds it; the digits need none.
     jobs : int
-        How many settings to measure at the same time.
+        Number of settings to measure at the same time.
     """
 
     families: Sequence[str] = tuple(families.FAMILIES)
@@ -75,12 +77,12 @@ class Options(base.Options):
     data: str | os.PathLike[str] | None = None
     jobs: int = 1
 
-    _several: ClassVar[Mapping[str, type]] = {"families": str, "betas": float}
+    _sequences: ClassVar[Mapping[str, type]] = {"families": str, "betas": float}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        among("families", self.families, families.FAMILIES)
-        among("dataset", (self.dataset,), datasets.DATASETS)
+        check_names("families", self.families, families.FAMILIES)
+        check_names("dataset", (self.dataset,), datasets.DATASETS)
         for name, least in (("patterns", 2), ("d", 2), ("trials", 1), ("jobs", 1)):
             at_least(name, getattr(self, name), least)
         for beta in self.betas:
@@ -88,15 +90,15 @@ class Options(base.Options):
                 raise ValueError(f"betas: must be positive and finite, got {beta:g}")
 
 
-class Bench:
-    """Measures settings; of settings that follow one another with the same trials, these are drawn once.
+class Measurement:
+    """The measurement of settings; consecutive settings with the same trials share one draw.
 
     Parameters
     ----------
     chosen : Options
-        What was asked for.
+        The options of the run.
     images : ImageSet, optional
-        What the family of images is drawn from.
+        The images of the family of images.
     """
 
     def __init__(self, chosen: Options, images: datasets.ImageSet | None) -> None:
@@ -108,25 +110,25 @@ class Bench:
         name, *key = setting.values()
         if self._drawn is None or self._drawn[0] != tuple(key):
             self._drawn = tuple(key), self.trials(*key)
-        return self.claims[name].counted(self._drawn[1])
+        return self.claims[name].summarise(self._drawn[1])
 
     def trials(self, family: str, beta: float, seed: int) -> Trials:
-        """The trials of a family at a beta that is in units of 1/m^2."""
+        """Draw the trials of a family at a beta that is in units of 1/m^2."""
         rng = np.random.default_rng(seed)
         patterns = families.draw(family, rng, self.chosen.patterns, self.chosen.d, self.images)
-        queries, index = asked(rng, patterns, self.chosen.trials)
+        queries, index = draw_queries(rng, patterns, self.chosen.trials)
         return Trials(patterns, queries, index, beta / float((patterns**2).sum(axis=1).max()))
 
 
-def asked(
+def draw_queries(
     rng: np.random.Generator, patterns: NDArray[np.float64], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Queries of every kind, and the pattern that each is to find.
+    """Draw queries of every kind, and return the pattern that each is to find.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        What to draw by.
+        The generator.
     patterns : ndarray of shape (M, d)
         No two of them equal.
     count : int
@@ -144,16 +146,16 @@ def asked(
     apart = cdist(patterns, patterns)
     np.fill_diagonal(apart, np.inf)
     inside, edge = rng.integers(m, size=(2, count))
-    near = patterns[inside] + radius * _ball(rng, count, d)
+    near = patterns[inside] + radius * _draw_in_ball(rng, count, d)
     towards = patterns[apart.argmin(axis=1)[edge]] - patterns[edge]
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    anywhere = float(np.linalg.norm(patterns, axis=1).max()) * _ball(rng, count, d)
+    anywhere = float(np.linalg.norm(patterns, axis=1).max()) * _draw_in_ball(rng, count, d)
     queries = np.concatenate([near, patterns[edge] + EDGE * radius * towards, patterns, anywhere])
     return queries, np.concatenate([inside, edge, np.arange(m), (anywhere @ patterns.T).argmax(axis=1)])
 
 
-def _ball(rng: np.random.Generator, count: int, d: int) -> NDArray[np.float64]:
-    """Uniform points of the unit ball."""
+def _draw_in_ball(rng: np.random.Generator, count: int, d: int) -> NDArray[np.float64]:
+    """Draw uniform points of the unit ball."""
     return families.sphere(rng, count, d) * rng.random((count, 1)) ** (1 / d)
 
 
@@ -179,21 +181,21 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     if images is not None and chosen.patterns > len(images):
         raise ValueError(f"patterns: {chosen.patterns} are more than the {len(images)} images of {images.name}")
     settings = [
-        {"claim": claim.name, "family": family, "beta_hat": beta, "seed": spawned(chosen.seed, i, j)}
+        {"claim": claim.name, "family": family, "beta_hat": beta, "seed": derive_seed(chosen.seed, i, j)}
         for i, family in enumerate(chosen.families)
         for j, beta in enumerate(chosen.betas)
         for claim in CLAIMS
     ]
     bounds = {claim.name for claim in CLAIMS if claim.bound}
-    rows = base.measured(
+    rows = measure_table(
         output,
         NAME,
         chosen,
         settings,
         lambda setting: METRICS if setting["claim"] in bounds else METRICS[:-1],
-        Bench(chosen, images),
+        Measurement(chosen, images),
     )
-    summary = Summary(rows, chosen.described())
+    summary = Summary(rows, chosen.as_settings())
     files = plotting.save(figure(summary), Path(output, NAME))
     written = write(summary, output, files[0])
     return Outcome(rows, Path(output, tables.TABLE), [*files, *written], report_text(summary))
@@ -202,9 +204,9 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(base.add_own, parser, default)
-    base.add_families_options(parser, default)
+    own = partial(add_option, parser, default)
+    add_families_options(parser, default)
     own("betas", "inverse temperatures times m^2, m the length of the longest pattern", metavar="BETA")
     own("trials", "queries of each kind", metavar="N")
-    base.add_jobs_option(parser)
-    base.add_options(parser, f"results/{NAME}-DATASET", default)
+    add_jobs_option(parser)
+    add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -1,4 +1,4 @@
-"""What is computed of each claim: its evidence on trials, with the functions of `theory` wherever it has them."""
+"""The evidence on each claim, computed on trials with the functions of `theory` wherever it has them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RISK = 0.1  # the probability p of failure that lemma 3.1 is asked with
 # --- sparsemax, its conjugate, attention ------------------------------------------------------------
 
 
-def _as_printed(z: Floats) -> Floats:
-    """Sparsemax by (2.3)."""
+def _printed_sparsemax(z: Floats) -> Floats:
+    """Compute sparsemax by (2.3)."""
     best = -np.sort(-z, axis=1)
     sums, k = best.cumsum(axis=1), np.arange(1, z.shape[1] + 1)
     kappa = np.where(1 + k * best > sums, k, 0).max(axis=1, keepdims=True)
@@ -29,10 +29,10 @@ def _as_printed(z: Floats) -> Floats:
 
 
 def closed_form(t: Trials) -> Evidence:
-    """That (2.3) gives the projection on the simplex."""
+    """Check that (2.3) gives the projection on the simplex."""
     # The projection is the point p of the simplex from which z lies in no direction of the simplex: no vertex e_i has
     # <z - p, e_i - p> > 0.
-    z, p = t.scores, _as_printed(t.scores)
+    z, p = t.scores, _printed_sparsemax(t.scores)
     apart = (z - p).max(axis=1) - ((z - p) * p).sum(axis=1)
     left = np.maximum.reduce([apart, np.abs(p.sum(axis=1) - 1), -p.min(axis=1)])
     return Evidence(left, np.zeros(len(t)), t.everywhere, max(1.0, np.abs(z).max()))
@@ -43,7 +43,7 @@ def _gini(p: Floats) -> Floats:
 
 
 def conjugate(t: Trials) -> Evidence:
-    """That (2.4) is the largest <z, p> - Psi(p), and is reached."""
+    """Check that (2.4) is the largest <z, p> - Psi(p), and is reached."""
     z, p = t.scores, sparsemax(t.scores)
     printed = (z**2).sum(axis=1) / 2 - ((p - z) ** 2).sum(axis=1) / 2 + 0.5
     reached = (z * p).sum(axis=1) - _gini(p)
@@ -56,7 +56,7 @@ def conjugate(t: Trials) -> Evidence:
 
 
 def gradient(t: Trials) -> Evidence:
-    """That sparsemax is the gradient of the conjugate."""
+    """Check that sparsemax is the gradient of the conjugate."""
     # A function with 0 <= f(z + u) - f(z) - <p, u> <= |u|^2/2 for all u has the gradient p at z.
     z, p = t.scores, sparsemax(t.scores)
     u = np.random.default_rng(0).standard_normal(z.shape)
@@ -69,7 +69,7 @@ def gradient(t: Trials) -> Evidence:
 
 
 def attention(t: Trials) -> Evidence:
-    """That one step is attention with sparsemax."""
+    """Check that one step is attention with sparsemax."""
     q, k = t.queries, t.patterns
     left = np.linalg.norm(update(q, k, t.beta) - sparsemax(t.beta * (q @ k.T)) @ k, axis=1)
     return Evidence(left, np.zeros(len(t)), t.everywhere, t.m)
@@ -79,46 +79,46 @@ def attention(t: Trials) -> Evidence:
 
 
 def printed_energy(t: Trials) -> Evidence:
-    """That a step does not raise the energy as printed."""
+    """Check that a step does not raise the energy as printed."""
     x, moved = t.queries, update(t.queries, t.patterns, t.beta)
     before, after = (theory.energy_as_printed(y, t.patterns, t.beta) for y in (x, moved))
     return Evidence(after, before, t.everywhere, t.beta * t.energies)
 
 
 def printed_energy_at_one(t: Trials) -> Evidence:
-    """The same at beta = 1."""
+    """Check the same at beta = 1."""
     return printed_energy(replace(t, beta=1.0))
 
 
 def energy_falls(t: Trials) -> Evidence:
-    """That a step lowers the energy by at least half its squared length."""
+    """Check that a step lowers the energy by at least half its squared length."""
     moved = update(t.queries, t.patterns, t.beta)
     fall = t.energy(t.queries) - t.energy(moved)
     return Evidence(((moved - t.queries) ** 2).sum(axis=1) / 2, fall, t.everywhere, t.energies)
 
 
 def energy_bounded(t: Trials) -> Evidence:
-    """That the energy is at least minus its offset."""
+    """Check that the energy is at least minus its offset."""
     offset = np.full(len(t), theory.energy_offset(t.patterns, t.beta))
     return Evidence(-t.energy(t.queries), offset, t.everywhere, t.energies)
 
 
 def printed_stationary(t: Trials) -> Evidence:
-    """That the printed energy has the gradient 0 at limits."""
+    """Check that the printed energy has the gradient 0 at limits."""
     states, rested = t.limits
     slope = np.linalg.norm(states - t.beta * update(states, t.patterns, t.beta), axis=1)
     return Evidence(slope, np.zeros(len(t)), rested, t.m)
 
 
 def stationary(t: Trials) -> Evidence:
-    """That the energy has the gradient 0 at limits."""
+    """Check that the energy has the gradient 0 at limits."""
     states, rested = t.limits
     slope = np.linalg.norm(states - update(states, t.patterns, t.beta), axis=1)
     return Evidence(slope, np.zeros(len(t)), rested, t.m)
 
 
 def local_optimum(t: Trials) -> Evidence:
-    """That just beside a limit the energy does not fall away from it."""
+    """Check that near a limit the energy is not below that at the limit."""
     states, rested = t.limits
     step = 1e-6 * t.m  # short, as valleys may be narrow
     best = np.argsort(-(states @ t.patterns.T), axis=1)[:, :2]  # between the best two the energy may bend down most
@@ -134,7 +134,7 @@ def local_optimum(t: Trials) -> Evidence:
 
 
 def contraction(t: Trials) -> Evidence:
-    """That T stretches distances no more than the bound."""
+    """Check that T stretches distances no more than the bound."""
     other = np.roll(t.queries, 1, axis=0)
     moved = (update(x, t.patterns, t.beta) for x in (t.queries, other))
     stretched = theory.contraction(t.patterns, t.beta) * np.linalg.norm(t.queries - other, axis=1)
@@ -145,19 +145,19 @@ def contraction(t: Trials) -> Evidence:
 
 
 def footnote(t: Trials) -> Evidence:
-    """That the error is at most the larger distance of query and limit."""
+    """Check that the error is at most the larger distance of query and limit."""
     states, rested = t.limits
-    right = np.maximum(t.distance, np.linalg.norm(states - t.own, axis=1))
+    right = np.maximum(t.distance, np.linalg.norm(states - t.target, axis=1))
     return Evidence(t.sparse, right, t.near & rested, t.m)
 
 
 def sparse_below_dense(t: Trials) -> Evidence:
-    """That near a pattern the sparse error is at most the dense error."""
+    """Check that near a pattern the sparse error is at most the dense error."""
     return Evidence(t.sparse, t.dense, t.near, t.m)
 
 
 def bounded(rule: str, *, near: bool = False, dense: bool = False, sparse: bool = True) -> Callable[[Trials], Evidence]:
-    """That the errors are at most a bound of `theory.retrieval_bound`."""
+    """Check that the errors are at most a bound of `theory.retrieval_bound`."""
 
     def check(t: Trials) -> Evidence:
         left = np.maximum.reduce([np.zeros(len(t)), *([t.sparse] * sparse), *([t.dense] * dense)])
@@ -172,13 +172,13 @@ def _decay(t: Trials, gap: Floats) -> Floats:
 
 
 def exponential_without_itself(t: Trials) -> Evidence:
-    """The second bound of (2.7), with nu != mu."""
-    gap = ((t.queries - t.own) * t.own).sum(axis=1) + theory.margin(t.patterns)[t.index]
+    """Check the second bound of (2.7), with nu != mu."""
+    gap = ((t.queries - t.target) * t.target).sum(axis=1) + theory.margin(t.patterns)[t.index]
     return Evidence(t.dense, _decay(t, gap), t.near, t.m, t.farthest)
 
 
 def corollary_312(t: Trials) -> Evidence:
-    """The bound of corollary 3.1.2, with the limit in it."""
+    """Check the bound of corollary 3.1.2, with the limit in it."""
     states, rested = t.limits
     away = np.maximum(t.distance, np.linalg.norm(t.queries - states, axis=1))
     right = _decay(t, theory.margin(t.patterns)[t.index] - 2 * t.m * away)
@@ -186,13 +186,13 @@ def corollary_312(t: Trials) -> Evidence:
 
 
 def majorised(t: Trials) -> Evidence:
-    """That sparsemax majorises softmax."""
+    """Check that sparsemax majorises softmax."""
     broken = ~theory.majorises(sparsemax(t.scores), softmax(t.scores))
     return Evidence(broken.astype(np.float64), np.zeros(len(t)), t.everywhere, 1.0)
 
 
 def aligned(t: Trials) -> Evidence:
-    """That the sparse step agrees with the query at least as much as the dense one."""
+    """Check that the sparse step agrees with the query at least as much as the dense one."""
     sparse, dense = (
         (t.queries * update(t.queries, t.patterns, t.beta, separation=name)).sum(axis=1)
         for name in ("sparsemax", "softmax")
@@ -201,10 +201,10 @@ def aligned(t: Trials) -> Evidence:
 
 
 def mean_distance(t: Trials) -> Evidence:
-    """That sparse weights lie nearer to the pattern on average, where all are equally long."""
+    """Check that sparse weights lie nearer to the pattern on average, where all are equally long."""
     lengths = np.linalg.norm(t.patterns, axis=1)
     level = bool(np.ptp(lengths) <= 1e-12 * t.m)
-    away = cdist(t.own, t.patterns)
+    away = cdist(t.target, t.patterns)
     sparse, dense = ((p(t.scores) * away).sum(axis=1) for p in (sparsemax, softmax))
     return Evidence(sparse, dense, (t.distance == 0) & level, t.m)
 
@@ -218,7 +218,9 @@ def _closest(t: Trials) -> Bools:
 
 
 def stays(rule: str, *, closest: bool = False) -> Callable[[Trials], Evidence]:
-    """That under a condition queries are sent into the sphere of their pattern; of the closest pair, or of all."""
+    """Check that under a condition queries are sent into the sphere of their pattern; of the closest pair, or of
+    all.
+    """
 
     def check(t: Trials) -> Evidence:
         met = t.separated(rule) & (_closest(t) if closest else t.everywhere)
@@ -228,24 +230,24 @@ def stays(rule: str, *, closest: bool = False) -> Callable[[Trials], Evidence]:
 
 
 def necessary(t: Trials) -> Evidence:
-    """That whatever is sent into its sphere meets the condition of theorem 3.1."""
+    """Check that all queries that are sent into the sphere meet the condition of theorem 3.1."""
     missed = ~t.separated("theorem 3.1")
     return Evidence(missed.astype(np.float64), np.zeros(len(t)), t.near & (t.sparse <= t.radius), 1.0)
 
 
 def sparsity_pays(t: Trials) -> Evidence:
-    """That where (3.3) is met the sparse error is at most the dense error."""
+    """Check that where (3.3) is met the sparse error is at most the dense error."""
     return Evidence(t.sparse, t.dense, t.separated("equation 3.3"), t.m)
 
 
 def cold(t: Trials) -> Evidence:
-    """That patterns are retrieved without error at a very large beta."""
+    """Check that patterns are retrieved without error at a very large beta."""
     cold = replace(t, beta=1e12 / t.m**2)
     return Evidence(cold.sparse, np.zeros(len(t)), t.distance == 0, t.m)
 
 
 def printed_capacity(t: Trials) -> Evidence:
-    """That the printed bound of lemma 3.1 is at most the exact capacity; both as logarithms."""
+    """Check that the printed bound of lemma 3.1 is at most the exact capacity; both as logarithms."""
     d, reach = t.patterns.shape[1], t.radius + t.dense - t.sparse
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         a = 4 / (d - 1) * (np.log(2 * t.m * (RISK**0.5 - 1) / reach) + 1)
@@ -257,7 +259,7 @@ def printed_capacity(t: Trials) -> Evidence:
 
 
 def exactly(rule: str) -> Callable[[Trials], Evidence]:
-    """That under a condition one step arrives."""
+    """Check that under a condition one step ends on the pattern."""
 
     def check(t: Trials) -> Evidence:
         return Evidence(t.sparse, np.zeros(len(t)), t.separated(rule), t.m)
@@ -266,7 +268,7 @@ def exactly(rule: str) -> Callable[[Trials], Evidence]:
 
 
 def _towards_worst(t: Trials) -> tuple[Floats, Floats]:
-    """The exact radius of every pattern, and the direction in which it ends there."""
+    """Compute the exact radius of every pattern, and the direction in which it is attained."""
     radii, x = theory.exact_radius(t.patterns, t.beta), t.patterns
     scores = x @ x.T
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -277,16 +279,18 @@ def _towards_worst(t: Trials) -> tuple[Floats, Floats]:
 
 
 def inside_radius(t: Trials) -> Evidence:
-    """That queries within the exact radius arrive."""
+    """Check that queries within the exact radius are sent to their pattern."""
     radii, worst = _towards_worst(t)
-    u = np.where(t.distance[:, None] > 0, (t.queries - t.own) / np.maximum(t.distance, 1e-300)[:, None], worst[t.index])
+    u = np.where(
+        t.distance[:, None] > 0, (t.queries - t.target) / np.maximum(t.distance, 1e-300)[:, None], worst[t.index]
+    )
     r = np.maximum(radii[t.index], 0)
-    error = theory.retrieval_error(t.own + 0.999 * r[:, None] * u, t.patterns, t.index, t.beta)
+    error = theory.retrieval_error(t.target + 0.999 * r[:, None] * u, t.patterns, t.index, t.beta)
     return Evidence(error, np.zeros(len(t)), r > 0, t.m)
 
 
 def radius_is_tight(t: Trials) -> Evidence:
-    """That just outside of it, in the worst direction, they do not."""
+    """Check that just outside of it, in the worst direction, they are not."""
     radii, worst = _towards_worst(t)
     outside = t.patterns + (np.maximum(radii, 0) + 1e-6 * t.m)[:, None] * worst
     arrived = theory.retrieval_error(outside, t.patterns, np.arange(len(radii)), t.beta) == 0
@@ -294,7 +298,7 @@ def radius_is_tight(t: Trials) -> Evidence:
 
 
 def certified_iff_fixed(t: Trials) -> Evidence:
-    """That a margin of 1/beta makes a fixed point, and of extreme patterns all of them."""
+    """Check that a margin of 1/beta makes a fixed point, and is needed for extreme patterns."""
     certified, fixed = theory.is_certified(t.patterns, t.beta), theory.is_fixed_point(t.patterns, t.beta)
     # Sufficient for an extreme point without copies: from the mean it lies further out than all others, its own way.
     extreme = theory.margin(t.patterns - t.patterns.mean(axis=0)) > 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
-from sparsehopfield.studies._core.base import bullets, listed, wrapped
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
 from sparsehopfield.studies.theory_ledger.checks import RISK
 from sparsehopfield.studies.theory_ledger.claims import CLAIMS
 from sparsehopfield.studies.theory_ledger.trials import (
@@ -47,14 +47,14 @@ MEANINGS = {
 
 
 class Summary:
-    """What the table says of every claim, with its examples, which are evaluated here.
+    """The table's numbers of every claim, with its examples, which are evaluated here.
 
     Parameters
     ----------
     rows : sequence of dict
         The study's table.
     chosen : mapping
-        What was asked for.
+        The options of the run.
     claims : sequence of Claim, optional
         The ledger.
     """
@@ -71,29 +71,29 @@ class Summary:
         }
 
     def value(self, claim: Claim, family: str, beta: float, metric: str) -> float:
-        """One number of the table."""
+        """Return one number of the table."""
         return self._values.get((claim.name, family, beta, metric), 0.0)
 
     def total(self, claim: Claim, *, examples: bool = True) -> dict[str, float]:
-        """The numbers of all trials together, those of the examples among them unless said otherwise."""
+        """Return the numbers of all trials together, by default those of the examples among them."""
         found = [
             {metric: self.value(claim, family, beta, metric) for metric in METRICS}
             for family in self.families
             for beta in self.betas
         ]
         if examples:
-            found += [evidence.counted(claim.slack) for _, evidence in self.examples[claim.name]]
+            found += [evidence.summarise(claim.slack) for _, evidence in self.examples[claim.name]]
         return {
             metric: max(n[metric] for n in found) if metric == "worst" else sum(n[metric] for n in found)
             for metric in METRICS
         }
 
     def verdict(self, claim: Claim) -> str:
-        """What the numbers say."""
+        """Return the verdict on a claim."""
         return verdict(self.total(claim), bound=claim.bound)
 
     def rate(self, claim: Claim, family: str) -> float:
-        """The share of violations where the condition is met, at the worst beta; nan if it never is."""
+        """Return the share of violations where the condition is met, at the worst beta; nan if it never is."""
         shares = [math.nan]
         for beta in self.betas:
             met = self.value(claim, family, beta, "met") - self.value(claim, family, beta, "undefined")
@@ -102,18 +102,18 @@ class Summary:
         return max(shares[1:], default=math.nan)
 
     def worst(self, claim: Claim) -> tuple[float, str, float]:
-        """The largest excess, and the family and beta of it."""
+        """Return the largest excess, and the family and beta of it."""
         found = [
             (self.value(claim, family, beta, "worst"), family, beta) for family in self.families for beta in self.betas
         ]
         return max(found, key=lambda entry: entry[0])
 
     def named(self, name: str) -> Claim:
-        """A claim by its name."""
+        """Return a claim by its name."""
         return next(claim for claim in self.claims if claim.name == name)
 
     def surprises(self) -> list[str]:
-        """Claims whose verdict is not the expected one, in words."""
+        """Describe the claims whose verdict is not the expected one."""
         return [
             f"{claim.name}: {self.verdict(claim)}, where {claim.expected} is expected"
             for claim in self.claims
@@ -154,12 +154,12 @@ Part = str | Table | Items
 
 
 def parts(summary: Summary) -> list[Part]:
-    """The report, before it is laid out.
+    """Put the parts of the report together, before they are laid out.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -170,11 +170,11 @@ def parts(summary: Summary) -> list[Part]:
     introduction = (
         f"{len(summary.claims)} statements on {trials} trials: {chosen['patterns']} patterns of each family, in "
         f"{chosen['d']} dimensions (images: their own, {chosen['dataset']}), at beta m^2 = "
-        f"{listed(summary.betas)}, m the length of the longest pattern; {chosen['trials']} queries uniform in the "
-        "spheres of radius R around patterns, as many at 0.95 R towards the nearest neighbour and as many anywhere in "
-        f"the ball of radius m, and the patterns themselves. An excess of more than {SLACK:g}, relative to m for "
-        "errors and slopes, to m^2 + 1/beta for energies and to the largest score for row maps, is a violation; a yes "
-        "that should be a no has excess 1."
+        f"{join_numbers(summary.betas)}, m the length of the longest pattern; {chosen['trials']} queries uniform "
+        "in the spheres of radius R around patterns, as many at 0.95 R towards the nearest neighbour and as many "
+        "anywhere in the ball of radius m, and the patterns themselves. An excess of more than "
+        f"{SLACK:g}, relative to m for errors and slopes, to m^2 + 1/beta for energies and to the largest score for "
+        "row maps, is a violation; a yes that should be a no has excess 1."
     )
     asked = [claim for claim in summary.claims if claim.printed]
     instead = [claim for claim in summary.claims if not claim.printed]
@@ -251,12 +251,12 @@ def _examples(summary: Summary) -> list[str]:
 
 
 def findings(summary: Summary) -> list[str]:
-    """What came out, in sentences that are made from the numbers.
+    """Write sentences from the numbers alone.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -317,12 +317,12 @@ def _where(summary: Summary, claim: Claim, found: Mapping[str, float]) -> str:
 
 
 def report_text(summary: Summary) -> str:
-    """The report as text for a terminal.
+    """Write the report as text for a terminal.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------
@@ -331,7 +331,7 @@ def report_text(summary: Summary) -> str:
     laid = [TITLE]
     for part in parts(summary):
         if isinstance(part, str):
-            laid.append(wrapped(part))
+            laid.append(wrap(part))
         elif isinstance(part, Items):
             laid.append(bullets(part.title, part.items))
         elif not part.wide:
@@ -340,12 +340,12 @@ def report_text(summary: Summary) -> str:
 
 
 def markdown(summary: Summary, picture: str) -> str:
-    """The report as Markdown.
+    """Write the report as Markdown.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     picture : str
         Name of the figure's file.
 
@@ -384,12 +384,12 @@ img { max-width: 100%; }
 
 
 def page(summary: Summary, png: bytes) -> str:
-    """The report as one HTML page that needs no other file.
+    """Write the report as one HTML page that needs no other file.
 
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     png : bytes
         The figure.
 
@@ -445,9 +445,9 @@ def write(summary: Summary, folder: str | os.PathLike[str], picture: Path) -> li
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
     folder : path
-        Where to.
+        The file.
     picture : Path
         The figure, a PNG file in the same folder.
 
@@ -468,7 +468,7 @@ def figure(summary: Summary) -> Figure:
     Parameters
     ----------
     summary : Summary
-        What came out.
+        The results.
 
     Returns
     -------

@@ -49,83 +49,83 @@ class Trials:
 
     @cached
     def m(self) -> float:
-        """The largest length of a pattern."""
+        """Return the largest length of a pattern."""
         return float(np.linalg.norm(self.patterns, axis=1).max())
 
     @cached
     def radius(self) -> float:
-        """R of the papers' spheres, with mu != nu."""
+        """Return R of the papers' spheres, with mu != nu."""
         return theory.min_half_distance(self.patterns)
 
     @cached
-    def own(self) -> Floats:
-        """The patterns meant, (n, d)."""
+    def target(self) -> Floats:
+        """Return the patterns that the queries are to find, (n, d)."""
         return self.patterns[self.index]
 
     @cached
     def distance(self) -> Floats:
-        """From the pattern meant."""
-        return np.linalg.norm(self.queries - self.own, axis=1)
+        """Return the distances from the target patterns, (n,)."""
+        return np.linalg.norm(self.queries - self.target, axis=1)
 
     @cached
     def near(self) -> Bools:
-        """Whether queries are in the sphere of their pattern."""
+        """Return whether queries are in the sphere of their pattern, (n,)."""
         return self.distance <= self.radius
 
     @cached
     def farthest(self) -> Floats:
-        """The largest distance of a pattern from the one meant."""
-        return cdist(self.own, self.patterns).max(axis=1)
+        """Return the largest distance of another pattern from the target, (n,)."""
+        return cdist(self.target, self.patterns).max(axis=1)
 
     @cached
     def everywhere(self) -> Bools:
-        """True for every query."""
+        """Return True for every query, (n,)."""
         return np.ones(len(self), np.bool_)
 
     @cached
     def scores(self) -> Floats:
-        """Times beta, (n, M)."""
+        """Return scores times beta, (n, M)."""
         return self.beta * self.queries @ self.patterns.T
 
     @cached
     def sparse(self) -> Floats:
-        """Error of one step with sparsemax."""
+        """Return the errors of one step with sparsemax, (n,)."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta)
 
     @cached
     def dense(self) -> Floats:
-        """Error of one step with softmax."""
+        """Return the errors of one step with softmax, (n,)."""
         return theory.retrieval_error(self.queries, self.patterns, self.index, self.beta, separation="softmax")
 
     @cached
     def limits(self) -> tuple[Floats, Bools]:
-        """Where queries come to rest, and whether they do."""
+        """Return the limits of retrieval, (n, d), and whether they are reached, (n,)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RetrievalWarning)
             states, info = retrieve(self.queries, self.patterns, self.beta, max_steps=STEPS, return_info=True)
         return states, info.converged
 
     def bound(self, rule: str) -> Floats:
-        """A bound on the error of one step."""
+        """Return a bound on the error of one step, (n,)."""
         return theory.retrieval_bound(self.queries, self.patterns, self.index, self.beta, rule=rule)
 
     def separated(self, rule: str) -> Bools:
-        """Where a condition of separation is met."""
+        """Return whether a condition of separation is met, (n,)."""
         return theory.well_separated(self.queries, self.patterns, self.index, self.beta, rule=rule)
 
     def energy(self, x: Floats) -> Floats:
-        """With the 1/beta."""
+        """Return the energy, with the 1/beta."""
         return energy(x, self.patterns, self.beta)
 
     @property
     def energies(self) -> float:
-        """A scale of energies."""
+        """Return the scale of energies."""
         return self.m**2 + 1 / self.beta
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a claim comes to: that left <= right, where it applies.
+    """The evidence on a claim: that left <= right, where it applies.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Evidence:
     applies : ndarray of bool, shape (n,)
         Where the claim's condition is met.
     scale : float
-        What an excess is measured in.
+        The unit of an excess.
     trivial : ndarray of shape (n,), optional
         For bounds, what holds in any case: as T(x) is in the hull of the patterns, the distance of the farthest from
         the pattern meant, at most 2m. A bound below that is informative.
@@ -147,12 +147,12 @@ class Evidence:
 
     @property
     def excess(self) -> Floats:
-        """How far left exceeds right, in units of the scale; NaN where the claim is undefined."""
+        """Return by how much left exceeds right, in units of the scale; NaN where the claim is undefined."""
         with np.errstate(invalid="ignore", over="ignore"):
             return (self.left - self.right) / self.scale
 
-    def counted(self, slack: float) -> dict[str, float]:
-        """The numbers that the table holds: see `METRICS`."""
+    def summarise(self, slack: float) -> dict[str, float]:
+        """Return the numbers of the table: see `METRICS`."""
         excess = self.excess[self.applies]
         defined = excess[~np.isnan(excess)]
         return {
@@ -190,7 +190,7 @@ class Example:
     index: int = 0
 
     def trials(self) -> Trials:
-        """The one trial."""
+        """Return the one trial."""
         patterns, query = (np.array(rows, np.float64) for rows in (self.patterns, [self.query]))
         return Trials(patterns, query, np.array([self.index]), self.beta)
 
@@ -201,6 +201,7 @@ class Example:
 
 
 def _point(numbers: tuple[float, ...]) -> str:
+    """Format the coordinates of a point."""
     text = ", ".join(f"{x:g}" for x in numbers)
     return text if len(numbers) == 1 else f"({text})"
 
@@ -241,13 +242,13 @@ class Claim:
     bound: bool = False
     printed: bool = True
 
-    def counted(self, trials: Trials) -> dict[str, float]:
-        """The table's numbers of some trials."""
-        return self.check(trials).counted(self.slack)
+    def summarise(self, trials: Trials) -> dict[str, float]:
+        """Return the table's numbers of some trials."""
+        return self.check(trials).summarise(self.slack)
 
 
 def verdict(numbers: Mapping[str, float], *, bound: bool) -> str:
-    """What the numbers of a claim, summed over all trials, say of it.
+    """Return the verdict on a claim, from its numbers summed over all trials.
 
     Parameters
     ----------

@@ -1,0 +1,326 @@
+"""The protocol of the study of correlated patterns: its options, what is drawn, predicted and measured."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+
+from sparsehopfield import theory
+from sparsehopfield.errors import RetrievalWarning
+from sparsehopfield.functional import retrieve, update
+from sparsehopfield.studies._core.options import StudyOptions, at_least, check_names
+
+Floats = NDArray[np.float64]
+#: The kinds of noise, and how they are compared.
+CASES = {"equal": "dot", "free": "dot", "free-euclidean": "euclidean"}
+#: The models: their maps and alpha, and by what beta s, s the scatter matrix's largest eigenvalue, is divided to
+#: bound the norm of their Jacobian.
+ALPHAS = {"sparse": 2.0, "entmax15": 1.5, "dense": 1.0}
+MAPS = {"sparse": "sparsemax", "entmax15": "entmax15", "dense": "softmax"}
+SLOWNESS = {"sparse": 1.0, "entmax15": 1.0, "dense": 2.0}
+#: Limits that are closer than this share of the patterns' smallest distance are one.
+SAME = 0.01
+METRICS = (
+    *("stored", "recovered", "perturbed", "one_step", "limits", "support"),
+    *("predicted", "promised", "broken", "unforeseen", "predicted_step", "broken_step", "one_below"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(StudyOptions):
+    """Options of the study, beside those of all studies.
+
+    Attributes
+    ----------
+    cases : str or sequence of str
+        Of `CASES`.
+    models : str or sequence of str
+        Of "sparse", "entmax15", "dense".
+    weights : float or sequence of float
+        Weights w of the common direction, from 0 to below 1.
+    betas : float or sequence of float
+        Inverse temperatures in units of 1/(1 - w^2).
+    patterns, d : int
+        Patterns, at least 2, and features, at least 3.
+    tolerance : float
+        How far from a pattern a limit may be to count as it, as a share of the distance to the nearest other pattern.
+    perturbation : float
+        How far from the pattern queries begin, as a share of the same.
+    runs : int
+        Draws.
+    jobs : int
+        Number of settings to measure at the same time.
+    """
+
+    cases: Sequence[str] = tuple(CASES)
+    models: Sequence[str] = tuple(ALPHAS)
+    weights: Sequence[float] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+    betas: Sequence[float] = tuple(float(f"{10 ** (k / 6):.4g}") for k in range(-6, 13))
+    patterns: int = 64
+    d: int = 32
+    tolerance: float = 0.1
+    perturbation: float = 0.1
+    runs: int = 1
+    jobs: int = 1
+
+    _sequences: ClassVar[Mapping[str, type]] = {"cases": str, "models": str, "weights": float, "betas": float}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("cases", self.cases, CASES)
+        check_names("models", self.models, ALPHAS)
+        at_least("patterns", self.patterns, 2)
+        at_least("d", self.d, 3)
+        for name in ("runs", "jobs"):
+            at_least(name, getattr(self, name), 1)
+        for w in self.weights:
+            if not 0 <= w < 1:
+                raise ValueError(f"weights: must be at least 0 and below 1, got {w:g}")
+        for beta in self.betas:
+            if not 0 < beta < math.inf:
+                raise ValueError(f"betas: must be positive and finite, got {beta:g}")
+        for name in ("tolerance", "perturbation"):
+            if not 0 < getattr(self, name) < 0.5:
+                raise ValueError(f"{name}: must be above 0 and below 0.5, got {getattr(self, name):g}")
+
+
+@dataclass(frozen=True, eq=False)
+class Memories:
+    """Patterns, queries near them, and how they lie to each other; compared by identity, as what is kept of it is.
+
+    Attributes
+    ----------
+    similarity : str
+        How scores are made.
+    patterns, queries : ndarray of shape (M, d)
+    leads : ndarray of shape (M, M)
+        By how much the score of the row's pattern exceeds that of the column's, at the row's pattern; inf for itself.
+    distances : ndarray of shape (M, M)
+        inf for itself.
+    """
+
+    similarity: str
+    patterns: Floats
+    queries: Floats
+    leads: Floats
+    distances: Floats
+
+    @property
+    def nearest(self) -> Floats:
+        """Return the distance of each pattern to the nearest other one, (M,)."""
+        return self.distances.min(axis=1)
+
+
+@lru_cache(maxsize=4)
+def draw_memories(case: str, w: float, count: int, d: int, perturbation: float, seed: int) -> Memories:
+    """Draw patterns with a common direction, and queries near them; for every w from the same noise.
+
+    Parameters
+    ----------
+    case : str
+        One of `CASES`.
+    w : float
+        Weight of the common direction.
+    count, d : int
+        Patterns and features.
+    perturbation : float
+        How far a query is from its pattern, as a share of the distance to the nearest other one.
+    seed : int
+
+    Returns
+    -------
+    Memories
+    """
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal(d)
+    common /= np.linalg.norm(common)
+    noise = rng.standard_normal((count, d)) / d**0.5
+    if case == "equal":
+        noise -= (noise @ common)[:, None] * common
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    patterns = w * common + math.sqrt(1 - w * w) * noise
+    distances = cdist(patterns, patterns)
+    leads = distances**2 / 2
+    if CASES[case] == "dot":  # from differences, so that close patterns lose no digits
+        leads = np.array([(row - patterns) @ row for row in patterns])
+    np.fill_diagonal(distances, np.inf)
+    np.fill_diagonal(leads, np.inf)
+    away = rng.standard_normal((count, d))
+    away *= (perturbation * distances.min(axis=1) / np.linalg.norm(away, axis=1))[:, None]
+    return Memories(CASES[case], patterns, patterns + away, leads, distances)
+
+
+class Predicted(NamedTuple):
+    """Inverse temperatures from which on something is promised of each pattern, (M,), and that below which all are one.
+
+    stored: the pattern is an exact fixed point (sparse maps), or the limit from it is within eps (dense).
+    one_step: one step from the pattern ends within eps.
+    """
+
+    stored: Floats
+    one_step: Floats
+    one_below: float
+
+
+@lru_cache(maxsize=4)
+def predict(drawn: Memories, model: str, tolerance: float) -> Predicted:
+    """Predict the retrieval of patterns under a model, by theory.
+
+    Parameters
+    ----------
+    drawn : Memories
+    model : str
+        One of "sparse", "entmax15", "dense".
+    tolerance : float
+        eps as a share of the distance to the nearest other pattern.
+
+    Returns
+    -------
+    Predicted
+
+    Notes
+    -----
+    1. Sparse maps give xi_mu all weight iff its score leads by 1/((alpha - 1) beta): [(alpha - 1) z - tau]_+ to the
+       power 1/(alpha - 1) is 1 for the best iff tau = (alpha - 1) z_max - 1, and 0 for the others iff theirs is at most
+       tau. Necessary for xi_mu to be a fixed point where it is an extreme point (patterns of equal length all are).
+    2. Dense, limit: for |x - xi_mu| <= eps the lead over nu is at least lead_nu - eps D_nu, and softmax weights are at
+       most exp(-beta lead), so |T(x) - xi_mu| <= sum over nu of p_nu D_nu <= sum D_nu exp(-beta (lead_nu - eps D_nu)).
+       Where that is at most eps, T maps the ball into itself, and the iteration from xi_mu never leaves it. It falls
+       with beta if all lead_nu > eps D_nu; else nothing is promised.
+    3. Dense, one step: `theory.retrieval_bound(rule="exponential")` at x = xi_mu, solved for beta. Sparse errors obey
+       it, too; what stands here for sparse maps is the beta of 1., from which on that error is 0.
+    4. All one: `theory.contraction`. Where a map's weights p have s = p^(2 - alpha) <= 1, its Jacobian's form is
+       v'Jv = sum s (v - v_s)^2 with the s-weighted mean v_s, at most sum (v - v_mean)^2: the bound for sparsemax holds
+       for every alpha from 1 to 2. For softmax it is a variance, at most half of |v|^2.
+    """
+    margin, eps = drawn.leads.min(axis=1), tolerance * drawn.nearest
+    alpha = ALPHAS[model]
+    spread = theory.contraction(drawn.patterns, 1.0, similarity=drawn.similarity)
+    if alpha > 1:
+        with np.errstate(divide="ignore"):
+            exact = np.where(margin > 0, 1 / ((alpha - 1) * margin), np.inf)
+        return Predicted(exact, exact, SLOWNESS[model] / spread)
+    m = float(np.linalg.norm(drawn.patterns, axis=1).max())
+    with np.errstate(divide="ignore"):
+        one_step = np.where(margin > 0, np.log(2 * m * (len(margin) - 1) / eps) / margin, np.inf)
+    return Predicted(_stable_betas(drawn, eps), one_step, SLOWNESS[model] / spread)
+
+
+def _stable_betas(drawn: Memories, eps: Floats) -> Floats:
+    """Compute the beta from which on softmax provably maps the ball of radius eps around each pattern into itself; inf:
+    none.
+
+    By bisection of its logarithm from above, so that the promise holds at what is returned.
+    """
+    diagonal = np.eye(len(eps), dtype=bool)
+    far = np.where(diagonal, 0, drawn.distances)
+    slack = np.where(diagonal, np.inf, drawn.leads - eps[:, None] * far)
+    feasible: Any = (slack > 0).all(axis=1)
+
+    def stays_inside(beta: Floats) -> Any:
+        """Check whether softmax at these betas maps each ball into itself."""
+        return (far * np.exp(-beta[:, None] * np.where(feasible[:, None], slack, np.inf))).sum(axis=1) <= eps
+
+    # from above: at ln(sum D/eps)/slack the largest term alone would do
+    worst = np.where(feasible, slack.min(axis=1), 1.0)
+    high = np.log(far.sum(axis=1) / eps) / worst * (1 + 1e-9)
+    low = np.zeros_like(high)
+    for _ in range(60):
+        middle = (low + high) / 2
+        stable = stays_inside(middle)
+        low, high = np.where(stable, low, middle), np.where(stable, middle, high)
+    return np.where(feasible, high, np.inf)
+
+
+def typical_beta(count: int, d: int, w: float, alpha: float = 2.0) -> float:
+    """Compute the beta from which on half of patterns of equal length are exact fixed points, in closed form.
+
+    Parameters
+    ----------
+    count, d : int
+        Patterns and features.
+    w : float
+        Weight of the common direction.
+    alpha : float
+        Of the map, above 1.
+
+    Returns
+    -------
+    float
+        1/((alpha - 1)(1 - w^2)(1 - C)), C the median of the largest cosine of one noise with all others: these are
+        independent, so (1 - F(C))^(M - 1) = 1/2, F(C) the probability that two points on the sphere of d - 1 dimensions
+        have a larger cosine, which is half the regularised incomplete beta function of 1 - C^2 at ((d - 2)/2, 1/2).
+    """
+    closer = -math.expm1(-math.log(2) / (count - 1))
+    cosine = math.sqrt(1 - float(special.betaincinv((d - 2) / 2, 0.5, min(1.0, 2 * closer))))
+    return 1 / ((alpha - 1) * (1 - w * w) * (1 - cosine))
+
+
+def compare(drawn: Memories, predicted: Predicted, model: str, beta: float, tolerance: float) -> dict[str, float]:
+    """Retrieve all patterns and the queries near them, and compare with what is predicted.
+
+    Parameters
+    ----------
+    drawn : Memories
+    predicted : Predicted
+    model : str
+    beta : float
+    tolerance : float
+        How far from a pattern a limit may be, as a share of the distance to the nearest other pattern.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics: shares of the patterns, but for `limits` (how many states they lead to), `support` (its
+        mean size there) and inverse temperatures: `predicted` and `predicted_step`, for half of the patterns, and
+        `one_below`. `promised`: predicted to be stored; `broken`, `broken_step`: promised and not so; `unforeseen`:
+        stored and not promised.
+    """
+    x = drawn.patterns
+    how: dict[str, Any] = {"similarity": drawn.similarity, "separation": MAPS[model]}
+    step = update(x, x, beta, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RetrievalWarning)  # near the critical beta some queries take forever
+        limits, info = retrieve(x, x, beta, tol=1e-8, return_info=True, **how)
+        near = retrieve(drawn.queries, x, beta, tol=1e-8, **how)
+    eps = tolerance * drawn.nearest
+    recovered, perturbed, one_step = (np.linalg.norm(s - x, axis=1) <= eps for s in (limits, near, step))
+    stored = recovered if model == "dense" else (step == x).all(axis=1)
+    promised = beta >= predicted.stored
+    return {
+        "stored": stored.mean(),
+        "recovered": recovered.mean(),
+        "perturbed": perturbed.mean(),
+        "one_step": one_step.mean(),
+        "limits": count_groups(limits, SAME * drawn.nearest.min()),
+        "support": info.support_size.mean(),
+        "predicted": median_beta(predicted.stored),
+        "promised": promised.mean(),
+        "broken": (promised & ~stored).mean(),
+        "unforeseen": (stored & ~promised).mean(),
+        "predicted_step": median_beta(predicted.one_step),
+        "broken_step": ((beta >= predicted.one_step) & ~one_step).mean(),
+        "one_below": predicted.one_below,
+    }
+
+
+def median_beta(betas: Floats) -> float:
+    """Return the lowest of the betas that at least half of them do not exceed."""
+    return float(np.quantile(betas, 0.5, method="inverted_cdf"))
+
+
+def count_groups(states: Floats, radius: float) -> int:
+    """Count the groups that states form when those within a radius of each other belong together."""
+    close = cdist(states, states) <= radius
+    return int(connected_components(csr_array(close), directed=False, return_labels=False))

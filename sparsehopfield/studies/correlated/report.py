@@ -1,0 +1,304 @@
+"""The report of the study of correlated patterns: tables, sentences and figures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsehopfield._engine.text import aligned
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core.means import Means
+from sparsehopfield.studies._core.words import bullets, join_numbers, wrap
+from sparsehopfield.studies.correlated.protocol import ALPHAS, Options, median_beta, typical_beta
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_TITLES = {
+    "equal": "equal lengths, dot",
+    "free": "unequal lengths, dot",
+    "free-euclidean": "unequal lengths, euclidean",
+}
+
+
+class Summary(Means):
+    """The results by case, model, weight and beta.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        The study's table.
+    chosen : Options
+        The options of the run.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
+        super().__init__(rows, ("case", "model", "w", "beta"))
+        self.chosen = chosen
+        self.groups = list(dict.fromkeys(key[:2] for key in self.keys))
+
+    def curve(self, case: str, model: str, w: float, metric: str) -> tuple[list[float], list[float]]:
+        """Return inverse temperatures, and the metric at each."""
+        keys = [key for key in self.keys if key[:3] == (case, model, w)]
+        return [key[3] for key in keys], [self.mean(key, metric) for key in keys]
+
+    def first(self, case: str, model: str, w: float, metric: str) -> float:
+        """Return a metric that does not depend on beta."""
+        return self.curve(case, model, w, metric)[1][0]
+
+    def half(self, case: str, model: str, w: float, metric: str = "stored") -> float:
+        """Return the beta from which on the metric stays at least a half, by interpolation of ln beta.
+
+        inf if it is not at the end of the grid, nan if it is so at once.
+        """
+        betas, shares = self.curve(case, model, w, metric)
+        below = [k for k, share in enumerate(shares) if share < 0.5]
+        if not below:
+            return math.nan
+        k = below[-1]
+        if k + 1 == len(betas):
+            return math.inf
+        part = (0.5 - shares[k]) / (shares[k + 1] - shares[k])
+        return float(betas[k] * (betas[k + 1] / betas[k]) ** part)
+
+    def apart(self, case: str, model: str, w: float) -> float:
+        """Return the lowest beta at which the patterns lead to more than one state; inf if none."""
+        betas, limits = self.curve(case, model, w, "limits")
+        return next((beta for beta, n in zip(betas, limits, strict=True) if n > 1), math.inf)
+
+    def predicted(self, case: str, model: str, w: float) -> float:
+        """Return the beta predicted for half of the patterns; of several runs the median."""
+        return median_beta(self.values(next(k for k in self.keys if k[:3] == (case, model, w)), "predicted"))
+
+    def coarsest(self) -> float:
+        """Return the largest step of the grid of betas, as a factor."""
+        betas = sorted(self.chosen.betas)
+        return max((b / a for a, b in itertools.pairwise(betas)), default=1.0)
+
+
+def figure(summary: Summary) -> Figure:
+    """Draw the beta at which half of the patterns are stored over the weight of the common direction.
+
+    Parameters
+    ----------
+    summary : Summary
+        The results.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Measured with markers, predicted without; one panel a case.
+    """
+    chosen, panels = summary.chosen, []
+    for case in chosen.cases:
+        lines = []
+        for model in chosen.models:
+            for label, value in ((model, summary.half), (f"{model}, predicted", summary.predicted)):
+                lines.append(plotting.Line(label, chosen.weights, [value(case, model, w) for w in chosen.weights]))
+        if "sparse" in chosen.models:
+            bound = [summary.first(case, "sparse", w, "one_below") for w in chosen.weights]
+            lines.append(plotting.Line("sparse, all one", chosen.weights, bound, style=_GREY))
+        panels.append(plotting.Panel(_TITLES[case], lines, "beta at which half are stored"))
+    return plotting.curves([panels], xlabel="weight w of the common direction", logy=True)
+
+
+_GREY = plotting.STYLES["mean"]
+
+
+def shares_figure(summary: Summary) -> Figure:
+    """Draw the share of patterns stored over beta, for up to four weights.
+
+    Parameters
+    ----------
+    summary : Summary
+        The results.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One column a case, one row a model.
+    """
+    chosen = summary.chosen
+    some = [chosen.weights[k] for k in sorted({round(k) for k in np.linspace(0, len(chosen.weights) - 1, 4)})]
+    styles = [plotting.STYLES[name] for name in ("sparse", "dense", "polynomial", "entmax15")]
+    panels = [
+        [
+            plotting.Panel(
+                f"{model}; {_TITLES[case]}",
+                [
+                    plotting.Line(f"w = {w:g}", *summary.curve(case, model, w, "stored"), style=style)
+                    for w, style in zip(some, styles, strict=False)
+                ],
+                "share stored",
+                (-0.03, 1.03),
+            )
+            for case in chosen.cases
+        ]
+        for model in chosen.models
+    ]
+    return plotting.curves(panels, xlabel="beta", log=True)
+
+
+def report_text(summary: Summary) -> str:
+    """Write measurements and predictions, in tables and in words.
+
+    Parameters
+    ----------
+    summary : Summary
+        The results.
+
+    Returns
+    -------
+    str
+    """
+    chosen = summary.chosen
+    introduction = wrap(
+        f"{chosen.patterns} patterns w c + sqrt(1 - w^2) n of {chosen.d} features, {chosen.runs} draw(s); retrieved to "
+        "the fixed point from each pattern and from a query at "
+        f"{chosen.perturbation:g} of the distance to the nearest other one. Stored: sparse and entmax15 exactly, dense "
+        f"if the limit is within {chosen.tolerance:g} of that distance. 'half stored': from which beta on half are, by "
+        "interpolation; "
+        "'predicted': from which on half must be; 'closed form': the same of the family, not of the draw. 'near': from "
+        "which on half of the queries lead to their pattern, within the tolerance. 'apart': the lowest beta with more "
+        "than one limit; 'one below': all must be one below it. 'limits' and 'support': at the grid's middle beta."
+    )
+    lines = [
+        [
+            "case",
+            "model",
+            "w",
+            "half stored",
+            "predicted",
+            "closed form",
+            "near",
+            "apart",
+            "one below",
+            "limits",
+            "support",
+        ]
+    ]
+    for case, model in summary.groups:
+        for w in chosen.weights:
+            betas, limits = summary.curve(case, model, w, "limits")
+            at = len(betas) // 2
+            closed = math.nan
+            if case == "equal" and ALPHAS[model] > 1:
+                closed = typical_beta(chosen.patterns, chosen.d, w, ALPHAS[model])
+            numbers = (
+                summary.half(case, model, w),
+                summary.predicted(case, model, w),
+                closed,
+                summary.half(case, model, w, "perturbed"),
+                summary.apart(case, model, w),
+                summary.first(case, model, w, "one_below"),
+                limits[at],
+                summary.curve(case, model, w, "support")[1][at],
+            )
+            lines.append([case, model, f"{w:g}", *("-" if math.isnan(v) else f"{v:.4g}" for v in numbers)])
+    return "\n\n".join(
+        [
+            "Correlated patterns",
+            introduction,
+            "Inverse temperatures (inf: beyond the grid, or never; -: before it, or there is none)",
+            aligned(lines),
+            bullets("What came out", _findings(summary)),
+        ]
+    )
+
+
+def _findings(summary: Summary) -> list[str]:
+    """Write sentences from the rows alone."""
+    chosen, sentences = summary.chosen, []
+    sparse = [key for key in summary.keys if ALPHAS[key[1]] > 1]
+    if sparse:
+        agreed = sum(summary.mean(key, "broken") == summary.mean(key, "unforeseen") == 0 for key in sparse)
+        broken = sum(summary.mean(key, "broken") > 0 for key in sparse)
+        sentences.append(
+            f"Sparse maps: in {agreed} of {len(sparse)} settings exactly the patterns are fixed points whose margin is "
+            f"at least 1/((alpha - 1) beta); in {broken} one is promised and is not."
+        )
+    dense = [key for key in summary.keys if ALPHAS[key[1]] == 1]
+    if dense:
+        words = []
+        for what, metric in (("limit", "broken"), ("one step", "broken_step")):
+            words.append(f"{what}: broken in {sum(summary.mean(key, metric) > 0 for key in dense)} of {len(dense)}")
+        sentences.append("Dense, the promise to end within the tolerance, by its bound, " + "; ".join(words) + ".")
+    for model in chosen.models:
+        ratios = [
+            summary.predicted(case, model, w) / summary.half(case, model, w)
+            for case in chosen.cases
+            for w in chosen.weights
+            if math.isfinite(summary.half(case, model, w)) and math.isfinite(summary.predicted(case, model, w))
+        ]
+        if ratios:
+            sentences.append(
+                f"{model}: the predicted beta for half of the patterns is {min(ratios):.3g} to {max(ratios):.3g} times "
+                f"the measured one ({len(ratios)} of {len(chosen.cases) * len(chosen.weights)} cases and weights have "
+                "both)."
+            )
+    sentences += _scaling(summary) + _cost_of_density(summary)
+    for case in chosen.cases:
+        never = [
+            f"{model} for w = {join_numbers(lost)}"
+            for model in chosen.models
+            if (lost := [w for w in chosen.weights if math.isinf(summary.half(case, model, w))])
+        ]
+        if never:
+            sentences.append(f"{case}: at no beta of the grid half of the patterns are stored: {'; '.join(never)}.")
+    merged = [key for key in summary.keys if key[3] < min(summary.values(key, "one_below"))]
+    if merged:
+        kept = sum(max(summary.values(key, "limits")) == 1 for key in merged)
+        sentences.append(f"Below the bound for one fixed point there is one limit in {kept} of {len(merged)} settings.")
+    for model in chosen.models:
+        apart = [(summary.apart(case, model, w), case, w) for case in chosen.cases for w in chosen.weights]
+        late = [beta / summary.first(case, model, w, "one_below") for beta, case, w in apart if math.isfinite(beta)]
+        if late:
+            sentences.append(
+                f"{model}: memories are first seen apart at {min(late):.3g} to {max(late):.3g} times that bound; the "
+                f"grid's steps are a factor of {summary.coarsest():.3g}."
+            )
+    return sentences
+
+
+def _scaling(summary: Summary) -> list[str]:
+    """Write whether the betas grow as 1/(1 - w^2)."""
+    sentences: list[str] = []
+    if len(summary.chosen.weights) < 2:
+        return sentences
+    for case in summary.chosen.cases:
+        spreads = {}
+        for model in summary.chosen.models:
+            scaled = [summary.half(case, model, w) * (1 - w * w) for w in summary.chosen.weights]
+            spreads[model] = max(scaled) / min(scaled) - 1 if all(map(math.isfinite, scaled)) else math.inf
+        words = {
+            model: f"{s:.1g}" if math.isfinite(s) else "no number, as some are beyond the grid"
+            for model, s in spreads.items()
+        }
+        listed = ", ".join(f"{model} {word}" for model, word in words.items())
+        law = "grow as 1/(1 - w^2)" if max(spreads.values()) < 0.01 else "do not all grow as 1/(1 - w^2)"
+        sentences.append(f"{case}: the measured betas {law}; relative spread of beta (1 - w^2): {listed}.")
+    return sentences
+
+
+def _cost_of_density(summary: Summary) -> list[str]:
+    """Write how much more beta the dense model needs than the sparse one."""
+    chosen = summary.chosen
+    if not {"sparse", "dense"} <= {*chosen.models}:
+        return []
+    ratios = [
+        summary.half(case, "dense", w) / summary.half(case, "sparse", w)
+        for case in chosen.cases
+        for w in chosen.weights
+    ]
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+    if not ratios:
+        return []
+    return [
+        f"For half of the patterns within the tolerance dense needs {min(ratios):.3g} to {max(ratios):.3g} times the "
+        "beta with which sparse stores them exactly."
+    ]

@@ -1,0 +1,181 @@
+"""A whole retrieval study: its options, the settings of its grid, its table, figure and report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsehopfield._engine.checks import untrapped
+from sparsehopfield.data import datasets
+from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core import tables
+from sparsehopfield.studies._core.cli import add_image_options
+from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
+from sparsehopfield.studies._core.tables import measure_table
+from sparsehopfield.studies.retrieval.protocol import (
+    MODELS,
+    THRESHOLDS,
+    Floats,
+    Study,
+    attempt,
+    draw,
+    judge,
+)
+from sparsehopfield.studies.retrieval.report import Summary, figure, report_text
+
+METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions):
+    """Options of both studies, beside those of all studies.
+
+    Attributes
+    ----------
+    models : str or sequence of str
+        Of "sparse", "dense", "polynomial", "entmax15", and "mean", which answers every query with the mean
+        of the stored images: what a success is worth. The polynomial model is left out of euclidean
+        similarity, where scores are negative and an even power lets the worst pattern win.
+    threshold : float, optional
+        A pattern is retrieved when its cosine error is below this; the paper's for the data set by default.
+    runs : int
+        How many draws for each setting.
+    """
+
+    models: Sequence[str] = ("sparse", "dense", "polynomial", "mean")
+    similarity: Sequence[str] = ("dot", "euclidean")
+    threshold: float | None = None
+    runs: int = 10
+
+    _sequences: ClassVar[Mapping[str, type]] = {**ImageOptions._sequences, "models": str}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names("models", self.models, MODELS)
+        at_least("runs", self.runs, 1)
+        if self.threshold is not None and not 0 < self.threshold <= 2:
+            raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
+
+
+@untrapped()
+def run(
+    study: Study, output: str | os.PathLike[str], options: Options, *, sizes: int | Sequence[int], levels: Sequence[Any]
+) -> Outcome:
+    """Run a study.
+
+    Parameters
+    ----------
+    study : Study
+        The name.
+    output : path
+        Folder for the table, its settings and the figure. A table that is there is continued when it has
+        the same settings, and is an error otherwise.
+    options : Options
+        What both studies can be asked for.
+    sizes : int or sequence of int
+        Numbers of stored patterns.
+    levels : sequence
+        How queries are damaged: sides of the mask, or standard deviations of the noise.
+
+    Returns
+    -------
+    Outcome
+        The rows, the files and the report.
+    """
+    images = datasets.load(options.dataset, options.data)
+    sizes = check_sizes(sizes, images)
+    threshold = THRESHOLDS[options.dataset] if options.threshold is None else options.threshold
+    steps = options.steps
+    settings = [
+        {
+            "dataset": options.dataset,
+            study.level: level,
+            "size": size,
+            "beta": beta,
+            "similarity": similarity,
+            "model": model,
+            "steps": steps,
+            "run": run,
+            "seed": derive_seed(options.seed, size, run),
+        }
+        for size in sizes
+        for run in range(options.runs)
+        for level in levels
+        for beta in options.beta
+        for similarity in options.similarity
+        for model in options.models
+        if not (model == "polynomial" and similarity == "euclidean")  # see Options
+    ]
+    if not settings:
+        raise ValueError(
+            "models: the polynomial model needs scores that are not negative, so it does not "
+            "run with euclidean similarity; choose another model or similarity"
+        )
+
+    @lru_cache(maxsize=1)  # models and similarities of one draw follow each other
+    def prepare(size: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
+        patterns, asked, rng = draw(images, size, options.queries, seed)
+        return patterns, asked, study.damage(patterns[asked], images.shape, level, rng)
+
+    def measure(setting: Mapping[str, Any]) -> dict[str, float]:
+        patterns, asked, queries = prepare(setting["size"], setting["seed"], setting[study.level])
+        states, info = attempt(
+            queries,
+            patterns,
+            model=setting["model"],
+            similarity=setting["similarity"],
+            beta=setting["beta"],
+            steps=steps,
+        )
+        targets = patterns[asked]
+        if setting["similarity"] == "cosine":  # such a memory holds the rows scaled to length 1
+            targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
+        return {
+            **judge(states, targets, threshold),
+            "support": float(np.mean(info.support_size)),
+            "updates": float(np.mean(info.steps)),
+            "settled": float(np.mean(info.converged)),
+        }
+
+    also = {"images": len(images), "sizes": list(sizes), study.level: list(levels), "threshold": threshold}
+    rows = measure_table(output, study.name, options, settings, METRICS, measure, also)
+    summary = Summary(study, rows)
+    return Outcome(
+        rows,
+        Path(output, tables.TABLE),
+        plotting.save(figure(summary, threshold), Path(output, study.name)),
+        report_text(summary, images, threshold, options.queries),
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, study: str) -> None:
+    """Add the options that both studies have to the parser of the one with this name."""
+    add, default = parser.add_argument, Options()
+    add(
+        "--models",
+        nargs="+",
+        choices=tuple(MODELS),
+        default=default.models,
+        metavar="MODEL",
+        help=f"of {', '.join(MODELS)} (default: {' '.join(default.models)}); sparse is sparsemax, dense is "
+        f"softmax, polynomial is of order 10, mean answers all with the mean of the stored images",
+    )
+    add(
+        "--threshold",
+        type=float,
+        metavar="ERROR",
+        help="a pattern is retrieved when 1 - cosine is below this (default: "
+        + ", ".join(f"{value:g} for {name}" for name, value in THRESHOLDS.items())
+        + ")",
+    )
+    add("--runs", type=int, default=default.runs, metavar="N", help="draws for each setting (default: %(default)s)")
+    papers = {"similarity": "dot is the paper's", "beta": "the paper's", "steps": "the paper's"}
+    add_image_options(parser, study, default, queries="the stored patterns", papers=papers)
