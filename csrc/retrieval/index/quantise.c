@@ -68,11 +68,13 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
  * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
  * column. */
 static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n) {
+    const float *columns = sh_columns(x, c, s, 0);
+    const int64_t stride = sh_columns(x, c, s, 1) - columns;
     double range = 0;
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, largest = 0;
         for (int64_t i = 0; i < n; i++) {
-            double a = (double)sh_columns(x, c, s, i)[j];
+            double a = (double)columns[i * stride + j];
             sum += a * a;
             largest = fmax(largest, fabs(a));
         }
@@ -208,8 +210,12 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
         bias[l] = space.bias[i];
-        for (int64_t z = 0; z < x->quads; z++)
-            for (int c = 0; c < 4; c++) panel[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
+        for (int64_t z = 0; z < x->quads; z++) {
+            uint32_t four;
+            memcpy(&four, code + z * 4, sizeof four);
+            four ^= 0x80808080; /* 128 added to each */
+            memcpy(panel + z * 256 + l * 4, &four, sizeof four);
+        }
         if (!x->refinement.columns || x->base) continue;
         char *record = x->records + (size_t)(first + i) * x->record_bytes;
         float *end = (float *)(void *)(record + x->record_bytes - 8);

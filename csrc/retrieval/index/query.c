@@ -271,10 +271,10 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
 static sh_status filter_panels(const search *s, int64_t first_query, int64_t rows, int64_t first, int64_t last,
                                space *v, sh_query_codes *codes, sh_context *context) {
     const sh_index *x = s->index;
-    int64_t k = best_wanted(s), capacity = list_capacity(x), active = 0, served = rows;
+    int64_t k = best_wanted(s), capacity = list_capacity(x), active = 0, unserved = rows;
     for (int64_t i = 0; i < rows; i++) {
         const sh_query_code *q = &codes->query[i];
-        int64_t at = q->norm > 0 ? active++ : --served;
+        int64_t at = q->norm > 0 ? active++ : --unserved;
         v->row[at] = (int32_t)i;
         v->list[at] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->states[i].min_score),
                                     v->position + i * capacity, v->bound + i * capacity);
