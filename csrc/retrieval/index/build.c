@@ -23,20 +23,12 @@ typedef struct {
     int64_t n;
     sh_coding_space rows;
     double *y; /* (n, d) rows.y in double */
-    int8_t *code;
 } sample;
 
-static size_t lay_out_rows(const sh_index *x, const sh_memory *m, void *block, sample *s) {
+static size_t lay_out(const sh_index *x, const sh_memory *m, void *block, sample *s) {
     sh_workspace w = {block, 0};
     sh_take_rows(&w, x, m, s->n, &s->rows);
     s->y = sh_take(&w, s->n * x->d, sizeof *s->y);
-    return w.used;
-}
-
-static size_t lay_out_columns(const sh_index *x, void *block, sample *s) {
-    sh_workspace w = {block, 0};
-    sh_take_products(&w, x, s->n, &s->rows);
-    s->code = sh_take(&w, sh_max(x->quads * 4, REFINEMENT), 1);
     return w.used;
 }
 
@@ -95,39 +87,29 @@ static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x
     return d > SH_MOST_FEATURES ? SH_UNDEFINED : SH_OK;
 }
 
-static sh_status fit_quantisers(sh_context *context, sh_index *x, sample *s, double eta) {
-    int64_t d = x->d, refinement = !x->basis ? 0 : d <= REFINEMENT ? d : x->rank > FILTER ? x->rank : 0;
-    int rotated = x->basis != NULL;
-    if (!sh_quantiser_new(context, &x->filter, rotated ? FILTER : d, rotated, eta, d)) return SH_NO_MEMORY;
-    if (refinement && !sh_quantiser_new(context, &x->refinement, refinement, d > REFINEMENT, eta, d))
-        return SH_NO_MEMORY;
-    x->quads = sh_ceil_div(x->filter.columns, 4);
-    void *block = sh_allocate(context, 1, lay_out_columns(x, NULL, s));
-    if (!block) return SH_NO_MEMORY;
-    lay_out_columns(x, block, s);
-    if (rotated) sh_project(x, s->n, &s->rows);
-    sh_fit_quantiser(x, &x->filter, 1, &s->rows, s->n, s->code);
-    if (refinement) sh_fit_quantiser(x, &x->refinement, 0, &s->rows, s->n, s->code);
-    sh_release(context, block);
-    return SH_OK;
-}
-
 /* Takes mean, scaling, basis, kind and quantisers from a sample. */
 static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index *x) {
     sample s = {.n = sh_min(x->patterns, x->d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM)};
     double eta = 0;
-    x->mean = sh_allocate(context, x->d, sizeof(double));
-    void *block = sh_allocate(context, 1, lay_out_rows(x, m, NULL, &s));
+    int64_t d = x->d;
+    x->mean = sh_allocate(context, d, sizeof(double));
+    void *block = sh_allocate(context, 1, lay_out(x, m, NULL, &s));
     sh_status status = x->mean && block ? SH_OK : SH_NO_MEMORY;
     if (status == SH_OK) {
-        lay_out_rows(x, m, block, &s);
+        lay_out(x, m, block, &s);
         status = load_sample(context, m, x, &s);
     }
     if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
-    if (status == SH_OK) status = fit_quantisers(context, x, &s, eta);
-    if (x->kind != SH_ALL_COLUMNS) x->kind = x->basis || x->d <= DIRECT ? SH_LEADING_COLUMNS : SH_ALL_COLUMNS;
     sh_release(context, block);
-    return status;
+    if (status != SH_OK) return status;
+    int rotated = x->basis != NULL;
+    int64_t refinement = !rotated ? 0 : d <= REFINEMENT ? d : x->rank > FILTER ? x->rank : 0;
+    if (x->kind != SH_ALL_COLUMNS) x->kind = rotated || d <= DIRECT ? SH_LEADING_COLUMNS : SH_ALL_COLUMNS;
+    if (!sh_quantiser_new(context, &x->filter, rotated ? FILTER : d, rotated, eta, d)) return SH_NO_MEMORY;
+    if (refinement && !sh_quantiser_new(context, &x->refinement, refinement, d > REFINEMENT, eta, d))
+        return SH_NO_MEMORY;
+    x->quads = sh_ceil_div(x->filter.columns, 4);
+    return sh_fit_quantisers(context, x, m, s.n);
 }
 
 /* --- the index ------------------------------------------------------------------------------------ */

@@ -67,19 +67,6 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     return status;
 }
 
-typedef struct {
-    sh_coding_space rows;
-    int8_t *code;
-} sample;
-
-static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t n, void *block, sample *s) {
-    sh_workspace w = {block, 0};
-    sh_take_rows(&w, x, m, n, &s->rows);
-    sh_take_products(&w, x, n, &s->rows);
-    s->code = sh_take(&w, SH_LONG_CODE, 1);
-    return w.used;
-}
-
 sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_index *base, int64_t most_bytes,
                                   sh_index **index) {
     *index = NULL;
@@ -99,21 +86,11 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
     x->bytes = panels + 2 * SH_LONG_CODE * sizeof(float);
     x->panels = sh_allocate(context, 1, panels);
-    int64_t n = sh_min(x->patterns, SH_SAMPLED_QUERIES);
-    sample s;
-    void *block = sh_allocate(context, 1, lay_out(x, m, n, NULL, &s));
     sh_status status = SH_OK;
-    if (!x->panels || !block || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
+    if (!x->panels || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    if (status == SH_OK) lay_out(x, m, n, block, &s);
-    for (int64_t i = 0; status == SH_OK && i < n; i++)
-        status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
-    if (status == SH_OK) {
-        sh_project(x, n, &s.rows);
-        sh_fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
-        status = sh_encode_patterns(context, x, m, 0);
-    }
-    sh_release(context, block);
+    if (status == SH_OK) status = sh_fit_quantisers(context, x, m, sh_min(x->patterns, SH_SAMPLED_QUERIES));
+    if (status == SH_OK) status = sh_encode_patterns(context, x, m, 0);
     if (status == SH_OK)
         *index = x;
     else

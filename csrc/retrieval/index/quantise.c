@@ -68,11 +68,13 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
  * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
  * column. */
 static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n) {
+    const float *columns = sh_columns(x, c, s, 0);
+    const int64_t stride = sh_columns(x, c, s, 1) - columns;
     double range = 0;
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, largest = 0;
         for (int64_t i = 0; i < n; i++) {
-            double a = (double)sh_columns(x, c, s, i)[j];
+            double a = (double)columns[i * stride + j];
             sum += a * a;
             largest = fmax(largest, fabs(a));
         }
@@ -86,8 +88,10 @@ static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, c
     }
 }
 
-void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
-                      int8_t *code) {
+/* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
+ * codes by their columns. */
+static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
+                          int8_t *code) {
     fit_steps(x, c, encoded_queries, s, n);
     const sh_code_kernels *k = sh_code_kernels_chosen();
     double p_mean[4] = {0}, q_mean[4] = {0}, norm = 0;
@@ -115,6 +119,39 @@ void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, c
         c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
 }
 
+/* Some patterns on their way to codes. */
+typedef struct {
+    sh_coding_space rows;
+    float *bias;  /* (rows) as stored */
+    int8_t *code; /* of one row */
+} encoding_space;
+
+static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void *block, encoding_space *s) {
+    sh_workspace w = {block, 0};
+    sh_take_rows(&w, x, m, rows, &s->rows);
+    sh_take_products(&w, x, rows, &s->rows);
+    s->bias = sh_take(&w, rows, sizeof *s->bias);
+    s->code = sh_take(&w, sh_max(x->quads * 4, x->refinement.columns), 1);
+    return w.used;
+}
+
+sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m, int64_t n) {
+    encoding_space s;
+    void *block = sh_allocate(context, 1, lay_out(x, m, n, NULL, &s));
+    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(x, m, n, block, &s);
+    sh_status status = SH_OK;
+    for (int64_t i = 0; status == SH_OK && i < n; i++)
+        status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
+    if (status == SH_OK) {
+        if (x->basis) sh_project(x, n, &s.rows);
+        fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
+        if (x->refinement.columns && !x->base) fit_quantiser(x, &x->refinement, 0, &s.rows, n, s.code);
+    }
+    sh_release(context, block);
+    return status;
+}
+
 /* --- codes of patterns ---------------------------------------------------------------------------- */
 
 typedef struct {
@@ -122,21 +159,6 @@ typedef struct {
     const sh_memory *m;
     int64_t encoded;
 } encoding;
-
-typedef struct {
-    sh_coding_space rows;
-    float *bias; /* (SH_ENCODED_ROWS) as stored */
-    int8_t *code;
-} encoding_space;
-
-static size_t lay_out(const encoding *e, void *block, encoding_space *s) {
-    sh_workspace w = {block, 0};
-    sh_take_rows(&w, e->index, e->m, SH_ENCODED_ROWS, &s->rows);
-    sh_take_products(&w, e->index, SH_ENCODED_ROWS, &s->rows);
-    s->bias = sh_take(&w, SH_ENCODED_ROWS, sizeof *s->bias);
-    s->code = sh_take(&w, e->index->quads * 4, 1);
-    return w.used;
-}
 
 /* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
  * lose. It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
@@ -164,7 +186,7 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     const sh_memory *m = e->m;
     int64_t first = (e->encoded + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
     encoding_space space;
-    lay_out(e, scratch, &space);
+    lay_out(x, m, SH_ENCODED_ROWS, scratch, &space);
     sh_coding_space *s = &space.rows;
     int8_t *code = space.code;
     for (int64_t i = 0; i < rows; i++) {
@@ -188,8 +210,12 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
         bias[l] = space.bias[i];
-        for (int64_t z = 0; z < x->quads; z++)
-            for (int c = 0; c < 4; c++) panel[z * 256 + l * 4 + c] = (uint8_t)(code[z * 4 + c] + 128);
+        for (int64_t z = 0; z < x->quads; z++) {
+            uint32_t four;
+            memcpy(&four, code + z * 4, sizeof four);
+            four ^= 0x80808080; /* 128 added to each */
+            memcpy(panel + z * 256 + l * 4, &four, sizeof four);
+        }
         if (!x->refinement.columns || x->base) continue;
         char *record = x->records + (size_t)(first + i) * x->record_bytes;
         float *end = (float *)(void *)(record + x->record_bytes - 8);
@@ -203,6 +229,6 @@ sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
     assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 2 * sizeof(float));
     encoding e = {x, m, encoded};
-    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded,
-                       lay_out(&e, NULL, &(encoding_space){0}), encode_item, &e);
+    size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_space){0});
+    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded, scratch, encode_item, &e);
 }

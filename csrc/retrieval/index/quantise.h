@@ -41,10 +41,8 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
 /* Computes a = y V^T of some rows. */
 void sh_project(const sh_index *x, int64_t rows, sh_coding_space *s);
 int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d);
-/* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
- * codes by their columns. */
-void sh_fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
-                      int8_t *code);
+/* Chooses steps and weights of the quantisers from n sampled patterns; not of a refinement that is shared. */
+sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m, int64_t n);
 /* Encodes all patterns but the first encoded * SH_ENCODED_ROWS, whose codes are there. */
 sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded);
 

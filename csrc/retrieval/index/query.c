@@ -49,8 +49,8 @@ typedef struct {
     int64_t refined;  /* patterns refined; of maps with a cutoff, those that were dropped by it */
     int64_t seeds;
     sh_candidate seed[SEEDS]; /* scored canonically */
-    int64_t lower_bounds;     /* the best k lower bounds: */
-    float lower[SH_NEAREST];  /* a heap, the least at the front */
+    int64_t lower_bounds;
+    float lower[SH_NEAREST]; /* the k best lower bounds, descending */
 } query_state;
 
 /* The list that a range hands over for one query. */
@@ -159,21 +159,12 @@ static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_cod
 
 /* Keeps a lower bound if it is among the k best. */
 static void note_lower(query_state *t, float lower, int64_t k) {
-    float *heap = t->lower;
-    int64_t at = t->lower_bounds;
-    assert(k <= SH_NEAREST && at <= k);
-    if (!(at < k || lower > heap[0]) || lower != lower) return;
-    if (at < k) {
-        for (t->lower_bounds++; at > 0 && heap[(at - 1) / 2] > lower; at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
-    } else {
-        at = 0;
-        for (int64_t child; (child = 2 * at + 1) < k; at = child) {
-            if (child + 1 < k && heap[child + 1] < heap[child]) child++;
-            if (!(heap[child] < lower)) break;
-            heap[at] = heap[child];
-        }
-    }
-    heap[at] = lower;
+    assert(k <= SH_NEAREST && t->lower_bounds <= k);
+    int64_t at = sh_min(t->lower_bounds, k - 1);
+    if (lower != lower || (t->lower_bounds == k && !(lower > t->lower[at]))) return;
+    t->lower_bounds = at + 1;
+    for (; at > 0 && t->lower[at - 1] < lower; at--) t->lower[at] = t->lower[at - 1];
+    t->lower[at] = lower;
 }
 
 /* Brings the bounds of a list down by refinement codes, if there are any; with a state, notes lower bounds as well. */
@@ -242,7 +233,7 @@ static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, que
     int64_t k = best_wanted(s), n = list->found - before, limit = sh_candidate_limit(x);
     refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
     t->refined += n;
-    if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[0]));
+    if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[k - 1]));
     list->threshold = sh_bound_threshold(x, q, t->min_score);
     list->found = before + drop_below(list->position + before, list->bound + before, n, list->threshold);
     if (list->found <= limit) return 1;
@@ -280,10 +271,10 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
 static sh_status filter_panels(const search *s, int64_t first_query, int64_t rows, int64_t first, int64_t last,
                                space *v, sh_query_codes *codes, sh_context *context) {
     const sh_index *x = s->index;
-    int64_t k = best_wanted(s), capacity = list_capacity(x), active = 0, served = rows;
+    int64_t k = best_wanted(s), capacity = list_capacity(x), active = 0, unserved = rows;
     for (int64_t i = 0; i < rows; i++) {
         const sh_query_code *q = &codes->query[i];
-        int64_t at = q->norm > 0 ? active++ : --served;
+        int64_t at = q->norm > 0 ? active++ : --unserved;
         v->row[at] = (int32_t)i;
         v->list[at] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->states[i].min_score),
                                     v->position + i * capacity, v->bound + i * capacity);
