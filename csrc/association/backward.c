@@ -97,7 +97,7 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* Points w->gradient at the rows that a tile sees. Those of a range lie among the rows of its part, from `first` on;
+/* Points w->gradient at the rows that a tile sees. Those of a stretch lie among the rows of its part, from `first` on;
  * scattered ones in memory of their own. */
 static void begin_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int64_t first, sh_scratch *w) {
     for (int i = 0; i < SH_SIDES; i++) {
