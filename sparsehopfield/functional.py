@@ -93,7 +93,7 @@ def energy(
     check_finite: bool = True,
     index: IndexUse = "auto",
 ) -> Any:
-    """The energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
+    """Return the energy that retrieval lowers: E_beta(x) = -Psi*(beta s(x))/beta + |x|^2/2.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def energy(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
+        Which pairs are scored, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
@@ -154,7 +154,7 @@ def update(
     check_finite: bool = True,
     index: IndexUse = "auto",
 ) -> Array:
-    """One retrieval step: T(x) = sum p_i xi_i with p = separation(beta s(x)). Attention with one query a row.
+    """Make one retrieval step, T(x) = sum p_i xi_i with p = separation(beta s(x)): attention with one query a row.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def update(
         mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
+        Which pairs are scored, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
         Takes the result; must not overlap an input.
     check_finite : bool
@@ -222,7 +222,7 @@ def associate(
     check_finite: bool = True,
     index: IndexUse = "auto",
 ) -> "csr_array":
-    """The weights of patterns for queries, as a sparse array.
+    """Return the weights of patterns for queries, as a sparse array.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def associate(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
+        Which pairs are scored, see `sparsehopfield.structures`; all by default.
     top : int, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
     min_weight : float, optional
@@ -282,7 +282,7 @@ def retrieve(
     check_finite: bool = True,
     index: IndexUse = "auto",
 ) -> Any:
-    """Updates until nothing moves: what a damaged query retrieves.
+    """Update queries until nothing moves: return what damaged queries retrieve.
 
     Parameters
     ----------
@@ -293,14 +293,14 @@ def retrieve(
         The iteration runs on the patterns; the result is the values under the last association.
     max_steps : int, at least 0
     tol : float, at least 0, optional
-        A query has come to rest when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default
+        A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default
         4 eps of the dtype. Exact fixed points are found with `tol=0`, too.
     return_info : bool, or of {"weights", "energy"}
         Also return a RetrievalInfo; names ask for what costs extra.
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default.
+        Which pairs are scored, see `sparsehopfield.structures`; all by default.
     out : ndarray, optional
         Takes the result; must not overlap an input.
     check_finite : bool
@@ -353,7 +353,7 @@ def candidates(
     check_finite: bool = True,
     index: IndexUse = "auto",
 ) -> Candidates:
-    """What a part of the patterns contributes to a step; `merge` joins the parts of shards or machines.
+    """Return what a part of the patterns contributes to a step; `merge` joins parts of shards or machines.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""HopfieldMemory: patterns stored once, made ready once, asked many times; and added to, saved and loaded.
+"""HopfieldMemory: patterns stored and made ready once, then retrieved from many times; added to, saved and loaded.
 
 What a memory holds is one Snapshot that never changes. `add` and `remove` make another and replace it with a single
 assignment, and every operation reads it once: it sees the old patterns or the new, in whatever thread it runs.
@@ -19,7 +19,7 @@ from sparsehopfield._engine.checks import (
     Array,
     as_array,
     as_ids,
-    as_more,
+    as_more_rows,
     as_number,
     as_numbers,
     as_one_beta,
@@ -75,7 +75,7 @@ class HopfieldMemory:
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
     structure : Structure, optional
-        Which pairs are looked at, see `sparsehopfield.structures`; all by default. May be changed later.
+        Which pairs are scored, see `sparsehopfield.structures`; all by default. May be changed later.
     ids : array_like of int, shape (M,), optional
         Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct. A pattern keeps its id
         whatever is added and removed.
@@ -173,45 +173,45 @@ class HopfieldMemory:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(M, d)."""
+        """Return (M, d)."""
         m, d = self._state.stored.patterns.shape
         return int(m), int(d)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of results for queries of the same or a smaller one."""
+        """Return the dtype of results for queries of the same or a smaller one."""
         return self._state.stored.dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes of patterns and values, without the room for more that adding makes."""
+        """Return the bytes of patterns and values, without the space that adding reserves for more."""
         stored = self._state.stored
         return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
 
     @property
     def patterns(self) -> Array:
-        """The patterns as they are stored, read-only: to be multiplied with `scale`."""
+        """Return the patterns as they are stored, read-only: to be multiplied with `scale`."""
         return _read_only(self._state.stored.patterns)
 
     @property
     def values(self) -> Array:
-        """What is mixed, read-only: the patterns if no values were given."""
+        """Return what is mixed, read-only: the patterns if no values were given."""
         stored = self._state.stored
         return _read_only(stored.patterns if stored.values is None else stored.values)
 
     @property
     def ids(self) -> Array:
-        """The patterns' names, read-only."""
+        """Return the patterns' ids, read-only."""
         return _read_only(self._state.names())
 
     @property
     def scale(self) -> float:
-        """What uint8 and float16 patterns are multiplied with; else 1."""
+        """Return what uint8 and float16 patterns are multiplied with; 1 for others."""
         return self._state.stored.scale
 
     @property
     def beta(self) -> ArrayLike:
-        """Inverse temperature."""
+        """Return the inverse temperature; it may be set."""
         return self._beta
 
     @beta.setter
@@ -221,7 +221,7 @@ class HopfieldMemory:
 
     @property
     def separation(self) -> Separation:
-        """How scores become weights."""
+        """Return how scores become weights; it may be set."""
         return self._separation[0]
 
     @separation.setter
@@ -230,7 +230,7 @@ class HopfieldMemory:
 
     @property
     def structure(self) -> Structure | None:
-        """Which pairs are looked at; None for all. To set it says that the patterns' order is meant as it is."""
+        """Return which pairs are scored, None for all. Setting it confirms the present order of the patterns."""
         return self._structure[0]
 
     @structure.setter
@@ -240,7 +240,7 @@ class HopfieldMemory:
 
     @property
     def index(self) -> IndexUse:
-        """Say whether calls build an index: "auto", True or False. To set True builds it now; to set False frees it."""
+        """Return whether calls build an index: "auto", True or False. Setting True builds it now; False frees it."""
         return self._state.stored.index
 
     @index.setter
@@ -252,11 +252,11 @@ class HopfieldMemory:
 
     @property
     def similarity(self) -> str:
-        """What a score is."""
+        """Return what a score is."""
         return self._state.stored.similarity
 
     def verify(self) -> None:
-        """Find out whether a borrowed array was changed since the memory was made.
+        """Raise if a borrowed array was changed since the memory was made.
 
         Raises
         ------
@@ -305,14 +305,14 @@ class HopfieldMemory:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         state, structure = self._now()
-        own, mixed = state.stored, state.stored.values
-        stored = own.with_rows(copy_array(own.patterns), None if mixed is None else copy_array(mixed), extends=True)
+        old, values = state.stored, state.stored.values
+        stored = old.with_rows(copy_array(old.patterns), None if values is None else copy_array(values), extends=True)
         memory = type(self).__new__(type(self))
         ids = None if state.ids is None else state.ids.rows
         memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
         return memory
 
-    # --- a store ------------------------------------------------------------------------------------
+    # --- adding, removing, files ------------------------------------------------------------------------------------
 
     def add(self, patterns: ArrayLike, values: ArrayLike | None = None, ids: ArrayLike | None = None) -> Array:
         """Store more patterns, behind those that are there.
@@ -341,7 +341,7 @@ class HopfieldMemory:
 
         Notes
         -----
-        1. Costs a pass over the new patterns; now and then, as the room for them doubles, a copy of all. The first
+        1. Costs a pass over the new patterns; now and then, as the space for them doubles, a copy of all. The first
            time a borrowed or mapped array is copied.
         2. Other threads may use the memory meanwhile: they see it without all of these patterns or with all. So does
            a child process that is forked meanwhile, and the memory as it was is what an interrupted call leaves.
@@ -356,13 +356,13 @@ class HopfieldMemory:
         array([0., 0., 1.])
         """
         like = self._state  # of its widths and dtypes, which never change
-        rows = as_more("patterns", patterns, like.patterns.rows)
+        rows = as_more_rows("patterns", patterns, like.patterns.rows)
         if (values is None) != (like.values is None):
             has = "mixes values: give one row of them per pattern" if values is None else "has no values"
             raise ValueError(f"values: this memory {has}")
         mixed = None
         if values is not None and like.values is not None:
-            mixed = as_more("values", values, like.values.rows)
+            mixed = as_more_rows("values", values, like.values.rows)
             if len(mixed) != len(rows):
                 raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
         return self._lock.run(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
@@ -467,7 +467,7 @@ class HopfieldMemory:
         path : str or path-like
         mmap : bool
             Leave patterns and values in the file and map it: they are read where they are needed, so a memory may be
-            larger than RAM. Loading still takes one pass, for the norms; values are not looked at.
+            larger than RAM. Loading still takes one pass, for the norms; values are not read.
         verify : bool
             Compare the data with its checksum. The header's checksum is always compared.
         index : {"auto", True, False}, optional
@@ -491,8 +491,8 @@ class HopfieldMemory:
         -----
         1. `save` to a mapped file is safe: the map keeps the old one. A program that cuts or overwrites the file itself
            while it is mapped ends this process (SIGBUS), or changes what is stored.
-        2. A mapped float32 memory that is asked in float64, or with integers of more than 16 bits, makes a float64 copy
-           of itself; ask in its own `dtype`.
+        2. A mapped float32 memory that is queried in float64, or with integers of more than 16 bits, makes a float64
+           copy of itself; query in its `dtype`.
         3. Beside what is mapped, which the system gives up where memory is short, a call needs some MiB a thread, its
            queries and results, and the index, where there is one: with `index=False` there is none.
 
@@ -531,7 +531,7 @@ class HopfieldMemory:
     # --- operations -------------------------------------------------------------------------------
 
     def update(self, queries: ArrayLike, *, out: Array | None = None) -> Array:
-        """One retrieval step; see `sparsehopfield.update`.
+        """Make one retrieval step; see `sparsehopfield.update`.
 
         Parameters
         ----------
@@ -559,7 +559,7 @@ class HopfieldMemory:
         return_info: bool | Collection[str] = False,
         out: Array | None = None,
     ) -> Any:
-        """Steps until nothing moves; see `sparsehopfield.retrieve`.
+        """Make steps until nothing moves; see `sparsehopfield.retrieve`.
 
         Parameters
         ----------
@@ -580,7 +580,7 @@ class HopfieldMemory:
         return self._call(queries).retrieve(max_steps, tol, return_info, out)
 
     def associate(self, queries: ArrayLike, *, top: int | None = None, min_weight: float | None = None) -> "csr_array":
-        """The weights; see `sparsehopfield.associate`. Columns are positions.
+        """Return the weights; see `sparsehopfield.associate`. Columns are positions.
 
         Parameters
         ----------
@@ -601,7 +601,7 @@ class HopfieldMemory:
         return self._call(queries).associate(top, min_weight)
 
     def energy(self, queries: ArrayLike) -> Any:
-        """E_beta; see `sparsehopfield.energy`.
+        """Return E_beta; see `sparsehopfield.energy`.
 
         Parameters
         ----------
@@ -620,7 +620,7 @@ class HopfieldMemory:
         return self._call(queries).energy()
 
     def candidates(self, queries: ArrayLike, *, offset: int = 0) -> Candidates:
-        """The partial result of these patterns; see `sparsehopfield._engine.partial`. Of all pairs only.
+        """Return the partial result of these patterns, for all pairs only; see `sparsehopfield.candidates`.
 
         Parameters
         ----------
@@ -675,12 +675,12 @@ class HopfieldMemory:
 
     @property
     def index_nbytes(self) -> int:
-        """Bytes of the index; 0 where there is none yet."""
+        """Return the bytes of the index; 0 where there is none yet."""
         stored = self._state.stored
         return _core.index_nbytes(stored.core(stored.dtype))
 
     def margin(self) -> NDArray[np.float64]:
-        """How far each pattern stands out: its score with itself less the largest with another.
+        """Return how far each pattern stands out: its score with itself less the largest with another.
 
         Returns
         -------
@@ -724,7 +724,7 @@ class HopfieldMemory:
         return as_one_beta(self.beta if beta is None else beta)
 
     def critical_beta(self) -> NDArray[np.float64]:
-        """The inverse temperature from which on each pattern is certified to be stored exactly.
+        """Return the inverse temperature from which on each pattern is certified to be stored exactly.
 
         Returns
         -------
@@ -737,7 +737,7 @@ class HopfieldMemory:
         ------
         ValueError
             If the separation gives weight to all patterns, and so stores none exactly; or if there is a structure
-            other than `TopK`, under which the best of all patterns need not be looked at.
+            other than `TopK`, under which the best of all patterns need not be scored.
         OverflowError, MemoryError
             As `margin`.
 
@@ -759,7 +759,7 @@ class HopfieldMemory:
         return self._certified().certificates.critical(needed_lead(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
-        """Whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
+        """Return whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
 
         Parameters
         ----------
@@ -793,7 +793,7 @@ class HopfieldMemory:
         return self._one_beta(beta) >= self.critical_beta()
 
     def is_fixed_point(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
-        """Whether a step leaves each pattern where it is, by making the step.
+        """Return whether a step leaves each pattern where it is, by making the step.
 
         Parameters
         ----------
@@ -835,7 +835,7 @@ class HopfieldMemory:
         return state.certificates.fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
-        """Which share of the patterns is certified, at each of some inverse temperatures.
+        """Return which share of the patterns is certified, at each of some inverse temperatures.
 
         Parameters
         ----------
@@ -870,7 +870,7 @@ class HopfieldMemory:
         return np.searchsorted(critical, grid.astype(np.float64), side="right") / len(critical)
 
     def suggest_beta(self, stored: float = 0.99) -> float:
-        """The smallest inverse temperature that certifies a share of the patterns.
+        """Return the smallest inverse temperature that certifies a share of the patterns.
 
         Parameters
         ----------
@@ -925,7 +925,7 @@ class HopfieldMemory:
         )
 
     def certify(self, queries: ArrayLike, beta: ArrayLike | None = None) -> Certified:
-        """Which pattern each query provably goes to in one step, if to any.
+        """Return the pattern that each query provably goes to in one step, if there is one.
 
         Parameters
         ----------
@@ -956,12 +956,12 @@ class HopfieldMemory:
         >>> found.index, found.lacks.round(6)
         (array([ 0, -1]), array([0. , 0.3]))
         """
-        own = self._certified().certificates
-        call = Call.prepare(own.stored, queries, self.beta if beta is None else beta, self._separation[1])
-        return own.certify(call, needed_lead(call.code))
+        certificates = self._certified().certificates
+        call = Call.prepare(certificates.stored, queries, self.beta if beta is None else beta, self._separation[1])
+        return certificates.certify(call, needed_lead(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
-        """How far a query may be from each pattern and still go to exactly this pattern in one step.
+        """Return how far a query may be from each pattern and still go to exactly this pattern in one step.
 
         Parameters
         ----------
@@ -999,7 +999,7 @@ class HopfieldMemory:
         return self._certified().certificates.radii(needed_lead(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
-        """How many patterns are stored, beside how many random ones with the same spread would be.
+        """Count the patterns that are stored, beside how many random ones with the same spread would be.
 
         Parameters
         ----------
@@ -1038,7 +1038,7 @@ class HopfieldMemory:
         return self._certified().certificates.capacity(needed_lead(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
-        """Which patterns are copies or near-copies of others.
+        """Find the patterns that are copies or near-copies of others.
 
         Parameters
         ----------
@@ -1089,7 +1089,7 @@ class HopfieldMemory:
     # --- for people -------------------------------------------------------------------------------
 
     def explain(self, query: ArrayLike, *, top: int = 10) -> "Explanation":
-        """Why the memory answers a query as it does: which patterns carry the weight, and what the others lacked.
+        """Explain a query's result: which patterns carry the weight, and what the others lacked.
 
         Parameters
         ----------
@@ -1141,7 +1141,7 @@ class HopfieldMemory:
         return explain(state.stored, state.names(), query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
-        """What the memory stores, on one page, under its own similarity and under dot and euclidean.
+        """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
 
         Parameters
         ----------

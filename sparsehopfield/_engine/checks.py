@@ -1,4 +1,4 @@
-"""What comes in is checked here, once: kinds, shapes, dtypes, beta, out. Every message begins with the argument."""
+"""Checks of arguments: kinds, shapes, dtypes, ranges. The message of every error begins with the argument's name."""
 
 import sys
 from collections.abc import Mapping
@@ -15,26 +15,27 @@ from sparsehopfield._engine.text import short
 INT_MAX = 2**31 - 1
 Array = NDArray[Any]
 FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which mask nothing
-MOST_AXES = 64  # of an array: lists deeper in one another than this are none
-NARROW = (np.uint8, np.float16)  # kept as they are, and widened by the core where they are used
+PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which cannot be masked
+MOST_AXES = 64  # of an array: lists nested deeper than this are none
+NARROW = (np.uint8, np.float16)  # stored as they are, and widened by the core where they are used
 
 
-def masks(given: Any, deep: int = MOST_AXES) -> bool:
-    """Return whether something given is, or lists, a masked array (`numpy.ma`) that masks any of its entries."""
+def has_masked_entries(given: Any, depth: int = MOST_AXES) -> bool:
+    """Return whether an argument is, or lists, a masked array (`numpy.ma`) with an entry that is masked."""
     ma = sys.modules.get("numpy.ma")  # NumPy imports it on demand: without it there is no masked array
     if ma is None or type(given) in PLAIN:
         return False
     if isinstance(given, (list, tuple)):
-        return deep > 0 and not {*map(type, given)} <= PLAIN and any(masks(part, deep - 1) for part in given)
+        nested = depth > 0 and not {*map(type, given)} <= PLAIN
+        return nested and any(has_masked_entries(part, depth - 1) for part in given)
     if not isinstance(given, ma.MaskedArray) or given.dtype.names:  # of fields, which are no numbers
         return False
     return bool(ma.is_masked(given))
 
 
 def refuse_masks(name: str, given: Any) -> None:
-    """Raise if something given masks entries: what is under a mask is no number to compute with."""
-    if type(given) is not np.ndarray and masks(given):
+    """Raise if an argument has masked entries, which are no numbers to compute with."""
+    if type(given) is not np.ndarray and has_masked_entries(given):
         raise ValueError(f"{name}: masks some of its entries, which have no value; fill them or leave them out")
 
 
@@ -45,7 +46,7 @@ def _as_masked(given: Any) -> Any:
     return np.ma.asarray(given)
 
 
-def _of_frame(frame: Any) -> Array | None:
+def _frame_numbers(frame: Any) -> Array | None:
     """Return the numbers of a data frame, or of a column, whose dtypes are not NumPy's, with NaN for missing values.
 
     None if they are no numbers. pandas' own dtypes, nullable and of Arrow, say which dtype of NumPy they extend.
@@ -59,8 +60,8 @@ def _of_frame(frame: Any) -> Array | None:
     return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
 
 
-def converted(name: str, given: Any, dtype: Any = None) -> Array:
-    """Return what NumPy makes of something, in this dtype or the one it finds, whatever is masked."""
+def as_ndarray(name: str, given: Any, dtype: Any = None) -> Array:
+    """Return an argument as NumPy converts it, to this dtype or one that NumPy chooses; masks are dropped."""
     try:
         return np.asarray(given, dtype)
     except ValueError as error:  # ragged nested sequences
@@ -70,27 +71,27 @@ def converted(name: str, given: Any, dtype: Any = None) -> Array:
 
 
 def as_array(name: str, given: Any) -> Array:
-    """Return what is given as a plain array, of whatever dtype.
+    """Return an argument as a plain array of any dtype.
 
     Masked entries are refused. Missing values of data frames become NaN, which is refused wherever NaN is.
     """
     if type(given) is np.ndarray:
         return given
     refuse_masks(name, given)
-    return _made(name, given)
+    return _plain_array(name, given)
 
 
-def _made(name: str, given: Any) -> Array:
-    """Return something that masks nothing as a plain array."""
-    a = converted(name, given)
+def _plain_array(name: str, given: Any) -> Array:
+    """Return an argument without masked entries as a plain array."""
+    a = as_ndarray(name, given)
     if a.dtype == object and hasattr(given, "to_numpy") and hasattr(given, "isna"):
-        numbers = _of_frame(given)
+        numbers = _frame_numbers(given)
         return a if numbers is None else numbers
     return a
 
 
 def axes_of(given: Any) -> int | None:
-    """Return how many axes something has as an array, or None if it cannot be made one."""
+    """Return how many axes an argument has as an array, or None if it cannot be converted."""
     try:
         return np.ndim(given)
     except (ValueError, TypeError, RuntimeError):
@@ -116,13 +117,14 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     """Return an array of real numbers as `as_numbers` does, with a number in the place of masked entries."""
     if type(array) is np.ndarray:
         return as_numbers(name, array)
-    if not masks(array):
-        return _real(name, _made(name, array))
+    if not has_masked_entries(array):
+        return _real(name, _plain_array(name, array))
     try:
         given = _as_masked(array)
     except ValueError as error:
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
-    numbers = as_numbers(name, given.filled(0) if given.dtype.kind in "fiu" else given.data)  # whatever is masked
+    unmasked = given.filled(0) if given.dtype.kind in "fiu" else given.data  # masked entries are replaced below
+    numbers = as_numbers(name, unmasked)
     numbers = numbers.astype(np.result_type(np.float32, numbers.dtype))
     numbers[np.ma.getmaskarray(given)] = fill
     return numbers
@@ -220,17 +222,17 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
 
     Copies only what is laid out or typed otherwise.
     """
-    kept = np.dtype(a.dtype.type) if a.dtype.type in NARROW else dtype
-    size, d = kept.itemsize, a.shape[1]
+    stored = np.dtype(a.dtype.type) if a.dtype.type in NARROW else dtype
+    size, d = stored.itemsize, a.shape[1]
     step = a.strides[0]
     in_place = (
-        a.dtype == kept
+        a.dtype == stored
         and a.dtype.isnative
         and a.flags.aligned
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else in_order(a, kept)
+    return a if in_place else in_order(a, stored)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -255,7 +257,7 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
     return a
 
 
-def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
+def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
     """Return rows to be stored beside others, of the same width and dtype.
 
     To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
@@ -276,15 +278,15 @@ def as_more(name: str, array: ArrayLike, stored: Array) -> Array:
     return rows
 
 
-def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
-    """Return which of n rows stay when these go, chosen as numpy.delete does: True for every row that stays."""
-    kept = np.ones(n, np.bool_)
+def as_remaining(positions: Any, n: int) -> NDArray[np.bool_]:
+    """Return which of n rows remain, (n,) of bool, when some are removed, chosen as numpy.delete chooses them."""
+    remaining = np.ones(n, np.bool_)
     if isinstance(positions, slice):
         try:
-            kept[positions] = False
+            remaining[positions] = False
         except (TypeError, ValueError) as error:
             raise type(error)(f"positions: {error}") from None
-        return kept
+        return remaining
     p = as_array("positions", positions)
     if p.ndim > 1:
         raise ValueError(f"positions: must be a whole number, a slice or one-dimensional, got shape {p.shape}")
@@ -292,13 +294,13 @@ def as_kept(positions: Any, n: int) -> NDArray[np.bool_]:
         if p.shape != (n,):
             raise ValueError(f"positions: a mask needs one entry per pattern, shape ({n},), got {p.shape}")
     elif p.size == 0:
-        return kept
+        return remaining
     elif p.dtype.kind not in "iu":
         raise TypeError(f"positions: must be whole numbers, a slice or a mask, got dtype {p.dtype}")
     elif (outside := (p < -n) | (p >= n)).any():
         raise IndexError(f"positions: {p[outside].flat[0]} is out of range for {n} patterns")
-    kept[p] = False
-    return kept
+    remaining[p] = False
+    return remaining
 
 
 def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
@@ -313,7 +315,7 @@ def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def as_scale(scale: Any, patterns: Array) -> float:
-    """Return what a stored number is to be multiplied with: a float32 number, 1 by default."""
+    """Return the factor of stored numbers: a float32 number, 1 by default."""
     if scale is None:
         return 1.0
     if patterns.dtype.type not in NARROW:
@@ -335,7 +337,7 @@ def as_queries(array: ArrayLike, d: int) -> Array:
 
 def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
     """Return float64 numbers, or one, that are positive and finite; a copy."""
-    if type(numbers) is float and 0 < numbers < np.inf:  # the shortest way for the commonest
+    if type(numbers) is float and 0 < numbers < np.inf:  # the usual case, without a detour
         return np.array(numbers)
     a = as_numbers(name, numbers).astype(np.float64)
     sound = (a > 0) & (a < np.inf)
@@ -438,7 +440,7 @@ def as_generator(name: str, seed: Any) -> np.random.Generator:
 
 
 def as_list(name: str, given: Any, what: str) -> list[Any]:
-    """Return what an iterable yields; the message of an error says what it should have been."""
+    """Return the items of an iterable; `what` says in errors what it must be."""
     try:
         return list(given)
     except (TypeError, NotImplementedError):  # some arrays that have no axis, or no rows, pass for iterable
@@ -463,12 +465,12 @@ def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> in
 
 def as_number(name: str, number: Any, *, least: float) -> float:
     """Return a finite number of at least `least`."""
-    if type(number) is float and least <= number < np.inf:  # the shortest way for the commonest
-        return number + 0.0  # -0.0 is 0.0, which nobody takes for less than nothing
+    if type(number) is float and least <= number < np.inf:  # the usual case, without a detour
+        return number + 0.0  # turns -0.0 into 0.0
     a = as_numbers(name, number)
     if a.ndim != 0:
         raise TypeError(f"{name}: must be a number, got an array of shape {a.shape}")
-    x = float(a) + 0.0  # also of -0.0, whose sign some take for less than nothing
+    x = float(a) + 0.0
     if not least <= x < np.inf:
         raise ValueError(f"{name}: must be a finite number of at least {least:g}, got {number}")
     return x

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def _matrix(x: Array) -> Array:
-    """Rows of the last axis, contiguous."""
+    """Return x as a contiguous matrix (n, e), e the last axis."""
     return in_order(x) if x.ndim == 2 else in_order(x).reshape(-1, x.shape[-1])
 
 
@@ -66,7 +66,7 @@ def feature_scale(rows: Array) -> tuple[Array, Array]:
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """x W^T + b.
+    """Return x W^T + b.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 
 def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -> tuple[Array | None, Array, Array]:
-    """The gradients of `linear` in x (None where it is not needed), weight and bias."""
+    """Return the gradients of `linear` in x (None where it is not needed), weight and bias, shaped as these."""
     dx = np.empty(x.shape, x.dtype) if need_x else None
     dweight, dbias = np.empty(weight.shape, x.dtype), np.empty(len(weight), x.dtype)
     _core.linear_backward(_matrix(x), in_order(weight), in_order(grad), dx, dweight, dbias)
@@ -97,7 +97,7 @@ def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -
 
 
 def normalize(x: Array, eps: float) -> tuple[Array, Array]:
-    """Layer normalisation without its affine part: (x - mean) / sqrt(variance + eps), over the last axis.
+    """Compute layer normalisation without its affine part: (x - mean) / sqrt(variance + eps), over the last axis.
 
     Parameters
     ----------
@@ -122,14 +122,14 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
 
 
 def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
-    """The gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
+    """Return the gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
     out = np.empty_like(xhat)
     _core.normalize_backward(_matrix(xhat), rstd, in_order(grad), out)
     return out
 
 
 def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tuple[Array, Array]) -> None:
-    """One linear map for an affine one before a linear one: W (gain x + shift) + b = (W diag(gain)) x + (W shift + b).
+    """Merge an affine map and the linear one behind it: W (gain x + shift) + b = (W diag(gain)) x + (W shift + b).
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tupl
 def unfold(
     dweight: Array, dbias: Array, weight: Array, gain: Array, shift: Array, out: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """The gradients of `fold` in weight (into `out`, if given), gain and shift, from those in its results.
+    """Return the gradients of `fold` in weight (in `out`, if given), gain and shift, from those in its two results.
 
-    That in the bias is `dbias`.
+    The gradient in the bias is `dbias` itself.
     """
     out = np.empty_like(weight) if out is None else out
     dgain, dshift = np.empty_like(gain), np.empty_like(shift)
@@ -167,7 +167,7 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """One step of AdamW, in place, over lists of arrays.
+    """Make one step of AdamW, in place, over lists of arrays.
 
     Parameters
     ----------

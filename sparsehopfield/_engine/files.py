@@ -58,7 +58,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Model:
-    """What a file says beside its tensors."""
+    """What a file holds beside its tensors."""
 
     similarity: str
     separation: str | SeparationMap
@@ -147,7 +147,7 @@ def _model_of(fields: dict[str, str]) -> Model:
 
 
 def _slices(a: Array) -> Iterator[memoryview]:
-    """The bytes of an array, some rows at a time: no second copy of it is made."""
+    """Yield the bytes of an array, some rows at a time, so that no second copy of it is made."""
     step = max(1, SLICE // (a.nbytes // len(a)))
     for i in range(0, len(a), step):
         part = np.ascontiguousarray(a[i : i + step], dtype=a.dtype.newbyteorder("<"))
@@ -168,7 +168,7 @@ def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) 
 
 
 def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: dict[str, Array]) -> None:
-    """Write arrays of at least one axis and one element, and what is said of them, as a whole or not at all."""
+    """Write fields, and arrays of at least one axis and one element, as a whole or not at all."""
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     data = hashlib.sha256()
     with atomic_write(path) as file:
@@ -197,7 +197,7 @@ def _open(path: str) -> BinaryIO:
 
 
 def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
-    """Where the data begins, the fields and the tensors, as the safetensors package finds them."""
+    """Return where the data begins, the fields and the tensors, as the safetensors package finds them."""
     from safetensors import SafetensorError, safe_open  # only for files
 
     start, size = file.read(8), os.fstat(file.fileno()).st_size
@@ -240,7 +240,7 @@ def sound_header(
 
 
 def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
-    """The model, if the header is one of ours and whole."""
+    """Return the model, if the header is whole and that of a memory."""
 
     def wrong(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
@@ -304,7 +304,7 @@ def read_tensors(
     mmap: bool,
     verify: bool,
 ) -> tuple[Meaning, dict[str, Array]]:
-    """What `checked` makes of path, fields and tensors, unless it raises, and the arrays. `ids` are never mapped."""
+    """Return what `checked` returns for path, fields and tensors, and the arrays. `ids` are never mapped."""
     path = as_path(path)
     while True:
         with _open(path) as file:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsehopfield._engine.checks import Array, converted, masks
+from sparsehopfield._engine.checks import Array, as_ndarray, has_masked_entries
 
 __all__ = ["as_labels"]
 
@@ -47,11 +47,11 @@ def as_labels(name: str, labels: Any) -> Array:
     if type(listed) is list and (plain := _plain(listed)) is not None:
         return plain
     if isinstance(labels, np.ma.MaskedArray):
-        if masks(labels):
+        if has_masked_entries(labels):
             raise _missing(name, np.ma.getmaskarray(labels))
         labels = labels.data
     # What numpy makes of a list is not exact: [2**63, -1] becomes floating-point, and [1, "1"] text.
-    a = converted(name, labels, None if hasattr(labels, "dtype") else object)
+    a = as_ndarray(name, labels, None if hasattr(labels, "dtype") else object)
     if a.dtype.kind in "OT":
         return _objects(name, a.astype(object))
     if a.dtype.kind in "cV":

@@ -1,4 +1,4 @@
-"""Partial results: what one part of the patterns has to say, and how parts become the whole."""
+"""Partial results of retrieval, each from some of the patterns, and how they are merged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -19,14 +19,14 @@ __all__ = ["Candidates", "merge", "sparse_rows", "threshold"]
 
 
 def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "csr_array":
-    """A CSR array from lists."""
+    """Return a CSR array (N, columns) of N + 1 starts, positions and weights."""
     from scipy.sparse import csr_array
 
     return csr_array((weight, position, start), shape=(len(start) - 1, columns))
 
 
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
-    """The score at or below which no pattern has weight, for a query whose support has these scores."""
+    """Return the score at or below which no pattern has weight, for a query whose support has these scores."""
     with untrapped():
         best = score.max()
         return float(best + _core.cut(*code, beta * (score - best)) / beta)
@@ -80,7 +80,7 @@ class Candidates:
 
     @property
     def bound(self) -> NDArray[np.float64]:
-        """Scores at or below this can have no weight: the threshold of the part, in units of scores, (N,)."""
+        """Return the thresholds of the part (N,): scores at or below can have no weight."""
         self._check_finite()
         start, _, score = self._lists("bound")
         beta = np.broadcast_to(self.beta, len(start) - 1)
@@ -88,7 +88,7 @@ class Candidates:
         return np.array([threshold(score[first:last], b, self.code) for (first, last), b in rows])
 
     def weights(self) -> "csr_array":
-        """The weights over the patterns of the part.
+        """Return the weights over the patterns of the part.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class Candidates:
         return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
-        """The states, mixed as `update` does it: with the same bits for maps with a cutoff.
+        """Return the states, mixed as by `update`: with the same bits for maps with a cutoff.
 
         Parameters
         ----------
@@ -167,16 +167,18 @@ class Candidates:
         return start, position, score
 
     def _query(self) -> NDArray[np.intp]:
+        """Return for each entry of the lists the query that it belongs to."""
         start, _, _ = self._lists("query")
         return np.repeat(np.arange(len(start) - 1), np.diff(start))
 
     def _solve(self) -> NDArray[np.float64]:
+        """Return the weights of the entries of the lists."""
         start, _, score = self._lists("weights")
         return _core.solve(*self.code, 1 if self.dtype == np.float64 else 0, self.beta, start, score)
 
 
 def merge(parts: Iterable[Candidates]) -> Candidates:
-    """The partial result of several parts of the patterns together.
+    """Merge the partial results of several parts of the patterns into that of all of them.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, as_kept
+from sparsehopfield._engine.checks import Array, as_remaining
 from sparsehopfield._engine.chunked import take_rows
 from sparsehopfield._engine.growable import GrowableRows
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
@@ -83,12 +83,12 @@ class Snapshot:
 
     def without(self, positions: Any) -> Self:
         """Return a snapshot without some patterns, chosen as `numpy.delete` does; those behind them move up."""
-        stays = as_kept(positions, len(self.stored))
-        if stays.all():
+        remains = as_remaining(positions, len(self.stored))
+        if remains.all():
             return self
-        if not stays.any():
+        if not remains.any():
             raise ValueError("positions: would remove all patterns; a memory has at least one")
-        at = np.flatnonzero(stays)
+        at = np.flatnonzero(remains)
         patterns = GrowableRows(take_rows(self.patterns.rows, at))
         values = None if self.values is None else GrowableRows(take_rows(self.values.rows, at))
         stored = self.stored.with_rows(patterns.rows, None if values is None else values.rows, extends=False)
