@@ -138,10 +138,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `part`, `recipe`, `layer`, `models`, `sizes`, `shares`, `share_size`, `runs`, `epochs`,
         `search`, `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if chosen.search:

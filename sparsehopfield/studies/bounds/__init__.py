@@ -76,10 +76,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `families`, `queries`, `betas`, `patterns`, `d`, `asks`, `share`, `dataset`, `data`, `jobs`,
         `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if families.IMAGES in chosen.families:

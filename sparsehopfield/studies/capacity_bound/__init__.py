@@ -49,10 +49,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `dims`, `betas`, `risks`, `radius`, `shares`, `draws`, `most`, `jobs`, `seed`, `restart`,
         `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [

@@ -79,10 +79,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`, `runs`,
         `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [

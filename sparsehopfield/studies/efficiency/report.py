@@ -86,17 +86,7 @@ class Summary(Means):
 
 
 def figure(summary: Summary) -> Figure:
-    """Draw time and memory over the length, forward and backward.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw time and memory over the length, forward and backward."""
     shown = [("time", "seconds", 1.0)] + [("memory", "MiB", MIB)] * summary.has_memory
     panels = [
         [
@@ -120,17 +110,7 @@ def figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Write the measurements, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write the measurements, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"N queries over as many patterns of {chosen.d} features, independent normal numbers, float32, "

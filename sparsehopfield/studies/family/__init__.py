@@ -54,10 +54,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Folder for the table, its settings, its times and the figures; an interrupted table that is there is continued.
     **options
         Those of `Options`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if "retrieval" in chosen.parts:

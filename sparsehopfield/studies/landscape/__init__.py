@@ -81,10 +81,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `betas`, `similarity`, `plane`, `grid`, `families`, `rate_betas`, `patterns`, `d`, `noise`,
         `draws`, `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     images = datasets.load_digits() if IMAGES in chosen.families else None

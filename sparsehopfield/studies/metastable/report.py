@@ -123,11 +123,6 @@ class Summary:
 def figure(summary: Summary) -> Figure:
     """Draw a histogram of the support and of the heavy patterns for every panel and map.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -153,18 +148,7 @@ def _bars(summary: Summary, panel: Panel, name: str) -> plotting.Bars:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-        Lines of text.
-    """
+    """Say what came out."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(

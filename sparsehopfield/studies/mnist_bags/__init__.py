@@ -101,10 +101,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `dataset`, `data`, `models`, `sizes`, `bags`, `targets`, `runs`, `epochs`, `jobs`, `seed`,
         `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     folder = None if chosen.data is None else str(chosen.data)

@@ -77,10 +77,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `sets`, `shares`, `positions`, `size`, `angle`, `copies`, `jobs`, `seed`, `restart`,
         `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [
