@@ -100,14 +100,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         family, query, beta, model, size, seed = setting.values()
         return compare_bounds(step(chosen, family, query, beta, seed), model, *SIZES[size])
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        metrics_of,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, metrics_of, measure)
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(support_figure(summary), Path(output, f"{NAME}-support"))

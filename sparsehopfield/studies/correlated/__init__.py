@@ -102,14 +102,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         drawn = draw_memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed)
         return compare(drawn, predict(drawn, model, chosen.tolerance), model, beta, chosen.tolerance)
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))

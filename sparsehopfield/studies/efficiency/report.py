@@ -54,13 +54,7 @@ class Summary(Means):
         The version of PyTorch; None where it is not installed.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        chosen: Options,
-        threads: int,
-        torch: str | None,
-    ) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options, threads: int, torch: str | None) -> None:
         super().__init__(rows, ("member", "direction", "length"))
         self.chosen, self.threads, self.torch = chosen, threads, torch
         self.members: list[str] = self.levels("member")

@@ -104,14 +104,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         patterns, query, index = draw_query(family, seed, chosen.patterns, chosen.d, chosen.noise, images)
         return retrieval(patterns, query, index, beta, chosen.similarity)._asdict()
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        metrics_of,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, metrics_of, measure)
     plane, rates = Plane(rows, chosen), Rates(rows, chosen)
     files = plotting.save(plane_figure(chosen), Path(output, NAME))
     files += plotting.save(rates_figure(rates), Path(output, f"{NAME}-rates"))

@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
-from sparsehopfield.studies.metastable.protocol import (
-    BINS,
-    COUNTS,
-    HEAVY,
-    METRICS,
-    STATISTICS,
-    alpha_of,
-    bin_names,
-)
+from sparsehopfield.studies.metastable.protocol import BINS, COUNTS, HEAVY, METRICS, STATISTICS, alpha_of, bin_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,10 +124,7 @@ def figure(summary: Summary) -> Figure:
     grid = [[_bars(summary, panel, name) for name in summary.maps] for panel in summary.panels]
     last = max(np.flatnonzero(height)[-1] for row in grid for bars in row for height in bars.heights.values())
     return plotting.histograms(
-        grid,
-        ticks=bin_names(DRAWN)[: last + 1],
-        xlabel="patterns that are mixed",
-        title=summary.heading,
+        grid, ticks=bin_names(DRAWN)[: last + 1], xlabel="patterns that are mixed", title=summary.heading
     )
 
 

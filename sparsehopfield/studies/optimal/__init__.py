@@ -94,14 +94,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, model, share, a, quantity, dtype = setting.values()
         return compare(make_set(chosen, name), quantity, model, share, a, np.dtype(dtype))
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     summary = Summary(rows, chosen)
     files: list[Path] = []
     for quantity in ("weight", "energy"):
