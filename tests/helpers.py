@@ -39,14 +39,14 @@ LAYOUTS = {
 
 
 def _spread(a, step):
-    """The same numbers, every `step`-th element of a larger array in both directions."""
+    """Return the same numbers as every `step`-th element of a larger array in both directions."""
     big = np.zeros((a.shape[0] * step, a.shape[1] * step), dtype=a.dtype)
     big[::step, ::step] = a
     return big[::step, ::step]
 
 
 def _offset(a):
-    """The same numbers, one element past a boundary of 64 bytes."""
+    """Return the same numbers one element past a boundary of 64 bytes."""
     raw = np.empty(a.nbytes + 128, dtype=np.uint8)
     start = (-raw.ctypes.data) % 64 + a.itemsize
     out = raw[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
@@ -61,7 +61,7 @@ def _readonly(a):
 
 
 def name_of(option):
-    """A short name for pytest's parameter ids."""
+    """Return a short name for pytest's parameter ids."""
     return str(option).replace(" ", "")
 
 
@@ -102,7 +102,7 @@ def quiet():
 
 
 def fails_without_memory(call):
-    """Whether a call raises MemoryError whichever of its allocations fails, and makes some."""
+    """Check that a call raises MemoryError whichever of its allocations fails, and makes some."""
     fail = hook("_fail_allocation")
     fail(-1)
     call()
@@ -187,7 +187,7 @@ def undrawn(figure, path):
 
 
 def same_bits(a, b):
-    """Equal in shape, dtype and every bit."""
+    """Check that two arrays are equal in shape, dtype and every bit."""
     return digest(a) == digest(b)
 
 
@@ -253,7 +253,7 @@ def patterns_for(similarity, patterns):
 
 
 def sparse_weights(queries, patterns, beta, similarity, separation):
-    """The weights, as a dense array."""
+    """Return the weights as a dense array."""
     return sh.associate(queries, patterns, beta, similarity=similarity, separation=separation).toarray()
 
 
@@ -263,7 +263,7 @@ _SCALE = 1074  # every float64 is an integer times 2^-1074
 
 
 def _integers(a):
-    """The stored numbers times 2^1074, as Python integers."""
+    """Return the stored numbers times 2^1074, as Python integers."""
     result = []
     for x in np.asarray(a).ravel().tolist():
         numerator, denominator = float(x).as_integer_ratio()
@@ -272,13 +272,13 @@ def _integers(a):
 
 
 def _root(square):
-    """The square root of a fraction, to 120 decimal places."""
+    """Return the square root of a fraction, to 120 decimal places."""
     shift = 400
     return Fraction(math.isqrt(square.numerator * (1 << 2 * shift) // square.denominator), 1 << shift)
 
 
 def exact_scores(queries, patterns, similarity="dot"):
-    """Scores as fractions of the stored numbers (cosine: to 120 decimal places); a list of rows."""
+    """Compute scores as fractions of the stored numbers (cosine: to 120 decimal places); a list of rows."""
     x, xi = _integers(queries), _integers(patterns)
     unit = 1 << 2 * _SCALE
     norms = [sum(v * v for v in row) for row in xi]
@@ -295,7 +295,7 @@ def exact_scores(queries, patterns, similarity="dot"):
 
 
 def exact_sparsemax(z):
-    """Weights, tau and kappa of the closed form (2.3) for a list of fractions, None standing for a mask."""
+    """Compute weights, tau and kappa of the closed form (2.3) for a list of fractions, None standing for a mask."""
     ordered = sorted((v for v in z if v is not None), reverse=True)
     total, tau, kappa = Fraction(0), None, 0
     for k, v in enumerate(ordered, 1):
@@ -311,7 +311,7 @@ def _decimal(fraction):
 
 
 def exact_entmax(z, alpha):
-    """Weights (fractions good to some 40 digits), threshold in units of z, support size; 1 < alpha <= 3."""
+    """Compute weights (fractions good to some 40 digits), threshold in units of z, support size; 1 < alpha <= 3."""
     if alpha == 2:
         return exact_sparsemax(z)
     with localcontext() as context:
@@ -341,7 +341,7 @@ def exact_entmax(z, alpha):
 
 
 def alpha_of(separation):
-    """The alpha of a separation map with an energy."""
+    """Return the alpha of a separation map with an energy."""
     names = {"softmax": 1.0, "sparsemax": 2.0, "entmax15": 1.5}
     return names[separation] if isinstance(separation, str) else separation.alpha
 
@@ -366,7 +366,7 @@ def score_error(query, patterns, similarity, unit=2.0**-53, terms=2, by_product=
 
 
 def weight_error(z, tau, kappa, alpha, spread, dtype):
-    """P2 of the engine: bound |p - p*|_1, given the exact scores z, threshold and support size.
+    """Bound |p - p*|_1, property P2 of the engine, given the exact scores z, threshold and support size.
 
     spread is the error of the scores in units of z. Weights are rounded once to dtype, relatively, so that
     costs u in l1 as the weights sum to 1; the solution itself runs in double.
@@ -376,7 +376,7 @@ def weight_error(z, tau, kappa, alpha, spread, dtype):
 
 
 def distance(p, exact):
-    """The l1 distance of floats to fractions, without rounding on the way."""
+    """Compute the l1 distance of floats to fractions, without rounding on the way."""
     return float(sum(abs(Fraction(float(a)) - b) for a, b in zip(p, exact, strict=True)))
 
 

@@ -800,7 +800,7 @@ class Hopfield(Module):
     def _to_association_space(
         self, tape: HopfieldTape, q: Array, k: Array, v: Array, recall: bool
     ) -> tuple[Array, Array, Array]:
-        """Bring queries, stored rows and values into the association space: normalise, append, and pad ragged
+        """Move queries, stored rows and values into the association space: normalise, append, and pad ragged
         queries.
         """
         layout, H = tape.layout, self.num_heads

@@ -119,7 +119,7 @@ class _WithLearnedPatterns(Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Any:
-        """See `Hopfield.associations`."""
+        """Compute `Hopfield.associations` of this layer's input."""
         return self.hopfield.associations(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
@@ -132,7 +132,7 @@ class _WithLearnedPatterns(Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """See `Hopfield.get_association_matrix`."""
+        """Compute `Hopfield.get_association_matrix` of this layer's input."""
         return self.hopfield.get_association_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
@@ -145,7 +145,7 @@ class _WithLearnedPatterns(Module):
         *,
         offsets: ArrayLike | None = None,
     ) -> Array:
-        """See `Hopfield.get_projected_pattern_matrix`."""
+        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
         return self.hopfield.get_projected_pattern_matrix(
             self._complete_input(input, offsets), stored_pattern_padding_mask, association_mask, offsets=offsets
         )
@@ -160,7 +160,7 @@ class _WithLearnedPatterns(Module):
         per_head: bool = False,
         update_steps_max: int | None = None,
     ) -> Array:
-        """See `Hopfield.retrieve`."""
+        """Retrieve as `Hopfield.retrieve` does, from this layer's input."""
         return self.hopfield.retrieve(
             self._complete_input(input, offsets),
             stored_pattern_padding_mask,

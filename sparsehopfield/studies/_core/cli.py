@@ -31,11 +31,7 @@ def add_common_options(parser: argparse.ArgumentParser, folder: str, default: St
     add = parser.add_argument
     add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
-    add(
-        "--output",
-        metavar="FOLDER",
-        help=f"folder for the table, its settings and the figure (default: {folder})",
-    )
+    add("--output", metavar="FOLDER", help=f"folder for the table, its settings and the figure (default: {folder})")
     add("--restart", action="store_true", help="throw away what is in --output instead of continuing it")
     add("--quiet", action="store_true", help="no progress bar and no report, only the files")
 

@@ -122,11 +122,6 @@ def measure_table(
         The options of the run; `jobs` settings at a time, where the study has them.
     also : mapping, optional
         All else that the results depend on.
-
-    Returns
-    -------
-    list of dict
-        The table.
     """
     return run_table(
         output,

@@ -138,10 +138,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `part`, `recipe`, `layer`, `models`, `sizes`, `shares`, `share_size`, `runs`, `epochs`,
         `search`, `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if chosen.search:
@@ -179,14 +175,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         fresh = {name: fresh_accuracy(machine, strings, *test, seed) for name, test in tests(part).items()}
         return {**fresh, **learning(machine, options["epochs"])}
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        metrics,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, metrics, measure)
     summary = report.Summary(rows)
     figures = [
         file for name, figure in report.figures(summary).items() for file in plotting.save(figure, Path(output, name))

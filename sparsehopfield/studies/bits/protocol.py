@@ -76,13 +76,7 @@ _FOUND: dict[str, Any] = {
 }
 #: What the search found, by model: of the second round's candidates that with the least loss.
 TUNED: dict[str, dict[str, Any]] = {
-    "sparse": {
-        **_FOUND,
-        "num_heads": 16,
-        "output_size": 16,
-        "learning_rate": 1e-3,
-        "anneal": ("beta", 0.02, 1.0, 0.7),
-    },
+    "sparse": {**_FOUND, "num_heads": 16, "output_size": 16, "learning_rate": 1e-3, "anneal": ("beta", 0.02, 1.0, 0.7)},
     "dense": {**_FOUND, "num_heads": 8, "learning_rate": 1e-2, "beta": 1.0},
 }
 RECIPES: dict[str, Mapping[str, Mapping[str, Any]]] = {"paper": dict.fromkeys(MODELS, PAPER), "tuned": TUNED}

@@ -33,13 +33,7 @@ Condition = tuple[int, int]
 
 
 class Summary(Means):
-    """The values by recipe, layer, part, size, signals and model.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    """
+    """The values by recipe, layer, part, size, signals and model."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(rows, ("recipe", "layer", "part", "size", "signals", "model"))
@@ -70,18 +64,7 @@ class Summary(Means):
 
 
 def report_text(summary: Summary) -> str:
-    """Put what came out beside the paper's numbers.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-        Lines of text.
-    """
+    """Put what came out beside the paper's numbers."""
     parts = [
         f"Bit patterns: {summary.runs} run{'s' * (summary.runs > 1)} of each setting",
         wrap(
@@ -163,11 +146,6 @@ def _race(summary: Summary, panel: Key) -> str:
 
 def figures(summary: Summary) -> dict[str, Figure]:
     """Draw table 1 and the learning curves.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
 
     Returns
     -------
@@ -262,11 +240,6 @@ def search_report(first: Search, second: Search) -> str:
     ----------
     first, second : Search
         The round of all candidates, and the round of the best of them.
-
-    Returns
-    -------
-    str
-        Lines of text.
     """
     parts = []
     for layer, model in dict.fromkeys(key[:2] for key in second.keys):

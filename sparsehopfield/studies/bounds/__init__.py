@@ -76,10 +76,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `families`, `queries`, `betas`, `patterns`, `d`, `asks`, `share`, `dataset`, `data`, `jobs`,
         `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if families.IMAGES in chosen.families:
@@ -104,14 +100,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         family, query, beta, model, size, seed = setting.values()
         return compare_bounds(step(chosen, family, query, beta, seed), model, *SIZES[size])
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        metrics_of,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, metrics_of, measure)
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(support_figure(summary), Path(output, f"{NAME}-support"))

@@ -183,10 +183,6 @@ def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> S
     scaled : float
         beta m^2.
     seed : int
-
-    Returns
-    -------
-    Step
     """
     rng = np.random.default_rng(seed)
     images = load_images(chosen) if family == families.IMAGES else None

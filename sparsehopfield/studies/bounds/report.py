@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 
 class Summary(Means):
-    """The results by family, kind of query, model, temperature and size of the support.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The results by family, kind of query, model, temperature and size of the support."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__(rows, ("family", "query", "scaled", "model", "support"))
@@ -73,11 +65,6 @@ SHOWN = (1e-6, 1e3)
 def figure(summary: Summary) -> Figure:
     """Draw the means of error and bounds over beta m^2, for queries in random directions if there are any.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -106,11 +93,6 @@ def figure(summary: Summary) -> Figure:
 def support_figure(summary: Summary) -> Figure:
     """Draw the means of the sparse error and of the bounds that the support enters over its size.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -137,17 +119,7 @@ def _shown(values: Sequence[float]) -> list[float]:
 
 
 def report_text(summary: Summary) -> str:
-    """Write errors and bounds, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write errors and bounds, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"{chosen.patterns} patterns a family, of {chosen.d} features (images: {chosen.dataset}), one step; beta m^2 "

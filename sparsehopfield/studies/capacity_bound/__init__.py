@@ -49,10 +49,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `dims`, `betas`, `risks`, `radius`, `shares`, `draws`, `most`, `jobs`, `seed`, `restart`,
         `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [
@@ -73,14 +69,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         stored = sum(all_stored(sphere(rng, count, d), beta, chosen.radius) for _ in range(chosen.draws))
         return {"patterns": count, "success": stored / chosen.draws}
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))
     return Outcome(rows, Path(output, tables.TABLE), files, report_text(summary))

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 
 class Summary(Means):
-    """The simulated shares by dimension, beta, risk and share of the capacity.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The simulated shares by dimension, beta, risk and share of the capacity."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__(rows, ("d", "beta", "p", "share"))
@@ -39,17 +31,7 @@ class Summary(Means):
 
 
 def figure(summary: Summary) -> Figure:
-    """Draw the share of draws in which all patterns were stored over their number.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the share of draws in which all patterns were stored over their number."""
     panels = []
     for d, beta in summary.spheres:
         points = sorted({point for p in summary.chosen.risks for point in summary.curve(d, beta, p)})
@@ -68,17 +50,7 @@ def figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Write the bounds and the simulations, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write the bounds and the simulations, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"Random patterns on a unit sphere, {chosen.draws} draws of each setting. A draw succeeds when all M patterns "

@@ -79,10 +79,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `cases`, `models`, `weights`, `betas`, `patterns`, `d`, `tolerance`, `perturbation`, `runs`,
         `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [
@@ -106,14 +102,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         drawn = draw_memories(case, w, chosen.patterns, chosen.d, chosen.perturbation, seed)
         return compare(drawn, predict(drawn, model, chosen.tolerance), model, beta, chosen.tolerance)
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     summary = Summary(rows, chosen)
     files = plotting.save(figure(summary), Path(output, NAME))
     files += plotting.save(shares_figure(summary), Path(output, f"{NAME}-shares"))

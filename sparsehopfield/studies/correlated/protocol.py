@@ -137,10 +137,6 @@ def draw_memories(case: str, w: float, count: int, d: int, perturbation: float, 
     perturbation : float
         How far a query is from its pattern, as a share of the distance to the nearest other one.
     seed : int
-
-    Returns
-    -------
-    Memories
     """
     rng = np.random.default_rng(seed)
     common = rng.standard_normal(d)
@@ -184,10 +180,6 @@ def predict(drawn: Memories, model: str, tolerance: float) -> Predicted:
         One of "sparse", "entmax15", "dense".
     tolerance : float
         eps as a share of the distance to the nearest other pattern.
-
-    Returns
-    -------
-    Predicted
 
     Notes
     -----

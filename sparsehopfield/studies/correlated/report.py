@@ -27,15 +27,7 @@ _TITLES = {
 
 
 class Summary(Means):
-    """The results by case, model, weight and beta.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The results by case, model, weight and beta."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__(rows, ("case", "model", "w", "beta"))
@@ -84,11 +76,6 @@ class Summary(Means):
 def figure(summary: Summary) -> Figure:
     """Draw the beta at which half of the patterns are stored over the weight of the common direction.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -112,11 +99,6 @@ _GREY = plotting.STYLES["mean"]
 
 def shares_figure(summary: Summary) -> Figure:
     """Draw the share of patterns stored over beta, for up to four weights.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
 
     Returns
     -------
@@ -145,17 +127,7 @@ def shares_figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Write measurements and predictions, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write measurements and predictions, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"{chosen.patterns} patterns w c + sqrt(1 - w^2) n of {chosen.d} features, {chosen.runs} draw(s); retrieved to "

@@ -50,10 +50,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `members`, `first`, `last`, `fit_from`, `d`, `k`, `window`, `block`, `features`, `repeats`,
         `most_multiplications`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen, threads, torch = Options(**options), get_num_threads(), protocol.torch_version()
     here = [member for member in chosen.members if torch or not protocol.is_torch(member)]

@@ -54,13 +54,7 @@ class Summary(Means):
         The version of PyTorch; None where it is not installed.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        chosen: Options,
-        threads: int,
-        torch: str | None,
-    ) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options, threads: int, torch: str | None) -> None:
         super().__init__(rows, ("member", "direction", "length"))
         self.chosen, self.threads, self.torch = chosen, threads, torch
         self.members: list[str] = self.levels("member")
@@ -86,17 +80,7 @@ class Summary(Means):
 
 
 def figure(summary: Summary) -> Figure:
-    """Draw time and memory over the length, forward and backward.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw time and memory over the length, forward and backward."""
     shown = [("time", "seconds", 1.0)] + [("memory", "MiB", MIB)] * summary.has_memory
     panels = [
         [
@@ -120,17 +104,7 @@ def figure(summary: Summary) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Write the measurements, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write the measurements, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"N queries over as many patterns of {chosen.d} features, independent normal numbers, float32, "

@@ -54,10 +54,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         Folder for the table, its settings, its times and the figures; an interrupted table that is there is continued.
     **options
         Those of `Options`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     if "retrieval" in chosen.parts:
@@ -185,10 +181,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own("threshold", "a pattern is retrieved when 1 - cosine is below this", metavar="ERROR")
     own("queries", "queries to report on, and as many to choose by", metavar="N")
     own(
-        "bag_members",
-        "members to classify bags with",
-        choices=family_bags.MEMBERS,
-        shown=" ".join(default.bag_members),
+        "bag_members", "members to classify bags with", choices=family_bags.MEMBERS, shown=" ".join(default.bag_members)
     )
     own("bag_sizes", "instances of a bag", metavar="N")
     own("runs", "draws of each setting", metavar="N")

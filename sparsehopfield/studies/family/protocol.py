@@ -152,10 +152,6 @@ def make_task(
     threshold : float
         A pattern is retrieved when the cosine error is below this.
     seed : int
-
-    Returns
-    -------
-    Task
     """
     pixels, positions, rng = draw(images, size, 2 * min(queries, size // 2), seed)
     mean = pixels.mean(axis=0)
@@ -184,10 +180,6 @@ def structure_of(member: str, budget: int, place: str, task: Task, query_set: Qu
     task : Task
     query_set : QuerySet
         The queries; an oracle places each by its target.
-
-    Returns
-    -------
-    Structure or None
     """
     size, n = len(task.patterns), len(query_set.targets)
     places = query_set.targets if place == "oracle" else np.random.default_rng(task.seed).integers(size, size=n)
@@ -230,16 +222,6 @@ def answers(member: str, structure: Structure | None, task: Task, beta: float) -
 def choose(task: Task, member: str, budget: int, place: str) -> float:
     """Choose the beta with which a member retrieves most of the queries to choose by; of equals the one with the best
     cosine.
-
-    Parameters
-    ----------
-    task : Task
-    member, budget, place
-        As in the table.
-
-    Returns
-    -------
-    float
     """
     query_set = task.choosing
     structure = structure_of(member, budget, place, task, query_set)
@@ -265,12 +247,6 @@ def multiplications(structure: Structure | None, n: int, m: int, d: int) -> floa
 
 def measure(task: Task, member: str, budget: int, place: str) -> dict[str, float]:
     """Measure a member on the queries to report.
-
-    Parameters
-    ----------
-    task : Task
-    member, budget, place
-        As in the table.
 
     Returns
     -------

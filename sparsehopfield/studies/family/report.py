@@ -78,18 +78,7 @@ def name_of(who: Key) -> str:
 
 
 def trade_off(summary: Summary) -> Figure:
-    """Draw success over the time of a query, at the most patterns.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
-    """
+    """Draw success over the time of a query, at the most patterns."""
     panels = {}
     for damage in summary.chosen.damages:
         series: dict[str, list[tuple[float, float]]] = {}
@@ -107,18 +96,7 @@ def trade_off(summary: Summary) -> Figure:
 
 
 def success(summary: Summary) -> Figure:
-    """Draw success over the number of patterns, for the largest budget that each member has at all of them.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The figure.
-    """
+    """Draw success over the number of patterns, for the largest budget that each member has at all of them."""
     largest: dict[tuple[str, str], Key] = {}
     for who in summary.members:
         if all(summary.has(summary.at(damage, m, who)) for damage in summary.chosen.damages for m in summary.sizes):
@@ -146,17 +124,7 @@ def _title(summary: Summary, damage: str) -> str:
 
 
 def report_text(summary: Summary) -> str:
-    """Write every member beside its bound, in one table, and recommendations in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write every member beside its bound, in one table, and recommendations in words."""
     chosen, parts = summary.chosen, ["The family of memories"]
     if summary.sizes:
         parts += [

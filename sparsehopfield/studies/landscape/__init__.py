@@ -81,10 +81,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `betas`, `similarity`, `plane`, `grid`, `families`, `rate_betas`, `patterns`, `d`, `noise`,
         `draws`, `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     images = datasets.load_digits() if IMAGES in chosen.families else None
@@ -108,14 +104,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         patterns, query, index = draw_query(family, seed, chosen.patterns, chosen.d, chosen.noise, images)
         return retrieval(patterns, query, index, beta, chosen.similarity)._asdict()
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        metrics_of,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, metrics_of, measure)
     plane, rates = Plane(rows, chosen), Rates(rows, chosen)
     files = plotting.save(plane_figure(chosen), Path(output, NAME))
     files += plotting.save(rates_figure(rates), Path(output, f"{NAME}-rates"))

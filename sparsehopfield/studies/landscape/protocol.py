@@ -121,10 +121,6 @@ def landscape(memory: HopfieldMemory, size: int) -> Landscape:
         Patterns of two features.
     size : int
         Points along each axis.
-
-    Returns
-    -------
-    Landscape
     """
     patterns = memory.patterns
     x, y = window(patterns, size)
@@ -277,10 +273,6 @@ def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similari
         The pattern that is asked for.
     beta : float
     similarity : {"dot", "euclidean"}
-
-    Returns
-    -------
-    Retrieval
     """
     memory = memory_of(patterns, beta, similarity=similarity)
     with still_moving():

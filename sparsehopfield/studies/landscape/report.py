@@ -39,15 +39,7 @@ SHOWN = 60
 
 
 class Plane(Means):
-    """The results in the plane, by map and beta.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The results in the plane, by map and beta."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__([row for row in rows if row["family"] == PLANE], ("map", "beta"))
@@ -59,15 +51,7 @@ class Plane(Means):
 
 
 class Rates(Means):
-    """The results of the families' queries, by family and beta.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The results of the families' queries, by family and beta."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__([row for row in rows if row["family"] != PLANE], ("family", "beta"))
@@ -82,11 +66,6 @@ class Rates(Means):
 
 def plane_figure(chosen: Options) -> Figure:
     """Draw the landscapes of the maps side by side, a row for each beta; surfaces are not in the table, but made anew.
-
-    Parameters
-    ----------
-    chosen : Options
-        The options of the run.
 
     Returns
     -------
@@ -121,10 +100,6 @@ def plane_panel(
     similarity : {"dot", "euclidean"}
     size : int
         Points along each axis.
-
-    Returns
-    -------
-    plotting.Plane
     """
     memory = memory_of(patterns, beta, name, similarity)
     found = landscape(memory, size)
@@ -155,11 +130,6 @@ def _thinned(states: Floats, least: float) -> Floats:
 
 def rates_figure(rates: Rates) -> Figure:
     """Draw the updates of all queries that came to rest, and observed against predicted rates.
-
-    Parameters
-    ----------
-    rates : Rates
-        The results.
 
     Returns
     -------
@@ -205,19 +175,7 @@ def rates_figure(rates: Rates) -> Figure:
 
 
 def report_text(plane: Plane, rates: Rates) -> str:
-    """Write the results, in tables and in words.
-
-    Parameters
-    ----------
-    plane : Plane
-        The part in the plane.
-    rates : Rates
-        The part of the families.
-
-    Returns
-    -------
-    str
-    """
+    """Write the results, in tables and in words."""
     chosen = plane.chosen
     count = len(plane_patterns(chosen.plane, chosen.seed))
     introduction = wrap(

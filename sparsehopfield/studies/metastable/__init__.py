@@ -102,10 +102,6 @@ def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = N
     **options
         Those of `Options`: `dataset`, `data`, `separation`, `similarity`, `pixels`, `mask`, `beta`, `steps`,
         `queries`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     images = datasets.load(chosen.dataset, chosen.data)

@@ -125,11 +125,6 @@ class Summary:
 def figure(summary: Summary) -> Figure:
     """Draw a histogram of the support and of the heavy patterns for every panel and map.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -139,10 +134,7 @@ def figure(summary: Summary) -> Figure:
     grid = [[_bars(summary, panel, name) for name in summary.maps] for panel in summary.panels]
     last = max(np.flatnonzero(height)[-1] for row in grid for bars in row for height in bars.heights.values())
     return plotting.histograms(
-        grid,
-        ticks=bin_names(DRAWN)[: last + 1],
-        xlabel="patterns that are mixed",
-        title=summary.heading,
+        grid, ticks=bin_names(DRAWN)[: last + 1], xlabel="patterns that are mixed", title=summary.heading
     )
 
 
@@ -155,18 +147,7 @@ def _bars(summary: Summary, panel: Panel, name: str) -> plotting.Bars:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-        Lines of text.
-    """
+    """Say what came out."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(

@@ -105,10 +105,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `dataset`, `data`, `recipe`, `models`, `repeats`, `folds`, `inner_folds`,
         `limit_settings`, `epochs`, `members`, `jobs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     sets = {name: load_mil(name, chosen.data) for name in chosen.dataset}

@@ -155,10 +155,6 @@ def networks(train: Bags, model: str, options: Options, members: int, seed: int)
         How many networks.
     seed : int
         Seed of all their draws.
-
-    Returns
-    -------
-    Ensemble
     """
     from sparsehopfield.estimators import HopfieldMILClassifier  # here: only those who train need scikit-learn
 

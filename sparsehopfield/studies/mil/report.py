@@ -109,11 +109,6 @@ def report_text(summary: Summary, recipes: Mapping[str, Recipe]) -> str:
         The results.
     recipes : mapping of str to Recipe
         The recipes that were run.
-
-    Returns
-    -------
-    str
-        Lines of text.
     """
     parts = [
         f"Real bags: {summary.repeats} times {summary.folds}-fold cross-validation",
@@ -188,11 +183,6 @@ def _short(value: Any) -> str:
 
 def figure(summary: Summary) -> Figure:
     """Draw the AUC of every method, ours with the standard deviation of the repeats' means.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
 
     Returns
     -------

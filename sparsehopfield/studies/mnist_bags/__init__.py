@@ -101,10 +101,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `dataset`, `data`, `models`, `sizes`, `bags`, `targets`, `runs`, `epochs`, `jobs`, `seed`,
         `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     folder = None if chosen.data is None else str(chosen.data)
@@ -128,14 +124,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, size, count, model, _, seed = setting.values()
         return draw_and_train(_source(name, folder), model, size, count, chosen.targets, seed, chosen.epochs)
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        lambda setting: evaluate(*train(setting)),
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, lambda setting: evaluate(*train(setting)))
     summary = Summary(rows, description, chosen.targets)
     shown = [s for s in settings if s["size"] == chosen.sizes[0] and s["bags"] == chosen.bags[-1] and s["run"] == 0]
     seen = pictures({str(setting["model"]): train(setting) for setting in shown})

@@ -86,10 +86,6 @@ class Source:
             How many nines a positive bag has; None for as many as chance puts there.
         seed : int
             Seed of the draw.
-
-        Returns
-        -------
-        Bags
         """
         images, digits = (self.train, self.train_digits) if part == "train" else (self.test, self.test_digits)
         return image_bags(images, digits, count, size, size / 5, targets_per_bag=targets, seed=seed)
@@ -108,10 +104,6 @@ def trained(model: str, bags: Bags, seed: int, epochs: int) -> HopfieldMILClassi
         Seed of the initial weights and of the order of the bags.
     epochs : int
         How long.
-
-    Returns
-    -------
-    HopfieldMILClassifier
     """
     from sparsehopfield.estimators import HopfieldMILClassifier  # here: only those who train need scikit-learn
 

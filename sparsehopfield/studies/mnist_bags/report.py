@@ -52,11 +52,6 @@ class Summary(Means):
 def figure(summary: Summary) -> Figure:
     """Draw the area under the curve and where the weight went, over the number of bags to train with.
 
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
     Returns
     -------
     matplotlib.figure.Figure
@@ -107,18 +102,7 @@ def pictures(seen: Mapping[str, tuple[HopfieldMILClassifier, Bags]]) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-        Lines of text.
-    """
+    """Say what came out."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(

@@ -77,10 +77,6 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     **options
         Those of `Options`: `sets`, `shares`, `positions`, `size`, `angle`, `copies`, `jobs`, `seed`, `restart`,
         `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     chosen = Options(**options)
     settings = [
@@ -98,14 +94,7 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
         name, model, share, a, quantity, dtype = setting.values()
         return compare(make_set(chosen, name), quantity, model, share, a, np.dtype(dtype))
 
-    rows = measure_table(
-        output,
-        NAME,
-        chosen,
-        settings,
-        METRICS,
-        measure,
-    )
+    rows = measure_table(output, NAME, chosen, settings, METRICS, measure)
     summary = Summary(rows, chosen)
     files: list[Path] = []
     for quantity in ("weight", "energy"):

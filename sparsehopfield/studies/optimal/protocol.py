@@ -82,10 +82,6 @@ def make_set(chosen: Options, name: str) -> KnownSet:
     chosen : Options
     name : str
         One of `SETS`.
-
-    Returns
-    -------
-    KnownSet
     """
     n = chosen.size
     if name == "pair":
@@ -195,10 +191,6 @@ def find_critical_beta(known: KnownSet, patterns: NDArray[Any], x: NDArray[Any])
     patterns : ndarray of shape (M, d)
     x : ndarray of shape (d,)
         The pattern.
-
-    Returns
-    -------
-    float
     """
     copies = int(np.count_nonzero(known.coordinates == 1))
     low, high = known.critical / 2, known.critical * 2

@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 
 class Summary(Means):
-    """The results by set, model, quantity and type.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        The study's table.
-    chosen : Options
-        The options of the run.
-    """
+    """The results by set, model, quantity and type."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], chosen: Options) -> None:
         super().__init__(rows, ("set", "model", "quantity", "dtype", "share", "position"))
@@ -93,17 +85,7 @@ def figure(summary: Summary, quantity: str) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Write the differences from the closed forms, in tables and in words.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write the differences from the closed forms, in tables and in words."""
     chosen = summary.chosen
     introduction = wrap(
         f"Sets with known solutions (n = {chosen.size}, {chosen.copies} copies, {chosen.angle:g} degrees); queries at "

@@ -49,10 +49,6 @@ def run(
     **options
         Those of `sparsehopfield.studies.retrieval.Options`: `dataset`, `data`, `models`,
         `similarity`, `beta`, `steps`, `threshold`, `queries`, `runs`, `seed`, `restart`, `progress`.
-
-    Returns
-    -------
-    Outcome
     """
     if mask not in MASKS:
         raise ValueError(f"mask: unknown side {short(mask)}; valid: {', '.join(MASKS)}")

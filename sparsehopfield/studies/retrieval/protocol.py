@@ -127,12 +127,7 @@ def noisy(images: Floats, shape: tuple[int, ...], sigma: float, rng: np.random.G
 # One measurement
 
 
-def draw(
-    images: ImageSet,
-    size: int,
-    queries: int,
-    seed: int,
-) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
+def draw(images: ImageSet, size: int, queries: int, seed: int) -> tuple[Floats, NDArray[np.intp], np.random.Generator]:
     """Draw the patterns of one run and say which of them are queried.
 
     Parameters

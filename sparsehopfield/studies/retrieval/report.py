@@ -10,6 +10,7 @@ import numpy as np
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.inspect import plotting
+from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
 from sparsehopfield.studies.retrieval.protocol import Study
 
@@ -49,32 +50,25 @@ class Summary:
     def __init__(self, study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         self.study, self.rows = study, rows
         other = study.level if study.axis == "size" else "size"
-        self._values: dict[tuple[Any, ...], list[float]] = {}
-        for row in rows:
-            key = ((row["similarity"], row["beta"], row[other]), row[study.axis], row["model"], row["metric"])
-            self._values.setdefault(key, []).append(row["value"])
-        self.panels: list[Panel] = list(dict.fromkeys(key[0] for key in self._values))
-        self.xs: list[Any] = list(dict.fromkeys(key[1] for key in self._values))
+        self._means = Means(rows, ("similarity", "beta", other, study.axis, "model"))
+        self.panels: list[Panel] = list(dict.fromkeys(key[:3] for key in self._means.keys))
+        self.xs: list[Any] = self._means.levels(study.axis)
 
     def models(self, panel: Panel) -> list[str]:
         """Return the models that ran in a panel."""
-        return list(dict.fromkeys(key[2] for key in self._values if key[0] == panel))
+        return list(dict.fromkeys(key[4] for key in self._means.keys if key[:3] == panel))
 
     def mean(self, panel: Panel, x: Any, model: str, metric: str) -> float:
         """Return the mean over the runs."""
-        return float(np.mean(self._values[panel, x, model, metric]))
+        return self._means.mean((*panel, x, model), metric)
 
     def std(self, panel: Panel, x: Any, model: str, metric: str) -> float:
         """Return the standard deviation over the runs; 0 for a single one."""
-        values = self._values[panel, x, model, metric]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        return self._means.std((*panel, x, model), metric)
 
     def lead(self, panel: Panel, x: Any, metric: str) -> tuple[float, float]:
         """Return the mean difference of sparse and dense in the same runs, and its standard error (nan for one run)."""
-        sparse, dense = (np.array(self._values[panel, x, model, metric]) for model in ("sparse", "dense"))
-        runs = len(sparse)
-        error = float(np.std(sparse - dense, ddof=1)) / runs**0.5 if runs > 1 else float("nan")
-        return float(np.mean(sparse - dense)), error
+        return self._means.lead((*panel, x, "sparse"), (*panel, x, "dense"), metric)
 
     def verdict(self, panel: Panel, x: Any, metric: str) -> str:
         """Return which model is ahead by more than one standard error."""
@@ -163,11 +157,6 @@ def report_text(summary: Summary, images: ImageSet, threshold: float, queries: i
         The stored images.
     threshold, queries
         As they were run.
-
-    Returns
-    -------
-    str
-        Lines of text.
     """
     zeros = float(np.mean(images.images == 0))
     parts = [

@@ -46,10 +46,6 @@ def run(
         Standard deviations of the noise; each run takes the same g at all of them.
     **options
         As in `sparsehopfield.studies.capacity.run`.
-
-    Returns
-    -------
-    Outcome
     """
     noise = as_tuple(noise, float)
     for sigma in noise:

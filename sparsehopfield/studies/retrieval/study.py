@@ -20,15 +20,7 @@ from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_image_options
 from sparsehopfield.studies._core.options import ImageOptions, Outcome, at_least, check_names, check_sizes, derive_seed
 from sparsehopfield.studies._core.tables import measure_table
-from sparsehopfield.studies.retrieval.protocol import (
-    MODELS,
-    THRESHOLDS,
-    Floats,
-    Study,
-    attempt,
-    draw,
-    judge,
-)
+from sparsehopfield.studies.retrieval.protocol import MODELS, THRESHOLDS, Floats, Study, attempt, draw, judge
 from sparsehopfield.studies.retrieval.report import Summary, figure, report_text
 
 METRICS = ("retrieved", "cosine", "exact", "support", "updates", "settled")

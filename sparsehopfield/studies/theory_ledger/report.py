@@ -154,17 +154,7 @@ Part = str | Table | Items
 
 
 def parts(summary: Summary) -> list[Part]:
-    """Put the parts of the report together, before they are laid out.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    list of str, Table or Items
-    """
+    """Put the parts of the report together, before they are laid out."""
     chosen = summary.chosen
     trials = max((int(summary.total(claim, examples=False)["trials"]) for claim in summary.claims), default=0)
     introduction = (
@@ -251,17 +241,7 @@ def _examples(summary: Summary) -> list[str]:
 
 
 def findings(summary: Summary) -> list[str]:
-    """Write sentences from the numbers alone.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    list of str
-    """
+    """Write sentences from the numbers alone."""
     surprises = summary.surprises()
     printed = [summary.verdict(claim) for claim in summary.claims if claim.printed]
     words = ", ".join(f"{printed.count(word)} {word}" for word in MEANINGS if word in printed)
@@ -317,17 +297,7 @@ def _where(summary: Summary, claim: Claim, found: Mapping[str, float]) -> str:
 
 
 def report_text(summary: Summary) -> str:
-    """Write the report as text for a terminal.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    str
-    """
+    """Write the report as text for a terminal."""
     laid = [TITLE]
     for part in parts(summary):
         if isinstance(part, str):
@@ -348,10 +318,6 @@ def markdown(summary: Summary, picture: str) -> str:
         The results.
     picture : str
         Name of the figure's file.
-
-    Returns
-    -------
-    str
     """
 
     def plain(text: str) -> str:  # nothing of it is markup
@@ -384,19 +350,7 @@ img { max-width: 100%; }
 
 
 def page(summary: Summary, png: bytes) -> str:
-    """Write the report as one HTML page that needs no other file.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    png : bytes
-        The figure.
-
-    Returns
-    -------
-    str
-    """
+    """Write the report as one HTML page that needs no other file."""
     laid: list[str] = []
     for part in parts(summary):
         if isinstance(part, str):
@@ -463,17 +417,7 @@ def write(summary: Summary, folder: str | os.PathLike[str], picture: Path) -> li
 
 
 def figure(summary: Summary) -> Figure:
-    """Draw how often each statement is violated on each family, with its verdict.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw how often each statement is violated on each family, with its verdict."""
     blocks: dict[str, dict[str, list[float]]] = {}
     notes = {}
     for claim in summary.claims:
