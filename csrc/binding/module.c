@@ -3,6 +3,14 @@
 #include <time.h>
 #define SH_IMPORTS_NUMPY
 #include "binding/binding.h"
+#include "features/sums.h"
+
+/* Adds the sizes by which Python says what an operation costs. */
+static int add_sizes(PyObject *module) {
+    if (PyModule_AddIntConstant(module, "FEATURE_BLOCK", SH_FEATURE_BLOCK) < 0) return -1;
+    if (PyModule_AddIntConstant(module, "CAUSAL_BLOCK", SH_CAUSAL_BLOCK) < 0) return -1;
+    return PyModule_AddIntConstant(module, "FEATURE_PARTS", SH_FEATURE_PARTS);
+}
 
 static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
@@ -24,7 +32,7 @@ static int execute(PyObject *module) {
 #ifdef SH_TESTING
     if (PyModule_AddFunctions(module, sh_test_operations) < 0) return -1;
 #endif
-    return sh_add_row_maps(module);
+    return add_sizes(module) < 0 ? -1 : sh_add_row_maps(module);
 }
 
 static PyModuleDef_Slot slots[] = {

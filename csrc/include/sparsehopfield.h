@@ -404,12 +404,13 @@ SH_API sh_status sh_features_mix(sh_context *context, const sh_features *feature
                                  const sh_rows *queries, void *out, int64_t stride, int64_t *products);
 /* sh_features_causal: computes the same of as many queries as patterns, query i of patterns 0 to i.
  *
- * Given      faint  where a query's sum, in units of the largest features of 128 patterns, is below this, patterns after
- *                   it drown those that it sees: half of them are taken at a time
+ * Given      least_normaliser  rows are taken 128 at a time, in units of their largest features. Where the sum of a query's
+ *                   kernels is below this, features of later patterns are so large that those it sees underflow: half of
+ *                   the rows are then taken at a time. Some 1e-20 in float, 1e-200 in double
  * Errors     those of sh_features_add; SH_OVERFLOW of sums over pairs ("kernels") and of outputs ("sums", unless
  *            values are unchecked) */
 SH_API sh_status sh_features_causal(sh_context *context, const sh_features *features, const sh_rows *queries,
-                                    const sh_rows *patterns, const sh_rows *values, double faint, void *out,
+                                    const sh_rows *patterns, const sh_rows *values, double least_normaliser, void *out,
                                     int64_t stride, int64_t *products);
 
 /* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */

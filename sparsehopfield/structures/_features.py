@@ -1,11 +1,8 @@
-"""Kernels that are a product of features, k(x, xi) = <phi(x), phi(xi)>: D sums stand for any number of patterns.
+"""Structures whose kernel is a product of features, k(x, xi) = <phi(x), phi(xi)>: D sums stand for all patterns.
 
 T(x) = sum_j k(x, xi_j) v_j / sum_j k(x, xi_j) needs of the patterns only S = sum_j phi(xi_j) v_j^T, (D, v), and
-z = sum_j phi(xi_j), (D,). Features are held as phi = exp(exponent) * factor, and each of the D sums in units of
-exp(top), top the largest exponent of that feature so far: z is then at least 1, however long the patterns are, and a
-pattern that raises top shrinks what was there. The answer is a mean of the D means S_f / z_f, so it overflows nowhere:
-
-    T(x) = sum_f w_f S_f / z_f,    w_f proportional to phi_f(x) exp(top_f) z_f.
+z = sum_j phi(xi_j), (D,). Both are in units of exp(top), top (D,) the largest exponents of features so far, so that
+neither over- nor underflows; csrc/features/features.c says how.
 """
 
 from __future__ import annotations
@@ -45,15 +42,15 @@ if TYPE_CHECKING:
 __all__ = ["FeatureState", "Features", "LinearFeatures", "RandomFeatures"]
 
 Floats = NDArray[np.float64]
-# csrc/features: rows whose features are there at a time, or whose pairs are; parts with sums of their own
-BLOCK, CAUSAL_BLOCK, PARTS = 256, 128, 16
-# A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
-# patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
-FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
+# of csrc/features/sums.h: rows of a block, and of a causal one; most parts with sums of their own
+BLOCK, CAUSAL_BLOCK, PARTS = _core.FEATURE_BLOCK, _core.CAUSAL_BLOCK, _core.FEATURE_PARTS
+# Where the sum of a query's kernels in a causal block is below this, the core takes half of the block at a time: terms
+# below the smallest float would be lost (sh_features_causal).
+LEAST_NORMALISER = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
 
 
 class Map(NamedTuple):
-    """Features under one beta and similarity, as the core takes them (sh_features in csrc/include/sparsehopfield.h)."""
+    """A feature map under one beta and similarity (sh_features in csrc/include/sparsehopfield.h)."""
 
     code: int  # sh_feature_map: RELU, ELU or RANDOM
     size: int  # D
@@ -66,7 +63,7 @@ RELU, ELU, RANDOM = range(3)
 
 
 def _parts(n: int, block: int) -> int:
-    """Rows of each of the parts that n rows are cut into."""
+    """Return the rows of each of the parts that n rows are cut into."""
     return max((n + PARTS * block - 1) // (PARTS * block), 1) * block
 
 
@@ -83,7 +80,7 @@ class Features(Structure):
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return self.causal
 
     @property
@@ -91,7 +88,7 @@ class Features(Structure):
         return type(self).__name__
 
     def refuse(self, what: str) -> None:
-        """Raise where features have no such thing."""
+        """Raise, as features have no such thing."""
         name = self._name
         raise ValueError(
             {
@@ -117,30 +114,31 @@ class Features(Structure):
             )
 
     def association(self) -> Any:
-        """What takes the association of layers."""
+        """Return the module that computes the association of layers."""
         from . import _feature_association
 
         return _feature_association
 
     def steps(self, stored: Stored, asked: Asked) -> Steps:
-        """Steps from state to state."""
+        """Return what makes the steps of a call."""
         return Steps(stored, asked)
 
     def _map(self, d: int, beta: float, similarity: str) -> Map:
+        """Return the feature map of patterns of d features."""
         raise NotImplementedError
 
     def _size(self, d: int) -> int:
-        """How many features d become."""
+        """Return D, for patterns of d features."""
         raise NotImplementedError
 
     def _projected(self, d: int) -> int:
-        """Multiplications that the features of one row take."""
+        """Return the multiplications that the features of one row take."""
         return 0
 
     def state(
         self, patterns: ArrayLike, values: ArrayLike | None = None, beta: ArrayLike = 1.0, *, similarity: str = "dot"
     ) -> FeatureState:
-        """The sums that stand for these patterns, to which more can be added.
+        """Return the sums that stand for these patterns, to which more can be added.
 
         Parameters
         ----------
@@ -170,7 +168,7 @@ class Features(Structure):
         return state
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -368,7 +366,7 @@ class RandomFeatures(Features):
         return self.n_features * d
 
     def projection(self, d: int) -> Floats:
-        """W, for patterns of d features.
+        """Return W, for patterns of d features.
 
         Parameters
         ----------
@@ -443,7 +441,7 @@ class FeatureState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the sums."""
+        """Return the bytes of the sums."""
         return self._sum.nbytes + self._total.nbytes + self._top.nbytes
 
     def add(self, patterns: ArrayLike, values: ArrayLike | None = None) -> None:
@@ -475,7 +473,7 @@ class FeatureState:
         self.__dict__.update(more.__dict__)
 
     def merge(self, other: FeatureState) -> FeatureState:
-        """The state of the patterns of both, which stay as they are.
+        """Return the state of the patterns of both states, which stay as they are.
 
         Parameters
         ----------
@@ -500,7 +498,7 @@ class FeatureState:
                 raise ValueError(f"other: differs in {name}: {its} is not {mine}")
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
-        mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
+        mine, its = _rescale_factor(self._top, both._top), _rescale_factor(other._top, both._top)
         with untrapped():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
@@ -508,7 +506,7 @@ class FeatureState:
         return both
 
     def update(self, queries: ArrayLike) -> Array:
-        """One retrieval step over all patterns added so far, also where the structure is causal.
+        """Make one retrieval step over all patterns added so far, also where the structure is causal.
 
         Parameters
         ----------
@@ -534,7 +532,7 @@ class FeatureState:
     # --- what the package computes with ---
 
     def _copy(self) -> FeatureState:
-        """Another state of the same patterns."""
+        """Return another state of the same patterns."""
         other = copy.copy(self)
         other._top, other._total, other._sum = (a.copy() for a in self._state)
         return other
@@ -542,22 +540,23 @@ class FeatureState:
     def _with(
         self, patterns: Array, values: Array | None, scale: float, check_values: bool, first: int = 0
     ) -> FeatureState:
-        """The state of these patterns, from the first on, and those that are there; this one stays as it is."""
+        """Return the state of this one's patterns and of those given, from number `first` on."""
         other = self._copy()
         other._take(patterns[first:], None if values is None else values[first:], scale, check_values)
         return other
 
     @property
     def _state(self) -> tuple[Floats, Floats, Floats]:
-        """What the core adds to and asks."""
+        """Return top, total and sum, as the core takes them."""
         return self._top, self._total, self._sum
 
     def _stored(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> tuple[Any, ...]:
-        """Patterns and values as the core takes them."""
+        """Return patterns and values as the core takes them."""
         rows = as_rows(patterns, self.dtype), None if values is None else as_rows(values, self.dtype)
         return self.similarity == "cosine", *rows, scale, bool(check_values)
 
     def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:
+        """Add patterns to this state."""
         stored = self._stored(patterns, values, scale, check_values)
         _core.features_add(*self._map, *stored, TYPE_CODES[self.dtype], *self._state)
         if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
@@ -565,24 +564,25 @@ class FeatureState:
         self.n_patterns += len(patterns)
 
     def _answer(self, rows: Array, out: Array) -> None:
-        """T of rows, into out."""
+        """Compute T of rows, into out."""
         _core.features_mix(*self._map, *self._state, rows, out)
 
     def _answer_causal(
         self, queries: Array, patterns: Array, values: Array | None, scale: float, check_values: bool, out: Array
     ) -> None:
-        """T of query i over patterns 0 to i, into out; the state stays empty."""
+        """Compute T of query i over patterns 0 to i, into out; the state is not used."""
         stored = self._stored(patterns, values, scale, check_values)
-        _core.features_causal(*self._map, *stored, queries, FAINT[self.dtype], out)
+        _core.features_causal(*self._map, *stored, queries, LEAST_NORMALISER[self.dtype], out)
 
 
-def _shrink(old: Floats, new: Floats) -> Floats:
-    """exp(old - new), where -inf is the exponent of nothing."""
+def _rescale_factor(old: Floats, new: Floats) -> Floats:
+    """Return exp(old - new), what sums in units of exp(old) are multiplied by; 1 where both are -inf, of nothing."""
     with untrapped():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
 def _one(beta: ArrayLike) -> float:
+    """Return beta, checked to be one number."""
     if as_numbers("beta", beta).ndim:
         raise ValueError(f"beta: must be one number, as patterns' features depend on it, got {short(beta)}")
     return float(as_beta(beta, ())[0])
@@ -611,11 +611,12 @@ class Steps:
         self.states: dict[bool, FeatureState] = {}
 
     def _empty(self, values: Array | None) -> FeatureState:
+        """Return a state of no patterns."""
         d, v = self.stored.patterns.shape[1], None if values is None else values.shape[1]
         return FeatureState(self.structure, d, v, self.beta, self.stored.similarity, self.dtype)
 
     def into(self, rows: Array, out: Array) -> None:
-        """One update of rows (all of them, where causal): of the values, if there are any."""
+        """Make one update of rows (all of them, where causal), mixed from the values if there are any."""
         self._into(rows, out, values=self.stored.values is not None)
 
     def _into(self, rows: Array, out: Array, *, values: bool) -> None:
@@ -627,7 +628,7 @@ class Steps:
         self._state(values)._answer(rows, out)
 
     def _state(self, values: bool) -> FeatureState:
-        """The state of the patterns, and of values or not: kept with them, so that it is made once."""
+        """Return the state of the patterns with values or without, which is kept with them for other calls."""
         s, kept = self.stored, self.stored.features
         if values not in self.states:
             model = self.structure, self.beta
@@ -643,7 +644,7 @@ class Steps:
         return self.states[values]
 
     def _longest(self) -> float:
-        """The largest length of a pattern as scores see it."""
+        """Return the largest length of a pattern; 1 under cosine similarity."""
         if self.stored.similarity == "cosine":
             return 1.0
         if self.structure.causal:
@@ -655,7 +656,7 @@ class Steps:
 
     @untrapped()
     def _longest_from(self, begin: int, longest: float) -> float:
-        """Of patterns from number `begin` on, and those before, whose largest length is known."""
+        """Return the largest of the lengths of patterns from number `begin` on, and of `longest`."""
         scale = self.dtype.type(self.stored.scale)
         for first in range(begin, len(self.stored.patterns), BLOCK):
             rows = self.stored.patterns[first : first + BLOCK].astype(self.dtype) * scale
@@ -666,7 +667,7 @@ class Steps:
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-        """Updates until rest, into states; before: where each query was at its last update."""
+        """Repeat updates until queries rest, into states; before: the states that last updates began from."""
         n = len(rows)
         states[...] = rows
         steps, converged = np.zeros(n, np.int64), np.zeros(n, np.bool_)
