@@ -59,7 +59,7 @@ class Saved:
 
     def __init__(
         self,
-        trail: Any,
+        tape: Any,
         shape: tuple[int, int, int, int],
         spread: list[bool],
         listed: bool,
@@ -69,10 +69,10 @@ class Saved:
     ):
         """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
 
-        rows: queries, stored and values. way: what made the trail, where it was not the core.
+        rows: queries, stored and values. way: what made the tape, where it was not the core.
         """
         self._rows = rows
-        self._trail, self._shape, self._spread, self._listed, self._dtype = trail, shape, spread, listed, dtype
+        self._tape, self._shape, self._spread, self._listed, self._dtype = tape, shape, spread, listed, dtype
         self._way = way
 
     @property
@@ -83,7 +83,7 @@ class Saved:
     @property
     def steps(self) -> Array:
         """Updates that each query made after its first association, (B, N, H)."""
-        return _core.association_steps(self._trail) if self._way is None else self._way.steps(self._trail)
+        return _core.association_steps(self._tape) if self._way is None else self._way.steps(self._tape)
 
 
 def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
@@ -140,9 +140,9 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own
         ) from None
 
 
-def _warn_of(unsettled: int) -> None:
-    if unsettled:
-        warnings.warn(f"{unsettled} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
+def _warn_of(unconverged: int) -> None:
+    if unconverged:
+        warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
 
 
 def associate_forward(
@@ -310,11 +310,11 @@ def associate_forward(
         }
         way.check(looks, code, appended, [name for name, is_asked in asked.items() if is_asked])
         limit = None if steps < 0 else steps
-        out, trail, unsettled = way.forward(
+        out, tape, unconverged = way.forward(
             looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
         )
-        _warn_of(unsettled)
-        return out, Saved(trail, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
+        _warn_of(unconverged)
+        return out, Saved(tape, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
     descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
     if mask is not None:
         mask = _mask(mask, dtype, shape, own=keep)
@@ -332,7 +332,7 @@ def associate_forward(
     k, v = (
         np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True)
     )
-    out, trail, unsettled = _core.associate_forward(
+    out, tape, unconverged = _core.associate_forward(
         q,
         k,
         v,
@@ -355,11 +355,11 @@ def associate_forward(
         appended,
         keep,
     )
-    _warn_of(unsettled)
-    if trail is None:
+    _warn_of(unconverged)
+    if tape is None:
         return out, None
     listed = has_window(code) or descriptor is not None
-    return out, Saved(trail, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
+    return out, Saved(tape, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
 
 
 def associate_backward(
@@ -452,13 +452,13 @@ def gradients_of(
 ) -> tuple[Any, ...]:
     """Return what `associate_backward` does, for a gradient in order and places that are known to be good."""
     if saved._way is not None:
-        found = saved._way.backward(saved._trail, g, need_rows, need_beta)
+        found = saved._way.backward(saved._tape, g, need_rows, need_beta)
         for place, d in zip(out, found, strict=False):
             if place is not None and d is not None:
                 place[...] = d
         return tuple(d if place is None else place for place, d in zip((*out, None), found, strict=True))
     try:
-        dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._trail, g, need_rows, need_beta, *out)
+        dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._tape, g, need_rows, need_beta, *out)
     except TypeError:
         raise ValueError(NO_PLACE.format(saved._dtype)) from None
     if saved._shape[0] == 0:  # the core has no set of rows, but there are some where samples share them
@@ -501,8 +501,8 @@ def association_weights(saved: Saved) -> Any:
     from scipy.sparse import csr_array  # SciPy takes a while to import
 
     if saved._way is not None:
-        saved._way.refuse(saved._trail, "associate")
-    start, position, weight = _core.association_weights(saved._trail)
+        saved._way.refuse(saved._tape, "associate")
+    start, position, weight = _core.association_weights(saved._tape)
     samples, heads, queries, rows = saved._shape
     sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()

@@ -69,8 +69,8 @@ static void NAME(accumulate)""",
     Mutation(
         "scan: a window without room for rounding",
         "csrc/retrieval/run.c",
-        "job->slack[i] = share * (length * norm + bias + half) + underflow;",
-        "job->slack[i] = 0 * (share * (length * norm + bias + half) + underflow);",
+        "plan->slack[i] = relative * (length * norm + bias + half) + underflow;",
+        "plan->slack[i] = 0 * (relative * (length * norm + bias + half) + underflow);",
         "exactness",
     ),
     Mutation(
@@ -133,8 +133,8 @@ static void NAME(accumulate)""",
     Mutation(
         "margins: the second best other",
         "csrc/retrieval/margins.c",
-        "score[i] - best[2 * i + (best[2 * i].position == own[i])].score",
-        "score[i] - best[2 * i + 1].score",
+        "self_score[i] - best[2 * i + (best[2 * i].position == self[i])].score",
+        "self_score[i] - best[2 * i + 1].score",
         "certificates theory",
     ),
     Mutation(
@@ -190,29 +190,27 @@ static void NAME(accumulate)""",
     Mutation(
         "backward: keys get no gradient through the mixture of an update",
         "csrc/association/backward.c",
-        """    if (j->wants_rows) sh_lane_spread(t, s, 0, w->s, v->list, v->n, w->z, w);
-    from_scores(j, crew, w, s, v);
+        """    if (j->wants_rows) sh_outer_tile(t, s, SH_KEYS, w->s, update->list, update->n, w->z, w);
+    through_scores(j, q, w, s, update);
 }
-
-/* Through the values""",
-        """    from_scores(j, crew, w, s, v);
+""",
+        """    through_scores(j, q, w, s, update);
 }
-
-/* Through the values""",
+""",
         "association",
     ),
     Mutation(
         "backward: values get the gradient of weights before dropout",
         "csrc/association/backward.c",
-        "for (int64_t at = 0; drops && j->wants_rows && at < wide; at += L)",
+        "for (int64_t at = 0; drops && j->wants_rows && at < width; at += L)",
         "for (int64_t at = 0; !drops && j->wants_rows && at < 0; at += L)",
         "association",
     ),
     Mutation(
         "padding: rows that are padded are seen under a structure",
         "csrc/association/visible.c",
-        "if (!l->padding || !l->padding[pairs[j]]) w->seen[n++ * t->wide + i] = (int32_t)pairs[j];",
-        "w->seen[n++ * t->wide + i] = (int32_t)pairs[j];",
+        "if (!p->padding || !p->padding[pairs[j]]) w->visible[n++ * t->width + i] = (int32_t)pairs[j];",
+        "w->visible[n++ * t->width + i] = (int32_t)pairs[j];",
         "association_structures",
     ),
     Mutation(

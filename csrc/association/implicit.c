@@ -1,12 +1,12 @@
 /* implicit.c: the gradient at a fixed point (implicit.h).
  *
- * The Jacobian of T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w, w = p^(2 - alpha) on the support (softmax
- * p, sparsemax 1). With rows b_i = sqrt(beta w_i) (k_i - sum w k / sum w) it is B^T B, so 1 - J is the Hessian of the
- * energy: positive definite at a strict minimum. Solved in the state or in the support, whichever is smaller:
- * (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
+ * The Jacobian of the update T at x is J = beta K^T P' K with P' = diag(w) - w w^T / sum w and w = p^(2 - alpha) on the
+ * support (softmax: w = p, sparsemax: w = 1). With rows b_i = sqrt(beta w_i) (k_i - mean), mean = sum w_i k_i / sum w,
+ * it is J = B^T B. So 1 - J is the Hessian of the energy, which is positive definite at a strict minimum. The system is
+ * solved in the state or in the support, whichever is smaller: (1 - B^T B)^-1 = 1 + B^T (1 - B B^T)^-1 B.
  *
- * Beyond alpha = 2 the largest w is that of the least p, and may leave the range: w is taken in units of it, and the mean
- * of what rows are above that of the least, so that equal rows have b = 0 whatever they are multiplied by. */
+ * Beyond alpha = 2 the least p has the largest w, which may leave the range. So w is taken relative to it. The mean is
+ * taken relative to the key of the least p, so that equal keys have b = 0 exactly. */
 #include "association/implicit.h"
 #include "runtime/blas.h"
 #include <math.h>
@@ -20,7 +20,8 @@ void BLAS(dpocon_)(const char *half, const int *n, const double *a, const int *l
 
 static const double LEAST_CONDITION = 1e-10;
 
-/* a (m x m, symmetric, destroyed) y = y; 0 if a is not positive definite, or nearly not */
+/* Solves a x = y for x, in place of y; a (m, m) is symmetric and destroyed. Returns 0 if a is not positive definite, or
+ * nearly not. */
 static int solve(int m, double *a, double *y, double *work, int *iwork) {
     const int one = 1;
     int info;
@@ -38,35 +39,36 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
     return info == 0;
 }
 
-/* one query: x (e) becomes l */
-static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const char *p, const int32_t *list, int64_t n,
-                     int64_t lane, int64_t support, double *x, double *memory, int *iwork) {
+/* Solves the system of one query: x (e) is dx, then l. Returns 0 if it is singular. */
+static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, const char *p, const int32_t *list,
+                     int64_t n, int64_t lane, int64_t support, double *x, double *memory, int *iwork) {
     const int64_t e = t->e, m = support < e ? support : e;
     double *b = memory, *mean = b + support * e, *a = mean + e, *y = a + m * m, *work = y + support + e;
     const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
                          : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
                                                                   : 2 - t->parameter;
-    double total = 0, unit = INFINITY;
-    int64_t from = 0; /* of the support */
+    double total = 0, least = INFINITY; /* weight, of row least_row of the support */
+    int64_t least_row = 0;
     for (int64_t i = 0, row = 0; i < n; i++) {
-        const double weight = sh_number(t, p, i * t->wide + lane);
+        const double weight = sh_get(t, p, i * t->width + lane);
         if (!(weight > 0)) continue;
-        if (weight < unit) {
-            unit = weight;
-            from = row;
+        if (weight < least) {
+            least = weight;
+            least_row = row;
         }
-        const char *key = sh_at(s->key, t, sh_row_of(t, s, list, i, lane) * s->key_ld);
-        for (int64_t c = 0; c < e; c++) b[row * e + c] = sh_number(t, key, c);
+        const sh_matrix *keys = &s->side[SH_KEYS];
+        const char *key = sh_at(keys->data, t, sh_row_of(t, s, list, i, lane) * keys->ld);
+        for (int64_t c = 0; c < e; c++) b[row * e + c] = sh_get(t, key, c);
         y[row++] = weight;
     }
     memset(mean, 0, (size_t)e * sizeof *mean);
     for (int64_t row = 0; row < support; row++) {
-        y[row] = pow(y[row] / unit, slope);
+        y[row] = pow(y[row] / least, slope);
         total += y[row];
-        for (int64_t c = 0; c < e; c++) mean[c] += y[row] * (b[row * e + c] - b[from * e + c]);
+        for (int64_t c = 0; c < e; c++) mean[c] += y[row] * (b[row * e + c] - b[least_row * e + c]);
     }
-    for (int64_t c = 0; c < e; c++) mean[c] = mean[c] / total + b[from * e + c];
-    const double factor = pow(unit, slope / 2);
+    for (int64_t c = 0; c < e; c++) mean[c] = mean[c] / total + b[least_row * e + c];
+    const double factor = pow(least, slope / 2);
     for (int64_t row = 0; row < support; row++)
         for (int64_t c = 0; c < e; c++) {
             const double off = b[row * e + c] - mean[c];
@@ -83,26 +85,27 @@ static int solve_one(const sh_trail *t, double beta, const sh_stored *s, const c
     return 1;
 }
 
-sh_status sh_solve_fixed_points(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_stored *s,
-                                const char *p, const int32_t *list, int64_t n, const char *dx, char *l) {
+sh_status sh_solve_fixed_points(sh_context *context, const sh_tape *t, const sh_tile_queries *q,
+                                const sh_stored_rows *s, const char *p, const int32_t *list, int64_t n, const char *dx,
+                                char *l) {
     sh_status status = SH_OK;
-    for (int64_t lane = 0; lane < t->wide && status == SH_OK; lane++) {
+    for (int64_t lane = 0; lane < t->width && status == SH_OK; lane++) {
         int64_t support = 0;
-        for (int64_t i = 0; i < n; i++) support += sh_number(t, p, i * t->wide + lane) > 0;
+        for (int64_t i = 0; i < n; i++) support += sh_get(t, p, i * t->width + lane) > 0;
         const int64_t m = support < t->e ? support : t->e;
-        if (crew->head[lane] < 0 || support == 0) {
-            for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->wide + lane, 0);
+        if (q->head[lane] < 0 || support == 0) {
+            for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->width + lane, 0);
             continue;
         }
         double *x = sh_allocate(context, t->e, sizeof *x);
         double *memory = sh_allocate(context, support * t->e + 2 * t->e + m * m + support + 3 * m, sizeof *memory);
         int *iwork = sh_allocate(context, m, sizeof *iwork);
         if (x && memory && iwork) {
-            for (int64_t c = 0; c < t->e; c++) x[c] = sh_number(t, dx, c * t->wide + lane);
-            if (solve_one(t, t->a.beta[crew->head[lane]], s, p, list, n, lane, support, x, memory, iwork))
-                for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->wide + lane, x[c]);
+            for (int64_t c = 0; c < t->e; c++) x[c] = sh_get(t, dx, c * t->width + lane);
+            if (solve_one(t, t->a.beta[q->head[lane]], s, p, list, n, lane, support, x, memory, iwork))
+                for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->width + lane, x[c]);
             else
-                status = sh_fail(context, SH_SINGULAR, "queries", crew->number[lane] / t->a.heads);
+                status = sh_fail(context, SH_SINGULAR, "queries", q->number[lane] / t->a.heads);
         } else {
             status = SH_NO_MEMORY;
         }

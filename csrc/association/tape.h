@@ -1,203 +1,224 @@
-/* tape.h: what the files of this room share: how queries are put on lanes, and what a forward pass leaves behind.
+/* tape.h: how the queries of an association are cut into tiles, and the tape that a forward pass leaves for its
+ * gradient.
  *
- * A *set* is the stored rows of one sample and head, or shared by samples or heads; its queries are all that look at
- * them. A *tile* is `wide` queries of one set side by side (kernels/lanes.h): `groups` vectors of `lanes`. All updates
- * of a tile are made before the next tile's, so that the rows stay in cache. An *item* of work is some tiles of one set.
+ *     set    the stored rows of one sample and head, or rows that samples or heads share, with all queries of these
+ *     part   some tiles of one set: an item of work, so that few large sets occupy all threads
+ *     tile   `width` queries of one set side by side, in `vectors` vectors of `lanes` (kernels/lanes.h)
+ *     lane   a query of a tile, or none: behind the last query, and where heads are padded to whole vectors
+ *
+ * A tile makes all its updates before the next tile begins, so that its rows stay in cache (forward.c):
+ *
+ *     u     (e, width)       the state x times beta; first the query, or W^T q with a key_map
+ *     s     (rows, width)    scores, keys u + bias; under SH_PAIRS_TOP only rows that a lane selects stay
+ *     th    (2, width)       thresholds of the map
+ *     list  (n)              rows with weight in any lane
+ *     p     (n, width)       weights of the listed rows
+ *     z     (e, width)       keys^T p, the next state: back to u, `steps` times or until converged
+ *     z     (f, width)       values^T p after the last update and dropout: the output
+ *
+ * The tape holds u, th and list of each update. The backward pass reads it from the last update to the first, computes
+ * the scores of the listed rows again, and their weights from the thresholds (backward.c).
  */
-#ifndef SH_TRAIL_H
-#define SH_TRAIL_H
+#ifndef SH_TAPE_H
+#define SH_TAPE_H
 #include "kernels/kernels.h"
 #include "kernels/lanes.h"
 #include "runtime/runtime.h"
 #include "sparsehopfield_layers.h"
 #include "structure/structure.h"
+#include <assert.h>
 
-enum { SH_MOST_LANES = 16, SH_MOST_WIDE = 256, SH_MOST_STEPS = 10000, SH_MOST_BYTES_OF_PARTS = 128 << 20 };
-
-/* One update of one tile. Behind it: u (d x wide, beta times the state), th (2 x lanes a group), list (listed), kept
- * (listed x groups, where only the best scores count: bit l of a row's is set where lane l keeps it). */
-typedef struct {
-    int64_t before;                    /* where the record of the update before begins; -1: none */
-    int64_t n;                         /* rows with weight in any lane */
-    int64_t listed;                    /* the same; 0: all rows have weight, there is no list */
-    int64_t chosen;                    /* whether there is kept */
-    uint64_t moved[SH_MOST_WIDE / 64]; /* lanes whose state is another than in the update before */
-} sh_record;
-
-typedef struct {
-    char *records;
-    int64_t used, room, last, steps; /* bytes; where the last record begins; updates made */
-} sh_path_of_tile;
-
-struct sh_trail {
-    sh_association a;
-    const sh_kernels *k;
-    const sh_lanes *lanes, *widest; /* for queries side by side; for rows of numbers */
-    const sh_lane_map *map;
-    double parameter;
-    int64_t e, f;                 /* features of stored rows in the association: keys, values as they are mixed */
-    int fold_samples, fold_heads; /* sets are shared by samples, by heads */
-    int64_t padded_heads;         /* heads of a folded set; with a key_map up to whole vectors */
-    int64_t sets, lanes_of_set;   /* queries of a set, lanes without one included */
-    int groups;                   /* vectors of a tile; above 1 the products go through the BLAS */
-    int64_t wide, tiles, parts, tiles_of_part; /* of a set: its tiles, cut into parts; sets * parts items */
-    int64_t most_rows;                         /* of a set */
-    int64_t best;                              /* how many scores of a query count (structure TOP); 0: all */
-    sh_structure structure;                    /* where `looks` */
-    int looks;         /* whether a tile sees some of its set's rows (visible.c): those that its queries look at, */
-    int owns;          /* each query its own ones, as neighbours share hardly any */
-    int biased;        /* whether anything is added to scores */
-    int64_t most_seen; /* rows that a tile sees; where `owns`, that a query sees */
-    int64_t *order;    /* (N) queries in order of their places; NULL: they are */
-    int64_t *part_first, *part_at; /* where `looks`: of each part of a set the first row that it may see; and how many
-                                    * the parts before it may, (parts + 1) */
-    sh_path_of_tile *paths;        /* (sets * tiles) */
-    int64_t *made;                 /* (B, N, H) updates that each query made */
-    /* with a key_map */
-    void *start;          /* (B or 1, N, H, e) first states: W^T q */
-    void *square, *shift; /* (vectors of heads, e, e, lanes), (.., e, lanes): W^T W, W^T b, where e <= 2 d */
-    void *states;         /* (steps, B, N, H, e): mixtures that became states */
-    void *mixed;          /* with a value_map: (B, N, H, f) mixtures of rows as they are */
-    void *mass;           /* (B, N, H) sums of weights after dropout */
+enum {
+    SH_MOST_LANES = 16,
+    SH_MOST_WIDTH = 256,
+    SH_MOST_STEPS = 10000,
+    SH_MOST_BYTES_OF_PARTS = 128 << 20 /* of gradients that parts sum separately */
 };
 
-/* The queries of one tile. */
+/* Rows of d numbers, `ld` numbers from one to the next. */
 typedef struct {
-    int64_t sample[SH_MOST_WIDE], query[SH_MOST_WIDE], head[SH_MOST_WIDE]; /* head -1: a lane without a query */
-    int64_t number[SH_MOST_WIDE];                                          /* (b * N + n) * H + h */
-} sh_crew;
+    char *data;
+    int64_t ld, d;
+} sh_matrix;
+enum { SH_KEYS, SH_VALUES, SH_SIDES };
 
-static inline int64_t sh_crew_at(const sh_trail *t, int64_t set, int64_t tile, sh_crew *crew) {
-    const sh_association *a = &t->a;
-    const int64_t heads = t->fold_heads ? 1 : a->heads, first = tile * t->wide;
-    int64_t h = t->fold_heads ? first % t->padded_heads : set % heads,
-            n = t->fold_heads ? first / t->padded_heads : first;
-    int64_t b = set / heads, some = 0;
-    if (t->fold_samples) {
-        b = n / sh_max(a->queries, 1);
-        n %= sh_max(a->queries, 1);
-    }
-    for (int64_t l = 0; l < t->wide; l++) {
-        const int there = first + l < t->lanes_of_set && h < a->heads;
-        crew->sample[l] = there ? b : 0;
-        crew->query[l] = !there ? 0 : t->order ? t->order[n] : n;
-        crew->head[l] = there ? h : -1;
-        crew->number[l] = there ? (b * a->queries + crew->query[l]) * a->heads + h : -1;
-        some += there;
-        if (t->fold_heads && ++h < t->padded_heads) continue; /* heads first, then queries, then samples */
-        if (t->fold_heads) h = 0;
-        if (++n < a->queries || !t->fold_samples) continue;
-        n = 0;
-        b++;
-    }
-    return some;
+/* One update of one tile on the tape. Its arrays lie behind it in the same block. */
+typedef struct sh_taped_update {
+    struct sh_taped_update *previous;   /* NULL: the first */
+    uint64_t moved[SH_MOST_WIDTH / 64]; /* bit l % 64 of entry l / 64: lane l has another state than before */
+    char *u, *th;                       /* (e, width), (vectors, 2, lanes) */
+    int64_t n;
+    int32_t *list;       /* (n) rows with weight in any lane, ascending; NULL: all n rows */
+    uint16_t *top_lanes; /* (n, vectors) bit l: the row is among the best of lane l; NULL: all rows count */
+} sh_taped_update;
+
+typedef struct {
+    sh_taped_update *last;
+    int64_t steps; /* updates after the first association */
+} sh_tile_tape;
+
+struct sh_tape {
+    sh_association a;
+    const sh_kernels *k;
+    const sh_lanes *lanes, *widest; /* loops for queries side by side; for rows of numbers */
+    const sh_lane_map *map;
+    double parameter;
+    int64_t e, f;  /* features of a stored row as a key, and as a value, before any map */
+    int vectors;   /* of a tile; where more than one, products are the BLAS's */
+    int biased;    /* whether anything is added to scores: a mask, or -inf where a query does not see a row */
+    int64_t top_k; /* best scores of a query that count; 0: all */
+    /* sets and their tiles */
+    int shared_by_samples, shared_by_heads;     /* whether a set serves all samples, all heads */
+    int64_t padded_heads;                       /* heads of a shared set; with a key_map up to whole vectors */
+    int64_t sets, lanes_of_set;                 /* lanes without a query included */
+    int64_t width, tiles, parts, tiles_of_part; /* of a set */
+    int64_t most_rows;                          /* of any set */
+    /* with a structure other than TOP (visible.c) */
+    int restricted; /* whether queries see some rows of their set, not all */
+    int per_lane;   /* whether each lane has its own rows; else a tile has those that any of its queries sees */
+    sh_structure structure;
+    int64_t most_visible; /* rows of a tile, or of a lane if per_lane; most_rows without structure */
+    int64_t *query_order; /* (N) queries in ascending order of place; NULL: as they are */
+    int64_t *part_first;  /* (parts) first row that a part of a set may see */
+    int64_t *part_offset; /* (parts + 1) how many rows the parts before it may see, in all */
+    /* the tape */
+    sh_tile_tape *tile_tapes; /* (sets, tiles) */
+    int64_t *updates;         /* (B, N, H) updates that each query made */
+    /* with a key_map */
+    void *first_states; /* (B or 1, N, H, e) W^T q */
+    void *wtw, *wtb;    /* (vectors of heads, e, e, lanes) W^T W; (vectors of heads, e, lanes) W^T b; where e <= 2 d */
+    void *mixtures;     /* (steps, B, N, H, e) the mixtures that became states */
+    /* with a value_map */
+    void *mixed_values; /* (B, N, H, f) mixtures of unprojected values */
+    void *weight_sums;  /* (B, N, H) sums of weights after dropout */
+};
+
+/* The queries of one tile, by lane. */
+typedef struct {
+    int64_t sample[SH_MOST_WIDTH], query[SH_MOST_WIDTH];
+    int64_t head[SH_MOST_WIDTH];   /* -1: a lane without a query */
+    int64_t number[SH_MOST_WIDTH]; /* (sample * N + query) * H + head */
+} sh_tile_queries;
+
+/* Stored rows: of a set without padded ones (sh_rows_of_set), or those that a tile sees (sh_visible_rows). */
+typedef struct {
+    sh_matrix side[SH_SIDES]; /* keys and values, maybe the same array */
+    int64_t rows;
+    int64_t first;           /* number of the sample's first row among those of all samples */
+    const int32_t *position; /* (rows) their numbers in the sample; NULL: 0, 1, ... */
+    int64_t start, stride;   /* row i is start + i * stride of the set; start -1: rows are scattered */
+    int per_lane;            /* whether row i is another for each lane: position (rows, width), -1: none */
+} sh_stored_rows;
+
+/* Scratch arrays of one worker; rows are those of most_visible. */
+typedef struct {
+    char *s, *p, *p_before;       /* (rows, width) scores; weights, of this update and of that before */
+    char *g;                      /* (rows, width) gradients in weights, then in scores */
+    char *factor, *bias;          /* (rows, width) factors of dropout; what is added to scores */
+    char *u, *next, *z, *x;       /* (e or f, width) states, mixtures, their gradients */
+    char *turned, *projected;     /* (width, e or f) lanes as rows; (d) one projected row */
+    char *th, *per_query;         /* (vectors, 2, lanes) thresholds; (2, lanes) any numbers of queries */
+    char *copies[SH_SIDES];       /* (rows, e or f) stored rows that are not read in place */
+    char *gathered;               /* (rows, e or f) listed rows; (width, e or f) if per_lane */
+    int32_t *list, *list_before;  /* (rows) rows with weight, of this update and of that before */
+    int32_t *list_of_vector;      /* (rows) the same of one vector of a tile */
+    int32_t *position;            /* (rows) numbers of rows that are not padded */
+    int32_t *visible, *slot;      /* (rows) rows that the tile sees; (most_rows) where a row is among these, or -1 */
+    int32_t *top_rows;            /* (rows) rows that any lane selects */
+    uint16_t *top_lanes;          /* (rows, vectors) and which lanes do, as on the tape */
+    sh_matrix gradient[SH_SIDES]; /* of the rows of a set, padded to whole vectors */
+    char *gradient_visible[SH_SIDES]; /* of scattered rows that a tile sees */
+} sh_scratch;
+
+/* Lays the arrays of a pass out on a block, or only counts its bytes where that is NULL. Returns the bytes. */
+size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratch *w);
+static inline size_t sh_scratch_size(const sh_tape *t, int backward) {
+    sh_scratch w;
+    return sh_lay_out_scratch(t, backward, NULL, &w);
 }
 
-/* The stored rows of a set without the padded ones; or those that a tile sees. */
-typedef struct {
-    const char *key, *value;               /* (rows) */
-    int64_t key_ld, value_ld, rows, first; /* row lengths; how many; number of the sample's first over all samples */
-    const int32_t *position;               /* which rows of the sample they are; NULL: all */
-    int64_t at, step;                      /* of what a tile sees: a row and every step-th behind it; -1: scattered */
-    int own;                               /* each lane sees rows of its own: position (rows x wide), -1 is none */
-} sh_stored;
+/* Fills in the queries of a tile. Returns how many lanes have one. */
+int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_queries *q);
 
-/* Memory of one worker. */
-typedef struct {
-    char *s, *p, *before, *g, *factor, *bias; /* (rows x wide) */
-    char *keys, *values, *some;               /* rows copied: of a set; of a list */
-    char *dkey, *dvalue;                      /* gradients of a set's rows, rows padded to whole vectors, */
-    int64_t dkey_ld, dvalue_ld;               /* so far apart */
-    char *u, *next, *z, *x, *rows;            /* (features x wide) */
-    char *y;                                  /* (d) of one query */
-    int32_t *list, *before_list, *group_list, *position;
-    char *th, *best;
-    int32_t *seen, *slot; /* visible.c: the rows that a tile sees; of each row of the set where in these, or -1 */
-    char *dkey_seen, *dvalue_seen; /* gradients of scattered rows */
-    int32_t *chosen;               /* top_k.c: rows that any lane keeps, and by which it is kept */
-    uint16_t *kept;
-} sh_bench;
+/* Finds the stored rows of a set. Copies those that are not read in place, and leaves padded ones out. With `check`,
+ * fails where a number is not finite. */
+sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
+                         sh_stored_rows *s);
+/* Writes the mask of a tile to `bias` (rows, width), or adds it to what is there. */
+void sh_mask_to_bias(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, int add, char *bias);
 
-size_t sh_bench_size(const sh_trail *t, int backward);
-sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory);
+/* Plans which rows tiles and parts see (visible.c). */
+sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t);
+/* Returns the rows that a tile sees of its set, and sets w->bias. */
+sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *set,
+                               const sh_scratch *w);
+/* Selects the top_k best scores of each lane of w->s (rows, width); the others become -inf (top_k.c).
+ * Returned  n  the rows that any lane selects, which take the place of all in w->s; w->top_rows, w->top_lanes */
+sh_status sh_select_top_k(sh_context *context, const sh_tape *t, const sh_tile_queries *q, const sh_scratch *w,
+                          int64_t rows, int64_t *n);
+/* Computes the factors (n, width) of dropout of the listed rows, as reference.dropout_factors does. */
+void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
+                        int64_t n, char *factor);
 
-/* Copies rows where they are not used in place, leaves out padded ones, finds what is not finite (if `check`). */
-sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s);
-/* What is added to the scores of a tile: the mask, where there is one; (rows x wide). `begun`: to what is there. */
-void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int begun, char *bias);
+/* Copies rows of d numbers, one for each query in the order of their numbers, to lanes (d, width). */
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes);
+/* Copies lanes back, heads side by side, `row` numbers from one query to the next. */
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
+                      char *rows);
 
-/* visible.c: what a tile sees of its set, w->bias with it. */
-sh_status sh_plan_sight(sh_context *context, sh_trail *t);
-sh_stored sh_seen_of(const sh_trail *t, const sh_crew *crew, const sh_stored *set, const sh_bench *w);
-/* top_k.c: of w->s (rows x wide) each lane keeps its best scores, the others become -inf, and rows that no lane keeps go.
- * Returned  n  the rows that are left, w->chosen, and which lanes keep them, w->kept */
-sh_status sh_keep_best(sh_context *context, const sh_trail *t, const sh_crew *crew, const sh_bench *w, int64_t rows,
-                       int64_t *n);
-/* Of reference.dropout_factors, for the listed rows of a tile: (n x wide). */
-void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s, const int32_t *list, int64_t n,
-                     char *factor);
+/* Computes W^T (W z + b), or without b, with a key_map. z is in `lanes` (e, width) and, the same, in `rows` (B, N, H,
+ * e). */
+void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scratch *w, const char *lanes,
+                      const char *rows, int biased, char *out);
 
-/* Multiplications of a forward pass, or so. */
-static inline double sh_work_of(const sh_trail *t) {
+/* Products of a tile with its n listed keys or values (list NULL: all n). */
+/* Computes scores (n, width) = rows u. */
+void sh_dot_tile(const sh_tape *t, const sh_stored_rows *s, int side, const int32_t *list, int64_t n, const char *u,
+                 char *scores, char *gathered);
+/* Computes mixtures z (features, width) = rows^T p. */
+void sh_mix_tile(const sh_tape *t, const sh_stored_rows *s, int side, const int32_t *list, int64_t n, const char *p,
+                 char *z, char *gathered);
+/* Adds g u^T, for g (n, width) and u (features, width), to the rows of w->gradient. */
+void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int side, const char *g, const int32_t *list, int64_t n,
+                   const char *u, const sh_scratch *w);
+
+/* Computes w->s (n, width): the scores of listed keys, with w->bias. */
+void sh_score_tile(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s, const char *u, const int32_t *list,
+                   int64_t n);
+/* Computes w->s of an update on the tape again. */
+void sh_score_tile_again(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s, const sh_taped_update *update);
+
+/* Returns about how many multiplications a forward pass makes. */
+static inline double sh_work_of(const sh_tape *t) {
     const sh_association *a = &t->a;
     const double updates = (double)(a->steps < 0 ? 8 : a->steps + 1), lanes = (double)(t->sets * t->lanes_of_set);
-    const double rows = t->looks     ? (double)t->most_seen / 4
-                        : a->offsets ? (double)a->offsets[a->samples] / (double)a->samples
-                                     : (double)a->stored;
+    const double rows = t->restricted ? (double)t->most_visible / 4
+                        : a->offsets  ? (double)a->offsets[a->samples] / (double)a->samples
+                                      : (double)a->stored;
     return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
 }
 
-static inline int64_t sh_padded(const sh_trail *t, int64_t d) {
+/* Returns d rounded up to whole vectors. */
+static inline int64_t sh_padded(const sh_tape *t, int64_t d) {
     return sh_ceil_div(d, t->lanes->lanes) * t->lanes->lanes;
 }
-static inline char *sh_at(const void *p, const sh_trail *t, int64_t number) {
-    return (char *)p + (size_t)number * t->lanes->size;
-}
-static inline double sh_number(const sh_trail *t, const void *p, int64_t i) {
+/* Returns the address of number i of an array of the compute type; its value; and sets it. */
+static inline char *sh_at(const void *p, const sh_tape *t, int64_t i) { return (char *)p + (size_t)i * t->lanes->size; }
+static inline double sh_get(const sh_tape *t, const void *p, int64_t i) {
     return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
 }
-static inline void sh_put(const sh_trail *t, void *p, int64_t i, double x) {
+static inline void sh_put(const sh_tape *t, void *p, int64_t i, double x) {
     if (t->lanes->size == 4)
         ((float *)p)[i] = (float)x;
     else
         ((double *)p)[i] = x;
 }
 
-/* One update of a tile, as it was kept. */
-typedef struct {
-    const sh_record *record;
-    const char *u, *th;
-    const int32_t *list;  /* NULL: all rows */
-    const uint16_t *kept; /* NULL: by all lanes */
-    int64_t n;
-} sh_visit;
-sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at);
-
-/* Rows of d features, one for each query in the order of their numbers, to lanes (d x wide), and back: to rows whose
- * heads lie side by side, `row` numbers from one query to the next. */
-void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, int64_t d, char *lanes);
-void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, int64_t row, char *rows);
-
-/* W^T (W z + b), or without b, of what lies in lanes and, the same, in rows; out on lanes. With a key_map only. */
-void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *lanes, const char *rows,
-                        int biased, char *out);
-
-/* w->s: the scores of listed rows, with the mask. */
-void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
-                       int64_t n);
-void sh_scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const sh_visit *v);
-
-/* products on a tile: scores (n x wide) of listed rows, mixtures (d x wide) of weights, and their gradients */
-void sh_lane_scores(const sh_trail *t, const sh_stored *s, int values, const int32_t *list, int64_t n, const char *u,
-                    char *scores, char *some);
-void sh_lane_mix(const sh_trail *t, const sh_stored *s, int values, const int32_t *list, int64_t n, const char *p,
-                 char *z, char *some);
-void sh_lane_spread(const sh_trail *t, const sh_stored *s, int values, const char *g, const int32_t *list, int64_t n,
-                    const char *u, const sh_bench *w);
-
-/* The number among a set's rows of row i of a list, for a lane. */
-static inline int64_t sh_row_of(const sh_trail *t, const sh_stored *s, const int32_t *list, int64_t i, int64_t lane) {
+/* Returns where entry i of a list is among the rows of s->side, for a lane. */
+static inline int64_t sh_row_of(const sh_tape *t, const sh_stored_rows *s, const int32_t *list, int64_t i,
+                                int64_t lane) {
     const int64_t j = list ? list[i] : i;
-    return s->own ? s->position[j * t->wide + lane] : j;
+    assert(j >= 0 && j < s->rows);
+    return s->per_lane ? s->position[j * t->width + lane] : j;
 }
 #endif

@@ -1,327 +1,304 @@
-/* tiles.c: queries on lanes, stored rows within reach, and the products between them. */
+/* tiles.c: the queries of a tile, the stored rows of a set, and the products between them (tape.h). */
 #include "association/tape.h"
+#include "runtime/workspace.h"
 #include <math.h>
 #include <string.h>
 
-/* --- memory of a worker --------------------------------------------------------------------------- */
-
-static size_t lay(char **at, char **p, size_t bytes) {
-    if (p) *p = *at;
-    *at += sh_align(bytes);
-    return sh_align(bytes);
+size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratch *w) {
+    sh_workspace space = {block, 0};
+    const size_t size = t->lanes->size;
+    const int64_t width = t->width, rows = t->most_visible + 1, d[SH_SIDES] = {t->e, t->f},
+                  most = sh_padded(t, sh_max(t->e, t->f));
+    *w = (sh_scratch){0};
+    w->s = sh_take(&space, rows * width, size);
+    w->p = sh_take(&space, rows * width, size);
+    if (backward)
+        w->g = sh_take(&space, rows * width, size);
+    else
+        w->p_before = sh_take(&space, rows * width, size);
+    if (t->a.dropout > 0) w->factor = sh_take(&space, rows * width, size);
+    if (t->biased) w->bias = sh_take(&space, rows * width, size);
+    if (t->vectors > 1 || t->per_lane) w->gathered = sh_take(&space, (t->per_lane ? width : rows) * most, size);
+    for (int i = 0; i < SH_SIDES; i++) {
+        w->copies[i] = sh_take(&space, rows * d[i], size);
+        w->gradient[i] = (sh_matrix){NULL, sh_padded(t, d[i]), d[i]};
+        if (backward && (!t->restricted || t->parts == 1))
+            w->gradient[i].data = sh_take(&space, t->most_rows * w->gradient[i].ld, size);
+        if (backward && t->restricted && !t->per_lane)
+            w->gradient_visible[i] = sh_take(&space, rows * w->gradient[i].ld, size);
+    }
+    w->u = sh_take(&space, most * width, size);
+    w->next = sh_take(&space, most * width, size);
+    w->z = sh_take(&space, most * width, size);
+    w->x = sh_take(&space, most * width, size);
+    w->turned = sh_take(&space, most * width, size);
+    w->projected = sh_take(&space, t->a.d, size);
+    w->th = sh_take(&space, 2 * width, size);
+    w->per_query = sh_take(&space, 2 * width, size);
+    w->list = sh_take(&space, rows, sizeof *w->list);
+    w->list_before = sh_take(&space, rows, sizeof *w->list);
+    if (t->vectors > 1) w->list_of_vector = sh_take(&space, rows, sizeof *w->list);
+    if (t->a.padding) w->position = sh_take(&space, rows, sizeof *w->position);
+    if (t->restricted) w->visible = sh_take(&space, rows * (t->per_lane ? width : 1), sizeof *w->visible);
+    if (t->restricted && !t->per_lane) w->slot = sh_take(&space, t->most_rows, sizeof *w->slot);
+    if (t->top_k) {
+        w->top_rows = sh_take(&space, rows, sizeof *w->top_rows);
+        w->top_lanes = sh_take(&space, rows * t->vectors, sizeof *w->top_lanes);
+    }
+    return space.used;
 }
 
-static sh_bench lay_out(const sh_trail *t, int backward, char *memory, size_t *size) {
-    sh_bench b = {0};
-    char *at = memory;
-    const size_t number = t->lanes->size, wide = (size_t)t->wide, rows = (size_t)t->most_seen;
-    const size_t all = (size_t)t->most_rows;
-    const size_t keys = (size_t)sh_padded(t, t->e), values = (size_t)sh_padded(t, t->f),
-                 most = keys > values ? keys : values;
-    const size_t panel = (rows + 1) * wide * number;
-    lay(&at, &b.s, panel);
-    lay(&at, &b.p, panel);
-    lay(&at, backward ? &b.g : &b.before, panel);
-    if (t->a.dropout > 0) lay(&at, &b.factor, panel);
-    if (t->biased) lay(&at, &b.bias, panel);
-    lay(&at, &b.keys, rows * (size_t)t->e * number);
-    lay(&at, &b.values, rows * (size_t)t->f * number);
-    if (t->groups > 1 || t->owns) lay(&at, &b.some, (t->owns ? wide : rows) * most * number);
-    if (backward) {
-        if (!t->looks || t->parts == 1) {
-            lay(&at, &b.dkey, all * keys * number);
-            lay(&at, &b.dvalue, all * values * number);
-        }
-        if (t->looks && !t->owns) {
-            lay(&at, &b.dkey_seen, rows * keys * number);
-            lay(&at, &b.dvalue_seen, rows * values * number);
-        }
-        b.dkey_ld = (int64_t)keys;
-        b.dvalue_ld = (int64_t)values;
+/* --- the queries of a tile ------------------------------------------------------------------------ */
+
+int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_queries *q) {
+    const sh_association *a = &t->a;
+    const int64_t heads = t->shared_by_heads ? 1 : a->heads, first = tile * t->width;
+    int64_t h = t->shared_by_heads ? first % t->padded_heads : set % heads,
+            n = t->shared_by_heads ? first / t->padded_heads : first;
+    int64_t b = set / heads, count = 0;
+    assert(set < t->sets && tile < t->tiles && t->width <= SH_MOST_WIDTH);
+    if (t->shared_by_samples) {
+        b = n / sh_max(a->queries, 1);
+        n %= sh_max(a->queries, 1);
     }
-    lay(&at, &b.u, most * wide * number);
-    lay(&at, &b.next, most * wide * number);
-    lay(&at, &b.z, most * wide * number);
-    lay(&at, &b.x, most * wide * number);
-    lay(&at, &b.y, ((size_t)t->a.d + most) * number);
-    lay(&at, &b.rows, most * wide * number);
-    lay(&at, (char **)&b.list, (rows + 1) * sizeof(int32_t));
-    lay(&at, (char **)&b.before_list, (rows + 1) * sizeof(int32_t));
-    if (t->groups > 1) lay(&at, (char **)&b.group_list, (rows + 1) * sizeof(int32_t));
-    if (t->a.padding) lay(&at, (char **)&b.position, (rows + 1) * sizeof(int32_t));
-    lay(&at, &b.th, 2 * wide * number);
-    lay(&at, &b.best, 2 * wide * number);
-    if (t->looks) {
-        lay(&at, (char **)&b.seen, (rows + 1) * (t->owns ? wide : 1) * sizeof(int32_t));
-        if (!t->owns) lay(&at, (char **)&b.slot, (all + 1) * sizeof(int32_t));
+    for (int64_t l = 0; l < t->width; l++) { /* heads vary fastest, then queries, then samples */
+        const int exists = first + l < t->lanes_of_set && h < a->heads;
+        assert(!exists || (b < a->samples && n < a->queries));
+        q->sample[l] = exists ? b : 0;
+        q->query[l] = !exists ? 0 : t->query_order ? t->query_order[n] : n;
+        q->head[l] = exists ? h : -1;
+        q->number[l] = exists ? (b * a->queries + q->query[l]) * a->heads + h : -1;
+        count += exists;
+        if (t->shared_by_heads && ++h < t->padded_heads) continue;
+        if (t->shared_by_heads) h = 0;
+        if (++n < a->queries || !t->shared_by_samples) continue;
+        n = 0;
+        b++;
     }
-    if (t->best) {
-        lay(&at, (char **)&b.chosen, (rows + 1) * sizeof(int32_t));
-        lay(&at, (char **)&b.kept, (rows + 1) * (size_t)t->groups * sizeof(uint16_t));
-    }
-    *size = (size_t)(at - memory);
-    return b;
+    return count;
 }
 
-size_t sh_bench_size(const sh_trail *t, int backward) {
-    size_t size;
-    lay_out(t, backward, NULL, &size);
-    return size;
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t first = 0; first < t->width; first += L) {
+        const void *from[SH_MOST_LANES] = {0};
+        for (int64_t l = 0; l < L; l++)
+            if (q->head[first + l] >= 0) from[l] = sh_at(rows, t, q->number[first + l] * d);
+        t->lanes->gather(from, d, NULL, sh_at(lanes, t, first), t->width);
+    }
 }
 
-sh_bench sh_bench_at(const sh_trail *t, int backward, char *memory) {
-    size_t size;
-    return lay_out(t, backward, memory, &size);
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
+                      char *rows) {
+    const int64_t L = t->lanes->lanes;
+    for (int64_t first = 0; first < t->width; first += L) {
+        void *to[SH_MOST_LANES] = {0};
+        for (int64_t l = first; l < first + L; l++)
+            if (q->head[l] >= 0)
+                to[l - first] = sh_at(rows, t, (q->sample[l] * t->a.queries + q->query[l]) * row + q->head[l] * d);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
+    }
+}
+
+void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scratch *w, const char *lanes,
+                      const char *rows, int biased, char *out) {
+    const sh_projection *map = &t->a.key_map;
+    const int64_t L = t->lanes->lanes, d = t->a.d, e = t->e;
+    assert(t->vectors == 1);
+    if (t->wtw) {
+        const int64_t vector = q->head[0] / L;
+        t->lanes->apply(sh_at(t->wtw, t, vector * e * e * L), e, lanes,
+                        biased ? sh_at(t->wtb, t, vector * e * L) : NULL, out);
+        return;
+    }
+    const void *from[SH_MOST_LANES] = {0};
+    for (int64_t l = 0; l < L; l++) {
+        const int64_t h = q->head[l];
+        if (h < 0) continue;
+        const char *weight = sh_at(map->weight, t, h * d * e);
+        char *x = sh_at(w->turned, t, l * e);
+        t->widest->project(weight, d, e, sh_at(rows, t, q->number[l] * e), biased ? sh_at(map->bias, t, h * d) : NULL,
+                           w->projected);
+        t->widest->project_back(weight, d, e, w->projected, x);
+        from[l] = x;
+    }
+    t->lanes->gather(from, e, NULL, out, t->width);
 }
 
 /* --- stored rows ---------------------------------------------------------------------------------- */
 
-sh_status sh_stored_of(sh_context *context, const sh_trail *t, int64_t set, int check, sh_bench *bench, sh_stored *s) {
+sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
+                         sh_stored_rows *s) {
     const sh_association *a = &t->a;
-    const int64_t heads = t->fold_heads ? 1 : a->heads, b = set / heads, h = set % heads;
+    const int64_t heads = t->shared_by_heads ? 1 : a->heads, b = set / heads, h = set % heads;
     const int64_t begin = a->offsets ? a->offsets[b] : 0, all = a->offsets ? a->offsets[b + 1] - begin : a->stored;
-    s->first = a->offsets ? begin : (a->key.sample ? b * a->stored : 0);
-    s->rows = all;
-    s->position = NULL;
-    s->at = 0;
-    s->step = 1;
-    s->own = 0;
-    if (t->looks && !t->owns) memset(bench->slot, 0xff, (size_t)all * sizeof *bench->slot);
-    if (a->padding && !t->looks) {
-        const uint8_t *padding = a->padding + b * a->stored;
+    const uint8_t *padding = a->padding ? a->padding + b * a->stored : NULL;
+    assert(all <= t->most_rows);
+    *s = (sh_stored_rows){.rows = all, .first = a->offsets ? begin : a->key.sample ? b * a->stored : 0, .stride = 1};
+    if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)all * sizeof *w->slot);
+    if (padding && !t->restricted) {
         s->rows = 0;
         for (int64_t j = 0; j < all; j++) {
-            bench->position[s->rows] = (int32_t)j;
+            w->position[s->rows] = (int32_t)j;
             s->rows += !padding[j];
         }
-        if (s->rows < all) s->position = bench->position;
+        if (s->rows < all) s->position = w->position;
+        padding = NULL; /* those rows are left out */
     }
-    const struct {
-        const sh_stack *stack;
-        int64_t d;
-        char *copy;
-        const char *argument;
-        const char **rows;
-        int64_t *ld;
-    } both[2] = {{&a->key, t->e, bench->keys, "stored", &s->key, &s->key_ld},
-                 {&a->value, t->f, bench->values, "values", &s->value, &s->value_ld}};
-    for (int i = 0; i < 2; i++) {
-        const sh_stack *stack = both[i].stack;
-        const int64_t d = both[i].d;
-        const char *from =
-            sh_at(stack->data, t, (a->offsets ? begin * stack->row : b * stack->sample) + h * stack->head);
-        *both[i].rows = from;
-        *both[i].ld = stack->row;
-        if (i == 1 && a->value.data == a->key.data && stack->row == a->key.row && t->f == t->e &&
-            stack->head == a->key.head) { /* the same rows */
-            *both[i].rows = s->key;
-            *both[i].ld = s->key_ld;
+    const sh_stack *stacks[SH_SIDES] = {&a->key, &a->value};
+    for (int i = 0; i < SH_SIDES; i++) {
+        const sh_stack *stack = stacks[i];
+        const int64_t d = i == SH_KEYS ? t->e : t->f, sample = a->offsets ? begin * stack->row : b * stack->sample;
+        sh_matrix *m = &s->side[i];
+        *m = (sh_matrix){sh_at(stack->data, t, sample + h * stack->head), stack->row, d};
+        if (i == SH_VALUES && stack->data == a->key.data && stack->row == a->key.row && stack->head == a->key.head &&
+            t->f == t->e) {
+            *m = s->side[SH_KEYS];
             continue;
         }
         /* rows far apart fall into the same sets of the cache */
-        if (s->position || (t->groups == 1 && stack->row > d && !t->looks)) {
-            t->lanes->copy(from, stack->row, s->position, s->rows, d, both[i].copy);
-            *both[i].rows = both[i].copy;
-            *both[i].ld = d;
+        if (s->position || (t->vectors == 1 && stack->row > d && !t->restricted)) {
+            t->lanes->copy(m->data, m->ld, s->position, s->rows, d, w->copies[i]);
+            *m = (sh_matrix){w->copies[i], d, d};
         }
         if (!check) continue;
-        const uint8_t *padding = t->looks && a->padding ? a->padding + b * a->stored : NULL;
-        const int whole = *both[i].ld == d && !padding;
+        const int whole = m->ld == d && !padding;
         for (int64_t j = 0; j < (whole ? 1 : s->rows); j++) {
-            const char *row = sh_at(*both[i].rows, t, j * *both[i].ld);
+            const char *row = sh_at(m->data, t, j * m->ld);
             if (s->rows == 0 || (padding && padding[j]) || t->lanes->finite(row, whole ? s->rows * d : d)) continue;
             while (whole && t->lanes->finite(sh_at(row, t, j * d), d)) j++;
-            return sh_fail(context, SH_NOT_FINITE, both[i].argument, s->first + (s->position ? s->position[j] : j));
+            return sh_fail(context, SH_NOT_FINITE, i == SH_KEYS ? "stored" : "values",
+                           s->first + (s->position ? s->position[j] : j));
         }
     }
     return SH_OK;
 }
 
-void sh_bias_of(const sh_trail *t, const sh_crew *crew, const sh_stored *s, int begun, char *bias) {
+void sh_mask_to_bias(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, int add, char *bias) {
     const sh_association *a = &t->a;
-    for (int64_t l = 0; l < t->wide; l++) {
-        const int64_t at = crew->head[l] < 0 ? 0
-                                             : crew->sample[l] * a->mask_sample + crew->head[l] * a->mask_head +
-                                                   crew->query[l] * a->mask_query;
-        for (int64_t j = 0; j < s->rows; j++) {
-            const int64_t row = s->own ? sh_row_of(t, s, NULL, j, l) : s->position ? s->position[j] : j;
-            const int64_t from = at + row, to = j * t->wide + l;
+    for (int64_t l = 0; l < t->width; l++) {
+        const int64_t first =
+            q->head[l] < 0 ? 0
+                           : q->sample[l] * a->mask_sample + q->head[l] * a->mask_head + q->query[l] * a->mask_query;
+        for (int64_t i = 0; i < s->rows; i++) {
+            const int64_t row = s->per_lane ? sh_row_of(t, s, NULL, i, l) : s->position ? s->position[i] : i;
             if (row < 0) continue;
-            sh_put(t, bias, to,
-                   (begun ? sh_number(t, bias, to) : 0) + (crew->head[l] < 0 ? 0
-                                                           : a->mask_is_bool
-                                                               ? (((const uint8_t *)a->mask)[from] ? -INFINITY : 0)
-                                                               : sh_number(t, a->mask, from)));
+            double mask = 0;
+            if (q->head[l] >= 0 && a->mask_is_bool)
+                mask = ((const uint8_t *)a->mask)[first + row] ? -INFINITY : 0;
+            else if (q->head[l] >= 0)
+                mask = sh_get(t, a->mask, first + row);
+            sh_put(t, bias, i * t->width + l, (add ? sh_get(t, bias, i * t->width + l) : 0) + mask);
         }
     }
 }
 
-static uint32_t mix(uint32_t x) {
+/* Returns a hash of 32 bits. */
+static uint32_t hash(uint32_t x) {
     SH_MIX(x);
     return x;
 }
 
-void sh_drop_factors(const sh_trail *t, const sh_crew *crew, const sh_stored *s, const int32_t *list, int64_t n,
-                     char *factor) {
+void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
+                        int64_t n, char *factor) {
     const int64_t L = t->lanes->lanes;
     const double rate = t->a.dropout;
     const uint32_t threshold = (uint32_t)fmin(nearbyint(rate * 0x1p32), 0xFFFFFFFFp0);
-    for (int64_t g = 0; g < t->groups; g++) {
+    for (int64_t first = 0; first < t->width; first += L) {
         uint32_t key[SH_MOST_LANES];
         for (int64_t l = 0; l < L; l++) {
-            const uint64_t number = (uint64_t)crew->number[g * L + l], seed = t->a.seed;
-            key[l] = mix(mix((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
+            const uint64_t number = (uint64_t)q->number[first + l], seed = t->a.seed;
+            key[l] = hash(hash((uint32_t)number ^ (uint32_t)seed) ^ (uint32_t)(number >> 32) ^ (uint32_t)(seed >> 32));
         }
-        t->lanes->drop(list, s->position, s->own, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, g * L), t->wide);
+        t->lanes->drop(list, s->position, s->per_lane, n, key, threshold, 1 / (1 - rate), sh_at(factor, t, first),
+                       t->width);
     }
-}
-
-/* --- queries on lanes ----------------------------------------------------------------------------- */
-
-sh_visit sh_visit_at(const sh_trail *t, const sh_path_of_tile *path, int64_t at) {
-    sh_visit v = {.record = (const sh_record *)(path->records + at)};
-    v.u = (const char *)(v.record + 1);
-    v.th = sh_at(v.u, t, t->e * t->wide);
-    v.n = v.record->n;
-    v.list = !v.record->listed ? NULL : (const int32_t *)sh_at(v.th, t, 2 * t->wide);
-    v.kept = v.record->chosen ? (const uint16_t *)(v.list + v.n) : NULL;
-    return v;
-}
-
-void sh_rows_to_lanes(const sh_trail *t, const sh_crew *crew, const char *rows, int64_t d, char *lanes) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->groups; g++) {
-        const void *from[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0) from[l] = sh_at(rows, t, crew->number[g * L + l] * d);
-        t->lanes->gather(from, d, NULL, sh_at(lanes, t, g * L), t->wide);
-    }
-}
-
-void sh_lanes_to_rows(const sh_trail *t, const sh_crew *crew, const char *lanes, int64_t d, int64_t row, char *rows) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->groups; g++) {
-        void *to[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (crew->head[g * L + l] >= 0)
-                to[l] = sh_at(rows, t,
-                              (crew->sample[g * L + l] * t->a.queries + crew->query[g * L + l]) * row +
-                                  crew->head[g * L + l] * d);
-        t->lanes->scatter(sh_at(lanes, t, g * L), t->wide, d, NULL, to);
-    }
-}
-
-void sh_through_key_map(const sh_trail *t, const sh_crew *crew, const sh_bench *w, const char *lanes, const char *rows,
-                        int biased, char *out) {
-    const sh_projection *map = &t->a.key_map;
-    const int64_t L = t->lanes->lanes, d = t->a.d, e = t->e;
-    if (t->square) {
-        const int64_t vector = crew->head[0] / L;
-        t->lanes->apply(sh_at(t->square, t, vector * e * e * L), e, lanes,
-                        biased ? sh_at(t->shift, t, vector * e * L) : NULL, out);
-        return;
-    }
-    const void *from[SH_MOST_LANES] = {0};
-    for (int64_t l = 0; l < L; l++) {
-        const int64_t h = crew->head[l];
-        if (h < 0) continue;
-        const char *weight = sh_at(map->weight, t, h * d * e);
-        char *x = sh_at(w->rows, t, l * e);
-        t->widest->project(weight, d, e, sh_at(rows, t, crew->number[l] * e),
-                           biased ? sh_at(map->bias, t, h * d) : NULL, w->y);
-        t->widest->project_back(weight, d, e, w->y, x);
-        from[l] = x;
-    }
-    t->lanes->gather(from, e, NULL, out, t->wide);
 }
 
 /* --- products ------------------------------------------------------------------------------------- */
 
-/* listed rows, one behind the other */
-static const char *listed(const sh_trail *t, const char *rows, int64_t *ld, const int32_t *list, int64_t n, int64_t d,
-                          char *some) {
-    if (!list) return rows;
-    t->lanes->copy(rows, *ld, list, n, d, some);
-    *ld = d;
-    return some;
+/* Returns the n listed rows of a matrix, one behind the other. */
+static sh_matrix gather_rows(const sh_tape *t, sh_matrix m, const int32_t *list, int64_t n, char *gathered) {
+    if (!list) return m;
+    t->lanes->copy(m.data, m.ld, list, n, m.d, gathered);
+    return (sh_matrix){gathered, m.d, m.d};
 }
 
-/* lanes (d x wide) as rows, padded with zeros */
-static void turned(const sh_trail *t, const char *lanes, int64_t d, char *rows) {
+/* Copies lanes (d, width) to rows (width, d), padded with zeros to whole vectors. */
+static void turn_lanes(const sh_tape *t, const char *lanes, int64_t d, char *rows) {
     const int64_t padded = sh_padded(t, d), L = t->lanes->lanes;
-    if (padded > d) memset(rows, 0, (size_t)(padded * t->wide) * t->lanes->size);
-    for (int64_t group = 0; group < t->groups; group++) {
+    if (padded > d) memset(rows, 0, (size_t)(padded * t->width) * t->lanes->size);
+    for (int64_t first = 0; first < t->width; first += L) {
         void *to[SH_MOST_LANES];
-        for (int64_t l = 0; l < L; l++) to[l] = sh_at(rows, t, (group * L + l) * padded);
-        t->lanes->scatter(sh_at(lanes, t, group * L), t->wide, d, NULL, to);
+        for (int64_t l = 0; l < L; l++) to[l] = sh_at(rows, t, (first + l) * padded);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
     }
 }
 
-void sh_lane_scores(const sh_trail *t, const sh_stored *stored, int values, const int32_t *list, int64_t n,
-                    const char *u, char *s, char *some) {
-    const char *rows = values ? stored->value : stored->key;
-    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
-    if (stored->own) {
-        turned(t, u, d, some);
-        t->lanes->own_scores(rows, ld, stored->position, list, n, d, some, sh_padded(t, d), s, t->wide);
-    } else if (t->groups == 1) {
-        t->lanes->scores(rows, ld, list, n, d, u, s, t->wide);
+void sh_dot_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const int32_t *list, int64_t n,
+                 const char *u, char *s, char *gathered) {
+    sh_matrix m = stored->side[side];
+    if (stored->per_lane) {
+        turn_lanes(t, u, m.d, gathered);
+        t->lanes->own_scores(m.data, m.ld, stored->position, list, n, m.d, gathered, sh_padded(t, m.d), s, t->width);
+    } else if (t->vectors == 1) {
+        t->lanes->scores(m.data, m.ld, list, n, m.d, u, s, t->width);
     } else if (n) {
-        rows = listed(t, rows, &ld, list, n, d, some);
-        t->k->gemm_nn(n, t->wide, d, rows, ld, u, t->wide, 0, s, t->wide);
+        m = gather_rows(t, m, list, n, gathered);
+        t->k->gemm_nn(n, t->width, m.d, m.data, m.ld, u, t->width, 0, s, t->width);
     }
 }
 
-void sh_lane_mix(const sh_trail *t, const sh_stored *stored, int values, const int32_t *list, int64_t n, const char *p,
-                 char *z, char *some) {
-    const char *rows = values ? stored->value : stored->key;
-    int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
-    if (stored->own) {
-        const int64_t padded = sh_padded(t, d);
+void sh_mix_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const int32_t *list, int64_t n,
+                 const char *p, char *z, char *gathered) {
+    sh_matrix m = stored->side[side];
+    if (stored->per_lane) {
+        const int64_t padded = sh_padded(t, m.d);
         const void *from[SH_MOST_LANES];
-        t->lanes->own_mix(rows, ld, stored->position, list, n, d, p, t->wide, some, padded);
-        for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(some, t, l * padded);
-        t->lanes->gather(from, d, NULL, z, t->wide);
-    } else if (t->groups == 1) {
-        t->lanes->mix(rows, ld, list, n, d, p, t->wide, z);
+        t->lanes->own_mix(m.data, m.ld, stored->position, list, n, m.d, p, t->width, gathered, padded);
+        for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(gathered, t, l * padded);
+        t->lanes->gather(from, m.d, NULL, z, t->width);
+    } else if (t->vectors == 1) {
+        t->lanes->mix(m.data, m.ld, list, n, m.d, p, t->width, z);
     } else if (n) {
-        rows = listed(t, rows, &ld, list, n, d, some);
-        t->k->gemm_tn(d, t->wide, n, rows, ld, p, t->wide, 0, z, t->wide);
+        m = gather_rows(t, m, list, n, gathered);
+        t->k->gemm_tn(m.d, t->width, n, m.data, m.ld, p, t->width, 0, z, t->width);
     } else {
-        memset(z, 0, (size_t)(d * t->wide) * t->lanes->size);
+        memset(z, 0, (size_t)(m.d * t->width) * t->lanes->size);
     }
 }
 
-void sh_lane_spread(const sh_trail *t, const sh_stored *s, int values, const char *g, const int32_t *list, int64_t n,
-                    const char *u, const sh_bench *w) {
-    const int64_t padded = sh_padded(t, values ? t->f : t->e), ld = values ? w->dvalue_ld : w->dkey_ld;
-    char *rows = values ? w->dvalue : w->dkey, *x = w->rows;
-    turned(t, u, values ? t->f : t->e, x);
-    if (s->own) {
-        t->lanes->own_spread(g, t->wide, s->position, list, n, x, padded, rows, ld);
-    } else if (t->groups == 1) {
-        t->lanes->spread(g, t->wide, list, n, x, padded, rows, ld);
+void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int side, const char *g, const int32_t *list, int64_t n,
+                   const char *u, const sh_scratch *w) {
+    const sh_matrix *m = &w->gradient[side];
+    const int64_t padded = sh_padded(t, m->d);
+    turn_lanes(t, u, m->d, w->turned);
+    if (s->per_lane) {
+        t->lanes->own_spread(g, t->width, s->position, list, n, w->turned, padded, m->data, m->ld);
+    } else if (t->vectors == 1) {
+        t->lanes->spread(g, t->width, list, n, w->turned, padded, m->data, m->ld);
     } else if (!list) {
-        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 1, rows, ld);
+        t->k->gemm_nn(n, padded, t->width, g, t->width, w->turned, padded, 1, m->data, m->ld);
     } else if (n) {
-        t->k->gemm_nn(n, padded, t->wide, g, t->wide, x, padded, 0, w->some, padded);
+        t->k->gemm_nn(n, padded, t->width, g, t->width, w->turned, padded, 0, w->gathered, padded);
         for (int64_t i = 0; i < n; i++)
-            t->lanes->add_rows(sh_at(rows, t, list[i] * ld), sh_at(w->some, t, i * padded), padded);
+            t->lanes->add_rows(sh_at(m->data, t, list[i] * m->ld), sh_at(w->gathered, t, i * padded), padded);
     }
 }
 
-void sh_tile_scores_of(const sh_trail *t, const sh_bench *w, const sh_stored *s, const char *u, const int32_t *list,
-                       int64_t n) {
-    const int64_t L = t->lanes->lanes;
-    sh_lane_scores(t, s, 0, list, n, u, w->s, w->some);
-    for (int64_t g = 0; t->biased && g < t->groups; g++)
-        t->lanes->add(sh_at(w->s, t, g * L), sh_at(w->bias, t, g * L), list, n, t->wide, t->wide);
+void sh_score_tile(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s, const char *u, const int32_t *list,
+                   int64_t n) {
+    assert(n <= s->rows && s->rows <= t->most_visible);
+    sh_dot_tile(t, s, SH_KEYS, list, n, u, w->s, w->gathered);
+    for (int64_t first = 0; t->biased && first < t->width; first += t->lanes->lanes)
+        t->lanes->add(sh_at(w->s, t, first), sh_at(w->bias, t, first), list, n, t->width, t->width);
 }
 
-void sh_scores_again(const sh_trail *t, const sh_bench *w, const sh_stored *s, const sh_visit *v) {
+void sh_score_tile_again(const sh_tape *t, const sh_scratch *w, const sh_stored_rows *s,
+                         const sh_taped_update *update) {
     const int64_t L = t->lanes->lanes;
-    sh_tile_scores_of(t, w, s, v->u, v->list, v->n);
-    for (int64_t i = 0; v->kept && i < v->n * t->groups; i++)
+    sh_score_tile(t, w, s, update->u, update->list, update->n);
+    for (int64_t i = 0; update->top_lanes && i < update->n * t->vectors; i++)
         for (int64_t l = 0; l < L; l++)
-            if (!(v->kept[i] >> l & 1)) sh_put(t, w->s, i * L + l, -INFINITY);
+            if (!(update->top_lanes[i] >> l & 1)) sh_put(t, w->s, i * L + l, -INFINITY);
 }

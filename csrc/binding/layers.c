@@ -1,28 +1,28 @@
 /* layers.c: the association of the layers, between Python's arrays and the core (association/).
  *
- * A trail is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
+ * A tape is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const char TRAIL[] = "sparsehopfield._core.trail";
+static const char TAPE[] = "sparsehopfield._core.tape";
 
 typedef struct {
-    sh_trail *trail;
+    sh_tape *tape;
     PyObject *arrays; /* the tuple of arguments, arrays as views */
     sh_association a;
     sh_structure structure;
     double beta[]; /* (H) */
-} held;
+} saved_tape;
 
-static void release_trail(PyObject *capsule) {
-    held *h = PyCapsule_GetPointer(capsule, TRAIL);
+static void release_tape(PyObject *capsule) {
+    saved_tape *s = PyCapsule_GetPointer(capsule, TAPE);
     sh_call call = sh_begin_call(1);
-    sh_trail_free(SH_CALL(call), h->trail);
-    Py_DECREF(h->arrays);
-    free(h);
+    sh_tape_free(SH_CALL(call), s->tape);
+    Py_DECREF(s->arrays);
+    free(s);
 }
 
 static int wrong(const char *name) {
@@ -209,46 +209,46 @@ static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)ARGUMENTS, nargs);
     sh_association a = {0};
     if (as_association(args, &a) < 0) return NULL;
-    held *h = malloc(sizeof *h + (size_t)a.heads * sizeof(double));
-    if (!h) return PyErr_NoMemory();
-    memcpy(h->beta, PyArray_DATA((PyArrayObject *)args[BETA]), (size_t)a.heads * sizeof(double));
-    a.beta = h->beta;
-    if (sh_as_structure(args[STRUCTURE], a.queries, &h->structure, &a.structure) < 0) {
-        free(h);
+    saved_tape *s = malloc(sizeof *s + (size_t)a.heads * sizeof(double));
+    if (!s) return PyErr_NoMemory();
+    memcpy(s->beta, PyArray_DATA((PyArrayObject *)args[BETA]), (size_t)a.heads * sizeof(double));
+    a.beta = s->beta;
+    if (sh_as_structure(args[STRUCTURE], a.queries, &s->structure, &a.structure) < 0) {
+        free(s);
         return NULL;
     }
-    h->a = a;
-    h->trail = NULL;
+    s->a = a;
+    s->tape = NULL;
     npy_intp shape[4] = {(npy_intp)a.samples, (npy_intp)a.queries, (npy_intp)a.heads, (npy_intp)a.v};
     PyObject *out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
     const int keep = PyObject_IsTrue(args[KEEP]);
-    h->arrays = out ? PyTuple_New(nargs) : NULL;
-    int whole = h->arrays != NULL;
+    s->arrays = out ? PyTuple_New(nargs) : NULL;
+    int whole = s->arrays != NULL;
     for (Py_ssize_t i = 0; whole && i < nargs; i++) {
         PyObject *own =
             PyArray_Check(args[i]) ? PyArray_View((PyArrayObject *)args[i], NULL, NULL) : Py_NewRef(args[i]);
-        whole = own && PyTuple_SetItem(h->arrays, i, own) == 0;
+        whole = own && PyTuple_SetItem(s->arrays, i, own) == 0;
     }
     if (!whole) {
-        Py_XDECREF(h->arrays);
+        Py_XDECREF(s->arrays);
         Py_XDECREF(out);
-        free(h);
+        free(s);
         return NULL;
     }
-    int64_t unsettled = 0;
+    int64_t unconverged = 0;
     void *data = PyArray_DATA((PyArrayObject *)out);
-    SH_RUN(call, status, sh_association_forward(SH_CALL(call), &h->a, data, keep ? &h->trail : NULL, &unsettled))
+    SH_RUN(call, status, sh_association_forward(SH_CALL(call), &s->a, data, keep ? &s->tape : NULL, &unconverged))
     PyObject *capsule = NULL;
     if (status != SH_OK)
         sh_raise(&call, status, a.type);
     else
-        capsule = keep ? PyCapsule_New(h, TRAIL, release_trail) : Py_NewRef(Py_None);
+        capsule = keep ? PyCapsule_New(s, TAPE, release_tape) : Py_NewRef(Py_None);
     if (!capsule || !keep) {
-        sh_trail_free(SH_CALL(call), h->trail);
-        Py_DECREF(h->arrays);
-        free(h);
+        sh_tape_free(SH_CALL(call), s->tape);
+        Py_DECREF(s->arrays);
+        free(s);
     }
-    PyObject *result = capsule ? Py_BuildValue("OOL", out, capsule, (long long)unsettled) : NULL;
+    PyObject *result = capsule ? Py_BuildValue("OOL", out, capsule, (long long)unconverged) : NULL;
     Py_XDECREF(capsule);
     Py_DECREF(out);
     return result;
@@ -275,14 +275,14 @@ static int64_t room_between_rows(PyObject *object, int number, int ndim, const n
     return sample == rows * row ? row : wrong("out");
 }
 
-/* trail, grad, wants rows, wants beta, and where to put the gradients of queries, stored and values, or None -> these,
+/* tape, grad, wants rows, wants beta, and where to put the gradients of queries, stored and values, or None -> these,
  * that of beta, and those of the projections' weights and biases */
 static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
-    held *h = PyCapsule_GetPointer(args[0], TRAIL);
-    if (!h) return NULL;
-    const sh_association *a = &h->a;
+    saved_tape *s = PyCapsule_GetPointer(args[0], TAPE);
+    if (!s) return NULL;
+    const sh_association *a = &s->a;
     const int number = a->type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32, rows = PyObject_IsTrue(args[2]);
     const int beta = PyObject_IsTrue(args[3]);
     PyArrayObject *grad = as_array(args[1], "grad", number);
@@ -296,7 +296,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     int64_t row[3] = {0};
     static const int like[8] = {-1, STORED, VALUES, -1, KEY_WEIGHT, KEY_BIAS, VALUE_WEIGHT, VALUE_BIAS};
     for (int i = 0; i < 8; i++) {
-        PyObject *given = like[i] < 0 ? NULL : PyTuple_GetItem(h->arrays, like[i]);
+        PyObject *given = like[i] < 0 ? NULL : PyTuple_GetItem(s->arrays, like[i]);
         if (i < 3 && (i == 0 || rows)) {
             const int ndim = i ? PyArray_NDIM((PyArrayObject *)given) : 4;
             const npy_intp *shape_of = i ? PyArray_DIMS((PyArrayObject *)given) : query;
@@ -319,7 +319,7 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     }
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
                                     data[3], data[4], data[5], data[6], data[7]};
-    SH_RUN(call, status, sh_association_backward(SH_CALL(call), h->trail, PyArray_DATA(grad), &gradients))
+    SH_RUN(call, status, sh_association_backward(SH_CALL(call), s->tape, PyArray_DATA(grad), &gradients))
     PyObject *result = status == SH_OK
                            ? PyTuple_Pack(8, made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7])
                            : sh_raise(&call, status, a->type);
@@ -338,11 +338,11 @@ static PyObject *copied(int number, const void *data, int64_t n) {
 
 static PyObject *weights(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, TRAIL);
-    if (!h) return NULL;
+    saved_tape *s = PyCapsule_GetPointer(capsule, TAPE);
+    if (!s) return NULL;
     sh_entries entries;
-    SH_RUN(call, status, sh_association_weights(SH_CALL(call), h->trail, &entries))
-    if (status != SH_OK) return sh_raise(&call, status, h->a.type);
+    SH_RUN(call, status, sh_association_weights(SH_CALL(call), s->tape, &entries))
+    if (status != SH_OK) return sh_raise(&call, status, s->a.type);
     const int64_t n = entries.start[entries.n];
     PyObject *parts[3] = {copied(NPY_INT64, entries.start, entries.n + 1), copied(NPY_INT64, entries.position, n),
                           copied(NPY_FLOAT64, entries.weight, n)};
@@ -354,11 +354,11 @@ static PyObject *weights(PyObject *module, PyObject *capsule) {
 
 static PyObject *steps(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, TRAIL);
-    if (!h) return NULL;
-    npy_intp shape[3] = {(npy_intp)h->a.samples, (npy_intp)h->a.queries, (npy_intp)h->a.heads};
+    saved_tape *s = PyCapsule_GetPointer(capsule, TAPE);
+    if (!s) return NULL;
+    npy_intp shape[3] = {(npy_intp)s->a.samples, (npy_intp)s->a.queries, (npy_intp)s->a.heads};
     PyObject *array = PyArray_SimpleNew(3, shape, NPY_INT64);
-    if (array) sh_association_steps(h->trail, PyArray_DATA((PyArrayObject *)array));
+    if (array) sh_association_steps(s->tape, PyArray_DATA((PyArrayObject *)array));
     return array;
 }
 
@@ -540,13 +540,13 @@ PyMethodDef sh_layer_operations[] = {
     {"associate_forward", FAST(forward),
      "associate_forward(queries, stored, values, beta, separation, parameter, samples, offsets, padding_mask, mask, "
      "steps, "
-     "eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, keep) -> out, trail, unsettled"},
+     "eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, keep) -> out, tape, unconverged"},
     {"associate_backward", FAST(backward),
-     "associate_backward(trail, grad, rows, beta, dqueries, dstored, dvalues) -> gradients of queries, stored, values, "
+     "associate_backward(tape, grad, rows, beta, dqueries, dstored, dvalues) -> gradients of queries, stored, values, "
      "beta (B, N, H), key_weight, "
      "key_bias, value_weight, value_bias"},
-    {"association_weights", weights, METH_O, "association_weights(trail) -> start, position, weight; rows b, h, n"},
-    {"association_steps", steps, METH_O, "association_steps(trail) -> (B, N, H) updates made"},
+    {"association_weights", weights, METH_O, "association_weights(tape) -> start, position, weight; rows b, h, n"},
+    {"association_steps", steps, METH_O, "association_steps(tape) -> (B, N, H) updates made"},
     {"linear", FAST(linear), "linear(x, weight, bias, y)"},
     {"linear_backward", FAST(linear_backward), "linear_backward(x, weight, grad, dx, dweight, dbias)"},
     {"normalize", FAST(normalize), "normalize(x, eps, xhat, rstd)"},

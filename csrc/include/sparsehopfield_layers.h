@@ -104,16 +104,16 @@ typedef struct {
     sh_projection key_map, value_map; /* with a key_map: maps that no shift changes, steps >= 0 */
 } sh_association;
 
-typedef struct sh_trail sh_trail;
+typedef struct sh_tape sh_tape;
 
 /* sh_association_forward: out[b, n, h] = sum_j p_j value_j, with p the last association of x <- sum_j p_j key_j,
  * p = separation(beta key x + mask), which begins at the query and is made steps + 1 times, or until at rest.
  *
- * Given      association  its arrays must stay as they are until the trail is freed
+ * Given      association  its arrays must stay as they are until the tape is freed
  * Returned   out    (B, N, H, v)
- *            trail  what the gradient needs, or NULL if it is not wanted: of each update the state, the thresholds and
- *                   the rows with weight; to be given back to sh_trail_free
- *            unsettled  queries that were still moving after 10,000 updates
+ *            tape  what the gradient needs, or NULL if it is not wanted: of each update the state, the thresholds and
+ *                   the rows with weight; to be given back to sh_tape_free
+ *            unconverged  queries that were still moving after 10,000 updates
  * Errors     SH_NOT_FINITE, SH_OVERFLOW, SH_NO_MEMORY, SH_INTERRUPTED, SH_BAD_ARGUMENT
  * Cost       2 (steps + 1) B N H M d multiplications for maps of full support; for the others the mixtures, and all of
  *            the backward pass, follow the rows with weight in any of some 16 queries. With a key_map the products run
@@ -123,7 +123,7 @@ typedef struct sh_trail sh_trail;
  * Notes      1. A query with no row to look at (no rows, all masked) gets zeros, and no gradient passes.
  *            2. The same bits for any number of threads; not across instruction sets. */
 SH_API sh_status sh_association_forward(sh_context *context, const sh_association *association, void *out,
-                                        sh_trail **trail, int64_t *unsettled);
+                                        sh_tape **tape, int64_t *unconverged);
 
 /* Gradients of sum(grad * out). Each may be NULL: not wanted. */
 typedef struct {
@@ -137,14 +137,14 @@ typedef struct {
 
 /* Errors     SH_SINGULAR: the implicit gradient at a fixed point that is not isolated or not stable; row is the
  *            query's number */
-SH_API sh_status sh_association_backward(sh_context *context, const sh_trail *trail, const void *grad,
+SH_API sh_status sh_association_backward(sh_context *context, const sh_tape *tape, const void *grad,
                                          const sh_gradients *gradients);
 /* sh_association_weights: of every query in the order b, h, n its last association, before dropout. The scores of the
  * entries are 0. */
-SH_API sh_status sh_association_weights(sh_context *context, const sh_trail *trail, sh_entries *entries);
+SH_API sh_status sh_association_weights(sh_context *context, const sh_tape *tape, sh_entries *entries);
 /* sh_association_steps: of every query (B, N, H) the updates it made. */
-SH_API void sh_association_steps(const sh_trail *trail, int64_t *steps);
-SH_API void sh_trail_free(sh_context *context, sh_trail *trail);
+SH_API void sh_association_steps(const sh_tape *tape, int64_t *steps);
+SH_API void sh_tape_free(sh_context *context, sh_tape *tape);
 
 /* These functions are what layers need besides (association/dense.c). Matrices are contiguous, n rows of e numbers, o outputs; NULL where
  * something is not there or not wanted. The same bits for any number of threads. */

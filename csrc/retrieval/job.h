@@ -1,36 +1,39 @@
-/* job.h: what the files of this room share: the memory made ready, the job of one call, its tiles.
+/* job.h: what the files of this room share: memories, the job of one call, tiles of scores, and how results are made.
  *
- * One call, by any of the public functions, is one job:
- *   maps with a window   plan.c decides; retrieval/index/query.c finds candidates by the bounds of an index; what it leaves,
- *                        scan.c finds tile by tile; rescore.c re-scores and decides; queries whose candidates
- *                        outgrow their list go to overflow.c, which keeps a few whole rows of scores;
+ * Every public function describes its call as a job and runs it by sh_run:
+ *   maps with a cutoff   plan.c chooses an index or none; retrieval/index/query.c answers the queries that the index can;
+ *                        scan.c answers the others tile by tile; queries whose candidates outgrow its lists go to
+ *                        overflow.c, which stores whole rows of scores; rescore.c turns candidates into results;
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
- *   structures           the k best take the way of maps with a window, whatever the map; pairs.c does the others.
+ *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
  */
-#ifndef SH_ENGINE_H
-#define SH_ENGINE_H
+#ifndef SH_JOB_H
+#define SH_JOB_H
 #include "runtime/runtime.h"
+#include "runtime/workspace.h"
 #include "separation/separation.h"
+#include <assert.h>
 #include <stdatomic.h>
 #include <string.h>
 
 enum {
-    SH_TILE = 1024,        /* patterns a tile */
-    SH_BLOCK = 768,        /* queries a block, at most */
-    SH_ITEMS = 64,         /* work items wanted, so that few queries still occupy all threads */
-    SH_PACK = 1024 * 1024, /* bytes of widened rows at a time, at least a tile by 64 columns */
-    SH_CARRIED = 4,        /* patterns that a step hands on to the next */
+    SH_TILE = 1024,                  /* patterns a tile */
+    SH_BLOCK = 768,                  /* queries a block, at most */
+    SH_ITEMS = 64,                   /* work items wanted, so that few queries still occupy all threads */
+    SH_TILE_ROW_BYTES = 1024 * 1024, /* of a tile's rows that are widened at a time, at least 64 columns */
+    SH_HINTS = 4,                    /* patterns that one update of a query hints at to the next */
 };
 
-/* The indexes of a memory (index.h), put up once and then only read. */
+/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. */
 typedef struct {
-    struct sh_index *_Atomic index[3]; /* lines, columns, wide lines */
-    struct sh_index *_Atomic older[2]; /* of the memory that this one extends: whoever takes it out may grow it */
-    int64_t older_patterns;            /* that it covers; 0: there was none */
-    _Atomic int64_t asked;             /* queries so far, for the choice of when to build */
-    sh_index_use use;                  /* whether calls build it */
-} sh_shelf;
+    struct sh_index *_Atomic index[3]; /* lines, columns, lines with wider first codes */
+    struct sh_index
+        *_Atomic older[2];         /* of the memory that this one extends; the call that takes one out may grow it */
+    int64_t older_patterns;        /* that these cover; 0: there are none */
+    _Atomic int64_t queries_asked; /* so far, which decides when an index is built */
+    sh_index_use use;              /* whether calls build one */
+} sh_indexes;
 
 typedef struct sh_norms sh_norms;
 
@@ -39,20 +42,20 @@ struct sh_memory {
     sh_type type;
     sh_similarity similarity;
     sh_rows patterns, values;     /* values: the patterns if none were given */
-    int own_values;               /* values are not the patterns */
-    double *bias, *scale;         /* of every pattern in double, or NULL (canonical scores) */
-    void *tile_bias, *tile_scale; /* the same in the compute type (tiles of scores) */
-    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern; */
+    int has_values;               /* values are not the patterns */
+    double *bias, *scale;         /* (M) in double, or NULL: of canonical scores */
+    void *tile_bias, *tile_scale; /* the same in the compute type: of tiles of scores */
+    void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
-    sh_norms *norms;              /* where these lie, shared with the memories it grew from */
+    sh_norms *norms;              /* holds biases or scales; shared with the memories that this one extends */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
-    double max_raw_norm;          /* max |xi| as stored: what a product may reach */
-    sh_shelf *shelf;
+    double max_raw_norm;          /* max |xi| as stored, which bounds products */
+    sh_indexes *indexes;
 };
 
-/* One entry of a list that sh_associate and sh_candidates return. */
+/* One entry of a list that sh_associate returns. */
 typedef struct {
     int64_t position;
     double score, weight;
@@ -62,187 +65,249 @@ typedef struct {
     sh_entry *entry;
 } sh_entry_list;
 
-/* Not a support is wanted but how large a ball around each query, a pattern, goes to it (radii.c). */
-typedef struct {
-    const int64_t *own;  /* (N) position of the query */
-    const double *score; /* (N) its score with itself */
-    const double *need;  /* (N) the lead that it needs */
-    const double *lift;  /* (M) what turns leads into squared distances */
-    double least, most;  /* of lift */
-    double slack;        /* of a squared distance */
-} sh_balls;
+/* What a job is to find of each query. Structures of pairs (pairs.c) answer goals up to SH_GOAL_WEIGHTS. */
+typedef enum {
+    SH_GOAL_UPDATE,  /* its new state, its support's size, hints for the next update */
+    SH_GOAL_ENERGY,  /* its energy */
+    SH_GOAL_WEIGHTS, /* a list of patterns with score and weight */
+    SH_GOAL_NEAREST, /* the `count` best patterns, whatever their weights */
+    SH_GOAL_RADIUS,  /* of a query that is a pattern: how large a ball around it goes to it (radii.c) */
+    SH_GOAL_PARTIAL, /* scale, sum and mixture of a map with full support */
+    SH_GOAL_SURVEY,  /* the patterns left after each stage of the search */
+} sh_goal;
 
-/* Patterns, values and queries are finite when they are taken, but they stay their owner's, who may write into them. So
- * what is computed from them is looked at where it is at hand: a score or a state that is not finite is noted, and when
- * all is done sh_run looks for what holds it. */
-enum { SH_ODD_SCORE = 1, SH_ODD_STATE = 2 };
+/* Inputs of SH_GOAL_RADIUS, whose queries are patterns. */
+typedef struct {
+    const int64_t *self;           /* (N) position of the query among the patterns */
+    const double *self_score;      /* (N) its score with itself */
+    const double *required_gap;    /* (N) by how much that must exceed other scores */
+    const double *norm_offset;     /* (M) turns gaps of scores into squared distances */
+    double min_offset, max_offset; /* of norm_offset */
+    double slack;                  /* added to squared distances */
+} sh_radius_search;
+
+/* Where results go. NULL: not wanted; a job without any outputs runs only for what it leaves to others. */
+typedef struct {
+    void *states;          /* (N, v) of the compute type */
+    int64_t *support_size; /* (N) */
+    int32_t *hints;        /* (N, SH_HINTS) the patterns of most weight, or -1 */
+    double *energy;        /* (N) */
+    sh_entry_list *lists;  /* (N) zeroed */
+    sh_candidate *nearest; /* (N, count) from the best down */
+    sh_candidate *rival;   /* (N) the pattern of the least quotient; its score is the quotient */
+    sh_partial partial;
+    int64_t (*counts)[4]; /* (N) those of sh_survey */
+} sh_outputs;
+
+/* Patterns, values and queries were finite when they were checked, but their owner may write into them since. So a score or
+ * a state that is not finite is noted where it is computed, and sh_run then searches the inputs for what caused it. */
+enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
+
+/* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
+typedef struct {
+    int64_t nearest;              /* k > 0: only the k best scores count, ties by position */
+    const double *value_scale;    /* (M) scale of the values (patterns by cosine), or NULL */
+    const void *tile_value_scale; /* the same in the compute type */
+    const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
+    const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
+    const void *tile_bias;        /* (M) of tiles of scores, or NULL */
+    void *own_tile_bias;          /* (M) what this call allocated for it, or NULL */
+    void *differences;            /* (N, d) queries less the centre, or NULL */
+    double *slack;                /* (N) how far a score of the tiles may be from the exact one */
+    double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
+    _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
+    int64_t *scan_queries;        /* queries that the index leaves to the scan; NULL: all */
+    _Atomic int64_t scan_count;
+    int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
+    _Atomic int64_t overflow_count;
+    int64_t blocks, block_rows, ranges, tiles;
+} sh_plan;
 
 typedef struct {
+    sh_goal goal;
+    /* inputs */
     sh_context *context;
     const sh_memory *memory;
-    const sh_kernels *k;
     sh_model model;
-    const sh_map *map;
     sh_queries queries;
-    const sh_rows *mixed;         /* what states mix: the values, or the patterns themselves */
-    const double *mixed_scale;    /* scale of the mixed rows (cosine), or NULL */
-    const void *mixed_tile_scale; /* the same in the compute type */
-    /* results wanted; NULL where not */
-    void *states;
-    int64_t *support_size;
-    double *energy;
-    sh_entry_list *lists; /* (N) zeroed */
-    sh_partial *partial;
-    int64_t top;
-    double min_weight;
-    int64_t (*counts)[4];      /* (N) sh_survey's */
-    const int32_t *carried;    /* (N, SH_CARRIED) patterns likely to score well, or -1 */
-    int32_t *carry;            /* (N, SH_CARRIED) those that did */
-    int64_t nearest;           /* k > 0: only the k best scores count, ties by position: */
-    int ranked;                /* they themselves are wanted, with weight or without: */
-    sh_candidate *nearest_out; /* (N, k) from the best down, in place of the results above */
-    const sh_balls *balls;     /* not NULL: not the support is wanted, but the least quotient */
-    sh_candidate *rival;       /* (N) of whom it is; its score is the quotient */
-    /* set up by sh_run */
-    _Atomic int *odd;               /* SH_ODD_SCORE, SH_ODD_STATE: what was seen; see run.c */
-    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
-    double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
-    const void *mixed_centre;       /* of what tiles mix, or NULL */
-    const void *centre, *tile_bias; /* of tiles: the memory's, or NULL; of all patterns, or NULL */
-    void *differences;              /* (N, d) queries less the centre, or NULL */
-    int64_t *left;                  /* queries that the screen leaves to the scan, or NULL: all */
-    _Atomic int64_t left_count;
-    int64_t *wide; /* (N) queries left for overflow.c */
-    _Atomic int64_t wide_count;
-    int64_t blocks, block_rows, ranges, tiles;
+    const sh_rows *values;                 /* (M, v) what states mix; NULL: the memory's */
+    const int32_t *hints;                  /* (N, SH_HINTS) patterns likely to score well, or -1; NULL: none */
+    int64_t count;                         /* of SH_GOAL_NEAREST: 1 to SH_NEAREST */
+    const sh_radius_search *radius_search; /* of SH_GOAL_RADIUS */
+    int64_t top;                           /* of SH_GOAL_WEIGHTS: at most so many of the largest weights; 0: all */
+    double min_weight;                     /* of SH_GOAL_WEIGHTS */
+    sh_outputs out;
+    /* set by sh_run */
+    const sh_kernels *k;
+    const sh_map *map;
+    sh_plan plan;
 } sh_job;
 
-/* Tells whether a failure is that of a query, of which it names the number. */
-static inline int sh_is_of_query(const sh_context *context) {
+/* Tells whether a failure is that of a query, whose number the context then has. */
+static inline int sh_is_query_failure(const sh_context *context) {
     return context->argument && (!strcmp(context->argument, "queries") || !strcmp(context->argument, "beta"));
 }
 
-/* sh_run: the whole job. Checks the queries (finite, no overflow) before any output is touched. */
+/* sh_run: does the whole job. Checks the queries (finite, no overflow) before any output is touched. */
 sh_status sh_run(sh_job *job);
-/* sh_check_call: refuses a context's path, a memory and queries that cannot be used, by name; looks at no number of them. */
+/* sh_check_call: refuses, by name, a path, a memory and queries that cannot be used; reads no number of them. */
 sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries);
-/* The steps that sh_run is made of. */
-sh_status sh_screen(sh_job *job);
-sh_status sh_scan(sh_job *job);
-sh_status sh_wide(sh_job *job);
+/* The steps of sh_run. Each answers the queries that it can. */
+sh_status sh_answer_by_index(sh_job *job); /* plan.c; the others go to scan_queries */
+sh_status sh_scan(sh_job *job);            /* those of scan_queries; the others go to overflow_queries */
+sh_status sh_overflow(sh_job *job);        /* those of overflow_queries */
 sh_status sh_stream(sh_job *job);
-sh_status sh_look_at_pairs(sh_job *job);
-/* brings the {scale, sum, mixture} of one query to the scale of more scores; a scale of NaN is that of none */
-void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double here);
-/* blocks, ranges and tiles for n queries */
+sh_status sh_answer_pairs(sh_job *job);
+/* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is larger;
+ * NaN is the scale of no scores. */
+void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double row_scale);
+/* sh_set_grid: sets blocks, ranges and tiles for n queries. */
 void sh_set_grid(sh_job *job, int64_t n);
+/* A work item of the grid: one block of queries, one range of tiles. */
+typedef struct {
+    int64_t range, first_query, rows, first_tile, last_tile;
+} sh_grid_item;
+static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int64_t n) {
+    const sh_plan *p = &job->plan;
+    sh_grid_item g = {.range = item % p->ranges, .first_query = item / p->ranges * p->block_rows};
+    g.rows = sh_min(p->block_rows, n - g.first_query);
+    g.first_tile = p->tiles * g.range / p->ranges;
+    g.last_tile = p->tiles * (g.range + 1) / p->ranges;
+    assert(g.rows >= 1 && g.rows <= SH_BLOCK && g.first_tile < g.last_tile && g.last_tile <= p->tiles);
+    return g;
+}
 
-/* Scores of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows of the memory: products,
- * then scale and bias later by affine_max. `pack` holds sh_pack_bytes(memory). */
+/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows
+ * of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
-                    void *scores, int64_t ld, void *pack);
-/* out[rows x columns] (+)= p[rows x n] * mixed[first .. first + n, column .. column + columns), less mixed_centre: weights
- * sum to 1, so it is added to what is mixed at the end */
+                    void *scores, int64_t ld, void *tile_rows);
+/* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
+ * value_centre. As weights sum to 1, the caller adds the centre to what is mixed at the end. */
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
-                 int64_t columns, int add, void *out, int64_t ldo, void *pack);
-size_t sh_pack_bytes(const sh_memory *memory);
-/* Whether rows are of a narrow type, to be widened where they are used. */
+                 int64_t columns, int add, void *out, int64_t ldo, void *tile_rows);
+size_t sh_tile_row_bytes(const sh_memory *memory);
+/* Tells whether rows are of a narrow type, to be widened where they are used. */
 static inline int sh_is_narrow(const sh_rows *rows) { return rows->type > SH_FLOAT64; }
-/* Row i, in the compute type: in place, or widened into buffer. */
+/* Returns row i in the compute type: in place, or widened into buffer. */
 const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
-/* Rows that are read at no order are fetched before they are wanted: row i, on its way into the cache; and how many
- * rows ahead pay. */
-void sh_fetch_row(const sh_rows *rows, int64_t i);
-int64_t sh_rows_ahead(const sh_rows *rows);
+/* Fetches row i into the cache, where rows are read in no order. */
+void sh_prefetch_row(const sh_rows *rows, int64_t i);
+/* Returns how many rows ahead of their use it pays to fetch. */
+int64_t sh_prefetch_distance(const sh_rows *rows);
+/* Returns the address of element i of an array of the compute type. */
 static inline void *sh_at(const sh_kernels *k, const void *base, int64_t i) {
     return (char *)base + i * (int64_t)k->size;
 }
 static inline const void *sh_query(const sh_job *job, int64_t i) {
     return sh_at(job->k, job->queries.data, i * job->memory->patterns.d);
 }
-/* |x|^2 / 2 of a query */
+/* Computes |x|^2 / 2 of a query. */
 static inline double sh_half_square(const sh_job *job, int64_t i) {
     const void *x = sh_query(job, i);
     return job->k->dot(x, x, job->memory->patterns.d) / 2;
 }
-static inline void sh_note_score(const sh_job *job, double score) {
-    if (score - score != 0 && job->odd) atomic_fetch_or(job->odd, SH_ODD_SCORE);
+/* Notes a score that is not finite. */
+static inline void sh_check_score(const sh_job *job, double score) {
+    if (score - score != 0 && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
 }
-/* of some rows of the result, where scores may not have shown it */
-static inline void sh_note_states(const sh_job *job, const void *states, int64_t rows) {
-    if (job->mixed->unchecked) return;
-    double largest = job->k->max_abs(states, rows * job->mixed->d);
-    if (largest - largest != 0) atomic_fetch_or(job->odd, SH_ODD_STATE);
+/* Notes rows of states that are not finite, where scores may not have shown it. */
+static inline void sh_check_states(const sh_job *job, const void *states, int64_t rows) {
+    if (job->values->unchecked) return;
+    double largest = job->k->max_abs(states, rows * job->values->d);
+    if (largest - largest != 0) atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
-/* Whether scores below the map's window do not matter: weights are wanted, not ranks. */
-static inline int sh_has_window(const sh_job *job) { return job->map->window && !job->ranked && !job->balls; }
+/* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
+static inline int sh_has_cutoff(const sh_job *job) {
+    return job->map->window && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
+}
 /* Tells whether scores are -|x - xi|^2/2 (rescore.c). */
 static inline int sh_by_distance(const sh_job *job) {
     return job->memory->similarity == SH_EUCLIDEAN && job->model.separation != SH_POLYNOMIAL;
 }
-/* Gives the number that makes a score of a tile one by distance; 0 where scores are others. */
-static inline double sh_shift(const sh_job *job, int64_t query) { return job->shift ? job->shift[query] : 0; }
-/* The energy of a query whose conjugate over beta is `pull`. */
-static inline double sh_energy_of(const sh_job *job, int64_t query, double pull) {
-    return sh_by_distance(job) ? -pull : sh_half_square(job, query) - pull;
+/* Returns what is added to a score of a tile by distance; 0 for other scores. */
+static inline double sh_shift(const sh_job *job, int64_t query) { return job->plan.shift ? job->plan.shift[query] : 0; }
+/* Computes the energy of a query from its conjugate over beta. */
+static inline double sh_energy_of(const sh_job *job, int64_t query, double conjugate) {
+    return sh_by_distance(job) ? -conjugate : sh_half_square(job, query) - conjugate;
 }
-/* Tells whether scores of tiles are too coarse for weights, which then come from canonical ones: euclidean scores
- * cancel far from the origin. SH_COARSE is the most that a weight may be off by, relatively, by the bound; it is off by much
- * less. */
-#define SH_COARSE 0x1p-6
-static inline int sh_is_coarse(const sh_job *job, int64_t query) {
-    return sh_by_distance(job) && sh_beta(job, query) * job->slack[query] > SH_COARSE;
+/* Tells whether scores of tiles are too inaccurate for weights, which then come from canonical ones: euclidean scores
+ * cancel far from the origin. SH_WEIGHT_ERROR bounds the relative error that a weight may have; it has much less. */
+#define SH_WEIGHT_ERROR 0x1p-6
+static inline int sh_needs_canonical_scores(const sh_job *job, int64_t query) {
+    return sh_by_distance(job) && sh_beta(job, query) * job->plan.slack[query] > SH_WEIGHT_ERROR;
 }
-/* A query as tiles take it. */
+/* Returns a query as tiles take it. */
 static inline const void *sh_tile_query(const sh_job *job, int64_t i) {
-    return job->differences ? sh_at(job->k, job->differences, i * job->memory->patterns.d) : sh_query(job, i);
+    return job->plan.differences ? sh_at(job->k, job->plan.differences, i * job->memory->patterns.d) : sh_query(job, i);
 }
 static inline const void *sh_tile_bias(const sh_job *job, int64_t i) {
-    return job->tile_bias ? sh_at(job->k, job->tile_bias, i) : NULL;
+    return job->plan.tile_bias ? sh_at(job->k, job->plan.tile_bias, i) : NULL;
 }
 static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
     return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;
 }
 
-/* rescore.c: from candidates to results. Work space of one worker: */
+/* rescore.c: from candidates to results. Scratch memory of one worker: */
 typedef struct {
-    double *sum;  /* (width) of the state */
-    void *buffer; /* (max(d, width)) one widened row */
-    double *z;    /* room for as many as there are candidates */
-} sh_finish_space;
-size_t sh_finish_bytes(const sh_job *job, int64_t candidates);
-sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch);
-/* the lowest score that can carry weight (or be among the nearest, or the rival) given these (approximate) scores, less
- * twice the slack */
-double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
-/* keeps what is at or above `floor`, in order; of balls, what may be the rival. Returns how many */
-int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double floor, double slack);
-/* replaces the scores by canonical ones */
+    double *sum;  /* (v) of the state */
+    void *buffer; /* (max(d, v)) one widened row */
+    double *z;    /* (candidates) */
+} sh_result_space;
+/* Takes that for at most so many candidates from a workspace. */
+sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates);
+size_t sh_result_space_bytes(const sh_job *job, int64_t candidates);
+sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t candidates);
+/* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
+ * approximate scores, less twice the slack. More scores never lower it. */
+double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
+/* sh_keep_above: keeps the candidates of at least `min_score`, in order; of a search for radii, those that may be the rival.
+ * Returns how many. */
+int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack);
+/* sh_rescore: replaces the scores by canonical ones. */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
-/* the same where the caller has fetched the rows */
-void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
-/* writes the results of one query from canonical candidates in order of position (of the k best: any order) */
-sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space, sh_context *context);
+/* sh_rescore_prefetched: does the same where the caller has fetched the rows. */
+void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
+/* sh_store_results: writes the results of one query from canonical candidates in order of position (of the k best: any
+ * order). */
+sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_space space,
+                           sh_context *context);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
-/* A list that grows with the support, and the space to finish it; all zero before the first, given back by sh_clear.
- * sh_lengthen: room for twice as many, or `room` at first; the first n stay. 0 where there is no memory. */
+/* The candidates of one query while scores of tiles pass; begun with min_score and best -INFINITY. */
 typedef struct {
-    int64_t room;
+    int64_t capacity, n;
+    double min_score; /* lower scores are out; only rises */
+    double best;      /* the best exact score is at least this */
+    int overflows;    /* there are more candidates than fit */
+    sh_candidate *list;
+} sh_candidate_list;
+/* scan.c: raises min_score after a best score of some more patterns (note 2 there). */
+void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best);
+/* Removes candidates that cannot matter. z holds as many numbers as there are candidates. */
+void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z);
+/* Makes room for some more candidates, or sets `overflows` and returns 0. */
+int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, double *z);
+/* A list that grows with the support, and the scratch memory for its results; all zero before the first. */
+typedef struct {
+    int64_t capacity;
     sh_candidate *list;
     void *scratch;
-    sh_finish_space space;
+    sh_result_space space;
 } sh_long_list;
-int sh_lengthen(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t room);
-void sh_clear(sh_context *context, sh_long_list *l);
-/* puts (score, position) into a list of at most `room`, best first, ties by position; returns its length */
-int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate c);
-/* radii.c: the same for balls; what the least quotient of these is at most, and the lowest score of a pattern of this
- * lift (or of any) that could have a lower one */
-double sh_ball_radius(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
-double sh_ball_floor_at(const sh_job *job, int64_t query, double radius, double lift);
-double sh_ball_floor(const sh_job *job, int64_t query, double radius);
-void sh_ball_finish(sh_job *job, int64_t query, const sh_candidate *c, int64_t n);
-/* stores the weights chosen by top and min_weight; entries are destroyed */
+/* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where there
+ * is no memory. */
+int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity);
+void sh_release_list(sh_context *context, sh_long_list *l);
+/* sh_insert_best: puts c into a list of at most `capacity`, best first, ties by position; returns its length. */
+int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t capacity, sh_candidate c);
+/* radii.c: bounds for SH_GOAL_RADIUS. sh_radius_bound: an upper bound on the radius, given these candidates.
+ * sh_rival_min_score: the lowest score of a pattern that could give a smaller radius, whatever its norm offset;
+ * sh_rival_min_score_at: of one with this offset. */
+double sh_radius_bound(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double slack);
+double sh_rival_min_score(const sh_job *job, int64_t query, double radius);
+double sh_rival_min_score_at(const sh_job *job, int64_t query, double radius, double norm_offset);
+/* Stores the rival of a query, among canonical candidates. */
+void sh_store_rival(sh_job *job, int64_t query, const sh_candidate *c, int64_t n);
+/* sh_store_entries: stores those of the largest weights that `top` and `min_weight` allow; entries are destroyed. */
 sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_t n, sh_context *context);
 #endif

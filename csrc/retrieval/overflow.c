@@ -18,7 +18,7 @@ enum { ROWS_BYTES = 24 * 1024 * 1024, COLUMNS = 256 };
 
 typedef struct {
     sh_job *job;
-    int64_t first, rows; /* which of job->wide */
+    int64_t first, rows; /* which of job->plan.overflow_queries */
     char *queries;       /* (rows, d) gathered */
     char *scores;        /* (rows, M) */
     char *states;        /* (rows, width) */
@@ -34,7 +34,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
                    scratch);
     for (int64_t i = 0; i < w->rows; i++) {
         void *scores = sh_at(k, w->scores, i * m->patterns.n + first);
-        int64_t query = w->job->wide[w->first + i];
+        int64_t query = w->job->plan.overflow_queries[w->first + i];
         double best =
             k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(w->job, first), sh_shift(w->job, query), n);
         if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
@@ -60,11 +60,11 @@ static row_sums weigh(const sh_job *job, void *row, const sh_threshold *t, doubl
         job->map->weights(t, n, p);
         for (int64_t i = 0; i < n; i++) {
             sums.support += p[i] > 0;
-            if (job->energy && p[i] > 0) sums.psi += p[i] * z[i] - job->map->omega(t->parameter, p[i]);
+            if (job->goal == SH_GOAL_ENERGY && p[i] > 0) sums.psi += p[i] * z[i] - job->map->omega(t->parameter, p[i]);
         }
         k->from_double(sh_at(k, row, j), p, n);
     }
-    if (job->mixed_tile_scale) k->multiply(row, job->mixed_tile_scale, job->memory->patterns.n);
+    if (job->plan.tile_value_scale) k->multiply(row, job->plan.tile_value_scale, job->memory->patterns.n);
     return sums;
 }
 
@@ -90,12 +90,12 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
     int64_t n = 0;
     sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!sh_lengthen(job, context, &l, 0, 4 * PIECE)) goto done;
+    if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
-        if (n + PIECE > l.room) {
-            double cut = sh_support_floor(job, query, l.list, n, l.space.z, 0);
+        if (n + PIECE > l.capacity) {
+            double cut = sh_min_score(job, query, l.list, n, l.space.z, 0);
             n = sh_keep_above(job, query, l.list, n, cut, 0);
-            if (2 * n > l.room && !sh_lengthen(job, context, &l, n, 0)) goto done;
+            if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
         int64_t found = job->k->collect(sh_at(job->k, row, j), width, floor, j, l.list + n);
@@ -106,9 +106,9 @@ static sh_status settle_exactly(sh_job *job, int64_t query, const void *row, dou
             goto done;
         }
     }
-    status = sh_finish(job, query, l.list, n, l.space, context);
+    status = sh_store_results(job, query, l.list, n, l.space, context);
 done:
-    sh_clear(context, &l);
+    sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
@@ -151,31 +151,31 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     wide *w = pointer;
     sh_job *job = w->job;
     const sh_kernels *k = job->k;
-    int64_t query = job->wide[w->first + item], n = job->memory->patterns.n;
+    int64_t query = job->plan.overflow_queries[w->first + item], n = job->memory->patterns.n;
     void *row = sh_at(k, w->scores, item * n);
     w->by_product[item] = 0;
-    double slack = job->slack[query], *z = scratch;
-    if (!job->map->window && !job->nearest) {
-        if (!sh_is_coarse(job, query)) return list_row(job, query, row, context);
+    double slack = job->plan.slack[query], *z = scratch;
+    if (!job->map->window && !job->plan.nearest) {
+        if (!sh_needs_canonical_scores(job, query)) return list_row(job, query, row, context);
         double floor = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
-        if (!job->lists)
+        if (job->goal != SH_GOAL_WEIGHTS)
             floor = k->maximum(row, n, NULL) - job->map->reach(sh_beta(job, query), k->unit / 2, n) - 2 * slack;
         sh_status status = settle_exactly(job, query, row, floor, context);
-        if (job->support_size) job->support_size[query] = n;
+        if (job->out.support_size) job->out.support_size[query] = n;
         return status;
     }
-    if (job->balls) {
+    if (job->goal == SH_GOAL_RADIUS) {
         double radius = INFINITY;
         k->to_double(z, row, n);
         for (int64_t j = 0; j < n; j++) {
             sh_candidate c = {z[j], j};
-            radius = fmin(radius, sh_ball_radius(job, query, &c, 1, slack));
+            radius = fmin(radius, sh_radius_bound(job, query, &c, 1, slack));
         }
-        return settle_exactly(job, query, row, sh_ball_floor(job, query, radius) - slack, context);
+        return settle_exactly(job, query, row, sh_rival_min_score(job, query, radius) - slack, context);
     }
-    if (job->nearest) {
+    if (job->plan.nearest) {
         k->to_double(z, row, n);
-        double least = n < job->nearest ? -INFINITY : sh_kth_largest(z, n, job->nearest) - 2 * slack;
+        double least = n < job->plan.nearest ? -INFINITY : sh_kth_largest(z, n, job->plan.nearest) - 2 * slack;
         return settle_exactly(job, query, row, least, context);
     }
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
@@ -183,15 +183,16 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     sh_threshold t;
     job->map->threshold(alpha, window_scores(job, row, best, beta, z), z, &t);
     double cut = best + t.tau / (alpha - 1) / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
-    if (job->lists || sh_is_coarse(job, query) || k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
+    if (job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query) ||
+        k->count(row, n, cut + 2 * slack + margin) <= SH_EXACT_SUPPORT)
         return settle_exactly(job, query, row, cut - 2 * slack - margin, context);
 
     row_sums sums = weigh(job, row, &t, best, beta);
     w->by_product[item] = 1;
-    if (job->support_size) job->support_size[query] = sums.support;
-    if (job->counts) job->counts[query][3] = sums.support;
-    if (job->energy) {
-        job->energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
+    if (job->out.support_size) job->out.support_size[query] = sums.support;
+    if (job->out.counts) job->out.counts[query][3] = sums.support;
+    if (job->out.energy) {
+        job->out.energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
     }
     return SH_OK;
 }
@@ -200,7 +201,7 @@ static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_cont
     wide *w = pointer;
     const sh_job *job = w->job;
     const sh_kernels *k = job->k;
-    int64_t width = job->mixed->d, column = item * COLUMNS, columns = sh_min(COLUMNS, width - column);
+    int64_t width = job->values->d, column = item * COLUMNS, columns = sh_min(COLUMNS, width - column);
     int64_t n = job->memory->patterns.n;
     for (int64_t first = 0; first < n; first += SH_TILE) {
         sh_tile_mix(job, sh_at(k, w->scores, first), n, w->rows, first, sh_min(SH_TILE, n - first), column, columns,
@@ -215,11 +216,12 @@ static sh_status do_group(wide *w) {
     sh_job *job = w->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->mixed->d * k->size;
+    size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->values->d * k->size;
     for (int64_t i = 0; i < w->rows; i++)
-        memcpy(w->queries + (size_t)i * query_bytes, sh_tile_query(job, job->wide[w->first + i]), query_bytes);
-    size_t pack = sh_pack_bytes(m);
-    sh_status status = sh_for_each(job->context, job->tiles, pack, score_tile, w);
+        memcpy(w->queries + (size_t)i * query_bytes, sh_tile_query(job, job->plan.overflow_queries[w->first + i]),
+               query_bytes);
+    size_t pack = sh_tile_row_bytes(m);
+    sh_status status = sh_for_each(job->context, job->plan.tiles, pack, score_tile, w);
     if (status != SH_OK) return status;
 
     /* a row to solve needs M doubles: no more of them at once than fit the budget */
@@ -228,16 +230,17 @@ static sh_status do_group(wide *w) {
     few.threads = (int)sh_max(1, sh_min(few.threads, (int64_t)(ROWS_BYTES / row_bytes)));
     status = sh_for_each(&few, w->rows, row_bytes, solve_row, w);
     if (status != SH_OK) return sh_fail(job->context, status, few.argument, few.row);
-    if (!job->states || !memchr(w->by_product, 1, (size_t)w->rows)) return SH_OK;
+    if (!job->out.states || !memchr(w->by_product, 1, (size_t)w->rows)) return SH_OK;
 
-    status = sh_for_each(job->context, sh_ceil_div(job->mixed->d, COLUMNS), pack, mix_columns, w);
+    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), pack, mix_columns, w);
     if (status != SH_OK) return status;
     for (int64_t i = 0; i < w->rows; i++) {
         if (!w->by_product[i]) continue;
         char *state = w->states + (size_t)i * state_bytes;
-        if (job->mixed_centre) k->add(state, 1, job->mixed_centre, job->mixed->d);
-        sh_note_states(job, state, 1);
-        memcpy((char *)job->states + (size_t)job->wide[w->first + i] * state_bytes, state, state_bytes);
+        if (job->plan.value_centre) k->add(state, 1, job->plan.value_centre, job->values->d);
+        sh_check_states(job, state, 1);
+        memcpy((char *)job->out.states + (size_t)job->plan.overflow_queries[w->first + i] * state_bytes, state,
+               state_bytes);
     }
     return SH_OK;
 }
@@ -247,18 +250,19 @@ static int ascending(const void *a, const void *b) {
     return (i > j) - (i < j);
 }
 
-sh_status sh_wide(sh_job *job) {
+sh_status sh_overflow(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
-    int64_t count = atomic_load(&job->wide_count), size = (int64_t)job->k->size;
+    int64_t count = atomic_load(&job->plan.overflow_count), size = (int64_t)job->k->size;
     if (count == 0) return SH_OK;
-    qsort(job->wide, (size_t)count, sizeof *job->wide, ascending); /* threads found them in any order */
-    int64_t bytes = (m->patterns.n + m->patterns.d + job->mixed->d) * size;
+    qsort(job->plan.overflow_queries, (size_t)count, sizeof *job->plan.overflow_queries,
+          ascending); /* threads found them in any order */
+    int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * size;
     int64_t rows = sh_min(count, sh_max(1, sh_min(SH_BLOCK, ROWS_BYTES / bytes)));
     wide w = {.job = job};
     w.queries = sh_allocate(context, rows, (size_t)(m->patterns.d * size));
     w.scores = sh_allocate(context, rows, (size_t)(m->patterns.n * size));
-    w.states = sh_allocate(context, rows, (size_t)(job->mixed->d * size));
+    w.states = sh_allocate(context, rows, (size_t)(job->values->d * size));
     w.by_product = sh_allocate(context, rows, 1);
     sh_status status = SH_OK;
     if (!w.queries || !w.scores || !w.states || !w.by_product) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);

@@ -1,58 +1,60 @@
-/* pairs.c: structures that look at some of the pairs: windows, block masks, random subsets. Work follows the pairs.
+/* pairs.c: structures in which queries see some of the patterns: windows, block masks, random subsets. Work follows the pairs.
  *
- * Queries go in order of their places, a few at a time. Where neighbours look at the same stretches of patterns (spans:
- * windows, blocks of some rows), a single-threaded product writes their scores, and each query reads
- * its own part of them. All other pairs are taken one by one, by the canonical dot product, in place.
+ * Queries go in order of their places, a few at a time. Where neighbours see the same stretches of patterns (windows, blocks
+ * of some rows), a single-threaded product writes their scores, and each query reads the part that it sees. All other
+ * pairs are scored one by one, by the canonical dot product, in place. A window that steps over patterns sees only those of
+ * its place's residue class; there the patterns of a class are the rows of the product.
  *
- * Notes  1. Maps with a window: scores of products filter as in scan.c, with the same slack; what is left is scored
- *           canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
- *        2. A list that overflows (small beta) is made again, longer, of canonical scores alone: exact for any support.
+ * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; the candidates that remain are
+ *           scored canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
+ *        2. A query whose list overflows (small beta) starts again with canonical scores alone, in a list that grows with
+ *           the support: exact for any support.
  *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows from
  *           places alone, so the bits do not depend on the number of threads.
  */
 #include "structure/structure.h"
 #include "retrieval/job.h"
 #include <math.h>
-#include <string.h>
 
 enum {
-    ROWS = 64,     /* queries that go together, at most */
-    SHORT = 128,   /* candidates a list holds: at least, */
-    LONG = 1024,   /* and at most */
-    THIN = 4,      /* blocks of fewer rows are no spans */
-    ASKED = 8,     /* queries between two looks at whether to stop, */
-    READ = 1 << 20 /* and numbers of patterns */
+    ROWS = 64,              /* queries that go together, at most */
+    MIN_CAPACITY = 128,     /* candidates that a list holds, at least */
+    MAX_CAPACITY = 1024,    /* and at most */
+    MIN_BLOCK_ROWS = 4,     /* blocks of fewer rows are scored pair by pair */
+    STOP_QUERIES = 8,       /* queries between two checks whether to stop, */
+    STOP_NUMBERS = 1 << 20, /* and numbers of patterns */
 };
 
 typedef struct {
     sh_job *job;
     const sh_structure *s;
-    int spans;         /* whether there are any */
-    int64_t apart;     /* of the patterns of a lane; 1: there is one lane */
-    int64_t room;      /* of a list */
-    sh_caller *visits; /* (N) in order of place */
-    int64_t *start;    /* (items + 1) of each item its first sh_caller */
+    int by_stretch;    /* whether stretches of patterns are scored by products */
+    int64_t step;      /* from one pattern of a residue class to the next; 1: there is one class */
+    int64_t capacity;  /* of a list of candidates */
+    sh_caller *placed; /* (N) the queries in order of residue class and place */
+    int64_t *start;    /* (items + 1) the first query of each item */
     int64_t items;
-} looking;
+} pair_scan;
 
 /* --- which pairs there are ------------------------------------------------------------------------ */
 
-static int64_t place_of(const looking *l, sh_caller v) { return v.lane + l->apart * v.place; }
+static int64_t place_of(const pair_scan *p, sh_caller q) { return q.lane + p->step * q.place; }
 
-/* The number of the first pair of a query that lies in no span. */
-static int64_t after_spans(const looking *l, sh_caller v) {
-    if (!l->spans) return 0;
-    if (l->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
+/* Returns the number of the first pair of a query that lies in no stretch. */
+static int64_t after_stretches(const pair_scan *p, sh_caller q) {
+    if (!p->by_stretch) return 0;
+    if (p->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
     int64_t least, most;
-    sh_window_steps(l->s, l->job->memory->patterns.n, place_of(l, v), &least, &most);
+    sh_window_steps(p->s, p->job->memory->patterns.n, place_of(p, q), &least, &most);
     return most - least + 1;
 }
 
-/* The next span of queries from place `low` to `high`, at most SH_TILE of a lane's patterns; returns how many, 0 at the
- * end. */
-static int64_t next_span(const looking *l, int64_t patterns, int64_t low, int64_t high, int64_t *at, int64_t *first) {
-    const sh_structure *s = l->s;
-    if (!l->spans) return 0;
+/* Gives the next stretch of patterns of queries from place `low` to `high`, at most SH_TILE of one residue class, counted
+ * there. Returns how many, 0 at the end. */
+static int64_t next_stretch(const pair_scan *p, int64_t patterns, int64_t low, int64_t high, int64_t *at,
+                            int64_t *first) {
+    const sh_structure *s = p->s;
+    if (!p->by_stretch) return 0;
     if (s->pairs == SH_PAIRS_WINDOW) {
         *first = sh_max(low - s->width, 0) + *at;
         int64_t end = s->causal ? high + 1 : sh_min(patterns, high + s->width + 1);
@@ -71,8 +73,8 @@ static int64_t next_span(const looking *l, int64_t patterns, int64_t low, int64_
     return n;
 }
 
-/* The part of a span that a query looks at, from .. to - 1, counted from its first. */
-static void part_of_span(const sh_structure *s, int64_t place, int64_t first, int64_t n, int64_t *from, int64_t *to) {
+/* Gives the part of a stretch that a query sees, from .. to - 1, counted from its first; from >= to: none of it. */
+static void visible_part(const sh_structure *s, int64_t place, int64_t first, int64_t n, int64_t *from, int64_t *to) {
     *from = 0;
     *to = n;
     if (s->pairs != SH_PAIRS_WINDOW) return;
@@ -83,297 +85,277 @@ static void part_of_span(const sh_structure *s, int64_t place, int64_t first, in
 /* --- some queries together ------------------------------------------------------------------------ */
 
 typedef struct {
-    int64_t n;
-    double floor, best; /* as in scan.c */
-    int wide;
-    sh_candidate *list;
-} tracker;
-
-typedef struct {
-    char *queries, *scores, *mixture, *pack, *row;
-    void *bias, *scale, *mixed_scale; /* of a lane's span */
+    char *queries, *scores, *mixture, *tile_rows, *row;
+    void *bias, *scale, *value_scale; /* (SH_TILE) of a stretch, where these do not lie side by side */
     sh_candidate *pairs, *lists;
     double *z;
-    sh_rows patterns, mixed; /* of the lane alone: its patterns, and what it mixes */
-    sh_finish_space finish;
+    sh_rows patterns, values; /* of the residue class alone */
+    sh_result_space results;
 } space;
 
-/* Where everything lies in the scratch memory; returns its size. */
-static size_t space_at(const looking *l, char *scratch, space *w) {
-    const sh_job *job = l->job;
-    size_t size = job->k->size, lists = job->map->window ? ROWS * (size_t)l->room : 0, at = 0;
-#define TAKE(member, bytes) (w->member = (void *)(scratch ? scratch + at : NULL), at += sh_align(bytes))
-    TAKE(queries, ROWS * (size_t)job->memory->patterns.d * size);
-    TAKE(scores, l->spans ? (size_t)ROWS * SH_TILE * size : 0);
-    TAKE(mixture, ROWS * (size_t)job->mixed->d * size);
-    TAKE(pack, sh_pack_bytes(job->memory));
-    TAKE(row, SH_PIECE * size);
-    TAKE(bias, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(scale, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(mixed_scale, l->apart > 1 ? SH_TILE * size : 0);
-    TAKE(pairs, SH_PIECE * sizeof(sh_candidate));
-    TAKE(lists, lists * sizeof(sh_candidate));
-    TAKE(z, SH_PIECE * sizeof(double));
-#undef TAKE
-    if (scratch) w->finish = sh_finish_space_at(job, scratch + at);
-    return at + sh_finish_bytes(job, l->room);
+/* Lays out the scratch memory of one worker; returns its size. */
+static size_t lay_out(const pair_scan *p, void *block, space *s) {
+    const sh_job *job = p->job;
+    const int64_t gathered = p->step > 1 ? SH_TILE : 0;
+    const size_t size = job->k->size;
+    sh_workspace w = {block, 0};
+    s->queries = sh_take(&w, ROWS * job->memory->patterns.d, size);
+    s->scores = sh_take(&w, p->by_stretch ? ROWS * SH_TILE : 0, size);
+    s->mixture = sh_take(&w, ROWS * job->values->d, size);
+    s->tile_rows = sh_take(&w, 1, sh_tile_row_bytes(job->memory));
+    s->row = sh_take(&w, SH_PIECE, size);
+    s->bias = sh_take(&w, gathered, size);
+    s->scale = sh_take(&w, gathered, size);
+    s->value_scale = sh_take(&w, gathered, size);
+    s->pairs = sh_take(&w, SH_PIECE, sizeof *s->pairs);
+    s->lists = sh_take(&w, job->map->window ? ROWS * p->capacity : 0, sizeof *s->lists);
+    s->z = sh_take(&w, SH_PIECE, sizeof *s->z);
+    s->results = sh_take_result_space(job, &w, p->capacity);
+    return w.used;
 }
 
-/* The pairs beyond spans, piece by piece and one piece ahead, so that rows are on their way while others are read. */
+/* The next piece of pairs that lie in no stretch. It is named one piece ahead, so that its rows can be fetched while
+ * those before are read. */
 typedef struct {
-    int64_t i, at, n; /* the piece at hand is of visit i, which goes on at pair `at`; n = 0: there are no more */
+    int64_t row, at, n; /* of which query of the item; the number of the pair after it; n = 0: there are no more */
     int64_t position[SH_PIECE];
-} ahead;
+} piece;
 
-static void step_ahead(const looking *l, const sh_caller *v, int64_t rows, ahead *a) {
-    const sh_job *job = l->job;
-    int64_t patterns = job->memory->patterns.n;
-    while ((a->n = sh_next_pairs(l->s, patterns, place_of(l, v[a->i]), &a->at, a->position)) == 0 && ++a->i < rows)
-        a->at = after_spans(l, v[a->i]);
+static void next_piece(const pair_scan *p, const sh_caller *q, int64_t rows, piece *next) {
+    int64_t patterns = p->job->memory->patterns.n;
+    while ((next->n = sh_next_pairs(p->s, patterns, place_of(p, q[next->row]), &next->at, next->position)) == 0 &&
+           ++next->row < rows)
+        next->at = after_stretches(p, q[next->row]);
 }
 
-static void begin_at(const looking *l, const sh_caller *v, int64_t rows, int64_t i, ahead *a) {
-    a->i = i;
-    a->at = after_spans(l, v[i]);
-    step_ahead(l, v, rows, a);
+static void begin_pieces(const pair_scan *p, const sh_caller *q, int64_t rows, int64_t i, piece *next) {
+    next->row = i;
+    next->at = after_stretches(p, q[i]);
+    next_piece(p, q, rows, next);
 }
 
-/* The scores of the next pairs of visit i, in w->pairs; returns how many. */
-static int64_t score_pairs(const looking *l, const sh_caller *v, int64_t rows, int64_t i, ahead *a, const space *w) {
+/* Scores the next pairs of query i of an item, in w->pairs; returns how many. */
+static int64_t score_pairs(const pair_scan *p, const sh_caller *q, int64_t rows, int64_t i, piece *next,
+                           const space *w) {
     enum { STEP = 4 };
-    const sh_job *job = l->job;
-    const sh_rows *patterns = &job->memory->patterns, *mixed = job->mixed->data == patterns->data ? NULL : job->mixed;
-    if (a->i < i) begin_at(l, v, rows, i, a);
-    if (a->i > i || a->n == 0) return 0;
-    int64_t n = a->n;
-    for (int64_t j = 0; j < n; j++) w->pairs[j].position = a->position[j];
-    step_ahead(l, v, rows, a);
+    const sh_job *job = p->job;
+    const sh_rows *patterns = &job->memory->patterns,
+                  *values = job->values->data == patterns->data ? NULL : job->values;
+    if (next->row < i) begin_pieces(p, q, rows, i, next);
+    if (next->row > i || next->n == 0) return 0;
+    int64_t n = next->n;
+    for (int64_t j = 0; j < n; j++) w->pairs[j].position = next->position[j];
+    next_piece(p, q, rows, next);
     for (int64_t j = 0; j < n; j += STEP) {
-        for (int64_t next = j; next < sh_min(j + STEP, a->n); next++) {
-            sh_fetch_row(patterns, a->position[next]);
-            if (mixed && !job->map->window) sh_fetch_row(mixed, a->position[next]);
+        for (int64_t ahead = j; ahead < sh_min(j + STEP, next->n); ahead++) {
+            sh_prefetch_row(patterns, next->position[ahead]);
+            if (values && !job->map->window) sh_prefetch_row(values, next->position[ahead]);
         }
-        sh_score_fetched(job, v[i].query, w->pairs + j, sh_min(STEP, n - j), w->finish.buffer);
+        sh_rescore_prefetched(job, q[i].query, w->pairs + j, sh_min(STEP, n - j), w->results.buffer);
     }
     return n;
 }
 
-/* whether to stop, asked after every READ numbers */
-static int stopped_at(const looking *l, int64_t pairs, int64_t *read, sh_context *context) {
-    *read += pairs * l->job->memory->patterns.d;
-    if (*read < READ) return 0;
-    *read = 0;
+/* Tells whether to stop, after every STOP_NUMBERS numbers. */
+static int stopped_after(const pair_scan *p, int64_t pairs, int64_t *numbers, sh_context *context) {
+    *numbers += pairs * p->job->memory->patterns.d;
+    if (*numbers < STOP_NUMBERS) return 0;
+    *numbers = 0;
     return sh_stopped(context);
 }
 
-/* every apart-th of some rows, from number `lane` on */
-static sh_rows rows_of_lane(const looking *l, const sh_rows *rows, int64_t lane) {
+/* Returns the rows of one residue class. */
+static sh_rows rows_of_class(const pair_scan *p, const sh_rows *rows, int64_t residue) {
     sh_rows some = *rows;
-    some.data = (const char *)rows->data + lane * rows->stride;
-    some.stride = rows->stride * l->apart;
-    some.n = lane < rows->n ? (rows->n - 1 - lane) / l->apart + 1 : 0;
+    some.data = (const char *)rows->data + residue * rows->stride;
+    some.stride = rows->stride * p->step;
+    some.n = residue < rows->n ? (rows->n - 1 - residue) / p->step + 1 : 0;
     return some;
 }
 
-/* the numbers of a span's patterns, next to each other; NULL if there are none */
-static const void *numbers_of_span(const looking *l, const void *all, int64_t lane, int64_t first, int64_t n,
-                                   void *out) {
-    size_t size = l->job->k->size;
+/* Returns the numbers of a stretch's patterns, side by side, of one for each pattern; NULL if there are none. */
+static const void *numbers_of_stretch(const pair_scan *p, const void *all, int64_t residue, int64_t first, int64_t n,
+                                      void *out) {
+    size_t size = p->job->k->size;
     if (!all) return NULL;
-    const char *from = (const char *)all + (size_t)(lane + first * l->apart) * size;
-    if (l->apart == 1) return from;
-    for (int64_t j = 0; j < n; j++) memcpy((char *)out + (size_t)j * size, from + (size_t)(j * l->apart) * size, size);
+    const char *from = (const char *)all + (size_t)(residue + first * p->step) * size;
+    if (p->step == 1) return from;
+    for (int64_t j = 0; j < n; j++) memcpy((char *)out + (size_t)j * size, from + (size_t)(j * p->step) * size, size);
     return out;
 }
 
-static const sh_caller *gather(const looking *l, int64_t item, space *w, int64_t *rows) {
-    const sh_caller *v = l->visits + l->start[item];
-    size_t bytes = (size_t)l->job->memory->patterns.d * l->job->k->size;
-    *rows = l->start[item + 1] - l->start[item];
+/* Gathers the queries of an item and the rows of their residue class; returns the queries' places. */
+static const sh_caller *gather(const pair_scan *p, int64_t item, space *w, int64_t *rows) {
+    const sh_caller *q = p->placed + p->start[item];
+    size_t bytes = (size_t)p->job->memory->patterns.d * p->job->k->size;
+    *rows = p->start[item + 1] - p->start[item];
+    assert(*rows >= 1 && *rows <= ROWS);
     for (int64_t i = 0; i < *rows; i++)
-        memcpy(w->queries + (size_t)i * bytes, sh_tile_query(l->job, v[i].query), bytes);
-    w->patterns = rows_of_lane(l, &l->job->memory->patterns, v->lane);
-    w->mixed = rows_of_lane(l, l->job->mixed, v->lane);
-    return v;
+        memcpy(w->queries + (size_t)i * bytes, sh_tile_query(p->job, q[i].query), bytes);
+    w->patterns = rows_of_class(p, &p->job->memory->patterns, q->lane);
+    w->values = rows_of_class(p, p->job->values, q->lane);
+    return q;
 }
 
-/* Scores of a span, one row a query; a row's length is such that rows do not share their place in the cache. */
-static int64_t score_span(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
+/* Scores a stretch, one row a query. Returns the length of a row, such that rows do not share their place in the cache. */
+static int64_t score_stretch(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
-    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->pack);
+    sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
 }
 
-static void compact(const sh_job *job, int64_t query, tracker *t, double *z, double slack) {
-    if (t->n == 0) return;
-    t->floor = fmax(t->floor, sh_support_floor(job, query, t->list, t->n, z, slack));
-    t->n = sh_keep_above(job, query, t->list, t->n, t->floor, slack);
-}
-
-/* a best score of these pairs raises the floor (scan.c, note 2) */
-static void see(const sh_job *job, int64_t query, tracker *t, double best) {
-    double slack = job->slack[query], reach = job->map->window(job->model.parameter) / sh_beta(job, query);
-    if (!(best - slack > t->best)) return;
-    t->best = best - slack;
-    t->floor = fmax(t->floor, t->best - reach - slack - 0x1p-50 * (fabs(t->best) + reach));
-}
-
-/* room for SH_PIECE more; 0 if there is none */
-static int make_room(const looking *l, int64_t query, tracker *t, double *z) {
-    if (t->n <= l->room - SH_PIECE) return 1;
-    compact(l->job, query, t, z, l->job->slack[query]);
-    t->wide = t->n > l->room - SH_PIECE;
-    return !t->wide;
-}
-
-/* One query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
-static sh_status settle_alone(const looking *l, sh_caller v, sh_context *context) {
-    sh_job *job = l->job;
+/* Answers one query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
+static sh_status answer_exactly(const pair_scan *p, sh_caller q, sh_context *context) {
+    sh_job *job = p->job;
     int64_t n = 0, at = 0, found, position[SH_PIECE];
-    double floor = -INFINITY;
+    double min_score = -INFINITY;
     sh_long_list all = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!sh_lengthen(job, context, &all, 0, SHORT)) goto done;
-    while ((found = sh_next_pairs(l->s, job->memory->patterns.n, place_of(l, v), &at, position)) > 0) {
-        if (n + SH_PIECE > all.room) {
+    if (!sh_lengthen_list(job, context, &all, 0, MIN_CAPACITY)) goto done;
+    while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &at, position)) > 0) {
+        if (n + SH_PIECE > all.capacity) {
             if (job->map->window) {
-                floor = fmax(floor, sh_support_floor(job, v.query, all.list, n, all.space.z, 0));
-                n = sh_keep_above(job, v.query, all.list, n, floor, 0);
+                min_score = fmax(min_score, sh_min_score(job, q.query, all.list, n, all.space.z, 0));
+                n = sh_keep_above(job, q.query, all.list, n, min_score, 0);
             }
-            if (2 * n > all.room && !sh_lengthen(job, context, &all, n, 0)) goto done;
+            if (2 * n > all.capacity && !sh_lengthen_list(job, context, &all, n, 0)) goto done;
         }
+        assert(n + found <= all.capacity);
         sh_candidate *c = all.list + n;
         for (int64_t j = 0; j < found; j++) c[j].position = position[j];
-        sh_rescore(job, v.query, c, found, all.space.buffer);
+        sh_rescore(job, q.query, c, found, all.space.buffer);
         for (int64_t j = 0; j < found; j++)
-            if (c[j].score >= floor) all.list[n++] = c[j];
+            if (c[j].score >= min_score) all.list[n++] = c[j];
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
     sh_sort_by_position(all.list, n);
-    status = sh_finish(job, v.query, all.list, n, all.space, context);
+    status = sh_store_results(job, q.query, all.list, n, all.space, context);
 done:
-    sh_clear(context, &all);
+    sh_release_list(context, &all);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-static sh_status alone_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+static sh_status exact_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
-    const looking *l = pointer;
-    return settle_alone(l, l->visits[item], context);
+    const pair_scan *p = pointer;
+    return answer_exactly(p, p->placed[item], context);
 }
 
-/* maps with a window */
+/* Answers the queries of one item: maps with a cutoff. */
 static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    const looking *l = pointer;
-    sh_job *job = l->job;
+    const pair_scan *p = pointer;
+    sh_job *job = p->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
     space w;
-    space_at(l, scratch, &w);
+    lay_out(p, scratch, &w);
     int64_t rows, at = 0, first, n, from, to;
-    const sh_caller *v = gather(l, item, &w, &rows);
-    tracker t[ROWS];
+    const sh_caller *q = gather(p, item, &w, &rows);
+    sh_candidate_list lists[ROWS];
     for (int64_t i = 0; i < rows; i++)
-        t[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = w.lists + i * l->room};
-    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(job, &w, rows, first, n);
-        const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
+        lists[i] = (sh_candidate_list){
+            .capacity = p->capacity, .min_score = -INFINITY, .best = -INFINITY, .list = w.lists + i * p->capacity};
+    while ((n = next_stretch(p, w.patterns.n, q[0].place, q[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_stretch(job, &w, rows, first, n);
+        const char *scales = numbers_of_stretch(p, m->tile_scale, q->lane, first, n, w.scale);
+        const char *biases = numbers_of_stretch(p, job->plan.tile_bias, q->lane, first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
-            part_of_span(l->s, v[i].place, first, n, &from, &to);
-            if (t[i].wide || from >= to) continue;
+            sh_candidate_list *l = &lists[i];
+            visible_part(p->s, q[i].place, first, n, &from, &to);
+            if (l->overflows || from >= to) continue;
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
-                                        biases ? sh_at(k, biases, from) : NULL, sh_shift(job, v[i].query), to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
-            if (best < t[i].floor) continue;
-            see(job, v[i].query, &t[i], best);
-            for (int64_t j = from; j < to && make_room(l, v[i].query, &t[i], w.finish.z); j += SH_PIECE) {
-                sh_candidate *c = t[i].list + t[i].n;
+                                        biases ? sh_at(k, biases, from) : NULL, sh_shift(job, q[i].query), to - from);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            if (best < l->min_score) continue;
+            sh_raise_min_score(job, q[i].query, l, best);
+            for (int64_t j = from; j < to && sh_make_room(job, q[i].query, l, SH_PIECE, w.results.z); j += SH_PIECE) {
+                sh_candidate *c = l->list + l->n;
                 int64_t found =
-                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), t[i].floor, first + j, c);
-                for (int64_t o = 0; o < found; o++) c[o].position = v->lane + l->apart * c[o].position;
-                t[i].n += found;
+                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), l->min_score, first + j, c);
+                for (int64_t o = 0; o < found; o++) c[o].position = q->lane + p->step * c[o].position;
+                l->n += found;
             }
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
-    ahead next;
-    int64_t read = 0;
-    begin_at(l, v, rows, 0, &next);
+    piece next;
+    int64_t numbers = 0;
+    begin_pieces(p, q, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
-        int64_t query = v[i].query;
-        while (!t[i].wide && (n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
+        sh_candidate_list *l = &lists[i];
+        int64_t query = q[i].query;
+        while (!l->overflows && (n = score_pairs(p, q, rows, i, &next, &w)) > 0) {
             double best = -INFINITY;
             for (int64_t j = 0; j < n; j++) best = fmax(best, w.pairs[j].score);
-            see(job, query, &t[i], best);
-            if (!make_room(l, query, &t[i], w.finish.z)) break;
+            sh_raise_min_score(job, query, l, best);
+            if (!sh_make_room(job, query, l, SH_PIECE, w.results.z)) break;
             for (int64_t j = 0; j < n; j++)
-                if (w.pairs[j].score >= t[i].floor) t[i].list[t[i].n++] = w.pairs[j];
-            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
+                if (w.pairs[j].score >= l->min_score) l->list[l->n++] = w.pairs[j];
+            if (stopped_after(p, n, &numbers, context)) return SH_INTERRUPTED;
         }
         sh_status status;
-        if (t[i].wide) {
-            status = settle_alone(l, v[i], context);
+        if (l->overflows) {
+            status = answer_exactly(p, q[i], context);
         } else {
-            compact(job, query, &t[i], w.finish.z, job->slack[query]);
-            sh_sort_by_position(t[i].list, t[i].n);
-            sh_rescore(job, query, t[i].list, t[i].n, w.finish.buffer);
-            status = sh_finish(job, query, t[i].list, t[i].n, w.finish, context);
+            sh_compact(job, query, l, w.results.z);
+            sh_sort_by_position(l->list, l->n);
+            sh_rescore(job, query, l->list, l->n, w.results.buffer);
+            status = sh_store_results(job, query, l->list, l->n, w.results, context);
         }
         if (status != SH_OK) return status;
-        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % STOP_QUERIES == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
-/* mixture += w[j] x row position[j] */
+/* Adds weights[j] x value c[j].position to a mixture; weights become those of the rows as stored. */
 static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n, void *buffer) {
     const sh_kernels *k = job->k;
     int32_t index[SH_PIECE];
     for (int64_t j = 0; j < n; j++) {
         index[j] = (int32_t)c[j].position;
-        if (!job->mixed_scale) continue;
-        k->multiply(sh_at(k, weights, j), sh_at(k, job->mixed_tile_scale, c[j].position), 1);
+        if (!job->plan.value_scale) continue;
+        k->multiply(sh_at(k, weights, j), sh_at(k, job->plan.tile_value_scale, c[j].position), 1);
     }
-    if (!sh_is_narrow(job->mixed)) {
-        k->mix(mixture, job->mixed->d, weights, index, n, job->mixed->data, job->mixed->stride / (int64_t)k->size);
+    if (!sh_is_narrow(job->values)) {
+        k->mix(mixture, job->values->d, weights, index, n, job->values->data, job->values->stride / (int64_t)k->size);
         return;
     }
     const int32_t zero = 0;
     for (int64_t j = 0; j < n; j++) {
-        const void *row = sh_row_at(k, job->mixed, c[j].position, buffer);
-        k->mix(mixture, job->mixed->d, sh_at(k, weights, j), &zero, 1, row, job->mixed->d);
+        const void *row = sh_row_at(k, job->values, c[j].position, buffer);
+        k->mix(mixture, job->values->d, sh_at(k, weights, j), &zero, 1, row, job->values->d);
     }
 }
 
-/* maps with full support */
+/* Answers the queries of one item: maps with full support. */
 static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    const looking *l = pointer;
-    sh_job *job = l->job;
+    const pair_scan *p = pointer;
+    sh_job *job = p->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
     space w;
-    space_at(l, scratch, &w);
-    int64_t rows, at = 0, first, n, from, to, width = job->mixed->d, support[ROWS] = {0};
-    const sh_caller *v = gather(l, item, &w, &rows);
-    sh_job along = *job;
-    along.mixed = &w.mixed;
-    along.mixed_centre = NULL; /* rows taken one by one are mixed as they are */
+    lay_out(p, scratch, &w);
+    int64_t rows, at = 0, first, n, from, to, width = job->values->d, support[ROWS] = {0};
+    const sh_caller *q = gather(p, item, &w, &rows);
+    sh_job of_class = *job;
+    of_class.values = &w.values;
+    of_class.plan.value_centre = NULL; /* rows taken one by one are mixed as they are */
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
-    if (job->states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
-    while ((n = next_span(l, w.patterns.n, v[0].place, v[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_span(job, &w, rows, first, n);
-        const char *scales = numbers_of_span(l, m->tile_scale, v->lane, first, n, w.scale);
-        const char *biases = numbers_of_span(l, job->tile_bias, v->lane, first, n, w.bias);
-        const char *shares = numbers_of_span(l, job->mixed_tile_scale, v->lane, first, n, w.mixed_scale);
+    if (job->out.states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
+    while ((n = next_stretch(p, w.patterns.n, q[0].place, q[rows - 1].place, &at, &first)) > 0) {
+        int64_t ld = score_stretch(job, &w, rows, first, n);
+        const char *scales = numbers_of_stretch(p, m->tile_scale, q->lane, first, n, w.scale);
+        const char *biases = numbers_of_stretch(p, job->plan.tile_bias, q->lane, first, n, w.bias);
+        const char *value_scales = numbers_of_stretch(p, job->plan.tile_value_scale, q->lane, first, n, w.value_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
-            part_of_span(l->s, v[i].place, first, n, &from, &to);
+            visible_part(p->s, q[i].place, first, n, &from, &to);
             if (from >= to) from = to = n;
             void *s = sh_at(k, row, from);
             memset(row, 0, (size_t)from * k->size);
@@ -381,107 +363,106 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, 0, to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", v[i].query);
-            void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
-            double here = job->map->row_scale(k, s, to - from), beta = sh_beta(job, v[i].query);
-            sh_rise(job, v[i].query, &scale[i], &sum[i], mixture, here);
+            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
+            double row_scale = job->map->row_scale(k, s, to - from), beta = sh_beta(job, q[i].query);
+            sh_raise_scale(job, q[i].query, &scale[i], &sum[i], mixture, row_scale);
             sum[i] += job->map->row_weights(k, s, to - from, beta, parameter, scale[i]);
             support[i] += to - from;
-            if (shares) k->multiply(s, sh_at(k, shares, from), to - from);
+            if (value_scales) k->multiply(s, sh_at(k, value_scales, from), to - from);
         }
-        if (job->states) sh_tile_mix(&along, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.pack);
+        if (job->out.states)
+            sh_tile_mix(&of_class, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.tile_rows);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
-    ahead next;
-    int64_t read = 0;
-    begin_at(l, v, rows, 0, &next);
+    piece next;
+    int64_t numbers = 0;
+    begin_pieces(p, q, rows, 0, &next);
     for (int64_t i = 0; i < rows; i++) {
-        int64_t query = v[i].query;
-        void *mixture = job->states ? sh_at(k, w.mixture, i * width) : NULL;
+        int64_t query = q[i].query;
+        void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
-        if (sh_is_coarse(job, query)) {
-            sh_status status = settle_alone(l, v[i], context);
+        if (sh_needs_canonical_scores(job, query)) {
+            sh_status status = answer_exactly(p, q[i], context);
             if (status != SH_OK) return status;
             continue;
         }
-        while ((n = score_pairs(l, v, rows, i, &next, &w)) > 0) {
-            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score - sh_shift(job, query); /* as spans have them */
+        while ((n = score_pairs(p, q, rows, i, &next, &w)) > 0) {
+            for (int64_t j = 0; j < n; j++) w.z[j] = w.pairs[j].score - sh_shift(job, query); /* as in tiles */
             k->from_double(w.row, w.z, n);
-            sh_rise(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
+            sh_raise_scale(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
-            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.finish.buffer);
-            if (stopped_at(l, n, &read, context)) return SH_INTERRUPTED;
+            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.results.buffer);
+            if (stopped_after(p, n, &numbers, context)) return SH_INTERRUPTED;
         }
         if (mixture) {
             k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
-            sh_note_states(job, mixture, 1);
-            memcpy(sh_at(k, job->states, query * width), mixture, (size_t)width * k->size);
+            sh_check_states(job, mixture, 1);
+            memcpy(sh_at(k, job->out.states, query * width), mixture, (size_t)width * k->size);
         }
-        if (job->support_size) job->support_size[query] = support[i];
-        if (job->energy) {
-            double pull = scale[i] + sh_shift(job, query) + log(sum[i]) / beta;
-            job->energy[query] = support[i] ? sh_energy_of(job, query, pull) : sh_half_square(job, query);
+        if (job->out.support_size) job->out.support_size[query] = support[i];
+        if (job->out.energy) {
+            double conjugate = scale[i] + sh_shift(job, query) + log(sum[i]) / beta;
+            job->out.energy[query] = support[i] ? sh_energy_of(job, query, conjugate) : sh_half_square(job, query);
         }
-        if (i % ASKED == 0 && sh_stopped(context)) return SH_INTERRUPTED;
+        if (i % STOP_QUERIES == 0 && sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
 }
 
-/* Queries that go together: neighbours, so that what they look at overlaps. */
-static void group(looking *l) {
-    const sh_structure *s = l->s;
-    int64_t n = l->job->queries.n, most = ROWS;
-    sh_in_order(s, l->apart, n, l->visits);
-    if (l->spans && s->pairs == SH_PAIRS_WINDOW) most = sh_max(8, sh_min(s->width / 2, ROWS));
+/* Divides the queries, in order of place, into items: neighbours that see much the same patterns. */
+static void group(pair_scan *p) {
+    const sh_structure *s = p->s;
+    const int windows = s->pairs == SH_PAIRS_WINDOW;
+    int64_t n = p->job->queries.n, most = ROWS;
+    sh_in_order(s, p->step, n, p->placed);
+    if (p->by_stretch && windows) most = sh_max(8, sh_min(s->width / 2, ROWS));
     for (int64_t i = 0, begun = 0; i < n; i++) {
-        int64_t place = l->visits[i].place, before = l->visits[begun].place;
-        int apart = s->pairs == SH_PAIRS_WINDOW ? place - before >= most : place / s->rows != before / s->rows;
-        apart |= l->visits[i].lane != l->visits[begun].lane;
-        if (i > 0 && i - begun < ROWS && !(l->spans && apart)) continue;
+        sh_caller q = p->placed[i], first = p->placed[begun];
+        int apart = windows ? q.place - first.place >= most : q.place / s->rows != first.place / s->rows;
+        assert(i == 0 || q.lane > p->placed[i - 1].lane ||
+               (q.lane == p->placed[i - 1].lane && q.place >= p->placed[i - 1].place));
+        if (i > 0 && i - begun < ROWS && !(p->by_stretch && (apart || q.lane != first.lane))) continue;
         begun = i;
-        l->start[l->items++] = i;
+        p->start[p->items++] = i;
     }
-    l->start[l->items] = n;
+    p->start[p->items] = n;
 }
 
-/* Whether the products reach from one pattern of a lane to the next: their row lengths are 32-bit numbers. */
-static int has_spans(const sh_job *job, int64_t dilation) {
-    int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->mixed->stride));
-    return dilation == 1 || dilation <= INT32_MAX / longest;
+/* Tells whether products can step from one pattern of a residue class to the next: their row lengths are 32-bit numbers. */
+static int can_step(const sh_job *job, int64_t step) {
+    int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->values->stride));
+    return step == 1 || step <= INT32_MAX / longest;
 }
 
-sh_status sh_look_at_pairs(sh_job *job) {
+sh_status sh_answer_pairs(sh_job *job) {
     sh_context *context = job->context;
     const sh_structure *s = job->queries.structure;
     int64_t n = job->queries.n;
-    const char *wrong = sh_structure_fault(s, n, job->memory->patterns.n);
-    if (job->partial || job->counts || job->balls || job->nearest) wrong = "structure";
+    const char *wrong = job->goal > SH_GOAL_WEIGHTS ? "structure" : sh_structure_fault(s, n, job->memory->patterns.n);
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
-    looking l = {.job = job, .s = s};
-    l.apart = 1;
+    pair_scan p = {.job = job, .s = s, .step = 1};
     if (s->pairs == SH_PAIRS_WINDOW) {
-        l.spans = has_spans(job, s->dilation);
-        if (l.spans) l.apart = s->dilation;
+        p.by_stretch = can_step(job, s->dilation);
+        if (p.by_stretch) p.step = s->dilation;
     } else {
-        l.spans = s->pairs == SH_PAIRS_BLOCKS && s->rows >= THIN;
+        p.by_stretch = s->pairs == SH_PAIRS_BLOCKS && s->rows >= MIN_BLOCK_ROWS;
     }
-    l.room = sh_max(SHORT, sh_min(LONG, sh_most_pairs(s) + SH_PIECE));
-    l.visits = sh_allocate(context, n, sizeof *l.visits);
-    l.start = sh_allocate(context, n + 1, sizeof *l.start);
-    sh_status status = SH_OK;
-    if (!l.visits || !l.start) {
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    } else {
+    p.capacity = sh_max(MIN_CAPACITY, sh_min(MAX_CAPACITY, sh_most_pairs(s) + SH_PIECE));
+    p.placed = sh_allocate(context, n, sizeof *p.placed);
+    p.start = sh_allocate(context, n + 1, sizeof *p.start);
+    sh_status status = SH_NO_MEMORY;
+    if (p.placed && p.start) {
         space unused;
-        group(&l);
-        if (job->lists && !job->map->window)
-            status = sh_for_each(context, n, 0, alone_item, &l);
+        group(&p);
+        if (job->goal == SH_GOAL_WEIGHTS && !job->map->window)
+            status = sh_for_each(context, n, 0, exact_item, &p);
         else
-            status = sh_for_each(context, l.items, space_at(&l, NULL, &unused),
-                                 job->map->window ? filter_item : mix_item, &l);
+            status = sh_for_each(context, p.items, lay_out(&p, NULL, &unused),
+                                 job->map->window ? filter_item : mix_item, &p);
     }
-    sh_release(context, l.visits);
-    sh_release(context, l.start);
-    return status;
+    sh_release(context, p.placed);
+    sh_release(context, p.start);
+    return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }

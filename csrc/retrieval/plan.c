@@ -30,20 +30,6 @@ static const double INDEX_WORK = 300;                     /* to build an index, 
 static const double READ_WORK = 40;                       /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;                     /* of a scan that is worth the overhead of a screen */
 
-/* the job without its results */
-static sh_job silent_copy(const sh_job *job) {
-    sh_job silent = *job;
-    silent.states = NULL;
-    silent.support_size = NULL;
-    silent.energy = NULL;
-    silent.lists = NULL;
-    silent.counts = NULL;
-    silent.carry = NULL;
-    silent.nearest_out = NULL;
-    silent.rival = NULL;
-    return silent;
-}
-
 static double work_of_codes(const sh_index *x) {
     double own = QUERY_WORK + (double)(x->rank * x->d);
     return own + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
@@ -52,14 +38,15 @@ static double work_of_codes(const sh_index *x) {
 /* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT], line = !index->lines ? 0 : job->nearest && !sh_has_window(job) ? SHARED_WORK : LINE_WORK;
+    double each[PILOT], line = !index->lines ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : LINE_WORK;
     _Atomic int64_t left_count = 0;
-    sh_job silent = silent_copy(job);
+    sh_job trial = *job;
+    trial.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) {
         order[i] = i * job->queries.n / PILOT;
         counts[i][0] = -1;
     }
-    sh_status status = sh_screen_by(&silent, index, order, PILOT, counts, left, &left_count);
+    sh_status status = sh_screen_by(&trial, index, order, PILOT, counts, left, &left_count);
     for (int i = 0; i < PILOT; i++)
         each[i] = counts[i][0] < 0
                       ? INFINITY
@@ -71,7 +58,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
 
 /* Bytes that an index made by a call may have: others need memory, too. */
 static int64_t room_for_index(const sh_memory *m) {
-    return m->shelf->use == SH_INDEX_AUTO ? sh_memory_left() / 2 : INT64_MAX;
+    return m->indexes->use == SH_INDEX_AUTO ? sh_memory_left() / 2 : INT64_MAX;
 }
 
 /* features that are not zero in every query; how many */
@@ -140,24 +127,24 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
     sh_status status = SH_OK;
     for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
         if (kind != SH_EITHER && i != (kind == SH_COLUMNS)) continue;
-        sh_index *older = atomic_exchange(&m->shelf->older[i], NULL);
+        sh_index *older = atomic_exchange(&m->indexes->older[i], NULL);
         if (older) status = sh_index_grow(context, m, older, most, &index);
         sh_index_free(context, older);
     }
     if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, most, &index);
     if (status != SH_OK) return status;
     if (!index) {
-        atomic_store(&m->shelf->asked, INT64_MIN / 2); /* there is none to be had, however many ask */
+        atomic_store(&m->indexes->queries_asked, INT64_MIN / 2); /* there is none to be had, however many ask */
         return SH_OK;
     }
-    if (!atomic_compare_exchange_strong(&m->shelf->index[index->kind == SH_COLUMNS], &none, index))
+    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_COLUMNS], &none, index))
         sh_index_free(context, index); /* another thread was faster */
     return SH_OK;
 }
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
-    if (atomic_load(&m->shelf->index[0]) || atomic_load(&m->shelf->index[1])) return SH_OK;
+    if (atomic_load(&m->indexes->index[0]) || atomic_load(&m->indexes->index[1])) return SH_OK;
     return put_up(context, m, SH_EITHER, INT64_MAX);
 }
 
@@ -179,8 +166,9 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
         if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
     }
     int wanted = context->path == SH_PATH_COLUMNS;
-    if (!atomic_load(&m->shelf->index[wanted])) status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
-    const sh_index *x = atomic_load(&m->shelf->index[wanted]);
+    if (!atomic_load(&m->indexes->index[wanted]))
+        status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
+    const sh_index *x = atomic_load(&m->indexes->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
     const sh_code_kernels *k = sh_code_kernels_chosen();
@@ -224,7 +212,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
     for (int i = 0; m && i < 3; i++) {
-        const sh_index *x = atomic_load(&m->shelf->index[i]);
+        const sh_index *x = atomic_load(&m->indexes->index[i]);
         if (x) bytes += (int64_t)x->bytes;
     }
     return bytes;
@@ -232,23 +220,24 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
 
 /* Whether most of a few queries have more candidates than the scan's lists hold: then no bound excludes much. */
 static sh_status is_wide(sh_job *job, int *answer) {
-    int64_t order[PILOT], wide[PILOT];
-    sh_job few = silent_copy(job);
+    int64_t order[PILOT], overflow[PILOT];
+    sh_job trial = *job;
+    trial.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) order[i] = i * job->queries.n / PILOT;
-    few.left = order;
-    few.wide = wide;
-    atomic_store(&few.left_count, PILOT);
-    atomic_store(&few.wide_count, 0);
-    sh_status status = sh_scan(&few);
-    *answer = atomic_load(&few.wide_count) > PILOT / 2;
+    trial.plan.scan_queries = order;
+    trial.plan.overflow_queries = overflow;
+    atomic_store(&trial.plan.scan_count, PILOT);
+    atomic_store(&trial.plan.overflow_count, 0);
+    sh_status status = sh_scan(&trial);
+    *answer = atomic_load(&trial.plan.overflow_count) > PILOT / 2;
     return status;
 }
 
 /* Whether an index pays: what was asked so far costs the scan twice as much as building it. */
 static sh_status pays(sh_job *job, int *answer) {
     const sh_memory *m = job->memory;
-    int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->shelf->asked, job->queries.n) + job->queries.n;
-    int64_t older = m->shelf->older_patterns;
+    int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->indexes->queries_asked, job->queries.n) + job->queries.n;
+    int64_t older = m->indexes->older_patterns;
     *answer = 0;
     if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return SH_OK;
     double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
@@ -257,7 +246,7 @@ static sh_status pays(sh_job *job, int *answer) {
     if (!((double)asked * n * features > 2 * build)) return SH_OK;
     int hopeless = 0;
     sh_status status = job->queries.n >= PILOTED ? is_wide(job, &hopeless) : SH_OK;
-    if (hopeless) atomic_store(&m->shelf->asked, 0); /* not so soon again */
+    if (hopeless) atomic_store(&m->indexes->queries_asked, 0); /* not so soon again */
     *answer = !hopeless;
     return status;
 }
@@ -268,23 +257,23 @@ typedef struct {
 } choice;
 
 static void look_up(const sh_memory *m, choice *c) {
-    c->lines = atomic_load(&m->shelf->index[0]);
-    c->columns = atomic_load(&m->shelf->index[1]);
-    c->wide = atomic_load(&m->shelf->index[2]);
+    c->lines = atomic_load(&m->indexes->index[0]);
+    c->columns = atomic_load(&m->indexes->index[1]);
+    c->wide = atomic_load(&m->indexes->index[2]);
 }
 
 /* codes of more columns, where those of few leave long lists */
 static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
-    sh_index *base = atomic_load(&m->shelf->index[0]), *index, *none = NULL;
+    sh_index *base = atomic_load(&m->indexes->index[0]), *index, *none = NULL;
     sh_status status = sh_index_widen(context, m, base, room_for_index(m), &index);
-    if (index && !atomic_compare_exchange_strong(&m->shelf->index[2], &none, index)) sh_index_free(context, index);
-    c->wide = atomic_load(&m->shelf->index[2]);
+    if (index && !atomic_compare_exchange_strong(&m->indexes->index[2], &none, index)) sh_index_free(context, index);
+    c->wide = atomic_load(&m->indexes->index[2]);
     return status;
 }
 
 /* A query's share of the scan. In any order of the patterns k log(M / k) of them are among the k best for a while. */
 static double work_of_scan(const sh_job *job) {
-    const double n = (double)job->memory->patterns.n, k = (double)job->nearest;
+    const double n = (double)job->memory->patterns.n, k = (double)job->plan.nearest;
     return n * (double)job->memory->patterns.d + (k > 0 ? KEEP_WORK * k * log(n / k + 1) : 0);
 }
 
@@ -321,7 +310,7 @@ static sh_status weigh(sh_job *job, choice *c) {
             sh_index_may_add_columns(m, lines)) {
             status = put_up(job->context, m, SH_COLUMNS, room_for_index(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
-            c->columns = atomic_load(&m->shelf->index[1]);
+            c->columns = atomic_load(&m->indexes->index[1]);
         }
         if (status != SH_OK) return status;
         if (work > (c->columns ? codes : 0.8 * scan)) c->lines = NULL;
@@ -343,7 +332,7 @@ static sh_status choose(sh_job *job, choice *c) {
         double work = fmax((double)n, READ_WORK) * (double)m->patterns.n * (double)m->patterns.d;
         if (!c->lines && !c->columns) status = pays(job, &build);
         int small = work < LEAST_WORK || m->patterns.n < LEAST_PATTERNS;
-        if (small && !build && !job->counts) *c = (choice){0};
+        if (small && !build && job->goal != SH_GOAL_SURVEY) *c = (choice){0};
     }
     if (status == SH_OK && build) {
         status = put_up(job->context, m,
@@ -358,31 +347,34 @@ static sh_status choose(sh_job *job, choice *c) {
     return status == SH_OK && path == SH_PATH_AUTO && n >= PILOTED ? weigh(job, c) : status;
 }
 
-sh_status sh_screen(sh_job *job) {
+sh_status sh_answer_by_index(sh_job *job) {
     sh_context *context = job->context;
     const int free_to_choose = context->path == SH_PATH_AUTO;
-    if (context->path == SH_PATH_SCAN || (free_to_choose && job->memory->shelf->use == SH_INDEX_NEVER)) return SH_OK;
+    if (context->path == SH_PATH_SCAN || (free_to_choose && job->memory->indexes->use == SH_INDEX_NEVER)) return SH_OK;
     int64_t n = job->queries.n, some = n;
     choice c = {0};
     look_up(job->memory, &c);
     sh_status status = choose(job, &c);
     if (status == SH_NO_MEMORY && free_to_choose) { /* the scan needs less */
         c.lines = c.columns = NULL;
-        atomic_store(&job->memory->shelf->asked, 0); /* not so soon again */
+        atomic_store(&job->memory->indexes->queries_asked, 0); /* not so soon again */
         status = SH_OK;
     }
     if (status == SH_OK && (c.lines || c.columns)) {
-        job->left = sh_allocate(context, 2 * n, sizeof *job->left);
-        if (!job->left) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+        job->plan.scan_queries = sh_allocate(context, 2 * n, sizeof *job->plan.scan_queries);
+        if (!job->plan.scan_queries) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
         if (status == SH_OK && c.lines) {
-            status = sh_screen_by(job, c.lines, NULL, n, job->counts, job->left, &job->left_count);
-            some = atomic_load(&job->left_count);
+            status =
+                sh_screen_by(job, c.lines, NULL, n, job->out.counts, job->plan.scan_queries, &job->plan.scan_count);
+            some = atomic_load(&job->plan.scan_count);
         }
         if (status == SH_OK && c.columns && some) {
             int64_t *order = NULL;
-            if (c.lines) order = memcpy(job->left + n, job->left, (size_t)some * sizeof *order);
-            atomic_store(&job->left_count, 0);
-            status = sh_screen_by(job, c.columns, order, some, order ? NULL : job->counts, job->left, &job->left_count);
+            if (c.lines)
+                order = memcpy(job->plan.scan_queries + n, job->plan.scan_queries, (size_t)some * sizeof *order);
+            atomic_store(&job->plan.scan_count, 0);
+            status = sh_screen_by(job, c.columns, order, some, order ? NULL : job->out.counts, job->plan.scan_queries,
+                                  &job->plan.scan_count);
         }
     }
     sh_index_free(context, c.own);

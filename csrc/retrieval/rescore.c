@@ -14,21 +14,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->mixed->d); }
+static int64_t widest(const sh_job *job) { return sh_max(job->memory->patterns.d, job->values->d); }
 
-size_t sh_finish_bytes(const sh_job *job, int64_t candidates) {
-    return sh_align((size_t)job->mixed->d * sizeof(double)) + sh_align((size_t)widest(job) * job->k->size) +
-           sh_align((size_t)candidates * sizeof(double));
+sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates) {
+    return (sh_result_space){.sum = sh_take(w, job->values->d, sizeof(double)),
+                             .buffer = sh_take(w, widest(job), job->k->size),
+                             .z = sh_take(w, candidates, sizeof(double))};
 }
 
-sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch) {
-    char *at = scratch;
-    sh_finish_space space = {.sum = (double *)at};
-    at += sh_align((size_t)job->mixed->d * sizeof(double));
-    space.buffer = at;
-    at += sh_align((size_t)widest(job) * job->k->size);
-    space.z = (double *)at;
-    return space;
+size_t sh_result_space_bytes(const sh_job *job, int64_t candidates) {
+    sh_workspace w = {0};
+    sh_take_result_space(job, &w, candidates);
+    return w.used;
+}
+
+sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t candidates) {
+    sh_workspace w = {.block = scratch};
+    return sh_take_result_space(job, &w, candidates);
 }
 
 /* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
@@ -37,15 +39,16 @@ sh_finish_space sh_finish_space_at(const sh_job *job, void *scratch) {
  * Of the k best: the support of all scores is the best kappa of them. If kappa <= k, the k best have the same threshold;
  * if kappa > k, each of the k best is above it. So what is below the threshold of all scores has no weight among the
  * k best either, and both floors hold. */
-double sh_support_floor(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
+double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack) {
     double best = -INFINITY, beta = sh_beta(job, query), alpha = job->model.parameter;
-    if (job->balls) return sh_ball_floor(job, query, sh_ball_radius(job, query, c, n, slack)) - slack;
+    if (job->goal == SH_GOAL_RADIUS)
+        return sh_rival_min_score(job, query, sh_radius_bound(job, query, c, n, slack)) - slack;
     double least = -INFINITY;
-    if (job->nearest && n >= job->nearest) {
+    if (job->plan.nearest && n >= job->plan.nearest) {
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
-        least = sh_kth_largest(z, n, job->nearest) - 2 * slack;
+        least = sh_kth_largest(z, n, job->plan.nearest) - 2 * slack;
     }
-    if (!sh_has_window(job)) return least;
+    if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
@@ -58,12 +61,13 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
         if (c[i].score >= floor) c[kept++] = c[i];
-    if (!job->balls) return kept;
-    double radius = sh_ball_radius(job, query, c, kept, slack);
+    if (job->goal != SH_GOAL_RADIUS) return kept;
+    double radius = sh_radius_bound(job, query, c, kept, slack);
     n = kept;
     kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (c[i].score >= sh_ball_floor_at(job, query, radius, job->balls->lift[c[i].position]) - slack)
+        if (c[i].score >=
+            sh_rival_min_score_at(job, query, radius, job->radius_search->norm_offset[c[i].position]) - slack)
             c[kept++] = c[i];
     return kept;
 }
@@ -74,27 +78,27 @@ static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffe
     const void *row = sh_row_at(job->k, &m->patterns, at, buffer);
     if (sh_by_distance(job)) {
         c->score = 0 - job->k->distance2(x, row, m->patterns.d) / 2;
-        sh_note_score(job, c->score);
+        sh_check_score(job, c->score);
         return;
     }
     double s = job->k->dot(x, row, m->patterns.d);
     if (m->scale) s *= m->scale[at];
     if (m->bias) s += m->bias[at];
-    sh_note_score(job, s);
+    sh_check_score(job, s);
     c->score = s;
 }
 
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
     const sh_rows *rows = &job->memory->patterns;
-    int64_t ahead = sh_rows_ahead(rows);
-    for (int64_t i = 0; i < sh_min(ahead, n); i++) sh_fetch_row(rows, c[i].position);
+    int64_t ahead = sh_prefetch_distance(rows);
+    for (int64_t i = 0; i < sh_min(ahead, n); i++) sh_prefetch_row(rows, c[i].position);
     for (int64_t i = 0; i < n; i++) {
-        if (i + ahead < n) sh_fetch_row(rows, c[i + ahead].position);
+        if (i + ahead < n) sh_prefetch_row(rows, c[i + ahead].position);
         score(job, sh_query(job, query), &c[i], buffer);
     }
 }
 
-void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
     for (int64_t i = 0; i < n; i++) score(job, sh_query(job, query), &c[i], buffer);
 }
 
@@ -123,7 +127,7 @@ sh_status sh_store_entries(sh_job *job, int64_t query, sh_entry *entries, int64_
         for (int64_t i = 0; i < n; i++)
             if (!after(entries[i], last)) entries[kept++] = entries[i];
     }
-    sh_entry_list *list = &job->lists[query];
+    sh_entry_list *list = &job->out.lists[query];
     list->n = kept;
     list->entry = sh_allocate(context, sh_max(kept, 1), sizeof *entries);
     if (!list->entry) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
@@ -148,11 +152,11 @@ int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t room, sh_candidate
 
 /* the patterns of most weight, for the next step to begin with */
 static void carry(int32_t *out, const sh_candidate *c, const double *weight, int64_t n) {
-    sh_candidate best[SH_CARRIED];
+    sh_candidate best[SH_HINTS];
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++)
-        if (weight[i] > 0) found = sh_insert_best(best, found, SH_CARRIED, (sh_candidate){weight[i], c[i].position});
-    for (int64_t l = 0; l < SH_CARRIED; l++)
+        if (weight[i] > 0) found = sh_insert_best(best, found, SH_HINTS, (sh_candidate){weight[i], c[i].position});
+    for (int64_t l = 0; l < SH_HINTS; l++)
         out[l] = l < found && best[l].position <= INT32_MAX ? (int32_t)best[l].position : -1;
 }
 
@@ -167,19 +171,19 @@ void sh_sort_by_position(sh_candidate *c, int64_t n) {
     if (i < n) qsort(c, (size_t)n, sizeof *c, by_position);
 }
 
-int sh_lengthen(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t room) {
-    if (l->room) room = 2 * l->room;
-    sh_candidate *longer = sh_allocate(context, room, sizeof *longer);
+int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity) {
+    if (l->capacity) capacity = 2 * l->capacity;
+    sh_candidate *longer = sh_allocate(context, capacity, sizeof *longer);
     if (longer && n) memcpy(longer, l->list, (size_t)n * sizeof *longer);
-    sh_clear(context, l);
-    *l = (sh_long_list){.room = room, .list = longer};
-    l->scratch = sh_allocate(context, 1, sh_finish_bytes(job, room));
+    sh_release_list(context, l);
+    *l = (sh_long_list){.capacity = capacity, .list = longer};
+    l->scratch = sh_allocate(context, 1, sh_result_space_bytes(job, capacity));
     if (!l->list || !l->scratch) return 0;
-    l->space = sh_finish_space_at(job, l->scratch);
+    l->space = sh_result_space_at(job, l->scratch, capacity);
     return 1;
 }
 
-void sh_clear(sh_context *context, sh_long_list *l) {
+void sh_release_list(sh_context *context, sh_long_list *l) {
     sh_release(context, l->list);
     sh_release(context, l->scratch);
 }
@@ -212,31 +216,31 @@ static int64_t weigh_window(const sh_job *job, double beta, const sh_candidate *
     for (int64_t i = 0; i < n; i++) {
         if (!(p[i] > 0)) continue;
         support++;
-        if (job->energy) *rest += p[i] * (beta * (c[i].score - *best)) - map->omega(alpha, p[i]);
+        if (job->goal == SH_GOAL_ENERGY) *rest += p[i] * (beta * (c[i].score - *best)) - map->omega(alpha, p[i]);
     }
     return support;
 }
 
-sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_finish_space space,
-                    sh_context *context) {
-    if (job->balls) {
-        sh_ball_finish(job, query, c, n);
+sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_space space,
+                           sh_context *context) {
+    if (job->goal == SH_GOAL_RADIUS) {
+        sh_store_rival(job, query, c, n);
         return SH_OK;
     }
-    if (job->nearest_out) {
+    if (job->goal == SH_GOAL_NEAREST) {
         int64_t found = 0;
-        sh_candidate *out = job->nearest_out + query * job->nearest;
-        for (int64_t i = 0; i < n; i++) found = sh_insert_best(out, found, job->nearest, c[i]);
+        sh_candidate *out = job->out.nearest + query * job->plan.nearest;
+        for (int64_t i = 0; job->out.nearest && i < n; i++) found = sh_insert_best(out, found, job->plan.nearest, c[i]);
         return SH_OK;
     }
-    if (job->nearest) {
-        n = sh_select_top(c, n, job->nearest);
+    if (job->plan.nearest) {
+        n = sh_select_top(c, n, job->plan.nearest);
         sh_sort_by_position(c, n);
     }
     const sh_kernels *k = job->k;
     double beta = sh_beta(job, query), best = 0, rest = 0;
-    int64_t width = job->mixed->d, support = n;
-    void *out = job->partial ? job->partial->mixture : job->states;
+    int64_t width = job->values->d, support = n;
+    void *out = job->goal == SH_GOAL_PARTIAL ? job->out.partial.mixture : job->out.states;
     int full = !job->map->window;
     if (n && full)
         weigh_all(job, beta, c, n, space.z, &best, &rest);
@@ -248,26 +252,26 @@ sh_status sh_finish(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_f
         double p = space.z[i];
         if (!(p > 0) && !(full && p < 0)) continue;
         double w = rounded(k, p);
-        if (job->mixed_scale) w *= job->mixed_scale[c[i].position];
-        k->accumulate(space.sum, w, sh_row_at(k, job->mixed, c[i].position, space.buffer), width);
+        if (job->plan.value_scale) w *= job->plan.value_scale[c[i].position];
+        k->accumulate(space.sum, w, sh_row_at(k, job->values, c[i].position, space.buffer), width);
     }
-    if (job->partial) { /* of a map with full support: unnormalised */
-        job->partial->scale[query] = best;
-        double sum = job->partial->sum[query] = exp(rest);
+    if (job->goal == SH_GOAL_PARTIAL) { /* of a map with full support: unnormalised */
+        job->out.partial.scale[query] = best;
+        double sum = job->out.partial.sum[query] = exp(rest);
         for (int64_t j = 0; out && j < width; j++) space.sum[j] *= sum;
     }
     if (out) {
         void *state = sh_at(k, out, query * width);
         k->from_double(state, space.sum, width);
-        if (job->mixed->data != job->memory->patterns.data) sh_note_states(job, state, 1);
+        if (job->values->data != job->memory->patterns.data) sh_check_states(job, state, 1);
     }
-    if (job->support_size) job->support_size[query] = support;
-    if (job->counts) job->counts[query][3] = support;
-    if (job->carry) carry(job->carry + query * SH_CARRIED, c, space.z, n);
-    if (job->energy) {
-        job->energy[query] = n ? sh_energy_of(job, query, best + rest / beta) : sh_half_square(job, query);
+    if (job->out.support_size) job->out.support_size[query] = support;
+    if (job->out.counts) job->out.counts[query][3] = support;
+    if (job->out.hints) carry(job->out.hints + query * SH_HINTS, c, space.z, n);
+    if (job->out.energy) {
+        job->out.energy[query] = n ? sh_energy_of(job, query, best + rest / beta) : sh_half_square(job, query);
     }
-    if (!job->lists) return SH_OK;
+    if (!job->out.lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);
     if (!entries) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     int64_t kept = 0;

@@ -1,18 +1,27 @@
-/* retrieve.c: the update repeated until nothing moves. A query at rest leaves the batch.
+/* retrieve.c: the update repeated until nothing moves. Queries that have converged leave the batch.
  *
  * The first step takes all queries from where they lie. Those that still move go on in groups whose two states (before
- * and after a step) fit GROUP_BYTES; within a group they are kept together at the front.
+ * and after a step) fit GROUP_BYTES; within a group they are moved to the front.
  *
- * Notes  1. The patterns that carried a step are scored first in the next (retrieval/index/query.c): their exact scores are a
- *           threshold that few bounds pass.
+ * Notes  1. The patterns of most weight in a step are the hints to the next, which scores them first
+ *           (retrieval/index/query.c): their exact scores are a threshold that few bounds pass.
  *        2. A state whose support was the single pattern j is the stored row j, bit for bit. Whether that is a fixed
  *           point is found once in a call and remembered for its other queries of the same beta.
  */
 #include "retrieval/job.h"
 #include <math.h>
-#include <string.h>
 
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
+
+/* The queries of a group, in arrays of `count` at most. */
+typedef struct {
+    char *now, *next; /* states before and after a step */
+    double *beta;
+    int64_t *place; /* in the structure, or NULL */
+    int64_t *support;
+    int32_t *hints, *next_hints; /* (count, SH_HINTS) */
+    int32_t *row;                /* the stored row that `now` is, or -1 */
+} query_group;
 
 typedef struct {
     sh_context *context;
@@ -20,109 +29,120 @@ typedef struct {
     sh_model model;
     sh_queries queries;
     int64_t max_steps;
-    double reach2;
+    double tolerance2; /* a query has converged when the square of its move is at most this */
     /* results */
     char *states, *before;
     int64_t *steps, *support;
     uint8_t *converged;
-    /* (N) the queries that still move, and what carried their last step */
-    int64_t *moving;
-    int32_t *carry;
-    uint8_t *fixed; /* (M) 1 where a stored row is known to be a fixed point, or NULL */
-    /* the group: states before and after, temperatures, supports, carriers before and after */
-    char *now, *next;
-    double *beta;
-    int64_t *place; /* in the structure, or NULL */
-    int64_t *group_support;
-    int32_t *carried, *carrying;
-    int32_t *from; /* the stored row that `now` is, or -1 */
+    int64_t *moving; /* (N) the queries that still move, in order */
+    int32_t *hints;  /* (N, SH_HINTS) of the first step */
+    uint8_t *fixed;  /* (M) 1 where a stored row is known to be a fixed point, or NULL */
+    int use_places;  /* the structure tells queries apart by their places */
+    query_group group;
 } retrieval;
 
 static size_t row_bytes(const retrieval *r) { return (size_t)r->memory->patterns.d * r->memory->k->size; }
-/* the stored row that a state is, or -1 */
-static int32_t stored(int64_t support, const int32_t *carry) { return support == 1 ? carry[0] : -1; }
+/* Returns the stored row that a state is, given its support and hints, or -1. */
+static int32_t stored_row(int64_t support, const int32_t *hints) { return support == 1 ? hints[0] : -1; }
 
-/* Notes the step of one query, from `before` (the stored row `from`, or -1) to `after` (`to`); whether it goes on. */
-static int note(retrieval *r, int64_t query, int64_t step, const char *before, const char *after, int64_t support,
-                int32_t from, int32_t to) {
+/* Lays a group of `count` queries out; returns its size. */
+static size_t lay_out(retrieval *r, void *block, int64_t count) {
+    sh_workspace w = {block, 0};
+    query_group *g = &r->group;
+    g->now = sh_take(&w, count, row_bytes(r));
+    g->next = sh_take(&w, count, row_bytes(r));
+    g->beta = sh_take(&w, count, sizeof *g->beta);
+    g->support = sh_take(&w, count, sizeof *g->support);
+    g->hints = sh_take(&w, count, SH_HINTS * sizeof *g->hints);
+    g->next_hints = sh_take(&w, count, SH_HINTS * sizeof *g->next_hints);
+    g->row = sh_take(&w, count, sizeof *g->row);
+    g->place = r->use_places ? sh_take(&w, count, sizeof *g->place) : NULL;
+    return w.used;
+}
+
+/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns whether
+ * the query goes on. */
+static int record_step(retrieval *r, int64_t query, int64_t step, const char *before, const char *after,
+                       int64_t support, int32_t from, int32_t to) {
     size_t bytes = row_bytes(r);
     double moved = r->memory->k->distance2(before, after, r->memory->patterns.d);
-    int rests = moved <= r->reach2;
+    int converged = moved <= r->tolerance2;
     if (r->fixed && moved == 0 && to >= 0 && from == to) r->fixed[to] = 1;
-    if (!rests && step < r->max_steps && r->fixed && to >= 0 && r->fixed[to]) { /* it will rest where it is */
+    if (!converged && step < r->max_steps && r->fixed && to >= 0 &&
+        r->fixed[to]) { /* the next step would not move it */
         before = after;
-        rests = 1;
+        converged = 1;
         step++;
     }
     r->steps[query] = step;
     r->support[query] = support;
-    r->converged[query] = (uint8_t)rests;
-    if (!rests && step < r->max_steps) return 1;
+    r->converged[query] = (uint8_t)converged;
+    if (!converged && step < r->max_steps) return 1;
     char *state = r->states + (size_t)query * bytes;
     if (state != after) memcpy(state, after, bytes);
     if (r->before) memcpy(r->before + (size_t)query * bytes, before, bytes);
     return 0;
 }
 
-static sh_status first_step(retrieval *r, int64_t *left) {
-    sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
-    job.queries = r->queries;
-    job.states = r->states;
-    job.support_size = r->support;
-    job.carry = r->carry;
+/* Makes the first step of all queries; lists those that go on in `moving`, and counts them. */
+static sh_status first_step(retrieval *r, int64_t *count) {
+    sh_job job = {SH_GOAL_UPDATE, .context = r->context, .memory = r->memory, .model = r->model, .queries = r->queries};
+    job.values = &r->memory->patterns;
+    job.out = (sh_outputs){.states = r->states, .support_size = r->support, .hints = r->hints};
     sh_status status = sh_run(&job);
     size_t bytes = row_bytes(r);
-    *left = 0;
+    *count = 0;
     for (int64_t i = 0; status == SH_OK && i < r->queries.n; i++) {
         const char *before = (const char *)r->queries.data + (size_t)i * bytes;
-        int32_t to = stored(r->support[i], r->carry + i * SH_CARRIED);
-        if (note(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, to)) r->moving[(*left)++] = i;
+        int32_t to = stored_row(r->support[i], r->hints + i * SH_HINTS);
+        if (record_step(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, to))
+            r->moving[(*count)++] = i;
     }
     return status;
 }
 
-/* The queries moving[0 .. n-1], from their second step on. */
-static sh_status settle(retrieval *r, int64_t *query, int64_t n) {
-    size_t bytes = row_bytes(r), carry_bytes = SH_CARRIED * sizeof(int32_t);
-    const int64_t *places = r->queries.structure ? r->queries.structure->position : NULL;
+/* Makes all further steps of n queries; `query` (n) becomes scratch memory. */
+static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
+    query_group *g = &r->group;
+    size_t bytes = row_bytes(r), hint_bytes = SH_HINTS * sizeof(int32_t);
+    const int64_t *places = g->place ? r->queries.structure->position : NULL;
     for (int64_t i = 0; i < n; i++) {
-        memcpy(r->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
-        memcpy(r->carried + i * SH_CARRIED, r->carry + query[i] * SH_CARRIED, carry_bytes);
-        r->from[i] = stored(r->support[query[i]], r->carried + i * SH_CARRIED);
-        r->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
-        if (r->place) r->place[i] = places ? places[query[i]] : query[i];
+        memcpy(g->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
+        memcpy(g->hints + i * SH_HINTS, r->hints + query[i] * SH_HINTS, hint_bytes);
+        g->row[i] = stored_row(r->support[query[i]], g->hints + i * SH_HINTS);
+        g->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
+        if (g->place) g->place[i] = places ? places[query[i]] : query[i];
     }
     for (int64_t step = 2; n; step++) {
-        sh_job job = {.context = r->context, .memory = r->memory, .model = r->model, .mixed = &r->memory->patterns};
-        job.queries = (sh_queries){.data = r->now, .n = n, .beta = r->beta, .beta_stride = 1};
-        sh_structure here;
+        sh_job job = {SH_GOAL_UPDATE, .context = r->context, .memory = r->memory, .model = r->model, .hints = g->hints};
+        job.queries = (sh_queries){.data = g->now, .n = n, .beta = g->beta, .beta_stride = 1};
+        job.values = &r->memory->patterns;
+        sh_structure structure;
         if (r->queries.structure) {
-            here = *r->queries.structure;
-            here.position = r->place;
-            job.queries.structure = &here;
+            structure = *r->queries.structure;
+            structure.position = g->place;
+            job.queries.structure = &structure;
         }
-        job.states = r->next;
-        job.support_size = r->group_support;
-        job.carried = r->carried;
-        job.carry = r->carrying;
+        job.out = (sh_outputs){.states = g->next, .support_size = g->support, .hints = g->next_hints};
         sh_status status = sh_run(&job);
         if (status != SH_OK) {
-            if (sh_is_of_query(r->context)) r->context->row = query[r->context->row];
+            if (sh_is_query_failure(r->context)) r->context->row = query[r->context->row];
             return status;
         }
-        int64_t left = 0;
+        int64_t moving = 0;
         for (int64_t i = 0; i < n; i++) {
-            const char *before = r->now + (size_t)i * bytes, *after = r->next + (size_t)i * bytes;
-            int32_t *carrying = r->carrying + i * SH_CARRIED, to = stored(r->group_support[i], carrying);
-            if (!note(r, query[i], step, before, after, r->group_support[i], r->from[i], to)) continue;
-            memcpy(r->now + (size_t)left * bytes, after, bytes);
-            memcpy(r->carried + left * SH_CARRIED, carrying, carry_bytes);
-            r->beta[left] = r->beta[i];
-            if (r->place) r->place[left] = r->place[i];
-            r->from[left] = to;
-            query[left++] = query[i];
+            const char *before = g->now + (size_t)i * bytes, *after = g->next + (size_t)i * bytes;
+            const int32_t *hints = g->next_hints + i * SH_HINTS, to = stored_row(g->support[i], hints);
+            if (!record_step(r, query[i], step, before, after, g->support[i], g->row[i], to)) continue;
+            memcpy(g->now + (size_t)moving * bytes, after, bytes);
+            memcpy(g->hints + moving * SH_HINTS, hints, hint_bytes);
+            g->beta[moving] = g->beta[i];
+            if (g->place) g->place[moving] = g->place[i];
+            g->row[moving] = to;
+            query[moving++] = query[i];
         }
-        n = left;
+        assert(step < r->max_steps || moving == 0);
+        n = moving;
     }
     return SH_OK;
 }
@@ -149,51 +169,38 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    double reach = tol * memory->max_norm;
     retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
-    r.reach2 = reach * reach;
+    const double tolerance = tol * memory->max_norm;
+    r.tolerance2 = tolerance * tolerance;
     r.states = states;
     r.before = before;
     r.steps = steps;
     r.support = support_size;
     r.converged = converged;
-    int64_t left = 0, count = 0;
-    r.moving = sh_allocate(context, n, sizeof *r.moving);
-    r.carry = sh_allocate(context, n, SH_CARRIED * sizeof *r.carry);
+    r.use_places = queries.structure && queries.structure->pairs != SH_PAIRS_TOP;
+    int64_t moving = 0, count;
+    void *group = NULL;
     status = SH_NO_MEMORY;
-    if (!r.moving || !r.carry) goto done;
-    int same = !queries.structure || queries.structure->pairs == SH_PAIRS_TOP; /* whichever query it is */
-    if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && same) {
+    r.moving = sh_allocate(context, n, sizeof *r.moving);
+    r.hints = sh_allocate(context, n, SH_HINTS * sizeof *r.hints);
+    if (!r.moving || !r.hints) goto done;
+    if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && !r.use_places) {
         r.fixed = sh_allocate(context, memory->patterns.n, 1);
         if (!r.fixed) goto done;
         memset(r.fixed, 0, (size_t)memory->patterns.n);
     }
-    status = first_step(&r, &left);
-    if (status != SH_OK || left == 0) goto done;
-    count = sh_min(left, sh_max(SH_BLOCK, GROUP_BYTES / (d * size)));
-    status = SH_NO_MEMORY;
-    r.now = sh_allocate(context, count, (size_t)(d * size));
-    r.next = sh_allocate(context, count, (size_t)(d * size));
-    r.beta = sh_allocate(context, count, sizeof *r.beta);
-    r.group_support = sh_allocate(context, count, sizeof *r.group_support);
-    r.carried = sh_allocate(context, 2 * count, SH_CARRIED * sizeof *r.carried);
-    r.from = sh_allocate(context, count, sizeof *r.from);
-    if (!same && !(r.place = sh_allocate(context, count, sizeof *r.place))) goto done;
-    if (!r.now || !r.next || !r.beta || !r.group_support || !r.carried || !r.from) goto done;
-    r.carrying = r.carried + count * SH_CARRIED;
-    status = SH_OK;
-    for (int64_t first = 0; status == SH_OK && first < left; first += count)
-        status = settle(&r, r.moving + first, sh_min(count, left - first));
+    status = first_step(&r, &moving);
+    if (status != SH_OK || moving == 0) goto done;
+    count = sh_min(moving, sh_max(SH_BLOCK, GROUP_BYTES / (d * size)));
+    group = sh_allocate(context, 1, lay_out(&r, NULL, count));
+    if (!group) status = SH_NO_MEMORY;
+    if (group) lay_out(&r, group, count);
+    for (int64_t first = 0; status == SH_OK && first < moving; first += count)
+        status = run_group(&r, r.moving + first, sh_min(count, moving - first));
 done:
     sh_release(context, r.moving);
-    sh_release(context, r.carry);
+    sh_release(context, r.hints);
     sh_release(context, r.fixed);
-    sh_release(context, r.now);
-    sh_release(context, r.next);
-    sh_release(context, r.beta);
-    sh_release(context, r.group_support);
-    sh_release(context, r.carried);
-    sh_release(context, r.from);
-    sh_release(context, r.place);
+    sh_release(context, group);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }

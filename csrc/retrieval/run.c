@@ -4,15 +4,17 @@
 #include <math.h>
 #include <string.h>
 
-/* Queries are checked before anything is written, and their slack is taken (scan.c, note 1). */
-enum { CHECKED = 256 };
-static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+enum { CHECKED = 256 }; /* rows a work item checks */
+
+/* Checks some queries before anything is written, and sets their slack (scan.c, note 1), shift and difference. */
+static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     sh_job *job = pointer;
+    sh_plan *plan = &job->plan;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    double unit = (1.05 * (double)m->patterns.d + 16) * k->unit, share = unit / (1 - unit);
-    if (!(unit < 0.5)) share = INFINITY;
+    double roundings = (1.05 * (double)m->patterns.d + 16) * k->unit;
+    double relative = roundings < 0.5 ? roundings / (1 - roundings) : INFINITY;
     int64_t first = item * CHECKED, last = sh_min(first + CHECKED, job->queries.n), d = m->patterns.d;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
@@ -21,70 +23,72 @@ static sh_status check_item(void *pointer, int64_t item, void *scratch, sh_conte
         if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
         double squares = k->dot(x, x, d), length = sqrt(squares);
         if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
-        double half = job->shift ? squares / 2 : 0, norm = m->max_norm, bias = m->max_bias;
+        double half = plan->shift ? squares / 2 : 0, norm = m->max_norm, bias = m->max_bias;
         if (!(length * m->max_raw_norm + m->max_bias + half < k->largest))
             return sh_fail(context, SH_OVERFLOW, "queries", i);
-        if (job->differences) {
-            void *difference = sh_at(k, job->differences, i * d);
+        if (plan->differences) {
+            void *difference = sh_at(k, plan->differences, i * d);
             memcpy(difference, x, (size_t)d * k->size);
-            k->add(difference, -1, job->centre, d);
-            half = k->distance2(x, job->centre, d) / 2;
+            k->add(difference, -1, plan->centre, d);
+            half = k->distance2(x, plan->centre, d) / 2;
             length = sqrt(2 * half);
             norm = m->max_spread;
             bias = norm * norm / 2;
         }
         double underflow = 2 * (double)(d + 8) * k->smallest * m->max_scale;
-        job->slack[i] = share * (length * norm + bias + half) + underflow;
-        if (job->shift) job->shift[i] = -half;
+        plan->slack[i] = relative * (length * norm + bias + half) + underflow;
+        if (plan->shift) plan->shift[i] = -half;
     }
     return SH_OK;
 }
 
-/* Rows of what may not be finite any more; `argument` is their name. */
+/* Rows that may not be finite any more; `argument` is their name. */
 typedef struct {
     const sh_kernels *k;
     sh_rows rows;
     const char *argument;
-} looking;
+} suspects;
 
-static sh_status look_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    const looking *l = pointer;
-    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, l->rows.n); i++) {
-        double largest = l->k->max_abs(sh_row_at(l->k, &l->rows, i, scratch), l->rows.d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, l->argument, i);
+static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    const suspects *s = pointer;
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->rows.n); i++) {
+        double largest = s->k->max_abs(sh_row_at(s->k, &s->rows, i, scratch), s->rows.d);
+        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
     }
     return SH_OK;
 }
 
-/* Finds what holds the NaN or infinity that a score or a state of query `row` has shown. Where nothing does, rows were
- * replaced by larger ones, whose scores overflow; a state may have overflowed by itself. */
-static sh_status look_for_odd(sh_job *job, int odd, int64_t row) {
+/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a score
+ * has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
+static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
     const sh_memory *m = job->memory;
     int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
-    looking all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
-                     {m->k, m->patterns, "patterns"},
-                     {m->k, m->values, "values"}};
+    suspects all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
+                      {m->k, m->patterns, "patterns"},
+                      {m->k, m->values, "values"}};
     all[0].rows.type = m->type;
-    for (int i = 0; i < 2 + (m->own_values && !m->values.unchecked); i++) {
+    for (int i = 0; i < 2 + (m->has_values && !m->values.unchecked); i++) {
         size_t bytes = (size_t)all[i].rows.d * m->k->size;
-        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, look_item, &all[i]);
+        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, check_rows, &all[i]);
         if (status != SH_OK) return status;
     }
-    return odd & SH_ODD_SCORE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
+    return seen & SH_SCORE_NOT_FINITE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
 }
 
 void sh_set_grid(sh_job *job, int64_t n) {
-    job->blocks = sh_ceil_div(n, SH_BLOCK);
-    job->block_rows = sh_ceil_div(n, job->blocks);
-    job->blocks = sh_ceil_div(n, job->block_rows);
-    job->tiles = sh_ceil_div(job->memory->patterns.n, SH_TILE);
-    job->ranges = sh_min(job->tiles, sh_ceil_div(SH_ITEMS, job->blocks));
+    sh_plan *plan = &job->plan;
+    plan->blocks = sh_ceil_div(n, SH_BLOCK);
+    plan->block_rows = sh_ceil_div(n, plan->blocks);
+    plan->blocks = sh_ceil_div(n, plan->block_rows);
+    plan->tiles = sh_ceil_div(job->memory->patterns.n, SH_TILE);
+    plan->ranges = sh_min(plan->tiles, sh_ceil_div(SH_ITEMS, plan->blocks));
+    assert(plan->block_rows <= SH_BLOCK && plan->ranges >= 1 && plan->blocks * plan->block_rows >= n);
 }
 
 sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_queries *queries) {
     SH_REQUIRE(context, (unsigned)context->path <= SH_PATH_COLUMNS, "path");
     SH_REQUIRE(context, memory, "memory");
-    const int64_t widest = sh_max(sh_max(memory->patterns.d, memory->values.d), SH_CARRIED);
+    const int64_t widest = sh_max(sh_max(memory->patterns.d, memory->values.d), SH_HINTS);
     SH_REQUIRE(context, sh_can_be(queries->n, widest * (int64_t)sizeof(double)), "queries");
     if (queries->n == 0) return SH_OK;
     SH_REQUIRE(context, queries->data, "queries");
@@ -93,99 +97,120 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
     return SH_OK;
 }
 
+/* Derives the plan from the inputs, but for what check_queries sets. release_plan gives it back, also after a failure. */
+static sh_status make_plan(sh_job *job) {
+    sh_context *context = job->context;
+    const sh_memory *m = job->memory;
+    const sh_kernels *k = m->k;
+    const sh_structure *s = job->queries.structure;
+    sh_plan *plan = &job->plan;
+    const int64_t n = job->queries.n, patterns = m->patterns.n;
+    if (!job->values) job->values = &m->values;
+    const int mixes_patterns = job->values == &m->patterns || !m->has_values;
+    const int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
+    if (job->goal == SH_GOAL_NEAREST) plan->nearest = job->count;
+    if (s && s->pairs == SH_PAIRS_TOP) {
+        if (s->k < 1 || s->k > patterns) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
+        plan->nearest = s->k < patterns ? s->k : 0;
+    }
+    sh_set_grid(job, n);
+    plan->centre = differ ? m->centre : NULL;
+    plan->tile_bias = m->tile_bias;
+    if (mixes_patterns) {
+        plan->value_scale = m->scale;
+        plan->tile_value_scale = m->tile_scale;
+        plan->value_centre = plan->centre;
+    }
+    plan->slack = sh_allocate(context, n, sizeof(double));
+    plan->overflow_queries = sh_allocate(context, n, sizeof(int64_t));
+    if (by_distance) plan->shift = sh_allocate(context, n, sizeof(double));
+    if (differ) plan->differences = sh_allocate(context, n * m->patterns.d, k->size);
+    if (m->centred && !by_distance) { /* the polynomial: tile_bias of the memory is of differences */
+        plan->tile_bias = plan->own_tile_bias = sh_allocate(context, patterns, k->size);
+        if (plan->own_tile_bias) k->from_double(plan->own_tile_bias, m->bias, patterns);
+    }
+    if (!plan->slack || !plan->overflow_queries || by_distance != !!plan->shift || differ != !!plan->differences ||
+        !m->tile_bias != !plan->tile_bias)
+        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    return SH_OK;
+}
+
+static void release_plan(sh_job *job) {
+    sh_context *context = job->context;
+    sh_release(context, job->plan.slack);
+    sh_release(context, job->plan.shift);
+    sh_release(context, job->plan.differences);
+    sh_release(context, job->plan.own_tile_bias);
+    sh_release(context, job->plan.scan_queries);
+    sh_release(context, job->plan.overflow_queries);
+    job->plan = (sh_plan){0};
+}
+
+/* Answers queries that are checked, on the way that their structure, map and goal need. */
+static sh_status answer(sh_job *job) {
+    sh_plan *plan = &job->plan;
+    const int64_t n = job->queries.n;
+    const sh_structure *s = job->queries.structure;
+    sh_status status = SH_OK;
+    if (s && s->pairs != SH_PAIRS_ALL && s->pairs != SH_PAIRS_TOP) return sh_answer_pairs(job);
+    if (plan->nearest <= SH_NEAREST && (job->map->window || plan->nearest)) {
+        status = sh_answer_by_index(job);
+        if (status == SH_OK) status = sh_scan(job);
+    } else {
+        /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
+        const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->nearest;
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (whole_rows || sh_needs_canonical_scores(job, i)) plan->overflow_queries[count++] = i;
+        atomic_store(&plan->overflow_count, count);
+        if (count < n) status = sh_stream(job); /* of all queries: those of the list are overwritten */
+    }
+    assert(atomic_load(&plan->overflow_count) <= n);
+    return status == SH_OK ? sh_overflow(job) : status;
+}
+
 sh_status sh_run(sh_job *job) {
     sh_context *context = job->context;
     const sh_memory *m = job->memory;
-    int64_t n = job->queries.n;
+    const int64_t n = job->queries.n;
     sh_status status = sh_check_call(context, m, &job->queries);
     if (status != SH_OK) return status;
-    _Atomic int odd = 0;
-    job->odd = &odd;
-    const sh_kernels *k = job->k = m->k;
+    assert(job->goal != SH_GOAL_NEAREST || (job->count >= 1 && job->count <= SH_NEAREST));
+    job->k = m->k;
     job->map = sh_map_of(&job->model);
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
-    if (job->energy && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
+    if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
     if (n == 0) return SH_OK;
-    if (!job->mixed) job->mixed = &m->values;
-    int own_rows = job->mixed == &m->patterns || !m->own_values;
-    job->mixed_scale = own_rows ? m->scale : NULL;
-    job->mixed_tile_scale = own_rows ? m->tile_scale : NULL;
-
-    const sh_structure *pairs = job->queries.structure;
-    if (pairs && pairs->pairs == SH_PAIRS_TOP) {
-        if (pairs->k < 1 || pairs->k > m->patterns.n) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
-        job->nearest = pairs->k < m->patterns.n ? pairs->k : 0;
-        pairs = NULL;
+    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++)
+        job->out.hints[i] = -1; /* unless a step knows better */
+    _Atomic int seen = 0;
+    job->plan = (sh_plan){.not_finite = &seen};
+    status = make_plan(job);
+    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_queries, job);
+    if (status == SH_OK) {
+        status = answer(job);
+        if (status == SH_NOT_FINITE)
+            status = find_not_finite(job, SH_SCORE_NOT_FINITE, context->row);
+        else if (status == SH_OK && atomic_load(&seen))
+            status = find_not_finite(job, atomic_load(&seen), 0);
     }
-
-    sh_set_grid(job, n);
-    job->slack = sh_allocate(context, n, sizeof(double));
-    void *biases = NULL;
-    int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
-    job->tile_bias = m->tile_bias;
-    job->centre = differ ? m->centre : NULL;
-    job->mixed_centre = own_rows ? job->centre : NULL;
-    if (by_distance) job->shift = sh_allocate(context, n, sizeof(double));
-    if (differ) job->differences = sh_allocate(context, n * m->patterns.d, k->size);
-    if (m->centred && !by_distance) { /* the polynomial */
-        job->tile_bias = biases = sh_allocate(context, m->patterns.n, k->size);
-        if (biases) k->from_double(biases, m->bias, m->patterns.n);
-    }
-    job->wide = sh_allocate(context, n, sizeof(int64_t));
-    for (int64_t i = 0; job->carry && i < n * SH_CARRIED; i++)
-        job->carry[i] = -1; /* whoever finishes may know better */
-    if (!job->slack || !job->wide || by_distance != !!job->shift || differ != !!job->differences ||
-        !m->tile_bias != !job->tile_bias)
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_item, job);
-    int checked = status == SH_OK;
-    if (status == SH_OK && pairs && pairs->pairs != SH_PAIRS_ALL) {
-        status = sh_look_at_pairs(job);
-    } else if (status == SH_OK && job->nearest <= SH_NEAREST && (job->map->window || job->nearest)) {
-        status = sh_screen(job);
-        if (status == SH_OK) status = sh_scan(job);
-        if (status == SH_OK) status = sh_wide(job);
-    } else if (status == SH_OK && (job->lists || job->nearest)) { /* lists of the scan do not hold so many */
-        for (int64_t i = 0; i < n; i++) job->wide[i] = i;
-        atomic_store(&job->wide_count, n);
-        status = sh_wide(job);
-    } else if (status == SH_OK) {
-        int64_t coarse = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (sh_is_coarse(job, i)) job->wide[coarse++] = i;
-        atomic_store(&job->wide_count, coarse);
-        if (coarse < n) status = sh_stream(job);
-        if (status == SH_OK) status = sh_wide(job); /* in place of what the stream gave these */
-    }
-    if (checked && status == SH_NOT_FINITE)
-        status = look_for_odd(job, SH_ODD_SCORE, context->row);
-    else if (status == SH_OK && atomic_load(&odd))
-        status = look_for_odd(job, atomic_load(&odd), 0);
-    job->odd = NULL;
-    sh_release(context, job->slack);
-    sh_release(context, job->shift);
-    sh_release(context, job->differences);
-    sh_release(context, biases);
-    job->shift = NULL;
-    job->differences = NULL;
-    sh_release(context, job->left);
-    sh_release(context, job->wide);
+    release_plan(job);
     return status;
 }
 
 sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, void *states,
                     int64_t *support_size) {
-    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    sh_job job = {SH_GOAL_UPDATE, .context = context, .memory = memory, .model = model, .queries = queries};
     SH_REQUIRE(context, states || queries.n <= 0, "states");
-    job.states = states;
-    job.support_size = support_size;
+    job.out.states = states;
+    job.out.support_size = support_size;
     return sh_run(&job);
 }
 
 sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries, double *energy) {
-    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
+    sh_job job = {SH_GOAL_ENERGY, .context = context, .memory = memory, .model = model, .queries = queries};
     SH_REQUIRE(context, energy || queries.n <= 0, "energy");
-    job.energy = energy;
+    job.out.energy = energy;
     return sh_run(&job);
 }
 
@@ -195,7 +220,8 @@ sh_status sh_accumulate(sh_context *context, const sh_memory *memory, sh_model m
     if (!map || map->window) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     SH_REQUIRE(context, (partial.scale && partial.sum) || queries.n <= 0, "partial");
     queries.structure = NULL;
-    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .partial = &partial};
+    sh_job job = {SH_GOAL_PARTIAL, .context = context, .memory = memory, .model = model, .queries = queries};
+    job.out.partial = partial;
     return sh_run(&job);
 }
 
@@ -207,8 +233,8 @@ sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model
     SH_REQUIRE(context, counts || queries.n == 0, "counts");
     for (int64_t i = 0; i < 4 * queries.n; i++) counts[i] = -1;
     queries.structure = NULL;
-    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries};
-    job.counts = (int64_t (*)[4])counts;
+    sh_job job = {SH_GOAL_SURVEY, .context = context, .memory = memory, .model = model, .queries = queries};
+    job.out.counts = (int64_t (*)[4])counts;
     return sh_run(&job);
 }
 
@@ -221,6 +247,7 @@ void sh_entries_free(sh_context *context, sh_entries *entries) {
     *entries = (sh_entries){0};
 }
 
+/* Joins the lists of all queries in newly allocated entries. */
 static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int64_t n, sh_entries *entries) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; i++) total += lists[i].n;
@@ -256,15 +283,16 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     if (top < 0 || (!map->window && top == 0 && !(min_weight > 0) && !queries.structure))
         return sh_fail(context, SH_BAD_ARGUMENT, "top", 0);
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
-    sh_job job = {.context = context, .memory = memory, .model = model, .queries = queries, .top = top};
+    sh_job job = {SH_GOAL_WEIGHTS, .context = context, .memory = memory, .model = model, .queries = queries};
+    job.top = top;
     job.min_weight = min_weight;
-    job.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.lists);
-    if (!job.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memset(job.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.lists);
+    job.out.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.out.lists);
+    if (!job.out.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(job.out.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.out.lists);
     status = sh_run(&job);
-    if (status == SH_OK) status = join_lists(context, job.lists, queries.n, entries);
-    for (int64_t i = 0; i < queries.n; i++) sh_release(context, job.lists[i].entry);
-    sh_release(context, job.lists);
+    if (status == SH_OK) status = join_lists(context, job.out.lists, queries.n, entries);
+    for (int64_t i = 0; i < queries.n; i++) sh_release(context, job.out.lists[i].entry);
+    sh_release(context, job.out.lists);
     return status;
 }
 
@@ -321,13 +349,13 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
 }
 
 /* Fails with SH_NOT_FINITE if rows of a list hold NaN or infinity, and says which. */
-static sh_status look_at_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
-                              void *buffer) {
+static sh_status check_listed_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
+                                   void *buffer) {
     for (int64_t i = 0; i < n; i++) {
         double largest =
             memory->k->max_abs(sh_row_at(memory->k, &memory->values, position[i], buffer), memory->values.d);
         if (largest - largest != 0)
-            return sh_fail(context, SH_NOT_FINITE, memory->own_values ? "values" : "patterns", position[i]);
+            return sh_fail(context, SH_NOT_FINITE, memory->has_values ? "values" : "patterns", position[i]);
     }
     return SH_OK;
 }
@@ -354,7 +382,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in rescore.c */
         for (int64_t e = start[i]; e < start[i + 1]; e++) {
             double w = weight[e];
-            if (memory->scale && !memory->own_values) w *= memory->scale[position[e]];
+            if (memory->scale && !memory->has_values) w *= memory->scale[position[e]];
             k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], buffer), width);
         }
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
@@ -362,7 +390,7 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         k->from_double(state, sum, width);
         double largest = k->max_abs(state, width);
         if (largest - largest != 0 && !memory->values.unchecked)
-            status = look_at_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
+            status = check_listed_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
     }
     sh_release(context, sum);
     sh_release(context, buffer);

@@ -24,14 +24,6 @@ enum {
 };
 
 typedef struct {
-    int64_t n;
-    double floor; /* scores of tiles below this are out */
-    double best;  /* the best exact score is at least this */
-    int wide;
-    sh_candidate *list;
-} tracker;
-
-typedef struct {
     sh_job *job;
     int64_t n;             /* queries: all, or those left by the screen */
     sh_candidate **handed; /* [query * ranges + range]: what ranges hand over; NULL if there is one range */
@@ -41,72 +33,75 @@ typedef struct {
 typedef struct {
     void *scores, *pack, *queries; /* queries: gathered, where the screen left some */
     sh_candidate *lists;
-    tracker *trackers;
-    sh_finish_space finish;
+    sh_candidate_list *trackers;
+    sh_result_space finish;
 } space;
 
 static size_t space_bytes(const sh_job *job) {
-    size_t rows = (size_t)job->block_rows;
-    return sh_align(rows * SH_TILE * job->k->size) + sh_align(sh_pack_bytes(job->memory)) +
-           sh_align(rows * LIST * sizeof(sh_candidate)) + sh_align(rows * sizeof(tracker)) +
-           (job->left ? sh_align(rows * (size_t)job->memory->patterns.d * job->k->size) : 0) +
-           sh_finish_bytes(job, sh_max(LIST, SHORT * job->ranges));
+    size_t rows = (size_t)job->plan.block_rows;
+    return sh_align(rows * SH_TILE * job->k->size) + sh_align(sh_tile_row_bytes(job->memory)) +
+           sh_align(rows * LIST * sizeof(sh_candidate)) + sh_align(rows * sizeof(sh_candidate_list)) +
+           (job->plan.scan_queries ? sh_align(rows * (size_t)job->memory->patterns.d * job->k->size) : 0) +
+           sh_result_space_bytes(job, sh_max(LIST, SHORT * job->plan.ranges));
 }
 
 static space space_at(const sh_job *job, void *scratch) {
-    size_t rows = (size_t)job->block_rows;
+    size_t rows = (size_t)job->plan.block_rows;
     char *at = scratch;
     space s = {.scores = at};
     at += sh_align(rows * SH_TILE * job->k->size);
     s.pack = at;
-    at += sh_align(sh_pack_bytes(job->memory));
+    at += sh_align(sh_tile_row_bytes(job->memory));
     s.lists = (sh_candidate *)at;
     at += sh_align(rows * LIST * sizeof(sh_candidate));
-    s.trackers = (tracker *)at;
-    at += sh_align(rows * sizeof(tracker));
+    s.trackers = (sh_candidate_list *)at;
+    at += sh_align(rows * sizeof(sh_candidate_list));
     s.queries = at;
-    if (job->left) at += sh_align(rows * (size_t)job->memory->patterns.d * job->k->size);
-    s.finish = sh_finish_space_at(job, at);
+    if (job->plan.scan_queries) at += sh_align(rows * (size_t)job->memory->patterns.d * job->k->size);
+    s.finish = sh_result_space_at(job, at, sh_max(LIST, SHORT * job->plan.ranges));
     return s;
 }
 
-static void compact(const sh_job *job, int64_t query, tracker *t, double *z) {
-    if (t->n == 0) return;
-    double floor = sh_support_floor(job, query, t->list, t->n, z, job->slack[query]);
-    if (floor > t->floor) t->floor = floor;
-    t->n = sh_keep_above(job, query, t->list, t->n, t->floor, job->slack[query]);
+void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z) {
+    double slack = job->plan.slack[query];
+    if (l->n == 0) return;
+    l->min_score = fmax(l->min_score, sh_min_score(job, query, l->list, l->n, z, slack));
+    l->n = sh_keep_above(job, query, l->list, l->n, l->min_score, slack);
+}
+
+int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, double *z) {
+    assert(l->n >= 0 && l->n <= l->capacity && more <= l->capacity);
+    if (l->n > l->capacity - more) sh_compact(job, query, l, z);
+    l->overflows = l->n > l->capacity - more;
+    return !l->overflows;
+}
+
+void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best) {
+    double slack = job->plan.slack[query];
+    if (!sh_has_cutoff(job) || !(best - slack > l->best)) return;
+    double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
+    l->best = best - slack;
+    l->min_score = fmax(l->min_score, l->best - reach - slack - 0x1p-50 * (fabs(l->best) + reach));
 }
 
 /* takes in one query's scores of one tile */
-static void take(const sh_job *job, int64_t query, tracker *t, const void *scores, int64_t n, double tile_best,
-                 int64_t first, double *z) {
-    double slack = job->slack[query];
-    if (sh_has_window(job) && tile_best - slack > t->best) {
-        double reach = job->map->window(job->model.parameter) / sh_beta(job, query);
-        t->best = tile_best - slack;
-        double floor = t->best - reach - slack;
-        floor -= 0x1p-50 * (fabs(t->best) + reach);
-        if (floor > t->floor) t->floor = floor;
-    }
-    for (int64_t j = 0; j < n; j += CHUNK) {
-        if (t->n > LIST - CHUNK) {
-            compact(job, query, t, z);
-            if (t->n > LIST - CHUNK) {
-                t->wide = 1;
-                return;
-            }
-        }
-        t->n += job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), t->floor, first + j, t->list + t->n);
-    }
+static void take(const sh_job *job, int64_t query, sh_candidate_list *t, const void *scores, int64_t n,
+                 double tile_best, int64_t first, double *z) {
+    sh_raise_min_score(job, query, t, tile_best);
+    for (int64_t j = 0; j < n && sh_make_room(job, query, t, CHUNK, z); j += CHUNK)
+        t->n +=
+            job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), t->min_score, first + j, t->list + t->n);
 }
 
-static int64_t query_at(const sh_job *job, int64_t i) { return job->left ? job->left[i] : i; }
+static int64_t query_at(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
 
-static void leave_wide(sh_job *job, int64_t query) { job->wide[atomic_fetch_add(&job->wide_count, 1)] = query; }
+static void leave_wide(sh_job *job, int64_t query) {
+    job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
+}
 
-static sh_status hand_over(scan *s, int64_t i, int64_t range, const tracker *t, sh_context *context) {
-    int64_t at = i * s->job->ranges + range;
-    s->handed_n[at] = t->wide || t->n > SHORT ? -1 : t->n;
+static sh_status hand_over(scan *s, int64_t i, int64_t range, const sh_candidate_list *t, sh_context *context) {
+    int64_t at = i * s->job->plan.ranges + range;
+    s->handed_n[at] = t->overflows || t->n > SHORT ? -1 : t->n;
     if (s->handed_n[at] <= 0) return SH_OK;
     s->handed[at] = sh_allocate(context, t->n, sizeof(sh_candidate));
     if (!s->handed[at]) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
@@ -119,47 +114,47 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     sh_job *job = s->job;
     const sh_memory *m = job->memory;
     space work = space_at(job, scratch);
-    int64_t block = item / job->ranges, range = item % job->ranges;
-    int64_t first_query = block * job->block_rows;
-    int64_t rows = sh_min(job->block_rows, s->n - first_query);
-    int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
+    const sh_grid_item g = sh_item_of_grid(job, item, s->n);
+    const int64_t first_query = g.first_query, rows = g.rows;
     int64_t alive = rows;
-    const void *queries = job->left ? work.queries : sh_tile_query(job, first_query);
+    const void *queries = job->plan.scan_queries ? work.queries : sh_tile_query(job, first_query);
     size_t bytes = (size_t)m->patterns.d * job->k->size;
     for (int64_t i = 0; i < rows; i++) {
-        work.trackers[i] = (tracker){.floor = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
-        if (job->left)
-            memcpy((char *)work.queries + (size_t)i * bytes, sh_tile_query(job, job->left[first_query + i]), bytes);
+        work.trackers[i] = (sh_candidate_list){
+            .capacity = LIST, .min_score = -INFINITY, .best = -INFINITY, .list = work.lists + i * LIST};
+        if (job->plan.scan_queries)
+            memcpy((char *)work.queries + (size_t)i * bytes,
+                   sh_tile_query(job, job->plan.scan_queries[first_query + i]), bytes);
     }
 
-    for (int64_t tile = first_tile; tile < last_tile && alive; tile++) {
+    for (int64_t tile = g.first_tile; tile < g.last_tile && alive; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
         sh_tile_scores(job, &m->patterns, queries, rows, first, n, work.scores, SH_TILE, work.pack);
         for (int64_t i = 0; i < rows; i++) {
-            tracker *t = &work.trackers[i];
-            if (t->wide) continue;
+            sh_candidate_list *t = &work.trackers[i];
+            if (t->overflows) continue;
             void *scores = sh_at(job->k, work.scores, i * SH_TILE);
             double best = job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first),
                                              sh_shift(job, query_at(job, first_query + i)), n);
             if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query_at(job, first_query + i));
-            if (best < t->floor) continue;
+            if (best < t->min_score) continue;
             take(job, query_at(job, first_query + i), t, scores, n, best, first, work.finish.z);
-            alive -= t->wide;
+            alive -= t->overflows;
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     for (int64_t i = 0; i < rows; i++) {
-        tracker *t = &work.trackers[i];
+        sh_candidate_list *t = &work.trackers[i];
         int64_t query = query_at(job, first_query + i);
         sh_status status = SH_OK;
-        if (!t->wide) compact(job, query, t, work.finish.z);
+        if (!t->overflows) sh_compact(job, query, t, work.finish.z);
         if (s->handed) {
-            status = hand_over(s, first_query + i, range, t, context);
-        } else if (t->wide) {
+            status = hand_over(s, first_query + i, g.range, t, context);
+        } else if (t->overflows) {
             leave_wide(job, query);
         } else {
             sh_rescore(job, query, t->list, t->n, work.finish.buffer);
-            status = sh_finish(job, query, t->list, t->n, work.finish, context);
+            status = sh_store_results(job, query, t->list, t->n, work.finish, context);
         }
         if (status != SH_OK) return status;
     }
@@ -171,29 +166,29 @@ static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_contex
     scan *s = pointer;
     sh_job *job = s->job;
     int64_t query = query_at(job, item);
-    tracker t = {.floor = -INFINITY, .list = scratch};
-    sh_finish_space work = sh_finish_space_at(job, t.list + SHORT * job->ranges);
-    for (int64_t r = 0; r < job->ranges; r++) {
-        int64_t n = s->handed_n[item * job->ranges + r];
+    sh_candidate_list t = {.capacity = SHORT * job->plan.ranges, .min_score = -INFINITY, .list = scratch};
+    sh_result_space work = sh_result_space_at(job, t.list + SHORT * job->plan.ranges, SHORT * job->plan.ranges);
+    for (int64_t r = 0; r < job->plan.ranges; r++) {
+        int64_t n = s->handed_n[item * job->plan.ranges + r];
         if (n < 0) {
             leave_wide(job, query);
             return SH_OK;
         }
-        if (n) memcpy(t.list + t.n, s->handed[item * job->ranges + r], (size_t)n * sizeof(sh_candidate));
+        if (n) memcpy(t.list + t.n, s->handed[item * job->plan.ranges + r], (size_t)n * sizeof(sh_candidate));
         t.n += n;
     }
-    compact(job, query, &t, work.z);
+    sh_compact(job, query, &t, work.z);
     sh_rescore(job, query, t.list, t.n, work.buffer);
-    return sh_finish(job, query, t.list, t.n, work, context);
+    return sh_store_results(job, query, t.list, t.n, work, context);
 }
 
 sh_status sh_scan(sh_job *job) {
-    scan s = {.job = job, .n = job->left ? atomic_load(&job->left_count) : job->queries.n};
+    scan s = {.job = job, .n = job->plan.scan_queries ? atomic_load(&job->plan.scan_count) : job->queries.n};
     sh_context *context = job->context;
     if (s.n == 0) return SH_OK;
     sh_set_grid(job, s.n);
-    int64_t items = job->blocks * job->ranges, slots = s.n * job->ranges;
-    if (job->ranges > 1) {
+    int64_t items = job->plan.blocks * job->plan.ranges, slots = s.n * job->plan.ranges;
+    if (job->plan.ranges > 1) {
         s.handed = sh_allocate(context, slots, sizeof *s.handed);
         s.handed_n = sh_allocate(context, slots, sizeof *s.handed_n);
         if (!s.handed || !s.handed_n) {
@@ -205,7 +200,8 @@ sh_status sh_scan(sh_job *job) {
     }
     sh_status status = sh_for_each(context, items, space_bytes(job), scan_item, &s);
     if (s.handed) {
-        size_t bytes = (size_t)(SHORT * job->ranges) * sizeof(sh_candidate) + sh_finish_bytes(job, SHORT * job->ranges);
+        size_t bytes = (size_t)(SHORT * job->plan.ranges) * sizeof(sh_candidate) +
+                       sh_result_space_bytes(job, SHORT * job->plan.ranges);
         if (status == SH_OK) status = sh_for_each(context, s.n, bytes, join_item, &s);
         for (int64_t i = 0; i < slots; i++) sh_release(context, s.handed[i]);
         sh_release(context, s.handed);

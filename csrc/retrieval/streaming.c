@@ -6,10 +6,10 @@
  * Notes  1. The mixture is summed in the compute type, in the order of the tiles, the sum of weights in double.
  *           The grid follows from the shapes, so bits do not depend on the number of threads; they do on the
  *           instruction set and on the BLAS.
- *        2. A query's mixture grows in its row of `states`; only ranges beyond the first need rows of their own.
+ *        2. The mixtures of the first range are summed in `states`; other ranges have mixtures of their own.
  *        3. Weights of softmax that all together stay below the rounding of the result are left out: scores more
- *           than ln(2 M / u)/beta below the best so far, which only rises. Where those left are few, they are
- *           picked out of the tile, and the second product with all its zeros is not made.
+ *           than ln(2 M / u)/beta below the best so far, which only rises. If few weights of a tile count, they are
+ *           selected, and the second product, mostly of zeros, is not made.
  * Source Milakov & Gimelshein 2018; Rabe & Staats 2021
  */
 #include "retrieval/job.h"
@@ -24,102 +24,100 @@ typedef struct {
 } stream;
 
 typedef struct {
-    char *scores, *pack, *values;
-    int32_t *indices;
+    void *scores, *tile_rows;
+    void *values;     /* (SH_TILE) selected scores, then their weights, */
+    int32_t *indices; /* and which they are of the tile */
 } space;
 
-static size_t space_bytes(const sh_job *job) {
-    size_t size = job->k->size;
-    return sh_align((size_t)job->block_rows * SH_TILE * size) + sh_align(sh_pack_bytes(job->memory)) +
-           sh_align(SH_TILE * size) + SH_TILE * sizeof(int32_t);
-}
-static space space_at(const sh_job *job, char *scratch) {
-    size_t size = job->k->size;
-    space s = {.scores = scratch};
-    s.pack = s.scores + sh_align((size_t)job->block_rows * SH_TILE * size);
-    s.values = s.pack + sh_align(sh_pack_bytes(job->memory));
-    s.indices = (int32_t *)(s.values + sh_align(SH_TILE * size));
-    return s;
+/* Lays out the scratch memory of one worker; returns its size. */
+static size_t lay_out(const sh_job *job, void *block, space *s) {
+    sh_workspace w = {block, 0};
+    s->scores = sh_take(&w, job->plan.block_rows * SH_TILE, job->k->size);
+    s->tile_rows = sh_take(&w, 1, sh_tile_row_bytes(job->memory));
+    s->values = sh_take(&w, SH_TILE, job->k->size);
+    s->indices = sh_take(&w, SH_TILE, sizeof *s->indices);
+    return w.used;
 }
 
-void sh_rise(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double here) {
-    if (*scale != *scale) *scale = here;
-    if (!(here > *scale)) return;
-    double factor = job->map->rescale(sh_beta(job, query), job->model.parameter, *scale, here);
+void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double row_scale) {
+    if (*scale != *scale) *scale = row_scale;
+    if (!(row_scale > *scale)) return;
+    double factor = job->map->rescale(sh_beta(job, query), job->model.parameter, *scale, row_scale);
     *sum *= factor;
-    if (mixture) job->k->scale(mixture, factor, job->mixed->d);
-    *scale = here;
+    if (mixture) job->k->scale(mixture, factor, job->values->d);
+    *scale = row_scale;
 }
 
-/* Where few weights of a tile count, they are picked out and their rows added one by one (note 3). */
-enum { DENSE = 8 }; /* a product is cheaper from one weight in so many */
+enum { DENSE = 8 }; /* if one weight in so many counts, a product is cheaper */
 
-static void add_few(const sh_job *job, sh_partial part, int64_t query, void *mixture, const void *row, int64_t first,
-                    int64_t n, double floor, space work) {
+/* Adds the n scores of one query and tile that are at least `min_score` to its partial result, one by one (note 3). */
+static void add_selected(const sh_job *job, sh_partial part, int64_t query, void *mixture, const void *row,
+                         int64_t first, int64_t n, double min_score, space work) {
     const sh_kernels *k = job->k;
-    int64_t found = k->compress(row, n, floor, work.values, work.indices);
+    int64_t found = k->compress(row, n, min_score, work.values, work.indices);
     double beta = sh_beta(job, query);
     part.sum[query] += job->map->row_weights(k, work.values, found, beta, job->model.parameter, part.scale[query]);
     if (!mixture) return;
-    if (job->mixed_scale)
+    if (job->plan.value_scale)
         for (int64_t i = 0; i < found; i++) {
             double w;
             k->to_double(&w, sh_at(k, work.values, i), 1);
-            w *= job->mixed_scale[first + work.indices[i]];
+            w *= job->plan.value_scale[first + work.indices[i]];
             k->from_double(sh_at(k, work.values, i), &w, 1);
         }
-    const char *rows = (const char *)job->mixed->data + first * job->mixed->stride;
-    k->mix(mixture, job->mixed->d, work.values, work.indices, found, rows, job->mixed->stride / (int64_t)k->size);
+    const char *rows = (const char *)job->values->data + first * job->values->stride;
+    k->mix(mixture, job->values->d, work.values, work.indices, found, rows, job->values->stride / (int64_t)k->size);
 }
 
+/* Streams one range of tiles past one block of queries. */
 static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     stream *s = pointer;
     const sh_job *job = s->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    int64_t block = item / job->ranges, range = item % job->ranges, width = job->mixed->d;
-    int64_t first_query = block * job->block_rows, rows = sh_min(job->block_rows, job->queries.n - first_query);
-    int64_t first_tile = job->tiles * range / job->ranges, last_tile = job->tiles * (range + 1) / job->ranges;
-    sh_partial part = s->parts[range];
-    space work = space_at(job, scratch);
+    const sh_grid_item g = sh_item_of_grid(job, item, job->queries.n);
+    const int64_t width = job->values->d, first_query = g.first_query, rows = g.rows;
+    sh_partial part = s->parts[g.range];
+    space work;
+    lay_out(job, scratch, &work);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
-    int picks = job->map->reach && (!mixture || !(sh_is_narrow(job->mixed) || job->mixed_centre));
-    double floors[SH_BLOCK];
+    int may_select = job->map->reach && (!mixture || !(sh_is_narrow(job->values) || job->plan.value_centre));
+    double min_scores[SH_BLOCK];
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
-    for (int64_t tile = first_tile; tile < last_tile; tile++) {
+    for (int64_t tile = g.first_tile; tile < g.last_tile; tile++) {
         int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first), counted = 0;
         sh_tile_scores(job, &m->patterns, sh_tile_query(job, first_query), rows, first, n, work.scores, SH_TILE,
-                       work.pack);
+                       work.tile_rows);
         for (int64_t i = 0; i < rows; i++) {
             int64_t query = first_query + i;
             void *row = sh_at(k, work.scores, i * SH_TILE);
-            if (m->tile_scale || job->tile_bias)
+            if (m->tile_scale || job->plan.tile_bias)
                 k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
-            double here = job->map->row_scale(k, row, n);
-            if (here - here != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
-            void *own = mixture ? sh_at(k, mixture, i * width) : NULL;
-            sh_rise(job, query, &part.scale[query], &part.sum[query], own, here);
-            if (!picks) continue;
-            floors[i] = part.scale[query] - job->map->reach(sh_beta(job, query), k->unit / 2, m->patterns.n);
-            counted += k->count(row, n, floors[i]);
+            double row_scale = job->map->row_scale(k, row, n);
+            if (row_scale - row_scale != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            void *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
+            sh_raise_scale(job, query, &part.scale[query], &part.sum[query], mixed, row_scale);
+            if (!may_select) continue;
+            min_scores[i] = part.scale[query] - job->map->reach(sh_beta(job, query), k->unit / 2, m->patterns.n);
+            counted += k->count(row, n, min_scores[i]);
         }
-        int few = picks && counted * DENSE <= rows * n;
-        if (few && mixture && tile == first_tile) memset(mixture, 0, (size_t)(rows * width) * k->size);
+        int sparse = may_select && counted * DENSE <= rows * n;
+        if (sparse && mixture && tile == g.first_tile) memset(mixture, 0, (size_t)(rows * width) * k->size);
         for (int64_t i = 0; i < rows; i++) {
             int64_t query = first_query + i;
-            void *row = sh_at(k, work.scores, i * SH_TILE), *own = mixture ? sh_at(k, mixture, i * width) : NULL;
-            if (few) {
-                add_few(job, part, query, own, row, first, n, floors[i], work);
+            void *row = sh_at(k, work.scores, i * SH_TILE), *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
+            if (sparse) {
+                add_selected(job, part, query, mixed, row, first, n, min_scores[i], work);
                 continue;
             }
             part.sum[query] +=
                 job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, part.scale[query]);
-            if (mixture && job->mixed_tile_scale) k->multiply(row, sh_at(k, job->mixed_tile_scale, first), n);
+            if (mixture && job->plan.tile_value_scale) k->multiply(row, sh_at(k, job->plan.tile_value_scale, first), n);
         }
-        if (mixture && !few)
-            sh_tile_mix(job, work.scores, SH_TILE, rows, first, n, 0, width, tile > first_tile, mixture, width,
-                        work.pack);
+        if (mixture && !sparse)
+            sh_tile_mix(job, work.scores, SH_TILE, rows, first, n, 0, width, tile > g.first_tile, mixture, width,
+                        work.tile_rows);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
@@ -154,53 +152,56 @@ sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const dou
     return SH_OK;
 }
 
-enum { NOTED = 2048 }; /* numbers of states looked at together */
+enum { CHECKED = 2048 }; /* numbers of states checked together, while they are in the cache */
 
-static void put_results(sh_job *job, sh_partial result) {
+/* Writes results from the partial results of all patterns; divides by the sums of weights. */
+static void store_results(sh_job *job, sh_partial result) {
     const sh_kernels *k = job->k;
-    int64_t width = job->mixed->d, n = job->queries.n, noted = 0;
+    int64_t width = job->values->d, n = job->queries.n, checked = 0;
     for (int64_t i = 0; i < n; i++) {
         double sum = result.sum[i];
-        if (job->states) k->scale(sh_at(k, job->states, i * width), sum != 0 ? 1 / sum : 0, width);
-        if (job->states && job->mixed_centre) k->add(sh_at(k, job->states, i * width), 1, job->mixed_centre, width);
-        if (job->support_size) job->support_size[i] = job->memory->patterns.n;
-        if (job->energy) {
-            job->energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));
-        }
-        if (!job->states || (i + 1 < n && (i + 1 - noted) * width < NOTED)) continue; /* while they are in the cache */
-        sh_note_states(job, sh_at(k, job->states, noted * width), i + 1 - noted);
-        noted = i + 1;
+        if (job->out.states) k->scale(sh_at(k, job->out.states, i * width), sum != 0 ? 1 / sum : 0, width);
+        if (job->out.states && job->plan.value_centre)
+            k->add(sh_at(k, job->out.states, i * width), 1, job->plan.value_centre, width);
+        if (job->out.support_size) job->out.support_size[i] = job->memory->patterns.n;
+        if (job->out.energy) job->out.energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));
+        if (!job->out.states || (i + 1 < n && (i + 1 - checked) * width < CHECKED)) continue;
+        sh_check_states(job, sh_at(k, job->out.states, checked * width), i + 1 - checked);
+        checked = i + 1;
     }
 }
 
 sh_status sh_stream(sh_job *job) {
     sh_context *context = job->context;
     const sh_kernels *k = job->k;
-    int64_t n = job->queries.n, width = job->mixed->d;
-    int64_t mixture = job->partial ? job->partial->mixture != NULL : job->states != NULL;
+    const int64_t n = job->queries.n, width = job->values->d;
+    const int partial = job->goal == SH_GOAL_PARTIAL,
+              mixture = (partial ? job->out.partial.mixture : job->out.states) != NULL;
     int64_t part_bytes = n * (mixture ? width * (int64_t)k->size + 16 : 16);
-    job->ranges = sh_min(job->ranges, 1 + PARTIAL_BYTES / part_bytes);
+    job->plan.ranges = sh_min(job->plan.ranges, 1 + PARTIAL_BYTES / part_bytes);
 
     stream s = {.job = job};
+    space unused;
     sh_status status = SH_NO_MEMORY;
-    double *sums = sh_allocate(context, 2 * n * job->ranges, sizeof(double));
-    char *mixtures =
-        mixture && job->ranges > 1 ? sh_allocate(context, (job->ranges - 1) * n, (size_t)width * k->size) : NULL;
-    s.parts = sh_allocate(context, job->ranges, sizeof *s.parts);
-    if (!sums || !s.parts || (mixture && job->ranges > 1 && !mixtures)) goto done;
-    for (int64_t r = 0; r < job->ranges; r++) {
+    double *sums = sh_allocate(context, 2 * n * job->plan.ranges, sizeof(double));
+    char *mixtures = mixture && job->plan.ranges > 1
+                         ? sh_allocate(context, (job->plan.ranges - 1) * n, (size_t)width * k->size)
+                         : NULL;
+    s.parts = sh_allocate(context, job->plan.ranges, sizeof *s.parts);
+    if (!sums || !s.parts || (mixture && job->plan.ranges > 1 && !mixtures)) goto done;
+    for (int64_t r = 0; r < job->plan.ranges; r++) {
         s.parts[r] = (sh_partial){.scale = sums + 2 * r * n, .sum = sums + (2 * r + 1) * n};
-        if (mixture) s.parts[r].mixture = r ? mixtures + (size_t)((r - 1) * n * width) * k->size : job->states;
+        if (mixture) s.parts[r].mixture = r ? mixtures + (size_t)((r - 1) * n * width) * k->size : job->out.states;
     }
-    if (job->partial) s.parts[0] = *job->partial;
-    status = sh_for_each(context, job->blocks * job->ranges, space_bytes(job), stream_item, &s);
-    for (int64_t r = 1; status == SH_OK && r < job->ranges; r++)
+    if (partial) s.parts[0] = job->out.partial;
+    status = sh_for_each(context, job->plan.blocks * job->plan.ranges, lay_out(job, NULL, &unused), stream_item, &s);
+    for (int64_t r = 1; status == SH_OK && r < job->plan.ranges; r++)
         status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride,
                           s.parts[0], s.parts[r]);
-    for (int64_t i = 0; status == SH_OK && job->shift && i < n; i++) s.parts[0].scale[i] += job->shift[i];
-    for (int64_t i = 0; status == SH_OK && job->partial && mixture && job->mixed_centre && i < n; i++)
-        k->add(sh_at(k, s.parts[0].mixture, i * width), s.parts[0].sum[i], job->mixed_centre, width);
-    if (status == SH_OK && !job->partial) put_results(job, s.parts[0]);
+    for (int64_t i = 0; status == SH_OK && job->plan.shift && i < n; i++) s.parts[0].scale[i] += job->plan.shift[i];
+    for (int64_t i = 0; status == SH_OK && partial && mixture && job->plan.value_centre && i < n; i++)
+        k->add(sh_at(k, s.parts[0].mixture, i * width), s.parts[0].sum[i], job->plan.value_centre, width);
+    if (status == SH_OK && !partial) store_results(job, s.parts[0]);
 done:
     sh_release(context, sums);
     sh_release(context, mixtures);

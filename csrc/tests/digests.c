@@ -1641,9 +1641,9 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
     uint64_t digests[2] = {0};
     for (int run = 0; run < 2; run++) {
         sh_context context = {.threads = run ? 3 : 1};
-        sh_trail *trail = NULL;
+        sh_tape *tape = NULL;
         sh_entries weights = {0};
-        int64_t unsettled = 0;
+        int64_t unconverged = 0;
         sh_gradients g = {
             .query = l->query.gradient, .key = l->key.gradient, .value = l->value.gradient, .beta = dbeta};
         g.query_row = H * l->d;
@@ -1655,10 +1655,10 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
             g.value_weight = l->value_weight.gradient;
             g.value_bias = l->value_bias.gradient;
         }
-        if (succeeds(sh_association_forward(&context, &a, out, &trail, &unsettled), &context, name) &&
-            succeeds(sh_association_backward(&context, trail, grad.given, &g), &context, name) &&
-            succeeds(sh_association_weights(&context, trail, &weights), &context, name)) {
-            sh_association_steps(trail, steps);
+        if (succeeds(sh_association_forward(&context, &a, out, &tape, &unconverged), &context, name) &&
+            succeeds(sh_association_backward(&context, tape, grad.given, &g), &context, name) &&
+            succeeds(sh_association_weights(&context, tape, &weights), &context, name)) {
+            sh_association_steps(tape, steps);
             uint64_t digest = add_reals(EMPTY, type, out, n);
             const argument *all[] = {&l->query,    &l->key,          &l->value,     &l->key_weight,
                                      &l->key_bias, &l->value_weight, &l->value_bias};
@@ -1669,9 +1669,9 @@ static uint64_t digest_layer(layer *l, sh_type type, const char *name, double *e
             digest = add_integers(digest, weights.position, weights.start[weights.n]);
             digests[run] = add_doubles(digest, weights.weight, weights.start[weights.n]);
         }
-        if (unsettled) fail("%s: %" PRId64 " queries are not at rest", name, unsettled);
+        if (unconverged) fail("%s: %" PRId64 " queries are not at rest", name, unconverged);
         sh_entries_free(&context, &weights);
-        sh_trail_free(&context, trail);
+        sh_tape_free(&context, tape);
     }
     if (digests[0] != digests[1]) fail("%s: other bits by more threads", name);
     if (l->dropout == 0) {

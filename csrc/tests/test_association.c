@@ -148,13 +148,13 @@ static void forward(problem *p) {
         void *out = own(QUERIES * V, size_of(type)), *again = own(QUERIES * V, size_of(type));
         ledger l = {.fail_at = -1};
         sh_context context = context_of(&l, 2);
-        sh_trail *trail = NULL;
-        int64_t unsettled, steps[QUERIES];
+        sh_tape *tape = NULL;
+        int64_t unconverged, steps[QUERIES];
         sh_entries e = {0};
-        CHECK_OK(sh_association_forward(&context, &g.a, again, NULL, &unsettled)); /* without a trail */
-        if (CHECK_OK(sh_association_forward(&context, &g.a, out, &trail, &unsettled)) &&
-            CHECK_OK(sh_association_weights(&context, trail, &e))) {
-            sh_association_steps(trail, steps);
+        CHECK_OK(sh_association_forward(&context, &g.a, again, NULL, &unconverged)); /* without a tape */
+        if (CHECK_OK(sh_association_forward(&context, &g.a, out, &tape, &unconverged)) &&
+            CHECK_OK(sh_association_weights(&context, tape, &e))) {
+            sh_association_steps(tape, steps);
             CHECK(!memcmp(out, again, (size_t)(QUERIES * V) * size_of(type)) && e.n == QUERIES);
             for (int64_t b = 0; b < B; b++)
                 for (int64_t n = 0; n < N; n++)
@@ -179,7 +179,7 @@ static void forward(problem *p) {
                     }
         }
         sh_entries_free(&context, &e);
-        sh_trail_free(&context, trail);
+        sh_tape_free(&context, tape);
         CHECK(l.live == 0);
         free(out), free(again), free((void *)g.a.mask);
         forget(&g);
@@ -202,10 +202,10 @@ static void backward(problem *p, int implicit) {
                                     .beta = dbeta};
     ledger l = {.fail_at = -1};
     sh_context context = context_of(&l, 2);
-    sh_trail *trail = NULL;
-    int64_t unsettled;
-    if (CHECK_OK(sh_association_forward(&context, &g.a, out, &trail, &unsettled)) &&
-        CHECK_OK(sh_association_backward(&context, trail, weight, &gradients))) {
+    sh_tape *tape = NULL;
+    int64_t unconverged;
+    if (CHECK_OK(sh_association_forward(&context, &g.a, out, &tape, &unconverged)) &&
+        CHECK_OK(sh_association_backward(&context, tape, weight, &gradients))) {
         const double most = implicit ? 1e-4 : 2e-5;
         const int apart = 3; /* every third number is tried */
         for (int i = 0; i < QUERIES * D; i += apart)
@@ -221,7 +221,7 @@ static void backward(problem *p, int implicit) {
             CHECK_NEAR(sum, quotient(p, &p->beta[h], weight), most * 20);
         }
     }
-    sh_trail_free(&context, trail);
+    sh_tape_free(&context, tape);
     CHECK(l.live == 0);
     forget(&g);
 }
@@ -282,8 +282,8 @@ static void projections_and_dropout(void) {
         g.a.key = g.a.value = (sh_stack){raw, M * FROM, FROM, 0};
         g.a.key_map = (sh_projection){weight, bias, FROM};
         g.a.value_map = (sh_projection){vweight, vbias, FROM};
-        int64_t unsettled;
-        if (CHECK_OK(sh_association_forward(&context, &g.a, out, NULL, &unsettled)))
+        int64_t unconverged;
+        if (CHECK_OK(sh_association_forward(&context, &g.a, out, NULL, &unconverged)))
             for (int64_t q = 0; q < QUERIES; q++) {
                 plain_associate(&p, q / H / N, q / H % N, q % H, w, want);
                 for (int c = 0; c < V; c++) CHECK_NEAR(out[q * V + c], want[c], 1e-9);
@@ -309,18 +309,18 @@ static void projections_and_dropout(void) {
                         .beta = &one,
                         .dropout = 0.25,
                         .seed = 9};
-    int64_t unsettled;
+    int64_t unconverged;
     int dropped = 0;
-    CHECK_OK(sh_association_forward(&context, &a, out, NULL, &unsettled));
+    CHECK_OK(sh_association_forward(&context, &a, out, NULL, &unconverged));
     for (int i = 0; i < LARGE; i++) {
         dropped += out[i] == 0;
         if (out[i] != 0) CHECK_NEAR(out[i], 1 / (0.75 * LARGE), 1e-14);
     }
     CHECK(dropped > 60 && dropped < 140); /* 100 with a standard deviation of 8.7 */
-    CHECK_OK(sh_association_forward(&context, &a, other, NULL, &unsettled));
+    CHECK_OK(sh_association_forward(&context, &a, other, NULL, &unconverged));
     CHECK(!memcmp(out, other, LARGE * sizeof *out));
     a.seed = 10;
-    CHECK_OK(sh_association_forward(&context, &a, other, NULL, &unsettled));
+    CHECK_OK(sh_association_forward(&context, &a, other, NULL, &unconverged));
     CHECK(memcmp(out, other, LARGE * sizeof *out));
     CHECK(l.live == 0);
     free(key), free(identity), free(out), free(other);
@@ -332,14 +332,14 @@ static sh_status call_all(sh_context *context, void *user) {
     static float out[QUERIES * V], dquery[QUERIES * D], dkey[ROWS * H * D], dvalue[ROWS * H * V];
     const sh_gradients gradients = {
         .query = dquery, .key = dkey, .value = dvalue, .query_row = H * D, .key_row = H * D, .value_row = H * V};
-    sh_trail *trail = NULL;
+    sh_tape *tape = NULL;
     sh_entries e = {0};
-    int64_t unsettled;
-    sh_status status = sh_association_forward(context, &g.a, out, &trail, &unsettled);
-    if (status == SH_OK) status = sh_association_weights(context, trail, &e);
+    int64_t unconverged;
+    sh_status status = sh_association_forward(context, &g.a, out, &tape, &unconverged);
+    if (status == SH_OK) status = sh_association_weights(context, tape, &e);
     if (status == SH_OK) sh_entries_free(context, &e);
-    if (status == SH_OK) status = sh_association_backward(context, trail, out, &gradients);
-    sh_trail_free(context, trail);
+    if (status == SH_OK) status = sh_association_backward(context, tape, out, &gradients);
+    sh_tape_free(context, tape);
     forget(&g);
     return status;
 }
@@ -357,24 +357,25 @@ static void failures(void) {
     given g = given_of(&p, SH_FLOAT64);
     double out[QUERIES * V];
     sh_context context = {.threads = 1};
-    int64_t unsettled;
+    int64_t unconverged;
     sh_association bad = g.a;
     bad.model = (sh_model){SH_ENTMAX, 0.5};
-    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unsettled), SH_BAD_ARGUMENT,
+    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unconverged), SH_BAD_ARGUMENT,
                   "association");
     bad = g.a, bad.samples = -1;
-    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unsettled), SH_BAD_ARGUMENT,
+    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unconverged), SH_BAD_ARGUMENT,
                   "association");
     const sh_structure wrong = {.pairs = SH_PAIRS_WINDOW, .width = 2, .dilation = 0};
     bad = g.a, bad.structure = &wrong;
-    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unsettled), SH_BAD_ARGUMENT, "dilation");
+    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unconverged), SH_BAD_ARGUMENT,
+                  "dilation");
     bad = g.a, bad.implicit = 1, bad.steps = -1, bad.model = (sh_model){SH_POLYNOMIAL, 3};
-    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unsettled), SH_UNDEFINED, "gradient");
+    CHECK_REFUSED(context, sh_association_forward(&context, &bad, out, NULL, &unconverged), SH_UNDEFINED, "gradient");
     put(g.query, SH_FLOAT64, 3, NAN);
-    CHECK_REFUSED(context, sh_association_forward(&context, &g.a, out, NULL, &unsettled), SH_NOT_FINITE, "queries");
+    CHECK_REFUSED(context, sh_association_forward(&context, &g.a, out, NULL, &unconverged), SH_NOT_FINITE, "queries");
     put(g.query, SH_FLOAT64, 3, 0);
     put(g.key, SH_FLOAT64, 5, INFINITY);
-    CHECK(sh_association_forward(&context, &g.a, out, NULL, &unsettled) == SH_NOT_FINITE);
+    CHECK(sh_association_forward(&context, &g.a, out, NULL, &unconverged) == SH_NOT_FINITE);
     forget(&g);
 }
 

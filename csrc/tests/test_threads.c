@@ -95,14 +95,14 @@ static int associate(int shared, int threads, float *out, float *grad) {
     a.beta = beta;
     a.steps = 2;
     a.dropout = 0.1;
-    sh_trail *trail = NULL;
-    int64_t unsettled;
+    sh_tape *tape = NULL;
+    int64_t unconverged;
     float *rest = malloc(2 * NUMBERS * sizeof *rest);
     sh_gradients gradients = {
         .query = grad, .key = rest, .value = rest + NUMBERS, .query_row = D, .key_row = D, .value_row = D};
-    int sound = rest && sh_association_forward(&context, &a, out, &trail, &unsettled) == SH_OK &&
-                sh_association_backward(&context, trail, out, &gradients) == SH_OK;
-    sh_trail_free(&context, trail);
+    int sound = rest && sh_association_forward(&context, &a, out, &tape, &unconverged) == SH_OK &&
+                sh_association_backward(&context, tape, out, &gradients) == SH_OK;
+    sh_tape_free(&context, tape);
     free(rest);
     return sound;
 }

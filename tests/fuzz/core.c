@@ -599,18 +599,18 @@ static void associations(bytes *b) {
 
     ledger first = {.fail_at = -1, .stop_at = -1}, second = first;
     sh_context one = with(&first, 1, SH_PATH_AUTO), other;
-    sh_trail *trail = NULL, *copy = NULL;
-    int64_t unsettled = 0;
+    sh_tape *tape = NULL, *copy = NULL;
+    int64_t unconverged = 0;
     void *out = block(N * a.v, size), *again_out = block(N * a.v, size);
-    sh_status status = sh_association_forward(&one, &a, out, &trail, &unsettled);
+    sh_status status = sh_association_forward(&one, &a, out, &tape, &unconverged);
     other = again(b, &second, &first);
-    sh_status twice = sh_association_forward(&other, &a, again_out, &copy, &unsettled);
+    sh_status twice = sh_association_forward(&other, &a, again_out, &copy, &unconverged);
     same(&second, status, twice);
     if (status == SH_OK) {
         if (tame) must(all_numbers(out, a.type, N * a.v), "association: NaN of numbers");
         same_bits(twice, out, again_out, (size_t)(N * a.v) * size, "association: other bits");
         sh_entries e = {0};
-        if (sh_association_weights(&one, trail, &e) == SH_OK) {
+        if (sh_association_weights(&one, tape, &e) == SH_OK) {
             must(e.n == N, "association: as many lists as queries");
             for (int64_t i = 0; i < e.n; i++) {
                 double sum = 0;
@@ -640,7 +640,7 @@ static void associations(bytes *b) {
                                       .beta = dbeta + i * N};
             if (i) other = again(b, &second, &first);
             if (i == 0 || twice == SH_OK)
-                back[i] = sh_association_backward(i ? &other : &one, i ? copy : trail, grad, &gradients);
+                back[i] = sh_association_backward(i ? &other : &one, i ? copy : tape, grad, &gradients);
         }
         if (twice == SH_OK) {
             same(&second, back[0], back[1]);
@@ -658,8 +658,8 @@ static void associations(bytes *b) {
         free(dbeta);
         free(grad);
     }
-    if (status == SH_OK) sh_trail_free(&one, trail);
-    if (twice == SH_OK) sh_trail_free(&one, copy);
+    if (status == SH_OK) sh_tape_free(&one, tape);
+    if (twice == SH_OK) sh_tape_free(&one, copy);
     free(out);
     free(again_out);
     free(query);

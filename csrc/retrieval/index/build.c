@@ -423,7 +423,7 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (bytes_expected(m, kind, d) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = (sh_index){.holders = 1, .kind = kind, .patterns = n, .d = d};
+    *x = (sh_index){.references = 1, .kind = kind, .patterns = n, .d = d};
     sh_status status = SH_OK;
     if (kept) {
         x->kept = sh_allocate(context, d, sizeof *kept);
@@ -470,7 +470,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = (sh_index){.holders = 1, /* others may take hold of the older one, or give it up, meanwhile */
+    *x = (sh_index){.references = 1, /* others may take hold of the older one, or give it up, meanwhile */
                     .kind = older->kind,
                     .patterns = n,
                     .d = older->d,
@@ -516,8 +516,8 @@ sh_status sh_index_widen(sh_context *context, const sh_memory *m, sh_index *base
     if ((double)base->patterns * (SH_WIDE + 8) > (double)most) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    atomic_fetch_add(&base->holders, 1);
-    *x = (sh_index){.holders = 1,
+    atomic_fetch_add(&base->references, 1);
+    *x = (sh_index){.references = 1,
                     .base = base,
                     .kind = base->kind,
                     .patterns = base->patterns,
@@ -567,7 +567,7 @@ done:
 }
 
 void sh_index_free(sh_context *context, sh_index *x) {
-    if (!x || atomic_fetch_sub(&x->holders, 1) > 1) return;
+    if (!x || atomic_fetch_sub(&x->references, 1) > 1) return;
     sh_release(context, x->first.step);
     sh_release(context, x->groups);
     if (x->base) {

@@ -38,8 +38,8 @@ typedef struct {
 } sh_coding;
 
 typedef struct sh_index {
-    _Atomic int64_t holders; /* memories that keep it, and wider indexes */
-    struct sh_index *base;   /* of a wider index: whose centre, basis and second lines it shares; else NULL */
+    _Atomic int64_t references; /* memories that keep it, and wider indexes */
+    struct sh_index *base;      /* of a wider index: whose centre, basis and second lines it shares; else NULL */
     sh_index_kind kind;
     int64_t patterns;            /* as many as it covers: the first */
     int64_t d;                   /* features looked at */

@@ -78,7 +78,7 @@ typedef struct {
     int32_t *position;
     float *bound;
     sh_candidate *exact;
-    sh_finish_space finish;
+    sh_result_space finish;
 } space;
 
 static int64_t query_at(const screening *s, int64_t i) { return s->order ? s->order[i] : i; }
@@ -88,7 +88,7 @@ static size_t space_bytes(const screening *s, int64_t rows) {
     return sh_looks_bytes(s->index, s->job->memory, rows) + sh_align((size_t)rows * sizeof(tracker)) +
            sh_align((size_t)rows * sizeof(sh_screened)) + sh_align((size_t)rows * sizeof(int32_t)) +
            sh_align(list * sizeof(int32_t)) + sh_align(list * sizeof(float)) +
-           sh_align((EXACT + SEEDS) * sizeof(sh_candidate)) + sh_finish_bytes(s->job, EXACT + SEEDS);
+           sh_align((EXACT + SEEDS) * sizeof(sh_candidate)) + sh_result_space_bytes(s->job, EXACT + SEEDS);
 }
 
 static space space_at(const screening *s, int64_t rows, void *scratch) {
@@ -108,18 +108,18 @@ static space space_at(const screening *s, int64_t rows, void *scratch) {
     at += sh_align(list * sizeof(float));
     w.exact = (sh_candidate *)(void *)at;
     at += sh_align((EXACT + SEEDS) * sizeof(sh_candidate));
-    w.finish = sh_finish_space_at(s->job, at);
+    w.finish = sh_result_space_at(s->job, at, EXACT + SEEDS);
     return w;
 }
 
 static void leave(const screening *s, int64_t query) { s->left[atomic_fetch_add(s->left_count, 1)] = query; }
 
 /* how many best scores must be known before there is a floor; 0: every score gives one */
-static int64_t best_wanted(const screening *s) { return sh_has_window(s->job) ? 0 : s->job->nearest; }
+static int64_t best_wanted(const screening *s) { return sh_has_cutoff(s->job) ? 0 : s->job->plan.nearest; }
 
 /* scores some more patterns; the floor rises */
 static void seed(const screening *s, int64_t query, tracker *t, const int32_t *position, int64_t n,
-                 const sh_finish_space *finish) {
+                 const sh_result_space *finish) {
     int64_t before = t->n;
     for (int64_t j = 0; j < n && t->n < SEEDS; j++) {
         int64_t i = 0;
@@ -128,7 +128,7 @@ static void seed(const screening *s, int64_t query, tracker *t, const int32_t *p
     }
     if (t->n == before) return;
     sh_rescore(s->job, query, t->seed + before, t->n - before, finish->buffer);
-    t->floor = fmax(t->floor, sh_support_floor(s->job, query, t->seed, t->n, finish->z, 0));
+    t->floor = fmax(t->floor, sh_min_score(s->job, query, t->seed, t->n, finish->z, 0));
 }
 
 /* A heap of bounds, the largest at the front. */
@@ -150,7 +150,7 @@ static void heapify(int32_t *position, float *bound, int64_t n) {
 
 /* scores the best of a list */
 static void seed_best(const screening *s, int64_t query, tracker *t, int64_t wanted, const int32_t *position,
-                      const float *bound, int64_t n, const sh_finish_space *finish) {
+                      const float *bound, int64_t n, const sh_result_space *finish) {
     int32_t best[SEEDS];
     float found[SEEDS], least = -INFINITY;
     int64_t m = 0;
@@ -214,7 +214,7 @@ static void look_closer(const screening *s, sh_looks *looks, int64_t row, const 
             sh_code_bounds_below(x, looks, row, position + from, some, bound + from, below);
         for (int64_t j = 0; x->lines && j < some; j++)
             if (closer[j] < bound[from + j]) bound[from + j] = closer[j];
-        for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->nearest);
+        for (int64_t j = 0; t && j < some; j++) note_below(t, below[j], s->job->plan.nearest);
     }
 }
 
@@ -238,12 +238,12 @@ static int take_in_closely(const screening *s, sh_looks *looks, int64_t row, tra
 
 /* seeds from the newly listed; returns 0 if the list is too long */
 static int take_in(const screening *s, int64_t query, sh_looks *looks, int64_t row, tracker *t, sh_screened *q,
-                   int64_t before, const sh_finish_space *finish) {
+                   int64_t before, const sh_result_space *finish) {
     const sh_index *x = s->index;
     const sh_look *look = &looks->look[row];
     int64_t most = sh_most_listed(x);
     /* a ball is soon as small as its nearest rivals make it */
-    int64_t wanted = sh_max(1, (s->job->balls ? BALL_SEEDS : 0) - t->n);
+    int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? BALL_SEEDS : 0) - t->n);
     seed_best(s, query, t, wanted, q->position + before, q->bound + before, q->found - before, finish);
     q->threshold = sh_look_threshold(x, look, t->floor);
     if (q->found <= most) return 1;
@@ -308,10 +308,10 @@ static sh_status pass(const screening *s, int64_t first_query, int64_t rows, int
 /* of what a ball has listed, by each pattern's own lift instead of the largest */
 static int64_t keep_rivals(const screening *s, int64_t query, const sh_look *look, const tracker *t, int32_t *position,
                            float *bound, int64_t n) {
-    double radius = sh_ball_radius(s->job, query, t->seed, t->n, 0);
+    double radius = sh_radius_bound(s->job, query, t->seed, t->n, 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
-        double floor = sh_ball_floor_at(s->job, query, radius, s->job->balls->lift[position[i]]);
+        double floor = sh_rival_min_score_at(s->job, query, radius, s->job->radius_search->norm_offset[position[i]]);
         if (bound[i] < sh_look_threshold(s->index, look, floor)) continue;
         position[kept] = position[i];
         bound[kept++] = bound[i];
@@ -334,7 +334,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         look_closer(s, looks, row, position, bound, n, NULL);
         n = keep_bounds(position, bound, n, threshold);
     }
-    if (job->balls) n = keep_rivals(s, query, look, t, position, bound, n);
+    if (job->goal == SH_GOAL_RADIUS) n = keep_rivals(s, query, look, t, position, bound, n);
     counts[1] = n;
     int64_t found = 0, solved = 0;
     for (int64_t j = 0; j < t->n; j++)
@@ -361,7 +361,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
         for (int64_t j = 0; j < fresh; j++)
             if (c[j].score >= floor) w->exact[found++] = c[j];
         if (found < solved + 1 + solved / 8 && found < EXACT) continue;
-        floor = fmax(floor, sh_support_floor(job, query, w->exact, found, w->finish.z, 0));
+        floor = fmax(floor, sh_min_score(job, query, w->exact, found, w->finish.z, 0));
         solved = found = sh_keep_above(job, query, w->exact, found, floor, 0);
         threshold = sh_look_threshold(x, look, floor);
     }
@@ -371,7 +371,7 @@ static sh_status settle(const screening *s, int64_t i, const tracker *t, sh_look
     }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
     sh_sort_by_position(w->exact, found);
-    return sh_finish(job, query, w->exact, found, w->finish, context);
+    return sh_store_results(job, query, w->exact, found, w->finish, context);
 }
 
 /* what a query begins with: the patterns that carried the last step */
@@ -380,8 +380,8 @@ static void begin_trackers(const screening *s, int64_t first, int64_t rows, trac
         int64_t query = query_at(s, first + i);
         trackers[i].floor = -INFINITY;
         trackers[i].n = trackers[i].listed = trackers[i].sure = 0;
-        for (int l = 0; s->job->carried && l < SH_CARRIED; l++) {
-            int64_t position = s->job->carried[query * SH_CARRIED + l];
+        for (int l = 0; s->job->hints && l < SH_HINTS; l++) {
+            int64_t position = s->job->hints[query * SH_HINTS + l];
             if (position >= 0) seed(s, query, &trackers[i], &(int32_t){(int32_t)position}, 1, &w->finish);
         }
     }
