@@ -1,4 +1,4 @@
-"""What a structure is. Those that look at some of the pairs are in `structures`, which is only loaded when used."""
+"""The base of all structures. The structures themselves are in `structures`, which is only loaded when used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEEPEST = 100  # lists and objects of JSON in one another
 
 @dataclass(frozen=True)
 class Cost:
-    """What one update takes.
+    """The cost of one update.
 
     Attributes
     ----------
@@ -36,48 +36,48 @@ class Cost:
 
 
 class Structure:
-    """Which pairs of queries and patterns are looked at; the base of all structures."""
+    """The base of all structures: which patterns each query sees."""
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return False
 
     def descriptor(self, n: int, m: int) -> Any:
-        """What the core is told: of n queries and m patterns."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
-        """How many pairs of n queries and m patterns are looked at."""
+        """Return how many of the pairs of n queries and m patterns there are."""
         return n * m
 
     def within(self, m: int) -> Structure:
-        """The same for a sample of m patterns, which may be fewer than it asks for: then all of them."""
+        """Return the same for a sample of m patterns; where it is to see more, it sees all."""
         return self
 
     def association(self) -> Any:
-        """What takes the association of layers; None: the core."""
+        """Return the module that computes the association of layers; None: the core does."""
         return None
 
     def steps(self, stored: Stored, asked: Asked) -> Steps | None:
-        """What takes the steps of a call; None: the core."""
+        """Return what makes the steps of a call; None: the core does."""
         return None
 
     def refuse(self, what: str) -> None:
-        """Raise if there is none of this: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+        """Raise if it lacks what is named: "energy", "associate", "candidates", "certificates" or "fixed points"."""
 
     def to_fields(self) -> dict[str, Any]:
-        """What makes the structure, in numbers, texts and lists."""
+        """Return the fields that make the structure, as numbers, texts and lists."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """The structure that `to_fields` told of; the names are right."""
+        """Return the structure of the fields that `to_fields` gives; their names are right."""
         return cls(**given)
 
     @classmethod
     def field_names(cls) -> set[str]:
-        """Of `to_fields`."""
+        """Return the names of the fields that `to_fields` gives."""
         return {f.name for f in fields(cls)}  # type: ignore[arg-type]
 
 
@@ -95,7 +95,7 @@ class Full(Structure):
 
 
 def as_structure(structure: Any) -> Structure | None:
-    """A structure as it was given, None for all pairs.
+    """Return a structure as it was given, None for all pairs.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def as_structure(structure: Any) -> Structure | None:
 
 
 def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
-    """A structure in words that JSON has: its name, and by name what makes it; None for all pairs.
+    """Return a structure as JSON has it: its name, and its fields by their names; None for all pairs.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
 
 
 def restored(description: Any) -> Structure | None:
-    """The structure that `described` told of; None for None.
+    """Return the structure of a description by `described`; None for None.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def restored(description: Any) -> Structure | None:
     Raises
     ------
     ValueError
-        For anything that `described` does not say.
+        For anything that `described` does not give.
 
     Examples
     --------
@@ -186,14 +186,15 @@ def restored(description: Any) -> Structure | None:
 
 
 def _kinds() -> dict[str, type[Structure]]:
-    """The structures that can be described."""
-    from . import structures as s
+    """Return the structures that can be described, by name: those of the core's registry, and features."""
+    from . import _core, structures
 
-    return {k.__name__: k for k in (s.BlockSparse, s.LinearFeatures, s.RandomFeatures, s.RandomMask, s.TopK, s.Window)}
+    names = sorted({*_core.structures(), "LinearFeatures", "RandomFeatures"} - {"Full"})
+    return {name: getattr(structures, name) for name in names}
 
 
 def _plain(value: Any) -> Any:
-    """Of what a structure is made, without NumPy and tuples."""
+    """Return a field without NumPy and tuples."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value

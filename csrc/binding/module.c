@@ -4,12 +4,23 @@
 #define SH_IMPORTS_NUMPY
 #include "binding/binding.h"
 #include "features/sums.h"
+#include "retrieval/job.h"
+#include "structure/structure.h"
 
-/* Adds the sizes by which Python says what an operation costs. */
+/* Adds the sizes by which Python tells what an operation costs. */
 static int add_sizes(PyObject *module) {
-    if (PyModule_AddIntConstant(module, "FEATURE_BLOCK", SH_FEATURE_BLOCK) < 0) return -1;
-    if (PyModule_AddIntConstant(module, "CAUSAL_BLOCK", SH_CAUSAL_BLOCK) < 0) return -1;
-    return PyModule_AddIntConstant(module, "FEATURE_PARTS", SH_FEATURE_PARTS);
+    static const struct {
+        const char *name;
+        int size;
+    } sizes[] = {
+        {"FEATURE_BLOCK", SH_FEATURE_BLOCK}, {"CAUSAL_BLOCK", SH_CAUSAL_BLOCK},
+        {"FEATURE_PARTS", SH_FEATURE_PARTS}, {"TILE", SH_TILE},
+        {"SCAN_QUERIES", SH_BLOCK},          {"PAIR_QUERIES", SH_PLACES},
+        {"PAIR_CAPACITY", SH_PAIR_CAPACITY},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (PyModule_AddIntConstant(module, sizes[i].name, sizes[i].size) < 0) return -1;
+    return 0;
 }
 
 static int execute(PyObject *module) {

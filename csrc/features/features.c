@@ -64,10 +64,10 @@ static sh_status check_rows(const job *j, const char *name, double beta, block b
     if (b.ld == d)
         squares = j->k->squares(b.data, n * d);
     else
-        for (int64_t i = 0; i < n; i++) squares += j->k->squares(sh_at(j, b.data, i * b.ld), d);
+        for (int64_t i = 0; i < n; i++) squares += j->k->squares(sh_feature_at(j, b.data, i * b.ld), d);
     if (squares < INFINITY && beta * squares <= most) return SH_OK;
     for (int64_t i = 0; i < n; i++) {
-        const char *row = sh_at(j, b.data, i * b.ld);
+        const char *row = sh_feature_at(j, b.data, i * b.ld);
         squares = j->k->dot(row, row, d);
         if (!(squares < INFINITY))
             return sh_fail(context, j->k->max_abs(row, d) < INFINITY ? SH_OVERFLOW : SH_NOT_FINITE, name, first + i);
@@ -97,7 +97,7 @@ static block load(const job *j, const sh_rows *rows, int64_t first, int64_t n, i
         return (block){from, rows->stride / size, NULL};
     const float scale = rows->scale != 0 ? rows->scale : 1;
     for (int64_t i = 0; i < n; i++, from += rows->stride) {
-        char *to = sh_at(j, copy, i * rows->d);
+        char *to = sh_feature_at(j, copy, i * rows->d);
         if (rows->type == SH_UINT8)
             j->k->from_uint8(to, (const uint8_t *)from, rows->d, scale);
         else if (rows->type == SH_FLOAT16)
@@ -113,7 +113,7 @@ static void mask_padding(const job *j, block *x, int64_t first, int64_t n, works
     x->padding = j->padding + first;
     for (int64_t i = 0; i < j->f->d; i++) w->rows64[i] = -INFINITY;
     for (int64_t i = 0; j->f->map != SH_RANDOM && i < n; i++)
-        if (x->padding[i]) j->k->from_double(sh_at(j, w->patterns, i * j->f->d), w->rows64, j->f->d);
+        if (x->padding[i]) j->k->from_double(sh_feature_at(j, w->patterns, i * j->f->d), w->rows64, j->f->d);
 }
 
 sh_status sh_load_patterns(const job *j, int64_t first, int64_t n, workspace *w, block *x, block *v,
@@ -122,7 +122,7 @@ sh_status sh_load_patterns(const job *j, int64_t first, int64_t n, workspace *w,
     *x = load(j, j->patterns, first, n, j->f->cosine || j->padding, w->patterns);
     sh_status status = check_rows(j, "patterns", j->f->cosine ? 0 : j->f->beta, *x, n, d, first, context);
     for (int64_t i = 0; j->f->cosine && status == SH_OK && i < n; i++)
-        if (!normalise(j, sh_at(j, w->patterns, i * d), w->exponents, d))
+        if (!normalise(j, sh_feature_at(j, w->patterns, i * d), w->exponents, d))
             status = sh_fail(context, SH_ZERO_ROW, "patterns", first + i);
     if (j->f->cosine && status == SH_OK) status = check_rows(j, "patterns", j->f->beta, *x, n, d, first, context);
     *v = *x;
@@ -178,7 +178,7 @@ static void project(job *j, block x, int64_t n, workspace *w, int patterns) {
         if (x.ld == d)
             j->k->to_double(w->rows64, x.data, n * d);
         else
-            for (int64_t i = 0; i < n; i++) j->k->to_double(w->rows64 + i * d, sh_at(j, x.data, i * x.ld), d);
+            for (int64_t i = 0; i < n; i++) j->k->to_double(w->rows64 + i * d, sh_feature_at(j, x.data, i * x.ld), d);
         x64 = (block){(const char *)w->rows64, d, NULL};
     }
     sh_multiply(j, j->k64->gemm_nt, n, j->f->size, d, x64.data, x64.ld, j->f->projection, d, 0, w->exponents,
@@ -260,7 +260,7 @@ void sh_prepare_means(job *j, sh_feature_state s, double *mean) {
         const double total = s.total[i];
         j->log_weight[i] = j->f->map == SH_RELU ? total / largest : total > 0 ? s.top[i] + log(total) : -INFINITY;
         for (int64_t c = 0; c < v; c++) mean[c] = total > 0 ? s.sum[i * v + c] / total : 0;
-        j->k->from_double(sh_at(j, j->means, i * v), mean, v);
+        j->k->from_double(sh_feature_at(j, j->means, i * v), mean, v);
     }
 }
 
@@ -272,7 +272,7 @@ sh_status sh_mix_rows(job *j, int64_t first, int64_t end, workspace *w, sh_conte
         if (status != SH_OK) return status;
         sh_query_features(j, q, n, w, j->log_weight, 1, w->phi);
         sh_multiply(j, j->k->gemm_nn, n, j->f->v, j->f->size, w->phi, j->f->size, j->means, j->f->v, 0,
-                    sh_at(j, j->out, first * j->stride), j->stride);
+                    sh_feature_at(j, j->out, first * j->stride), j->stride);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     return SH_OK;
@@ -288,7 +288,7 @@ static sh_status mix_block(void *user, int64_t item, void *scratch, sh_context *
 /* --- causal --------------------------------------------------------------------------------------- */
 
 void sh_clear_above_diagonal(const job *j, char *y, int64_t n) {
-    for (int64_t i = 0; i < n; i++) memset(sh_at(j, y, i * n + i + 1), 0, (size_t)(n - i - 1) * j->k->size);
+    for (int64_t i = 0; i < n; i++) memset(sh_feature_at(j, y, i * n + i + 1), 0, (size_t)(n - i - 1) * j->k->size);
 }
 
 /* Computes what sh_causal_pairs and sh_all_pairs return; tells whether no normaliser is too small. */
@@ -298,7 +298,7 @@ static int pairs(job *j, sh_feature_state s, block q, block x, int64_t n, int64_
     sh_pattern_features(j, s, x, m, w);
     sh_query_features(j, q, n, w, j->f->map == SH_RELU ? NULL : w->top, 0, w->phi_q);
     double *normaliser = w->normaliser, *total = w->by_feature, least = INFINITY;
-    char *from_prefix = sh_at(j, w->kernels, n * m);
+    char *from_prefix = sh_feature_at(j, w->kernels, n * m);
     for (int64_t i = 0; i < D; i++) total[i] = s.total[i] * sh_rescale_factor(s.top[i], w->top[i]);
     j->k->from_double(w->prefix_total, total, D);
     sh_multiply(j, j->k->gemm_nt, n, m, D, w->phi_q, D, w->phi, D, 0, w->kernels, m);
@@ -306,7 +306,7 @@ static int pairs(job *j, sh_feature_state s, block q, block x, int64_t n, int64_
     j->k->to_double(normaliser, from_prefix, n);
     int sees_any = s.top[0] > -INFINITY; /* whether the query sees a pattern */
     for (int64_t i = 0; i < n; i++) {
-        normaliser[i] += j->k->sum(sh_at(j, w->kernels, i * m), causal ? i + 1 : m);
+        normaliser[i] += j->k->sum(sh_feature_at(j, w->kernels, i * m), causal ? i + 1 : m);
         if (!causal) continue;
         sees_any |= !sh_is_padding(x, i);
         if (sees_any) least = normaliser[i] >= least ? least : normaliser[i];
@@ -341,10 +341,10 @@ static sh_status causal_block(job *j, sh_feature_state s, block q, block x, bloc
         if (!(most <= j->k->largest)) return sh_fail(context, SH_OVERFLOW, "kernels", 0);
         sh_rescale_sums(j, s, w->top);
         j->k->from_double(w->product, s.sum, D * width);
-        char *to = sh_at(j, out, at * j->stride);
+        char *to = sh_feature_at(j, out, at * j->stride);
         sh_multiply(j, j->k->gemm_nn, n, width, n, w->kernels, n, values.data, values.ld, 0, to, j->stride);
         sh_multiply(j, j->k->gemm_nn, n, width, D, w->phi_q, D, w->product, width, 1, to, j->stride);
-        for (int64_t i = 0; i < n; i++, to = sh_at(j, to, j->stride)) {
+        for (int64_t i = 0; i < n; i++, to = sh_feature_at(j, to, j->stride)) {
             if (w->normaliser[i] > 0)
                 j->k->divide(to, w->normaliser[i], width);
             else
@@ -363,7 +363,8 @@ sh_status sh_causal_rows(job *j, sh_feature_state s, int64_t first, int64_t end,
         block x, v, q;
         sh_status status = sh_load_patterns(j, first, n, w, &x, &v, context);
         if (status == SH_OK) status = sh_load_queries(j, first, n, w, &q, context);
-        if (status == SH_OK) status = causal_block(j, s, q, x, v, n, sh_at(j, j->out, first * j->stride), w, context);
+        if (status == SH_OK)
+            status = causal_block(j, s, q, x, v, n, sh_feature_at(j, j->out, first * j->stride), w, context);
         if (status != SH_OK) return status;
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }

@@ -319,10 +319,10 @@ static double rows_gradient(const call *c, item *t, block x, int64_t n, char *to
                     0, to, ld);
     else
         j->k->chain(to, ld, t->dlog_phi, x.data, x.ld, j->root, t->f.map == SH_RELU, n, D);
-    for (int64_t i = 0; i < n; i++, to = sh_at(j, to, ld)) {
-        const char *row = sh_at(j, x.data, i * x.ld);
+    for (int64_t i = 0; i < n; i++, to = sh_feature_at(j, to, ld)) {
+        const char *row = sh_feature_at(j, x.data, i * x.ld);
         if (patterns && t->f.map == SH_RANDOM)
-            j->k->add(to, -2 * t->f.bias * j->k->sum(sh_at(j, t->dlog_phi, i * D), D), row, d);
+            j->k->add(to, -2 * t->f.bias * j->k->sum(sh_feature_at(j, t->dlog_phi, i * D), D), row, d);
         if (!sh_is_padding(x, i)) grad_dot += j->k->dot(to, row, d);
     }
     return grad_dot;
@@ -343,8 +343,8 @@ static void add_sum_gradients(item *t, const char *q, block g, const double *r, 
         return;
     }
     for (int64_t f = 0; f < D; f++) {
-        j->k->accumulate(total + f, -factor[f], sh_at(j, t->by_feature, f), 1);
-        j->k->accumulate(sum + f * v, factor[f], sh_at(j, t->w.product, f * v), v);
+        j->k->accumulate(total + f, -factor[f], sh_feature_at(j, t->by_feature, f), 1);
+        j->k->accumulate(sum + f * v, factor[f], sh_feature_at(j, t->w.product, f * v), v);
     }
 }
 
@@ -368,7 +368,7 @@ static sh_status mix_backward_item(void *user, int64_t number, void *scratch, sh
         sh_query_features(j, q, n, &t.w, t.log_weight, 1, t.w.phi);
         sh_multiply(j, j->k->gemm_nt, n, D, v, g.data, g.ld, t.means, v, 0, t.dlog_phi, D);
         for (int64_t i = 0; i < n; i++)
-            t.grad_dot_out[i] = -j->k->dot(sh_at(j, t.w.phi, i * D), sh_at(j, t.dlog_phi, i * D), D);
+            t.grad_dot_out[i] = -j->k->dot(sh_feature_at(j, t.w.phi, i * D), sh_feature_at(j, t.dlog_phi, i * D), D);
         j->k->slopes(t.dlog_phi, t.w.phi, t.grad_dot_out, NULL, n, D);
         grad_dot += rows_gradient(c, &t, q, n, row_of(c, c->dquery, &t, 0, first), c->dquery.row, 0);
         if (c->dstate) {
@@ -432,7 +432,7 @@ static sh_status sum_backward_item(void *user, int64_t number, void *scratch, sh
         if (c->dkeys) sh_multiply(j, j->k->gemm_nt, n, D, d, x.data, x.ld, t.keys, d, 1, t.dlog_phi, D);
         j->k->slopes(t.dlog_phi, t.w.phi, NULL, t.by_feature, n, D);
         for (int64_t i = 0; x.padding && i < n; i++)
-            if (x.padding[i]) memset(sh_at(j, t.dlog_phi, i * D), 0, (size_t)D * c->k->size);
+            if (x.padding[i]) memset(sh_feature_at(j, t.dlog_phi, i * D), 0, (size_t)D * c->k->size);
         grad_dot += rows_gradient(c, &t, x, n, dkey, c->dkey.row, 1);
         sh_multiply(j, j->k->gemm_nn, n, v, D, t.w.phi, D, t.means, v, 0, dvalue, c->dvalue.row);
         if (c->dkeys) sh_multiply(j, j->k->gemm_nn, n, d, D, t.w.phi, D, t.keys, d, 1, dkey, c->dkey.row);
@@ -466,7 +466,7 @@ sh_status sh_feature_sets_sum_backward(sh_context *context, const sh_feature_set
 /* Divides n rows by the normalisers of their queries; 0 where a query sees no pattern. */
 static void divide_rows(const item *t, char *rows, int64_t width, const double *normaliser, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        char *row = sh_at(&t->j, rows, i * width);
+        char *row = sh_feature_at(&t->j, rows, i * width);
         if (normaliser[i] > 0)
             t->j.k->divide(row, normaliser[i], width);
         else
@@ -512,7 +512,8 @@ static sh_status pairs_item(void *user, int64_t number, void *scratch, sh_contex
     const block g = {row_of(c, c->grad, &t, 0, 0), c->grad.row, NULL};
     sh_multiply(j, j->k->gemm_nn, n, width, m, w->kernels, m, v.data, v.ld, 0, t.mixture, width);
     for (int64_t i = 0; i < n; i++)
-        t.grad_dot_out[i] = j->k->dot(sh_at(j, g.data, i * g.ld), sh_at(j, t.mixture, i * width), width);
+        t.grad_dot_out[i] =
+            j->k->dot(sh_feature_at(j, g.data, i * g.ld), sh_feature_at(j, t.mixture, i * width), width);
     sh_multiply(j, j->k->gemm_tn, m, width, n, w->kernels, m, g.data, g.ld, 0, dvalue, c->dvalue.row);
     sh_multiply(j, j->k->gemm_nt, n, m, width, g.data, g.ld, v.data, v.ld, 0, w->kernels, m);
     j->k->less_rows(w->kernels, t.grad_dot_out, n, m, 0);
@@ -590,9 +591,9 @@ static double queries_gradient(const call *c, item *t, sh_feature_state s, block
     sh_multiply(j, j->k->gemm_nn, n, width, n, w->kernels, n, v.data, v.ld, 0, t->mixture, width);
     sh_multiply(j, j->k->gemm_nn, n, width, D, w->phi_q, D, t->means, width, 1, t->mixture, width);
     for (int64_t i = 0; i < n; i++) {
-        char *mixture = sh_at(j, t->mixture, i * width);
+        char *mixture = sh_feature_at(j, t->mixture, i * width);
         if (normaliser[i] > 0) j->k->divide(mixture, normaliser[i], width);
-        r[i] = normaliser[i] > 0 ? j->k->dot(sh_at(j, g.data, i * g.ld), mixture, width) : 0;
+        r[i] = normaliser[i] > 0 ? j->k->dot(sh_feature_at(j, g.data, i * g.ld), mixture, width) : 0;
         t->grad_dot_out[i] = -r[i];
     }
     sh_multiply(j, j->k->gemm_nt, n, n, width, g.data, g.ld, v.data, v.ld, 0, w->kernels, n);

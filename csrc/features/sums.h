@@ -46,11 +46,11 @@ typedef struct {
     const uint8_t *padding; /* not 0 where there is no row; or NULL */
 } sh_block;
 
-static inline char *sh_at(const sh_feature_job *j, const void *p, int64_t i) {
+static inline char *sh_feature_at(const sh_feature_job *j, const void *p, int64_t i) {
     return (char *)p + i * (int64_t)j->k->size;
 }
 static inline sh_block sh_block_from(const sh_feature_job *j, sh_block b, int64_t i) {
-    return (sh_block){sh_at(j, b.data, i * b.ld), b.ld, b.padding ? b.padding + i : NULL};
+    return (sh_block){sh_feature_at(j, b.data, i * b.ld), b.ld, b.padding ? b.padding + i : NULL};
 }
 static inline int sh_is_padding(sh_block b, int64_t i) { return b.padding && b.padding[i]; }
 

@@ -9,6 +9,7 @@
  *           point is found once in a call and remembered for its other queries of the same beta.
  */
 #include "retrieval/job.h"
+#include "structure/structure.h"
 #include <math.h>
 
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
@@ -177,7 +178,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.steps = steps;
     r.support = support_size;
     r.converged = converged;
-    r.use_places = queries.structure && queries.structure->pairs != SH_PAIRS_TOP;
+    r.use_places = sh_by_place(queries.structure);
     int64_t moving = 0, count;
     void *group = NULL;
     status = SH_NO_MEMORY;

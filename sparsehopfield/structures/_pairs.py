@@ -1,4 +1,4 @@
-"""Structures that look at some of the pairs: the k best, windows, random subsets, blocks."""
+"""Structures whose queries see some of the patterns: the k best, windows, random subsets, blocks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import _core
 from .._text import short
 from ..checks import as_array, as_integers, as_list, as_whole
 from ..structure import Cost, Structure
@@ -22,13 +23,11 @@ Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Descriptor = tuple[int, int, int, int, bool, int, int, int, Positions | None, Positions | None, Positions | None]
 
-_TOP, _WINDOW, _RANDOM, _BLOCKS = 1, 2, 3, 4  # sh_pairs in csrc/include/sparsehopfield.h
-_ROWS, _TILE, _LIST = 64, 1024, 1024  # csrc/retrieval/pairs.c
-_SCAN_ROWS = 768  # csrc/retrieval/job.h
+_NUMBERS = _core.structures()
 
 
 def _descriptor(
-    kind: int,
+    name: str,
     *,
     k: int = 1,
     width: int = 0,
@@ -40,8 +39,8 @@ def _descriptor(
     start: Positions | None = None,
     column: Positions | None = None,
 ) -> Descriptor:
-    """What the core reads (begin_pairs in csrc/binding/operations.c)."""
-    return (kind, k, width, dilation, causal, seed, *block, position, start, column)
+    """Return what the core reads (sh_as_structure in csrc/binding/operations.c)."""
+    return (_NUMBERS[name], k, width, dilation, causal, seed, *block, position, start, column)
 
 
 def _sizes(n: Any, m: Any) -> tuple[int, int]:
@@ -55,7 +54,7 @@ def _limited(k: int, m: int) -> int:
 
 
 def _positions(name: str, given: Any) -> Positions:
-    """Whole numbers of at least 0, flat and read-only."""
+    """Return whole numbers of at least 0, flat and read-only."""
     a = as_integers(name, given)
     if a.size and (a.min() < 0 or a.max() > 2**62):
         raise ValueError(f"{name}: must be at least 0, got {a.min() if a.min() < 0 else a.max()}")
@@ -70,10 +69,10 @@ def _within(name: str, positions: Positions, m: int) -> None:
 
 
 class Pairs(Structure):
-    """Structures that look at some of the pairs, with the core's scores and weights of those."""
+    """The base of structures whose queries see some of the patterns, with the core's scores and weights."""
 
     def refuse(self, what: str) -> None:
-        """Raise where this is true of all pairs only."""
+        """Raise for what holds of all pairs only."""
         if what == "certificates":
             raise ValueError(
                 f"structure: margins are over all patterns, so they certify nothing under {type(self).__name__}, "
@@ -81,11 +80,11 @@ class Pairs(Structure):
             )
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -111,10 +110,11 @@ class Pairs(Structure):
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
         queries = 40 * n  # of each its place, its group, its slack
-        return Cost(2 * self.count(n, m) * d, queries + self._own_bytes() + 4 * _ROWS * (_TILE + 2 * d + 4 * _LIST))
+        block = 4 * _core.PAIR_QUERIES * (_core.TILE + 2 * d + 4 * _core.PAIR_CAPACITY)
+        return Cost(2 * self.count(n, m) * d, queries + self._own_bytes() + block)
 
     def mask(self, n: int, m: int) -> Mask:
-        """Which pairs these are: True where query i looks at pattern j. For looking at, n x m is made.
+        """Return which pairs these are: True where query i sees pattern j. It takes n x m bytes.
 
         Parameters
         ----------
@@ -146,11 +146,11 @@ class Pairs(Structure):
         return hash(self._key())
 
     def _key(self) -> tuple[Any, ...]:
-        """What the structure is made of, to be compared."""
+        """Return what the structure is made of, to be compared."""
         raise NotImplementedError
 
     def _own_bytes(self) -> int:
-        """Of the lists that say which."""
+        """Return the bytes of the structure's own lists."""
         return 0
 
 
@@ -185,21 +185,21 @@ class TopK(Pairs):
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
 
     def within(self, m: int) -> TopK:
-        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def refuse(self, what: str) -> None:
-        """All is there: where one pattern has all weight it is among the k best, and the result the same bits."""
+        """Raise for nothing: a pattern with all weight is among the k best, and the result is the same bits."""
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
-        return None if _limited(self.k, m) == m else _descriptor(_TOP, k=self.k)
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        return None if _limited(self.k, m) == m else _descriptor("TopK", k=self.k)
 
     def count(self, n: int, m: int) -> int:
         return n * _limited(self.k, m)
 
     def mask(self, n: int, m: int) -> Mask:
-        """Not defined: which pairs these are depends on the scores.
+        """Raise TypeError, as which pairs these are depends on the scores.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class TopK(Pairs):
         raise TypeError("TopK: which pairs are looked at depends on the scores")
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class TopK(Pairs):
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
         rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/overflow.c)
-        memory = 16 * n + 4 * _SCAN_ROWS * (_TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
+        memory = 16 * n + 4 * _core.SCAN_QUERIES * (_core.TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
         return Cost(d * (n * m + self.count(n, m)), memory)
 
 
@@ -324,7 +324,7 @@ class Window(Pairs):
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return True
 
     def _places(self, n: int, m: int) -> Positions:
@@ -344,13 +344,13 @@ class Window(Pairs):
         return places
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         places = self._places(n, m)
         if self.w >= m - 1 and self.dilation == 1 and not self.causal:
             return None
         dilation = min(self.dilation, m)  # so far that no other pattern is there
         return _descriptor(
-            _WINDOW,
+            "Window",
             width=min(self.w, (m - 1) // dilation),
             dilation=dilation,
             causal=self.causal,
@@ -420,14 +420,14 @@ class RandomMask(Pairs):
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
 
     def within(self, m: int) -> RandomMask:
-        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         if _limited(self.k, m) == m:
             return None
-        return _descriptor(_RANDOM, k=self.k, seed=self.seed, block=(self.block, 1))
+        return _descriptor("RandomMask", k=self.k, seed=self.seed, block=(self.block, 1))
 
     def mask(self, n: int, m: int) -> Mask:
         n, m = _sizes(n, m)
@@ -447,14 +447,14 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's mixing function."""
+    """Return SplitMix64's mixing function of x."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def _permuted(x: NDArray[np.uint64], key: NDArray[np.uint64], m: int) -> NDArray[np.uint64]:
-    """Where a Feistel network on the least power of two that holds m, walked until below m, takes x (pairs.c)."""
+    """Return x after a Feistel network on the least power of two from m on, walked until below m (structure.c)."""
     bits = (m - 1).bit_length()
     low_bits = np.uint64(bits - bits // 2)
     low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
@@ -535,14 +535,14 @@ class BlockSparse(Pairs):
         object.__setattr__(self, "block", _shape(block))
 
     def to_fields(self) -> dict[str, Any]:
-        """The kept blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
+        """Return the mask's blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
         kept = self.given
         lists = {"start": kept.indptr.tolist(), "columns": kept.indices.tolist()}
         return {"shape": [int(side) for side in kept.shape], "block": list(self.block), **lists}
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """The structure that `to_fields` told of; lists are checked."""
+        """Return the structure of the fields that `to_fields` gives; lists are checked."""
         from scipy.sparse import csr_array
 
         if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
@@ -571,21 +571,21 @@ class BlockSparse(Pairs):
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return True
 
     def _checked(self, n: int, m: int) -> Any:
-        """The blocks, if they are of n queries and m patterns."""
+        """Return the blocks, checked to be of n queries and m patterns."""
         rows, columns = (a * b for a, b in zip(self.given.shape, self.block, strict=True))
         if (rows, columns) != (n, m):
             raise ValueError(f"mask: is for {rows} queries and {columns} patterns, got {n} and {m}")
         return self.given
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         kept = self._checked(n, m)
         start, column = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
-        return _descriptor(_BLOCKS, block=self.block, start=start, column=column)
+        return _descriptor("BlockSparse", block=self.block, start=start, column=column)
 
     def mask(self, n: int, m: int) -> Mask:
         kept = self._checked(*_sizes(n, m)).toarray() != 0
