@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._text import short
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .stored import Asked, Stored
     from .structures._features import Steps
 
-__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
+__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "kinds", "parsed", "restored"]
 
 DEEPEST = 100  # lists and objects of JSON in one another
 
@@ -42,6 +43,14 @@ class Structure:
     def by_place(self) -> bool:
         """Tell whether the order of the patterns counts."""
         return False
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> Structure:
+        """Return one under which a query sees about so many of m patterns, or with so many features.
+
+        Queries lie at these places, where it goes by places; None: query i lies at i. For studies and tests of all.
+        """
+        return cls()
 
     def descriptor(self, n: int, m: int) -> Any:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
@@ -139,7 +148,7 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
     if given is None:
         return None
     kind = type(given)
-    if _kinds().get(kind.__name__) is not kind:
+    if kinds().get(kind.__name__) is not kind:
         raise ValueError(f"structure: only those of sparsehopfield.structures can be described, got {short(given)}")
     return {kind.__name__: given.to_fields()}
 
@@ -170,9 +179,9 @@ def restored(description: Any) -> Structure | None:
     if not isinstance(description, dict) or len(description) != 1:
         raise ValueError(f"structure: a description has one name, and by it what makes it, got {short(description)}")
     ((name, given),) = description.items()
-    kind = _kinds().get(name) if isinstance(name, str) else None
+    kind = kinds().get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(_kinds())}")
+        raise ValueError(f"structure: unknown name {short(name)}; known are {', '.join(kinds())}")
     names = kind.field_names()
     if not isinstance(given, dict) or set(given) != names:
         raise ValueError(f"structure: a {name} is described by {', '.join(sorted(names))}, got {short(given)}")
@@ -185,8 +194,8 @@ def restored(description: Any) -> Structure | None:
     return structure
 
 
-def _kinds() -> dict[str, type[Structure]]:
-    """Return the structures that can be described, by name: those of the core's registry, and features."""
+def kinds() -> dict[str, type[Structure]]:
+    """Return all structures by name but `Full`: those of the core's registry, and features."""
     from . import _core, structures
 
     names = sorted({*_core.structures(), "LinearFeatures", "RandomFeatures"} - {"Full"})

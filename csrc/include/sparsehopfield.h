@@ -158,7 +158,7 @@ SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *mem
  * that made them; not while a call uses it. NULL is left alone. O(1); the rows are the caller's. */
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
-/* Which pairs of queries and patterns are looked at. The place of a query is position[i], or i where that is NULL.
+/* A structure: which patterns each query sees. The place of a query is position[i], or i where that is NULL.
  *   TOP     the k best scores of each query, ties by position
  *   WINDOW  patterns place + t dilation, |t| <= width, and those in `column`; causal: none after place
  *   RANDOM  k patterns, drawn anew for every `rows` places by `seed`

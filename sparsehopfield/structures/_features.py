@@ -359,6 +359,10 @@ class RandomFeatures(Features):
             raise TypeError(f"orthogonal: must be True or False, got {short(self.orthogonal)}")
         object.__setattr__(self, "orthogonal", bool(self.orthogonal))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> RandomFeatures:
+        return cls(pairs, seed)
+
     def _size(self, d: int) -> int:
         return self.n_features
 

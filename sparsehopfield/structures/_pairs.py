@@ -184,6 +184,10 @@ class TopK(Pairs):
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> TopK:
+        return cls(min(pairs, m))
+
     def within(self, m: int) -> TopK:
         """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
@@ -244,8 +248,58 @@ class TopK(Pairs):
         return Cost(d * (n * m + self.count(n, m)), memory)
 
 
+class Placed(Pairs):
+    """The base of structures that go by the places of queries among the patterns, `positions`, and may be `causal`."""
+
+    causal: bool
+    positions: ArrayLike | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.causal, (bool, np.bool_)):
+            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
+        object.__setattr__(self, "causal", bool(self.causal))
+        if self.positions is not None:
+            object.__setattr__(self, "positions", _positions("positions", self.positions))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["positions"] is not None:  # a copy, which may be written to
+            state["positions"].flags.writeable = False
+        self.__dict__.update(state)
+
+    def _key(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in sorted(self.field_names()))
+        return tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in values)
+
+    @property
+    def by_place(self) -> bool:
+        """Tell whether the order of the patterns counts."""
+        return True
+
+    def _places(self, n: int, m: int) -> Positions:
+        """Return the places of n queries among m patterns, checked."""
+        if self.positions is None:
+            if n != m:
+                raise ValueError(
+                    f"positions: {type(self).__name__} takes query i to be at pattern i, so with "
+                    f"{n} queries and {m} patterns it needs their places"
+                )
+            return np.arange(n)
+        places = np.asarray(self.positions)
+        if len(places) != n:
+            raise ValueError(f"positions: must be one for each of the {n} queries, got {len(places)}")
+        _within("positions", places, m)
+        return places
+
+    def _position(self) -> Positions | None:
+        """Return a copy of the positions for the core, whatever becomes of them meanwhile."""
+        return None if self.positions is None else np.array(self.positions)
+
+    def _own_bytes(self) -> int:
+        return 0 if self.positions is None else np.asarray(self.positions).nbytes
+
+
 @dataclass(frozen=True, eq=False)
-class Window(Pairs):
+class Window(Placed):
     """Patterns near the query's own place in their order: place + t * dilation, |t| <= w.
 
     As in Longformer's local attention. Cost and memory follow the pairs. A query near an end looks at fewer.
@@ -299,10 +353,8 @@ class Window(Pairs):
     positions: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
+        super().__post_init__()
         object.__setattr__(self, "w", as_whole("w", self.w, 0))
-        object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
         what = "a collection of whole numbers"
         listed = as_list("global_positions", self.global_positions, what)  # sets, too
@@ -310,42 +362,18 @@ class Window(Pairs):
             raise TypeError(f"global_positions: must be {what}, got {short(listed)}")
         everywhere = np.unique(_positions("global_positions", listed))
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
-        if self.positions is not None:
-            object.__setattr__(self, "positions", _positions("positions", self.positions))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if state["positions"] is not None:  # a copy, which may be written to
-            state["positions"].flags.writeable = False
-        self.__dict__.update(state)
-
-    def _key(self) -> tuple[Any, ...]:
-        positions = None if self.positions is None else np.asarray(self.positions).tobytes()
-        return self.w, self.causal, self.dilation, self.global_positions, positions
-
-    @property
-    def by_place(self) -> bool:
-        """Tell whether the order of the patterns counts."""
-        return True
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> Window:
+        return cls(pairs // 2, positions=places)
 
     def _places(self, n: int, m: int) -> Positions:
-        """Of n queries among m patterns, checked."""
         _within("global_positions", np.asarray(self.global_positions, np.int64), m)
-        if self.positions is None:
-            if n != m:
-                raise ValueError(
-                    "positions: a window takes query i to be at pattern i, so with "
-                    f"{n} queries and {m} patterns it needs their places"
-                )
-            return np.arange(n)
-        places = np.asarray(self.positions)
-        if len(places) != n:
-            raise ValueError(f"positions: must be one for each of the {n} queries, got {len(places)}")
-        _within("positions", places, m)
-        return places
+        return super()._places(n, m)
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
-        places = self._places(n, m)
+        self._places(n, m)
         if self.w >= m - 1 and self.dilation == 1 and not self.causal:
             return None
         dilation = min(self.dilation, m)  # so far that no other pattern is there
@@ -354,7 +382,7 @@ class Window(Pairs):
             width=min(self.w, (m - 1) // dilation),
             dilation=dilation,
             causal=self.causal,
-            position=None if self.positions is None else places.copy(),  # whatever becomes of ours meanwhile
+            position=self._position(),
             column=np.asarray(self.global_positions, np.int64) if self.global_positions else None,
         )
 
@@ -377,7 +405,7 @@ class Window(Pairs):
         return count
 
     def _own_bytes(self) -> int:
-        return 8 * len(self.global_positions) + (0 if self.positions is None else np.asarray(self.positions).nbytes)
+        return 8 * len(self.global_positions) + super()._own_bytes()
 
 
 @dataclass(frozen=True)
@@ -418,6 +446,10 @@ class RandomMask(Pairs):
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0, 2**64 - 1))
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> RandomMask:
+        return cls(min(pairs, m), seed)
 
     def within(self, m: int) -> RandomMask:
         """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
@@ -533,6 +565,11 @@ class BlockSparse(Pairs):
             a.flags.writeable = False
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> BlockSparse:
+        block = np.arange(m) // pairs
+        return cls((block if places is None else block[places])[:, None] == block, 1)
 
     def to_fields(self) -> dict[str, Any]:
         """Return the mask's blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""

@@ -19,7 +19,7 @@ from sparsehopfield import _core, _resources
 from sparsehopfield.association import associate_backward, associate_forward
 from sparsehopfield.config import set_num_threads
 from sparsehopfield.functional import update
-from sparsehopfield.structure import Cost, Structure
+from sparsehopfield.structure import Cost, Structure, kinds
 from sparsehopfield.structures import BlockSparse, LinearFeatures, Pairs, RandomFeatures, RandomMask, TopK, Window
 from sparsehopfield.structures._features import Features
 
@@ -36,6 +36,8 @@ MEMBERS = {
     "torch": 2,
     "torch-window": 1,
 }
+SHOWN = {"TopK", "Window", "RandomMask", "BlockSparse", "LinearFeatures", "RandomFeatures"}  # by names of their own
+MEMBERS |= {name: 1 for name in kinds() if name not in SHOWN}
 DIRECTIONS = ("forward", "backward")
 COUNTED = 2048  # the largest length whose multiplications are counted: masks are made for it
 WARM = 64  # rows of the call that warms up
@@ -92,7 +94,7 @@ def structure(member: str, length: int, sizes: Sizes) -> Structure | None:
         return LinearFeatures()
     if member == "random-features":
         return RandomFeatures(sizes.features)
-    return None
+    return kinds()[member].sized(sizes.k, length) if member in kinds() else None
 
 
 def _band(length: int, block: int) -> BlockSparse:
