@@ -340,8 +340,8 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
 
 
 def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
-    """How a member of the family is drawn; blind ones hollow, with dots."""
-    style = MEMBERS[member]
+    """Return how a member of the family is drawn; blind ones hollow, with dots."""
+    style = MEMBERS.get(member, {"color": "#000000", "marker": "*", "linestyle": "--"})
     return {**style, "linestyle": ":", "markerfacecolor": "white"} if blind else dict(style)
 
 
