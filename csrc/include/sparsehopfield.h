@@ -163,16 +163,24 @@ SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
  *   WINDOW  patterns place + t dilation, |t| <= width, and those in `column`; causal: none after place
  *   RANDOM  k patterns, drawn anew for every `rows` places by `seed`
  *   BLOCKS  of block row r = place / rows the blocks column[start[r]] .. column[start[r + 1] - 1], each `columns` wide
+ *   DILATED_BLOCKS  patterns place + t dilation of the block r = place / rows of `rows` patterns; causal: none after place
  * Calls refuse what is wrong with one by these names: "structure" (pairs), "k", "w" (width), "dilation", "positions"
  * (position), "global_positions" (column of a window), "block" (rows, columns), "mask" (start and column of blocks). */
-typedef enum { SH_PAIRS_ALL, SH_PAIRS_TOP, SH_PAIRS_WINDOW, SH_PAIRS_RANDOM, SH_PAIRS_BLOCKS } sh_pairs;
+typedef enum {
+    SH_PAIRS_ALL,
+    SH_PAIRS_TOP,
+    SH_PAIRS_WINDOW,
+    SH_PAIRS_RANDOM,
+    SH_PAIRS_BLOCKS,
+    SH_PAIRS_DILATED_BLOCKS
+} sh_pairs;
 typedef struct {
     sh_pairs pairs;
     int64_t k;               /* 1 to M, of TOP and RANDOM */
-    int64_t width, dilation; /* 0 to M, 1 to M, of WINDOW */
+    int64_t width, dilation; /* 0 to M, 1 to M, of WINDOW and DILATED_BLOCKS */
     int causal;
     uint64_t seed;
-    int64_t rows, columns;   /* at least 1 */
+    int64_t rows, columns;   /* at least 1; of DILATED_BLOCKS at most M */
     const int64_t *position; /* (N) */
     const int64_t *start;    /* (start_n + 1) from 0 up */
     const int64_t *column;   /* (column_n), ascending within a row */

@@ -162,6 +162,28 @@ static int64_t blocks_stretch(const sh_structure *s, int64_t patterns, int64_t p
     return (*at - begun) * s->columns;
 }
 
+/* --- dilated blocks (Ding et al. 2023, LongNet): every dilation-th pattern of the place's block of `rows` ------------ */
+
+static const char *dilated_fault(const sh_structure *s, int64_t patterns) {
+    if (s->rows < 1 || s->rows > patterns) return "block";
+    return s->dilation < 1 || s->dilation > patterns ? "dilation" : NULL;
+}
+
+static int64_t dilated_most(const sh_structure *s) { return (s->rows - 1) / s->dilation + 1; }
+
+static int64_t dilated_stretch(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *first) {
+    const int64_t begin = place / s->rows * s->rows;
+    const int64_t end = s->causal ? place + 1 : begin + sh_min(s->rows, patterns - begin);
+    *first = begin + (place - begin) % s->dilation;
+    return (*at)++ ? 0 : (end - 1 - *first) / s->dilation + 1;
+}
+
+static sh_overlap dilated_overlap(const sh_structure *s, int64_t a, int64_t b) {
+    if (a == b) return SH_SAME;
+    if (a / s->rows != b / s->rows) return SH_APART;
+    return s->causal || (a - b) % s->dilation != 0 ? SH_OVERLAP : SH_SAME;
+}
+
 /* --- the registry --------------------------------------------------------------------------------------------------- */
 
 const sh_structure_kind sh_structure_kinds[] = {
@@ -194,6 +216,15 @@ const sh_structure_kind sh_structure_kinds[] = {
                          .next_stretch = blocks_stretch,
                          .fixed_patterns = 1,
                          .overlap = same_row},
+    [SH_PAIRS_DILATED_BLOCKS] = {.name = "DilatedBlocks",
+                                 .lists = "global_positions",
+                                 .fault = dilated_fault,
+                                 .places = places_of_patterns,
+                                 .most = dilated_most,
+                                 .next = next_of_stretch,
+                                 .next_stretch = dilated_stretch,
+                                 .one_stretch = 1,
+                                 .overlap = dilated_overlap},
 };
 const int sh_structure_count = sizeof sh_structure_kinds / sizeof *sh_structure_kinds;
 

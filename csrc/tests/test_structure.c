@@ -13,6 +13,8 @@ static int sees(const sh_structure *s, int64_t place, int64_t pattern) {
         return inside && !(s->causal && away > 0);
     }
     const int64_t row = place / s->rows;
+    if (s->pairs == SH_PAIRS_DILATED_BLOCKS)
+        return pattern / s->rows == row && (pattern - place) % s->dilation == 0 && !(s->causal && pattern > place);
     for (int64_t i = s->start[row]; i < s->start[row + 1]; i++)
         if (pattern / s->columns == s->column[i]) return 1;
     return 0;
@@ -51,17 +53,22 @@ static int stretches_agree(const sh_structure *s, int64_t patterns, int64_t plac
 }
 
 static void pairs(uint64_t *seed) {
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 600; round++) {
         const int64_t m = 2 + (int64_t)((MOST - 2) * uniform(seed));
         int64_t column[8], start[MOST + 1] = {0}, n = 0;
-        sh_structure s = {.pairs = round & 1 ? SH_PAIRS_WINDOW : SH_PAIRS_BLOCKS};
+        static const sh_pairs kinds[] = {SH_PAIRS_WINDOW, SH_PAIRS_BLOCKS, SH_PAIRS_DILATED_BLOCKS};
+        sh_structure s = {.pairs = kinds[round % 3]};
         if (s.pairs == SH_PAIRS_WINDOW) {
             s.width = (int64_t)((double)(m + 1) * uniform(seed));
-            s.dilation = 1 + round / 2 % 4 % m;
-            s.causal = round / 2 & 1;
+            s.dilation = 1 + round / 3 % 4 % m;
+            s.causal = round / 3 & 1;
             for (int64_t j = 0; j < m && n < round % 5; j += 1 + m / 7) column[n++] = j;
             s.column = column;
             s.column_n = n;
+        } else if (s.pairs == SH_PAIRS_DILATED_BLOCKS) {
+            s.rows = 1 + (int64_t)((double)m * uniform(seed));
+            s.dilation = 1 + round / 3 % 4 % m;
+            s.causal = round / 3 & 1;
         } else {
             s.columns = 1 + (int64_t)(3 * uniform(seed));
             if (s.columns > m) s.columns = 1;
@@ -75,7 +82,7 @@ static void pairs(uint64_t *seed) {
             s.column = column;
             s.column_n = n;
         }
-        const int64_t places = s.pairs == SH_PAIRS_WINDOW ? m : s.start_n * s.rows;
+        const int64_t places = s.pairs == SH_PAIRS_BLOCKS ? s.start_n * s.rows : m;
         CHECK(sh_structure_fault(&s, places, m) == NULL);
         CHECK(!strcmp(sh_structure_fault(&s, places + 1, m), "positions"));
         for (int64_t place = 0; place < places; place++) {
@@ -184,6 +191,11 @@ static void faults(void) {
           .column = good,
           .column_n = 2},
          "mask"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .dilation = 1}, "block"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .dilation = 1, .rows = 11}, "block"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .rows = 2}, "dilation"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .rows = 2, .dilation = 1, .column = good, .column_n = 2},
+         "global_positions"},
         {{.pairs = SH_PAIRS_ALL}, "structure"},
         {{.pairs = SH_PAIRS_TOP, .k = 3}, "structure"},
     };

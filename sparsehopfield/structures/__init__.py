@@ -1,12 +1,13 @@
-"""Which pairs of queries and patterns are looked at: the third choice beside `similarity` and `separation`."""
+"""Which patterns each query sees: the third choice beside `similarity` and `separation`."""
 
 from ..structure import Cost, Full, Structure
 from ._features import FeatureState, LinearFeatures, RandomFeatures
-from ._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
+from ._pairs import BlockSparse, DilatedBlocks, Pairs, RandomMask, TopK, Window
 
 __all__ = [
     "BlockSparse",
     "Cost",
+    "DilatedBlocks",
     "FeatureState",
     "Full",
     "LinearFeatures",

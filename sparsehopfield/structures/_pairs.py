@@ -1,4 +1,4 @@
-"""Structures whose queries see some of the patterns: the k best, windows, random subsets, blocks."""
+"""Structures whose queries see some of the patterns: the k best, windows, random subsets, blocks, dilated blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..structure import Cost, Structure
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
-__all__ = ["BlockSparse", "Pairs", "RandomMask", "TopK", "Window"]
+__all__ = ["BlockSparse", "DilatedBlocks", "Pairs", "RandomMask", "TopK", "Window"]
 
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -633,6 +633,83 @@ class BlockSparse(Pairs):
 
     def _own_bytes(self) -> int:
         return 8 * (self.given.nnz + self.given.shape[0] + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class DilatedBlocks(Placed):
+    """Every dilation-th pattern of the query's own block: those at place + t * dilation within it.
+
+    As in LongNet's dilated attention, where blocks are called segments: a query sees what the head of its own offset
+    keeps. Cost and memory follow the pairs. The last block may be shorter.
+
+    Parameters
+    ----------
+    block : int, at least 1
+        Consecutive patterns of a block. A block larger than the set is all of it.
+    dilation : int, at least 1
+        From one pattern that a query sees to the next.
+    causal : bool
+        None beyond the query's own place.
+    positions : array_like of int, shape of the queries without features, optional
+        Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
+        patterns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Ding et al. 2023, "LongNet: scaling transformers to 1,000,000,000 tokens", section 3.1.
+
+    Examples
+    --------
+    >>> DilatedBlocks(4, 2).mask(6, 6).astype(int)
+    array([[1, 0, 1, 0, 0, 0],
+           [0, 1, 0, 1, 0, 0],
+           [1, 0, 1, 0, 0, 0],
+           [0, 1, 0, 1, 0, 0],
+           [0, 0, 0, 0, 1, 0],
+           [0, 0, 0, 0, 0, 1]])
+    """
+
+    block: int
+    dilation: int = 1
+    _: KW_ONLY
+    causal: bool = False
+    positions: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "block", as_whole("block", self.block, 1))
+        object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> DilatedBlocks:
+        return cls(2 * pairs, 2, positions=places)
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        self._places(n, m)
+        block = min(self.block, m)
+        dilation = min(self.dilation, block)  # so far that no other pattern is there
+        if block == m and dilation == 1 and not self.causal:
+            return None
+        options = {"causal": self.causal, "position": self._position()}
+        return _descriptor("DilatedBlocks", block=(block, 1), dilation=dilation, **options)
+
+    def mask(self, n: int, m: int) -> Mask:
+        n, m = _sizes(n, m)
+        places, patterns = self._places(n, m)[:, None], np.arange(m)
+        mask = (patterns // self.block == places // self.block) & ((patterns - places) % self.dilation == 0)
+        return mask & (patterns <= places) if self.causal else mask
+
+    def count(self, n: int, m: int) -> int:
+        places = self._places(n, m)
+        within = places % self.block
+        last = places if self.causal else np.minimum(places - within + self.block, m) - 1
+        return int((within // self.dilation + (last - places) // self.dilation + 1).sum())
 
 
 def _shape(block: Any) -> tuple[int, int]:
