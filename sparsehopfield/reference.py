@@ -695,10 +695,11 @@ def _looked_at(structure, queries, rows, appended):
     own, mask = rows - appended, np.ones((queries, rows), dtype=bool)
     if own == 0 or structure is None or _is_top(structure):
         return mask
-    if hasattr(structure, "w"):  # a window at a place that the sample does not have is empty
+    if hasattr(structure, "positions"):  # a query at a place that the sample does not have sees none of its rows
         places = np.arange(queries) if structure.positions is None else np.asarray(structure.positions)
-        everywhere = [j for j in structure.global_positions if j < own]
-        there = replace(structure, positions=np.minimum(places, own - 1), global_positions=everywhere)
+        there = replace(structure, positions=np.minimum(places, own - 1))
+        if hasattr(structure, "global_positions"):
+            there = replace(there, global_positions=[j for j in structure.global_positions if j < own])
         mask[:, :own] = there.mask(queries, own) & (places < own)[:, None]
     else:
         fits = replace(structure, k=min(structure.k, own)) if hasattr(structure, "k") else structure

@@ -19,6 +19,8 @@ import pytest
 
 import sparsehopfield as sh
 from sparsehopfield import reference
+from sparsehopfield._engine.structure import KINDS
+from sparsehopfield.structures import Pairs
 
 FLOATS = [np.float32, np.float64]
 ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
@@ -58,6 +60,13 @@ def _readonly(a):
     a = np.array(a)
     a.flags.writeable = False
     return a
+
+
+def sized_pairs(n, m, pairs=6):
+    """Return one of every kind of pairs, for n queries of m patterns, by name; at places in no order unless n is m."""
+    places = None if n == m else np.random.default_rng(9).integers(0, m, n)
+    all_kinds = {name: kind.sized(pairs, m, places, 5) for name, kind in KINDS.items()}
+    return {name: structure for name, structure in all_kinds.items() if isinstance(structure, Pairs)}
 
 
 def name_of(option):

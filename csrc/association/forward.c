@@ -63,21 +63,20 @@ static const char *read_structure(sh_tape *t) {
     t->most_rows = rows;
     if (a->appended > rows) return "appended";
     t->biased = a->mask != NULL;
-    if (!s || s->pairs == SH_PAIRS_ALL) return NULL;
-    if (s->pairs == SH_PAIRS_TOP) {
+    if (s && s->pairs == SH_PAIRS_TOP) {
         if (s->k < 1) return "k";
         t->top_k = s->k < rows ? s->k : 0;
-        return NULL;
     }
+    if (!sh_by_place(s) || a->samples == 0 || a->queries == 0) return NULL;
     rows -= a->appended;
-    if (s->pairs == SH_PAIRS_BLOCKS)
-        for (int64_t b = 0; a->offsets && b < a->samples; b++)
-            if (a->offsets[b + 1] - a->offsets[b] - a->appended != rows) return "mask";
-    enum { FEW_QUERIES = 4 }; /* of so few with the same rows, neighbours share hardly any */
-    t->per_lane = (s->pairs == SH_PAIRS_RANDOM || s->pairs == SH_PAIRS_BLOCKS) && s->rows < FEW_QUERIES;
+    const char *wrong = sh_structure_fault(s, a->queries, rows);
+    for (int64_t b = 0; !wrong && a->offsets && sh_kind_of(s)->fixed_patterns && b < a->samples; b++)
+        if (a->offsets[b + 1] - a->offsets[b] - a->appended != rows) wrong = sh_kind_of(s)->lists;
+    if (wrong) return wrong;
+    t->per_lane = sh_is_per_query(s);
     t->restricted = t->biased = 1;
     t->structure = *s;
-    return a->samples && a->queries ? sh_structure_fault(s, a->queries, rows) : NULL;
+    return NULL;
 }
 
 /* Computes the first states W^T q of one query, of all heads. */

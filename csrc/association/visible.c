@@ -4,7 +4,7 @@
  * query does not see gets the score -inf. So the rest of a pass stays as it is, and its work follows these rows. They
  * are
  *
- *     a stretch    windows: every dilation-th row from a first one; queries of one residue class are neighbours
+ *     a stretch    one stretch for each query (windows): every step-th row; queries of a residue class are neighbours
  *     scattered    the other structures: rows copied one behind the other, in the order in which the queries name them
  *     per lane     where neighbours share hardly any rows (random subsets): row i is the i-th row of each query
  *
@@ -23,16 +23,16 @@ static int64_t query_at(const sh_tape *t, int64_t n) { return t->query_order ? t
 /* Orders the queries by residue class and place, where they are not in that order. */
 static sh_status order_queries(sh_context *context, sh_tape *t) {
     const sh_structure *s = &t->structure;
-    const int64_t n = t->a.queries, apart = s->pairs == SH_PAIRS_WINDOW ? s->dilation : 1;
-    if (apart == 1 && !s->position) return SH_OK;
-    sh_caller *callers = sh_allocate(context, n, sizeof *callers);
-    sh_status status = callers ? SH_OK : SH_NO_MEMORY;
-    if (callers && !sh_in_order(s, apart, n, callers)) {
+    const int64_t n = t->a.queries, step = sh_step(s);
+    if (step == 1 && !s->position) return SH_OK;
+    sh_placed *placed = sh_allocate(context, n, sizeof *placed);
+    sh_status status = placed ? SH_OK : SH_NO_MEMORY;
+    if (placed && !sh_in_order(s, step, n, placed)) {
         t->query_order = sh_allocate(context, n, sizeof *t->query_order);
         if (!t->query_order) status = SH_NO_MEMORY;
-        for (int64_t i = 0; t->query_order && i < n; i++) t->query_order[i] = callers[i].query;
+        for (int64_t i = 0; t->query_order && i < n; i++) t->query_order[i] = placed[i].query;
     }
-    sh_release(context, callers);
+    sh_release(context, placed);
     return status;
 }
 
@@ -44,20 +44,8 @@ static void rows_of_part(const sh_tape *t, int64_t part, int64_t *first, int64_t
     *first = 0;
     *end = t->most_rows;
     if (t->a.appended || t->shared_by_samples || t->lanes_of_set == 0) return;
-    const int64_t low = sh_place(s, query_at(t, lane / heads)), high = sh_place(s, query_at(t, last / heads));
-    if (s->pairs == SH_PAIRS_WINDOW && s->dilation == 1 && !s->column_n) {
-        *first = sh_min(sh_max(low - s->width, 0), t->most_rows);
-        *end = sh_max(sh_min(high + (s->causal ? 0 : s->width) + 1, t->most_rows), *first);
-    } else if (s->pairs == SH_PAIRS_BLOCKS) {
-        *first = t->most_rows;
-        *end = 0;
-        for (int64_t r = low / s->rows; r <= high / s->rows; r++) {
-            if (s->start[r] == s->start[r + 1]) continue;
-            *first = sh_min(*first, s->column[s->start[r]] * s->columns);
-            *end = sh_max(*end, (s->column[s->start[r + 1] - 1] + 1) * s->columns);
-        }
-        *first = sh_min(*first, *end);
-    }
+    sh_reach(s, t->most_rows, sh_place(s, query_at(t, lane / heads)), sh_place(s, query_at(t, last / heads)), first,
+             end);
 }
 
 /* Cuts sets into as many parts as fit into memory with the gradients of all rows that each may see. */
@@ -111,30 +99,31 @@ typedef struct {
     const uint8_t *padding;       /* of the set's rows, or NULL */
 } tile_places;
 
-/* Finds the rows of a tile as a stretch, counted in steps of the dilation. Returns 0 where they are none. */
+/* Finds the rows of a tile as a stretch, counted in steps in a residue class. Returns 0 where they are none. */
 static int find_stretch(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
-                        sh_stored_rows *visible) {
+                         sh_stored_rows *visible) {
     const sh_structure *s = &t->structure;
-    const int64_t step = s->dilation;
-    if (s->pairs != SH_PAIRS_WINDOW || s->column_n || t->a.appended) return 0;
-    int64_t class = -1, first = INT64_MAX, end = 0, least, most;
+    const sh_structure_kind *kind = sh_kind_of(s);
+    const int64_t step = sh_step(s);
+    if (!kind->one_stretch || s->column_n || t->a.appended) return 0;
+    int64_t class = -1, first = INT64_MAX, end = 0, begin[SH_MOST_LANES], length[SH_MOST_LANES];
     int32_t from[SH_MOST_LANES] = {0}, to[SH_MOST_LANES] = {0};
-    for (int64_t i = 0; i < t->width; i++) {
+    for (int64_t i = 0, at = 0; i < t->width; i++, at = 0) {
         if (p->place[i] < 0) continue;
         if (class >= 0 && p->place[i] % step != class) return 0;
         class = p->place[i] % step;
-        sh_window_steps(s, p->rows, p->place[i], &least, &most);
-        first = sh_min(first, p->place[i] / step + least);
-        end = sh_max(end, p->place[i] / step + most + 1);
+        length[i] = kind->next_stretch(s, p->rows, p->place[i], &at, &begin[i]);
+        begin[i] /= step;
+        first = sh_min(first, begin[i]);
+        end = sh_max(end, begin[i] + length[i]);
     }
-    if (first >= end || end - first > 2 * (2 * s->width + 1) + t->width || end - first > t->most_visible) return 0;
+    if (first >= end || end - first > 2 * sh_most_pairs(s) + t->width || end - first > t->most_visible) return 0;
     for (int64_t j = first; p->padding && j < end; j++)
         if (p->padding[class + j * step]) return 0;
     for (int64_t i = 0; i < t->width; i++) {
         if (p->place[i] < 0) continue;
-        sh_window_steps(s, p->rows, p->place[i], &least, &most);
-        from[i] = (int32_t)(p->place[i] / step + least - first);
-        to[i] = (int32_t)(p->place[i] / step + most + 1 - first);
+        from[i] = (int32_t)(begin[i] - first);
+        to[i] = (int32_t)(begin[i] + length[i] - first);
     }
     visible->rows = end - first;
     visible->start = class + first * step;
@@ -156,7 +145,7 @@ static void list_rows_of_lanes(const sh_tape *t, const sh_stored_rows *set, cons
                                const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
     int64_t at, found, pairs[SH_PIECE];
-    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->rows);
+    s.k = sh_min(s.k, p->rows);
     visible->rows = 0;
     visible->per_lane = 1;
     for (int64_t i = 0; i < t->width; i++) {
@@ -191,12 +180,11 @@ static void collect_rows(const sh_tape *t, const sh_stored_rows *set, const sh_s
                          const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
     int64_t n = 0, at, found, pairs[SH_PIECE], same_as[SH_MOST_LANES];
-    if (s.pairs == SH_PAIRS_RANDOM) s.k = sh_min(s.k, p->rows);
-    for (int64_t i = 0; i < t->width; i++) { /* queries of one block see the same rows as its first query */
+    s.k = sh_min(s.k, p->rows);
+    for (int64_t i = 0; i < t->width; i++) { /* queries that see the same rows share those of the first, their same_as */
         same_as[i] = i;
-        if (p->place[i] < 0 || s.pairs == SH_PAIRS_WINDOW) continue;
-        for (int64_t before = i - 1; before >= 0 && same_as[i] == i; before--)
-            if (p->place[before] >= 0 && p->place[before] / s.rows == p->place[i] / s.rows)
+        for (int64_t before = i - 1; p->place[i] >= 0 && before >= 0 && same_as[i] == i; before--)
+            if (p->place[before] >= 0 && sh_kind_of(&s)->overlap(&s, p->place[before], p->place[i]) == SH_SAME)
                 same_as[i] = same_as[before];
     }
     for (int64_t i = 0; i < t->width; i++) {
@@ -230,7 +218,8 @@ sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const
         tile_places p = {.rows = sh_max(set->rows - t->a.appended, 0)};
         for (int64_t i = 0; i < t->width; i++) {
             p.place[i] = q->head[i] < 0 ? -1 : sh_place(&t->structure, q->query[i]);
-            if (t->structure.pairs == SH_PAIRS_WINDOW && p.place[i] >= p.rows) p.place[i] = -1; /* a smaller bag */
+            if (p.place[i] >= sh_kind_of(&t->structure)->places(&t->structure, p.rows))
+                p.place[i] = -1; /* a smaller bag */
             if (q->head[i] >= 0 && t->a.padding) p.padding = t->a.padding + q->sample[i] * t->a.stored;
         }
         visible.position = w->visible;

@@ -1,15 +1,16 @@
-/* features.c: sums of features and what they answer (features/), between Python's arrays and the core. */
+/* features.c: the operations of features/, between Python's arrays and the core. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
 #include <string.h>
 
+/* Raises TypeError; returns -1. */
 static int wrong(const char *name) {
     PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
     return -1;
 }
 
-/* Contiguous doubles of a shape (columns < 0: one axis), which may be `written` to. */
+/* Takes a contiguous array of doubles, (rows, columns) or, with columns < 0, (rows); writeable where it is `written` to. */
 static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, int written, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
     const int axes = columns < 0 ? 1 : 2;
@@ -24,7 +25,7 @@ static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t 
 
 enum { MAP, SIZE, BETA, PROJECTION, BIAS, MODEL };
 
-/* map, size, beta, projection, bias: of rows of d numbers */
+/* Takes map, size, beta, projection and bias, for rows of d numbers and outputs of v. */
 static int as_features(PyObject *const *args, int64_t d, int64_t v, sh_type type, sh_features *f) {
     *f = (sh_features){.type = type, .d = d, .v = v};
     f->map = (sh_feature_map)PyLong_AsLong(args[MAP]);
@@ -46,7 +47,7 @@ static int as_state(PyObject *const *args, const sh_features *f, int written, sh
     return as_doubles(args[2], "sum", f->size, f->v, written, &s->sum);
 }
 
-/* A writeable array whose rows are contiguous, of this shape. */
+/* Takes a writeable array (n, v) whose rows are contiguous. */
 static int as_out(PyObject *object, int64_t n, const sh_features *f, void **data, int64_t *stride) {
     sh_rows rows;
     if (sh_as_rows(object, "out", &rows) < 0) return -1;
@@ -59,6 +60,7 @@ static int as_out(PyObject *object, int64_t n, const sh_features *f, void **data
     return 0;
 }
 
+/* Returns the number of multiplications, or NULL with an exception. */
 static PyObject *finish(const sh_call *call, sh_status status, const sh_features *f, int64_t products) {
     if (status == SH_OK) return PyLong_FromLongLong((long long)products);
     const char *argument = call->core.argument, *dtype = f->type == SH_FLOAT64 ? "float64" : "float32";
@@ -73,8 +75,8 @@ static PyObject *finish(const sh_call *call, sh_status status, const sh_features
                         (long long)call->core.row);
 }
 
-/* cosine, patterns, values, scale, check_values */
 enum { COSINE, PATTERNS, VALUES, SCALE, CHECKED, STORED };
+/* Takes cosine, patterns, values or None, scale and check_values. */
 static int as_stored(PyObject *const *args, sh_rows *patterns, sh_rows *values, int *cosine, int64_t *v) {
     if (sh_as_rows(args[PATTERNS], "patterns", patterns) < 0) return -1;
     *v = patterns->d;
@@ -102,8 +104,8 @@ static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
         as_state(args + STATE, &f, 1, &s) < 0)
         return NULL;
     f.cosine = cosine;
-    const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
-    SH_RUN(call, status, sh_features_add(SH_CALL(call), &f, &patterns, own, s, &products))
+    const sh_rows *mixed = args[MODEL + VALUES] == Py_None ? NULL : &values;
+    SH_RUN(call, status, sh_features_add(SH_CALL(call), &f, &patterns, mixed, s, &products))
     return finish(&call, status, &f, products);
 }
 
@@ -126,31 +128,31 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
 
 static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    enum { QUERIES = (int)MODEL + (int)STORED, FAINT, OUT, ARGUMENTS };
+    enum { QUERIES = (int)MODEL + (int)STORED, LEAST, OUT, ARGUMENTS };
     if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", ARGUMENTS, nargs);
     sh_features f;
     sh_rows queries, patterns, values;
     int cosine;
     void *data;
     int64_t v, stride, products = 0;
-    const double faint = PyFloat_AsDouble(args[FAINT]);
+    const double least_normaliser = PyFloat_AsDouble(args[LEAST]);
     if (sh_as_rows(args[QUERIES], "queries", &queries) < 0 ||
         as_stored(args + MODEL, &patterns, &values, &cosine, &v) < 0 ||
         as_features(args, queries.d, v, queries.type, &f) < 0 || as_out(args[OUT], queries.n, &f, &data, &stride) < 0)
         return NULL;
     f.cosine = cosine;
-    const sh_rows *own = args[MODEL + VALUES] == Py_None ? NULL : &values;
+    const sh_rows *mixed = args[MODEL + VALUES] == Py_None ? NULL : &values;
     SH_RUN(call, status,
-           sh_features_causal(SH_CALL(call), &f, &queries, &patterns, own, faint, data, stride, &products))
+           sh_features_causal(SH_CALL(call), &f, &queries, &patterns, mixed, least_normaliser, data, stride, &products))
     return finish(&call, status, &f, products);
 }
 
 /* --- samples and heads ---------------------------------------------------------------------------- */
 
-/* map, size, beta (H), projection (H, D, d), faint, samples, query, key, value, offsets, padding */
-enum { FAINTEST = PROJECTION + 1, SAMPLES, QUERY, KEY, VALUE, OFFSETS, PADDING, SETS };
+enum { LEAST_OF_SETS = PROJECTION + 1, SAMPLES, QUERY, KEY, VALUE, OFFSETS, PADDING, SETS };
 
-/* Rows of each set, of this many numbers: of all samples and heads where they are written to, else these or one. */
+/* Takes an array of `rows` rows of `width` numbers for each set; samples and heads may share them where they are not written
+ * to. listed: those of all samples are one list. */
 static int as_rows_of_sets(PyObject *object, const char *name, const sh_feature_sets *s, int64_t rows, int64_t width,
                            int listed, int written, sh_stack *stack) {
     const int number = s->features.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32;
@@ -164,8 +166,9 @@ static int as_rows_of_sets(PyObject *object, const char *name, const sh_feature_
     return written ? sh_may_write(object, name) : 0;
 }
 
-/* causal: the queries of ragged bags are one list, as the rows are */
-static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
+/* Takes map, size, beta (H), projection (H, D, d), least_normaliser, samples, query, key, value, offsets and padding. The
+ * queries of ragged bags are one list, as the rows are, where they are `is_causal`. */
+static int as_sets(PyObject *const *args, int is_causal, sh_feature_sets *s) {
     *s = (sh_feature_sets){0};
     PyArrayObject *query = (PyArrayObject *)args[QUERY], *key = (PyArrayObject *)args[KEY],
                   *value = (PyArrayObject *)args[VALUE];
@@ -179,7 +182,7 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     f->type = PyArray_TYPE(key) == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
     f->map = (sh_feature_map)PyLong_AsLong(args[MAP]);
     f->size = PyLong_AsLongLong(args[SIZE]);
-    s->faint = PyFloat_AsDouble(args[FAINTEST]);
+    s->least_normaliser = PyFloat_AsDouble(args[LEAST_OF_SETS]);
     if (PyErr_Occurred() || as_doubles(args[BETA], "beta", s->heads, -1, 0, &beta) < 0) return -1;
     f->d = PyArray_DIM(key, PyArray_NDIM(key) - 1);
     f->v = PyArray_DIM(value, PyArray_NDIM(value) - 1);
@@ -197,11 +200,11 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     s->queries = PyArray_DIM(query, PyArray_NDIM(query) - 3);
     const int listed = args[OFFSETS] != Py_None;
     if (sh_as_offsets(args[OFFSETS], s->samples, s->stored, &s->offsets) < 0 ||
-        as_rows_of_sets(args[QUERY], "query", s, s->queries, f->d, listed && causal, 0, &s->query) < 0 ||
+        as_rows_of_sets(args[QUERY], "query", s, s->queries, f->d, listed && is_causal, 0, &s->query) < 0 ||
         as_rows_of_sets(args[KEY], "key", s, s->stored, f->d, listed, 0, &s->key) < 0 ||
         as_rows_of_sets(args[VALUE], "value", s, s->stored, f->v, listed, 0, &s->value) < 0)
         return -1;
-    if (causal && s->queries != s->stored) return wrong("query");
+    if (is_causal && s->queries != s->stored) return wrong("query");
     if (args[PADDING] == Py_None) return 0;
     PyArrayObject *p = (PyArrayObject *)args[PADDING];
     if (listed || !PyArray_Check(args[PADDING]) || PyArray_TYPE(p) != NPY_BOOL || PyArray_NDIM(p) != 2 ||
@@ -211,6 +214,7 @@ static int as_sets(PyObject *const *args, int causal, sh_feature_sets *s) {
     return 0;
 }
 
+/* Takes a state of every set; top may be left out (NULL). */
 static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_feature_sets *s, int written,
                    sh_feature_state *state) {
     const int64_t rows = s->samples * s->heads, D = s->features.size;
@@ -220,120 +224,114 @@ static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_featu
     return as_doubles(sum, "sum", rows * D, s->features.v, written, &state->sum);
 }
 
-static int as_along(PyObject *object, const sh_feature_sets *s, double **along) {
-    return as_doubles(object, "along", s->heads, -1, 1, along);
-}
+/* The operations over sets, in the order of OPERATIONS below. */
+enum { SUM, MIX, CAUSAL, PAIRS, MIX_BACKWARD, SUM_BACKWARD, CAUSAL_BACKWARD, PAIRS_BACKWARD };
 
-enum { SUM, MIX, CAUSAL, FEW, MIX_BACK, SUM_BACK, CAUSAL_BACK, FEW_BACK };
-
+/* What an operation takes besides sets; zeros where it does not. */
 typedef struct {
-    const sh_feature_state *state;
-    sh_stack query, key, value;
-    double *along, *keys;
-} gradients;
+    sh_feature_state state, dstate;
+    const sh_feature_state *dsums; /* dstate, or NULL: gradients by sums are not wanted */
+    sh_stack out, dquery, dkey, dvalue;
+    double *grad_dot, *dkeys;
+} set_arrays;
 
-static sh_status run(sh_context *context, int what, const sh_feature_sets *s, sh_feature_state state, sh_stack out,
-                     const gradients *back) {
-    switch (what) {
-    case SUM: return sh_feature_sets_sum(context, s, state);
-    case MIX: return sh_feature_sets_mix(context, s, state, out);
-    case CAUSAL: return sh_feature_sets_causal(context, s, out);
-    case FEW: return sh_feature_sets_few(context, s, out);
-    case FEW_BACK: return sh_feature_sets_few_back(context, s, out, back->query, back->key, back->value, back->along);
-    case MIX_BACK: return sh_feature_sets_mix_back(context, s, state, out, back->state, back->query, back->along);
-    case SUM_BACK:
-        return sh_feature_sets_sum_back(context, s, state, *back->state, back->keys, back->key, back->value,
-                                        back->along);
-    default: return sh_feature_sets_causal_back(context, s, out, back->query, back->key, back->value, back->along);
+static sh_status run(sh_context *context, int operation, const sh_feature_sets *s, const set_arrays *a) {
+    switch (operation) {
+    case SUM: return sh_feature_sets_sum(context, s, a->state);
+    case MIX: return sh_feature_sets_mix(context, s, a->state, a->out);
+    case CAUSAL: return sh_feature_sets_causal(context, s, a->out);
+    case PAIRS: return sh_feature_sets_pairs(context, s, a->out);
+    case MIX_BACKWARD:
+        return sh_feature_sets_mix_backward(context, s, a->state, a->out, a->dsums, a->dquery, a->grad_dot);
+    case SUM_BACKWARD:
+        return sh_feature_sets_sum_backward(context, s, a->state, a->dstate, a->dkeys, a->dkey, a->dvalue, a->grad_dot);
+    case CAUSAL_BACKWARD:
+        return sh_feature_sets_causal_backward(context, s, a->out, a->dquery, a->dkey, a->dvalue, a->grad_dot);
+    default: return sh_feature_sets_pairs_backward(context, s, a->out, a->dquery, a->dkey, a->dvalue, a->grad_dot);
     }
 }
 
-static PyObject *of_sets(int what, PyObject *const *args, Py_ssize_t nargs) {
+static PyObject *over_sets(int operation, PyObject *const *args, Py_ssize_t nargs) {
     static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
-    const Py_ssize_t wanted = (Py_ssize_t)SETS + takes[what];
+    const Py_ssize_t wanted = (Py_ssize_t)SETS + takes[operation];
     if (nargs != wanted) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, nargs);
-    const int causal = what == CAUSAL || what == CAUSAL_BACK;
+    const int is_causal = operation == CAUSAL || operation == CAUSAL_BACKWARD, backward = operation >= MIX_BACKWARD,
+              by_sums = operation == SUM || operation == MIX || operation == MIX_BACKWARD || operation == SUM_BACKWARD;
     sh_feature_sets s;
-    if (as_sets(args, causal, &s) < 0) return NULL;
-    const int listed = s.offsets != NULL, sums = what == SUM || what == MIX || what == MIX_BACK || what == SUM_BACK;
+    set_arrays a = {0};
+    if (as_sets(args, is_causal, &s) < 0) return NULL;
+    const int listed = s.offsets != NULL, listed_queries = listed && is_causal;
     const int64_t d = s.features.d, v = s.features.v;
-    sh_feature_state state = {0}, dstate = {0};
-    sh_stack out = {0}, dquery = {0}, dkey = {0}, dvalue = {0};
-    double *along = NULL, *dkeys = NULL;
     args += SETS;
-    if (sums) {
-        if (as_sums(args[0], args[1], args[2], &s, what == SUM, &state) < 0) return NULL;
+    if (by_sums) {
+        if (as_sums(args[0], args[1], args[2], &s, operation == SUM, &a.state) < 0) return NULL;
         args += 3;
     }
-    if (what != SUM && what != SUM_BACK) { /* out, or grad */
-        const int written = what < MIX_BACK;
-        if (as_rows_of_sets(args[0], written ? "out" : "grad", &s, s.queries, v, listed && causal, written, &out) < 0)
-            return NULL;
-        args++;
-    }
-    const int summed = what == SUM_BACK || (what == MIX_BACK && args[0] != Py_None);
-    if (what == SUM_BACK || what == MIX_BACK) {
-        if (summed && as_sums(NULL, args[0], args[1], &s, what == MIX_BACK, &dstate) < 0) return NULL;
+    if (operation != SUM && operation != SUM_BACKWARD &&
+        as_rows_of_sets(*args++, backward ? "grad" : "out", &s, s.queries, v, listed_queries, !backward, &a.out) < 0)
+        return NULL;
+    if (by_sums && backward) {
+        if (operation == SUM_BACKWARD || args[0] != Py_None) {
+            if (as_sums(NULL, args[0], args[1], &s, operation == MIX_BACKWARD, &a.dstate) < 0) return NULL;
+            a.dsums = &a.dstate;
+        }
         args += 2;
     }
-    if (what == SUM_BACK) {
-        if (args[0] != Py_None && as_doubles(args[0], "dkeys", s.samples * s.heads * s.features.size, d, 0, &dkeys) < 0)
+    if (operation == SUM_BACKWARD) {
+        PyObject *dkeys = *args++;
+        if (dkeys != Py_None && as_doubles(dkeys, "dkeys", s.samples * s.heads * s.features.size, d, 0, &a.dkeys) < 0)
             return NULL;
-        args++;
+    } else if (backward && as_rows_of_sets(*args++, "dquery", &s, s.queries, d, listed_queries, 1, &a.dquery) < 0) {
+        return NULL;
     }
-    if (what >= MIX_BACK && what != SUM_BACK) {
-        if (as_rows_of_sets(args[0], "dquery", &s, s.queries, d, listed && causal, 1, &dquery) < 0) return NULL;
-        args++;
-    }
-    if (what >= SUM_BACK) {
-        if (as_rows_of_sets(args[0], "dkey", &s, s.stored, d, listed, 1, &dkey) < 0 ||
-            as_rows_of_sets(args[1], "dvalue", &s, s.stored, v, listed, 1, &dvalue) < 0)
+    if (operation >= SUM_BACKWARD) {
+        if (as_rows_of_sets(args[0], "dkey", &s, s.stored, d, listed, 1, &a.dkey) < 0 ||
+            as_rows_of_sets(args[1], "dvalue", &s, s.stored, v, listed, 1, &a.dvalue) < 0)
             return NULL;
         args += 2;
     }
-    if (what >= MIX_BACK && as_along(args[0], &s, &along) < 0) return NULL;
-    const gradients back = {summed ? &dstate : NULL, dquery, dkey, dvalue, along, dkeys};
-    SH_RUN(call, status, run(SH_CALL(call), what, &s, state, out, &back))
+    if (backward && as_doubles(args[0], "grad_dot", s.heads, -1, 1, &a.grad_dot) < 0) return NULL;
+    SH_RUN(call, status, run(SH_CALL(call), operation, &s, &a))
     return finish(&call, status, &s.features, 0);
 }
 
-#define OF_SETS(name, what)                                                                                            \
+#define OVER_SETS(name, operation)                                                                                     \
     static PyObject *name(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {                                 \
         (void)module;                                                                                                  \
-        return of_sets(what, args, nargs);                                                                             \
+        return over_sets(operation, args, nargs);                                                                      \
     }
-OF_SETS(sets_sum, SUM)
-OF_SETS(sets_mix, MIX)
-OF_SETS(sets_causal, CAUSAL)
-OF_SETS(sets_few, FEW)
-OF_SETS(sets_few_back, FEW_BACK)
-OF_SETS(sets_mix_back, MIX_BACK)
-OF_SETS(sets_sum_back, SUM_BACK)
-OF_SETS(sets_causal_back, CAUSAL_BACK)
+OVER_SETS(sets_sum, SUM)
+OVER_SETS(sets_mix, MIX)
+OVER_SETS(sets_causal, CAUSAL)
+OVER_SETS(sets_pairs, PAIRS)
+OVER_SETS(sets_mix_backward, MIX_BACKWARD)
+OVER_SETS(sets_sum_backward, SUM_BACKWARD)
+OVER_SETS(sets_causal_backward, CAUSAL_BACKWARD)
+OVER_SETS(sets_pairs_backward, PAIRS_BACKWARD)
 
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
 PyMethodDef sh_feature_operations[] = {
     {"features_add", FAST(add),
      "features_add(map, size, beta, projection, bias, cosine, patterns, values, scale, check_values, dtype, top, "
-     "total, "
-     "sum) -> multiplications; the state in place"},
+     "total, sum) -> multiplications; the state in place"},
     {"features_mix", FAST(mix),
      "features_mix(map, size, beta, projection, bias, top, total, sum, queries, out) -> multiplications"},
     {"features_causal", FAST(causal),
      "features_causal(map, size, beta, projection, bias, cosine, patterns, values, scale, check_values, queries, "
-     "faint, "
-     "out) -> multiplications"},
-    /* sets: map, size, beta, projection, faint, samples, query, key, value, offsets, padding; 0 is returned */
+     "least_normaliser, out) -> multiplications"},
+    /* sets: map, size, beta, projection, least_normaliser, samples, query, key, value, offsets, padding; 0 is returned */
     {"feature_sets_sum", FAST(sets_sum), "feature_sets_sum(*sets, top, total, sum)"},
     {"feature_sets_mix", FAST(sets_mix), "feature_sets_mix(*sets, top, total, sum, out)"},
     {"feature_sets_causal", FAST(sets_causal), "feature_sets_causal(*sets, out)"},
-    {"feature_sets_few", FAST(sets_few), "feature_sets_few(*sets, out)"},
-    {"feature_sets_few_back", FAST(sets_few_back), "feature_sets_few_back(*sets, grad, dquery, dkey, dvalue, along)"},
-    {"feature_sets_mix_back", FAST(sets_mix_back),
-     "feature_sets_mix_back(*sets, top, total, sum, grad, dtotal, dsum, dquery, along); dtotal and dsum or None"},
-    {"feature_sets_sum_back", FAST(sets_sum_back),
-     "feature_sets_sum_back(*sets, top, total, sum, dtotal, dsum, dkeys, dkey, dvalue, along); dkeys or None"},
-    {"feature_sets_causal_back", FAST(sets_causal_back),
-     "feature_sets_causal_back(*sets, grad, dquery, dkey, dvalue, along)"},
+    {"feature_sets_pairs", FAST(sets_pairs), "feature_sets_pairs(*sets, out)"},
+    {"feature_sets_pairs_backward", FAST(sets_pairs_backward),
+     "feature_sets_pairs_backward(*sets, grad, dquery, dkey, dvalue, grad_dot)"},
+    {"feature_sets_mix_backward", FAST(sets_mix_backward),
+     "feature_sets_mix_backward(*sets, top, total, sum, grad, dtotal, dsum, dquery, grad_dot); dtotal and dsum or "
+     "None"},
+    {"feature_sets_sum_backward", FAST(sets_sum_backward),
+     "feature_sets_sum_backward(*sets, top, total, sum, dtotal, dsum, dkeys, dkey, dvalue, grad_dot); dkeys or None"},
+    {"feature_sets_causal_backward", FAST(sets_causal_backward),
+     "feature_sets_causal_backward(*sets, grad, dquery, dkey, dvalue, grad_dot)"},
     {NULL, NULL, 0, NULL},
 };

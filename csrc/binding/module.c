@@ -3,6 +3,25 @@
 #include <time.h>
 #define SH_IMPORTS_NUMPY
 #include "binding/binding.h"
+#include "features/sums.h"
+#include "retrieval/job.h"
+#include "structure/structure.h"
+
+/* Adds the sizes by which Python tells what an operation costs. */
+static int add_sizes(PyObject *module) {
+    static const struct {
+        const char *name;
+        int size;
+    } sizes[] = {
+        {"FEATURE_BLOCK", SH_FEATURE_BLOCK}, {"CAUSAL_BLOCK", SH_CAUSAL_BLOCK},
+        {"FEATURE_PARTS", SH_FEATURE_PARTS}, {"TILE", SH_TILE},
+        {"SCAN_QUERIES", SH_BLOCK},          {"PAIR_QUERIES", SH_PLACES},
+        {"PAIR_CAPACITY", SH_PAIR_CAPACITY},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (PyModule_AddIntConstant(module, sizes[i].name, sizes[i].size) < 0) return -1;
+    return 0;
+}
 
 static int execute(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0) return -1;
@@ -24,7 +43,7 @@ static int execute(PyObject *module) {
 #ifdef SH_TESTING
     if (PyModule_AddFunctions(module, sh_test_operations) < 0) return -1;
 #endif
-    return sh_add_row_maps(module);
+    return add_sizes(module) < 0 ? -1 : sh_add_row_maps(module);
 }
 
 static PyModuleDef_Slot slots[] = {

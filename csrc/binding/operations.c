@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
+#include "structure/structure.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,7 +197,7 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
     s->column_n = as_places(column, "column", &s->column);
     if (places < 0 || starts < 0 || s->column_n < 0) return -1;
     s->start_n = starts - 1;
-    if ((s->position && places != queries) || (pairs == SH_PAIRS_BLOCKS && starts < 1)) {
+    if (s->position && places != queries) {
         PyErr_SetString(PyExc_ValueError, "structure: lists of the wrong length");
         return -1;
     }
@@ -207,7 +208,7 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
 static int begin_pairs(PyObject *const *args, begun *b) {
     if (begin(args, b) < 0) return -1;
     if (sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure) < 0) return -1;
-    if (!b->queries.structure || b->structure.pairs == SH_PAIRS_TOP || b->h->n <= INT32_MAX) return 0;
+    if (!sh_by_place(b->queries.structure) || b->h->n <= INT32_MAX) return 0;
     PyErr_Format(PyExc_OverflowError, "structure: takes at most %ld patterns, got %lld; TopK takes more",
                  (long)INT32_MAX, (long long)b->h->n);
     return -1;
@@ -513,6 +514,18 @@ static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type);
 }
 
+/* Returns the numbers of the structures by their names. */
+static PyObject *structures(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    PyObject *all = PyDict_New();
+    for (int i = 0; all && i < sh_structure_count; i++) {
+        PyObject *number = PyLong_FromLong(i);
+        if (!number || PyDict_SetItemString(all, sh_structure_kinds[i].name, number) < 0) Py_CLEAR(all);
+        Py_XDECREF(number);
+    }
+    return all;
+}
+
 static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
     return PyLong_FromLong(sh_get_num_threads());
@@ -572,6 +585,7 @@ PyMethodDef sh_operations[] = {
     {"mix", FAST(mix), "mix(memory, start, position, weight, out)"},
     {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},
     {"merge", FAST(merge), "merge(separation, parameter, beta, scale, sum, mixture, scale, sum, mixture)"},
+    {"structures", structures, METH_NOARGS, "structures() -> dict: the numbers of structures by their names"},
     {"get_num_threads", get_num_threads, METH_NOARGS, "Threads a call may use."},
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
     {"config", config, METH_NOARGS, "What was built and chosen."},

@@ -158,21 +158,29 @@ SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *mem
  * that made them; not while a call uses it. NULL is left alone. O(1); the rows are the caller's. */
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
-/* Which pairs of queries and patterns are looked at. The place of a query is position[i], or i where that is NULL.
+/* A structure: which patterns each query sees. The place of a query is position[i], or i where that is NULL.
  *   TOP     the k best scores of each query, ties by position
  *   WINDOW  patterns place + t dilation, |t| <= width, and those in `column`; causal: none after place
  *   RANDOM  k patterns, drawn anew for every `rows` places by `seed`
  *   BLOCKS  of block row r = place / rows the blocks column[start[r]] .. column[start[r + 1] - 1], each `columns` wide
+ *   DILATED_BLOCKS  patterns place + t dilation of the block r = place / rows of `rows` patterns; causal: none after place
  * Calls refuse what is wrong with one by these names: "structure" (pairs), "k", "w" (width), "dilation", "positions"
  * (position), "global_positions" (column of a window), "block" (rows, columns), "mask" (start and column of blocks). */
-typedef enum { SH_PAIRS_ALL, SH_PAIRS_TOP, SH_PAIRS_WINDOW, SH_PAIRS_RANDOM, SH_PAIRS_BLOCKS } sh_pairs;
+typedef enum {
+    SH_PAIRS_ALL,
+    SH_PAIRS_TOP,
+    SH_PAIRS_WINDOW,
+    SH_PAIRS_RANDOM,
+    SH_PAIRS_BLOCKS,
+    SH_PAIRS_DILATED_BLOCKS
+} sh_pairs;
 typedef struct {
     sh_pairs pairs;
     int64_t k;               /* 1 to M, of TOP and RANDOM */
-    int64_t width, dilation; /* 0 to M, 1 to M, of WINDOW */
+    int64_t width, dilation; /* 0 to M, 1 to M, of WINDOW and DILATED_BLOCKS */
     int causal;
     uint64_t seed;
-    int64_t rows, columns;   /* at least 1 */
+    int64_t rows, columns;   /* at least 1; of DILATED_BLOCKS at most M */
     const int64_t *position; /* (N) */
     const int64_t *start;    /* (start_n + 1) from 0 up */
     const int64_t *column;   /* (column_n), ascending within a row */
@@ -404,12 +412,13 @@ SH_API sh_status sh_features_mix(sh_context *context, const sh_features *feature
                                  const sh_rows *queries, void *out, int64_t stride, int64_t *products);
 /* sh_features_causal: computes the same of as many queries as patterns, query i of patterns 0 to i.
  *
- * Given      faint  where a query's sum, in units of the largest features of 128 patterns, is below this, patterns after
- *                   it drown those that it sees: half of them are taken at a time
+ * Given      least_normaliser  rows are taken 128 at a time, in units of their largest features. Where the sum of a query's
+ *                   kernels is below this, features of later patterns are so large that those it sees underflow: half of
+ *                   the rows are then taken at a time. Some 1e-20 in float, 1e-200 in double
  * Errors     those of sh_features_add; SH_OVERFLOW of sums over pairs ("kernels") and of outputs ("sums", unless
  *            values are unchecked) */
 SH_API sh_status sh_features_causal(sh_context *context, const sh_features *features, const sh_rows *queries,
-                                    const sh_rows *patterns, const sh_rows *values, double faint, void *out,
+                                    const sh_rows *patterns, const sh_rows *values, double least_normaliser, void *out,
                                     int64_t stride, int64_t *products);
 
 /* Row maps: `rows` rows of n scores each (separation/rows.c). Rows of inputs and outputs are contiguous. */

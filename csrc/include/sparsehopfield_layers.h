@@ -33,42 +33,44 @@ typedef struct {
     const int64_t *offsets; /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1; so do
                              * the queries of causal functions */
     const uint8_t *padding; /* (B, M) or NULL: not 0 where there is no row; not with offsets */
-    double faint;           /* of causal functions, as above */
+    double least_normaliser; /* of causal functions, as of sh_features_causal */
 } sh_feature_sets;
 
-/* sh_feature_sets_few: the answers to few queries from few rows, at most 256 of each set, by their pairs, which cost
- * N M (D + v); sums would cost (N + M) D v.
+/* Associations of all sets; out lies as the queries do.
  *
- * sh_feature_sets_sum: the sums over the rows of every set; state: (B, H, D), (B, H, D), (B, H, D, v).
- * sh_feature_sets_mix: what they answer; out as the queries lie.
- * sh_feature_sets_causal: the answer to query i from rows 0 to i of its set.
+ * sh_feature_sets_pairs: computes the outputs of few queries and stored rows, at most 256 in each set, by their pairs, which
+ * costs N M (D + v) multiplications; by sums it would be (N + M) D v.
  *
- * The gradients of sum(grad out): of queries, and of sums (total and sum of dstate; NULL: not wanted), which are added
- * to; from these those of rows. Few and causal: all at once.
+ * sh_feature_sets_sum: computes the sums over the stored rows of every set; state: (B, H, D), (B, H, D), (B, H, D, v).
+ * sh_feature_sets_mix: computes outputs from these sums.
+ * sh_feature_sets_causal: computes the outputs of query i from rows 0 to i of its set.
+ *
+ * The functions *_backward compute gradients of sum(grad * out): mix_backward those by queries and adds those by the sums
+ * (total and sum of dstate; NULL: not wanted), from which sum_backward computes those by rows; the others all at once.
  * Given      grad     as out
- *            dkeys    gradients of sums of keys as values, (B, H, D, d), or NULL: added to those of keys
+ *            dkeys    gradients by sums of keys as values, (B, H, D, d), or NULL: added to those by keys
  * Returned   dquery, dkey, dvalue  one for each set, though sets may share rows
- *            along    (H) added to: the sum over rows of <gradient, row>, of queries, and of keys by their features
+ *            grad_dot  (H) added to: the sum over rows of <gradient, row>, of queries, and of keys by their features
  * Errors     SH_OVERFLOW of sums over pairs ("kernels"), SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. Rows must be finite,
  *            and beta |x|^2 at most 1e70 (double: 1e300): they are not looked at.
- * Cost       of gradients some three times that of what they are gradients of. Memory: some rows and a state for each
- *            thread, at most 2 * 16 states, and, causal, D numbers for every 128 rows.
+ * Cost       gradients some three times what the outputs do. Memory: some rows and a state for each thread, at most 2 * 16
+ *            states, and, causal, D numbers for every 128 rows.
  * Notes      The same bits for any number of threads. */
-SH_API sh_status sh_feature_sets_few(sh_context *context, const sh_feature_sets *sets, sh_stack out);
-SH_API sh_status sh_feature_sets_few_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
-                                          sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *along);
+SH_API sh_status sh_feature_sets_pairs(sh_context *context, const sh_feature_sets *sets, sh_stack out);
+SH_API sh_status sh_feature_sets_pairs_backward(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
+                                                sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *grad_dot);
 SH_API sh_status sh_feature_sets_sum(sh_context *context, const sh_feature_sets *sets, sh_feature_state state);
 SH_API sh_status sh_feature_sets_mix(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
                                      sh_stack out);
 SH_API sh_status sh_feature_sets_causal(sh_context *context, const sh_feature_sets *sets, sh_stack out);
-SH_API sh_status sh_feature_sets_mix_back(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
-                                          sh_stack grad, const sh_feature_state *dstate, sh_stack dquery,
-                                          double *along);
-SH_API sh_status sh_feature_sets_sum_back(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
-                                          sh_feature_state dstate, const double *dkeys, sh_stack dkey, sh_stack dvalue,
-                                          double *along);
-SH_API sh_status sh_feature_sets_causal_back(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
-                                             sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *along);
+SH_API sh_status sh_feature_sets_mix_backward(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
+                                              sh_stack grad, const sh_feature_state *dstate, sh_stack dquery,
+                                              double *grad_dot);
+SH_API sh_status sh_feature_sets_sum_backward(sh_context *context, const sh_feature_sets *sets, sh_feature_state state,
+                                              sh_feature_state dstate, const double *dkeys, sh_stack dkey,
+                                              sh_stack dvalue, double *grad_dot);
+SH_API sh_status sh_feature_sets_causal_backward(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
+                                                 sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *grad_dot);
 
 /* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
  *

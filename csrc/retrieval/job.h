@@ -21,6 +21,7 @@
 enum {
     SH_TILE = 1024,                  /* patterns a tile */
     SH_BLOCK = 768,                  /* queries a block, at most */
+    SH_PAIR_CAPACITY = 1024,         /* candidates that a list of pairs.c holds, at most */
     SH_ITEMS = 64,                   /* work items wanted, so that few queries still occupy all threads */
     SH_TILE_ROW_BYTES = 1024 * 1024, /* of a tile's rows that are widened at a time, at least 64 columns */
     SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */

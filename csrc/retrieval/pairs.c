@@ -16,10 +16,8 @@
 #include "retrieval/job.h"
 
 enum {
-    ROWS = 64,              /* queries that go together, at most */
-    MIN_CAPACITY = 128,     /* candidates that a list holds, at least */
-    MAX_CAPACITY = 1024,    /* and at most */
-    MIN_BLOCK_ROWS = 4,     /* blocks of fewer rows are scored pair by pair */
+    ROWS = SH_PLACES,       /* queries that go together, at most */
+    MIN_CAPACITY = 128,     /* candidates that a list holds, at least; SH_PAIR_CAPACITY at most */
     STOP_QUERIES = 8,       /* queries between two checks whether to stop, */
     STOP_NUMBERS = 1 << 20, /* and numbers of patterns */
 };
@@ -27,59 +25,61 @@ enum {
 typedef struct {
     sh_job *job;
     const sh_structure *s;
+    const sh_structure_kind *kind;
     int by_stretch;    /* whether stretches of patterns are scored by products */
     int64_t step;      /* from one pattern of a residue class to the next; 1: there is one class */
     int64_t capacity;  /* of a list of candidates */
-    sh_caller *placed; /* (N) the queries in order of residue class and place */
+    sh_placed *placed; /* (N) the queries in order of residue class and place */
     int64_t *start;    /* (items + 1) the first query of each item */
     int64_t items;
 } pair_scan;
 
 /* --- which pairs there are ------------------------------------------------------------------------ */
 
-static int64_t place_of(const pair_scan *p, sh_caller q) { return q.lane + p->step * q.place; }
+static int64_t place_of(const pair_scan *p, sh_placed q) { return q.residue + p->step * q.place; }
 
-/* Returns the number of the first pair of a query that lies in no stretch. */
-static int64_t after_stretches(const pair_scan *p, sh_caller q) {
-    if (!p->by_stretch) return 0;
-    if (p->s->pairs == SH_PAIRS_BLOCKS) return INT64_MAX;
-    int64_t least, most;
-    sh_window_steps(p->s, p->job->memory->patterns.n, place_of(p, q), &least, &most);
-    return most - least + 1;
-}
-
-/* Gives the next stretch of patterns of queries from place `low` to `high`, at most SH_TILE of one residue class,
- * counted there. Returns how many, 0 at the end. */
-static int64_t next_stretch(const pair_scan *p, int64_t patterns, int64_t low, int64_t high, int64_t *at,
-                            int64_t *first) {
-    const sh_structure *s = p->s;
-    if (!p->by_stretch) return 0;
-    if (s->pairs == SH_PAIRS_WINDOW) {
-        *first = sh_max(low - s->width, 0) + *at;
-        int64_t end = s->causal ? high + 1 : sh_min(patterns, high + s->width + 1);
-        int64_t n = sh_max(0, sh_min(SH_TILE, end - *first));
-        *at += n;
-        return n;
-    }
-    int64_t row = low / s->rows, block = s->start[row] + *at / s->columns, within = *at % s->columns;
-    if (block >= s->start[row + 1]) return 0;
-    *first = s->column[block] * s->columns + within;
-    int64_t n = s->columns - within;
-    for (; n < SH_TILE && block + 1 < s->start[row + 1] && s->column[block + 1] == s->column[block] + 1; block++)
-        n += s->columns;
-    n = sh_min(n, SH_TILE);
-    *at += n;
+/* Gives the next stretch of patterns of a query, counted in its residue class. Returns how many, 0 at the end. */
+static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *at, int64_t *first) {
+    const int64_t n = p->kind->next_stretch(p->s, p->job->memory->patterns.n, place_of(p, q), at, first);
+    *first /= p->step;
     return n;
 }
 
-/* Gives the part of a stretch that a query sees, from .. to - 1, counted from its first; from >= to: none of it. */
-static void visible_part(const sh_structure *s, int64_t place, int64_t first, int64_t n, int64_t *from, int64_t *to) {
+/* Returns the number of the first pair of a query that lies in no stretch. */
+static int64_t after_stretches(const pair_scan *p, sh_placed q) {
+    int64_t at = 0, first = 0;
+    if (!p->by_stretch) return 0;
+    return p->kind->one_stretch ? next_stretch(p, q, &at, &first) : INT64_MAX;
+}
+
+/* The patterns that neighbours see, tile by tile: first .. first + n - 1 of a residue class, in a stretch up to `end`. */
+typedef struct {
+    int64_t at, first, n, end;
+} tile;
+
+/* Goes on to the next tile of queries `low` to `high`; returns how many patterns it has, at most SH_TILE, 0 at the end. */
+static int64_t next_tile(const pair_scan *p, sh_placed low, sh_placed high, tile *t) {
+    int64_t at = t->at, last, length;
+    if (!p->by_stretch) return 0;
+    t->first += t->n;
+    if (t->first == t->end) {
+        if (next_stretch(p, low, &t->at, &t->first) == 0) return 0;
+        length = next_stretch(p, high, &at, &last);
+        t->end = last + length;
+    }
+    return t->n = sh_min(SH_TILE, t->end - t->first);
+}
+
+/* Gives the part of a tile that a query sees, from .. to - 1, counted from its first; from >= to: none of it. */
+static void visible_part(const pair_scan *p, sh_placed q, const tile *t, int64_t *from, int64_t *to) {
+    int64_t at = 0, first = 0;
     *from = 0;
-    *to = n;
-    if (s->pairs != SH_PAIRS_WINDOW) return;
-    *from = sh_max(place - s->width - first, 0);
-    *to = sh_min((s->causal ? place : place + s->width) + 1 - first, n);
-    assert(*from >= 0 && *to <= n);
+    *to = t->n;
+    if (!p->kind->one_stretch) return;
+    const int64_t n = next_stretch(p, q, &at, &first);
+    *from = sh_max(first - t->first, 0);
+    *to = sh_min(first + n - t->first, t->n);
+    assert(*from >= 0 && *to <= t->n);
 }
 
 /* --- some queries together ------------------------------------------------------------------------ */
@@ -121,21 +121,21 @@ typedef struct {
     int64_t position[SH_PIECE];
 } piece;
 
-static void next_piece(const pair_scan *p, const sh_caller *q, int64_t rows, piece *next) {
+static void next_piece(const pair_scan *p, const sh_placed *q, int64_t rows, piece *next) {
     int64_t patterns = p->job->memory->patterns.n;
     while ((next->n = sh_next_pairs(p->s, patterns, place_of(p, q[next->row]), &next->at, next->position)) == 0 &&
            ++next->row < rows)
         next->at = after_stretches(p, q[next->row]);
 }
 
-static void begin_pieces(const pair_scan *p, const sh_caller *q, int64_t rows, int64_t i, piece *next) {
+static void begin_pieces(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next) {
     next->row = i;
     next->at = after_stretches(p, q[i]);
     next_piece(p, q, rows, next);
 }
 
 /* Scores the next pairs of query i of an item, in w->pairs; returns how many. */
-static int64_t score_pairs(const pair_scan *p, const sh_caller *q, int64_t rows, int64_t i, piece *next,
+static int64_t score_pairs(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next,
                            const space *w) {
     enum { STEP = 4 };
     const sh_job *job = p->job;
@@ -173,9 +173,9 @@ static sh_rows rows_of_class(const pair_scan *p, const sh_rows *rows, int64_t re
     return some;
 }
 
-/* Returns the numbers of a stretch's patterns, side by side, of one for each pattern; NULL if there are none. */
-static const void *numbers_of_stretch(const pair_scan *p, const void *all, int64_t residue, int64_t first, int64_t n,
-                                      void *out) {
+/* Returns the numbers of a tile's patterns, side by side, of one for each pattern; NULL if there are none. */
+static const void *numbers_of_tile(const pair_scan *p, const void *all, int64_t residue, int64_t first, int64_t n,
+                                   void *out) {
     size_t size = p->job->k->size;
     if (!all) return NULL;
     const char *from = (const char *)all + (size_t)(residue + first * p->step) * size;
@@ -185,20 +185,20 @@ static const void *numbers_of_stretch(const pair_scan *p, const void *all, int64
 }
 
 /* Gathers the queries of an item and the rows of their residue class; returns the queries' places. */
-static const sh_caller *gather(const pair_scan *p, int64_t item, space *w, int64_t *rows) {
-    const sh_caller *q = p->placed + p->start[item];
+static const sh_placed *gather(const pair_scan *p, int64_t item, space *w, int64_t *rows) {
+    const sh_placed *q = p->placed + p->start[item];
     size_t bytes = (size_t)p->job->memory->patterns.d * p->job->k->size;
     *rows = p->start[item + 1] - p->start[item];
     assert(*rows >= 1 && *rows <= ROWS);
     for (int64_t i = 0; i < *rows; i++)
         memcpy(w->queries + (size_t)i * bytes, sh_tile_query(p->job, q[i].query), bytes);
-    w->patterns = rows_of_class(p, &p->job->memory->patterns, q->lane);
-    w->values = rows_of_class(p, p->job->values, q->lane);
+    w->patterns = rows_of_class(p, &p->job->memory->patterns, q->residue);
+    w->values = rows_of_class(p, p->job->values, q->residue);
     return q;
 }
 
-/* Scores a stretch, one row a query. Returns the length of a row, with which rows do not share places in the cache. */
-static int64_t score_stretch(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
+/* Scores a tile, one row a query. Returns the length of a row, with which rows do not share places in the cache. */
+static int64_t score_tile(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
     sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
@@ -209,7 +209,7 @@ static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_cont
     (void)scratch;
     const pair_scan *p = pointer;
     sh_job *job = p->job;
-    const sh_caller q = p->placed[i];
+    const sh_placed q = p->placed[i];
     int64_t n = 0, at = 0, found, position[SH_PIECE];
     double min_score = -INFINITY;
     sh_long_list all = {0};
@@ -249,19 +249,20 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     const sh_kernels *k = job->k;
     space w;
     lay_out(p, scratch, &w);
-    int64_t rows, at = 0, first, n, from, to;
-    const sh_caller *q = gather(p, item, &w, &rows);
+    int64_t rows, n, from, to;
+    tile t = {0};
+    const sh_placed *q = gather(p, item, &w, &rows);
     sh_candidate_list lists[ROWS];
     for (int64_t i = 0; i < rows; i++)
         lists[i] = (sh_candidate_list){
             .capacity = p->capacity, .min_score = -INFINITY, .best = -INFINITY, .list = w.lists + i * p->capacity};
-    while ((n = next_stretch(p, w.patterns.n, q[0].place, q[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_stretch(job, &w, rows, first, n);
-        const char *scales = numbers_of_stretch(p, m->tile_scale, q->lane, first, n, w.scale);
-        const char *biases = numbers_of_stretch(p, job->plan.tile_bias, q->lane, first, n, w.bias);
+    while ((n = next_tile(p, q[0], q[rows - 1], &t)) > 0) {
+        int64_t ld = score_tile(job, &w, rows, t.first, n);
+        const char *scales = numbers_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
+        const char *biases = numbers_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             sh_candidate_list *l = &lists[i];
-            visible_part(p->s, q[i].place, first, n, &from, &to);
+            visible_part(p, q[i], &t, &from, &to);
             if (l->overflows || from >= to) continue;
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
@@ -272,8 +273,8 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             for (int64_t j = from; j < to && sh_make_room(job, q[i].query, l, SH_PIECE, w.results.z); j += SH_PIECE) {
                 sh_candidate *c = l->list + l->n;
                 int64_t found =
-                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), l->min_score, first + j, c);
-                for (int64_t o = 0; o < found; o++) c[o].position = q->lane + p->step * c[o].position;
+                    k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), l->min_score, t.first + j, c);
+                for (int64_t o = 0; o < found; o++) c[o].position = q->residue + p->step * c[o].position;
                 l->n += found;
                 assert(l->n <= l->capacity);
             }
@@ -338,22 +339,24 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     const sh_kernels *k = job->k;
     space w;
     lay_out(p, scratch, &w);
-    int64_t rows, at = 0, first, n, from, to, width = job->values->d, support[ROWS] = {0};
-    const sh_caller *q = gather(p, item, &w, &rows);
+    int64_t rows, n, from, to, width = job->values->d, support[ROWS] = {0};
+    tile t = {0};
+    const sh_placed *q = gather(p, item, &w, &rows);
     sh_job of_class = *job;
     of_class.values = &w.values;
     of_class.plan.value_centre = NULL; /* rows taken one by one are mixed as they are */
     double scale[ROWS], sum[ROWS] = {0}, parameter = job->model.parameter;
     for (int64_t i = 0; i < rows; i++) scale[i] = NAN;
     if (job->out.states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
-    while ((n = next_stretch(p, w.patterns.n, q[0].place, q[rows - 1].place, &at, &first)) > 0) {
-        int64_t ld = score_stretch(job, &w, rows, first, n);
-        const char *scales = numbers_of_stretch(p, m->tile_scale, q->lane, first, n, w.scale);
-        const char *biases = numbers_of_stretch(p, job->plan.tile_bias, q->lane, first, n, w.bias);
-        const char *value_scales = numbers_of_stretch(p, job->plan.tile_value_scale, q->lane, first, n, w.value_scale);
+    while ((n = next_tile(p, q[0], q[rows - 1], &t)) > 0) {
+        int64_t ld = score_tile(job, &w, rows, t.first, n);
+        const char *scales = numbers_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
+        const char *biases = numbers_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
+        const char *value_scales =
+            numbers_of_tile(p, job->plan.tile_value_scale, q->residue, t.first, n, w.value_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
-            visible_part(p->s, q[i].place, first, n, &from, &to);
+            visible_part(p, q[i], &t, &from, &to);
             if (from >= to) from = to = n;
             void *s = sh_at(k, row, from);
             memset(row, 0, (size_t)from * k->size);
@@ -370,7 +373,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             if (value_scales) k->multiply(s, sh_at(k, value_scales, from), to - from);
         }
         if (job->out.states)
-            sh_tile_mix(&of_class, w.scores, ld, rows, first, n, 0, width, 1, w.mixture, width, w.tile_rows);
+            sh_tile_mix(&of_class, w.scores, ld, rows, t.first, n, 0, width, 1, w.mixture, width, w.tile_rows);
         if (sh_stopped(context)) return SH_INTERRUPTED;
     }
     piece next;
@@ -411,17 +414,15 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
 
 /* Divides the queries, in order of place, into items: neighbours that see much the same patterns. */
 static void group(pair_scan *p) {
-    const sh_structure *s = p->s;
-    const int windows = s->pairs == SH_PAIRS_WINDOW;
-    int64_t n = p->job->queries.n, most = ROWS;
-    sh_in_order(s, p->step, n, p->placed);
-    if (p->by_stretch && windows) most = sh_max(8, sh_min(s->width / 2, ROWS));
+    const int64_t n = p->job->queries.n;
+    sh_in_order(p->s, p->step, n, p->placed);
     for (int64_t i = 0, begun = 0; i < n; i++) {
-        sh_caller q = p->placed[i], first = p->placed[begun];
-        int apart = windows ? q.place - first.place >= most : q.place / s->rows != first.place / s->rows;
-        assert(i == 0 || q.lane > p->placed[i - 1].lane ||
-               (q.lane == p->placed[i - 1].lane && q.place >= p->placed[i - 1].place));
-        if (i > 0 && i - begun < ROWS && !(p->by_stretch && (apart || q.lane != first.lane))) continue;
+        const sh_placed q = p->placed[i], first = p->placed[begun];
+        const int apart =
+            q.residue != first.residue || p->kind->overlap(p->s, place_of(p, first), place_of(p, q)) == SH_APART;
+        assert(i == 0 || q.residue > p->placed[i - 1].residue ||
+               (q.residue == p->placed[i - 1].residue && q.place >= p->placed[i - 1].place));
+        if (i > 0 && i - begun < ROWS && !(p->by_stretch && apart)) continue;
         begun = i;
         p->start[p->items++] = i;
     }
@@ -440,14 +441,10 @@ sh_status sh_answer_pairs(sh_job *job) {
     int64_t n = job->queries.n;
     const char *wrong = job->goal > SH_GOAL_WEIGHTS ? "structure" : sh_structure_fault(s, n, job->memory->patterns.n);
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
-    pair_scan p = {.job = job, .s = s, .step = 1};
-    if (s->pairs == SH_PAIRS_WINDOW) {
-        p.by_stretch = can_step(job, s->dilation);
-        if (p.by_stretch) p.step = s->dilation;
-    } else {
-        p.by_stretch = s->pairs == SH_PAIRS_BLOCKS && s->rows >= MIN_BLOCK_ROWS;
-    }
-    p.capacity = sh_max(MIN_CAPACITY, sh_min(MAX_CAPACITY, sh_most_pairs(s) + SH_PIECE));
+    pair_scan p = {.job = job, .s = s, .kind = sh_kind_of(s), .step = 1};
+    p.by_stretch = p.kind->next_stretch && !sh_is_per_query(s) && can_step(job, sh_step(s));
+    if (p.by_stretch) p.step = sh_step(s);
+    p.capacity = sh_max(MIN_CAPACITY, sh_min(SH_PAIR_CAPACITY, sh_most_pairs(s) + SH_PIECE));
     p.placed = sh_allocate(context, n, sizeof *p.placed);
     p.start = sh_allocate(context, n + 1, sizeof *p.start);
     sh_status status = SH_NO_MEMORY;

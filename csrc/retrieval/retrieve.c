@@ -9,6 +9,7 @@
  *           point is found once in a call and remembered for its other queries of the same beta.
  */
 #include "retrieval/job.h"
+#include "structure/structure.h"
 
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
 
@@ -173,7 +174,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.tolerance2 = tolerance * tolerance;
     r.states = states, r.before = before, r.converged = converged;
     r.steps = steps, r.support = support_size;
-    r.use_places = queries.structure && queries.structure->pairs != SH_PAIRS_TOP;
+    r.use_places = sh_by_place(queries.structure);
     int64_t moving = 0, count;
     void *group = NULL;
     status = SH_NO_MEMORY;

@@ -1,6 +1,7 @@
 /* run.c: one call, from the public function to the job and back: update, energy, associate, accumulate; and the
  * two halves of a merge, solve and mix. */
 #include "retrieval/job.h"
+#include "structure/structure.h"
 
 enum { CHECKED = 256 }; /* rows a work item checks */
 
@@ -151,7 +152,7 @@ static sh_status answer(sh_job *job) {
     const int64_t n = job->queries.n;
     const sh_structure *s = job->queries.structure;
     sh_status status = SH_OK;
-    if (s && s->pairs != SH_PAIRS_ALL && s->pairs != SH_PAIRS_TOP) return sh_answer_pairs(job);
+    if (sh_by_place(s)) return sh_answer_pairs(job);
     if (plan->nearest <= SH_NEAREST && (job->map->cutoff || plan->nearest)) {
         status = sh_answer_by_index(job);
         if (status == SH_OK) status = sh_scan(job);

@@ -1338,7 +1338,7 @@ static void digest_feature_sets(sh_type type, sh_feature_map map, const char *wa
     sets.query = stack(p.query.given, asking, DIM);
     sets.key = stack(p.key.given, rows, DIM);
     sets.value = stack(p.value.given, rows, VALUE);
-    sets.faint = type == SH_FLOAT32 ? 0x1p-60 : 0x1p-400;
+    sets.least_normaliser = type == SH_FLOAT32 ? 0x1p-60 : 0x1p-400;
     const int64_t numbers = SETS * HEADS * size;
     void *out = own(n, size_of(type));
     double *sums = own(2 * numbers * (2 + VALUE), sizeof *sums), error = 0, *want = own(n, sizeof *want);
@@ -1354,19 +1354,20 @@ static void digest_feature_sets(sh_type type, sh_feature_map map, const char *wa
                  dvalue = stack(p.value.gradient, rows, VALUE);
         sh_status status;
         if (by == FEW) {
-            status = sh_feature_sets_few(&context, &sets, to);
-            if (status == SH_OK) status = sh_feature_sets_few_back(&context, &sets, from, dquery, dkey, dvalue, along);
+            status = sh_feature_sets_pairs(&context, &sets, to);
+            if (status == SH_OK)
+                status = sh_feature_sets_pairs_backward(&context, &sets, from, dquery, dkey, dvalue, along);
         } else if (by == CAUSAL) {
             status = sh_feature_sets_causal(&context, &sets, to);
             if (status == SH_OK)
-                status = sh_feature_sets_causal_back(&context, &sets, from, dquery, dkey, dvalue, along);
+                status = sh_feature_sets_causal_backward(&context, &sets, from, dquery, dkey, dvalue, along);
         } else {
             status = sh_feature_sets_sum(&context, &sets, state);
             if (status == SH_OK) status = sh_feature_sets_mix(&context, &sets, state, to);
             if (status == SH_OK)
-                status = sh_feature_sets_mix_back(&context, &sets, state, from, &dstate, dquery, along);
+                status = sh_feature_sets_mix_backward(&context, &sets, state, from, &dstate, dquery, along);
             if (status == SH_OK)
-                status = sh_feature_sets_sum_back(&context, &sets, state, dstate, NULL, dkey, dvalue, along);
+                status = sh_feature_sets_sum_backward(&context, &sets, state, dstate, NULL, dkey, dvalue, along);
         }
         succeeds(status, &context, name);
         uint64_t digest = add_reals(EMPTY, type, out, n);

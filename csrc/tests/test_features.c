@@ -207,7 +207,7 @@ static sh_feature_sets sets_of(const sets *s) {
                              .key = {s->key, m * H * D, H * D, D},
                              .value = {s->value, m * H * V, H * V, V},
                              .padding = s->padded ? s->padding : NULL,
-                             .faint = 1e-20};
+                             .least_normaliser = 1e-20};
 }
 
 static const sh_stack OUT = {NULL, N * H * V, H * V, V};
@@ -262,11 +262,11 @@ static sh_status by_sums(sh_context *context, const sh_feature_sets *g, results 
     sh_status status = sh_feature_sets_sum(context, g, state);
     if (status == SH_OK) status = sh_feature_sets_mix(context, g, state, out);
     if (status == SH_OK)
-        status = sh_feature_sets_mix_back(context, g, state, stack(r->weight, N, V), &dstate, stack(r->dquery, N, D),
-                                          r->along);
+        status = sh_feature_sets_mix_backward(context, g, state, stack(r->weight, N, V), &dstate,
+                                              stack(r->dquery, N, D), r->along);
     if (status == SH_OK)
-        status = sh_feature_sets_sum_back(context, g, state, dstate, NULL, stack(r->dkey, g->stored, D),
-                                          stack(r->dvalue, g->stored, V), r->along);
+        status = sh_feature_sets_sum_backward(context, g, state, dstate, NULL, stack(r->dkey, g->stored, D),
+                                              stack(r->dvalue, g->stored, V), r->along);
     return status;
 }
 
@@ -284,11 +284,11 @@ static sh_status at_once(sh_context *context, const sh_feature_sets *g, results 
 }
 
 static sh_status by_pairs(sh_context *context, const sh_feature_sets *g, results *r) {
-    return at_once(context, g, r, sh_feature_sets_few, sh_feature_sets_few_back);
+    return at_once(context, g, r, sh_feature_sets_pairs, sh_feature_sets_pairs_backward);
 }
 
 static sh_status in_turn(sh_context *context, const sh_feature_sets *g, results *r) {
-    return at_once(context, g, r, sh_feature_sets_causal, sh_feature_sets_causal_back);
+    return at_once(context, g, r, sh_feature_sets_causal, sh_feature_sets_causal_backward);
 }
 
 typedef sh_status (*way)(sh_context *context, const sh_feature_sets *sets, results *r);

@@ -1,11 +1,11 @@
-/* The structures: which patterns a query looks at, against lists that are made one pattern at a time; and what is refused. */
+/* The structures: which patterns a query sees, against lists that are made one pattern at a time; and what is refused. */
 #include "structure/structure.h"
 #include "check.h"
 
 enum { MOST = 130 };
 
-/* Whether the query at a place looks at a pattern, by the definition; of random subsets nothing is known. */
-static int looks_at(const sh_structure *s, int64_t place, int64_t pattern) {
+/* Whether the query at a place sees a pattern, by the definition; of random subsets nothing is known. */
+static int sees(const sh_structure *s, int64_t place, int64_t pattern) {
     if (s->pairs == SH_PAIRS_WINDOW) {
         const int64_t away = pattern - place;
         int inside = away % s->dilation == 0 && llabs(away / s->dilation) <= s->width;
@@ -13,12 +13,14 @@ static int looks_at(const sh_structure *s, int64_t place, int64_t pattern) {
         return inside && !(s->causal && away > 0);
     }
     const int64_t row = place / s->rows;
+    if (s->pairs == SH_PAIRS_DILATED_BLOCKS)
+        return pattern / s->rows == row && (pattern - place) % s->dilation == 0 && !(s->causal && pattern > place);
     for (int64_t i = s->start[row]; i < s->start[row + 1]; i++)
         if (pattern / s->columns == s->column[i]) return 1;
     return 0;
 }
 
-/* Gathers what a query looks at, in a mark for each pattern; returns how many, or -1 if one was named twice. */
+/* Gathers what a query sees, in a mark for each pattern; returns how many, or -1 if one was named twice. */
 static int64_t gather(const sh_structure *s, int64_t patterns, int64_t place, char *marks) {
     int64_t at = 0, piece[SH_PIECE], all = 0, n;
     memset(marks, 0, MOST);
@@ -30,18 +32,43 @@ static int64_t gather(const sh_structure *s, int64_t patterns, int64_t place, ch
     return all;
 }
 
+/* Whether stretches name what a place sees: all of it, or all but the patterns that every place sees. */
+static int stretches_agree(const sh_structure *s, int64_t patterns, int64_t place, const char *marks) {
+    const sh_structure_kind *kind = sh_kind_of(s);
+    int64_t at = 0, first, n, begin, end;
+    char left[MOST];
+    memcpy(left, marks, sizeof left);
+    sh_reach(s, patterns, place, place, &begin, &end);
+    for (int64_t i = 0; (n = kind->next_stretch(s, patterns, place, &at, &first)) > 0; i++) {
+        if (i > 0 && kind->one_stretch) return 0;
+        for (int64_t j = 0; j < n; j++) {
+            const int64_t pattern = first + j * sh_step(s);
+            if (pattern < begin || pattern >= end || !left[pattern]--) return 0;
+        }
+    }
+    for (int64_t j = 0; kind->one_stretch && j < s->column_n; j++) left[s->column[j]] = 0;
+    for (int64_t j = 0; j < patterns; j++)
+        if (left[j]) return 0;
+    return 1;
+}
+
 static void pairs(uint64_t *seed) {
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 600; round++) {
         const int64_t m = 2 + (int64_t)((MOST - 2) * uniform(seed));
         int64_t column[8], start[MOST + 1] = {0}, n = 0;
-        sh_structure s = {.pairs = round & 1 ? SH_PAIRS_WINDOW : SH_PAIRS_BLOCKS};
+        static const sh_pairs kinds[] = {SH_PAIRS_WINDOW, SH_PAIRS_BLOCKS, SH_PAIRS_DILATED_BLOCKS};
+        sh_structure s = {.pairs = kinds[round % 3]};
         if (s.pairs == SH_PAIRS_WINDOW) {
             s.width = (int64_t)((double)(m + 1) * uniform(seed));
-            s.dilation = 1 + round / 2 % 4 % m;
-            s.causal = round / 2 & 1;
+            s.dilation = 1 + round / 3 % 4 % m;
+            s.causal = round / 3 & 1;
             for (int64_t j = 0; j < m && n < round % 5; j += 1 + m / 7) column[n++] = j;
             s.column = column;
             s.column_n = n;
+        } else if (s.pairs == SH_PAIRS_DILATED_BLOCKS) {
+            s.rows = 1 + (int64_t)((double)m * uniform(seed));
+            s.dilation = 1 + round / 3 % 4 % m;
+            s.causal = round / 3 & 1;
         } else {
             s.columns = 1 + (int64_t)(3 * uniform(seed));
             if (s.columns > m) s.columns = 1;
@@ -55,7 +82,7 @@ static void pairs(uint64_t *seed) {
             s.column = column;
             s.column_n = n;
         }
-        const int64_t places = s.pairs == SH_PAIRS_WINDOW ? m : s.start_n * s.rows;
+        const int64_t places = s.pairs == SH_PAIRS_BLOCKS ? s.start_n * s.rows : m;
         CHECK(sh_structure_fault(&s, places, m) == NULL);
         CHECK(!strcmp(sh_structure_fault(&s, places + 1, m), "positions"));
         for (int64_t place = 0; place < places; place++) {
@@ -64,15 +91,11 @@ static void pairs(uint64_t *seed) {
             const int64_t got = gather(&s, m, place, marks);
             int same = 1;
             for (int64_t j = 0; j < m; j++) {
-                same &= marks[j] == looks_at(&s, place, j);
-                want += looks_at(&s, place, j);
+                same &= marks[j] == sees(&s, place, j);
+                want += sees(&s, place, j);
             }
             CHECK(same && got == want && got <= sh_most_pairs(&s));
-            if (s.pairs != SH_PAIRS_WINDOW) continue;
-            int64_t least, most;
-            sh_window_steps(&s, m, place, &least, &most);
-            CHECK(place + least * s.dilation >= 0 && place + most * s.dilation < m && -least <= s.width &&
-                  most <= s.width);
+            CHECK(stretches_agree(&s, m, place, marks));
         }
     }
 }
@@ -105,14 +128,14 @@ static void random_subsets(void) {
     CHECK(gather(&s, 1, 5, marks) == 1);
 }
 
-static void callers(void) {
+static void in_order(void) {
     const int64_t position[6] = {5, 0, 3, 4, 1, 0};
     sh_structure s = {.pairs = SH_PAIRS_WINDOW, .dilation = 2, .position = position};
-    sh_caller c[6];
+    sh_placed c[6];
     CHECK(!sh_in_order(&s, 2, 6, c));
-    static const sh_caller want[6] = {{0, 0, 1}, {0, 0, 5}, {0, 2, 3}, {1, 0, 4}, {1, 1, 2}, {1, 2, 0}};
+    static const sh_placed want[6] = {{0, 0, 1}, {0, 0, 5}, {0, 2, 3}, {1, 0, 4}, {1, 1, 2}, {1, 2, 0}};
     for (int i = 0; i < 6; i++)
-        CHECK(c[i].lane == want[i].lane && c[i].place == want[i].place && c[i].query == want[i].query);
+        CHECK(c[i].residue == want[i].residue && c[i].place == want[i].place && c[i].query == want[i].query);
     s.position = NULL;
     CHECK(sh_in_order(&s, 1, 6, c) && c[4].place == 4 && c[4].query == 4 && sh_place(&s, 4) == 4);
 }
@@ -168,6 +191,11 @@ static void faults(void) {
           .column = good,
           .column_n = 2},
          "mask"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .dilation = 1}, "block"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .dilation = 1, .rows = 11}, "block"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .rows = 2}, "dilation"},
+        {{.pairs = SH_PAIRS_DILATED_BLOCKS, .rows = 2, .dilation = 1, .column = good, .column_n = 2},
+         "global_positions"},
         {{.pairs = SH_PAIRS_ALL}, "structure"},
         {{.pairs = SH_PAIRS_TOP, .k = 3}, "structure"},
     };
@@ -184,7 +212,7 @@ int main(void) {
     CHECK_OK(sh_initialise());
     pairs(&seed);
     random_subsets();
-    callers();
+    in_order();
     faults();
     return checked("structure");
 }

@@ -14,7 +14,7 @@ from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.text import short
 
-__all__ = ["Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
+__all__ = ["KINDS", "Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
 
 DEEPEST = 100  # lists and objects of JSON in one another
 
@@ -42,6 +42,14 @@ class Structure:
     def by_place(self) -> bool:
         """Return whether the order of the patterns counts."""
         return False
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> Structure:
+        """Return one under which a query sees about so many of m patterns, or with so many features.
+
+        Queries lie at these places, where it goes by places; None: query i lies at i. For studies and tests of all.
+        """
+        return cls()
 
     def descriptor(self, n: int, m: int) -> Any:
         """Return which pairs of n queries and m patterns are scored, as the core reads it; None for all."""

@@ -341,7 +341,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
 
 def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
     """Return the style that a member of the family is drawn in; blind ones are hollow and dotted."""
-    style = MEMBERS[member]
+    style = MEMBERS.get(member, {"color": "#000000", "marker": "*", "linestyle": "--"})
     return {**style, "linestyle": ":", "markerfacecolor": "white"} if blind else dict(style)
 
 

@@ -1,12 +1,14 @@
-"""Structures: which pairs of queries and patterns are scored. The third choice beside similarity and separation."""
+"""Which patterns each query sees: the third choice beside `similarity` and `separation`."""
 
+from sparsehopfield import _core
 from sparsehopfield._engine.structure import KINDS, Cost, Full, Structure
 from sparsehopfield.structures._features import FeatureState, LinearFeatures, RandomFeatures
-from sparsehopfield.structures._pairs import BlockSparse, Pairs, RandomMask, TopK, Window
+from sparsehopfield.structures._pairs import BlockSparse, DilatedBlocks, Pairs, RandomMask, TopK, Window
 
 __all__ = [
     "BlockSparse",
     "Cost",
+    "DilatedBlocks",
     "FeatureState",
     "Full",
     "LinearFeatures",
@@ -18,4 +20,5 @@ __all__ = [
     "Window",
 ]
 
-KINDS.update({kind.__name__: kind for kind in (BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window)})
+_NAMES = sorted({*_core.structures(), "LinearFeatures", "RandomFeatures"} - {"Full"})
+KINDS.update({name: globals()[name] for name in _NAMES})

@@ -1,11 +1,11 @@
 """The association of the layers with features: forward, and the gradient through all updates, linear in the rows.
 
-The core (csrc/features/sets.c, where the mathematics is) takes all samples and heads at a time. Arrays are (samples,
-rows, heads, numbers) here; of ragged bags, what belongs to rows is (all rows, heads, numbers).
+The core (csrc/features/sets.c, where the mathematics is) computes all samples and heads at a time. Arrays are (samples,
+rows, heads, numbers) here; of ragged bags (all rows, heads, numbers).
 
-All associations share the patterns' features, so gradients of sums are added up over the updates and go to the
-patterns once. Features depend on sqrt(beta) x alone, so 2 beta dbeta = sum <dx, x> + sum <dk, k>, without what k gets
-as a value.
+All updates share the patterns' features, so gradients by the sums are added up over the updates, and gradients by the
+patterns are computed once from them. Features depend on sqrt(beta) x alone, so
+2 beta dbeta = sum <dx, x> + sum <dk, k>, where dk leaves out the gradient by keys as values; `grad_dot` is that sum.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, in_order, untrapped
-from sparsehopfield.structures._feature_map import BLOCK, FAINT, RELU, FeatureStructure, Floats
+from sparsehopfield.structures._feature_map import BLOCK, LEAST_NORMALISER, RELU, FeatureStructure, Floats
 
 MOST_UPDATES = 10_000
-MOST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
+LARGEST = {np.dtype(np.float32): 1e70, np.dtype(np.float64): 1e300}  # of beta |x|^2, so that features are finite
 
 
 class _Sums(NamedTuple):
-    """What stands for the patterns, a set (sample, head) after the other: (BH, D), (BH, D), (BH D, d) and (BH D, v)."""
+    """The states of all sets (samples and heads), (BH, D), (BH, D), (BH D, d) and (BH D, v)."""
 
     top: Floats
     z: Floats
@@ -35,7 +35,7 @@ class _Sums(NamedTuple):
 
 @dataclass
 class Tape:
-    """Hold what `forward` leaves for `backward`. The numbers in the arrays given must not change until it is gone."""
+    """What `forward` leaves for `backward`. The arrays given must not change while it is used."""
 
     structure: FeatureStructure
     q: Array  # (B, N, H, d) or (N, H, d); or (R, H, d), where `listed`
@@ -46,7 +46,7 @@ class Tape:
     padding: NDArray[np.bool_] | None
     offsets: NDArray[np.int64] | None
     shape: tuple[int, ...]  # of the queries given
-    padded: tuple[tuple[int, ...], Any] | None = None  # listed queries: the shape of samples, and where each lay in it
+    padded: tuple[tuple[int, ...], Any] | None = None  # listed queries: their padded shape, and where each lay in it
     states: list[Array] = field(default_factory=list)  # before each association
     moved: list[NDArray[np.bool_]] = field(default_factory=list)
     sums: _Sums | None = None
@@ -59,35 +59,36 @@ class Tape:
         self.listed = self.structure.causal and self.offsets is not None
         lead = self.q.shape[:1] if self.listed else (self.samples, self.q.shape[-3])
         self.lead = (*lead, self.q.shape[-2])
-        self.few = not self.structure.causal and self.by_pairs()
+        self.by_pairs = not self.structure.causal and self._pairs_cost_less()
 
     @property
     def samples_of_queries(self) -> int:
         """Return how many samples the queries have, as they were given."""
         return self.shape[0] if len(self.shape) == 4 else self.samples
 
-    def by_pairs(self) -> bool:
-        """Whether the pairs of queries and rows are fewer multiplications than sums."""
+    def _pairs_cost_less(self) -> bool:
+        """Tell whether the pairs of queries and rows are fewer multiplications than sums."""
         n, m, size, v = self.lead[-2], self.k.shape[-3], self.map.size, self.v.shape[-1]
         if self.offsets is not None:
             m = int(np.diff(self.offsets).max(initial=0))
         return max(n, m) <= BLOCK and n * m * (size + v) <= (n + m) * size * v
 
     def sets(self, x: Array, values: Array) -> tuple[Any, ...]:
-        """Queries, keys and values as the core takes them."""
-        model = self.map.code, self.map.size, self.beta, self.projection, FAINT[self.dtype]
+        """Return the arguments of the core's operations over sets, with these queries and values."""
+        model = self.map.code, self.map.size, self.beta, self.projection, LEAST_NORMALISER[self.dtype]
         return *model, self.samples, x, self.k, values, self.offsets, self.padding
 
     def empty(self, a: Array) -> Array:
-        """Room for the gradients of rows such as these, one for each set."""
+        """Return an array for gradients by rows such as these, one for each set."""
         return np.empty((*(() if self.offsets is not None else (self.samples,)), *self.rows(a)), self.dtype)
 
     def rows(self, a: Array) -> tuple[int, int, int]:
+        """Return the shape of one sample's rows, with all heads."""
         return a.shape[-3], self.q.shape[-2], a.shape[-1]
 
     @untrapped()
     def fold(self, *, keys: bool) -> _Sums:
-        """The sums over the patterns; of keys only if they are wanted as values."""
+        """Return the sums over the patterns, those with keys as values only where `keys`."""
         all_sets, size = self.samples * self.q.shape[-2], self.map.size
         top, z = np.empty((all_sets, size)), np.empty((all_sets, size))
         sums = []
@@ -98,12 +99,12 @@ class Tape:
 
     @untrapped()
     def associate(self, x: Array, *, keys: bool) -> Array:
-        """One association of all queries: T(x) of keys, or of values."""
+        """Return one association of all queries: T(x), mixed from keys or from values."""
         values = self.k if keys else self.v
         out = np.empty((*self.lead, values.shape[-1]), self.dtype)
         if self.sums is None:
-            one = _core.feature_sets_few if self.few else _core.feature_sets_causal
-            one(*self.sets(x, values), out)
+            operation = _core.feature_sets_pairs if self.by_pairs else _core.feature_sets_causal
+            operation(*self.sets(x, values), out)
         else:
             total = self.sums.keys if keys else self.sums.values
             _core.feature_sets_mix(*self.sets(x, values), self.sums.top, self.sums.z, total, out)
@@ -111,7 +112,7 @@ class Tape:
 
     @untrapped()
     def longest(self) -> Floats:
-        """The largest norm of a key that each query sees."""
+        """Return the largest norm of a key that each query sees."""
         squares = np.einsum("...d,...d->...", self.k, self.k, dtype=np.float64)
         if self.offsets is None:
             return np.asarray(np.sqrt(squares.max(axis=-2, keepdims=True, initial=0)))
@@ -123,8 +124,8 @@ class Tape:
 
     @untrapped()
     def forward(self, steps: int | None, eps: float) -> tuple[Array, int]:
-        """The last association's mixture of values, and how many queries were still moving."""
-        if not self.structure.causal and not self.few:
+        """Return the last association's mixture of values, and how many queries were still moving."""
+        if not self.structure.causal and not self.by_pairs:
             self.sums = self.fold(keys=steps != 0)
         self.states, self.moved = [self.q], []
         moving = np.ones(self.lead, bool)
@@ -141,10 +142,10 @@ class Tape:
 
     @untrapped()
     def backward(self, grad: Array, *, rows: bool, beta: bool) -> tuple[Array, Array | None, Array | None, Any]:
-        """Gradients of queries, keys and values, one for each set, and of beta (H)."""
-        along = np.zeros(len(self.beta))
+        """Return gradients by queries, by keys and values, one for each set, and by beta (H)."""
+        grad_dot = np.zeros(len(self.beta))
         dk, dv = self.empty(self.k), self.empty(self.v)
-        at_once = _core.feature_sets_few_back if self.few else _core.feature_sets_causal_back
+        at_once = _core.feature_sets_pairs_backward if self.by_pairs else _core.feature_sets_causal_backward
         dz = dsums = None
         if self.sums is not None and (rows or beta):
             dz, *dsums = (np.zeros(a.shape) for a in (self.sums.z, self.sums.keys, self.sums.values))
@@ -156,12 +157,12 @@ class Tape:
             if self.sums is not None:
                 total, dtotal = self.sums[2 + last], None if dsums is None else dsums[last]
                 state = self.sums.top, self.sums.z, total
-                _core.feature_sets_mix_back(*self.sets(x, values), *state, g, dz, dtotal, dx, along)
+                _core.feature_sets_mix_backward(*self.sets(x, values), *state, g, dz, dtotal, dx, grad_dot)
             elif last:
-                at_once(*self.sets(x, values), g, dx, dk, dv, along)
+                at_once(*self.sets(x, values), g, dx, dk, dv, grad_dot)
             else:
                 by_features, as_values = self.empty(self.k), self.empty(self.k)
-                at_once(*self.sets(x, values), g, dx, by_features, as_values, along)
+                at_once(*self.sets(x, values), g, dx, by_features, as_values, grad_dot)
                 dk += by_features
                 dk += as_values
             grad = dx if last else np.where(self.moved[t][..., None], dx, grad)
@@ -169,13 +170,13 @@ class Tape:
             assert self.sums is not None
             state = self.sums.top, self.sums.z, self.sums.values
             dkeys = dsums[0] if self.moved else None
-            _core.feature_sets_sum_back(*self.sets(self.q, self.v), *state, dz, dsums[1], dkeys, dk, dv, along)
-        dbeta = np.zeros_like(along) if self.map.code == RELU else along / (2 * self.beta)
+            _core.feature_sets_sum_backward(*self.sets(self.q, self.v), *state, dz, dsums[1], dkeys, dk, dv, grad_dot)
+        dbeta = np.zeros_like(grad_dot) if self.map.code == RELU else grad_dot / (2 * self.beta)
         return grad, dk if rows else None, dv if rows else None, dbeta if beta else None
 
 
 def _like(a: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of what samples or heads share, in its own shape."""
+    """Return the gradient by what samples or heads share, in its own shape."""
     if a.ndim > len(shape):
         a = a.sum(axis=0)
     return a.sum(axis=-2, keepdims=True) if shape[-2] < a.shape[-2] else a
@@ -183,18 +184,18 @@ def _like(a: Array, shape: tuple[int, ...]) -> Array:
 
 @untrapped()
 def _sound(name: str, a: Array, beta: Floats) -> Array:
-    """Rows that the core can take in place, and whose features can be computed with."""
+    """Return rows that the core can use in place, after checks that their features are in range."""
     largest = max(float(a.max(initial=0)), -float(a.min(initial=0)))
     if not largest < np.inf:
         raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite")
-    if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := MOST[a.dtype]) ** 0.5:
+    if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := LARGEST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
     return (a if in_place and a.flags.aligned else in_order(a))[...]  # a view: nobody else can change its shape
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
-    """What belongs to listed queries (R, H, c), where these lay: (B, N, H, c)."""
+    """Return numbers of listed queries (R, H, c) in padded form, (B, N, H, c)."""
     shape, places = padded
     whole = np.zeros((*shape[:2], *flat.shape[1:]), flat.dtype)
     whole[places] = flat
@@ -202,7 +203,7 @@ def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
 
 
 def check(structure: FeatureStructure, code: tuple[int, float], appended: int, asked: list[str]) -> None:
-    """Refuse what the association of layers can do and features cannot.
+    """Raise for what the association of layers can do and features cannot.
 
     Parameters
     ----------
@@ -228,7 +229,7 @@ def check(structure: FeatureStructure, code: tuple[int, float], appended: int, a
 
 
 def steps(tape: Tape) -> Array:
-    """Updates that each query made, (B, N, H)."""
+    """Return the updates that each query made, (B, N, H)."""
     made = np.zeros(tape.lead, np.int64)
     for moved in tape.moved:
         made += moved
@@ -238,7 +239,7 @@ def steps(tape: Tape) -> Array:
 
 
 def refuse(tape: Tape, what: str) -> None:
-    """Raise if there is none of this of features."""
+    """Raise, as features have no such thing."""
     tape.structure.refuse(what)
 
 
@@ -255,7 +256,7 @@ def forward(
     offsets: NDArray[np.int64] | None = None,
     keep: bool = True,
 ) -> tuple[Array, Tape | None, int]:
-    """The association of `association.associate_forward` with a structure of features in place of the scores.
+    """Return what `association.associate_forward` does, with a structure of features in place of scores.
 
     Parameters
     ----------
@@ -340,7 +341,7 @@ def forward(
 def backward(
     tape: Tape, grad: Array, need_rows: bool = True, need_beta: bool = True
 ) -> tuple[Array, Array | None, Array | None, Floats | None]:
-    """The gradients of sum(grad * out), through all updates.
+    """Return the gradients of sum(grad * out), through all updates.
 
     Parameters
     ----------

@@ -8,16 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsehopfield import _core
 from sparsehopfield._engine.separations import SEPARATIONS
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import short
 
 Floats = NDArray[np.float64]
-# csrc/features: rows whose features are there at a time, or whose pairs are; parts with sums of their own
-BLOCK, CAUSAL_BLOCK, PARTS = 256, 128, 16
-# A causal block's sums are in units of its largest features. Where a query's sum is below this, the features of later
-# patterns drown those that it sees: terms below the smallest float are lost. Half the block is then taken at a time.
-FAINT = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
+# of csrc/features/sums.h: rows of a block, and of a causal one; most parts with sums of their own
+BLOCK, CAUSAL_BLOCK, PARTS = _core.FEATURE_BLOCK, _core.CAUSAL_BLOCK, _core.FEATURE_PARTS
+# Where the sum of a query's kernels in a causal block is below this, the core takes half of the block at a time: terms
+# below the smallest float would be lost (sh_features_causal).
+LEAST_NORMALISER = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
 
 
 class Map(NamedTuple):

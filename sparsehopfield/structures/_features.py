@@ -1,11 +1,8 @@
-"""Kernels that are a product of features, k(x, xi) = <phi(x), phi(xi)>: D sums stand for any number of patterns.
+"""Structures whose kernel is a product of features, k(x, xi) = <phi(x), phi(xi)>: D sums stand for all patterns.
 
 T(x) = sum_j k(x, xi_j) v_j / sum_j k(x, xi_j) needs of the patterns only S = sum_j phi(xi_j) v_j^T, (D, v), and
-z = sum_j phi(xi_j), (D,). Features are held as phi = exp(exponent) * factor, and each of the D sums in units of
-exp(top), top the largest exponent of that feature so far: z is then at least 1, however long the patterns are, and a
-pattern that raises top shrinks what was there. The answer is a mean of the D means S_f / z_f, so it overflows nowhere:
-
-    T(x) = sum_f w_f S_f / z_f,    w_f proportional to phi_f(x) exp(top_f) z_f.
+z = sum_j phi(xi_j), (D,). Both are in units of exp(top), top (D,) the largest exponents of features so far, so that
+neither over- nor underflows; csrc/features/features.c says how.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ from sparsehopfield.structures._feature_map import (
     BLOCK,
     CAUSAL_BLOCK,
     ELU,
-    FAINT,
+    LEAST_NORMALISER,
     PARTS,
     RANDOM,
     RELU,
@@ -74,7 +71,7 @@ class Features(FeatureStructure):
     def state(
         self, patterns: ArrayLike, values: ArrayLike | None = None, beta: ArrayLike = 1.0, *, similarity: str = "dot"
     ) -> FeatureState:
-        """The sums that stand for these patterns, to which more can be added.
+        """Return the sums that stand for these patterns, to which more can be added.
 
         Parameters
         ----------
@@ -104,7 +101,7 @@ class Features(FeatureStructure):
         return state
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -295,6 +292,10 @@ class RandomFeatures(Features):
             raise TypeError(f"orthogonal: must be True or False, got {short(self.orthogonal)}")
         object.__setattr__(self, "orthogonal", bool(self.orthogonal))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> RandomFeatures:
+        return cls(pairs, seed)
+
     def _size(self, d: int) -> int:
         return self.n_features
 
@@ -302,7 +303,7 @@ class RandomFeatures(Features):
         return self.n_features * d
 
     def projection(self, d: int) -> Floats:
-        """W, for patterns of d features.
+        """Return W, for patterns of d features.
 
         Parameters
         ----------
@@ -377,7 +378,7 @@ class FeatureState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the sums."""
+        """Return the bytes of the sums."""
         return self._sum.nbytes + self._total.nbytes + self._top.nbytes
 
     def add(self, patterns: ArrayLike, values: ArrayLike | None = None) -> None:
@@ -409,7 +410,7 @@ class FeatureState:
         self.__dict__.update(more.__dict__)
 
     def merge(self, other: FeatureState) -> FeatureState:
-        """The state of the patterns of both, which stay as they are.
+        """Return the state of the patterns of both states, which stay as they are.
 
         Parameters
         ----------
@@ -434,7 +435,7 @@ class FeatureState:
                 raise ValueError(f"other: differs in {name}: {its} is not {mine}")
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
-        mine, its = _shrink(self._top, both._top), _shrink(other._top, both._top)
+        mine, its = _rescale_factor(self._top, both._top), _rescale_factor(other._top, both._top)
         with untrapped():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
@@ -442,7 +443,7 @@ class FeatureState:
         return both
 
     def update(self, queries: ArrayLike) -> Array:
-        """One retrieval step over all patterns added so far, also where the structure is causal.
+        """Make one retrieval step over all patterns added so far, also where the structure is causal.
 
         Parameters
         ----------
@@ -468,7 +469,7 @@ class FeatureState:
     # --- what the package computes with ---
 
     def _copy(self) -> FeatureState:
-        """Another state of the same patterns."""
+        """Return another state of the same patterns."""
         other = copy.copy(self)
         other._top, other._total, other._sum = (a.copy() for a in self._state)
         return other
@@ -476,22 +477,23 @@ class FeatureState:
     def _with(
         self, patterns: Array, values: Array | None, scale: float, check_values: bool, first: int = 0
     ) -> FeatureState:
-        """The state of these patterns, from the first on, and those that are there; this one stays as it is."""
+        """Return the state of this one's patterns and of those given, from number `first` on."""
         other = self._copy()
         other._take(patterns[first:], None if values is None else values[first:], scale, check_values)
         return other
 
     @property
     def _state(self) -> tuple[Floats, Floats, Floats]:
-        """What the core adds to and asks."""
+        """Return top, total and sum, as the core takes them."""
         return self._top, self._total, self._sum
 
     def _stored(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> tuple[Any, ...]:
-        """Patterns and values as the core takes them."""
+        """Return patterns and values as the core takes them."""
         rows = as_rows(patterns, self.dtype), None if values is None else as_rows(values, self.dtype)
         return self.similarity == "cosine", *rows, scale, bool(check_values)
 
     def _take(self, patterns: Array, values: Array | None, scale: float, check_values: bool) -> None:
+        """Add patterns to this state."""
         stored = self._stored(patterns, values, scale, check_values)
         _core.features_add(*self._map, *stored, TYPE_CODES[self.dtype], *self._state)
         if not np.isfinite(self._total).all() or (check_values and not np.isfinite(self._sum).all()):
@@ -499,24 +501,25 @@ class FeatureState:
         self.n_patterns += len(patterns)
 
     def _answer(self, rows: Array, out: Array) -> None:
-        """T of rows, into out."""
+        """Compute T of rows, into out."""
         _core.features_mix(*self._map, *self._state, rows, out)
 
     def _answer_causal(
         self, queries: Array, patterns: Array, values: Array | None, scale: float, check_values: bool, out: Array
     ) -> None:
-        """T of query i over patterns 0 to i, into out; the state stays empty."""
+        """Compute T of query i over patterns 0 to i, into out; the state is not used."""
         stored = self._stored(patterns, values, scale, check_values)
-        _core.features_causal(*self._map, *stored, queries, FAINT[self.dtype], out)
+        _core.features_causal(*self._map, *stored, queries, LEAST_NORMALISER[self.dtype], out)
 
 
-def _shrink(old: Floats, new: Floats) -> Floats:
-    """exp(old - new), where -inf is the exponent of nothing."""
+def _rescale_factor(old: Floats, new: Floats) -> Floats:
+    """Return exp(old - new), what sums in units of exp(old) are multiplied by; 1 where both are -inf, of nothing."""
     with untrapped():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
 def _one(beta: ArrayLike) -> float:
+    """Return beta, checked to be one number."""
     b = as_positive_numbers("beta", beta)
     if b.ndim:
         raise ValueError(f"beta: must be one number, as patterns' features depend on it, got {short(beta)}")
@@ -551,6 +554,7 @@ class FeatureExecutor:
             raise ValueError(f"queries: causal features need as many queries as patterns ({len(self.stored)}), got {n}")
 
     def _empty(self, values: Array | None) -> FeatureState:
+        """Return a state of no patterns."""
         d, v = self.stored.patterns.shape[1], None if values is None else values.shape[1]
         return FeatureState(self.structure, d, v, self.beta, self.stored.similarity, self.dtype)
 
@@ -584,7 +588,7 @@ class FeatureExecutor:
         return self.states[values]
 
     def _longest(self) -> float:
-        """The largest length of a pattern as scores see it."""
+        """Return the largest length of a pattern; 1 under cosine similarity."""
         if self.stored.similarity == "cosine":
             return 1.0
         if self.structure.causal:
@@ -596,7 +600,7 @@ class FeatureExecutor:
 
     @untrapped()
     def _longest_from(self, begin: int, longest: float) -> float:
-        """Of patterns from number `begin` on, and those before, whose largest length is known."""
+        """Return the largest of the lengths of patterns from number `begin` on, and of `longest`."""
         scale = self.dtype.type(self.stored.scale)
         for first in range(begin, len(self.stored.patterns), BLOCK):
             rows = self.stored.patterns[first : first + BLOCK].astype(self.dtype) * scale

@@ -1,4 +1,4 @@
-"""Structures that look at some of the pairs: the k best, windows, random subsets, blocks."""
+"""Structures whose queries see some of the patterns: the k best, windows, random subsets, blocks, dilated blocks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsehopfield import _core
 from sparsehopfield._engine.checks import as_array, as_integers, as_list, as_whole
 from sparsehopfield._engine.structure import Cost, Structure
 from sparsehopfield._engine.text import short
@@ -16,19 +17,17 @@ from sparsehopfield._engine.text import short
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
-__all__ = ["BlockSparse", "Pairs", "RandomMask", "TopK", "Window"]
+__all__ = ["BlockSparse", "DilatedBlocks", "Pairs", "RandomMask", "TopK", "Window"]
 
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Descriptor = tuple[int, int, int, int, bool, int, int, int, Positions | None, Positions | None, Positions | None]
 
-_TOP, _WINDOW, _RANDOM, _BLOCKS = 1, 2, 3, 4  # sh_pairs in csrc/include/sparsehopfield.h
-_ROWS, _TILE, _LIST = 64, 1024, 1024  # csrc/retrieval/pairs.c
-_SCAN_ROWS = 768  # csrc/retrieval/job.h
+_NUMBERS = _core.structures()
 
 
 def _descriptor(
-    kind: int,
+    name: str,
     *,
     k: int = 1,
     width: int = 0,
@@ -40,8 +39,8 @@ def _descriptor(
     start: Positions | None = None,
     column: Positions | None = None,
 ) -> Descriptor:
-    """What the core reads (begin_pairs in csrc/binding/operations.c)."""
-    return (kind, k, width, dilation, causal, seed, *block, position, start, column)
+    """Return what the core reads (sh_as_structure in csrc/binding/operations.c)."""
+    return (_NUMBERS[name], k, width, dilation, causal, seed, *block, position, start, column)
 
 
 def _sizes(n: Any, m: Any) -> tuple[int, int]:
@@ -55,7 +54,7 @@ def _limited(k: int, m: int) -> int:
 
 
 def _positions(name: str, given: Any) -> Positions:
-    """Whole numbers of at least 0, flat and read-only."""
+    """Return whole numbers of at least 0, flat and read-only."""
     a = as_integers(name, given)
     if a.size and (a.min() < 0 or a.max() > 2**62):
         raise ValueError(f"{name}: must be at least 0, got {a.min() if a.min() < 0 else a.max()}")
@@ -70,10 +69,10 @@ def _within(name: str, positions: Positions, m: int) -> None:
 
 
 class Pairs(Structure):
-    """Structures that look at some of the pairs, with the core's scores and weights of those."""
+    """The base of structures whose queries see some of the patterns, with the core's scores and weights."""
 
     def refuse(self, what: str) -> None:
-        """Raise where this is true of all pairs only."""
+        """Raise for what holds of all pairs only."""
         if what == "certificates":
             raise ValueError(
                 f"structure: margins are over all patterns, so they certify nothing under {type(self).__name__}, "
@@ -81,11 +80,11 @@ class Pairs(Structure):
             )
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -111,10 +110,11 @@ class Pairs(Structure):
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
         queries = 40 * n  # of each its place, its group, its slack
-        return Cost(2 * self.count(n, m) * d, queries + self._own_bytes() + 4 * _ROWS * (_TILE + 2 * d + 4 * _LIST))
+        block = 4 * _core.PAIR_QUERIES * (_core.TILE + 2 * d + 4 * _core.PAIR_CAPACITY)
+        return Cost(2 * self.count(n, m) * d, queries + self._own_bytes() + block)
 
     def mask(self, n: int, m: int) -> Mask:
-        """Which pairs these are: True where query i looks at pattern j. For looking at, n x m is made.
+        """Return which pairs these are: True where query i sees pattern j. It takes n x m bytes.
 
         Parameters
         ----------
@@ -146,11 +146,11 @@ class Pairs(Structure):
         return hash(self._key())
 
     def _key(self) -> tuple[Any, ...]:
-        """What the structure is made of, to be compared."""
+        """Return what the structure is made of, to be compared."""
         raise NotImplementedError
 
     def _own_bytes(self) -> int:
-        """Of the lists that say which."""
+        """Return the bytes of the structure's own lists."""
         return 0
 
 
@@ -184,22 +184,26 @@ class TopK(Pairs):
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", as_whole("k", self.k, 1))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> TopK:
+        return cls(min(pairs, m))
+
     def within(self, m: int) -> TopK:
-        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def refuse(self, what: str) -> None:
-        """All is there: where one pattern has all weight it is among the k best, and the result the same bits."""
+        """Raise for nothing: a pattern with all weight is among the k best, and the result is the same bits."""
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
-        return None if _limited(self.k, m) == m else _descriptor(_TOP, k=self.k)
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        return None if _limited(self.k, m) == m else _descriptor("TopK", k=self.k)
 
     def count(self, n: int, m: int) -> int:
         return n * _limited(self.k, m)
 
     def mask(self, n: int, m: int) -> Mask:
-        """Not defined: which pairs these are depends on the scores.
+        """Raise TypeError, as which pairs these are depends on the scores.
 
         Parameters
         ----------
@@ -214,7 +218,7 @@ class TopK(Pairs):
         raise TypeError("TopK: which pairs are looked at depends on the scores")
 
     def cost(self, n: int, m: int, d: int) -> Cost:
-        """What one update of n queries over m patterns of d features takes.
+        """Return what one update of n queries over m patterns of d features takes.
 
         Parameters
         ----------
@@ -240,12 +244,62 @@ class TopK(Pairs):
         n, m = _sizes(n, m)
         d = as_whole("d", d, 1)
         rows = 24 * 2**20 if self.k > 32 else 0  # whole rows of scores (csrc/retrieval/overflow.c)
-        memory = 16 * n + 4 * _SCAN_ROWS * (_TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
+        memory = 16 * n + 4 * _core.SCAN_QUERIES * (_core.TILE + 4 * 128) + max(rows, 12 * m if rows else 0)
         return Cost(d * (n * m + self.count(n, m)), memory)
 
 
+class Placed(Pairs):
+    """The base of structures that go by the places of queries among the patterns, `positions`, and may be `causal`."""
+
+    causal: bool
+    positions: ArrayLike | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.causal, (bool, np.bool_)):
+            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
+        object.__setattr__(self, "causal", bool(self.causal))
+        if self.positions is not None:
+            object.__setattr__(self, "positions", _positions("positions", self.positions))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["positions"] is not None:  # a copy, which may be written to
+            state["positions"].flags.writeable = False
+        self.__dict__.update(state)
+
+    def _key(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in sorted(self.field_names()))
+        return tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in values)
+
+    @property
+    def by_place(self) -> bool:
+        """Tell whether the order of the patterns counts."""
+        return True
+
+    def _places(self, n: int, m: int) -> Positions:
+        """Return the places of n queries among m patterns, checked."""
+        if self.positions is None:
+            if n != m:
+                raise ValueError(
+                    f"positions: {type(self).__name__} takes query i to be at pattern i, so with "
+                    f"{n} queries and {m} patterns it needs their places"
+                )
+            return np.arange(n)
+        places = np.asarray(self.positions)
+        if len(places) != n:
+            raise ValueError(f"positions: must be one for each of the {n} queries, got {len(places)}")
+        _within("positions", places, m)
+        return places
+
+    def _position(self) -> Positions | None:
+        """Return a copy of the positions for the core, whatever becomes of them meanwhile."""
+        return None if self.positions is None else np.array(self.positions)
+
+    def _own_bytes(self) -> int:
+        return 0 if self.positions is None else np.asarray(self.positions).nbytes
+
+
 @dataclass(frozen=True, eq=False)
-class Window(Pairs):
+class Window(Placed):
     """Patterns near the query's own place in their order: place + t * dilation, |t| <= w.
 
     As in Longformer's local attention. Cost and memory follow the pairs. A query near an end looks at fewer.
@@ -299,10 +353,8 @@ class Window(Pairs):
     positions: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.causal, (bool, np.bool_)):
-            raise TypeError(f"causal: must be True or False, got {short(self.causal)}")
+        super().__post_init__()
         object.__setattr__(self, "w", as_whole("w", self.w, 0))
-        object.__setattr__(self, "causal", bool(self.causal))
         object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
         what = "a collection of whole numbers"
         listed = as_list("global_positions", self.global_positions, what)  # sets, too
@@ -310,51 +362,27 @@ class Window(Pairs):
             raise TypeError(f"global_positions: must be {what}, got {short(listed)}")
         everywhere = np.unique(_positions("global_positions", listed))
         object.__setattr__(self, "global_positions", tuple(everywhere.tolist()))
-        if self.positions is not None:
-            object.__setattr__(self, "positions", _positions("positions", self.positions))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if state["positions"] is not None:  # a copy, which may be written to
-            state["positions"].flags.writeable = False
-        self.__dict__.update(state)
-
-    def _key(self) -> tuple[Any, ...]:
-        positions = None if self.positions is None else np.asarray(self.positions).tobytes()
-        return self.w, self.causal, self.dilation, self.global_positions, positions
-
-    @property
-    def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
-        return True
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> Window:
+        return cls(pairs // 2, positions=places)
 
     def _places(self, n: int, m: int) -> Positions:
-        """Of n queries among m patterns, checked."""
         _within("global_positions", np.asarray(self.global_positions, np.int64), m)
-        if self.positions is None:
-            if n != m:
-                raise ValueError(
-                    "positions: a window takes query i to be at pattern i, so with "
-                    f"{n} queries and {m} patterns it needs their places"
-                )
-            return np.arange(n)
-        places = np.asarray(self.positions)
-        if len(places) != n:
-            raise ValueError(f"positions: must be one for each of the {n} queries, got {len(places)}")
-        _within("positions", places, m)
-        return places
+        return super()._places(n, m)
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
-        places = self._places(n, m)
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        self._places(n, m)
         if self.w >= m - 1 and self.dilation == 1 and not self.causal:
             return None
         dilation = min(self.dilation, m)  # so far that no other pattern is there
         return _descriptor(
-            _WINDOW,
+            "Window",
             width=min(self.w, (m - 1) // dilation),
             dilation=dilation,
             causal=self.causal,
-            position=None if self.positions is None else places.copy(),  # whatever becomes of ours meanwhile
+            position=self._position(),
             column=np.asarray(self.global_positions, np.int64) if self.global_positions else None,
         )
 
@@ -377,7 +405,7 @@ class Window(Pairs):
         return count
 
     def _own_bytes(self) -> int:
-        return 8 * len(self.global_positions) + (0 if self.positions is None else np.asarray(self.positions).nbytes)
+        return 8 * len(self.global_positions) + super()._own_bytes()
 
 
 @dataclass(frozen=True)
@@ -419,15 +447,19 @@ class RandomMask(Pairs):
         object.__setattr__(self, "seed", as_whole("seed", self.seed, 0, 2**64 - 1))
         object.__setattr__(self, "block", as_whole("block", self.block, 1))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> RandomMask:
+        return cls(min(pairs, m), seed)
+
     def within(self, m: int) -> RandomMask:
-        """The same for a sample of m patterns, which may be fewer than k: then all of them."""
+        """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         if _limited(self.k, m) == m:
             return None
-        return _descriptor(_RANDOM, k=self.k, seed=self.seed, block=(self.block, 1))
+        return _descriptor("RandomMask", k=self.k, seed=self.seed, block=(self.block, 1))
 
     def mask(self, n: int, m: int) -> Mask:
         n, m = _sizes(n, m)
@@ -447,14 +479,14 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's mixing function."""
+    """Return SplitMix64's mixing function of x."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def _permuted(x: NDArray[np.uint64], key: NDArray[np.uint64], m: int) -> NDArray[np.uint64]:
-    """Where a Feistel network on the least power of two that holds m, walked until below m, takes x (pairs.c)."""
+    """Return x after a Feistel network on the least power of two from m on, walked until below m (structure.c)."""
     bits = (m - 1).bit_length()
     low_bits = np.uint64(bits - bits // 2)
     low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
@@ -534,15 +566,20 @@ class BlockSparse(Pairs):
         object.__setattr__(self, "given", kept)
         object.__setattr__(self, "block", _shape(block))
 
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> BlockSparse:
+        block = np.arange(m) // pairs
+        return cls((block if places is None else block[places])[:, None] == block, 1)
+
     def to_fields(self) -> dict[str, Any]:
-        """The kept blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
+        """Return the mask's blocks as CSR lists: those of row i are columns[start[i] : start[i + 1]]."""
         kept = self.given
         lists = {"start": kept.indptr.tolist(), "columns": kept.indices.tolist()}
         return {"shape": [int(side) for side in kept.shape], "block": list(self.block), **lists}
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """The structure that `to_fields` told of; lists are checked."""
+        """Return the structure of the fields that `to_fields` gives; lists are checked."""
         from scipy.sparse import csr_array
 
         if not isinstance(given["shape"], list) or len(given["shape"]) != 2:
@@ -571,21 +608,21 @@ class BlockSparse(Pairs):
 
     @property
     def by_place(self) -> bool:
-        """Whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return True
 
     def _checked(self, n: int, m: int) -> Any:
-        """The blocks, if they are of n queries and m patterns."""
+        """Return the blocks, checked to be of n queries and m patterns."""
         rows, columns = (a * b for a, b in zip(self.given.shape, self.block, strict=True))
         if (rows, columns) != (n, m):
             raise ValueError(f"mask: is for {rows} queries and {columns} patterns, got {n} and {m}")
         return self.given
 
     def descriptor(self, n: int, m: int) -> Descriptor | None:
-        """What the core reads, for n queries and m patterns; None for all pairs."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         kept = self._checked(n, m)
         start, column = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
-        return _descriptor(_BLOCKS, block=self.block, start=start, column=column)
+        return _descriptor("BlockSparse", block=self.block, start=start, column=column)
 
     def mask(self, n: int, m: int) -> Mask:
         kept = self._checked(*_sizes(n, m)).toarray() != 0
@@ -596,6 +633,83 @@ class BlockSparse(Pairs):
 
     def _own_bytes(self) -> int:
         return 8 * (self.given.nnz + self.given.shape[0] + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class DilatedBlocks(Placed):
+    """Every dilation-th pattern of the query's own block: those at place + t * dilation within it.
+
+    As in LongNet's dilated attention, where blocks are called segments: a query sees what the head of its own offset
+    keeps. Cost and memory follow the pairs. The last block may be shorter.
+
+    Parameters
+    ----------
+    block : int, at least 1
+        Consecutive patterns of a block. A block larger than the set is all of it.
+    dilation : int, at least 1
+        From one pattern that a query sees to the next.
+    causal : bool
+        None beyond the query's own place.
+    positions : array_like of int, shape of the queries without features, optional
+        Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
+        patterns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Ding et al. 2023, "LongNet: scaling transformers to 1,000,000,000 tokens", section 3.1.
+
+    Examples
+    --------
+    >>> DilatedBlocks(4, 2).mask(6, 6).astype(int)
+    array([[1, 0, 1, 0, 0, 0],
+           [0, 1, 0, 1, 0, 0],
+           [1, 0, 1, 0, 0, 0],
+           [0, 1, 0, 1, 0, 0],
+           [0, 0, 0, 0, 1, 0],
+           [0, 0, 0, 0, 0, 1]])
+    """
+
+    block: int
+    dilation: int = 1
+    _: KW_ONLY
+    causal: bool = False
+    positions: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "block", as_whole("block", self.block, 1))
+        object.__setattr__(self, "dilation", as_whole("dilation", self.dilation, 1))
+
+    @classmethod
+    def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> DilatedBlocks:
+        return cls(2 * pairs, 2, positions=places)
+
+    def descriptor(self, n: int, m: int) -> Descriptor | None:
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        self._places(n, m)
+        block = min(self.block, m)
+        dilation = min(self.dilation, block)  # so far that no other pattern is there
+        if block == m and dilation == 1 and not self.causal:
+            return None
+        position = self._position()
+        return _descriptor("DilatedBlocks", block=(block, 1), dilation=dilation, causal=self.causal, position=position)
+
+    def mask(self, n: int, m: int) -> Mask:
+        n, m = _sizes(n, m)
+        places, patterns = self._places(n, m)[:, None], np.arange(m)
+        mask = (patterns // self.block == places // self.block) & ((patterns - places) % self.dilation == 0)
+        return mask & (patterns <= places) if self.causal else mask
+
+    def count(self, n: int, m: int) -> int:
+        places = self._places(n, m)
+        within = places % self.block
+        last = places if self.causal else np.minimum(places - within + self.block, m) - 1
+        return int((within // self.dilation + (last - places) // self.dilation + 1).sum())
 
 
 def _shape(block: Any) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import ALL_MAPS, SIMILARITIES, WINDOW_MAPS, name_of, quiet, same_bits
+from helpers import ALL_MAPS, SIMILARITIES, WINDOW_MAPS, name_of, quiet, same_bits, sized_pairs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -40,6 +40,7 @@ ALL = [
     BlockSparse(np.zeros((2, 3), bool), 1),
     LinearFeatures("relu", causal=np.True_),
     RandomFeatures(np.int64(4), 3, orthogonal=np.False_),
+    *sized_pairs(2, 6, 5).values(),
 ]
 
 
@@ -154,11 +155,12 @@ PAIRS = [
     Window(1, causal=True, dilation=3, global_positions=[2], positions=[1, 9, 12, 20, 23]),
     RandomMask(7, 5, block=2),
     BlockSparse(np.random.default_rng(1).random((5, 6)) < 0.5, (1, 4)),
+    *(s for s in sized_pairs(N, M, 9).values() if not isinstance(s, TopK)),
 ]
 SQUARE = [Window(2), Window(3, causal=True), BlockSparse(np.tri(3, dtype=bool), 8)]  # as many queries as patterns
 FEATURES = [LinearFeatures(), LinearFeatures("relu"), RandomFeatures(16), RandomFeatures(8, 2, orthogonal=False)]
 CAUSAL = [LinearFeatures(causal=True), RandomFeatures(8, causal=True)]
-BY_PLACE = [PAIRS[3], PAIRS[4], PAIRS[6], *SQUARE, *CAUSAL]
+BY_PLACE = [s for s in [*PAIRS, *SQUARE, *CAUSAL] if s.by_place]
 
 
 def queries_for(structure):

@@ -110,7 +110,7 @@ def test_causal_blocks_are_split_where_later_patterns_drown_earlier_ones(rng, mo
     structure = RandomFeatures(8, causal=True)
     want = explicit(x, patterns, 1.0, structure)
     np.testing.assert_allclose(sh.update(x, patterns, structure=structure, **SOFTMAX), want, atol=1e-9)
-    monkeypatch.setitem(_features.FAINT, np.dtype(np.float64), -1.0)  # never split
+    monkeypatch.setitem(_features.LEAST_NORMALISER, np.dtype(np.float64), -1.0)  # never split
     broken = sh.update(x, patterns, structure=structure, **SOFTMAX)
     assert not np.allclose(broken, want, atol=1e-3)
 

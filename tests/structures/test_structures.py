@@ -15,6 +15,7 @@ from helpers import (
     quiet,
     run_python,
     same_bits,
+    sized_pairs,
     state_bounds,
     threads,
     weight_bounds,
@@ -70,6 +71,8 @@ STRUCTURES = {
     "blocks of many columns": (8, 2400, BlockSparse([[1, 1, 0], [0, 1, 1]] == np.ones(1), (4, 800))),
     "thin blocks": (7, 36, BlockSparse(_blocks(7, 12), (1, 3))),
     "no blocks": (8, 8, BlockSparse(np.zeros((2, 2), bool), 4)),
+    **{f"{name}, sized": (30, 40, structure) for name, structure in sized_pairs(30, 40).items()},
+    **{f"{name}, sized, square": (90, 90, structure) for name, structure in sized_pairs(90, 90, 20).items()},
 }
 
 

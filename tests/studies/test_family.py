@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from sparsehopfield import reference
+from sparsehopfield._engine.structure import KINDS
 from sparsehopfield.data import datasets
 from sparsehopfield.studies import family as study
 from sparsehopfield.studies.family import bags as family_bags
@@ -33,6 +34,7 @@ SMALL = {
     "progress": False,
 }
 BUDGET = {"topk": 4, "random": 24, "window": 3, "blocks": 4, "features": 64}
+BUDGET |= dict.fromkeys(protocol.OTHERS, 6)
 WHO = [
     (member, BUDGET.get(member, 0), place)
     for member in protocol.MEMBERS
@@ -85,6 +87,8 @@ def expected(task, member, budget, place, beta, asked):
         mask = columns // (len(X) // budget) == centres[:, None] // (len(X) // budget)
     elif member == "random":
         mask = protocol.RandomMask(budget, task.seed).mask(len(x), len(X))
+    elif member in protocol.OTHERS:
+        mask = KINDS[member].sized(budget, len(X), centres).mask(len(x), len(X))
     if member in ("sparsemax", "entmax15"):
         weights = reference.entmax(beta * scores, alpha=2.0 if member == "sparsemax" else 1.5)
     elif member in ("elu+1", "relu", "features"):

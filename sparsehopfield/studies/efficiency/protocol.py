@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine import resources
 from sparsehopfield._engine.association import associate_backward, associate_forward
-from sparsehopfield._engine.structure import Cost, Structure
+from sparsehopfield._engine.structure import KINDS, Cost, Structure
 from sparsehopfield.config import set_num_threads
 from sparsehopfield.functional import update
 from sparsehopfield.structures import BlockSparse, LinearFeatures, Pairs, RandomFeatures, RandomMask, TopK, Window
@@ -37,6 +37,8 @@ MEMBERS = {
     "torch": 2,
     "torch-window": 1,
 }
+SHOWN = {"TopK", "Window", "RandomMask", "BlockSparse", "LinearFeatures", "RandomFeatures"}  # by names of their own
+MEMBERS |= {name: 1 for name in KINDS if name not in SHOWN}
 DIRECTIONS = ("forward", "backward")
 COUNTED = 2048  # the largest length whose multiplications are counted: masks are made for it
 WARM = 64  # rows of the call that warms up
@@ -93,7 +95,7 @@ def structure(member: str, length: int, sizes: Sizes) -> Structure | None:
         return LinearFeatures()
     if member == "random-features":
         return RandomFeatures(sizes.features)
-    return None
+    return KINDS[member].sized(sizes.k, length) if member in KINDS else None
 
 
 def _band(length: int, block: int) -> BlockSparse:

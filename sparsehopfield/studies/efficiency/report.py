@@ -37,6 +37,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "torch": {"color": "#222222", "marker": "", "linestyle": "-"},
     "torch-window": {"color": "#777777", "marker": "", "linestyle": "--"},
 }
+STYLES = {member: {"color": "#000000", "marker": "*", "linestyle": "--"} for member in protocol.MEMBERS} | STYLES
 
 
 class Summary(Means):

@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 
 from sparsehopfield import theory
 from sparsehopfield._engine.concurrency import cached
-from sparsehopfield._engine.structure import Structure
+from sparsehopfield._engine.structure import KINDS, Structure
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.functional import update
 from sparsehopfield.structures import BlockSparse, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
@@ -43,14 +43,18 @@ MEMBERS = {
     "relu": 'LinearFeatures("relu")',
     "features": "RandomFeatures(D)",
 }
+#: Structures that have no name of their own here, by that of their class.
+OTHERS = sorted(KINDS.keys() - {"TopK", "Window", "BlockSparse", "RandomMask", "LinearFeatures", "RandomFeatures"})
+MEMBERS |= {name: f"{name} of so many pairs" for name in OTHERS}
 FULL = ("sparsemax", "softmax", "entmax15")
 LINEAR = ("elu+1", "relu")
 #: The option that has each member's budgets.
 BUDGETS = {"topk": "pairs", "random": "pairs", "window": "windows", "blocks": "blocks", "features": "features"}
+BUDGETS |= dict.fromkeys(OTHERS, "pairs")
 #: Which of a window's, and of the blocks', patterns a query looks at: those around its target, which only an oracle
 #: knows, or those at a random place.
 PLACES = ("oracle", "blind")
-PLACED = ("window", "blocks")
+PLACED = ("window", "blocks", *OTHERS)
 DAMAGES = ("mask", "noise")
 
 METRICS = ("beta", "retrieved", "cosine", "exact", "error", "seen", "found", "multiplications")
@@ -64,12 +68,14 @@ UPPER = {
     "blocks": "error <= 2m (k - 1) exp(-beta gap)",
     "random": "error <= 2m (k - 1) exp(-beta gap)",
     "features": "kernel's error <= 3 deviations",
+    **dict.fromkeys(OTHERS, "error <= 2m (k - 1) exp(-beta gap)"),
 }
 LOWER = {
     "window": "unseen: error >= hull distance",
     "blocks": "unseen: error >= hull distance",
     "random": "unseen: error >= hull distance",
     "elu+1": "error >= (1 - weight) x hull distance",
+    **dict.fromkeys(OTHERS, "unseen: error >= hull distance"),
 }
 #: Rounding of a float32 update at the largest beta, in units of a pattern's length.
 SLACK = 1e-4
@@ -195,7 +201,7 @@ def structure_of(member: str, budget: int, place: str, task: Task, query_set: Qu
         return BlockSparse(places[:, None] // (size // budget) == np.arange(budget), (1, size // budget))
     if member == "features":
         return RandomFeatures(budget, task.seed, orthogonal=False)  # independent, as the variance's formula has it
-    return LinearFeatures(member)
+    return KINDS[member].sized(budget, size, places) if member in OTHERS else LinearFeatures(member)
 
 
 def pattern_mask(structure: Structure | None, task: Task, query_set: QuerySet) -> Mask:
