@@ -16,7 +16,7 @@ import numpy as np
 from sparsehopfield import _core
 from sparsehopfield._engine.text import short
 
-__all__ = ["Entmax", "Polynomial", "SeparationMap"]
+__all__ = ["Entmax", "Polynomial"]
 
 # the numbers of sh_similarity in csrc/include/sparsehopfield.h
 SIMILARITIES = {"dot": 0, "euclidean": 1, "cosine": 2}
