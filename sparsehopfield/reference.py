@@ -302,6 +302,73 @@ def _entmax_conjugate(z, alpha):
     return z.max() + p @ (u - np.expm1(a * np.log(p)) / (alpha * a))
 
 
+# --- alpha-normmax --------------------------------------------------------------------------------
+
+
+def _normmax_shifted(z, alpha):
+    """Give tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
+
+    The mass sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
+    """
+    s, a = z - z.max(), alpha - 1
+    low, high = 0.0, 1.0  # of tau + 1, which keeps its digits where alpha is near 1
+    for _ in range(64):
+        above = (low + high) / 2
+        x = np.maximum(1 + (s - above), 0)
+        low, high = (above, high) if (x ** (alpha / a)).sum() > 1 else (low, above)
+    return low - 1, np.maximum(1 + (s - low), 0) ** (1 / a)
+
+
+def _normmax(z, alpha):
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    _, u = _normmax_shifted(z, alpha)
+    return u / u.sum()
+
+
+def _normmax_threshold(z, alpha):
+    ruled = _ruled_threshold(z)
+    if ruled is not None:
+        return ruled
+    theta, u = _normmax_shifted(z, alpha)
+    return z.max() + theta, np.count_nonzero(u)
+
+
+def _normmax_vjp(p, g, alpha):
+    # J = sum_i w_i (e_i - p) (e_i - p)^T, w = u^(2 - alpha) / (a sum u) on the support, where u = p / |p|_alpha
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.full(p.shape, np.nan)
+    support = p > 0
+    if not support.any():  # a row of masks
+        return np.zeros(p.shape)
+    norm = (p[support] ** alpha).sum() ** (1 / alpha)
+    w = np.where(support, (np.where(support, p, 1) / norm) ** (2 - alpha), 0) * norm / (alpha - 1)
+    along = np.where(support, w * (np.where(support, g, 0) - p[support] @ g[support]), 0)
+    return along - p * along.sum()
+
+
+def _normmax_vjp_alpha(p, g, alpha):
+    # Differentiating p = u / sum u, u = x^(1/a), x = z - tau, and sum u x = 1 gives dtau = -<p, x log u> / alpha and
+    # dp = p (q - <p, q>), q = (-log u - dtau / x) / a
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.nan
+    support, a = p > 0, alpha - 1
+    p, g = p[support], g[support]
+    u = p / (p**alpha).sum() ** (1 / alpha)
+    q = (-np.log(u) + p @ (u**a * np.log(u)) / alpha / u**a) / a
+    return g @ (p * (q - p @ q))
+
+
+def _normmax_conjugate(z, alpha):
+    # Omega*(z) = <p, z> - |p|_alpha + 1
+    ruled = _ruled_conjugate(z)
+    if ruled is not None:
+        return ruled
+    p = _normmax(z, alpha)
+    return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - (p**alpha).sum() ** (1 / alpha) + 1
+
+
 # --- the comparator, and top-k --------------------------------------------------------------------
 
 
@@ -432,6 +499,9 @@ def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
 
 entmax, entmax_threshold, entmax_vjp, entmax_vjp_alpha, entmax_conjugate = _alpha_map(
     "entmax", _entmax, _entmax_threshold, _entmax_vjp, _entmax_vjp_alpha, _entmax_conjugate
+)
+normmax, normmax_threshold, normmax_vjp, normmax_vjp_alpha, normmax_conjugate = _alpha_map(
+    "normmax", _normmax, _normmax_threshold, _normmax_vjp, _normmax_vjp_alpha, _normmax_conjugate
 )
 
 
