@@ -16,70 +16,19 @@ except ModuleNotFoundError as error:
     ) from error
 
 from sparsehopfield import _moved as _moved
+from sparsehopfield import functional as functional
 from sparsehopfield._engine import threadpools as threadpools
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
 from sparsehopfield.errors import FileFormatError, RetrievalWarning
-from sparsehopfield.functional import (
-    Candidates,
-    Entmax,
-    Polynomial,
-    RetrievalInfo,
-    associate,
-    candidates,
-    energy,
-    entmax,
-    entmax_conjugate,
-    entmax_threshold,
-    entmax_vjp,
-    entmax_vjp_alpha,
-    merge,
-    polynomial,
-    polynomial_vjp,
-    retrieve,
-    softmax,
-    softmax_conjugate,
-    softmax_vjp,
-    sparsemax,
-    sparsemax_conjugate,
-    sparsemax_threshold,
-    sparsemax_vjp,
-    topk_softmax,
-    topk_sparsemax,
-    update,
-)
+from sparsehopfield.functional import *  # noqa: F403
 from sparsehopfield.memory import HopfieldMemory
 
 __all__ = [
-    "Candidates",
-    "Entmax",
     "FileFormatError",
     "HopfieldMemory",
-    "Polynomial",
-    "RetrievalInfo",
     "RetrievalWarning",
-    "associate",
-    "candidates",
-    "energy",
-    "entmax",
-    "entmax_conjugate",
-    "entmax_threshold",
-    "entmax_vjp",
-    "entmax_vjp_alpha",
     "get_num_threads",
-    "merge",
-    "polynomial",
-    "polynomial_vjp",
-    "retrieve",
     "set_num_threads",
     "show_config",
-    "softmax",
-    "softmax_conjugate",
-    "softmax_vjp",
-    "sparsemax",
-    "sparsemax_conjugate",
-    "sparsemax_threshold",
-    "sparsemax_vjp",
-    "topk_softmax",
-    "topk_sparsemax",
-    "update",
 ]
+__all__ += functional.__all__

@@ -8,62 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from sparsehopfield import row_maps
+from sparsehopfield._engine import separations
 from sparsehopfield._engine.call import Call, RetrievalInfo, Separation
 from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.partial import Candidates, merge
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
-from sparsehopfield._engine.separations import Entmax, Polynomial, separation_code
+from sparsehopfield._engine.separations import *  # noqa: F403
+from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.row_maps import (
-    entmax,
-    entmax_conjugate,
-    entmax_threshold,
-    entmax_vjp,
-    entmax_vjp_alpha,
-    polynomial,
-    polynomial_vjp,
-    softmax,
-    softmax_conjugate,
-    softmax_vjp,
-    sparsemax,
-    sparsemax_conjugate,
-    sparsemax_threshold,
-    sparsemax_vjp,
-    topk_softmax,
-    topk_sparsemax,
-)
+from sparsehopfield.row_maps import *  # noqa: F403
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = [
     "Candidates",
-    "Entmax",
-    "Polynomial",
     "RetrievalInfo",
     "associate",
     "candidates",
     "energy",
-    "entmax",
-    "entmax_conjugate",
-    "entmax_threshold",
-    "entmax_vjp",
-    "entmax_vjp_alpha",
     "merge",
-    "polynomial",
-    "polynomial_vjp",
     "retrieve",
-    "softmax",
-    "softmax_conjugate",
-    "softmax_vjp",
-    "sparsemax",
-    "sparsemax_conjugate",
-    "sparsemax_threshold",
-    "sparsemax_vjp",
-    "topk_softmax",
-    "topk_sparsemax",
     "update",
 ]
+__all__ += separations.__all__
+__all__ += row_maps.__all__
 
 
 def _prepare(

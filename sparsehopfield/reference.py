@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sparsehopfield._engine.checks import as_array, as_filled, as_numbers, untrapped
+from sparsehopfield._engine.separations import MAPS, row_of, separation_code
 
 
 def _numbers(name, array):
@@ -301,6 +302,73 @@ def _entmax_conjugate(z, alpha):
     return z.max() + p @ (u - np.expm1(a * np.log(p)) / (alpha * a))
 
 
+# --- alpha-normmax --------------------------------------------------------------------------------
+
+
+def _normmax_shifted(z, alpha):
+    """Give tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
+
+    The mass sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
+    """
+    s, a = z - z.max(), alpha - 1
+    low, high = 0.0, 1.0  # of tau + 1, which keeps its digits where alpha is near 1
+    for _ in range(64):
+        above = (low + high) / 2
+        x = np.maximum(1 + (s - above), 0)
+        low, high = (above, high) if (x ** (alpha / a)).sum() > 1 else (low, above)
+    return low - 1, np.maximum(1 + (s - low), 0) ** (1 / a)
+
+
+def _normmax(z, alpha):
+    ruled = _ruled(z)
+    if ruled is not None:
+        return ruled
+    _, u = _normmax_shifted(z, alpha)
+    return u / u.sum()
+
+
+def _normmax_threshold(z, alpha):
+    ruled = _ruled_threshold(z)
+    if ruled is not None:
+        return ruled
+    theta, u = _normmax_shifted(z, alpha)
+    return z.max() + theta, np.count_nonzero(u)
+
+
+def _normmax_vjp(p, g, alpha):
+    # J = sum_i w_i (e_i - p) (e_i - p)^T, w = u^(2 - alpha) / (a sum u) on the support, where u = p / |p|_alpha
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.full(p.shape, np.nan)
+    support = p > 0
+    if not support.any():  # a row of masks
+        return np.zeros(p.shape)
+    norm = (p[support] ** alpha).sum() ** (1 / alpha)
+    w = np.where(support, (np.where(support, p, 1) / norm) ** (2 - alpha), 0) * norm / (alpha - 1)
+    along = np.where(support, w * (np.where(support, g, 0) - p[support] @ g[support]), 0)
+    return along - p * along.sum()
+
+
+def _normmax_vjp_alpha(p, g, alpha):
+    # Differentiating p = u / sum u, u = x^(1/a), x = z - tau, and sum u x = 1 gives dtau = -<p, x log u> / alpha and
+    # dp = p (q - <p, q>), q = (-log u - dtau / x) / a
+    if np.isnan(p).any() or np.isnan(g).any():
+        return np.nan
+    support, a = p > 0, alpha - 1
+    p, g = p[support], g[support]
+    u = p / (p**alpha).sum() ** (1 / alpha)
+    q = (-np.log(u) + p @ (u**a * np.log(u)) / alpha / u**a) / a
+    return g @ (p * (q - p @ q))
+
+
+def _normmax_conjugate(z, alpha):
+    # Omega*(z) = <p, z> - |p|_alpha + 1
+    ruled = _ruled_conjugate(z)
+    if ruled is not None:
+        return ruled
+    p = _normmax(z, alpha)
+    return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - (p**alpha).sum() ** (1 / alpha) + 1
+
+
 # --- the comparator, and top-k --------------------------------------------------------------------
 
 
@@ -360,11 +428,6 @@ def sparsemax(z, *, axis=-1):
     return _by_rows(_sparsemax, {"z": z}, axis=axis)
 
 
-def entmax(z, alpha=1.5, *, axis=-1):
-    """Weights [(alpha - 1) z - tau]_+^(1 / (alpha - 1)): softmax at alpha = 1, sparsemax at 2."""
-    return _by_rows(_entmax, {"z": z}, {"alpha": alpha}, axis)
-
-
 def polynomial(z, order=10, *, axis=-1):
     """Weights z^order / sum z^order."""
     return _by_rows(_polynomial, {"z": z}, {"order": order}, axis)
@@ -386,12 +449,6 @@ def sparsemax_threshold(z, *, axis=-1):
     return tau, kappa.astype(np.int64)
 
 
-def entmax_threshold(z, alpha=1.5, *, axis=-1):
-    """Threshold and support size of entmax; alpha = 1 has tau = -inf."""
-    tau, kappa = _by_rows(_entmax_threshold, {"z": z}, {"alpha": alpha}, axis, numbers=2)
-    return tau, kappa.astype(np.int64)
-
-
 def softmax_vjp(p, g, *, axis=-1):
     """g^T times the Jacobian of softmax, from its weights p."""
     return _by_rows(_softmax_vjp, {"p": p, "g": g}, axis=axis)
@@ -400,16 +457,6 @@ def softmax_vjp(p, g, *, axis=-1):
 def sparsemax_vjp(p, g, *, axis=-1):
     """g^T times the Jacobian of sparsemax, from its weights p."""
     return _by_rows(_sparsemax_vjp, {"p": p, "g": g}, axis=axis)
-
-
-def entmax_vjp(p, g, alpha=1.5, *, axis=-1):
-    """g^T times the Jacobian of entmax, from its weights p."""
-    return _by_rows(_entmax_vjp, {"p": p, "g": g}, {"alpha": alpha}, axis)
-
-
-def entmax_vjp_alpha(p, g, alpha=1.5, *, axis=-1):
-    """Derivative of <g, entmax(z, alpha)> in alpha, from the weights p; one number a row."""
-    return _by_rows(_entmax_vjp_alpha, {"p": p, "g": g}, {"alpha": alpha}, axis, numbers=1)
 
 
 def polynomial_vjp(z, p, g, order=10, *, axis=-1):
@@ -427,9 +474,35 @@ def sparsemax_conjugate(z, *, axis=-1):
     return _by_rows(_sparsemax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
-def entmax_conjugate(z, alpha=1.5, *, axis=-1):
-    """max_p <p, z> - Omega(p); its gradient is entmax."""
-    return _by_rows(_entmax_conjugate, {"z": z}, {"alpha": alpha}, axis, numbers=1)
+def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
+    """Give the functions for arrays of a map with a parameter alpha, from those for rows."""
+    standard = MAPS[name].standard
+
+    def of_scores(z, alpha=standard, *, axis=-1):
+        return _by_rows(weights, {"z": z}, {"alpha": alpha}, axis)
+
+    def threshold_of(z, alpha=standard, *, axis=-1):
+        tau, kappa = _by_rows(threshold, {"z": z}, {"alpha": alpha}, axis, numbers=2)
+        return tau, kappa.astype(np.int64)
+
+    def vjp_of(p, g, alpha=standard, *, axis=-1):
+        return _by_rows(vjp, {"p": p, "g": g}, {"alpha": alpha}, axis)
+
+    def vjp_alpha_of(p, g, alpha=standard, *, axis=-1):
+        return _by_rows(vjp_alpha, {"p": p, "g": g}, {"alpha": alpha}, axis, numbers=1)
+
+    def conjugate_of(z, alpha=standard, *, axis=-1):
+        return _by_rows(conjugate, {"z": z}, {"alpha": alpha}, axis, numbers=1)
+
+    return of_scores, threshold_of, vjp_of, vjp_alpha_of, conjugate_of
+
+
+entmax, entmax_threshold, entmax_vjp, entmax_vjp_alpha, entmax_conjugate = _alpha_map(
+    "entmax", _entmax, _entmax_threshold, _entmax_vjp, _entmax_vjp_alpha, _entmax_conjugate
+)
+normmax, normmax_threshold, normmax_vjp, normmax_vjp_alpha, normmax_conjugate = _alpha_map(
+    "normmax", _normmax, _normmax_threshold, _normmax_vjp, _normmax_vjp_alpha, _normmax_conjugate
+)
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -452,27 +525,31 @@ def _prepare(queries, patterns, beta, similarity):
 
 def _scores(x, rows, bias, similarity, separation):
     """Compute the scores (N, M). Euclidean ones are -|x - xi|^2/2, for the polynomial less the query's own part."""
-    if similarity == "euclidean" and not hasattr(separation, "order"):
+    if similarity == "euclidean" and row_of(separation_code(separation)).shift_invariant:
         return -np.array([((row - rows) ** 2).sum(axis=1) for row in x]).reshape(len(x), len(rows)) / 2
     return x @ rows.T + bias
 
 
 def _maps(separation):
-    """Give the row map of a separation, and its conjugate (None where there is none)."""
-    if separation == "softmax":
-        return softmax, softmax_conjugate
-    if separation == "sparsemax":
-        return sparsemax, sparsemax_conjugate
-    if hasattr(separation, "order"):
-        return lambda z: polynomial(z, separation.order), None
-    alpha = 1.5 if separation == "entmax15" else separation.alpha
-    return lambda z: entmax(z, alpha), lambda z: entmax_conjugate(z, alpha)
+    """Give the row map of a separation, its gradient from scores, weights and the gradient in them, and its conjugate.
+
+    Maps without an energy have none of the last.
+    """
+    code = separation_code(separation)
+    row = row_of(code)
+    options = code[1:] if row.parameter else ()
+    row_map, vjp, conjugate = (globals().get(row.name + part) for part in ("", "_vjp", "_conjugate"))
+    return (
+        lambda z: row_map(z, *options),
+        lambda z, p, g: vjp(*([z] if row.vjp_takes_scores else []), p, g, *options),
+        conjugate and (lambda z: conjugate(z, *options)),
+    )
 
 
 def _weights(scores, beta, separation):
     """Give the weights (N, M): the map of beta s, shifted for the maps that a shift does not change."""
-    row_map, conjugate = _maps(separation)
-    if conjugate is None:  # the polynomial: beta cancels
+    row_map = _maps(separation)[0]
+    if not row_of(separation_code(separation)).shift_invariant:  # the polynomial: beta cancels
         return row_map(scores)
     best = scores.max(axis=1, keepdims=True)
     return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
@@ -499,7 +576,7 @@ def _kept(scores, structure):
 def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
-    _, conjugate = _maps(separation)
+    _, _, conjugate = _maps(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
     scores = _kept(_scores(x, rows, bias, similarity, separation), structure)
@@ -671,18 +748,6 @@ def dropout_factors(rate, seed, query, n):
     return np.where(drawn < np.uint32(min(round(rate * 2**32), 2**32 - 1)), 0, 1 / (1 - rate))
 
 
-def _vjp(separation):
-    """Give the gradient in the scores from (scores, weights, gradient in the weights), by rows."""
-    if separation == "softmax":
-        return lambda z, p, g: softmax_vjp(p, g)
-    if separation == "sparsemax":
-        return lambda z, p, g: sparsemax_vjp(p, g)
-    if hasattr(separation, "order"):
-        return lambda z, p, g: polynomial_vjp(z, p, g, separation.order)
-    alpha = 1.5 if separation == "entmax15" else separation.alpha
-    return lambda z, p, g: entmax_vjp(p, g, alpha)
-
-
 def _association_rows(a, b, h, offsets, projection):
     """Rows (M, d) of sample b and head h: their own or shared ones, as they are or projected."""
     rows = a[offsets[b] : offsets[b + 1]] if offsets is not None else a if a.ndim == 3 else a[b]
@@ -740,7 +805,7 @@ def associate_forward(
     B, N, H, _ = queries.shape
     beta = np.broadcast_to(_numbers("beta", beta), (H,))
     mask = None if mask is None else as_array("mask", mask)
-    row_map, _ = _maps(separation)
+    row_map = _maps(separation)[0]
     last = np.inf if update_steps_max is None or update_steps_max < 0 else update_steps_max
     out, trails = None, {}
     for b, h in np.ndindex(B, H):
@@ -791,7 +856,7 @@ def associate_backward(saved, grad):
     gradient of an update x' = p K is the same with V = K. gradient="implicit": at a fixed point x = T(x) the
     gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update.
     """
-    s, vjp, grad = saved, _vjp(saved.separation), _numbers("grad", grad)
+    s, vjp, grad = saved, _maps(saved.separation)[1], _numbers("grad", grad)
     dq, dk, dv = (np.zeros(a.shape) for a in (s.queries, s.stored, s.values))
     dbeta = np.zeros(s.beta.shape)
     dkp, dvp = (None if p is None else tuple(map(np.zeros_like, p)) for p in (s.key_projection, s.value_projection))

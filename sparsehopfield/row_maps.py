@@ -23,6 +23,11 @@ __all__ = [
     "entmax_threshold",
     "entmax_vjp",
     "entmax_vjp_alpha",
+    "normmax",
+    "normmax_conjugate",
+    "normmax_threshold",
+    "normmax_vjp",
+    "normmax_vjp_alpha",
     "polynomial",
     "polynomial_vjp",
     "softmax",
@@ -706,3 +711,4 @@ _DOCUMENTATION = (
 )
 
 entmax, entmax_threshold, entmax_vjp, entmax_vjp_alpha, entmax_conjugate = alpha_map("entmax")
+normmax, normmax_threshold, normmax_vjp, normmax_vjp_alpha, normmax_conjugate = alpha_map("normmax")

@@ -19,14 +19,18 @@ import pytest
 
 import sparsehopfield as sh
 from sparsehopfield import reference
+from sparsehopfield._engine.separations import FAMILIES, ROWS, cutoff_of, row_of, separation_code
 from sparsehopfield._engine.structure import KINDS
 from sparsehopfield.structures import Pairs
 
 FLOATS = [np.float32, np.float64]
 ROUNDOFF = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 SIMILARITIES = ["dot", "euclidean", "cosine"]
-WINDOW_MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(2.0), sh.Entmax(3.0)]
-ENERGY_MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)]
+#: The rows of the core's table beyond those that are named here: maps with an alpha.
+TABLE_ROWS = [row for row in ROWS if row.name not in ("sparsemax", "softmax", "entmax", "polynomial")]
+TABLE_MAPS = [FAMILIES[row.name](alpha) for row in TABLE_ROWS for alpha in (1.25, 2.0, 3.0)]
+CUTOFF_MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(2.0), sh.Entmax(3.0), *TABLE_MAPS]
+ENERGY_MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0), *TABLE_MAPS]
 ALL_MAPS = [*ENERGY_MAPS, sh.Polynomial(10), sh.Polynomial(2)]
 
 # Ways to hold the same numbers in memory; every one must give the same result.
@@ -351,8 +355,12 @@ def exact_entmax(z, alpha):
 
 def alpha_of(separation):
     """Return the alpha of a separation map with an energy."""
-    names = {"softmax": 1.0, "sparsemax": 2.0, "entmax15": 1.5}
-    return names[separation] if isinstance(separation, str) else separation.alpha
+    return separation_code(separation)[1]
+
+
+def cutoff(separation):
+    """Return how far below the best a score must be to have no weight."""
+    return cutoff_of(separation_code(separation))
 
 
 def score_error(query, patterns, similarity, unit=2.0**-53, terms=2, by_product=False):
@@ -395,14 +403,16 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
     With scores off by e on either side, |p - p'|_1 <= kappa+^(alpha-1) beta e (exactness, section 2). Scores
     are of double precision for a support of at most 1,024 patterns of a map with a window, else of the
     compute type. For alpha > 2 weights are not Lipschitz, but the powers p^(alpha-1) are: they move by at
-    most 2 (alpha-1) beta e. For a polynomial the relative error of a power is order e / |s|.
+    most 2 (alpha-1) beta e. For a polynomial the relative error of a power is order e / |s|. Of maps p = u / sum u,
+    u = [z - tau]_+^(1/a) with sum u >= 1, as normmax, u moves by at most 2 beta e / a, and beyond alpha = 2 by
+    (2 beta e)^(1/a); dividing by the sum at most doubles that.
     """
     x, rows, bias, beta, _ = reference._prepare(queries, patterns, beta, similarity)
-    scores = x @ rows.T + bias
+    scores, row = x @ rows.T + bias, row_of(separation_code(separation))
     m, unit, bounds = len(rows), ROUNDOFF[np.dtype(dtype)], []
     for query, s, b in zip(x, scores, beta, strict=True):
         own = score_error(query, patterns, similarity, 2.0**-53, terms=4, by_product=True)
-        if hasattr(separation, "order"):
+        if row.signed_weights:
             e, order = own + score_error(query, patterns, similarity, unit, terms=4, by_product=True), separation.order
             if not s.any():  # no weight at all
                 bounds.append(0.0)
@@ -414,13 +424,17 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
         alpha = alpha_of(separation)
         a, z = alpha - 1, b * (s - s.max())
         if alpha > 1:
-            tau = reference.entmax_threshold(z, alpha)[0] / a
+            family = "entmax" if row.name == "sparsemax" else row.name
+            tau = getattr(reference, f"{family}_threshold")(z, alpha)[0] * cutoff(separation)
             exact = np.count_nonzero(z > tau) <= 1000
             e = b * (own + score_error(query, patterns, similarity, 2.0**-53 if exact else unit, 4, True))
             near = np.count_nonzero(z > tau - 2 * e)
         else:
             e, near = b * (own + score_error(query, patterns, similarity, unit, terms=4, by_product=True)), 1
-        spread = near**a * e if alpha <= 2 else near * (2 * a * e) ** (1 / a)
+        if row in TABLE_ROWS:
+            spread = 2 * near * (2 * e / a if alpha <= 2 else (2 * e) ** (1 / a))
+        else:
+            spread = near**a * e if alpha <= 2 else near * (2 * a * e) ** (1 / a)
         # Rounded once; and the sums of the solution, which for a large support and softmax have m terms.
         bounds.append(min(spread + (1 if alpha > 1 and exact else m + 8) * unit + (near + 4) * near * 2.0**-53, 2.0))
     return np.array(bounds)

@@ -1,10 +1,12 @@
 """Every public function with arguments that it takes, for tests that ask the same thing of all of them."""
 
 import numpy as np
+from helpers import TABLE_ROWS
 
 import sparsehopfield as sh
 from sparsehopfield import layers, optim, reference, structures, theory
 from sparsehopfield._engine import association
+from sparsehopfield._engine.separations import FAMILIES
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.estimators import HopfieldClassifier, HopfieldMILClassifier, HopfieldRetriever
 from sparsehopfield.theory import structures as theory_structures
@@ -28,6 +30,8 @@ ROW_MAPS = {
     "sparsemax_conjugate": "z",
     "entmax_conjugate": "z alpha",
 }
+for _part in ("", "_threshold", "_vjp", "_vjp_alpha", "_conjugate"):
+    ROW_MAPS |= {row.name + _part: ROW_MAPS[f"entmax{_part}"] for row in TABLE_ROWS}
 OPERATIONS = ("energy", "update", "associate", "retrieve", "candidates")
 
 
@@ -174,6 +178,7 @@ def calls(scale=1.0, dtype=np.float64):
         "candidates.bound": (lambda **k: sh.candidates(**k).bound, dict(asked)),
         "reference.canonical_scores": (reference.canonical_scores, {"queries": queries, "patterns": patterns}),
         "Entmax": (sh.Entmax, {"alpha": 1.5}),
+        **{f"{row.name.capitalize()}": (FAMILIES[row.name], {"alpha": 1.5}) for row in TABLE_ROWS},
         "Polynomial": (sh.Polynomial, {"order": 2}),
         # structures
         "TopK": (lambda k: structures.TopK(k).cost(3, M, 3), {"k": 2}),

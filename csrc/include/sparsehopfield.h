@@ -69,7 +69,7 @@ typedef enum {
 typedef enum { SH_FLOAT32, SH_FLOAT64, SH_UINT8, SH_FLOAT16 } sh_type;
 /* The score of pattern xi at x: <x, xi>; -|x - xi|^2/2, for the polynomial <x, xi> - |xi|^2/2; <x, xi/|xi|>. */
 typedef enum { SH_DOT, SH_EUCLIDEAN, SH_COSINE } sh_similarity;
-typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL } sh_separation;
+typedef enum { SH_SPARSEMAX, SH_SOFTMAX, SH_ENTMAX, SH_POLYNOMIAL, SH_NORMMAX } sh_separation;
 
 /* n rows of d elements; a row is contiguous, rows lie `stride` bytes apart. Elements of a narrow type (uint8,
  * float16) are widened where they are used: q stands for the float32 number q * scale, rounded once. */
@@ -101,7 +101,7 @@ typedef struct sh_context {
     int64_t row;
 } sh_context;
 
-/* The model: how scores become weights. `parameter` is alpha of SH_ENTMAX or the order of SH_POLYNOMIAL. */
+/* The model: how scores become weights. `parameter` is alpha of SH_ENTMAX and SH_NORMMAX, or the order of SH_POLYNOMIAL. */
 typedef struct {
     sh_separation separation;
     double parameter;

@@ -1456,11 +1456,12 @@ static const sh_lanes N(sh_lanes) = {
     .copy = N(copy),
     .map =
         {
-            [SH_LANES_SPARSEMAX] = {N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights), N(sparsemax_vjp)},
+            [SH_LANES_SPARSEMAX] = {N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights),
+                                    N(sparsemax_vjp)},
             [SH_LANES_SOFTMAX] = {N(softmax_threshold), N(softmax_finish), N(softmax_weights), N(softmax_vjp)},
             [SH_LANES_ENTMAX] = {N(entmax_threshold), N(entmax_weights), N(entmax_weights), N(entmax_vjp)},
             [SH_LANES_POLYNOMIAL] = {N(polynomial_threshold), N(polynomial_weights), N(polynomial_weights),
-                               N(polynomial_vjp)},
+                                     N(polynomial_vjp)},
         },
 };
 #undef N

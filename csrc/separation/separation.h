@@ -40,8 +40,8 @@ typedef struct {
 
 typedef struct sh_map sh_map;
 struct sh_map {
-    const char *name;    /* "entmax": of functions, in files, on command lines */
-    const char *alias;   /* the name of the map with its standard parameter, "entmax15"; NULL: none */
+    const char *name;  /* "entmax": of functions, in files, on command lines */
+    const char *alias; /* the name of the map with its standard parameter, "entmax15"; NULL: none */
     /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
     const char *formula, *regulariser, *source;
     sh_parameter parameter;

@@ -7,7 +7,8 @@
     DO(SH_SPARSEMAX, sparsemax)                                                                                        \
     DO(SH_SOFTMAX, softmax)                                                                                            \
     DO(SH_ENTMAX, entmax)                                                                                              \
-    DO(SH_POLYNOMIAL, polynomial)
+    DO(SH_POLYNOMIAL, polynomial)                                                                                      \
+    DO(SH_NORMMAX, normmax)
 
 #define DECLARE(number, name) extern const sh_map sh_map_##name;
 #define ROW(number, name) [number] = &sh_map_##name,

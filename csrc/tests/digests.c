@@ -2,7 +2,7 @@
  *
  * Two kinds of lines are made:
  *   promised  What must be the same bits for any compiler, mathematics library, processor, BLAS and number of threads:
- *             weights, scores, states, support sizes and energies of maps with a window, and all that is made of
+ *             weights, scores, states, support sizes and energies of maps with a cutoff, and all that is made of
  *             canonical scores alone. Each is also compared with itself by other ways: through an index, by more
  *             threads, query by query, from a memory that grew, and from two parts that were merged. The weights must
  *             solve their equations.
@@ -23,6 +23,7 @@
  * Notes  1. Data are integers times a power of two, each rounded once to its type: no function of a mathematics library
  *           takes part, and no sum of rounded numbers.
  *        2. Bits are digested as they are, -0.0 apart from 0.0; but all NaN are one, as processors make different ones. */
+#include "separation/separation.h"
 #include "plain.h"
 #include "sparsehopfield_layers.h"
 
@@ -191,27 +192,37 @@ static const double ALPHAS[] = {1.05, 1.1, 1.2, 1.25, 1.3, 1.4, 1.5, 1.6, 1.7, 1
                                 1.8,  1.9, 2,   2.25, 2.5, 3,   3.5, 4,   4.5, 5};
 enum { ALPHA_COUNT = sizeof ALPHAS / sizeof *ALPHAS };
 
-static int has_window(sh_model m) { return m.separation == SH_SPARSEMAX || m.separation == SH_ENTMAX; }
+static int has_cutoff(sh_model m) { return sh_map_numbered((int)m.separation)->cutoff != NULL; }
+
+/* Whether plain.h has the map. Of the others, which the table alone knows, weights must sum to 1 and rise with scores. */
+static int is_plain(sh_model m) { return m.separation <= SH_POLYNOMIAL; }
+static const double OTHER_ALPHAS[] = {1.25, 2, 3};
+enum { OTHER_ALPHA_COUNT = sizeof OTHER_ALPHAS / sizeof *OTHER_ALPHAS };
+static int other_map(int i) { return SH_POLYNOMIAL + 1 + i / OTHER_ALPHA_COUNT; }
 
 static const char *name_of(sh_model m, char *out) {
-    static const char *const names[] = {"sparsemax", "softmax", "entmax", "polynomial"};
-    if (m.separation == SH_SPARSEMAX || m.separation == SH_SOFTMAX)
-        snprintf(out, NAME, "%s", names[m.separation]);
+    const sh_map *map = sh_map_numbered((int)m.separation);
+    if (map->parameter.name)
+        snprintf(out, NAME, "%s-%g", map->name, m.parameter);
     else
-        snprintf(out, NAME, "%s-%g", names[m.separation], m.parameter);
+        snprintf(out, NAME, "%s", map->name);
     return out;
 }
 
 /* Tells how far weights p of n values z are from a solution of the map's equations, in units of what rounding to `unit` and an
  * error `slack` of z explain: sum p = 1; p^a = a z - tau in the support and a z <= tau outside, with a = alpha - 1. The
  * best has weight, and tells tau. */
-static double window_error(sh_model m, int64_t n, const double *z, const double *p, double unit, double slack) {
+static double support_error(sh_model m, int64_t n, const double *z, const double *p, double unit, double slack) {
     const double alpha = plain_alpha(m), a = alpha - 1;
     double best = -INFINITY, most = 0, sum = 0, worst = 0;
     for (int64_t i = 0; i < n; i++) {
         sum += p[i];
         if (p[i] > most) most = p[i];
         if (z[i] > best) best = z[i];
+    }
+    if (!is_plain(m)) {
+        for (int64_t i = 0; i < n; i++) worst = larger(worst, z[i] == best ? most - p[i] : 0);
+        return larger(worst, fabs(sum - 1)) / ((double)(n + 4) * unit + 0x1p-46);
     }
     double tau = a * best - pow(most, a), allowed = 4 * (a + 1) * (unit + slack) + 0x1p-46;
     for (int64_t i = 0; i < n; i++) {
@@ -518,7 +529,7 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
     double *z = own(M, sizeof *z), *p = own(M, sizeof *p), *state = own(s->width, sizeof *state), worst = 0;
     int64_t *at = own(M, sizeof *at);
     char *sees = own(M, 1);
-    const int exact = has_window(model) && a->support[0] <= SH_EXACT_SUPPORT;
+    const int exact = has_cutoff(model) && a->support[0] <= SH_EXACT_SUPPORT;
     for (int64_t i = 0; i < a->entries.n; i++) {
         int64_t n = 0, next = a->entries.start[i], end = a->entries.start[i + 1];
         double best = -INFINITY, size = 0, total = 0, powers = 0;
@@ -532,11 +543,11 @@ static double answer_error(const setting *s, sh_model model, double beta, const 
             n++;
         }
         double slack = score_error(s, i, exact ? 0x1p-53 : unit_of(s->type)), allowed;
-        if (has_window(model)) {
+        if (has_cutoff(model)) {
             for (int64_t j = 0; j < n; j++) z[j] = beta * (z[j] - best);
             slack *= beta;
             if (!exact && spares_coarse(s, model)) slack = fmin(slack, COARSE);
-            worst = larger(worst, window_error(model, n, z, p, unit_of(s->type), slack));
+            worst = larger(worst, support_error(model, n, z, p, unit_of(s->type), slack));
             allowed = exact ? (double)(n + 4) * unit_of(s->type) : (double)n * unit_of(s->type) + slack;
         } else {
             if (model.separation == SH_SOFTMAX)
@@ -644,9 +655,9 @@ static void compare_merged(const setting *s, sh_model model, double beta, uint64
 static sh_model entmax(double alpha) { return (sh_model){SH_ENTMAX, alpha}; }
 static const sh_model SPARSEMAX = {SH_SPARSEMAX, 0}, SOFTMAX = {SH_SOFTMAX, 0};
 
-/* The temperatures of a family, large supports first. Steeper maps have smaller windows. */
+/* The temperatures of a family, large supports first. Steeper maps have smaller cutoffs. */
 static double beta_of(const setting *s, sh_model model, int small) {
-    const double alpha = has_window(model) ? plain_alpha(model) : 1.5;
+    const double alpha = has_cutoff(model) && is_plain(model) ? plain_alpha(model) : 1.5;
     return s->family->beta[s->similarity][small] * (alpha < 1.4 ? 4 : alpha < 2 ? 1 : alpha < 3 ? 0.125 : 0.015625);
 }
 
@@ -675,11 +686,21 @@ static void digest_map(const setting *s, sh_model model, int everywhere) {
     add_line(PROMISED, digest, error, "%s", name);
 }
 
-/* Energies, which of maps with a window are sums of canonical numbers. They must be those of the weights of the map, at
+/* Returns Psi*(z), by plain.h where that has the map, else by the row map. */
+static double conjugate_of(sh_model m, int64_t n, const double *z, const double *p) {
+    double psi;
+    if (is_plain(m)) return plain_conjugate(m, n, z, p);
+    void *scratch = own(1, sh_row_scratch(n));
+    if (sh_map_row(m, SH_ROW_PART_CONJUGATE, SH_FLOAT64, n, (const void *[]){z}, (void *[]){&psi}, scratch)) psi = NAN;
+    free(scratch);
+    return psi;
+}
+
+/* Energies, which of maps with a cutoff are sums of canonical numbers. They must be those of the weights of the map, at
  * which they are stationary. */
 static void digest_energies(const setting *s, sh_model model) {
     const int64_t M = s->family->patterns, d = s->family->features;
-    const sh_type rounded = has_window(model) ? SH_FLOAT64 : s->type; /* that of scores */
+    const sh_type rounded = has_cutoff(model) ? SH_FLOAT64 : s->type; /* that of scores */
     double error = 0, *z = own(M, sizeof *z), *p = own(M, sizeof *p);
     uint64_t digest = EMPTY;
     char map[NAME];
@@ -705,7 +726,7 @@ static void digest_energies(const setting *s, sh_model model) {
                 p[n] = weights.weight[j];
             }
             for (int64_t j = 0; j < n; j++) z[j] = beta * (z[j] - best);
-            double want = -best - plain_conjugate(model, n, z, p) / beta;
+            double want = -best - conjugate_of(model, n, z, p) / beta;
             if (s->similarity != SH_EUCLIDEAN) want += half;
             double allowed = score_error(s, i, unit_of(rounded)) + 64 * unit_of(rounded) * (half + fabs(best));
             allowed += 64 * unit_of(s->type) / beta;
@@ -713,7 +734,7 @@ static void digest_energies(const setting *s, sh_model model) {
         }
         sh_entries_free(&context, &weights);
     }
-    add_line(has_window(model) ? PROMISED : OTHERS, digest, error, "%s energy %s", s->name, name_of(model, map));
+    add_line(has_cutoff(model) ? PROMISED : OTHERS, digest, error, "%s energy %s", s->name, name_of(model, map));
     free(z);
     free(p);
 }
@@ -889,7 +910,7 @@ static void digest_structures(const setting *s) {
             beta = beta_of(s, models[m], 0);
             if (ask(s, s->memory, SCAN, models[m], asked(s, &beta, &l, 0, QUERIES), 0, &a)) {
                 uint64_t digest = digest_of(s, &a);
-                int of = has_window(models[m]) ? PROMISED : OTHERS;
+                int of = has_cutoff(models[m]) ? PROMISED : OTHERS;
                 compare_ways(s, models[m], beta, &l, digest, name);
                 digests[of] = add_number(digests[of], digest, sizeof digest);
                 errors[of] = larger(errors[of], answer_error(s, models[m], beta, &l, &softmax.entries, &a));
@@ -988,6 +1009,12 @@ static void digest_memories(void) {
                 digest_energies(&s, SPARSEMAX);
                 digest_energies(&s, entmax(1.2));
                 digest_energies(&s, entmax(1.5));
+                for (int i = 0; sh_map_numbered(other_map(i)); i++) {
+                    const sh_model other = {(sh_separation)other_map(i), OTHER_ALPHAS[i % OTHER_ALPHA_COUNT]};
+                    if (!has_cutoff(other)) continue;
+                    digest_map(&s, other, 1);
+                    digest_energies(&s, other);
+                }
                 digest_energies(&s, SOFTMAX);
                 digest_retrieval(&s);
                 digest_certificates(&s);
@@ -1044,8 +1071,8 @@ static void give(row_call *c, int which, const double *x) {
     }
 }
 
-/* Calls a row map on two or three rows, of which `inputs` are numbers in z, p, g; `results` numbers come out. */
-static void call_row(row_call *c, sh_row_op op, double parameter, const char *inputs, int64_t results) {
+/* Calls a part of a map on one to three rows, `inputs` of z, p, g; `results` numbers come out. */
+static void call_row(row_call *c, sh_model m, sh_row_part part, const char *inputs, int64_t results) {
     const void *in[3] = {0};
     void *out[2] = {c->as[3], &c->support}, *scratch = own(1, sh_row_scratch(c->n));
     for (int i = 0; inputs[i]; i++) {
@@ -1053,8 +1080,8 @@ static void call_row(row_call *c, sh_row_op op, double parameter, const char *in
         in[i] = c->as[i];
     }
     c->support = 0;
-    sh_status status = sh_row(op, c->type, c->n, parameter, in, out, scratch);
-    if (status != SH_OK) fail("row map %d: %s", op, sh_status_name(status));
+    sh_status status = sh_map_row(m, part, c->type, c->n, in, out, scratch);
+    if (status != SH_OK) fail("part %d of map %d: %s", part, m.separation, sh_status_name(status));
     for (int64_t j = 0; j < results; j++) c->out[j] = get(c->as[3], c->type, j);
     c->digest = add_integers(add_doubles(c->digest, c->out, results), &c->support, 1);
     free(scratch);
@@ -1067,10 +1094,9 @@ static double row_error(int64_t n, const double *got, const double *want, double
     return worst;
 }
 
-/* A map with a window on rows: weights, thresholds and conjugates, which are promised; gradients, which are not but of
+/* A map with a cutoff on rows: weights, thresholds and conjugates, which are promised; gradients, which are not but of
  * sparsemax, as others take powers of the mathematics library. */
-static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_row_op threshold, sh_row_op vjp,
-                               sh_row_op conjugate) {
+static void digest_support_rows(row_call *c, sh_model m) {
     const double alpha = plain_alpha(m), unit = unit_of(c->type);
     uint64_t promised = EMPTY, others = EMPTY;
     double error = 0, other_error = 0, want[ROW], z[ROW];
@@ -1081,9 +1107,9 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
         int64_t support = 0;
         c->n = make_row(i, c->z);
         c->digest = promised;
-        call_row(c, weights, m.parameter, "z", c->n);
+        call_row(c, m, SH_ROW_PART_WEIGHTS, "z", c->n);
         memcpy(c->p, c->out, sizeof c->p);
-        call_row(c, threshold, m.parameter, "z", 1);
+        call_row(c, m, SH_ROW_PART_THRESHOLD, "z", 1);
         uint64_t state = 5;
         for (int64_t j = 0; j < c->n; j++) {
             c->g[j] = (double)draw_within(&state, 1 << 20) * 0x1p-20;
@@ -1092,21 +1118,21 @@ static void digest_window_rows(row_call *c, sh_model m, sh_row_op weights, sh_ro
             support += c->p[j] > 0;
         }
         if (ordinary) {
-            error = larger(error, window_error(m, c->n, c->z, c->p, unit, 0x1p-50 * fabs(best)));
+            error = larger(error, support_error(m, c->n, c->z, c->p, unit, 0x1p-50 * fabs(best)));
             double tau = (alpha - 1) * best - pow(most, alpha - 1);
-            error = larger(error, row_error(1, c->out, &tau, 8 * alpha * unit * (1 + fabs(tau))));
+            if (is_plain(m)) error = larger(error, row_error(1, c->out, &tau, 8 * alpha * unit * (1 + fabs(tau))));
             if (c->support < support) error = INFINITY; /* a weight may be below the numbers of its type */
         }
-        call_row(c, conjugate, m.parameter, "z", 1);
+        call_row(c, m, SH_ROW_PART_CONJUGATE, "z", 1);
         if (ordinary) {
             for (int64_t j = 0; j < c->n; j++) z[j] = c->p[j] > 0 ? c->z[j] - best : 0;
-            double psi = best + plain_conjugate(m, c->n, z, c->p);
-            error = larger(error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / (alpha - 1)));
+            double psi = best + (is_plain(m) ? plain_conjugate(m, c->n, z, c->p) : c->out[0] - best);
+            error = larger(error, row_error(1, c->out, &psi, 64 * unit * (1 + fabs(psi)) / fabs(alpha - 1)));
         }
         promised = c->digest;
         c->digest = others;
-        call_row(c, vjp, m.parameter, "pg", c->n);
-        if (ordinary) {
+        call_row(c, m, SH_ROW_PART_VJP, "pg", c->n);
+        if (ordinary && is_plain(m)) {
             plain_weights_back(m, c->n, c->z, c->p, c->g, want);
             for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(want[j]));
             other_error =
@@ -1132,7 +1158,7 @@ static void digest_alpha_rows(row_call *c) {
             double above[ROW], below[ROW], want = 0;
             c->n = make_row(i, c->z);
             plain_weights(entmax(alphas[k] > 1 ? alphas[k] : 1 + step), c->n, c->z, c->p);
-            call_row(c, SH_ROW_ENTMAX_VJP_ALPHA, alphas[k], "pg", 1);
+            call_row(c, entmax(alphas[k]), SH_ROW_PART_VJP_PARAMETER, "pg", 1);
             if (alphas[k] == 1 || alphas[k] > 2) continue;
             plain_weights(entmax(alphas[k] + step), c->n, c->z, above);
             plain_weights(entmax(alphas[k] - step), c->n, c->z, below);
@@ -1151,13 +1177,13 @@ static void digest_full_rows(row_call *c) {
     for (int i = 0; i < ROWS_TRIED; i++) {
         c->n = make_row(i, c->z);
         c->digest = sparse;
-        for (double k = 1; k < 99; k *= 7) call_row(c, SH_ROW_TOPK_SPARSEMAX, k, "z", c->n);
+        for (double k = 1; k < 99; k *= 7) call_row(c, (sh_model){SH_SPARSEMAX, k}, SH_ROW_PART_TOP, "z", c->n);
         sparse = c->digest;
         c->digest = others;
-        call_row(c, SH_ROW_TOPK_SOFTMAX, 7, "z", c->n);
+        call_row(c, (sh_model){SH_SOFTMAX, 7}, SH_ROW_PART_TOP, "z", c->n);
         for (int m = 0; m < 2; m++) {
             double allowed = 1, size = 0, best = -INFINITY;
-            call_row(c, m ? SH_ROW_POLYNOMIAL : SH_ROW_SOFTMAX, 4, "z", c->n);
+            call_row(c, models[m], SH_ROW_PART_WEIGHTS, "z", c->n);
             memcpy(c->p, c->out, sizeof c->p);
             if (i < 8) {
                 for (int64_t j = 0; j < c->n; j++) best = larger(best, c->z[j]);
@@ -1165,13 +1191,13 @@ static void digest_full_rows(row_call *c) {
                 allowed = (64 + (double)c->n) * unit;
                 error = larger(error, row_error(c->n, c->p, want, allowed));
             }
-            call_row(c, m ? SH_ROW_POLYNOMIAL_VJP : SH_ROW_SOFTMAX_VJP, 4, m ? "zpg" : "pg", c->n);
+            call_row(c, models[m], SH_ROW_PART_VJP, m ? "zpg" : "pg", c->n);
             if (i < 8) {
                 plain_weights_back(models[m], c->n, c->z, c->p, c->g, dz);
                 for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(dz[j]));
                 error = larger(error, row_error(c->n, c->out, dz, allowed * (size + 0x1p-99)));
             }
-            if (m == 0) call_row(c, SH_ROW_SOFTMAX_CONJUGATE, 0, "z", 1);
+            if (m == 0) call_row(c, SOFTMAX, SH_ROW_PART_CONJUGATE, "z", 1);
             if (m == 0 && i < 8) {
                 for (int64_t j = 0; j < c->n; j++) dz[j] = c->z[j] - best;
                 double psi = best + plain_conjugate(SOFTMAX, c->n, dz, want);
@@ -1188,11 +1214,12 @@ static void digest_row_maps(void) {
     for (int type = SH_FLOAT32; type <= SH_FLOAT64; type++) {
         row_call *c = own(1, sizeof *c);
         c->type = (sh_type)type;
-        digest_window_rows(c, SPARSEMAX, SH_ROW_SPARSEMAX, SH_ROW_SPARSEMAX_THRESHOLD, SH_ROW_SPARSEMAX_VJP,
-                           SH_ROW_SPARSEMAX_CONJUGATE);
-        for (int i = 0; i < ALPHA_COUNT; i++)
-            digest_window_rows(c, entmax(ALPHAS[i]), SH_ROW_ENTMAX, SH_ROW_ENTMAX_THRESHOLD, SH_ROW_ENTMAX_VJP,
-                               SH_ROW_ENTMAX_CONJUGATE);
+        digest_support_rows(c, SPARSEMAX);
+        for (int i = 0; i < ALPHA_COUNT; i++) digest_support_rows(c, entmax(ALPHAS[i]));
+        for (int i = 0; sh_map_numbered(other_map(i)); i++) {
+            const sh_model other = {(sh_separation)other_map(i), OTHER_ALPHAS[i % OTHER_ALPHA_COUNT]};
+            if (has_cutoff(other)) digest_support_rows(c, other);
+        }
         digest_alpha_rows(c);
         digest_full_rows(c);
         free(c);

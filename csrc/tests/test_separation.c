@@ -199,6 +199,73 @@ static void table(void) {
     }
 }
 
+/* What holds for every map of the table, with parameters in its range. */
+static void every_map(uint64_t *seed) {
+    enum { N = 24 };
+    static const double tried[] = {1.25, 1.5, 2, 3, 5};
+    const double h = 1e-6;
+    for (int number = 0; sh_map_numbered(number); number++)
+        for (int round = 0; round < 60; round++) {
+            sh_model m = {(sh_separation)number, tried[round % 5]};
+            const sh_map *named = sh_map_numbered(number);
+            if (!named->parameter.name) m.parameter = named->parameter.standard;
+            if (named->parameter.whole) m.parameter = ceil(m.parameter);
+            const sh_map *map = sh_map_of(&m);
+            if (!CHECK(map != NULL)) continue;
+            double z[N], p[N], g[N], up[N], down[N], dz[N], sum = 0, top = -INFINITY;
+            for (int i = 0; i < N; i++) {
+                z[i] = 0.4 * normal(seed) + (named->shift_invariant ? 0 : 2);
+                g[i] = normal(seed);
+                top = larger(top, z[i]);
+            }
+            void *out[] = {p}, *above[] = {up}, *below[] = {down}, *gradient[] = {dz};
+            const void *in[] = {z}, *of[] = {named->vjp_takes_scores ? z : p, named->vjp_takes_scores ? p : g, g};
+            CHECK_OK(sh_map_row(m, SH_ROW_PART_WEIGHTS, SH_FLOAT64, N, in, out, scratch));
+            for (int i = 0; i < N; i++) sum += p[i];
+            CHECK_NEAR(sum, 1, 1e-13);
+            int smooth = 1; /* away from where the support changes */
+            for (int i = 0; i < N; i++) smooth &= p[i] == 0 || p[i] > 0.01;
+            CHECK_OK(sh_map_row(m, SH_ROW_PART_VJP, SH_FLOAT64, N, of, gradient, scratch));
+            for (int j = 0; smooth && j < N; j++) {
+                const double at = z[j];
+                double quotient = 0, size = 0, psi[2];
+                z[j] = at + h;
+                CHECK_OK(sh_map_row(m, SH_ROW_PART_WEIGHTS, SH_FLOAT64, N, in, above, scratch));
+                if (map->has_energy)
+                    CHECK_OK(sh_map_row(m, SH_ROW_PART_CONJUGATE, SH_FLOAT64, N, in, (void *[]){psi}, scratch));
+                z[j] = at - h;
+                CHECK_OK(sh_map_row(m, SH_ROW_PART_WEIGHTS, SH_FLOAT64, N, in, below, scratch));
+                if (map->has_energy)
+                    CHECK_OK(sh_map_row(m, SH_ROW_PART_CONJUGATE, SH_FLOAT64, N, in, (void *[]){psi + 1}, scratch));
+                z[j] = at;
+                for (int i = 0; i < N; i++) {
+                    quotient += g[i] * (up[i] - down[i]) / (2 * h);
+                    size += fabs(up[i] - down[i]) / (2 * h);
+                    smooth &= (up[i] > 0) == (down[i] > 0);
+                }
+                if (!smooth) break;
+                CHECK_NEAR(dz[j], quotient, 1e-5 * (1 + size));
+                if (map->has_energy) CHECK_NEAR((psi[0] - psi[1]) / (2 * h), p[j], 1e-6); /* its gradient is p */
+            }
+            if (!map->cutoff) continue;
+            /* no score at the cutoff has weight; and scores outside the support change no bit */
+            double shorter[N], again[N];
+            int64_t support = 0;
+            for (int i = 0; i < N; i++) CHECK(!(p[i] > 0 && top - z[i] >= map->cutoff(m.parameter)));
+            for (int i = 0; i < N; i++)
+                if (p[i] > 0) shorter[support++] = z[i];
+            CHECK_OK(sh_map_row(m, SH_ROW_PART_WEIGHTS, SH_FLOAT64, support, (const void *[]){shorter},
+                                (void *[]){again}, scratch));
+            for (int i = 0, at = 0; i < N; i++)
+                if (p[i] > 0) CHECK(again[at++] == p[i]);
+            sh_threshold t;
+            for (int i = 0; i < N; i++) shorter[i] = z[i] - top;
+            const double bound = map->bound(m.parameter, N, shorter);
+            map->threshold(m.parameter, N, shorter, &t);
+            CHECK(bound <= t.tau / t.unit);
+        }
+}
+
 static int compare_falling(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x < y) - (x > y);
@@ -244,6 +311,7 @@ int main(void) {
     gradients(&seed);
     odd_rows();
     table();
+    every_map(&seed);
     order(&seed);
     free(scratch);
     return checked("separation");

@@ -16,7 +16,7 @@ import numpy as np
 from sparsehopfield import _core
 from sparsehopfield._engine.text import short
 
-__all__ = ["Entmax", "Polynomial", "SeparationMap"]
+__all__ = ["Entmax", "Normmax", "Polynomial"]
 
 # the numbers of sh_similarity in csrc/include/sparsehopfield.h
 SIMILARITIES = {"dot": 0, "euclidean": 1, "cosine": 2}
@@ -148,6 +148,34 @@ class Entmax(SeparationMap):
     """
 
     alpha: float = MAPS["entmax"].standard
+
+
+@dataclass(frozen=True)
+class Normmax(SeparationMap):
+    """The alpha-normmax map: p = u / sum u with u = [z - tau]_+^(1 / (alpha - 1)) and |u|_alpha = 1.
+
+    Parameters
+    ----------
+    alpha : float, above 1
+        Near 1 nearly all weight goes to the best score; the larger alpha, the flatter the weights of the support. Only
+        scores within 1 of the best have weight, whatever alpha.
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is not above 1 or not finite.
+
+    References
+    ----------
+    Santos, Niculae, McNamee & Martins 2024, "Sparse and structured Hopfield networks".
+
+    Examples
+    --------
+    >>> Normmax()
+    Normmax(alpha=2.0)
+    """
+
+    alpha: float = MAPS["normmax"].standard
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ scores NaN must end in an error that names what holds it: no crash, no endless l
 
 import numpy as np
 import pytest
-from helpers import path, run_python
+from helpers import TABLE_MAPS, path, run_python
 
 import sparsehopfield as sh
 from sparsehopfield import Entmax, HopfieldMemory, Polynomial, layers, structures
 from sparsehopfield._engine.association import Projection, associate_forward
 
-MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.01), Entmax(30), Polynomial(3)]
+MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.01), Entmax(30), Polynomial(3), *TABLE_MAPS]
 WINDOWED = ["sparsemax", "entmax15", Entmax(1.01), Entmax(30)]
 SIMILARITIES = ["dot", "euclidean", "cosine"]
 BAD = [np.nan, np.inf, -np.inf]

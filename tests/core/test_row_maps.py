@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers import ROUNDOFF, exact_sparsemax, same_bits, threads
+from helpers import ROUNDOFF, TABLE_ROWS, exact_sparsemax, same_bits, threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -53,6 +53,14 @@ VJPS = {  # name -> (vjp, map, options)
     "entmax(1.25)": ("entmax_vjp", "entmax", (1.25,)),
     "entmax(2)": ("entmax_vjp", "entmax", (2.0,)),
 }
+for row in TABLE_ROWS:
+    for alpha in (1.05, 1.25, row.standard, 3.0):
+        WEIGHTS[f"{row.name}({alpha})"] = row.name, (alpha,)
+        NUMBERS[f"{row.name}_conjugate({alpha})"] = f"{row.name}_conjugate", (alpha,)
+        THRESHOLDS[f"{row.name}_threshold({alpha})"] = f"{row.name}_threshold", (alpha,)
+        if alpha <= 2:
+            VJPS[f"{row.name}({alpha})"] = f"{row.name}_vjp", row.name, (alpha,)
+IN_TABLE = {row.name for row in TABLE_ROWS}
 SIZES = [*range(1, 71), *range(1023, 1031)]
 FLOATS = [np.float32, np.float64]
 
@@ -103,9 +111,11 @@ def assert_weights(name, got, z, dtype, axis=-1):
         with np.errstate(over="ignore", invalid="ignore"):
             below = np.minimum(np.abs(z - z.max(axis=-1, keepdims=True)), 1000)
         limit = want * (16 + z.shape[-1] / 16 + np.nan_to_num(below, nan=0.0)) * u + tiny
-    elif options and options[0] > 2 and function == "entmax":
+    elif options and options[0] > 2 and function in {"entmax", *IN_TABLE}:
         a = options[0] - 1
-        got, want, limit = got**a, want**a, 16 * a * u
+        got, want, limit = got**a, want**a, (16 if function == "entmax" else 32) * a * u
+    elif function in IN_TABLE:  # of maps p = u / sum u, u = x^(1/a), relative errors grow by 1/a
+        limit = 16 * u * np.maximum(want, 0.5) / (options[0] - 1)
     else:
         limit = 16 * u * np.maximum(want, 0.5)
     finite = ~np.isnan(want)
@@ -375,7 +385,8 @@ def test_numbers_and_thresholds(name, dtype, rng):
             assert got[1].dtype == np.int64
             np.testing.assert_allclose(got[0], want[0], rtol=0, atol=(1 + a) * atol)
             # The support may differ only by scores that lie at the threshold.
-            base = a * z.astype(float) - want[0][:, None]
+            unit = 1 if table[name][0].removesuffix("_threshold") in IN_TABLE else a
+            base = unit * z.astype(float) - want[0][:, None]
             slack = 16 * (1 + a) * ROUNDOFF[np.dtype(dtype)] * 2
             assert ((base > slack).sum(axis=-1) <= got[1]).all()
             assert (got[1] <= (base > -slack).sum(axis=-1)).all()
@@ -476,6 +487,8 @@ def test_vjps(name, dtype, rng):
         mean = (s * np.abs(g)).sum(axis=-1, keepdims=True) / s.sum(axis=-1, keepdims=True)
         # s and the mean cost a few u each, relative to what is added up.
         limit = 16 * u * s * (np.abs(g) + mean) + np.finfo(dtype).tiny
+        if row_map in IN_TABLE:  # whose slopes are at most s / (alpha - 1), and whose centre is p
+            limit = limit + 64 * u * (s + p * s.sum(axis=-1, keepdims=True)) * np.abs(g).max() / (alpha - 1)
         assert (np.abs(got - want) <= limit).all()
         for axis in (0, 1):
             flipped = getattr(sh, vjp)(np.moveaxis(p, -1, axis), np.moveaxis(g, -1, axis), *options, axis=axis)
@@ -495,7 +508,11 @@ def test_vjps_against_differences(name, rng):
     done = 0
     while done < 5:
         z, g = rng.normal(size=9), rng.normal(size=9)
-        if alpha > 1 and np.abs((alpha - 1) * z - reference.entmax_threshold(z, alpha)[0]).min() < 1e-3:
+        if row_map in IN_TABLE:
+            near = np.abs(z - getattr(reference, f"{row_map}_threshold")(z, alpha)[0]).min()
+        else:
+            near = np.abs((alpha - 1) * z - reference.entmax_threshold(z, alpha)[0]).min() if alpha > 1 else 1
+        if near < 1e-3 or (row_map in IN_TABLE and near < 0.05):
             continue  # a kink is near
         done += 1
         steps = np.eye(9) * 1e-5
@@ -548,6 +565,25 @@ def test_gradient_in_alpha_against_differences(rng):
         done += 1
         numeric = (sh.entmax(z, alpha + h) - sh.entmax(z, alpha - h)) @ g / (2 * h)
         assert sh.entmax_vjp_alpha(sh.entmax(z, alpha), g, alpha) == pytest.approx(numeric, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("name", sorted(IN_TABLE))
+def test_gradient_in_alpha_of_other_maps(name, alpha, rng):
+    row_map, derivative = getattr(sh, name), getattr(sh, f"{name}_vjp_alpha")
+    done = 0
+    while done < 10:
+        z, g, h = rng.normal(size=12), rng.normal(size=12), 1e-6
+        if np.abs(z - getattr(reference, f"{name}_threshold")(z, alpha)[0]).min() < 0.05:
+            continue
+        done += 1
+        p = row_map(z, alpha)
+        numeric = (row_map(z, alpha + h) - row_map(z, alpha - h)) @ g / (2 * h)
+        assert derivative(p, g, alpha) == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+        want = getattr(reference, f"{name}_vjp_alpha")(p, g, alpha)
+        assert derivative(p, g, alpha) == pytest.approx(want, rel=1e-12, abs=1e-13)
+        assert derivative(p.astype(np.float32), g.astype(np.float32), alpha).dtype == np.float32
+    assert np.isnan(derivative([0.5, np.nan], [1.0, 1.0], alpha))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

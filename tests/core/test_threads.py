@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import digest, name_of, run_python, threads
+from helpers import TABLE_MAPS, digest, name_of, run_python, threads
 
 import sparsehopfield as sh
 from sparsehopfield.layers import Hopfield
@@ -18,7 +18,7 @@ from sparsehopfield.structures import RandomFeatures
 
 # More queries than one block and more patterns than one tile, and neither a multiple of either.
 M, N, D = 2500, 600, 40
-MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.25), sh.Polynomial(4)]
+MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.25), sh.Polynomial(4), *TABLE_MAPS]
 rng = np.random.default_rng(3)
 PATTERNS = rng.random((M, D), dtype=np.float32)
 QUERIES = PATTERNS[rng.integers(M, size=N)] * (rng.random((N, D)) < 0.5).astype(np.float32)

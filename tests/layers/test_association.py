@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import fails_without_memory, run_python
+from helpers import TABLE_MAPS, fails_without_memory, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsehopfield import Entmax, Polynomial, RetrievalWarning, reference, set_num_threads, show_config
 from sparsehopfield._engine.association import Projection, associate_backward, associate_forward, association_weights
 
-MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.2), Entmax(3.0), Polynomial(4)]
+MAPS = ["sparsemax", "softmax", "entmax15", Entmax(1.2), Entmax(3.0), Polynomial(4), *TABLE_MAPS]
 NAMES = ["queries", "stored", "values", "beta", "key_weight", "key_bias", "value_weight", "value_bias"]
 
 

@@ -8,7 +8,7 @@ from math import erf
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import TABLE_MAPS, run_python
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from sparsehopfield import layers, reference
 from sparsehopfield.layers import _roles
 
 B, N, M, E, H = 3, 4, 5, 6, 2
-MAPS = ["softmax", "sparsemax", "entmax15", sh.Entmax(1.25), sh.Polynomial(2)]
+MAPS = ["softmax", "sparsemax", "entmax15", sh.Entmax(1.25), sh.Polynomial(2), *TABLE_MAPS]
 
 
 def rng_of(seed=0):
@@ -106,7 +106,7 @@ def plain_hopfield(layer, stored, state, projection, padding=None, mask=None):
         bias[..., : bias.shape[-1] - more] += mask
     if padding is not None:
         bias[..., : bias.shape[-1] - more] += np.where(padding, -np.inf, 0.0)[:, None, None]
-    row_map, _ = reference._maps(layer.separation)
+    row_map = reference._maps(layer.separation)[0]
     beta = np.broadcast_to(layer.scaling, (heads,))[:, None, None]
     weights_now = row_map(beta * q @ k.swapaxes(-1, -2) + bias)
     for _ in range(layer.update_steps_max):

@@ -10,7 +10,7 @@ less what rounding may do, which is more than that only for unit rows of float32
 
 import numpy as np
 import pytest
-from helpers import FLOATS, SIMILARITIES, alpha_of, name_of
+from helpers import FLOATS, SIMILARITIES, TABLE_MAPS, cutoff, name_of
 
 import sparsehopfield as sh
 from sparsehopfield.data import datasets
@@ -19,7 +19,8 @@ from sparsehopfield.studies._core import families
 SEED = 20
 TRIALS = 20_000
 SIZES = [(40, 3), (60, 24)]  # patterns, features
-MAPS = ["sparsemax", sh.Entmax(1.5)]
+#: Maps whose weights grow fast enough beyond the cutoff to be seen at once.
+MAPS = ["sparsemax", sh.Entmax(1.5), *(m for m in TABLE_MAPS if m.alpha >= 2)]
 UNIT = 2.0**-53
 
 
@@ -117,7 +118,7 @@ def quotients(memory, some):
     scores = rows[some] @ rows.T
     if memory.similarity != "dot":
         scores = scores - (rows**2).sum(axis=1) / 2
-    lead = scores[np.arange(len(some)), some][:, None] - scores - 1 / memory.beta / (alpha_of(memory.separation) - 1)
+    lead = scores[np.arange(len(some)), some][:, None] - scores - cutoff(memory.separation) / memory.beta
     apart = np.stack([np.linalg.norm(rows - row, axis=1) for row in rows[some]])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(apart > 0, lead / apart, np.inf)

@@ -3,7 +3,7 @@
 import helpers
 import numpy as np
 import pytest
-from helpers import FLOATS, SIMILARITIES, WINDOW_MAPS, alpha_of, families, name_of, same_bits
+from helpers import CUTOFF_MAPS, FLOATS, SIMILARITIES, cutoff, families, name_of, same_bits
 
 import sparsehopfield as sh
 from sparsehopfield import _core, theory
@@ -58,12 +58,12 @@ def test_certified_patterns_stay(family, dtype, similarity):
                 assert same_bits(states[certified], rows[certified])
 
 
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_critical_beta_is_that_of_the_theory(similarity, separation, rng):
     patterns = rng.standard_normal((300, 20))
     memory = sh.HopfieldMemory(patterns, similarity=similarity, separation=separation)
-    want = theory.critical_beta(patterns, similarity=similarity) / (alpha_of(separation) - 1)
+    want = theory.critical_beta(patterns, similarity=similarity) * cutoff(separation)
     got = memory.critical_beta()
     np.testing.assert_array_equal(np.isinf(got), np.isinf(want))
     np.testing.assert_allclose(got, want, rtol=1e-11)
@@ -198,7 +198,7 @@ def test_certified_queries_go_there(family, dtype, similarity, rng):
         memory.separation = separation
         some = gaps[(gaps > 0) & (gaps < np.inf)]
         for need in np.quantile(some, [0.1, 0.5, 0.9]) if len(some) else [1.0]:
-            memory.beta = 1 / (alpha_of(separation) - 1) / float(np.clip(need, 1e-290, 1e290))
+            memory.beta = cutoff(separation) / float(np.clip(need, 1e-290, 1e290))
             found = memory.certify(x)
             certified = found.index >= 0
             for states in results(memory, x):
@@ -331,7 +331,7 @@ def test_balls_are_the_largest(similarity, separation, rng):
     memory = sh.HopfieldMemory(patterns, similarity=similarity, separation=separation)
     beta = memory.beta = memory.suggest_beta(0.3)
     rows, radius = stored_rows(memory), memory.exact_radius()
-    want = theory.exact_radius(patterns, beta * (alpha_of(separation) - 1), similarity=similarity)
+    want = theory.exact_radius(patterns, beta / cutoff(separation), similarity=similarity)
     inside = radius >= 0
     sure = np.abs(want) > 1e-9
     np.testing.assert_array_equal(inside[sure], (want > 0)[sure])

@@ -10,12 +10,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers import (
+    CUTOFF_MAPS,
     ENERGY_MAPS,
     FLOATS,
     ROUNDOFF,
-    WINDOW_MAPS,
     alpha_of,
     betas_for,
+    cutoff,
     digest,
     distance,
     exact_entmax,
@@ -199,7 +200,7 @@ def bits():
     """Hash results of maps with a window, which must not depend on threads, instructions or BLAS kernels."""
     found = {}
     queries, patterns = workload(n=120)
-    for separation in WINDOW_MAPS:
+    for separation in CUTOFF_MAPS:
         for similarity in ("dot", "euclidean", "cosine"):
             options = {"similarity": similarity, "separation": separation}
             for beta in (7.0, 40.0, 300.0):
@@ -254,7 +255,7 @@ def test_bits_do_not_depend_on_threads(n, own_bits):
         assert bits() == own_bits
 
 
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 def test_batches_and_single_queries_agree(separation):
     queries, patterns = workload(n=70)
     options = {"separation": separation, "similarity": "euclidean"}
@@ -275,7 +276,7 @@ def test_batches_and_single_queries_agree(separation):
         assert same_bits(sh.update(queries[order], patterns, beta, **options), whole[order])
 
 
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 def test_weights_do_not_depend_on_the_order_of_patterns(separation):
     """Worst orders for a bound that rises: best last, best first; and any order."""
     queries, patterns = workload(n=1)
@@ -287,7 +288,7 @@ def test_weights_do_not_depend_on_the_order_of_patterns(separation):
             assert same_bits(sparse_weights(queries, patterns[order], beta, "dot", separation)[0], weights[order])
 
 
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 def test_any_split_of_the_patterns_merges_to_the_whole(separation):
     queries, patterns = workload(n=40)
     rng = np.random.default_rng(3)
@@ -336,7 +337,7 @@ def test_supports_of_more_than_1024_patterns(separation, dtype):
             energy = reference.energy(queries, patterns, beta, **options)
             e = np.array([score_error(x, patterns, similarity, ROUNDOFF[np.dtype(dtype)], 8, True) for x in queries])
             # sums of up to 3000 terms of a total size of at most 1 / (a beta)
-            terms = 3000 / (alpha_of(separation) - 1) / beta / 4
+            terms = 3000 * cutoff(separation) / beta / 4
             slack = e + ROUNDOFF[np.dtype(dtype)] * (16 * np.abs(energy) + terms)
             assert (np.abs(sh.energy(queries, patterns, beta, **options) - energy) <= slack).all()
             sizes += np.diff(weights.indptr).tolist()
@@ -366,7 +367,7 @@ def test_many_equal_patterns():
     for m in (1000, 1024, 1025, 5000):
         patterns = np.tile(np.float32([1, 2, 3]), (m, 1))
         for beta in (1e-9, 1.0, 1e9):
-            for separation in WINDOW_MAPS:
+            for separation in CUTOFF_MAPS:
                 weights = sh.associate(patterns[:2], patterns, beta, separation=separation)
                 assert weights.nnz == 2 * m
                 assert np.unique(weights.data).size == 1
@@ -425,8 +426,8 @@ def test_inside_an_exact_basin_the_stored_bits_come_back(dtype):
     rng = np.random.default_rng(4)
     patterns = rng.normal(size=(1500, 30)).astype(dtype)
     queries = (patterns[:200] + 0.2 * rng.normal(size=(200, 30))).astype(dtype)
-    for separation in WINDOW_MAPS:
-        window = 1 / (alpha_of(separation) - 1)
+    for separation in CUTOFF_MAPS:
+        window = cutoff(separation)
         options = {"similarity": "euclidean", "separation": separation}
         scores = np.sort(reference.canonical_scores(queries[:, :], patterns, "euclidean"), axis=1)
         gap = scores[:, -1] - scores[:, -2]

@@ -6,7 +6,7 @@ asked far from the origin is then the same question, and any difference in the a
 
 import numpy as np
 import pytest
-from helpers import FLOATS, WINDOW_MAPS, alpha_of, name_of, path
+from helpers import CUTOFF_MAPS, FLOATS, alpha_of, name_of, path
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ import sparsehopfield as sh
 from sparsehopfield import reference
 from sparsehopfield.structures import BlockSparse, RandomMask, TopK, Window
 
-MAPS = [*WINDOW_MAPS, "softmax", sh.Entmax(1.05)]
+MAPS = [*CUTOFF_MAPS, "softmax", sh.Entmax(1.05)]
 OFFSETS = [-(2.0**17), 1000.0, 2.0**14]
 EUCLIDEAN = {"similarity": "euclidean"}
 STRUCTURES = [

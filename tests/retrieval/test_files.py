@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import digest, name_of, run_python, same_bits
+from helpers import TABLE_MAPS, digest, name_of, run_python, same_bits
 from safetensors.numpy import load_file, save_file
 
 import sparsehopfield as sh
@@ -72,7 +72,7 @@ def sealed(header):
 # --- there and back -------------------------------------------------------------------------------------
 
 
-MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.1), sh.Polynomial(3)]
+MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.1), sh.Polynomial(3), *TABLE_MAPS]
 
 
 @pytest.mark.covering(2)

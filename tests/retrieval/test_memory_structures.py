@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import ALL_MAPS, SIMILARITIES, WINDOW_MAPS, name_of, quiet, same_bits, sized_pairs
+from helpers import ALL_MAPS, CUTOFF_MAPS, SIMILARITIES, name_of, quiet, same_bits, sized_pairs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -196,7 +196,7 @@ def test_all_operations_as_the_functions(structure, similarity):
         options = {"similarity": similarity, "separation": separation, "structure": structure}
         memory = sh.HopfieldMemory(patterns, 0.9, values=values, **options)
         assert memory.structure is structure
-        steps, top = {"max_steps": 5, "return_info": True}, {"top": None if separation in WINDOW_MAPS else 2}
+        steps, top = {"max_steps": 5, "return_info": True}, {"top": None if separation in CUTOFF_MAPS else 2}
         for call, own in (("update", {}), ("retrieve", steps), ("associate", top), ("energy", {}), ("candidates", {})):
             mixed = {"values": values} if call in ("update", "retrieve", "candidates") else {}
             want = answered(getattr(sh, call), queries, patterns, 0.9, **own, **mixed, **options)
@@ -650,7 +650,7 @@ def test_a_damaged_structure(tmp_path):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 def test_certificates_hold_for_the_k_best(separation, similarity):
     draws = np.random.default_rng(6)
     patterns = draws.normal(size=(40, 7))
@@ -764,11 +764,11 @@ def test_explanations(structure, separation):
     assert why.stages["stored"] == M
     assert why.structure == structure
     np.testing.assert_allclose(why.scores, z[why.positions], atol=1e-12)
-    np.testing.assert_allclose(why.gaps, z[seen].max() - z[why.positions] if separation in WINDOW_MAPS else why.gaps)
+    np.testing.assert_allclose(why.gaps, z[seen].max() - z[why.positions] if separation in CUTOFF_MAPS else why.gaps)
     assert (why.ids == why.positions + 100).all()
     assert same_bits(why.state, memory.update(query))
     assert repr(structure) in str(why)
-    if separation in WINDOW_MAPS:
+    if separation in CUTOFF_MAPS:
         without = [i for i in seen if p[i] == 0]
         assert (why.miss is None) == (not without)
         if without:

@@ -12,11 +12,11 @@ import pytest
 import scipy.sparse
 from helpers import (
     ALL_MAPS,
+    CUTOFF_MAPS,
     ENERGY_MAPS,
     LAYOUTS,
     ROUNDOFF,
     SIMILARITIES,
-    WINDOW_MAPS,
     name_of,
     quiet,
     same_bits,
@@ -75,7 +75,7 @@ def check_update(queries, patterns, beta=1.0, *, values=None, similarity="dot", 
 def check_weights(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax"):
     """Compare the weights with the reference, and return them."""
     options = {"similarity": similarity, "separation": separation}
-    more = {} if separation in WINDOW_MAPS else {"top": len(patterns)}
+    more = {} if separation in CUTOFF_MAPS else {"top": len(patterns)}
     weights = sh.associate(queries, patterns, beta, **options, **more)
     dtype = computed(queries, patterns)
     assert isinstance(weights, scipy.sparse.csr_array)
@@ -341,7 +341,7 @@ def test_associate_of_full_support_needs_a_limit(rng):
 
 def test_weights_are_what_update_mixes(rng):
     queries, patterns = make(rng, 50, 400, 15)
-    for separation in WINDOW_MAPS:
+    for separation in CUTOFF_MAPS:
         weights = sh.associate(queries, patterns, 5.0, separation=separation)
         mixed = weights.toarray().astype(float) @ patterns.astype(float)
         # the same weights, so only the rounding of the result and the order of the sum (in double) differ
@@ -512,7 +512,7 @@ def split(m, cuts):
     return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
-@pytest.mark.parametrize("separation", WINDOW_MAPS, ids=name_of)
+@pytest.mark.parametrize("separation", CUTOFF_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_merging_parts_gives_the_whole(separation, similarity, rng):
     queries, patterns = make(rng, 30, 500, 13)

@@ -19,8 +19,10 @@ from helpers import (
     FLOATS,
     LAYOUTS,
     SIMILARITIES,
+    TABLE_MAPS,
     alpha_of,
     betas_for,
+    cutoff,
     digest,
     distance,
     exact_entmax,
@@ -49,7 +51,7 @@ from sparsehopfield import _core, reference
 
 PATHS = ["scan", "lines", "columns", "auto"]
 OTHERS = PATHS[1:]
-MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0)]
+MAPS = ["sparsemax", "entmax15", sh.Entmax(1.25), sh.Entmax(3.0), *TABLE_MAPS]
 FEWER = ["dot", "euclidean", pytest.param("cosine", marks=pytest.mark.slow)]
 
 
@@ -604,7 +606,7 @@ def test_inside_an_exact_basin_the_stored_bits_come_back(separation, name):
         queries = (patterns[:90] + 0.3 * rng.normal(size=(90, 60))).astype(dtype)
         scores = np.sort(reference.canonical_scores(queries, patterns, "euclidean"), axis=1)
         error = max(score_error(x, patterns, "euclidean") for x in queries)
-        inside = scores[:, -1] - scores[:, -2] > 1 / (alpha_of(separation) - 1) + 2 * error
+        inside = scores[:, -1] - scores[:, -2] > cutoff(separation) + 2 * error
         assert inside.sum() > 50
         memory = sh.HopfieldMemory(patterns, 1.0, similarity="euclidean", separation=separation)
         with path(name):
@@ -634,7 +636,7 @@ def test_trajectories(similarity, separation):
     queries[40:80] = queries[np.random.default_rng(2).integers(40, size=40)]  # duplicates
     queries[80:85] = patterns[:5]
     queries[85] = 0
-    factor = 60.0 / (alpha_of(separation) - 1)  # the window is wider for smaller alpha
+    factor = 60.0 * cutoff(separation)
     beta = betas(queries, patterns, similarity, [factor])[0] * np.where(np.arange(90) % 3, 1.0, 7.0)
     values = np.random.default_rng(3).normal(size=(900, 5)).astype(dtype)
     most = 0

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from helpers import (
     ALL_MAPS,
+    CUTOFF_MAPS,
     SIMILARITIES,
-    WINDOW_MAPS,
     digest,
     hook,
     name_of,
@@ -479,7 +479,7 @@ def test_narrow_patterns_answer_as_the_numbers_they_stand_for(dtype, scale, simi
             wide = sh.HopfieldMemory(patterns, beta, **options, **{k: widened(v) for k, v in mixed.items()})
             got, want = narrow.update(asked), wide.update(asked)
             assert got.dtype == want.dtype
-            if separation in WINDOW_MAPS:
+            if separation in CUTOFF_MAPS:
                 assert same_bits(got, want)
                 assert same_bits(narrow.associate(asked), wide.associate(asked))
                 assert same_bits(narrow.energy(asked), wide.energy(asked))
