@@ -51,18 +51,24 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
     return status;
 }
 
-/* Finds the two best of each query, one of which at least is another pattern, and writes the margins (M). */
+/* Finds the `count` best patterns of each query of a job, from the best down, in *best (n, count), which the caller
+ * releases; position -1 and score -INFINITY where there are fewer. */
+static sh_status find_nearest(sh_job *job, int64_t count, sh_candidate **best) {
+    *best = sh_allocate(job->context, job->queries.n, (size_t)count * sizeof **best);
+    if (!*best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; i < job->queries.n * count; i++) (*best)[i] = (sh_candidate){-INFINITY, -1};
+    job->goal = SH_GOAL_NEAREST;
+    job->count = count;
+    job->out.nearest = *best;
+    return sh_run(job);
+}
+
+/* Computes margins (M) from the two best of each query, one of which at least is another pattern. */
 static sh_status find_margins(sh_job *job, const int64_t *self, const double *self_score, int64_t first,
                               void *margins) {
-    int64_t n = job->queries.n;
-    sh_candidate *best = sh_allocate(job->context, n, 2 * sizeof *best);
-    if (!best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t i = 0; i < 2 * n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    job->goal = SH_GOAL_NEAREST;
-    job->count = 2;
-    job->out.nearest = best;
-    sh_status status = sh_run(job);
-    for (int64_t i = 0; status == SH_OK && i < n; i++)
+    sh_candidate *best;
+    sh_status status = find_nearest(job, 2, &best);
+    for (int64_t i = 0; status == SH_OK && i < job->queries.n; i++)
         ((double *)margins)[first + i] = self_score[i] - best[2 * i + (best[2 * i].position == self[i])].score;
     sh_release(job->context, best);
     return status;
@@ -164,15 +170,10 @@ sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries qu
     if (status != SH_OK || queries.n == 0) return status;
     SH_REQUIRE(context, position, "position");
     SH_REQUIRE(context, score, "score");
-    sh_candidate *best = sh_allocate(context, queries.n, (size_t)count * sizeof *best);
-    if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    int64_t n = queries.n * count;
-    for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    sh_job job = {SH_GOAL_NEAREST, .context = context, .memory = memory, .queries = queries, .count = count};
-    job.model = (sh_model){SH_SPARSEMAX, 2};
-    job.out.nearest = best;
-    status = sh_run(&job);
-    for (int64_t i = 0; status == SH_OK && i < n; i++) {
+    sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
+    sh_candidate *best;
+    status = find_nearest(&job, count, &best);
+    for (int64_t i = 0; status == SH_OK && i < queries.n * count; i++) {
         position[i] = best[i].position;
         score[i] = best[i].score;
     }

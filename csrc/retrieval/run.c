@@ -43,35 +43,39 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
 /* Rows that may not be finite any more; `argument` is their name. */
 typedef struct {
     const sh_kernels *k;
-    sh_rows rows;
+    const sh_rows *rows;
     const char *argument;
+    int64_t n;
+    const int64_t *position; /* (n) which rows; NULL: the first n */
 } suspects;
 
-/* Fails if some of the rows are not finite. */
 static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const suspects *s = pointer;
-    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->rows.n); i++) {
-        const void *row = sh_row_at(s->k, &s->rows, i, scratch);
-        if (!isfinite(s->k->max_abs(row, s->rows.d))) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->n); i++) {
+        const int64_t at = s->position ? s->position[i] : i;
+        const void *row = sh_row_at(s->k, s->rows, at, scratch);
+        if (!isfinite(s->k->max_abs(row, s->rows->d))) return sh_fail(context, SH_NOT_FINITE, s->argument, at);
     }
     return SH_OK;
+}
+
+/* Fails if some of the rows are not finite. */
+static sh_status check_suspects(sh_context *context, suspects s) {
+    return sh_for_each(context, sh_ceil_div(s.n, CHECKED), (size_t)s.rows->d * s.k->size, check_rows, &s);
 }
 
 /* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a
  * score has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
 static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
     const sh_memory *m = job->memory;
-    int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
-    suspects all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
-                      {m->k, m->patterns, "patterns"},
-                      {m->k, m->values, "values"}};
-    all[0].rows.type = m->type;
-    for (int i = 0; i < 2 + (m->has_values && !m->values.unchecked); i++) {
-        size_t bytes = (size_t)all[i].rows.d * m->k->size;
-        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, check_rows, &all[i]);
-        if (status != SH_OK) return status;
-    }
-    return seen & SH_SCORE_NOT_FINITE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
+    const int64_t n = job->queries.n, M = m->patterns.n, d = m->patterns.d, stride = d * (int64_t)m->k->size;
+    const sh_rows queries = {.data = job->queries.data, .n = n, .d = d, .stride = stride, .type = m->type};
+    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL});
+    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL});
+    if (status == SH_OK && m->has_values && !m->values.unchecked)
+        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL});
+    if (status != SH_OK || !(seen & SH_SCORE_NOT_FINITE)) return status;
+    return sh_fail(job->context, SH_OVERFLOW, "queries", row);
 }
 
 void sh_set_grid(sh_job *job, int64_t n) {
@@ -340,17 +344,6 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     return SH_OK;
 }
 
-/* Fails with SH_NOT_FINITE if rows of a list hold NaN or infinity, and says which. */
-static sh_status check_listed_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
-                                   void *buffer) {
-    for (int64_t i = 0; i < n; i++) {
-        const void *row = sh_row_at(memory->k, &memory->values, position[i], buffer);
-        if (!isfinite(memory->k->max_abs(row, memory->values.d)))
-            return sh_fail(context, SH_NOT_FINITE, memory->has_values ? "values" : "patterns", position[i]);
-    }
-    return SH_OK;
-}
-
 sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *start, const int64_t *position,
                  const double *weight, void *states) {
     SH_REQUIRE(context, memory, "memory");
@@ -380,7 +373,8 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         void *state = sh_at(k, states, i * width);
         k->from_double(state, sum, width);
         if (!memory->values.unchecked && !isfinite(k->max_abs(state, width)))
-            status = check_listed_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
+            status = check_suspects(context, (suspects){k, &memory->values, memory->has_values ? "values" : "patterns",
+                                                        start[i + 1] - start[i], position + start[i]});
     }
     sh_release(context, sum);
     sh_release(context, buffer);
