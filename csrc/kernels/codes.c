@@ -42,8 +42,9 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
             __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].error_radius),                               \
                    t = _mm512_set1_ps(q[i].threshold);                                                                 \
             UNROLL for (int j = 0; j < 4; j++) {                                                                       \
-                __m512 rest = _mm512_fmadd_ps(r, _mm512_load_ps(error + j * 16), _mm512_load_ps(error + 64 + j * 16)); \
-                __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, rest);                                    \
+                __m512 added =                                                                                         \
+                    _mm512_fmadd_ps(r, _mm512_load_ps(error + j * 16), _mm512_load_ps(error + 64 + j * 16));           \
+                __m512 u = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[i][j]), h, added);                                   \
                 sum[i][j] = _mm512_castps_si512(u);                                                                    \
                 mask[i][j] = _mm512_cmp_ps_mask(u, t, _CMP_NLT_UQ);                                                    \
                 found |= mask[i][j];                                                                                   \

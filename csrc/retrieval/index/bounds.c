@@ -113,17 +113,17 @@ void sh_take_query_codes(sh_workspace *w, const sh_index *x, const sh_memory *m,
 }
 
 /* Computes the constant of a query, of the row x in the compute type, and what its scores may lose by rounding. */
-static void take_constant(const sh_index *x, const sh_job *job, const void *row, double *wide, sh_query_code *q) {
+static void take_constant(const sh_index *x, const sh_job *job, const void *row, double *in_double, sh_query_code *q) {
     const sh_memory *m = job->memory;
     const sh_kernels *doubles = sh_kernels_of(SH_FLOAT64);
     double product = (double)(m->patterns.d + 16) * 0x1p-51;
-    m->k->to_double(wide, row, x->d);
+    m->k->to_double(in_double, row, x->d);
     if (sh_has_distance_bias(x, m) && sh_by_distance(job)) {
-        double square = doubles->distance2(wide, x->mean, x->d), distance = sqrt(square) + 1 / x->scaling;
+        double square = doubles->distance2(in_double, x->mean, x->d), distance = sqrt(square) + 1 / x->scaling;
         q->constant = -square / 2;
         q->slack = product * distance * distance;
     } else {
-        double dot = doubles->dot(wide, x->mean, x->d), raw2 = m->k->dot(row, row, x->d);
+        double dot = doubles->dot(in_double, x->mean, x->d), raw2 = m->k->dot(row, row, x->d);
         double norm = sqrt(raw2) * (1 + 1e-9), mean_norm2 = x->mean_norm2, half = sh_by_distance(job) ? raw2 / 2 : 0;
         q->constant = dot - (sh_has_distance_bias(x, m) ? mean_norm2 / 2 : 0) - half;
         q->slack = product * ((norm + x->mean_norm) * (m->max_norm + x->mean_norm) + m->max_bias + mean_norm2 + half);
@@ -138,7 +138,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *orde
         sh_query_code *q = &codes->query[i];
         const void *row = sh_used_features(x, m->k, sh_query(job, order ? order[i] : first + i), s);
         s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->mean, x->scaling, x->d);
-        take_constant(x, job, row, s->wide, q);
+        take_constant(x, job, row, s->in_double, q);
         double norm = sqrt(s->norm2[i]);
         int usable = norm < 0x1p60 && norm > 0x1p-60 && q->slack < 0x1p900;
         q->norm = usable ? norm : 0;

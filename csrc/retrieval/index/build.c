@@ -33,8 +33,8 @@ static size_t lay_out(const sh_index *x, const sh_memory *m, void *block, sample
 }
 
 /* Writes the used features of a pattern in double. */
-static void load_wide(const sh_index *x, const sh_memory *m, int64_t pattern, sample *s) {
-    m->k->to_double(s->rows.wide,
+static void load_in_double(const sh_index *x, const sh_memory *m, int64_t pattern, sample *s) {
+    m->k->to_double(s->rows.in_double,
                     sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->rows.row), &s->rows), x->d);
 }
 
@@ -44,14 +44,14 @@ static sh_status load_sample(sh_context *context, const sh_memory *m, sh_index *
     memset(x->mean, 0, (size_t)d * sizeof(double));
     for (int64_t i = 0; i < n; i++) {
         int64_t pattern = i * x->patterns / n;
-        load_wide(x, m, pattern, s);
+        load_in_double(x, m, pattern, s);
         double scale = m->scale ? m->scale[pattern] : 1;
-        for (int64_t j = 0; j < d; j++) x->mean[j] += s->rows.wide[j] * scale / (double)n;
+        for (int64_t j = 0; j < d; j++) x->mean[j] += s->rows.in_double[j] * scale / (double)n;
     }
     x->mean_norm2 = sh_kernels_of(SH_FLOAT64)->dot(x->mean, x->mean, d);
     x->mean_norm = sqrt(x->mean_norm2) * (1 + 1e-12);
-    load_wide(x, m, 0, s);
-    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.wide, x->mean, d)) * (1 + 1e-9);
+    load_in_double(x, m, 0, s);
+    x->first_distance = sqrt(sh_kernels_of(SH_FLOAT64)->distance2(s->rows.in_double, x->mean, d)) * (1 + 1e-9);
     int exponent;
     frexp(sh_largest_distance(x, m) * (1 + 1e-9), &exponent);
     x->scaling = ldexp(1, -exponent);

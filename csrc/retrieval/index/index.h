@@ -98,15 +98,15 @@ int sh_may_add_all_columns(const sh_memory *memory, const sh_index *leading);
 
 /* Scratch memory of some rows on their way to codes. */
 typedef struct {
-    void *row;        /* (d of the memory) one widened row */
-    void *gathered;   /* (d) of it the features that are used */
-    const void *used; /* (d) these, of the row that was loaded last, wherever they lie */
-    double *wide;     /* (d) the same in double */
-    float *y;         /* (rows, d) y of each */
-    double *norm2;    /* (rows) |y|^2 */
-    float *a;         /* (rows, rank) y V^T */
-    double *sum;      /* (rows, rank) its sums over slabs of features, */
-    float *slab;      /* (rows, rank) and the products of one slab */
+    void *row;         /* (d of the memory) one widened row */
+    void *gathered;    /* (d) of it the features that are used */
+    const void *used;  /* (d) these, of the row that was loaded last, wherever they lie */
+    double *in_double; /* (d) the same in double */
+    float *y;          /* (rows, d) y of each */
+    double *norm2;     /* (rows) |y|^2 */
+    float *a;          /* (rows, rank) y V^T */
+    double *sum;       /* (rows, rank) its sums over slabs of features, */
+    float *slab;       /* (rows, rank) and the products of one slab */
 } sh_coding_space;
 
 /* One query as the index takes it: w = (x - mean) * scaling. */
@@ -154,5 +154,6 @@ sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *boun
  * counts (N of order, 4), or NULL: refined, candidates after that, scored, support. */
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
                           int64_t *unserved, _Atomic int64_t *unserved_count);
+/* Returns how many candidates a query may have: what is more is for the scan. */
 int64_t sh_candidate_limit(const sh_index *index);
 #endif

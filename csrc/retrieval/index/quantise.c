@@ -10,7 +10,7 @@ _Static_assert(SH_ENCODED_ROWS % SH_PANEL == 0, "patterns are encoded by whole p
 void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_space *s) {
     s->row = sh_take(w, m->patterns.d, m->k->size);
     s->gathered = sh_take(w, x->features ? x->d : 0, m->k->size);
-    s->wide = sh_take(w, x->d, sizeof *s->wide);
+    s->in_double = sh_take(w, x->d, sizeof *s->in_double);
     s->y = sh_take(w, rows * x->d, sizeof *s->y);
     s->norm2 = sh_take(w, rows, sizeof *s->norm2);
 }
@@ -165,8 +165,8 @@ typedef struct {
 static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_space *s) {
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
-        m->k->to_double(s->wide, s->used, x->d);
-        double product = sh_kernels_of(SH_FLOAT64)->dot(s->wide, x->mean, x->d);
+        m->k->to_double(s->in_double, s->used, x->d);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->mean, x->d);
         bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
         bias *= x->scaling * x->scaling;
     }

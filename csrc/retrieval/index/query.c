@@ -223,6 +223,12 @@ static void seed_best(const search *s, int64_t query, query_state *t, int64_t wa
     add_seeds(s, query, t, best, m, results);
 }
 
+/* Brings a list's threshold up to date, and drops what is below it from entry `first` on. */
+static void trim(const search *s, const sh_query_code *q, const query_state *t, sh_filter_query *list, int64_t first) {
+    list->threshold = sh_bound_threshold(s->index, q, t->min_score);
+    list->found = first + drop_below(list->position + first, list->bound + first, list->found - first, list->threshold);
+}
+
 /* Takes in what a tile listed for a query of which the k best are wanted: refines it at once, while the queries of a
  * block share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the
  * list may grow further. */
@@ -234,10 +240,8 @@ static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, que
     refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
     t->refined += n;
     if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[k - 1]));
-    list->threshold = sh_bound_threshold(x, q, t->min_score);
-    list->found = before + drop_below(list->position + before, list->bound + before, n, list->threshold);
-    if (list->found <= limit) return 1;
-    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    trim(s, q, t, list, before);
+    if (list->found > limit) trim(s, q, t, list, 0);
     return list->found <= limit;
 }
 
@@ -253,13 +257,12 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
     seed_best(s, query, t, wanted, list->position + before, list->bound + before, list->found - before, results);
     list->threshold = sh_bound_threshold(x, q, t->min_score);
     if (list->found <= limit) return 1;
-    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    trim(s, q, t, list, 0);
     if (2 * list->found <= limit || !x->records) return list->found <= limit;
     refine_list(s, codes, row, list->position, list->bound, list->found, NULL);
     t->refined += list->found;
     seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
-    list->threshold = sh_bound_threshold(x, q, t->min_score);
-    list->found = drop_below(list->position, list->bound, list->found, list->threshold);
+    trim(s, q, t, list, 0);
     t->refined -= list->found;
     return 2 * list->found <= limit;
 }
