@@ -75,7 +75,7 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
                            const sh_taped_update *update) {
     const sh_tape *t = j->t;
     const int64_t L = t->lanes->lanes, width = t->width;
-    sh_rows_to_lanes(t, q, j->grad_mixed, t->f, w->z);
+    sh_rows_to_lanes(t, q, sh_rows_of_queries(t, j->grad_mixed, t->a.heads * t->f, t->f), t->f, NULL, w->z);
     sh_score_tile_again(t, w, s, update);
     sh_dot_tile(t, s, SH_VALUES, update->list, update->n, w->z, w->g, w->gathered);
     for (int64_t at = 0; j->grad_weight_sums && at < width; at += L) {
@@ -85,11 +85,9 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
     }
     const int drops = t->a.dropout > 0;
     if (drops) sh_dropout_factors(t, q, s, update->list, update->n, w->factor);
-    for (int64_t at = 0; drops && at < width; at += L)
-        t->lanes->multiply(sh_at(w->g, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops) sh_multiply_tile(t, w->g, w->factor, update->n);
     through_map(t, w, update);
-    for (int64_t at = 0; drops && j->wants_rows && at < width; at += L)
-        t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops && j->wants_rows) sh_multiply_tile(t, w->s, w->factor, update->n);
     if (j->wants_rows) sh_outer_tile(t, s, SH_VALUES, w->s, update->list, update->n, w->z, w);
     through_scores(j, q, w, s, update);
 }
@@ -124,14 +122,6 @@ static void add_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int
         }
 }
 
-/* Computes out (e, width) = a factor in lanes that moved, else `otherwise`; moved and factor (width). */
-static void select_lanes(const sh_tape *t, const char *moved, const char *a, const char *factor, const char *otherwise,
-                         char *out) {
-    for (int64_t at = 0; at < t->width; at += t->lanes->lanes)
-        t->lanes->choose(sh_at(moved, t, at), sh_at(a, t, at), sh_at(factor, t, at), sh_at(otherwise, t, at), t->e,
-                         sh_at(out, t, at), t->width);
-}
-
 /* Passes the gradient in the output of a tile back to its queries, and adds those of rows and beta. */
 static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of_part, const sh_stored_rows *stored,
                                int64_t set, int64_t tile) {
@@ -156,7 +146,7 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
     memset(zeros, 0, bytes);
     const sh_taped_update *update = tape->last;
     through_values(j, &q, w, s, update);
-    select_lanes(t, one, w->x, beta, w->x, dx);
+    sh_choose_lanes(t, one, w->x, beta, w->x, dx);
     if (a->implicit && tape->steps) {
         sh_score_tile_again(t, w, s, update);
         for (int64_t at = 0; at < width; at += t->lanes->lanes)
@@ -171,20 +161,21 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
         for (int64_t l = 0; l < width; l++) sh_put(t, moved, l, update->moved[l / 64] >> (l % 64) & 1);
         /* a query that did not move passes its gradient on */
         char *mixture = j->grad_states ? w->x : w->z;
-        select_lanes(t, moved, dx, one, zeros, mixture);
+        sh_choose_lanes(t, moved, dx, one, zeros, mixture);
         if (j->grad_states) {
             char *rows = sh_at(j->grad_states, t, (step + 1) * all * e);
-            sh_lanes_to_rows(t, &q, mixture, e, a->heads * e, rows);
+            sh_lanes_to_rows(t, &q, mixture, e, sh_rows_of_queries(t, rows, a->heads * e, e));
             sh_apply_key_map(t, &q, w, mixture, rows, 0, w->z);
         }
         update = update->previous;
         through_update(j, &q, w, s, update);
-        select_lanes(t, moved, w->x, beta, dx, dx);
+        sh_choose_lanes(t, moved, w->x, beta, dx, dx);
     }
     assert(!update->previous);
     if (t->restricted && j->wants_rows) add_visible_gradients(t, s, first_row, of_part, w);
     char *first = j->grad_states ? j->grad_states : j->out->query;
-    if (first) sh_lanes_to_rows(t, &q, dx, e, j->grad_states ? a->heads * e : j->out->query_row, first);
+    const int64_t row = j->grad_states ? a->heads * e : j->out->query_row;
+    if (first) sh_lanes_to_rows(t, &q, dx, e, sh_rows_of_queries(t, first, row, e));
     return SH_OK;
 }
 
