@@ -76,7 +76,7 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
                            const sh_taped_update *update) {
     const sh_tape *t = j->t;
     const int64_t L = t->lanes->lanes, width = t->width;
-    sh_rows_to_lanes(t, q, j->grad_mixed, t->f, w->z);
+    sh_rows_to_lanes(t, q, sh_rows_of_queries(t, j->grad_mixed, t->a.heads * t->f, t->f), t->f, NULL, w->z);
     sh_score_tile_again(t, w, s, update);
     sh_dot_tile(t, s, SH_VALUES, update->list, update->n, w->z, w->g, w->gathered);
     for (int64_t at = 0; j->grad_weight_sums && at < width; at += L) {
@@ -86,11 +86,9 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
     }
     const int drops = t->a.dropout > 0;
     if (drops) sh_dropout_factors(t, q, s, update->list, update->n, w->factor);
-    for (int64_t at = 0; drops && at < width; at += L)
-        t->lanes->multiply(sh_at(w->g, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops) sh_multiply_tile(t, w->g, w->factor, update->n);
     through_map(t, w, update);
-    for (int64_t at = 0; drops && j->wants_rows && at < width; at += L)
-        t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops && j->wants_rows) sh_multiply_tile(t, w->s, w->factor, update->n);
     if (j->wants_rows) sh_outer_tile(t, s, SH_VALUES, w->s, update->list, update->n, w->z, w);
     through_scores(j, q, w, s, update);
 }
@@ -125,14 +123,6 @@ static void add_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int
         }
 }
 
-/* Computes out (e, width) = a factor in lanes that moved, else `otherwise`; moved and factor (width). */
-static void select_lanes(const sh_tape *t, const char *moved, const char *a, const char *factor, const char *otherwise,
-                         char *out) {
-    for (int64_t at = 0; at < t->width; at += t->lanes->lanes)
-        t->lanes->choose(sh_at(moved, t, at), sh_at(a, t, at), sh_at(factor, t, at), sh_at(otherwise, t, at), t->e,
-                         sh_at(out, t, at), t->width);
-}
-
 /* Passes the gradient in the output of a tile back to its queries, and adds those of rows and beta. */
 static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of_part, const sh_stored_rows *stored,
                                int64_t set, int64_t tile) {
@@ -157,7 +147,7 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
     memset(zeros, 0, bytes);
     const sh_taped_update *update = tape->last;
     through_values(j, &q, w, s, update);
-    select_lanes(t, one, w->x, beta, w->x, dx);
+    sh_choose_lanes(t, one, w->x, beta, w->x, dx);
     if (a->implicit && tape->steps) {
         sh_score_tile_again(t, w, s, update);
         const sh_lane_call call = sh_map_call(t, w);
@@ -173,20 +163,21 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
         for (int64_t l = 0; l < width; l++) sh_put(t, moved, l, update->moved[l / 64] >> (l % 64) & 1);
         /* a query that did not move passes its gradient on */
         char *mixture = j->grad_states ? w->x : w->z;
-        select_lanes(t, moved, dx, one, zeros, mixture);
+        sh_choose_lanes(t, moved, dx, one, zeros, mixture);
         if (j->grad_states) {
             char *rows = sh_at(j->grad_states, t, (step + 1) * all * e);
-            sh_lanes_to_rows(t, &q, mixture, e, a->heads * e, rows);
+            sh_lanes_to_rows(t, &q, mixture, e, sh_rows_of_queries(t, rows, a->heads * e, e));
             sh_apply_key_map(t, &q, w, mixture, rows, 0, w->z);
         }
         update = update->previous;
         through_update(j, &q, w, s, update);
-        select_lanes(t, moved, w->x, beta, dx, dx);
+        sh_choose_lanes(t, moved, w->x, beta, dx, dx);
     }
     assert(!update->previous);
     if (t->restricted && j->wants_rows) add_visible_gradients(t, s, first_row, of_part, w);
     char *first = j->grad_states ? j->grad_states : j->out->query;
-    if (first) sh_lanes_to_rows(t, &q, dx, e, j->grad_states ? a->heads * e : j->out->query_row, first);
+    const int64_t row = j->grad_states ? a->heads * e : j->out->query_row;
+    if (first) sh_lanes_to_rows(t, &q, dx, e, sh_rows_of_queries(t, first, row, e));
     return SH_OK;
 }
 
@@ -221,6 +212,12 @@ static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stor
     }
 }
 
+/* Sets the first d numbers of rows to 0. */
+static void clear_rows(const sh_tape *t, const sh_matrix *m, int64_t rows, int64_t d) {
+    const int64_t blocks = m->ld == d ? sh_min(rows, 1) : rows, numbers = m->ld == d ? rows * d : d;
+    for (int64_t r = 0; r < blocks; r++) memset(sh_at(m->data, t, r * m->ld), 0, (size_t)numbers * t->lanes->size);
+}
+
 /* Makes the backward pass of one part of a set. */
 static sh_status item_backward(void *user, int64_t item, void *scratch, sh_context *context) {
     job *j = user;
@@ -233,9 +230,7 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
     place_row_gradients(j, &w, &s, set, part);
     const int64_t rows = t->restricted && t->parts > 1 ? t->part_offset[part + 1] - t->part_offset[part] : s.rows;
     for (int i = 0; j->wants_rows && i < SH_SIDES; i++)
-        for (int64_t r = 0; r < rows; r++)
-            memset(sh_at(w.gradient[i].data, t, r * w.gradient[i].ld), 0,
-                   (size_t)sh_padded(t, w.gradient[i].d) * t->lanes->size);
+        clear_rows(t, &w.gradient[i], rows, sh_padded(t, w.gradient[i].d));
     for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
          i++)
         status = sh_stopped(context) ? SH_INTERRUPTED : tile_backward(context, j, &w, &s, set, i);
@@ -384,8 +379,7 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     char *mixed = NULL;
     /* rows that no query sees have no gradient */
     for (int i = 0; (a->padding || !t->lanes_of_set) && i < SH_SIDES; i++)
-        for (int64_t r = 0; j.rows[i].data && r < rows; r++)
-            memset(sh_at(j.rows[i].data, t, r * j.rows[i].ld), 0, (size_t)(t->set_heads * j.rows[i].d) * size);
+        if (j.rows[i].data) clear_rows(t, &j.rows[i], rows, t->set_heads * j.rows[i].d);
     if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
     if (t->mixed_values) {
         mixed = sh_allocate(context, all * t->f, size);

@@ -170,11 +170,39 @@ sh_status sh_select_top_k(sh_context *context, const sh_tape *t, const sh_tile_q
 void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
                         int64_t n, char *factor);
 
-/* Copies rows of d numbers, one for each query in the order of their numbers, to lanes (d, width). */
-void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes);
-/* Copies lanes back, heads side by side, `row` numbers from one query to the next. */
-void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
-                      char *rows);
+/* Returns the address of number i of an array of the compute type; its value; and sets it. */
+static inline char *sh_at(const void *p, const sh_tape *t, int64_t i) { return (char *)p + (size_t)i * t->lanes->size; }
+static inline double sh_get(const sh_tape *t, const void *p, int64_t i) {
+    return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
+}
+static inline void sh_put(const sh_tape *t, void *p, int64_t i, double x) {
+    if (t->lanes->size == 4)
+        ((float *)p)[i] = (float)x;
+    else
+        ((double *)p)[i] = x;
+}
+
+/* Returns rows of d numbers of all queries (B, N), `row` numbers apart, with heads side by side. */
+static inline sh_stack sh_rows_of_queries(const sh_tape *t, const void *data, int64_t row, int64_t d) {
+    return (sh_stack){data, t->a.queries * row, row, d};
+}
+/* Copies the rows of d numbers of a tile's queries to lanes (d, width), times a factor (width) or as they are (NULL). */
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, sh_stack rows, int64_t d, const char *factor,
+                      char *lanes);
+/* Copies lanes back to rows. */
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, sh_stack rows);
+/* Computes out (e, width) = a factor in lanes where `where` is above 0, else `otherwise`; where and factor (width). */
+static inline void sh_choose_lanes(const sh_tape *t, const char *where, const char *a, const char *factor,
+                                   const char *otherwise, char *out) {
+    for (int64_t l = 0; l < t->width; l += t->lanes->lanes)
+        t->lanes->choose(sh_at(where, t, l), sh_at(a, t, l), sh_at(factor, t, l), sh_at(otherwise, t, l), t->e,
+                         sh_at(out, t, l), t->width);
+}
+/* Multiplies n rows of a tile by others, (n, width) both. */
+static inline void sh_multiply_tile(const sh_tape *t, char *x, const char *y, int64_t n) {
+    for (int64_t l = 0; l < t->width; l += t->lanes->lanes)
+        t->lanes->multiply(sh_at(x, t, l), sh_at(y, t, l), n, t->width, t->width);
+}
 
 /* Computes W^T (W z + b), or without b, with a key_map. z is in `lanes` (e, width) and, the same, in `rows` (B, N, H,
  * e). */
@@ -218,18 +246,6 @@ static inline int64_t sh_rows_of_sample(const sh_association *a, int64_t sample,
 static inline int64_t sh_padded(const sh_tape *t, int64_t d) {
     return sh_ceil_div(d, t->lanes->lanes) * t->lanes->lanes;
 }
-/* Returns the address of number i of an array of the compute type; its value; and sets it. */
-static inline char *sh_at(const void *p, const sh_tape *t, int64_t i) { return (char *)p + (size_t)i * t->lanes->size; }
-static inline double sh_get(const sh_tape *t, const void *p, int64_t i) {
-    return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
-}
-static inline void sh_put(const sh_tape *t, void *p, int64_t i, double x) {
-    if (t->lanes->size == 4)
-        ((float *)p)[i] = (float)x;
-    else
-        ((double *)p)[i] = x;
-}
-
 /* Returns where entry i of a list is among the rows of s->side, for a lane. */
 static inline int64_t sh_row_of(const sh_tape *t, const sh_stored_rows *s, const int32_t *list, int64_t i,
                                 int64_t lane) {

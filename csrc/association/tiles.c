@@ -79,25 +79,29 @@ int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_
     return count;
 }
 
-void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t first = 0; first < t->width; first += L) {
-        const void *from[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (q->head[first + l] >= 0) from[l] = sh_at(rows, t, q->number[first + l] * d);
-        t->lanes->gather(from, d, NULL, sh_at(lanes, t, first), t->width);
+/* Finds the rows of the queries of a vector, whose first lane is `first`; NULL for a lane without a query. */
+static void find_rows(const sh_tape *t, const sh_tile_queries *q, int64_t first, sh_stack rows, void **row) {
+    for (int64_t l = first; l < first + t->lanes->lanes; l++) {
+        const int64_t at = q->sample[l] * rows.sample + q->query[l] * rows.row + q->head[l] * rows.head;
+        row[l - first] = q->head[l] < 0 ? NULL : sh_at(rows.data, t, at);
     }
 }
 
-void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
-                      char *rows) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t first = 0; first < t->width; first += L) {
-        void *to[SH_MOST_LANES] = {0};
-        for (int64_t l = first; l < first + L; l++)
-            if (q->head[l] >= 0)
-                to[l - first] = sh_at(rows, t, (q->sample[l] * t->a.queries + q->query[l]) * row + q->head[l] * d);
-        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, sh_stack rows, int64_t d, const char *factor,
+                      char *lanes) {
+    for (int64_t first = 0; first < t->width; first += t->lanes->lanes) {
+        void *row[SH_MOST_LANES];
+        find_rows(t, q, first, rows, row);
+        t->lanes->gather((const void *const *)row, d, factor ? sh_at(factor, t, first) : NULL, sh_at(lanes, t, first),
+                         t->width);
+    }
+}
+
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, sh_stack rows) {
+    for (int64_t first = 0; first < t->width; first += t->lanes->lanes) {
+        void *row[SH_MOST_LANES];
+        find_rows(t, q, first, rows, row);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, row);
     }
 }
 
