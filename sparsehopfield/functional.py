@@ -104,7 +104,7 @@ def energy(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
@@ -171,7 +171,7 @@ def update(
         mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
         Takes the result; must not overlap an input.
     check_finite : bool
@@ -233,7 +233,7 @@ def associate(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     top : int, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
     min_weight : float, optional
@@ -300,7 +300,7 @@ def retrieve(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, optional
         Takes the result; must not overlap an input.
     check_finite : bool

@@ -1,4 +1,4 @@
-"""Structures: which pairs of queries and patterns are scored. The third choice beside similarity and separation."""
+"""Which patterns each query sees: the third choice beside `similarity` and `separation`."""
 
 from sparsehopfield._engine.structure import KINDS, Cost, Full, Structure
 from sparsehopfield.structures._features import FeatureState, LinearFeatures, RandomFeatures
