@@ -108,8 +108,7 @@ def energy(
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -177,8 +176,7 @@ def update(
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -241,8 +239,7 @@ def associate(
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -306,8 +303,7 @@ def retrieve(
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -371,8 +367,7 @@ def candidates(
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------

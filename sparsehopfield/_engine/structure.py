@@ -102,13 +102,7 @@ KINDS: dict[str, type[Structure]] = {}
 
 
 def as_structure(structure: Any) -> Structure | None:
-    """Return a structure as it was given, None for all pairs.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """Return a structure, or None for all pairs; raise TypeError for anything else."""
     if structure is None or isinstance(structure, Full):
         return None
     if isinstance(structure, Structure):
@@ -122,22 +116,6 @@ def as_structure(structure: Any) -> Structure | None:
 def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
     """Return a structure as JSON has it: its name, and its fields by their names; None for all pairs.
 
-    Parameters
-    ----------
-    structure : Structure or None
-
-    Returns
-    -------
-    dict or None
-        Of numbers, texts, lists and None.
-
-    Raises
-    ------
-    ValueError
-        For a structure that is not of `sparsehopfield.structures`.
-
-    Examples
-    --------
     >>> from sparsehopfield.structures import TopK
     >>> described(TopK(3))
     {'TopK': {'k': 3}}
@@ -152,23 +130,9 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
 
 
 def restored(description: Any) -> Structure | None:
-    """Return the structure of a description by `described`; None for None.
+    """Return the structure of a description by `described`; raise ValueError for anything else.
 
-    Parameters
-    ----------
-    description : dict or None
-
-    Returns
-    -------
-    Structure or None
-
-    Raises
-    ------
-    ValueError
-        For anything that `described` does not give.
-
-    Examples
-    --------
+    >>> from sparsehopfield import structures  # which adds its kinds
     >>> restored({"TopK": {"k": 3}})
     TopK(k=3)
     """
@@ -200,12 +164,9 @@ def _plain(value: Any) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """Return what a file says in JSON.
+    """Return what a file says in JSON; raise ValueError for no JSON, and for values nested more than 100 deep.
 
-    Raises
-    ------
-    ValueError
-        If it is no JSON, or nested more than 100 deep: what it means is found by functions that call themselves.
+    What it means is found by functions that call themselves.
     """
     try:
         value = json.loads(text)
