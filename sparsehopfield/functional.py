@@ -74,12 +74,11 @@ def energy(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -141,14 +140,13 @@ def update(
         mixed as well.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -203,7 +201,7 @@ def associate(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     top : int, optional
         Keep the `top` largest weights of each query; ties go to the lowest position.
     min_weight : float, optional
@@ -211,8 +209,7 @@ def associate(
     check_finite : bool
         The check is part of the norms that are needed anyway; False changes nothing here.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -270,14 +267,13 @@ def retrieve(
     similarity : {"dot", "euclidean", "cosine"}
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, optional
         Takes the result; must not overlap an input.
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------
@@ -341,8 +337,7 @@ def candidates(
     check_finite : bool
         False skips the pass over `values`.
     index : {"auto", True, False}
-        Whether the call builds an index of the patterns, as for `HopfieldMemory`: "auto" where that pays and half of
-        the memory that is left holds it.
+        Whether the call builds an index of the patterns, as for `HopfieldMemory`.
 
     Returns
     -------

@@ -75,7 +75,7 @@ class HopfieldMemory:
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
         How scores become weights. May be changed later.
     structure : Structure, optional
-        Which pairs are scored, see `sparsehopfield.structures`; all by default. May be changed later.
+        Which patterns each query sees, see `sparsehopfield.structures`; all by default. May be changed later.
     ids : array_like of int, shape (M,), optional
         Names of the patterns for the caller's use; 0 to M - 1 by default. Must be distinct. A pattern keeps its id
         whatever is added and removed.
@@ -230,7 +230,7 @@ class HopfieldMemory:
 
     @property
     def structure(self) -> Structure | None:
-        """Return which pairs are scored, None for all. Setting it confirms the present order of the patterns."""
+        """Return which patterns each query sees, None for all. Setting it confirms the patterns' order."""
         return self._structure[0]
 
     @structure.setter

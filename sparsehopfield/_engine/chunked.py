@@ -21,15 +21,9 @@ def chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def copy_rows(out: NDArray[Any], rows: NDArray[Any], at: NDArray[np.int64] | None = None) -> None:
-    """Copy rows to an array: all of them in order, or those at some positions.
+    """Copy rows (m, ...) to out (n, ...), cast as NumPy's assignment casts them.
 
-    Parameters
-    ----------
-    out : ndarray, shape (n, ...)
-        Receives the numbers, cast as NumPy's assignment casts them.
-    rows : ndarray, shape (m, ...)
-    at : ndarray of int, shape (n,), optional
-        Positions in `rows`; by default all, and n is m.
+    at: positions (n,) of the rows to copy; by default all in order, and n is m.
     """
     row_bytes = out.nbytes // max(1, len(out))
     if row_bytes > CHUNK and out.ndim > 1:

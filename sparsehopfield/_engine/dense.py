@@ -42,20 +42,9 @@ def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
 
 
 def feature_scale(rows: Array) -> tuple[Array, Array]:
-    """Return the mean of every feature, and what to divide it by: its standard deviation, or 1 where it is constant.
+    """Return the mean of every feature of rows (n, e), and what to divide it by; both float64 (e,).
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n, e)
-
-    Returns
-    -------
-    mean, scale : ndarray of float64 of shape (e,)
-
-    Examples
-    --------
-    >>> feature_scale(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 2.0]]))[1].round(3)
-    array([1.   , 0.816])
+    That is its standard deviation, or 1 where it is constant.
     """
     _, power = np.frexp(np.abs(rows).max(axis=0))  # of the largest: squares neither overflow nor vanish
     with untrapped():
@@ -66,23 +55,7 @@ def feature_scale(rows: Array) -> tuple[Array, Array]:
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Return x W^T + b.
-
-    Parameters
-    ----------
-    x : ndarray of shape (..., e)
-    weight : ndarray of shape (o, e)
-    bias : ndarray of shape (o,), optional
-
-    Returns
-    -------
-    ndarray of shape (..., o)
-
-    Examples
-    --------
-    >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([5.0]))
-    array([[16.]])
-    """
+    """Return x W^T + b, (..., o), of x (..., e), weight (o, e) and bias (o,) or None."""
     out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
     _core.linear(_matrix(x), in_order(weight), bias, out)
     return out
@@ -97,23 +70,9 @@ def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -
 
 
 def normalize(x: Array, eps: float) -> tuple[Array, Array]:
-    """Compute layer normalisation without its affine part: (x - mean) / sqrt(variance + eps), over the last axis.
+    """Normalise x (..., e) without an affine part: xhat = (x - mean) / sqrt(variance + eps), over the last axis.
 
-    Parameters
-    ----------
-    x : ndarray of shape (..., e)
-    eps : float, positive
-
-    Returns
-    -------
-    xhat : ndarray of shape (..., e)
-    rstd : ndarray of shape (...)
-        1 / sqrt(variance + eps).
-
-    Examples
-    --------
-    >>> normalize(np.array([[1.0, 3.0]]), 1e-12)[0]
-    array([[-1.,  1.]])
+    Return xhat (..., e) and rstd = 1 / sqrt(variance + eps), (...).
     """
     x = in_order(x)
     xhat, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
@@ -131,13 +90,7 @@ def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
 def fold(weight: Array, bias: Array | None, gain: Array, shift: Array, out: tuple[Array, Array]) -> None:
     """Merge an affine map and the linear one behind it: W (gain x + shift) + b = (W diag(gain)) x + (W shift + b).
 
-    Parameters
-    ----------
-    weight : ndarray of shape (o, e)
-    bias : ndarray of shape (o,), optional
-    gain, shift : ndarray of shape (e,)
-    out : ndarray of shape (o, e) and ndarray of shape (o,)
-        Receive the weight and the bias.
+    weight (o, e), bias (o,) or None, gain and shift (e,); out gets the weight (o, e) and the bias (o,).
     """
     _core.fold(weight, bias, gain, shift, *out)
 
@@ -167,19 +120,9 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Make one step of AdamW, in place, over lists of arrays.
+    """Make step number `step`, from 1 on, of AdamW over lists of arrays, in place.
 
-    Parameters
-    ----------
-    parameters, first, second : sequence of ndarray
-        Parameters and the running means of the gradients and of their squares; changed.
-    grads : sequence of ndarray
-        Shaped as the parameters.
-    step : int, at least 1
-        Which step this is, for the correction of the means' start at zero.
-
-    References
-    ----------
+    first, second: running means of the gradients and of their squares, which start at zero; shaped as the parameters.
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):

@@ -155,15 +155,7 @@ def _slices(a: Array) -> Iterator[memoryview]:
 
 
 def write(path: str | os.PathLike[str], model: Model, arrays: dict[str, Array]) -> None:
-    """Write a file as a whole or not at all.
-
-    Parameters
-    ----------
-    path : str or path-like
-    model : Model
-    arrays : dict of ndarray
-        "patterns", and "values" and "ids" where there are any.
-    """
+    """Write a file as a whole or not at all; arrays: "patterns", and "values" and "ids" where there are any."""
     write_tensors(path, _fields_of(model), arrays)
 
 
@@ -278,21 +270,10 @@ def _data_checksum(path: str, file: BinaryIO, at: int, end: int) -> str:
 
 
 def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Model, dict[str, Array]]:
-    """Read a file, or map its patterns and values. Nothing is allocated or mapped before all of the header is checked.
+    """Read a memory's file, its model and its arrays: "patterns", and "values" and "ids" where there are any.
 
-    Parameters
-    ----------
-    path : str or path-like
-    mmap : bool
-        Map patterns and values instead of reading them.
-    verify : bool
-        Compare the data with its checksum.
-
-    Returns
-    -------
-    Model
-    dict of ndarray
-        "patterns", and "values" and "ids" where there are any.
+    mmap: patterns and values are mapped, not read. verify: the data are compared with their checksum. Nothing is
+    allocated or mapped before all of the header is checked.
     """
     return read_tensors(path, _checked, mmap=mmap, verify=verify)
 

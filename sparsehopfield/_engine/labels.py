@@ -15,31 +15,13 @@ EXACT = 2**53  # float64 holds all whole numbers below this, and not all from it
 
 
 def as_labels(name: str, labels: Any) -> Array:
-    """Return labels as an array, in which two are equal only where they were given so.
+    """Return labels as an array of the same shape, in which two are equal only where they were given so.
 
-    Parameters
-    ----------
-    name : str
-        What the message of an error begins with.
-    labels : array_like
-        Whole numbers, other finite numbers, text, bytes, booleans, dates, or other things that can be put in order; of
-        one of these kinds.
+    Labels are whole numbers, other finite numbers, text, bytes, booleans, dates, or other things that can be put in
+    order, of one of these kinds. The dtype is object where no other holds them exactly. Raise ValueError if one is
+    missing (None, NaN, NaT, NA, masked, empty text), or so large that its dtype cannot tell it from its neighbours;
+    TypeError if they are of several kinds, or cannot be put in order. Errors begin with the name.
 
-    Returns
-    -------
-    ndarray
-        Of the same shape; of dtype object where no other holds the labels exactly.
-
-    Raises
-    ------
-    ValueError
-        If one is missing (None, NaN, NaT, NA, masked, empty text), or so large that its dtype cannot tell it from its
-        neighbours.
-    TypeError
-        If they are of several kinds, or cannot be put in order.
-
-    Examples
-    --------
     >>> as_labels("ids", [2**63, -1]).tolist() == [2**63, -1]
     True
     """

@@ -17,12 +17,7 @@ SHORT = 0.02  # seconds for which short calls are repeated
 def seconds(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Measure the time of a call that has run before, by at least `repeats` calls that take at least 20 ms in all.
 
-    Returns
-    -------
-    median : float
-        Seconds.
-    spread : float, at least 1
-        The upper quartile over the lower one: far above 1 where others use the machine.
+    Return the median in seconds, and the upper quartile over the lower one: far above 1 where others use the machine.
     """
     taken: list[float] = []
     while len(taken) < repeats or sum(taken) < SHORT:

@@ -1,4 +1,4 @@
-"""The base of all structures. Those of some pairs, and of features, are in `structures`, loaded only when used."""
+"""The base of all structures. The structures themselves are in `structures`, which is only loaded when used."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Cost:
     Attributes
     ----------
     multiplications : int
-        Those of the matrix products: of scores or features, and of mixing.
+        Of the matrix products: of scores or features, and of mixing.
     bytes : int
-        The most memory at any time, beside the arrays that come in and go out, for float32.
+        Memory at a time beside the arrays that come in and go out, for float32.
     """
 
     multiplications: int
@@ -36,11 +36,11 @@ class Cost:
 
 
 class Structure:
-    """Which pairs of queries and patterns are scored; the base of all structures."""
+    """The base of all structures: which patterns each query sees."""
 
     @property
     def by_place(self) -> bool:
-        """Return whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return False
 
     @classmethod
@@ -52,15 +52,15 @@ class Structure:
         return cls()
 
     def descriptor(self, n: int, m: int) -> Any:
-        """Return which pairs of n queries and m patterns are scored, as the core reads it; None for all."""
+        """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
-        """Count the pairs of n queries and m patterns that are scored."""
+        """Return how many of the pairs of n queries and m patterns there are."""
         return n * m
 
     def within(self, m: int) -> Structure:
-        """Return the same for a sample of m patterns: all of them, where it asks for more."""
+        """Return the same for a sample of m patterns; where it is to see more, it sees all."""
         return self
 
     def executor(
@@ -71,24 +71,24 @@ class Structure:
         return CoreExecutor(core, beta, code, self.descriptor(len(rows), len(pattern_set)))
 
     def association(self) -> Any:
-        """Return the module that carries out the association of layers, or None for the core."""
+        """Return the module that computes the association of layers; None: the core does."""
         return None
 
     def refuse(self, operation: str) -> None:
-        """Raise if there is no "energy", "associate", "candidates", "certificates" or "fixed points" under this."""
+        """Raise if it lacks what is named: "energy", "associate", "candidates", "certificates" or "fixed points"."""
 
     def to_fields(self) -> dict[str, Any]:
-        """Return the arguments that make this structure: numbers, texts and lists by name."""
+        """Return the fields that make the structure, as numbers, texts and lists."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
-        """Return the structure that `to_fields` describes; the names are right."""
+        """Return the structure of the fields that `to_fields` gives; their names are right."""
         return cls(**given)
 
     @classmethod
     def field_names(cls) -> set[str]:
-        """Return the names in `to_fields`."""
+        """Return the names of the fields that `to_fields` gives."""
         return {f.name for f in fields(cls)}  # type: ignore[arg-type]
 
 
@@ -110,13 +110,7 @@ KINDS: dict[str, type[Structure]] = {}
 
 
 def as_structure(structure: Any) -> Structure | None:
-    """Return a structure, or None for all pairs.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """Return a structure, or None for all pairs; raise TypeError for anything else."""
     if structure is None or isinstance(structure, Full):
         return None
     if isinstance(structure, Structure):
@@ -128,24 +122,8 @@ def as_structure(structure: Any) -> Structure | None:
 
 
 def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
-    """Return a structure in words that JSON has: its name, and its arguments by name; None for all pairs.
+    """Return a structure as JSON has it: its name, and its fields by their names; None for all pairs.
 
-    Parameters
-    ----------
-    structure : Structure or None
-
-    Returns
-    -------
-    dict or None
-        It holds numbers, texts, lists and None only.
-
-    Raises
-    ------
-    ValueError
-        For a structure that is not of `sparsehopfield.structures`.
-
-    Examples
-    --------
     >>> from sparsehopfield.structures import TopK
     >>> described(TopK(3))
     {'TopK': {'k': 3}}
@@ -160,23 +138,9 @@ def described(structure: Structure | None) -> dict[str, dict[str, Any]] | None:
 
 
 def restored(description: Any) -> Structure | None:
-    """Return the structure that has this description; None for None.
+    """Return the structure of a description by `described`; raise ValueError for anything else.
 
-    Parameters
-    ----------
-    description : dict or None
-
-    Returns
-    -------
-    Structure or None
-
-    Raises
-    ------
-    ValueError
-        For anything that `described` does not return.
-
-    Examples
-    --------
+    >>> from sparsehopfield import structures  # which adds its kinds
     >>> restored({"TopK": {"k": 3}})
     TopK(k=3)
     """
@@ -201,19 +165,16 @@ def restored(description: Any) -> Structure | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an argument of a structure without NumPy and tuples."""
+    """Return a field without NumPy and tuples."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
 
 
 def parsed(text: str) -> Any:
-    """Return what a file says in JSON.
+    """Return what a file says in JSON; raise ValueError for no JSON, and for values nested more than 100 deep.
 
-    Raises
-    ------
-    ValueError
-        If it is no JSON, or nested more than 100 deep: what it means is found by functions that call themselves.
+    What it means is found by functions that call themselves.
     """
     try:
         value = json.loads(text)

@@ -22,7 +22,7 @@ LEAST_NORMALISER = {np.dtype(np.float32): 1e-20, np.dtype(np.float64): 1e-200}
 
 
 class Map(NamedTuple):
-    """Features under one beta and similarity, as the core takes them (sh_features in csrc/include/sparsehopfield.h)."""
+    """A feature map under one beta and similarity (sh_features in csrc/include/sparsehopfield.h)."""
 
     code: int  # sh_feature_map: RELU, ELU or RANDOM
     size: int  # D
@@ -47,7 +47,7 @@ class FeatureStructure(Structure):
 
     @property
     def by_place(self) -> bool:
-        """Return whether the order of the patterns counts."""
+        """Tell whether the order of the patterns counts."""
         return self.causal
 
     @property
@@ -55,7 +55,7 @@ class FeatureStructure(Structure):
         return type(self).__name__
 
     def refuse(self, operation: str) -> None:
-        """Raise, as features have no such operation."""
+        """Raise, as features have no such thing."""
         name = self._name
         raise ValueError(
             {

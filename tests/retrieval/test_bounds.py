@@ -21,9 +21,9 @@ KINDS = ["lines", "columns"]
 def bounds(queries, patterns, similarity, kind):
     """Give (N, M, 3), and the canonical scores as a list of {position: score}."""
     memory = sh.HopfieldMemory(patterns, similarity=similarity)
-    asked, stored = memory._ask(queries)[::-1]
+    call = memory._call(queries)
     with path(kind):
-        found = _core._bounds(stored.core(asked.rows.dtype), asked.rows, asked.beta, 0, 2.0)
+        found = _core._bounds(call.executor.core, call.rows, call.beta, 0, 2.0)
     part = memory.candidates(queries)
     return found, [
         dict(zip(part.position[a:b].tolist(), part.score[a:b].tolist(), strict=True))
