@@ -194,14 +194,14 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     int
         Exit status.
     """
-    given = dict(vars(arguments))
-    threads, folder, quiet, _ = (given.pop(name) for name in ("threads", "output", "quiet", "main"))
+    options = dict(vars(arguments))
+    threads, folder, quiet, _ = (options.pop(name) for name in ("threads", "output", "quiet", "main"))
     if threads is not None:
         set_num_threads(threads)
-    named = given.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
+    named = options.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
     output = Path(folder or f"results/{study}{f'-{named}' if isinstance(named, str) else ''}")
     try:
-        outcome = run(output, progress=not quiet, **given)
+        outcome = run(output, progress=not quiet, **options)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"what was measured is in {output / TABLE}; the same command continues from there"

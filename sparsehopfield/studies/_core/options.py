@@ -34,7 +34,7 @@ class StudyOptions:
     restart: bool = False
     progress: bool = True
 
-    #: StudyOptions that may be given as one value or as several, and what their values are; a study adds its own.
+    #: Options that may be one value or several, and the type of these; a study adds to them.
     _sequences: ClassVar[Mapping[str, type]] = {}
     #: StudyOptions that no result depends on.
     _without_effect: ClassVar[Sequence[str]] = ("data", "jobs", "restart", "progress")

@@ -59,7 +59,7 @@ def run_table(
     metrics : sequence of str, or callable
         The names of the values that `measure` returns; or a function from a setting to these names.
     measure : callable
-        Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
+        Takes a setting, returns its value of every metric, and `seconds` if its time is to be written.
     jobs : int
         How many settings to measure at the same time, each in a process of its own with one thread. The table is
         the same for any number, in the order of `settings`.
@@ -149,7 +149,7 @@ def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[f
     Returns
     -------
     list of float
-        Seconds; nan where no time was kept.
+        Seconds; nan where no time was written.
     """
     known = _times(Path(folder, TIMES))
     return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]

@@ -43,7 +43,7 @@ SIZES: dict[str, tuple[float, float]] = {
 BY_SIZE = ("sharp", "printed")
 OF_ERROR = ("queries", "moved", "error mean", "error median", "error largest")
 OF_BOUND = ("mean", "median", "informative", "useful", "violated", "tightness", "worst")
-#: In units of m; an error this small is none, and a bound exceeded by so little is kept: both are rounded.
+#: In units of m: smaller errors count as 0, and bounds exceeded by less as met, as both are rounded.
 ROUNDING = 1e-12
 
 

@@ -30,7 +30,7 @@ from sparsehopfield.theory import structures as theory_structures
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: The members by name, and what they are. Those without a budget look at all pairs, or have as many features as images.
+#: The members by name, and what they are. Those without a budget use all pairs, or have as many features as images.
 MEMBERS = {
     "sparsemax": "all pairs",
     "softmax": "all pairs",
@@ -47,15 +47,14 @@ FULL = ("sparsemax", "softmax", "entmax15")
 LINEAR = ("elu+1", "relu")
 #: The option that has each member's budgets.
 BUDGETS = {"topk": "pairs", "random": "pairs", "window": "windows", "blocks": "blocks", "features": "features"}
-#: Which of a window's, and of the blocks', patterns a query looks at: those around its target, which only an oracle
-#: knows, or those at a random place.
+#: The place of a query's window or block: around its target, which only an oracle knows, or at random.
 PLACES = ("oracle", "blind")
 PLACED = ("window", "blocks")
 DAMAGES = ("mask", "noise")
 
 METRICS = ("beta", "retrieved", "cosine", "exact", "error", "seen", "found", "multiplications")
 CHECKS = ("checked", "broken", "informative", "measured", "bound")
-#: What is held against what, for the members that have a bound: an error is at most, or at least, so large.
+#: The bounds of the members that have one: upper bounds of errors, and lower bounds.
 UPPER = {
     "sparsemax": "error <= sharp bound",
     "softmax": "error <= 2m (M - 1) exp(-beta gap)",
@@ -73,7 +72,7 @@ LOWER = {
 }
 #: Rounding of a float32 update at the largest beta, in units of a pattern's length.
 SLACK = 1e-4
-#: So many queries at most are held against a distance to a hull, which takes a least-squares problem each.
+#: Queries whose error is compared with a distance to a hull, at most: each takes a least-squares problem.
 HULLS = 8
 REPEATS = 5
 

@@ -237,8 +237,8 @@ def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: i
         values = []
         for number, (outside, inside) in enumerate(split):
             network = networks(train.take(outside), model, options, 1, derive_seed(seed, 1, number))
-            held = train.take(inside)
-            values.append(auc(held.labels, network.probabilities(held)[0]))
+            inner = train.take(inside)
+            values.append(auc(inner.labels, network.probabilities(inner)[0]))
         means.append(float(np.mean(values)))
     return int(np.argmax(means)), max(means)
 

@@ -296,7 +296,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
         model: [x for x, rate, mean in zip(summary.xs, rates[model], rates["mean"], strict=True) if rate < mean]
         for model in ("sparse", "dense")
     }
-    told = [
+    words = [
         f"{model} is below that at {_axis(summary)} = {join_numbers(below[model])}"
         if below[model]
         else f"{model} is nowhere below that"
@@ -305,7 +305,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
     low, high = f"{min(rates['mean']):.3f}", f"{max(rates['mean']):.3f}"
     return (
         f"{summary.name(panel)}: the mean of the stored images, whatever the query, counts as retrieved "
-        f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(told)}."
+        f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(words)}."
     )
 
 

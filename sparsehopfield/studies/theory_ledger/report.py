@@ -166,13 +166,13 @@ def parts(summary: Summary) -> list[Part]:
         f"{SLACK:g}, relative to m for errors and slopes, to m^2 + 1/beta for energies and to the largest score for "
         "row maps, is a violation; a yes that should be a no has excess 1."
     )
-    asked = [claim for claim in summary.claims if claim.printed]
+    printed = [claim for claim in summary.claims if claim.printed]
     instead = [claim for claim in summary.claims if not claim.printed]
     return [
         introduction,
         Items("Families", [f"{name}: {families.FAMILIES[name]}" for name in summary.families]),
         Items("Verdicts", [f"{word}: {meaning}" for word, meaning in MEANINGS.items()]),
-        Table("The claims of the paper", _ledger(summary, asked)),
+        Table("The claims of the paper", _ledger(summary, printed)),
         Table("What is true instead", _ledger(summary, instead)),
         Table("Violations, in % of the queries that meet the condition, at the worst beta (if any)", _rates(summary)),
         Table("What each statement says, and what is true instead", _statements(summary), wide=True),
