@@ -17,17 +17,7 @@ from sparsehopfield.studies._core.words import join_numbers
 
 
 def add_common_options(parser: argparse.ArgumentParser, folder: str, default: StudyOptions) -> None:
-    """Add the options that every study has.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The sub-command's parser.
-    folder : str
-        The default folder of its results.
-    default : StudyOptions
-        Its defaults.
-    """
+    """Add the options that every study has; `folder` is the default folder of its results."""
     add = parser.add_argument
     add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")

@@ -117,20 +117,7 @@ class Outcome:
 
 
 def as_tuple(values: Any, kind: type) -> tuple[Any, ...]:
-    """Return one value or several as a tuple of one kind, each once.
-
-    Parameters
-    ----------
-    values : scalar or sequence
-        The values.
-    kind : type
-        str, int or float.
-
-    Returns
-    -------
-    tuple
-        The values in their order.
-    """
+    """Return one value or several as a tuple of one kind (str, int or float), each once."""
     if isinstance(values, str) or np.isscalar(values):
         values = (values,)
     return tuple(dict.fromkeys(kind(value) for value in values))

@@ -137,20 +137,7 @@ def measure_table(
 
 
 def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
-    """Read how long each setting took.
-
-    Parameters
-    ----------
-    folder : path
-        The folder of the table.
-    settings : sequence of mapping
-        The settings.
-
-    Returns
-    -------
-    list of float
-        Seconds; nan where no time was written.
-    """
+    """Read how many seconds each of some settings took; nan where no time was written."""
     known = _times(Path(folder, TIMES))
     return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
 
@@ -202,15 +189,7 @@ def _line(fields: Sequence[Any]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file as a whole, so that no half-written one is ever read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    text : str
-        The text.
-    """
+    """Write a text file as a whole, so that no half-written one is ever read."""
     with replacing(path) as file:
         file.write(text.encode())
 

@@ -170,16 +170,7 @@ def make_task(
 
 
 def structure_of(member: str, budget: int, place: str, task: Task, query_set: QuerySet) -> Structure | None:
-    """Return the structure of a member.
-
-    Parameters
-    ----------
-    member, budget, place
-        As in the table.
-    task : Task
-    query_set : QuerySet
-        The queries; an oracle places each by its target.
-    """
+    """Return the structure of a member for some queries; an oracle places each by its target."""
     size, n = len(task.patterns), len(query_set.targets)
     places = query_set.targets if place == "oracle" else np.random.default_rng(task.seed).integers(size, size=n)
     if member in FULL:

@@ -113,15 +113,7 @@ def window(patterns: Floats, size: int) -> tuple[Floats, Floats]:
 
 
 def landscape(memory: HopfieldMemory, size: int) -> Landscape:
-    """Retrieve from every point of a grid.
-
-    Parameters
-    ----------
-    memory : HopfieldMemory
-        Patterns of two features.
-    size : int
-        Points along each axis.
-    """
+    """Retrieve from every point of a grid of `size` points along each axis; patterns have two features."""
     patterns = memory.patterns
     x, y = window(patterns, size)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -263,17 +255,7 @@ class Retrieval(NamedTuple):
 
 
 def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similarity: str = "dot") -> Retrieval:
-    """Retrieve sparsely, and measure how fast.
-
-    Parameters
-    ----------
-    patterns : ndarray of shape (M, d)
-    query : ndarray of shape (d,)
-    index : int
-        The target pattern.
-    beta : float
-    similarity : {"dot", "euclidean"}
-    """
+    """Retrieve one query (d,) of the pattern `index` sparsely, and measure how fast."""
     memory = memory_of(patterns, beta, similarity=similarity)
     with still_moving():
         limit, info = memory.retrieve(query, max_steps=MAX_STEPS, return_info=True)
@@ -326,17 +308,8 @@ def predicted_rate(support: Floats, beta: float) -> float:
 
 
 def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
-    """Return the last two steps of retrieval whose lengths are above rounding; where it ends exactly, the last is 0.
-
-    Parameters
-    ----------
-    memory : HopfieldMemory
-    query : ndarray of shape (d,)
-
-    Returns
-    -------
-    before, after : ndarray of shape (d,)
-        0 where there is none.
+    """Return the last two steps of retrieval, (d,) each, whose lengths are above rounding; 0 where there is none. Where
+    retrieval ends exactly, the last one is 0.
     """
     floor = FLOOR * longest(memory.patterns)
     x = memory.update(query)

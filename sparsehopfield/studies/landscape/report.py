@@ -90,18 +90,7 @@ def plane_figure(chosen: Options) -> Figure:
 def plane_panel(
     patterns: Floats, beta: float, name: str = "sparse", similarity: str = "dot", size: int = 64
 ) -> plotting.Plane:
-    """Prepare one landscape for drawing.
-
-    Parameters
-    ----------
-    patterns : ndarray of shape (M, 2)
-    beta : float
-    name : str
-        One of `MAPS`.
-    similarity : {"dot", "euclidean"}
-    size : int
-        Points along each axis.
-    """
+    """Prepare one landscape of patterns (M, 2) for drawing, with `size` points along each axis."""
     memory = memory_of(patterns, beta, name, similarity)
     found = landscape(memory, size)
     corner, opposite = np.array([found.x[0], found.y[0]]), np.array([found.x[-1], found.y[-1]])

@@ -139,7 +139,7 @@ def _bars(summary: Summary, panel: Panel, name: str) -> plotting.Bars:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out."""
+    """Write the results, in tables and in words."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(

@@ -188,17 +188,7 @@ class Ensemble:
     members: Sequence[HopfieldMILClassifier]
 
     def probabilities(self, bags: Bags) -> NDArray[np.float64]:
-        """Compute the probability of each bag to be positive, by each network.
-
-        Parameters
-        ----------
-        bags : Bags
-            The bags.
-
-        Returns
-        -------
-        ndarray of shape (members, B)
-        """
+        """Compute the probability of each bag to be positive, by each network: (members, B)."""
         scaled = self.scale(bags)
         return np.array([member.predict_proba(scaled)[:, 1] for member in self.members])
 

@@ -147,17 +147,7 @@ def figure(summary: Summary, threshold: float) -> Figure:
 
 
 def report_text(summary: Summary, images: ImageSet, threshold: float, queries: int) -> str:
-    """Put what came out beside what the paper says.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    images : ImageSet
-        The stored images.
-    threshold, queries
-        As they were run.
-    """
+    """Write the results beside what the paper says."""
     zeros = float(np.mean(images.images == 0))
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
