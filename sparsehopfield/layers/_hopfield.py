@@ -761,14 +761,14 @@ class Hopfield(Module):
             queries = layout.samples * layout.queries
             return Workload(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
 
-        pays, found = _roles.is_cheaper_unprojected, set()
+        cheaper, found = _roles.is_cheaper_unprojected, set()
         values = [workload(v, tape.inputs[2], 1)] if v.projected and not recall else []
-        if values and pays(*values):
+        if values and cheaper(*values):
             found = {v.name}
         limited = self.gradient == "implicit" or self._without_beta or self.normalize_hopfield_space
         if k.projected and steps is not None and not limited:
             keys = workload(k, tape.inputs[0], 2 * (steps + 1))
-            if pays(keys) and (found or pays(keys, *values)):  # rows as they are have one head, then values must, too
+            if cheaper(keys) and (found or cheaper(keys, *values)):  # unprojected keys have one head: values must, too
                 found = {k.name, *([v.name] if values else [])}
         return found
 
