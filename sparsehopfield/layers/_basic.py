@@ -103,6 +103,7 @@ class Linear(Module):
         return dense.linear(x, self.weight.value, None if self.bias is None else self.bias.value), x
 
     def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
+        """Add to the gradients of weight and bias; return that of the input."""
         dx, dweight, dbias = dense.linear_backward(saved, self.weight.value, grad, need_input_grad)
         self.weight.add(dweight)
         if self.bias is not None:
@@ -144,6 +145,7 @@ class LayerNorm(Module):
         return xhat * self.weight.value + self.bias.value, (xhat, rstd)
 
     def _backward(self, saved: tuple[Array, Array], grad: Array, need_input_grad: bool) -> Array | None:
+        """Add to the gradients of gain and shift; return that of the input."""
         xhat, rstd = saved
         if self.weight is not None and self.bias is not None:
             flat = grad.reshape(-1, self.size)
@@ -169,6 +171,7 @@ class _Elementwise(Module):
         return self._value_and_slope(self._floats(input))
 
     def _backward(self, saved: Array, grad: Array, need_input_grad: bool) -> Array | None:
+        """Multiply the gradient by the derivative."""
         return grad * saved if need_input_grad else None
 
 
@@ -306,6 +309,7 @@ class Sequential(Module):
         return self._pass(input, train, options)
 
     def _forward(self, input: Any, *, train: bool = False, **options: Any) -> tuple[Array, list[tuple[Any, Any]]]:
+        """Apply the layers one after another, and keep the tape of each."""
         if isinstance(input, list) and input and axes_of(input[0]) == 2:
             input, options["offsets"] = concatenate_bags("input", input, options.get("offsets"))
         if options and not self._takes_masks:
@@ -326,6 +330,7 @@ class Sequential(Module):
             layer.reset_parameters()
 
     def _backward(self, saved: list[tuple[Any, Any]], grad: Any, need_input_grad: bool) -> Any:
+        """Apply the layers' backward passes in reverse."""
         for i in reversed(range(len(self.layers))):
             if i < self._lowest and not need_input_grad:
                 return None

@@ -692,16 +692,24 @@ class Hopfield(Module):
                 keep=not recall,
             )
         except (ValueError, OverflowError):
-            for source in tape.sources:
-                if not np.isfinite(source.x).all():
-                    name = source.roles[0].name.replace("_", " ")
-                    raise ValueError(f"{name}: must be finite in {self.dtype}") from None
-            for name, parameter in self.parameters().items():
-                if not np.isfinite(parameter.value).all():
-                    raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite") from None
+            self._check_finite(tape)
             raise
-        if recall:
-            return tape
+        if not recall:
+            self._project_output(tape)
+        return tape
+
+    def _check_finite(self, tape: HopfieldTape) -> None:
+        """Raise a ValueError that names the input or the parameter that is not finite, if one is not."""
+        for source in tape.sources:
+            if not np.isfinite(source.x).all():
+                name = source.roles[0].name.replace("_", " ")
+                raise ValueError(f"{name}: must be finite in {self.dtype}") from None
+        for name, parameter in self.parameters().items():
+            if not np.isfinite(parameter.value).all():
+                raise ValueError(f"{name}: contains NaN or infinity; every entry must be finite") from None
+
+    def _project_output(self, tape: HopfieldTape) -> None:
+        """Compute the layer's output from that of the association."""
         out = tape.out if tape.padded is None else tape.out[tape.padded]
         tape.flat = out = out.reshape(*out.shape[:-2], out.shape[-2] * out.shape[-1])
         if self._out_weight is not None:
@@ -713,7 +721,6 @@ class Hopfield(Module):
             tape.slope = slope(out)
         tape.result = out
         tape.query_grad = tape.out_grad = None
-        return tape
 
     def _normalize_inputs(self, inputs: Inputs, offsets: Any, roles: tuple[Role, ...]) -> HopfieldTape:
         """Check the input arrays, bring samples to the first axis, and normalise the arrays for these roles."""
@@ -754,9 +761,9 @@ class Hopfield(Module):
             queries = layout.samples * layout.queries
             return Workload(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
 
-        pays, found = _roles.is_cheaper_unprojected, set()
+        cheaper, found = _roles.is_cheaper_unprojected, set()
         values = [workload(v, tape.inputs[2], 1)] if v.projected and not recall else []
-        if values and pays(*values):
+        if values and cheaper(*values):
             found = {v.name}
         limited = (
             self.gradient == "implicit"
@@ -765,7 +772,7 @@ class Hopfield(Module):
         )
         if k.projected and steps is not None and not limited:
             keys = workload(k, tape.inputs[0], 2 * (steps + 1))
-            if pays(keys) and (found or pays(keys, *values)):  # rows as they are have one head, then values must, too
+            if cheaper(keys) and (found or cheaper(keys, *values)):  # unprojected keys have one head: values must, too
                 found = {k.name, *([v.name] if values else [])}
         return found
 
@@ -864,8 +871,17 @@ class Hopfield(Module):
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Add to the parameters' gradients; return those in (stored, state, projection) where needed.
 
-        An array that came in more than once has its gradient at the first place.
+        An array in several roles has its whole gradient in the first of them.
         """
+        needed = {self._k.name: need_stored, self._q.name: need_state, self._v.name: need_projection}
+        grad = self._backward_output(tape, grad)
+        buffers, places = self._gradient_buffers(tape)
+        role_grads, projection_grads = self._backward_association(tape, grad, needed, places)
+        self._backward_projections(tape, role_grads, projection_grads, needed, buffers)
+        return self._input_grads(tape)
+
+    def _backward_output(self, tape: HopfieldTape, grad: Array) -> Array:
+        """Return the gradient in the association's output; add to those of the output projection."""
         if not self.batch_first:
             grad = grad.swapaxes(0, 1)
         if tape.slope is not None:
@@ -879,20 +895,24 @@ class Hopfield(Module):
                 self._out_bias.add(dbias)
             grad = dflat
         if tape.padded is None:
-            grad = grad.reshape(tape.out.shape)
-        else:
-            padded = np.zeros_like(tape.out)
-            padded[tape.padded] = grad.reshape(-1, *tape.out.shape[2:])
-            grad = padded
+            return grad.reshape(tape.out.shape)
+        padded = np.zeros_like(tape.out)
+        padded[tape.padded] = grad.reshape(-1, *tape.out.shape[2:])
+        return padded
 
-        needed = {self._k.name: need_stored, self._q.name: need_state, self._v.name: need_projection}
+    def _backward_association(
+        self, tape: HopfieldTape, grad: Array, needed: dict[str, bool], places: dict[str, Array]
+    ) -> tuple[dict[str, Array], list[Projection]]:
+        """Return the gradients in each role's rows, and in the projections that the association did itself.
+
+        `places` are arrays for the gradients of some roles.
+        """
         need_rows = self._hopfield_gain is not None or any(
             needed[r.name]
             or (r.projected and r.name not in tape.unprojected)
             or (r.gain is not None and not r.projected)
             for r in (self._k, self._v)
         )
-        buffers, places = self._gradient_buffers(tape)
         dq, dk, dv, dbeta, *dprojections = gradients_of(
             tape.saved,
             grad,
@@ -912,12 +932,24 @@ class Hopfield(Module):
                 self._hopfield_norm_backward(self._q, dq, tape),
                 self._hopfield_norm_backward(self._k, dk, tape) if need_rows else None,
             )
-        drole = {self._q.name: dq, self._k.name: dk, self._v.name: dv}
+        return {self._q.name: dq, self._k.name: dk, self._v.name: dv}, dprojections
+
+    def _backward_projections(
+        self,
+        tape: HopfieldTape,
+        role_grads: dict[str, Array],
+        projection_grads: list[Projection],
+        needed: dict[str, bool],
+        buffers: list[Array | None],
+    ) -> None:
+        """Add to the gradients of the sources and of the projections' parameters, from those in each role's rows."""
         for source in tape.sources:
             source.grad = None
         gradients = ProjectionGradients()
         for (source, group, weight), dy in zip(tape.grouped, buffers, strict=True):
-            parts = [drole[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group]
+            parts = [
+                role_grads[role.name].reshape(*source.xhat.shape[:-1], self.num_heads * role.width) for role in group
+            ]
             if dy is None:
                 dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             dx, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, any(needed[r.name] for r in group))
@@ -929,9 +961,9 @@ class Hopfield(Module):
             source.add_gradient(dx)
         for source in tape.sources:
             for role in source.roles:
-                drows = drole[role.name]
+                drows = role_grads[role.name]
                 if role.name in tape.unprojected:
-                    plain, gradient = tape.plain[role.name], dprojections[0 if role is self._k else 1]
+                    plain, gradient = tape.plain[role.name], projection_grads[0 if role is self._k else 1]
                     gradients.add_folded(role, plain, gradient.weight.reshape(plain.shape), gradient.bias.ravel())
                     drows = None if drows is None else drows[..., 0, :]
                 elif role.projected:
@@ -940,7 +972,6 @@ class Hopfield(Module):
                     drows = role.static_backward(source.xhat, drows)
                 source.add_gradient(drows if needed[role.name] else None)
         gradients.add_to_parameters()
-        return self._input_grads(tape)
 
     def _gradient_buffers(self, tape: HopfieldTape) -> tuple[list[Array | None], dict[str, Array]]:
         """Allocate the arrays that the association is to write gradients to. For each product that projected several

@@ -107,6 +107,7 @@ class _WithLearnedPatterns(Module):
         return self._pass(input, train, options | {"offsets": offsets})
 
     def _forward(self, input: Any, *, offsets: Any = None, **options: Any) -> tuple[Array, Any]:
+        """Run the Hopfield layer's forward pass on the completed input."""
         completed, passed = self._complete_input(input, offsets), input if isinstance(input, tuple) else (input,)
         learned = tuple(x for x in completed if not any(x is y for y in passed))
         return self.hopfield._forward(completed, offsets=offsets, learned=learned, **options)

@@ -63,8 +63,8 @@ class CapacityBound:
 
 
 def _lambert_bound(d: int, p: float, a: float, log_b: float) -> CapacityBound:
-    # With w = b/C, w + ln w = a + ln b: w is the Wright omega function there, and exp(a + ln b) need not be formed.
     """Solve C = b/W(exp(a + ln b)), W the principal branch of Lambert's function, and return the bound."""
+    # With w = b/C, w + ln w = a + ln b: w is the Wright omega function there, and exp(a + ln b) need not be formed.
     w = float(special.wrightomega(a + log_b))
     log_c = w - a if w < 1 else log_b - math.log(w)  # equal; each where it does not cancel
     log_m = math.log(p) / 2 + (d - 1) / 4 * log_c

@@ -24,24 +24,29 @@ from sparsehopfield.theory._patterns import (
 
 
 def _holds_exactly(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+    """Check that the gap is at least 1/beta."""
     return reaches_threshold(gaps(scored, x, mu), beta)
 
 
 def _within(scored: ScoredPatterns, x: Floats, mu: Array, radius: float) -> Bools:
+    """Check that queries are within a radius of their pattern."""
     return np.linalg.norm(x - scored.rows[mu], axis=1) <= radius
 
 
 def _lies_in_ball(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+    """Check that queries are within a radius that is at most the pattern's exact one."""
     return _within(scored, x, mu, radius) & (exact_radii(scored, mu, beta) >= radius)
 
 
 def _meets_theorem_31(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+    """Check the condition of theorem 3.1."""
     support, n, root = supports(scored, x, beta), np.linalg.norm(x, axis=1), math.sqrt(x.shape[1])
     required_margin = m * n + 2 * m * radius - support.last - (radius - m - m * root) / (support.size * m * beta * root)
     return _within(scored, x, mu, radius) & (margins_at(scored, mu) >= required_margin)
 
 
 def _meets_corollary_311(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+    """Check the condition of corollary 3.1.1."""
     dense, sparse = (retrieval_error(x, scored.rows, mu, beta, separation=s) for s in ("softmax", "sparsemax"))
     error = np.maximum(radius + dense - sparse, 0)
     required_margin = (np.log(2 * (len(scored.rows) - 1) * m) - np.log(error)) / beta + 2 * m * radius
@@ -49,6 +54,7 @@ def _meets_corollary_311(scored: ScoredPatterns, x: Floats, mu: Array, beta: Flo
 
 
 def _meets_equation_33(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float, radius: float) -> Bools:
+    """Check the condition (3.3), with alpha = 0."""
     return np.full(len(x), radius >= m * math.sqrt(x.shape[1]) + m)
 
 

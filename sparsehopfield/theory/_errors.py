@@ -79,6 +79,7 @@ def retrieval_error(
 
 
 def _sharp_bound(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    """Bound the error by the gap, the size of the support and the largest distance; see `retrieval_bound`."""
     gap = gaps(scored, x, mu)
     others = (1 - 1 / supports(scored, x, beta).size) * np.maximum(0, 1 - beta * gap)  # at most their weight
     return farthest_distances(scored, mu) * np.where(gap < 0, 1, others)
@@ -93,21 +94,25 @@ def _exponential_decay(scored: ScoredPatterns, gap: Floats, beta: Floats, m: flo
 
 
 def _exponential_bound(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    """Bound the error by (2.7), corrected."""
     return _exponential_decay(scored, gaps(scored, x, mu), beta, m)
 
 
 def _separation_bound(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    """Bound the error by corollary 3.1.2: with the margin in place of the gap."""
     return _exponential_decay(
         scored, margins_at(scored, mu) - 2 * m * np.linalg.norm(x - scored.rows[mu], axis=1), beta, m
     )
 
 
 def _printed_bound(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    """Compute the bound (2.6) as printed."""
     support = supports(scored, x, beta)
     return m + math.sqrt(x.shape[1]) * m * (beta * support.size * (support.best - support.last) + 1)
 
 
 def _printed_exponential_bound(scored: ScoredPatterns, x: Floats, mu: Array, beta: Floats, m: float) -> Floats:
+    """Compute the bound (2.7) as printed."""
     target = scored.rows[mu]
     gap = ((x - target) * target).sum(axis=1) + np.minimum(margins_at(scored, mu), 0)  # the maximum includes mu itself
     return _exponential_decay(scored, gap, beta, m, clip=False)

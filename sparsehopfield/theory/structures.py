@@ -307,8 +307,8 @@ def _as_mask(mask: ArrayLike, leading: tuple[int, ...], m: int) -> NDArray[np.bo
         a = np.broadcast_to(a, (*leading, m)).reshape(-1, m)
     except ValueError:
         raise ValueError(f"mask: shape {a.shape} does not broadcast to {(*leading, m)}") from None
-    if not (some := a.any(axis=1)).all():
-        raise ValueError(f"mask: row {some.argmin()} keeps no pattern; every query needs one")
+    if not (has_any := a.any(axis=1)).all():
+        raise ValueError(f"mask: row {has_any.argmin()} keeps no pattern; every query needs one")
     return a
 
 

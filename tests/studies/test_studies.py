@@ -545,7 +545,7 @@ def test_queries_are_never_stored():
     digits = datasets.load_digits()
     drawn = metastable_protocol.Drawn(digits, None, 1700, 10_000, seed=0)
     assert len(drawn) == 97
-    stored, asked = drawn._order[:1700], drawn._asked
+    stored, asked = drawn._order[:1700], drawn._query_positions
     assert not np.intersect1d(stored, asked).size
     few = metastable_protocol.Drawn(digits, None, 1700, 5, seed=0)
     np.testing.assert_array_equal(few.queries("unit", "none"), drawn.queries("unit", "none")[:5])

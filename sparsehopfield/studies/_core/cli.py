@@ -17,17 +17,7 @@ from sparsehopfield.studies._core.words import join_numbers
 
 
 def add_common_options(parser: argparse.ArgumentParser, folder: str, default: StudyOptions) -> None:
-    """Add the options that every study has.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The sub-command's parser.
-    folder : str
-        The default folder of its results.
-    default : StudyOptions
-        Its defaults.
-    """
+    """Add the options that every study has; `folder` is the default folder of its results."""
     add = parser.add_argument
     add("--seed", type=int, default=default.seed, metavar="N", help="seed of all draws (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="how many threads to use (default: all cores)")
@@ -194,14 +184,14 @@ def command(study: str, run: Callable[..., Outcome], arguments: argparse.Namespa
     int
         Exit status.
     """
-    given = dict(vars(arguments))
-    threads, folder, quiet, _ = (given.pop(name) for name in ("threads", "output", "quiet", "main"))
+    options = dict(vars(arguments))
+    threads, folder, quiet, _ = (options.pop(name) for name in ("threads", "output", "quiet", "main"))
     if threads is not None:
         set_num_threads(threads)
-    named = given.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
+    named = options.get("dataset")  # one data set is part of the folder's name; some studies have several, or none
     output = Path(folder or f"results/{study}{f'-{named}' if isinstance(named, str) else ''}")
     try:
-        outcome = run(output, progress=not quiet, **given)
+        outcome = run(output, progress=not quiet, **options)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"what was measured is in {output / TABLE}; the same command continues from there"

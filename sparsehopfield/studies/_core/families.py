@@ -1,4 +1,4 @@
-"""Families of patterns on which the studies of the theory look at its claims: from evenly spread to crowded."""
+"""Families of patterns on which the studies test the claims of theory: from evenly spread to crowded."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class StudyOptions:
     restart: bool = False
     progress: bool = True
 
-    #: StudyOptions that may be given as one value or as several, and what their values are; a study adds its own.
+    #: Options that may be one value or several, and the type of these; a study adds to them.
     _sequences: ClassVar[Mapping[str, type]] = {}
     #: StudyOptions that no result depends on.
     _without_effect: ClassVar[Sequence[str]] = ("data", "jobs", "restart", "progress")
@@ -117,20 +117,7 @@ class Outcome:
 
 
 def as_tuple(values: Any, kind: type) -> tuple[Any, ...]:
-    """Return one value or several as a tuple of one kind, each once.
-
-    Parameters
-    ----------
-    values : scalar or sequence
-        The values.
-    kind : type
-        str, int or float.
-
-    Returns
-    -------
-    tuple
-        The values in their order.
-    """
+    """Return one value or several as a tuple of one kind (str, int or float), each once."""
     if isinstance(values, str) or np.isscalar(values):
         values = (values,)
     return tuple(dict.fromkeys(kind(value) for value in values))

@@ -59,7 +59,7 @@ def run_table(
     metrics : sequence of str, or callable
         The names of the values that `measure` returns; or a function from a setting to these names.
     measure : callable
-        Takes a setting, returns its value of every metric, and `seconds` if its time is to be kept.
+        Takes a setting, returns its value of every metric, and `seconds` if its time is to be written.
     jobs : int
         How many settings to measure at the same time, each in a process of its own with one thread. The table is
         the same for any number, in the order of `settings`.
@@ -137,20 +137,7 @@ def measure_table(
 
 
 def times(folder: str | os.PathLike[str], settings: Sequence[Setting]) -> list[float]:
-    """Read how long each setting took.
-
-    Parameters
-    ----------
-    folder : path
-        The folder of the table.
-    settings : sequence of mapping
-        The settings.
-
-    Returns
-    -------
-    list of float
-        Seconds; nan where no time was kept.
-    """
+    """Read how many seconds each of some settings took; nan where no time was written."""
     known = _times(Path(folder, TIMES))
     return [known.get(_key(setting, list(setting)), float("nan")) for setting in settings]
 
@@ -202,15 +189,7 @@ def _line(fields: Sequence[Any]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file as a whole, so that no half-written one is ever read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    text : str
-        The text.
-    """
+    """Write a text file as a whole, so that no half-written one is ever read."""
     with atomic_write(path) as file:
         file.write(text.encode())
 

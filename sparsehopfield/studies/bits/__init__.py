@@ -39,7 +39,7 @@ NAME = "bits"
 PARTS = ("size", "share")
 SIZES = (20, 50, 100, 150, 200, 300)
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.4)
-#: The search: runs of every candidate, how many are looked at again, and their runs then.
+#: The search: runs of every candidate, the number of candidates of the second round, and their runs.
 FIRST_RUNS, KEPT, SECOND_RUNS = 1, 8, 5
 EXAMPLES = """\
 examples:
@@ -198,8 +198,8 @@ def _search(output: Path, chosen: Options) -> Outcome:
             setting["signals"],
             setting["seed"],
         )
-        kept = machine.best_epoch_ - 1
-        return {name: machine.history_[f"inner_{name}"][kept] for name in ("accuracy", "loss")}
+        best = machine.best_epoch_ - 1
+        return {name: machine.history_[f"inner_{name}"][best] for name in ("accuracy", "loss")}
 
     def round_of(name: str, runs: int, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
         settings = [

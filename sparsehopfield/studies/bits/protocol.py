@@ -1,7 +1,7 @@
 """The protocol of the bit pattern study: how bags are drawn, the recipes, and what is measured of a trained model.
 
 A run draws its own 4 signals, 600 bags to train on, 200 to choose by (the epoch, the best of several initial
-weights), 400 that are looked at after every epoch, as the paper's 400 are, and 2,000 fresh ones for each condition
+weights), 400 that are evaluated after every epoch, as the paper's 400 are, and 2,000 fresh ones for each condition
 that the chosen model is tested in.
 
 The `tuned` recipe
@@ -82,7 +82,7 @@ TUNED: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, Mapping[str, Mapping[str, Any]]] = {"paper": dict.fromkeys(MODELS, PAPER), "tuned": TUNED}
 
 CURVES = ("training loss", "training accuracy", "validation loss", "validation accuracy")
-#: So many points of every learning curve are kept.
+#: Points of every learning curve in the table.
 POINTS = 30
 
 
@@ -121,7 +121,7 @@ def draw(size: int, signals: int, seed: int) -> tuple[Bags, Bags, NDArray[np.int
     train : Bags
         The bags to train on and to choose by.
     evaluation : Bags
-        Those that are looked at after every epoch.
+        The bags to evaluate after every epoch.
     strings : ndarray of shape (4, 4)
         The signals.
     """
@@ -223,7 +223,7 @@ def learning(machine: HopfieldMILClassifier, epochs: int) -> dict[str, float]:
     -------
     dict
         `last`: accuracy on the 400 bags in the last epoch; `best`: in the epoch that was best on these very bags,
-        which flatters; `epoch`: the one whose weights were kept; and the points of the learning curves.
+        which flatters; `epoch`: the one that the weights are from; and the points of the learning curves.
     """
     history = machine.history_
     named = {"training": "", "validation": "validation_"}

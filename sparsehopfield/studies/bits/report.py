@@ -64,7 +64,7 @@ class Summary(Means):
 
 
 def report_text(summary: Summary) -> str:
-    """Put what came out beside the paper's numbers."""
+    """Write the results beside the paper's numbers."""
     parts = [
         f"Bit patterns: {summary.runs} run{'s' * (summary.runs > 1)} of each setting",
         wrap(
@@ -234,13 +234,7 @@ class Search(Means):
 
 
 def search_report(first: Search, second: Search) -> str:
-    """Say what the search found.
-
-    Parameters
-    ----------
-    first, second : Search
-        The round of all candidates, and the round of the best of them.
-    """
+    """Report the search: the round of all candidates, and the round of the best of them."""
     parts = []
     for layer, model in dict.fromkeys(key[:2] for key in second.keys):
         names = second.ranked(layer, model)

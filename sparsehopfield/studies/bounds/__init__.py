@@ -110,11 +110,11 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(add_option, parser, default)
+    add = partial(add_option, parser, default)
     add_families_options(parser, default)
-    own("queries", "kinds of queries", choices=QUERIES)
-    own("betas", "inverse temperatures times m^2", metavar="BETA", shown="0.1 to 10000, 2 a decade")
-    own("asks", "queries of a kind for each pattern", metavar="N")
-    own("share", "how far queries are from their pattern, as a share of R", metavar="SHARE")
+    add("queries", "kinds of queries", choices=QUERIES)
+    add("betas", "inverse temperatures times m^2", metavar="BETA", shown="0.1 to 10000, 2 a decade")
+    add("asks", "queries of a kind for each pattern", metavar="N")
+    add("share", "how far queries are from their pattern, as a share of R", metavar="SHARE")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}-DATASET", default)

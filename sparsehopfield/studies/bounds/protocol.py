@@ -43,7 +43,7 @@ SIZES: dict[str, tuple[float, float]] = {
 BY_SIZE = ("sharp", "printed")
 OF_ERROR = ("queries", "moved", "error mean", "error median", "error largest")
 OF_BOUND = ("mean", "median", "informative", "useful", "violated", "tightness", "worst")
-#: In units of m; an error this small is none, and a bound exceeded by so little is kept: both are rounded.
+#: In units of m: smaller errors count as 0, and bounds exceeded by less as met, as both are rounded.
 ROUNDING = 1e-12
 
 
@@ -173,17 +173,7 @@ def draw_queries(
 
 @lru_cache(maxsize=2)
 def step(chosen: Options, family: str, kind: str, scaled: float, seed: int) -> Step:
-    """Take one step from all queries of a kind.
-
-    Parameters
-    ----------
-    chosen : Options
-    family, kind : str
-        Of the families, of `QUERIES`.
-    scaled : float
-        beta m^2.
-    seed : int
-    """
+    """Take one step from all queries of a kind; `scaled` is beta m^2."""
     rng = np.random.default_rng(seed)
     images = load_images(chosen) if family == families.IMAGES else None
     patterns = families.draw(family, rng, chosen.patterns, chosen.d, images)

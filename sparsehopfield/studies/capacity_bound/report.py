@@ -83,12 +83,12 @@ def _findings(summary: Summary) -> list[str]:
     chosen, sentences = summary.chosen, []
     at_bound = [key for key in summary.keys if key[3] == 1]
     if at_bound:
-        kept = []
+        met = []
         for key in at_bound:
             error = math.sqrt(key[2] * (1 - key[2]) / chosen.draws)
-            kept.append(summary.mean(key, "success") >= 1 - key[2] - 3 * error)
+            met.append(summary.mean(key, "success") >= 1 - key[2] - 3 * error)
         sentences.append(
-            f"At the exact capacity {sum(kept)} of {len(kept)} settings succeed in a share of at least 1 - p, within "
+            f"At the exact capacity {sum(met)} of {len(met)} settings succeed in a share of at least 1 - p, within "
             "three standard errors."
         )
     beyond = [key for key in summary.keys if key[3] >= 2]

@@ -97,7 +97,7 @@ class Options(StudyOptions):
 
 @dataclass(frozen=True, eq=False)
 class Memories:
-    """Patterns, queries near them, and how they lie to each other; compared by identity, as what is kept of it is.
+    """Patterns, queries near them, and their distances; compared by identity, as results are cached for it.
 
     Attributes
     ----------

@@ -185,21 +185,7 @@ def report_text(summary: Summary) -> str:
 
 def _findings(summary: Summary) -> list[str]:
     """Write sentences from the rows alone."""
-    chosen, sentences = summary.chosen, []
-    sparse = [key for key in summary.keys if ALPHAS[key[1]] > 1]
-    if sparse:
-        agreed = sum(summary.mean(key, "broken") == summary.mean(key, "unforeseen") == 0 for key in sparse)
-        broken = sum(summary.mean(key, "broken") > 0 for key in sparse)
-        sentences.append(
-            f"Sparse maps: in {agreed} of {len(sparse)} settings exactly the patterns are fixed points whose margin is "
-            f"at least 1/((alpha - 1) beta); in {broken} one is promised and is not."
-        )
-    dense = [key for key in summary.keys if ALPHAS[key[1]] == 1]
-    if dense:
-        words = []
-        for what, metric in (("limit", "broken"), ("one step", "broken_step")):
-            words.append(f"{what}: broken in {sum(summary.mean(key, metric) > 0 for key in dense)} of {len(dense)}")
-        sentences.append("Dense, the promise to end within the tolerance, by its bound, " + "; ".join(words) + ".")
+    chosen, sentences = summary.chosen, _promises(summary)
     for model in chosen.models:
         ratios = [
             summary.predicted(case, model, w) / summary.half(case, model, w)
@@ -222,6 +208,32 @@ def _findings(summary: Summary) -> list[str]:
         ]
         if never:
             sentences.append(f"{case}: at no beta of the grid half of the patterns are stored: {'; '.join(never)}.")
+    return sentences + _separation(summary)
+
+
+def _promises(summary: Summary) -> list[str]:
+    """Write how often the predictions are broken."""
+    sentences = []
+    sparse = [key for key in summary.keys if ALPHAS[key[1]] > 1]
+    if sparse:
+        agreed = sum(summary.mean(key, "broken") == summary.mean(key, "unforeseen") == 0 for key in sparse)
+        broken = sum(summary.mean(key, "broken") > 0 for key in sparse)
+        sentences.append(
+            f"Sparse maps: in {agreed} of {len(sparse)} settings exactly the patterns are fixed points whose margin is "
+            f"at least 1/((alpha - 1) beta); in {broken} one is promised and is not."
+        )
+    dense = [key for key in summary.keys if ALPHAS[key[1]] == 1]
+    if dense:
+        words = []
+        for what, metric in (("limit", "broken"), ("one step", "broken_step")):
+            words.append(f"{what}: broken in {sum(summary.mean(key, metric) > 0 for key in dense)} of {len(dense)}")
+        sentences.append("Dense, the promise to end within the tolerance, by its bound, " + "; ".join(words) + ".")
+    return sentences
+
+
+def _separation(summary: Summary) -> list[str]:
+    """Write from which beta on the patterns lead to different limits, beside the bound for one limit."""
+    chosen, sentences = summary.chosen, []
     merged = [key for key in summary.keys if key[3] < min(summary.values(key, "one_below"))]
     if merged:
         kept = sum(max(summary.values(key, "limits")) == 1 for key in merged)

@@ -59,7 +59,7 @@ class Sizes:
     window : int
         Patterns on each side of a window.
     block : int
-        Rows and columns of a block; its neighbours are looked at, too.
+        Rows and columns of a block; its neighbours take part, too.
     features : int
         Random features.
     """

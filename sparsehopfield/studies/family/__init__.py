@@ -133,12 +133,12 @@ def budgets(chosen: Options, member: str, size: int) -> list[int]:
     """Return the budgets of a member, from little to much; 0 for those that have none."""
     if member not in protocol.BUDGETS:
         return [0]
-    given: Sequence[int] = sorted(getattr(chosen, protocol.BUDGETS[member]))
+    values: Sequence[int] = sorted(getattr(chosen, protocol.BUDGETS[member]))
     if member == "window":
-        return [w for w in given if 2 * w + 1 < size]
+        return [w for w in values if 2 * w + 1 < size]
     if member == "blocks":
-        return list(reversed(given))  # the more blocks, the less is looked at
-    return [k for k in given if k < size] if member in ("topk", "random") else list(given)
+        return list(reversed(values))  # more blocks are smaller
+    return [k for k in values if k < size] if member in ("topk", "random") else list(values)
 
 
 def bag_settings(chosen: Options) -> list[dict[str, Any]]:
@@ -164,26 +164,26 @@ def bag_settings(chosen: Options) -> list[dict[str, Any]]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(add_option, parser, default)
-    own("dataset", "images to store", choices=datasets.DATASETS)
+    add = partial(add_option, parser, default)
+    add("dataset", "images to store", choices=datasets.DATASETS)
     add_data_option(parser, "image")
-    own("parts", "what to do", choices=PARTS)
-    own("members", "members to retrieve with", choices=protocol.MEMBERS)
-    own("sizes", "numbers of stored patterns", metavar="M")
-    own("pairs", "k of topk and random", metavar="K")
-    own("windows", "w of window: neighbours on each side", metavar="W")
-    own("blocks", "numbers of blocks, of which one is looked at", metavar="N")
-    own("features", "D of features", metavar="D")
-    own("damages", "how queries are damaged", choices=protocol.DAMAGES)
-    own("mask", "the half that is masked", choices=MASKS)
-    own("noise", "standard deviation of the noise", metavar="SIGMA")
-    own("betas", "inverse temperatures to choose from", metavar="BETA")
-    own("threshold", "a pattern is retrieved when 1 - cosine is below this", metavar="ERROR")
-    own("queries", "queries to report on, and as many to choose by", metavar="N")
-    own(
+    add("parts", "what to do", choices=PARTS)
+    add("members", "members to retrieve with", choices=protocol.MEMBERS)
+    add("sizes", "numbers of stored patterns", metavar="M")
+    add("pairs", "k of topk and random", metavar="K")
+    add("windows", "w of window: neighbours on each side", metavar="W")
+    add("blocks", "numbers of blocks, of which one is looked at", metavar="N")
+    add("features", "D of features", metavar="D")
+    add("damages", "how queries are damaged", choices=protocol.DAMAGES)
+    add("mask", "the half that is masked", choices=MASKS)
+    add("noise", "standard deviation of the noise", metavar="SIGMA")
+    add("betas", "inverse temperatures to choose from", metavar="BETA")
+    add("threshold", "a pattern is retrieved when 1 - cosine is below this", metavar="ERROR")
+    add("queries", "queries to report on, and as many to choose by", metavar="N")
+    add(
         "bag_members", "members to classify bags with", choices=family_bags.MEMBERS, shown=" ".join(default.bag_members)
     )
-    own("bag_sizes", "instances of a bag", metavar="N")
-    own("runs", "draws of each setting", metavar="N")
+    add("bag_sizes", "instances of a bag", metavar="N")
+    add("runs", "draws of each setting", metavar="N")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}-DATASET", default)

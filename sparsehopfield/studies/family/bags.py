@@ -1,8 +1,8 @@
 """The part of the family study that trains: is a signal in the bag? One Hopfield layer, one linear layer.
 
-Bags of bit strings, half of them with a signal of four bits (`bit_patterns`). A learned query looks at the
-instances of a bag as the member says; in windows and blocks every instance looks at its neighbours instead, and the
-answers are averaged. Beta is chosen on bags of its own, as is the epoch; what is reported are others.
+Bags of bit strings, half of them with a signal of four bits (`bit_patterns`). A learned query attends to the
+instances of a bag by the member's structure. In windows and blocks every instance attends to its neighbours instead,
+and the answers are averaged. Beta and the epoch are chosen on other bags than those of the report.
 """
 
 from __future__ import annotations

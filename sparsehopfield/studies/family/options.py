@@ -34,8 +34,8 @@ class Options(StudyOptions):
     sizes : int or sequence of int
         Numbers of stored patterns, at least 2, and multiples of `blocks`.
     pairs, windows, blocks, features : int or sequence of int
-        Budgets: k of TopK and RandomMask; w of Window; blocks of which one is looked at; D of RandomFeatures. Those
-        that would look at all patterns are left out.
+        Budgets: k of TopK and RandomMask; w of Window; blocks, of which a query uses one; D of RandomFeatures. Those
+        that would use all patterns are left out.
     damages : str or sequence of str
         Of "mask" and "noise".
     mask : {"upper", "lower", "left", "right"}

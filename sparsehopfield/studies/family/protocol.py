@@ -30,7 +30,7 @@ from sparsehopfield.theory import structures as theory_structures
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: The members by name, and what they are. Those without a budget look at all pairs, or have as many features as images.
+#: The members by name, and what they are. Those without a budget use all pairs, or have as many features as images.
 MEMBERS = {
     "sparsemax": "all pairs",
     "softmax": "all pairs",
@@ -51,15 +51,14 @@ LINEAR = ("elu+1", "relu")
 #: The option that has each member's budgets.
 BUDGETS = {"topk": "pairs", "random": "pairs", "window": "windows", "blocks": "blocks", "features": "features"}
 BUDGETS |= dict.fromkeys(OTHERS, "pairs")
-#: Which of a window's, and of the blocks', patterns a query looks at: those around its target, which only an oracle
-#: knows, or those at a random place.
+#: The place of a query's window or block: around its target, which only an oracle knows, or at random.
 PLACES = ("oracle", "blind")
 PLACED = ("window", "blocks", *OTHERS)
 DAMAGES = ("mask", "noise")
 
 METRICS = ("beta", "retrieved", "cosine", "exact", "error", "seen", "found", "multiplications")
 CHECKS = ("checked", "broken", "informative", "measured", "bound")
-#: What is held against what, for the members that have a bound: an error is at most, or at least, so large.
+#: The bounds of the members that have one: upper bounds of errors, and lower bounds.
 UPPER = {
     "sparsemax": "error <= sharp bound",
     "softmax": "error <= 2m (M - 1) exp(-beta gap)",
@@ -79,7 +78,7 @@ LOWER = {
 }
 #: Rounding of a float32 update at the largest beta, in units of a pattern's length.
 SLACK = 1e-4
-#: So many queries at most are held against a distance to a hull, which takes a least-squares problem each.
+#: Queries whose error is compared with a distance to a hull, at most: each takes a least-squares problem.
 HULLS = 8
 REPEATS = 5
 
@@ -177,16 +176,7 @@ def make_task(
 
 
 def structure_of(member: str, budget: int, place: str, task: Task, query_set: QuerySet) -> Structure | None:
-    """Return the structure of a member.
-
-    Parameters
-    ----------
-    member, budget, place
-        As in the table.
-    task : Task
-    query_set : QuerySet
-        The queries; an oracle places each by its target.
-    """
+    """Return the structure of a member for some queries; an oracle places each by its target."""
     size, n = len(task.patterns), len(query_set.targets)
     places = query_set.targets if place == "oracle" else np.random.default_rng(task.seed).integers(size, size=n)
     if member in FULL:

@@ -34,7 +34,7 @@ from sparsehopfield.studies.retrieval.protocol import MODELS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-#: The five patterns in the plane that are drawn unless others are asked for.
+#: The five patterns in the plane of the default.
 PATTERNS = ((1.0, 0.1), (0.6, 0.8), (-0.7, 0.75), (-1.0, -0.2), (0.12, -0.97))
 #: Maps by the names of `MODELS`; the polynomial has no energy, beta cancels, and it needs scores of one scale.
 MAPS = ("sparse", "entmax15", "dense", "polynomial")
@@ -113,15 +113,7 @@ def window(patterns: Floats, size: int) -> tuple[Floats, Floats]:
 
 
 def landscape(memory: HopfieldMemory, size: int) -> Landscape:
-    """Retrieve from every point of a grid.
-
-    Parameters
-    ----------
-    memory : HopfieldMemory
-        Patterns of two features.
-    size : int
-        Points along each axis.
-    """
+    """Retrieve from every point of a grid of `size` points along each axis; patterns have two features."""
     patterns = memory.patterns
     x, y = window(patterns, size)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -188,7 +180,7 @@ def distinct(points: Floats, tolerance: float) -> tuple[Floats, Integers]:
 class Descent(NamedTuple):
     """The changes of the energy along retrieval."""
 
-    updates: int  # that were looked at
+    updates: int
     rises: int  # after how many the energy was higher, by more than rounding explains
     least: float  # the smallest fall of energy, over half the squared step; inf if no step was long enough to tell
 
@@ -220,8 +212,8 @@ def descent(memory: HopfieldMemory, queries: Floats, steps: Integers) -> Descent
         after = memory.energy(new)
         half, fall = ((new - x) ** 2).sum(axis=-1) / 2, before - after
         rises += int((fall < -rounding).sum())
-        told = half > 1e6 * rounding
-        least = min(least, float((fall[told] / half[told]).min(initial=np.inf)))
+        long_enough = half > 1e6 * rounding
+        least = min(least, float((fall[long_enough] / half[long_enough]).min(initial=np.inf)))
         x, before, done = new, after, done + 1
     return Descent(updates, rises, least)
 
@@ -252,28 +244,18 @@ class Retrieval(NamedTuple):
 
     steps: int
     settled: bool
-    margin: float  # of the pattern that was asked for
+    margin: float  # of the target pattern
     barrier: float
     support: int  # patterns with weight at the limit
     exact: bool  # whether the limit is a stored pattern, to the last bit
-    found: bool  # whether it is the one that was asked for
+    found: bool  # whether it is the target pattern
     predicted: float  # spectral norm of the linear part of the update at the limit
     observed: float  # length of the last step that is long enough to tell, over that of the step before it
     explained: float  # the same ratio by the linear part, applied to the step before it
 
 
 def retrieval(patterns: Floats, query: Floats, index: int, beta: float, similarity: str = "dot") -> Retrieval:
-    """Retrieve sparsely, and measure how fast.
-
-    Parameters
-    ----------
-    patterns : ndarray of shape (M, d)
-    query : ndarray of shape (d,)
-    index : int
-        The pattern that is asked for.
-    beta : float
-    similarity : {"dot", "euclidean"}
-    """
+    """Retrieve one query (d,) of the pattern `index` sparsely, and measure how fast."""
     memory = memory_of(patterns, beta, similarity=similarity)
     with still_moving():
         limit, info = memory.retrieve(query, max_steps=MAX_STEPS, return_info=True)
@@ -326,17 +308,8 @@ def predicted_rate(support: Floats, beta: float) -> float:
 
 
 def last_steps(memory: HopfieldMemory, query: Floats) -> tuple[Floats, Floats]:
-    """Return the last two steps of retrieval whose lengths are above rounding; where it ends exactly, the last is 0.
-
-    Parameters
-    ----------
-    memory : HopfieldMemory
-    query : ndarray of shape (d,)
-
-    Returns
-    -------
-    before, after : ndarray of shape (d,)
-        0 where there is none.
+    """Return the last two steps of retrieval, (d,) each, whose lengths are above rounding; 0 where there is none. Where
+    retrieval ends exactly, the last one is 0.
     """
     floor = FLOOR * longest(memory.patterns)
     x = memory.update(query)

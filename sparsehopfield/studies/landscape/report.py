@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from sparsehopfield import theory
@@ -89,18 +90,7 @@ def plane_figure(chosen: Options) -> Figure:
 def plane_panel(
     patterns: Floats, beta: float, name: str = "sparse", similarity: str = "dot", size: int = 64
 ) -> plotting.Plane:
-    """Prepare one landscape for drawing.
-
-    Parameters
-    ----------
-    patterns : ndarray of shape (M, 2)
-    beta : float
-    name : str
-        One of `MAPS`.
-    similarity : {"dot", "euclidean"}
-    size : int
-        Points along each axis.
-    """
+    """Prepare one landscape of patterns (M, 2) for drawing, with `size` points along each axis."""
     memory = memory_of(patterns, beta, name, similarity)
     found = landscape(memory, size)
     corner, opposite = np.array([found.x[0], found.y[0]]), np.array([found.x[-1], found.y[-1]])
@@ -121,11 +111,11 @@ def plane_panel(
 
 def _thinned(states: Floats, least: float) -> Floats:
     """Thin a path: leave out states that are nearer than `least` to the last one left in; both ends stay."""
-    kept = [0]
+    chosen = [0]
     for t in range(1, len(states) - 1):
-        if np.linalg.norm(states[t] - states[kept[-1]]) >= least:
-            kept.append(t)
-    return states[[*kept, len(states) - 1]]
+        if np.linalg.norm(states[t] - states[chosen[-1]]) >= least:
+            chosen.append(t)
+    return states[[*chosen, len(states) - 1]]
 
 
 def rates_figure(rates: Rates) -> Figure:
@@ -324,30 +314,7 @@ def _of_the_rates(rates: Rates) -> list[str]:
     )
     mixed = settled & ~exact
     if mixed.any():
-        predicted, observed = of["predicted"][mixed], of["observed"][mixed]
-        apart = np.abs(predicted - observed)
-        worst = apart.argmax()
-        sentences.append(
-            f"{mixed.sum()} limits are mixtures: the observed rate is within {np.median(apart):.1e} of the spectral "
-            f"norm in the median, {apart[worst]:.1e} at most (observed {observed[worst]:.4f}, predicted "
-            f"{predicted[worst]:.4f}){_correlation(predicted, observed)}. It exceeds it by at most "
-            f"{max(float((observed - predicted).max()), 0):.1e}; by theory only rounding may."
-        )
-        error = float(np.abs(of["explained"][mixed] - observed).max())
-        sentences.append(
-            "The linear part, applied to the last step but one, gives the length of the last to within "
-            f"{error:.1e} of that step's"
-            + (
-                ": rates below the norm are of steps with little part in its leading eigenvector."
-                if error < apart[worst]
-                else ", no nearer than the norm does."
-            )
-        )
-        slowest = predicted.argmax()
-        sentences.append(
-            f"The slowest of these took {of['steps'][mixed][slowest]:.0f} updates, at a spectral norm of "
-            f"{predicted[slowest]:.6f}; the median is {np.median(of['steps'][mixed]):g}."
-        )
+        sentences += _of_the_mixtures(of, mixed)
     if not settled.all():
         sentences.append(
             f"{total - settled.sum()} of {total} queries still moved after {MAX_STEPS:,} updates and are left out; the "
@@ -361,6 +328,36 @@ def _of_the_rates(rates: Rates) -> list[str]:
     ]
     if ranked:
         sentences.append(f"Rank correlation of the updates needed: {', '.join(ranked)}.")
+    return sentences
+
+
+def _of_the_mixtures(of: Mapping[str, Floats], mixed: NDArray[np.bool_]) -> list[str]:
+    """Write sentences about the limits that mix patterns: observed and predicted rates."""
+    sentences = []
+    predicted, observed = of["predicted"][mixed], of["observed"][mixed]
+    apart = np.abs(predicted - observed)
+    worst = apart.argmax()
+    sentences.append(
+        f"{mixed.sum()} limits are mixtures: the observed rate is within {np.median(apart):.1e} of the spectral "
+        f"norm in the median, {apart[worst]:.1e} at most (observed {observed[worst]:.4f}, predicted "
+        f"{predicted[worst]:.4f}){_correlation(predicted, observed)}. It exceeds it by at most "
+        f"{max(float((observed - predicted).max()), 0):.1e}; by theory only rounding may."
+    )
+    error = float(np.abs(of["explained"][mixed] - observed).max())
+    sentences.append(
+        "The linear part, applied to the last step but one, gives the length of the last to within "
+        f"{error:.1e} of that step's"
+        + (
+            ": rates below the norm are of steps with little part in its leading eigenvector."
+            if error < apart[worst]
+            else ", no nearer than the norm does."
+        )
+    )
+    slowest = predicted.argmax()
+    sentences.append(
+        f"The slowest of these took {of['steps'][mixed][slowest]:.0f} updates, at a spectral norm of "
+        f"{predicted[slowest]:.6f}; the median is {np.median(of['steps'][mixed]):g}."
+    )
     return sentences
 
 

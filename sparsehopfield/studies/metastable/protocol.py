@@ -28,7 +28,7 @@ Integers = NDArray[np.int64]
 #: What queries lose: nothing, or the half that `half_masked` sets to zero.
 DAMAGE = ("none", *MASKS)
 PIXELS = ("signed", "unit")
-#: Data sets whose test images are files of their own, and their loaders; else what is not stored is asked.
+#: Loaders of test images, for data sets that have files of them; else the queries are images that are not stored.
 TEST_IMAGES: dict[str, Callable[[Any], ImageSet]] = {"mnist": lambda root: load_mnist(root, "test")}
 
 #: Weights above this are heavy.
@@ -98,11 +98,11 @@ def alpha_of(name: str) -> float:
     return separation_code(separation_named(name))[1]
 
 
-# What is stored and asked
+# Stored images and queries
 
 
 class Drawn:
-    """The images that are stored and those that are asked, drawn once for all settings of a study.
+    """The stored images and the query images, drawn once for all settings of a study.
 
     Parameters
     ----------
@@ -127,14 +127,14 @@ class Drawn:
         rng = np.random.default_rng(seed)
         self._images, self._tests = images, images if tests is None else tests
         self._order = rng.permutation(len(images))
-        self._asked = (self._order[most:] if tests is None else rng.permutation(len(tests)))[:queries]
-        if not len(self._asked):
+        self._query_positions = (self._order[most:] if tests is None else rng.permutation(len(tests)))[:queries]
+        if not len(self._query_positions):
             raise ValueError(
                 f"sizes: {most} patterns leave none of the {len(images)} images of {images.name} to ask with"
             )
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self._query_positions)
 
     def patterns(self, size: int, pixels: str) -> Floats:
         """Return the first `size` of the drawn images, in the order of their files."""
@@ -142,7 +142,7 @@ class Drawn:
 
     def queries(self, pixels: str, damage: str) -> Floats:
         """Return the query images, whole or with one half set to zero, which is grey if pixels are signed."""
-        queries = _scaled(self._tests.pixels(self._asked), pixels)
+        queries = _scaled(self._tests.pixels(self._query_positions), pixels)
         return queries if damage == "none" else half_masked(queries, self._tests.shape, damage)
 
 

@@ -48,7 +48,7 @@ class Summary:
         How long each setting took; nan where that is not known.
     description : str
         A description of the images.
-    asked : int
+    queries : int
         How many queries there were.
 
     Attributes
@@ -59,8 +59,10 @@ class Summary:
         The separation maps by their names.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], times: Sequence[float], description: str, asked: int) -> None:
-        self.rows, self.description, self.asked = rows, description, asked
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], times: Sequence[float], description: str, queries: int
+    ) -> None:
+        self.rows, self.description, self.queries = rows, description, queries
         self._values = {(self._panel(row), row["separation"], row["metric"]): row["value"] for row in rows}
         for row, seconds in zip(rows[:: len(METRICS)], times, strict=True):
             self._values[self._panel(row), row["separation"], "seconds"] = seconds
@@ -117,7 +119,7 @@ class Summary:
         first = self.rows[0]
         sizes, betas = (join_numbers(dict.fromkeys(panel[i] for panel in self.panels)) for i in (0, 4))
         return (
-            f"metastable states on {first['dataset']}: M = {sizes}, {self.asked} queries, "
+            f"metastable states on {first['dataset']}: M = {sizes}, {self.queries} queries, "
             f"{steps_in_words(first['steps'])}, beta {betas}"
         )
 
@@ -147,7 +149,7 @@ def _bars(summary: Summary, panel: Panel, name: str) -> plotting.Bars:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out."""
+    """Write the results, in tables and in words."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(
@@ -205,7 +207,7 @@ def _seconds(summary: Summary) -> str:
     for panel in summary.panels:
         seconds = [summary.value(panel, name, "seconds") for name in summary.maps]
         lines.append([summary.name(panel), *("not known" if np.isnan(s) else f"{s:.3g}" for s in seconds)])
-    return f"Time taken: seconds for the updates of all {summary.asked} queries\n{aligned(lines)}"
+    return f"Time taken: seconds for the updates of all {summary.queries} queries\n{aligned(lines)}"
 
 
 def _title(text: str, summary: Summary, panel: Panel) -> str:

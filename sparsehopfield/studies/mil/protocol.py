@@ -188,17 +188,7 @@ class Ensemble:
     members: Sequence[HopfieldMILClassifier]
 
     def probabilities(self, bags: Bags) -> NDArray[np.float64]:
-        """Compute the probability of each bag to be positive, by each network.
-
-        Parameters
-        ----------
-        bags : Bags
-            The bags.
-
-        Returns
-        -------
-        ndarray of shape (members, B)
-        """
+        """Compute the probability of each bag to be positive, by each network: (members, B)."""
         scaled = self.scale(bags)
         return np.array([member.predict_proba(scaled)[:, 1] for member in self.members])
 
@@ -237,8 +227,8 @@ def choose(train: Bags, model: str, grid: Sequence[Options], folds: int, seed: i
         values = []
         for number, (outside, inside) in enumerate(split):
             network = networks(train.take(outside), model, options, 1, derive_seed(seed, 1, number))
-            held = train.take(inside)
-            values.append(auc(held.labels, network.probabilities(held)[0]))
+            inner = train.take(inside)
+            values.append(auc(inner.labels, network.probabilities(inner)[0]))
         means.append(float(np.mean(values)))
     return int(np.argmax(means)), max(means)
 

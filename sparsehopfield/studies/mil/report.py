@@ -101,15 +101,7 @@ class Summary(Means):
 
 
 def report_text(summary: Summary, recipes: Mapping[str, Recipe]) -> str:
-    """Put what came out beside the paper's table.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    recipes : mapping of str to Recipe
-        The recipes that were run.
-    """
+    """Write the results beside the paper's table."""
     parts = [
         f"Real bags: {summary.repeats} times {summary.folds}-fold cross-validation",
         "\n".join(wrap(f"{text}.") for text in summary.descriptions.values()),

@@ -92,19 +92,7 @@ class Source:
 
 
 def trained(model: str, bags: Bags, seed: int, epochs: int) -> HopfieldMILClassifier:
-    """Train a classifier.
-
-    Parameters
-    ----------
-    model : {"sparse", "dense"}
-        The separation map.
-    bags : Bags
-        What to learn from.
-    seed : int
-        Seed of the initial weights and of the order of the bags.
-    epochs : int
-        How long.
-    """
+    """Train a classifier on bags for some epochs; `seed` is of the initial weights and of the order of the bags."""
     from sparsehopfield.estimators import HopfieldMILClassifier  # here: only those who train need scikit-learn
 
     options = {**SETTINGS, "epochs": epochs}

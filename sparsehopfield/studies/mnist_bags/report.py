@@ -102,7 +102,7 @@ def pictures(seen: Mapping[str, tuple[HopfieldMILClassifier, Bags]]) -> Figure:
 
 
 def report_text(summary: Summary) -> str:
-    """Say what came out."""
+    """Write the results, in tables and in words."""
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
         wrap(

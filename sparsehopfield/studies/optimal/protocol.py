@@ -75,14 +75,7 @@ class Options(StudyOptions):
 
 @cache
 def make_set(chosen: Options, name: str) -> KnownSet:
-    """Make the patterns of a set.
-
-    Parameters
-    ----------
-    chosen : Options
-    name : str
-        One of `SETS`.
-    """
+    """Make the patterns of one of `SETS`."""
     n = chosen.size
     if name == "pair":
         return Equiangular(np.array([[1.0], [-1.0]]), -1.0)
@@ -183,15 +176,7 @@ def _pair(computed: float, closed: float, difference: float | None, allowed: flo
 
 
 def find_critical_beta(known: KnownSet, patterns: NDArray[Any], x: NDArray[Any]) -> float:
-    """Find the lowest beta at which only the pattern and its copies have weight at it, by bisection.
-
-    Parameters
-    ----------
-    known : KnownSet
-    patterns : ndarray of shape (M, d)
-    x : ndarray of shape (d,)
-        The pattern.
-    """
+    """Find the lowest beta at which only the pattern x (d,) and its copies have weight at x, by bisection."""
     copies = int(np.count_nonzero(known.coordinates == 1))
     low, high = known.critical / 2, known.critical * 2
     for _ in range(60):

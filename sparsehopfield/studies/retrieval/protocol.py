@@ -145,7 +145,7 @@ def draw(images: ImageSet, size: int, queries: int, seed: int) -> tuple[Floats, 
     -------
     patterns : ndarray of float32 of shape (size, d)
         Pixels between 0 and 1.
-    asked : ndarray of int
+    queried : ndarray of int
         Positions of the patterns that are queried.
     rng : Generator
         The generator, to draw the noise from.

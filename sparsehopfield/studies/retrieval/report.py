@@ -147,17 +147,7 @@ def figure(summary: Summary, threshold: float) -> Figure:
 
 
 def report_text(summary: Summary, images: ImageSet, threshold: float, queries: int) -> str:
-    """Put what came out beside what the paper says.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    images : ImageSet
-        The stored images.
-    threshold, queries
-        As they were run.
-    """
+    """Write the results beside what the paper says."""
     zeros = float(np.mean(images.images == 0))
     parts = [
         summary.heading[0].upper() + summary.heading[1:],
@@ -296,7 +286,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
         model: [x for x, rate, mean in zip(summary.xs, rates[model], rates["mean"], strict=True) if rate < mean]
         for model in ("sparse", "dense")
     }
-    told = [
+    words = [
         f"{model} is below that at {_axis(summary)} = {join_numbers(below[model])}"
         if below[model]
         else f"{model} is nowhere below that"
@@ -305,7 +295,7 @@ def _worth(summary: Summary, panel: Panel) -> str:
     low, high = f"{min(rates['mean']):.3f}", f"{max(rates['mean']):.3f}"
     return (
         f"{summary.name(panel)}: the mean of the stored images, whatever the query, counts as retrieved "
-        f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(told)}."
+        f"for {low if low == high else low + ' to ' + high} of the queries; {', '.join(words)}."
     )
 
 

@@ -71,7 +71,7 @@ def run(
         Folder for the table, its settings and the figure. A table that is there is continued when it has
         the same settings, and is an error otherwise.
     options : Options
-        What both studies can be asked for.
+        Options of both studies.
     sizes : int or sequence of int
         Numbers of stored patterns.
     levels : sequence
@@ -86,39 +86,15 @@ def run(
     sizes = check_sizes(sizes, images)
     threshold = THRESHOLDS[options.dataset] if options.threshold is None else options.threshold
     steps = options.steps
-    settings = [
-        {
-            "dataset": options.dataset,
-            study.level: level,
-            "size": size,
-            "beta": beta,
-            "similarity": similarity,
-            "model": model,
-            "steps": steps,
-            "run": run,
-            "seed": derive_seed(options.seed, size, run),
-        }
-        for size in sizes
-        for run in range(options.runs)
-        for level in levels
-        for beta in options.beta
-        for similarity in options.similarity
-        for model in options.models
-        if not (model == "polynomial" and similarity == "euclidean")  # see Options
-    ]
-    if not settings:
-        raise ValueError(
-            "models: the polynomial model needs scores that are not negative, so it does not "
-            "run with euclidean similarity; choose another model or similarity"
-        )
+    settings = _settings(study, options, sizes, levels)
 
     @lru_cache(maxsize=1)  # models and similarities of one draw follow each other
     def prepare(size: int, seed: int, level: Any) -> tuple[Floats, NDArray[np.intp], Floats]:
-        patterns, asked, rng = draw(images, size, options.queries, seed)
-        return patterns, asked, study.damage(patterns[asked], images.shape, level, rng)
+        patterns, queried, rng = draw(images, size, options.queries, seed)
+        return patterns, queried, study.damage(patterns[queried], images.shape, level, rng)
 
     def measure(setting: Mapping[str, Any]) -> dict[str, float]:
-        patterns, asked, queries = prepare(setting["size"], setting["seed"], setting[study.level])
+        patterns, queried, queries = prepare(setting["size"], setting["seed"], setting[study.level])
         states, info = attempt(
             queries,
             patterns,
@@ -127,7 +103,7 @@ def run(
             beta=setting["beta"],
             steps=steps,
         )
-        targets = patterns[asked]
+        targets = patterns[queried]
         if setting["similarity"] == "cosine":  # such a memory holds the rows scaled to length 1
             targets = targets / np.linalg.norm(targets, axis=1, keepdims=True)
         return {
@@ -146,6 +122,36 @@ def run(
         plotting.save(figure(summary, threshold), Path(output, study.name)),
         report_text(summary, images, threshold, options.queries),
     )
+
+
+def _settings(study: Study, options: Options, sizes: Sequence[int], levels: Sequence[Any]) -> list[dict[str, Any]]:
+    """List the settings of a study's grid, those of one draw side by side."""
+    settings = [
+        {
+            "dataset": options.dataset,
+            study.level: level,
+            "size": size,
+            "beta": beta,
+            "similarity": similarity,
+            "model": model,
+            "steps": options.steps,
+            "run": run,
+            "seed": derive_seed(options.seed, size, run),
+        }
+        for size in sizes
+        for run in range(options.runs)
+        for level in levels
+        for beta in options.beta
+        for similarity in options.similarity
+        for model in options.models
+        if not (model == "polynomial" and similarity == "euclidean")  # see Options
+    ]
+    if not settings:
+        raise ValueError(
+            "models: the polynomial model needs scores that are not negative, so it does not "
+            "run with euclidean similarity; choose another model or similarity"
+        )
+    return settings
 
 
 def add_options(parser: argparse.ArgumentParser, study: str) -> None:

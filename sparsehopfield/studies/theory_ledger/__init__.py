@@ -204,9 +204,9 @@ def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's options to its parser."""
     default = Options()
-    own = partial(add_option, parser, default)
+    add = partial(add_option, parser, default)
     add_families_options(parser, default)
-    own("betas", "inverse temperatures times m^2, m the length of the longest pattern", metavar="BETA")
-    own("trials", "queries of each kind", metavar="N")
+    add("betas", "inverse temperatures times m^2, m the length of the longest pattern", metavar="BETA")
+    add("trials", "queries of each kind", metavar="N")
     add_jobs_option(parser)
     add_common_options(parser, f"results/{NAME}-DATASET", default)

@@ -13,7 +13,7 @@ from sparsehopfield import theory
 from sparsehopfield.functional import softmax, sparsemax, sparsemax_conjugate, update
 from sparsehopfield.studies.theory_ledger.trials import Bools, Evidence, Floats, Trials
 
-RISK = 0.1  # the probability p of failure that lemma 3.1 is asked with
+RISK = 0.1  # the probability p of failure for lemma 3.1
 
 
 # --- sparsemax, its conjugate, attention ------------------------------------------------------------

@@ -166,13 +166,13 @@ def parts(summary: Summary) -> list[Part]:
         f"{SLACK:g}, relative to m for errors and slopes, to m^2 + 1/beta for energies and to the largest score for "
         "row maps, is a violation; a yes that should be a no has excess 1."
     )
-    asked = [claim for claim in summary.claims if claim.printed]
+    printed = [claim for claim in summary.claims if claim.printed]
     instead = [claim for claim in summary.claims if not claim.printed]
     return [
         introduction,
         Items("Families", [f"{name}: {families.FAMILIES[name]}" for name in summary.families]),
         Items("Verdicts", [f"{word}: {meaning}" for word, meaning in MEANINGS.items()]),
-        Table("The claims of the paper", _ledger(summary, asked)),
+        Table("The claims of the paper", _ledger(summary, printed)),
         Table("What is true instead", _ledger(summary, instead)),
         Table("Violations, in % of the queries that meet the condition, at the worst beta (if any)", _rates(summary)),
         Table("What each statement says, and what is true instead", _statements(summary), wide=True),
@@ -310,15 +310,7 @@ def report_text(summary: Summary) -> str:
 
 
 def markdown(summary: Summary, picture: str) -> str:
-    """Write the report as Markdown.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    picture : str
-        Name of the figure's file.
-    """
+    """Write the report as Markdown, with a figure in the file `picture`."""
 
     def plain(text: str) -> str:  # nothing of it is markup
         for mark in "\\`*_|<>[]":
@@ -394,21 +386,8 @@ def _cell(kind: str, text: str) -> str:
 
 
 def write(summary: Summary, folder: str | os.PathLike[str], picture: Path) -> list[Path]:
-    """Write the report as Markdown and as an HTML page.
-
-    Parameters
-    ----------
-    summary : Summary
-        The results.
-    folder : path
-        The file.
-    picture : Path
-        The figure, a PNG file in the same folder.
-
-    Returns
-    -------
-    list of Path
-        The two files.
+    """Write the report as Markdown and as an HTML page into a folder, which has the figure `picture`; return both
+    files.
     """
     files = [Path(folder, "report.md"), Path(folder, "report.html")]
     for path, text in zip(files, (markdown(summary, picture.name), page(summary, picture.read_bytes())), strict=True):
