@@ -124,6 +124,13 @@ static void NAME(accumulate)""",
         "screening",
     ),
     Mutation(
+        "index: a bias of numbers that are rounded first",
+        "csrc/retrieval/index/quantise.c",
+        "- x->mean_norm2 +",
+        "- (double)(float)x->mean_norm2 +",
+        "bounds",
+    ),
+    Mutation(
         "merge: sums of parts not brought to one scale",
         "csrc/retrieval/streaming.c",
         "a.sum[i] = fa * a.sum[i] + fb * b.sum[i];",
