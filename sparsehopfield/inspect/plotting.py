@@ -221,7 +221,7 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
     figure = _figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
     labels = max((list(bars.heights) for row in panels for bars in row), key=len)
-    _something("panels", labels)
+    _check_not_empty("panels", labels)
     colours = dict(zip(labels, (STYLES[name]["color"] for name in ("sparse", "dense", "polynomial")), strict=False))
     bins, thick = np.arange(len(ticks)), 0.8 / len(labels)
     handles: dict[str, Any] = {}
@@ -266,8 +266,8 @@ def heat_map(
     matplotlib.figure.Figure
         The figure.
     """
-    _something("blocks", blocks, *blocks.values())
-    _something("columns", columns)
+    _check_not_empty("blocks", blocks, *blocks.values())
+    _check_not_empty("columns", columns)
     colours = require("matplotlib", purpose="drawing figures").colormaps["Oranges"].with_extremes(bad="#eeeeee")
     norm = require("matplotlib.colors", purpose="drawing figures").PowerNorm(0.5, 0, 1)  # so that 1 % can be seen
     heights = [len(rows) for rows in blocks.values()]
@@ -319,7 +319,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
     matplotlib.figure.Figure
         The figure.
     """
-    _something("panels", panels)
+    _check_not_empty("panels", panels)
     figure = _figure((max(4.6, 3.5 * len(panels)), 3.6), gap=0.08)
     axes = figure.subplots(1, len(panels), squeeze=False)
     names = dict.fromkeys(name for panel in panels for name in panel.series)
@@ -364,7 +364,7 @@ def trade_offs(
     matplotlib.figure.Figure
         The figure.
     """
-    _something("panels", panels, *panels.values())
+    _check_not_empty("panels", panels, *panels.values())
     figure = _figure((max(4.6, 4.5 * len(panels)), 4.4), gap=0.06)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
@@ -463,7 +463,7 @@ def intervals(
     matplotlib.figure.Figure
         The figure.
     """
-    _something("panels", panels, *panels.values())
+    _check_not_empty("panels", panels, *panels.values())
     names = list(dict.fromkeys(name for points in panels.values() for name in points))
     figure = _figure((max(4.6, 2.2 + 2.6 * len(panels)), 1.2 + 0.25 * len(names)))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
@@ -590,7 +590,7 @@ def image_grid(
     matplotlib.figure.Figure
         The figure.
     """
-    _something("rows", rows, *rows.values())
+    _check_not_empty("rows", rows, *rows.values())
     pictures = Pictures(rows, shape, columns, captions, title)
     figure = _figure(_size(pictures), gap=0.02)
     _draw(figure, pictures)
@@ -632,7 +632,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def _something(name: str, *parts: Sized) -> None:
+def _check_not_empty(name: str, *parts: Sized) -> None:
     """Raise unless none of the parts of an argument is empty."""
     if not all(map(len, parts)):
         raise ValueError(f"{name}: there is nothing to draw")
@@ -640,7 +640,7 @@ def _something(name: str, *parts: Sized) -> None:
 
 def _sides(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
     """Return height and width of a grid, if it is one."""
-    _something(name, rows, *rows)
+    _check_not_empty(name, rows, *rows)
     if len({*map(len, rows)}) > 1:
         raise ValueError(f"{name}: must be rows of one length, got {short([*map(len, rows)])}")
     return len(rows), len(rows[0])
