@@ -124,18 +124,16 @@ static int find_stretch(const sh_tape *t, const sh_stored_rows *set, const sh_sc
         if (class >= 0 && p->place[i] % step != class) return 0;
         class = p->place[i] % step;
         sh_window_steps(s, p->rows, p->place[i], &least, &most);
-        first = sh_min(first, p->place[i] / step + least);
-        end = sh_max(end, p->place[i] / step + most + 1);
+        from[i] = (int32_t)(p->place[i] / step + least);
+        to[i] = (int32_t)(p->place[i] / step + most + 1);
+        first = sh_min(first, from[i]);
+        end = sh_max(end, to[i]);
     }
     if (first >= end || end - first > 2 * (2 * s->width + 1) + t->width || end - first > t->most_visible) return 0;
     for (int64_t j = first; p->padding && j < end; j++)
         if (p->padding[class + j * step]) return 0;
-    for (int64_t i = 0; i < t->width; i++) {
-        if (p->place[i] < 0) continue;
-        sh_window_steps(s, p->rows, p->place[i], &least, &most);
-        from[i] = (int32_t)(p->place[i] / step + least - first);
-        to[i] = (int32_t)(p->place[i] / step + most + 1 - first);
-    }
+    for (int64_t i = 0; i < t->width; i++) /* lanes without a place see nothing: from = to */
+        from[i] -= (int32_t)first, to[i] -= (int32_t)first;
     visible->rows = end - first;
     visible->start = class + first * step;
     visible->stride = step;
