@@ -7,6 +7,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from sparsehopfield._engine import partial
+
 #: Paths of before, below the package, and where each module is now.
 MOVED = {
     "_content": "data._content",
@@ -85,3 +87,6 @@ class _Moved(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_Moved())
+# An import sets the module as attribute of the package, where `candidates` is a function; of a module that is there
+# already it does not.
+sys.modules[f"{__package__}.candidates"] = partial

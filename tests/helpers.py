@@ -138,9 +138,13 @@ def digest(*arrays):
     return h.hexdigest()
 
 
+#: Where tests and what they share are, for processes that import them.
+FOLDERS = [str(path) for path in (Path(__file__).parent, *Path(__file__).parent.iterdir()) if path.is_dir()]
+
+
 def run_python(code, *arguments, timeout=120, **environment):
     """Run a piece of Python in a fresh process and return what it printed as JSON in its last line."""
-    env = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), **environment}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=env,

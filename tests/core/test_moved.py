@@ -25,6 +25,7 @@ for pair in MOVED.items():
     assert old is new, pair
     assert new.__spec__.name == new.__name__ == "sparsehopfield." + pair[1], new.__spec__
 import sparsehopfield.plotting
+assert callable(sparsehopfield.candidates), "an import has hidden the function"
 from sparsehopfield import bags
 from sparsehopfield.functional import sparsemax
 print(json.dumps(bags.__name__))"""

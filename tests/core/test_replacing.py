@@ -20,7 +20,7 @@ from sparsehopfield._engine.replacing import replacing
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 
-HELPERS = os.path.dirname(helpers.__file__)
+HELPERS = os.pathsep.join(helpers.FOLDERS)
 
 
 def draw(path):
@@ -152,7 +152,7 @@ def test_a_file_that_is_a_mount_of_its_own(tmp_path, writer):
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"files cannot be mounted here: {error}")
     code = (
-        "import sys, pathlib; sys.path.insert(0, sys.argv[3])\n"
+        "import os, sys, pathlib; sys.path[:0] = sys.argv[3].split(os.pathsep)\n"
         "from test_replacing import WRITERS, asked\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "try:\n"
@@ -223,7 +223,7 @@ def test_no_other_way_of_writing_is_left():
     """A new writer is to use this one."""
     for source in pathlib.Path(sh.__file__).parent.rglob("*.py"):
         text = source.read_text(encoding="utf-8")
-        own = source.name == "_replacing.py"
+        own = source.name == "replacing.py"
         assert own or "os.replace(" not in text, source
         assert own or ".savefig(" not in text or "replacing(" in text, source
         for line in text.splitlines():

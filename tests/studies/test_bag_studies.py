@@ -83,8 +83,8 @@ def test_side_by_side_gives_the_same_table(tmp_path):
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 7
-    tables = [(tmp_path / str(jobs) / "table.csv").read_bytes() for jobs in (1, 2)]
-    assert tables[0] == tables[1]
+    written = [(tmp_path / str(jobs) / "table.csv").read_bytes() for jobs in (1, 2)]
+    assert written[0] == written[1]
     assert tables.times(tmp_path / "2", settings) == [0.5] * 5
 
 
