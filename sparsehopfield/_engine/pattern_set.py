@@ -244,7 +244,7 @@ class Stored:
         asked.refuse("energy")
         if not row_of(asked.code).has_energy:
             raise ValueError(
-                "separation: Polynomial has no energy: the Jacobian of its update is not symmetric, so the update is "
+                f"separation: {row_of(asked.code).name.capitalize()} has no energy: the Jacobian of its update is not symmetric, so the update is "
                 "no gradient step of anything"
             )
         pairs = asked.pairs(len(self.patterns))
@@ -315,7 +315,7 @@ class Stored:
             if not isinstance(update, CoreSteps):
                 raise ValueError(f"return_info: this structure has no {min(wanted)}; of features ask True or False")
             if "energy" in wanted and not row_of(asked.code).has_energy:
-                raise ValueError("return_info: Polynomial has no energy")
+                raise ValueError(f"return_info: {row_of(asked.code).name.capitalize()} has no energy")
             if "weights" in wanted and not has_cutoff(asked.code) and update.pairs is None:
                 raise ValueError(
                     "return_info: weights of a map with full support would be N x M; use associate(top=...)"

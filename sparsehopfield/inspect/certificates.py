@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array, untrapped
 from sparsehopfield._engine.pattern_set import Asked, Stored
-from sparsehopfield._engine.separations import cutoff_of
+from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.sharing import kept
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
@@ -46,8 +46,8 @@ def needed_lead(code: tuple[int, float]) -> float:
     cutoff = cutoff_of(code)
     if cutoff is None:
         raise ValueError(
-            "separation: softmax and Polynomial give weight to every pattern, so they store none exactly and nothing "
-            "can be certified; maps with a cutoff can: sparsemax, Entmax(alpha > 1)"
+            "separation: a map that gives weight to every pattern, as softmax, stores none exactly, and nothing can be "
+            f"certified; maps with a cutoff can: {valid_separations(has_cutoff=True)}"
         )
     return cutoff
 

@@ -283,7 +283,8 @@ def energy_offset(
     seen, b = _see(patterns, similarity), _one_beta(beta)
     code = separation_code(separation)
     if not row_of(code).has_energy:
-        raise ValueError("separation: Polynomial has no energy: its update is the gradient step of nothing")
+        name = row_of(code).name.capitalize()
+        raise ValueError(f"separation: {name} has no energy: its update is the gradient step of nothing")
     entropy = equal_scores_conjugate(code, len(seen.rows))  # of equal weights, where -Psi is largest
     lowest = {"dot": float(seen.squares.max()) / 2, "euclidean": 0.0, "cosine": 0.5}[similarity]
     offset = lowest + entropy / b
