@@ -244,8 +244,8 @@ class Stored:
         asked.refuse("energy")
         if not row_of(asked.code).has_energy:
             raise ValueError(
-                f"separation: {row_of(asked.code).name.capitalize()} has no energy: the Jacobian of its update is not symmetric, so the update is "
-                "no gradient step of anything"
+                f"separation: {row_of(asked.code).name.capitalize()} has no energy: the Jacobian of its update is not "
+                "symmetric, so the update is no gradient step of anything"
             )
         pairs = asked.pairs(len(self.patterns))
         e = _core.energy(self.core(asked.rows.dtype), asked.rows, asked.beta, *asked.code, pairs)

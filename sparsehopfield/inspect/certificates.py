@@ -46,8 +46,8 @@ def needed_lead(code: tuple[int, float]) -> float:
     cutoff = cutoff_of(code)
     if cutoff is None:
         raise ValueError(
-            "separation: a map that gives weight to every pattern, as softmax, stores none exactly, and nothing can be "
-            f"certified; maps with a cutoff can: {valid_separations(has_cutoff=True)}"
+            "separation: maps that give weight to every pattern, as softmax, store none exactly, and nothing can be "
+            f"certified; maps with a cutoff do: {valid_separations(has_cutoff=True)}"
         )
     return cutoff
 
