@@ -88,6 +88,11 @@ class MapRow:
         return self.number, self.standard
 
     @property
+    def has_cutoff(self) -> bool:
+        """Tell whether the map with its standard parameter has a cutoff."""
+        return has_cutoff(self.code)
+
+    @property
     def title(self) -> str:
         """How the map is asked for: a name in quotes, or "Entmax(alpha)"."""
         return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
