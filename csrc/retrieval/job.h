@@ -1,9 +1,9 @@
 /* job.h: what the files of this room share: memories, the job of one call, tiles of scores, and how results are made.
  *
  * Every public function describes its call as a job and runs it by sh_run:
- *   maps with a cutoff   plan.c chooses an index or none; retrieval/index/query.c answers the queries that the index can;
- *                        scan.c answers the others tile by tile; queries whose candidates outgrow its lists go to
- *                        overflow.c, which stores whole rows of scores; rescore.c turns candidates into results;
+ *   maps with a cutoff   plan.c chooses an index or none; index/query.c answers the queries that the index can; scan.c
+ *                        answers the others tile by tile; queries whose candidates outgrow its lists go to overflow.c,
+ *                        which stores whole rows of scores; rescore.c turns candidates into results;
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
  * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
@@ -14,6 +14,7 @@
 #include "runtime/workspace.h"
 #include "separation/separation.h"
 #include <assert.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -23,17 +24,17 @@ enum {
     SH_PAIR_CAPACITY = 1024,         /* candidates that a list of pairs.c holds, at most */
     SH_ITEMS = 64,                   /* work items wanted, so that few queries still occupy all threads */
     SH_TILE_ROW_BYTES = 1024 * 1024, /* of a tile's rows that are widened at a time, at least 64 columns */
-    SH_HINTS = 4,                    /* patterns that one update of a query hints at to the next */
+    SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
-/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. */
+/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one
+ * of `older` out may grow it. */
 typedef struct {
-    struct sh_index *_Atomic index[3]; /* lines, columns, lines with wider first codes */
-    struct sh_index
-        *_Atomic older[2];         /* of the memory that this one extends; the call that takes one out may grow it */
-    int64_t older_patterns;        /* that these cover; 0: there are none */
-    _Atomic int64_t queries_asked; /* so far, which decides when an index is built */
-    sh_index_use use;              /* whether calls build one */
+    struct sh_index *_Atomic index[3]; /* of leading columns; of all columns; of leading columns in longer codes */
+    struct sh_index *_Atomic older[2]; /* the first two of the memory that this one extends */
+    int64_t older_patterns;            /* that these cover; 0: there are none */
+    _Atomic int64_t queries_asked;     /* so far, which decides when an index is built */
+    sh_index_use use;                  /* whether calls build one */
 } sh_indexes;
 
 typedef struct sh_norms sh_norms;
@@ -72,7 +73,7 @@ typedef enum {
     SH_GOAL_ENERGY,  /* its energy */
     SH_GOAL_WEIGHTS, /* a list of patterns with score and weight */
     SH_GOAL_NEAREST, /* the `count` best patterns, whatever their weights */
-    SH_GOAL_RADIUS,  /* of a query that is a pattern: how large a ball around it goes to it (radii.c) */
+    SH_GOAL_RADIUS,  /* of a query that is a pattern: the radius of a ball around it that is retrieved as it */
     SH_GOAL_PARTIAL, /* scale, sum and mixture of a map with full support */
     SH_GOAL_SURVEY,  /* the patterns left after each stage of the search */
 } sh_goal;
@@ -87,7 +88,7 @@ typedef struct {
     double slack;                  /* added to squared distances */
 } sh_radius_search;
 
-/* Where results go. NULL: not wanted; a job without any outputs runs only for what it leaves to others. */
+/* Where results go. NULL: not wanted. Trial runs (plan.c) have no outputs. */
 typedef struct {
     void *states;          /* (N, v) of the compute type */
     int64_t *support_size; /* (N) */
@@ -96,12 +97,12 @@ typedef struct {
     sh_entry_list *lists;  /* (N) zeroed */
     sh_candidate *nearest; /* (N, count) from the best down */
     sh_candidate *rival;   /* (N) the pattern of the least quotient; its score is the quotient */
-    sh_partial partial;
-    int64_t (*counts)[4]; /* (N) those of sh_survey */
+    sh_partial partial;    /* of SH_GOAL_PARTIAL */
+    int64_t (*counts)[4];  /* (N) those of sh_survey */
 } sh_outputs;
 
-/* Patterns, values and queries were finite when they were checked, but their owner may write into them since. So a score or
- * a state that is not finite is noted where it is computed, and sh_run then searches the inputs for what caused it. */
+/* Patterns, values and queries were finite when they were checked, but their owner may have written into them since. So
+ * a score or state that is not finite is noted where it is computed, and sh_run then finds the input that caused it. */
 enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
 
 /* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
@@ -112,11 +113,11 @@ typedef struct {
     const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
     const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
     const void *tile_bias;        /* (M) of tiles of scores, or NULL */
-    void *own_tile_bias;          /* (M) what this call allocated for it, or NULL */
     void *differences;            /* (N, d) queries less the centre, or NULL */
     double *slack;                /* (N) how far a score of the tiles may be from the exact one */
     double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
     _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
+    int64_t *unserved;            /* (2 N) scratch memory for queries that indexes leave */
     int64_t *scan_queries;        /* queries that the index leaves to the scan; NULL: all */
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
@@ -159,8 +160,8 @@ sh_status sh_scan(sh_job *job);            /* those of scan_queries; the others 
 sh_status sh_overflow(sh_job *job);        /* those of overflow_queries */
 sh_status sh_stream(sh_job *job);
 sh_status sh_answer_pairs(sh_job *job);
-/* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is larger;
- * NaN is the scale of no scores. */
+/* sh_raise_scale: brings the {scale, sum, mixture} of one query to the scale `row_scale` of more scores, if that is
+ * larger; NaN is the scale of no scores. */
 void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum, void *mixture, double row_scale);
 /* sh_set_grid: sets blocks, ranges and tiles for n queries. */
 void sh_set_grid(sh_job *job, int64_t n);
@@ -178,8 +179,8 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
     return g;
 }
 
-/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some rows
- * of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
+/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some
+ * rows of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
                     void *scores, int64_t ld, void *tile_rows);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
@@ -209,13 +210,12 @@ static inline double sh_half_square(const sh_job *job, int64_t i) {
 }
 /* Notes a score that is not finite. */
 static inline void sh_check_score(const sh_job *job, double score) {
-    if (score - score != 0 && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
+    if (!isfinite(score) && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
 }
 /* Notes rows of states that are not finite, where scores may not have shown it. */
 static inline void sh_check_states(const sh_job *job, const void *states, int64_t rows) {
-    if (job->values->unchecked) return;
-    double largest = job->k->max_abs(states, rows * job->values->d);
-    if (largest - largest != 0) atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
+    if (!job->values->unchecked && !isfinite(job->k->max_abs(states, rows * job->values->d)))
+        atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
 /* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
@@ -262,8 +262,8 @@ sh_result_space sh_result_space_at(const sh_job *job, void *scratch, int64_t can
 /* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
  * approximate scores, less twice the slack. More scores never lower it. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
-/* sh_keep_above: keeps the candidates of at least `min_score`, in order; of a search for radii, those that may be the rival.
- * Returns how many. */
+/* sh_keep_above: removes candidates of less than `min_score`; of a search for radii, all that cannot be the rival. The
+ * others stay in order. Returns how many. */
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack);
 /* sh_rescore: replaces the scores by canonical ones. */
 void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
@@ -295,8 +295,8 @@ typedef struct {
     void *scratch;
     sh_result_space space;
 } sh_long_list;
-/* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where there
- * is no memory. */
+/* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where
+ * there is no memory. */
 int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity);
 void sh_release_list(sh_context *context, sh_long_list *l);
 /* sh_insert_best: puts c into a list of at most `capacity`, best first, ties by position; returns its length. */

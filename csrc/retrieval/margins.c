@@ -1,7 +1,6 @@
-/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and how
- * large a ball around it goes to it (radii.c). */
+/* margins.c: queries for the best scores; patterns as queries: how far each stands out from the others (margins), and
+ * the radius of a ball around it that is retrieved as it (radii.c). */
 #include "retrieval/job.h"
-#include <math.h>
 
 enum {
     QUERY_BYTES = 16 * 1024 * 1024, /* of patterns copied as queries at a time */
@@ -52,18 +51,24 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
     return status;
 }
 
-/* Finds the two best of each query, one of which at least is another pattern, and writes the margins (M). */
+/* Finds the `count` best patterns of each query of a job, from the best down, in *best (n, count), which the caller
+ * releases; position -1 and score -INFINITY where there are fewer. */
+static sh_status find_nearest(sh_job *job, int64_t count, sh_candidate **best) {
+    *best = sh_allocate(job->context, job->queries.n, (size_t)count * sizeof **best);
+    if (!*best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    for (int64_t i = 0; i < job->queries.n * count; i++) (*best)[i] = (sh_candidate){-INFINITY, -1};
+    job->goal = SH_GOAL_NEAREST;
+    job->count = count;
+    job->out.nearest = *best;
+    return sh_run(job);
+}
+
+/* Computes margins (M) from the two best of each query, one of which at least is another pattern. */
 static sh_status find_margins(sh_job *job, const int64_t *self, const double *self_score, int64_t first,
                               void *margins) {
-    int64_t n = job->queries.n;
-    sh_candidate *best = sh_allocate(job->context, n, 2 * sizeof *best);
-    if (!best) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t i = 0; i < 2 * n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    job->goal = SH_GOAL_NEAREST;
-    job->count = 2;
-    job->out.nearest = best;
-    sh_status status = sh_run(job);
-    for (int64_t i = 0; status == SH_OK && i < n; i++)
+    sh_candidate *best;
+    sh_status status = find_nearest(job, 2, &best);
+    for (int64_t i = 0; status == SH_OK && i < job->queries.n; i++)
         ((double *)margins)[first + i] = self_score[i] - best[2 * i + (best[2 * i].position == self[i])].score;
     sh_release(job->context, best);
     return status;
@@ -89,7 +94,7 @@ static sh_status compute_offsets(void *pointer, int64_t item, void *scratch, sh_
         const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
         double square = m->k->dot(row, row, d);
         if (m->scale) square = square * m->scale[i] * m->scale[i];
-        if (square - square != 0) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
+        if (!isfinite(square)) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
         o->offset[i] = square + (m->bias ? 2 * m->bias[i] : 0);
     }
     return SH_OK;
@@ -135,7 +140,7 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
     if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
     for (int64_t i = 0; i < n; i++) {
         if (which[i] < 0 || which[i] >= count) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
-        if (need[i] - need[i] != 0) return sh_fail(context, SH_NOT_FINITE, "need", i);
+        if (!isfinite(need[i])) return sh_fail(context, SH_NOT_FINITE, "need", i);
     }
     norm_offsets o = {m, sh_allocate(context, count, sizeof *o.offset)};
     if (!o.offset) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
@@ -165,15 +170,10 @@ sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries qu
     if (status != SH_OK || queries.n == 0) return status;
     SH_REQUIRE(context, position, "position");
     SH_REQUIRE(context, score, "score");
-    sh_candidate *best = sh_allocate(context, queries.n, (size_t)count * sizeof *best);
-    if (!best) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    int64_t n = queries.n * count;
-    for (int64_t i = 0; i < n; i++) best[i] = (sh_candidate){-INFINITY, -1};
-    sh_job job = {SH_GOAL_NEAREST, .context = context, .memory = memory, .queries = queries, .count = count};
-    job.model = (sh_model){SH_SPARSEMAX, 2};
-    job.out.nearest = best;
-    status = sh_run(&job);
-    for (int64_t i = 0; status == SH_OK && i < n; i++) {
+    sh_job job = {.context = context, .memory = memory, .model = {SH_SPARSEMAX, 2}, .queries = queries};
+    sh_candidate *best;
+    status = find_nearest(&job, count, &best);
+    for (int64_t i = 0; status == SH_OK && i < queries.n * count; i++) {
         position[i] = best[i].position;
         score[i] = best[i].score;
     }

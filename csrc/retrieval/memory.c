@@ -11,8 +11,6 @@
  */
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
-#include <math.h>
-#include <string.h>
 
 /* Widens n elements of a narrow type. */
 static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
@@ -66,6 +64,7 @@ struct sh_norms {
     void *tile;
 };
 
+/* Gives up one reference; the last takes the block with it. */
 static void release_norms(sh_context *context, sh_norms *norms) {
     if (!norms || atomic_fetch_sub(&norms->references, 1) > 1) return;
     sh_release(context, norms->exact);
@@ -73,8 +72,8 @@ static void release_norms(sh_context *context, sh_norms *norms) {
     sh_release(context, norms);
 }
 
-/* Returns a block for n rows, the first `ready` of which are those of `old` (NULL: none): the old block, if the others fit
- * and no other memory uses that part of it, else a copy with space for as many again. */
+/* Returns a block for n rows, the first `ready` of which are those of `old` (NULL: none): the old block, if the others
+ * fit and no other memory uses that part of it, else a copy with space for as many again. */
 static sh_norms *extend_norms(sh_context *context, sh_norms *old, int64_t ready, int64_t n, size_t size) {
     int64_t free_from = ready;
     if (old && n <= old->capacity && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
@@ -127,10 +126,8 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_row_at(k, &m->patterns, i, scratch);
         double length = norm(k, x, d);
-        if (length - length != 0) { /* the norm of a finite row may pass the range, too */
-            double largest = k->max_abs(x, d);
-            return sh_fail(context, largest - largest == 0 ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
-        }
+        if (!isfinite(length)) /* the norm of a finite row may overflow, too */
+            return sh_fail(context, isfinite(k->max_abs(x, d)) ? SH_OVERFLOW : SH_NOT_FINITE, "patterns", i - p->first);
         max.raw_norm = fmax(max.raw_norm, length);
         if (m->bias) {
             m->bias[i] = -k->dot(x, x, d) / 2;
@@ -151,8 +148,8 @@ static sh_status prepare_rows(void *pointer, int64_t item, void *scratch, sh_con
         max.norm = fmax(max.norm, length);
         if (p->check_values) {
             const void *value = sh_row_at(k, &m->values, i, scratch);
-            double largest = k->max_abs(value, m->values.d);
-            if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
+            if (!isfinite(k->max_abs(value, m->values.d)))
+                return sh_fail(context, SH_NOT_FINITE, "values", i - p->first);
         }
     }
     max.spread = spread2 < p->far2 ? sqrt(spread2) : fmax(sqrt(spread2), max.raw_norm + p->centre_norm);
@@ -211,8 +208,8 @@ static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *ol
     }
 }
 
-/* Makes a memory of rows that begin with those of `older`, if that is not NULL. What it knows of these is shared, unless
- * `rebuild`: then all is computed again. */
+/* Makes a memory of rows that begin with those of `older`, if that is not NULL. What was computed of these is shared,
+ * or, to `rebuild`, computed again. */
 static sh_status make_memory(sh_context *context, const sh_memory *older, int rebuild, const sh_rows *patterns,
                              const sh_rows *values, sh_similarity similarity, sh_type type, sh_memory **memory) {
     const sh_memory *old = rebuild ? NULL : older;
@@ -376,8 +373,8 @@ void sh_memory_free(sh_context *context, sh_memory *m) {
     sh_release(context, m);
 }
 
-/* Tiles. Rows of the compute type are multiplied where they lie. Narrow rows are widened, and from rows far from the origin
- * the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. */
+/* Tiles. Rows of the compute type are multiplied where they lie. Narrow rows are widened, and from rows far from the
+ * origin the centre is subtracted, in a copy of a few columns at a time, which stays in the cache whatever d is. */
 
 /* Returns how many columns of a tile are copied at a time. */
 static int64_t copied_columns(const sh_kernels *k) {

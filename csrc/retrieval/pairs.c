@@ -1,20 +1,19 @@
-/* pairs.c: structures in which queries see some of the patterns: windows, block masks, random subsets. Work follows the pairs.
+/* pairs.c: structures in which queries see some of the patterns: windows, block masks, random subsets.
  *
- * Queries go in order of their places, a few at a time. Where neighbours see the same stretches of patterns (windows, blocks
- * of some rows), a single-threaded product writes their scores, and each query reads the part that it sees. All other
- * pairs are scored one by one, by the canonical dot product, in place. A window that steps over patterns sees only those of
- * its place's residue class; there the patterns of a class are the rows of the product.
+ * Queries go in order of their places, a few at a time. Where neighbours see the same stretches of patterns (windows,
+ * blocks of some rows), a single-threaded product writes their scores, and each query reads the part that it sees. All
+ * other pairs are scored one by one, by the canonical dot product, in place. A window that steps over patterns sees
+ * only those of its place's residue class; there the patterns of a class are the rows of the product.
  *
- * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; the candidates that remain are
- *           scored canonically and finished as everywhere, so the bits are those of any other way to the same pairs.
- *        2. A query whose list overflows (small beta) starts again with canonical scores alone, in a list that grows with
- *           the support: exact for any support.
- *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows from
- *           places alone, so the bits do not depend on the number of threads.
+ * Notes  1. Maps with a cutoff: scores of products filter as in scan.c, with the same slack; the candidates that remain
+ *           are scored canonically and finished as everywhere, so the bits are those of every other path.
+ *        2. A query whose list overflows (small beta) starts again with canonical scores alone, in a list that grows
+ *           with the support: exact for any support.
+ *        3. Maps with full support carry {scale, sum, mixture} as in streaming.c. Which queries go together follows
+ *           from places alone, so the bits do not depend on the number of threads.
  */
 #include "structure/structure.h"
 #include "retrieval/job.h"
-#include <math.h>
 
 enum {
     ROWS = SH_PLACES,       /* queries that go together, at most */
@@ -80,6 +79,7 @@ static void visible_part(const pair_scan *p, sh_placed q, const tile *t, int64_t
     const int64_t n = next_stretch(p, q, &at, &first);
     *from = sh_max(first - t->first, 0);
     *to = sh_min(first + n - t->first, t->n);
+    assert(*from >= 0 && *to <= t->n);
 }
 
 /* --- some queries together ------------------------------------------------------------------------ */
@@ -197,16 +197,19 @@ static const sh_placed *gather(const pair_scan *p, int64_t item, space *w, int64
     return q;
 }
 
-/* Scores a tile, one row a query. Returns the length of a row, such that rows do not share their place in the cache. */
+/* Scores a tile, one row a query. Returns the length of a row, with which rows do not share places in the cache. */
 static int64_t score_tile(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
     sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
 }
 
-/* Answers one query by canonical scores of all its pairs, in a list that grows with the support (note 2). */
-static sh_status answer_exactly(const pair_scan *p, sh_placed q, sh_context *context) {
+/* Answers query i in order of place by canonical scores of all its pairs, in a list that grows (note 2). */
+static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_context *context) {
+    (void)scratch;
+    const pair_scan *p = pointer;
     sh_job *job = p->job;
+    const sh_placed q = p->placed[i];
     int64_t n = 0, at = 0, found, position[SH_PIECE];
     double min_score = -INFINITY;
     sh_long_list all = {0};
@@ -238,12 +241,6 @@ done:
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-static sh_status exact_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
-    (void)scratch;
-    const pair_scan *p = pointer;
-    return answer_exactly(p, p->placed[item], context);
-}
-
 /* Answers the queries of one item: maps with a cutoff. */
 static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const pair_scan *p = pointer;
@@ -270,7 +267,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             void *s = sh_at(k, w.scores, i * ld + from);
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, sh_shift(job, q[i].query), to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
             if (best < l->min_score) continue;
             sh_raise_min_score(job, q[i].query, l, best);
             for (int64_t j = from; j < to && sh_make_room(job, q[i].query, l, SH_PIECE, w.results.z); j += SH_PIECE) {
@@ -279,6 +276,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
                     k->collect(sh_at(k, w.scores, i * ld + j), sh_min(SH_PIECE, to - j), l->min_score, t.first + j, c);
                 for (int64_t o = 0; o < found; o++) c[o].position = q->residue + p->step * c[o].position;
                 l->n += found;
+                assert(l->n <= l->capacity);
             }
         }
         if (sh_stopped(context)) return SH_INTERRUPTED;
@@ -300,7 +298,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         sh_status status;
         if (l->overflows) {
-            status = answer_exactly(p, q[i], context);
+            status = answer_exactly(pointer, p->start[item] + i, NULL, context);
         } else {
             sh_compact(job, query, l, w.results.z);
             sh_sort_by_position(l->list, l->n);
@@ -366,7 +364,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             if (from == to) continue;
             double best = k->affine_max(s, scales ? sh_at(k, scales, from) : NULL,
                                         biases ? sh_at(k, biases, from) : NULL, 0, to - from);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", q[i].query);
             void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
             double row_scale = job->map->row_scale(k, s, to - from), beta = sh_beta(job, q[i].query);
             sh_raise_scale(job, q[i].query, &scale[i], &sum[i], mixture, row_scale);
@@ -386,7 +384,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
         if (sh_needs_canonical_scores(job, query)) {
-            sh_status status = answer_exactly(p, q[i], context);
+            sh_status status = answer_exactly(pointer, p->start[item] + i, NULL, context);
             if (status != SH_OK) return status;
             continue;
         }
@@ -431,7 +429,7 @@ static void group(pair_scan *p) {
     p->start[p->items] = n;
 }
 
-/* Tells whether products can step from one pattern of a residue class to the next: their row lengths are 32-bit numbers. */
+/* Tells whether products can step from one pattern of a residue class to the next: their strides are 32-bit numbers. */
 static int can_step(const sh_job *job, int64_t step) {
     int64_t longest = sh_max(1, sh_max(job->memory->patterns.stride, job->values->stride));
     return step == 1 || step <= INT32_MAX / longest;
@@ -454,7 +452,7 @@ sh_status sh_answer_pairs(sh_job *job) {
         space unused;
         group(&p);
         if (job->goal == SH_GOAL_WEIGHTS && !job->map->window)
-            status = sh_for_each(context, n, 0, exact_item, &p);
+            status = sh_for_each(context, n, 0, answer_exactly, &p);
         else
             status = sh_for_each(context, p.items, lay_out(&p, NULL, &unused),
                                  job->map->window ? filter_item : mix_item, &p);

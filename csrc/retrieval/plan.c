@@ -1,12 +1,12 @@
-/* plan.c: which way a call takes, and the indexes of a memory: built when they pay, put up once, then only read.
+/* plan.c: which path a call takes, and the indexes of a memory: built when they pay, stored once, then only read.
  *
- * Notes  1. Which way is cheapest is decided by counting: a pilot of a few queries tells how long the lists are, and
- *           the work is reckoned in products of the matrix product. No clock is read.
- *        2. Queries that leave long lists get first codes of more columns, in an index that shares all else.
- *        3. An index is made only where half of the memory that is left holds it; asked for by name, it is made
- *           wherever it can be.
- *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the basis of the
- *           patterns serves them badly. For enough of them an index of the other features is made for the call.
+ * Notes  1. The cheapest path is found by counting: a pilot of a few queries tells how long their lists are, and the
+ *           work is estimated in products of the matrix product. No clock is read.
+ *        2. For queries with long lists there are longer first codes, in an index that shares all else.
+ *        3. A call builds an index by itself only if half of the available memory holds it; sh_memory_index and a path
+ *           asked for by name build it wherever it can be.
+ *        4. Queries that are zero in many features (masked ones) are unlike the patterns, and the principal directions
+ *           of these serve them badly. For enough of them an index of the other features is built for the call.
  */
 #include "retrieval/index/index.h"
 #include <float.h>
@@ -14,115 +14,130 @@
 #include <string.h>
 
 enum {
-    PILOT = 16,             /* queries of a pilot, */
-    PILOTED = 256,          /* where there are at least so many */
-    BATCH = 1000,           /* queries that may have an index of their own features */
-    BATCH_BYTES = 32 << 20, /* of it */
-    LEAST_PATTERNS = 1024,  /* below this the scan is as good */
-    LEAST_QUERIES = 256,    /* asked before an index is made */
+    PILOT = 16,                  /* queries of a pilot, */
+    PILOT_QUERIES = 256,         /* if the call has at least so many */
+    CALL_INDEX_QUERIES = 1000,   /* queries for which an index of their own features may be built, */
+    CALL_INDEX_BYTES = 32 << 20, /* if the memory's has at most so many bytes */
+    INDEX_PATTERNS = 1024,       /* with fewer, the scan is as good */
+    INDEX_QUERIES = 256,         /* asked before an index is built */
 };
 /* Work in units of one product of the matrix product. */
-static const double LINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second line, one that a block shares */
-static const double ROW_WORK = 12000;                     /* to score */
-static const double QUERY_WORK = 5e4;                     /* to begin and end a query */
-static const double KEEP_WORK = 18000;                    /* to keep one of the k best for a while, in the scan */
-static const double INDEX_WORK = 300;                     /* to build an index, for every number of the patterns */
-static const double READ_WORK = 40;                       /* to read a number that is in no cache */
-static const double LEAST_WORK = 2e7;                     /* of a scan that is worth the overhead of a screen */
+static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to bound by a second code, by one that a block shares */
+static const double ROW_WORK = 12000;                       /* to score */
+static const double QUERY_WORK = 5e4;                       /* to begin and end a query */
+static const double LIST_WORK = 18000;                      /* to list one of the k best for a while, in the scan */
+static const double INDEX_WORK = 300;                       /* to build an index, for every number of the patterns */
+static const double READ_WORK = 40;                         /* to read a number that is in no cache */
+static const double LEAST_WORK = 2e7;                       /* of a scan that is worth the overhead of an index */
 
+/* Estimates the work of one query that reads the first codes of all patterns. */
 static double work_of_codes(const sh_index *x) {
-    double own = QUERY_WORK + (double)(x->rank * x->d);
-    return own + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
+    double query = QUERY_WORK + (double)(x->rank * x->d);
+    return query + (double)(x->patterns * (x->first.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
-/* The work of one query through an index, the middle of a few; INFINITY if most of them would be left over. */
+/* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
-    int64_t order[PILOT], left[PILOT], counts[PILOT][4];
-    double each[PILOT], line = !index->lines ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : LINE_WORK;
-    _Atomic int64_t left_count = 0;
+    int64_t order[PILOT], unserved[PILOT], counts[PILOT][4];
+    double each[PILOT];
+    double refine = !index->lines ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
+    _Atomic int64_t unserved_count = 0;
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) {
         order[i] = i * job->queries.n / PILOT;
         counts[i][0] = -1;
     }
-    sh_status status = sh_screen_by(&trial, index, order, PILOT, counts, left, &left_count);
+    sh_status status = sh_screen_by(&trial, index, order, PILOT, counts, unserved, &unserved_count);
     for (int i = 0; i < PILOT; i++)
         each[i] = counts[i][0] < 0
                       ? INFINITY
-                      : line * (double)counts[i][0] + ROW_WORK * (double)counts[i][2] + work_of_codes(index);
+                      : refine * (double)counts[i][0] + ROW_WORK * (double)counts[i][2] + work_of_codes(index);
     sh_sort_descending(each, PILOT);
     *work = each[PILOT / 2];
     return status;
 }
 
-/* Bytes that an index made by a call may have: others need memory, too. */
-static int64_t room_for_index(const sh_memory *m) {
+/* Returns how many bytes an index may have that a call builds by itself: other calls need memory, too. */
+static int64_t index_budget(const sh_memory *m) {
     return m->indexes->use == SH_INDEX_AUTO ? sh_memory_left() / 2 : INT64_MAX;
 }
 
-/* features that are not zero in every query; how many */
-static int64_t features_asked(const sh_job *job, int32_t *kept, uint8_t *seen) {
+/* What is found out of the features that a call uses. */
+typedef struct {
+    int32_t *features;               /* (d) those that are not zero in every query */
+    uint8_t *used;                   /* (d) 1 for these */
+    double *widened, *mean, *square; /* (d) a pattern; means and mean squares of some patterns */
+    void *row;                       /* (d) one widened row */
+} feature_space;
+
+static size_t lay_out(const sh_memory *m, void *block, feature_space *f) {
+    const int64_t d = m->patterns.d;
+    sh_workspace w = {block, 0};
+    f->features = sh_take(&w, d, sizeof *f->features);
+    f->used = sh_take(&w, d, sizeof *f->used);
+    f->widened = sh_take(&w, d, sizeof(double));
+    f->mean = sh_take(&w, d, sizeof(double));
+    f->square = sh_take(&w, d, sizeof(double));
+    f->row = sh_take(&w, d, m->k->size);
+    return w.used;
+}
+
+/* Lists the features that are not zero in every query; returns how many. */
+static int64_t find_used_features(const sh_job *job, feature_space *f) {
     int64_t d = job->memory->patterns.d, n = 0;
-    memset(seen, 0, (size_t)d);
+    memset(f->used, 0, (size_t)d);
     for (int64_t i = 0; i < job->queries.n; i++) {
-        const void *x = sh_query(job, i);
-        if (job->k->size == sizeof(float))
-            for (int64_t j = 0; j < d; j++) seen[j] |= ((const float *)x)[j] != 0;
-        else
-            for (int64_t j = 0; j < d; j++) seen[j] |= ((const double *)x)[j] != 0;
+        job->k->to_double(f->widened, sh_query(job, i), d);
+        for (int64_t j = 0; j < d; j++) f->used[j] |= f->widened[j] != 0;
     }
     for (int64_t j = 0; j < d; j++)
-        if (seen[j]) kept[n++] = (int32_t)j;
+        if (f->used[j]) f->features[n++] = (int32_t)j;
     return n;
 }
 
-/* the share of some patterns' squares (about their mean) that lies in features outside of `kept` */
-static double share_outside(const sh_memory *m, const uint8_t *seen, double *sums, void *row) {
-    enum { SOME = 256 };
-    int64_t n = sh_min(m->patterns.n, SOME), d = m->patterns.d;
-    double *wide = sums, *mean = sums + d, *square = sums + 2 * d, inside = 0, outside = 0;
-    memset(mean, 0, 2 * (size_t)d * sizeof *mean);
+/* Computes the share of some patterns' squares (about their mean) that lies in features which are not used. */
+static double share_of_unused(const sh_memory *m, feature_space *f) {
+    enum { SAMPLE = 256 };
+    int64_t n = sh_min(m->patterns.n, SAMPLE), d = m->patterns.d;
+    double used = 0, unused = 0;
+    for (int64_t j = 0; j < d; j++) f->mean[j] = f->square[j] = 0;
     for (int64_t i = 0; i < n; i++) {
-        m->k->to_double(wide, sh_row_at(m->k, &m->patterns, i * m->patterns.n / n, row), d);
+        m->k->to_double(f->widened, sh_row_at(m->k, &m->patterns, i * m->patterns.n / n, f->row), d);
         for (int64_t j = 0; j < d; j++) {
-            mean[j] += wide[j] / (double)n;
-            square[j] += wide[j] * wide[j] / (double)n;
+            f->mean[j] += f->widened[j] / (double)n;
+            f->square[j] += f->widened[j] * f->widened[j] / (double)n;
         }
     }
-    for (int64_t j = 0; j < d; j++) *(seen[j] ? &inside : &outside) += square[j] - mean[j] * mean[j];
-    return outside > 0 ? outside / (inside + outside) : 0;
+    for (int64_t j = 0; j < d; j++) *(f->used[j] ? &used : &unused) += f->square[j] - f->mean[j] * f->mean[j];
+    return unused > 0 ? unused / (used + unused) : 0;
 }
 
-/* An index of the features that this call asks for, where many are not and it would pay; else NULL. */
-static sh_status index_of_batch(sh_job *job, const sh_index *lines, double work, sh_index **own) {
+/* Builds an index of the features that a call uses, if many are not used and it would pay; else *index is NULL. `work`
+ * is that of one query by the memory's index of leading columns. */
+static sh_status build_call_index(sh_job *job, const sh_index *leading, double work, sh_index **index) {
     const sh_memory *m = job->memory;
     sh_context *context = job->context;
     int64_t d = m->patterns.d;
-    *own = NULL;
-    if (!lines->basis || job->queries.n < BATCH || lines->bytes > BATCH_BYTES) return SH_OK;
-    double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(lines);
+    *index = NULL;
+    if (!leading->basis || job->queries.n < CALL_INDEX_QUERIES || leading->bytes > CALL_INDEX_BYTES) return SH_OK;
+    double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(leading);
     if (!((double)job->queries.n * saved > INDEX_WORK * scan)) return SH_OK;
-    int32_t *kept = sh_allocate(context, d, sizeof *kept);
-    uint8_t *seen = sh_allocate(context, d, 1);
-    double *sums = sh_allocate(context, 3 * d, sizeof *sums);
-    void *row = sh_allocate(context, d, m->k->size);
+    feature_space f;
+    void *block = sh_allocate(context, 1, lay_out(m, NULL, &f));
+    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(m, block, &f);
+    int64_t n = find_used_features(job, &f);
     sh_status status = SH_OK;
-    if (!kept || !seen || !sums || !row) {
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    } else {
-        int64_t n = features_asked(job, kept, seen);
-        if (n > 0 && n < d && share_outside(m, seen, sums, row) > 0.1)
-            status = sh_index_new(context, m, SH_LINES, kept, n, room_for_index(m), own);
-    }
-    sh_release(context, kept);
-    sh_release(context, seen);
-    sh_release(context, sums);
-    sh_release(context, row);
+    if (n > 0 && n < d && share_of_unused(m, &f) > 0.1)
+        status = sh_index_new(context, m, SH_LINES, f.features, n, index_budget(m), index);
+    sh_release(context, block);
     return status;
 }
 
-static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind kind, int64_t most) {
+/* Builds an index of at most `most` bytes, or grows that of an older memory, and stores it, unless another thread was
+ * faster. */
+static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_kind kind, int64_t most) {
     sh_index *index = NULL, *none = NULL;
     sh_status status = SH_OK;
     for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
@@ -134,18 +149,19 @@ static sh_status put_up(sh_context *context, const sh_memory *m, sh_index_kind k
     if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, most, &index);
     if (status != SH_OK) return status;
     if (!index) {
-        atomic_store(&m->indexes->queries_asked, INT64_MIN / 2); /* there is none to be had, however many ask */
+        atomic_store(&m->indexes->queries_asked, INT64_MIN / 2); /* none can be built, however many queries are asked */
         return SH_OK;
     }
+    assert(index->patterns == m->patterns.n);
     if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_COLUMNS], &none, index))
-        sh_index_free(context, index); /* another thread was faster */
+        sh_index_free(context, index);
     return SH_OK;
 }
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
     if (atomic_load(&m->indexes->index[0]) || atomic_load(&m->indexes->index[1])) return SH_OK;
-    return put_up(context, m, SH_EITHER, INT64_MAX);
+    return build_index(context, m, SH_EITHER, INT64_MAX);
 }
 
 /* what the threshold test of a scaled bound means in units of scores: it survives any threshold up to this */
@@ -167,7 +183,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     }
     int wanted = context->path == SH_PATH_COLUMNS;
     if (!atomic_load(&m->indexes->index[wanted]))
-        status = put_up(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
+        status = build_index(context, m, wanted ? SH_COLUMNS : SH_LINES, INT64_MAX);
     const sh_index *x = atomic_load(&m->indexes->index[wanted]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
@@ -218,8 +234,8 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
     return bytes;
 }
 
-/* Whether most of a few queries have more candidates than the scan's lists hold: then no bound excludes much. */
-static sh_status is_wide(sh_job *job, int *answer) {
+/* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. */
+static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t order[PILOT], overflow[PILOT];
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
@@ -229,154 +245,159 @@ static sh_status is_wide(sh_job *job, int *answer) {
     atomic_store(&trial.plan.scan_count, PILOT);
     atomic_store(&trial.plan.overflow_count, 0);
     sh_status status = sh_scan(&trial);
-    *answer = atomic_load(&trial.plan.overflow_count) > PILOT / 2;
+    *most_overflow = atomic_load(&trial.plan.overflow_count) > PILOT / 2;
     return status;
 }
 
-/* Whether an index pays: what was asked so far costs the scan twice as much as building it. */
-static sh_status pays(sh_job *job, int *answer) {
+/* Finds out whether an index pays: whether to scan for the queries so far costs twice as much as to build it. */
+static sh_status find_whether_index_pays(sh_job *job, int *pays) {
     const sh_memory *m = job->memory;
     int64_t d = m->patterns.d, asked = atomic_fetch_add(&m->indexes->queries_asked, job->queries.n) + job->queries.n;
     int64_t older = m->indexes->older_patterns;
-    *answer = 0;
-    if (m->patterns.n < LEAST_PATTERNS || (asked < LEAST_QUERIES && !older)) return SH_OK;
+    *pays = 0;
+    if (m->patterns.n < INDEX_PATTERNS || (asked < INDEX_QUERIES && !older)) return SH_OK;
     double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
     double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * small * small * small;
     if (older) build = 100 * n + INDEX_WORK * features * (double)(m->patterns.n - older);
     if (!((double)asked * n * features > 2 * build)) return SH_OK;
-    int hopeless = 0;
-    sh_status status = job->queries.n >= PILOTED ? is_wide(job, &hopeless) : SH_OK;
-    if (hopeless) atomic_store(&m->indexes->queries_asked, 0); /* not so soon again */
-    *answer = !hopeless;
+    int most_overflow = 0;
+    sh_status status = job->queries.n >= PILOT_QUERIES ? find_overflow(job, &most_overflow) : SH_OK;
+    if (most_overflow) atomic_store(&m->indexes->queries_asked, 0); /* try again only after as many */
+    *pays = !most_overflow;
     return status;
 }
 
+/* The indexes that a memory has, then those that a call takes: first the leading one, then, for what that leaves, the
+ * other. NULL: none. */
 typedef struct {
-    const sh_index *lines, *columns, *wide; /* what there is, then what is to be taken: lines (or wide ones), columns */
-    sh_index *own;                          /* of this call alone */
+    const sh_index *leading; /* of leading columns, or another in its place */
+    const sh_index *all;     /* of all columns */
+    const sh_index *longer;  /* of leading columns, with longer first codes */
+    sh_index *of_call;       /* of the features that the call uses; freed at its end */
 } choice;
 
-static void look_up(const sh_memory *m, choice *c) {
-    c->lines = atomic_load(&m->indexes->index[0]);
-    c->columns = atomic_load(&m->indexes->index[1]);
-    c->wide = atomic_load(&m->indexes->index[2]);
+static void load_indexes(const sh_memory *m, choice *c) {
+    c->leading = atomic_load(&m->indexes->index[0]);
+    c->all = atomic_load(&m->indexes->index[1]);
+    c->longer = atomic_load(&m->indexes->index[2]);
 }
 
-/* codes of more columns, where those of few leave long lists */
-static sh_status put_up_wide(sh_context *context, const sh_memory *m, choice *c) {
+/* Builds longer first codes and stores them, unless another thread was faster. */
+static sh_status build_longer_codes(sh_context *context, const sh_memory *m, choice *c) {
     sh_index *base = atomic_load(&m->indexes->index[0]), *index, *none = NULL;
-    sh_status status = sh_index_widen(context, m, base, room_for_index(m), &index);
+    sh_status status = sh_index_widen(context, m, base, index_budget(m), &index);
     if (index && !atomic_compare_exchange_strong(&m->indexes->index[2], &none, index)) sh_index_free(context, index);
-    c->wide = atomic_load(&m->indexes->index[2]);
+    c->longer = atomic_load(&m->indexes->index[2]);
     return status;
 }
 
-/* A query's share of the scan. In any order of the patterns k log(M / k) of them are among the k best for a while. */
+/* Estimates a query's share of the scan. In any order of the patterns, k log(M / k) of them are among the k best for a
+ * while. */
 static double work_of_scan(const sh_job *job) {
     const double n = (double)job->memory->patterns.n, k = (double)job->plan.nearest;
-    return n * (double)job->memory->patterns.d + (k > 0 ? KEEP_WORK * k * log(n / k + 1) : 0);
+    return n * (double)job->memory->patterns.d + (k > 0 ? LIST_WORK * k * log(n / k + 1) : 0);
 }
 
-/* By a pilot: the lines, wider ones, those of the call's own features, all columns, or neither. */
-static sh_status weigh(sh_job *job, choice *c) {
+/* Takes an index, unless it is NULL, in place of *best, if a pilot finds it cheaper than *work. */
+static sh_status try_index(sh_job *job, const sh_index *index, const sh_index **best, double *work) {
+    double found;
+    if (!index) return SH_OK;
+    sh_status status = pilot(job, index, &found);
+    if (status != SH_OK || !(found < *work)) return status;
+    *best = index;
+    *work = found;
+    return SH_OK;
+}
+
+/* Chooses by pilots: leading columns, longer codes of them, those of the call's own features, all columns, or none. */
+static sh_status choose_by_pilots(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
-    const double all = (double)m->patterns.n * (double)m->patterns.d, codes = all * sh_code_kernels_chosen()->cost;
-    double scan = work_of_scan(job), work;
+    const double numbers = (double)m->patterns.n * (double)m->patterns.d;
+    const double all_codes = numbers * sh_code_kernels_chosen()->cost, scan = work_of_scan(job);
+    double work;
     sh_status status = SH_OK;
-    if (c->lines) {
-        const sh_index *lines = c->lines;
-        status = pilot(job, lines, &work);
-        if (status == SH_OK && !c->wide && work > 2 * work_of_codes(lines)) status = put_up_wide(job->context, m, c);
+    if (c->leading) {
+        const sh_index *leading = c->leading;
+        status = pilot(job, leading, &work);
+        if (status == SH_OK && !c->longer && work > 2 * work_of_codes(leading))
+            status = build_longer_codes(job->context, m, c);
         if (status == SH_NO_MEMORY) status = SH_OK; /* then by what there is */
-        if (status == SH_OK && c->wide) {
-            double before = work;
-            status = pilot(job, c->wide, &work);
-            if (work < before)
-                c->lines = c->wide;
-            else
-                work = before;
-        }
-        if (status == SH_OK) status = index_of_batch(job, lines, work, &c->own);
+        if (status == SH_OK) status = try_index(job, c->longer, &c->leading, &work);
+        if (status == SH_OK) status = build_call_index(job, leading, work, &c->of_call);
         if (status == SH_NO_MEMORY) status = SH_OK;
-        if (status == SH_OK && c->own) {
-            double before = work;
-            status = pilot(job, c->own, &work);
-            if (work < before)
-                c->lines = c->own;
-            else
-                work = before;
-        }
-        if (status == SH_OK && !c->columns && work > 1.2 * codes && codes < 0.6 * scan &&
-            sh_index_may_add_columns(m, lines)) {
-            status = put_up(job->context, m, SH_COLUMNS, room_for_index(m));
+        if (status == SH_OK) status = try_index(job, c->of_call, &c->leading, &work);
+        if (status == SH_OK && !c->all && work > 1.2 * all_codes && all_codes < 0.6 * scan &&
+            sh_index_may_add_columns(m, leading)) {
+            status = build_index(job->context, m, SH_COLUMNS, index_budget(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
-            c->columns = atomic_load(&m->indexes->index[1]);
+            c->all = atomic_load(&m->indexes->index[1]);
         }
         if (status != SH_OK) return status;
-        if (work > (c->columns ? codes : 0.8 * scan)) c->lines = NULL;
+        if (work > (c->all ? all_codes : 0.8 * scan)) c->leading = NULL;
     }
-    if (c->columns) {
-        status = pilot(job, c->columns, &work);
-        if (work > 0.8 * scan) c->columns = NULL;
+    if (c->all) {
+        status = pilot(job, c->all, &work);
+        if (work > 0.8 * scan) c->all = NULL;
     }
     return status;
 }
 
+/* Chooses the indexes that a call takes, and builds what the path asks for or what pays. */
 static sh_status choose(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
     sh_path path = job->context->path;
+    const int automatic = path == SH_PATH_AUTO;
     int64_t n = job->queries.n;
-    int build = path == SH_PATH_LINES ? !c->lines : path == SH_PATH_COLUMNS ? !c->columns : 0;
+    int build = path == SH_PATH_LINES ? !c->leading : path == SH_PATH_COLUMNS ? !c->all : 0;
     sh_status status = SH_OK;
-    if (path == SH_PATH_AUTO) {
+    if (automatic) {
         double work = fmax((double)n, READ_WORK) * (double)m->patterns.n * (double)m->patterns.d;
-        if (!c->lines && !c->columns) status = pays(job, &build);
-        int small = work < LEAST_WORK || m->patterns.n < LEAST_PATTERNS;
+        if (!c->leading && !c->all) status = find_whether_index_pays(job, &build);
+        int small = work < LEAST_WORK || m->patterns.n < INDEX_PATTERNS;
         if (small && !build && job->goal != SH_GOAL_SURVEY) *c = (choice){0};
     }
     if (status == SH_OK && build) {
-        status = put_up(job->context, m,
-                        path == SH_PATH_AUTO    ? SH_EITHER
-                        : path == SH_PATH_LINES ? SH_LINES
-                                                : SH_COLUMNS,
-                        path == SH_PATH_AUTO ? room_for_index(m) : INT64_MAX);
-        look_up(m, c);
+        status = build_index(job->context, m,
+                             automatic               ? SH_EITHER
+                             : path == SH_PATH_LINES ? SH_LINES
+                                                     : SH_COLUMNS,
+                             automatic ? index_budget(m) : INT64_MAX);
+        load_indexes(m, c);
     }
-    if (path == SH_PATH_LINES && c->lines) c->columns = NULL;
-    if (path == SH_PATH_COLUMNS && c->columns) c->lines = NULL;
-    return status == SH_OK && path == SH_PATH_AUTO && n >= PILOTED ? weigh(job, c) : status;
+    if (path == SH_PATH_LINES && c->leading) c->all = NULL;
+    if (path == SH_PATH_COLUMNS && c->all) c->leading = NULL;
+    return status == SH_OK && automatic && n >= PILOT_QUERIES ? choose_by_pilots(job, c) : status;
 }
 
 sh_status sh_answer_by_index(sh_job *job) {
     sh_context *context = job->context;
-    const int free_to_choose = context->path == SH_PATH_AUTO;
-    if (context->path == SH_PATH_SCAN || (free_to_choose && job->memory->indexes->use == SH_INDEX_NEVER)) return SH_OK;
-    int64_t n = job->queries.n, some = n;
+    sh_plan *plan = &job->plan;
+    const int automatic = context->path == SH_PATH_AUTO;
+    if (context->path == SH_PATH_SCAN || (automatic && job->memory->indexes->use == SH_INDEX_NEVER)) return SH_OK;
+    int64_t n = job->queries.n, unserved = n;
     choice c = {0};
-    look_up(job->memory, &c);
+    load_indexes(job->memory, &c);
     sh_status status = choose(job, &c);
-    if (status == SH_NO_MEMORY && free_to_choose) { /* the scan needs less */
-        c.lines = c.columns = NULL;
-        atomic_store(&job->memory->indexes->queries_asked, 0); /* not so soon again */
+    if (status == SH_NO_MEMORY && automatic) { /* the scan needs less */
+        c.leading = c.all = NULL;
+        atomic_store(&job->memory->indexes->queries_asked, 0); /* try again only after as many */
         status = SH_OK;
     }
-    if (status == SH_OK && (c.lines || c.columns)) {
-        job->plan.scan_queries = sh_allocate(context, 2 * n, sizeof *job->plan.scan_queries);
-        if (!job->plan.scan_queries) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        if (status == SH_OK && c.lines) {
-            status =
-                sh_screen_by(job, c.lines, NULL, n, job->out.counts, job->plan.scan_queries, &job->plan.scan_count);
-            some = atomic_load(&job->plan.scan_count);
+    if (status == SH_OK && (c.leading || c.all)) {
+        plan->scan_queries = plan->unserved;
+        if (c.leading) {
+            status = sh_screen_by(job, c.leading, NULL, n, job->out.counts, plan->scan_queries, &plan->scan_count);
+            unserved = atomic_load(&plan->scan_count);
         }
-        if (status == SH_OK && c.columns && some) {
+        assert(unserved >= 0 && unserved <= n);
+        if (status == SH_OK && c.all && unserved) {
             int64_t *order = NULL;
-            if (c.lines)
-                order = memcpy(job->plan.scan_queries + n, job->plan.scan_queries, (size_t)some * sizeof *order);
-            atomic_store(&job->plan.scan_count, 0);
-            status = sh_screen_by(job, c.columns, order, some, order ? NULL : job->out.counts, job->plan.scan_queries,
-                                  &job->plan.scan_count);
+            if (c.leading) order = memcpy(plan->scan_queries + n, plan->scan_queries, (size_t)unserved * sizeof *order);
+            atomic_store(&plan->scan_count, 0);
+            status = sh_screen_by(job, c.all, order, unserved, order ? NULL : job->out.counts, plan->scan_queries,
+                                  &plan->scan_count);
         }
     }
-    sh_index_free(context, c.own);
+    sh_index_free(context, c.of_call);
     return status;
 }

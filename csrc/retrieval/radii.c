@@ -1,19 +1,19 @@
-/* radii.c: bounds for SH_GOAL_RADIUS: which patterns may be the rival that limits the ball around a pattern which goes to it.
+/* radii.c: bounds for SH_GOAL_RADIUS: which patterns may be the rival that limits the ball around a pattern from which
+ * queries are retrieved as it.
  *
- * The gap to pattern nu is the pattern's own score less that of nu. With t = gap - required gap and c_nu = |xi_nu|^2 + 2 b_nu
- * the norm offset, D^2 = c_nu - c + 2 gap, so the quotient of nu is t / sqrt(2 t + q) with
+ * The gap to pattern nu is the pattern's own score less that of nu. With t = gap - required gap and c_nu = |xi_nu|^2 +
+ * 2 b_nu the norm offset, D^2 = c_nu - c + 2 gap, so the quotient of nu is t / sqrt(2 t + q) with
  * q = c_nu - c + 2 (required gap) + slack. It is below a radius r that other patterns give only if
  *
  *     r >= 0:   t < r^2 + r sqrt(r^2 + q)            r < 0:   t < r^2 - |r| sqrt(r^2 + q) = -q / (1 + sqrt(1 + q/r^2))
  *
- * (a root of t^2 - 2 r^2 t - r^2 q); never if there is no root, or if q < 0 for r < 0. So only a pattern of a high enough
- * score can be a rival: the least such score follows from its own norm offset, or from the worst one, which is the largest
- * for r >= 0 and the least with q >= 0 for r < 0. Such least scores filter candidates as thresholds do elsewhere, with the
- * same slacks; the candidates that remain are scored canonically, and their quotients computed.
+ * (a root of t^2 - 2 r^2 t - r^2 q); never if there is no root, or if q < 0 for r < 0. So only a pattern of a high
+ * enough score can be a rival: the least such score follows from its own norm offset, or from the worst one, which is
+ * the largest for r >= 0 and the least with q >= 0 for r < 0. Such least scores filter candidates as thresholds do
+ * elsewhere, with the same slacks; the candidates that remain are scored canonically, and their quotients computed.
  */
 #include "retrieval/job.h"
 #include <float.h>
-#include <math.h>
 
 /* Computes t / sqrt(D^2 + slack), not below its exact value if scores are off by at most `error`. */
 static double quotient(const sh_radius_search *r, int64_t query, sh_candidate c, double error) {

@@ -10,7 +10,6 @@
  */
 #include "retrieval/job.h"
 #include "structure/structure.h"
-#include <math.h>
 
 enum { GROUP_BYTES = 8 * 1024 * 1024 };
 
@@ -61,8 +60,8 @@ static size_t lay_out(retrieval *r, void *block, int64_t count) {
     return w.used;
 }
 
-/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns whether
- * the query goes on. */
+/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns
+ * whether the query goes on. */
 static int record_step(retrieval *r, int64_t query, int64_t step, const char *before, const char *after,
                        int64_t support, int32_t from, int32_t to) {
     size_t bytes = row_bytes(r);
@@ -170,14 +169,11 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
         memset(converged, 0, (size_t)n);
         return SH_OK;
     }
-    retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
     const double tolerance = tol * memory->max_norm;
+    retrieval r = {.context = context, .memory = memory, .model = model, .queries = queries, .max_steps = max_steps};
     r.tolerance2 = tolerance * tolerance;
-    r.states = states;
-    r.before = before;
-    r.steps = steps;
-    r.support = support_size;
-    r.converged = converged;
+    r.states = states, r.before = before, r.converged = converged;
+    r.steps = steps, r.support = support_size;
     r.use_places = sh_by_place(queries.structure);
     int64_t moving = 0, count;
     void *group = NULL;

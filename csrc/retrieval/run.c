@@ -2,8 +2,6 @@
  * two halves of a merge, solve and mix. */
 #include "retrieval/job.h"
 #include "structure/structure.h"
-#include <math.h>
-#include <string.h>
 
 enum { CHECKED = 256 }; /* rows a work item checks */
 
@@ -20,7 +18,7 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
         double beta = sh_beta(job, i), largest = k->max_abs(x, d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
+        if (!isfinite(largest)) return sh_fail(context, SH_NOT_FINITE, "queries", i);
         if (!(beta > 0) || isinf(beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
         double squares = k->dot(x, x, d), length = sqrt(squares);
         if (!(squares >= 0x1p-900) || isinf(squares)) length = largest * sqrt((double)d); /* never too small */
@@ -46,34 +44,39 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
 /* Rows that may not be finite any more; `argument` is their name. */
 typedef struct {
     const sh_kernels *k;
-    sh_rows rows;
+    const sh_rows *rows;
     const char *argument;
+    int64_t n;
+    const int64_t *position; /* (n) which rows; NULL: the first n */
 } suspects;
 
 static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const suspects *s = pointer;
-    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->rows.n); i++) {
-        double largest = s->k->max_abs(sh_row_at(s->k, &s->rows, i, scratch), s->rows.d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, s->argument, i);
+    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->n); i++) {
+        const int64_t at = s->position ? s->position[i] : i;
+        const void *row = sh_row_at(s->k, s->rows, at, scratch);
+        if (!isfinite(s->k->max_abs(row, s->rows->d))) return sh_fail(context, SH_NOT_FINITE, s->argument, at);
     }
     return SH_OK;
 }
 
-/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a score
- * has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
+/* Fails if some of the rows are not finite. */
+static sh_status check_suspects(sh_context *context, suspects s) {
+    return sh_for_each(context, sh_ceil_div(s.n, CHECKED), (size_t)s.rows->d * s.k->size, check_rows, &s);
+}
+
+/* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a
+ * score has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
 static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
     const sh_memory *m = job->memory;
-    int64_t n = job->queries.n, stride = m->patterns.d * (int64_t)m->k->size;
-    suspects all[] = {{m->k, {.data = job->queries.data, .n = n, .d = m->patterns.d, .stride = stride}, "queries"},
-                      {m->k, m->patterns, "patterns"},
-                      {m->k, m->values, "values"}};
-    all[0].rows.type = m->type;
-    for (int i = 0; i < 2 + (m->has_values && !m->values.unchecked); i++) {
-        size_t bytes = (size_t)all[i].rows.d * m->k->size;
-        sh_status status = sh_for_each(job->context, sh_ceil_div(all[i].rows.n, CHECKED), bytes, check_rows, &all[i]);
-        if (status != SH_OK) return status;
-    }
-    return seen & SH_SCORE_NOT_FINITE ? sh_fail(job->context, SH_OVERFLOW, "queries", row) : SH_OK;
+    const int64_t n = job->queries.n, M = m->patterns.n, d = m->patterns.d, stride = d * (int64_t)m->k->size;
+    const sh_rows queries = {.data = job->queries.data, .n = n, .d = d, .stride = stride, .type = m->type};
+    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL});
+    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL});
+    if (status == SH_OK && m->has_values && !m->values.unchecked)
+        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL});
+    if (status != SH_OK || !(seen & SH_SCORE_NOT_FINITE)) return status;
+    return sh_fail(job->context, SH_OVERFLOW, "queries", row);
 }
 
 void sh_set_grid(sh_job *job, int64_t n) {
@@ -98,56 +101,52 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
     return SH_OK;
 }
 
-/* Derives the plan from the inputs, but for what check_queries sets. release_plan gives it back, also after a failure. */
-static sh_status make_plan(sh_job *job) {
-    sh_context *context = job->context;
+/* Lays out the plan's arrays, those that the job needs; returns their size. */
+static size_t lay_out(sh_job *job, void *block) {
     const sh_memory *m = job->memory;
-    const sh_kernels *k = m->k;
+    const int by_distance = sh_by_distance(job);
+    const int64_t n = job->queries.n;
+    sh_workspace w = {block, 0};
+    sh_plan *plan = &job->plan;
+    plan->slack = sh_take(&w, n, sizeof *plan->slack);
+    plan->unserved = sh_take(&w, 2 * n, sizeof *plan->unserved);
+    plan->overflow_queries = sh_take(&w, n, sizeof *plan->overflow_queries);
+    if (by_distance) plan->shift = sh_take(&w, n, sizeof *plan->shift);
+    if (by_distance && m->centred) plan->differences = sh_take(&w, n * m->patterns.d, m->k->size);
+    plan->tile_bias = m->tile_bias;
+    if (!by_distance && m->centred) { /* the polynomial: tile_bias of the memory is of differences */
+        void *biases = sh_take(&w, m->patterns.n, m->k->size);
+        if (biases) m->k->from_double(biases, m->bias, m->patterns.n);
+        plan->tile_bias = biases;
+    }
+    return w.used;
+}
+
+/* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *block. */
+static sh_status make_plan(sh_job *job, void **block) {
+    const sh_memory *m = job->memory;
     const sh_structure *s = job->queries.structure;
     sh_plan *plan = &job->plan;
-    const int64_t n = job->queries.n, patterns = m->patterns.n;
     if (!job->values) job->values = &m->values;
-    const int mixes_patterns = job->values == &m->patterns || !m->has_values;
-    const int by_distance = sh_by_distance(job), differ = by_distance && m->centred;
     if (job->goal == SH_GOAL_NEAREST) plan->nearest = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
-        if (s->k < 1 || s->k > patterns) return sh_fail(context, SH_BAD_ARGUMENT, "k", 0);
-        plan->nearest = s->k < patterns ? s->k : 0;
+        SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
+        plan->nearest = s->k < m->patterns.n ? s->k : 0;
     }
-    sh_set_grid(job, n);
-    plan->centre = differ ? m->centre : NULL;
-    plan->tile_bias = m->tile_bias;
-    if (mixes_patterns) {
+    sh_set_grid(job, job->queries.n);
+    plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
+    if (job->values == &m->patterns || !m->has_values) {
         plan->value_scale = m->scale;
         plan->tile_value_scale = m->tile_scale;
         plan->value_centre = plan->centre;
     }
-    plan->slack = sh_allocate(context, n, sizeof(double));
-    plan->overflow_queries = sh_allocate(context, n, sizeof(int64_t));
-    if (by_distance) plan->shift = sh_allocate(context, n, sizeof(double));
-    if (differ) plan->differences = sh_allocate(context, n * m->patterns.d, k->size);
-    if (m->centred && !by_distance) { /* the polynomial: tile_bias of the memory is of differences */
-        plan->tile_bias = plan->own_tile_bias = sh_allocate(context, patterns, k->size);
-        if (plan->own_tile_bias) k->from_double(plan->own_tile_bias, m->bias, patterns);
-    }
-    if (!plan->slack || !plan->overflow_queries || by_distance != !!plan->shift || differ != !!plan->differences ||
-        !m->tile_bias != !plan->tile_bias)
-        return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    *block = sh_allocate(job->context, 1, lay_out(job, NULL));
+    if (!*block) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    lay_out(job, *block);
     return SH_OK;
 }
 
-static void release_plan(sh_job *job) {
-    sh_context *context = job->context;
-    sh_release(context, job->plan.slack);
-    sh_release(context, job->plan.shift);
-    sh_release(context, job->plan.differences);
-    sh_release(context, job->plan.own_tile_bias);
-    sh_release(context, job->plan.scan_queries);
-    sh_release(context, job->plan.overflow_queries);
-    job->plan = (sh_plan){0};
-}
-
-/* Answers queries that are checked, on the way that their structure, map and goal need. */
+/* Answers checked queries by the steps that their structure, map and goal need. */
 static sh_status answer(sh_job *job) {
     sh_plan *plan = &job->plan;
     const int64_t n = job->queries.n;
@@ -182,11 +181,11 @@ sh_status sh_run(sh_job *job) {
     if (!job->map) return sh_fail(context, SH_BAD_ARGUMENT, "separation", 0);
     if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
     if (n == 0) return SH_OK;
-    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++)
-        job->out.hints[i] = -1; /* unless a step knows better */
+    for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++) job->out.hints[i] = -1; /* unless it is stored */
     _Atomic int seen = 0;
+    void *block = NULL;
     job->plan = (sh_plan){.not_finite = &seen};
-    status = make_plan(job);
+    status = make_plan(job, &block);
     if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_queries, job);
     if (status == SH_OK) {
         status = answer(job);
@@ -195,7 +194,8 @@ sh_status sh_run(sh_job *job) {
         else if (status == SH_OK && atomic_load(&seen))
             status = find_not_finite(job, atomic_load(&seen), 0);
     }
-    release_plan(job);
+    sh_release(context, block);
+    job->plan = (sh_plan){0};
     return status;
 }
 
@@ -265,6 +265,7 @@ static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int
     for (int64_t i = 0; i < n; i++) {
         entries->start[i] = at;
         for (int64_t j = 0; j < lists[i].n; j++, at++) {
+            assert(j == 0 || lists[i].entry[j].position > entries->position[at - 1]);
             entries->position[at] = lists[i].entry[j].position;
             entries->score[at] = lists[i].entry[j].score;
             entries->weight[at] = lists[i].entry[j].weight;
@@ -318,26 +319,21 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     SH_REQUIRE(context, score || start[n] == 0, "score");
     SH_REQUIRE(context, weight || start[n] == 0, "weight");
     int64_t longest = 1;
-    for (int64_t i = 0; i < n; i++) longest = sh_max(longest, start[i + 1] - start[i]);
+    for (int64_t i = 0; i < n; i++) {
+        double inverse = beta[i * beta_stride], sum = 0;
+        if (!(inverse > 0) || isinf(inverse)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        for (int64_t j = start[i]; j < start[i + 1]; j++) sum += score[j] - score[j];
+        if (sum != 0) return sh_fail(context, SH_NOT_FINITE, "score", i);
+        longest = sh_max(longest, start[i + 1] - start[i]);
+    }
     double *z = sh_allocate(context, longest, sizeof(double));
     if (!z) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; i < n; i++) {
         int64_t count = start[i + 1] - start[i];
-        const double *s = score + start[i];
-        double best = -INFINITY, inverse = beta[i * beta_stride], sum = 0;
-        if (!(inverse > 0) || isinf(inverse)) {
-            sh_release(context, z);
-            return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
-        }
+        const double *s = score + start[i], inverse = beta[i * beta_stride];
+        double best = -INFINITY;
         if (count == 0) continue;
-        for (int64_t j = 0; j < count; j++) {
-            best = fmax(best, s[j]);
-            sum += s[j] - s[j];
-        }
-        if (sum != 0) {
-            sh_release(context, z);
-            return sh_fail(context, SH_NOT_FINITE, "score", i);
-        }
+        for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
         for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);
@@ -346,18 +342,6 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
         for (int64_t j = 0; j < count; j++) weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)z[j] : z[j];
     }
     sh_release(context, z);
-    return SH_OK;
-}
-
-/* Fails with SH_NOT_FINITE if rows of a list hold NaN or infinity, and says which. */
-static sh_status check_listed_rows(sh_context *context, const sh_memory *memory, int64_t n, const int64_t *position,
-                                   void *buffer) {
-    for (int64_t i = 0; i < n; i++) {
-        double largest =
-            memory->k->max_abs(sh_row_at(memory->k, &memory->values, position[i], buffer), memory->values.d);
-        if (largest - largest != 0)
-            return sh_fail(context, SH_NOT_FINITE, memory->has_values ? "values" : "patterns", position[i]);
-    }
     return SH_OK;
 }
 
@@ -389,9 +373,9 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
         void *state = sh_at(k, states, i * width);
         k->from_double(state, sum, width);
-        double largest = k->max_abs(state, width);
-        if (largest - largest != 0 && !memory->values.unchecked)
-            status = check_listed_rows(context, memory, start[i + 1] - start[i], position + start[i], buffer);
+        if (!memory->values.unchecked && !isfinite(k->max_abs(state, width)))
+            status = check_suspects(context, (suspects){k, &memory->values, memory->has_values ? "values" : "patterns",
+                                                        start[i + 1] - start[i], position + start[i]});
     }
     sh_release(context, sum);
     sh_release(context, buffer);

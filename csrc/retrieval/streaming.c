@@ -13,8 +13,6 @@
  * Source Milakov & Gimelshein 2018; Rabe & Staats 2021
  */
 #include "retrieval/job.h"
-#include <math.h>
-#include <string.h>
 
 enum { PARTIAL_BYTES = 16 * 1024 * 1024 };
 
@@ -46,6 +44,7 @@ void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum
     *sum *= factor;
     if (mixture) job->k->scale(mixture, factor, job->values->d);
     *scale = row_scale;
+    assert(factor >= 0 && factor <= 1);
 }
 
 enum { DENSE = 8 }; /* if one weight in so many counts, a product is cheaper */
@@ -95,7 +94,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
             if (m->tile_scale || job->plan.tile_bias)
                 k->affine_max(row, sh_tile_scale(m, first), sh_tile_bias(job, first), 0, n);
             double row_scale = job->map->row_scale(k, row, n);
-            if (row_scale - row_scale != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (!isfinite(row_scale)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_raise_scale(job, query, &part.scale[query], &part.sum[query], mixed, row_scale);
             if (!may_select) continue;

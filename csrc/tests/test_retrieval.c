@@ -1,11 +1,11 @@
-/* Retrieval: every question to a memory, on every path, by every similarity and map, against plain loops in double; that
+/* Retrieval: every call to a memory, on every path, by every similarity and map, against plain loops in double; that
  * the paths agree bit for bit; what is refused; allocations that fail. */
 #include "plain.h"
 #include "runtime/runtime.h"
 
 enum { M = 90, N = 12, D = 10, V = 4 };
 static uint64_t seed = 4;
-static ledger blocks = {.fail_at = -1}; /* of all questions to a memory, which may keep what one of them makes */
+static ledger blocks = {.fail_at = -1}; /* of all calls to a memory, which may store what one of them makes */
 static const sh_path PATHS[] = {SH_PATH_AUTO, SH_PATH_SCAN, SH_PATH_LINES, SH_PATH_COLUMNS};
 static const sh_model MODELS[] = {
     {SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}, {SH_ENTMAX, 1.2}, {SH_POLYNOMIAL, 3}};
@@ -16,7 +16,6 @@ typedef struct {
     sh_type type, stored; /* of the computation, of the rows */
     sh_similarity similarity;
     sh_rows patterns, values;
-    sh_queries queries;
     void *x;
     double beta[N];
     float scale;
@@ -56,13 +55,13 @@ static sh_queries queries_of(const problem *p) {
     return (sh_queries){.data = p->x, .n = N, .beta = p->beta, .beta_stride = 1};
 }
 
-static void forget(problem *p) {
+static void free_problem(problem *p) {
     free((void *)p->patterns.data);
     free((void *)p->values.data);
     free(p->x);
 }
 
-/* The scores of a query, or of a pattern with all (x given as row `own` of the patterns). */
+/* Computes the score of pattern j at x. */
 static double score(const problem *p, sh_model m, const double *x, int64_t j) {
     double dot = 0, pattern2 = 0, distance2 = 0;
     for (int c = 0; c < D; c++) {
@@ -81,8 +80,8 @@ static void query_of(const problem *p, int64_t i, double *x) {
 /* Returns how far the library's numbers may be from those of the loops: weights of float32 maps follow from scores. */
 static double tolerance(const problem *p) { return p->type == SH_FLOAT64 ? 1e-9 : 2e-4; }
 
-/* Which pairs a structure of the tests lets a query see. */
-static int sees(const sh_structure *s, int64_t i, int64_t j) {
+/* Tells whether a query sees a pattern under a structure of the tests. */
+static int is_visible(const sh_structure *s, int64_t i, int64_t j) {
     if (!s) return 1;
     if (s->pairs == SH_PAIRS_WINDOW) {
         const int64_t place = s->position[i];
@@ -93,25 +92,25 @@ static int sees(const sh_structure *s, int64_t i, int64_t j) {
     return 0;
 }
 
-/* The weights of query i, and its scores. */
+/* Computes the scores of query i and its weights. */
 static void weigh(const problem *p, sh_model m, const sh_structure *s, int64_t i, double *scores, double *w) {
-    double x[D], z[M], kept[M];
+    double x[D], z[M], visible[M];
     query_of(p, i, x);
     for (int64_t j = 0; j < M; j++) {
         scores[j] = score(p, m, x, j);
-        kept[j] = scores[j];
+        visible[j] = scores[j];
     }
     for (int64_t j = 0; j < M; j++) {
         int64_t better = 0;
         for (int64_t l = 0; s && s->pairs == SH_PAIRS_TOP && l < M; l++)
             better += scores[l] > scores[j] || (scores[l] == scores[j] && l < j);
-        if (s && (s->pairs == SH_PAIRS_TOP ? better >= s->k : !sees(s, i, j))) kept[j] = -INFINITY;
-        z[j] = p->beta[i] * kept[j];
+        if (s && (s->pairs == SH_PAIRS_TOP ? better >= s->k : !is_visible(s, i, j))) visible[j] = -INFINITY;
+        z[j] = p->beta[i] * visible[j];
     }
     plain_weights(m, M, z, w);
 }
 
-/* --- what a memory answers ------------------------------------------------------------------------------------------ */
+/* --- what calls return -------------------------------------------------------------------------------------------- */
 
 static void updates(const problem *p, const sh_memory *memory, sh_model m, const sh_structure *s, int with_values) {
     const int64_t v = with_values ? V : D;
@@ -124,17 +123,17 @@ static void updates(const problem *p, const sh_memory *memory, sh_model m, const
         for (int c = 0; c < D; c++) length2 += element(&p->patterns, j, c) * element(&p->patterns, j, c);
         unit[j] = p->similarity == SH_COSINE ? sqrt(length2) : 1;
     }
-    sh_queries asked = queries_of(p);
-    asked.structure = s;
+    sh_queries queries = queries_of(p);
+    queries.structure = s;
     for (size_t path = 0; path < sizeof PATHS / sizeof *PATHS; path++) {
         sh_context context = context_of(&blocks, 1 + (int)path % 2);
         context.path = PATHS[path];
         void *states = own(N * v, size_of(p->type));
-        CHECK_OK(sh_update(&context, memory, m, asked, states, support));
+        CHECK_OK(sh_update(&context, memory, m, queries, states, support));
         if (m.separation == SH_POLYNOMIAL)
-            CHECK_REFUSED(context, sh_energy(&context, memory, m, asked, energy), SH_UNDEFINED, "separation");
+            CHECK_REFUSED(context, sh_energy(&context, memory, m, queries, energy), SH_UNDEFINED, "separation");
         else
-            CHECK_OK(sh_energy(&context, memory, m, asked, energy));
+            CHECK_OK(sh_energy(&context, memory, m, queries, energy));
         if (path > 0) { /* the same bits */
             CHECK(plain_alpha(m) <= 1 || !memcmp(states, first, (size_t)(N * v) * size_of(p->type)));
             free(states);
@@ -166,12 +165,12 @@ static void updates(const problem *p, const sh_memory *memory, sh_model m, const
 }
 
 static void lists(const problem *p, const sh_memory *memory, sh_model m) {
-    const sh_queries asked = queries_of(p);
+    const sh_queries queries = queries_of(p);
     sh_context context = context_of(&blocks, 2);
     sh_entries e;
     const int64_t top = plain_alpha(m) > 1 ? 0 : 5;
-    if (top) CHECK_REFUSED(context, sh_associate(&context, memory, m, asked, 0, 0, &e), SH_BAD_ARGUMENT, "top");
-    if (!CHECK_OK(sh_associate(&context, memory, m, asked, top, 0, &e))) return;
+    if (top) CHECK_REFUSED(context, sh_associate(&context, memory, m, queries, 0, 0, &e), SH_BAD_ARGUMENT, "top");
+    if (!CHECK_OK(sh_associate(&context, memory, m, queries, top, 0, &e))) return;
     CHECK(e.n == N && e.start[0] == 0);
     void *states = own(N * V, size_of(p->type));
     for (int64_t i = 0; i < N; i++) {
@@ -212,15 +211,15 @@ static void lists(const problem *p, const sh_memory *memory, sh_model m) {
     sh_entries_free(&context, &e);
 }
 
-/* The best patterns, margins and radii. */
+/* Checks the best patterns, margins and radii. */
 static void nearest(const problem *p, const sh_memory *memory) {
     enum { COUNT = 6 };
-    const sh_queries asked = queries_of(p);
+    const sh_queries queries = queries_of(p);
     const sh_model m = {SH_SPARSEMAX, 0};
     sh_context context = context_of(&blocks, 2);
     int64_t position[N * COUNT], which[N], rival[N];
     double found[N * COUNT], margin[M], need[N], radius[N];
-    CHECK_OK(sh_nearest(&context, memory, asked, COUNT, position, found));
+    CHECK_OK(sh_nearest(&context, memory, queries, COUNT, position, found));
     for (int64_t i = 0; i < N; i++) {
         double x[D], scores[M];
         query_of(p, i, x);
@@ -268,8 +267,8 @@ static void nearest(const problem *p, const sh_memory *memory) {
             CHECK(rival[n] >= 0 && rival[n] != i);
         }
     }
-    CHECK_REFUSED(context, sh_nearest(&context, memory, asked, 0, position, found), SH_BAD_ARGUMENT, "count");
-    CHECK_REFUSED(context, sh_nearest(&context, memory, asked, SH_NEAREST + 1, position, found), SH_BAD_ARGUMENT,
+    CHECK_REFUSED(context, sh_nearest(&context, memory, queries, 0, position, found), SH_BAD_ARGUMENT, "count");
+    CHECK_REFUSED(context, sh_nearest(&context, memory, queries, SH_NEAREST + 1, position, found), SH_BAD_ARGUMENT,
                   "count");
     CHECK_REFUSED(context, sh_radii(&context, memory, N, which, need, -1, radius, rival), SH_BAD_ARGUMENT, "slack");
     which[2] = M;
@@ -280,43 +279,43 @@ static void nearest(const problem *p, const sh_memory *memory) {
     CHECK_REFUSED(context, sh_radii(&context, memory, N, which, need, 0, radius, rival), SH_NOT_FINITE, "need");
 }
 
-/* Updates until nothing moves, one by one. */
+/* Checks repeated updates by single ones. */
 static void retrievals(const problem *p, const sh_memory *memory, sh_model m) {
     enum { STEPS = 4 };
-    const sh_queries asked = queries_of(p);
+    const sh_queries queries = queries_of(p);
     sh_context context = context_of(&blocks, 2);
-    void *rest = own(N * D, size_of(p->type)), *before = own(N * D, size_of(p->type)),
+    void *last = own(N * D, size_of(p->type)), *before = own(N * D, size_of(p->type)),
          *one = own(N * D, size_of(p->type));
     int64_t steps[N], support[N], once[N];
     uint8_t converged[N];
-    CHECK_OK(sh_retrieve(&context, memory, m, asked, STEPS, 0, rest, steps, converged, support, before));
-    sh_queries next = asked;
+    CHECK_OK(sh_retrieve(&context, memory, m, queries, STEPS, 0, last, steps, converged, support, before));
+    sh_queries next = queries;
     next.data = before;
     CHECK_OK(sh_update(&context, memory, m, next, one, once));
     for (int64_t i = 0; i < N * D;
          i++) /* the last update, of what it began from; by the BLAS, of other queries beside it */
-        CHECK_NEAR(get(one, p->type, i), get(rest, p->type, i),
-                   plain_alpha(m) > 1 ? 0 : tolerance(p) * (1 + fabs(get(rest, p->type, i))));
+        CHECK_NEAR(get(one, p->type, i), get(last, p->type, i),
+                   plain_alpha(m) > 1 ? 0 : tolerance(p) * (1 + fabs(get(last, p->type, i))));
     for (int64_t i = 0; i < N; i++) {
         CHECK(steps[i] >= 0 && steps[i] <= STEPS && support[i] == once[i]);
         if (converged[i]) {
             const size_t row = (size_t)D * size_of(p->type);
-            CHECK(!memcmp((char *)before + i * (int64_t)row, (char *)rest + i * (int64_t)row, row));
+            CHECK(!memcmp((char *)before + i * (int64_t)row, (char *)last + i * (int64_t)row, row));
         } else
             CHECK(steps[i] == STEPS);
     }
-    CHECK_OK(sh_retrieve(&context, memory, m, asked, 0, 0, rest, steps, converged, support, NULL));
-    CHECK(!memcmp(rest, p->x, (size_t)(N * D) * size_of(p->type)) && steps[0] == 0);
-    CHECK_OK(sh_retrieve(&context, memory, m, asked, 50, 1e3, rest, steps, converged, support, NULL));
+    CHECK_OK(sh_retrieve(&context, memory, m, queries, 0, 0, last, steps, converged, support, NULL));
+    CHECK(!memcmp(last, p->x, (size_t)(N * D) * size_of(p->type)) && steps[0] == 0);
+    CHECK_OK(sh_retrieve(&context, memory, m, queries, 50, 1e3, last, steps, converged, support, NULL));
     for (int64_t i = 0; i < N; i++) CHECK(steps[i] == 1 && converged[i] == 1); /* no step is so long */
-    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, asked, -1, 0, rest, steps, converged, support, NULL),
+    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, queries, -1, 0, last, steps, converged, support, NULL),
                   SH_BAD_ARGUMENT, "max_steps");
-    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, asked, 1, NAN, rest, steps, converged, support, NULL),
+    CHECK_REFUSED(context, sh_retrieve(&context, memory, m, queries, 1, NAN, last, steps, converged, support, NULL),
                   SH_BAD_ARGUMENT, "tol");
-    free(rest), free(before), free(one);
+    free(last), free(before), free(one);
 }
 
-/* Two parts of the patterns, whose partial results are merged, are the whole. */
+/* Checks that the merged partial results of two parts of the patterns are those of all. */
 static void partial_results(const problem *p, sh_model m) {
     if (plain_alpha(m) > 1) return;
     sh_context context = context_of(&blocks, 2);
@@ -347,7 +346,7 @@ static void partial_results(const problem *p, sh_model m) {
     for (int part = 0; part < 3; part++) free(mixture[part]);
 }
 
-static void all_questions(void) {
+static void all_calls(void) {
     static const sh_type types[][2] = {
         {SH_FLOAT32, SH_FLOAT32}, {SH_FLOAT64, SH_FLOAT64}, {SH_FLOAT32, SH_UINT8}, {SH_FLOAT64, SH_UINT8}};
     for (int round = 0; round < 12; round++) {
@@ -380,21 +379,21 @@ static void all_questions(void) {
         sh_memory_free(&context, memory);
         sh_memory_free(&context, mixing);
         CHECK(blocks.live == 0);
-        forget(&p);
+        free_problem(&p);
     }
 }
 
 /* --- indexes ------------------------------------------------------------------------------------------ */
 
-enum { LARGE = 3000, ASKED = 400, WIDTH = 40 };
-static float rows[LARGE][WIDTH], asked_rows[ASKED][WIDTH];
+enum { LARGE = 3000, QUERIES = 400, WIDTH = 40 };
+static float rows[LARGE][WIDTH], query_rows[QUERIES][WIDTH];
 
 static void make_rows(void) {
     for (int i = 0; i < LARGE; i++)
         for (int c = 0; c < WIDTH; c++)
             rows[i][c] = (float)(c < 8 ? normal(&seed) : (double)rows[i][c % 8] + 0.3 * normal(&seed));
-    for (int i = 0; i < ASKED; i++)
-        for (int c = 0; c < WIDTH; c++) asked_rows[i][c] = rows[5 * i][c] + (float)(0.2 * normal(&seed));
+    for (int i = 0; i < QUERIES; i++)
+        for (int c = 0; c < WIDTH; c++) query_rows[i][c] = rows[5 * i][c] + (float)(0.2 * normal(&seed));
 }
 
 static sh_rows rows_of(int64_t n) {
@@ -402,10 +401,10 @@ static sh_rows rows_of(int64_t n) {
 }
 
 static void indexes(void) {
-    static float want[ASKED][WIDTH], got[ASKED][WIDTH];
+    static float want[QUERIES][WIDTH], got[QUERIES][WIDTH];
     const double beta = 2;
     const sh_model m = {SH_SPARSEMAX, 0};
-    const sh_queries asked = {.data = asked_rows, .n = ASKED, .beta = &beta};
+    const sh_queries queries = {.data = query_rows, .n = QUERIES, .beta = &beta};
     const sh_rows all = rows_of(LARGE), most = rows_of(LARGE - 500);
     for (int s = 0; s < 3; s++)
         for (size_t path = 1; path < sizeof PATHS / sizeof *PATHS; path++) {
@@ -413,42 +412,40 @@ static void indexes(void) {
             sh_context context = context_of(&l, 2);
             context.path = PATHS[path];
             sh_memory *memory = NULL, *first = NULL;
-            int64_t counts[ASKED][4];
+            int64_t counts[QUERIES][4];
             /* an index taken over from a memory that grows */
             if (!CHECK_OK(sh_memory_new(&context, &most, NULL, (sh_similarity)s, SH_FLOAT32, &first))) return;
-            CHECK_OK(sh_update(&context, first, m, asked, got, NULL));
+            CHECK_OK(sh_update(&context, first, m, queries, got, NULL));
             if (!CHECK_OK(sh_memory_extend(&context, first, &all, NULL, &memory))) return;
             sh_memory_free(&context, first);
-            CHECK_OK(sh_update(&context, memory, m, asked, got, NULL));
+            CHECK_OK(sh_update(&context, memory, m, queries, got, NULL));
             CHECK((sh_memory_index_bytes(memory) > 0) == (PATHS[path] != SH_PATH_SCAN));
             if (path == 1)
                 memcpy(want, got, sizeof got);
             else
                 CHECK(!memcmp(want, got, sizeof got));
-            CHECK_OK(sh_survey(&context, memory, m, asked, &counts[0][0]));
-            for (int i = 0; i < ASKED; i++) {
+            CHECK_OK(sh_survey(&context, memory, m, queries, &counts[0][0]));
+            for (int i = 0; i < QUERIES; i++) {
                 CHECK(counts[i][3] >= 1);
                 /* listed, still there after closer bounds, scored, with weight; the scan knows the last alone */
                 const int64_t *c = counts[i];
                 CHECK(path == 1 ? c[2] == -1 : c[0] >= 1 && c[0] <= LARGE && c[1] <= c[0] && c[3] <= c[2]);
             }
-            sh_queries few = asked;
-            few.n = 5;
+            sh_queries five = queries;
+            five.n = 5;
             double *bounds = own(5 * LARGE * 3, sizeof *bounds);
             if (path > 1) {
-                CHECK_OK(sh_bounds(&context, memory, few, bounds));
+                CHECK_OK(sh_bounds(&context, memory, five, bounds));
                 for (int64_t i = 0; i < 5; i++)
                     for (int64_t j = 0; j < LARGE; j++) {
                         double dot = 0, length2 = 0, distance2 = 0;
                         for (int c = 0; c < WIDTH; c++) {
-                            const double x = (double)asked_rows[i][c], y = (double)rows[j][c];
+                            const double x = (double)query_rows[i][c], y = (double)rows[j][c];
                             dot += x * y, length2 += y * y, distance2 += (x - y) * (x - y);
                         }
-                        const double own_score = s == SH_DOT      ? dot
-                                                 : s == SH_COSINE ? dot / sqrt(length2)
-                                                                  : -distance2 / 2;
-                        const double *b = bounds + (i * LARGE + j) * 3, slack = 1e-12 * (1 + fabs(own_score));
-                        CHECK(b[0] >= own_score - slack && b[1] >= own_score - slack && b[2] <= own_score + slack);
+                        const double exact = s == SH_DOT ? dot : s == SH_COSINE ? dot / sqrt(length2) : -distance2 / 2;
+                        const double *b = bounds + (i * LARGE + j) * 3, slack = 1e-12 * (1 + fabs(exact));
+                        CHECK(b[0] >= exact - slack && b[1] >= exact - slack && b[2] <= exact + slack);
                     }
             }
             free(bounds);
@@ -464,12 +461,12 @@ static void indexes(void) {
         }
 }
 
-/* Calls build an index where memory is left, or where they are told to. */
+/* Checks that calls build an index where memory is available, or where they are told to. */
 static void use_of_indexes(void) {
-    static float got[ASKED][WIDTH];
+    static float got[QUERIES][WIDTH];
     static const struct {
         sh_index_use use;
-        int64_t left;
+        int64_t available;
         int built;
     } cases[] = {{SH_INDEX_AUTO, (int64_t)1 << 40, 1},
                  {SH_INDEX_AUTO, 1 << 16, 0},
@@ -477,16 +474,16 @@ static void use_of_indexes(void) {
                  {SH_INDEX_ALWAYS, 0, 1},
                  {SH_INDEX_NEVER, (int64_t)1 << 40, 0}};
     const double beta = 2;
-    const sh_queries asked = {.data = asked_rows, .n = ASKED, .beta = &beta};
+    const sh_queries queries = {.data = query_rows, .n = QUERIES, .beta = &beta};
     const sh_rows all = rows_of(LARGE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sh_context context = {.threads = 2};
         sh_memory *memory = NULL;
-        sh_pretend_left(cases[i].left);
+        sh_pretend_left(cases[i].available);
         if (!CHECK_OK(sh_memory_new(&context, &all, NULL, SH_DOT, SH_FLOAT32, &memory))) return;
         sh_memory_use_index(&context, memory, cases[i].use);
         for (int call = 0; call < 6; call++)
-            CHECK_OK(sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, asked, got, NULL));
+            CHECK_OK(sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, queries, got, NULL));
         CHECK((sh_memory_index_bytes(memory) > 0) == cases[i].built);
         sh_pretend_left(0); /* asked for by name it is built however little is left */
         if (cases[i].use != SH_INDEX_NEVER) {
@@ -535,48 +532,49 @@ static void refusals(void) {
     bad = four, bad.n = 2;
     CHECK_REFUSED(context, sh_memory_extend(&context, memory, &bad, NULL, &longer), SH_BAD_ARGUMENT, "patterns");
     const sh_model m = {SH_SPARSEMAX, 0};
-    sh_queries asked = {.data = x, .n = 4, .beta = &good};
+    sh_queries queries = {.data = x, .n = 4, .beta = &good};
     for (int i = 0; i < 4; i++) {
-        asked.beta = &wrong[i];
-        CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "beta");
+        queries.beta = &wrong[i];
+        CHECK_REFUSED(context, sh_update(&context, memory, m, queries, state, NULL), SH_BAD_ARGUMENT, "beta");
     }
-    asked.beta = &good;
-    CHECK_REFUSED(context, sh_update(&context, memory, (sh_model){SH_ENTMAX, 0.5}, asked, state, NULL), SH_BAD_ARGUMENT,
-                  "separation");
-    asked.n = -1;
-    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "queries");
-    asked.n = 0;
-    CHECK_OK(sh_update(&context, memory, m, asked, state, NULL));
-    asked.n = 4;
+    queries.beta = &good;
+    CHECK_REFUSED(context, sh_update(&context, memory, (sh_model){SH_ENTMAX, 0.5}, queries, state, NULL),
+                  SH_BAD_ARGUMENT, "separation");
+    queries.n = -1;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, queries, state, NULL), SH_BAD_ARGUMENT, "queries");
+    queries.n = 0;
+    CHECK_OK(sh_update(&context, memory, m, queries, state, NULL));
+    queries.n = 4;
     const sh_structure none = {.pairs = SH_PAIRS_TOP, .k = 5};
-    asked.structure = &none;
-    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_BAD_ARGUMENT, "k");
-    asked.structure = NULL;
-    float odd[4][3] = {{1, 1, 1}, {1, 1, 1}, {INFINITY, 1, 1}, {1, 1, 1}};
-    asked.data = odd;
+    queries.structure = &none;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, queries, state, NULL), SH_BAD_ARGUMENT, "k");
+    queries.structure = NULL;
+    float infinite[4][3] = {{1, 1, 1}, {1, 1, 1}, {INFINITY, 1, 1}, {1, 1, 1}};
+    queries.data = infinite;
     memset(state, 7, sizeof state);
     const float untouched = state[0][0];
-    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_NOT_FINITE, "queries");
+    CHECK_REFUSED(context, sh_update(&context, memory, m, queries, state, NULL), SH_NOT_FINITE, "queries");
     CHECK(context.row == 2 && state[0][0] == untouched);
-    odd[2][0] = 3e38f;
-    CHECK_REFUSED(context, sh_update(&context, memory, m, asked, state, NULL), SH_OVERFLOW, "queries");
+    infinite[2][0] = 3e38f;
+    CHECK_REFUSED(context, sh_update(&context, memory, m, queries, state, NULL), SH_OVERFLOW, "queries");
     CHECK(context.row == 2);
     sh_memory_free(&context, memory);
     sh_memory_free(&context, NULL);
 }
 
-/* One call of every function, with all that it needs, freed again. */
+/* What call_all needs. */
 typedef struct {
     sh_path path;
     sh_model model;
-    float states[ASKED][WIDTH], before[ASKED][WIDTH];
+    float states[QUERIES][WIDTH], before[QUERIES][WIDTH];
 } calls;
 
+/* Calls every function once, and frees all that it returns. */
 static sh_status call_all(sh_context *context, void *given) {
     calls *c = given;
     const double beta = 0.7, need[2] = {0, 0};
     const sh_rows patterns = rows_of(100), more = rows_of(104);
-    const sh_queries asked = {.data = asked_rows, .n = 10, .beta = &beta};
+    const sh_queries queries = {.data = query_rows, .n = 10, .beta = &beta};
     const int64_t which[2] = {1, 2};
     sh_memory *memory = NULL, *longer = NULL;
     sh_entries entries = {0};
@@ -586,21 +584,21 @@ static sh_status call_all(sh_context *context, void *given) {
     uint64_t print;
     context->path = c->path;
     sh_status status = sh_memory_new(context, &patterns, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
-    if (status == SH_OK) status = sh_update(context, memory, c->model, asked, c->states, support);
-    if (status == SH_OK) status = sh_energy(context, memory, c->model, asked, energy);
+    if (status == SH_OK) status = sh_update(context, memory, c->model, queries, c->states, support);
+    if (status == SH_OK) status = sh_energy(context, memory, c->model, queries, energy);
     if (status == SH_OK)
-        status = sh_retrieve(context, memory, c->model, asked, 3, 0, c->states, steps, converged, support, c->before);
-    if (status == SH_OK) status = sh_associate(context, memory, c->model, asked, 4, 0, &entries);
+        status = sh_retrieve(context, memory, c->model, queries, 3, 0, c->states, steps, converged, support, c->before);
+    if (status == SH_OK) status = sh_associate(context, memory, c->model, queries, 4, 0, &entries);
     if (status == SH_OK) {
         status = sh_mix(context, memory, 10, entries.start, entries.position, entries.weight, c->states);
         sh_entries_free(context, &entries);
     }
-    if (status == SH_OK) status = sh_nearest(context, memory, asked, 2, position, score);
+    if (status == SH_OK) status = sh_nearest(context, memory, queries, 2, position, score);
     if (status == SH_OK) status = sh_margins(context, memory, margin);
     if (status == SH_OK) status = sh_radii(context, memory, 2, which, need, 0, radius, rival);
     if (status == SH_OK) status = sh_memory_fingerprint(context, memory, &print);
     if (status == SH_OK) status = sh_memory_extend(context, memory, &more, NULL, &longer);
-    if (status == SH_OK) status = sh_update(context, longer, c->model, asked, c->states, support);
+    if (status == SH_OK) status = sh_update(context, longer, c->model, queries, c->states, support);
     sh_memory_free(context, memory);
     sh_memory_free(context, longer);
     return status;
@@ -628,7 +626,7 @@ static void failures(void) {
 
 int main(void) {
     CHECK_OK(sh_initialise());
-    all_questions();
+    all_calls();
     make_rows();
     indexes();
     use_of_indexes();
