@@ -1,8 +1,8 @@
-"""The association of the layers, as two pure functions: forward, and backward from what forward saved.
+"""The association of the layers as two pure functions: forward, and backward from what forward saved.
 
-Every query x moves to the mixture of its stored rows, x <- sum_j p_j k_j with p = separation(beta k x + mask), as
-often as asked, each query for itself; then the values are mixed by its last association. `layers` are thin users of
-these functions; csrc/association does the work.
+Every query x moves to the mixture of its stored rows, x <- sum_j p_j k_j with p = separation(beta k x + mask), for a
+number of steps or until it converges. The weights p of its last association then mix the values. `layers` call these
+functions; csrc/association does the work.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from .structure import Structure, as_structure
 __all__ = ["Projection", "Saved", "associate_backward", "associate_forward", "association_weights"]
 
 
-NO_PLACE = "out: must be writeable {} arrays of the gradients' shapes, features contiguous and rows equally far apart"
+BAD_OUT = "out: must be writeable {} arrays of the gradients' shapes, features contiguous and rows equally far apart"
 
 
 class Projection(NamedTuple):
-    """Rows seen through a linear map, one for each head: W_h r + b_h.
+    """Hold a linear map of rows for each head, W_h r + b_h.
 
     Attributes
     ----------
@@ -51,29 +51,29 @@ class Projection(NamedTuple):
 
 
 class Saved:
-    """Hold what a forward pass keeps for its backward pass; opaque, but for `shape` and `steps`.
+    """Hold what a forward pass saves for its backward pass; only `shape` and `steps` are public.
 
-    It has copies of offsets, masks and the structure's lists. The rows, `queries`, `stored`, `values` and projections,
-    are too large to be copied: if their numbers change before the backward pass, its gradients are wrong.
+    Offsets, masks and the structure's lists are copies. Rows (`queries`, `stored`, `values`) and projections are too
+    large to be copied: if their numbers change before the backward pass, its gradients are wrong.
     """
 
     def __init__(
         self,
         tape: Any,
         shape: tuple[int, int, int, int],
-        spread: list[bool],
-        listed: bool,
+        broadcast: list[bool],
+        sparse: bool,
         dtype: Any,
         rows: tuple[Array, Array, Array],
-        way: Any = None,
+        executor: Any = None,
     ):
-        """Of (B, H, N, M); whether queries, stored rows and values stand for several samples or heads.
+        """Keep a tape and the shape (B, H, N, M) of its weights, which are sparse or not.
 
-        rows: queries, stored and values. way: what made the tape, where it was not the core.
+        broadcast: whether each of `rows` (queries, stored and values) stands for several samples or heads.
+        executor: what made the tape, where it was not the core.
         """
-        self._rows = rows
-        self._tape, self._shape, self._spread, self._listed, self._dtype = tape, shape, spread, listed, dtype
-        self._way = way
+        self._tape, self._shape, self._broadcast, self._sparse, self._dtype = tape, shape, broadcast, sparse, dtype
+        self._rows, self._executor = rows, executor
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -82,12 +82,12 @@ class Saved:
 
     @property
     def steps(self) -> Array:
-        """Updates that each query made after its first association, (B, N, H)."""
-        return _core.association_steps(self._tape) if self._way is None else self._way.steps(self._tape)
+        """Return how many updates each query made after its first association, (B, N, H)."""
+        return _core.association_steps(self._tape) if self._executor is None else self._executor.steps(self._tape)
 
 
 def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
-    """Rows with heads in a layout that the core reads in place: features contiguous, strides whole."""
+    """Return rows with heads in a layout that the core reads in place: features contiguous, strides whole numbers."""
     if a.ndim not in (3, 4):
         raise ValueError(
             f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got {a.shape}"
@@ -98,11 +98,11 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
     return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
 
 
-def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
-    """A projection's weight and bias as the core takes them."""
-    if given is None:
+def _projection(name: str, pair: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
+    """Return a projection's weight and bias as the core takes them."""
+    if pair is None:
         return None, None
-    weight, bias = (in_order(as_numbers(name, a), dtype) for a in given)
+    weight, bias = (in_order(as_numbers(name, a), dtype) for a in pair)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -112,10 +112,10 @@ def _projection(name: str, given: Projection | None, dtype: np.dtype[Any], heads
     return weight, bias
 
 
-def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own: bool) -> Array:
-    """Return an association mask broadcast to (B, H, N, M); with `own` a copy, which nobody else can change."""
+def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], copy: bool) -> Array:
+    """Return a mask broadcast to (B, H, N, M); with `copy`, of numbers that nobody else can change."""
     a = as_array("mask", mask)
-    a = a.copy() if own else a
+    a = a.copy() if copy else a
     samples, heads, queries, rows = shape
     if a.dtype.kind not in "bf":
         raise TypeError(f"mask: must be of bool or floating numbers, got dtype {a.dtype}")
@@ -140,7 +140,8 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], own
         ) from None
 
 
-def _warn_of(unconverged: int) -> None:
+def _warn_of_unconverged(unconverged: int) -> None:
+    """Warn if queries were still moving after the largest number of updates."""
     if unconverged:
         warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
 
@@ -166,7 +167,7 @@ def associate_forward(
     appended: int = 0,
     keep: bool = True,
 ) -> tuple[Array, Any]:
-    """Batched, multi-head, masked association, repeated, with everything that its gradient needs.
+    """Associate queries with stored rows, batched, with heads, repeatedly, and save what the gradient needs.
 
     Parameters
     ----------
@@ -177,41 +178,42 @@ def associate_forward(
         One of the two may have one head and the other all.
     beta : float or array_like of shape (H,)
     update_steps_max : int or None
-        The first association and at most so many more; None or negative: until every query has come to rest.
+        Updates after the first association; None or negative: until every query has converged, at most 10,000.
     update_steps_eps : float
-        A query has come to rest when its weights move by at most this, in the Euclidean norm.
+        A query has converged when its weights move by at most this, in the Euclidean norm.
     padding_mask : array_like of bool, shape (B, M)
-        True where a stored row is none.
+        True where there is no stored row.
     mask : array_like, shape (N, M), (B, N, M), (B, H, N, M) or hflayers' (B * H, N, M)
-        bool, True where a query must not look; or numbers added to the scores, -inf included.
+        bool, True where a query does not see a row; or numbers added to the scores, -inf included.
     offsets : array_like of int, shape (B + 1,)
         Ragged bags: sample b has rows offsets[b] to offsets[b + 1].
     dropout : float from 0 to below 1
-        Rate at which single weights of the last association are dropped; the others grow by 1 / (1 - rate).
+        Rate at which single weights of the last association are dropped; the others are multiplied by
+        1 / (1 - rate).
     seed : int from 0 to 2^64 - 1
-        Of dropout.
+        Seed of dropout.
     gradient : {"unrolled", "implicit"}
-        Through all updates; or at the fixed point reached.
+        The gradient through all updates, or that of the fixed point reached.
     key_projection, value_projection : Projection
-        The rows are W_h r + b_h in place of r; then `stored` or `values` have e features and one head.
+        Takes W_h r + b_h in place of each row r; then `stored` or `values` have e features and one head.
     structure : Structure, optional
-        Which of its sample's rows query n of each sample looks at (`sparsehopfield.structures`); all by default. A
-        query keeps its place through all updates. A k beyond the rows of a sample means all of them. Of ragged bags
-        each has rows 0 to its size - 1, and a window at a place that a bag does not have is empty. Features take the
-        place of softmax; they have neither masks, dropout, projections nor implicit gradients, and a query has come to
-        rest when an update moves it by at most `update_steps_eps` times the largest norm of a stored row.
+        Which of its sample's rows query n of each sample sees (`sparsehopfield.structures`); all by default. A query
+        keeps its place through all updates. A k beyond the rows of a sample means all of them. Each ragged bag has
+        rows 0 to its size - 1, and a window at a place that a bag does not have is empty. Features take the place of
+        softmax; they have neither masks, dropout, projections nor implicit gradients, and a query has converged when
+        an update moves it by at most `update_steps_eps` times the largest norm of a stored row.
     appended : int, at least 0
-        The last so many rows of each sample, at which all queries look whatever the structure.
+        How many rows at the end of each sample all queries see, whatever the structure.
     keep : bool
-        Whether a backward pass will follow; without, nothing is saved, and `saved` is None.
+        Whether a backward pass will follow. If not, nothing is saved, and `saved` is None.
 
     Returns
     -------
     out : ndarray of shape (B, N, H, v)
-        Zeros for a query that has no row to look at. Of the arrays' dtype: float64 if one is, else float32.
+        Zeros for a query that sees no row. Of the arrays' dtype: float64 if one is, else float32.
     saved : Saved
-        For `associate_backward` and `association_weights`. The numbers in queries, stored, values and projections must
-        not change until it is gone, or gradients are wrong; offsets and masks may, as they are copied.
+        For `associate_backward` and `association_weights`. Until it is gone, the numbers in queries, stored, values and
+        projections must not change, or gradients are wrong. Offsets and masks may change, as they are copied.
 
     Raises
     ------
@@ -227,12 +229,11 @@ def associate_forward(
 
     Notes
     -----
-    The work is 2 (steps + 1) B N H M d multiplications for maps of full support; for the others mixtures, and all of
-    the backward pass, follow the supports. Under a structure work and memory follow its pairs, or rather the rows that
-    any of some 16 queries, neighbours in place, look at; of TopK all scores are computed, and what comes behind them
-    follows the pairs. No N x M array is made. With a `key_projection` the rows are not projected:
-    products run in their own e features, right for few queries and many rows (pooling). Results are the same bits for
-    any number of threads.
+    The work is 2 (steps + 1) B N H M d multiplications for maps of full support. For the others the mixtures, and the
+    whole backward pass, follow the supports. Under a structure work and memory follow the rows that any of some 16
+    queries, neighbours in place, sees; TopK computes all scores, and its later work follows the pairs. No N x M array
+    is made. With a `key_projection` the rows are not projected: products run in their own e features, right for few
+    queries and many rows (pooling). Results are the same bits for any number of threads.
 
     References
     ----------
@@ -246,12 +247,12 @@ def associate_forward(
     >>> out.ravel()
     array([1., 0., 0.], dtype=float32)
     """
-    given = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
-    dtype = compute_dtype(*given)
-    q, k = _stack("queries", given[0], dtype), _stack("stored", given[1], dtype)
-    v = k if values is stored else _stack("values", given[2], dtype)
+    arrays = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
+    dtype = compute_dtype(*arrays)
+    q, k = _stack("queries", arrays[0], dtype), _stack("stored", arrays[1], dtype)
+    v = k if values is stored else _stack("values", arrays[2], dtype)
     if offsets is not None:
-        o = as_integers("offsets", offsets).copy()  # a copy, as it is followed after it was checked
+        o = as_integers("offsets", offsets).copy()  # a copy, which cannot change after it was checked
         if k.ndim != 3 or o.ndim != 1 or not len(o):
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
         if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
@@ -298,39 +299,43 @@ def associate_forward(
     appended = as_whole("appended", appended, 0) if samples else 0
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
-    looks, own = as_structure(structure), rows - appended
+    structure, seen_in_place = as_structure(structure), rows - appended
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
-    if looks is not None and (way := looks.association()) is not None:
-        asked = {
+    if structure is not None and (executor := structure.association()) is not None:
+        options = {
             "dropout": rate > 0,
             "mask": mask is not None,
             "gradient": gradient == "implicit",
             "key_projection": key_projection is not None,
             "value_projection": value_projection is not None,
         }
-        way.check(looks, code, appended, [name for name, is_asked in asked.items() if is_asked])
+        executor.check(structure, code, appended, [name for name, is_used in options.items() if is_used])
         limit = None if steps < 0 else steps
-        out, tape, unconverged = way.forward(
-            looks, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
+        out, tape, unconverged = executor.forward(
+            structure, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
         )
-        _warn_of(unconverged)
-        return out, Saved(tape, shape, [q.ndim == 3, False, False], True, dtype, (q, k, v), way) if keep else None
-    descriptor = None if looks is None or own == 0 else looks.within(own).descriptor(shape[2], own)
+        _warn_of_unconverged(unconverged)
+        broadcast = [q.ndim == 3, False, False]
+        return out, Saved(tape, shape, broadcast, True, dtype, (q, k, v), executor) if keep else None
+    descriptor = None
+    if structure is not None and seen_in_place > 0:
+        descriptor = structure.within(seen_in_place).descriptor(shape[2], seen_in_place)
     if mask is not None:
-        mask = _mask(mask, dtype, shape, own=keep)
-    if padding_mask is not None and k.ndim == 3:  # rows that samples share: every sample masks others of them
+        mask = _mask(mask, dtype, shape, copy=keep)
+    if padding_mask is not None and k.ndim == 3:  # samples share rows, and each masks others
         padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
         if mask is None:
             mask = padding
         else:
             mask = mask | padding if mask.dtype == np.bool_ else np.where(padding, dtype.type(-np.inf), mask)
         padding_mask = None
-    # one head for all heads, beside an array that has them all: as a view, whose gradient is summed again
-    spread = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
-    if spread[0] and key_weight is not None:
+    # an array of one head beside one of all heads is a view, broadcast to all; its gradient is summed over them
+    broadcast = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
+    if broadcast[0] and key_weight is not None:
         raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
     k, v = (
-        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if s else a for a, s in zip((k, v), spread, strict=True)
+        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if to_all else a
+        for a, to_all in zip((k, v), broadcast, strict=True)
     )
     out, tape, unconverged = _core.associate_forward(
         q,
@@ -355,11 +360,11 @@ def associate_forward(
         appended,
         keep,
     )
-    _warn_of(unconverged)
+    _warn_of_unconverged(unconverged)
     if tape is None:
         return out, None
     listed = has_window(code) or descriptor is not None
-    return out, Saved(tape, shape, [q.ndim == 3, *spread], listed, dtype, (q, k, v))
+    return out, Saved(tape, shape, [q.ndim == 3, *broadcast], listed, dtype, (q, k, v))
 
 
 def associate_backward(
@@ -370,12 +375,12 @@ def associate_backward(
     need_beta: bool = True,
     out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
 ) -> tuple[Any, ...]:
-    """The gradients of sum(grad * out).
+    """Compute the gradients of sum(grad * out).
 
     Parameters
     ----------
     saved : Saved
-        Of the forward pass.
+        What the forward pass saved.
     grad : array_like of shape (B, N, H, v)
     need_rows : bool
         False leaves out the gradients of stored rows and values, which saves work where the rows are data; those of
@@ -383,9 +388,9 @@ def associate_backward(
     need_beta : bool
         False leaves out the gradient of beta.
     out : tuple of three ndarray or None
-        Where to put the gradients of queries, stored and values: arrays of their shapes and dtype, whose rows may lie
-        apart, as parts of a wider array do. Only for what is not shared beside what is not: queries of shape
-        (B, N, H, d), and all heads of stored and values or one head of both.
+        Where to put the gradients of queries, stored and values: arrays of their shapes and dtype, whose rows may be
+        apart, as parts of a wider array are. Only for arrays that are not broadcast: queries of shape (B, N, H, d), and
+        stored and values that both have all heads or both one.
 
     Returns
     -------
@@ -420,27 +425,27 @@ def associate_backward(
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
-    if any(place is not None for place in out):
-        _check_places(saved, g, out)
+    if any(a is not None for a in out):
+        _check_out(saved, g, out)
     return gradients_of(saved, g, need_rows, need_beta, out)
 
 
-def _check_places(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Array | None]) -> None:
-    """Raise unless gradients can be written to these places."""
-    for name, shared, a in zip(("queries", "stored", "values"), saved._spread, out, strict=True):
+def _check_out(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Array | None]) -> None:
+    """Raise unless gradients can be written to these arrays."""
+    for name, shared, a in zip(("queries", "stored", "values"), saved._broadcast, out, strict=True):
         if shared and a is not None:
             raise ValueError(f"out: the gradient of {name}, which are shared, is summed, and has no place")
-    taken = [g, *saved._rows]
-    for place, rows in zip(out, saved._rows, strict=True):
-        if not isinstance(place, np.ndarray):
+    others = [g, *saved._rows]
+    for a, rows in zip(out, saved._rows, strict=True):
+        if not isinstance(a, np.ndarray):
             continue
-        if not place.flags.writeable:
+        if not a.flags.writeable:
             raise ValueError("out: is read-only")
-        if any(overlap(place, a) for a in taken):
+        if any(overlap(a, other) for other in others):
             raise ValueError("out: overlaps another array of this call in memory; give one of its own")
-        if saved._way is not None and (place.shape != rows.shape or place.dtype != rows.dtype or folded(place)):
-            raise ValueError(NO_PLACE.format(saved._dtype))
-        taken.append(place)
+        if saved._executor is not None and (a.shape != rows.shape or a.dtype != rows.dtype or folded(a)):
+            raise ValueError(BAD_OUT.format(saved._dtype))
+        others.append(a)
 
 
 def gradients_of(
@@ -450,26 +455,26 @@ def gradients_of(
     need_beta: bool,
     out: tuple[Array | None, Array | None, Array | None] = (None, None, None),
 ) -> tuple[Any, ...]:
-    """Return what `associate_backward` does, for a gradient in order and places that are known to be good."""
-    if saved._way is not None:
-        found = saved._way.backward(saved._tape, g, need_rows, need_beta)
-        for place, d in zip(out, found, strict=False):
-            if place is not None and d is not None:
-                place[...] = d
-        return tuple(d if place is None else place for place, d in zip((*out, None), found, strict=True))
+    """Return what `associate_backward` does, of a contiguous `g` and arrays `out` that were checked."""
+    if saved._executor is not None:
+        gradients = saved._executor.backward(saved._tape, g, need_rows, need_beta)
+        for a, d in zip(out, gradients, strict=False):
+            if a is not None and d is not None:
+                a[...] = d
+        return tuple(d if a is None else a for a, d in zip((*out, None), gradients, strict=True))
     try:
         dq, dk, dv, dbeta, kw, kb, vw, vb = _core.associate_backward(saved._tape, g, need_rows, need_beta, *out)
     except TypeError:
-        raise ValueError(NO_PLACE.format(saved._dtype)) from None
+        raise ValueError(BAD_OUT.format(saved._dtype)) from None
     if saved._shape[0] == 0:  # the core has no set of rows, but there are some where samples share them
         for a in (dq, dk, dv, kw, kb, vw, vb):
             if a is not None:
                 a[...] = 0
-    if saved._spread[0]:
+    if saved._broadcast[0]:
         dq = dq.sum(axis=0)
     dk, dv = (
-        a.sum(axis=-2, keepdims=True) if spread and a is not None else a
-        for a, spread in zip((dk, dv), saved._spread[1:], strict=True)
+        a.sum(axis=-2, keepdims=True) if to_all and a is not None else a
+        for a, to_all in zip((dk, dv), saved._broadcast[1:], strict=True)
     )
     gradients = (dq, dk, dv, None if dbeta is None else dbeta.sum(axis=(0, 1)))
     if kw is None and vw is None:
@@ -478,12 +483,12 @@ def gradients_of(
 
 
 def association_weights(saved: Saved) -> Any:
-    """The weights of the last association, before dropout.
+    """Return the weights of the last association, before dropout.
 
     Parameters
     ----------
     saved : Saved
-        Of a forward pass.
+        What a forward pass saved.
 
     Returns
     -------
@@ -500,10 +505,10 @@ def association_weights(saved: Saved) -> Any:
     """
     from scipy.sparse import csr_array  # SciPy takes a while to import
 
-    if saved._way is not None:
-        saved._way.refuse(saved._tape, "associate")
+    if saved._executor is not None:
+        saved._executor.refuse(saved._tape, "associate")
     start, position, weight = _core.association_weights(saved._tape)
     samples, heads, queries, rows = saved._shape
     sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
-    return sparse if saved._listed else sparse.toarray().reshape(saved._shape)
+    return sparse if saved._sparse else sparse.toarray().reshape(saved._shape)

@@ -202,8 +202,8 @@ static void NAME(accumulate)""",
     Mutation(
         "backward: values get the gradient of weights before dropout",
         "csrc/association/backward.c",
-        "for (int64_t at = 0; drops && j->wants_rows && at < width; at += L)",
-        "for (int64_t at = 0; !drops && j->wants_rows && at < 0; at += L)",
+        "if (drops && j->wants_rows) sh_multiply_tile(",
+        "if (0) sh_multiply_tile(",
         "association",
     ),
     Mutation(

@@ -75,7 +75,7 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
                            const sh_taped_update *update) {
     const sh_tape *t = j->t;
     const int64_t L = t->lanes->lanes, width = t->width;
-    sh_rows_to_lanes(t, q, j->grad_mixed, t->f, w->z);
+    sh_rows_to_lanes(t, q, sh_rows_of_queries(t, j->grad_mixed, t->a.heads * t->f, t->f), t->f, NULL, w->z);
     sh_score_tile_again(t, w, s, update);
     sh_dot_tile(t, s, SH_VALUES, update->list, update->n, w->z, w->g, w->gathered);
     for (int64_t at = 0; j->grad_weight_sums && at < width; at += L) {
@@ -85,18 +85,16 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
     }
     const int drops = t->a.dropout > 0;
     if (drops) sh_dropout_factors(t, q, s, update->list, update->n, w->factor);
-    for (int64_t at = 0; drops && at < width; at += L)
-        t->lanes->multiply(sh_at(w->g, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops) sh_multiply_tile(t, w->g, w->factor, update->n);
     through_map(t, w, update);
-    for (int64_t at = 0; drops && j->wants_rows && at < width; at += L)
-        t->lanes->multiply(sh_at(w->s, t, at), sh_at(w->factor, t, at), update->n, width, width);
+    if (drops && j->wants_rows) sh_multiply_tile(t, w->s, w->factor, update->n);
     if (j->wants_rows) sh_outer_tile(t, s, SH_VALUES, w->s, update->list, update->n, w->z, w);
     through_scores(j, q, w, s, update);
 }
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* Points w->gradient at the rows that a tile sees. Those of a range lie among the rows of its part, from `first` on;
+/* Points w->gradient at the rows that a tile sees. Those of a stretch lie among the rows of its part, from `first` on;
  * scattered ones in memory of their own. */
 static void begin_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int64_t first, sh_scratch *w) {
     for (int i = 0; i < SH_SIDES; i++) {
@@ -124,14 +122,6 @@ static void add_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int
         }
 }
 
-/* Computes out (e, width) = a factor in lanes that moved, else `otherwise`; moved and factor (width). */
-static void select_lanes(const sh_tape *t, const char *moved, const char *a, const char *factor, const char *otherwise,
-                         char *out) {
-    for (int64_t at = 0; at < t->width; at += t->lanes->lanes)
-        t->lanes->choose(sh_at(moved, t, at), sh_at(a, t, at), sh_at(factor, t, at), sh_at(otherwise, t, at), t->e,
-                         sh_at(out, t, at), t->width);
-}
-
 /* Passes the gradient in the output of a tile back to its queries, and adds those of rows and beta. */
 static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of_part, const sh_stored_rows *stored,
                                int64_t set, int64_t tile) {
@@ -156,7 +146,7 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
     memset(zeros, 0, bytes);
     const sh_taped_update *update = tape->last;
     through_values(j, &q, w, s, update);
-    select_lanes(t, one, w->x, beta, w->x, dx);
+    sh_choose_lanes(t, one, w->x, beta, w->x, dx);
     if (a->implicit && tape->steps) {
         sh_score_tile_again(t, w, s, update);
         for (int64_t at = 0; at < width; at += t->lanes->lanes)
@@ -171,20 +161,21 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
         for (int64_t l = 0; l < width; l++) sh_put(t, moved, l, update->moved[l / 64] >> (l % 64) & 1);
         /* a query that did not move passes its gradient on */
         char *mixture = j->grad_states ? w->x : w->z;
-        select_lanes(t, moved, dx, one, zeros, mixture);
+        sh_choose_lanes(t, moved, dx, one, zeros, mixture);
         if (j->grad_states) {
             char *rows = sh_at(j->grad_states, t, (step + 1) * all * e);
-            sh_lanes_to_rows(t, &q, mixture, e, a->heads * e, rows);
+            sh_lanes_to_rows(t, &q, mixture, e, sh_rows_of_queries(t, rows, a->heads * e, e));
             sh_apply_key_map(t, &q, w, mixture, rows, 0, w->z);
         }
         update = update->previous;
         through_update(j, &q, w, s, update);
-        select_lanes(t, moved, w->x, beta, dx, dx);
+        sh_choose_lanes(t, moved, w->x, beta, dx, dx);
     }
     assert(!update->previous);
     if (t->restricted && j->wants_rows) add_visible_gradients(t, s, first_row, of_part, w);
     char *first = j->grad_states ? j->grad_states : j->out->query;
-    if (first) sh_lanes_to_rows(t, &q, dx, e, j->grad_states ? a->heads * e : j->out->query_row, first);
+    const int64_t row = j->grad_states ? a->heads * e : j->out->query_row;
+    if (first) sh_lanes_to_rows(t, &q, dx, e, sh_rows_of_queries(t, first, row, e));
     return SH_OK;
 }
 
@@ -193,7 +184,7 @@ static sh_status tile_backward(sh_context *context, job *j, const sh_scratch *of
 /* Points w->gradient at the memory where a part of a set sums its rows' gradients; else it is the worker's own. */
 static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_rows *s, int64_t set, int64_t part) {
     const sh_tape *t = j->t;
-    const int64_t first = t->parts - j->separate_parts, heads = t->shared_by_heads ? 1 : t->a.heads;
+    const int64_t first = t->parts - j->separate_parts;
     const int64_t row = t->restricted ? set * t->part_offset[t->parts] + t->part_offset[part]
                                       : (set * j->separate_parts + part - first) * t->most_rows;
     for (int i = 0; i < SH_SIDES; i++) {
@@ -202,7 +193,7 @@ static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_row
             m->data = sh_at(j->parts[i], t, row * m->ld);
         } else if (j->direct) {
             m->ld = j->rows[i].ld;
-            m->data = sh_at(j->rows[i].data, t, s->first * m->ld + set % heads * m->d);
+            m->data = sh_at(j->rows[i].data, t, s->first * m->ld + set % t->set_heads * m->d);
         }
     }
 }
@@ -210,7 +201,7 @@ static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_row
 /* Stores the gradients of a set's rows where they are wanted. Those of padded rows stay 0. */
 static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stored_rows *s, int64_t set) {
     const sh_tape *t = j->t;
-    const int64_t h = set % (t->shared_by_heads ? 1 : t->a.heads);
+    const int64_t h = set % t->set_heads;
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *to = &j->rows[i], *from = &w->gradient[i];
         for (int64_t r = 0; to->data && r < s->rows; r++)
@@ -275,17 +266,15 @@ static sh_status sum_parts_of_rows(void *user, int64_t item, void *scratch, sh_c
     (void)scratch, (void)context;
     const job *j = user;
     const sh_tape *t = j->t;
-    const sh_association *a = &t->a;
-    const int64_t pieces = sh_ceil_div(t->most_rows, ROWS_OF_ITEM), heads = t->shared_by_heads ? 1 : a->heads;
-    const int64_t set = item / pieces, begin = item % pieces * ROWS_OF_ITEM, b = set / heads, h = set % heads;
-    const int64_t rows = a->offsets ? a->offsets[b + 1] - a->offsets[b] : a->stored;
-    const int64_t above = a->offsets ? a->offsets[b] : a->key.sample ? b * a->stored : 0;
-    const int64_t end = sh_min(begin + ROWS_OF_ITEM, rows);
+    const int64_t pieces = sh_ceil_div(t->most_rows, ROWS_OF_ITEM), set = item / pieces, h = set % t->set_heads;
+    int64_t first_of_sample;
+    const int64_t rows = sh_rows_of_sample(&t->a, set / t->set_heads, &first_of_sample);
+    const int64_t begin = item % pieces * ROWS_OF_ITEM, end = sh_min(begin + ROWS_OF_ITEM, rows);
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *m = &j->rows[i];
         if (!m->data) continue;
         const int64_t padded = sh_padded(t, m->d);
-        char *to = sh_at(m->data, t, above * m->ld + h * m->d);
+        char *to = sh_at(m->data, t, first_of_sample * m->ld + h * m->d);
         for (int64_t r = begin; r < end; r++) memset(sh_at(to, t, r * m->ld), 0, (size_t)m->d * t->lanes->size);
         for (int64_t part = 0; part < t->parts; part++) {
             const int64_t first = t->part_first[part], last = first + t->part_offset[part + 1] - t->part_offset[part];
@@ -374,7 +363,6 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     const int64_t all = a->samples * a->queries * a->heads;
     const int64_t rows =
         a->offsets ? a->offsets[a->samples] : a->stored * (a->key.sample ? a->samples : a->samples > 0);
-    const int64_t heads = t->shared_by_heads ? 1 : a->heads;
     job j = {.t = t,
              .out = gradients,
              .rows = {{gradients->key, gradients->key_row, t->e}, {gradients->value, gradients->value_row, t->f}},
@@ -386,7 +374,7 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     /* rows that no query sees have no gradient */
     for (int i = 0; (a->padding || !t->lanes_of_set) && i < SH_SIDES; i++)
         for (int64_t r = 0; j.rows[i].data && r < rows; r++)
-            memset(sh_at(j.rows[i].data, t, r * j.rows[i].ld), 0, (size_t)(heads * j.rows[i].d) * size);
+            memset(sh_at(j.rows[i].data, t, r * j.rows[i].ld), 0, (size_t)(t->set_heads * j.rows[i].d) * size);
     if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
     if (t->mixed_values) {
         mixed = sh_allocate(context, all * t->f, size);

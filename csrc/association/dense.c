@@ -1,7 +1,7 @@
 /* dense.c: linear maps, layer normalisation, their gradients, and AdamW (sparsehopfield_layers.h).
  *
- * Work is cut by the shapes alone, so results are the same bits for any number of threads; what is too small to be
- * worth waking one is done at once. */
+ * Work is cut into items by the shapes alone, so results are the same bits for any number of threads. What takes less
+ * time than to wake a thread is done by the caller (sh_each). */
 #include "kernels/kernels.h"
 #include "kernels/lanes.h"
 #include "runtime/runtime.h"
@@ -9,25 +9,29 @@
 #include <math.h>
 #include <string.h>
 
+/* What an item of work has of rows, of columns or outputs of a folded map, or of numbers. */
 enum { ROWS = 256, COLUMNS = 128, OUTPUTS = 64, NUMBERS = 1 << 15 };
 
 typedef struct {
     const sh_kernels *k;
     const sh_lanes *lanes;
-    int64_t n, e, o, block, parts, rows;
+    int64_t n, e, o;     /* rows, numbers of a row, outputs */
+    int64_t block;       /* outputs or rows of an item */
+    int64_t parts, rows; /* parts that the rows are cut into, rows of a part */
+    const char *x, *weight, *bias, *gain, *shift, *grad, *dmoved;
+    char *y, *dx, *dweight, *dbias, *dgain, *dshift, *moved, *rstd;
     double eps;
-    const char *x, *weight, *bias, *grad;
-    char *y, *dx, *dweight, *dbias, *rstd;
-    char *parameter, *first, *second;
+    char *parameter, *first, *second; /* AdamW, whose steps these constants make (kernels/lanes.h) */
     double share[2], keep, rate, root;
 } job;
 
+/* Makes a job of a function's type, n and members. */
+#define JOB(...) {.k = sh_kernels_of(type), .lanes = sh_lanes_for(type, INT64_MAX), .n = n, __VA_ARGS__}
+
+/* Returns the address of number i of an array. */
 static char *at(const job *j, const void *p, int64_t i) { return (char *)p + (size_t)i * j->lanes->size; }
 
-static job begin(sh_type type, int64_t n, int64_t e, int64_t o) {
-    return (job){.k = sh_kernels_of(type), .lanes = sh_lanes_for(type, INT64_MAX), .n = n, .e = e, .o = o};
-}
-
+/* Computes some rows of y. */
 static sh_status linear_rows(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     const job *j = user;
@@ -40,14 +44,11 @@ static sh_status linear_rows(void *user, int64_t item, void *scratch, sh_context
 
 sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
                     const void *weight, const void *bias, void *y) {
-    job j = begin(type, n, e, o);
-    j.x = x;
-    j.weight = weight;
-    j.bias = bias;
-    j.y = y;
+    job j = JOB(.e = e, .o = o, .x = x, .weight = weight, .bias = bias, .y = y);
     return sh_each(context, sh_ceil_div(n, ROWS), 0, (double)n * (double)e * (double)o, linear_rows, &j);
 }
 
+/* Computes some rows of dx. */
 static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     const job *j = user;
@@ -56,7 +57,7 @@ static sh_status linear_back_rows(void *user, int64_t item, void *scratch, sh_co
                       j->weight, j->e, 0, at(j, j->dx, first * j->e), j->e);
 }
 
-/* Gradients of some of the outputs' weights, from some of the rows. */
+/* Computes the gradients of the weights and biases of some outputs, from one part of the rows. */
 static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     const job *j = user;
@@ -69,7 +70,7 @@ static sh_status linear_back_outputs(void *user, int64_t item, void *scratch, sh
                       j->e, 0, at(j, j->dweight, (part * j->o + o) * j->e), j->e);
 }
 
-/* The parts of the gradients, summed in order: weights into y, biases into dx. */
+/* Sums the gradients of all parts in order: some weights into y, or the biases into dx. */
 static sh_status add_parts(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;
@@ -84,26 +85,20 @@ static sh_status add_parts(void *user, int64_t item, void *scratch, sh_context *
 
 sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
                              const void *weight, const void *grad, void *dx, void *dweight, void *dbias) {
-    job j = begin(type, n, e, o);
+    job j = JOB(.e = e, .o = o, .x = x, .weight = weight, .grad = grad, .dx = dx, .dweight = dweight, .dbias = dbias);
     const double work = (double)n * (double)e * (double)o;
-    j.x = x;
-    j.weight = weight;
-    j.grad = grad;
-    j.dx = dx;
-    if (n == 0) { /* sums of nothing */
+    if (n == 0) {
         if (dweight) memset(dweight, 0, (size_t)(o * e) * j.lanes->size);
         if (dbias) memset(dbias, 0, (size_t)o * j.lanes->size);
         return SH_OK;
     }
     sh_status status = dx ? sh_each(context, sh_ceil_div(n, ROWS), 0, work, linear_back_rows, &j) : SH_OK;
     if (status != SH_OK || !(dweight || dbias)) return status;
-    /* many rows are cut into parts, whose gradients cost little to sum; else the outputs are cut */
+    /* many rows are cut into parts, as their gradients cost little to sum; otherwise the outputs are cut */
     j.parts = sh_max(sh_min(sh_min(n / ROWS, 16), n * (o + e) / sh_max(4 * o * e, 1)), 1);
     j.rows = sh_ceil_div(n, j.parts);
     j.parts = sh_ceil_div(n, j.rows);
     j.block = j.parts > 4 ? o : sh_max(32, sh_ceil_div(sh_ceil_div(o, 4), 16) * 16);
-    j.dweight = dweight;
-    j.dbias = dbias;
     char *weights = NULL, *biases = NULL;
     if (j.parts > 1) {
         if (dweight) j.dweight = weights = sh_allocate(context, j.parts * o * e, j.lanes->size);
@@ -122,6 +117,7 @@ sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64
     return status;
 }
 
+/* Normalises some rows, or passes their gradient back. */
 static sh_status normalize_rows(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;
@@ -135,73 +131,55 @@ static sh_status normalize_rows(void *user, int64_t item, void *scratch, sh_cont
     return SH_OK;
 }
 
+/* Returns how many rows of e numbers an item normalises: whole vectors of short rows. */
+static int64_t normalized_rows(int64_t e) { return sh_max(NUMBERS / e / 16 * 16, 16); }
+
 sh_status sh_normalize(sh_context *context, sh_type type, int64_t n, int64_t e, double eps, const void *x, void *xhat,
                        void *rstd) {
-    job j = begin(type, n, e, 0);
-    j.eps = eps;
-    j.x = x;
-    j.y = xhat;
-    j.rstd = rstd;
-    j.block = sh_max(NUMBERS / e / 16 * 16, 16); /* whole vectors of short rows */
+    job j = JOB(.e = e, .eps = eps, .x = x, .y = xhat, .rstd = rstd, .block = normalized_rows(e));
     return sh_each(context, sh_ceil_div(n, j.block), 0, 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
 sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, int64_t e, const void *xhat,
                                 const void *rstd, const void *grad, void *dx) {
-    job j = begin(type, n, e, 0);
-    j.x = xhat;
-    j.rstd = (char *)rstd;
-    j.grad = grad;
-    j.dx = dx;
-    j.block = sh_max(NUMBERS / e / 16 * 16, 16);
+    job j = JOB(.e = e, .x = xhat, .rstd = (char *)rstd, .grad = grad, .dx = dx, .block = normalized_rows(e));
     return sh_each(context, sh_ceil_div(n, j.block), 0, 8 * (double)n * (double)e, normalize_rows, &j);
 }
 
-typedef struct {
-    const sh_lanes *lanes;
-    int64_t e, o;
-    const char *weight, *bias, *gain, *shift;
-    char *folded, *moved;
-} folding;
-
+/* Folds some outputs. */
 static sh_status fold_rows(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
-    const folding *f = user;
+    const job *j = user;
     const int64_t first = item * OUTPUTS;
-    const size_t at = (size_t)first * f->lanes->size, row = (size_t)f->e * at;
-    f->lanes->fold(f->weight + row, f->bias ? f->bias + at : NULL, f->gain, f->shift, sh_min(OUTPUTS, f->o - first),
-                   f->e, f->folded + row, f->moved + at);
+    j->lanes->fold(at(j, j->weight, first * j->e), j->bias ? at(j, j->bias, first) : NULL, j->gain, j->shift,
+                   sh_min(OUTPUTS, j->n - first), j->e, at(j, j->y, first * j->e), at(j, j->moved, first));
     return SH_OK;
 }
 
-sh_status sh_fold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *weight, const void *bias,
+sh_status sh_fold(sh_context *context, sh_type type, int64_t e, int64_t n, const void *weight, const void *bias,
                   const void *gain, const void *shift, void *folded, void *moved) {
-    folding f = {sh_lanes_for(type, INT64_MAX), e, o, weight, bias, gain, shift, folded, moved};
-    return sh_each(context, sh_ceil_div(o, OUTPUTS), 0, 16 * (double)e * (double)o, fold_rows, &f);
+    job j = JOB(.e = e, .weight = weight, .bias = bias, .gain = gain, .shift = shift, .y = folded, .moved = moved);
+    return sh_each(context, sh_ceil_div(n, OUTPUTS), 0, 16 * (double)e * (double)n, fold_rows, &j);
 }
 
-typedef struct {
-    const sh_lanes *lanes;
-    int64_t e, o;
-    const char *dfolded, *dmoved, *weight, *gain, *shift;
-    char *dweight, *dgain, *dshift;
-} unfolding;
-
+/* Computes the gradients of some columns from those of a folded map. */
 static sh_status unfold_columns(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
-    const unfolding *u = user;
-    const size_t at = (size_t)(item * COLUMNS) * u->lanes->size;
-    u->lanes->unfold(u->dfolded + at, u->dmoved, u->weight + at, u->gain + at, u->shift + at, u->o,
-                     sh_min(COLUMNS, u->e - item * COLUMNS), u->e, u->dweight + at, u->dgain + at, u->dshift + at);
+    const job *j = user;
+    const int64_t c = item * COLUMNS;
+    j->lanes->unfold(at(j, j->grad, c), j->dmoved, at(j, j->weight, c), at(j, j->gain, c), at(j, j->shift, c), j->n,
+                     sh_min(COLUMNS, j->e - c), j->e, at(j, j->dweight, c), at(j, j->dgain, c), at(j, j->dshift, c));
     return SH_OK;
 }
 
-sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *dfolded, const void *dmoved,
+sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t n, const void *dfolded, const void *dmoved,
                     const void *weight, const void *gain, const void *shift, void *dweight, void *dgain, void *dshift) {
-    unfolding u = {sh_lanes_for(type, INT64_MAX), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift};
-    return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 16 * (double)e * (double)o, unfold_columns, &u);
+    job j = JOB(.e = e, .grad = dfolded, .dmoved = dmoved, .weight = weight, .gain = gain, .shift = shift,
+                .dweight = dweight, .dgain = dgain, .dshift = dshift);
+    return sh_each(context, sh_ceil_div(e, COLUMNS), 0, 16 * (double)e * (double)n, unfold_columns, &j);
 }
 
+/* Makes a step of AdamW for some numbers. */
 static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;
     const job *j = user;
@@ -213,16 +191,9 @@ static sh_status adamw_block(void *user, int64_t item, void *scratch, sh_context
 
 sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter, const void *grad, void *first,
                    void *second, int64_t step, sh_adamw_options o) {
-    job j = begin(type, n, 1, 1);
-    j.parameter = parameter;
-    j.grad = grad;
-    j.first = first;
-    j.second = second;
-    j.share[0] = 1 - o.beta1;
-    j.share[1] = 1 - o.beta2;
-    j.keep = 1 - o.learning_rate * o.weight_decay;
-    j.rate = o.learning_rate / (1 - pow(o.beta1, (double)step));
-    j.root = 1 / sqrt(1 - pow(o.beta2, (double)step));
-    j.eps = o.eps;
+    job j =
+        JOB(.parameter = parameter, .grad = grad, .first = first, .second = second, .share = {1 - o.beta1, 1 - o.beta2},
+            .keep = 1 - o.learning_rate * o.weight_decay, .rate = o.learning_rate / (1 - pow(o.beta1, (double)step)),
+            .root = 1 / sqrt(1 - pow(o.beta2, (double)step)), .eps = o.eps);
     return sh_each(context, sh_ceil_div(n, NUMBERS), 0, 40 * (double)n, adamw_block, &j);
 }

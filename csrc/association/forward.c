@@ -35,7 +35,8 @@ static void plan_tiles(sh_tape *t) {
     const int64_t L = t->lanes->lanes;
     t->padded_heads = a->key_map.weight && t->shared_by_heads ? sh_ceil_div(a->heads, L) * L : a->heads;
     t->lanes_of_set = queries * (t->shared_by_heads ? t->padded_heads : 1);
-    t->sets = (t->shared_by_samples ? 1 : a->samples) * (t->shared_by_heads ? 1 : a->heads);
+    t->set_heads = t->shared_by_heads ? 1 : a->heads;
+    t->sets = (t->shared_by_samples ? 1 : a->samples) * t->set_heads;
     /* rows that no cache holds are read once for many queries, by the BLAS */
     const int64_t bytes = t->most_rows * sh_max(t->e, t->f) * (int64_t)t->lanes->size;
     const int most = SH_MOST_WIDTH / SH_MOST_LANES; /* or half as many, so that there are four tiles at least */
@@ -185,10 +186,11 @@ static sh_status tape_new(sh_context *context, const sh_association *association
 
 /* Releases the updates on the tape of a tile. */
 static void release_updates(sh_context *context, sh_tile_tape *tape) {
-    for (sh_taped_update *update = tape->last; update; update = tape->last) {
-        tape->last = update->previous;
-        sh_release(context, update);
+    for (void *block = tape->block, *before; block; block = before) {
+        before = *(void **)block;
+        sh_release(context, block);
     }
+    *tape = (sh_tile_tape){.steps = tape->steps};
 }
 
 void sh_tape_free(sh_context *context, sh_tape *t) {
@@ -205,17 +207,15 @@ void sh_tape_free(sh_context *context, sh_tape *t) {
 static void next_state(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w, int64_t step, const char *active,
                        const char *beta, const char *u, char *next) {
     const sh_association *a = &t->a;
-    const int64_t L = t->lanes->lanes, e = t->e;
+    const int64_t e = t->e;
     const char *z = w->z;
     if (a->key_map.weight) {
         char *mixtures = sh_at(t->mixtures, t, step * a->samples * a->queries * a->heads * e);
-        sh_lanes_to_rows(t, q, w->z, e, a->heads * e, mixtures);
+        sh_lanes_to_rows(t, q, w->z, e, sh_rows_of_queries(t, mixtures, a->heads * e, e));
         sh_apply_key_map(t, q, w, w->z, mixtures, 1, w->x);
         z = w->x;
     }
-    for (int64_t at = 0; at < t->width; at += L)
-        t->lanes->choose(sh_at(active, t, at), sh_at(z, t, at), sh_at(beta, t, at), sh_at(u, t, at), e,
-                         sh_at(next, t, at), t->width);
+    sh_choose_lanes(t, active, z, beta, u, next);
 }
 
 /* The weights of one update of a tile. */
@@ -288,24 +288,6 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
     return SH_OK;
 }
 
-/* Gathers the first states of a tile, times beta. */
-static void first_state(const sh_tape *t, const sh_tile_queries *q, const char *beta, char *u) {
-    const sh_association *a = &t->a;
-    const int64_t L = t->lanes->lanes;
-    for (int64_t g = 0; g < t->vectors; g++) {
-        const void *rows[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++) {
-            const int64_t i = g * L + l, b = q->sample[i], n = q->query[i], h = q->head[i];
-            if (h < 0) continue;
-            rows[l] =
-                t->first_states
-                    ? sh_at(t->first_states, t, (((a->query.sample ? b : 0) * a->queries + n) * a->heads + h) * t->e)
-                    : sh_at(a->query.data, t, b * a->query.sample + n * a->query.row + h * a->query.head);
-        }
-        t->lanes->gather(rows, t->e, sh_at(beta, t, g * L), sh_at(u, t, g * L), t->width);
-    }
-}
-
 /* Lays an update with these weights out on a block, or only counts its bytes where that is NULL. Returns the bytes. */
 static size_t lay_out_update(const sh_tape *t, const tile_weights *current, void *block, sh_taped_update *update) {
     sh_workspace w = {block, 0};
@@ -317,12 +299,31 @@ static size_t lay_out_update(const sh_tape *t, const tile_weights *current, void
     return w.used;
 }
 
-/* Appends an update to the tape of a tile. For the implicit gradient it takes the place of the one before. */
+/* Returns memory for an update of so many bytes at the end of the tape of a tile, or NULL. The implicit gradient needs
+ * the last update alone, which takes the place of the one before. */
+static void *extend(sh_context *context, const sh_tape *t, sh_tile_tape *tape, size_t bytes) {
+    enum { LINE = 64, UPDATES_OF_BLOCK = 4 };
+    const int64_t to_come = t->a.implicit ? 1 : t->a.steps < 0 ? UPDATES_OF_BLOCK : t->a.steps + 1 - tape->steps;
+    if (t->a.implicit && tape->block) tape->used = LINE;
+    if (bytes > tape->bytes - tape->used) {
+        if (t->a.implicit) release_updates(context, tape);
+        const int64_t updates = sh_min(to_come, UPDATES_OF_BLOCK);
+        void **block = sh_allocate(context, updates, bytes + LINE);
+        if (!block) return NULL;
+        *block = tape->block;
+        tape->block = block;
+        tape->bytes = (size_t)updates * (bytes + LINE);
+        tape->used = LINE;
+    }
+    tape->used += bytes;
+    return (char *)tape->block + tape->used - bytes;
+}
+
+/* Appends an update to the tape of a tile. */
 static sh_status append_update(sh_context *context, const sh_tape *t, const sh_scratch *w, sh_tile_tape *tape,
                                const char *u, const uint64_t *moved, const tile_weights *current) {
-    if (t->a.implicit) release_updates(context, tape);
-    sh_taped_update update = {.previous = tape->last, .n = current->n};
-    void *block = sh_allocate(context, (int64_t)lay_out_update(t, current, NULL, &update), 1);
+    sh_taped_update update = {.previous = t->a.implicit ? NULL : tape->last, .n = current->n};
+    void *block = extend(context, t, tape, lay_out_update(t, current, NULL, &update));
     if (!block) return SH_NO_MEMORY;
     lay_out_update(t, current, block, &update);
     memcpy(update.moved, moved, sizeof update.moved);
@@ -358,11 +359,11 @@ static void mix_values(sh_tape *t, const sh_tile_queries *q, const sh_scratch *w
     const int64_t L = t->lanes->lanes, width = t->width;
     if (t->a.dropout > 0) {
         sh_dropout_factors(t, q, s, last->list, last->n, w->factor);
-        for (int64_t at = 0; at < width; at += L)
-            t->lanes->multiply(sh_at(last->p, t, at), sh_at(w->factor, t, at), last->n, width, width);
+        sh_multiply_tile(t, last->p, w->factor, last->n);
     }
     sh_mix_tile(t, s, SH_VALUES, last->list, last->n, last->p, w->z, w->gathered);
-    sh_lanes_to_rows(t, q, w->z, t->f, t->a.heads * t->f, t->mixed_values ? t->mixed_values : out);
+    char *mixed = t->mixed_values ? t->mixed_values : out;
+    sh_lanes_to_rows(t, q, w->z, t->f, sh_rows_of_queries(t, mixed, t->a.heads * t->f, t->f));
     for (int64_t at = 0; t->weight_sums && at < width; at += L) {
         t->lanes->total(sh_at(last->p, t, at), width, last->n, w->per_query);
         for (int64_t l = 0; l < L; l++)
@@ -389,7 +390,10 @@ static sh_status tile_forward(sh_context *context, sh_tape *t, sh_scratch *w, co
     tile_weights current = {.p = a->steps ? w->p : w->s, .list_memory = w->list},
                  previous = {.p = w->p_before, .list_memory = w->list_before};
     uint64_t moved[SH_MOST_WIDTH / 64] = {0};
-    first_state(t, &q, beta, u);
+    sh_stack first = a->query;
+    if (t->first_states) first = sh_rows_of_queries(t, t->first_states, a->heads * e, e);
+    if (!a->query.sample) first.sample = 0;
+    sh_rows_to_lanes(t, &q, first, e, beta, u);
     if (!t->lanes->finite(u, e * width)) {
         int64_t l = 0;
         for (int64_t c = 0; c < e * width; c++)

@@ -9,6 +9,7 @@
  * taken relative to the key of the least p, so that equal keys have b = 0 exactly. */
 #include "association/implicit.h"
 #include "runtime/blas.h"
+#include "runtime/workspace.h"
 #include <math.h>
 #include <string.h>
 
@@ -39,11 +40,33 @@ static int solve(int m, double *a, double *y, double *work, int *iwork) {
     return info == 0;
 }
 
-/* Solves the system of one query: x (e) is dx, then l. Returns 0 if it is singular. */
+/* The arrays of the system of one query, with k rows in its support; m is the smaller of k and e. */
+typedef struct {
+    int64_t k, m;
+    double *x;               /* (e) dx, then l */
+    double *b, *y;           /* (k, e), (k) */
+    double *mean, *a, *work; /* (e), (m, m), (3 m) */
+    int *iwork;              /* (m) */
+} linear_system;
+
+/* Lays the arrays out on a block, or only counts its bytes where that is NULL. Returns the bytes. */
+static size_t lay_out(int64_t e, void *block, linear_system *l) {
+    sh_workspace w = {block, 0};
+    l->x = sh_take(&w, e, sizeof *l->x);
+    l->b = sh_take(&w, l->k * e, sizeof *l->b);
+    l->y = sh_take(&w, l->k, sizeof *l->y);
+    l->mean = sh_take(&w, e, sizeof *l->mean);
+    l->a = sh_take(&w, l->m * l->m, sizeof *l->a);
+    l->work = sh_take(&w, 3 * l->m, sizeof *l->work);
+    l->iwork = sh_take(&w, l->m, sizeof *l->iwork);
+    return w.used;
+}
+
+/* Solves the system of one query for l, in place of dx. Returns 0 if it is singular. */
 static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, const char *p, const int32_t *list,
-                     int64_t n, int64_t lane, int64_t support, double *x, double *memory, int *iwork) {
-    const int64_t e = t->e, m = support < e ? support : e;
-    double *b = memory, *mean = b + support * e, *a = mean + e, *y = a + m * m, *work = y + support + e;
+                     int64_t n, int64_t lane, const linear_system *l) {
+    const int64_t e = t->e, m = l->m, support = l->k;
+    double *b = l->b, *mean = l->mean, *a = l->a, *x = l->x, *y = l->y;
     const double slope = t->map == &t->lanes->map[SH_SOFTMAX]     ? 1
                          : t->map == &t->lanes->map[SH_SPARSEMAX] ? 0
                                                                   : 2 - t->parameter;
@@ -78,9 +101,9 @@ static int solve_one(const sh_tape *t, double beta, const sh_stored_rows *s, con
     const int in_support = support < e;
     sh_gemm_f64(!in_support, in_support, m, m, in_support ? e : support, -1, b, e, b, e, 0, a, m);
     for (int64_t i = 0; i < m; i++) a[i * m + i] += 1;
-    if (!in_support) return solve((int)m, a, x, work, iwork);
+    if (!in_support) return solve((int)m, a, x, l->work, l->iwork);
     SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasNoTrans, (int)support, (int)e, 1, b, (int)e, x, 1, 0, y, 1);
-    if (!solve((int)m, a, y, work, iwork)) return 0;
+    if (!solve((int)m, a, y, l->work, l->iwork)) return 0;
     SH_BLAS_CALL(cblas_dgemv, CblasRowMajor, CblasTrans, (int)support, (int)e, 1, b, (int)e, y, 1, 1, x, 1);
     return 1;
 }
@@ -90,28 +113,22 @@ sh_status sh_solve_fixed_points(sh_context *context, const sh_tape *t, const sh_
                                 char *l) {
     sh_status status = SH_OK;
     for (int64_t lane = 0; lane < t->width && status == SH_OK; lane++) {
-        int64_t support = 0;
-        for (int64_t i = 0; i < n; i++) support += sh_get(t, p, i * t->width + lane) > 0;
-        const int64_t m = support < t->e ? support : t->e;
-        if (q->head[lane] < 0 || support == 0) {
+        linear_system system = {0};
+        for (int64_t i = 0; i < n; i++) system.k += sh_get(t, p, i * t->width + lane) > 0;
+        system.m = sh_min(system.k, t->e);
+        if (q->head[lane] < 0 || system.k == 0) {
             for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->width + lane, 0);
             continue;
         }
-        double *x = sh_allocate(context, t->e, sizeof *x);
-        double *memory = sh_allocate(context, support * t->e + 2 * t->e + m * m + support + 3 * m, sizeof *memory);
-        int *iwork = sh_allocate(context, m, sizeof *iwork);
-        if (x && memory && iwork) {
-            for (int64_t c = 0; c < t->e; c++) x[c] = sh_get(t, dx, c * t->width + lane);
-            if (solve_one(t, t->a.beta[q->head[lane]], s, p, list, n, lane, support, x, memory, iwork))
-                for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->width + lane, x[c]);
-            else
-                status = sh_fail(context, SH_SINGULAR, "queries", q->number[lane] / t->a.heads);
-        } else {
-            status = SH_NO_MEMORY;
-        }
-        sh_release(context, iwork);
-        sh_release(context, memory);
-        sh_release(context, x);
+        void *block = sh_allocate(context, (int64_t)lay_out(t->e, NULL, &system), 1);
+        if (!block) return SH_NO_MEMORY;
+        lay_out(t->e, block, &system);
+        for (int64_t c = 0; c < t->e; c++) system.x[c] = sh_get(t, dx, c * t->width + lane);
+        if (solve_one(t, t->a.beta[q->head[lane]], s, p, list, n, lane, &system))
+            for (int64_t c = 0; c < t->e; c++) sh_put(t, l, c * t->width + lane, system.x[c]);
+        else
+            status = sh_fail(context, SH_SINGULAR, "queries", q->number[lane] / t->a.heads);
+        sh_release(context, block);
     }
     return status;
 }

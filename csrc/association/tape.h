@@ -42,7 +42,7 @@ typedef struct {
 } sh_matrix;
 enum { SH_KEYS, SH_VALUES, SH_SIDES };
 
-/* One update of one tile on the tape. Its arrays lie behind it in the same block. */
+/* One update of one tile on the tape. Its arrays lie behind it. */
 typedef struct sh_taped_update {
     struct sh_taped_update *previous;   /* NULL: the first */
     uint64_t moved[SH_MOST_WIDTH / 64]; /* bit l % 64 of entry l / 64: lane l has another state than before */
@@ -52,9 +52,12 @@ typedef struct sh_taped_update {
     uint16_t *top_lanes; /* (n, vectors) bit l: the row is among the best of lane l; NULL: all rows count */
 } sh_taped_update;
 
+/* The updates of one tile. */
 typedef struct {
     sh_taped_update *last;
-    int64_t steps; /* updates after the first association */
+    int64_t steps;      /* updates after the first association */
+    void *block;        /* the newest block of memory, which begins with the address of the one before */
+    size_t bytes, used; /* of that block */
 } sh_tile_tape;
 
 struct sh_tape {
@@ -68,9 +71,9 @@ struct sh_tape {
     int biased;    /* whether anything is added to scores: a mask, or -inf where a query does not see a row */
     int64_t top_k; /* best scores of a query that count; 0: all */
     /* sets and their tiles */
-    int shared_by_samples, shared_by_heads;     /* whether a set serves all samples, all heads */
-    int64_t padded_heads;                       /* heads of a shared set; with a key_map up to whole vectors */
-    int64_t sets, lanes_of_set;                 /* lanes without a query included */
+    int shared_by_samples, shared_by_heads; /* whether a set serves all samples, all heads */
+    int64_t sets, set_heads;                /* samples with rows of their own times heads with rows of their own */
+    int64_t padded_heads, lanes_of_set;     /* heads of a shared set, with a key_map up to whole vectors; its lanes */
     int64_t width, tiles, parts, tiles_of_part; /* of a set */
     int64_t most_rows;                          /* of any set */
     /* with a structure other than TOP (visible.c) */
@@ -160,11 +163,39 @@ sh_status sh_select_top_k(sh_context *context, const sh_tape *t, const sh_tile_q
 void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
                         int64_t n, char *factor);
 
-/* Copies rows of d numbers, one for each query in the order of their numbers, to lanes (d, width). */
-void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes);
-/* Copies lanes back, heads side by side, `row` numbers from one query to the next. */
-void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
-                      char *rows);
+/* Returns the address of number i of an array of the compute type; its value; and sets it. */
+static inline char *sh_at(const void *p, const sh_tape *t, int64_t i) { return (char *)p + (size_t)i * t->lanes->size; }
+static inline double sh_get(const sh_tape *t, const void *p, int64_t i) {
+    return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
+}
+static inline void sh_put(const sh_tape *t, void *p, int64_t i, double x) {
+    if (t->lanes->size == 4)
+        ((float *)p)[i] = (float)x;
+    else
+        ((double *)p)[i] = x;
+}
+
+/* Returns rows of d numbers of all queries (B, N), `row` numbers apart, with heads side by side. */
+static inline sh_stack sh_rows_of_queries(const sh_tape *t, const void *data, int64_t row, int64_t d) {
+    return (sh_stack){data, t->a.queries * row, row, d};
+}
+/* Copies the rows of d numbers of a tile's queries to lanes (d, width), times a factor (width) or as they are (NULL). */
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, sh_stack rows, int64_t d, const char *factor,
+                      char *lanes);
+/* Copies lanes back to rows. */
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, sh_stack rows);
+/* Computes out (e, width) = a factor in lanes where `where` is above 0, else `otherwise`; where and factor (width). */
+static inline void sh_choose_lanes(const sh_tape *t, const char *where, const char *a, const char *factor,
+                                   const char *otherwise, char *out) {
+    for (int64_t l = 0; l < t->width; l += t->lanes->lanes)
+        t->lanes->choose(sh_at(where, t, l), sh_at(a, t, l), sh_at(factor, t, l), sh_at(otherwise, t, l), t->e,
+                         sh_at(out, t, l), t->width);
+}
+/* Multiplies n rows of a tile by others, (n, width) both. */
+static inline void sh_multiply_tile(const sh_tape *t, char *x, const char *y, int64_t n) {
+    for (int64_t l = 0; l < t->width; l += t->lanes->lanes)
+        t->lanes->multiply(sh_at(x, t, l), sh_at(y, t, l), n, t->width, t->width);
+}
 
 /* Computes W^T (W z + b), or without b, with a key_map. z is in `lanes` (e, width) and, the same, in `rows` (B, N, H,
  * e). */
@@ -198,22 +229,16 @@ static inline double sh_work_of(const sh_tape *t) {
     return updates * lanes * (double)(t->e + t->f) * (rows + (a->key_map.weight ? 2 * (double)a->d : 0));
 }
 
+/* Returns how many stored rows a sample has, and the number of its first row among those of all samples. */
+static inline int64_t sh_rows_of_sample(const sh_association *a, int64_t sample, int64_t *first) {
+    *first = a->offsets ? a->offsets[sample] : a->key.sample ? sample * a->stored : 0;
+    return a->offsets ? a->offsets[sample + 1] - *first : a->stored;
+}
+
 /* Returns d rounded up to whole vectors. */
 static inline int64_t sh_padded(const sh_tape *t, int64_t d) {
     return sh_ceil_div(d, t->lanes->lanes) * t->lanes->lanes;
 }
-/* Returns the address of number i of an array of the compute type; its value; and sets it. */
-static inline char *sh_at(const void *p, const sh_tape *t, int64_t i) { return (char *)p + (size_t)i * t->lanes->size; }
-static inline double sh_get(const sh_tape *t, const void *p, int64_t i) {
-    return t->lanes->size == 4 ? (double)((const float *)p)[i] : ((const double *)p)[i];
-}
-static inline void sh_put(const sh_tape *t, void *p, int64_t i, double x) {
-    if (t->lanes->size == 4)
-        ((float *)p)[i] = (float)x;
-    else
-        ((double *)p)[i] = x;
-}
-
 /* Returns where entry i of a list is among the rows of s->side, for a lane. */
 static inline int64_t sh_row_of(const sh_tape *t, const sh_stored_rows *s, const int32_t *list, int64_t i,
                                 int64_t lane) {

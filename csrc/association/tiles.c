@@ -52,10 +52,10 @@ size_t sh_lay_out_scratch(const sh_tape *t, int backward, void *block, sh_scratc
 
 int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_queries *q) {
     const sh_association *a = &t->a;
-    const int64_t heads = t->shared_by_heads ? 1 : a->heads, first = tile * t->width;
-    int64_t h = t->shared_by_heads ? first % t->padded_heads : set % heads,
+    const int64_t first = tile * t->width;
+    int64_t h = t->shared_by_heads ? first % t->padded_heads : set % t->set_heads,
             n = t->shared_by_heads ? first / t->padded_heads : first;
-    int64_t b = set / heads, count = 0;
+    int64_t b = set / t->set_heads, count = 0;
     assert(set < t->sets && tile < t->tiles && t->width <= SH_MOST_WIDTH);
     if (t->shared_by_samples) {
         b = n / sh_max(a->queries, 1);
@@ -78,25 +78,29 @@ int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_
     return count;
 }
 
-void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, const char *rows, int64_t d, char *lanes) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t first = 0; first < t->width; first += L) {
-        const void *from[SH_MOST_LANES] = {0};
-        for (int64_t l = 0; l < L; l++)
-            if (q->head[first + l] >= 0) from[l] = sh_at(rows, t, q->number[first + l] * d);
-        t->lanes->gather(from, d, NULL, sh_at(lanes, t, first), t->width);
+/* Finds the rows of the queries of a vector, whose first lane is `first`; NULL for a lane without a query. */
+static void find_rows(const sh_tape *t, const sh_tile_queries *q, int64_t first, sh_stack rows, void **row) {
+    for (int64_t l = first; l < first + t->lanes->lanes; l++) {
+        const int64_t at = q->sample[l] * rows.sample + q->query[l] * rows.row + q->head[l] * rows.head;
+        row[l - first] = q->head[l] < 0 ? NULL : sh_at(rows.data, t, at);
     }
 }
 
-void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, int64_t row,
-                      char *rows) {
-    const int64_t L = t->lanes->lanes;
-    for (int64_t first = 0; first < t->width; first += L) {
-        void *to[SH_MOST_LANES] = {0};
-        for (int64_t l = first; l < first + L; l++)
-            if (q->head[l] >= 0)
-                to[l - first] = sh_at(rows, t, (q->sample[l] * t->a.queries + q->query[l]) * row + q->head[l] * d);
-        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, to);
+void sh_rows_to_lanes(const sh_tape *t, const sh_tile_queries *q, sh_stack rows, int64_t d, const char *factor,
+                      char *lanes) {
+    for (int64_t first = 0; first < t->width; first += t->lanes->lanes) {
+        void *row[SH_MOST_LANES];
+        find_rows(t, q, first, rows, row);
+        t->lanes->gather((const void *const *)row, d, factor ? sh_at(factor, t, first) : NULL, sh_at(lanes, t, first),
+                         t->width);
+    }
+}
+
+void sh_lanes_to_rows(const sh_tape *t, const sh_tile_queries *q, const char *lanes, int64_t d, sh_stack rows) {
+    for (int64_t first = 0; first < t->width; first += t->lanes->lanes) {
+        void *row[SH_MOST_LANES];
+        find_rows(t, q, first, rows, row);
+        t->lanes->scatter(sh_at(lanes, t, first), t->width, d, NULL, row);
     }
 }
 
@@ -130,11 +134,11 @@ void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scrat
 sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
                          sh_stored_rows *s) {
     const sh_association *a = &t->a;
-    const int64_t heads = t->shared_by_heads ? 1 : a->heads, b = set / heads, h = set % heads;
-    const int64_t begin = a->offsets ? a->offsets[b] : 0, all = a->offsets ? a->offsets[b + 1] - begin : a->stored;
+    const int64_t b = set / t->set_heads, h = set % t->set_heads;
+    *s = (sh_stored_rows){.stride = 1};
+    const int64_t all = s->rows = sh_rows_of_sample(a, b, &s->first);
     const uint8_t *padding = a->padding ? a->padding + b * a->stored : NULL;
     assert(all <= t->most_rows);
-    *s = (sh_stored_rows){.rows = all, .first = a->offsets ? begin : a->key.sample ? b * a->stored : 0, .stride = 1};
     if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)all * sizeof *w->slot);
     if (padding && !t->restricted) {
         s->rows = 0;
@@ -148,7 +152,7 @@ sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int
     const sh_stack *stacks[SH_SIDES] = {&a->key, &a->value};
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_stack *stack = stacks[i];
-        const int64_t d = i == SH_KEYS ? t->e : t->f, sample = a->offsets ? begin * stack->row : b * stack->sample;
+        const int64_t d = i == SH_KEYS ? t->e : t->f, sample = a->offsets ? s->first * stack->row : b * stack->sample;
         sh_matrix *m = &s->side[i];
         *m = (sh_matrix){sh_at(stack->data, t, sample + h * stack->head), stack->row, d};
         if (i == SH_VALUES && stack->data == a->key.data && stack->row == a->key.row && stack->head == a->key.head &&

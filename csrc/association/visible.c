@@ -4,7 +4,7 @@
  * query does not see gets the score -inf. So the rest of a pass stays as it is, and its work follows these rows. They
  * are
  *
- *     a range      one stretch for each query (windows): every step-th row; queries of a residue class are neighbours
+ *     a stretch    one for each query (windows): every step-th row; queries of one residue class are neighbours
  *     scattered    the other structures: rows copied one behind the other, in the order in which the queries name them
  *     per lane     where neighbours share hardly any rows (random subsets): row i is the i-th row of each query
  *
@@ -36,7 +36,7 @@ static sh_status order_queries(sh_context *context, sh_tape *t) {
     return status;
 }
 
-/* Finds the range of rows that a part of a set may see: few for windows and blocks near the diagonal. */
+/* Finds the first row that a part of a set may see, and the end: few rows for windows and blocks near the diagonal. */
 static void rows_of_part(const sh_tape *t, int64_t part, int64_t *first, int64_t *end) {
     const sh_structure *s = &t->structure;
     const int64_t heads = t->shared_by_heads ? t->padded_heads : 1, lane = part * t->tiles_of_part * t->width;
@@ -82,26 +82,26 @@ sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t) {
 
 /* --- a tile --------------------------------------------------------------------------------------- */
 
-/* Sets the bias (n, width) of a range of rows: 0 where lane l sees a row, from[l] to to[l] - 1, else -inf. */
-#define RANGE_BIAS(R)                                                                                                  \
-    static void range_bias_##R(R *bias, int64_t n, int64_t width, const int32_t *from, const int32_t *to) {            \
+/* Sets the bias (n, width) of a stretch of n rows: 0 where lane l sees a row, from[l] to to[l] - 1, else -inf. */
+#define STRETCH_BIAS(R)                                                                                                \
+    static void stretch_bias_##R(R *bias, int64_t n, int64_t width, const int32_t *from, const int32_t *to) {          \
         for (int32_t i = 0; i < (int32_t)n; i++)                                                                       \
             for (int64_t l = 0; l < width; l++)                                                                        \
                 bias[i * width + l] = ((i >= from[l]) & (i < to[l])) ? 0 : -(R)INFINITY;                               \
     }
-RANGE_BIAS(float)
-RANGE_BIAS(double)
+STRETCH_BIAS(float)
+STRETCH_BIAS(double)
 
-/* Where the queries of a tile look. */
+/* The places of the queries of a tile. */
 typedef struct {
     int64_t place[SH_MOST_LANES]; /* of each lane; -1: it sees no rows but those appended */
     int64_t rows;                 /* rows of the set that are not appended */
     const uint8_t *padding;       /* of the set's rows, or NULL */
 } tile_places;
 
-/* Finds the rows of a tile as a range, counted in steps in a residue class. Returns 0 where they do not lie so. */
-static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
-                         sh_stored_rows *visible) {
+/* Finds the rows of a tile as a stretch, counted in steps in a residue class. Returns 0 where they are none. */
+static int find_stretch(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
+                        sh_stored_rows *visible) {
     const sh_structure *s = &t->structure;
     const sh_structure_kind *kind = sh_kind_of(s);
     const int64_t step = sh_step(s);
@@ -130,9 +130,9 @@ static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_s
     visible->stride = step;
     for (int64_t i = 0; i < visible->rows; i++) w->visible[i] = (int32_t)(visible->start + i * step);
     if (t->lanes->size == sizeof(float))
-        range_bias_float((float *)w->bias, visible->rows, t->width, from, to);
+        stretch_bias_float((float *)w->bias, visible->rows, t->width, from, to);
     else
-        range_bias_double((double *)w->bias, visible->rows, t->width, from, to);
+        stretch_bias_double((double *)w->bias, visible->rows, t->width, from, to);
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *m = &set->side[i];
         visible->side[i] = (sh_matrix){sh_at(m->data, t, visible->start * m->ld), m->ld * step, m->d};
@@ -141,8 +141,8 @@ static int visible_range(const sh_tape *t, const sh_stored_rows *set, const sh_s
 }
 
 /* Lists the rows of each lane: row i is its i-th, or -1. */
-static void visible_per_lane(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
-                             const sh_tile_queries *q, sh_stored_rows *visible) {
+static void list_rows_of_lanes(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
+                               const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
     int64_t at, found, pairs[SH_PIECE];
     s.k = sh_min(s.k, p->rows);
@@ -176,27 +176,27 @@ static void mark_visible(const sh_tape *t, const sh_scratch *w, const tile_place
 }
 
 /* Collects the rows that any lane sees, and copies them. */
-static void visible_scattered(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
-                              const sh_tile_queries *q, sh_stored_rows *visible) {
+static void collect_rows(const sh_tape *t, const sh_stored_rows *set, const sh_scratch *w, const tile_places *p,
+                         const sh_tile_queries *q, sh_stored_rows *visible) {
     sh_structure s = t->structure;
-    int64_t n = 0, at, found, pairs[SH_PIECE], twin[SH_MOST_LANES];
+    int64_t n = 0, at, found, pairs[SH_PIECE], same_as[SH_MOST_LANES];
     s.k = sh_min(s.k, p->rows);
-    for (int64_t i = 0; i < t->width; i++) { /* queries that see the same rows share those of the first, their twin */
-        twin[i] = i;
-        for (int64_t before = i - 1; p->place[i] >= 0 && before >= 0 && twin[i] == i; before--)
+    for (int64_t i = 0; i < t->width; i++) { /* the first query that sees the same rows */
+        same_as[i] = i;
+        for (int64_t before = i - 1; p->place[i] >= 0 && before >= 0 && same_as[i] == i; before--)
             if (p->place[before] >= 0 && sh_kind_of(&s)->overlap(&s, p->place[before], p->place[i]) == SH_SAME)
-                twin[i] = twin[before];
+                same_as[i] = same_as[before];
     }
     for (int64_t i = 0; i < t->width; i++) {
-        if (p->place[i] < 0 || twin[i] != i || p->rows == 0) continue;
+        if (p->place[i] < 0 || same_as[i] != i || p->rows == 0) continue;
         for (at = 0; (found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs)) > 0;)
             for (int64_t j = 0; j < found; j++)
                 if (pairs[j] < p->rows)
                     mark_visible(t, w, p, &n, i, pairs[j]); /* a smaller bag has not all global rows */
     }
     for (int64_t i = 0; i < t->width; i++)
-        for (int64_t j = 0; twin[i] != i && j < n; j++)
-            sh_put(t, w->bias, j * t->width + i, sh_get(t, w->bias, j * t->width + twin[i]));
+        for (int64_t j = 0; same_as[i] != i && j < n; j++)
+            sh_put(t, w->bias, j * t->width + i, sh_get(t, w->bias, j * t->width + same_as[i]));
     for (int64_t j = p->rows; j < set->rows; j++)
         for (int64_t i = 0; i < t->width; i++)
             if (q->head[i] >= 0) mark_visible(t, w, p, &n, i, j);
@@ -224,9 +224,9 @@ sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const
         }
         visible.position = w->visible;
         if (t->per_lane)
-            visible_per_lane(t, set, w, &p, q, &visible);
-        else if (!visible_range(t, set, w, &p, &visible))
-            visible_scattered(t, set, w, &p, q, &visible);
+            list_rows_of_lanes(t, set, w, &p, q, &visible);
+        else if (!find_stretch(t, set, w, &p, &visible))
+            collect_rows(t, set, w, &p, q, &visible);
     }
     assert(visible.rows <= t->most_visible);
     if (t->a.mask) sh_mask_to_bias(t, q, &visible, t->restricted, w->bias);

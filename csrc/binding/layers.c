@@ -1,6 +1,7 @@
-/* layers.c: the association of the layers, between Python's arrays and the core (association/).
+/* layers.c: the association of the layers, linear maps, normalisation and AdamW on Python's arrays (association/).
  *
- * A tape is a capsule that keeps alive the arrays it was made from, by views whose shapes nobody else can change. */
+ * A tape is a capsule. It keeps the arrays alive that it was made from, as views whose shapes nobody else can
+ * change. */
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
@@ -9,6 +10,7 @@
 
 static const char TAPE[] = "sparsehopfield._core.tape";
 
+/* What the capsule of a tape holds. */
 typedef struct {
     sh_tape *tape;
     PyObject *arrays; /* the tuple of arguments, arrays as views */
@@ -17,26 +19,29 @@ typedef struct {
     double beta[]; /* (H) */
 } saved_tape;
 
+/* Frees a capsule's tape, and lets its arrays go. */
 static void release_tape(PyObject *capsule) {
     saved_tape *s = PyCapsule_GetPointer(capsule, TAPE);
     sh_call call = sh_begin_call(1);
     sh_tape_free(SH_CALL(call), s->tape);
-    Py_DECREF(s->arrays);
+    Py_XDECREF(s->arrays);
     free(s);
 }
 
+/* Raises TypeError for an argument. Returns -1. */
 static int wrong(const char *name) {
     PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
     return -1;
 }
 
-/* An array of `number` with a contiguous last axis and whole strides. */
+/* Returns an object as an array of a type (number: NumPy's) with a contiguous last axis and strides of whole numbers
+ * that are not negative; NULL with an exception otherwise. */
 static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     PyArrayObject *a = (PyArrayObject *)object;
     if (!sh_is_in_place(object, name)) return NULL;
-    const int known = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
-    if (known && last >= 0 && PyArray_SIZE(a) == 0) return a;
-    if (!known || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
+    const int has_type = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
+    if (has_type && last >= 0 && PyArray_SIZE(a) == 0) return a;
+    if (!has_type || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
         wrong(name);
         return NULL;
     }
@@ -48,6 +53,7 @@ static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     return a;
 }
 
+/* Returns the stride of an axis in numbers, 0 where it has at most one entry. */
 static int64_t stride_of(PyArrayObject *a, int axis) {
     return PyArray_DIM(a, axis) > 1 ? PyArray_STRIDE(a, axis) / PyArray_ITEMSIZE(a) : 0;
 }
@@ -65,7 +71,7 @@ int sh_as_stack(PyObject *object, const char *name, int number, sh_stack *stack,
     return 0;
 }
 
-/* weight (H, to, from) and bias (H, to), contiguous; or None */
+/* Reads a projection: weight (H, to, from) and bias (H, to), contiguous, or None. */
 static int as_projection(PyObject *weight, PyObject *bias, const char *name, int number, int64_t heads, int64_t from,
                          int64_t *to, sh_projection *projection) {
     *projection = (sh_projection){NULL, NULL, from};
@@ -87,9 +93,9 @@ int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t
     if (!a) return -1;
     if (PyArray_NDIM(a) != 1 || PyArray_DIM(a, 0) != samples + 1) return wrong("offsets");
     const int64_t *o = PyArray_DATA(a);
-    int sound = o[0] == 0 && o[samples] == rows;
-    for (int64_t b = 0; sound && b < samples; b++) sound = o[b] <= o[b + 1];
-    if (!sound) {
+    int valid = o[0] == 0 && o[samples] == rows;
+    for (int64_t b = 0; valid && b < samples; b++) valid = o[b] <= o[b + 1];
+    if (!valid) {
         PyErr_SetString(PyExc_ValueError, "offsets: must ascend from 0 to the number of rows");
         return -1;
     }
@@ -97,6 +103,7 @@ int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t
     return 0;
 }
 
+/* Reads padding (B, M) and mask (B, H, N, M), or None, after the rest of the association. */
 static int as_masks(PyObject *padding, PyObject *mask, int number, sh_association *a) {
     if (padding != Py_None) {
         PyArrayObject *p = as_array(padding, "padding_mask", NPY_BOOL);
@@ -124,6 +131,12 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
     return 0;
 }
 
+/* Raises TypeError in a function that is not called with `count` arguments. */
+#define TAKES(count)                                                                                                   \
+    (void)module;                                                                                                      \
+    if (nargs != count) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)count, nargs);
+
+/* The arguments of associate_forward. */
 enum {
     QUERIES,
     STORED,
@@ -150,6 +163,7 @@ enum {
     ARGUMENTS
 };
 
+/* Reads all arguments but beta's numbers and the structure. */
 static int as_association(PyObject *const *args, sh_association *a) {
     const int number = PyArray_Check(args[QUERIES]) ? PyArray_TYPE((PyArrayObject *)args[QUERIES]) : -1;
     int64_t q[4], k[4], v[4];
@@ -175,14 +189,14 @@ static int as_association(PyObject *const *args, sh_association *a) {
     a->appended = PyLong_AsLongLong(args[APPENDED]);
     if (PyErr_Occurred()) return -1;
     const struct {
-        const char *what;
+        const char *name;
         int64_t n;
     } counts[] = {{"samples", a->samples}, {"queries", a->queries}, {"stored rows", a->stored},
                   {"heads", a->heads},     {"features", a->d},      {"features of a value", a->v}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (counts[i].n > INT32_MAX / 2) {
             PyErr_Format(PyExc_OverflowError, "x: a layer takes at most %ld %s, got %lld", (long)(INT32_MAX / 2),
-                         counts[i].what, (long long)counts[i].n);
+                         counts[i].name, (long long)counts[i].n);
             return -1;
         }
     const int ragged = args[OFFSETS] != Py_None;
@@ -205,81 +219,65 @@ static int as_association(PyObject *const *args, sh_association *a) {
 }
 
 static PyObject *forward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)ARGUMENTS, nargs);
+    TAKES(ARGUMENTS)
     sh_association a = {0};
     if (as_association(args, &a) < 0) return NULL;
-    saved_tape *s = malloc(sizeof *s + (size_t)a.heads * sizeof(double));
-    if (!s) return PyErr_NoMemory();
+    saved_tape *s = calloc(1, sizeof *s + (size_t)a.heads * sizeof(double));
+    PyObject *capsule = s ? PyCapsule_New(s, TAPE, release_tape) : PyErr_NoMemory(), *out = NULL, *result = NULL;
+    if (!capsule) {
+        free(s);
+        return NULL;
+    }
     memcpy(s->beta, PyArray_DATA((PyArrayObject *)args[BETA]), (size_t)a.heads * sizeof(double));
     a.beta = s->beta;
-    if (sh_as_structure(args[STRUCTURE], a.queries, &s->structure, &a.structure) < 0) {
-        free(s);
-        return NULL;
-    }
+    if (sh_as_structure(args[STRUCTURE], a.queries, &s->structure, &a.structure) < 0) goto end;
     s->a = a;
-    s->tape = NULL;
     npy_intp shape[4] = {(npy_intp)a.samples, (npy_intp)a.queries, (npy_intp)a.heads, (npy_intp)a.v};
-    PyObject *out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
-    const int keep = PyObject_IsTrue(args[KEEP]);
-    s->arrays = out ? PyTuple_New(nargs) : NULL;
-    int whole = s->arrays != NULL;
-    for (Py_ssize_t i = 0; whole && i < nargs; i++) {
-        PyObject *own =
+    out = PyArray_SimpleNew(4, shape, a.type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
+    if (!out || !(s->arrays = PyTuple_New(nargs))) goto end;
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyObject *view =
             PyArray_Check(args[i]) ? PyArray_View((PyArrayObject *)args[i], NULL, NULL) : Py_NewRef(args[i]);
-        whole = own && PyTuple_SetItem(s->arrays, i, own) == 0;
-    }
-    if (!whole) {
-        Py_XDECREF(s->arrays);
-        Py_XDECREF(out);
-        free(s);
-        return NULL;
+        if (!view || PyTuple_SetItem(s->arrays, i, view) < 0) goto end;
     }
     int64_t unconverged = 0;
+    const int keep = PyObject_IsTrue(args[KEEP]);
     void *data = PyArray_DATA((PyArrayObject *)out);
     SH_RUN(call, status, sh_association_forward(SH_CALL(call), &s->a, data, keep ? &s->tape : NULL, &unconverged))
-    PyObject *capsule = NULL;
-    if (status != SH_OK)
-        sh_raise(&call, status, a.type);
+    if (status == SH_OK)
+        result = Py_BuildValue("OOL", out, keep ? capsule : Py_None, (long long)unconverged);
     else
-        capsule = keep ? PyCapsule_New(s, TAPE, release_tape) : Py_NewRef(Py_None);
-    if (!capsule || !keep) {
-        sh_tape_free(SH_CALL(call), s->tape);
-        Py_DECREF(s->arrays);
-        free(s);
-    }
-    PyObject *result = capsule ? Py_BuildValue("OOL", out, capsule, (long long)unconverged) : NULL;
-    Py_XDECREF(capsule);
-    Py_DECREF(out);
+        sh_raise(&call, status, a.type);
+end:
+    Py_XDECREF(out);
+    Py_DECREF(capsule);
     return result;
 }
 
-static PyObject *new_like(PyObject *array) { return PyArray_NewLikeArray((PyArrayObject *)array, NPY_CORDER, NULL, 0); }
-
-/* Whether an array of this shape can be written to, its heads side by side and its rows equally far apart: how far. */
-static int64_t room_between_rows(PyObject *object, int number, int ndim, const npy_intp *shape) {
+/* Returns the numbers from row to row of an array that can be written to, of this shape, its heads side by side and all
+ * rows equally far apart; -1 with an exception otherwise. */
+static int64_t row_stride_of(PyObject *object, int number, int ndim, const npy_intp *shape) {
     PyArrayObject *a = as_array(object, "out", number);
     if (!a) return -1;
     if (sh_may_write(object, "out") < 0) return -1;
-    int sound = PyArray_NDIM(a) == ndim;
-    for (int i = 0; sound && i < ndim; i++) sound = PyArray_DIM(a, i) == shape[i];
-    if (!sound) return wrong("out");
+    int valid = PyArray_NDIM(a) == ndim;
+    for (int i = 0; valid && i < ndim; i++) valid = PyArray_DIM(a, i) == shape[i];
+    if (!valid) return wrong("out");
     if (PyArray_SIZE(a) == 0) return 0;
     const int64_t width = PyArray_DIM(a, ndim - 1), row = PyArray_STRIDE(a, ndim - 3) / PyArray_ITEMSIZE(a);
     const int64_t rows = PyArray_DIM(a, ndim - 3), heads = PyArray_DIM(a, ndim - 2);
     if (heads > 1 && stride_of(a, ndim - 2) != width) return wrong("out");
-    if (rows > 1 && row < heads * width) return wrong("out"); /* rows that lie in one another */
+    if (rows > 1 && row < heads * width) return wrong("out"); /* rows would overlap */
     if (ndim == 3 || PyArray_DIM(a, 0) == 1) return row;
     const int64_t sample = PyArray_STRIDE(a, 0) / PyArray_ITEMSIZE(a);
     if (rows == 1) return sample >= heads * width ? sample : wrong("out");
     return sample == rows * row ? row : wrong("out");
 }
 
-/* tape, grad, wants rows, wants beta, and where to put the gradients of queries, stored and values, or None -> these,
- * that of beta, and those of the projections' weights and biases */
+/* Takes a tape, grad, whether gradients of rows and of beta are wanted, and where to put those of queries, stored and
+ * values, or None. Returns these three, that of beta, and those of the projections' weights and biases. */
 static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
-    if (nargs != 7) return PyErr_Format(PyExc_TypeError, "takes 7 arguments, got %zd", nargs);
+    TAKES(7)
     saved_tape *s = PyCapsule_GetPointer(args[0], TAPE);
     if (!s) return NULL;
     const sh_association *a = &s->a;
@@ -291,43 +289,40 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     for (int i = 0; i < 4; i++)
         if (PyArray_DIM(grad, i) != shape[i]) return wrong("grad"), NULL;
     npy_intp query[4] = {(npy_intp)a->samples, (npy_intp)a->queries, (npy_intp)a->heads, (npy_intp)a->d};
-    PyObject *made[8] = {0};
+    PyObject *result = PyTuple_New(8);
     void *data[8] = {0};
     int64_t row[3] = {0};
-    static const int like[8] = {-1, STORED, VALUES, -1, KEY_WEIGHT, KEY_BIAS, VALUE_WEIGHT, VALUE_BIAS};
-    for (int i = 0; i < 8; i++) {
-        PyObject *given = like[i] < 0 ? NULL : PyTuple_GetItem(s->arrays, like[i]);
+    static const int shaped_as[8] = {-1, STORED, VALUES, -1, KEY_WEIGHT, KEY_BIAS, VALUE_WEIGHT, VALUE_BIAS};
+    for (int i = 0; result && i < 8; i++) {
+        PyObject *argument = shaped_as[i] < 0 ? NULL : PyTuple_GetItem(s->arrays, shaped_as[i]), *gradient = NULL;
         if (i < 3 && (i == 0 || rows)) {
-            const int ndim = i ? PyArray_NDIM((PyArrayObject *)given) : 4;
-            const npy_intp *shape_of = i ? PyArray_DIMS((PyArrayObject *)given) : query;
+            const int ndim = i ? PyArray_NDIM((PyArrayObject *)argument) : 4;
+            const npy_intp *shape_of = i ? PyArray_DIMS((PyArrayObject *)argument) : query;
             row[i] = shape_of[ndim - 2] * shape_of[ndim - 1];
             if (args[4 + i] == Py_None)
-                made[i] = PyArray_SimpleNew(ndim, shape_of, number);
-            else if ((row[i] = room_between_rows(args[4 + i], number, ndim, shape_of)) >= 0)
-                made[i] = Py_NewRef(args[4 + i]);
+                gradient = PyArray_SimpleNew(ndim, shape_of, number);
+            else if ((row[i] = row_stride_of(args[4 + i], number, ndim, shape_of)) >= 0)
+                gradient = Py_NewRef(args[4 + i]);
         } else if (i == 3 && beta)
-            made[i] = PyArray_SimpleNew(3, query, NPY_FLOAT64);
-        else if (i <= 3 || given == Py_None)
-            made[i] = Py_NewRef(Py_None);
+            gradient = PyArray_SimpleNew(3, query, NPY_FLOAT64);
+        else if (i <= 3 || argument == Py_None)
+            gradient = Py_NewRef(Py_None);
         else
-            made[i] = new_like(given);
-        if (!made[i]) {
-            while (i--) Py_DECREF(made[i]);
-            return NULL;
-        }
-        data[i] = made[i] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)made[i]);
+            gradient = PyArray_NewLikeArray((PyArrayObject *)argument, NPY_CORDER, NULL, 0);
+        if (gradient && gradient != Py_None) data[i] = PyArray_DATA((PyArrayObject *)gradient);
+        if (!gradient || PyTuple_SetItem(result, i, gradient) < 0) Py_CLEAR(result);
     }
+    if (!result) return NULL;
     const sh_gradients gradients = {data[0], data[1], data[2], row[0],  row[1], row[2],
                                     data[3], data[4], data[5], data[6], data[7]};
     SH_RUN(call, status, sh_association_backward(SH_CALL(call), s->tape, PyArray_DATA(grad), &gradients))
-    PyObject *result = status == SH_OK
-                           ? PyTuple_Pack(8, made[0], made[1], made[2], made[3], made[4], made[5], made[6], made[7])
-                           : sh_raise(&call, status, a->type);
-    for (int i = 0; i < 8; i++) Py_DECREF(made[i]);
-    return result;
+    if (status == SH_OK) return result;
+    Py_DECREF(result);
+    return sh_raise(&call, status, a->type);
 }
 
-static PyObject *copied(int number, const void *data, int64_t n) {
+/* Returns a new array of n numbers. */
+static PyObject *new_array(int number, const void *data, int64_t n) {
     npy_intp shape[1] = {(npy_intp)n};
     PyObject *array = PyArray_SimpleNew(1, shape, number);
     if (array && n)
@@ -344,8 +339,8 @@ static PyObject *weights(PyObject *module, PyObject *capsule) {
     SH_RUN(call, status, sh_association_weights(SH_CALL(call), s->tape, &entries))
     if (status != SH_OK) return sh_raise(&call, status, s->a.type);
     const int64_t n = entries.start[entries.n];
-    PyObject *parts[3] = {copied(NPY_INT64, entries.start, entries.n + 1), copied(NPY_INT64, entries.position, n),
-                          copied(NPY_FLOAT64, entries.weight, n)};
+    PyObject *parts[3] = {new_array(NPY_INT64, entries.start, entries.n + 1), new_array(NPY_INT64, entries.position, n),
+                          new_array(NPY_FLOAT64, entries.weight, n)};
     sh_entries_free(SH_CALL(call), &entries);
     PyObject *result = parts[0] && parts[1] && parts[2] ? PyTuple_Pack(3, parts[0], parts[1], parts[2]) : NULL;
     for (int i = 0; i < 3; i++) Py_XDECREF(parts[i]);
@@ -364,8 +359,9 @@ static PyObject *steps(PyObject *module, PyObject *capsule) {
 
 /* --- linear maps, layer normalisation, AdamW ------------------------------------------------------ */
 
-/* Contiguous arrays of one floating dtype; None is NULL where it may be. `wanted` numbers, -1: any. */
-static int as_numbers(PyObject *object, const char *name, int *number, int64_t wanted, int optional, void **data) {
+/* Reads a contiguous array of `count` numbers, -1: any. `number` is its type, or becomes it where that is -1. None is
+ * NULL where it is optional. */
+static int as_numbers(PyObject *object, const char *name, int *number, int64_t count, int optional, void **data) {
     *data = NULL;
     if (optional && object == Py_None) return 0;
     PyArrayObject *a = (PyArrayObject *)object;
@@ -373,18 +369,19 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t w
     if (!PyArray_IS_C_CONTIGUOUS(a)) return wrong(name);
     if (*number < 0) *number = PyArray_TYPE(a);
     if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
-        (wanted >= 0 && PyArray_SIZE(a) != wanted))
+        (count >= 0 && PyArray_SIZE(a) != count))
         return wrong(name);
     *data = PyArray_DATA(a);
     return 0;
 }
 
-/* The same, to be written to. */
-static int as_place(PyObject *object, const char *name, int *number, int64_t wanted, int optional, void **data) {
-    if (as_numbers(object, name, number, wanted, optional, data) < 0) return -1;
+/* Reads the same, to be written to. */
+static int as_output(PyObject *object, const char *name, int *number, int64_t count, int optional, void **data) {
+    if (as_numbers(object, name, number, count, optional, data) < 0) return -1;
     return *data ? sh_may_write(object, name) : 0;
 }
 
+/* Reads a matrix with at least one column. */
 static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
     if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
@@ -396,104 +393,100 @@ static int as_matrix(PyObject *object, const char *name, int *number, void **dat
 
 static sh_type type_of(int number) { return number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32; }
 
-#define DONE(EXPRESSION)                                                                                               \
+#define RETURN(EXPRESSION)                                                                                             \
     SH_RUN(call, status, EXPRESSION)                                                                                   \
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, type_of(number));
 
 static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e, o, same;
     void *x, *weight, *bias, *y;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
-        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_place(args[3], "y", &number, n * o, 0, &y) < 0)
+        as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_output(args[3], "y", &number, n * o, 0, &y) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
-    DONE(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
+    RETURN(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
 }
 
 static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e, o, same;
     void *x, *weight, *grad, *dx, *dweight, *dbias;
-    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    TAKES(6)
     if (as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "grad", &number, n * o, 0, &grad) < 0 ||
-        as_place(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
-        as_place(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
-        as_place(args[5], "dbias", &number, o, 1, &dbias) < 0)
+        as_output(args[3], "dx", &number, n * e, 1, &dx) < 0 ||
+        as_output(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
+        as_output(args[5], "dbias", &number, o, 1, &dbias) < 0)
         return NULL;
     if (same != e) return wrong("weight"), NULL;
-    DONE(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
+    RETURN(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
 }
 
 static PyObject *normalize(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e;
     void *x, *xhat, *rstd;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     const double eps = PyFloat_AsDouble(args[1]);
     if (PyErr_Occurred() || as_matrix(args[0], "x", &number, &x, &n, &e) < 0 ||
-        as_place(args[2], "xhat", &number, n * e, 0, &xhat) < 0 || as_place(args[3], "rstd", &number, n, 0, &rstd) < 0)
+        as_output(args[2], "xhat", &number, n * e, 0, &xhat) < 0 ||
+        as_output(args[3], "rstd", &number, n, 0, &rstd) < 0)
         return NULL;
-    DONE(sh_normalize(SH_CALL(call), type_of(number), n, e, eps, x, xhat, rstd))
+    RETURN(sh_normalize(SH_CALL(call), type_of(number), n, e, eps, x, xhat, rstd))
 }
 
 static PyObject *normalize_backward(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t n, e;
     void *xhat, *rstd, *grad, *dx;
-    if (nargs != 4) return PyErr_Format(PyExc_TypeError, "takes 4 arguments, got %zd", nargs);
+    TAKES(4)
     if (as_matrix(args[0], "xhat", &number, &xhat, &n, &e) < 0 ||
         as_numbers(args[1], "rstd", &number, n, 0, &rstd) < 0 ||
         as_numbers(args[2], "grad", &number, n * e, 0, &grad) < 0 ||
-        as_place(args[3], "dx", &number, n * e, 0, &dx) < 0)
+        as_output(args[3], "dx", &number, n * e, 0, &dx) < 0)
         return NULL;
-    DONE(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
+    RETURN(sh_normalize_backward(SH_CALL(call), type_of(number), n, e, xhat, rstd, grad, dx))
 }
 
 static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t e, o;
     void *weight, *bias, *gain, *shift, *folded, *moved;
-    if (nargs != 6) return PyErr_Format(PyExc_TypeError, "takes 6 arguments, got %zd", nargs);
+    TAKES(6)
     if (as_matrix(args[0], "weight", &number, &weight, &o, &e) < 0 ||
         as_numbers(args[1], "bias", &number, o, 1, &bias) < 0 ||
         as_numbers(args[2], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[3], "shift", &number, e, 0, &shift) < 0 ||
-        as_place(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
-        as_place(args[5], "moved", &number, o, 0, &moved) < 0)
+        as_output(args[4], "folded", &number, o * e, 0, &folded) < 0 ||
+        as_output(args[5], "moved", &number, o, 0, &moved) < 0)
         return NULL;
-    DONE(sh_fold(SH_CALL(call), type_of(number), e, o, weight, bias, gain, shift, folded, moved))
+    RETURN(sh_fold(SH_CALL(call), type_of(number), e, o, weight, bias, gain, shift, folded, moved))
 }
 
 static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     int64_t e, o;
     void *dfolded, *dmoved, *weight, *gain, *shift, *dweight, *dgain, *dshift;
-    if (nargs != 8) return PyErr_Format(PyExc_TypeError, "takes 8 arguments, got %zd", nargs);
+    TAKES(8)
     if (as_matrix(args[0], "dfolded", &number, &dfolded, &o, &e) < 0 ||
         as_numbers(args[1], "dmoved", &number, o, 0, &dmoved) < 0 ||
         as_numbers(args[2], "weight", &number, o * e, 0, &weight) < 0 ||
         as_numbers(args[3], "gain", &number, e, 0, &gain) < 0 ||
         as_numbers(args[4], "shift", &number, e, 0, &shift) < 0 ||
-        as_place(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
-        as_place(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
-        as_place(args[7], "dshift", &number, e, 0, &dshift) < 0)
+        as_output(args[5], "dweight", &number, o * e, 0, &dweight) < 0 ||
+        as_output(args[6], "dgain", &number, e, 0, &dgain) < 0 ||
+        as_output(args[7], "dshift", &number, e, 0, &dshift) < 0)
         return NULL;
-    DONE(sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
+    RETURN(
+        sh_unfold(SH_CALL(call), type_of(number), e, o, dfolded, dmoved, weight, gain, shift, dweight, dgain, dshift))
 }
 
-/* whether gradients lie as their parameters do, so that adamw takes them as they are: the same dtype and shape, contiguous
- * and in place; the parameter may be written to, and shares no memory with its gradient */
+/* Tells whether adamw takes a parameter and its gradient as they are: of the same dtype and shape, contiguous, aligned,
+ * and without shared memory; the parameter can be written to. */
 static int is_pair(PyObject *parameter, PyObject *grad) {
     if (!PyArray_Check(parameter) || !PyArray_CheckExact(grad)) return 0;
     PyArrayObject *p = (PyArrayObject *)parameter, *g = (PyArrayObject *)grad;
@@ -509,29 +502,28 @@ static PyObject *are_pairs(PyObject *module, PyObject *const *args, Py_ssize_t n
     if (nargs != 2 || !PyList_Check(args[0]) || !PyList_Check(args[1]))
         return PyErr_Format(PyExc_TypeError, "takes two lists, got %zd arguments", nargs);
     Py_ssize_t n = PyList_Size(args[0]);
-    int sound = PyList_Size(args[1]) == n;
-    for (Py_ssize_t i = 0; sound && i < n; i++) { /* held while they are looked at: another thread may have the lists */
+    int valid = PyList_Size(args[1]) == n;
+    for (Py_ssize_t i = 0; valid && i < n; i++) { /* references, as another thread may change the lists */
         PyObject *parameter = PySequence_GetItem(args[0], i), *grad = PySequence_GetItem(args[1], i);
-        sound = parameter && grad && is_pair(parameter, grad);
+        valid = parameter && grad && is_pair(parameter, grad);
         Py_XDECREF(parameter);
         Py_XDECREF(grad);
     }
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(sound);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(valid);
 }
 
 static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
-    (void)module;
     int number = -1;
     void *p, *g, *m, *v;
-    if (nargs != 10) return PyErr_Format(PyExc_TypeError, "takes 10 arguments, got %zd", nargs);
-    if (as_place(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
+    TAKES(10)
+    if (as_output(args[0], "parameter", &number, -1, 0, &p) < 0) return NULL;
     const int64_t n = PyArray_SIZE((PyArrayObject *)args[0]), step = PyLong_AsLongLong(args[4]);
     double o[5];
     for (int i = 0; i < 5; i++) o[i] = PyFloat_AsDouble(args[5 + i]);
     if (PyErr_Occurred() || as_numbers(args[1], "grad", &number, n, 0, &g) < 0 ||
-        as_place(args[2], "first", &number, n, 0, &m) < 0 || as_place(args[3], "second", &number, n, 0, &v) < 0)
+        as_output(args[2], "first", &number, n, 0, &m) < 0 || as_output(args[3], "second", &number, n, 0, &v) < 0)
         return NULL;
-    DONE(
+    RETURN(
         sh_adamw(SH_CALL(call), type_of(number), n, p, g, m, v, step, (sh_adamw_options){o[0], o[1], o[2], o[3], o[4]}))
 }
 
@@ -539,12 +531,11 @@ static PyObject *adamw(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 PyMethodDef sh_layer_operations[] = {
     {"associate_forward", FAST(forward),
      "associate_forward(queries, stored, values, beta, separation, parameter, samples, offsets, padding_mask, mask, "
-     "steps, "
-     "eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, keep) -> out, tape, unconverged"},
+     "steps, eps, dropout, seed, implicit, key_weight, key_bias, value_weight, value_bias, structure, appended, keep) "
+     "-> out, tape, unconverged"},
     {"associate_backward", FAST(backward),
      "associate_backward(tape, grad, rows, beta, dqueries, dstored, dvalues) -> gradients of queries, stored, values, "
-     "beta (B, N, H), key_weight, "
-     "key_bias, value_weight, value_bias"},
+     "beta (B, N, H), key_weight, key_bias, value_weight, value_bias"},
     {"association_weights", weights, METH_O, "association_weights(tape) -> start, position, weight; rows b, h, n"},
     {"association_steps", steps, METH_O, "association_steps(tape) -> (B, N, H) updates made"},
     {"linear", FAST(linear), "linear(x, weight, bias, y)"},

@@ -1,9 +1,10 @@
-/* sparsehopfield_layers.h: what neural layers need of the library: associations with gradients, features of many samples
- * and heads at a time, linear maps, normalisation and AdamW.
+/* sparsehopfield_layers.h: what neural layers need of the library: associations with gradients, features of many
+ * samples and heads at a time, linear maps, layer normalisation and AdamW.
  *
  * UNSTABLE. Everything here may change or go with any version, without a new soname: a program that uses it is built
- * anew for every version, or linked with the static library. The conventions are those of sparsehopfield.h, but for
- * NULL: shapes are checked, pointers are not looked at.
+ * anew for every version, or linked with the static library. The conventions are those of sparsehopfield.h, but that
+ * pointers are not checked for NULL. Every function allocates from its context alone, and gives the same bits for any
+ * number of threads, but not across instruction sets.
  */
 #ifndef SPARSEHOPFIELD_LAYERS_H
 #define SPARSEHOPFIELD_LAYERS_H
@@ -14,8 +15,8 @@
 extern "C" {
 #endif
 
-/* Rows of samples and heads: feature c of row i of head h of sample b is data[b * sample + i * row + h * head + c];
- * strides in numbers, 0 where samples or heads share their rows. */
+/* Rows of samples and heads: feature c of row i of head h of sample b is data[b * sample + i * row + h * head + c].
+ * Strides are in numbers, 0 where samples or heads share their rows. */
 typedef struct {
     const void *data;
     int64_t sample, row, head;
@@ -73,103 +74,118 @@ SH_API sh_status sh_feature_sets_causal_backward(sh_context *context, const sh_f
 
 /* The association of the layers (association/): queries that move to mixtures of stored rows, batched, with heads.
  *
- * Letters: B samples, N queries of each, M stored rows of each, H heads, d features of a key, v of a value, t an
- * update. Rows are of the compute type. */
-/* Rows seen through a linear map, one for each head: weight (H, to, from) times row plus bias (H, to). */
+ * Letters: B samples, H heads, N queries and M stored rows of each sample, d features of a key, v of a value. */
+
+/* Rows mapped for every head h: weight[h] row + bias[h], with weight (H, to, from) and bias (H, to), contiguous. */
 typedef struct {
-    const void *weight, *bias; /* NULL: the rows themselves */
+    const void *weight, *bias; /* NULL: rows as they are */
     int64_t from;
 } sh_projection;
 
+/* An association. Arrays are of its type but where a type is given. */
 typedef struct {
-    sh_type type; /* SH_FLOAT32 or SH_FLOAT64, of every array but beta */
+    sh_type type; /* SH_FLOAT32 or SH_FLOAT64 */
     sh_model model;
     int64_t samples, queries, stored, heads, d, v; /* B, N, M, H, d, v */
-    sh_stack query, key, value; /* keys and values share rows by samples both or not at all, and by heads */
+    sh_stack query, key, value; /* keys and values: both shared by samples or neither, and so by heads */
     const int64_t *offsets;     /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1 */
     const double *beta;         /* (H) */
-    const uint8_t *padding;     /* (B, M) or NULL: not 0 where there is no row; not with rows that samples share */
-    const void *mask;           /* NULL, or of each query one contiguous row of M: */
-    int mask_is_bool;           /*   bytes, not 0 where it must not look; else numbers added to the scores */
+    const uint8_t *padding;     /* (B, M) or NULL: not 0 where a row is none; only where no samples share rows */
+    const void *mask;           /* NULL, or M contiguous entries for each query: */
+    int mask_is_bool;           /*   bytes, not 0 for a row that it does not see; else numbers added to scores */
     int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
-    const sh_structure *structure; /* which rows of its sample query n looks at; NULL: all. Of ragged bags each has its
-                                    * own: k is at most their rows, and a window at a place that a bag does not have is
-                                    * empty */
-    int64_t appended;              /* the last rows of each sample, at which all queries look whatever the structure */
-    int64_t steps;                 /* updates after the first association; < 0: until at rest */
-    double eps;                    /* at rest: the weights have moved by at most this (Euclidean) */
-    double dropout;                /* 0 <= rate < 1, of weights of the last association */
-    uint64_t seed;
-    int implicit;                     /* the gradient at the fixed point, not through the updates */
-    sh_projection key_map, value_map; /* with a key_map: maps that no shift changes, steps >= 0 */
+    /* Which rows of its sample query n sees; NULL: all. Each ragged bag has its own: k is at most its rows, and a window
+     * at a place that it does not have is empty. */
+    const sh_structure *structure;
+    int64_t appended;                 /* the last rows of each sample, which all queries see whatever the structure */
+    int64_t steps;                    /* updates after the first association; < 0: until converged */
+    double eps;                       /* converged: the weights have moved by at most this, in the Euclidean norm */
+    double dropout;                   /* rate, 0 <= rate < 1, of weights of the last association */
+    uint64_t seed;                    /* of dropout */
+    int implicit;                     /* whether the gradient is that of the fixed point, not through all updates */
+    sh_projection key_map, value_map; /* with a key_map only maps that are invariant to shifts, and steps >= 0 */
 } sh_association;
 
+/* What the gradient needs of a forward pass: of each update the states, the thresholds and the rows with weight. */
 typedef struct sh_tape sh_tape;
 
-/* sh_association_forward: out[b, n, h] = sum_j p_j value_j, with p the last association of x <- sum_j p_j key_j,
- * p = separation(beta key x + mask), which begins at the query and is made steps + 1 times, or until at rest.
+/* sh_association_forward: computes out[b, n, h] = sum_j p_j value_j, with p the weights of the last association of the
+ * updates x <- sum_j p_j key_j, p = separation(beta key x + mask). These begin at the query and are `steps`, or go on
+ * until converged, at most 10,000.
  *
  * Given      association  its arrays must stay as they are until the tape is freed
- * Returned   out    (B, N, H, v)
- *            tape  what the gradient needs, or NULL if it is not wanted: of each update the state, the thresholds and
- *                   the rows with weight; to be given back to sh_tape_free
- *            unconverged  queries that were still moving after 10,000 updates
- * Errors     SH_NOT_FINITE, SH_OVERFLOW, SH_NO_MEMORY, SH_INTERRUPTED, SH_BAD_ARGUMENT
- * Cost       2 (steps + 1) B N H M d multiplications for maps of full support; for the others the mixtures, and all of
- *            the backward pass, follow the rows with weight in any of some 16 queries. With a key_map the products run
- *            in the `from` features of the rows, which are not projected at all: right for few queries and many rows.
- *            No N x M array exists at any time. With a structure but TOP, the work and the memory follow the rows that
- *            any of some 16 queries, neighbours in place, look at.
- * Notes      1. A query with no row to look at (no rows, all masked) gets zeros, and no gradient passes.
- *            2. The same bits for any number of threads; not across instruction sets. */
+ * Returned   out          (B, N, H, v)
+ *            tape         to be freed by sh_tape_free; NULL: not wanted
+ *            unconverged  how many queries still moved after 10,000 updates
+ * Errors     SH_NOT_FINITE, SH_OVERFLOW, SH_NO_MEMORY, SH_INTERRUPTED, SH_BAD_ARGUMENT, or SH_UNDEFINED for an implicit
+ *            gradient of a map without energy
+ * Cost       2 (steps + 1) B N H M d multiplications for maps of full support. For the others the mixtures, and the
+ *            whole backward pass, follow the rows with weight in any of some 16 queries. With a key_map the products run
+ *            in the `from` features of rows, which are not projected: right for few queries and many rows. With a
+ *            structure other than SH_PAIRS_TOP the work follows the rows that any of some 16 queries, neighbours in
+ *            place, sees. Memory: the tape, (steps + 1) B N H (d + 2) numbers and the lists of rows with weight; for
+ *            each thread some arrays of M rows of 16 to 256 queries. No N x M array exists at any time.
+ * Notes      A query that sees no row gets zeros, and no gradient passes.
+ * Source     Ramsauer et al. 2021, "Hopfield Networks is All You Need"; Hu et al. 2023, "On Sparse Modern Hopfield
+ *            Model"; Blondel, Martins & Niculae 2020, "Learning with Fenchel-Young Losses", for maps and Jacobians */
 SH_API sh_status sh_association_forward(sh_context *context, const sh_association *association, void *out,
                                         sh_tape **tape, int64_t *unconverged);
 
-/* Gradients of sum(grad * out). Each may be NULL: not wanted. */
+/* Where gradients of sum(grad * out) go; NULL: not wanted. */
 typedef struct {
     void *query;                           /* (B, N, H, d) */
     void *key, *value;                     /* (rows, heads, features); rows and heads as the stacks have them */
-    int64_t query_row, key_row, value_row; /* from one row of these to the next; its heads lie side by side */
+    int64_t query_row, key_row, value_row; /* numbers from row to row, whose heads lie side by side */
     double *beta;                          /* (B, N, H): to be summed over b and n */
     void *key_weight, *key_bias;           /* as in key_map */
-    void *value_weight, *value_bias;
+    void *value_weight, *value_bias;       /* as in value_map */
 } sh_gradients;
 
-/* Errors     SH_SINGULAR: the implicit gradient at a fixed point that is not isolated or not stable; row is the
- *            query's number */
+/* sh_association_backward: computes the gradients of sum(grad * out), grad (B, N, H, v). The tape can be used again.
+ *
+ * Errors     SH_SINGULAR, row the query's number: the fixed point of an implicit gradient is not isolated or unstable;
+ *            SH_NO_MEMORY, SH_INTERRUPTED
+ * Cost       about two forward passes. Memory: gradients of rows for at most 32 parts of the work, up to 128 MiB, and
+ *            with a key_map (steps + 1) B N H `from` numbers */
 SH_API sh_status sh_association_backward(sh_context *context, const sh_tape *tape, const void *grad,
                                          const sh_gradients *gradients);
-/* sh_association_weights: of every query in the order b, h, n its last association, before dropout. The scores of the
- * entries are 0. */
+/* sh_association_weights: computes the weights of the last association, before dropout, of every query in the order b,
+ * h, n. The scores of the entries are 0. Free them by sh_entries_free. Costs one association. */
 SH_API sh_status sh_association_weights(sh_context *context, const sh_tape *tape, sh_entries *entries);
-/* sh_association_steps: of every query (B, N, H) the updates it made. */
+/* sh_association_steps: copies how many updates every query made, (B, N, H). */
 SH_API void sh_association_steps(const sh_tape *tape, int64_t *steps);
+/* sh_tape_free: frees a tape, or nothing where it is NULL. */
 SH_API void sh_tape_free(sh_context *context, sh_tape *tape);
 
-/* These functions are what layers need besides (association/dense.c). Matrices are contiguous, n rows of e numbers, o outputs; NULL where
- * something is not there or not wanted. The same bits for any number of threads. */
-/* y (n, o) = x (n, e) weight (o, e)^T + bias (o) */
+/* Linear maps, layer normalisation and AdamW (association/dense.c). Matrices are contiguous: n rows of e numbers, o
+ * outputs. Gradients that are NULL are not wanted. Errors: SH_NO_MEMORY, SH_INTERRUPTED. */
+/* sh_linear: computes y (n, o) = x (n, e) weight (o, e)^T + bias (o), or no bias where it is NULL; n e o
+ * multiplications. */
 SH_API sh_status sh_linear(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
                            const void *weight, const void *bias, void *y);
-/* From grad (n, o): dx (n, e), dweight (o, e), dbias (o). */
+/* sh_linear_backward: computes from grad (n, o) the gradients dx (n, e), dweight (o, e) and dbias (o); 2 n e o
+ * multiplications, and memory for at most 16 dweight. */
 SH_API sh_status sh_linear_backward(sh_context *context, sh_type type, int64_t n, int64_t e, int64_t o, const void *x,
                                     const void *weight, const void *grad, void *dx, void *dweight, void *dbias);
-/* Layer normalisation without its affine part: xhat (n, e), rstd (n); and the gradient in x. */
+/* sh_normalize: computes of every row xhat (n, e) = (x - mean) rstd, with rstd (n) = 1 / sqrt(variance + eps).
+ * sh_normalize_backward: computes dx from the gradient in xhat. */
 SH_API sh_status sh_normalize(sh_context *context, sh_type type, int64_t n, int64_t e, double eps, const void *x,
                               void *xhat, void *rstd);
 SH_API sh_status sh_normalize_backward(sh_context *context, sh_type type, int64_t n, int64_t e, const void *xhat,
                                        const void *rstd, const void *grad, void *dx);
-/* An affine map before a linear one is one linear map, W (gain x + shift) + b = folded x + moved: folded (o, e), moved
- * (o); and the gradients of W (dweight, which may be dfolded itself), gain and shift. */
+/* sh_fold: computes one linear map from an affine and a linear one: weight (gain x + shift) + bias = folded x + moved,
+ * with folded (o, e) and moved (o).
+ * sh_unfold: computes the gradients of weight, which may take the place of dfolded, of gain (e) and of shift (e). */
 SH_API sh_status sh_fold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *weight, const void *bias,
                          const void *gain, const void *shift, void *folded, void *moved);
 SH_API sh_status sh_unfold(sh_context *context, sh_type type, int64_t e, int64_t o, const void *dfolded,
                            const void *dmoved, const void *weight, const void *gain, const void *shift, void *dweight,
                            void *dgain, void *dshift);
-/* One step of AdamW (Loshchilov & Hutter 2019, algorithm 2), number `step` >= 1, in place. */
 typedef struct {
     double learning_rate, beta1, beta2, eps, weight_decay;
 } sh_adamw_options;
+/* sh_adamw: makes step number `step` >= 1 of AdamW (Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization",
+ * algorithm 2) on n numbers, their first and their second moments, in place. */
 SH_API sh_status sh_adamw(sh_context *context, sh_type type, int64_t n, void *parameter, const void *grad, void *first,
                           void *second, int64_t step, sh_adamw_options options);
 

@@ -1,5 +1,5 @@
-/* The layers' association, forward and backward, and the linear maps, normalisation and AdamW beside it, against plain loops
- * in double and difference quotients. */
+/* Tests the layers' association, forward and backward, linear maps, normalisation and AdamW against plain loops in
+ * double and difference quotients. */
 #include "plain.h"
 #include "runtime/runtime.h"
 #include "sparsehopfield_layers.h"
@@ -10,7 +10,7 @@ static const sh_model MODELS[] = {
     {SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}, {SH_ENTMAX, 1.25}, {SH_POLYNOMIAL, 3}};
 enum { MODEL_COUNT = sizeof MODELS / sizeof *MODELS };
 
-/* A problem in double: its arrays, which the association of either type is made of. */
+/* An association in double, of which those of both types are made. */
 typedef struct {
     sh_model model;
     double query[QUERIES * D], key[ROWS * H * D], value[ROWS * H * V], beta[H], mask[N * M];
@@ -20,6 +20,7 @@ typedef struct {
     const sh_structure *structure;
 } problem;
 
+/* Returns a problem of random numbers. */
 static problem problem_of(sh_model m) {
     problem p = {.model = m, .offsets = {0, 3, ROWS}};
     for (int i = 0; i < QUERIES * D; i++) p.query[i] = normal(&seed);
@@ -31,14 +32,15 @@ static problem problem_of(sh_model m) {
     return p;
 }
 
-/* Whether query n of sample b may look at row j of the sample. */
-static int may_look(const problem *p, int64_t b, int64_t n, int64_t j) {
+/* Tells whether query n of sample b sees row j of the sample. */
+static int sees(const problem *p, int64_t b, int64_t n, int64_t j) {
     if (p->ragged ? j >= p->offsets[b + 1] - p->offsets[b] : j >= M) return 0;
     if (p->padded && p->padding[b * M + j]) return 0;
     return !p->structure || llabs(n - j) <= p->structure->width;
 }
 
-/* The weights of the last association of a query, over ROWS rows of its sample, and its output; returns the updates. */
+/* Computes the weights of the last association of a query, over ROWS rows of its sample, and its output. Returns how
+ * many updates it made. */
 static int plain_associate(const problem *p, int64_t b, int64_t n, int64_t h, double *w, double *out) {
     double x[D], z[ROWS], before[ROWS] = {0};
     const int64_t first = p->ragged ? p->offsets[b] : b * M;
@@ -48,7 +50,7 @@ static int plain_associate(const problem *p, int64_t b, int64_t n, int64_t h, do
         int any = 0;
         for (int64_t j = 0; j < ROWS; j++) {
             z[j] = -INFINITY;
-            if (!may_look(p, b, n, j)) continue;
+            if (!sees(p, b, n, j)) continue;
             z[j] = 0;
             for (int c = 0; c < D; c++) z[j] += p->beta[h] * x[c] * p->key[((first + j) * H + h) * D + c];
             if (p->masked) z[j] += p->mask[n * M + j];
@@ -73,11 +75,11 @@ static int plain_associate(const problem *p, int64_t b, int64_t n, int64_t h, do
     return made;
 }
 
-/* The same problem as the library takes it, of a type: arrays to be freed. */
+/* A problem as the library takes it, of a type, with its arrays. */
 typedef struct {
     sh_association a;
     void *query, *key, *value;
-} given;
+} arrays;
 
 static void *copied(sh_type type, const double *x, int64_t n) {
     void *y = own(n, size_of(type));
@@ -85,10 +87,10 @@ static void *copied(sh_type type, const double *x, int64_t n) {
     return y;
 }
 
-static given given_of(const problem *p, sh_type type) {
-    given g = {.query = copied(type, p->query, QUERIES * D),
-               .key = copied(type, p->key, ROWS * H * D),
-               .value = copied(type, p->value, ROWS * H * V)};
+static arrays arrays_of(const problem *p, sh_type type) {
+    arrays g = {.query = copied(type, p->query, QUERIES * D),
+                .key = copied(type, p->key, ROWS * H * D),
+                .value = copied(type, p->value, ROWS * H * V)};
     g.a = (sh_association){.type = type,
                            .model = p->model,
                            .samples = B,
@@ -113,8 +115,9 @@ static given given_of(const problem *p, sh_type type) {
     return g;
 }
 
-static void forget(given *g) { free(g->query), free(g->key), free(g->value); }
+static void free_arrays(arrays *g) { free(g->query), free(g->key), free(g->value); }
 
+/* Returns the sum of all outputs times weights. */
 static double loss(const problem *p, const double *weight) {
     double sum = 0, w[ROWS], out[V];
     for (int64_t q = 0; q < QUERIES; q++) {
@@ -135,12 +138,12 @@ static double quotient(problem *p, double *number, const double *weight) {
     return (up - down) / (2 * h);
 }
 
-/* Outputs, weights and updates of a problem. */
+/* Checks outputs, weights and updates of a problem. */
 static void forward(problem *p) {
     for (int t = 0; t < 2; t++) {
         const sh_type type = t ? SH_FLOAT64 : SH_FLOAT32;
         const double tolerance = t ? 1e-9 : 1e-3;
-        given g = given_of(p, type);
+        arrays g = arrays_of(p, type);
         if (p->masked) {
             g.a.mask = copied(type, p->mask, N * M);
             g.a.mask_query = M;
@@ -171,7 +174,7 @@ static void forward(problem *p) {
                                 found[e.position[at]] = e.weight[at];
                         for (int j = 0; j < ROWS; j++) CHECK_NEAR(found[j], w[j], tolerance * size * size);
                         if (p->steps < 0 || steps[q] == made) continue;
-                        problem fewer = *p; /* it came to rest before */
+                        problem fewer = *p; /* it converged before */
                         fewer.steps = (int)steps[q];
                         CHECK(steps[q] < made);
                         plain_associate(&fewer, b, n, h, w, again_want);
@@ -182,13 +185,13 @@ static void forward(problem *p) {
         sh_tape_free(&context, tape);
         CHECK(l.live == 0);
         free(out), free(again), free((void *)g.a.mask);
-        forget(&g);
+        free_arrays(&g);
     }
 }
 
-/* Gradients in every number that there is, in double. */
+/* Checks gradients by a third of all numbers, in double. */
 static void backward(problem *p, int implicit) {
-    given g = given_of(p, SH_FLOAT64);
+    arrays g = arrays_of(p, SH_FLOAT64);
     g.a.implicit = implicit;
     double out[QUERIES * V], weight[QUERIES * V], dquery[QUERIES * D], dkey[ROWS * H * D], dvalue[ROWS * H * V],
         dbeta[QUERIES];
@@ -207,14 +210,13 @@ static void backward(problem *p, int implicit) {
     if (CHECK_OK(sh_association_forward(&context, &g.a, out, &tape, &unconverged)) &&
         CHECK_OK(sh_association_backward(&context, tape, weight, &gradients))) {
         const double most = implicit ? 1e-4 : 2e-5;
-        const int apart = 3; /* every third number is tried */
-        for (int i = 0; i < QUERIES * D; i += apart)
+        for (int i = 0; i < QUERIES * D; i += 3)
             CHECK_NEAR(dquery[i], implicit ? 0 : quotient(p, &p->query[i], weight), most * 10);
-        for (int i = 1; i < ROWS * H * D; i += apart) {
+        for (int i = 1; i < ROWS * H * D; i += 3) {
             const double want = quotient(p, &p->key[i], weight);
             CHECK_NEAR(dkey[i], want, most * 10 * (1 + fabs(want)));
         }
-        for (int i = 2; i < ROWS * H * V; i += apart) CHECK_NEAR(dvalue[i], quotient(p, &p->value[i], weight), most);
+        for (int i = 2; i < ROWS * H * V; i += 3) CHECK_NEAR(dvalue[i], quotient(p, &p->value[i], weight), most);
         for (int h = 0; h < H && !implicit; h++) {
             double sum = 0;
             for (int q = 0; q < B * N; q++) sum += dbeta[q * H + h]; /* (B, N, H) */
@@ -223,7 +225,7 @@ static void backward(problem *p, int implicit) {
     }
     sh_tape_free(&context, tape);
     CHECK(l.live == 0);
-    forget(&g);
+    free_arrays(&g);
 }
 
 static void associations(void) {
@@ -238,10 +240,10 @@ static void associations(void) {
             p.ragged = which == 4;
             forward(&p);
             p.masked = 0;
-            /* the quotients of maps that have kinks are those of the map where no weight is near one */
+            /* where a weight is near a kink of its map, difference quotients are wrong */
             if (MODELS[k].separation != SH_SPARSEMAX || which != 5) backward(&p, 0);
         }
-    for (int k = 1; k < 3; k++) { /* softmax and 1.5-entmax, until at rest */
+    for (int k = 1; k < 3; k++) { /* softmax and 1.5-entmax, until converged */
         problem p = problem_of(MODELS[k]);
         for (int i = 0; i < ROWS * H * D; i++) p.key[i] *= 0.5;
         p.steps = -1;
@@ -250,7 +252,7 @@ static void associations(void) {
     }
 }
 
-/* Rows seen through linear maps give what the mapped rows do; dropped weights are the others, larger. */
+/* Checks that projections give what projected rows do, and that dropout leaves the other weights larger. */
 static void projections_and_dropout(void) {
     enum { FROM = 6, LARGE = 400 };
     ledger l = {.fail_at = -1};
@@ -278,7 +280,7 @@ static void projections_and_dropout(void) {
                 }
             }
         p.steps = k % 2;
-        given g = given_of(&p, SH_FLOAT64);
+        arrays g = arrays_of(&p, SH_FLOAT64);
         g.a.key = g.a.value = (sh_stack){raw, M * FROM, FROM, 0};
         g.a.key_map = (sh_projection){weight, bias, FROM};
         g.a.value_map = (sh_projection){vweight, vbias, FROM};
@@ -288,7 +290,7 @@ static void projections_and_dropout(void) {
                 plain_associate(&p, q / H / N, q / H % N, q % H, w, want);
                 for (int c = 0; c < V; c++) CHECK_NEAR(out[q * V + c], want[c], 1e-9);
             }
-        forget(&g);
+        free_arrays(&g);
     }
     /* values that are the rows of the identity show the weights themselves */
     double query[1] = {0}, *key = own(LARGE, sizeof *key), *identity = own(LARGE * LARGE, sizeof *identity),
@@ -326,9 +328,10 @@ static void projections_and_dropout(void) {
     free(key), free(identity), free(out), free(other);
 }
 
+/* Makes the passes of a problem. */
 static sh_status call_all(sh_context *context, void *user) {
     const problem *p = user;
-    given g = given_of(p, SH_FLOAT32);
+    arrays g = arrays_of(p, SH_FLOAT32);
     static float out[QUERIES * V], dquery[QUERIES * D], dkey[ROWS * H * D], dvalue[ROWS * H * V];
     const sh_gradients gradients = {
         .query = dquery, .key = dkey, .value = dvalue, .query_row = H * D, .key_row = H * D, .value_row = H * V};
@@ -340,10 +343,45 @@ static sh_status call_all(sh_context *context, void *user) {
     if (status == SH_OK) sh_entries_free(context, &e);
     if (status == SH_OK) status = sh_association_backward(context, tape, out, &gradients);
     sh_tape_free(context, tape);
-    forget(&g);
+    free_arrays(&g);
     return status;
 }
 
+/* Checks that values which begin where the keys do, but have more features, are not taken for the keys. */
+static void overlapping_values(void) {
+    enum { WIDTH = D + 3 };
+    const sh_structure structures[] = {{.pairs = SH_PAIRS_WINDOW, .width = 1, .dilation = 3},
+                                       {.pairs = SH_PAIRS_RANDOM, .k = 4, .rows = M}};
+    ledger l = {.fail_at = -1};
+    sh_context context = context_of(&l, 2);
+    double *rows = normals(SH_FLOAT64, M * WIDTH, 1, &seed), *query = normals(SH_FLOAT64, M * D, 1, &seed);
+    double *copy = copied(SH_FLOAT64, rows, M * WIDTH), out[2][M * WIDTH];
+    const double one = 1;
+    for (int i = 0; i < 2; i++) {
+        int64_t unconverged;
+        sh_association a = {.type = SH_FLOAT64,
+                            .model = {SH_SOFTMAX, 0},
+                            .samples = 1,
+                            .queries = M,
+                            .stored = M,
+                            .heads = 1,
+                            .d = D,
+                            .v = WIDTH,
+                            .query = {query, 0, D, D},
+                            .key = {rows, 0, WIDTH, 0},
+                            .beta = &one,
+                            .structure = &structures[i]};
+        for (int j = 0; j < 2; j++) {
+            a.value = (sh_stack){j ? copy : rows, 0, WIDTH, 0};
+            CHECK_OK(sh_association_forward(&context, &a, out[j], NULL, &unconverged));
+        }
+        CHECK(!memcmp(out[0], out[1], sizeof out[0]));
+    }
+    CHECK(l.live == 0);
+    free(rows), free(query), free(copy);
+}
+
+/* Checks failures without memory and of wrong arguments. */
 static void failures(void) {
     const sh_structure top = {.pairs = SH_PAIRS_TOP, .k = 3},
                        window = {.pairs = SH_PAIRS_WINDOW, .width = 2, .dilation = 1};
@@ -354,7 +392,7 @@ static void failures(void) {
         fail_in_turn("an association without memory", call_all, &p, 0);
     }
     problem p = problem_of(MODELS[0]);
-    given g = given_of(&p, SH_FLOAT64);
+    arrays g = arrays_of(&p, SH_FLOAT64);
     double out[QUERIES * V];
     sh_context context = {.threads = 1};
     int64_t unconverged;
@@ -376,7 +414,7 @@ static void failures(void) {
     put(g.query, SH_FLOAT64, 3, 0);
     put(g.key, SH_FLOAT64, 5, INFINITY);
     CHECK(sh_association_forward(&context, &g.a, out, NULL, &unconverged) == SH_NOT_FINITE);
-    forget(&g);
+    free_arrays(&g);
 }
 
 /* --- dense ------------------------------------------------------------------------------------------ */
@@ -387,6 +425,7 @@ static void near_all(const void *found, sh_type type, const double *want, int64_
         CHECK_NEAR(get(found, type, i), want[i], size * (type == SH_FLOAT64 ? 1e-12 : 1e-4));
 }
 
+/* Checks the functions of association/dense.c on matrices of a size. */
 static void dense(sh_type type, int64_t n, int64_t e, int64_t o) {
     sh_context context = {.threads = 2};
     void *x = normals(type, n * e, 1, &seed), *weight = normals(type, o * e, 1, &seed),
@@ -502,6 +541,7 @@ int main(void) {
     CHECK_OK(sh_initialise());
     associations();
     projections_and_dropout();
+    overlapping_values();
     failures();
     for (int t = 0; t < 2; t++) {
         dense(t ? SH_FLOAT64 : SH_FLOAT32, 7, 5, 3);
