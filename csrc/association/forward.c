@@ -242,7 +242,6 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
     const int64_t L = t->lanes->lanes;
     const size_t size = t->lanes->size;
     const int selects = t->top_k && rows > t->top_k;
-    const int64_t all = rows;
     int32_t *list = current->list_memory;
     int64_t *n = &current->n;
     if (selects) {
@@ -284,7 +283,7 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
         list[i] = w->top_rows[j];
     }
     current->list = list;
-    assert(is_ascending(list, *n, all));
+    assert(is_ascending(list, *n, t->most_visible));
     return SH_OK;
 }
 

@@ -28,12 +28,8 @@
 #include "structure/structure.h"
 #include <assert.h>
 
-enum {
-    SH_MOST_LANES = 16,
-    SH_MOST_WIDTH = 256,
-    SH_MOST_STEPS = 10000,
-    SH_MOST_BYTES_OF_PARTS = 128 << 20 /* of gradients that parts sum separately */
-};
+enum { SH_MOST_LANES = 16, SH_MOST_WIDTH = 256, SH_MOST_STEPS = 10000 };
+enum { SH_MOST_BYTES_OF_PARTS = 128 << 20 }; /* of gradients that parts sum separately */
 
 /* Rows of d numbers, `ld` numbers from one to the next. */
 typedef struct {

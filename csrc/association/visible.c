@@ -106,25 +106,24 @@ static int find_stretch(const sh_tape *t, const sh_stored_rows *set, const sh_sc
     const sh_structure_kind *kind = sh_kind_of(s);
     const int64_t step = sh_step(s);
     if (!kind->one_stretch || s->column_n || t->a.appended) return 0;
-    int64_t class = -1, first = INT64_MAX, end = 0, begin[SH_MOST_LANES], length[SH_MOST_LANES];
+    int64_t class = -1, first = INT64_MAX, end = 0;
     int32_t from[SH_MOST_LANES] = {0}, to[SH_MOST_LANES] = {0};
     for (int64_t i = 0, at = 0; i < t->width; i++, at = 0) {
         if (p->place[i] < 0) continue;
         if (class >= 0 && p->place[i] % step != class) return 0;
         class = p->place[i] % step;
-        length[i] = kind->next_stretch(s, p->rows, p->place[i], &at, &begin[i]);
-        begin[i] /= step;
-        first = sh_min(first, begin[i]);
-        end = sh_max(end, begin[i] + length[i]);
+        int64_t begin;
+        const int64_t length = kind->next_stretch(s, p->rows, p->place[i], &at, &begin);
+        from[i] = (int32_t)(begin / step);
+        to[i] = (int32_t)(begin / step + length);
+        first = sh_min(first, from[i]);
+        end = sh_max(end, to[i]);
     }
     if (first >= end || end - first > 2 * sh_most_pairs(s) + t->width || end - first > t->most_visible) return 0;
     for (int64_t j = first; p->padding && j < end; j++)
         if (p->padding[class + j * step]) return 0;
-    for (int64_t i = 0; i < t->width; i++) {
-        if (p->place[i] < 0) continue;
-        from[i] = (int32_t)(begin[i] - first);
-        to[i] = (int32_t)(begin[i] + length[i] - first);
-    }
+    for (int64_t i = 0; i < t->width; i++) /* lanes without a place see nothing: from = to */
+        from[i] -= (int32_t)first, to[i] -= (int32_t)first;
     visible->rows = end - first;
     visible->start = class + first * step;
     visible->stride = step;

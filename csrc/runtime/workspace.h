@@ -40,18 +40,19 @@ typedef struct {
 
 /* Takes an array of `count` elements, none or more. Returns NULL where there is no block. O(1). */
 static inline void *sh_take(sh_workspace *w, int64_t count, size_t size) {
-    size_t bytes, end;
-    if (__builtin_mul_overflow((size_t)count, size, &bytes) || __builtin_add_overflow(w->used, bytes, &end) ||
-        end > PTRDIFF_MAX - 64 - SH_RED_ZONE) {
-        w->used = PTRDIFF_MAX;
+    size_t bytes = (size_t)count * size, end = w->used + bytes;
+    if (!w->block) { /* the bytes are counted before there is a block: they are checked once */
+        if (__builtin_mul_overflow((size_t)count, size, &bytes) || __builtin_add_overflow(w->used, bytes, &end) ||
+            end > PTRDIFF_MAX - 64 - SH_RED_ZONE)
+            w->used = PTRDIFF_MAX;
+        else
+            w->used = ((end + 63) & ~(size_t)63) + SH_RED_ZONE;
         return NULL;
     }
-    char *array = w->block ? (char *)w->block + w->used : NULL;
+    char *array = (char *)w->block + w->used;
     w->used = ((end + 63) & ~(size_t)63) + SH_RED_ZONE;
-    if (array) {
-        ASAN_UNPOISON_MEMORY_REGION(array, bytes);
-        ASAN_POISON_MEMORY_REGION(array + bytes, (size_t)((char *)w->block + w->used - (array + bytes)));
-    }
+    ASAN_UNPOISON_MEMORY_REGION(array, bytes);
+    ASAN_POISON_MEMORY_REGION(array + bytes, (size_t)((char *)w->block + w->used - (array + bytes)));
     return array;
 }
 #endif
