@@ -191,6 +191,10 @@ def calls(scale=1.0, dtype=np.float64):
             lambda **k: structures.BlockSparse(**k).mask(4, 4),
             {"mask": np.eye(2, dtype=bool), "block": (2, 2)},
         ),
+        "DilatedBlocks": (
+            lambda **k: structures.DilatedBlocks(**k).mask(N, M),
+            {"block": 3, "dilation": 2, "causal": False, "positions": index},
+        ),
         "LinearFeatures": (lambda **k: structures.LinearFeatures(**k), {"kind": "relu", "causal": False}),
         "RandomFeatures": (
             lambda **k: structures.RandomFeatures(**k).projection(D),

@@ -4,7 +4,7 @@
  * query does not see gets the score -inf. So the rest of a pass stays as it is, and its work follows these rows. They
  * are
  *
- *     a stretch    one stretch for each query (windows): every step-th row; queries of a residue class are neighbours
+ *     a stretch    one for each query (windows): every step-th row; queries of one residue class are neighbours
  *     scattered    the other structures: rows copied one behind the other, in the order in which the queries name them
  *     per lane     where neighbours share hardly any rows (random subsets): row i is the i-th row of each query
  *
@@ -106,12 +106,13 @@ static int find_stretch(const sh_tape *t, const sh_stored_rows *set, const sh_sc
     const sh_structure_kind *kind = sh_kind_of(s);
     const int64_t step = sh_step(s);
     if (!kind->one_stretch || s->column_n || t->a.appended) return 0;
-    int64_t class = -1, first = INT64_MAX, end = 0, begin = 0;
+    int64_t class = -1, first = INT64_MAX, end = 0;
     int32_t from[SH_MOST_LANES] = {0}, to[SH_MOST_LANES] = {0};
     for (int64_t i = 0, at = 0; i < t->width; i++, at = 0) {
         if (p->place[i] < 0) continue;
         if (class >= 0 && p->place[i] % step != class) return 0;
         class = p->place[i] % step;
+        int64_t begin;
         const int64_t length = kind->next_stretch(s, p->rows, p->place[i], &at, &begin);
         from[i] = (int32_t)(begin / step);
         to[i] = (int32_t)(begin / step + length);
@@ -179,8 +180,7 @@ static void collect_rows(const sh_tape *t, const sh_stored_rows *set, const sh_s
     sh_structure s = t->structure;
     int64_t n = 0, at, found, pairs[SH_PIECE], same_as[SH_MOST_LANES];
     s.k = sh_min(s.k, p->rows);
-    for (int64_t i = 0; i < t->width;
-         i++) { /* queries that see the same rows share those of the first, their same_as */
+    for (int64_t i = 0; i < t->width; i++) { /* the first query that sees the same rows */
         same_as[i] = i;
         for (int64_t before = i - 1; p->place[i] >= 0 && before >= 0 && same_as[i] == i; before--)
             if (p->place[before] >= 0 && sh_kind_of(&s)->overlap(&s, p->place[before], p->place[i]) == SH_SAME)

@@ -1,4 +1,4 @@
-/* binding.h: what the files that meet Python share. Only this room includes Python.h. */
+/* binding.h: what the files of this room share. No other room includes Python.h. */
 #ifndef SH_BINDING_H
 #define SH_BINDING_H
 #define PY_SSIZE_T_CLEAN
@@ -27,12 +27,12 @@ extern PyMethodDef sh_test_operations[];
 #define SH_RELEASE NULL
 #endif
 
-/* A call's context: its memory, interruption by signals. Python runs signal handlers
- * in its main thread alone, so calls of that thread alone ask for them; the others never take the GIL, which a thread
- * that comes when Python has ended does not outlive. */
+/* A call's context: its allocator, and interruption by signals. Python runs signal handlers in its main thread alone, so
+ * calls of that thread alone check for them. Other threads never take the GIL: a thread that takes it after Python has
+ * ended does not return. */
 typedef struct {
     sh_context core;
-    struct timespec asked; /* when signals were last looked at; 0: never */
+    struct timespec asked; /* when signals were last checked; 0: never */
     int raised;            /* a Python exception is set */
 } sh_call;
 sh_call sh_begin_call(int threads);
@@ -48,28 +48,34 @@ sh_call sh_begin_call(int threads);
     sh_float_restore(settings_before);                                                                                 \
     Py_END_ALLOW_THREADS
 
-/* sh_watch_main_thread: which thread is Python's main one, now and in children; -1 with an exception. */
+/* sh_watch_main_thread: finds out which thread is Python's main one, now and in children; -1 with an exception. */
 int sh_watch_main_thread(void);
 
-/* sh_is_in_place: whether an object is an array whose numbers can be read where they lie: aligned, and in the byte order
+/* The functions below that take an argument return 0, or -1 with an exception that names it. */
+
+/* sh_expect: checks the number of arguments. sh_wrong_array: raises TypeError for an array that Python would not have passed. */
+int sh_expect(Py_ssize_t got, Py_ssize_t wanted);
+int sh_wrong_array(const char *name);
+
+/* sh_is_in_place: tells whether an object is an array whose numbers can be read where they lie: aligned, and in the byte order
  * of this machine; 0 with an exception that says what to do. */
 int sh_is_in_place(PyObject *object, const char *name);
 
 /* Turns a status into an exception; returns NULL. */
 PyObject *sh_raise(const sh_call *call, sh_status status, sh_type type);
 
-/* None, or pairs, k, width, dilation, causal, seed, rows, columns, position, start, column (arrays or None, which must
- * outlive the structure); -1 with an exception set. Of None nothing is touched. */
+/* Takes a structure: None, which leaves all as it is, or pairs, k, width, dilation, causal, seed, rows, columns, position,
+ * start and column (arrays or None, which must outlive the structure). */
 int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh_structure **structure);
-/* 0 if an array may be written to; -1 with an exception that names it. */
+/* Checks that an array may be written to. */
 int sh_may_write(PyObject *array, const char *name);
-/* A two-dimensional array of known type whose rows are contiguous, as the core sees it; -1 with an exception. */
+/* Takes a two-dimensional array of a type of the core's whose rows are contiguous. */
 int sh_as_rows(PyObject *object, const char *name, sh_rows *rows);
 
-/* An array of this type (number: NumPy's), (samples, rows, heads, features) or, shared by samples, (rows, heads,
- * features); -1 with an exception. */
+/* Takes an array of this type (number: NumPy's), (samples, rows, heads, features) or, shared by samples, (rows, heads,
+ * features). */
 int sh_as_stack(PyObject *object, const char *name, int number, sh_stack *stack, int64_t shape[4]);
-/* (samples + 1) from 0 up to `rows`; of None nothing is touched. */
+/* Takes offsets (samples + 1), from 0 up to `rows`; None leaves all as it is. */
 int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t **offsets);
 
 int sh_add_row_maps(PyObject *module);

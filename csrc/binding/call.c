@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* how maps with a cutoff are computed, in all calls */
+/* How maps with a cutoff are computed, in all calls. */
 static atomic_int chosen_path = SH_PATH_AUTO;
 
 PyObject *sh_choose_path(PyObject *module, PyObject *argument) {
@@ -24,7 +24,7 @@ PyObject *sh_choose_path(PyObject *module, PyObject *argument) {
     return PyErr_Format(PyExc_ValueError, "path: must be auto, scan, lines or columns");
 }
 
-/* Signals are looked at 20 times a second: often enough for Ctrl-C, too seldom to cost. */
+/* Checks signals 20 times a second: often enough for Ctrl-C, too seldom to cost. */
 static int interrupted(void *user) {
     sh_call *call = user;
     struct timespec now;
@@ -63,6 +63,17 @@ sh_call sh_begin_call(int threads) {
     call.core.threads = threads;
     call.core.path = (sh_path)atomic_load(&chosen_path);
     return call;
+}
+
+int sh_expect(Py_ssize_t got, Py_ssize_t wanted) {
+    if (got == wanted) return 0;
+    PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, got);
+    return -1;
+}
+
+int sh_wrong_array(const char *name) {
+    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
+    return -1;
 }
 
 int sh_is_in_place(PyObject *object, const char *name) {

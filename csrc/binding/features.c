@@ -4,12 +4,6 @@
 #include "binding/binding.h"
 #include <string.h>
 
-/* Raises TypeError; returns -1. */
-static int wrong(const char *name) {
-    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
-    return -1;
-}
-
 /* Takes a contiguous array of doubles, (rows, columns) or, with columns < 0, (rows); writeable where it is `written` to. */
 static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t columns, int written, double **data) {
     PyArrayObject *a = (PyArrayObject *)object;
@@ -17,7 +11,7 @@ static int as_doubles(PyObject *object, const char *name, int64_t rows, int64_t 
     if (!sh_is_in_place(object, name)) return -1;
     if (PyArray_TYPE(a) != NPY_FLOAT64 || PyArray_NDIM(a) != axes || !PyArray_IS_C_CONTIGUOUS(a) ||
         PyArray_DIM(a, 0) != rows || (axes == 2 && PyArray_DIM(a, 1) != columns))
-        return wrong(name);
+        return sh_wrong_array(name);
     if (written && sh_may_write(object, name) < 0) return -1;
     *data = PyArray_DATA(a);
     return 0;
@@ -54,7 +48,7 @@ static int as_out(PyObject *object, int64_t n, const sh_features *f, void **data
     const int64_t size = (int64_t)PyArray_ITEMSIZE((PyArrayObject *)object);
     if (sh_may_write(object, "out") < 0) return -1;
     if (rows.type != f->type || rows.n != n || rows.d != f->v || rows.stride < rows.d * size || rows.stride % size)
-        return wrong("out");
+        return sh_wrong_array("out");
     *data = (void *)rows.data;
     *stride = rows.stride / size;
     return 0;
@@ -93,7 +87,7 @@ static int as_stored(PyObject *const *args, sh_rows *patterns, sh_rows *values, 
 static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     enum { TYPE = (int)MODEL + (int)STORED, STATE, ARGUMENTS = STATE + 3 };
-    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", ARGUMENTS, nargs);
+    if (sh_expect(nargs, ARGUMENTS) < 0) return NULL;
     sh_features f;
     sh_feature_state s;
     sh_rows patterns, values;
@@ -112,7 +106,7 @@ static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
 static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     enum { STATE = MODEL, QUERIES = STATE + 3, OUT, ARGUMENTS };
-    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", ARGUMENTS, nargs);
+    if (sh_expect(nargs, ARGUMENTS) < 0) return NULL;
     sh_features f;
     sh_feature_state s;
     sh_rows queries, out;
@@ -129,7 +123,7 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
 static PyObject *causal(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     enum { QUERIES = (int)MODEL + (int)STORED, LEAST, OUT, ARGUMENTS };
-    if (nargs != ARGUMENTS) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", ARGUMENTS, nargs);
+    if (sh_expect(nargs, ARGUMENTS) < 0) return NULL;
     sh_features f;
     sh_rows queries, patterns, values;
     int cosine;
@@ -162,7 +156,7 @@ static int as_rows_of_sets(PyObject *object, const char *name, const sh_feature_
     const int every = PyArray_NDIM((PyArrayObject *)object) == 4;
     if (shape[1] != rows || shape[3] != width || (shape[2] != s->heads && (written || shape[2] != 1)) ||
         (shape[0] != samples && (written || every)) || (listed && every))
-        return wrong(name);
+        return sh_wrong_array(name);
     return written ? sh_may_write(object, name) : 0;
 }
 
@@ -173,8 +167,8 @@ static int as_sets(PyObject *const *args, int is_causal, sh_feature_sets *s) {
     PyArrayObject *query = (PyArrayObject *)args[QUERY], *key = (PyArrayObject *)args[KEY],
                   *value = (PyArrayObject *)args[VALUE];
     for (int i = QUERY; i <= VALUE; i++)
-        if (!PyArray_Check(args[i]) || PyArray_NDIM((PyArrayObject *)args[i]) < 3) return wrong("rows");
-    if (!PyArray_Check(args[BETA]) || PyArray_NDIM((PyArrayObject *)args[BETA]) != 1) return wrong("beta");
+        if (!PyArray_Check(args[i]) || PyArray_NDIM((PyArrayObject *)args[i]) < 3) return sh_wrong_array("rows");
+    if (!PyArray_Check(args[BETA]) || PyArray_NDIM((PyArrayObject *)args[BETA]) != 1) return sh_wrong_array("beta");
     sh_features *f = &s->features;
     double *beta, *projection = NULL;
     s->heads = PyArray_DIM((PyArrayObject *)args[BETA], 0);
@@ -191,7 +185,7 @@ static int as_sets(PyObject *const *args, int is_causal, sh_feature_sets *s) {
         if (!sh_is_in_place(args[PROJECTION], "projection")) return -1;
         if (PyArray_TYPE(p) != NPY_FLOAT64 || PyArray_NDIM(p) != 3 || !PyArray_IS_C_CONTIGUOUS(p) ||
             PyArray_DIM(p, 0) != s->heads || PyArray_DIM(p, 1) != f->size || PyArray_DIM(p, 2) != f->d)
-            return wrong("projection");
+            return sh_wrong_array("projection");
         projection = PyArray_DATA(p);
     }
     s->beta = beta;
@@ -204,12 +198,12 @@ static int as_sets(PyObject *const *args, int is_causal, sh_feature_sets *s) {
         as_rows_of_sets(args[KEY], "key", s, s->stored, f->d, listed, 0, &s->key) < 0 ||
         as_rows_of_sets(args[VALUE], "value", s, s->stored, f->v, listed, 0, &s->value) < 0)
         return -1;
-    if (is_causal && s->queries != s->stored) return wrong("query");
+    if (is_causal && s->queries != s->stored) return sh_wrong_array("query");
     if (args[PADDING] == Py_None) return 0;
     PyArrayObject *p = (PyArrayObject *)args[PADDING];
     if (listed || !PyArray_Check(args[PADDING]) || PyArray_TYPE(p) != NPY_BOOL || PyArray_NDIM(p) != 2 ||
         !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != s->samples || PyArray_DIM(p, 1) != s->stored)
-        return wrong("padding");
+        return sh_wrong_array("padding");
     s->padding = PyArray_DATA(p);
     return 0;
 }
@@ -253,8 +247,7 @@ static sh_status run(sh_context *context, int operation, const sh_feature_sets *
 
 static PyObject *over_sets(int operation, PyObject *const *args, Py_ssize_t nargs) {
     static const int takes[] = {3, 4, 1, 1, 8, 9, 5, 5};
-    const Py_ssize_t wanted = (Py_ssize_t)SETS + takes[operation];
-    if (nargs != wanted) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, nargs);
+    if (sh_expect(nargs, (Py_ssize_t)SETS + takes[operation]) < 0) return NULL;
     const int is_causal = operation == CAUSAL || operation == CAUSAL_BACKWARD, backward = operation >= MIX_BACKWARD,
               by_sums = operation == SUM || operation == MIX || operation == MIX_BACKWARD || operation == SUM_BACKWARD;
     sh_feature_sets s;

@@ -28,12 +28,6 @@ static void release_tape(PyObject *capsule) {
     free(s);
 }
 
-/* Raises TypeError for an argument. Returns -1. */
-static int wrong(const char *name) {
-    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
-    return -1;
-}
-
 /* Returns an object as an array of a type (number: NumPy's) with a contiguous last axis and strides of whole numbers
  * that are not negative; NULL with an exception otherwise. */
 static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
@@ -42,12 +36,12 @@ static PyArrayObject *as_array(PyObject *object, const char *name, int number) {
     const int has_type = PyArray_TYPE(a) == number, last = PyArray_NDIM(a) - 1;
     if (has_type && last >= 0 && PyArray_SIZE(a) == 0) return a;
     if (!has_type || last < 0 || (PyArray_DIM(a, last) > 1 && PyArray_STRIDE(a, last) != PyArray_ITEMSIZE(a))) {
-        wrong(name);
+        sh_wrong_array(name);
         return NULL;
     }
     for (int i = 0; i < last; i++)
         if (PyArray_STRIDE(a, i) < 0 || PyArray_STRIDE(a, i) % PyArray_ITEMSIZE(a)) {
-            wrong(name);
+            sh_wrong_array(name);
             return NULL;
         }
     return a;
@@ -62,7 +56,7 @@ int sh_as_stack(PyObject *object, const char *name, int number, sh_stack *stack,
     PyArrayObject *a = as_array(object, name, number);
     if (!a) return -1;
     const int n = PyArray_NDIM(a);
-    if (n != 3 && n != 4) return wrong(name);
+    if (n != 3 && n != 4) return sh_wrong_array(name);
     shape[0] = n == 4 ? PyArray_DIM(a, 0) : 1;
     for (int i = 1; i < 4; i++) shape[i] = PyArray_DIM(a, n - 4 + i);
     *stack = (sh_stack){PyArray_DATA(a), n == 4 ? stride_of(a, 0) : 0, PyArray_STRIDE(a, n - 3) / PyArray_ITEMSIZE(a),
@@ -81,7 +75,7 @@ static int as_projection(PyObject *weight, PyObject *bias, const char *name, int
     if (PyArray_NDIM(w) != 3 || PyArray_NDIM(b) != 2 || !PyArray_IS_C_CONTIGUOUS(w) || !PyArray_IS_C_CONTIGUOUS(b) ||
         PyArray_DIM(w, 0) != heads || PyArray_DIM(w, 2) != from || PyArray_DIM(b, 0) != heads ||
         PyArray_DIM(b, 1) != PyArray_DIM(w, 1))
-        return wrong(name);
+        return sh_wrong_array(name);
     *projection = (sh_projection){PyArray_DATA(w), PyArray_DATA(b), from};
     *to = PyArray_DIM(w, 1);
     return 0;
@@ -91,7 +85,7 @@ int sh_as_offsets(PyObject *object, int64_t samples, int64_t rows, const int64_t
     if (object == Py_None) return 0;
     PyArrayObject *a = as_array(object, "offsets", NPY_INT64);
     if (!a) return -1;
-    if (PyArray_NDIM(a) != 1 || PyArray_DIM(a, 0) != samples + 1) return wrong("offsets");
+    if (PyArray_NDIM(a) != 1 || PyArray_DIM(a, 0) != samples + 1) return sh_wrong_array("offsets");
     const int64_t *o = PyArray_DATA(a);
     int valid = o[0] == 0 && o[samples] == rows;
     for (int64_t b = 0; valid && b < samples; b++) valid = o[b] <= o[b + 1];
@@ -110,7 +104,7 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
         if (!p) return -1;
         if (PyArray_NDIM(p) != 2 || !PyArray_IS_C_CONTIGUOUS(p) || PyArray_DIM(p, 0) != a->samples ||
             PyArray_DIM(p, 1) != a->stored)
-            return wrong("padding_mask");
+            return sh_wrong_array("padding_mask");
         a->padding = PyArray_DATA(p);
     }
     if (mask == Py_None) return 0;
@@ -121,9 +115,9 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
     for (int64_t b = 0; a->offsets && b < a->samples; b++)
         if (a->offsets[b + 1] - a->offsets[b] > rows) rows = a->offsets[b + 1] - a->offsets[b];
     const int64_t shape[4] = {a->samples, a->heads, a->queries, rows};
-    if (PyArray_NDIM(m) != 4) return wrong("mask");
+    if (PyArray_NDIM(m) != 4) return sh_wrong_array("mask");
     for (int i = 0; i < 4; i++)
-        if (PyArray_DIM(m, i) != shape[i]) return wrong("mask");
+        if (PyArray_DIM(m, i) != shape[i]) return sh_wrong_array("mask");
     a->mask = PyArray_DATA(m);
     a->mask_sample = stride_of(m, 0);
     a->mask_head = stride_of(m, 1);
@@ -134,7 +128,7 @@ static int as_masks(PyObject *padding, PyObject *mask, int number, sh_associatio
 /* Raises TypeError in a function that is not called with `count` arguments. */
 #define TAKES(count)                                                                                                   \
     (void)module;                                                                                                      \
-    if (nargs != count) return PyErr_Format(PyExc_TypeError, "takes %d arguments, got %zd", (int)count, nargs);
+    if (sh_expect(nargs, count) < 0) return NULL;
 
 /* The arguments of associate_forward. */
 enum {
@@ -167,7 +161,7 @@ enum {
 static int as_association(PyObject *const *args, sh_association *a) {
     const int number = PyArray_Check(args[QUERIES]) ? PyArray_TYPE((PyArrayObject *)args[QUERIES]) : -1;
     int64_t q[4], k[4], v[4];
-    if (number != NPY_FLOAT32 && number != NPY_FLOAT64) return wrong("queries");
+    if (number != NPY_FLOAT32 && number != NPY_FLOAT64) return sh_wrong_array("queries");
     a->type = number == NPY_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
     if (sh_as_stack(args[QUERIES], "queries", number, &a->query, q) < 0 ||
         sh_as_stack(args[STORED], "stored", number, &a->key, k) < 0 ||
@@ -204,17 +198,17 @@ static int as_association(PyObject *const *args, sh_association *a) {
     if ((q[0] != a->samples && q[0] != 1) || (stored_samples != a->samples && stored_samples != 1) || v[0] != k[0] ||
         v[1] != k[1] || (k[2] != a->heads && k[2] != 1) || v[2] != k[2] ||
         (ragged && (a->key.sample || a->value.sample)))
-        return wrong("stored");
+        return sh_wrong_array("stored");
     if (as_projection(args[KEY_WEIGHT], args[KEY_BIAS], "key_projection", number, a->heads, k[3], &a->d, &a->key_map) <
             0 ||
         as_projection(args[VALUE_WEIGHT], args[VALUE_BIAS], "value_projection", number, a->heads, v[3], &a->v,
                       &a->value_map) < 0)
         return -1;
-    if (a->d != q[3] || (!a->key_map.weight && k[3] != q[3])) return wrong("queries");
+    if (a->d != q[3] || (!a->key_map.weight && k[3] != q[3])) return sh_wrong_array("queries");
     if (sh_as_offsets(args[OFFSETS], a->samples, k[1], &a->offsets) < 0) return -1;
     if (as_masks(args[PADDING], args[MASK], number, a) < 0) return -1;
     PyArrayObject *beta = as_array(args[BETA], "beta", NPY_FLOAT64);
-    if (!beta || PyArray_NDIM(beta) != 1 || PyArray_DIM(beta, 0) != a->heads) return wrong("beta");
+    if (!beta || PyArray_NDIM(beta) != 1 || PyArray_DIM(beta, 0) != a->heads) return sh_wrong_array("beta");
     return 0;
 }
 
@@ -262,16 +256,16 @@ static int64_t row_stride_of(PyObject *object, int number, int ndim, const npy_i
     if (sh_may_write(object, "out") < 0) return -1;
     int valid = PyArray_NDIM(a) == ndim;
     for (int i = 0; valid && i < ndim; i++) valid = PyArray_DIM(a, i) == shape[i];
-    if (!valid) return wrong("out");
+    if (!valid) return sh_wrong_array("out");
     if (PyArray_SIZE(a) == 0) return 0;
     const int64_t width = PyArray_DIM(a, ndim - 1), row = PyArray_STRIDE(a, ndim - 3) / PyArray_ITEMSIZE(a);
     const int64_t rows = PyArray_DIM(a, ndim - 3), heads = PyArray_DIM(a, ndim - 2);
-    if (heads > 1 && stride_of(a, ndim - 2) != width) return wrong("out");
-    if (rows > 1 && row < heads * width) return wrong("out"); /* rows would overlap */
+    if (heads > 1 && stride_of(a, ndim - 2) != width) return sh_wrong_array("out");
+    if (rows > 1 && row < heads * width) return sh_wrong_array("out"); /* rows would overlap */
     if (ndim == 3 || PyArray_DIM(a, 0) == 1) return row;
     const int64_t sample = PyArray_STRIDE(a, 0) / PyArray_ITEMSIZE(a);
-    if (rows == 1) return sample >= heads * width ? sample : wrong("out");
-    return sample == rows * row ? row : wrong("out");
+    if (rows == 1) return sample >= heads * width ? sample : sh_wrong_array("out");
+    return sample == rows * row ? row : sh_wrong_array("out");
 }
 
 /* Takes a tape, grad, whether gradients of rows and of beta are wanted, and where to put those of queries, stored and
@@ -285,9 +279,9 @@ static PyObject *backward(PyObject *module, PyObject *const *args, Py_ssize_t na
     const int beta = PyObject_IsTrue(args[3]);
     PyArrayObject *grad = as_array(args[1], "grad", number);
     const int64_t shape[4] = {a->samples, a->queries, a->heads, a->v};
-    if (!grad || PyArray_NDIM(grad) != 4 || !PyArray_IS_C_CONTIGUOUS(grad)) return wrong("grad"), NULL;
+    if (!grad || PyArray_NDIM(grad) != 4 || !PyArray_IS_C_CONTIGUOUS(grad)) return sh_wrong_array("grad"), NULL;
     for (int i = 0; i < 4; i++)
-        if (PyArray_DIM(grad, i) != shape[i]) return wrong("grad"), NULL;
+        if (PyArray_DIM(grad, i) != shape[i]) return sh_wrong_array("grad"), NULL;
     npy_intp query[4] = {(npy_intp)a->samples, (npy_intp)a->queries, (npy_intp)a->heads, (npy_intp)a->d};
     PyObject *result = PyTuple_New(8);
     void *data[8] = {0};
@@ -366,11 +360,11 @@ static int as_numbers(PyObject *object, const char *name, int *number, int64_t c
     if (optional && object == Py_None) return 0;
     PyArrayObject *a = (PyArrayObject *)object;
     if (!sh_is_in_place(object, name)) return -1;
-    if (!PyArray_IS_C_CONTIGUOUS(a)) return wrong(name);
+    if (!PyArray_IS_C_CONTIGUOUS(a)) return sh_wrong_array(name);
     if (*number < 0) *number = PyArray_TYPE(a);
     if ((*number != NPY_FLOAT32 && *number != NPY_FLOAT64) || PyArray_TYPE(a) != *number ||
         (count >= 0 && PyArray_SIZE(a) != count))
-        return wrong(name);
+        return sh_wrong_array(name);
     *data = PyArray_DATA(a);
     return 0;
 }
@@ -385,7 +379,7 @@ static int as_output(PyObject *object, const char *name, int *number, int64_t co
 static int as_matrix(PyObject *object, const char *name, int *number, void **data, int64_t *rows, int64_t *columns) {
     if (as_numbers(object, name, number, -1, 0, data) < 0) return -1;
     PyArrayObject *a = (PyArrayObject *)object;
-    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 1) < 1) return wrong(name);
+    if (PyArray_NDIM(a) != 2 || PyArray_DIM(a, 1) < 1) return sh_wrong_array(name);
     *rows = PyArray_DIM(a, 0);
     *columns = PyArray_DIM(a, 1);
     return 0;
@@ -406,7 +400,7 @@ static PyObject *linear(PyObject *module, PyObject *const *args, Py_ssize_t narg
         as_matrix(args[1], "weight", &number, &weight, &o, &same) < 0 ||
         as_numbers(args[2], "bias", &number, o, 1, &bias) < 0 || as_output(args[3], "y", &number, n * o, 0, &y) < 0)
         return NULL;
-    if (same != e) return wrong("weight"), NULL;
+    if (same != e) return sh_wrong_array("weight"), NULL;
     RETURN(sh_linear(SH_CALL(call), type_of(number), n, e, o, x, weight, bias, y))
 }
 
@@ -422,7 +416,7 @@ static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssi
         as_output(args[4], "dweight", &number, o * e, 1, &dweight) < 0 ||
         as_output(args[5], "dbias", &number, o, 1, &dbias) < 0)
         return NULL;
-    if (same != e) return wrong("weight"), NULL;
+    if (same != e) return sh_wrong_array("weight"), NULL;
     RETURN(sh_linear_backward(SH_CALL(call), type_of(number), n, e, o, x, weight, grad, dx, dweight, dbias))
 }
 

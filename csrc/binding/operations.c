@@ -1,5 +1,5 @@
-/* operations.c: the operations as plain functions of exact positional arguments. The Python layer checks and
- * fills in defaults; here only what would be unsafe to take on trust is checked again.
+/* operations.c: the operations on memories, as plain functions of exact positional arguments. Python checks values and fills
+ * in defaults; here only that is checked without which the core would read or write what it must not.
  *
  * A memory is a capsule that keeps its arrays alive. `queries` are C-contiguous, two-dimensional and of the
  * memory's compute type; beta is float64 of one number or one per query.
@@ -13,17 +13,18 @@
 
 static const char MEMORY[] = "sparsehopfield._core.memory";
 
+/* What a capsule holds. */
 typedef struct {
     sh_memory *memory;
     PyObject *patterns, *values;
     sh_type type;
-    float scale;   /* of the patterns, if they are of a narrow type */
-    int unchecked; /* values are taken to be finite */
-    int64_t n, d, width;
-} held;
+    float scale;         /* of the patterns, if they are of a narrow type */
+    int unchecked;       /* values are taken to be finite */
+    int64_t n, d, width; /* patterns, their numbers, those of a value */
+} stored;
 
 static void release_memory(PyObject *capsule) {
-    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     sh_call call = sh_begin_call(1);
     sh_memory_free(SH_CALL(call), h->memory);
     Py_XDECREF(h->patterns);
@@ -62,31 +63,26 @@ int sh_as_rows(PyObject *object, const char *name, sh_rows *rows) {
     return 0;
 }
 
-static int expect(Py_ssize_t got, Py_ssize_t wanted) {
-    if (got == wanted) return 0;
-    PyErr_Format(PyExc_TypeError, "takes %zd arguments, got %zd", wanted, got);
-    return -1;
-}
-
-/* A memory of these rows that begins with those of `old` (NULL: none), as a capsule. */
-static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *values, sh_similarity similarity) {
+/* Makes a memory of rows that begin with those of `old` (NULL: none), as a capsule; `like`: its other properties. */
+static PyObject *make_memory(const stored *old, stored like, PyObject *patterns, PyObject *values,
+                             sh_similarity similarity) {
     sh_rows rows, mixed;
-    int own_values = values != Py_None;
-    if (sh_as_rows(patterns, "patterns", &rows) < 0 || (own_values && sh_as_rows(values, "values", &mixed) < 0))
+    const int has_values = values != Py_None;
+    if (sh_as_rows(patterns, "patterns", &rows) < 0 || (has_values && sh_as_rows(values, "values", &mixed) < 0))
         return NULL;
     rows.scale = like.scale;
     mixed.unchecked = old ? 0 : like.unchecked;
-    held *h = malloc(sizeof *h);
+    stored *h = malloc(sizeof *h);
     if (!h) return PyErr_NoMemory();
     *h = like;
     h->memory = NULL;
     h->n = rows.n;
     h->d = rows.d;
-    h->width = own_values ? mixed.d : rows.d;
-    const sh_rows *own = own_values ? &mixed : NULL;
+    h->width = has_values ? mixed.d : rows.d;
+    const sh_rows *mixed_rows = has_values ? &mixed : NULL;
     SH_RUN(call, status,
-           old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, own, &h->memory)
-               : sh_memory_new(SH_CALL(call), &rows, own, similarity, h->type, &h->memory))
+           old ? sh_memory_extend(SH_CALL(call), old->memory, &rows, mixed_rows, &h->memory)
+               : sh_memory_new(SH_CALL(call), &rows, mixed_rows, similarity, h->type, &h->memory))
     PyObject *capsule = status == SH_OK ? PyCapsule_New(h, MEMORY, release_memory) : sh_raise(&call, status, h->type);
     if (!capsule) {
         sh_memory_free(SH_CALL(call), h->memory);
@@ -94,37 +90,38 @@ static PyObject *hold(const held *old, held like, PyObject *patterns, PyObject *
         return NULL;
     }
     h->patterns = Py_NewRef(patterns);
-    h->values = own_values ? Py_NewRef(values) : NULL;
+    h->values = has_values ? Py_NewRef(values) : NULL;
     return capsule;
 }
 
 static PyObject *memory_new(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    if (expect(nargs, 6) < 0) return NULL;
+    if (sh_expect(nargs, 6) < 0) return NULL;
     long similarity = PyLong_AsLong(args[2]), type = PyLong_AsLong(args[3]);
-    held like = {.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, .scale = (float)PyFloat_AsDouble(args[4])};
+    stored like = {.type = type == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32, .scale = (float)PyFloat_AsDouble(args[4])};
     like.unchecked = !PyObject_IsTrue(args[5]);
-    return PyErr_Occurred() ? NULL : hold(NULL, like, args[0], args[1], (sh_similarity)similarity);
+    return PyErr_Occurred() ? NULL : make_memory(NULL, like, args[0], args[1], (sh_similarity)similarity);
 }
 
-/* The norms of a memory's rows are kept; the arrays begin with these rows. What comes in is always checked. */
+/* Extends a memory to arrays that begin with its rows. New rows are always checked. */
 static PyObject *extend(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    if (expect(nargs, 3) < 0) return NULL;
-    held *old = PyCapsule_GetPointer(args[0], MEMORY);
-    return old ? hold(old, *old, args[1], args[2], SH_DOT) : NULL;
+    if (sh_expect(nargs, 3) < 0) return NULL;
+    stored *old = PyCapsule_GetPointer(args[0], MEMORY);
+    return old ? make_memory(old, *old, args[1], args[2], SH_DOT) : NULL;
 }
 
 static PyObject *fingerprint(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
     uint64_t number;
     SH_RUN(call, status, sh_memory_fingerprint(SH_CALL(call), h->memory, &number))
     return status == SH_OK ? PyLong_FromUnsignedLongLong(number) : sh_raise(&call, status, h->type);
 }
 
-static int is_array(PyObject *object, const char *name, int number, int dimensions) {
+/* Returns 0 for a contiguous array of a type (NumPy's number); -1 with an exception. */
+static int as_array(PyObject *object, const char *name, int number, int dimensions) {
     PyArrayObject *a = (PyArrayObject *)object;
     if (!sh_is_in_place(object, name)) return -1;
     if (PyArray_TYPE(a) == number && PyArray_NDIM(a) == dimensions && PyArray_IS_C_CONTIGUOUS(a)) return 0;
@@ -135,13 +132,13 @@ static int is_array(PyObject *object, const char *name, int number, int dimensio
 
 static int number_of(sh_type type) { return type == SH_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32; }
 
-/* memory, queries, beta, separation, parameter: what every operation begins with */
+/* The arguments that operations on queries begin with: memory, queries, beta, separation, parameter; perhaps structure. */
 typedef struct {
-    held *h;
+    stored *h;
     sh_queries queries;
     sh_model model;
     sh_structure structure;
-} begun;
+} query_arguments;
 
 static int as_model(PyObject *separation, PyObject *parameter, sh_model *model) {
     model->separation = (sh_separation)PyLong_AsLong(separation);
@@ -150,7 +147,7 @@ static int as_model(PyObject *separation, PyObject *parameter, sh_model *model) 
 }
 
 static int as_beta(PyObject *object, int64_t n, const double **beta, int64_t *stride) {
-    if (is_array(object, "beta", NPY_FLOAT64, 1) < 0) return -1;
+    if (as_array(object, "beta", NPY_FLOAT64, 1) < 0) return -1;
     int64_t have = PyArray_DIM((PyArrayObject *)object, 0);
     if (have != 1 && have != n) {
         PyErr_SetString(PyExc_ValueError, "beta: must be one number or one per query");
@@ -161,9 +158,10 @@ static int as_beta(PyObject *object, int64_t n, const double **beta, int64_t *st
     return 0;
 }
 
-static int begin(PyObject *const *args, begun *b) {
+/* Takes the first five arguments. */
+static int as_queries(PyObject *const *args, query_arguments *b) {
     b->h = PyCapsule_GetPointer(args[0], MEMORY);
-    if (!b->h || is_array(args[1], "queries", number_of(b->h->type), 2) < 0) return -1;
+    if (!b->h || as_array(args[1], "queries", number_of(b->h->type), 2) < 0) return -1;
     PyArrayObject *queries = (PyArrayObject *)args[1];
     b->queries = (sh_queries){.data = PyArray_DATA(queries), .n = PyArray_DIM(queries, 0)};
     if (PyArray_DIM(queries, 1) != b->h->d) {
@@ -174,11 +172,11 @@ static int begin(PyObject *const *args, begun *b) {
     return as_model(args[3], args[4], &b->model);
 }
 
-/* An array of int64 or None; its length, or -1. */
+/* Takes an array of int64, or None; returns its length, or -1. */
 static int64_t as_places(PyObject *object, const char *name, const int64_t **data) {
     *data = NULL;
     if (object == Py_None) return 0;
-    if (is_array(object, name, NPY_INT64, 1) < 0) return -1;
+    if (as_array(object, name, NPY_INT64, 1) < 0) return -1;
     *data = PyArray_DATA((PyArrayObject *)object);
     return PyArray_DIM((PyArrayObject *)object, 0);
 }
@@ -205,8 +203,9 @@ int sh_as_structure(PyObject *object, int64_t queries, sh_structure *s, const sh
     return 0;
 }
 
-static int begin_pairs(PyObject *const *args, begun *b) {
-    if (begin(args, b) < 0) return -1;
+/* Takes these and a structure. */
+static int as_structured_queries(PyObject *const *args, query_arguments *b) {
+    if (as_queries(args, b) < 0) return -1;
     if (sh_as_structure(args[5], b->queries.n, &b->structure, &b->queries.structure) < 0) return -1;
     if (!sh_by_place(b->queries.structure) || b->h->n <= INT32_MAX) return 0;
     PyErr_Format(PyExc_OverflowError, "structure: takes at most %ld patterns, got %lld; TopK takes more",
@@ -214,8 +213,9 @@ static int begin_pairs(PyObject *const *args, begun *b) {
     return -1;
 }
 
-static int as_output(PyObject *object, const held *h, int64_t n, int64_t width, void **data) {
-    if (is_array(object, "out", number_of(h->type), 2) < 0 || sh_may_write(object, "out") < 0) return -1;
+/* Takes a writeable array (n, width) of the memory's type. */
+static int as_output(PyObject *object, const stored *h, int64_t n, int64_t width, void **data) {
+    if (as_array(object, "out", number_of(h->type), 2) < 0 || sh_may_write(object, "out") < 0) return -1;
     PyArrayObject *out = (PyArrayObject *)object;
     if (PyArray_DIM(out, 0) != n || PyArray_DIM(out, 1) != width) {
         PyErr_SetString(PyExc_ValueError, "out: must have the shape of the result");
@@ -231,7 +231,7 @@ static PyObject *new_array(int number, int64_t n) {
 }
 static void *data_of(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
 
-/* the array that a call has filled, or what went wrong */
+/* Returns the array that a call has filled, or NULL with its exception. */
 static PyObject *returned(PyObject *array, const sh_call *call, sh_status status, sh_type type) {
     if (status == SH_OK) return array;
     Py_DECREF(array);
@@ -240,9 +240,10 @@ static PyObject *returned(PyObject *array, const sh_call *call, sh_status status
 
 static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
+    query_arguments b;
     void *out;
-    if (expect(nargs, 7) < 0 || begin_pairs(args, &b) < 0 || as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
+    if (sh_expect(nargs, 7) < 0 || as_structured_queries(args, &b) < 0 ||
+        as_output(args[6], b.h, b.queries.n, b.h->width, &out) < 0)
         return NULL;
     SH_RUN(call, status, sh_update(SH_CALL(call), b.h->memory, b.model, b.queries, out, NULL))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, b.h->type);
@@ -250,8 +251,8 @@ static PyObject *update(PyObject *module, PyObject *const *args, Py_ssize_t narg
 
 static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
-    if (expect(nargs, 6) < 0 || begin_pairs(args, &b) < 0) return NULL;
+    query_arguments b;
+    if (sh_expect(nargs, 6) < 0 || as_structured_queries(args, &b) < 0) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, b.queries.n);
     if (!result) return NULL;
     SH_RUN(call, status, sh_energy(SH_CALL(call), b.h->memory, b.model, b.queries, data_of(result)))
@@ -260,9 +261,10 @@ static PyObject *energy(PyObject *module, PyObject *const *args, Py_ssize_t narg
 
 static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
+    query_arguments b;
     void *out, *before = NULL;
-    if (expect(nargs, 10) < 0 || begin_pairs(args, &b) < 0 || as_output(args[8], b.h, b.queries.n, b.h->d, &out) < 0)
+    if (sh_expect(nargs, 10) < 0 || as_structured_queries(args, &b) < 0 ||
+        as_output(args[8], b.h, b.queries.n, b.h->d, &out) < 0)
         return NULL;
     if (args[9] != Py_None && as_output(args[9], b.h, b.queries.n, b.h->d, &before) < 0) return NULL;
     long long max_steps = PyLong_AsLongLong(args[6]);
@@ -284,7 +286,7 @@ static PyObject *retrieve(PyObject *module, PyObject *const *args, Py_ssize_t na
 
 static PyObject *build_index(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
     SH_RUN(call, status, sh_memory_index(SH_CALL(call), h->memory))
     return status == SH_OK ? Py_NewRef(Py_None) : sh_raise(&call, status, h->type);
@@ -292,15 +294,15 @@ static PyObject *build_index(PyObject *module, PyObject *capsule) {
 
 static PyObject *index_nbytes(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     return h ? PyLong_FromLongLong(sh_memory_index_bytes(h->memory)) : NULL;
 }
 
-/* memory, 0 to 2: of a memory that serves no calls yet */
+/* Sets how a memory that serves no calls yet uses indexes. */
 static PyObject *use_index(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    held *h;
-    if (expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    stored *h;
+    if (sh_expect(nargs, 2) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
     long use = PyLong_AsLong(args[1]);
     if (PyErr_Occurred()) return NULL;
     sh_call call = sh_begin_call(1);
@@ -310,8 +312,8 @@ static PyObject *use_index(PyObject *module, PyObject *const *args, Py_ssize_t n
 
 static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
-    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    query_arguments b;
+    if (sh_expect(nargs, 5) < 0 || as_queries(args, &b) < 0) return NULL;
     npy_intp shape[2] = {(npy_intp)b.queries.n, 4};
     PyObject *counts = PyArray_SimpleNew(2, shape, NPY_INT64);
     if (!counts) return NULL;
@@ -321,8 +323,8 @@ static PyObject *survey(PyObject *module, PyObject *const *args, Py_ssize_t narg
 
 static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
-    if (expect(nargs, 5) < 0 || begin(args, &b) < 0) return NULL;
+    query_arguments b;
+    if (sh_expect(nargs, 5) < 0 || as_queries(args, &b) < 0) return NULL;
     npy_intp shape[3] = {(npy_intp)b.queries.n, (npy_intp)b.h->n, 3};
     PyObject *result = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
     if (!result) return NULL;
@@ -332,7 +334,7 @@ static PyObject *bounds(PyObject *module, PyObject *const *args, Py_ssize_t narg
 
 static PyObject *margins(PyObject *module, PyObject *capsule) {
     (void)module;
-    held *h = PyCapsule_GetPointer(capsule, MEMORY);
+    stored *h = PyCapsule_GetPointer(capsule, MEMORY);
     if (!h) return NULL;
     PyObject *result = new_array(NPY_FLOAT64, h->n);
     if (!result) return NULL;
@@ -342,8 +344,8 @@ static PyObject *margins(PyObject *module, PyObject *capsule) {
 
 static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
-    if (expect(nargs, 6) < 0 || begin(args, &b) < 0) return NULL;
+    query_arguments b;
+    if (sh_expect(nargs, 6) < 0 || as_queries(args, &b) < 0) return NULL;
     long long count = PyLong_AsLongLong(args[5]);
     if (PyErr_Occurred()) return NULL;
     if (count < 1 || count > SH_NEAREST)
@@ -363,9 +365,9 @@ static PyObject *nearest(PyObject *module, PyObject *const *args, Py_ssize_t nar
 
 static PyObject *radii(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    held *h;
-    if (expect(nargs, 4) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
-    if (is_array(args[1], "which", NPY_INT64, 1) < 0 || is_array(args[2], "need", NPY_FLOAT64, 1) < 0) return NULL;
+    stored *h;
+    if (sh_expect(nargs, 4) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    if (as_array(args[1], "which", NPY_INT64, 1) < 0 || as_array(args[2], "need", NPY_FLOAT64, 1) < 0) return NULL;
     int64_t n = PyArray_DIM((PyArrayObject *)args[1], 0);
     if (PyArray_DIM((PyArrayObject *)args[2], 0) != n) {
         PyErr_SetString(PyExc_ValueError, "need: must be as long as which");
@@ -393,8 +395,8 @@ static PyObject *copied(int number, const void *data, int64_t n, size_t size) {
 
 static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
-    if (expect(nargs, 8) < 0 || begin_pairs(args, &b) < 0) return NULL;
+    query_arguments b;
+    if (sh_expect(nargs, 8) < 0 || as_structured_queries(args, &b) < 0) return NULL;
     long long top = PyLong_AsLongLong(args[6]);
     double min_weight = PyFloat_AsDouble(args[7]);
     if (PyErr_Occurred()) return NULL;
@@ -415,9 +417,9 @@ static PyObject *associate(PyObject *module, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
-/* start (n + 1) ascending from 0 to the length of the lists */
+/* Takes start (n + 1), ascending from 0 to the length of the lists. */
 static int as_start(PyObject *object, int64_t length, int64_t *n) {
-    if (is_array(object, "start", NPY_INT64, 1) < 0) return -1;
+    if (as_array(object, "start", NPY_INT64, 1) < 0) return -1;
     const int64_t *start = data_of(object);
     *n = PyArray_DIM((PyArrayObject *)object, 0) - 1;
     int sound = *n >= 0 && start[0] == 0 && start[*n] == length;
@@ -432,9 +434,9 @@ static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     sh_model model;
     const double *beta;
     int64_t n, stride;
-    if (expect(nargs, 6) < 0 || as_model(args[0], args[1], &model) < 0) return NULL;
+    if (sh_expect(nargs, 6) < 0 || as_model(args[0], args[1], &model) < 0) return NULL;
     sh_type type = PyLong_AsLong(args[2]) == SH_FLOAT64 ? SH_FLOAT64 : SH_FLOAT32;
-    if (PyErr_Occurred() || is_array(args[5], "score", NPY_FLOAT64, 1) < 0) return NULL;
+    if (PyErr_Occurred() || as_array(args[5], "score", NPY_FLOAT64, 1) < 0) return NULL;
     int64_t length = PyArray_DIM((PyArrayObject *)args[5], 0);
     if (as_start(args[4], length, &n) < 0 || as_beta(args[3], n, &beta, &stride) < 0) return NULL;
     PyObject *weight = new_array(NPY_FLOAT64, length);
@@ -446,11 +448,11 @@ static PyObject *solve(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 
 static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    held *h;
+    stored *h;
     void *out;
     int64_t n;
-    if (expect(nargs, 5) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
-    if (is_array(args[2], "position", NPY_INT64, 1) < 0 || is_array(args[3], "weight", NPY_FLOAT64, 1) < 0) return NULL;
+    if (sh_expect(nargs, 5) < 0 || !(h = PyCapsule_GetPointer(args[0], MEMORY))) return NULL;
+    if (as_array(args[2], "position", NPY_INT64, 1) < 0 || as_array(args[3], "weight", NPY_FLOAT64, 1) < 0) return NULL;
     int64_t length = PyArray_DIM((PyArrayObject *)args[2], 0);
     if (PyArray_DIM((PyArrayObject *)args[3], 0) != length) {
         PyErr_SetString(PyExc_ValueError, "weight: must be as long as position");
@@ -463,9 +465,9 @@ static PyObject *mix(PyObject *module, PyObject *const *args, Py_ssize_t nargs) 
 
 static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
-    begun b;
+    query_arguments b;
     sh_partial partial;
-    if (expect(nargs, 6) < 0 || begin(args, &b) < 0 ||
+    if (sh_expect(nargs, 6) < 0 || as_queries(args, &b) < 0 ||
         as_output(args[5], b.h, b.queries.n, b.h->width, &partial.mixture) < 0)
         return NULL;
     PyObject *scale = new_array(NPY_FLOAT64, b.queries.n), *sum = new_array(NPY_FLOAT64, b.queries.n), *result = NULL;
@@ -480,22 +482,22 @@ static PyObject *accumulate(PyObject *module, PyObject *const *args, Py_ssize_t 
     return result;
 }
 
-/* separation, parameter, beta, then scale, sum and mixture of a, which becomes the whole, and of b */
+/* Takes separation, parameter, beta, and scale, sum and mixture of two partial results; the first becomes that of both. */
 static PyObject *merge(PyObject *module, PyObject *const *args, Py_ssize_t nargs) {
     (void)module;
     sh_model model;
     sh_partial part[2];
-    if (expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !sh_is_in_place(args[5], "mixture"))
+    if (sh_expect(nargs, 9) < 0 || as_model(args[0], args[1], &model) < 0 || !sh_is_in_place(args[5], "mixture"))
         return NULL;
     int number = PyArray_TYPE((PyArrayObject *)args[5]);
     int64_t n = -1, width = -1, stride;
     const double *beta;
     for (int i = 0; i < 2; i++) {
         PyObject *const *a = args + 3 + 3 * i;
-        if (is_array(a[0], "scale", NPY_FLOAT64, 1) < 0 || is_array(a[1], "sum", NPY_FLOAT64, 1) < 0 ||
-            is_array(a[2], "mixture", number, 2) < 0)
+        if (as_array(a[0], "scale", NPY_FLOAT64, 1) < 0 || as_array(a[1], "sum", NPY_FLOAT64, 1) < 0 ||
+            as_array(a[2], "mixture", number, 2) < 0)
             return NULL;
-        if (i == 0) { /* becomes the whole */
+        if (i == 0) {
             if (sh_may_write(a[0], "scale") < 0 || sh_may_write(a[1], "sum") < 0 || sh_may_write(a[2], "mixture") < 0)
                 return NULL;
             n = PyArray_DIM((PyArrayObject *)a[2], 0);
@@ -567,7 +569,7 @@ PyMethodDef sh_operations[] = {
      "associate(memory, queries, beta, separation, parameter, structure, top, min_weight) -> start, position, score, "
      "weight"},
     {"build_index", build_index, METH_O, "build_index(memory): now, if there is none."},
-    {"index_nbytes", index_nbytes, METH_O, "Bytes of a memory's indexes."},
+    {"index_nbytes", index_nbytes, METH_O, "Returns the bytes of a memory's indexes."},
     {"use_index", FAST(use_index),
      "use_index(memory, use): whether calls build one: 0 if memory is left, 1 always, 2 never. Of a new memory."},
     {"survey", FAST(survey),
@@ -586,11 +588,10 @@ PyMethodDef sh_operations[] = {
     {"accumulate", FAST(accumulate), "accumulate(memory, queries, beta, separation, parameter, mixture) -> scale, sum"},
     {"merge", FAST(merge), "merge(separation, parameter, beta, scale, sum, mixture, scale, sum, mixture)"},
     {"structures", structures, METH_NOARGS, "structures() -> dict: the numbers of structures by their names"},
-    {"get_num_threads", get_num_threads, METH_NOARGS, "Threads a call may use."},
+    {"get_num_threads", get_num_threads, METH_NOARGS, "Returns the threads a call may use."},
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
-    {"config", config, METH_NOARGS, "What was built and chosen."},
+    {"config", config, METH_NOARGS, "Returns what was built and chosen."},
     {"_path", sh_choose_path, METH_O,
-     "_path(name): how maps with a cutoff are computed from now on, auto, scan, lines or columns; returns what it "
-     "was."},
+     "_path(name): sets how maps with a cutoff are computed, auto, scan, lines or columns; returns what it was."},
     {NULL, NULL, 0, NULL},
 };

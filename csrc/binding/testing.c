@@ -1,4 +1,4 @@
-/* testing.c: what tests need to make allocations fail, to count them, and to say how much memory is left. Only builds with
+/* testing.c: hooks by which tests make allocations fail, count them, and set the available memory. Only builds with
  * SH_TESTING have it (SPARSEHOPFIELD_TESTING=1 in setup.py); in the others the core takes memory from malloc. */
 #define _GNU_SOURCE
 #include <time.h>
@@ -50,20 +50,20 @@ static PyObject *allocated(PyObject *module, PyObject *unused) {
     return PyLong_FromLongLong(atomic_exchange(&most, now) - now);
 }
 
-static PyObject *memory_left(PyObject *module, PyObject *root) {
+static PyObject *available_memory(PyObject *module, PyObject *root) {
     (void)module;
     PyObject *bytes;
     if (!PyUnicode_FSConverter(root, &bytes)) return NULL;
-    int64_t left = sh_memory_left_under(PyBytes_AsString(bytes));
+    int64_t available = sh_available_memory_under(PyBytes_AsString(bytes));
     Py_DECREF(bytes);
-    return PyLong_FromLongLong(left);
+    return PyLong_FromLongLong(available);
 }
 
-static PyObject *pretend_left(PyObject *module, PyObject *argument) {
+static PyObject *set_available_memory(PyObject *module, PyObject *argument) {
     (void)module;
     long long n = PyLong_AsLongLong(argument);
     if (n == -1 && PyErr_Occurred()) return NULL;
-    sh_pretend_left(n);
+    sh_set_available_memory(n);
     return Py_NewRef(Py_None);
 }
 
@@ -72,9 +72,10 @@ PyMethodDef sh_test_operations[] = {
      "_fail_allocation(n): the n-th following allocation fails (n < 0: none); returns how many were made."},
     {"_allocated", allocated, METH_NOARGS,
      "_allocated(): the most bytes at a time since this was last asked, beside those still there."},
-    {"_memory_left", memory_left, METH_O,
-     "_memory_left(root): bytes that may be taken yet; root stands before the paths of the system's files."},
-    {"_pretend_left", pretend_left, METH_O, "_pretend_left(n): so many bytes are left from now on (n < 0: what is)."},
+    {"_available_memory", available_memory, METH_O,
+     "_available_memory(root): bytes that may still be taken; root stands before the paths of the system's files."},
+    {"_set_available_memory", set_available_memory, METH_O,
+     "_set_available_memory(n): so many bytes are available from now on (n < 0: as many as are)."},
     {NULL, NULL, 0, NULL},
 };
 #endif

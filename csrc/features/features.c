@@ -122,7 +122,7 @@ sh_status sh_load_patterns(const job *j, int64_t first, int64_t n, workspace *w,
     *x = load(j, j->patterns, first, n, j->f->cosine || j->padding, w->patterns);
     sh_status status = check_rows(j, "patterns", j->f->cosine ? 0 : j->f->beta, *x, n, d, first, context);
     for (int64_t i = 0; j->f->cosine && status == SH_OK && i < n; i++)
-        if (!normalise(j, sh_feature_at(j, w->patterns, i * d), w->exponents, d))
+        if (!normalise(j, sh_feature_at(j, w->patterns, i * d), w->rows64, d))
             status = sh_fail(context, SH_ZERO_ROW, "patterns", first + i);
     if (j->f->cosine && status == SH_OK) status = check_rows(j, "patterns", j->f->beta, *x, n, d, first, context);
     *v = *x;

@@ -27,6 +27,7 @@ typedef struct {
     const sh_structure *s;
     const sh_structure_kind *kind;
     int by_stretch;    /* whether stretches of patterns are scored by products */
+    int has_scattered; /* whether some pairs lie in no such stretch */
     int64_t step;      /* from one pattern of a residue class to the next; 1: there is one class */
     int64_t capacity;  /* of a list of candidates */
     sh_placed *placed; /* (N) the queries in order of residue class and place */
@@ -38,7 +39,7 @@ typedef struct {
 
 static int64_t place_of(const pair_scan *p, sh_placed q) { return q.residue + p->step * q.place; }
 
-/* Gives the next stretch of patterns of a query, counted in its residue class. Returns how many, 0 at the end. */
+/* Gives the next stretch of patterns of a query, counted in its residue class; returns how many, 0 at the end. */
 static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *at, int64_t *first) {
     const int64_t n = p->kind->next_stretch(p->s, p->job->memory->patterns.n, place_of(p, q), at, first);
     *first /= p->step;
@@ -48,8 +49,7 @@ static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *at, int64_
 /* Returns the number of the first pair of a query that lies in no stretch. */
 static int64_t after_stretches(const pair_scan *p, sh_placed q) {
     int64_t at = 0, first = 0;
-    if (!p->by_stretch) return 0;
-    return p->kind->one_stretch ? next_stretch(p, q, &at, &first) : INT64_MAX;
+    return p->by_stretch ? next_stretch(p, q, &at, &first) : 0;
 }
 
 /* The patterns that neighbours see, tile by tile: first .. first + n - 1 of a residue class, in a stretch up to `end`. */
@@ -121,15 +121,22 @@ typedef struct {
     int64_t position[SH_PIECE];
 } piece;
 
+/* Names the next piece, of the same query or the first one after it that has one. */
 static void next_piece(const pair_scan *p, const sh_placed *q, int64_t rows, piece *next) {
-    int64_t patterns = p->job->memory->patterns.n;
-    while ((next->n = sh_next_pairs(p->s, patterns, place_of(p, q[next->row]), &next->at, next->position)) == 0 &&
-           ++next->row < rows)
-        next->at = after_stretches(p, q[next->row]);
+    int was_last = next->n > 0 && next->n < SH_PIECE;
+    for (next->n = 0; next->n == 0; was_last = 1) {
+        if (was_last && ++next->row == rows) return;
+        if (was_last) next->at = after_stretches(p, q[next->row]);
+        const int64_t place = place_of(p, q[next->row]);
+        next->n = sh_next_pairs(p->s, p->job->memory->patterns.n, place, &next->at, next->position);
+    }
 }
 
+/* Names the first piece of query i of an item, or of one after it. */
 static void begin_pieces(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next) {
-    next->row = i;
+    next->n = 0;
+    next->row = p->has_scattered ? i : rows;
+    if (!p->has_scattered) return;
     next->at = after_stretches(p, q[i]);
     next_piece(p, q, rows, next);
 }
@@ -443,6 +450,7 @@ sh_status sh_answer_pairs(sh_job *job) {
     if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
     pair_scan p = {.job = job, .s = s, .kind = sh_kind_of(s), .step = 1};
     p.by_stretch = p.kind->next_stretch && !sh_is_per_query(s) && can_step(job, sh_step(s));
+    p.has_scattered = !p.by_stretch || (p.kind->one_stretch && s->column_n > 0);
     if (p.by_stretch) p.step = sh_step(s);
     p.capacity = sh_max(MIN_CAPACITY, sh_min(SH_PAIR_CAPACITY, sh_most_pairs(s) + SH_PIECE));
     p.placed = sh_allocate(context, n, sizeof *p.placed);

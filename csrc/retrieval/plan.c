@@ -59,7 +59,7 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
 
 /* Returns how many bytes an index may have that a call builds by itself: other calls need memory, too. */
 static int64_t index_budget(const sh_memory *m) {
-    return m->indexes->use == SH_INDEX_AUTO ? sh_memory_left() / 2 : INT64_MAX;
+    return m->indexes->use == SH_INDEX_AUTO ? sh_available_memory() / 2 : INT64_MAX;
 }
 
 /* What is found out of the features that a call uses. */

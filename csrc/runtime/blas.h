@@ -12,13 +12,13 @@
 #define BLAS(f) f
 #endif
 
-/* Whatever computes in the BLAS or LAPACK stands between these: one thread a product, none after the process has begun
- * to end (process.c). SH_BLAS_CALL(f, arguments) does so. */
+/* sh_product_begin, sh_product_end: stand around every call of the BLAS or LAPACK, as in SH_BLAS_CALL(f, arguments), so that
+ * a product has one thread, and none begins when the process has begun to end (process.c). */
 void sh_product_begin(void);
 void sh_product_end(void);
 #define SH_BLAS_CALL(f, ...) (sh_product_begin(), BLAS(f)(__VA_ARGS__), sh_product_end())
 
-/* sh_gemm_f32, sh_gemm_f64: C = factor A B, or C += factor A B where `add`; row major, A (m, k) and B (k, n), or their
+/* sh_gemm_f32, sh_gemm_f64: compute C = factor A B, or C += factor A B where `add`; row major, A (m, k) and B (k, n), or their
  * transposes where that is said, C (m, n). Rows lie lda, ldb and ldc numbers apart, in any number: what is more than
  * the BLAS can count is cut into products that it can. */
 void sh_gemm_f32(int transpose_a, int transpose_b, int64_t m, int64_t n, int64_t k, double factor, const float *a,

@@ -1,4 +1,4 @@
-/* context.c: scratch memory, failures, and the loop over work items that every operation is built on. */
+/* context.c: memory, failures, and the loop over work items that every operation is built on. */
 #include "runtime/runtime.h"
 #include "runtime/system.h"
 #include "runtime/workspace.h"
@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Lies before every block that sh_allocate returns. */
+/* What lies before every block that sh_allocate returns. */
 typedef struct {
     void *block; /* as the allocator gave it */
     size_t bytes;
@@ -45,6 +45,7 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
     return status;
 }
 
+/* One sh_for_each. */
 typedef struct {
     sh_context *context;
     int64_t items;
@@ -62,6 +63,7 @@ typedef struct {
     int64_t row;
 } loop;
 
+/* Keeps a failure, unless one of another kind or of a lower row is kept. */
 static void note(loop *l, sh_status status, const sh_context *context) {
     sh_lock(&l->lock);
     if (atomic_load(&l->status) == SH_OK || (status == (sh_status)atomic_load(&l->status) && context->row < l->row)) {
@@ -72,60 +74,60 @@ static void note(loop *l, sh_status status, const sh_context *context) {
     sh_unlock(&l->lock);
 }
 
-/* Holds a thread's share of a loop, with the context that its work gets. */
+/* A thread's share of a loop. */
 typedef struct {
-    sh_context own;
+    sh_context context; /* what its work gets */
     loop *loop;
-    int asks;
+    int polls; /* whether it asks the program if it is interrupted */
 } worker;
 
-/* Whoever asks the program may find itself in a child of it. What the other threads had in hand is not there, and the
- * lock may be theirs; a loop of one thread goes on. */
-static int lost(loop *l) {
+/* Tells whether the program forked when it was asked, and this is the child. The items of the other threads are not done
+ * here, and one of them may hold the lock; a loop of one thread goes on. */
+static int has_forked(loop *l) {
     if (!l->shared || sh_forks() == l->forks) return 0;
     atomic_store(&l->status, SH_FORKED);
     return 1;
 }
 
-/* of the innermost loop that this thread is in; of none while the program is asked, which may call again */
-static _Thread_local worker *at_work;
+/* The innermost loop that this thread is in; NULL while the program is asked, which may make other calls. */
+static _Thread_local worker *current;
 
 static int stopped(worker *w) {
-    worker *here = at_work;
-    at_work = NULL;
-    const int interrupted = w->asks && w->own.interrupted(w->own.user);
-    at_work = here;
-    if (w->asks && lost(w->loop)) return 1;
-    if (interrupted) note(w->loop, SH_INTERRUPTED, &w->own);
+    worker *here = current;
+    current = NULL;
+    const int interrupted = w->polls && w->context.interrupted(w->context.user);
+    current = here;
+    if (w->polls && has_forked(w->loop)) return 1;
+    if (interrupted) note(w->loop, SH_INTERRUPTED, &w->context);
     return atomic_load(&w->loop->status) != SH_OK;
 }
 
 int sh_stopped(const sh_context *context) {
     (void)context;
-    assert(at_work && context == &at_work->own); /* loops within this one have ended */
-    return stopped(at_work);
+    assert(current && context == &current->context); /* loops within this one have ended */
+    return stopped(current);
 }
 
-int sh_called_off(int64_t numbers) {
+int sh_pass_stopped(int64_t numbers) {
     enum { LONG = 1 << 16 };
-    return numbers >= LONG && at_work && stopped(at_work);
+    return numbers >= LONG && current && stopped(current);
 }
 
 static void run_part(void *job, int part) {
     loop *l = job;
-    worker w = {.own = *l->context, .loop = l}, *outer = at_work;
-    at_work = &w;
+    worker w = {.context = *l->context, .loop = l}, *outer = current;
+    current = &w;
     void *scratch = l->scratch ? l->scratch + (size_t)part * l->scratch_size : NULL;
-    w.asks = w.own.interrupted && sh_same_thread(sh_this_thread(), l->caller);
+    w.polls = w.context.interrupted && sh_same_thread(sh_this_thread(), l->caller);
     do {
         int64_t item = atomic_fetch_add(&l->next, 1);
         if (item >= l->items) break;
-        w.own.argument = NULL;
-        w.own.row = 0;
-        sh_status status = l->work(l->job, item, scratch, &w.own);
-        if (status != SH_OK && !(w.asks && lost(l))) note(l, status, &w.own);
+        w.context.argument = NULL;
+        w.context.row = 0;
+        sh_status status = l->work(l->job, item, scratch, &w.context);
+        if (status != SH_OK && !(w.polls && has_forked(l))) note(l, status, &w.context);
     } while (!stopped(&w));
-    at_work = outer;
+    current = outer;
 }
 
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {
@@ -151,11 +153,11 @@ sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_wor
 
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job) {
     static const double WAKING = 1 << 19;
-    sh_context own = *context;
-    if (multiplications < WAKING) own.threads = 1;
-    sh_status status = sh_for_each(&own, items, scratch, work, job);
-    context->argument = own.argument;
-    context->row = own.row;
+    sh_context inner = *context;
+    if (multiplications < WAKING) inner.threads = 1;
+    sh_status status = sh_for_each(&inner, items, scratch, work, job);
+    context->argument = inner.argument;
+    context->row = inner.row;
     return status;
 }
 

@@ -3,7 +3,7 @@
  * Workers spin a few microseconds for the next job, then sleep. A job is a number of parts taken from one
  * counter; the caller takes parts too, and waits only for workers that have joined: one that wakes too late
  * finds the job closed. One caller owns the pool at a time; any other runs its parts itself. After fork the
- * child has no workers, so it forgets the pool and starts its own when needed; a caller that forked within a part (a
+ * child has no workers, so it resets the pool and starts its own when needed; a caller that forked within a part (a
  * signal handler may) leaves the job as it is.
  *
  * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
@@ -27,13 +27,13 @@ enum { SPIN = 10000 }; /* some 50 to 250 microseconds: as long as Python needs b
 static struct {
     sh_mutex lock; /* guards seats, joined, sleeping and waiting */
     sh_condition wake, done;
-    int seats;             /* workers still welcome to the job; 0 when it is closed */
-    int joined;            /* workers at work on it */
-    int sleeping, waiting; /* workers; the caller */
-    atomic_uint epoch;     /* number of the job */
-    atomic_int next;       /* part to take */
-    atomic_int at_work;    /* copy of `joined`, to spin on */
-    /* of the pool's owner alone, or set before the job opens */
+    int seats;              /* workers that may still join the job; 0 when it is closed */
+    int joined;             /* workers at work on it */
+    int sleeping, waiting;  /* workers; the caller */
+    atomic_uint epoch;      /* number of the job */
+    atomic_int next;        /* part to take */
+    atomic_int spin_joined; /* copy of `joined`, to spin on */
+    /* used by the pool's owner alone, or set before the job opens */
     int started;
     sh_thread threads[SH_MAX_THREADS];
     int processor; /* 1 + the one that workers were last kept off; 0: none */
@@ -44,16 +44,16 @@ static struct {
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static sh_once_flag once = SH_ONCE_INIT;
 
-static void forget(void) {
+static void reset(void) {
     memset(&pool, 0, sizeof pool);
     pool.lock = (sh_mutex)SH_MUTEX_INIT;
     pool.wake = pool.done = (sh_condition)SH_CONDITION_INIT;
     atomic_flag_clear(&busy);
 }
 
-static void register_fork(void) { sh_at_fork(forget); }
+static void register_fork(void) { sh_at_fork(reset); }
 
-/* whether the pool is still that of the process that began the job */
+/* Runs parts until none is left; tells whether the process is still the one that began the job. */
 static int take_parts(void) {
     const unsigned before = sh_forks();
     for (int i; sh_forks() == before && (i = atomic_fetch_add(&pool.next, 1)) < pool.parts;) pool.task(pool.job, i);
@@ -73,13 +73,13 @@ static sh_thread_result worker(void *first_epoch) {
         int join = pool.seats > 0;
         if (join) {
             pool.seats--;
-            atomic_store(&pool.at_work, ++pool.joined);
+            atomic_store(&pool.spin_joined, ++pool.joined);
         }
         sh_unlock(&pool.lock);
         if (!join) continue;
         take_parts();
         sh_lock(&pool.lock);
-        atomic_store(&pool.at_work, --pool.joined);
+        atomic_store(&pool.spin_joined, --pool.joined);
         if (pool.joined == 0 && pool.waiting) sh_wake_one(&pool.done);
         sh_unlock(&pool.lock);
     }
@@ -124,7 +124,7 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
     sh_lock(&pool.lock);
     pool.seats = 0; /* closed */
     sh_unlock(&pool.lock);
-    for (int s = 0; s < SPIN && atomic_load(&pool.at_work); s++) RELAX();
+    for (int s = 0; s < SPIN && atomic_load(&pool.spin_joined); s++) RELAX();
     sh_lock(&pool.lock);
     pool.waiting = 1;
     while (pool.joined) sh_wait(&pool.done, &pool.lock);

@@ -1,4 +1,4 @@
-/* process.c: what a process does while calls run: it forks, and it ends.
+/* process.c: forks and the end of the process, while calls run.
  *
  * A process that ends takes the BLAS apart while other threads, of the pool or of the program, may be within a
  * product. So the end waits until none is, and from then on a thread that wants another waits for ever: it holds its

@@ -1,4 +1,4 @@
-/* runtime.h: threads, scratch memory and interruption, for the operations above it. */
+/* runtime.h: threads, memory and interruption, for the operations of the other rooms. */
 #ifndef SH_RUNTIME_H
 #define SH_RUNTIME_H
 #include "sparsehopfield.h"
@@ -11,27 +11,27 @@ enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
  * thread to be had, the caller does it all. */
 void sh_parallel(void (*task)(void *job, int part), void *job, int parts, int threads);
 
-/* sh_watch_process: from now on forks are counted, and the end of the process waits for products (process.c). Once.
- * sh_forks: how many there were above this process, since then. */
+/* sh_watch_process: begins to count forks, and to have the end of the process wait for products (process.c). Once.
+ * sh_forks: returns how many forks lead from the process that began to this one. */
 void sh_watch_process(void);
 unsigned sh_forks(void);
 
-/* Scratch memory: 64-byte aligned, from the context's allocator; NULL when there is none. The size is
- * count * size, checked. */
+/* sh_allocate: returns count * size bytes, checked, aligned to 64, from the context's allocator; NULL when there are none.
+ * sh_release: gives them back; NULL is left alone. */
 void *sh_allocate(sh_context *context, int64_t count, size_t size);
 void sh_release(sh_context *context, void *block);
 
-/* sh_memory_left: bytes that this process may take before it, its control groups (version 1 or 2) or the machine are
- * out of memory; INT64_MAX where nothing says. Costs some file reads: 0.1 to 1 ms. Never fails. */
-int64_t sh_memory_left(void);
+/* sh_available_memory: returns the bytes that this process may take before it, its control groups (version 1 or 2) or the
+ * machine are out of memory; INT64_MAX where nothing says. Costs some file reads: 0.1 to 1 ms. Never fails. */
+int64_t sh_available_memory(void);
 #ifdef SH_TESTING
-/* sh_pretend_left: what sh_memory_left says from now on; below 0 the truth again.
- * sh_memory_left_under: what it finds in the system's files below a folder, `root`. */
-void sh_pretend_left(int64_t bytes);
-int64_t sh_memory_left_under(const char *root);
+/* sh_set_available_memory: has sh_available_memory return a number from now on; below 0 the truth again.
+ * sh_available_memory_under: returns what it finds in the system's files below a folder, `root`. */
+void sh_set_available_memory(int64_t bytes);
+int64_t sh_available_memory_under(const char *root);
 #endif
 
-/* sh_fail: notes what was at fault, returns the status. */
+/* sh_fail: notes the argument and the row at fault in the context; returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
 /* SH_REQUIRE: ends a function of the interface with SH_BAD_ARGUMENT, and names the argument, unless a condition holds. */
 #define SH_REQUIRE(context, holds, argument)                                                                           \
@@ -39,36 +39,38 @@ sh_status sh_fail(sh_context *context, sh_status status, const char *argument, i
         if (!(holds)) return sh_fail(context, SH_BAD_ARGUMENT, argument, 0);                                           \
     } while (0)
 
-/* sh_for_each: work(job, item, scratch) for every item, in any order, each worker with its own scratch.
+/* sh_for_each: calls work(job, item, scratch) for every item, in any order, each worker with scratch memory of its own.
  *
  * Returns    the first failure seen, after which no new item is begun. Of several items that fail with a
  *            `row`, the lowest row is reported as far as the items begun go.
  * Notes      1. The context that work gets is the worker's own; failures are noted in it, then compared.
- *            2. sh_stopped(that context): whether to give up, because the caller was interrupted (asked in the
- *               calling thread only) or another worker failed. Ask after every tile; then return
- *               SH_INTERRUPTED. The loop asks after every item.
- *            3. Whoever is asked may fork. The child's call fails with SH_FORKED where other threads had a share.
+ *            2. sh_stopped(that context): tells whether to give up, because the caller was interrupted (its `interrupted`
+ *               is called in the calling thread only) or another worker failed. Work calls it after every tile, and then
+ *               returns SH_INTERRUPTED; the loop calls it after every item.
+ *            3. `interrupted` may fork. The child's call fails with SH_FORKED where other threads had a share of it.
  */
 int sh_stopped(const sh_context *context);
-/* sh_called_off: the same of the work that this thread is at, for passes over long rows by who knows of no context. What
- * is then returned is not looked at; it must only be a number or NaN, and soon. 0 outside a loop, and where a pass is of
- * few numbers. */
-int sh_called_off(int64_t numbers);
+/* sh_pass_stopped: tells the same of the innermost loop that this thread is in, for functions that get no context, before a
+ * pass over so many numbers. They then return any number or NaN, which is not used. Returns 0 outside a loop, and where
+ * the numbers are few. */
+int sh_pass_stopped(int64_t numbers);
 typedef sh_status (*sh_work)(void *job, int64_t item, void *scratch, sh_context *context);
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job);
 
-/* The same for items of some `multiplications` in all: what takes less than to wake a thread is done by the caller. */
+/* sh_each: does the same for items of some `multiplications` in all; the caller does alone what takes less than to wake a
+ * thread. */
 sh_status sh_each(sh_context *context, int64_t items, size_t scratch, double multiplications, sh_work work, void *job);
 
-/* sh_product: within a work item, a product by one of the kernels' gemm, some rows at a time, so that a long one can be
- * stopped: rows of C, or, where `summed` (gemm_tn), those that are summed over. `size`: of a number. Fixed by the shapes.
+/* sh_product: computes a product by one of the kernels' gemm within a work item, some rows at a time, so that a long one can
+ * be stopped: rows of C, or, where `summed` (gemm_tn), those that are summed over; how many follows from the shapes.
+ * size: bytes of a number
  * Returns    SH_OK, or SH_INTERRUPTED */
 typedef void (*sh_gemm)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                         int add, void *c, int64_t ldc);
 sh_status sh_product(sh_context *context, sh_gemm gemm, size_t size, int summed, int64_t m, int64_t n, int64_t k,
                      const void *a, int64_t lda, const void *b, int64_t ldb, int add, void *c, int64_t ldc);
 
-/* bytes, up to whole cache lines: parts of one scratch block begin on lines of their own */
+/* Rounds bytes up to whole cache lines. */
 static inline size_t sh_align(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static inline int64_t sh_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t sh_max(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -55,5 +55,5 @@ static inline sh_float_settings sh_float_default(void) {
 }
 static inline void sh_float_restore(sh_float_settings before) { fesetenv(&before); }
 #endif
-/* sh_float_default: sets these in this thread and returns what was set before, for sh_float_restore. */
+/* sh_float_default: sets these in this thread; returns the settings before, for sh_float_restore. */
 #endif

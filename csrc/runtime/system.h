@@ -46,17 +46,17 @@ int sh_thread_start(sh_thread *thread, sh_thread_result (*run)(void *argument), 
 sh_thread sh_this_thread(void);
 int sh_same_thread(sh_thread a, sh_thread b);
 
-/* sh_processors: how many this process may use, at least 1.
- * sh_this_processor: the one that the caller is on; -1 where nothing says, or where sh_keep_off would be of no use.
+/* sh_processors: returns how many this process may use, at least 1.
+ * sh_this_processor: returns the one that the caller is on; -1 where nothing says, or where sh_keep_off would be of no use.
  * sh_keep_off: keeps `count` threads off one processor; returns 0 where they are left as they are, as there is no other. */
 int sh_processors(void);
 int sh_this_processor(void);
 int sh_keep_off(int processor, const sh_thread *threads, int count);
 
-/* sh_has_dot_products: whether an ARM processor has instructions for dot products of bytes. */
+/* sh_has_dot_products: tells whether an ARM processor has instructions for dot products of bytes. */
 int sh_has_dot_products(void);
 
-/* sh_sleep: some milliseconds. sh_sleep_for_ever: until the process ends. */
+/* sh_sleep: sleeps some milliseconds. sh_sleep_for_ever: sleeps until the process ends. */
 void sh_sleep(int milliseconds);
 _Noreturn void sh_sleep_for_ever(void);
 

@@ -35,7 +35,7 @@ void sh_once(sh_once_flag *flag, void (*first)(void)) {
     InitOnceExecuteOnce((INIT_ONCE *)flag, call_first, &f, NULL);
 }
 
-/* the program or DLL that this code is in */
+/* Returns the program or DLL that this code is in. */
 static HMODULE this_module(DWORD flags) {
     static const wchar_t here;
     HMODULE module = NULL;
@@ -58,8 +58,9 @@ sh_thread sh_this_thread(void) { return GetCurrentThreadId(); }
 int sh_same_thread(sh_thread a, sh_thread b) { return a == b; }
 
 int sh_processors(void) {
-    DWORD_PTR own = 0, all = 0; /* of one group of at most 64; 0 where the process's threads are in several */
-    if (GetProcessAffinityMask(GetCurrentProcess(), &own, &all) && own != 0) return __builtin_popcountll(own);
+    DWORD_PTR allowed = 0, all = 0; /* of one group of at most 64; 0 where the process's threads are in several */
+    if (GetProcessAffinityMask(GetCurrentProcess(), &allowed, &all) && allowed != 0)
+        return __builtin_popcountll(allowed);
     const DWORD active = GetActiveProcessorCount(ALL_PROCESSOR_GROUPS);
     return active > 1 ? (int)active : 1;
 }

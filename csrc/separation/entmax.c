@@ -170,7 +170,7 @@ static int leaves_mass(const curve *c, const double *z, int64_t k) {
 /* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
+    while (outside - inside > 1 && !sh_pass_stopped(n)) {
         int64_t k = inside + (outside - inside) / 2;
         if (leaves_mass(c, z, k - 1))
             inside = k;
@@ -188,7 +188,7 @@ static double solve(const curve *c, const double *z, int64_t k) {
     if (k == 1) return low;
     const sh_exponent fall = sh_exponent_of(-a, 1);
     double high = near_softmax(a) ? -sh_power_less_1((double)k, &fall) / a : -sh_power((double)k, &fall), u = low;
-    for (int step = 0; step < 200 && !sh_called_off(k); step++) {
+    for (int step = 0; step < 200 && !sh_pass_stopped(k); step++) {
         sums s = evaluate(c, z, k, u);
         if (s.mass > 1)
             low = u;
@@ -216,7 +216,7 @@ static double solve_steep(const curve *curve, double *z, int64_t k) {
     }
     const double mean = 1 + (1 / curve->a - 1) * 0.6931471806, rounding = (double)(k + 4) * 0x1p-50;
     q = fmin(q, fmin(1 - others, (1 - mean * others) / (1 + mean * (double)(k - 1))) + rounding);
-    for (int step = 0; step < 200 && !sh_called_off(k); step++) {
+    for (int step = 0; step < 200 && !sh_pass_stopped(k); step++) {
         sums s = {0};
         for (int64_t first = 0; first < k; first += BLOCK) {
             const int64_t size = sh_min(BLOCK, k - first);
@@ -262,7 +262,7 @@ static int64_t prune(const curve *c, double *z, int64_t n) {
     const double a = c->a;
     if (a > 1) return n;
     double u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 8 && n > 48 && !sh_called_off(n); step++) {
+    for (int step = 0; step < 8 && n > 48 && !sh_pass_stopped(n); step++) {
         sums s = evaluate(c, z, n, u);
         if (!(s.mass > 1)) break;
         u += (s.mass - 1) / s.slope;

@@ -85,7 +85,7 @@ void sh_sort_descending(double *z, int64_t n) {
     }
     for (int64_t i = n / 2; i-- > 0;) sink(z, i, n);
     for (int64_t last = n - 1; last > 0; last--) {
-        if (last % ASKED == 0 && sh_called_off(last)) return;
+        if (last % ASKED == 0 && sh_pass_stopped(last)) return;
         double x = z[0];
         z[0] = z[last];
         z[last] = x;

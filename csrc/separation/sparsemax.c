@@ -28,7 +28,7 @@ static inline int64_t grid(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -
 /* Michelot's passes in doubles: whatever is below their threshold by more than its rounding is outside the
  * support. Only an economy: what is left is decided exactly. */
 static int64_t prune(double *z, int64_t n) {
-    while (!sh_called_off(n)) {
+    while (!sh_pass_stopped(n)) {
         double sum = 0;
         for (int64_t i = 0; i < n; i++) sum += z[i];
         double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
@@ -54,7 +54,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     t->parameter = alpha;
     t->whole = 0;
     t->part = 0;
-    while (left > 0 && !sh_called_off(left)) { /* nothing is left of scores that are not numbers */
+    while (left > 0 && !sh_pass_stopped(left)) { /* nothing is left of scores that are not numbers */
         /* tau = (sum - 1) / left; the support of the rest is q > tau, that is q > floor(tau) */
         __int128 numerator = sum - ONE;
         __int128 floor = numerator / left;

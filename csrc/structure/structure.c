@@ -41,8 +41,9 @@ static const char *window_fault(const sh_structure *s, int64_t patterns) {
 static int64_t window_most(const sh_structure *s) { return 2 * s->width + 1 + s->column_n; }
 
 static int64_t window_stretch(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *first) {
-    const int64_t before = sh_min(s->width, place / s->dilation);
-    const int64_t after = s->causal ? 0 : sh_min(s->width, (patterns - 1 - place) / s->dilation);
+    const int64_t reach = s->width * s->dilation, behind = patterns - 1 - place; /* at most patterns squared */
+    const int64_t before = place >= reach ? s->width : place / s->dilation;
+    const int64_t after = s->causal ? 0 : behind >= reach ? s->width : behind / s->dilation;
     *first = place - before * s->dilation;
     return (*at)++ ? 0 : before + 1 + after;
 }

@@ -27,7 +27,7 @@ typedef struct {
     int64_t (*places)(const sh_structure *s, int64_t patterns), (*columns)(const sh_structure *s, int64_t patterns);
     /* Returns the most patterns that a place may see. */
     int64_t (*most)(const sh_structure *s);
-    /* Names the patterns of a place from number *at on, at most SH_PIECE; returns how many, 0 at the end. */
+    /* Names the patterns of a place from number *at on; returns how many. Fewer than SH_PIECE, the most, are the last. */
     int64_t (*next)(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *out);
     /* Gives the next stretch of a place's patterns: *first, *first + step, ...; returns how many, 0 at the end.
      * NULL: patterns lie scattered. */
@@ -74,7 +74,7 @@ typedef struct {
 /* Sorts n queries by residue class of a step, then place; returns whether they already were. */
 int sh_in_order(const sh_structure *s, int64_t step, int64_t n, sh_placed *placed);
 
-/* Names the patterns of a place from number *at on, at most SH_PIECE; returns how many, 0 at the end. */
+/* Names the patterns of a place from number *at on; returns how many. Fewer than SH_PIECE, the most, are the last. */
 int64_t sh_next_pairs(const sh_structure *s, int64_t patterns, int64_t place, int64_t *at, int64_t *out);
 
 /* Returns the most patterns that a query may see. */

@@ -343,6 +343,34 @@ static sh_status call_all(sh_context *context, void *user) {
     return status;
 }
 
+/* Patterns that are scaled to length 1 and have more numbers than a block has features. */
+static void few_features_of_wide_patterns(void) {
+    enum { WIDE = 3000 };
+    double *x = normals(SH_FLOAT64, 2 * WIDE, 1, &seed), top, total, sum[WIDE], projection[WIDE] = {1};
+    const sh_features f = {.type = SH_FLOAT64,
+                           .map = SH_RANDOM,
+                           .d = WIDE,
+                           .size = 1,
+                           .v = WIDE,
+                           .beta = 1,
+                           .projection = projection,
+                           .cosine = 1};
+    const sh_rows patterns = {
+        .data = x, .n = 2, .d = WIDE, .stride = WIDE * (int64_t)sizeof(double), .type = SH_FLOAT64};
+    sh_context context = {.threads = 1};
+    top = -INFINITY, total = 0;
+    for (int i = 0; i < WIDE; i++) sum[i] = 0;
+    CHECK_OK(sh_features_add(&context, &f, &patterns, NULL, (sh_feature_state){&top, &total, sum}, NULL));
+    double exponent[2];
+    for (int j = 0; j < 2; j++) {
+        double squares = 0;
+        for (int i = 0; i < WIDE; i++) squares += x[j * WIDE + i] * x[j * WIDE + i];
+        exponent[j] = x[j * WIDE] / sqrt(squares);
+    }
+    CHECK_NEAR(total, 1 + exp(-fabs(exponent[0] - exponent[1])), 1e-12);
+    free(x);
+}
+
 int main(void) {
     static const sh_feature_map maps[] = {SH_RELU, SH_ELU, SH_RANDOM};
     CHECK_OK(sh_initialise());
@@ -358,5 +386,6 @@ int main(void) {
         fail_in_turn("features without memory", call_all, &p, 0);
         forget(&p);
     }
+    few_features_of_wide_patterns();
     return checked("features");
 }

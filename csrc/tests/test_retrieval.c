@@ -479,13 +479,13 @@ static void use_of_indexes(void) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sh_context context = {.threads = 2};
         sh_memory *memory = NULL;
-        sh_pretend_left(cases[i].available);
+        sh_set_available_memory(cases[i].available);
         if (!CHECK_OK(sh_memory_new(&context, &all, NULL, SH_DOT, SH_FLOAT32, &memory))) return;
         sh_memory_use_index(&context, memory, cases[i].use);
         for (int call = 0; call < 6; call++)
             CHECK_OK(sh_update(&context, memory, (sh_model){SH_SPARSEMAX, 0}, queries, got, NULL));
         CHECK((sh_memory_index_bytes(memory) > 0) == cases[i].built);
-        sh_pretend_left(0); /* asked for by name it is built however little is left */
+        sh_set_available_memory(0); /* asked for by name it is built however little is left */
         if (cases[i].use != SH_INDEX_NEVER) {
             CHECK_OK(sh_memory_index(&context, memory));
             CHECK(sh_memory_index_bytes(memory) > 0);
@@ -493,7 +493,7 @@ static void use_of_indexes(void) {
         sh_memory_use_index(&context, memory, SH_INDEX_NEVER);
         CHECK(sh_memory_index_bytes(memory) == 0);
         sh_memory_free(&context, memory);
-        sh_pretend_left(-1);
+        sh_set_available_memory(-1);
     }
 }
 

@@ -290,10 +290,10 @@ static void memory_of_systems(void) {
          {"4:memory:/p\n0::/\n", "35 31 0:32 / /cg/m rw - cgroup cgroup rw,memory\n", "700000\n", "200000\n"},
          500000},
     };
-    const int64_t limits = sh_memory_left_under("/nowhere");
+    const int64_t limits = sh_available_memory_under("/nowhere");
     for (size_t i = 0; i < sizeof systems / sizeof *systems; i++) {
         for (int f = 0; f < 4 && systems[i].file[f]; f++) write_file(systems[i].file[f], systems[i].content[f]);
-        CHECK(sh_memory_left_under(root) == sh_min(systems[i].left, limits));
+        CHECK(sh_available_memory_under(root) == sh_min(systems[i].left, limits));
         forget_files();
     }
 }
@@ -308,26 +308,26 @@ static void memory_of_limits(void) {
     if (!CHECK(read && getrlimit(RLIMIT_AS, &before) == 0)) return;
     less = before;
     less.rlim_cur = (rlim_t)(pages * sysconf(_SC_PAGESIZE) + ROOM);
-    const int64_t all = sh_memory_left();
+    const int64_t all = sh_available_memory();
     if (less.rlim_cur > before.rlim_max || setrlimit(RLIMIT_AS, &less) != 0) return; /* there is a hard limit below */
-    const int64_t left = sh_memory_left();
+    const int64_t left = sh_available_memory();
     if (getrlimit(RLIMIT_AS, &now) != 0 || now.rlim_cur != less.rlim_cur) return; /* emulators keep no such limit */
     setrlimit(RLIMIT_AS, &before);
     CHECK(llabs(left - sh_min(all, ROOM)) < NEAR);
 }
 
-static void memory_left(void) {
+static void available_memory(void) {
     CHECK(mkdtemp(root) != NULL);
     memory_of_systems();
     memory_of_limits();
-    CHECK(sh_memory_left() > 0);
-    sh_pretend_left(12345);
-    CHECK(sh_memory_left() == 12345);
-    sh_pretend_left(-1);
-    CHECK(sh_memory_left() != 12345);
+    CHECK(sh_available_memory() > 0);
+    sh_set_available_memory(12345);
+    CHECK(sh_available_memory() == 12345);
+    sh_set_available_memory(-1);
+    CHECK(sh_available_memory() != 12345);
 }
 #else
-static void memory_left(void) { CHECK(sh_memory_left() > 0); }
+static void available_memory(void) { CHECK(sh_available_memory() > 0); }
 #endif
 
 int main(void) {
@@ -347,6 +347,6 @@ int main(void) {
     parts();
     products();
     settings();
-    memory_left();
+    available_memory();
     return checked("runtime");
 }

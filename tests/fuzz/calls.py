@@ -625,6 +625,9 @@ TARGETS: dict[str, Callable[[Sound], Any]] = {
     ),
     "structures.RandomMask": _under(structures.RandomMask, N, k=2, seed=1, block=2),
     "structures.BlockSparse": _under(structures.BlockSparse, 4, mask=[[True, False], [True, True]], block=(2, 3)),
+    "structures.DilatedBlocks": _under(
+        structures.DilatedBlocks, N, block=3, dilation=2, causal=False, positions=[0, 1, 5]
+    ),
     "structures.LinearFeatures": _under(structures.LinearFeatures, M, kind="relu", causal=True),
     "structures.RandomFeatures": _under(
         structures.RandomFeatures, M, n_features=6, seed=1, causal=False, orthogonal=True

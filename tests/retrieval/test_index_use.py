@@ -109,28 +109,28 @@ SYSTEMS = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_memory_that_is_left(tmp_path, name):
     content, wanted = SYSTEMS[name]
-    left = hook("_memory_left")
+    left = hook("_available_memory")
     limits = left(str(tmp_path / "empty"))  # of this process itself, if it has any
     assert left(system(tmp_path, content)) == min(limits, limits if wanted is None else wanted)
 
 
 @linux
-def test_memory_left_here():
-    assert 0 < hook("_memory_left")("") < 1 << 50
+def test_available_memory_here():
+    assert 0 < hook("_available_memory")("") < 1 << 50
 
 
 @linux
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_limits_of_the_process_itself(limit):
-    hook("_memory_left")
+    hook("_available_memory")
     code = (
         "import json, resource, sys\n"
         "from sparsehopfield import _core\n"
-        "before = _core._memory_left('')\n"
+        "before = _core._available_memory('')\n"
         "field = {'RLIMIT_AS': 'VmSize', 'RLIMIT_DATA': 'VmData'}[sys.argv[1]]\n"
         "used = next(int(l.split()[1]) << 10 for l in open('/proc/self/status') if l.startswith(field))\n"
         "resource.setrlimit(getattr(resource, sys.argv[1]), (used + (300 << 20), resource.RLIM_INFINITY))\n"
-        "print(json.dumps([before, _core._memory_left('')]))\n"
+        "print(json.dumps([before, _core._available_memory('')]))\n"
     )
     before, after = run_python(code, limit)
     assert abs(after - min(before, 300 << 20)) < 64 << 20
@@ -141,7 +141,7 @@ def test_limits_of_the_process_itself(limit):
 
 @pytest.fixture
 def left():
-    pretend = hook("_pretend_left")
+    pretend = hook("_set_available_memory")
     yield pretend
     pretend(-1)
 
