@@ -78,7 +78,7 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double theta, s
 /* Returns theta after some of Newton's steps from the left (note 1); it never exceeds the solution but by rounding. */
 static double newton(const curve *c, const double *z, int64_t n, double theta, int steps) {
     const double r = c->alpha / c->a;
-    for (int step = 0; step < steps && !sh_called_off(n); step++) {
+    for (int step = 0; step < steps && !sh_pass_stopped(n); step++) {
         const sums s = evaluate(c, z, n, theta, SH_NEAR);
         const double next = theta + (s.mass - 1) / (r * s.all);
         if (!(next > theta)) break;
@@ -110,7 +110,7 @@ static int leaves_mass(const curve *c, const double *z, int64_t k) {
 /* Returns the size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
+    while (outside - inside > 1 && !sh_pass_stopped(n)) {
         const int64_t k = inside + (outside - inside) / 2;
         if (leaves_mass(c, z, k - 1))
             inside = k;
