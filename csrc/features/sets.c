@@ -179,14 +179,15 @@ static size_t lay_out_call(call *c, void *memory) {
     const sh_features *f = &s->features;
     const int64_t sets = s->samples * s->heads, D = f->size;
     const int64_t states = c->parts > 1 ? sets * c->parts * (int64_t)state_size(f) : 0;
+    const int both = c->causal && c->backward, adds_dstate = c->grad.data && c->dstate;
     int64_t rows = 0, blocks = 0;
-    for (int64_t b = 0; c->causal && c->backward && b < s->samples; b++) {
+    for (int64_t b = 0; both && b < s->samples; b++) {
         rows += rows_of(s, b) * s->heads;
         blocks += sh_ceil_div(rows_of(s, b), SH_CAUSAL_BLOCK) * s->heads;
     }
     sh_workspace w = {memory, 0};
-    c->part_states = sh_take(&w, states + D, sizeof(double));
-    c->part_dstates = sh_take(&w, c->backward ? states : 0, sizeof(double));
+    c->part_states = sh_take(&w, !c->backward || both ? states + D : 0, sizeof(double));
+    c->part_dstates = sh_take(&w, both || adds_dstate ? states : 0, sizeof(double));
     c->projection = sh_take(&w, c->backward && f->map == SH_RANDOM ? s->heads * D * f->d : 0, c->k->size);
     c->grad_dot = sh_take(&w, c->backward ? sets * c->parts : 0, sizeof(double));
     c->normalisers = sh_take(&w, rows, sizeof(double));
