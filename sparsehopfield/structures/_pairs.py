@@ -696,8 +696,8 @@ class DilatedBlocks(Placed):
         dilation = min(self.dilation, block)  # so far that no other pattern is there
         if block == m and dilation == 1 and not self.causal:
             return None
-        options = {"causal": self.causal, "position": self._position()}
-        return _descriptor("DilatedBlocks", block=(block, 1), dilation=dilation, **options)
+        position = self._position()
+        return _descriptor("DilatedBlocks", block=(block, 1), dilation=dilation, causal=self.causal, position=position)
 
     def mask(self, n: int, m: int) -> Mask:
         n, m = _sizes(n, m)
