@@ -149,9 +149,11 @@ static void list_rows_of_lanes(const sh_tape *t, const sh_stored_rows *set, cons
     visible->per_lane = 1;
     for (int64_t i = 0; i < t->width; i++) {
         int64_t n = 0;
-        for (at = 0; p->place[i] >= 0 && p->rows && (found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs)) > 0;)
+        for (at = 0, found = p->place[i] >= 0 && p->rows ? SH_PIECE : 0; found == SH_PIECE;) {
+            found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs);
             for (int64_t j = 0; j < found; j++)
                 if (!p->padding || !p->padding[pairs[j]]) w->visible[n++ * t->width + i] = (int32_t)pairs[j];
+        }
         for (int64_t j = p->rows; q->head[i] >= 0 && j < set->rows; j++)
             if (!p->padding || !p->padding[j]) w->visible[n++ * t->width + i] = (int32_t)j;
         for (int64_t j = n; j < t->most_visible; j++) w->visible[j * t->width + i] = -1;
@@ -180,18 +182,20 @@ static void collect_rows(const sh_tape *t, const sh_stored_rows *set, const sh_s
     sh_structure s = t->structure;
     int64_t n = 0, at, found, pairs[SH_PIECE], same_as[SH_MOST_LANES];
     s.k = sh_min(s.k, p->rows);
-    for (int64_t i = 0; i < t->width; i++) { /* the first query that sees the same rows */
+    for (int64_t i = 0, last = -1; i < t->width; i++) { /* the first of neighbours that see the same rows */
         same_as[i] = i;
-        for (int64_t before = i - 1; p->place[i] >= 0 && before >= 0 && same_as[i] == i; before--)
-            if (p->place[before] >= 0 && sh_kind_of(&s)->overlap(&s, p->place[before], p->place[i]) == SH_SAME)
-                same_as[i] = same_as[before];
+        if (p->place[i] < 0) continue;
+        if (last >= 0 && sh_kind_of(&s)->overlap(&s, p->place[last], p->place[i]) == SH_SAME)
+            same_as[i] = same_as[last];
+        last = i;
     }
     for (int64_t i = 0; i < t->width; i++) {
         if (p->place[i] < 0 || same_as[i] != i || p->rows == 0) continue;
-        for (at = 0; (found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs)) > 0;)
-            for (int64_t j = 0; j < found; j++)
-                if (pairs[j] < p->rows)
-                    mark_visible(t, w, p, &n, i, pairs[j]); /* a smaller bag has not all global rows */
+        for (at = 0, found = SH_PIECE; found == SH_PIECE;) {
+            found = sh_next_pairs(&s, p->rows, p->place[i], &at, pairs);
+            for (int64_t j = 0; j < found; j++) /* a smaller bag has not all global rows */
+                if (pairs[j] < p->rows) mark_visible(t, w, p, &n, i, pairs[j]);
+        }
     }
     for (int64_t i = 0; i < t->width; i++)
         for (int64_t j = 0; same_as[i] != i && j < n; j++)

@@ -29,6 +29,7 @@ typedef struct {
     const sh_feature_sets *s;
     const sh_kernels *k;
     int causal;                     /* query i sees patterns 0 to i */
+    int backward;                   /* gradients are wanted */
     int by_pairs;                   /* sets are computed by their kernels, without sums */
     int64_t parts, part;            /* of a set; rows of one */
     sh_feature_state state;         /* of all sets */
@@ -37,6 +38,7 @@ typedef struct {
     double *part_dstates;           /* of all parts: gradients by sums, in units of exp(-top) */
     const double *dkeys;
     sh_stack grad, out, dquery, dkey, dvalue;
+    void *memory;     /* holds the arrays below, and the states of parts with scratch (D) behind them */
     char *projection; /* (H, D, d) in the compute type */
     double *grad_dot; /* (items) the sum over rows of <gradient, row> */
     /* causal, of every row: the query's normaliser, its r, and whether a run of rows that were taken at a time ends */
@@ -171,34 +173,43 @@ static sh_status plan(sh_context *context, const sh_feature_sets *s, int queries
     return SH_OK;
 }
 
-/* Rounds the projection to the compute type, for gradients. */
-static sh_status round_projection(sh_context *context, call *c) {
+/* Lays a call's memory out, or counts its bytes where there is none; returns them. */
+static size_t lay_out_call(call *c, void *memory) {
+    const sh_feature_sets *s = c->s;
+    const sh_features *f = &s->features;
+    const int64_t sets = s->samples * s->heads, D = f->size;
+    const int64_t states = c->parts > 1 ? sets * c->parts * (int64_t)state_size(f) : 0;
+    const int both = c->causal && c->backward, adds_dstate = c->grad.data && c->dstate;
+    int64_t rows = 0, blocks = 0;
+    for (int64_t b = 0; both && b < s->samples; b++) {
+        rows += rows_of(s, b) * s->heads;
+        blocks += sh_ceil_div(rows_of(s, b), SH_CAUSAL_BLOCK) * s->heads;
+    }
+    sh_workspace w = {memory, 0};
+    c->part_states = sh_take(&w, !c->backward || both ? states + D : 0, sizeof(double));
+    c->part_dstates = sh_take(&w, both || adds_dstate ? states : 0, sizeof(double));
+    c->projection = sh_take(&w, c->backward && f->map == SH_RANDOM ? s->heads * D * f->d : 0, c->k->size);
+    c->grad_dot = sh_take(&w, c->backward ? sets * c->parts : 0, sizeof(double));
+    c->normalisers = sh_take(&w, rows, sizeof(double));
+    c->grad_dot_out = sh_take(&w, rows, sizeof(double));
+    c->ends = sh_take(&w, rows, 1);
+    c->tops = sh_take(&w, blocks * D, sizeof(double));
+    c->first_block = sh_take(&w, s->samples + 1, sizeof(int64_t));
+    return w.used;
+}
+
+/* Allocates a call's memory, of zeros but for the projection and the numbers of blocks. */
+static sh_status allocate(sh_context *context, call *c) {
     const sh_features *f = &c->s->features;
-    const int64_t n = f->size * f->d * c->s->heads;
-    if (f->map != SH_RANDOM) return SH_OK;
-    if (!(c->projection = sh_allocate(context, n, c->k->size))) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    c->k->from_double(c->projection, f->projection, n);
+    const size_t bytes = lay_out_call(c, NULL);
+    if (!(c->memory = sh_allocate(context, 1, bytes))) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(c->memory, 0, bytes);
+    lay_out_call(c, c->memory);
+    if (c->backward && f->map == SH_RANDOM)
+        c->k->from_double(c->projection, f->projection, c->s->heads * f->size * f->d);
+    for (int64_t b = 0; c->causal && c->backward && b < c->s->samples; b++)
+        c->first_block[b + 1] = c->first_block[b] + sh_ceil_div(rows_of(c->s, b), SH_CAUSAL_BLOCK);
     return SH_OK;
-}
-
-/* Allocates zeros. */
-static sh_status make_zeros(sh_context *context, int64_t count, double **numbers) {
-    *numbers = sh_allocate(context, sh_max(count, 1), sizeof(double));
-    if (!*numbers) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memset(*numbers, 0, (size_t)count * sizeof(double));
-    return SH_OK;
-}
-
-static void release(sh_context *context, call *c) {
-    sh_release(context, c->part_states);
-    sh_release(context, c->part_dstates);
-    sh_release(context, c->projection);
-    sh_release(context, c->grad_dot);
-    sh_release(context, c->normalisers);
-    sh_release(context, c->grad_dot_out);
-    sh_release(context, c->tops);
-    sh_release(context, c->ends);
-    sh_release(context, c->first_block);
 }
 
 /* Adds <gradient, row> of all items to that of their heads. */
@@ -227,8 +238,7 @@ sh_status sh_feature_sets_sum(sh_context *context, const sh_feature_sets *sets, 
     sh_status status = plan(context, sets, 0, 0, &c);
     if (status != SH_OK) return status;
     c.state = state;
-    /* and, behind the states, scratch for merging */
-    if (c.parts > 1) status = make_zeros(context, all * c.parts * (int64_t)state_size(f) + f->size, &c.part_states);
+    status = allocate(context, &c);
     if (status == SH_OK) status = run(context, &c, 0, 1, sum_item);
     const job j = sh_feature_job_of(f);
     for (int64_t i = 0; status == SH_OK && c.parts > 1 && i < all; i++) {
@@ -238,7 +248,7 @@ sh_status sh_feature_sets_sum(sh_context *context, const sh_feature_sets *sets, 
             sh_merge_sums(&j, s, state_at(f, c.part_states, i * c.parts + p),
                           state_at(f, c.part_states, all * c.parts).top);
     }
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }
 
@@ -266,8 +276,7 @@ static sh_status prefix_sums(sh_context *context, call *c) {
     const sh_features *f = &c->s->features;
     const int64_t all = c->s->samples * c->s->heads, each = (int64_t)state_size(f);
     if (c->parts == 1) return SH_OK;
-    sh_status status = make_zeros(context, all * c->parts * each + f->size, &c->part_states);
-    if (status == SH_OK) status = run(context, c, 0, 1, sum_item);
+    sh_status status = run(context, c, 0, 1, sum_item);
     const job j = sh_feature_job_of(f);
     for (int64_t i = 0; status == SH_OK && i < all; i++) {
         double *states = c->part_states + i * c->parts * each;
@@ -301,9 +310,10 @@ sh_status sh_feature_sets_causal(sh_context *context, const sh_feature_sets *set
     sh_status status = plan(context, sets, 1, 1, &c);
     if (status != SH_OK) return status;
     c.out = out;
-    status = prefix_sums(context, &c);
+    status = allocate(context, &c);
+    if (status == SH_OK) status = prefix_sums(context, &c);
     if (status == SH_OK) status = run(context, &c, 1, 2, causal_item);
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }
 
@@ -394,10 +404,8 @@ sh_status sh_feature_sets_mix_backward(sh_context *context, const sh_feature_set
     c.grad = grad;
     c.dquery = dquery;
     c.dstate = dstate;
-    status = make_zeros(context, all * c.parts, &c.grad_dot);
-    if (status == SH_OK && dstate && c.parts > 1)
-        status = make_zeros(context, all * c.parts * (int64_t)state_size(f), &c.part_dstates);
-    if (status == SH_OK) status = round_projection(context, &c);
+    c.backward = 1;
+    status = allocate(context, &c);
     if (status == SH_OK) status = run(context, &c, 1, 3, mix_backward_item);
     if (status == SH_OK) add_grad_dot(&c, grad_dot);
     const sh_kernels *k64 = sh_kernels_of(SH_FLOAT64);
@@ -406,7 +414,7 @@ sh_status sh_feature_sets_mix_backward(sh_context *context, const sh_feature_set
         k64->accumulate(to.total, 1, from.total, f->size);
         k64->accumulate(to.sum, 1, from.sum, f->size * f->v);
     }
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }
 
@@ -453,11 +461,11 @@ sh_status sh_feature_sets_sum_backward(sh_context *context, const sh_feature_set
     c.dkeys = dkeys;
     c.dkey = dkey;
     c.dvalue = dvalue;
-    status = make_zeros(context, sets->samples * sets->heads * c.parts, &c.grad_dot);
-    if (status == SH_OK) status = round_projection(context, &c);
+    c.backward = 1;
+    status = allocate(context, &c);
     if (status == SH_OK) status = run(context, &c, 0, 3, sum_backward_item);
     if (status == SH_OK) add_grad_dot(&c, grad_dot);
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }
 
@@ -488,12 +496,11 @@ static sh_status pairs_item(void *user, int64_t number, void *scratch, sh_contex
     const int64_t n = t.queries.n, m = t.patterns.n, D = t.f.size, d = t.f.d, width = t.f.v;
     char *out = row_of(c, c->out, &t, 0, 0), *dquery = row_of(c, c->dquery, &t, 0, 0),
          *dkey = row_of(c, c->dkey, &t, t.stored_start, 0), *dvalue = row_of(c, c->dvalue, &t, t.stored_start, 0);
-    const int back = c->grad.data != NULL;
     if (n == 0 || m == 0) {
-        if (!back) clear_rows(c, out, c->out.row, n, width);
-        if (back) clear_rows(c, dquery, c->dquery.row, n, d);
-        if (back) clear_rows(c, dkey, c->dkey.row, m, d);
-        if (back) clear_rows(c, dvalue, c->dvalue.row, m, width);
+        if (!c->backward) clear_rows(c, out, c->out.row, n, width);
+        if (c->backward) clear_rows(c, dquery, c->dquery.row, n, d);
+        if (c->backward) clear_rows(c, dkey, c->dkey.row, m, d);
+        if (c->backward) clear_rows(c, dvalue, c->dvalue.row, m, width);
         return SH_OK;
     }
     const sh_feature_state none = state_at(&t.f, t.running, 0);
@@ -505,7 +512,7 @@ static sh_status pairs_item(void *user, int64_t number, void *scratch, sh_contex
     sh_all_pairs(j, none, q, x, n, m, w);
     const double *normaliser = w->normaliser;
     divide_rows(&t, w->kernels, m, normaliser, n);
-    if (!back) {
+    if (!c->backward) {
         sh_multiply(j, j->k->gemm_nn, n, width, m, w->kernels, m, v.data, v.ld, 0, out, c->out.row);
         return SH_OK;
     }
@@ -554,11 +561,11 @@ sh_status sh_feature_sets_pairs_backward(sh_context *context, const sh_feature_s
     c.dquery = dquery;
     c.dkey = dkey;
     c.dvalue = dvalue;
-    status = make_zeros(context, sets->samples * sets->heads, &c.grad_dot);
-    if (status == SH_OK) status = round_projection(context, &c);
+    c.backward = 1;
+    status = allocate(context, &c);
     if (status == SH_OK) status = run(context, &c, 1, 2, pairs_item);
     if (status == SH_OK) add_grad_dot(&c, grad_dot);
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }
 
@@ -733,36 +740,19 @@ static void suffix_sums(call *c) {
 sh_status sh_feature_sets_causal_backward(sh_context *context, const sh_feature_sets *sets, sh_stack grad,
                                           sh_stack dquery, sh_stack dkey, sh_stack dvalue, double *grad_dot) {
     call c;
-    const sh_features *f = &sets->features;
-    const int64_t all = sets->samples * sets->heads;
     sh_status status = plan(context, sets, 1, 1, &c);
     if (status != SH_OK) return status;
     c.grad = grad;
     c.dquery = dquery;
     c.dkey = dkey;
     c.dvalue = dvalue;
-    int64_t rows = 0;
-    c.first_block = sh_allocate(context, sets->samples + 1, sizeof(int64_t));
-    if (!c.first_block) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    for (int64_t b = 0; status == SH_OK && b <= sets->samples; b++) {
-        c.first_block[b] = b ? c.first_block[b - 1] + sh_ceil_div(rows_of(sets, b - 1), SH_CAUSAL_BLOCK) : 0;
-        rows += b ? rows_of(sets, b - 1) : 0;
-    }
-    if (status == SH_OK) status = make_zeros(context, c.first_block[sets->samples] * sets->heads * f->size, &c.tops);
-    if (status == SH_OK) status = make_zeros(context, rows * sets->heads, &c.normalisers);
-    if (status == SH_OK) status = make_zeros(context, rows * sets->heads, &c.grad_dot_out);
-    if (status == SH_OK && !(c.ends = sh_allocate(context, rows * sets->heads + 1, 1)))
-        status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    if (status == SH_OK) memset(c.ends, 0, (size_t)(rows * sets->heads));
-    if (status == SH_OK) status = make_zeros(context, all * c.parts, &c.grad_dot);
-    if (status == SH_OK) status = round_projection(context, &c);
-    if (status == SH_OK && c.parts > 1)
-        status = make_zeros(context, all * c.parts * (int64_t)state_size(f), &c.part_dstates);
+    c.backward = 1;
+    status = allocate(context, &c);
     if (status == SH_OK) status = prefix_sums(context, &c);
     if (status == SH_OK) status = run(context, &c, 1, 4, causal_queries_item);
     if (status == SH_OK && c.parts > 1) suffix_sums(&c);
     if (status == SH_OK) status = run(context, &c, 1, 4, causal_patterns_item);
     if (status == SH_OK) add_grad_dot(&c, grad_dot);
-    release(context, &c);
+    sh_release(context, c.memory);
     return status;
 }

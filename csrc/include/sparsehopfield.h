@@ -18,7 +18,7 @@
  *  6. A process may end while other threads are within calls: they do not return.
  *  7. Call sh_initialise first. Without it the kernels that every processor has are used, which are slow.
  *  8. A pointer may be NULL where its description says so, and arrays of length 0 may be. Everywhere else NULL is
- *     SH_BAD_ARGUMENT; but a context must always be there, and sh_row looks at no pointer.
+ *     SH_BAD_ARGUMENT; but a context must always be there, and sh_row checks no pointer.
  *  9. Arrays begin at a multiple of their elements' size.
  *
  * Versions
@@ -193,7 +193,7 @@ typedef struct {
     int64_t n;
     const double *beta;
     int64_t beta_stride;
-    const sh_structure *structure; /* which patterns they look at; NULL: all. Of update, energy, retrieve, associate */
+    const sh_structure *structure; /* which patterns they see; NULL: all. Of update, energy, retrieve, associate */
 } sh_queries;
 
 /* sh_update: makes one retrieval step T(x) = Xi^T p(beta s(x)) for each query (paper eq. 2.5).
@@ -213,7 +213,7 @@ typedef struct {
  *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
  *               filter, a canonical dot product decides (retrieval/rescore.c).
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that
- *               looks at no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
+ *               sees no pattern gets a state of zeros, support 0 and the energy |x|^2/2, whose gradient is x - 0.
  */
 #define SH_EXACT_SUPPORT 1024
 SH_API sh_status sh_update(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
@@ -279,7 +279,7 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
 /* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern a number that the canonical
  * score cannot pass, by the first code and by the second (the first again, where there is none), and one that it
  * cannot be below. The index is that of columns where the context's path is SH_PATH_COLUMNS, else that of lines; it is
- * built if need be. beta is not looked at, and may be NULL.
+ * built if need be. beta is not read, and may be NULL.
  *
  * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
  * Errors     SH_BAD_ARGUMENT of "index" where none can be had; SH_NOT_FINITE of "queries"; those of sh_memory_index
@@ -318,7 +318,7 @@ SH_API sh_status sh_radii(sh_context *context, const sh_memory *memory, int64_t 
  *            score     (N, count), -INFINITY there
  * Cost       at most one matrix product N x M x d, with an index a small part of it; 16 bytes a pair found
  * Errors     SH_BAD_ARGUMENT of "count"; those of sh_update
- * Notes      beta is not looked at, and may be NULL.
+ * Notes      beta is not read, and may be NULL.
  */
 #define SH_NEAREST 32
 SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count,

@@ -25,9 +25,8 @@ typedef struct {
 /* The association of the layers by features: B samples and H heads, each N queries and M stored rows of its own, at a
  * time. What belongs to a set (sample b, head h) lies in order of b, then h. */
 typedef struct {
-    sh_features
-        features;       /* of all; beta and bias are not looked at, projection is (H, D, d), with sqrt(beta_h) in it */
-    const double *beta; /* (H); the bias of patterns is half of it */
+    sh_features features; /* of all; beta and bias are not read, projection is (H, D, d), with sqrt(beta_h) in it */
+    const double *beta;   /* (H); the bias of patterns is half of it */
     int64_t samples, heads, queries, stored; /* B, H, N, M */
     sh_stack query, key, value;
     const int64_t *offsets; /* (B + 1) or NULL: ragged bags, of which sample b has rows offsets[b] .. [b + 1] - 1; so do
@@ -52,7 +51,7 @@ typedef struct {
  * Returned   dquery, dkey, dvalue  one for each set, though sets may share rows
  *            grad_dot  (H) added to: the sum over rows of <gradient, row>, of queries, and of keys by their features
  * Errors     SH_OVERFLOW of sums over pairs ("kernels"), SH_BAD_ARGUMENT, SH_NO_MEMORY, SH_INTERRUPTED. Rows must be finite,
- *            and beta |x|^2 at most 1e70 (double: 1e300): they are not looked at.
+ *            and beta |x|^2 at most 1e70 (double: 1e300): this is not checked.
  * Cost       gradients some three times what the outputs do. Memory: some rows and a state for each thread, at most 2 * 16
  *            states, and, causal, D numbers for every 128 rows.
  * Notes      The same bits for any number of threads. */

@@ -211,7 +211,7 @@ def check(structure: FeatureStructure, code: tuple[int, float], appended: int, a
     code : tuple
         The separation as the core has it.
     appended : int
-        Rows that all queries look at.
+        Rows that all queries see.
     asked : list of str
         Arguments of `associate_forward` that are in use.
 

@@ -302,18 +302,18 @@ class Placed(Pairs):
 class Window(Placed):
     """Patterns near the query's own place in their order: place + t * dilation, |t| <= w.
 
-    As in Longformer's local attention. Cost and memory follow the pairs. A query near an end looks at fewer.
+    As in Longformer's local attention. Cost and memory follow the pairs. A query near an end sees fewer.
 
     Parameters
     ----------
     w : int, at least 0
-        Patterns on each side. A window wider than the set looks at all.
+        Patterns on each side. A window wider than the set has all.
     causal : bool
         None beyond the query's own place, of the global positions either.
     dilation : int, at least 1
         From one pattern of the window to the next.
     global_positions : collection of int
-        Patterns that every query looks at.
+        Patterns that every query sees.
     positions : array_like of int, shape of the queries without features, optional
         Places of the queries among the patterns, 0 to M - 1. By default query i is at i, which needs as many queries as
         patterns.
@@ -506,12 +506,12 @@ def _permuted(x: NDArray[np.uint64], key: NDArray[np.uint64], m: int) -> NDArray
 
 @dataclass(frozen=True, eq=False)
 class BlockSparse(Pairs):
-    """Any mask of blocks: queries of a block row look at the patterns of its blocks.
+    """Any mask of blocks: queries of a block row see the patterns of its blocks.
 
     Parameters
     ----------
     mask : scipy.sparse BSR, or array_like or scipy.sparse of bool, shape (block rows, block columns)
-        A BSR array of shape (N, M), whose stored blocks are looked at as a whole, whatever is in them; or one entry a
+        A BSR array of shape (N, M), whose stored blocks are seen as a whole, whatever is in them; or one entry a
         block, with `block`. A block row may be empty: its queries get zeros.
     block : (int, int), or int for squares
         Queries and patterns of a block; a BSR array brings its own.
