@@ -53,9 +53,13 @@ int sh_watch_main_thread(void);
 
 /* The functions below that take an argument return 0, or -1 with an exception that names it. */
 
-/* sh_expect: checks the number of arguments. sh_wrong_array: raises TypeError for an array that Python would not have passed. */
+/* sh_expect: checks the number of arguments. */
 int sh_expect(Py_ssize_t got, Py_ssize_t wanted);
-int sh_wrong_array(const char *name);
+/* Raises TypeError for an array that Python would not have passed. Defined here, where compilers see that it is -1. */
+static inline int sh_wrong_array(const char *name) {
+    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
+    return -1;
+}
 
 /* sh_is_in_place: tells whether an object is an array whose numbers can be read where they lie: aligned, and in the byte order
  * of this machine; 0 with an exception that says what to do. */

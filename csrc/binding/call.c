@@ -71,11 +71,6 @@ int sh_expect(Py_ssize_t got, Py_ssize_t wanted) {
     return -1;
 }
 
-int sh_wrong_array(const char *name) {
-    PyErr_Format(PyExc_TypeError, "%s: not the array that is wanted here", name);
-    return -1;
-}
-
 int sh_is_in_place(PyObject *object, const char *name) {
     PyArrayObject *a = (PyArrayObject *)object;
     if (!PyArray_Check(object))
