@@ -72,7 +72,7 @@ class MapRow:
     formula: str
     regulariser: str | None
     source: str
-    standard: float  # the parameter by default; of maps without one what stands for it
+    standard: Any  # the parameter by default, int or float; of maps without one what stands for it
     parameter: Parameter | None
     has_energy: bool  # retrieval lowers an energy, and the Jacobian is symmetric
     shift_invariant: bool  # a number added to all scores changes no weight
@@ -81,11 +81,13 @@ class MapRow:
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.__dict__.update(row, parameter=row["parameter"] and Parameter(*row["parameter"]))
+        if self.parameter and self.parameter.whole:
+            self.standard = int(self.standard)
 
     @property
     def code(self) -> tuple[int, float]:
         """(number, parameter) of the map with its standard parameter."""
-        return self.number, self.standard
+        return self.number, float(self.standard)
 
     @property
     def has_cutoff(self) -> bool:
@@ -111,6 +113,9 @@ class SeparationMap:
     """A separation map with a parameter; the class of each is named as its row of the table."""
 
     row: ClassVar[MapRow]
+
+    def __init__(self, value: Any) -> None:
+        raise NotImplementedError  # each class has its own, which dataclass makes
 
     def __init_subclass__(cls) -> None:
         cls.row = MAPS[cls.__name__.lower()]
@@ -208,7 +213,7 @@ class Polynomial(SeparationMap):
     Polynomial(order=10)
     """
 
-    order: int = int(MAPS["polynomial"].standard)
+    order: int = MAPS["polynomial"].standard
 
 
 def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
