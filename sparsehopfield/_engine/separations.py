@@ -43,8 +43,7 @@ class Parameter:
 
     def fits(self, value: Any) -> Any:
         """Return whether a number, or each of an array, is in the range."""
-        with np.errstate(invalid="ignore"):
-            return ((value > self.least) if self.above else (value >= self.least)) & (value <= self.most)
+        return ((value > self.least) if self.above else (value >= self.least)) & (value <= self.most)
 
     def checked(self, value: Any) -> float | int:
         """Return the number that an argument is, if it is in the range."""
