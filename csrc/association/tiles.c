@@ -267,7 +267,7 @@ void sh_dot_tile(const sh_tape *t, const sh_stored_rows *stored, int values, con
     int64_t ld = values ? stored->value_ld : stored->key_ld, d = values ? t->f : t->e;
     if (stored->per_lane) {
         turn_lanes(t, u, d, gathered);
-        t->lanes->own_scores(rows, ld, stored->position, list, n, d, gathered, sh_padded(t, d), s, t->width);
+        t->lanes->scores_per_lane(rows, ld, stored->position, list, n, d, gathered, sh_padded(t, d), s, t->width);
     } else if (t->vectors == 1) {
         t->lanes->scores(rows, ld, list, n, d, u, s, t->width);
     } else if (n) {
@@ -283,7 +283,7 @@ void sh_mix_tile(const sh_tape *t, const sh_stored_rows *stored, int values, con
     if (stored->per_lane) {
         const int64_t padded = sh_padded(t, d);
         const void *from[SH_MOST_LANES];
-        t->lanes->own_mix(rows, ld, stored->position, list, n, d, p, t->width, gathered, padded);
+        t->lanes->mix_per_lane(rows, ld, stored->position, list, n, d, p, t->width, gathered, padded);
         for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(gathered, t, l * padded);
         t->lanes->gather(from, d, NULL, z, t->width);
     } else if (t->vectors == 1) {
@@ -302,7 +302,7 @@ void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int values, const 
     char *rows = values ? w->dvalue : w->dkey, *x = w->turned;
     turn_lanes(t, u, values ? t->f : t->e, x);
     if (s->per_lane) {
-        t->lanes->own_spread(g, t->width, s->position, list, n, x, padded, rows, ld);
+        t->lanes->spread_per_lane(g, t->width, s->position, list, n, x, padded, rows, ld);
     } else if (t->vectors == 1) {
         t->lanes->spread(g, t->width, list, n, x, padded, rows, ld);
     } else if (!list) {
