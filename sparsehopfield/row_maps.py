@@ -108,7 +108,7 @@ def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error:
 
 
 def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array], axis: Any, out: Any) -> Any:
-    """The call: `axis` means the rows' axis of every array, and of the result if it has rows."""
+    """Call a ufunc, where `axis` means the rows' axis of every array, and of the result if it has rows."""
     kwargs: dict[str, Any] = {}
     if out is not None:
         for o in out if isinstance(out, tuple) else (out,):
