@@ -112,6 +112,9 @@ class SeparationMap:
 
     row: ClassVar[MapRow]
 
+    def __init__(self, value: Any) -> None:
+        raise NotImplementedError  # each class has its own, which dataclass makes
+
     def __init_subclass__(cls) -> None:
         cls.row = MAPS[cls.__name__.lower()]
         FAMILIES[cls.row.name] = cls
