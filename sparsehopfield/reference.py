@@ -538,7 +538,8 @@ def _maps(separation):
     code = separation_code(separation)
     row = row_of(code)
     options = code[1:] if row.parameter else ()
-    row_map, vjp, conjugate = (globals().get(row.name + part) for part in ("", "_vjp", "_conjugate"))
+    functions = globals()
+    row_map, vjp, conjugate = functions[row.name], functions[f"{row.name}_vjp"], functions.get(f"{row.name}_conjugate")
     return (
         lambda z: row_map(z, *options),
         lambda z, p, g: vjp(*([z] if row.vjp_takes_scores else []), p, g, *options),

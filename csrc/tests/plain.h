@@ -19,10 +19,16 @@ static inline double plain_entmax(double alpha, double z, double tau) {
 }
 
 /* Finds the weights p (n) of the scores z (n), beta included, of which -INFINITY have none. The threshold of entmax is found
- * by bisection; returned relative to 0, as sh_row has it. */
+ * by bisection; returned relative to 0, as sh_row has it. Maps that are not here are taken from the library. */
 static inline double plain_weights(sh_model m, int64_t n, const double *z, double *p) {
     const double alpha = plain_alpha(m);
     double top = -INFINITY, largest = 0, sum = 0, low = -1, high = 0;
+    if (m.separation > SH_POLYNOMIAL) { /* maps of the table that are not here: rows have tests of their own */
+        void *scratch = own(1, (int64_t)sh_row_scratch(n));
+        CHECK_OK(sh_map_row(m, SH_ROW_PART_WEIGHTS, SH_FLOAT64, n, (const void *[]){z}, (void *[]){p}, scratch));
+        free(scratch);
+        return NAN;
+    }
     for (int64_t i = 0; i < n; i++) {
         top = larger(top, z[i]);
         largest = larger(largest, isinf(z[i]) ? 0 : fabs(z[i]));

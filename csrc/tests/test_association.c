@@ -6,8 +6,8 @@
 
 enum { B = 2, N = 5, M = 9, H = 2, D = 4, V = 3, ROWS = B * M, QUERIES = B * N * H };
 static uint64_t seed = 5;
-static const sh_model MODELS[] = {
-    {SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0}, {SH_ENTMAX, 1.5}, {SH_ENTMAX, 1.25}, {SH_POLYNOMIAL, 3}};
+static const sh_model MODELS[] = {{SH_SPARSEMAX, 0}, {SH_SOFTMAX, 0},    {SH_ENTMAX, 1.5},
+                                  {SH_ENTMAX, 1.25}, {SH_POLYNOMIAL, 3}, {SH_NORMMAX, 2}};
 enum { MODEL_COUNT = sizeof MODELS / sizeof *MODELS };
 
 /* An association in double, of which those of both types are made. */

@@ -88,6 +88,11 @@ class MapRow:
         return self.number, self.standard
 
     @property
+    def has_cutoff(self) -> bool:
+        """Whether the map with its standard parameter has a cutoff."""
+        return has_cutoff(self.code)
+
+    @property
     def title(self) -> str:
         """How the map is asked for: a name in quotes, or "Entmax(alpha)"."""
         return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
@@ -106,6 +111,9 @@ class SeparationMap:
     """A separation map with a parameter; the class of each is named as its row of the table."""
 
     row: ClassVar[MapRow]
+
+    def __init__(self, value: Any) -> None:
+        raise NotImplementedError  # each class has its own, which dataclass makes
 
     def __init_subclass__(cls) -> None:
         cls.row = MAPS[cls.__name__.lower()]

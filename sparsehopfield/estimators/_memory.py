@@ -60,7 +60,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
     beta : float, positive, or "auto"
         Inverse temperature. "auto" is the least beta that stores 99 % of the rows exactly, `beta_` after fitting: a row
         is a fixed point where its margin is at least 1 / (beta (alpha - 1)), with alpha = 2 for sparsemax. Rows that
-        occur twice have no margin and are left out. It needs a map with a cutoff (sparsemax, entmax), and costs what
+        occur twice have no margin and are left out. It needs a map with a cutoff (as sparsemax, entmax), and costs what
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
     separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
@@ -177,7 +177,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     cutoff = cutoff_of(separation_code(memory.separation))
     if cutoff is None:
         raise ValueError(
-            f"beta: 'auto' needs a separation that stores patterns exactly (sparsemax, entmax), got "
+            f"beta: 'auto' needs a separation that stores patterns exactly, {valid_separations(has_cutoff=True)}, got "
             f"{short(memory.separation)}; give a number"
         )
     margins = memory.margin()

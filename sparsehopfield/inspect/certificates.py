@@ -22,7 +22,7 @@ from sparsehopfield._engine.checks import Array, untrapped
 from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
-from sparsehopfield._engine.separations import cutoff_of
+from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
@@ -48,8 +48,8 @@ def needed_lead(code: tuple[int, float]) -> float:
     cutoff = cutoff_of(code)
     if cutoff is None:
         raise ValueError(
-            "separation: softmax and Polynomial give weight to every pattern, so they store none exactly and nothing "
-            "can be certified; maps with a cutoff can: sparsemax, Entmax(alpha > 1)"
+            "separation: maps that give weight to every pattern, as softmax, store none exactly, and nothing can be "
+            f"certified; maps with a cutoff do: {valid_separations(has_cutoff=True)}"
         )
     return cutoff
 

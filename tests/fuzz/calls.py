@@ -24,9 +24,10 @@ import numpy as np
 import scipy.sparse
 
 import sparsehopfield as sh
-from sparsehopfield import layers, optim, structures, theory
+from sparsehopfield import layers, optim, row_maps, structures, theory
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import associate_backward, associate_forward
+from sparsehopfield._engine.separations import FAMILIES
 from sparsehopfield.data import bags, datasets
 from sparsehopfield.theory import structures as theory_structures
 
@@ -460,28 +461,17 @@ def _saved(kind: str) -> Callable[[Sound], Any]:
 
 ARRAYS = {"queries": lambda s: s.q}
 TARGETS: dict[str, Callable[[Sound], Any]] = {
-    **{
-        f"sparsehopfield.{name}": _row_map(name)
-        for name in (
-            *("softmax", "sparsemax", "entmax", "polynomial", "topk_softmax", "topk_sparsemax"),
-            *(
-                "sparsemax_threshold",
-                "entmax_threshold",
-                "softmax_conjugate",
-                "sparsemax_conjugate",
-                "entmax_conjugate",
-            ),
-            *("softmax_vjp", "sparsemax_vjp", "entmax_vjp", "entmax_vjp_alpha", "polynomial_vjp"),
-        )
-    },
+    **{f"sparsehopfield.{name}": _row_map(name) for name in row_maps.__all__},
     **{
         f"sparsehopfield.{name}": _operation(name)
         for name in ("update", "retrieve", "associate", "energy", "candidates")
     },
     "sparsehopfield.merge": _merge,
     "sparsehopfield.Candidates": _states,
-    "sparsehopfield.Entmax": _constructed(sh.Entmax, alpha=1.5),
-    "sparsehopfield.Polynomial": _constructed(sh.Polynomial, order=3),
+    **{
+        f"sparsehopfield.{family.__name__}": _constructed(family, **{family.row.parameter.name: 3})
+        for family in FAMILIES.values()
+    },
     "sparsehopfield.show_config": _constructed(sh.show_config, mode="dict"),
     "sparsehopfield.set_num_threads": _constructed(sh.set_num_threads, n=1),
     "sparsehopfield.HopfieldMemory": _constructed(

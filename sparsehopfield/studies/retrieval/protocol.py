@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 MODELS: dict[str, Any] = {
     "sparse": "sparsemax",
     "dense": "softmax",
-    **{row.alias or row.name: row.alias or FAMILIES[row.name]() for row in reversed(ROWS) if row.parameter},
+    **{row.alias or row.name: row.alias or FAMILIES[row.name](row.standard) for row in reversed(ROWS) if row.parameter},
     "mean": None,
 }
 MASKS = ("upper", "lower", "left", "right")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsehopfield._engine.separations import has_cutoff, separation_code
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.data.datasets import ImageSet
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core.means import Means
 from sparsehopfield.studies._core.words import bullets, join_numbers, steps_in_words, wrap
-from sparsehopfield.studies.retrieval.protocol import Study
+from sparsehopfield.studies.retrieval.protocol import MODELS, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -189,7 +190,7 @@ def _rates(summary: Summary, panel: Panel, claim: str) -> str:
 def _details(summary: Summary, panel: Panel) -> str:
     """Make the table of mean cosine, share exact, and support of the maps that have zeros."""
     models = summary.models(panel)
-    sparse = [model for model in models if model in ("sparse", "entmax15")]
+    sparse = [model for model in models if model != "mean" and has_cutoff(separation_code(MODELS[model]))]
     columns = [(model, "cosine", ".3f") for model in models]
     columns += [(model, "exact", ".3f") for model in models if model != "mean"]
     columns += [(model, "support", ".1f") for model in sparse]
