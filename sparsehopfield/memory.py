@@ -25,7 +25,7 @@ from sparsehopfield._engine.checks import (
     as_one_beta,
     as_positive_numbers,
     as_whole,
-    untrapped,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.concurrency import ChangeLock, cached
@@ -35,7 +35,7 @@ from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.errors import FileFormatError
-from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, needed_lead
+from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -756,7 +756,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._certified().certificates.critical(needed_lead(self._separation[1]))
+        return self._certified().certificates.critical(required_cutoff(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -831,7 +831,7 @@ class HopfieldMemory:
         if structure is not None:
             structure.refuse("fixed points")
         code = self._separation[1]
-        needed_lead(code)  # without one nothing is stored, whatever rounding makes of it
+        required_cutoff(code)  # without one nothing is stored, whatever rounding makes of it
         return state.certificates.fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
@@ -860,7 +860,7 @@ class HopfieldMemory:
         array([0.   , 0.333, 0.667])
         """
         if betas is None:
-            with untrapped():
+            with ignoring_float_errors():
                 grid = np.minimum(self._one_beta(None) * np.geomspace(0.01, 100, 9), np.finfo(np.float64).max)
         else:
             grid = as_numbers("betas", betas)
@@ -958,7 +958,7 @@ class HopfieldMemory:
         """
         certificates = self._certified().certificates
         call = Call.prepare(certificates.stored, queries, self.beta if beta is None else beta, self._separation[1])
-        return certificates.certify(call, needed_lead(call.code))
+        return certificates.certify(call, required_cutoff(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return how far a query may be from each pattern and still go to exactly this pattern in one step.
@@ -996,7 +996,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = self._one_beta(beta)
-        return self._certified().certificates.radii(needed_lead(self._separation[1]), b)
+        return self._certified().certificates.radii(required_cutoff(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """Count the patterns that are stored, beside how many random ones with the same spread would be.
@@ -1035,7 +1035,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = self._one_beta(beta)
-        return self._certified().certificates.capacity(needed_lead(self._separation[1]), b, p)
+        return self._certified().certificates.capacity(required_cutoff(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Find the patterns that are copies or near-copies of others.
@@ -1183,7 +1183,7 @@ class HopfieldMemory:
         from sparsehopfield.inspect.report import report
 
         state = self._certified()
-        needed = needed_lead(self._separation[1])
+        needed = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
         ids = None if state.ids is None else state.names()
         return report(state.certificates, ids, repr(self), self.separation, needed, b)

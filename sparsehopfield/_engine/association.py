@@ -23,9 +23,9 @@ from sparsehopfield._engine.checks import (
     as_positive_numbers,
     as_whole,
     compute_dtype,
-    folded,
-    in_order,
+    contiguous,
     overlap,
+    overlaps_itself,
 )
 from sparsehopfield._engine.separations import as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
@@ -94,15 +94,15 @@ def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return in_order(a, dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
+        return contiguous(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else contiguous(a)
 
 
 def _projection(name: str, pair: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
     """Return a projection's weight and bias as the core takes them."""
     if pair is None:
         return None, None
-    weight, bias = (in_order(as_numbers(name, a), dtype) for a in pair)
+    weight, bias = (contiguous(as_numbers(name, a), dtype) for a in pair)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -124,11 +124,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], cop
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = in_order(a, dtype)
+        a = contiguous(a, dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = in_order(a)
+        a = contiguous(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -421,7 +421,7 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = in_order(as_numbers("grad", grad), saved._dtype)
+    g = contiguous(as_numbers("grad", grad), saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
@@ -443,7 +443,7 @@ def _check_out(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Ar
             raise ValueError("out: is read-only")
         if any(overlap(a, other) for other in others):
             raise ValueError("out: overlaps another array of this call in memory; give one of its own")
-        if saved._executor is not None and (a.shape != rows.shape or a.dtype != rows.dtype or folded(a)):
+        if saved._executor is not None and (a.shape != rows.shape or a.dtype != rows.dtype or overlaps_itself(a)):
             raise ValueError(BAD_OUT.format(saved._dtype))
         others.append(a)
 
@@ -509,6 +509,6 @@ def association_weights(saved: Saved) -> Any:
         saved._executor.refuse(saved._tape, "associate")
     start, position, weight = _core.association_weights(saved._tape)
     samples, heads, queries, rows = saved._shape
-    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse = csr_array((contiguous(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
     return sparse if saved._sparse else sparse.toarray().reshape(saved._shape)

@@ -20,7 +20,7 @@ from sparsehopfield._engine.checks import (
     as_queries,
     as_whole,
     compute_dtype,
-    in_order,
+    contiguous,
 )
 from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
@@ -91,7 +91,7 @@ class Call:
         """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
         given = as_queries(queries, pattern_set.patterns.shape[1])
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
-        rows = in_order(given, dtype).reshape(-1, given.shape[-1])
+        rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         leading = given.shape[:-1]
         betas = as_beta(beta, leading)
         if structure is None:
@@ -142,7 +142,7 @@ class Call:
         e = executor.energy(self.rows if states is None else states)
         if len(e) and np.abs(e).max() > LARGEST[dtype]:
             raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {dtype}")
-        return in_order(e, dtype).reshape(self.leading)[()]
+        return contiguous(e, dtype).reshape(self.leading)[()]
 
     def associate(self, top: Any = None, min_weight: Any = None) -> "csr_array":
         """Return the weights as a sparse array (N, M)."""
@@ -163,7 +163,7 @@ class Call:
 
     def _sparse(self, executor: CoreExecutor, rows: Array, limit: int = 0, least: float = 0.0) -> "csr_array":
         start, position, _, weight = executor.associate(rows, limit, least)
-        return sparse_rows(start, position, in_order(weight, self.rows.dtype), len(self.pattern_set))
+        return sparse_rows(start, position, contiguous(weight, self.rows.dtype), len(self.pattern_set))
 
     def candidates(self, offset: Any = 0) -> Candidates:
         """Return the partial result of these patterns, the first of which has position `offset` in the whole."""

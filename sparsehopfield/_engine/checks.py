@@ -130,7 +130,7 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     return numbers
 
 
-def untrapped() -> np.errstate:
+def ignoring_float_errors() -> np.errstate:
     """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
 
     Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
@@ -138,7 +138,7 @@ def untrapped() -> np.errstate:
     return np.errstate(all="ignore")
 
 
-def in_order(a: Array, dtype: Any = None) -> Array:
+def contiguous(a: Array, dtype: Any = None) -> Array:
     """Return the same numbers C-contiguous and aligned, in this dtype or their own; copies only what is not.
 
     Large copies are made in chunks, so that Ctrl-C is heard.
@@ -146,7 +146,7 @@ def in_order(a: Array, dtype: Any = None) -> Array:
     if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
         return a
     to = a.dtype if dtype is None else np.dtype(dtype)
-    with untrapped():  # numbers too small become 0, and infinities are found where they matter
+    with ignoring_float_errors():  # numbers too small become 0, and infinities are found where they matter
         return as_contiguous(a, to)
 
 
@@ -232,7 +232,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else in_order(a, stored)
+    return a if in_place else contiguous(a, stored)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -272,7 +272,7 @@ def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
         raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
     if not narrow:
         as_exact(name, a, stored.dtype)
-    rows = in_order(a, stored.dtype)
+    rows = contiguous(a, stored.dtype)
     if narrow and kind != "f" and not np.array_equal(rows, a):
         raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
     return rows
@@ -367,7 +367,7 @@ def as_one_beta(beta: ArrayLike) -> float:
 
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array:
     """Return `out`, if a result of this shape and dtype can be written to it."""
-    out = as_place("out", out, shape)
+    out = as_writeable("out", out, shape)
     if out.dtype != dtype:
         raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
     refuse_masks("out", out)
@@ -377,7 +377,7 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
     return out
 
 
-def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
+def as_writeable(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
     """Return an array that numbers can be written to, of this shape."""
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
@@ -387,12 +387,12 @@ def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
         raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
     if not a.flags.writeable:
         raise ValueError(f"{name}: is read-only")
-    if folded(a):
+    if overlaps_itself(a):
         raise ValueError(f"{name}: its elements overlap one another (strides {a.strides})")
     return a
 
 
-def folded(a: Array) -> bool:
+def overlaps_itself(a: Array) -> bool:
     """Return whether elements of an array may share memory: an axis steps within the extent of those inside it."""
     if a.size == 0 or a.flags.c_contiguous:
         return False

@@ -40,7 +40,7 @@ from sparsehopfield._engine.structure import Structure, described, parsed, resto
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
+__all__ = ["Model", "check_header", "read", "read_tensors", "write", "write_tensors"]
 
 Meaning = TypeVar("Meaning")
 Number = TypeVar("Number", int, float)
@@ -208,7 +208,7 @@ def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
     return 8 + length, fields, tensors
 
 
-def sound_header(
+def check_header(
     path: str,
     fields: dict[str, str],
     tensors: Tensors,
@@ -237,7 +237,7 @@ def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
     def wrong(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
+    check_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
     shapes = {name: shape for name, _, shape in tensors}
     if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
         raise wrong(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, as_exact, as_list, as_patterns, as_rows, in_order, untrapped
+from sparsehopfield._engine.checks import (
+    Array,
+    as_exact,
+    as_list,
+    as_patterns,
+    as_rows,
+    contiguous,
+    ignoring_float_errors,
+)
 from sparsehopfield._engine.separations import has_cutoff, similarity_code
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
 
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
     """Return the score at or below which no pattern has weight, for a query whose support has these scores."""
-    with untrapped():
+    with ignoring_float_errors():
         best = score.max()
         return float(best + _core.cut(*code, beta * (score - best)) / beta)
 
@@ -101,7 +109,7 @@ class Candidates:
         """
         self._check_finite()
         start, position, _ = self._lists("weights")
-        return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
+        return sparse_rows(start, position, contiguous(self._solve(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
         """Return the states, mixed as by `update`: with the same bits for maps with a cutoff.
@@ -125,7 +133,7 @@ class Candidates:
             if values is not None:
                 raise ValueError("values: the part of a map with full support has mixed its values already")
             divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
-            with untrapped():
+            with ignoring_float_errors():
                 states = (self.mixture / divisor).astype(self.dtype)
             return states.reshape(*self.leading, states.shape[1])
         start, position, _ = self._lists("states")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Call
-from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
@@ -26,7 +26,7 @@ from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
-__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "needed_lead"]
+__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "required_cutoff"]
 
 Floats = NDArray[np.float64]
 BLOCK = 1024  # patterns at a time, at most,
@@ -37,7 +37,7 @@ NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is
 CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
 
 
-def needed_lead(code: tuple[int, float]) -> float:
+def required_cutoff(code: tuple[int, float]) -> float:
     """Return how far the best score must lead to get all weight, in units of 1/beta: the cutoff of the map.
 
     Raises
@@ -205,7 +205,7 @@ class Certificates:
         return _core.margins(self._core)
 
     @cached
-    @untrapped()
+    @ignoring_float_errors()
     def _lengths(self) -> Floats:
         """Compute the lengths |xi| of the numbers that are stored, (M,), by their scale if they have one."""
         scale = self.stored.scale
@@ -218,7 +218,7 @@ class Certificates:
         return lengths
 
     @cached
-    @untrapped()
+    @ignoring_float_errors()
     def _reach(self) -> tuple[float, float]:
         """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
         longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
@@ -227,7 +227,7 @@ class Certificates:
             return 1.0, tiny * max(1.0, 1 / float(self._lengths.min()))
         return longest, tiny
 
-    @untrapped()
+    @ignoring_float_errors()
     def rounding(self, lengths: Floats | float, scores: Floats | float) -> Any:
         """Bound what rounding may take from the lead of one score over another, at queries of these lengths.
 
@@ -245,14 +245,14 @@ class Certificates:
         return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
 
     @cached
-    @untrapped()
+    @ignoring_float_errors()
     def sure(self) -> Floats:
         """Compute lower bounds of the margins, (M,), that hold whatever rounding does."""
         lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
         rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
         return self.margins - rounding - 2 * self.unit_rounding
 
-    @untrapped()
+    @ignoring_float_errors()
     def critical(self, needed: float) -> Floats:
         """Compute the smallest beta, (M,), with needed/beta <= sure margin; inf where there is none, 0 for a single
         pattern.
@@ -296,7 +296,7 @@ class Certificates:
             _, fixed[block], _ = executor.retrieve(rows, 1, tol, np.empty_like(rows), None)
         return fixed
 
-    @untrapped()
+    @ignoring_float_errors()
     def certify(self, call: Call, needed: float) -> Certified:
         """Return where queries provably go: to the best pattern, if it leads by needed/beta."""
         queries = call.rows
@@ -311,7 +311,7 @@ class Certificates:
 
     # --- balls ------------------------------------------------------------------------------------------
 
-    @untrapped()
+    @ignoring_float_errors()
     def radii(self, needed: float, beta: float) -> Floats:
         """Compute exact radii, (M,): the largest distance from which every query goes to the pattern; -inf where not
         even the pattern itself does.
@@ -344,7 +344,7 @@ class Certificates:
     # --- capacity ---------------------------------------------------------------------------------------
 
     @cached
-    @untrapped()
+    @ignoring_float_errors()
     def spread(self) -> tuple[float, float]:
         """Compute the root mean square distance from the mean and the participation ratio of the covariance, BLOCK
         columns at a time.
@@ -370,7 +370,7 @@ class Certificates:
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
-    @untrapped()
+    @ignoring_float_errors()
     def capacity(self, needed: float, beta: float, p: float) -> Capacity:
         """Compute how many random patterns of this spread are stored, beside how many of these are."""
         from sparsehopfield.theory import exact_capacity  # loads scipy
@@ -398,7 +398,7 @@ class Certificates:
                 groups.setdefault(row.tobytes(), []).append(position)
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
-    @untrapped()
+    @ignoring_float_errors()
     def duplicates(self, within: float, most: int) -> Duplicates:
         """Find all pairs of patterns at most `within` apart.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, untrapped
+from sparsehopfield._engine.checks import Array, as_image_shape, ignoring_float_errors
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
@@ -222,7 +222,7 @@ def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
 
 
-@untrapped()
+@ignoring_float_errors()
 def report(
     own: Certificates,
     ids: Array | None,
