@@ -102,11 +102,11 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
-    return _real(name, as_array(name, array))
+    return _checked_real(name, as_array(name, array))
 
 
-def _real(name: str, a: Array) -> Array:
-    """Return the array itself, if it has real numbers that float64 holds."""
+def _checked_real(name: str, a: Array) -> Array:
+    """Return the array itself; raise unless it has real numbers that float64 holds."""
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
@@ -118,7 +118,7 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     if type(array) is np.ndarray:
         return as_numbers(name, array)
     if not has_masked_entries(array):
-        return _real(name, _plain_array(name, array))
+        return _checked_real(name, _plain_array(name, array))
     try:
         given = _as_masked(array)
     except ValueError as error:
@@ -161,7 +161,7 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
 
 
 def as_float_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return a dtype to compute in: float32 or float64."""
+    """Check that a dtype is float32 or float64, and return it."""
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):
@@ -172,7 +172,7 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
-    """Return the shape of images of d numbers."""
+    """Return the shape of images of d numbers as a tuple, checked."""
     sides = as_integers("shape", shape)
     fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
     if not fits or prod(sides.tolist()) != d:
@@ -258,7 +258,7 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
 
 
 def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
-    """Return rows to be stored beside others, of the same width and dtype.
+    """Return rows to be stored beside others, in their dtype and with as many columns.
 
     To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
     dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
@@ -315,7 +315,7 @@ def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def as_scale(scale: Any, patterns: Array) -> float:
-    """Return the factor of stored numbers: a float32 number, 1 by default."""
+    """Return what stored uint8 and float16 numbers are multiplied with: a float32 number, 1 by default."""
     if scale is None:
         return 1.0
     if patterns.dtype.type not in NARROW:
@@ -340,9 +340,9 @@ def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
     if type(numbers) is float and 0 < numbers < np.inf:  # the usual case, without a detour
         return np.array(numbers)
     a = as_numbers(name, numbers).astype(np.float64)
-    sound = (a > 0) & (a < np.inf)
-    if not sound.all():
-        raise ValueError(f"{name}: must be positive and finite, got {a[~sound].flat[0]}")
+    valid = (a > 0) & (a < np.inf)
+    if not valid.all():
+        raise ValueError(f"{name}: must be positive and finite, got {a[~valid].flat[0]}")
     return a
 
 
@@ -393,7 +393,7 @@ def as_writeable(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Arr
 
 
 def overlaps_itself(a: Array) -> bool:
-    """Return whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+    """Return whether elements of an array may share memory: an axis steps by less than those inside it span."""
     if a.size == 0 or a.flags.c_contiguous:
         return False
     extent = a.itemsize
@@ -421,7 +421,7 @@ def as_flag(name: str, flag: Any) -> bool:
 
 
 def as_state(name: str, state: Any) -> Mapping[str, Any]:
-    """Return a mapping by names, as `state_dict` gives it."""
+    """Return the argument; raise unless it is a mapping by names, as `state_dict` returns."""
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
     return state

@@ -46,12 +46,12 @@ def feature_scale(rows: Array) -> tuple[Array, Array]:
 
     That is its standard deviation, or 1 where it is constant.
     """
-    _, power = np.frexp(np.abs(rows).max(axis=0))  # of the largest: squares neither overflow nor vanish
+    _, exponent = np.frexp(np.abs(rows).max(axis=0))  # scaled by it, squares neither overflow nor vanish
     with ignoring_float_errors():
-        scaled = np.ldexp(rows, -power)
+        scaled = np.ldexp(rows, -exponent)
         mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
         constant = is_constant(mean, deviation, len(rows))
-        return np.ldexp(mean, power), np.where(constant, 1.0, np.ldexp(deviation, power))
+        return np.ldexp(mean, exponent), np.where(constant, 1.0, np.ldexp(deviation, exponent))
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
