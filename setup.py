@@ -211,7 +211,7 @@ class BuildExt(build_ext):
                 extra_postargs=flags + VARIANTS.get(variant, []),
             )
 
-        kernels = [s for s in ext.sources if s.startswith("csrc/kernels/")]
+        kernels = [s for s in ext.sources if s.startswith("csrc/kernels/") and not s.endswith("dispatch.c")]
         jobs = [(s, variant) for variant in VARIANTS for s in kernels] + [(s, "base") for s in ext.sources]
         with ThreadPoolExecutor(self.parallel or os.cpu_count()) as pool:
             objects = [o for made in pool.map(compile_one, jobs) for o in made]

@@ -31,6 +31,13 @@ void sh_pretend_left(int64_t bytes);
 int64_t sh_memory_left_under(const char *root);
 #endif
 
+/* sh_setting: returns a variable of the environment, NULL where it is not set, or empty.
+ * sh_ignore_setting: notes one that cannot be followed, for sh_ignored_settings.
+ * sh_read_thread_settings: sets the number of threads that the environment asks for. */
+const char *sh_setting(const char *name);
+void sh_ignore_setting(const char *name, const char *value, const char *allowed);
+void sh_read_thread_settings(void);
+
 /* sh_fail: notes what was at fault, returns the status. */
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row);
 /* SH_REQUIRE: ends a function of the interface with SH_BAD_ARGUMENT, and names the argument, unless a condition holds. */

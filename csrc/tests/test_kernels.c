@@ -387,32 +387,39 @@ static void lane_products(const sh_lanes *k, sh_type type) {
 /* Each map's weights of every lane, by `finish` and by `weights` of the rows that it lists. */
 static void lane_maps(const sh_lanes *k, sh_type type) {
     enum { N = 40 };
-    static const sh_model models[] = {
-        {SH_SPARSEMAX, 2}, {SH_SOFTMAX, 1}, {SH_ENTMAX, 1.5}, {SH_ENTMAX, 1.25}, {SH_POLYNOMIAL, 3}};
+    static const struct {
+        sh_model model;
+        sh_lane_form form;
+    } maps[] = {{{SH_SPARSEMAX, 2}, SH_LANES_SPARSEMAX},
+                {{SH_SOFTMAX, 1}, SH_LANES_SOFTMAX},
+                {{SH_ENTMAX, 1.5}, SH_LANES_ENTMAX},
+                {{SH_ENTMAX, 1.25}, SH_LANES_ENTMAX},
+                {{SH_POLYNOMIAL, 3}, SH_LANES_POLYNOMIAL}};
     const int64_t L = k->lanes;
     void *s = numbers(type, N * L, 1), *changed = numbers(type, N * L, 0), *p = numbers(type, N * L, 0);
     void *th = numbers(type, 2 * L, 0), *best = numbers(type, L, 0), *few = numbers(type, N * L, 0);
     int32_t list[N + 16];
     for (int64_t l = 0; l < L; l += 3) put(s, type, 5 * L + l, -INFINITY); /* a mask */
-    for (size_t which = 0; which < sizeof models / sizeof *models; which++) {
-        const sh_model m = models[which];
-        const sh_lane_map *map = &k->map[m.separation];
+    for (size_t which = 0; which < sizeof maps / sizeof *maps; which++) {
+        const sh_model m = maps[which].model;
+        const sh_lane_map *map = &k->map[maps[which].form];
+        const int full = plain_alpha(m) <= 1;
         memcpy(changed, s, (size_t)(N * L) * k->size);
         const int64_t n = map->threshold(changed, L, N, m.parameter, th, list, best);
-        CHECK(n > 0 && n <= N && map->full == (plain_alpha(m) <= 1));
-        map->finish(changed, L, map->full ? NULL : list, map->full ? N : n, m.parameter, th, p, L);
-        if (!map->full) map->weights(s, L, list, n, m.parameter, th, few, L);
+        CHECK(n > 0 && n <= N && (!full || n == N));
+        map->finish(changed, L, full ? NULL : list, full ? N : n, m.parameter, th, p, L);
+        if (!full) map->weights(s, L, list, n, m.parameter, th, few, L);
         for (int64_t l = 0; l < L; l++) {
             double z[N], want[N], found[N] = {0}, again[N] = {0};
             for (int i = 0; i < N; i++) z[i] = get(s, type, i * L + l);
             plain_weights(m, N, z, want);
-            for (int64_t i = 0; i < (map->full ? N : n); i++) {
-                found[map->full ? i : list[i]] = get(p, type, i * L + l);
-                if (!map->full) again[list[i]] = get(few, type, i * L + l);
+            for (int64_t i = 0; i < (full ? N : n); i++) {
+                found[full ? i : list[i]] = get(p, type, i * L + l);
+                if (!full) again[list[i]] = get(few, type, i * L + l);
             }
             for (int i = 0; i < N; i++) {
                 CHECK_NEAR(found[i], want[i], 1e3 * unit_of(type));
-                if (!map->full) CHECK_NEAR(again[i], want[i], 1e3 * unit_of(type));
+                if (!full) CHECK_NEAR(again[i], want[i], 1e3 * unit_of(type));
             }
         }
     }

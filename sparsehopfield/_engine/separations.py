@@ -43,8 +43,7 @@ class Parameter:
 
     def fits(self, value: Any) -> Any:
         """Return whether a number, or each of an array, is in the range."""
-        with np.errstate(invalid="ignore"):
-            return ((value > self.least) if self.above else (value >= self.least)) & (value <= self.most)
+        return ((value > self.least) if self.above else (value >= self.least)) & (value <= self.most)
 
     def checked(self, value: Any) -> float | int:
         """Return the number that an argument is, if it is in the range."""
@@ -72,7 +71,7 @@ class MapRow:
     formula: str
     regulariser: str | None
     source: str
-    standard: float  # the parameter by default; of maps without one what stands for it
+    standard: Any  # the parameter by default, int or float; of maps without one what stands for it
     parameter: Parameter | None
     has_energy: bool  # retrieval lowers an energy, and the Jacobian is symmetric
     shift_invariant: bool  # a number added to all scores changes no weight
@@ -81,11 +80,13 @@ class MapRow:
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.__dict__.update(row, parameter=row["parameter"] and Parameter(*row["parameter"]))
+        if self.parameter and self.parameter.whole:
+            self.standard = int(self.standard)
 
     @property
     def code(self) -> tuple[int, float]:
         """(number, parameter) of the map with its standard parameter."""
-        return self.number, self.standard
+        return self.number, float(self.standard)
 
     @property
     def has_cutoff(self) -> bool:
@@ -211,7 +212,7 @@ class Polynomial(SeparationMap):
     Polynomial(order=10)
     """
 
-    order: int = int(MAPS["polynomial"].standard)
+    order: int = MAPS["polynomial"].standard
 
 
 def unknown_name(argument: str, name: str, valid: Sequence[str]) -> ValueError:
