@@ -25,7 +25,7 @@ from sparsehopfield._engine.checks import (
     as_one_beta,
     as_positive_numbers,
     as_whole,
-    untrapped,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.concurrency import ChangeLock, cached
@@ -35,7 +35,7 @@ from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.snapshot import Snapshot
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.errors import FileFormatError
-from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, needed_lead
+from sparsehopfield.inspect.certificates import Capacity, Certificates, Certified, Duplicates, required_cutoff
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -47,12 +47,12 @@ __all__ = ["HopfieldMemory"]
 
 
 class _State(Snapshot):
-    """A snapshot, and what is proved of it."""
+    """A snapshot, and the certificates of its patterns."""
 
     @cached
     def certificates(self) -> Certificates:
         """Return the certificates of these patterns."""
-        return Certificates(self.stored)
+        return Certificates(self.pattern_set)
 
 
 class HopfieldMemory:
@@ -150,17 +150,18 @@ class HopfieldMemory:
         *,
         borrows: bool,
     ) -> None:
+        """Set all attributes of a new memory; borrows: others can change the arrays that are stored."""
         self.beta = beta
         self.separation = separation
         self._structure = as_structure(structure), 0
-        names = None if ids is None else as_ids(ids, len(stored))
-        self._state = _State.begin(stored, names, borrows=borrows)
+        checked_ids = None if ids is None else as_ids(ids, len(stored))
+        self._state = _State.begin(stored, checked_ids, borrows=borrows)
         self._lock = ChangeLock()  # held while the next snapshot is made
 
     # --- what is stored ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._state.stored.patterns)
+        return len(self._state.pattern_set.patterns)
 
     def __repr__(self) -> str:
         m, d = self.shape
@@ -174,40 +175,40 @@ class HopfieldMemory:
     @property
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
-        m, d = self._state.stored.patterns.shape
+        m, d = self._state.pattern_set.patterns.shape
         return int(m), int(d)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the dtype of results for queries of the same or a smaller one."""
-        return self._state.stored.dtype
+        return self._state.pattern_set.dtype
 
     @property
     def nbytes(self) -> int:
         """Return the bytes of patterns and values, without the space that adding reserves for more."""
-        stored = self._state.stored
+        stored = self._state.pattern_set
         return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
 
     @property
     def patterns(self) -> Array:
         """Return the patterns as they are stored, read-only: to be multiplied with `scale`."""
-        return _read_only(self._state.stored.patterns)
+        return _read_only(self._state.pattern_set.patterns)
 
     @property
     def values(self) -> Array:
         """Return what is mixed, read-only: the patterns if no values were given."""
-        stored = self._state.stored
+        stored = self._state.pattern_set
         return _read_only(stored.patterns if stored.values is None else stored.values)
 
     @property
     def ids(self) -> Array:
         """Return the patterns' ids, read-only."""
-        return _read_only(self._state.names())
+        return _read_only(self._state.all_ids())
 
     @property
     def scale(self) -> float:
         """Return what uint8 and float16 patterns are multiplied with; 1 for others."""
-        return self._state.stored.scale
+        return self._state.pattern_set.scale
 
     @property
     def beta(self) -> ArrayLike:
@@ -235,25 +236,26 @@ class HopfieldMemory:
 
     @structure.setter
     def structure(self, structure: Structure | None) -> None:
-        # With the places that are meant, in one assignment.
-        self._structure = as_structure(structure), self._state.moves
+        # In one assignment with the number of renumberings, by which a later one is noticed.
+        self._structure = as_structure(structure), self._state.renumberings
 
     @property
     def index(self) -> IndexUse:
         """Return whether calls build an index: "auto", True or False. Setting True builds it now; False frees it."""
-        return self._state.stored.index
+        return self._state.pattern_set.index
 
     @index.setter
     def index(self, index: IndexUse) -> None:
         self._lock.run(self._use_index, as_index(index))
 
     def _use_index(self, index: IndexUse) -> None:
+        """Replace the state by one with another use of the index."""
         self._state = self._state.with_index(index)
 
     @property
     def similarity(self) -> str:
         """Return what a score is."""
-        return self._state.stored.similarity
+        return self._state.pattern_set.similarity
 
     def verify(self) -> None:
         """Raise if a borrowed array was changed since the memory was made.
@@ -277,11 +279,11 @@ class HopfieldMemory:
         if self._state.has_changed():
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
-    def _now(self) -> tuple[_State, Structure | None]:
-        """Return what is stored now, and the structure, which must mean the places that it was set for."""
-        structure, moves = self._structure
+    def _current(self) -> tuple[_State, Structure | None]:
+        """Return the state and the structure; raise if it goes by places and patterns have moved since it was set."""
+        structure, renumberings = self._structure
         state = self._state
-        if structure is not None and structure.by_place and state.moves != moves:
+        if structure is not None and structure.by_place and state.renumberings != renumberings:
             raise ValueError(
                 f"structure: {type(structure).__name__} goes by the places of the patterns, and remove has moved some; "
                 "set memory.structure again if the new order is meant"
@@ -289,8 +291,8 @@ class HopfieldMemory:
         return state, structure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state, structure = self._now()
-        stored = state.stored
+        state, structure = self._current()
+        stored = state.pattern_set
         options = {
             "values": stored.values,
             "similarity": stored.similarity,
@@ -304,8 +306,8 @@ class HopfieldMemory:
         return _rebuild, (stored.patterns, self.beta, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        state, structure = self._now()
-        old, values = state.stored, state.stored.values
+        state, structure = self._current()
+        old, values = state.pattern_set, state.pattern_set.values
         stored = old.with_rows(copy_array(old.patterns), None if values is None else copy_array(values), extends=True)
         memory = type(self).__new__(type(self))
         ids = None if state.ids is None else state.ids.rows
@@ -355,21 +357,22 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
-        like = self._state  # of its widths and dtypes, which never change
-        rows = as_more_rows("patterns", patterns, like.patterns.rows)
-        if (values is None) != (like.values is None):
+        state = self._state  # any one: their widths and dtypes are the same
+        rows = as_more_rows("patterns", patterns, state.patterns.rows)
+        if (values is None) != (state.values is None):
             has = "mixes values: give one row of them per pattern" if values is None else "has no values"
             raise ValueError(f"values: this memory {has}")
         mixed = None
-        if values is not None and like.values is not None:
-            mixed = as_more_rows("values", values, like.values.rows)
+        if values is not None and state.values is not None:
+            mixed = as_more_rows("values", values, state.values.rows)
             if len(mixed) != len(rows):
                 raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
         return self._lock.run(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
 
     def _add(self, rows: Array, mixed: Array | None, ids: NDArray[np.int64] | None) -> Array:
-        self._state, names = self._state.with_more(rows, mixed, ids)
-        return names
+        """Replace the state by one with more patterns, and return their ids."""
+        self._state, new_ids = self._state.with_more(rows, mixed, ids)
+        return new_ids
 
     def remove(self, positions: Any) -> None:
         """Remove patterns; those behind them move up, and all keep their ids.
@@ -406,6 +409,7 @@ class HopfieldMemory:
         self._lock.run(self._remove, positions if isinstance(positions, slice) else as_array("positions", positions))
 
     def _remove(self, positions: slice | Array) -> None:
+        """Replace the state by one without some patterns."""
         self._state = self._state.without(positions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -441,8 +445,8 @@ class HopfieldMemory:
         """
         from sparsehopfield._engine import files  # loads hashlib and json: only for files
 
-        state, structure = self._now()
-        stored = state.stored
+        state, structure = self._current()
+        stored = state.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
         arrays = {"patterns": stored.patterns}
         if stored.values is not None:
@@ -668,7 +672,7 @@ class HopfieldMemory:
         >>> memory.index_nbytes / memory.nbytes < 0.3
         True
         """
-        stored = self._state.stored
+        stored = self._state.pattern_set
         if stored.index is False:
             raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
         _core.build_index(stored.core(stored.dtype))
@@ -676,7 +680,7 @@ class HopfieldMemory:
     @property
     def index_nbytes(self) -> int:
         """Return the bytes of the index; 0 where there is none yet."""
-        stored = self._state.stored
+        stored = self._state.pattern_set
         return _core.index_nbytes(stored.core(stored.dtype))
 
     def margin(self) -> NDArray[np.float64]:
@@ -707,20 +711,22 @@ class HopfieldMemory:
         return self._state.certificates.margins.copy()
 
     def _call(self, queries: ArrayLike) -> Call:
-        state, structure = self._now()
-        return Call.prepare(state.stored, queries, self.beta, self._separation[1], structure)
+        """Return the call of some queries under the memory's model."""
+        state, structure = self._current()
+        return Call.prepare(state.pattern_set, queries, self.beta, self._separation[1], structure)
 
     # --- certificates ---------------------------------------------------------------------------------
 
-    def _certified(self) -> _State:
-        """Return what is stored now, or raise if nothing can be certified under the structure."""
-        state, structure = self._now()
+    def _certifiable_state(self) -> _State:
+        """Return the state; raise if nothing can be certified under the structure."""
+        state, structure = self._current()
         if structure is not None:
             structure.refuse("certificates")
-            structure.descriptor(1, len(state.stored.patterns))  # one that fits so many patterns
+            structure.descriptor(1, len(state.pattern_set.patterns))  # one that fits so many patterns
         return state
 
     def _one_beta(self, beta: ArrayLike | None) -> float:
+        """Return beta, by default the memory's, which must be one number."""
         return as_one_beta(self.beta if beta is None else beta)
 
     def critical_beta(self) -> NDArray[np.float64]:
@@ -756,7 +762,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._certified().certificates.critical(needed_lead(self._separation[1]))
+        return self._certifiable_state().certificates.critical_betas(required_cutoff(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -827,12 +833,12 @@ class HopfieldMemory:
         >>> memory.is_certified()
         array([False, False, False])
         """
-        state, structure = self._now()
+        state, structure = self._current()
         if structure is not None:
             structure.refuse("fixed points")
         code = self._separation[1]
-        needed_lead(code)  # without one nothing is stored, whatever rounding makes of it
-        return state.certificates.fixed(code, np.array([self._one_beta(beta)]), structure)
+        required_cutoff(code)  # without one nothing is stored, whatever rounding makes of it
+        return state.certificates.are_fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
         """Return which share of the patterns is certified, at each of some inverse temperatures.
@@ -860,7 +866,7 @@ class HopfieldMemory:
         array([0.   , 0.333, 0.667])
         """
         if betas is None:
-            with untrapped():
+            with ignoring_float_errors():
                 grid = np.minimum(self._one_beta(None) * np.geomspace(0.01, 100, 9), np.finfo(np.float64).max)
         else:
             grid = as_numbers("betas", betas)
@@ -945,7 +951,7 @@ class HopfieldMemory:
 
         Notes
         -----
-        A query is certified if its best score leads the second by 1/beta (entmax: 1/(beta (alpha - 1))): the condition
+        A query is certified if its best score beats the second by 1/beta (entmax: 1/(beta (alpha - 1))): the condition
         of Hu et al. 2023, eq. (3.2), in the sharp form of `sparsehopfield.theory.well_separated`. `update` then returns
         the pattern (cosine: its unit row), or its values, to the bit. Costs a search for the two best of each query.
 
@@ -956,9 +962,9 @@ class HopfieldMemory:
         >>> found.index, found.lacks.round(6)
         (array([ 0, -1]), array([0. , 0.3]))
         """
-        certificates = self._certified().certificates
-        call = Call.prepare(certificates.stored, queries, self.beta if beta is None else beta, self._separation[1])
-        return certificates.certify(call, needed_lead(call.code))
+        certificates = self._certifiable_state().certificates
+        call = Call.prepare(certificates.pattern_set, queries, self.beta if beta is None else beta, self._separation[1])
+        return certificates.certify(call, required_cutoff(call.code))
 
     def exact_radius(self, beta: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return how far a query may be from each pattern and still go to exactly this pattern in one step.
@@ -983,7 +989,7 @@ class HopfieldMemory:
 
         Notes
         -----
-        The least (lead over nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
+        The least (gap to nu at xi - 1/beta) / |xi - xi_nu| over the other patterns nu (entmax:
         1/(beta (alpha - 1))); for why it is exact see `sparsehopfield.theory.exact_radius`, which counts copies, too:
         here they have no ball, as their weights of 1/k are rounded. Euclidean and cosine: D/2 - 1/(beta D) with D the
         distance to the nearest pattern, which the margins tell. Dot: a search of its own, by an index where that pays;
@@ -996,7 +1002,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = self._one_beta(beta)
-        return self._certified().certificates.radii(needed_lead(self._separation[1]), b)
+        return self._certifiable_state().certificates.radii(required_cutoff(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """Count the patterns that are stored, beside how many random ones with the same spread would be.
@@ -1035,7 +1041,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = self._one_beta(beta)
-        return self._certified().certificates.capacity(needed_lead(self._separation[1]), b, p)
+        return self._certifiable_state().certificates.capacity(required_cutoff(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Find the patterns that are copies or near-copies of others.
@@ -1084,7 +1090,7 @@ class HopfieldMemory:
         near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
         state = self._state
         found = state.certificates.duplicates(near, limit)
-        return found if state.ids is None else replace(found, ids=state.names()[found.pairs])
+        return found if state.ids is None else replace(found, ids=state.all_ids()[found.pairs])
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -1137,8 +1143,8 @@ class HopfieldMemory:
         """
         from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
-        state, structure = self._now()
-        return explain(state.stored, state.names(), query, self.beta, self.separation, structure, top)
+        state, structure = self._current()
+        return explain(state.pattern_set, state.all_ids(), query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
@@ -1182,18 +1188,20 @@ class HopfieldMemory:
         """
         from sparsehopfield.inspect.report import report
 
-        state = self._certified()
-        needed = needed_lead(self._separation[1])
+        state = self._certifiable_state()
+        cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
-        ids = None if state.ids is None else state.names()
-        return report(state.certificates, ids, repr(self), self.separation, needed, b)
+        ids = None if state.ids is None else state.all_ids()
+        return report(state.certificates, ids, repr(self), self.separation, cutoff, b)
 
 
 def _read_only(a: Array) -> Array:
+    """Return a view of an array that cannot be written to."""
     view = a.view()
     view.flags.writeable = False
     return view
 
 
-def _rebuild(patterns: Array, beta: ArrayLike, state: dict[str, Any]) -> HopfieldMemory:
-    return HopfieldMemory(patterns, beta, **state)
+def _rebuild(patterns: Array, beta: ArrayLike, options: dict[str, Any]) -> HopfieldMemory:
+    """Make a memory anew where it is unpickled."""
+    return HopfieldMemory(patterns, beta, **options)

@@ -14,11 +14,11 @@ from sparsehopfield._engine.checks import (
     as_list,
     as_number,
     as_numbers,
-    as_place,
     as_state,
     as_whole,
-    in_order,
-    untrapped,
+    as_writeable,
+    contiguous,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.separations import Entmax, SeparationMap, as_choice
 from sparsehopfield._engine.text import short
@@ -44,12 +44,12 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
     return {name: p for name, p in parameters.items() if names[p] == name}
 
 
-def _pair(name: str, p: Parameter) -> tuple[Array, Array]:
+def _checked_pair(name: str, p: Parameter) -> tuple[Array, Array]:
     """Return a parameter's array and its gradient; raise unless the first can be written to and the second fits."""
-    value, g = as_place(name, p.value), p.grad
+    value, g = as_writeable(name, p.value), p.grad
     if type(g) is not np.ndarray or g.dtype != value.dtype or not g.flags.carray:
         a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
-        g = in_order(a, value.dtype)
+        g = contiguous(a, value.dtype)
     if g.shape != value.shape:
         raise ValueError(f"grad of {name}: must have the parameter's shape {value.shape}, got {g.shape}")
     return value, g.copy() if np.may_share_memory(g, value) else g
@@ -122,7 +122,7 @@ class AdamW:
         moved = [(name, p) for name, p in self._parameters.items() if p.trainable and p.grad is not None]
         values, grads = [p.value for _, p in moved], [p.grad for _, p in moved if p.grad is not None]
         if not _core.are_pairs(values, grads):
-            pairs = [_pair(name, p) for name, p in moved]
+            pairs = [_checked_pair(name, p) for name, p in moved]
             values, grads = [value for value, _ in pairs], [g for _, g in pairs]
         self._steps += 1
         for _, p in moved:
@@ -207,7 +207,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     max_norm = as_number("max_norm", max_norm, least=0.0)
     named = {name: p.grad for name, p in _named(parameters).items() if p.grad is not None}
     grads = [as_numbers(f"grad of {name}", g) for name, g in named.items()]
-    with untrapped():
+    with ignoring_float_errors():
         norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
         if not np.isfinite(norm):  # squares that are too large for float32
             norm = float(np.linalg.norm([np.linalg.norm(g.ravel().astype(np.float64)) for g in grads]))
@@ -215,7 +215,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
             raise ValueError("parameters: have gradients that are not finite")
         if norm > max_norm:
             for name, g in named.items():
-                if as_place(f"grad of {name}", g).dtype.kind != "f":
+                if as_writeable(f"grad of {name}", g).dtype.kind != "f":
                     raise TypeError(f"grad of {name}: must be floating-point to be scaled, got {g.dtype}")
             for g in grads:
                 g *= max_norm / norm

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sparsehopfield._engine.checks import as_array, as_filled, as_numbers, untrapped
+from sparsehopfield._engine.checks import as_array, as_filled, as_numbers, ignoring_float_errors
 from sparsehopfield._engine.separations import MAPS, row_of, separation_code
 
 
@@ -53,7 +53,7 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     vectors = [np.broadcast_to(v, (*leading, size)) for v in vectors]
     options = [np.broadcast_to(o, leading) for o in options]
     result = np.empty((*leading, size if numbers is None else numbers))
-    with untrapped():
+    with ignoring_float_errors():
         for i in np.ndindex(*leading):
             result[i] = function(*(v[i] for v in vectors), *(o[i] for o in options))
     if numbers is None:
@@ -61,7 +61,7 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     return result[..., 0][()] if numbers == 1 else tuple(result[..., j][()] for j in range(numbers))
 
 
-def _ruled(z):
+def _weights_by_rule(z):
     """Give the weights that the rules for NaN and infinities fix, or None if the scores are to decide."""
     if np.isnan(z).any():
         return np.full(z.shape, np.nan)
@@ -72,17 +72,17 @@ def _ruled(z):
     return None
 
 
-def _ruled_threshold(z):
+def _threshold_by_rule(z):
     """Give (tau, kappa) where the rules fix them, or None."""
-    weights = _ruled(z)
+    weights = _weights_by_rule(z)
     if weights is None:
         return None
     return (np.nan, 0) if np.isnan(weights).any() else (np.inf, np.count_nonzero(weights))
 
 
-def _ruled_conjugate(z):
+def _conjugate_by_rule(z):
     """Give the conjugate where the rules fix it, or None."""
-    if _ruled(z) is None:
+    if _weights_by_rule(z) is None:
         return None
     return z.max(initial=-np.inf)  # NaN, +inf, or -inf for no score or only masks
 
@@ -91,9 +91,9 @@ def _ruled_conjugate(z):
 
 
 def _softmax(z):
-    ruled = _ruled(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _weights_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     e = np.exp(z - z.max())
     return e / e.sum()
 
@@ -107,14 +107,14 @@ def _softmax_vjp(p, g):
 
 
 def _softmax_conjugate(z):
-    ruled = _ruled_conjugate(z)
-    return z.max() + np.log(np.exp(z - z.max()).sum()) if ruled is None else ruled
+    by_rule = _conjugate_by_rule(z)
+    return z.max() + np.log(np.exp(z - z.max()).sum()) if by_rule is None else by_rule
 
 
 # --- sparsemax (Definition 2.1) -------------------------------------------------------------------
 
 
-def _sparsemax_shifted(z):
+def _sparsemax_theta_kappa(z):
     """Give theta = tau - max(z) and kappa of the closed form (2.3), finite scores and masks."""
     u = np.sort(z - z.max())[::-1]
     u = u[u > -1]  # p <= 1 forces tau >= max(z) - 1: nothing further below the best can have weight
@@ -124,18 +124,18 @@ def _sparsemax_shifted(z):
 
 
 def _sparsemax_threshold(z):
-    ruled = _ruled_threshold(z)
-    if ruled is not None:
-        return ruled
-    theta, kappa = _sparsemax_shifted(z)
+    by_rule = _threshold_by_rule(z)
+    if by_rule is not None:
+        return by_rule
+    theta, kappa = _sparsemax_theta_kappa(z)
     return z.max() + theta, kappa
 
 
 def _sparsemax(z):
-    ruled = _ruled(z)
-    if ruled is not None:
-        return ruled
-    theta, _ = _sparsemax_shifted(z)
+    by_rule = _weights_by_rule(z)
+    if by_rule is not None:
+        return by_rule
+    theta, _ = _sparsemax_theta_kappa(z)
     return np.maximum(z - z.max() - theta, 0)  # p = [z - tau]_+
 
 
@@ -216,16 +216,16 @@ def _entmax_shifted(z, alpha):
     log-sum-exp of z - max z: tau = a (max z + theta) - 1.
     """
     if alpha == 2:
-        return _sparsemax_shifted(z)[0] + 1
+        return _sparsemax_theta_kappa(z)[0] + 1
     if alpha == 1.5:
         return _entmax15_shifted(z)
     return _entmax_bisected(z, alpha - 1)
 
 
 def _entmax_threshold(z, alpha):
-    ruled = _ruled_threshold(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _threshold_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     if alpha == 1:
         return -np.inf, np.count_nonzero(z > -np.inf)
     a = alpha - 1
@@ -237,9 +237,9 @@ def _entmax_threshold(z, alpha):
 
 
 def _entmax(z, alpha):
-    ruled = _ruled(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _weights_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     if alpha == 1:
         return _softmax(z)
     if alpha == 2:
@@ -291,9 +291,9 @@ def _entmax_vjp_alpha(p, g, alpha):
 def _entmax_conjugate(z, alpha):
     # Psi*(z) = <p, z> - Omega(p),
     # Omega(p) = (sum p^alpha - sum p) / (alpha a) = sum p expm1(a log p) / (alpha a)
-    ruled = _ruled_conjugate(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _conjugate_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     if alpha == 1:
         return _softmax_conjugate(z)
     p, a = _entmax(z, alpha), alpha - 1
@@ -320,17 +320,17 @@ def _normmax_shifted(z, alpha):
 
 
 def _normmax(z, alpha):
-    ruled = _ruled(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _weights_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     _, u = _normmax_shifted(z, alpha)
     return u / u.sum()
 
 
 def _normmax_threshold(z, alpha):
-    ruled = _ruled_threshold(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _threshold_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     theta, u = _normmax_shifted(z, alpha)
     return z.max() + theta, np.count_nonzero(u)
 
@@ -362,9 +362,9 @@ def _normmax_vjp_alpha(p, g, alpha):
 
 def _normmax_conjugate(z, alpha):
     # Omega*(z) = <p, z> - |p|_alpha + 1
-    ruled = _ruled_conjugate(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _conjugate_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     p = _normmax(z, alpha)
     return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - (p**alpha).sum() ** (1 / alpha) + 1
 
@@ -381,9 +381,9 @@ def _polynomial_ratio(z):
 
 def _polynomial(z, order):
     # p_i = z_i^order / sum_j z_j^order; no window, no conjugate, no energy
-    ruled = _ruled(z)
-    if ruled is not None:
-        return ruled
+    by_rule = _weights_by_rule(z)
+    if by_rule is not None:
+        return by_rule
     power = np.where(np.isneginf(z), 0, _polynomial_ratio(z) ** order)
     return power / power.sum() if power.sum() != 0 else np.zeros(z.shape)
 
@@ -573,7 +573,7 @@ def _kept(scores, structure):
     return np.where(mask, scores, -np.inf)
 
 
-@untrapped()
+@ignoring_float_errors()
 def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
@@ -589,14 +589,14 @@ def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsem
     return result.reshape(leading)[()]
 
 
-@untrapped()
+@ignoring_float_errors()
 def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
     """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
     x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
     return _weights(_kept(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
 
 
-@untrapped()
+@ignoring_float_errors()
 def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
     """T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
@@ -606,7 +606,7 @@ def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separa
     return (weights @ values).reshape(*leading, values.shape[1])
 
 
-@untrapped()
+@ignoring_float_errors()
 def retrieve(
     queries,
     patterns,
@@ -658,7 +658,7 @@ def _kernel_mean(log_kernel, values, causal, leading):
     return (softmax(log_kernel) @ values).reshape(*leading, values.shape[1])
 
 
-@untrapped()
+@ignoring_float_errors()
 def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, similarity="dot", causal=False):
     """T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu (Katharopoulos et al. 2020)."""
     x, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
@@ -670,7 +670,7 @@ def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, sim
     return _kernel_mean(_log_sum(terms), rows if values is None else _numbers("values", values), causal, leading)
 
 
-@untrapped()
+@ignoring_float_errors()
 def update_random(queries, patterns, projection, beta=1.0, *, values=None, similarity="dot", causal=False):
     """T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2) (Choromanski et al. 2021).
 
@@ -710,7 +710,7 @@ def _canonical_dot(a, b):
     return lanes[..., 0]
 
 
-@untrapped()
+@ignoring_float_errors()
 def canonical_scores(queries, patterns, similarity="dot"):
     """Scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
     queries, patterns = _numbers("queries", queries), _numbers("patterns", patterns)
@@ -773,7 +773,7 @@ def _looked_at(structure, queries, rows, appended):
     return mask
 
 
-@untrapped()
+@ignoring_float_errors()
 def associate_forward(
     queries,
     stored,
@@ -849,7 +849,7 @@ def associate_forward(
     return out, saved
 
 
-@untrapped()
+@ignoring_float_errors()
 def associate_backward(saved, grad):
     """Gradients of sum(grad * out) in queries, stored rows, values and beta; and in the projections, where given.
 

@@ -23,9 +23,9 @@ from sparsehopfield._engine.checks import (
     as_positive_numbers,
     as_whole,
     compute_dtype,
-    folded,
-    in_order,
+    contiguous,
     overlap,
+    overlaps_itself,
 )
 from sparsehopfield._engine.separations import as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
@@ -86,23 +86,25 @@ class Saved:
         return _core.association_steps(self._tape) if self._executor is None else self._executor.steps(self._tape)
 
 
-def _stack(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
-    """Return rows with heads in a layout that the core reads in place: features contiguous, strides whole numbers."""
+def _rows_with_heads(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return rows (..., H, d) as the core reads them in place: features contiguous, strides in whole numbers."""
     if a.ndim not in (3, 4):
         raise ValueError(
             f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got {a.shape}"
         )
     size = dtype.itemsize
     if a.dtype != dtype or not a.flags.aligned or (a.shape[-1] > 1 and a.strides[-1] != size):
-        return in_order(a, dtype)
-    return a if all(s >= 0 and s % size == 0 for s in a.strides) else in_order(a)
+        return contiguous(a, dtype)
+    return a if all(s >= 0 and s % size == 0 for s in a.strides) else contiguous(a)
 
 
-def _projection(name: str, pair: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array) -> tuple[Any, Any]:
-    """Return a projection's weight and bias as the core takes them."""
+def _checked_projection(
+    name: str, pair: Projection | None, dtype: np.dtype[Any], heads: int, rows: Array
+) -> tuple[Any, Any]:
+    """Check a projection of `rows` and return its weight and bias for the core; (None, None) where there is none."""
     if pair is None:
         return None, None
-    weight, bias = (in_order(as_numbers(name, a), dtype) for a in pair)
+    weight, bias = (contiguous(as_numbers(name, a), dtype) for a in pair)
     if weight.ndim != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
         raise ValueError(f"{name}: weight must be of shape ({heads}, d, {rows.shape[-1]}), got {weight.shape}")
     if bias.shape != weight.shape[:2]:
@@ -112,8 +114,8 @@ def _projection(name: str, pair: Projection | None, dtype: np.dtype[Any], heads:
     return weight, bias
 
 
-def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], copy: bool) -> Array:
-    """Return a mask broadcast to (B, H, N, M); with `copy`, of numbers that nobody else can change."""
+def _checked_mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], copy: bool) -> Array:
+    """Check a mask and return it broadcast to `shape`, (B, H, N, M); `copy`: so that the caller cannot change it."""
     a = as_array("mask", mask)
     a = a.copy() if copy else a
     samples, heads, queries, rows = shape
@@ -124,11 +126,11 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], cop
     elif a.ndim == 3:
         a = a[:, None]
     if a.dtype.kind == "f":
-        a = in_order(a, dtype)
+        a = contiguous(a, dtype)
         if np.isnan(a).any() or np.isposinf(a).any():
             raise ValueError("mask: must be finite numbers or -inf")
     elif a.shape[-1:] and a.shape[-1] > 1 and a.strides[-1] != 1:
-        a = in_order(a)
+        a = contiguous(a)
     try:
         if a.ndim < 2 or a.shape[-1] != rows:
             raise ValueError
@@ -140,7 +142,7 @@ def _mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, int], cop
         ) from None
 
 
-def _warn_of_unconverged(unconverged: int) -> None:
+def _warn_if_unconverged(unconverged: int) -> None:
     """Warn if queries were still moving after the largest number of updates."""
     if unconverged:
         warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
@@ -249,8 +251,8 @@ def associate_forward(
     """
     arrays = [as_numbers(name, a) for name, a in (("queries", queries), ("stored", stored), ("values", values))]
     dtype = compute_dtype(*arrays)
-    q, k = _stack("queries", arrays[0], dtype), _stack("stored", arrays[1], dtype)
-    v = k if values is stored else _stack("values", arrays[2], dtype)
+    q, k = _rows_with_heads("queries", arrays[0], dtype), _rows_with_heads("stored", arrays[1], dtype)
+    v = k if values is stored else _rows_with_heads("values", arrays[2], dtype)
     if offsets is not None:
         o = as_integers("offsets", offsets).copy()  # a copy, which cannot change after it was checked
         if k.ndim != 3 or o.ndim != 1 or not len(o):
@@ -277,8 +279,8 @@ def associate_forward(
     steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
     if key_projection is not None and (steps < 0 or not row_of(code).shift_invariant or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
-    key_weight, key_bias = _projection("key_projection", key_projection, dtype, heads, k)
-    value_weight, value_bias = _projection("value_projection", value_projection, dtype, heads, v)
+    key_weight, key_bias = _checked_projection("key_projection", key_projection, dtype, heads, k)
+    value_weight, value_bias = _checked_projection("value_projection", value_projection, dtype, heads, v)
     if (k.shape[-1] if key_weight is None else key_weight.shape[1]) != q.shape[-1]:
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
@@ -289,7 +291,7 @@ def associate_forward(
     rate = as_number("dropout", dropout, least=0.0)
     if rate >= 1:
         raise ValueError(f"dropout: must be below 1, got {dropout}")
-    number = as_whole("seed", seed, 0, 2**64 - 1)
+    seed = as_whole("seed", seed, 0, 2**64 - 1)
     rows = k.shape[-3] if o is None else int(np.diff(o).max(initial=0))
     if padding_mask is not None:
         padding_mask = np.array(as_numbers("padding_mask", padding_mask), np.bool_, order="C")
@@ -299,7 +301,7 @@ def associate_forward(
     appended = as_whole("appended", appended, 0) if samples else 0
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
-    structure, seen_in_place = as_structure(structure), rows - appended
+    structure, structured_rows = as_structure(structure), rows - appended
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
     if structure is not None and (executor := structure.association()) is not None:
         options = {
@@ -314,14 +316,14 @@ def associate_forward(
         out, tape, unconverged = executor.forward(
             structure, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
         )
-        _warn_of_unconverged(unconverged)
+        _warn_if_unconverged(unconverged)
         broadcast = [q.ndim == 3, False, False]
         return out, Saved(tape, shape, broadcast, True, dtype, (q, k, v), executor) if keep else None
     descriptor = None
-    if structure is not None and seen_in_place > 0:
-        descriptor = structure.within(seen_in_place).descriptor(shape[2], seen_in_place)
+    if structure is not None and structured_rows > 0:
+        descriptor = structure.within(structured_rows).descriptor(shape[2], structured_rows)
     if mask is not None:
-        mask = _mask(mask, dtype, shape, copy=keep)
+        mask = _checked_mask(mask, dtype, shape, copy=keep)
     if padding_mask is not None and k.ndim == 3:  # samples share rows, and each masks others
         padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
         if mask is None:
@@ -334,8 +336,8 @@ def associate_forward(
     if broadcast[0] and key_weight is not None:
         raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
     k, v = (
-        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if to_all else a
-        for a, to_all in zip((k, v), broadcast, strict=True)
+        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if is_broadcast else a
+        for a, is_broadcast in zip((k, v), broadcast, strict=True)
     )
     out, tape, unconverged = _core.associate_forward(
         q,
@@ -350,7 +352,7 @@ def associate_forward(
         steps,
         eps,
         rate,
-        number,
+        seed,
         gradient == "implicit",
         key_weight,
         key_bias,
@@ -360,11 +362,11 @@ def associate_forward(
         appended,
         keep,
     )
-    _warn_of_unconverged(unconverged)
+    _warn_if_unconverged(unconverged)
     if tape is None:
         return out, None
-    listed = has_cutoff(code) or descriptor is not None
-    return out, Saved(tape, shape, [q.ndim == 3, *broadcast], listed, dtype, (q, k, v))
+    sparse = has_cutoff(code) or descriptor is not None
+    return out, Saved(tape, shape, [q.ndim == 3, *broadcast], sparse, dtype, (q, k, v))
 
 
 def associate_backward(
@@ -421,7 +423,7 @@ def associate_backward(
     >>> bool(np.abs(dqueries).max() < 1e-6)  # the weights sum to 1 whatever the query
     True
     """
-    g = in_order(as_numbers("grad", grad), saved._dtype)
+    g = contiguous(as_numbers("grad", grad), saved._dtype)
     samples, heads, queries, _ = saved._shape
     if g.ndim != 4 or g.shape[:3] != (samples, queries, heads):
         raise ValueError(f"grad: must have the shape of the output, ({samples}, {queries}, {heads}, v), got {g.shape}")
@@ -443,7 +445,7 @@ def _check_out(saved: Saved, g: Array, out: tuple[Array | None, Array | None, Ar
             raise ValueError("out: is read-only")
         if any(overlap(a, other) for other in others):
             raise ValueError("out: overlaps another array of this call in memory; give one of its own")
-        if saved._executor is not None and (a.shape != rows.shape or a.dtype != rows.dtype or folded(a)):
+        if saved._executor is not None and (a.shape != rows.shape or a.dtype != rows.dtype or overlaps_itself(a)):
             raise ValueError(BAD_OUT.format(saved._dtype))
         others.append(a)
 
@@ -473,8 +475,8 @@ def gradients_of(
     if saved._broadcast[0]:
         dq = dq.sum(axis=0)
     dk, dv = (
-        a.sum(axis=-2, keepdims=True) if to_all and a is not None else a
-        for a, to_all in zip((dk, dv), saved._broadcast[1:], strict=True)
+        a.sum(axis=-2, keepdims=True) if is_broadcast and a is not None else a
+        for a, is_broadcast in zip((dk, dv), saved._broadcast[1:], strict=True)
     )
     gradients = (dq, dk, dv, None if dbeta is None else dbeta.sum(axis=(0, 1)))
     if kw is None and vw is None:
@@ -509,6 +511,6 @@ def association_weights(saved: Saved) -> Any:
         saved._executor.refuse(saved._tape, "associate")
     start, position, weight = _core.association_weights(saved._tape)
     samples, heads, queries, rows = saved._shape
-    sparse = csr_array((in_order(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
+    sparse = csr_array((contiguous(weight, saved._dtype), position, start), shape=(samples * heads * queries, rows))
     sparse.sort_indices()
     return sparse if saved._sparse else sparse.toarray().reshape(saved._shape)

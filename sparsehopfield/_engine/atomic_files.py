@@ -33,7 +33,7 @@ def as_path(path: Any, name: str = "path") -> str:
 
 
 def _mode_of(target: str, path: str) -> int | None:
-    """Return the mode of the file that is to be replaced, or None if there is none."""
+    """Return the mode of the file to be replaced, `target`, or None if there is none; errors name `path`."""
     try:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
@@ -46,6 +46,7 @@ def _mode_of(target: str, path: str) -> int | None:
 
 
 def _set_mode(file: BinaryIO, mode: int) -> None:
+    """Set the mode of an open file, where the file system has modes."""
     try:
         os.fchmod(file.fileno(), mode)
     except OSError as error:
@@ -54,6 +55,7 @@ def _set_mode(file: BinaryIO, mode: int) -> None:
 
 
 def _rename(temporary: str, target: str) -> None:
+    """Put a file in the place of another; say what to do where the other is a mount."""
     try:
         os.replace(temporary, target)
     except OSError as error:
@@ -87,8 +89,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         target = os.path.realpath(path)  # the file that a link means, not the link
         mode, folder = _mode_of(target, path), os.path.dirname(target)
         temporary = os.path.join(folder, f".sparsehopfield-{os.urandom(8).hex()}.tmp")
-        private = 0o666 if mode is None else 0o600  # of a new file as the process's umask has it
-        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, private)) as file:
+        creation_mode = 0o666 if mode is None else 0o600  # 0o666 less the process's umask
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, creation_mode)) as file:
             if mode is not None and hasattr(os, "fchmod"):
                 _set_mode(file, mode)
             yield file

@@ -20,7 +20,7 @@ from sparsehopfield._engine.checks import (
     as_queries,
     as_whole,
     compute_dtype,
-    in_order,
+    contiguous,
 )
 from sparsehopfield._engine.executor import CoreExecutor, Executor
 from sparsehopfield._engine.partial import Candidates, sparse_rows
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Separation = str | SeparationMap
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in FLOATS}
-TOLERANCE = {dtype: 4 * float(np.finfo(dtype).eps) for dtype in FLOATS}
+TOLERANCE = {dtype: 4 * float(np.finfo(dtype).eps) for dtype in FLOATS}  # the default of `tol`
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Call:
     leading: tuple[int, ...]  # the queries' leading shape, of N elements
     rows: Array  # (N, d), contiguous, of the call's dtype
     beta: NDArray[np.float64]  # (1,) or (N,)
-    code: tuple[int, float]  # of the separation
+    code: tuple[int, float]  # of the separation map: its number in the core's table, and its parameter
     structure: Structure | None  # None: all pairs
     executor: Executor
 
@@ -91,7 +91,7 @@ class Call:
         """Check queries (..., d) and beta, and choose the executor; a code and a structure have been checked."""
         given = as_queries(queries, pattern_set.patterns.shape[1])
         dtype = FLOAT64 if FLOAT64 in (pattern_set.dtype, compute_dtype(given)) else FLOAT32
-        rows = in_order(given, dtype).reshape(-1, given.shape[-1])
+        rows = contiguous(given, dtype).reshape(-1, given.shape[-1])
         leading = given.shape[:-1]
         betas = as_beta(beta, leading)
         if structure is None:
@@ -109,18 +109,18 @@ class Call:
 
     def _outputs(self, out: Any) -> tuple[Array, Array]:
         """Return the array (N, v) that the executor writes, and the caller's (..., v), which may be the same memory."""
-        source, dtype = self.pattern_set, self.rows.dtype
-        width = source.mixed.shape[1]
+        stored, dtype = self.pattern_set, self.rows.dtype
+        width = stored.mixed.shape[1]
         shape = *self.leading, width
         if out is None:
             out = np.empty(shape, dtype)
         else:
-            out = as_out(out, shape, dtype, (self.queries, self.rows, *source.sources, source.patterns, source.values))
+            out = as_out(out, shape, dtype, (self.queries, self.rows, *stored.sources, stored.patterns, stored.values))
         return out.reshape(-1, width) if out.flags.carray else np.empty((len(self.rows), width), dtype), out
 
     @staticmethod
-    def _delivered(rows: Array, out: Array) -> Array:
-        """Return the caller's array with the executor's rows in it."""
+    def _copied_out(rows: Array, out: Array) -> Array:
+        """Return the caller's array `out`, with the executor's rows copied to it where they lie elsewhere."""
         if not out.flags.carray:  # rows apart, or not aligned
             out[...] = rows.reshape(out.shape)
         return out
@@ -129,7 +129,7 @@ class Call:
         """Return one update of the queries, (..., v)."""
         rows, out = self._outputs(out)
         self.executor.update(self.rows, rows)
-        return self._delivered(rows, out)
+        return self._copied_out(rows, out)
 
     def energy(self, states: Array | None = None) -> Any:
         """Return E_beta of the queries, or of states (N, d) in their place, with their leading shape."""
@@ -142,28 +142,30 @@ class Call:
         e = executor.energy(self.rows if states is None else states)
         if len(e) and np.abs(e).max() > LARGEST[dtype]:
             raise OverflowError(f"beta: the energy, in units of 1/beta, exceeds the largest {dtype}")
-        return in_order(e, dtype).reshape(self.leading)[()]
+        return contiguous(e, dtype).reshape(self.leading)[()]
 
     def associate(self, top: Any = None, min_weight: Any = None) -> "csr_array":
         """Return the weights as a sparse array (N, M)."""
         executor = self.core_executor("associate")
         limit = 0 if top is None else as_whole("top", top, 1)
         least = 0.0 if min_weight is None else as_number("min_weight", min_weight, least=0.0)
-        if self._weighs_all(executor) and limit == 0 and least == 0:
+        if self._has_full_support(executor) and limit == 0 and least == 0:
             n, m = len(self.rows), len(self.pattern_set)
             gigabytes = n * m * (self.rows.itemsize + 8) / 2**30
             raise ValueError(
                 f"top: this separation gives weight to all patterns, {n} x {m} weights ({gigabytes:.3g} GiB); "
                 "pass top= (how many of a query) or min_weight= (the least)"
             )
-        return self._sparse(executor, self.rows, limit, least)
+        return self._sparse_weights(executor, self.rows, limit, least)
 
-    def _weighs_all(self, executor: CoreExecutor) -> bool:
+    def _has_full_support(self, executor: CoreExecutor) -> bool:
+        """Return whether every pattern may have weight: neither the map nor a structure excludes any."""
         return executor.pairs is None and not has_cutoff(self.code)
 
-    def _sparse(self, executor: CoreExecutor, rows: Array, limit: int = 0, least: float = 0.0) -> "csr_array":
-        start, position, _, weight = executor.associate(rows, limit, least)
-        return sparse_rows(start, position, in_order(weight, self.rows.dtype), len(self.pattern_set))
+    def _sparse_weights(self, executor: CoreExecutor, rows: Array, top: int = 0, least: float = 0.0) -> "csr_array":
+        """Return the weights of rows (N, d), a sparse array (N, M); `top` and `least` limit them as in `associate`."""
+        start, position, _, weight = executor.associate(rows, top, least)
+        return sparse_rows(start, position, contiguous(weight, self.rows.dtype), len(self.pattern_set))
 
     def candidates(self, offset: Any = 0) -> Candidates:
         """Return the partial result of these patterns, the first of which has position `offset` in the whole."""
@@ -203,7 +205,7 @@ class Call:
                 raise ValueError(f"return_info: this structure has no {min(extras)}; of features ask True or False")
             if "energy" in extras and not row_of(self.code).has_energy:
                 raise ValueError(f"return_info: {row_of(self.code).name.capitalize()} has no energy")
-            if "weights" in extras and self._weighs_all(executor):
+            if "weights" in extras and self._has_full_support(executor):
                 raise ValueError(
                     "return_info: weights of a map with full support would be N x M; use associate(top=...)"
                 )
@@ -216,7 +218,7 @@ class Call:
         steps, converged, support = executor.retrieve(self.rows, max_steps, tol, states, before)
         if before is not None and has_values:
             executor.update(before, rows)
-        out = self._delivered(rows, out)
+        out = self._copied_out(rows, out)
         moving = int(np.count_nonzero(~converged))
         if moving and max_steps > 0:
             warnings.warn(
@@ -227,19 +229,18 @@ class Call:
             )
         if return_info is False:
             return out
-        lead = self.leading
-        info = RetrievalInfo(
-            steps.reshape(lead), converged.reshape(lead), support.reshape(lead), states.reshape(*lead, states.shape[1])
-        )
+        shape = self.leading
+        counts = steps.reshape(shape), converged.reshape(shape), support.reshape(shape)
+        info = RetrievalInfo(*counts, states.reshape(*shape, states.shape[1]))
         if "weights" in extras and isinstance(executor, CoreExecutor) and before is not None:
-            info.weights = self._sparse(executor, before)
+            info.weights = self._sparse_weights(executor, before)
         if "energy" in extras:
             info.energy = self.energy(states)
         return out, info
 
 
 def _extras(return_info: bool | Collection[str]) -> set[str]:
-    """Return the names of "weights" and "energy" that `return_info` asks for."""
+    """Return which of "weights" and "energy" `return_info` names."""
     if isinstance(return_info, bool):
         return set()
     what = "True, False, or names of 'weights', 'energy'"

@@ -102,11 +102,11 @@ def as_numbers(name: str, array: ArrayLike) -> Array:
     """Return an array of real numbers: float16 to float64, integers that float64 holds exactly, or booleans."""
     if type(array) is np.ndarray and array.dtype in FLOATS:
         return array
-    return _real(name, as_array(name, array))
+    return _checked_real(name, as_array(name, array))
 
 
-def _real(name: str, a: Array) -> Array:
-    """Return the array itself, if it has real numbers that float64 holds."""
+def _checked_real(name: str, a: Array) -> Array:
+    """Return the array itself; raise unless it has real numbers that float64 holds."""
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         hint = "; convert it, as with astype(float)" if a.dtype == object else ""
         raise TypeError(f"{name}: must be real numbers of at most 64 bits, got dtype {a.dtype}{hint}")
@@ -118,7 +118,7 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     if type(array) is np.ndarray:
         return as_numbers(name, array)
     if not has_masked_entries(array):
-        return _real(name, _plain_array(name, array))
+        return _checked_real(name, _plain_array(name, array))
     try:
         given = _as_masked(array)
     except ValueError as error:
@@ -130,7 +130,7 @@ def as_filled(name: str, array: ArrayLike, fill: float) -> Array:
     return numbers
 
 
-def untrapped() -> np.errstate:
+def ignoring_float_errors() -> np.errstate:
     """Return a context, and decorator, in which no arithmetic is trapped, whatever the caller's `numpy.seterr` says.
 
     Underflow is harmless here, and infinities and NaN that matter are found by checks of their own.
@@ -138,7 +138,7 @@ def untrapped() -> np.errstate:
     return np.errstate(all="ignore")
 
 
-def in_order(a: Array, dtype: Any = None) -> Array:
+def contiguous(a: Array, dtype: Any = None) -> Array:
     """Return the same numbers C-contiguous and aligned, in this dtype or their own; copies only what is not.
 
     Large copies are made in chunks, so that Ctrl-C is heard.
@@ -146,7 +146,7 @@ def in_order(a: Array, dtype: Any = None) -> Array:
     if (dtype is None or a.dtype == dtype) and (a.flags.carray or (a.flags.c_contiguous and a.flags.aligned)):
         return a
     to = a.dtype if dtype is None else np.dtype(dtype)
-    with untrapped():  # numbers too small become 0, and infinities are found where they matter
+    with ignoring_float_errors():  # numbers too small become 0, and infinities are found where they matter
         return as_contiguous(a, to)
 
 
@@ -161,7 +161,7 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
 
 
 def as_float_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return a dtype to compute in: float32 or float64."""
+    """Check that a dtype is float32 or float64, and return it."""
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):
@@ -172,7 +172,7 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def as_image_shape(shape: Any, d: int) -> tuple[int, ...]:
-    """Return the shape of images of d numbers."""
+    """Return the shape of images of d numbers as a tuple, checked."""
     sides = as_integers("shape", shape)
     fits = sides.ndim == 1 and (len(sides) == 2 or (len(sides) == 3 and sides[0] == 3)) and (sides > 0).all()
     if not fits or prod(sides.tolist()) != d:
@@ -232,7 +232,7 @@ def as_rows(a: Array, dtype: np.dtype[Any]) -> Array:
         and (d == 1 or a.strides[1] == size)
         and (len(a) == 1 or (step % size == 0 and d <= step // size <= INT_MAX))
     )
-    return a if in_place else in_order(a, stored)
+    return a if in_place else contiguous(a, stored)
 
 
 def as_patterns(name: str, array: ArrayLike) -> Array:
@@ -258,7 +258,7 @@ def as_values(array: ArrayLike | None, n_patterns: int) -> Array | None:
 
 
 def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
-    """Return rows to be stored beside others, of the same width and dtype.
+    """Return rows to be stored beside others, in their dtype and with as many columns.
 
     To float32 and float64 floats are cast, as NumPy's assignment does it, and integers that stay what they are. Narrow
     dtypes take only what they hold exactly: wider numbers would lose most of their bits, and may be meant with the
@@ -272,7 +272,7 @@ def as_more_rows(name: str, array: ArrayLike, stored: Array) -> Array:
         raise TypeError(f"{name}: {a.dtype} cannot be added to {stored.dtype} rows without loss; convert them yourself")
     if not narrow:
         as_exact(name, a, stored.dtype)
-    rows = in_order(a, stored.dtype)
+    rows = contiguous(a, stored.dtype)
     if narrow and kind != "f" and not np.array_equal(rows, a):
         raise ValueError(f"{name}: has numbers that {stored.dtype}, the dtype of what is stored, cannot hold")
     return rows
@@ -315,7 +315,7 @@ def as_ids(ids: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def as_scale(scale: Any, patterns: Array) -> float:
-    """Return the factor of stored numbers: a float32 number, 1 by default."""
+    """Return what stored uint8 and float16 numbers are multiplied with: a float32 number, 1 by default."""
     if scale is None:
         return 1.0
     if patterns.dtype.type not in NARROW:
@@ -340,9 +340,9 @@ def as_positive_numbers(name: str, numbers: ArrayLike) -> NDArray[np.float64]:
     if type(numbers) is float and 0 < numbers < np.inf:  # the usual case, without a detour
         return np.array(numbers)
     a = as_numbers(name, numbers).astype(np.float64)
-    sound = (a > 0) & (a < np.inf)
-    if not sound.all():
-        raise ValueError(f"{name}: must be positive and finite, got {a[~sound].flat[0]}")
+    valid = (a > 0) & (a < np.inf)
+    if not valid.all():
+        raise ValueError(f"{name}: must be positive and finite, got {a[~valid].flat[0]}")
     return a
 
 
@@ -367,7 +367,7 @@ def as_one_beta(beta: ArrayLike) -> float:
 
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> Array:
     """Return `out`, if a result of this shape and dtype can be written to it."""
-    out = as_place("out", out, shape)
+    out = as_writeable("out", out, shape)
     if out.dtype != dtype:
         raise TypeError(f"out: must have the result's dtype {dtype}, got {out.dtype}")
     refuse_masks("out", out)
@@ -377,7 +377,7 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple
     return out
 
 
-def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
+def as_writeable(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
     """Return an array that numbers can be written to, of this shape."""
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name}: must be a NumPy array, got {type(a).__name__}")
@@ -387,13 +387,13 @@ def as_place(name: str, a: Any, shape: tuple[int, ...] | None = None) -> Array:
         raise ValueError(f"{name}: must have shape {shape}, got {a.shape}")
     if not a.flags.writeable:
         raise ValueError(f"{name}: is read-only")
-    if folded(a):
+    if overlaps_itself(a):
         raise ValueError(f"{name}: its elements overlap one another (strides {a.strides})")
     return a
 
 
-def folded(a: Array) -> bool:
-    """Return whether elements of an array may share memory: an axis steps within the extent of those inside it."""
+def overlaps_itself(a: Array) -> bool:
+    """Return whether elements of an array may share memory: an axis steps by less than those inside it span."""
     if a.size == 0 or a.flags.c_contiguous:
         return False
     extent = a.itemsize
@@ -421,7 +421,7 @@ def as_flag(name: str, flag: Any) -> bool:
 
 
 def as_state(name: str, state: Any) -> Mapping[str, Any]:
-    """Return a mapping by names, as `state_dict` gives it."""
+    """Return the argument; raise unless it is a mapping by names, as `state_dict` returns."""
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise TypeError(f"{name}: must be a mapping of names to arrays, got {type(state).__name__}")
     return state

@@ -20,18 +20,18 @@ def chunks(n: int, size: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n))
 
 
-def copy_rows(out: NDArray[Any], rows: NDArray[Any], at: NDArray[np.int64] | None = None) -> None:
+def copy_rows(out: NDArray[Any], rows: NDArray[Any], positions: NDArray[np.int64] | None = None) -> None:
     """Copy rows (m, ...) to out (n, ...), cast as NumPy's assignment casts them.
 
-    at: positions (n,) of the rows to copy; by default all in order, and n is m.
+    positions: (n,), of the rows to copy; by default all in order, and n is m.
     """
     row_bytes = out.nbytes // max(1, len(out))
     if row_bytes > CHUNK and out.ndim > 1:
         for i in range(len(out)):
-            copy_rows(out[i], rows[i if at is None else at[i]])
+            copy_rows(out[i], rows[i if positions is None else positions[i]])
         return
     for chunk in chunks(len(out), row_bytes):
-        out[chunk] = rows[chunk if at is None else at[chunk]]
+        out[chunk] = rows[chunk if positions is None else positions[chunk]]
 
 
 def copy_array(rows: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
@@ -41,10 +41,10 @@ def copy_array(rows: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArra
     return out
 
 
-def take_rows(rows: NDArray[Any], at: NDArray[np.int64]) -> NDArray[Any]:
+def take_rows(rows: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[Any]:
     """Return a contiguous copy of the rows at some positions."""
-    out = np.empty((len(at), *rows.shape[1:]), rows.dtype)
-    copy_rows(out, rows, at)
+    out = np.empty((len(positions), *rows.shape[1:]), rows.dtype)
+    copy_rows(out, rows, positions)
     return out
 
 

@@ -57,6 +57,7 @@ class ChangeLock:
         _locks.add(self)
 
     def _reset(self) -> None:
+        """Make a new lock, which no thread holds."""
         # Reentrant: a handler that runs after the lock is taken and before the holder is set below finds no change
         # begun, and may change the object.
         self._lock = threading.RLock()
@@ -70,14 +71,14 @@ class ChangeLock:
         RuntimeError
             If this thread is changing it already.
         """
-        me = threading.get_ident()
+        this_thread = threading.get_ident()
         with self._lock:
-            if self._holder == me:
+            if self._holder == this_thread:
                 raise RuntimeError(
                     "the memory is being changed by this thread, which a signal handler, a finaliser or an argument's "
                     "own conversion has interrupted; change it after that"
                 )
-            self._holder = me
+            self._holder = this_thread
             try:
                 return change(*args, **kwargs)
             finally:
@@ -93,6 +94,7 @@ _locks: weakref.WeakSet[ChangeLock] = weakref.WeakSet()
 
 
 def _reset_all() -> None:
+    """Release in a child process the locks of threads that run in the parent only."""
     for lock in list(_locks):
         lock.reset_after_fork()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, in_order, untrapped
+from sparsehopfield._engine.checks import Array, contiguous, ignoring_float_errors
 
 __all__ = [
     "adamw",
@@ -29,7 +29,7 @@ __all__ = [
 
 def _matrix(x: Array) -> Array:
     """Return x as a contiguous matrix (n, e), e the last axis."""
-    return in_order(x) if x.ndim == 2 else in_order(x).reshape(-1, x.shape[-1])
+    return contiguous(x) if x.ndim == 2 else contiguous(x).reshape(-1, x.shape[-1])
 
 
 def is_constant(mean: Array | float, deviation: Array | float, n: int) -> Any:
@@ -46,18 +46,18 @@ def feature_scale(rows: Array) -> tuple[Array, Array]:
 
     That is its standard deviation, or 1 where it is constant.
     """
-    _, power = np.frexp(np.abs(rows).max(axis=0))  # of the largest: squares neither overflow nor vanish
-    with untrapped():
-        scaled = np.ldexp(rows, -power)
+    _, exponent = np.frexp(np.abs(rows).max(axis=0))  # scaled by it, squares neither overflow nor vanish
+    with ignoring_float_errors():
+        scaled = np.ldexp(rows, -exponent)
         mean, deviation = scaled.mean(axis=0, dtype=np.float64), scaled.std(axis=0, dtype=np.float64)
         constant = is_constant(mean, deviation, len(rows))
-        return np.ldexp(mean, power), np.where(constant, 1.0, np.ldexp(deviation, power))
+        return np.ldexp(mean, exponent), np.where(constant, 1.0, np.ldexp(deviation, exponent))
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Return x W^T + b, (..., o), of x (..., e), weight (o, e) and bias (o,) or None."""
     out = np.empty((*x.shape[:-1], len(weight)), x.dtype)
-    _core.linear(_matrix(x), in_order(weight), bias, out)
+    _core.linear(_matrix(x), contiguous(weight), bias, out)
     return out
 
 
@@ -65,7 +65,7 @@ def linear_backward(x: Array, weight: Array, grad: Array, need_x: bool = True) -
     """Return the gradients of `linear` in x (None where it is not needed), weight and bias, shaped as these."""
     dx = np.empty(x.shape, x.dtype) if need_x else None
     dweight, dbias = np.empty(weight.shape, x.dtype), np.empty(len(weight), x.dtype)
-    _core.linear_backward(_matrix(x), in_order(weight), in_order(grad), dx, dweight, dbias)
+    _core.linear_backward(_matrix(x), contiguous(weight), contiguous(grad), dx, dweight, dbias)
     return dx, dweight, dbias
 
 
@@ -74,7 +74,7 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
 
     Return xhat (..., e) and rstd = 1 / sqrt(variance + eps), (...).
     """
-    x = in_order(x)
+    x = contiguous(x)
     xhat, rstd = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
     _core.normalize(_matrix(x), eps, xhat, rstd)
     return xhat, rstd
@@ -83,7 +83,7 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array]:
 def normalize_backward(xhat: Array, rstd: Array, grad: Array) -> Array:
     """Return the gradient of `normalize` in x: rstd (g - mean(g) - xhat mean(g xhat))."""
     out = np.empty_like(xhat)
-    _core.normalize_backward(_matrix(xhat), rstd, in_order(grad), out)
+    _core.normalize_backward(_matrix(xhat), rstd, contiguous(grad), out)
     return out
 
 
@@ -104,7 +104,7 @@ def unfold(
     """
     out = np.empty_like(weight) if out is None else out
     dgain, dshift = np.empty_like(gain), np.empty_like(shift)
-    _core.unfold(in_order(dweight), in_order(dbias), weight, gain, shift, out, dgain, dshift)
+    _core.unfold(contiguous(dweight), contiguous(dbias), weight, gain, shift, out, dgain, dshift)
     return out, dgain, dshift
 
 
@@ -126,4 +126,4 @@ def adamw(
     Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2.
     """
     for p, g, m, v in zip(parameters, grads, first, second, strict=True):
-        _core.adamw(p, g if g.flags.carray else in_order(g), m, v, step, learning_rate, *betas, eps, weight_decay)
+        _core.adamw(p, g if g.flags.carray else contiguous(g), m, v, step, learning_rate, *betas, eps, weight_decay)

@@ -10,6 +10,7 @@ from sparsehopfield import _core
 from sparsehopfield._engine.checks import Array
 
 Steps = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]  # steps, converged, support sizes; (N,) each
+#: CSR lists of N rows: starts (N + 1,), and positions, scores and weights of all entries.
 Weights = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -20,7 +21,7 @@ class Executor(Protocol):
         """Write one update of rows (N, d) to out (N, v): a mixture of the values, or of the patterns without any."""
 
     def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
-        """Update rows (N, d) until they stay, into states; `before` gets each query as it was at its last update."""
+        """Update rows (N, d) until they stay, into states; `before` gets each query before its last update."""
 
     def refuse(self, operation: str) -> None:
         """Raise ValueError if only the core has an operation: "energy", "associate" or "candidates"."""
@@ -32,7 +33,7 @@ class CoreExecutor:
 
     core: Any  # the capsule of the patterns in the call's dtype
     beta: NDArray[np.float64]  # (1,) or (N,)
-    code: tuple[int, float]  # of the separation
+    code: tuple[int, float]  # of the separation map: its number in the core's table, and its parameter
     pairs: Any = None  # which pairs of queries and patterns are scored, as the core reads it; None for all
 
     def update(self, rows: Array, out: Array) -> None:
@@ -48,10 +49,7 @@ class CoreExecutor:
         return _core.energy(self.core, rows, self.beta, *self.code, self.pairs)
 
     def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
-        """Return CSR lists of rows (N, d): starts (N + 1,), and positions, scores and weights of all entries.
-
-        top: most entries of a row, 0 for no limit.
-        """
+        """Return the patterns of rows (N, d) that have at least min_weight; of each row the `top` heaviest, 0: all."""
         return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight)
 
     def accumulate(self, rows: Array, mixture: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

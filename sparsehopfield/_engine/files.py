@@ -40,15 +40,15 @@ from sparsehopfield._engine.structure import Structure, described, parsed, resto
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["Model", "read", "read_tensors", "sound_header", "write", "write_tensors"]
+__all__ = ["Model", "check_header", "read", "read_tensors", "write", "write_tensors"]
 
 Meaning = TypeVar("Meaning")
 Number = TypeVar("Number", int, float)
 
 VERSION = "1"
 FIELDS = {"format", "version", "similarity", "separation", "beta", "scale", "data", "header"}
-ROWS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
-NAMES = {np.dtype(d): name for name, d in ROWS.items()} | {np.dtype("<i8"): "I64"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # of patterns and values, as safetensors names them
+DTYPE_NAMES = {np.dtype(d): name for name, d in DTYPES.items()} | {np.dtype("<i8"): "I64"}
 OPTIONAL = {"structure", "index"}
 HEADER_LIMIT = 1024 * 1024  # ours have about 1,000 bytes, and the lists of a structure
 SLICE = 16 * 1024 * 1024  # bytes read or written at a time
@@ -74,21 +74,23 @@ Tensors = list[tuple[str, str, tuple[int, ...]]]  # name, dtype, shape; in the o
 
 
 def _header_checksum(fields: dict[str, str], tensors: Tensors) -> str:
-    known = {name: text for name, text in fields.items() if name != "header"}
-    return hashlib.sha256(json.dumps([known, tensors], sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of the other fields and of the tensors' names, dtypes and shapes."""
+    hashed = {name: text for name, text in fields.items() if name != "header"}
+    return hashlib.sha256(json.dumps([hashed, tensors], sort_keys=True).encode()).hexdigest()
 
 
 def _header(fields: dict[str, str], arrays: dict[str, Array]) -> bytes:
-    tensors = [(name, NAMES[a.dtype], a.shape) for name, a in arrays.items()]
+    """Return the header of a file, with its length before it."""
+    tensors = [(name, DTYPE_NAMES[a.dtype], a.shape) for name, a in arrays.items()]
     header: dict[str, Any] = {"__metadata__": {**fields, "header": _header_checksum(fields, tensors)}}
-    at = 0
+    start = 0
     for name, dtype, shape in tensors:
-        end = at + arrays[name].nbytes
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
-        at = end
+        end = start + arrays[name].nbytes
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+        start = end
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    if len(text) > HEADER_LIMIT:
+    if len(text) > HEADER_LIMIT:  # only a structure's lists can make it so long
         raise ValueError(
             f"structure: its lists make a header of {len(text)} bytes, and a file's has room for {HEADER_LIMIT}; save "
             "without it, and set it again after loading"
@@ -97,6 +99,7 @@ def _header(fields: dict[str, str], arrays: dict[str, Array]) -> bytes:
 
 
 def _fields_of(model: Model) -> dict[str, str]:
+    """Return the fields of a header that hold a model."""
     if np.ndim(model.beta) != 0:
         raise ValueError("beta: a file holds one number, not one per query; set `beta` to a number before saving")
     separation = model.separation
@@ -116,8 +119,8 @@ def _fields_of(model: Model) -> dict[str, str]:
     }
 
 
-def _number(name: str, text: str, read: Callable[[str], Number]) -> Number:
-    """Return the number that a field holds."""
+def _parse_number(name: str, text: str, read: Callable[[str], Number]) -> Number:
+    """Return the number in the text of a field, by `read`; errors begin with the field's name."""
     try:
         return read(text)
     except (ValueError, OverflowError):
@@ -125,10 +128,11 @@ def _number(name: str, text: str, read: Callable[[str], Number]) -> Number:
 
 
 def _model_of(fields: dict[str, str]) -> Model:
+    """Return the model that the fields of a header hold."""
     name, _, parameter = fields["separation"].partition(" ")
     separation: str | SeparationMap = fields["separation"]
     if (family := FAMILIES.get(name)) and (range_ := family.row.parameter):
-        separation = family(_number("separation", parameter, int if range_.whole else float.fromhex))
+        separation = family(_parse_number("separation", parameter, int if range_.whole else float.fromhex))
     elif name not in SEPARATIONS or parameter:
         raise ValueError(f"separation: unknown {fields['separation']!r}")
     try:
@@ -136,7 +140,7 @@ def _model_of(fields: dict[str, str]) -> Model:
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith("structure: ") else f"structure: no description: {text}") from None
-    beta, scale = (_number(name, fields[name], float.fromhex) for name in ("beta", "scale"))
+    beta, scale = (_parse_number(name, fields[name], float.fromhex) for name in ("beta", "scale"))
     uses: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
     if (use := fields.get("index", "auto")) not in uses:
         raise ValueError(f"index: unknown {use!r}")
@@ -165,15 +169,15 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
     data = hashlib.sha256()
     with atomic_write(path) as file:
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))  # as long as it will be
-        waiting = 0
+        unsynced = 0
         for a in arrays.values():
             for part in _slices(a):
                 data.update(part)
                 file.write(part)
-                waiting += len(part)
-                if waiting >= SYNCED:  # so that the disk is never behind by so much that Ctrl-C waits for it
+                unsynced += len(part)
+                if unsynced >= SYNCED:  # so that the disk is never behind by so much that Ctrl-C waits for it
                     os.fsync(file.fileno())
-                    waiting = 0
+                    unsynced = 0
         file.seek(0)
         file.write(_header(fields | {"data": data.hexdigest()}, arrays))
 
@@ -182,14 +186,15 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
 
 
 def _open(path: str) -> BinaryIO:
+    """Open a regular file to read it."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
         raise FileFormatError(f"{path}: is no regular file")
     return open(path, "rb")
 
 
-def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
-    """Return where the data begins, the fields and the tensors, as the safetensors package finds them."""
+def _read_header(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
+    """Return the offset of the data, the fields and the tensors, as the safetensors package reads them."""
     from safetensors import SafetensorError, safe_open  # only for files
 
     start, size = file.read(8), os.fstat(file.fileno()).st_size
@@ -199,16 +204,16 @@ def _contents(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
     if length > HEADER_LIMIT:
         raise FileFormatError(f"{path}: holds no memory: its header has {length} bytes, more than {HEADER_LIMIT}")
     try:
-        with safe_open(path, framework="np") as opened:
-            fields = dict(opened.metadata() or {})
-            slices = [(name, opened.get_slice(name)) for name in opened.offset_keys()]
+        with safe_open(path, framework="np") as tensors_file:
+            fields = dict(tensors_file.metadata() or {})
+            slices = [(name, tensors_file.get_slice(name)) for name in tensors_file.offset_keys()]
             tensors = [(name, str(s.get_dtype()), tuple(s.get_shape())) for name, s in slices]
     except SafetensorError as error:
         raise FileFormatError(f"{path}: is cut, damaged, or no safetensors file: {error}") from None
     return 8 + length, fields, tensors
 
 
-def sound_header(
+def check_header(
     path: str,
     fields: dict[str, str],
     tensors: Tensors,
@@ -231,40 +236,41 @@ def sound_header(
         raise FileFormatError(f"{path}: is damaged: the header does not have its checksum")
 
 
-def _checked(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
-    """Return the model, if the header is whole and that of a memory."""
+def _checked_model(path: str, fields: dict[str, str], tensors: Tensors) -> Model:
+    """Return the model of a memory's file; raise FileFormatError unless its header is whole and that of a memory."""
 
-    def wrong(what: str) -> FileFormatError:
+    def format_error(what: str) -> FileFormatError:
         return FileFormatError(f"{path}: {what}")
 
-    sound_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
+    check_header(path, fields, tensors, kind="memory", version=VERSION, names=FIELDS, optional=OPTIONAL)
     shapes = {name: shape for name, _, shape in tensors}
     if "patterns" not in shapes or not shapes.keys() <= {"patterns", "values", "ids"}:
-        raise wrong(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")
+        raise format_error(f"must hold patterns, and may hold values and ids; has {sorted(shapes)}")
     for name, dtype, shape in tensors:
-        if (dtype != "I64") if name == "ids" else (dtype not in ROWS):
-            raise wrong(f"{name}: cannot be {dtype}")
+        if (dtype != "I64") if name == "ids" else (dtype not in DTYPES):
+            raise format_error(f"{name}: cannot be {dtype}")
         if len(shape) != (1 if name == "ids" else 2) or min(shape) < 1 or shape[:1] != shapes["patterns"][:1]:
-            raise wrong(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
+            raise format_error(f"{name}: cannot have shape {shape} for {shapes['patterns'][:1]} patterns")
     try:
         return _model_of(fields)
     except (ValueError, OverflowError) as error:
-        raise wrong(str(error)) from None
+        raise format_error(str(error)) from None
 
 
-def _fill(path: str, file: BinaryIO, at: int, data: memoryview) -> None:
-    """Read so many bytes, from `at` on."""
-    file.seek(at)
+def _read_into(path: str, file: BinaryIO, offset: int, data: memoryview) -> None:
+    """Fill `data` with the bytes of a file from an offset on."""
+    file.seek(offset)
     for i in range(0, len(data), SLICE):
         if file.readinto(data[i : i + SLICE]) != len(data[i : i + SLICE]):  # type: ignore[attr-defined]
             raise FileFormatError(f"{path}: was cut while it was read")
 
 
-def _data_checksum(path: str, file: BinaryIO, at: int, end: int) -> str:
-    data, buffer = hashlib.sha256(), memoryview(bytearray(min(SLICE, end - at)))
-    for i in range(at, end, SLICE):
+def _data_checksum(path: str, file: BinaryIO, start: int, end: int) -> str:
+    """Return the SHA-256 of the bytes from start to end."""
+    data, buffer = hashlib.sha256(), memoryview(bytearray(min(SLICE, end - start)))
+    for i in range(start, end, SLICE):
         part = buffer[: end - i]
-        _fill(path, file, i, part)
+        _read_into(path, file, i, part)
         data.update(part)
     return data.hexdigest()
 
@@ -275,41 +281,41 @@ def read(path: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Mod
     mmap: patterns and values are mapped, not read. verify: the data are compared with their checksum. Nothing is
     allocated or mapped before all of the header is checked.
     """
-    return read_tensors(path, _checked, mmap=mmap, verify=verify)
+    return read_tensors(path, _checked_model, mmap=mmap, verify=verify)
 
 
 def read_tensors(
     path: str | os.PathLike[str],
-    checked: Callable[[str, dict[str, str], Tensors], Meaning],
+    interpret: Callable[[str, dict[str, str], Tensors], Meaning],
     *,
     mmap: bool,
     verify: bool,
 ) -> tuple[Meaning, dict[str, Array]]:
-    """Return what `checked` returns for path, fields and tensors, and the arrays. `ids` are never mapped."""
+    """Return what `interpret` makes of path, fields and tensors, and the arrays. `ids` are never mapped."""
     path = as_path(path)
     while True:
         with _open(path) as file:
-            at, fields, tensors = _contents(path, file)
+            data_start, fields, tensors = _read_header(path, file)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                continue  # replaced between our look at it and that of the package: look at the new one
-            meaning = checked(path, fields, tensors)
-            layout, end = [], at
+                continue  # replaced after we opened it, before the package did: read the new one
+            meaning = interpret(path, fields, tensors)
+            layout, end = [], data_start
             for name, dtype, shape in tensors:
-                number = np.dtype("<i8" if name == "ids" else ROWS[dtype])
-                if end % number.itemsize:
+                dtype_in_file = np.dtype("<i8" if name == "ids" else DTYPES[dtype])
+                if end % dtype_in_file.itemsize:
                     raise FileFormatError(f"{path}: {name}: {dtype} numbers must be aligned in the file")
-                layout.append((name, number, shape, end))
-                end += math.prod(shape) * number.itemsize
+                layout.append((name, dtype_in_file, shape, end))
+                end += math.prod(shape) * dtype_in_file.itemsize
             if end != os.fstat(file.fileno()).st_size:
                 raise FileFormatError(f"{path}: is cut: has {os.fstat(file.fileno()).st_size} bytes, needs {end}")
-            if verify and _data_checksum(path, file, at, end) != fields["data"]:
+            if verify and _data_checksum(path, file, data_start, end) != fields["data"]:
                 raise FileFormatError(f"{path}: is damaged: the data does not have its checksum")
             arrays: dict[str, Array] = {}
-            for name, number, shape, start in layout:
+            for name, dtype_in_file, shape, start in layout:
                 if mmap and name != "ids":
-                    mapped = np.memmap(file, number, "r", start, shape)
+                    mapped = np.memmap(file, dtype_in_file, "r", start, shape)
                     arrays[name] = mapped.view(np.ndarray)
                     continue
-                arrays[name] = np.empty(shape, number)
-                _fill(path, file, start, arrays[name].reshape(-1).view(np.uint8).data)
+                arrays[name] = np.empty(shape, dtype_in_file)
+                _read_into(path, file, start, arrays[name].reshape(-1).view(np.uint8).data)
             return meaning, arrays

@@ -15,7 +15,7 @@ class Buffer:
     """An array with space behind the rows in use."""
 
     array: Array
-    used: int
+    used: int  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class GrowableRows:
         copy_rows(buffer.array[old:new], more)
         return GrowableRows(buffer.array[:new], buffer)
 
-    def claim(self) -> None:
+    def claim_rows(self) -> None:
         """Mark the rows as in use in their buffer."""
         if self.buffer is not None:
             self.buffer.used = len(self.rows)

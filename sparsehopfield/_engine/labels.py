@@ -25,33 +25,33 @@ def as_labels(name: str, labels: Any) -> Array:
     >>> as_labels("ids", [2**63, -1]).tolist() == [2**63, -1]
     True
     """
-    listed = labels.tolist() if type(labels) is np.ndarray and labels.dtype == object and labels.ndim == 1 else labels
-    if type(listed) is list and (plain := _plain(listed)) is not None:
+    items = labels.tolist() if type(labels) is np.ndarray and labels.dtype == object and labels.ndim == 1 else labels
+    if type(items) is list and (plain := _from_plain_list(items)) is not None:
         return plain
     if isinstance(labels, np.ma.MaskedArray):
         if has_masked_entries(labels):
-            raise _missing(name, np.ma.getmaskarray(labels))
+            raise _missing_error(name, np.ma.getmaskarray(labels))
         labels = labels.data
     # What numpy makes of a list is not exact: [2**63, -1] becomes floating-point, and [1, "1"] text.
     a = as_ndarray(name, labels, None if hasattr(labels, "dtype") else object)
     if a.dtype.kind in "OT":
-        return _objects(name, a.astype(object))
+        return _from_objects(name, a.astype(object))
     if a.dtype.kind in "cV":
         raise TypeError(f"{name}: must be numbers, text or dates, got dtype {a.dtype}")
-    if a.dtype.kind in "US" and (empty := np.strings.str_len(np.strings.strip(a)) == 0).any():
-        raise _missing(name, empty)
-    if a.dtype.kind in "mM" and (empty := np.isnat(a)).any():
-        raise _missing(name, empty)
+    if a.dtype.kind in "US" and (missing := np.strings.str_len(np.strings.strip(a)) == 0).any():
+        raise _missing_error(name, missing)
+    if a.dtype.kind in "mM" and (missing := np.isnat(a)).any():
+        raise _missing_error(name, missing)
     if a.dtype.kind == "f":
-        if (empty := np.isnan(a)).any():
-            raise _missing(name, empty)
+        if (missing := np.isnan(a)).any():
+            raise _missing_error(name, missing)
         most = 2.0 ** (np.finfo(a.dtype).nmant + 1)
         if (beyond := ~(np.abs(a) < most)).any():
-            raise _inexact(name, a[beyond].flat[0], a.dtype)
+            raise _inexact_error(name, a[beyond].flat[0], a.dtype)
     return a
 
 
-def _plain(labels: list[Any]) -> Array | None:
+def _from_plain_list(labels: list[Any]) -> Array | None:
     """Return a list of numbers or text of one type as an array that holds it exactly, or None to look more closely."""
     kinds = set(map(type, labels))
     if kinds == {str} and all(map(str.strip, labels)) and "\0" not in "".join(labels):
@@ -63,11 +63,13 @@ def _plain(labels: list[Any]) -> Array | None:
     return None
 
 
-def _missing(name: str, where: Any) -> ValueError:
-    return ValueError(f"{name}: must not be missing, but entry {np.argmax(where)} is (None, NaN, masked or empty)")
+def _missing_error(name: str, missing: Any) -> ValueError:
+    """Return the error that names the first entry that is missing; missing: one bool an entry."""
+    return ValueError(f"{name}: must not be missing, but entry {np.argmax(missing)} is (None, NaN, masked or empty)")
 
 
-def _inexact(name: str, label: Any, kind: Any) -> ValueError:
+def _inexact_error(name: str, label: Any, kind: Any) -> ValueError:
+    """Return the error for a label that is infinite, or so large that its type rounds it."""
     if np.isinf(label):
         return ValueError(f"{name}: must be finite, got {label}")
     return ValueError(
@@ -75,18 +77,18 @@ def _inexact(name: str, label: Any, kind: Any) -> ValueError:
     )
 
 
-def _objects(name: str, a: Array) -> Array:
+def _from_objects(name: str, a: Array) -> Array:
     """Return Python objects in the plain dtype that holds them exactly, if there is one."""
     items: list[Any] = a.ravel().tolist()
-    if any(empty := [_is_missing(item) for item in items]):
-        raise _missing(name, empty)
+    if any(missing := [_is_missing(item) for item in items]):
+        raise _missing_error(name, missing)
     kinds = {_kind(type_) for type_ in set(map(type, items))}
     if len(kinds) > 1:
         raise TypeError(f"{name}: must be of one kind, got {' and '.join(sorted(kinds))}")
     kind = kinds.pop() if kinds else "nothing"
     for item in items:
         if isinstance(item, float | np.floating) and not abs(float(item)) < EXACT:
-            raise _inexact(name, item, type(item).__name__)
+            raise _inexact_error(name, item, type(item).__name__)
     plain, exact = np.array(items) if kind in ("number", "text", "bytes", "boolean") else a, True
     if plain.dtype.kind == "f":
         exact = all(abs(item) < EXACT for item in items)
@@ -97,7 +99,7 @@ def _objects(name: str, a: Array) -> Array:
         try:
             order = sorted(items)
             # sets are sorted without complaint, and equal ones need not come together
-            ordered = all(one < next_ or one == next_ for one, next_ in pairwise(order))
+            ordered = all(item < next_item or item == next_item for item, next_item in pairwise(order))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: must be numbers, text or dates: {error}") from None
         if not ordered:
@@ -106,6 +108,7 @@ def _objects(name: str, a: Array) -> Array:
 
 
 def _is_missing(item: Any) -> bool:
+    """Return whether a label is None, NaN, NaT, NA, masked or empty text."""
     if item is None or item is np.ma.masked:
         return True
     if isinstance(item, str | bytes):

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, as_exact, as_list, as_patterns, as_rows, in_order, untrapped
+from sparsehopfield._engine.checks import (
+    Array,
+    as_exact,
+    as_list,
+    as_patterns,
+    as_rows,
+    contiguous,
+    ignoring_float_errors,
+)
 from sparsehopfield._engine.separations import has_cutoff, similarity_code
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ def sparse_rows(start: Array, position: Array, weight: Array, columns: int) -> "
 
 def threshold(score: NDArray[np.float64], beta: Any, code: tuple[int, float]) -> float:
     """Return the score at or below which no pattern has weight, for a query whose support has these scores."""
-    with untrapped():
+    with ignoring_float_errors():
         best = score.max()
         return float(best + _core.cut(*code, beta * (score - best)) / beta)
 
@@ -82,7 +90,7 @@ class Candidates:
     def bound(self) -> NDArray[np.float64]:
         """Return the thresholds of the part (N,): scores at or below can have no weight."""
         self._check_finite()
-        start, _, score = self._lists("bound")
+        start, _, score = self._checked_lists("bound")
         beta = np.broadcast_to(self.beta, len(start) - 1)
         rows = zip(pairwise(start), beta, strict=True)
         return np.array([threshold(score[first:last], b, self.code) for (first, last), b in rows])
@@ -100,8 +108,8 @@ class Candidates:
             For maps with full support, whose weights are not kept; if the part holds NaN or infinity.
         """
         self._check_finite()
-        start, position, _ = self._lists("weights")
-        return sparse_rows(start, position, in_order(self._solve(), self.dtype), self.n_patterns)
+        start, position, _ = self._checked_lists("weights")
+        return sparse_rows(start, position, contiguous(self._entry_weights(), self.dtype), self.n_patterns)
 
     def states(self, values: ArrayLike | None = None) -> Array:
         """Return the states, mixed as by `update`: with the same bits for maps with a cutoff.
@@ -125,10 +133,10 @@ class Candidates:
             if values is not None:
                 raise ValueError("values: the part of a map with full support has mixed its values already")
             divisor = np.where(self.sum == 0, 1.0, self.sum)[:, None]
-            with untrapped():
+            with ignoring_float_errors():
                 states = (self.mixture / divisor).astype(self.dtype)
             return states.reshape(*self.leading, states.shape[1])
-        start, position, _ = self._lists("states")
+        start, position, _ = self._checked_lists("states")
         if values is None:
             raise ValueError("values: needed to mix states: the patterns, or the values if there are any")
         rows = as_rows(as_exact("values", as_patterns("values", values), self.dtype), self.dtype)
@@ -140,20 +148,20 @@ class Candidates:
         except (ValueError, OverflowError) as error:  # the core takes them for patterns
             raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
-        _core.mix(memory, start, position, self._solve(), out)
+        _core.mix(memory, start, position, self._entry_weights(), out)
         return out.reshape(*self.leading, rows.shape[1])
 
-    def _check_finite(self, whose: str = "") -> None:
-        """Refuse arrays that were written into since: what decides weights or is mixed must be finite."""
+    def _check_finite(self, argument: str = "") -> None:
+        """Raise unless all numbers that decide weights or are mixed are finite: the arrays may have been changed."""
         for name in ("beta", "score", "scale", "sum", "mixture"):
             numbers = getattr(self, name)
             if numbers is not None and not np.isfinite(numbers).all():
-                raise ValueError(f"{whose or name}: {name} contains NaN or infinity; every entry must be finite")
+                raise ValueError(f"{argument or name}: {name} contains NaN or infinity; every entry must be finite")
 
-    def _lists(self, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Copy the lists, as the arrays may change after they were checked."""
+    def _checked_lists(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return copies of start, position and score, checked; `name` begins the error of a map without lists."""
         if self.start is None or self.position is None or self.score is None:
-            raise ValueError(f"{what}: a map with full support keeps sums, not lists")
+            raise ValueError(f"{name}: a map with full support keeps sums, not lists")
         start, position, score = np.array(self.start), np.array(self.position), np.array(self.score)
         if (
             not start.size
@@ -166,14 +174,14 @@ class Candidates:
             raise ValueError(f"position: must be from 0 to below n_patterns, {self.n_patterns}")
         return start, position, score
 
-    def _query(self) -> NDArray[np.intp]:
-        """Return for each entry of the lists the query that it belongs to."""
-        start, _, _ = self._lists("query")
+    def _entry_queries(self) -> NDArray[np.intp]:
+        """Return the number of the query of each entry of the lists."""
+        start, _, _ = self._checked_lists("query")
         return np.repeat(np.arange(len(start) - 1), np.diff(start))
 
-    def _solve(self) -> NDArray[np.float64]:
+    def _entry_weights(self) -> NDArray[np.float64]:
         """Return the weights of the entries of the lists."""
-        start, _, score = self._lists("weights")
+        start, _, score = self._checked_lists("weights")
         return _core.solve(*self.code, 1 if self.dtype == np.float64 else 0, self.beta, start, score)
 
 
@@ -208,25 +216,25 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     parts = as_list("parts", parts, "a sequence of results of `candidates`")
     if not parts:
         raise ValueError("parts: needs at least one part")
-    if not all(isinstance(p, Candidates) for p in parts):
+    if not all(isinstance(part, Candidates) for part in parts):
         raise TypeError("parts: must be results of `candidates`")
-    for i, p in enumerate(parts):
-        p._check_finite(f"parts[{i}]")
+    for i, part in enumerate(parts):
+        part._check_finite(f"parts[{i}]")
     first = parts[0]
-    same = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
-    for p in parts[1:]:
-        for name in same:
-            if getattr(p, name) != getattr(first, name):
-                raise ValueError(f"parts: differ in {name}: {getattr(first, name)} and {getattr(p, name)}")
-        if not np.array_equal(p.beta, first.beta):
+    shared = ("leading", "code", "dtype", "similarity", "has_values", "scale_of_patterns")
+    for part in parts[1:]:
+        for name in shared:
+            if getattr(part, name) != getattr(first, name):
+                raise ValueError(f"parts: differ in {name}: {getattr(first, name)} and {getattr(part, name)}")
+        if not np.array_equal(part.beta, first.beta):
             raise ValueError("parts: differ in beta")
-    n_patterns = max(p.n_patterns for p in parts)
+    n_patterns = max(part.n_patterns for part in parts)
     if not has_cutoff(first.code):
         return _merge_sums(parts, n_patterns)
-    lists = [p._lists("parts") for p in parts]
-    query = np.concatenate([p._query() for p in parts])
-    position = np.concatenate([p for _, p, _ in lists])
-    score = np.concatenate([s for _, _, s in lists])
+    lists = [part._checked_lists("parts") for part in parts]
+    query = np.concatenate([part._entry_queries() for part in parts])
+    position = np.concatenate([positions for _, positions, _ in lists])
+    score = np.concatenate([scores for _, _, scores in lists])
     order = np.lexsort((position, query))
     query, position, score = query[order], position[order], score[order]
     if np.any((query[1:] == query[:-1]) & (position[1:] == position[:-1])):
@@ -234,6 +242,7 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
     n = len(lists[0][0]) - 1
 
     def starts(query: Array) -> NDArray[np.int64]:
+        """Return where the entries of each query begin, (N + 1,)."""
         return np.concatenate(([0], np.cumsum(np.bincount(query, minlength=n)))).astype(np.int64)
 
     weight = _core.solve(*first.code, 1 if first.dtype == np.float64 else 0, first.beta, starts(query), score)
@@ -242,16 +251,18 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
 
 
 def _merge_sums(parts: list[Candidates], n_patterns: int) -> Candidates:
-    def sums(p: Candidates) -> tuple[Array, Array, Array]:
-        assert p.scale is not None
-        assert p.sum is not None
-        assert p.mixture is not None
-        return p.scale, p.sum, p.mixture
+    """Merge the parts of a map with full support."""
 
-    whole = tuple(a.copy() for a in sums(parts[0]))
-    for p in parts[1:]:
-        if sums(p)[2].shape != whole[2].shape:
-            raise ValueError(f"parts: differ in the width of their values: {whole[2].shape} and {sums(p)[2].shape}")
-        _core.merge(*parts[0].code, parts[0].beta, *whole, *sums(p))
-    scale, total, mixture = whole
+    def sums(part: Candidates) -> tuple[Array, Array, Array]:
+        assert part.scale is not None
+        assert part.sum is not None
+        assert part.mixture is not None
+        return part.scale, part.sum, part.mixture
+
+    merged = tuple(a.copy() for a in sums(parts[0]))
+    for part in parts[1:]:
+        if sums(part)[2].shape != merged[2].shape:
+            raise ValueError(f"parts: differ in the width of their values: {merged[2].shape} and {sums(part)[2].shape}")
+        _core.merge(*parts[0].code, parts[0].beta, *merged, *sums(part))
+    scale, total, mixture = merged
     return replace(parts[0], n_patterns=n_patterns, scale=scale, sum=total, mixture=mixture)

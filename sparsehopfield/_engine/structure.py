@@ -16,7 +16,7 @@ from sparsehopfield._engine.text import short
 
 __all__ = ["KINDS", "Cost", "Full", "Structure", "as_structure", "described", "parsed", "restored"]
 
-DEEPEST = 100  # lists and objects of JSON in one another
+MAX_DEPTH = 100  # of lists and objects of JSON within one another
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Structure:
 
     @classmethod
     def sized(cls, pairs: int, m: int, places: NDArray[np.int64] | None = None, seed: int = 0) -> Structure:
-        """Return one under which a query sees about so many of m patterns, or with so many features.
+        """Return one under which a query sees about `pairs` of m patterns, or that has so many features.
 
-        Queries lie at these places, where it goes by places; None: query i lies at i. For studies and tests of all.
+        places: of the queries among the patterns, where the order of these counts; None: query i lies at i.
         """
         return cls()
 
     def descriptor(self, n: int, m: int) -> Any:
-        """Return what the core reads, for n queries and m patterns; None for all pairs."""
+        """Return the structure as the core reads it, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:
@@ -60,7 +60,7 @@ class Structure:
         return n * m
 
     def within(self, m: int) -> Structure:
-        """Return the same for a sample of m patterns; where it is to see more, it sees all."""
+        """Return the structure for a sample of m patterns: where a query is to see more of them, it sees all."""
         return self
 
     def executor(
@@ -75,11 +75,11 @@ class Structure:
         return None
 
     def refuse(self, operation: str) -> None:
-        """Raise if it lacks what is named: "energy", "associate", "candidates", "certificates" or "fixed points"."""
+        """Raise if it lacks an operation: "energy", "associate", "candidates", "certificates" or "fixed points"."""
 
     def to_fields(self) -> dict[str, Any]:
         """Return the fields that make the structure, as numbers, texts and lists."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: _as_json_value(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_fields(cls, given: dict[str, Any]) -> Self:
@@ -164,26 +164,26 @@ def restored(description: Any) -> Structure | None:
     return structure
 
 
-def _plain(value: Any) -> Any:
-    """Return a field without NumPy and tuples."""
+def _as_json_value(value: Any) -> Any:
+    """Return the value of a field as JSON has it: a list for an array or a tuple, Python's numbers for NumPy's."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
 
 
 def parsed(text: str) -> Any:
-    """Return what a file says in JSON; raise ValueError for no JSON, and for values nested more than 100 deep.
+    """Return what a text means in JSON; raise ValueError for no JSON, and where lists are nested more than 100 deep.
 
-    What it means is found by functions that call themselves.
+    The functions that read it afterwards are recursive.
     """
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
-    inside = [value]
-    for _ in range(DEEPEST):
-        lists = (x.values() if isinstance(x, dict) else x for x in inside if isinstance(x, (dict, list)))
-        inside = [inner for outer in lists for inner in outer]
-        if not inside:
+    values = [value]
+    for _ in range(MAX_DEPTH):
+        lists = (x.values() if isinstance(x, dict) else x for x in values if isinstance(x, (dict, list)))
+        values = [inner for outer in lists for inner in outer]
+        if not values:
             return value
-    raise ValueError(f"is nested more than {DEEPEST} deep")
+    raise ValueError(f"is nested more than {MAX_DEPTH} deep")

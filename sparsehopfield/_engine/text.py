@@ -11,12 +11,12 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(map(str.rstrip, padded))  # empty cells at the end leave nothing
 
 
-def short(given: Any, *, quote: bool = True) -> str:
-    """Return what was given, as far as a message has room for it."""
-    if isinstance(given, int) and given.bit_length() > 64:  # Python refuses to write those of thousands of digits
-        return f"a number of {given.bit_length()} bits"
+def short(value: Any, *, quote: bool = True) -> str:
+    """Return the text of any value for a message, cut to 200 characters; quote: by `repr`."""
+    if isinstance(value, int) and value.bit_length() > 64:  # Python refuses to write those of thousands of digits
+        return f"a number of {value.bit_length()} bits"
     try:
-        text = repr(given) if quote else str(given)
+        text = repr(value) if quote else str(value)
     except (RecursionError, ValueError):  # nested too deeply, or such numbers in a list
-        return f"a {type(given).__name__}"
+        return f"a {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -14,10 +14,10 @@ from sparsehopfield._engine import atomic_files
 from sparsehopfield._engine.text import short
 from sparsehopfield.errors import FileFormatError
 
-__all__ = ["UNPACKED", "as_path", "content", "opened", "reading", "shortened"]
+__all__ = ["MAX_UNPACKED", "as_path", "first_line", "open_unpacked", "reading", "unpacked_content"]
 
 #: Bytes that a packed file may have unpacked: a few kilobytes can stand for more than any memory holds.
-UNPACKED = 2**31
+MAX_UNPACKED = 2**31
 
 CHUNK = 2**20  # bytes unpacked at a time: asking for all would allocate as much as a file may have
 
@@ -33,14 +33,14 @@ def as_path(name: str, path: Any) -> Path:
         raise ValueError(f"{name}: {error}") from None
 
 
-def shortened(error: Any) -> str:
+def first_line(error: Any) -> str:
     """Return the first line of an error's text, of bounded length: damaged files are quoted in some of them."""
     return short((str(error).strip() or type(error).__name__).splitlines()[0], quote=False)
 
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever is raised while content is made sense of into a FileFormatError that names the file.
+    """Turn whatever is raised while a file is interpreted into a FileFormatError that names the file.
 
     Parsers have no list of what they raise on damaged input: among it are AttributeError, MemoryError and SyntaxError.
     """
@@ -50,11 +50,11 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise FileFormatError(
-            f"{path}: damaged or unreadable {what} ({shortened(error)}); download it again, or make it anew"
+            f"{path}: damaged or unreadable {what} ({first_line(error)}); download it again, or make it anew"
         ) from error
 
 
-def opened(path: Path) -> BinaryIO:
+def open_unpacked(path: Path) -> BinaryIO:
     """Open a regular file, unpacked if it is packed, as its first bytes tell.
 
     Parameters
@@ -69,7 +69,7 @@ def opened(path: Path) -> BinaryIO:
     Raises
     ------
     FileFormatError
-        If it is no regular file, is damaged, or holds more than `UNPACKED` bytes.
+        If it is no regular file, is damaged, or holds more than `MAX_UNPACKED` bytes.
     OSError
         If it cannot be read.
     """
@@ -85,16 +85,16 @@ def opened(path: Path) -> BinaryIO:
     unpacked = io.BytesIO()
     with file, reading(path, f"{module} file"), importlib.import_module(module).open(file) as packed:
         while part := packed.read(CHUNK):
-            if unpacked.tell() + len(part) > UNPACKED:
+            if unpacked.tell() + len(part) > MAX_UNPACKED:
                 raise FileFormatError(
-                    f"{path}: unpacks to more than {UNPACKED} bytes; unpack it yourself if that is meant"
+                    f"{path}: unpacks to more than {MAX_UNPACKED} bytes; unpack it yourself if that is meant"
                 )
             unpacked.write(part)
     unpacked.seek(0)
     return unpacked
 
 
-def content(path: Path) -> bytes:
-    """Return all bytes of a file, unpacked; raises as `opened` does."""
-    with opened(path) as file:
+def unpacked_content(path: Path) -> bytes:
+    """Return all bytes of a file, unpacked; raises as `open_unpacked` does."""
+    with open_unpacked(path) as file:
         return file.read()

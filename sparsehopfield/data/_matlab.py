@@ -65,7 +65,7 @@ def _version_5(data: bytes, order: str, names: Collection[str]) -> Iterator[tupl
         at += 8 + size
         if kind == COMPRESSED:
             unpacker = zlib.decompressobj()
-            element = unpacker.decompress(element, _content.UNPACKED)
+            element = unpacker.decompress(element, _content.MAX_UNPACKED)
             if not unpacker.eof:
                 raise ValueError("it is cut, or an array of it is larger than what is read")
             kind, size = struct.unpack_from(order + "II", element)
@@ -153,7 +153,7 @@ def _triplets(name: str, values: Array) -> Array:
 
 def _dense(name: str, shape: tuple[int, ...], rows: Array, columns: Array, values: Array) -> Array:
     """Return an array of zeros but for these values."""
-    if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.UNPACKED:
+    if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.MAX_UNPACKED:
         raise ValueError(f"its {name} have shape {shape}, which is larger than what is read")
     if len(rows) != len(values):
         raise ValueError(f"its {name} have {len(values)} numbers in {len(rows)} places")

@@ -21,7 +21,7 @@ from sparsehopfield._engine.checks import as_generator, as_integers, as_number, 
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.text import short
 from sparsehopfield.data import datasets
-from sparsehopfield.data._content import as_path, content, reading
+from sparsehopfield.data._content import as_path, reading, unpacked_content
 from sparsehopfield.data._matlab import read_arrays
 from sparsehopfield.errors import FileFormatError
 
@@ -349,7 +349,7 @@ def _table(lines: list[str], separator: str) -> NDArray[np.float64] | None:
 
 
 def _text(path: Path) -> str:
-    data = content(path)
+    data = unpacked_content(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FileFormatError(f"{path}: not a csv file in UTF-8, but in UTF-16; save it as UTF-8")
     try:
@@ -389,7 +389,7 @@ def _row(fields: Sequence[str]) -> NDArray[np.float64]:
 def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Read features, labels and ids."""
     wanted = ("features", "labels", "bag_ids")
-    data = content(path)
+    data = unpacked_content(path)
     with reading(path, "MATLAB file"):
         arrays = read_arrays(data, wanted)
     if missing := [key for key in wanted if key not in arrays]:

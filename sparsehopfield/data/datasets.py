@@ -23,7 +23,7 @@ from sparsehopfield._engine.checks import refuse_masks
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.text import short
 from sparsehopfield.data import _content
-from sparsehopfield.data._content import as_path, content, opened, reading
+from sparsehopfield.data._content import as_path, open_unpacked, reading, unpacked_content
 from sparsehopfield.errors import FileFormatError
 
 __all__ = [
@@ -195,7 +195,7 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
     )
     batches = []
     for path in paths:
-        records = np.frombuffer(content(path), np.uint8)
+        records = np.frombuffer(unpacked_content(path), np.uint8)
         if len(records) == 0 or len(records) % 3073:
             raise FileFormatError(
                 f"{path}: {len(records)} bytes are not a whole number of records of 3073 bytes "
@@ -234,7 +234,7 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
         what="Downsampled ImageNet 64 x 64",
         source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; needs an account)",
     )[0]
-    with opened(path) as file, reading(path, "npz file"), zipfile.ZipFile(file) as archive:
+    with open_unpacked(path) as file, reading(path, "npz file"), zipfile.ZipFile(file) as archive:
         images = _pixels(path, archive)
     return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
 
@@ -284,7 +284,7 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
         source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
         "http://yann.lecun.com/exdb/mnist/)",
     )[0]
-    data = content(path)
+    data = unpacked_content(path)
     if len(data) < header:
         raise FileFormatError(f"{path}: {len(data)} bytes are too few for the {header} bytes of an IDX header")
     return path, data
@@ -295,9 +295,9 @@ def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
     if "data.npy" not in archive.namelist():
         raise FileFormatError(f"{path}: has no array called 'data'")
     about = archive.getinfo("data.npy")
-    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.UNPACKED:
+    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.MAX_UNPACKED:
         raise FileFormatError(
-            f"{path}: 'data' unpacks to more than {_content.UNPACKED} bytes; store it without compression"
+            f"{path}: 'data' unpacks to more than {_content.MAX_UNPACKED} bytes; store it without compression"
         )
     with archive.open(about) as member:
         version = np.lib.format.read_magic(member)

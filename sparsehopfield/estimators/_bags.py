@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsehopfield._engine.checks import Array, as_exact, as_list, as_numbers, axes_of, in_order
+from sparsehopfield._engine.checks import Array, as_exact, as_list, as_numbers, axes_of, contiguous
 from sparsehopfield._engine.labels import as_labels
 
 
@@ -93,7 +93,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)
         if 0 in rows.shape:
             raise ValueError(f"bags: needs at least one bag, instance and feature, got shape {bags.shape}")
-        return _finite(Bags(in_order(as_exact("bags", rows, np.dtype(dtype)), dtype)))
+        return _finite(Bags(contiguous(as_exact("bags", rows, np.dtype(dtype)), dtype)))
     if isinstance(bags, np.ndarray) and bags.dtype != object:
         raise ValueError(
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
@@ -111,8 +111,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
             raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
     sizes = [len(bag) for bag in arrays]
     if len(set(sizes)) == 1:
-        return _finite(Bags(in_order(np.stack(arrays), dtype)))
-    return _finite(Bags(in_order(np.concatenate(arrays), dtype), _offsets(sizes)))
+        return _finite(Bags(contiguous(np.stack(arrays), dtype)))
+    return _finite(Bags(contiguous(np.concatenate(arrays), dtype), _offsets(sizes)))
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
@@ -123,7 +123,7 @@ def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
     if ids.shape != (len(rows),):
         raise ValueError(f"bag_ids: must have shape ({len(rows)},), one for each instance, got {ids.shape}")
     _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
-    rows = in_order(rows, dtype)[np.argsort(bag, kind="stable")]
+    rows = contiguous(rows, dtype)[np.argsort(bag, kind="stable")]
     if (sizes == sizes[0]).all():
         return _finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
     return _finite(Bags(rows, _offsets(sizes)))

@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_whole, refuse_masks, untrapped
+from sparsehopfield._engine.checks import Array, as_whole, ignoring_float_errors, refuse_masks
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.separations import cutoff_of, row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
@@ -29,7 +29,7 @@ class _Memory(BaseEstimator):
     max_steps: int
     tol: float | None
 
-    @untrapped()  # scikit-learn sums the numbers that it checks
+    @ignoring_float_errors()  # scikit-learn sums the numbers that it checks
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
         """Return the arguments as scikit-learn's checks give them; put the arguments' names into its errors."""
         named = dict(zip(("X", "y"), (X, *y), strict=False))
@@ -185,7 +185,7 @@ def _storing_beta(memory: HopfieldMemory, share: float = 0.99) -> float:
     if len(margins) == 0:  # no finite positive margin: no beta is better than another
         return 1.0
     least = margins[int(np.ceil(share * len(margins))) - 1]
-    with untrapped():
+    with ignoring_float_errors():
         return float(cutoff / least)
 
 
@@ -299,7 +299,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
         """
         weights = self._answer(X)
-        with untrapped():
+        with ignoring_float_errors():
             return weights / weights.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> Array:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, untrapped
+from sparsehopfield._engine.checks import Array, as_array, as_number, as_whole, ignoring_float_errors
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.optional import require
 from sparsehopfield._engine.separations import as_choice
@@ -299,7 +299,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             ) from None
         return np.sort(train), np.sort(inner)
 
-    @untrapped()
+    @ignoring_float_errors()
     def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _Run:
         """Train one network; return its best weights, their epoch and their score."""
         network = self._network(random)
@@ -417,7 +417,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, prepared = self._fitted(), self._prepare(bags, bag_ids)
         return _logits(network, prepared)
 
-    @untrapped()
+    @ignoring_float_errors()
     def predict_proba(self, bags: Any, bag_ids: Any = None) -> Array:
         """Compute the probability of each class.
 
@@ -448,7 +448,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         positive = self.decision_function(bags, bag_ids) > 0
         return self.classes_[positive.astype(int)]
 
-    @untrapped()
+    @ignoring_float_errors()
     def transform(self, bags: Any, bag_ids: Any = None) -> Array:
         """Compute one vector for each bag: the input of the last linear layer.
 
@@ -464,7 +464,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network, prepared = self._fitted(), self._prepare(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
 
-    @untrapped()
+    @ignoring_float_errors()
     def bag_weights(self, bags: Any, bag_ids: Any = None, *, per_head: bool = False) -> list[Array]:
         """Compute the weight of each instance of a bag in the last association, averaged over the queries.
 
@@ -551,7 +551,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"bags: must have the {self.n_features_in_} features of those fitted, got {bags.width}")
         return bags
 
-    @untrapped()
+    @ignoring_float_errors()
     def _fit_scale(self, bags: Bags) -> None:
         """Set `mean_` and `scale_`, by which features are scaled, from these bags."""
         rows = bags.rows.reshape(-1, bags.width)
@@ -563,7 +563,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"signed: needs features from 0 to 1, got {rows.min():g} to {rows.max():g}")
             self.mean_, self.scale_ = self.mean_ + 0.5, self.scale_ * 0.5
 
-    @untrapped()
+    @ignoring_float_errors()
     def _scaled(self, bags: Bags) -> Bags:
         """Return the bags with their features scaled."""
         if not (self.standardize or self.signed):
@@ -608,7 +608,7 @@ def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
     return np.array([known[label] for label in y.tolist()], np.int64)
 
 
-@untrapped()
+@ignoring_float_errors()
 def _logits(network: Network, bags: Bags) -> Array:
     """Compute the logits of bags, some at a time."""
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])

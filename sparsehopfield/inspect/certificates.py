@@ -1,10 +1,9 @@
 """Certificates: what a memory provably stores and retrieves, from how far its patterns' scores lie apart.
 
-A map with a cutoff gives a pattern all weight exactly if its score leads every other by cutoff/beta: sparsemax by
-1/beta, alpha-entmax by 1/(beta (alpha - 1)). So a lead that is known decides a retrieval (`theory` has the proofs).
-Leads here are differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what
-rounding may do to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in
-float32 and float64.
+A map with a cutoff gives a pattern all weight exactly if the gap of its score to every other is at least the required
+gap, cutoff/beta: 1/beta for sparsemax, 1/(beta (alpha - 1)) for alpha-entmax (`theory` has the proofs). Gaps here are
+differences of canonical scores, in double, which retrieval itself decides by; each is lowered by what rounding may do
+to it, here and there, so that a certificate holds in exact arithmetic and for every retrieval in float32 and float64.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Call
-from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.concurrency import cached
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import PatternSet
@@ -26,19 +25,19 @@ from sparsehopfield._engine.separations import cutoff_of, valid_separations
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield._engine.text import aligned
 
-__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "needed_lead"]
+__all__ = ["Capacity", "Certificates", "Certified", "Duplicates", "required_cutoff"]
 
 Floats = NDArray[np.float64]
-BLOCK = 1024  # patterns at a time, at most,
-NUMBERS = 2**21  # of them: a step of NumPy's takes well below a second, and its arrays some MiB
-PRODUCTS = 2**27  # of distances in such a step
+BLOCK = 1024  # most patterns at a time,
+NUMBERS = 2**21  # and most numbers of them: a step of NumPy's takes well below a second, and its arrays some MiB
+PRODUCTS = 2**27  # most multiplications of distances in such a step
 ROUNDOFF = 2.0**-53
-NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # entmax, whose support is nearly all that is in its cutoff: see `_near`
-CROWD = 1024  # candidates listed of one pattern; where there are more, all patterns are looked at
+NEARLY_SOFTMAX = (2, 1 + 2.0**-7)  # the code of an entmax whose support is nearly all within its cutoff: `_near_pairs`
+MOST_LISTED = 1024  # candidates of one pattern; where there are more, its distances to all patterns are computed
 
 
-def needed_lead(code: tuple[int, float]) -> float:
-    """Return how far the best score must lead to get all weight, in units of 1/beta: the cutoff of the map.
+def required_cutoff(code: tuple[int, float]) -> float:
+    """Return the cutoff of a map: the gap by which a score must lead all others to get all weight, in units of 1/beta.
 
     Raises
     ------
@@ -54,7 +53,7 @@ def needed_lead(code: tuple[int, float]) -> float:
     return cutoff
 
 
-def _lengths(rows: Array) -> Floats:
+def _row_lengths(rows: Array) -> Floats:
     """Compute Euclidean lengths in float64, where squares may overflow or underflow."""
     rows = rows.astype(np.float64)
     # Powers of two round nothing, so that a length is what it would be without a scale.
@@ -74,7 +73,7 @@ class Certified:
     nearest : ndarray of int64
         Position of the pattern with the best score, certain or not; of equal ones the first.
     gap : ndarray of float64
-        How far its score leads all others at least: what was computed less what rounding may do; inf if there are none.
+        Its score less the best other, at least: what was computed less what rounding may do; inf if there is no other.
     lacks : ndarray of float64
         How much larger the gap would have to be; 0 where the query is certified.
     """
@@ -172,27 +171,27 @@ class Duplicates:
 class Certificates:
     """Certificates of stored patterns. Patterns never change, so each result is computed once and kept."""
 
-    def __init__(self, stored: PatternSet) -> None:
-        self.stored = stored
-        self._core = stored.core(stored.dtype)
+    def __init__(self, pattern_set: PatternSet) -> None:
+        self.pattern_set = pattern_set
+        self._core = pattern_set.core(pattern_set.dtype)
         self._others: dict[str, Certificates] = {}
 
     def _blocks(self) -> Iterator[slice]:
         """Yield slices of the patterns, of limited size."""
-        m, d = self.stored.patterns.shape
+        m, d = self.pattern_set.patterns.shape
         step = max(1, min(BLOCK, NUMBERS // d))
         for first in range(0, m, step):
             yield slice(first, min(first + step, m))
 
     def under(self, similarity: str) -> Certificates:
         """Return the certificates of the same patterns under another similarity."""
-        own = self.stored
-        if similarity == own.similarity:
+        patterns = self.pattern_set
+        if similarity == patterns.similarity:
             return self
         if similarity not in self._others:
-            scale = None if own.scale == 1 else own.scale
+            scale = None if patterns.scale == 1 else patterns.scale
             other = PatternSet(
-                own.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=own.index
+                patterns.patterns, None, similarity, copy=None, check_finite=True, scale=scale, index=patterns.index
             )
             self._others[similarity] = Certificates(other)
         return self._others[similarity]
@@ -205,69 +204,70 @@ class Certificates:
         return _core.margins(self._core)
 
     @cached
-    @untrapped()
-    def _lengths(self) -> Floats:
+    @ignoring_float_errors()
+    def _pattern_lengths(self) -> Floats:
         """Compute the lengths |xi| of the numbers that are stored, (M,), by their scale if they have one."""
-        scale = self.stored.scale
-        lengths = np.empty(len(self.stored.patterns))
+        scale = self.pattern_set.scale
+        lengths = np.empty(len(self.pattern_set.patterns))
         for block in self._blocks():
-            rows = self.stored.patterns[block]
+            rows = self.pattern_set.patterns[block]
             if scale != 1:
                 rows = rows.astype(np.float32) * np.float32(scale)  # as the core rounds them
-            lengths[block] = _lengths(rows)
+            lengths[block] = _row_lengths(rows)
         return lengths
 
     @cached
-    @untrapped()
-    def _reach(self) -> tuple[float, float]:
-        """Compute the largest length of a row as scores see it, and what one underflow may cost a score."""
-        longest, d = float(self._lengths.max()), self.stored.patterns.shape[1]
+    @ignoring_float_errors()
+    def _longest_and_underflow(self) -> tuple[float, float]:
+        """Compute the length of the longest pattern (cosine: 1), and the most that underflow may change a score by."""
+        longest, d = float(self._pattern_lengths.max()), self.pattern_set.patterns.shape[1]
         tiny = float(np.finfo(np.float64).smallest_subnormal) * (d + 8)
-        if self.stored.similarity == "cosine":
-            return 1.0, tiny * max(1.0, 1 / float(self._lengths.min()))
+        if self.pattern_set.similarity == "cosine":
+            return 1.0, tiny * max(1.0, 1 / float(self._pattern_lengths.min()))
         return longest, tiny
 
-    @untrapped()
-    def rounding(self, lengths: Floats | float, scores: Floats | float) -> Any:
-        """Bound what rounding may take from the lead of one score over another, at queries of these lengths.
+    @ignoring_float_errors()
+    def rounding_bound(self, lengths: Floats | float, scores: Floats | float) -> Any:
+        """Bound what rounding may take from the gap of two scores, at queries of these lengths.
 
         A canonical score is off by at most (d + 2) u |x| |xi|, u = 2^-53; twice that covers the unit rows' scale, and
         these lengths. One by distance is off by at most (d + 2) u of itself: `scores` is the sum of the sizes of the
-        two. A lead has two scores, and is computed twice: here and by the retrieval.
+        two. A gap has two scores, and is computed twice: here and by the retrieval.
         """
-        longest, tiny = self._reach
-        size = scores if self.stored.similarity == "euclidean" else lengths * longest
-        return 4 * ((2 * self.stored.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
+        longest, tiny = self._longest_and_underflow
+        size = scores if self.pattern_set.similarity == "euclidean" else lengths * longest
+        return 4 * ((2 * self.pattern_set.patterns.shape[1] + 8) * ROUNDOFF * size + tiny)
 
     @cached
-    def unit_rounding(self) -> float:
+    def unit_row_error(self) -> float:
         """Bound the distance of the rounded unit rows to exact ones; 0 but for cosine."""
-        return 4 * float(np.finfo(self.stored.dtype).eps) if self.stored.similarity == "cosine" else 0.0
+        return 4 * float(np.finfo(self.pattern_set.dtype).eps) if self.pattern_set.similarity == "cosine" else 0.0
 
     @cached
-    @untrapped()
-    def sure(self) -> Floats:
-        """Compute lower bounds of the margins, (M,), that hold whatever rounding does."""
-        lengths = np.ones(len(self._lengths)) if self.stored.similarity == "cosine" else self._lengths
-        rounding = self.rounding(lengths, np.where(np.isinf(self.margins), 0, self.margins))  # inf: no other
-        return self.margins - rounding - 2 * self.unit_rounding
+    @ignoring_float_errors()
+    def lower_margins(self) -> Floats:
+        """Compute lower bounds of the margins, (M,), that hold whatever rounding does; inf where there is no other."""
+        lengths = (
+            np.ones(len(self._pattern_lengths)) if self.pattern_set.similarity == "cosine" else self._pattern_lengths
+        )
+        rounding = self.rounding_bound(lengths, np.where(np.isinf(self.margins), 0, self.margins))
+        return self.margins - rounding - 2 * self.unit_row_error
 
-    @untrapped()
-    def critical(self, needed: float) -> Floats:
-        """Compute the smallest beta, (M,), with needed/beta <= sure margin; inf where there is none, 0 for a single
-        pattern.
+    @ignoring_float_errors()
+    def critical_betas(self, cutoff: float) -> Floats:
+        """Compute the smallest beta, (M,), with cutoff/beta <= lower margin; inf where there is none; 0 if alone.
 
         Rounded up, so that `beta >= critical` is all that a certificate has to ask.
         """
-        beta = np.where(self.sure > 0, needed / self.sure, np.inf)
+        beta = np.where(self.lower_margins > 0, cutoff / self.lower_margins, np.inf)
         return np.where(beta > 0, np.nextafter(beta, np.inf), 0)
 
-    # --- what T does ----------------------------------------------------------------------------------
+    # --- the update T ----------------------------------------------------------------------------------
 
     @cached
-    def _bare(self) -> Any:
-        """Return the patterns without values, for the core."""
-        stored = self.stored
+    def _core_without_values(self) -> Any:
+        """Return the core's memory of the patterns without their values."""
+        stored = self.pattern_set
         return (
             self._core
             if stored.values is None
@@ -276,19 +276,19 @@ class Certificates:
 
     def rows(self, position: NDArray[np.int64] | slice = slice(None)) -> Array:
         """Return patterns as T returns them, to the bit: cosine unit rows, narrow numbers widened."""
-        at = np.arange(len(self.stored.patterns))[position]
-        rows = np.empty((len(at), self.stored.patterns.shape[1]), self.stored.dtype)
-        _core.mix(self._bare, np.arange(len(at) + 1), at, np.ones(len(at)), rows)
+        positions = np.arange(len(self.pattern_set.patterns))[position]
+        rows = np.empty((len(positions), self.pattern_set.patterns.shape[1]), self.pattern_set.dtype)
+        _core.mix(self._core_without_values, np.arange(len(positions) + 1), positions, np.ones(len(positions)), rows)
         return rows
 
-    def fixed(self, code: tuple[int, float], beta: Floats, structure: Structure | None) -> NDArray[np.bool_]:
-        """Check whether a step moves each pattern, (M,), by no more than rounding can, as `retrieve` decides it.
+    def are_fixed(self, code: tuple[int, float], beta: Floats, structure: Structure | None) -> NDArray[np.bool_]:
+        """Check whether an update moves each pattern, (M,), by no more than rounding can, as `retrieve` decides it.
 
-        Under a structure all patterns are asked at once, each from its own place.
+        Under a structure all patterns are queries of one call, each at its place.
         """
-        m = len(self.stored.patterns)
+        m = len(self.pattern_set.patterns)
         fixed = np.empty(m, np.bool_)
-        tol = 4 * float(np.finfo(self.stored.dtype).eps)
+        tol = 4 * float(np.finfo(self.pattern_set.dtype).eps)
         pairs = None if structure is None else structure.descriptor(m, m)
         executor = CoreExecutor(self._core, beta, code, pairs)
         for block in self._blocks() if pairs is None else [slice(0, m)]:
@@ -296,60 +296,62 @@ class Certificates:
             _, fixed[block], _ = executor.retrieve(rows, 1, tol, np.empty_like(rows), None)
         return fixed
 
-    @untrapped()
-    def certify(self, call: Call, needed: float) -> Certified:
-        """Return where queries provably go: to the best pattern, if it leads by needed/beta."""
+    @ignoring_float_errors()
+    def certify(self, call: Call, cutoff: float) -> Certified:
+        """Return where an update provably moves queries: to the best pattern, if its gap is at least cutoff/beta."""
         queries = call.rows
-        position, score = _core.nearest(self.stored.core(queries.dtype), queries, call.beta, *call.code, 2)
+        position, score = _core.nearest(self.pattern_set.core(queries.dtype), queries, call.beta, *call.code, 2)
         sizes = np.where(np.isinf(score), 0, np.abs(score)).sum(axis=1)
-        gap = score[:, 0] - score[:, 1] - self.rounding(_lengths(queries), sizes)
-        need = np.broadcast_to(needed / call.beta, gap.shape)
-        certain = gap >= need
-        lacks = np.subtract(need, gap, out=np.zeros(len(gap)), where=~certain)
-        nearest, lead = position[:, 0].reshape(call.leading), call.leading
-        return Certified(np.where(certain.reshape(lead), nearest, -1), nearest, gap.reshape(lead), lacks.reshape(lead))
+        gap = score[:, 0] - score[:, 1] - self.rounding_bound(_row_lengths(queries), sizes)
+        required_gap = np.broadcast_to(cutoff / call.beta, gap.shape)
+        certain = gap >= required_gap
+        lacks = np.subtract(required_gap, gap, out=np.zeros(len(gap)), where=~certain)
+        nearest, shape = position[:, 0].reshape(call.leading), call.leading
+        index = np.where(certain.reshape(shape), nearest, -1)
+        return Certified(index, nearest, gap.reshape(shape), lacks.reshape(shape))
 
-    # --- balls ------------------------------------------------------------------------------------------
+    # --- radii ------------------------------------------------------------------------------------------
 
-    @untrapped()
-    def radii(self, needed: float, beta: float) -> Floats:
+    @ignoring_float_errors()
+    def radii(self, cutoff: float, beta: float) -> Floats:
         """Compute exact radii, (M,): the largest distance from which every query goes to the pattern; -inf where not
         even the pattern itself does.
 
-        At x = xi + e the lead over another pattern at distance D is that at xi plus <e, difference>, at least the lead
-        less |e| D, with equality in the worst direction: the radius is the least (lead - needed/beta) / D. What is
-        needed is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where the
-        two scores by distance are at most 2.5 D^2/2.
+        At x = xi + e the gap to another pattern at distance D is that at xi plus <e, difference>, at least the gap at
+        xi less |e| D, with equality in the worst direction: the radius is the least (gap - cutoff/beta) / D. The
+        required gap is raised by the rounding at x, |x| <= 2 |xi| + max |xi|, as no radius exceeds |xi|, or D/2, where
+        the two scores by distance are at most 2.5 D^2/2.
         """
-        cosine = self.stored.similarity == "cosine"
-        lengths = np.ones(len(self.margins)) if cosine else self._lengths
+        cosine = self.pattern_set.similarity == "cosine"
+        lengths = np.ones(len(self.margins)) if cosine else self._pattern_lengths
         scores = np.where(np.isinf(self.margins), 0, 2.5 * self.margins)
-        need = needed / beta + self.rounding(2 * lengths + self._reach[0], scores)
-        inside = self.sure >= need
+        required_gap = cutoff / beta + self.rounding_bound(2 * lengths + self._longest_and_underflow[0], scores)
+        inside = self.lower_margins >= required_gap
         radii = np.full(len(inside), -np.inf)
-        at = np.flatnonzero(inside)
+        at = np.flatnonzero(inside)  # positions
         if len(at) == 0:
             return radii
         if len(inside) == 1:
             radii[at] = np.inf
-        elif self.stored.similarity == "dot":
+        elif self.pattern_set.similarity == "dot":
             # Four scores make a squared distance: it is never taken for too small.
-            radii[at] = _core.radii(self._core, at, need[at], self.rounding(self._reach[0], 0.0))[0]
-        else:  # the lead is D^2/2, so that the nearest pattern decides; and the quotient grows with D
-            distance = np.sqrt(2 * self.sure[at])
-            radii[at] = distance / 2 - need[at] / distance - self.unit_rounding
+            rounding = self.rounding_bound(self._longest_and_underflow[0], 0.0)
+            radii[at] = _core.radii(self._core, at, required_gap[at], rounding)[0]
+        else:  # the gap is D^2/2, so that the nearest pattern decides; and the quotient grows with D
+            distance = np.sqrt(2 * self.lower_margins[at])
+            radii[at] = distance / 2 - required_gap[at] / distance - self.unit_row_error
         radii -= np.abs(radii) * 16 * ROUNDOFF if len(inside) > 1 else 0
         return np.where(radii >= 0, radii, -np.inf)
 
     # --- capacity ---------------------------------------------------------------------------------------
 
     @cached
-    @untrapped()
-    def spread(self) -> tuple[float, float]:
+    @ignoring_float_errors()
+    def radius_and_dimension(self) -> tuple[float, float]:
         """Compute the root mean square distance from the mean and the participation ratio of the covariance, BLOCK
         columns at a time.
         """
-        m, d = self.stored.patterns.shape
+        m, d = self.pattern_set.patterns.shape
         total = np.zeros(d)
         for block in self._blocks():
             total += self.rows(block).astype(np.float64).sum(axis=0)
@@ -366,19 +368,19 @@ class Certificates:
             raise ValueError("patterns: contain NaN or infinity; every entry must be finite")
         if not trace * trace < np.inf:
             raise OverflowError("patterns: their covariance exceeds the largest float64; scale the arrays down")
-        if squares == 0 or trace <= (m * ROUNDOFF * self._reach[0]) ** 2:  # of the mean's rounding
+        if squares == 0 or trace <= (m * ROUNDOFF * self._longest_and_underflow[0]) ** 2:  # of the mean's rounding
             raise ValueError("patterns: are all the same, or too close for a covariance: there is no spread to compare")
         return trace**0.5, trace * trace / squares
 
-    @untrapped()
-    def capacity(self, needed: float, beta: float, p: float) -> Capacity:
+    @ignoring_float_errors()
+    def capacity(self, cutoff: float, beta: float, p: float) -> Capacity:
         """Compute how many random patterns of this spread are stored, beside how many of these are."""
         from sparsehopfield.theory import exact_capacity  # loads scipy
 
-        radius, dimension = self.spread
+        radius, dimension = self.radius_and_dimension
         # Patterns on a sphere are stored by their distances, whatever its centre.
-        most = exact_capacity(max(2, round(dimension)), radius, beta / needed, p)
-        certified = int(np.count_nonzero(self.critical(needed) <= beta))
+        most = exact_capacity(max(2, round(dimension)), radius, beta / cutoff, p)
+        certified = int(np.count_nonzero(self.critical_betas(cutoff) <= beta))
         return Capacity(len(self.margins), certified, radius, dimension, beta, float(p), most.M, most.log_M)
 
     # --- copies -----------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ class Certificates:
     @cached
     def copies(self) -> list[NDArray[np.int64]]:
         """Return the positions of patterns whose rows are equal, in groups of two or more."""
-        keys = np.empty(len(self.stored.patterns), np.int64)
+        keys = np.empty(len(self.pattern_set.patterns), np.int64)
         for block in self._blocks():
             keys[block] = [hash(row.tobytes()) for row in self.rows(block) + 0.0]  # makes -0.0 and 0.0 the same bytes
         _, key, count = np.unique(keys, return_inverse=True, return_counts=True)
@@ -398,7 +400,7 @@ class Certificates:
                 groups.setdefault(row.tobytes(), []).append(position)
         return [np.array(group, np.int64) for group in groups.values() if len(group) > 1]
 
-    @untrapped()
+    @ignoring_float_errors()
     def duplicates(self, within: float, most: int) -> Duplicates:
         """Find all pairs of patterns at most `within` apart.
 
@@ -411,10 +413,11 @@ class Certificates:
         count = sum(len(group) * (len(group) - 1) // 2 for group in self.copies)  # pairs at any distance
         if within > 0 and count <= most:
             count = 0
-            for two, apart in (self.under("euclidean") if self.stored.similarity == "dot" else self)._near(within):
-                pairs.append(two)
+            by_distance = self.under("euclidean") if self.pattern_set.similarity == "dot" else self
+            for pair, apart in by_distance._near_pairs(within):
+                pairs.append(pair)
                 distance.append(apart)
-                count += len(two)
+                count += len(pair)
                 if count > most:
                     break
         if count > most:
@@ -427,61 +430,64 @@ class Certificates:
             distance.append(np.zeros(count))
         found = np.concatenate(pairs)
         order = np.lexsort((found[:, 1], found[:, 0]))
-        m = len(self.stored.patterns)
-        return Duplicates(within, m, found[order], np.concatenate(distance)[order], _linked(found))
+        m = len(self.pattern_set.patterns)
+        return Duplicates(within, m, found[order], np.concatenate(distance)[order], _connected_groups(found))
 
-    def _near(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """Yield pairs of near patterns and their distances, in parts.
+    def _near_pairs(self, within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Yield pairs of patterns at most `within` apart, (n, 2), and their distances, (n,), in parts.
 
-        Asked with the row of one pattern, that of another at distance D scores D^2/2 less (cosine: of unit rows, which
-        are off by some rounding). Entmax of alpha = 1 + a gives weight [1 - a (theta - z)]^(1/a); the largest of M
+        With the row of one pattern as a query, another at distance D scores D^2/2 less (cosine: of unit rows, which are
+        off by some rounding). Entmax of alpha = 1 + a gives weight [1 - a (theta - z)]^(1/a); the largest of M
         weights is at least 1/M, so that all z down to M^-a / a below the best have weight. Those a little nearer have
         one that does not underflow. So beta makes this range as wide as the distance, and the scan of a retrieval
         finds all candidates.
         """
-        cosine, a, m = self.stored.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.stored.patterns)
-        off, longest = self.unit_rounding, self._reach[0]
-        need = (min(within, 4 * longest) + 2 * off) ** 2 / 2 + 2 * off  # no two are farther apart than 2 longest
-        need = need + self.rounding(np.ones(m) if cosine else self._lengths, np.full(m, need))
-        beta = np.clip((1 - a) * m**-a / a / need, np.finfo(np.float64).tiny, 1e300)
-        asked = np.flatnonzero(self.margins <= need)
-        for first in range(0, len(asked), BLOCK):
-            mine = asked[first : first + BLOCK]
+        cosine, a, m = self.pattern_set.similarity == "cosine", NEARLY_SOFTMAX[1] - 1, len(self.pattern_set.patterns)
+        error, longest = self.unit_row_error, self._longest_and_underflow[0]
+        gap = (min(within, 4 * longest) + 2 * error) ** 2 / 2 + 2 * error  # no two are farther apart than 2 longest
+        gap = gap + self.rounding_bound(np.ones(m) if cosine else self._pattern_lengths, np.full(m, gap))
+        beta = np.clip((1 - a) * m**-a / a / gap, np.finfo(np.float64).tiny, 1e300)
+        near_others = np.flatnonzero(self.margins <= gap)
+        for first in range(0, len(near_others), BLOCK):
+            firsts = near_others[first : first + BLOCK]
             start, position, _, _ = _core.associate(
-                self._core, self.rows(mine), beta[mine], *NEARLY_SOFTMAX, None, CROWD, 0.0
+                self._core, self.rows(firsts), beta[firsts], *NEARLY_SOFTMAX, None, MOST_LISTED, 0.0
             )
             count = np.diff(start)
-            i = np.repeat(mine, count)
-            kept = (position > i) & np.repeat(count < CROWD, count)
-            yield from self._apart(i[kept], position[kept], within)
-            crowded, step = mine[count == CROWD], max(1, PRODUCTS // (BLOCK * self.stored.patterns.shape[1]))
+            i = np.repeat(firsts, count)
+            kept = (position > i) & np.repeat(count < MOST_LISTED, count)
+            yield from self._pairs_within(i[kept], position[kept], within)
+            crowded = firsts[count == MOST_LISTED]
+            step = max(1, PRODUCTS // (BLOCK * self.pattern_set.patterns.shape[1]))
             for some in range(0, len(crowded), step):
-                yield from self._near_all(crowded[some : some + step], within)
+                yield from self._near_pairs_of_crowded(crowded[some : some + step], within)
 
-    def _near_all(self, mine: NDArray[np.int64], within: float) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """Yield the same for these patterns and all behind them, by all distances."""
+    def _near_pairs_of_crowded(
+        self, firsts: NDArray[np.int64], within: float
+    ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Yield the same pairs of these patterns and all behind them, by the distances to all."""
         from scipy.spatial.distance import cdist
 
-        x = self.rows(mine).astype(np.float64)
+        x = self.rows(firsts).astype(np.float64)
         for block in self._blocks():
             far = cdist(x, self.rows(block).astype(np.float64)) > within * (1 + 1e-9)
             i, j = np.nonzero(~far)
-            kept = j + block.start > mine[i]
-            yield from self._apart(mine[i[kept]], j[kept] + block.start, within)
+            kept = j + block.start > firsts[i]
+            yield from self._pairs_within(firsts[i[kept]], j[kept] + block.start, within)
 
-    def _apart(
+    def _pairs_within(
         self, i: NDArray[np.int64], j: NDArray[np.int64], within: float
     ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """Yield those of some pairs that are near, by the difference of their rows."""
-        step = max(1, BLOCK * BLOCK // self.stored.patterns.shape[1])
+        """Yield those of the pairs (i, j) that are at most `within` apart, by their rows' differences."""
+        step = max(1, BLOCK * BLOCK // self.pattern_set.patterns.shape[1])
         for first in range(0, len(i), step):
-            two = np.column_stack([i[first : first + step], j[first : first + step]])
-            apart = _lengths(self.rows(two[:, 0]).astype(np.float64) - self.rows(two[:, 1]))
-            yield two[apart <= within], apart[apart <= within]
+            pair = np.column_stack([i[first : first + step], j[first : first + step]])
+            distances = _row_lengths(self.rows(pair[:, 0]).astype(np.float64) - self.rows(pair[:, 1]))
+            yield pair[distances <= within], distances[distances <= within]
 
 
-def _linked(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the positions in pairs, in groups that pairs connect."""
+def _connected_groups(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the positions in pairs, in groups that pairs connect directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsehopfield import _core, reference
 from sparsehopfield._engine.call import Call, Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, as_integers, as_numbers, as_whole, untrapped
+from sparsehopfield._engine.checks import (
+    Array,
+    as_image_shape,
+    as_integers,
+    as_numbers,
+    as_whole,
+    ignoring_float_errors,
+)
 from sparsehopfield._engine.partial import threshold
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield._engine.separations import has_cutoff, row_of, separation_code
@@ -212,7 +219,7 @@ class Explanation:
         return patterns, stages
 
 
-@untrapped()
+@ignoring_float_errors()
 def explain(
     stored: PatternSet,
     ids: Array,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sparsehopfield import _core
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_image_shape, untrapped
+from sparsehopfield._engine.checks import Array, as_image_shape, ignoring_float_errors
 from sparsehopfield._engine.text import aligned
 from sparsehopfield.inspect.certificates import Capacity, Certificates
 
@@ -222,29 +222,29 @@ def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
 
 
-@untrapped()
+@ignoring_float_errors()
 def report(
     own: Certificates,
     ids: Array | None,
     description: str,
     separation: Separation,
-    needed: float,
+    cutoff: float,
     beta: float,
     p: float = 0.1,
 ) -> Report:
-    """Put a report together; `needed` is the lead over all others that a certificate takes, in units of 1/beta."""
+    """Put a report together; cutoff: the gap to all others that a certificate requires, in units of 1/beta."""
     similarities = dict.fromkeys([own.stored.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:
-        critical = np.sort(own.under(name).critical(needed))
+        critical = np.sort(own.under(name).critical_betas(cutoff))
         certified = int(np.searchsorted(critical, beta, side="right"))
         storage[name] = Storage(certified, int(np.count_nonzero(critical < np.inf)), critical)
     try:
-        capacity = own.capacity(needed, beta, p)
+        capacity = own.capacity(cutoff, beta, p)
     except ValueError:  # no spread
         capacity = None
     nearest = own.under("euclidean")
-    copies = int(np.count_nonzero(nearest.sure <= 0))
+    copies = int(np.count_nonzero(nearest.lower_margins <= 0))
     return Report(
         description=description,
         similarity=own.stored.similarity,
@@ -252,7 +252,7 @@ def report(
         beta=beta,
         storage=storage,
         margins=own.margins.copy(),
-        radii=own.radii(needed, beta),
+        radii=own.radii(cutoff, beta),
         copies=copies,
         exact_copies=sum(map(len, nearest.copies)) if copies else 0,
         hardest=_hardest(own, ids),

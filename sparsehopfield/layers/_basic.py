@@ -20,8 +20,8 @@ from sparsehopfield._engine.checks import (
     as_whole,
     axes_of,
     compute_dtype,
-    in_order,
-    untrapped,
+    contiguous,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers._inputs import concatenate_bags
@@ -344,13 +344,13 @@ class Sequential(Module):
 # --- losses ---------------------------------------------------------------------------------------------
 
 
-def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+def _checked_pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     """Check outputs and targets and return them with one dtype."""
     x, y = as_numbers(name, outputs), as_numbers("targets", targets)
     if x.shape != y.shape or x.size == 0:
         raise ValueError(f"targets: must have the shape of {name} {x.shape} and not be empty, got {y.shape}")
     dtype = compute_dtype(x)
-    return in_order(x, dtype).reshape(x.shape), in_order(as_exact("targets", y, dtype), dtype).reshape(y.shape)
+    return contiguous(x, dtype).reshape(x.shape), contiguous(as_exact("targets", y, dtype), dtype).reshape(y.shape)
 
 
 def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[float, Array]:
@@ -379,10 +379,10 @@ def binary_cross_entropy_with_logits(logits: ArrayLike, targets: ArrayLike) -> t
     >>> round(loss, 4), grad
     (0.6931, array([-0.5]))
     """
-    x, y = _pair("logits", logits, targets)
+    x, y = _checked_pair("logits", logits, targets)
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("targets: must be from 0 to 1")
-    with untrapped():
+    with ignoring_float_errors():
         loss = np.logaddexp(0, x) - y * x
         return float(loss.mean(dtype=np.float64)), (expit(x) - y) / x.dtype.type(x.size)
 
@@ -412,7 +412,7 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike) -> tuple[floa
     >>> mean_squared_error([1.0, 3.0], [1.0, 1.0])
     (2.0, array([0., 2.]))
     """
-    x, y = _pair("predictions", predictions, targets)
-    with untrapped():
+    x, y = _checked_pair("predictions", predictions, targets)
+    with ignoring_float_errors():
         difference = x - y
         return float(np.mean(difference * difference, dtype=np.float64)), difference * x.dtype.type(2 / x.size)

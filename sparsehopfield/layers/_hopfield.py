@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import Projection, Saved, associate_forward, association_weights, gradients_of
-from sparsehopfield._engine.checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_place, as_whole
+from sparsehopfield._engine.checks import Array, as_array, as_float_dtype, as_number, as_numbers, as_whole, as_writeable
 from sparsehopfield._engine.separations import as_choice, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
@@ -387,7 +387,7 @@ class Hopfield(Module):
         if not ((b > 0) & (b <= np.finfo(self.dtype).max)).all():  # it is multiplied into queries of that dtype
             raise ValueError(f"scaling: must be positive and finite in {self.dtype}, got {short(scaling)}")
         if self._log_scaling is not None:
-            as_place("scaling", self._log_scaling.value)
+            as_writeable("scaling", self._log_scaling.value)
             self._log_scaling.change(np.log(b))
         self._scaling = float(b) if b.ndim == 0 else b
         self._config["scaling"] = self._scaling

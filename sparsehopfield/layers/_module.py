@@ -22,11 +22,11 @@ from sparsehopfield._engine.checks import (
     as_float_dtype,
     as_generator,
     as_numbers,
-    as_place,
     as_state,
+    as_writeable,
     compute_dtype,
-    in_order,
-    untrapped,
+    contiguous,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.separations import FAMILIES, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
@@ -61,7 +61,7 @@ class Parameter:
 
     def __init__(self, value: ArrayLike, trainable: bool = True) -> None:
         a = as_numbers("value", value)
-        self._value: Array = in_order(a, compute_dtype(a))
+        self._value: Array = contiguous(a, compute_dtype(a))
         self.trainable = trainable
         self.changes = 0  # how often the package has changed the value
         self.grad: Array | None = None
@@ -71,7 +71,7 @@ class Parameter:
         a = as_numbers("value", value)
         if a.shape != self._value.shape:
             raise ValueError(f"value: must have the parameter's shape {self._value.shape}, got {a.shape}")
-        self._value = in_order(a, self._value.dtype)
+        self._value = contiguous(a, self._value.dtype)
         self.changes += 1
 
     value: Any = property(attrgetter("_value"), _replace)  # read often
@@ -170,7 +170,7 @@ class Module:
                 f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
             )
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
-        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else in_order(draw(shape), self.dtype))
+        p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else contiguous(draw(shape), self.dtype))
         return p
 
     def _normal(self, std: float) -> Callable[[tuple[int, ...]], Array]:
@@ -183,7 +183,7 @@ class Module:
         """Compute the layer's output; with `train`, dropout acts."""
         return self._pass(input, train, {})
 
-    @untrapped()
+    @ignoring_float_errors()
     def backward(self, grad: ArrayLike, need_input_grad: bool = True) -> Any:
         """Add to the parameters' gradients; return that of the input, or None where it is not needed.
 
@@ -210,7 +210,7 @@ class Module:
         self._tape = None  # whatever happens now: half of the gradients may be there
         return self._backward(saved, g, need_input_grad)
 
-    @untrapped()
+    @ignoring_float_errors()
     def _pass(self, input: Any, train: bool, options: dict[str, Any]) -> Array:
         """Run a forward pass with these options, and keep its tape for a backward pass."""
         self._tape = None
@@ -255,8 +255,8 @@ class Module:
         else:
             a = as_numbers(name, x)
             a = as_exact(name, a, dtype)
-            with untrapped():  # infinities are found where they matter
-                x = np.array(a, dtype, order="C") if copy else in_order(a, dtype)
+            with ignoring_float_errors():  # infinities are found where they matter
+                x = np.array(a, dtype, order="C") if copy else contiguous(a, dtype)
         if size is not None and (x.ndim == 0 or x.shape[-1] != size):
             raise ValueError(f"{name}: must have {size} features along its last axis, got shape {x.shape}")
         return x
@@ -266,7 +266,7 @@ class Module:
         if type(x) is np.ndarray and x.dtype in FLOATS and x.flags.carray:
             return x
         a = as_numbers("input", x)
-        return in_order(a, compute_dtype(a))
+        return contiguous(a, compute_dtype(a))
 
     # --- parameters -------------------------------------------------------------------------------
 
@@ -305,7 +305,7 @@ class Module:
         parameters, state, strict = self.parameters(), as_state("state", state), as_flag("strict", strict)
         fitting = self._fitting(state, strict)
         for name in fitting:
-            as_place(name, parameters[name].value)
+            as_writeable(name, parameters[name].value)
         for name, a in fitting.items():
             parameters[name].change(a)
 
@@ -316,7 +316,7 @@ class Module:
         fitting = {}
         for name, a in arrays.items():
             as_exact(f"state[{name!r}]", a, self.dtype)
-            with untrapped():
+            with ignoring_float_errors():
                 fitting[name] = a.astype(self.dtype)
             if not np.isfinite(fitting[name]).all():
                 raise ValueError(f"state[{name!r}]: must be finite in {self.dtype}")
@@ -456,7 +456,7 @@ def _checked(path: str, fields: dict[str, str], tensors: files.Tensors) -> Modul
     """Make the layer that a file describes, its parameters without numbers, if header and tensors are sound. No array
     of the size that the file claims is allocated.
     """
-    files.sound_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
+    files.check_header(path, fields, tensors, kind=KIND, version=VERSION, names=FIELDS)
     for name, dtype, shape in tensors:
         if dtype not in ("F32", "F64") or not shape or min(shape) < 1:
             raise FileFormatError(f"{path}: {name}: cannot be {dtype} of shape {shape}")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, in_order, untrapped
+from sparsehopfield._engine.checks import Array, contiguous, ignoring_float_errors
 from sparsehopfield.structures._feature_map import BLOCK, LEAST_NORMALISER, RELU, FeatureStructure, Floats
 
 MOST_UPDATES = 10_000
@@ -86,7 +86,7 @@ class Tape:
         """Return the shape of one sample's rows, with all heads."""
         return a.shape[-3], self.q.shape[-2], a.shape[-1]
 
-    @untrapped()
+    @ignoring_float_errors()
     def fold(self, *, keys: bool) -> _Sums:
         """Return the sums over the patterns, those with keys as values only where `keys`."""
         all_sets, size = self.samples * self.q.shape[-2], self.map.size
@@ -97,7 +97,7 @@ class Tape:
             _core.feature_sets_sum(*self.sets(self.q, values), top, z, sums[-1])
         return _Sums(top, z, sums[0], sums[-1])
 
-    @untrapped()
+    @ignoring_float_errors()
     def associate(self, x: Array, *, keys: bool) -> Array:
         """Return one association of all queries: T(x), mixed from keys or from values."""
         values = self.k if keys else self.v
@@ -110,7 +110,7 @@ class Tape:
             _core.feature_sets_mix(*self.sets(x, values), self.sums.top, self.sums.z, total, out)
         return out
 
-    @untrapped()
+    @ignoring_float_errors()
     def longest(self) -> Floats:
         """Return the largest norm of a key that each query sees."""
         squares = np.einsum("...d,...d->...", self.k, self.k, dtype=np.float64)
@@ -122,7 +122,7 @@ class Tape:
         np.maximum.at(most, sample, squares)
         return np.asarray(np.sqrt(most[sample] if self.listed else most[:, None]))
 
-    @untrapped()
+    @ignoring_float_errors()
     def forward(self, steps: int | None, eps: float) -> tuple[Array, int]:
         """Return the last association's mixture of values, and how many queries were still moving."""
         if not self.structure.causal and not self.by_pairs:
@@ -140,7 +140,7 @@ class Tape:
                 break
         return self.associate(self.states[-1], keys=False), int(moving.sum()) if steps is None else 0
 
-    @untrapped()
+    @ignoring_float_errors()
     def backward(self, grad: Array, *, rows: bool, beta: bool) -> tuple[Array, Array | None, Array | None, Any]:
         """Return gradients by queries, by keys and values, one for each set, and by beta (H)."""
         grad_dot = np.zeros(len(self.beta))
@@ -182,7 +182,7 @@ def _like(a: Array, shape: tuple[int, ...]) -> Array:
     return a.sum(axis=-2, keepdims=True) if shape[-2] < a.shape[-2] else a
 
 
-@untrapped()
+@ignoring_float_errors()
 def _sound(name: str, a: Array, beta: Floats) -> Array:
     """Return rows that the core can use in place, after checks that their features are in range."""
     largest = max(float(a.max(initial=0)), -float(a.min(initial=0)))
@@ -191,7 +191,7 @@ def _sound(name: str, a: Array, beta: Floats) -> Array:
     if largest * (a.shape[-1] * float(beta.max(initial=0))) ** 0.5 > (most := LARGEST[a.dtype]) ** 0.5:
         raise OverflowError(f"beta: times the squared length of a row of {name} it may exceed {most:g}")
     in_place = a.strides[-1] == a.itemsize and all(s >= 0 and s % a.itemsize == 0 for s in a.strides)
-    return (a if in_place and a.flags.aligned else in_order(a))[...]  # a view: nobody else can change its shape
+    return (a if in_place and a.flags.aligned else contiguous(a))[...]  # a view: nobody else can change its shape
 
 
 def _padded(padded: tuple[tuple[int, ...], Any], flat: Array) -> Array:
@@ -319,7 +319,7 @@ def forward(
         raise ValueError(f"queries: causal features need as many as stored rows, {k.shape[-3]}, got {q.shape[-3]}")
     if padding is not None:  # whatever a row that is none holds
         k, v = (np.where(padding[:, :, None, None], dtype.type(0), a) for a in (k, v))
-        padding = in_order(padding)
+        padding = contiguous(padding)
     q, k = _sound("queries", q, beta), _sound("stored", k, beta)
     v = _sound("values", v, np.zeros(1))
     samples = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1
@@ -327,7 +327,7 @@ def forward(
         samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
-    tape = Tape(structure, q, k, v, in_order(beta), samples, padding, offsets, shape, padded)
+    tape = Tape(structure, q, k, v, contiguous(beta), samples, padding, offsets, shape, padded)
     out, unsettled = tape.forward(steps, eps)
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
@@ -360,7 +360,7 @@ def backward(
     """
     if tape.padded is not None:
         grad = grad[tape.padded[1]]
-    g = in_order(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
+    g = contiguous(grad, tape.dtype).reshape(*tape.lead, grad.shape[-1])
     dq, dk, dv, dbeta = tape.backward(g, rows=need_rows, beta=need_beta)
     if tape.padded is not None:
         dq = _padded(tape.padded, dq)

@@ -27,8 +27,8 @@ from sparsehopfield._engine.checks import (
     as_values,
     as_whole,
     compute_dtype,
-    in_order,
-    untrapped,
+    contiguous,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.pattern_set import TYPE_CODES, PatternSet
 from sparsehopfield._engine.separations import as_choice, similarity_code
@@ -436,7 +436,7 @@ class FeatureState:
         both = copy.copy(self)
         both._top = np.maximum(self._top, other._top)
         mine, its = _rescale_factor(self._top, both._top), _rescale_factor(other._top, both._top)
-        with untrapped():
+        with ignoring_float_errors():
             both._total = mine * self._total + its * other._total
             both._sum = mine[:, None] * self._sum + its[:, None] * other._sum
         both.n_patterns += other.n_patterns
@@ -461,7 +461,7 @@ class FeatureState:
         """
         given = as_queries(queries, self._d)
         dtype = np.result_type(compute_dtype(given), self.dtype)
-        rows = in_order(given, dtype).reshape(-1, self._d)
+        rows = contiguous(given, dtype).reshape(-1, self._d)
         out = np.empty((len(rows), self._sum.shape[1]), dtype)
         self._answer(rows, out)
         return out.reshape(*given.shape[:-1], out.shape[1])
@@ -514,7 +514,7 @@ class FeatureState:
 
 def _rescale_factor(old: Floats, new: Floats) -> Floats:
     """Return exp(old - new), what sums in units of exp(old) are multiplied by; 1 where both are -inf, of nothing."""
-    with untrapped():
+    with ignoring_float_errors():
         return np.where(old == new, 1.0, np.exp(old - new))
 
 
@@ -598,7 +598,7 @@ class FeatureExecutor:
             state.measured = len(self.stored.patterns), self._longest_from(*state.measured)
         return state.measured[1]
 
-    @untrapped()
+    @ignoring_float_errors()
     def _longest_from(self, begin: int, longest: float) -> float:
         """Return the largest of the lengths of patterns from number `begin` on, and of `longest`."""
         scale = self.dtype.type(self.stored.scale)
@@ -607,7 +607,7 @@ class FeatureExecutor:
             longest = max(longest, float(np.linalg.norm(rows.astype(np.float64), axis=1).max()))
         return longest
 
-    @untrapped()
+    @ignoring_float_errors()
     def retrieve(
         self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.checks import Array, as_number, untrapped
+from sparsehopfield._engine.checks import Array, as_number, ignoring_float_errors
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield.theory._errors import retrieval_error
 from sparsehopfield.theory._margins import exact_radii, min_half_distance
@@ -135,5 +135,5 @@ def well_separated(
     r = min_half_distance(scored.rows) if radius is None else as_number("radius", radius, least=0)
     if len(scored.rows) == 1 or m == 0:
         return np.ones(leading, np.bool_)[()]
-    with untrapped():  # an infinite requirement is met always or never
+    with ignoring_float_errors():  # an infinite requirement is met always or never
         return condition(scored, x, mu, b, m, r).reshape(leading)[()]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield._engine.separations import equal_scores_conjugate, row_of, separation_code
 from sparsehopfield.functional import energy
 from sparsehopfield.theory._patterns import as_single_beta, prepare_patterns, prepare_queries
@@ -54,7 +54,7 @@ def energy_as_printed(
     """
     scored = prepare_patterns(patterns)
     x, _, b, leading = prepare_queries(queries, scored, 0, beta)
-    with untrapped():
+    with ignoring_float_errors():
         h = b * energy(x, scored.rows, b, separation=separation) + (1 - b) / 2 * (x**2).sum(1)
     if not np.isfinite(h).all():
         raise OverflowError("beta: the printed energy exceeds the largest float64")
@@ -141,7 +141,7 @@ def contraction(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: str =
     """
     scored, b = prepare_patterns(patterns, similarity), as_single_beta(beta)
     m, d = scored.rows.shape
-    with untrapped():
+    with ignoring_float_errors():
         centred = scored.rows - scored.rows.mean(axis=0)
         scatter = centred.T @ centred if d <= m else centred @ centred.T
     if not np.isfinite(scatter).all():

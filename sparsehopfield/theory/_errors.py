@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield.functional import update
 from sparsehopfield.theory._patterns import (
@@ -74,7 +74,7 @@ def retrieval_error(
     scored = prepare_patterns(patterns)
     x, mu, b, leading = prepare_queries(queries, scored, index, beta)
     states = update(x, scored.rows, b, separation=separation)
-    with untrapped():
+    with ignoring_float_errors():
         return np.linalg.norm(states - scored.rows[mu], axis=1).reshape(leading)[()]
 
 
@@ -187,5 +187,5 @@ def retrieval_bound(
     bound = BOUNDS[as_choice("rule", rule, BOUNDS)]
     scored = prepare_patterns(patterns)
     x, mu, b, leading = prepare_queries(queries, scored, index, beta)
-    with untrapped():  # bounds and gaps may be infinite
+    with ignoring_float_errors():  # bounds and gaps may be infinite
         return bound(scored, x, mu, b, math.sqrt(scored.squares.max())).reshape(leading)[()]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.checks import as_numbers, untrapped
+from sparsehopfield._engine.checks import as_numbers, ignoring_float_errors
 from sparsehopfield.theory._patterns import SLACK
 
 
@@ -53,7 +53,7 @@ def majorises(p: ArrayLike, q: ArrayLike) -> Any:
         a, b = np.broadcast_arrays(a, b)
     except ValueError:
         raise ValueError(f"q: shape {b.shape} does not broadcast to that of p, {a.shape}") from None
-    with untrapped():
+    with ignoring_float_errors():
         slack = SLACK * np.maximum(np.abs(a).sum(axis=-1), np.abs(b).sum(axis=-1))
         more = (np.sort(a)[..., ::-1].cumsum(axis=-1)) - (np.sort(b)[..., ::-1].cumsum(axis=-1))
         return (more >= -slack[..., None]).all(axis=-1) & (np.abs(more[..., -1]) <= slack)

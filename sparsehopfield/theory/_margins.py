@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield import _core
-from sparsehopfield._engine.checks import Array, untrapped
+from sparsehopfield._engine.checks import Array, ignoring_float_errors
 from sparsehopfield._engine.pattern_set import PatternSet
 from sparsehopfield.functional import update
 from sparsehopfield.theory._patterns import (
@@ -164,7 +164,7 @@ def critical_beta(patterns: ArrayLike, *, similarity: str = "dot") -> Floats:
     array([1.        ,        inf, 0.08333333])
     """
     delta = margin(patterns, similarity=similarity)
-    with untrapped():
+    with ignoring_float_errors():
         return np.where(delta > 0, 1 / delta, np.inf)
 
 
@@ -235,11 +235,11 @@ def is_fixed_point(patterns: ArrayLike, beta: ArrayLike = 1.0, *, similarity: st
         update(scored.rows, scored.rows, b, similarity="euclidean" if similarity == "euclidean" else "dot")
         - scored.rows
     )
-    with untrapped():
+    with ignoring_float_errors():
         return (moved**2).sum(axis=1) <= SLACK**2 * scored.squares.max()
 
 
-@untrapped()
+@ignoring_float_errors()
 def exact_radii(scored: ScoredPatterns, mu: Array, beta: Floats | float) -> Floats:
     """Compute the exact radii of the patterns mu, each at its beta."""
     groups: dict[bytes, int] = {}

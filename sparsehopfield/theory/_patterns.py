@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsehopfield._engine.checks import Array, as_beta, as_integers, as_patterns, as_queries, untrapped
+from sparsehopfield._engine.checks import Array, as_beta, as_integers, as_patterns, as_queries, ignoring_float_errors
 from sparsehopfield._engine.separations import similarity_code
 from sparsehopfield.functional import sparsemax
 
@@ -24,14 +24,14 @@ class ScoredPatterns(NamedTuple):
     offset_weight: float  # 0 dot; 1 euclidean and cosine, where the bias is constant but for rounding
 
     @property
-    @untrapped()
+    @ignoring_float_errors()
     def distance_terms(self) -> Floats:
         """Return the terms h, (M,), that turn score differences into distances: |xi_mu - xi_nu|^2 / 2 is the score of
         mu less that of nu at xi_mu, plus h_nu - h_mu.
         """
         return (1 - self.offset_weight) / 2 * self.squares
 
-    @untrapped()
+    @ignoring_float_errors()
     def score_difference(self, x: Floats, mu: Array, nu: Array) -> Floats:
         """Return the score of mu less that of nu at x, from the difference of the two patterns: close ones lose no
         digits.
@@ -40,7 +40,7 @@ class ScoredPatterns(NamedTuple):
         return ((x - self.offset_weight / 2 * (a + b)) * (a - b)).sum(axis=-1)
 
 
-@untrapped()
+@ignoring_float_errors()
 def finite_rows(name: str, rows: Array) -> tuple[Floats, Floats]:
     """Return rows in float64 and their squared lengths; raise unless both are finite."""
     rows = rows.astype(np.float64)
@@ -55,7 +55,7 @@ def finite_rows(name: str, rows: Array) -> tuple[Floats, Floats]:
     return rows, squares
 
 
-@untrapped()
+@ignoring_float_errors()
 def prepare_patterns(patterns: ArrayLike, similarity: str = "dot") -> ScoredPatterns:
     """Check patterns and return them as the scores of a similarity use them."""
     similarity_code(similarity)
@@ -102,7 +102,7 @@ def row_blocks(n: int, m: int) -> Iterator[slice]:
         yield slice(first, min(first + step, n))
 
 
-@untrapped()
+@ignoring_float_errors()
 def best_rivals(scored: ScoredPatterns, x: Floats, mu: Array, cost: Callable[[slice, Floats], Floats]) -> Array:
     """Return for every x the pattern other than mu of least cost, or mu itself where all costs are infinite.
 
@@ -122,14 +122,14 @@ def best_rivals(scored: ScoredPatterns, x: Floats, mu: Array, cost: Callable[[sl
     return nu
 
 
-@untrapped()
+@ignoring_float_errors()
 def gaps(scored: ScoredPatterns, x: Floats, mu: Array) -> Floats:
     """Return the score of mu less the best other score, at every x."""
     nu = best_rivals(scored, x, mu, lambda block, differences: differences)
     return np.where(nu == mu, np.inf, scored.score_difference(x, mu, nu))
 
 
-@untrapped()
+@ignoring_float_errors()
 def reaches_threshold(gap: Array, beta: Array | float) -> Bools:
     """Return whether a gap is at least 1/beta, but for rounding."""
     return beta * gap >= 1 - SLACK
@@ -143,7 +143,7 @@ class Support(NamedTuple):
     last: Floats
 
 
-@untrapped()
+@ignoring_float_errors()
 def supports(scored: ScoredPatterns, x: Floats, beta: Floats) -> Support:
     """Compute the support of sparsemax at every query."""
     size, best, last = np.empty((3, len(x)))
@@ -156,7 +156,7 @@ def supports(scored: ScoredPatterns, x: Floats, beta: Floats) -> Support:
     return Support(size, best, last)
 
 
-@untrapped()
+@ignoring_float_errors()
 def farthest_distances(scored: ScoredPatterns, mu: Array) -> Floats:
     """Return the largest distance from pattern mu to another, for every mu."""
     distinct, inverse = np.unique(mu, return_inverse=True)

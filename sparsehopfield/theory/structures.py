@@ -39,7 +39,7 @@ from sparsehopfield._engine.checks import (
     as_number,
     as_numbers,
     as_whole,
-    untrapped,
+    ignoring_float_errors,
 )
 from sparsehopfield._engine.text import short
 from sparsehopfield.functional import update
@@ -103,7 +103,7 @@ def diameter(patterns: ArrayLike) -> float:
     4.0
     """
     rows = prepare_patterns(patterns).rows
-    with untrapped():
+    with ignoring_float_errors():
         return max(float(cdist(rows[at], rows).max()) for at in row_blocks(len(rows), len(rows)))
 
 
@@ -150,7 +150,7 @@ def truncation_bound(scores: ArrayLike, k: int, beta: ArrayLike = 1.0) -> Any:
     if k == m:
         return np.zeros(s.shape[:-1])[()]
     ordered = np.partition(s, (m - k - 1, m - k), axis=-1)
-    with untrapped():
+    with ignoring_float_errors():
         drop = ordered[..., m - k] - ordered[..., m - k - 1]
         return special.expit(math.log((m - k) / k) - b * drop)[()]
 
@@ -180,7 +180,7 @@ class Truncation:
     error_bound: Array
 
 
-@untrapped()
+@ignoring_float_errors()
 def _softmax_means(s: Floats, b: Floats, rows: Floats, order: Array) -> Floats:
     """Compute, for each query, the softmax mean of the rows that `order` lists."""
     weights = special.softmax(b[:, None] * np.take_along_axis(s, order, axis=1), axis=1)
@@ -227,7 +227,7 @@ def truncation(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike 
     k = _as_k(k, m)
     tail, bound = np.zeros(len(x)), np.zeros(len(x))
     kept, left, dense = np.empty(x.shape), np.zeros(x.shape), np.empty(x.shape)
-    with untrapped():
+    with ignoring_float_errors():
         for at in row_blocks(len(x), m * d):
             s = x[at] @ scored.rows.T
             order = np.argsort(-s, axis=1, kind="stable")
@@ -286,7 +286,7 @@ def topk_energy(queries: ArrayLike, patterns: ArrayLike, k: int, beta: ArrayLike
     m = len(scored.rows)
     k = _as_k(k, m)
     e = np.empty(len(x))
-    with untrapped():
+    with ignoring_float_errors():
         for at in row_blocks(len(x), m):
             s = np.partition(x[at] @ scored.rows.T, m - k, axis=1)[:, m - k :]
             best = s.max(axis=1)
@@ -354,7 +354,7 @@ def masked_error(
     m = len(scored.rows)
     keep = _as_mask(mask, leading, m)
     error = np.empty(len(x))
-    with untrapped():
+    with ignoring_float_errors():
         for at in row_blocks(len(x), m):
             s = np.where(keep[at], b[at, None] * (x[at] @ scored.rows.T), -np.inf)
             error[at] = np.linalg.norm(special.softmax(s, axis=1) @ scored.rows - scored.rows[mu[at]], axis=1)
@@ -408,7 +408,7 @@ def masked_bound(
     keep = _as_mask(mask, leading, m)
     norms = np.sqrt(scored.squares)
     bound = np.empty(len(x))
-    with untrapped():
+    with ignoring_float_errors():
         for at in row_blocks(len(x), m):
             target = mu[at, None]
             others = keep[at].copy()
@@ -466,7 +466,7 @@ def hull_distance(points: ArrayLike, patterns: ArrayLike) -> Any:
         raise ValueError(f"points: the last axis must have the patterns' {d} features, got shape {array.shape}")
     x, _ = finite_rows("points", array.reshape(-1, d))
     distance = np.zeros(len(x))
-    with untrapped():
+    with ignoring_float_errors():
         for i, point in enumerate(x):
             y = rows - point
             size = np.linalg.norm(y, axis=1).max()
@@ -520,7 +520,7 @@ def mask_hit_probability(n_patterns: int, k: int, steps: int = 1) -> float:
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
-@untrapped()
+@ignoring_float_errors()
 def _relative_variance(x: ArrayLike, y: ArrayLike, beta: ArrayLike) -> Any:
     """Return the relative variance of one random feature, exp(beta |x + y|^2) - 1."""
     a = as_numbers("x", x).astype(np.float64)
@@ -574,7 +574,7 @@ def feature_relative_variance(x: ArrayLike, y: ArrayLike, n_features: int, beta:
     0.026848
     """
     d = as_whole("n_features", n_features, 1)
-    with untrapped():
+    with ignoring_float_errors():
         return _relative_variance(x, y, beta) / d
 
 
@@ -611,7 +611,7 @@ def features_needed(x: ArrayLike, y: ArrayLike, relative_error: float, beta: Arr
     error = as_number("relative_error", relative_error, least=0.0)
     if error == 0:
         raise ValueError("relative_error: must be positive, got 0")
-    with untrapped():
+    with ignoring_float_errors():
         return np.maximum(np.ceil(_relative_variance(x, y, beta) / error / error), 1.0)[()]
 
 
@@ -654,7 +654,7 @@ def kernel_displacement(
         raise TypeError(f"structure: must be LinearFeatures, RandomFeatures or None, got {short(structure)}")
     scored, b = prepare_patterns(patterns), as_single_beta(beta)
     moved = update(scored.rows, scored.rows, b, separation="softmax", structure=structure) - scored.rows
-    with untrapped():
+    with ignoring_float_errors():
         longest = math.sqrt(scored.squares.max())
         return np.linalg.norm(moved, axis=1) / (longest if longest else 1.0)
 
@@ -693,7 +693,7 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     >>> linear_weight_bound(np.eye(4)).round(3)
     array([0.4, 0.4, 0.4, 0.4])
     """
-    with untrapped():
+    with ignoring_float_errors():
         rows = math.sqrt(as_single_beta(beta)) * prepare_patterns(patterns).rows
         log_phi = np.minimum(rows, 0) + np.log1p(np.maximum(rows, 0))
     m = len(rows)
@@ -703,7 +703,7 @@ def linear_weight_bound(patterns: ArrayLike, beta: ArrayLike = 1.0, index: Array
     if (outside := (targets < -m) | (targets >= m)).any():
         raise IndexError(f"index: {targets[outside][0]} is out of range for {m} patterns")
     bound = np.empty(len(targets))
-    with untrapped():
+    with ignoring_float_errors():
         for i, mu in enumerate(targets):
             bound[i] = np.exp(-special.logsumexp((log_phi - log_phi[mu]).min(axis=1)))  # the ratio of mu to itself is 1
     return bound

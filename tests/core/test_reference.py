@@ -169,7 +169,7 @@ def test_closed_forms_against_bisection(rng, scale):
         z = rng.normal(size=n) * scale
         for a, theta in (
             (0.5, reference._entmax15_shifted(z)),
-            (1.0, 1 + reference._sparsemax_shifted(z)[0]),
+            (1.0, 1 + reference._sparsemax_theta_kappa(z)[0]),
         ):
             bisected = reference._entmax_bisected(z, a)
             # Both work at a scale of 1 with sums of n terms.

@@ -122,13 +122,13 @@ def test_packed_and_damaged(tmp_path, kind, packer):
 @pytest.mark.parametrize("kind", LOADERS)
 def test_packed_far_too_much(tmp_path, monkeypatch, kind, packer):
     name, _, load = LOADERS[kind]
-    monkeypatch.setattr(_content, "UNPACKED", 10**5)
+    monkeypatch.setattr(_content, "MAX_UNPACKED", 10**5)
     (tmp_path / name).write_bytes(PACKERS[packer](bytes(10**5 + 1)))
     refused(tmp_path / name, load, "unpacks to more than 100000 bytes")
 
 
 def test_compressed_arrays_of_far_too_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(_content, "UNPACKED", 10**4)
+    monkeypatch.setattr(_content, "MAX_UNPACKED", 10**4)
     path = tmp_path / "tiger_100x100_matlab.mat"
     savemat(path, {"features": np.zeros((2000, 1))}, do_compression=True)
     refused(path, LOADERS["matlab"][2], "larger than what is read")

@@ -18,7 +18,7 @@ def rng():
 
 def stored_rows(memory):
     """The patterns as a step returns them: the unit rows for cosine."""
-    return Certificates(memory._state.stored).rows()
+    return Certificates(memory._state.pattern_set).rows()
 
 
 def usable(patterns, similarity):
@@ -263,7 +263,7 @@ def test_the_best_scores_by_every_path(path, m, rng):
     patterns = rng.standard_normal((m, 40)).astype(np.float32)
     memory = sh.HopfieldMemory(patterns, similarity="euclidean")
     x = rng.standard_normal((50, 40)).astype(np.float32)
-    core = memory._state.stored.core(memory.dtype)
+    core = memory._state.pattern_set.core(memory.dtype)
     scores = sh.reference.canonical_scores(x, patterns, "euclidean")
     for count in (1, 2, 7, 32):
         with helpers.path(path):

@@ -65,7 +65,7 @@ def answers(memory, queries, *, top=None):
 
 def fresh(memory):
     """A memory of the same patterns that was never anything else."""
-    stored = memory._state.stored
+    stored = memory._state.pattern_set
     return sh.HopfieldMemory(
         memory.patterns.copy(),
         memory.beta,

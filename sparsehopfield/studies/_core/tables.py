@@ -22,7 +22,7 @@ from typing import Any
 from sparsehopfield._engine.atomic_files import as_path, atomic_write
 from sparsehopfield._engine.optional import require
 from sparsehopfield.config import get_num_threads, set_num_threads, show_config
-from sparsehopfield.data._content import shortened
+from sparsehopfield.data._content import first_line
 from sparsehopfield.errors import FileFormatError
 from sparsehopfield.studies._core.options import StudyOptions
 
@@ -211,13 +211,13 @@ def _claim(folder: Path, study: str, options: Mapping[str, Any], restart: bool) 
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileFormatError(
-                f"{path}: damaged settings file ({shortened(error)}); choose another --output, or begin again with "
+                f"{path}: damaged settings file ({first_line(error)}); choose another --output, or begin again with "
                 "--restart"
             ) from error
         if differ:
             what = "; ".join(f"{name}: there {found.get(name)}, now {wanted.get(name)}" for name in differ)
             raise ValueError(
-                f"{folder} holds a table of other settings ({shortened(what)}); "
+                f"{folder} holds a table of other settings ({first_line(what)}); "
                 f"choose another --output, or begin again with --restart"
             )
         return
@@ -264,7 +264,7 @@ def _resume(
             current[metric] = float(value)
         except (ValueError, IndexError) as error:
             raise FileFormatError(
-                f"{path}, line {number}: damaged ({shortened(error)}); choose another --output, or begin again with "
+                f"{path}, line {number}: damaged ({first_line(error)}); choose another --output, or begin again with "
                 "--restart"
             ) from error
         if len(current) == len(metrics):

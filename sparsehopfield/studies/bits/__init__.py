@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option
@@ -127,7 +127,7 @@ class Options(StudyOptions):
         return options if self.epochs is None else {**options, "epochs": self.epochs}
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bit patterns.
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
 from sparsehopfield.studies._core.cli import add_common_options, add_families_options, add_jobs_option, add_option
@@ -65,7 +65,7 @@ examples:
 """
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bounds on the retrieval error.
 

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
 from sparsehopfield.studies._core.cli import add_common_options, add_jobs_option, add_option
@@ -68,7 +68,7 @@ examples:
 """
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of correlated patterns.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsehopfield._engine import resources
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.config import get_num_threads
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
@@ -37,7 +37,7 @@ examples:
 """
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of efficiency.
 

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield._engine.optional import require
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
@@ -44,7 +44,7 @@ examples:
 """
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of the family.
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.memory import HopfieldMemory
@@ -87,7 +87,7 @@ class Options(ImageOptions):
             separation_named(name)
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], *, sizes: int | Sequence[int] | None = None, **options: Any) -> Outcome:
     """Run the study of metastable states.
 

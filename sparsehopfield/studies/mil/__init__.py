@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data.bags import MIL_SETS, load_mil
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
@@ -94,7 +94,7 @@ class Options(StudyOptions):
         )
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of real bags.
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data.bags import Bags
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
@@ -90,7 +90,7 @@ class Options(StudyOptions):
             at_least("targets", self.targets, 1)
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of bags of digits.
 

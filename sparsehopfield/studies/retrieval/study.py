@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import tables
@@ -57,7 +57,7 @@ class Options(ImageOptions):
             raise ValueError(f"threshold: bounds 1 - cosine, so it must be above 0 and at most 2, got {self.threshold}")
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(
     study: Study, output: str | os.PathLike[str], options: Options, *, sizes: int | Sequence[int], levels: Sequence[Any]
 ) -> Outcome:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sparsehopfield import theory
-from sparsehopfield._engine.checks import untrapped
+from sparsehopfield._engine.checks import ignoring_float_errors
 from sparsehopfield.data import datasets
 from sparsehopfield.inspect import plotting
 from sparsehopfield.studies._core import families, tables
@@ -159,7 +159,7 @@ def _draw_in_ball(rng: np.random.Generator, count: int, d: int) -> NDArray[np.fl
     return families.sphere(rng, count, d) * rng.random((count, 1)) ** (1 / d)
 
 
-@untrapped()
+@ignoring_float_errors()
 def run(output: str | os.PathLike[str], **options: Any) -> Outcome:
     """Run the study of the papers' claims.
 
