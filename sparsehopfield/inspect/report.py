@@ -211,7 +211,7 @@ class Report:
 
 def _hardest(own: Certificates, ids: Array | None) -> Hardest:
     """Find the smallest margins and their rivals."""
-    stored = own.stored
+    stored = own.pattern_set
     mine = np.argsort(own.margins, kind="stable")[: 2 * HARDEST if len(own.margins) > 1 else 0]
     best = _core.nearest(stored.core(stored.dtype), own.rows(mine), np.ones(1), 0, 2.0, 2)[0]
     rival = np.where(best[:, 0] == mine, best[:, 1], best[:, 0])
@@ -233,7 +233,7 @@ def report(
     p: float = 0.1,
 ) -> Report:
     """Put a report together; cutoff: the gap to all others that a certificate requires, in units of 1/beta."""
-    similarities = dict.fromkeys([own.stored.similarity, "dot", "euclidean"])
+    similarities = dict.fromkeys([own.pattern_set.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:
         critical = np.sort(own.under(name).critical_betas(cutoff))
@@ -247,7 +247,7 @@ def report(
     copies = int(np.count_nonzero(nearest.lower_margins <= 0))
     return Report(
         description=description,
-        similarity=own.stored.similarity,
+        similarity=own.pattern_set.similarity,
         separation=separation,
         beta=beta,
         storage=storage,
