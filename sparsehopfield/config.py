@@ -17,7 +17,7 @@ def get_num_threads() -> int:
     """Threads that a call may use.
 
     The number last set by `set_num_threads`, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the
-    processors this process may run on; at most 64. Results of maps with a window do not depend on it.
+    processors this process may run on; at most 64. Results of maps with a cutoff do not depend on it.
     The variables are read when the package is imported; a value that cannot be followed is told by a RuntimeWarning.
 
     Returns

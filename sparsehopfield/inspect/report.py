@@ -232,7 +232,7 @@ def report(
     beta: float,
     p: float = 0.1,
 ) -> Report:
-    """Put a report together; needed is the map's window."""
+    """Put a report together; needed is the map's cutoff."""
     similarities = dict.fromkeys([own.stored.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:
