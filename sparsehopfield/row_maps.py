@@ -133,7 +133,7 @@ def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array],
 
 
 def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Softmax: exp(z) / sum exp(z).
+    """Return the softmax weights exp(z) / sum exp(z).
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
 
 
 def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Sparsemax: [z - tau]_+ with sum 1, the point of the simplex nearest to z.
+    """Return the sparsemax weights [z - tau]_+ with sum 1, the point of the simplex nearest to z.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
 
 
 def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Polynomial weights: z^order / sum z^order.
+    """Return the polynomial weights z^order / sum z^order.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
 
 
 def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Softmax of the k largest scores; ties go to the lowest index.
+    """Return the softmax of the k largest scores; ties go to the lowest index.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
 
 
 def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Sparsemax of the k largest scores; ties go to the lowest index. Equals sparsemax where k >= its support size.
+    """Return the sparsemax of the k largest scores, ties by the lowest index: sparsemax where k >= its support size.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
 
 
 def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
-    """The threshold of sparsemax and the size of its support.
+    """Return the threshold of sparsemax and the size of its support.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
 
 
 def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Gradient in the scores from the gradient in the weights, through softmax: p (g - <p, g>).
+    """Return the gradient in the scores from the gradient in the weights, through softmax: p (g - <p, g>).
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
 
 
 def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Gradient in the scores through sparsemax: g less its mean over the support, on the support.
+    """Return the gradient in the scores through sparsemax: g less its mean over the support, on the support.
 
     Parameters
     ----------
@@ -394,7 +394,7 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
 def polynomial_vjp(
     z: ArrayLike, p: ArrayLike, g: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None
 ) -> Array:
-    """Gradient in the scores through the polynomial map: order z^(order-1) (g - <p, g>) / sum z^order.
+    """Return the gradient in the scores through the polynomial map: order z^(order-1) (g - <p, g>) / sum z^order.
 
     Parameters
     ----------
@@ -428,7 +428,7 @@ def polynomial_vjp(
 
 
 def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
-    """The conjugate of the negative entropy: log sum exp z.
+    """Return the conjugate of the negative entropy: log sum exp z.
 
     Parameters
     ----------
@@ -454,7 +454,7 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
 
 
 def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
-    """The conjugate Psi*(z) of Psi(p) = (|p|^2 - 1)/2; its gradient is sparsemax.
+    """Return the conjugate Psi*(z) of Psi(p) = (|p|^2 - 1)/2; its gradient is sparsemax.
 
     Parameters
     ----------
