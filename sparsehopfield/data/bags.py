@@ -520,8 +520,8 @@ def bit_patterns(
         offsets=np.arange(num_bags + 1) * bag_size,
         labels=positive,
         name="bits",
-        description=f"{num_bags} bags of {bag_size} strings of {num_bits} bits, {signals_per_bag} of {len(signals)} signals "
-        f"in every second one",
+        description=f"{num_bags} bags of {bag_size} strings of {num_bits} bits, {signals_per_bag} of {len(signals)} "
+        f"signals in every second one",
         keys=keys.ravel(),
     )
 
@@ -606,8 +606,8 @@ def image_bags(
         offsets=np.cumsum([0, *map(len, drawn)]),
         labels=np.arange(num_bags) % 2,
         name=f"{images.name}-bags",
-        description=f"{num_bags} bags of {mean_size:g} +- {std_size:g} images ({images.description}); in every second one "
-        f"a {target}, {inside}",
+        description=f"{num_bags} bags of {mean_size:g} +- {std_size:g} images ({images.description}); in every second "
+        f"one a {target}, {inside}",
         keys=digits[rows] == target,
         shape=images.shape,
     )
