@@ -120,10 +120,8 @@ def _call_ufunc(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Arra
         kwargs["out"] = out
     axis = -1 if axis is _LAST else _checked_axis(axis, rows)
     if axis != -1:
-        row_outputs = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
-        kwargs["axes"] = (
-            [axis] * len(rows) + [()] * len(options) + [axis] * row_outputs + [()] * (ufunc.nout - row_outputs)
-        )
+        outputs = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0  # that are rows
+        kwargs["axes"] = [axis] * len(rows) + [()] * len(options) + [axis] * outputs + [()] * (ufunc.nout - outputs)
     try:
         return ufunc(*rows.values(), *options.values(), **kwargs)
     except ValueError as error:

@@ -34,7 +34,7 @@ class Parameter:
 
     @property
     def bound(self) -> str:
-        """How small it may be, in words."""
+        """Return how small it may be, in words."""
         return f"{'above' if self.above else 'at least'} {self.least:g}"
 
     def described(self, kind: str) -> str:
@@ -85,17 +85,17 @@ class MapRow:
 
     @property
     def code(self) -> tuple[int, float]:
-        """(number, parameter) of the map with its standard parameter."""
+        """Return (number, parameter) of the map with its standard parameter."""
         return self.number, float(self.standard)
 
     @property
     def has_cutoff(self) -> bool:
-        """Whether the map with its standard parameter has a cutoff."""
+        """Return whether the map with its standard parameter has a cutoff."""
         return has_cutoff(self.code)
 
     @property
     def title(self) -> str:
-        """How the map is asked for: a name in quotes, or "Entmax(alpha)"."""
+        """Return how a separation argument names the map: a name in quotes, or "Entmax(alpha)"."""
         return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
 
 
@@ -127,7 +127,7 @@ class SeparationMap:
 
     @property
     def value(self) -> Any:
-        """The parameter."""
+        """Return the parameter."""
         assert self.row.parameter is not None
         return getattr(self, self.row.parameter.name)
 
