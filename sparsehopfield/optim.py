@@ -29,7 +29,7 @@ __all__ = ["AdamW", "Annealing", "ExponentialDecay", "clip_gradients"]
 Parameters = Module | Mapping[str, Parameter] | Iterable[Parameter]
 
 
-def _named(parameters: Parameters) -> dict[str, Parameter]:
+def _by_name(parameters: Parameters) -> dict[str, Parameter]:
     """Return parameters by name; by number where they have none. A parameter that comes twice is returned once."""
     if isinstance(parameters, Module):
         parameters = parameters.parameters()
@@ -45,7 +45,7 @@ def _named(parameters: Parameters) -> dict[str, Parameter]:
 
 
 def _checked_pair(name: str, p: Parameter) -> tuple[Array, Array]:
-    """Return a parameter's array and its gradient; raise unless the first can be written to and the second fits."""
+    """Return a parameter's array and its gradient; raise unless one is writeable and the other has its shape."""
     value, g = as_writeable(name, p.value), p.grad
     if type(g) is not np.ndarray or g.dtype != value.dtype or not g.flags.carray:
         a = as_numbers(f"grad of {name}", g)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ class AdamW:
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        self._parameters = _named(parameters)
+        self._parameters = _by_name(parameters)
         self.learning_rate = as_number("learning_rate", learning_rate, least=0.0)
         means = as_numbers("betas", betas)
         if means.shape != (2,) or not ((means >= 0) & (means < 1)).all():
@@ -108,8 +108,8 @@ class AdamW:
         self.eps = as_number("eps", eps, least=np.finfo(np.float64).tiny)
         self.weight_decay = as_number("weight_decay", weight_decay, least=0.0)
         self._steps = 0
-        self._first = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
-        self._second = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
+        self._gradient_means = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
+        self._square_means = {name: np.zeros_like(p.value) for name, p in self._parameters.items()}
 
     def step(self) -> None:
         """Move the parameters by their gradients.
@@ -130,8 +130,8 @@ class AdamW:
         dense.adamw(
             values,
             grads,
-            [self._first[name] for name, _ in moved],
-            [self._second[name] for name, _ in moved],
+            [self._gradient_means[name] for name, _ in moved],
+            [self._square_means[name] for name, _ in moved],
             self._steps,
             learning_rate=self.learning_rate,
             betas=self.betas,
@@ -150,7 +150,7 @@ class AdamW:
             "steps": np.array(self._steps),
             "learning_rate": np.array(self.learning_rate),
         }
-        for prefix, means in (("first", self._first), ("second", self._second)):
+        for prefix, means in (("first", self._gradient_means), ("second", self._square_means)):
             state |= {f"{prefix}.{name}": a.copy() for name, a in means.items()}
         return state
 
@@ -174,7 +174,7 @@ class AdamW:
         steps = as_whole("state['steps']", new["steps"].item(), least=0)
         self.learning_rate = as_number("state['learning_rate']", new["learning_rate"], least=0.0)
         self._steps = steps
-        for prefix, means in (("first", self._first), ("second", self._second)):
+        for prefix, means in (("first", self._gradient_means), ("second", self._square_means)):
             for name, a in means.items():
                 a[...] = new[f"{prefix}.{name}"]
 
@@ -205,7 +205,7 @@ def clip_gradients(parameters: Parameters, max_norm: float) -> float:
     (5.0, array([0.6, 0.8]))
     """
     max_norm = as_number("max_norm", max_norm, least=0.0)
-    named = {name: p.grad for name, p in _named(parameters).items() if p.grad is not None}
+    named = {name: p.grad for name, p in _by_name(parameters).items() if p.grad is not None}
     grads = [as_numbers(f"grad of {name}", g) for name, g in named.items()]
     with ignoring_float_errors():
         norm = sum(float(np.vdot(g, g)) for g in grads) ** 0.5
@@ -301,11 +301,11 @@ class Annealing:
             if what == "beta" and number > most:
                 raise ValueError(f"{name}: must be at most {most:g}, the largest {layer.dtype}, got {number:g}")
         self.epochs, self.epoch = as_whole("epochs", epochs, least=1), 0
-        self._set()
+        self._set_layer()
 
     @property
     def value(self) -> float:
-        """Return beta or alpha now."""
+        """Return the present beta or alpha."""
         share = min(self.epoch / self.epochs, 1.0)
         if share == 1:
             return self.stop
@@ -313,17 +313,18 @@ class Annealing:
             return float(self.start ** (1 - share) * self.stop**share)  # no quotient, which may leave float64
         return self.start + share * (self.stop - self.start)
 
-    def _set(self) -> None:
-        """Set the layer's beta or separation to the value now."""
+    def _set_layer(self) -> None:
+        """Set the beta or the separation of the layer to the present value."""
         if self.what == "beta":
             self.layer.scaling = self.value
         else:
-            map_ = self.layer.separation
-            family = type(map_) if isinstance(map_, SeparationMap) and hasattr(map_, "alpha") else Entmax
+            separation = self.layer.separation
+            has_alpha = isinstance(separation, SeparationMap) and hasattr(separation, "alpha")
+            family = type(separation) if has_alpha else Entmax
             named = {1.0: "softmax", 2.0: "sparsemax"} if family is Entmax else {}
             self.layer.separation = named.get(self.value) or family(self.value)
 
     def step(self) -> None:
         """Set the next value, at the end of an epoch."""
         self.epoch += 1
-        self._set()
+        self._set_layer()

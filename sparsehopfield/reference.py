@@ -22,7 +22,7 @@ from sparsehopfield._engine.separations import MAPS, row_of, separation_code
 
 
 def _numbers(name, array):
-    """Give an array of float64; whatever NumPy cannot read as real numbers is refused, and so are masked entries."""
+    """Return an array of float64; raise for what NumPy cannot read as real numbers, and for masked entries."""
     return as_numbers(name, array).astype(np.float64)
 
 
@@ -62,7 +62,7 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
 
 
 def _weights_by_rule(z):
-    """Give the weights that the rules for NaN and infinities fix, or None if the scores are to decide."""
+    """Return the weights of a row with NaN or +inf, or without a finite score; None for all other rows."""
     if np.isnan(z).any():
         return np.full(z.shape, np.nan)
     if np.isposinf(z).any():  # +inf shares the weight equally
@@ -73,7 +73,7 @@ def _weights_by_rule(z):
 
 
 def _threshold_by_rule(z):
-    """Give (tau, kappa) where the rules fix them, or None."""
+    """Return (tau, kappa) of a row with NaN or +inf, or without a finite score; None for all other rows."""
     weights = _weights_by_rule(z)
     if weights is None:
         return None
@@ -81,7 +81,7 @@ def _threshold_by_rule(z):
 
 
 def _conjugate_by_rule(z):
-    """Give the conjugate where the rules fix it, or None."""
+    """Return the conjugate of a row with NaN or +inf, or without a finite score; None for all other rows."""
     if _weights_by_rule(z) is None:
         return None
     return z.max(initial=-np.inf)  # NaN, +inf, or -inf for no score or only masks
@@ -115,7 +115,7 @@ def _softmax_conjugate(z):
 
 
 def _sparsemax_theta_kappa(z):
-    """Give theta = tau - max(z) and kappa of the closed form (2.3), finite scores and masks."""
+    """Return theta = tau - max(z) and kappa of the closed form (2.3), for finite scores and masks."""
     u = np.sort(z - z.max())[::-1]
     u = u[u > -1]  # p <= 1 forces tau >= max(z) - 1: nothing further below the best can have weight
     k = np.arange(1, u.size + 1)
@@ -153,13 +153,13 @@ def _sparsemax_conjugate(z):
 
 
 def _entmax_power(y, a):
-    """[1 + a y]_+^(1/a), through log1p so that a may be close to 0."""
+    """Compute [1 + a y]_+^(1/a), through log1p so that a may be close to 0."""
     inside = a * y > -1
     return np.where(inside, np.exp(np.log1p(np.where(inside, a * y, 0)) / a), 0)
 
 
 def _entmax15_shifted(z):
-    """Give theta by sorting: Algorithm 2 of Peters et al. (2019), for alpha = 1.5."""
+    """Return theta by sorting: Algorithm 2 of Peters et al. (2019), for alpha = 1.5."""
     u = np.sort((z - z.max()) / 2)[::-1]
     u = u[u > -1]
     k = np.arange(1, u.size + 1)
@@ -171,7 +171,7 @@ def _entmax15_shifted(z):
 
 
 def _entmax_bisected(z, a):
-    """Give theta with sum_i [1 + a (z_i - max z - theta)]_+^(1/a) = 1, by bisection, any a > 0.
+    """Return theta with sum_i [1 + a (z_i - max z - theta)]_+^(1/a) = 1, by bisection, any a > 0.
 
     The sum falls from at least 1 at theta = 0 (the best score alone gives 1) to at most 1 where the best
     score's weight is 1/n.
@@ -184,17 +184,17 @@ def _entmax_bisected(z, a):
     return high
 
 
-def _joined(c, q, a):
-    """(c^a + q^a)^(1/a), where powers may leave the range."""
+def _power_sum_root(c, q, a):
+    """Compute (c^a + q^a)^(1/a), where powers may overflow or underflow."""
     most, least = np.maximum(c, q), np.minimum(c, q)
     return most * np.exp(np.log1p(np.where(most > 0, least / most, 0) ** a) / a)
 
 
 def _entmax_steep(z, a):
-    """Give the lowest score of the support, less max z, and its weight q, for a > 1.
+    """Return the lowest score of the support, less max z, and its weight q, for a > 1.
 
     There the root is steep, and digits that tau loses count: weights are (a (z - lowest) + q^a)^(1/a) instead. A score
-    is in the support if those above it have a mass below 1 at the threshold that gives it weight 0.
+    is in the support if the weights of those above it sum to less than 1 at the threshold that gives it weight 0.
     """
     u = np.sort(z - z.max())[::-1]
     u = u[a * u > -1]
@@ -205,12 +205,12 @@ def _entmax_steep(z, a):
     c = (a * (u[:kappa] - lowest)) ** (1 / a)
     for _ in range(64):
         q = (low + high) / 2
-        low, high = (low, q) if _joined(c, q, a).sum() > 1 else (q, high)
+        low, high = (low, q) if _power_sum_root(c, q, a).sum() > 1 else (q, high)
     return lowest, high
 
 
 def _entmax_shifted(z, alpha):
-    """Give theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
+    """Return theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
 
     theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
     log-sum-exp of z - max z: tau = a (max z + theta) - 1.
@@ -247,7 +247,7 @@ def _entmax(z, alpha):
     if alpha > 2:
         u, (lowest, q) = z - z.max(), _entmax_steep(z, alpha - 1)
         c = (alpha - 1) * np.maximum(u - lowest, 0)
-        return np.where(u < lowest, 0, _joined(c ** (1 / (alpha - 1)), q, alpha - 1))
+        return np.where(u < lowest, 0, _power_sum_root(c ** (1 / (alpha - 1)), q, alpha - 1))
     return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
 
 
@@ -258,15 +258,15 @@ def _entmax_vjp(p, g, alpha):
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
-    unit = p[support].min() if alpha > 2 else 1  # s in units of the largest, which may leave the range
-    s = np.where(support, (np.where(support, p, 1) / unit) ** (2 - alpha), 0)
+    p_of_largest_s = p[support].min() if alpha > 2 else 1  # s is divided by its largest, which may overflow
+    s = np.where(support, (np.where(support, p, 1) / p_of_largest_s) ** (2 - alpha), 0)
     g = np.where(support, g - g[np.argmax(np.where(support, s, 0))], 0)
-    rest = s * (g - s @ g / s.sum())
-    return np.where(rest == 0, 0, rest * unit ** (2 - alpha))
+    centred = s * (g - s @ g / s.sum())
+    return np.where(centred == 0, 0, centred * p_of_largest_s ** (2 - alpha))
 
 
 def _phi(x, m):
-    """(e^x - 1 - x) / x^2 times e^-m for 0 <= x <= m, by its series where the difference would cancel."""
+    """Compute (e^x - 1 - x) / x^2 times e^-m for 0 <= x <= m, by its series where the difference would cancel."""
     series = sum(np.minimum(x, 1) ** k / math.factorial(k + 2) for k in range(20)) * np.exp(-m)
     return np.where(x < 1, series, (np.exp(x - m) - (1 + x) * np.exp(-m)) / np.where(x < 1, 1, x) ** 2)
 
@@ -306,9 +306,9 @@ def _entmax_conjugate(z, alpha):
 
 
 def _normmax_shifted(z, alpha):
-    """Give tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
+    """Return tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
 
-    The mass sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
+    The sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
     """
     s, a = z - z.max(), alpha - 1
     low, high = 0.0, 1.0  # of tau + 1, which keeps its digits where alpha is near 1
@@ -344,8 +344,8 @@ def _normmax_vjp(p, g, alpha):
         return np.zeros(p.shape)
     norm = (p[support] ** alpha).sum() ** (1 / alpha)
     w = np.where(support, (np.where(support, p, 1) / norm) ** (2 - alpha), 0) * norm / (alpha - 1)
-    along = np.where(support, w * (np.where(support, g, 0) - p[support] @ g[support]), 0)
-    return along - p * along.sum()
+    centred = np.where(support, w * (np.where(support, g, 0) - p[support] @ g[support]), 0)
+    return centred - p * centred.sum()
 
 
 def _normmax_vjp_alpha(p, g, alpha):
@@ -373,14 +373,14 @@ def _normmax_conjugate(z, alpha):
 
 
 def _polynomial_ratio(z):
-    """r = z / max|z|, a mask counting as 0."""
+    """Return z / max|z|, a mask counting as 0."""
     r = np.where(np.isneginf(z), 0, z)
     largest = np.abs(r).max()
     return r / largest if largest > 0 else r
 
 
 def _polynomial(z, order):
-    # p_i = z_i^order / sum_j z_j^order; no window, no conjugate, no energy
+    # p_i = z_i^order / sum_j z_j^order; no cutoff, no conjugate, no energy
     by_rule = _weights_by_rule(z)
     if by_rule is not None:
         return by_rule
@@ -401,16 +401,16 @@ def _polynomial_vjp(z, p, g, order):
     return np.where(masked, 0, order * r ** (order - 1) / (total * largest) * (g - p @ g))
 
 
-def _topk(row_map):
-    """The map of a row whose entries outside the k largest (ties: lowest index) are masked."""
+def _topk_map(row_map):
+    """Return the map of a row whose entries outside the k largest (ties: lowest index) are masked."""
 
     def map_of_best(z, k):
         if np.isnan(z).any():
             return np.full(z.shape, np.nan)
         best = np.argsort(-z, kind="stable")[: int(min(k, z.size))]
-        kept = np.full(z.shape, -np.inf)
-        kept[best] = z[best]
-        return row_map(kept)
+        masked = np.full(z.shape, -np.inf)
+        masked[best] = z[best]
+        return row_map(masked)
 
     return map_of_best
 
@@ -419,63 +419,63 @@ def _topk(row_map):
 
 
 def softmax(z, *, axis=-1):
-    """Weights e^z / sum e^z."""
+    """Return weights e^z / sum e^z."""
     return _by_rows(_softmax, {"z": z}, axis=axis)
 
 
 def sparsemax(z, *, axis=-1):
-    """The point of the simplex nearest to z (2.2)."""
+    """Return the point of the simplex nearest to z (2.2)."""
     return _by_rows(_sparsemax, {"z": z}, axis=axis)
 
 
 def polynomial(z, order=10, *, axis=-1):
-    """Weights z^order / sum z^order."""
+    """Return weights z^order / sum z^order."""
     return _by_rows(_polynomial, {"z": z}, {"order": order}, axis)
 
 
 def topk_softmax(z, k, *, axis=-1):
-    """Softmax of the k largest scores, 0 elsewhere."""
-    return _by_rows(_topk(_softmax), {"z": z}, {"k": k}, axis)
+    """Return softmax of the k largest scores, 0 elsewhere."""
+    return _by_rows(_topk_map(_softmax), {"z": z}, {"k": k}, axis)
 
 
 def topk_sparsemax(z, k, *, axis=-1):
-    """Sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa."""
-    return _by_rows(_topk(_sparsemax), {"z": z}, {"k": k}, axis)
+    """Return sparsemax of the k largest scores, 0 elsewhere; sparsemax itself if k >= kappa."""
+    return _by_rows(_topk_map(_sparsemax), {"z": z}, {"k": k}, axis)
 
 
 def sparsemax_threshold(z, *, axis=-1):
-    """Threshold tau and support size kappa of sparsemax (2.3)."""
+    """Return threshold tau and support size kappa of sparsemax (2.3)."""
     tau, kappa = _by_rows(_sparsemax_threshold, {"z": z}, axis=axis, numbers=2)
     return tau, kappa.astype(np.int64)
 
 
 def softmax_vjp(p, g, *, axis=-1):
-    """g^T times the Jacobian of softmax, from its weights p."""
+    """Return g^T times the Jacobian of softmax, from its weights p."""
     return _by_rows(_softmax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def sparsemax_vjp(p, g, *, axis=-1):
-    """g^T times the Jacobian of sparsemax, from its weights p."""
+    """Return g^T times the Jacobian of sparsemax, from its weights p."""
     return _by_rows(_sparsemax_vjp, {"p": p, "g": g}, axis=axis)
 
 
 def polynomial_vjp(z, p, g, order=10, *, axis=-1):
-    """g^T times the Jacobian of polynomial, which is not symmetric."""
+    """Return g^T times the Jacobian of polynomial, which is not symmetric."""
     return _by_rows(_polynomial_vjp, {"z": z, "p": p, "g": g}, {"order": order}, axis)
 
 
 def softmax_conjugate(z, *, axis=-1):
-    """log sum e^z."""
+    """Return log sum e^z."""
     return _by_rows(_softmax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def sparsemax_conjugate(z, *, axis=-1):
-    """Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1)."""
+    """Return Psi* of (2.4); its gradient is sparsemax (Corollary 2.1.1)."""
     return _by_rows(_sparsemax_conjugate, {"z": z}, axis=axis, numbers=1)
 
 
 def _alpha_map(name, weights, threshold, vjp, vjp_alpha, conjugate):
-    """Give the functions for arrays of a map with a parameter alpha, from those for rows."""
+    """Return the functions for arrays of a map with a parameter alpha, from those for rows."""
     standard = MAPS[name].standard
 
     def of_scores(z, alpha=standard, *, axis=-1):
@@ -509,7 +509,7 @@ normmax, normmax_threshold, normmax_vjp, normmax_vjp_alpha, normmax_conjugate = 
 
 
 def _prepare(queries, patterns, beta, similarity):
-    """Give queries (N, d), rows (M, d), bias (M,), beta (N,), and the queries' leading shape."""
+    """Return queries (N, d), rows (M, d), bias (M,), beta (N,), and the queries' leading shape."""
     queries, rows = _numbers("queries", queries), _numbers("patterns", patterns)
     leading = queries.shape[:-1]
     beta = np.broadcast_to(_numbers("beta", beta), leading).ravel()
@@ -530,10 +530,10 @@ def _scores(x, rows, bias, similarity, separation):
     return x @ rows.T + bias
 
 
-def _maps(separation):
-    """Give the row map of a separation, its gradient from scores, weights and the gradient in them, and its conjugate.
+def _functions_of_map(separation):
+    """Return the row map of a separation, its vjp from scores, weights and the gradient in them, and its conjugate.
 
-    Maps without an energy have none of the last.
+    The last is None for maps without an energy.
     """
     code = separation_code(separation)
     row = row_of(code)
@@ -548,23 +548,24 @@ def _maps(separation):
 
 
 def _weights(scores, beta, separation):
-    """Give the weights (N, M): the map of beta s, shifted for the maps that a shift does not change."""
-    row_map = _maps(separation)[0]
+    """Return the weights (N, M): the map of beta s, shifted for the maps that a shift does not change."""
+    row_map = _functions_of_map(separation)[0]
     if not row_of(separation_code(separation)).shift_invariant:  # the polynomial: beta cancels
         return row_map(scores)
     best = scores.max(axis=1, keepdims=True)
     return row_map(beta[:, None] * (scores - np.where(np.isneginf(best), 0, best)))
 
 
-def _is_top(structure):
+def _is_topk(structure):
+    """Return whether a structure is TopK, whose rows the scores choose."""
     return hasattr(structure, "k") and not hasattr(structure, "seed")
 
 
-def _kept(scores, structure):
-    """Scores with -inf where a structure does not look: outside its mask, or of the k best (ties: lowest position)."""
+def _visible_scores(scores, structure):
+    """Return scores (N, M), -inf where a query does not see: outside a mask, or the k best (ties: lowest position)."""
     if structure is None:
         return scores
-    if _is_top(structure):
+    if _is_topk(structure):
         best = np.argsort(-scores, axis=1, kind="stable")[:, : structure.k]
         mask = np.zeros(scores.shape, dtype=bool)
         np.put_along_axis(mask, best, True, axis=1)
@@ -575,30 +576,30 @@ def _kept(scores, structure):
 
 @ignoring_float_errors()
 def energy(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
-    """E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
+    """Compute E_beta(x) = -Psi*(beta s) / beta + |x|^2 / 2: (2.1) with the 1 / beta that it lacks as printed."""
     x, rows, bias, beta, leading = _prepare(queries, patterns, beta, similarity)
-    _, _, conjugate = _maps(separation)
+    _, _, conjugate = _functions_of_map(separation)
     if conjugate is None:
         raise ValueError("separation: a polynomial update is the gradient step of no energy")
-    scores = _kept(_scores(x, rows, bias, similarity, separation), structure)
+    scores = _visible_scores(_scores(x, rows, bias, similarity, separation), structure)
     best = scores.max(axis=1)
-    alone = np.isneginf(best)  # looks at nothing: its update is 0, the energy's gradient x - 0
-    best[alone] = 0
-    pull = best + np.where(alone, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
-    result = -pull + np.where(alone | (similarity != "euclidean"), (x**2).sum(axis=1) / 2, 0)
+    sees_none = np.isneginf(best)  # sees nothing: its update is 0, the energy's gradient x - 0
+    best[sees_none] = 0
+    conjugate_term = best + np.where(sees_none, 0, conjugate(beta[:, None] * (scores - best[:, None]))) / beta
+    result = -conjugate_term + np.where(sees_none | (similarity != "euclidean"), (x**2).sum(axis=1) / 2, 0)
     return result.reshape(leading)[()]
 
 
 @ignoring_float_errors()
 def associate(queries, patterns, beta=1.0, *, similarity="dot", separation="sparsemax", structure=None):
-    """Weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
+    """Compute the weights p(beta s(x)) of every query, dense (N, M), leading axes flattened."""
     x, rows, bias, beta, _ = _prepare(queries, patterns, beta, similarity)
-    return _weights(_kept(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
+    return _weights(_visible_scores(_scores(x, rows, bias, similarity, separation), structure), beta, separation)
 
 
 @ignoring_float_errors()
 def update(queries, patterns, beta=1.0, *, values=None, similarity="dot", separation="sparsemax", structure=None):
-    """T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
+    """Compute T(x) = Xi p(beta Xi^T x) (2.5): one step of retrieval."""
     _, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
     options = {"similarity": similarity, "separation": separation, "structure": structure}
     weights = associate(queries, patterns, beta, **options)
@@ -620,10 +621,10 @@ def retrieve(
     separation="sparsemax",
     structure=None,
 ):
-    """x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2)."""
+    """Update x_{t+1} = T(x_t) until a step moves x by at most tol max|xi| (Lemma 2.2)."""
     states, rows, _, beta, leading = _prepare(queries, patterns, beta, similarity)
     tol = 4 * np.finfo(np.float64).eps if tol is None else tol
-    reach = tol * np.linalg.norm(rows, axis=1).max()
+    tolerance = tol * np.linalg.norm(rows, axis=1).max()
     states = states.copy()
     options = {"similarity": similarity, "separation": separation, "structure": structure}
     steps = np.zeros(len(states), dtype=np.int64)
@@ -635,7 +636,7 @@ def retrieve(
             break
         weights[moving] = associate(states, patterns, beta, **options)[moving]  # all, for their places
         new = weights[moving] @ rows
-        converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= reach
+        converged[moving] = np.linalg.norm(new - states[moving], axis=1) <= tolerance
         states[moving] = new
         steps[moving] += 1
     result = states if values is None or max_steps == 0 else weights @ _numbers("values", values)
@@ -652,7 +653,7 @@ def retrieve(
 
 
 def _kernel_mean(log_kernel, values, causal, leading):
-    """Values averaged by a kernel (N, M), given as its logarithm; zeros for a query whose kernel is zero throughout."""
+    """Average values by a kernel (N, M), given as its logarithm; zeros for a query whose kernel is zero throughout."""
     if causal:  # query i sees patterns 0 to i
         log_kernel = np.where(np.tri(*log_kernel.shape) > 0, log_kernel, -np.inf)
     return (softmax(log_kernel) @ values).reshape(*leading, values.shape[1])
@@ -660,7 +661,7 @@ def _kernel_mean(log_kernel, values, causal, leading):
 
 @ignoring_float_errors()
 def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, similarity="dot", causal=False):
-    """T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu (Katharopoulos et al. 2020)."""
+    """Compute T(x) with the kernel <phi(sqrt(beta) x), phi(sqrt(beta) xi)>, phi elu + 1 or relu: Katharopoulos 2020."""
     x, rows, _, _, leading = _prepare(queries, patterns, beta, similarity)
     log_phi = [
         np.log(np.maximum(a, 0)) if kind == "relu" else np.minimum(a, 0) + np.log1p(np.maximum(a, 0))
@@ -672,9 +673,9 @@ def update_linear(queries, patterns, beta=1.0, *, kind="elu+1", values=None, sim
 
 @ignoring_float_errors()
 def update_random(queries, patterns, projection, beta=1.0, *, values=None, similarity="dot", causal=False):
-    """T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2) (Choromanski et al. 2021).
+    """Compute T(x) with the kernel <phi(x), phi(xi)>, phi(x) = exp(sqrt(beta) W x - beta |x|^2/2).
 
-    `projection` is W, (D, d); a bias b of a pattern's score enters its exponent as beta b.
+    See Choromanski et al. 2021. `projection` is W, (D, d); a bias b of a score enters its exponent as beta b.
     """
     x, rows, bias, _, leading = _prepare(queries, patterns, beta, similarity)
     log_phi = [math.sqrt(beta) * (a @ projection.T) - beta * (a**2).sum(axis=1)[:, None] / 2 for a in (x, rows)]
@@ -683,7 +684,7 @@ def update_random(queries, patterns, projection, beta=1.0, *, values=None, simil
 
 
 def _log_sum(terms):
-    """log sum exp over the last axis."""
+    """Compute log sum exp over the last axis."""
     best = terms.max(axis=-1, keepdims=True)
     best[np.isneginf(best)] = 0
     return np.log(np.exp(terms - best).sum(axis=-1)) + best[..., 0]
@@ -693,7 +694,7 @@ def _log_sum(terms):
 
 
 def _canonical_dot(a, b):
-    """<a, b> along the last axis in the one order that the C core uses for candidates.
+    """Compute <a, b> along the last axis in the one order that the C core uses for candidates.
 
     32 interleaved partial sums in double: lane j takes the features j, j + 32, ...; then a pairwise tree over
     the lanes. Products of float32 numbers are exact in double, so the order alone fixes the bits.
@@ -712,7 +713,7 @@ def _canonical_dot(a, b):
 
 @ignoring_float_errors()
 def canonical_scores(queries, patterns, similarity="dot"):
-    """Scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
+    """Compute scores (N, M) by the canonical dot product: the C core's, bit for bit, for float32 and uint8 input."""
     queries, patterns = _numbers("queries", queries), _numbers("patterns", patterns)
     queries = queries.reshape(-1, patterns.shape[1])
     if similarity == "euclidean":
@@ -730,7 +731,7 @@ def canonical_scores(queries, patterns, similarity="dot"):
 
 
 def _hash(x):
-    """The lowbias32 mixing function of 32-bit numbers."""
+    """Hash 32-bit numbers by the function lowbias32."""
     x = x.astype(np.uint32)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
@@ -738,7 +739,7 @@ def _hash(x):
 
 
 def dropout_factors(rate, seed, query, n):
-    """What weight j = 0 .. n-1 of query number `query` is multiplied by: 0 with probability `rate`, else 1/(1 - rate).
+    """Return what weights j = 0 .. n-1 of query number `query` are multiplied by: 0 at this rate, else 1/(1 - rate).
 
     A counter, hashed, decides, so that factors depend neither on threads nor on what else is computed.
     """
@@ -750,26 +751,28 @@ def dropout_factors(rate, seed, query, n):
 
 
 def _association_rows(a, b, h, offsets, projection):
-    """Rows (M, d) of sample b and head h: their own or shared ones, as they are or projected."""
+    """Return the rows (M, d) of sample b and head h, which may be shared by all, as they are or projected."""
     rows = a[offsets[b] : offsets[b + 1]] if offsets is not None else a if a.ndim == 3 else a[b]
     rows = rows[:, h if rows.shape[1] > 1 else 0]
     return rows if projection is None else rows @ projection[0][h].T + projection[1][h]
 
 
-def _looked_at(structure, queries, rows, appended):
-    """Which of the rows of one sample its queries look at, (queries, rows): appended rows in any case."""
-    own, mask = rows - appended, np.ones((queries, rows), dtype=bool)
-    if own == 0 or structure is None or _is_top(structure):
+def _visible_rows(structure, queries, rows, appended):
+    """Return which rows of one sample its queries see, (queries, rows) of bool: appended rows in any case."""
+    structured_rows, mask = rows - appended, np.ones((queries, rows), dtype=bool)
+    if structured_rows == 0 or structure is None or _is_topk(structure):
         return mask
     if hasattr(structure, "positions"):  # a query at a place that the sample does not have sees none of its rows
         places = np.arange(queries) if structure.positions is None else np.asarray(structure.positions)
-        there = replace(structure, positions=np.minimum(places, own - 1))
+        in_sample = replace(structure, positions=np.minimum(places, structured_rows - 1))
         if hasattr(structure, "global_positions"):
-            there = replace(there, global_positions=[j for j in structure.global_positions if j < own])
-        mask[:, :own] = there.mask(queries, own) & (places < own)[:, None]
+            in_sample = replace(
+                in_sample, global_positions=[j for j in structure.global_positions if j < structured_rows]
+            )
+        mask[:, :structured_rows] = in_sample.mask(queries, structured_rows) & (places < structured_rows)[:, None]
     else:
-        fits = replace(structure, k=min(structure.k, own)) if hasattr(structure, "k") else structure
-        mask[:, :own] = fits.mask(queries, own)
+        in_sample = replace(structure, k=min(structure.k, structured_rows)) if hasattr(structure, "k") else structure
+        mask[:, :structured_rows] = in_sample.mask(queries, structured_rows)
     return mask
 
 
@@ -794,9 +797,9 @@ def associate_forward(
     structure=None,
     appended=0,
 ):
-    """Values (B, N, H, v) mixed by the last association of x <- sum_j p_j k_j, p = separation(beta k x + mask).
+    """Mix values (B, N, H, v) by the last association of x <- sum_j p_j k_j, p = separation(beta k x + mask).
 
-    Returns them, and what `associate_backward` needs. Every query stops by itself: after `update_steps_max` updates,
+    Return them, and what `associate_backward` needs. Every query stops by itself: after `update_steps_max` updates,
     or when its weights move by at most `update_steps_eps` in the Euclidean norm.
     """
     queries, stored, values = _numbers("queries", queries), _numbers("stored", stored), _numbers("values", values)
@@ -806,9 +809,9 @@ def associate_forward(
     B, N, H, _ = queries.shape
     beta = np.broadcast_to(_numbers("beta", beta), (H,))
     mask = None if mask is None else as_array("mask", mask)
-    row_map = _maps(separation)[0]
+    row_map = _functions_of_map(separation)[0]
     last = np.inf if update_steps_max is None or update_steps_max < 0 else update_steps_max
-    out, trails = None, {}
+    out, tapes = None, {}
     for b, h in np.ndindex(B, H):
         K = _association_rows(stored, b, h, offsets, key_projection)
         V = _association_rows(values, b, h, offsets, value_projection)
@@ -820,20 +823,20 @@ def associate_forward(
             bias = bias if bias.ndim == 2 else bias[b] if bias.ndim == 3 else bias[b, h if bias.shape[1] > 1 else 0]
         if padding_mask is not None:
             bias = np.where(padding_mask[b], -np.inf, bias)
-        bias = np.where(_looked_at(structure, N, len(K), appended), bias, -np.inf)
+        bias = np.where(_visible_rows(structure, N, len(K), appended), bias, -np.inf)
         for n in range(N):
-            x, before, trail = queries[b, n, h], None, []
+            x, before, tape = queries[b, n, h], None, []
             while True:
                 z = beta[h] * (K @ x) + bias[n]
-                z = _kept(z[None], structure)[0] if _is_top(structure) else z
+                z = _visible_scores(z[None], structure)[0] if _is_topk(structure) else z
                 p = row_map(z) if len(K) else z
-                trail.append((x, z, p))
-                if len(trail) > last or (before is not None and np.linalg.norm(p - before) <= update_steps_eps):
+                tape.append((x, z, p))
+                if len(tape) > last or (before is not None and np.linalg.norm(p - before) <= update_steps_eps):
                     break
                 x, before = p @ K, p
             factors = dropout_factors(dropout, seed, (b * N + n) * H + h, len(K)) if dropout else np.ones(len(K))
             out[b, n, h] = (factors * p) @ V
-            trails[b, n, h] = trail, factors
+            tapes[b, n, h] = tape, factors
     saved = SimpleNamespace(
         queries=queries,
         stored=stored,
@@ -844,24 +847,24 @@ def associate_forward(
         gradient=gradient,
         key_projection=key_projection,
         value_projection=value_projection,
-        trails=trails,
+        tapes=tapes,
     )
     return out, saved
 
 
 @ignoring_float_errors()
 def associate_backward(saved, grad):
-    """Gradients of sum(grad * out) in queries, stored rows, values and beta; and in the projections, where given.
+    """Compute the gradients of sum(grad * out) in queries, stored rows, values and beta, and in projections if given.
 
     With p = separation(beta K x): dp = V g, dz = vjp(dp), dV += p g, dK += beta dz x, dx = beta K^T dz, and the
     gradient of an update x' = p K is the same with V = K. gradient="implicit": at a fixed point x = T(x) the
     gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update.
     """
-    s, vjp, grad = saved, _maps(saved.separation)[1], _numbers("grad", grad)
+    s, vjp, grad = saved, _functions_of_map(saved.separation)[1], _numbers("grad", grad)
     dq, dk, dv = (np.zeros(a.shape) for a in (s.queries, s.stored, s.values))
     dbeta = np.zeros(s.beta.shape)
     dkp, dvp = (None if p is None else tuple(map(np.zeros_like, p)) for p in (s.key_projection, s.value_projection))
-    for (b, n, h), (trail, factors) in s.trails.items():
+    for (b, n, h), (tape, factors) in s.tapes.items():
         K = _association_rows(s.stored, b, h, s.offsets, s.key_projection)
         V = _association_rows(s.values, b, h, s.offsets, s.value_projection)
         if not len(K):
@@ -874,11 +877,11 @@ def associate_backward(saved, grad):
             dK += s.beta[h] * np.outer(dz, x)
             return s.beta[h] * dz @ K
 
-        for t, (x, z, p) in reversed(list(enumerate(trail))):
-            if t == len(trail) - 1:
+        for t, (x, z, p) in reversed(list(enumerate(tape))):
+            if t == len(tape) - 1:
                 dV += np.outer(factors * p, g)
                 g = through(x, z, p, factors * (V @ g))
-                if s.gradient == "implicit" and len(trail) > 1:
+                if s.gradient == "implicit" and len(tape) > 1:
                     J = s.beta[h] * np.stack([vjp(z, p, column) for column in K.T]) @ K
                     g = np.linalg.solve(np.eye(len(x)) - J, g)
                     dK += np.outer(p, g)

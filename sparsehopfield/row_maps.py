@@ -45,24 +45,24 @@ _ndarray, _softmax, _sparsemax = np.ndarray, _core.softmax, _core.sparsemax
 _LAST = -1  # the default axis itself: any other object, which may compare as an array, is checked
 
 
-def _rows(**arrays: ArrayLike) -> dict[str, Array]:
-    """Return arrays of one floating dtype, float32 or float64.
+def _float_rows(**arrays: ArrayLike) -> dict[str, Array]:
+    """Return arrays in one floating dtype, float32 or float64, by their names.
 
     Masked scores are -inf; weights are 0 there, and gradients in them do not count.
     """
-    given = {name: as_filled(name, a, -np.inf if name == "z" else 0.0) for name, a in arrays.items()}
-    for name, a in given.items():
+    filled = {name: as_filled(name, a, -np.inf if name == "z" else 0.0) for name, a in arrays.items()}
+    for name, a in filled.items():
         if a.ndim == 0:
             raise ValueError(f"{name}: must have at least one axis, got a number")
-    dtype = compute_dtype(*given.values())
-    return {name: a if a.dtype == dtype else a.astype(dtype) for name, a in given.items()}
+    dtype = compute_dtype(*filled.values())
+    return {name: a if a.dtype == dtype else a.astype(dtype) for name, a in filled.items()}
 
 
-_K = Parameter("k", 1, np.inf, above=False, whole=True)
+_K_RANGE, _ORDER_RANGE = Parameter("k", 1, np.inf, above=False, whole=True), MAPS["polynomial"].parameter
 
 
-def _option(parameter: Parameter | None, option: ArrayLike) -> dict[str, Array]:
-    """Return a parameter of the map: a number in its range, or an array of them that broadcasts against the rows."""
+def _parameter(parameter: Parameter | None, option: ArrayLike) -> dict[str, Array]:
+    """Return a parameter of a map, checked, under its name: a number in its range, or an array of them."""
     assert parameter is not None
     name = parameter.name
     if ((type(option) is int and option < 2**53) or (type(option) is float and not parameter.whole)) and parameter.fits(
@@ -78,18 +78,18 @@ def _option(parameter: Parameter | None, option: ArrayLike) -> dict[str, Array]:
 
 
 def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
-    """Return where the rows lie, if every array has that axis."""
+    """Return the axis of the rows as an int; raise unless every array has it."""
     try:
-        at = index(axis)
+        position = index(axis)
     except TypeError:
         raise TypeError(f"axis: must be a whole number, got {short(axis)}") from None
     for name, a in rows.items():
-        if not -a.ndim <= at < a.ndim:
-            raise ValueError(f"axis: {at} is out of range for {name} of shape {a.shape}")
-    return at
+        if not -a.ndim <= position < a.ndim:
+            raise ValueError(f"axis: {position} is out of range for {name} of shape {a.shape}")
+    return position
 
 
-def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error: ValueError) -> ValueError:
+def _shape_error(rows: dict[str, Array], options: dict[str, Array], axis: int, error: ValueError) -> ValueError:
     """Return the error that names the array whose shape does not fit those before it; `out` if all fit."""
     first, leading = next(iter(rows)), ()
     for name, a in (rows | options).items():
@@ -107,8 +107,8 @@ def _misfit(rows: dict[str, Array], options: dict[str, Array], axis: int, error:
     return ValueError(f"out: {error}")
 
 
-def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array], axis: Any, out: Any) -> Any:
-    """Call a ufunc, where `axis` means the rows' axis of every array, and of the result if it has rows."""
+def _call_ufunc(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array], axis: Any, out: Any) -> Any:
+    """Call a ufunc on rows and options; `axis` is the rows' axis of every array, and of the result if it has rows."""
     kwargs: dict[str, Any] = {}
     if out is not None:
         for o in out if isinstance(out, tuple) else (out,):
@@ -118,14 +118,14 @@ def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array],
                 raise ValueError("out: is read-only")
             refuse_masks("out", o)
         kwargs["out"] = out
-    at = -1 if axis is _LAST else _checked_axis(axis, rows)
-    if at != -1:
-        own = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0
-        kwargs["axes"] = [at] * len(rows) + [()] * len(options) + [at] * own + [()] * (ufunc.nout - own)
+    axis = -1 if axis is _LAST else _checked_axis(axis, rows)
+    if axis != -1:
+        outputs = ufunc.signature.split("->")[1].count("n") if ufunc.signature else 0  # that are rows
+        kwargs["axes"] = [axis] * len(rows) + [()] * len(options) + [axis] * outputs + [()] * (ufunc.nout - outputs)
     try:
         return ufunc(*rows.values(), *options.values(), **kwargs)
     except ValueError as error:
-        raise _misfit(rows, options, at, error) from None
+        raise _shape_error(rows, options, axis, error) from None
     except TypeError as error:
         if out is None:
             raise
@@ -133,7 +133,7 @@ def _row_map(ufunc: np.ufunc, rows: dict[str, Array], options: dict[str, Array],
 
 
 def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the softmax weights exp(z) / sum exp(z).
+    """Return softmax: exp(z) / sum exp(z).
 
     Parameters
     ----------
@@ -161,11 +161,11 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _softmax(z)  # the shortest way for the commonest call
-    return _row_map(_core.softmax, _rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.softmax, _float_rows(z=z), {}, axis, out)
 
 
 def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the sparsemax weights [z - tau]_+ with sum 1, the point of the simplex nearest to z.
+    """Return sparsemax: [z - tau]_+ with sum 1, the point of the simplex nearest to z.
 
     Parameters
     ----------
@@ -198,11 +198,11 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _sparsemax(z)
-    return _row_map(_core.sparsemax, _rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.sparsemax, _float_rows(z=z), {}, axis, out)
 
 
 def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the polynomial weights z^order / sum z^order.
+    """Return polynomial weights: z^order / sum z^order.
 
     Parameters
     ----------
@@ -233,11 +233,11 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     >>> polynomial([2.0, 1.0], order=2)
     array([0.8, 0.2])
     """
-    return _row_map(_core.polynomial, _rows(z=z), _option(MAPS["polynomial"].parameter, order), axis, out)
+    return _call_ufunc(_core.polynomial, _float_rows(z=z), _parameter(_ORDER_RANGE, order), axis, out)
 
 
 def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the softmax of the k largest scores; ties go to the lowest index.
+    """Return softmax of the k largest scores; ties go to the lowest index.
 
     Parameters
     ----------
@@ -263,11 +263,11 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     >>> topk_softmax([1.0, 1.0, 1.0], 2)
     array([0.5, 0.5, 0. ])
     """
-    return _row_map(_core.topk_softmax, _rows(z=z), _option(_K, k), axis, out)
+    return _call_ufunc(_core.topk_softmax, _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the sparsemax of the k largest scores, ties by the lowest index: sparsemax where k >= its support size.
+    """Return sparsemax of the k largest scores; ties go to the lowest index. It is sparsemax if k >= its support size.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
     array([0.75, 0.25, 0.  ])
     """
-    return _row_map(_core.topk_sparsemax, _rows(z=z), _option(_K, k), axis, out)
+    return _call_ufunc(_core.topk_sparsemax, _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
@@ -322,11 +322,11 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     >>> float(tau), int(size)
     (1.25, 2)
     """
-    return _row_map(_core.sparsemax_threshold, _rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.sparsemax_threshold, _float_rows(z=z), {}, axis, None)
 
 
 def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
-    """Return the gradient in the scores from the gradient in the weights, through softmax: p (g - <p, g>).
+    """Return the gradient in the scores from that in the weights, through softmax: p (g - <p, g>).
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _row_map(_core.softmax_vjp, _rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.softmax_vjp, _float_rows(p=p, g=g), {}, axis, out)
 
 
 def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -388,7 +388,7 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
     array([ 0.5, -0.5,  0. ])
     """
-    return _row_map(_core.sparsemax_vjp, _rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.sparsemax_vjp, _float_rows(p=p, g=g), {}, axis, out)
 
 
 def polynomial_vjp(
@@ -424,7 +424,7 @@ def polynomial_vjp(
     >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
     array([ 0.16, -0.32])
     """
-    return _row_map(_core.polynomial_vjp, _rows(z=z, p=p, g=g), _option(MAPS["polynomial"].parameter, order), axis, out)
+    return _call_ufunc(_core.polynomial_vjp, _float_rows(z=z, p=p, g=g), _parameter(_ORDER_RANGE, order), axis, out)
 
 
 def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -450,7 +450,7 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(softmax_conjugate([0.0]))
     0.0
     """
-    return _row_map(_core.softmax_conjugate, _rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.softmax_conjugate, _float_rows(z=z), {}, axis, None)
 
 
 def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -481,7 +481,7 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
     2.0
     """
-    return _row_map(_core.sparsemax_conjugate, _rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.sparsemax_conjugate, _float_rows(z=z), {}, axis, None)
 
 
 # --- maps with a parameter alpha ------------------------------------------------------------------
@@ -528,27 +528,27 @@ def alpha_map(name: str) -> AlphaMap:
     ]
 
     def weights(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None) -> Array:
-        return _row_map(maps[0], _rows(z=z), _option(parameter, alpha), axis, out)
+        return _call_ufunc(maps[0], _float_rows(z=z), _parameter(parameter, alpha), axis, out)
 
     def threshold(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> tuple[Array, Array]:
-        return _row_map(maps[1], _rows(z=z), _option(parameter, alpha), axis, None)
+        return _call_ufunc(maps[1], _float_rows(z=z), _parameter(parameter, alpha), axis, None)
 
     def vjp(
         p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None
     ) -> Array:
-        return _row_map(maps[2], _rows(p=p, g=g), _option(parameter, alpha), axis, out)
+        return _call_ufunc(maps[2], _float_rows(p=p, g=g), _parameter(parameter, alpha), axis, out)
 
     def vjp_alpha(p: ArrayLike, g: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
-        return _row_map(maps[3], _rows(p=p, g=g), _option(parameter, alpha), axis, None)
+        return _call_ufunc(maps[3], _float_rows(p=p, g=g), _parameter(parameter, alpha), axis, None)
 
     def conjugate(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST) -> Array:
-        return _row_map(maps[4], _rows(z=z), _option(parameter, alpha), axis, None)
+        return _call_ufunc(maps[4], _float_rows(z=z), _parameter(parameter, alpha), axis, None)
 
     functions = AlphaMap(weights, threshold, vjp, vjp_alpha, conjugate)
-    for ufunc, function, words in zip(maps, functions, _DOCUMENTATION, strict=True):
-        of: Any = function
-        of.__name__ = of.__qualname__ = ufunc.__name__
-        of.__doc__ = cleandoc(words).format(
+    for ufunc, function, documentation in zip(maps, functions, _DOCUMENTATION, strict=True):
+        documented: Any = function
+        documented.__name__ = documented.__qualname__ = ufunc.__name__
+        documented.__doc__ = cleandoc(documentation).format(
             name=name,
             formula=row.formula,
             regulariser=row.regulariser,

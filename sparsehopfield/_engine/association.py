@@ -17,9 +17,9 @@ from sparsehopfield import _core
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
-    as_integers,
     as_number,
     as_numbers,
+    as_offsets,
     as_positive_numbers,
     as_whole,
     compute_dtype,
@@ -254,11 +254,9 @@ def associate_forward(
     q, k = _rows_with_heads("queries", arrays[0], dtype), _rows_with_heads("stored", arrays[1], dtype)
     v = k if values is stored else _rows_with_heads("values", arrays[2], dtype)
     if offsets is not None:
-        o = as_integers("offsets", offsets).copy()  # a copy, which cannot change after it was checked
-        if k.ndim != 3 or o.ndim != 1 or not len(o):
+        if k.ndim != 3:
             raise ValueError(f"offsets: need stored rows of shape (rows, heads, features), got {k.shape}")
-        if o[0] != 0 or o[-1] != len(k) or (np.diff(o) < 0).any():
-            raise ValueError(f"offsets: must ascend from 0 to the {len(k)} rows")
+        o = as_offsets(offsets, len(k))
         if padding_mask is not None:
             raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
         samples = len(o) - 1

@@ -160,6 +160,17 @@ def as_integers(name: str, given: ArrayLike) -> NDArray[np.int64]:
     return a.astype(np.int64, copy=False)
 
 
+def as_offsets(offsets: ArrayLike, rows: int) -> NDArray[np.int64]:
+    """Return the offsets of bags of so many rows in all, (B + 1,), checked and copied."""
+    o = as_integers("offsets", offsets).copy()  # which nobody changes after the check
+    if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
+        raise ValueError(
+            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got "
+            f"{short(o, quote=False)}"
+        )
+    return o
+
+
 def as_float_dtype(dtype: Any) -> np.dtype[Any]:
     """Check that a dtype is float32 or float64, and return it."""
     try:

@@ -95,7 +95,7 @@ class MapRow:
 
     @property
     def title(self) -> str:
-        """Return how to ask for the map: a name in quotes, or "Entmax(alpha)"."""
+        """Return how a separation argument names the map: a name in quotes, or "Entmax(alpha)"."""
         return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
 
 

@@ -39,8 +39,8 @@ def first_line(error: Any) -> str:
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever is raised while a file is interpreted into a FileFormatError that names the file.
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever is raised while a file of this kind is interpreted into a FileFormatError that names it.
 
     Parsers have no list of what they raise on damaged input: among it are AttributeError, MemoryError and SyntaxError.
     """
@@ -50,7 +50,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise FileFormatError(
-            f"{path}: damaged or unreadable {what} ({first_line(error)}); download it again, or make it anew"
+            f"{path}: damaged or unreadable {kind} ({first_line(error)}); download it again, or make it anew"
         ) from error
 
 

@@ -48,102 +48,104 @@ def read_arrays(data: bytes, names: Collection[str]) -> dict[str, Array]:
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[512:520] == b"\x89HDF\r\n\x1a\n":
         raise ValueError("it is of version 7.3, which is not read; save it with -v7")
     if 0 in data[:4]:
-        return dict(_version_4(data, names))
-    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
-    if order is None:
+        return dict(_read_version_4(data, names))
+    byte_order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if byte_order is None:
         raise ValueError("it does not begin as one")
-    return dict(_version_5(data, order, names))
+    return dict(_read_version_5(data, byte_order, names))
 
 
-def _version_5(data: bytes, order: str, names: Collection[str]) -> Iterator[tuple[str, Array]]:
-    at = 128
-    while at < len(data):
-        kind, size = struct.unpack_from(order + "II", data, at)
-        element = data[at + 8 : at + 8 + size]
+def _read_version_5(data: bytes, byte_order: str, names: Collection[str]) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays with these names, each with its name."""
+    offset = 128
+    while offset < len(data):
+        kind, size = struct.unpack_from(byte_order + "II", data, offset)
+        element = data[offset + 8 : offset + 8 + size]
         if len(element) < size:
             raise ValueError("it is cut")
-        at += 8 + size
+        offset += 8 + size
         if kind == COMPRESSED:
             unpacker = zlib.decompressobj()
             element = unpacker.decompress(element, _content.MAX_UNPACKED)
             if not unpacker.eof:
                 raise ValueError("it is cut, or an array of it is larger than what is read")
-            kind, size = struct.unpack_from(order + "II", element)
+            kind, size = struct.unpack_from(byte_order + "II", element)
             element = element[8 : 8 + size]
         if kind != MATRIX:
             raise ValueError(f"it has an element of type {kind} where an array should be")
-        if (array := _matrix(element, order, names)) is not None:
+        if (array := _read_array(element, byte_order, names)) is not None:
             yield array
 
 
-def _matrix(element: bytes, order: str, names: Collection[str]) -> tuple[str, Array] | None:
-    """Return the name and the numbers of an array, or None for one that is not asked for."""
-    flags, at = _numbers(element, 0, order)
+def _read_array(element: bytes, byte_order: str, names: Collection[str]) -> tuple[str, Array] | None:
+    """Return the name and the numbers of an array element of version 5, or None for a name that is not in `names`."""
+    flags, offset = _read_numbers(element, 0, byte_order)
     class_, is_complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)
     if class_ == OPAQUE:  # an object, laid out in its own way
         return None
-    dims, at = _numbers(element, at, order)
-    letters, at = _numbers(element, at, order)
+    dims, offset = _read_numbers(element, offset, byte_order)
+    letters, offset = _read_numbers(element, offset, byte_order)
     name, shape = letters.tobytes().decode("latin-1"), tuple(dims.tolist())
     if name not in names:
         return None
     if is_complex or not (class_ == SPARSE or 6 <= class_ <= 15) or len(shape) < 2 or min(shape) < 0:
         raise ValueError(f"its {name} are no real numbers")
     if class_ == SPARSE:
-        rows, at = _numbers(element, at, order)
-        starts, at = _numbers(element, at, order)  # of the columns
-        values, at = _numbers(element, at, order)
+        rows, offset = _read_numbers(element, offset, byte_order)
+        starts, offset = _read_numbers(element, offset, byte_order)  # of the columns
+        values, offset = _read_numbers(element, offset, byte_order)
         if rows.dtype.kind == "f" or starts.dtype.kind == "f":
             raise ValueError(f"its {name} have places that are no whole numbers")
         sizes: Array = np.diff(starts.astype(np.int64))
         if len(shape) != 2 or len(sizes) != shape[1] or (sizes < 0).any() or starts[0] != 0 or starts[-1] > len(values):
             raise ValueError(f"its {name} have columns that do not fit")
-        stored = int(starts[-1])  # there may be room for more
-        return name, _dense(name, shape, rows[:stored], np.repeat(np.arange(shape[1]), sizes), values[:stored])
-    values, at = _numbers(element, at, order)
+        used = int(starts[-1])  # there may be room for more
+        return name, _dense(name, shape, rows[:used], np.repeat(np.arange(shape[1]), sizes), values[:used])
+    values, offset = _read_numbers(element, offset, byte_order)
     if len(values) != math.prod(shape):
         raise ValueError(f"its {name} have {len(values)} numbers, not the {math.prod(shape)} of their shape")
     return name, values.reshape(shape, order="F")
 
 
-def _numbers(element: bytes, at: int, order: str) -> tuple[Array, int]:
-    """Return the numbers of the part that begins there, and where the next begins."""
-    kind, size = struct.unpack_from(order + "II", element, at)
-    begin = at + 8
+def _read_numbers(element: bytes, offset: int, byte_order: str) -> tuple[Array, int]:
+    """Return the numbers of the data element at an offset of an array, and the offset of the next."""
+    kind, size = struct.unpack_from(byte_order + "II", element, offset)
+    begin = offset + 8
     end = begin + size + -size % 8
     if kind >> 16:  # both in one word, the numbers in the next
-        kind, size, begin, end = kind & 0xFFFF, kind >> 16, at + 4, begin
+        kind, size, begin, end = kind & 0xFFFF, kind >> 16, offset + 4, begin
     if kind not in TYPES or begin + size > len(element):
         raise ValueError("an array of it is cut, or of an unknown type")
-    number = np.dtype(order + TYPES[kind])
-    if size % number.itemsize:
+    dtype = np.dtype(byte_order + TYPES[kind])
+    if size % dtype.itemsize:
         raise ValueError("an array of it ends within a number")
-    return np.frombuffer(element, number, size // number.itemsize, begin), end
+    return np.frombuffer(element, dtype, size // dtype.itemsize, begin), end
 
 
-def _version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, Array]]:
-    order = "<" if 0 <= struct.unpack_from("<i", data)[0] <= 5000 else ">"
-    at = 0
-    while at < len(data):
-        kind, rows, columns, is_complex, length = struct.unpack_from(order + "5i", data, at)
+def _read_version_4(data: bytes, names: Collection[str]) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays with these names, each with its name."""
+    byte_order = "<" if 0 <= struct.unpack_from("<i", data)[0] <= 5000 else ">"
+    offset = 0
+    while offset < len(data):
+        kind, rows, columns, is_complex, length = struct.unpack_from(byte_order + "5i", data, offset)
         precision, class_ = kind // 10 % 10, kind % 10
         if not 0 <= kind <= 5000 or kind // 100 % 10 or precision >= len(TYPES_4) or min(rows, columns, length) < 0:
             raise ValueError("it does not begin as one, or is damaged")
-        number, begin = np.dtype(order + TYPES_4[precision]), at + 20 + length
-        at = begin + rows * columns * number.itemsize * (1 + bool(is_complex))
-        if at > len(data):
+        dtype, begin = np.dtype(byte_order + TYPES_4[precision]), offset + 20 + length
+        offset = begin + rows * columns * dtype.itemsize * (1 + bool(is_complex))
+        if offset > len(data):
             raise ValueError("it is cut")
         name = data[begin - length : begin].strip(b"\0").decode("latin-1")
         if name not in names:
             continue
-        values = np.frombuffer(data, number, rows * columns, begin).reshape((rows, columns), order="F")
+        values = np.frombuffer(data, dtype, rows * columns, begin).reshape((rows, columns), order="F")
         if is_complex or class_ not in (0, 2):
             raise ValueError(f"its {name} are no real numbers")
-        yield name, _triplets(name, values) if class_ == 2 else values
+        yield name, _dense_from_triplets(name, values) if class_ == 2 else values
 
 
-def _triplets(name: str, values: Array) -> Array:
-    """Read a sparse array of version 4: rows of place, counted from one, and number; the last row is the shape."""
+def _dense_from_triplets(name: str, values: Array) -> Array:
+    """Return a sparse array of version 4: rows (row, column, number), counted from 1, the last one with the shape."""
     if values.shape[1] != 3 or len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"its {name} are no sparse array of real numbers")
     values = values.astype(np.float64)
@@ -152,7 +154,7 @@ def _triplets(name: str, values: Array) -> Array:
 
 
 def _dense(name: str, shape: tuple[int, ...], rows: Array, columns: Array, values: Array) -> Array:
-    """Return an array of zeros but for these values."""
+    """Return an array of this shape with `values` at (rows, columns) and zeros elsewhere."""
     if not min(shape) >= 0 or math.prod(shape) * values.itemsize > _content.MAX_UNPACKED:
         raise ValueError(f"its {name} have shape {shape}, which is larger than what is read")
     if len(rows) != len(values):

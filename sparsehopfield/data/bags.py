@@ -168,10 +168,11 @@ class Bags:
         )
 
     def _rows(self, index: int) -> slice:
-        at = as_whole("index", index, None)
-        if not 0 <= at < len(self):
-            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {at}")
-        return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
+        """Return the rows of one bag; raise if there is no such bag."""
+        position = as_whole("index", index, None)
+        if not 0 <= position < len(self):
+            raise IndexError(f"index: there are bags 0 to {len(self) - 1}, got {position}")
+        return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
 
 
 # Read from files
@@ -206,7 +207,7 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     if not isinstance(name, str) or name not in MIL_SETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(MIL_SETS)}")
     if root is None:
-        raise ValueError(datasets.no_folder(name))
+        raise ValueError(datasets.no_folder_message(name))
     ucsb = name == "ucsb"
     path = datasets.find(
         root,
@@ -219,7 +220,8 @@ def load_mil(name: str, root: str | os.PathLike[str] | None) -> Bags:
     )[0]
     if ucsb:
         return load_ucsb(path)
-    return _described(load_bags(path), name, f"{name.capitalize()}: segments of Corel photographs with and without one")
+    text = f"{name.capitalize()}: segments of Corel photographs with and without one"
+    return _with_description(load_bags(path), name, text)
 
 
 def load_ucsb(path: str | os.PathLike[str]) -> Bags:
@@ -243,7 +245,7 @@ def load_ucsb(path: str | os.PathLike[str]) -> Bags:
     bags, file = load_bags(path), Path(path).name.removesuffix(".gz")
     if file not in MIL_SETS["ucsb"]:
         return bags
-    return _described(bags, "ucsb", "UCSB breast cancer: patches of tissue images")
+    return _with_description(bags, "ucsb", "UCSB breast cancer: patches of tissue images")
 
 
 def load_bags(path: str | os.PathLike[str]) -> Bags:
@@ -289,28 +291,29 @@ def load_bags(path: str | os.PathLike[str]) -> Bags:
     plain = path.name.lower()
     for packed in (".gz", ".bz2", ".xz"):
         plain = plain.removesuffix(packed)
-    features, labels, ids = _of_matlab(path) if plain.endswith(".mat") else _of_csv(path)
-    bags = _gathered(path, features, labels, ids)
-    return _described(bags, path.name.partition(".")[0] or path.name, path.name)
+    features, labels, ids = _read_matlab(path) if plain.endswith(".mat") else _read_csv(path)
+    bags = _bags_of_instances(path, features, labels, ids)
+    return _with_description(bags, path.name.partition(".")[0] or path.name, path.name)
 
 
-def _described(bags: Bags, name: str, text: str) -> Bags:
+def _with_description(bags: Bags, name: str, text: str) -> Bags:
+    """Return the bags with a name and a description: the text and their numbers."""
     count, features = len(bags), bags.instances.shape[1]
     text = f"{text}; {count} bags, {bags.labels.sum()} of them positive, {features} features"
     return replace(bags, name=name, description=text)
 
 
-def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[int | Decimal]]:
-    """Read features, labels and ids. The latter two never pass through floating-point numbers."""
+def _read_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[int | Decimal]]:
+    """Read features (R, d), and labels and ids (R,), which never pass through floating-point numbers."""
     lines = []
-    for number, line in enumerate(_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+    for number, line in enumerate(_read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
         line = line.partition("#")[0]
         if line and not line.isspace():
             lines.append((number, line))
     if not lines:
         raise FileFormatError(f"{path}: holds 0 rows; its rows must be: label, bag id, features")
     separator = max(",;\t", key=lines[0][1].count)
-    table = _table([line for _, line in lines], separator)  # None: to be read field by field
+    table = _parse_table([line for _, line in lines], separator)  # None: to be read field by field
     rows: list[NDArray[np.float64]] = []
     labels: list[int | Decimal] = []
     ids: list[int | Decimal] = []
@@ -322,10 +325,10 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
         try:
             if len(fields) < 3 or (rows and len(fields) != 2 + len(rows[0])):
                 raise ValueError(f"{len(fields)} columns" + (f" after lines of {2 + len(rows[0])}" if rows else ""))
-            labels.append(_exact("label", fields[0]))
-            ids.append(_exact("bag id", fields[1]))
+            labels.append(_parse_exact("label", fields[0]))
+            ids.append(_parse_exact("bag id", fields[1]))
             if table is None:
-                rows.append(_row(fields[2:]))
+                rows.append(_parse_features(fields[2:]))
             if labels[-1] not in LABELS:
                 raise ValueError(f"its label is {labels[-1]}")
         except ValueError as error:
@@ -336,8 +339,8 @@ def _of_csv(path: Path) -> tuple[NDArray[np.float64], list[int | Decimal], list[
     return (np.array(rows) if table is None else table[:, 2:]), labels, ids
 
 
-def _table(lines: list[str], separator: str) -> NDArray[np.float64] | None:
-    """Return all numbers where they are plainly written, finite, and as many in every line; else None."""
+def _parse_table(lines: list[str], separator: str) -> NDArray[np.float64] | None:
+    """Return the numbers of all lines, if all are plain decimals, finite, and as many in each; else None."""
     body = "".join(lines)
     if not body.isascii() or body.encode().translate(None, b"0123456789+-.eE " + separator.encode()):
         return None
@@ -348,7 +351,8 @@ def _table(lines: list[str], separator: str) -> NDArray[np.float64] | None:
     return table if np.isfinite(table).all() else None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8."""
     data = unpacked_content(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FileFormatError(f"{path}: not a csv file in UTF-8, but in UTF-16; save it as UTF-8")
@@ -359,21 +363,21 @@ def _text(path: Path) -> str:
         raise FileFormatError(f"{path}, line {line}: not a csv file in UTF-8 ({error}); save it as such") from None
 
 
-def _exact(what: str, text: str) -> int | Decimal:
-    """Return the number as it is written, with all its digits."""
+def _parse_exact(field: str, text: str) -> int | Decimal:
+    """Return the number that the text of a field holds, with all its digits."""
     if not text.strip():
-        raise ValueError(f"its {what} is missing")
+        raise ValueError(f"its {field} is missing")
     try:
         number = Decimal(text if text.isascii() and "_" not in text else "nan")
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite():
-        raise ValueError(f"its {what} is no finite number: {text.strip()[:40]!r}")
+        raise ValueError(f"its {field} is no finite number: {text.strip()[:40]!r}")
     return int(number) if number.adjusted() < 100 and number == number.to_integral_value() else number
 
 
-def _row(fields: Sequence[str]) -> NDArray[np.float64]:
-    """Return the numbers of an instance."""
+def _parse_features(fields: Sequence[str]) -> NDArray[np.float64]:
+    """Return the features of an instance; raise unless they are finite numbers."""
     try:
         row = np.array(fields, np.float64)
     except ValueError:
@@ -381,13 +385,13 @@ def _row(fields: Sequence[str]) -> NDArray[np.float64]:
     written = "".join(fields)
     if not np.isfinite(row).all() or "_" in written or not written.isascii():
         for i, field in enumerate(fields, start=1):
-            _exact(f"feature {i}", field)
+            _parse_exact(f"feature {i}", field)
         raise ValueError("one of its features is beyond float64")
     return row
 
 
-def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read features, labels and ids."""
+def _read_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Read features (R, d), labels and ids (R,)."""
     wanted = ("features", "labels", "bag_ids")
     data = unpacked_content(path)
     with reading(path, "MATLAB file"):
@@ -407,7 +411,7 @@ def _of_matlab(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return features, labels.ravel(), ids.ravel()
 
 
-def _gathered(path: Path, features: NDArray[Any], labels: Any, ids: Any) -> Bags:
+def _bags_of_instances(path: Path, features: NDArray[Any], labels: Any, ids: Any) -> Bags:
     """Gather bags of instances that may lie in any order; a bag is positive when any of its instances is."""
     try:
         labels, ids = as_labels("labels", labels), as_labels("bag ids", ids)
@@ -490,14 +494,12 @@ def bit_patterns(
     ((12, 4), [0, 1, 0, 1], np.int64(2))
     """
     signals = as_numbers("signals", signals)
-    sound = signals.ndim == 2 and len(signals) and np.isin(signals, (0, 1)).all() and signals.any(axis=1).all()
-    if not sound:
+    valid = signals.ndim == 2 and len(signals) and np.isin(signals, (0, 1)).all() and signals.any(axis=1).all()
+    if not valid:
         raise ValueError("signals: must be rows of zeros and ones, at least one, none of them all zero")
     num_bags, bag_size = as_whole("num_bags", num_bags, 1), as_whole("bag_size", bag_size, 1)
     if as_whole("signals_per_bag", signals_per_bag, 1) > bag_size:
         raise ValueError(f"signals_per_bag: must be 1 to the bag size, {bag_size}, got {signals_per_bag}")
-    if not len(signals):
-        raise ValueError("signals: needs at least one")
     num_bits = signals.shape[1]
     numbers = signals.astype(np.int64) @ (1 << np.arange(num_bits))
     others = np.setdiff1d(np.arange(1, 2**num_bits), numbers)
@@ -514,13 +516,13 @@ def bit_patterns(
     strings[keys] = rng.choice(numbers, int(keys.sum()))
     bits = _bits(strings.ravel(), num_bits).astype(np.float32)
     return Bags(
-        2 * bits - 1 if signed else bits,
-        np.arange(num_bags + 1) * bag_size,
-        positive,
-        "bits",
-        f"{num_bags} bags of {bag_size} strings of {num_bits} bits, {signals_per_bag} of {len(signals)} signals in "
-        f"every second one",
-        keys.ravel(),
+        instances=2 * bits - 1 if signed else bits,
+        offsets=np.arange(num_bags + 1) * bag_size,
+        labels=positive,
+        name="bits",
+        description=f"{num_bags} bags of {bag_size} strings of {num_bits} bits, {signals_per_bag} of {len(signals)} "
+        f"signals in every second one",
+        keys=keys.ravel(),
     )
 
 
@@ -600,14 +602,14 @@ def image_bags(
     rows = np.concatenate(drawn)
     inside = "as chance has it" if targets_per_bag is None else f"{targets_per_bag} of them"
     return Bags(
-        images.pixels(rows),
-        np.cumsum([0, *map(len, drawn)]),
-        np.arange(num_bags) % 2,
-        f"{images.name}-bags",
-        f"{num_bags} bags of {mean_size:g} +- {std_size:g} images ({images.description}); in every second one a "
-        f"{target}, {inside}",
-        digits[rows] == target,
-        images.shape,
+        instances=images.pixels(rows),
+        offsets=np.cumsum([0, *map(len, drawn)]),
+        labels=np.arange(num_bags) % 2,
+        name=f"{images.name}-bags",
+        description=f"{num_bags} bags of {mean_size:g} +- {std_size:g} images ({images.description}); in every second "
+        f"one a {target}, {inside}",
+        keys=digits[rows] == target,
+        shape=images.shape,
     )
 
 

@@ -99,7 +99,10 @@ def load_digits(root: str | os.PathLike[str] | None = None) -> ImageSet:
     """
     images = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits().data
     return ImageSet(
-        "digits", np.asarray(images / 16, np.float32), (8, 8), "scikit-learn's handwritten digits, 8 x 8 grey"
+        name="digits",
+        images=np.asarray(images / 16, np.float32),
+        shape=(8, 8),
+        description="scikit-learn's handwritten digits, 8 x 8 grey",
     )
 
 
@@ -119,7 +122,7 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
     ImageSet
         uint8 images.
     """
-    path, data = _idx(root, split, "images", header=16)
+    path, data = _read_idx(root, split, "images", header=16)
     magic, count, height, width = struct.unpack(">4I", data[:16])
     if magic != 0x803:
         raise FileFormatError(f"{path}: not an IDX file of images: it begins with 0x{magic:08x}, not 0x00000803")
@@ -131,7 +134,8 @@ def load_mnist(root: str | os.PathLike[str], split: str = "train") -> ImageSet:
             f"but there are {len(data)}; download it again"
         )
     images = np.frombuffer(data, np.uint8, offset=16).reshape(count, 784)
-    return ImageSet("mnist", images, (28, 28), f"MNIST handwritten digits ({split} set), 28 x 28 grey")
+    description = f"MNIST handwritten digits ({split} set), 28 x 28 grey"
+    return ImageSet(name="mnist", images=images, shape=(28, 28), description=description)
 
 
 def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: str = "train") -> NDArray[np.uint8]:
@@ -157,8 +161,8 @@ def load_labels(name: str, root: str | os.PathLike[str] | None = None, split: st
         digits = require("sklearn.datasets", purpose="the digits data set", extra="sklearn").load_digits()
         return np.asarray(digits.target, np.uint8)
     if root is None:
-        raise ValueError(no_folder(name))
-    path, data = _idx(root, split, "labels", header=8)
+        raise ValueError(no_folder_message(name))
+    path, data = _read_idx(root, split, "labels", header=8)
     magic, count = struct.unpack(">2I", data[:8])
     labels = np.frombuffer(data, np.uint8, offset=8)
     if magic != 0x801:
@@ -208,7 +212,8 @@ def load_cifar10(root: str | os.PathLike[str]) -> ImageSet:
                 f"the file is damaged or of another data set"
             )
         batches.append(records[:, 1:])
-    return ImageSet("cifar10", np.concatenate(batches), (3, 32, 32), "CIFAR-10 photographs, 32 x 32 colour")
+    images, description = np.concatenate(batches), "CIFAR-10 photographs, 32 x 32 colour"
+    return ImageSet(name="cifar10", images=images, shape=(3, 32, 32), description=description)
 
 
 def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
@@ -235,8 +240,9 @@ def load_imagenet64(root: str | os.PathLike[str]) -> ImageSet:
         source="https://image-net.org/download-images (Downsampled ImageNet, 64x64, npz format; needs an account)",
     )[0]
     with open_unpacked(path) as file, reading(path, "npz file"), zipfile.ZipFile(file) as archive:
-        images = _pixels(path, archive)
-    return ImageSet("imagenet64", images, (3, 64, 64), "ImageNet photographs, 64 x 64 colour")
+        images = _read_npz_pixels(path, archive)
+    description = "ImageNet photographs, 64 x 64 colour"
+    return ImageSet(name="imagenet64", images=images, shape=(3, 64, 64), description=description)
 
 
 #: The loaders by the names that the command line knows; all take a folder.
@@ -266,21 +272,21 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> ImageSet:
     if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"dataset: unknown name {short(name)}; valid: {', '.join(DATASETS)}")
     if root is None and name != "digits":
-        raise ValueError(no_folder(name))
+        raise ValueError(no_folder_message(name))
     return DATASETS[name](root)
 
 
-def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tuple[Path, bytes]:
-    """Read one of MNIST's files, unpacked; raise unless it has all bytes of its header."""
+def _read_idx(root: str | os.PathLike[str], split: str, kind: str, header: int) -> tuple[Path, bytes]:
+    """Read MNIST's file of "images" or "labels", unpacked; raise unless it has the `header` bytes of its header."""
     stems = {"train": "train", "test": "t10k"}
     if not isinstance(split, str) or split not in stems:
         raise ValueError(f"split: must be 'train' or 'test', got {short(split)}")
-    name = f"{stems[split]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
+    name = f"{stems[split]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
     path = find(
         root,
         ("mnist", "MNIST/raw"),
         (name + ".gz", name),
-        what=f"MNIST ({what})",
+        what=f"MNIST ({kind})",
         source="https://ossci-datasets.s3.amazonaws.com/mnist/ (the original files of "
         "http://yann.lecun.com/exdb/mnist/)",
     )[0]
@@ -290,16 +296,16 @@ def _idx(root: str | os.PathLike[str], split: str, what: str, header: int) -> tu
     return path, data
 
 
-def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
+def _read_npz_pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
     """Read the array `data` of an npz file; its header is checked against its size before anything is allocated."""
     if "data.npy" not in archive.namelist():
         raise FileFormatError(f"{path}: has no array called 'data'")
-    about = archive.getinfo("data.npy")
-    if about.compress_type != zipfile.ZIP_STORED and about.file_size > _content.MAX_UNPACKED:
+    entry = archive.getinfo("data.npy")
+    if entry.compress_type != zipfile.ZIP_STORED and entry.file_size > _content.MAX_UNPACKED:
         raise FileFormatError(
             f"{path}: 'data' unpacks to more than {_content.MAX_UNPACKED} bytes; store it without compression"
         )
-    with archive.open(about) as member:
+    with archive.open(entry) as member:
         version = np.lib.format.read_magic(member)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version} of npy")
@@ -307,19 +313,19 @@ def _pixels(path: Path, archive: zipfile.ZipFile) -> NDArray[np.uint8]:
         shape, columns_first, dtype = header(member)
         if dtype != np.uint8 or len(shape) != 2 or shape[1] != 12288 or shape[0] == 0:
             raise FileFormatError(f"{path}: 'data' must be uint8 of shape (N, 12288), but is {dtype} of shape {shape}")
-        if member.tell() + shape[0] * shape[1] != about.file_size:
-            raise ValueError(f"its {about.file_size} bytes are not those of shape {shape}")
+        if member.tell() + shape[0] * shape[1] != entry.file_size:
+            raise ValueError(f"its {entry.file_size} bytes are not those of shape {shape}")
         images = np.empty(shape, np.uint8, order="F" if columns_first else "C")
-        rest = images.reshape(-1, order="A").data
-        while rest:
-            if not (count := member.readinto(rest[: 2**24])):  # type: ignore[attr-defined]
+        unread = images.reshape(-1, order="A").data
+        while unread:
+            if not (count := member.readinto(unread[: 2**24])):  # type: ignore[attr-defined]
                 raise EOFError("it is cut")
-            rest = rest[count:]
+            unread = unread[count:]
         member.read()  # compares the checksum
     return images
 
 
-def no_folder(name: str) -> str:
+def no_folder_message(name: str) -> str:
     """Return the message for a data set that is named without the folder that holds it."""
     return (
         f"data: the data set {name!r} is read from files; say which folder holds them "

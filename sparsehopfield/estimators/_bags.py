@@ -39,17 +39,17 @@ class Bags:
         """Return the number of instances of each bag."""
         return np.full(len(self), self.rows.shape[1]) if self.offsets is None else np.diff(self.offsets)
 
-    def take(self, which: Array) -> Bags:
-        """Return some of the bags, in the order of their positions `which`."""
+    def take(self, positions: Array) -> Bags:
+        """Return the bags at some positions, in their order."""
         if self.offsets is None:
-            return Bags(self.rows[which])
-        sizes = self.sizes[which]
+            return Bags(self.rows[positions])
+        sizes = self.sizes[positions]
         offsets = _offsets(sizes)
-        shifts = self.offsets[which] - offsets[:-1]
+        shifts = self.offsets[positions] - offsets[:-1]
         return Bags(self.rows[np.arange(offsets[-1]) + np.repeat(shifts, sizes)], offsets)
 
     def parts(self, at_once: int) -> Iterator[Bags]:
-        """Yield up to `at_once` neighbouring bags at a time, not copied."""
+        """Yield successive bags, up to `at_once` at a time, without copies."""
         for first in range(0, len(self), at_once):
             if self.offsets is None:
                 yield Bags(self.rows[first : first + at_once])
@@ -63,7 +63,7 @@ class Bags:
 
 
 def _offsets(sizes: Any) -> Array:
-    """Return the offsets of bags of these sizes."""
+    """Return the offsets, (B + 1,), of bags of these sizes."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
@@ -93,7 +93,7 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
         rows = as_numbers("bags", bags.tolist() if bags.dtype == object else bags)
         if 0 in rows.shape:
             raise ValueError(f"bags: needs at least one bag, instance and feature, got shape {bags.shape}")
-        return _finite(Bags(contiguous(as_exact("bags", rows, np.dtype(dtype)), dtype)))
+        return _checked_finite(Bags(contiguous(as_exact("bags", rows, np.dtype(dtype)), dtype)))
     if isinstance(bags, np.ndarray) and bags.dtype != object:
         raise ValueError(
             f"bags: must be a list of two-dimensional arrays or one array of shape (bags, instances, features), got "
@@ -111,8 +111,8 @@ def as_bags(bags: Any, bag_ids: Any, dtype: Any) -> Bags:
             raise ValueError(f"bags[{i}]: has {bag.shape[1]} features, but bags[0] has {arrays[0].shape[1]}")
     sizes = [len(bag) for bag in arrays]
     if len(set(sizes)) == 1:
-        return _finite(Bags(contiguous(np.stack(arrays), dtype)))
-    return _finite(Bags(contiguous(np.concatenate(arrays), dtype), _offsets(sizes)))
+        return _checked_finite(Bags(contiguous(np.stack(arrays), dtype)))
+    return _checked_finite(Bags(contiguous(np.concatenate(arrays), dtype), _offsets(sizes)))
 
 
 def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
@@ -125,11 +125,11 @@ def _from_ids(X: Any, bag_ids: Any, dtype: Any) -> Bags:
     _, bag, sizes = np.unique(ids, return_inverse=True, return_counts=True)
     rows = contiguous(rows, dtype)[np.argsort(bag, kind="stable")]
     if (sizes == sizes[0]).all():
-        return _finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
-    return _finite(Bags(rows, _offsets(sizes)))
+        return _checked_finite(Bags(rows.reshape(len(sizes), sizes[0], -1)))
+    return _checked_finite(Bags(rows, _offsets(sizes)))
 
 
-def _finite(bags: Bags) -> Bags:
+def _checked_finite(bags: Bags) -> Bags:
     """Return the bags; raise if an instance has NaN or infinity."""
     finite = np.isfinite(bags.rows).all(axis=-1)
     if not finite.all():

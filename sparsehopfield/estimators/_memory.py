@@ -31,7 +31,7 @@ class _Memory(BaseEstimator):
 
     @ignoring_float_errors()  # scikit-learn sums the numbers that it checks
     def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Return the arguments as scikit-learn's checks give them; put the arguments' names into its errors."""
+        """Return the arguments as scikit-learn's checks return them; put the arguments' names into its errors."""
         named = dict(zip(("X", "y"), (X, *y), strict=False))
         for name, array in named.items():
             refuse_masks(name, array)
@@ -43,8 +43,8 @@ class _Memory(BaseEstimator):
             kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
             raise kind(f"{', '.join(named)}: {short(error, quote=False)}") from error
 
-    def _answer(self, X: Any) -> Array:
-        """Return the memory's answer to queries: of one update, or of as many as they take to come to rest."""
+    def _retrieve(self, X: Any) -> Array:
+        """Retrieve from the memory: by one update where `max_steps` is 1, else by updates until the queries rest."""
         check_is_fitted(self)
         queries = self._validated(X, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
@@ -164,7 +164,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         -------
         ndarray of shape (N, d)
         """
-        return self._answer(X)
+        return self._retrieve(X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -298,7 +298,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         ndarray of shape (N, n_classes)
             Each row sums to 1. With sparse maps most entries are exactly 0: a class that no row near the query has.
         """
-        weights = self._answer(X)
+        weights = self._retrieve(X)
         with ignoring_float_errors():
             return weights / weights.sum(axis=1, keepdims=True)
 

@@ -245,13 +245,13 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         ValueError, TypeError
             Naming the argument at fault: no bags, an empty bag, other widths, NaN, ids that do not fit, one class.
         """
-        self._check()
+        self._check_parameters()
         training = as_bags(bags, bag_ids, self.dtype)
-        y = _targets("y", y)
+        y = _checked_labels("y", y)
         classes = np.unique(y)
         if len(classes) != 2:
             raise ValueError(f"y: needs two classes, got {len(classes)}: {classes[:10].tolist()}")
-        labels = _labels("y", y, training, classes)
+        labels = _as_zeros_and_ones("y", y, training, classes)
         self.classes_, self.n_features_in_ = classes, training.width
         try:
             state = check_random_state(self.random_state)
@@ -267,11 +267,9 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         if validation is not None:
             if not isinstance(validation, (tuple, list)) or len(validation) != 2:
                 raise TypeError(f"validation: must be (bags, y), got {type(validation).__name__}")
-            checked = self._check_width(as_bags(validation[0], None, self.dtype))
-            monitored["validation_"] = (
-                checked,
-                _labels("validation", _targets("validation", validation[1]), checked, classes),
-            )
+            validation_bags = self._check_width(as_bags(validation[0], None, self.dtype))
+            y = _checked_labels("validation", validation[1])
+            monitored["validation_"] = validation_bags, _as_zeros_and_ones("validation", y, validation_bags, classes)
         training = self._scaled(training)
         monitored = {name: (self._scaled(b), t) for name, (b, t) in monitored.items()}
         best = None
@@ -288,7 +286,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _split(self, labels: Array, seed: int) -> tuple[Array, Array]:
-        """Split the bags: positions of those to train on, and of those to choose by."""
+        """Split the bags into those to train on and the inner split, by which all choices are made: their positions."""
         try:
             train, inner = train_test_split(
                 np.arange(len(labels)), test_size=float(self.validation_fraction), stratify=labels, random_state=seed
@@ -300,14 +298,14 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return np.sort(train), np.sort(inner)
 
     @ignoring_float_errors()
-    def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _Run:
-        """Train one network; return its best weights, their epoch and their score."""
+    def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _TrainingRun:
+        """Train one network; evaluate it on the monitored (bags, labels) after every epoch."""
         network = self._network(random)
         optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
         history: dict[str, list[float]] = {}
         best = None
-        with self._bar(title) as bar:
+        with self._progress_bar(title) as bar:
             for epoch in range(1, self.epochs + 1):
                 try:
                     logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
@@ -332,7 +330,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
                 else:
                     better = epoch >= self._first_eligible and (best is None or merit > best.merit)
                 if better:
-                    best = _Run(merit, epoch, network.state_dict(), {})
+                    best = _TrainingRun(merit, epoch, network.state_dict(), {})
                 elif best is not None and self.patience is not None and epoch - best.epoch >= self.patience:
                     break
         assert best is not None
@@ -383,17 +381,17 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         network = self._network(0)
         network.load_state_dict(self.weights_)
         if self.anneal is not None:
-            what, _, stop, _ = self.anneal
-            Annealing(network.layer, what, stop, stop, epochs=1)
+            name, _, stop, _ = self.anneal
+            Annealing(network.layer, name, stop, stop, epochs=1)
         return network
 
     def _annealing(self, network: Network) -> list[Annealing]:
         """Return the schedules of beta or alpha: one, or none."""
         if self.anneal is None:
             return []
-        what, start, stop, _ = self.anneal
+        name, start, stop, _ = self.anneal
         epochs = self._first_eligible - 1
-        return [Annealing(network.layer, what, start if epochs else stop, stop, max(epochs, 1))]
+        return [Annealing(network.layer, name, start if epochs else stop, stop, max(epochs, 1))]
 
     @property
     def _first_eligible(self) -> int:
@@ -414,7 +412,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (B,)
         """
-        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
         return _logits(network, prepared)
 
     @ignoring_float_errors()
@@ -461,7 +459,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (B, quantity * output_size) for "pooling", else (B, output_size)
         """
-        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
         return np.concatenate([network.pooled(part) for part in prepared.parts(AT_ONCE)])
 
     @ignoring_float_errors()
@@ -480,7 +478,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         list of ndarray of shape (M_i,), or (num_heads, M_i)
             They sum to 1. With a sparse map, instances without weight have exactly 0.
         """
-        network, prepared = self._fitted(), self._prepare(bags, bag_ids)
+        network, prepared = self._fitted(), self._as_scaled_bags(bags, bag_ids)
         weights = [w for part in prepared.parts(SQUARES_AT_ONCE) for w in network.weights(part)]
         return weights if per_head else [w.mean(axis=0) for w in weights]
 
@@ -493,7 +491,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     # --- checks and scaling -------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def _check_parameters(self) -> None:
         """Check the parameters that the layers do not check; the network's are checked when it is made."""
         for name, value, valid in (
             ("early_stopping", self.early_stopping, CRITERIA),
@@ -541,7 +539,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         if as_number("anneal", share, least=0.0) > 1:
             raise ValueError(f"anneal: the share of the epochs must be from 0 to 1, got {share}")
 
-    def _prepare(self, bags: Any, bag_ids: Any) -> Bags:
+    def _as_scaled_bags(self, bags: Any, bag_ids: Any) -> Bags:
         """Check and scale bags for the network."""
         return self._scaled(self._check_width(as_bags(bags, bag_ids, self.dtype)))
 
@@ -570,7 +568,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             return bags
         return bags.with_rows(((bags.rows - self.mean_) / self.scale_).astype(self.dtype))
 
-    def _bar(self, title: str) -> Any:
+    def _progress_bar(self, title: str) -> Any:
         """Return a progress bar, or a context without one."""
         if not self.verbose:
             return nullcontext()
@@ -578,8 +576,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         return tqdm(total=self.epochs, desc=f"{title}training", unit=" epochs")
 
 
-class _Run(NamedTuple):
-    """The outcome of one training: the best weights, their epoch and score, and the history."""
+class _TrainingRun(NamedTuple):
+    """The outcome of one training: the best weights, their epoch, their merit (`_merit`), and the history."""
 
     merit: tuple[float, float]
     epoch: int
@@ -587,8 +585,8 @@ class _Run(NamedTuple):
     history: dict[str, Array]
 
 
-def _targets(name: str, y: Any) -> Array:
-    """Check and return one label for each bag, of any type."""
+def _checked_labels(name: str, y: Any) -> Array:
+    """Return one label for each bag, of any type, checked; errors begin with the name."""
     y = as_labels(name, y)
     try:
         y = column_or_1d(y, warn=True)
@@ -598,24 +596,24 @@ def _targets(name: str, y: Any) -> Array:
     return np.asarray(y)
 
 
-def _labels(name: str, y: Array, bags: Bags, classes: Array) -> Array:
-    """Return labels 0 and 1, one for each bag."""
+def _as_zeros_and_ones(name: str, y: Array, bags: Bags, classes: Array) -> Array:
+    """Return the labels as 0 and 1, the second class 1; raise unless there is one for each bag."""
     if len(y) != len(bags):
         raise ValueError(f"{name}: needs one label for each of {len(bags)} bags, got {len(y)}")
-    known = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
-    if unknown := set(y.tolist()) - known.keys():
+    index_of = {label: i for i, label in enumerate(classes.tolist())}  # Python compares numbers of any type exactly
+    if unknown := set(y.tolist()) - index_of.keys():
         raise ValueError(f"{name}: label {short(unknown.pop())} is not among those fitted, {short(classes.tolist())}")
-    return np.array([known[label] for label in y.tolist()], np.int64)
+    return np.array([index_of[label] for label in y.tolist()], np.int64)
 
 
 @ignoring_float_errors()
 def _logits(network: Network, bags: Bags) -> Array:
-    """Compute the logits of bags, some at a time."""
+    """Compute the logits of bags, (B,), AT_ONCE bags at a time."""
     return np.concatenate([network.forward(part) for part in bags.parts(AT_ONCE)])
 
 
 def _record(history: dict[str, list[float]], prefix: str, labels: Array, logits: Array) -> None:
-    """Append loss, accuracy and AUC."""
+    """Append loss, accuracy and AUC of these bags to the history, under names with this prefix."""
     values = {
         "loss": float(np.mean(np.logaddexp(0, logits) - labels * logits, dtype=np.float64)),
         "accuracy": float(np.mean((logits > 0) == labels)),
@@ -636,7 +634,7 @@ def _auc(labels: Array, logits: Array) -> float:
 
 
 def _merit(history: dict[str, list[float]], criterion: str) -> tuple[float, float]:
-    """Return the score of the last epoch on the inner split, the larger the better; zeros without such a split."""
+    """Return how good the last epoch is on the inner split: by the criterion, then the loss; zeros without a split."""
     if "inner_loss" not in history:
         return (0.0, 0.0)
     loss = -history["inner_loss"][-1]

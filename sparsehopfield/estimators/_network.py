@@ -56,9 +56,9 @@ class Network(Module):
         as_choice("layer", layer, LAYERS)
         if activation is not None:
             as_choice("activation", activation, ACTIVATIONS)
-        plain = layer == "attention"
+        is_attention = layer == "attention"
         norms = {
-            f"normalize_{role}{affine}": normalize and not plain
+            f"normalize_{role}{affine}": normalize and not is_attention
             for role in ("stored_pattern", "state_pattern", "pattern_projection")
             for affine in ("", "_affine")
         }
@@ -67,7 +67,7 @@ class Network(Module):
             "output_size": output_size,
             "num_heads": num_heads,
             "scaling": beta,
-            "update_steps_max": 0 if plain else update_steps_max,
+            "update_steps_max": 0 if is_attention else update_steps_max,
             "dropout": dropout,
             "separation": separation,
             "structure": structure,
@@ -87,9 +87,7 @@ class Network(Module):
         self._inner = {"body": self.body, "head": self.head}
 
     def pooled(self, bags: Bags, *, train: bool = False) -> Array:
-        """Compute one vector for each bag: the answers to the learned queries side by side, or the mean of all
-        answers.
-        """
+        """Compute one vector for each bag: the results of the learned queries side by side, or the mean of all."""
         options = {} if bags.offsets is None else {"offsets": bags.offsets}
         out = self.body.forward(bags.rows, train=train, **options)
         self._bags, self._shape = bags, out.shape
@@ -120,9 +118,9 @@ class Network(Module):
         rows, options = bags.rows, {} if bags.offsets is None else {"offsets": bags.offsets}
         for module in self.body.layers[: self.body.layers.index(self.layer)]:
             rows = module.forward(rows)
-        found = self.layer.associations(rows, **options)
+        weights = self.layer.associations(rows, **options)
         H, M = self.num_heads, int(bags.sizes.max())
-        dense = found if isinstance(found, np.ndarray) else found.toarray().reshape(len(bags), H, -1, M)
+        dense = weights if isinstance(weights, np.ndarray) else weights.toarray().reshape(len(bags), H, -1, M)
         return [
             np.ascontiguousarray(w[:, : None if self.pools else size, :size].mean(axis=1))
             for w, size in zip(dense, bags.sizes, strict=True)

@@ -170,7 +170,7 @@ class Explanation:
         from sparsehopfield.inspect import plotting  # Matplotlib is only needed here
 
         d = self.query.size
-        shape = _guessed(d) if shape is None else shape
+        shape = _guess_image_shape(d) if shape is None else shape
         if as_integers("shape", shape).size == 0:
             missed = None if self.miss is None else self.miss.score
             return plotting.weights(self.scores, self.weights, self.threshold, missed)
@@ -182,17 +182,20 @@ class Explanation:
             f"{name}: {weight:.2g}": row
             for name, weight, row in zip(self.ids, self.weights, self.patterns, strict=True)
         }
-        pictures = np.stack([_stretched(image) for image in images.values()])
-        return plotting.image_grid({"": pictures}, sides, columns=list(images), title=self._carried())
+        pictures = np.stack([_scale_to_unit(image) for image in images.values()])
+        return plotting.image_grid({"": pictures}, sides, columns=list(images), title=self._support_text())
 
     def _heading(self) -> str:
+        """Return the model and the size of the support in words."""
         structure = "" if self.structure is None else f", {self.structure!r}"
-        return f"{self.separation}, beta {self.beta:g}{structure}: {self._carried()}"
+        return f"{self.separation}, beta {self.beta:g}{structure}: {self._support_text()}"
 
-    def _carried(self) -> str:
+    def _support_text(self) -> str:
+        """Return the size of the support in words."""
         return f"{self.support_size} of {self.stages['stored']} patterns have weight"
 
     def _notes(self) -> list[str]:
+        """Return sentences about what the tables leave out."""
         notes = []
         if len(self.positions) < self.support_size:
             notes.append(f"listed: {len(self.positions)} patterns with {self.mass:.4g} of the weight")
@@ -210,9 +213,10 @@ class Explanation:
         return notes
 
     def _tables(self) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the lines of two tables: the listed patterns, and the stages."""
         rows = zip(self.positions, self.ids, self.scores, self.gaps, self.weights, strict=True)
         patterns = [["position", "id", "score", "gap", "weight"]]
-        patterns += [[f"{at}", f"{name}", f"{score:.6g}", f"{gap:.4g}", f"{p:.4g}"] for at, name, score, gap, p in rows]
+        patterns += [[f"{i}", f"{name}", f"{score:.6g}", f"{gap:.4g}", f"{p:.4g}"] for i, name, score, gap, p in rows]
         excluded = self.excluded
         stages = [["stage", "left", "excluded"]]
         stages += [[name, str(left), str(excluded.get(name, ""))] for name, left in self.stages.items()]
@@ -221,7 +225,7 @@ class Explanation:
 
 @ignoring_float_errors()
 def explain(
-    stored: PatternSet,
+    pattern_set: PatternSet,
     ids: Array,
     query: ArrayLike,
     beta: ArrayLike,
@@ -256,31 +260,31 @@ def explain(
     """
     top = as_whole("top", top, 1)
     given = as_numbers("query", query)
-    if given.shape != stored.patterns.shape[1:]:
+    if given.shape != pattern_set.patterns.shape[1:]:
         raise ValueError(
-            f"query: must be a single vector of {stored.patterns.shape[1]} features, got shape {given.shape}; "
+            f"query: must be a single vector of {pattern_set.patterns.shape[1]} features, got shape {given.shape}; "
             f"explain the rows one by one"
         )
     if not np.isfinite(given).all():
         raise ValueError("query: contains NaN or infinity; every entry must be finite")
-    call = Call.prepare(stored, given, beta, separation_code(separation), structure)
-    seen = _seen(call)
-    position, score, weight, bound, size = _carriers(call, top, seen)
+    call = Call.prepare(pattern_set, given, beta, separation_code(separation), structure)
+    visible = _count_visible(call)
+    position, score, weight, score_threshold, size = _weighted_patterns(call, top, visible)
     order = np.lexsort((position, -score, -weight))
     best = float(score.max())
     miss = None
-    if bound is not None and size < seen:
-        at, value = _best_outside(call, position)
-        miss = Miss(at, int(ids[at]), value, best - value, bound - value)
+    if score_threshold is not None and size < visible:
+        outside, value = _best_outside(call, position)
+        miss = Miss(outside, int(ids[outside]), value, best - value, score_threshold - value)
     listed = order[:top]
-    stages, scored = _stages(call, size, seen)
+    stages, scored = _stages(call, size, visible)
     return Explanation(
         positions=position[listed],
         ids=np.asarray(ids[position[listed]], np.int64),
         scores=score[listed],
         gaps=best - score[listed],
         weights=weight[listed],
-        threshold=bound,
+        threshold=score_threshold,
         miss=miss,
         beta=float(call.beta[0]),
         separation=separation,
@@ -290,13 +294,13 @@ def explain(
         scored=scored,
         query=call.rows[0].copy(),
         state=call.update(),
-        patterns=_rows(call, position[listed]),
+        patterns=_pattern_rows(call, position[listed]),
         structure=structure,
     )
 
 
-def _seen(call: Call) -> int:
-    """Count the patterns that the structure shows the query."""
+def _count_visible(call: Call) -> int:
+    """Count the patterns that the query sees under the structure; raise if there are none."""
     m = len(call.pattern_set)
     if call.core_executor("associate").pairs is None:
         return m
@@ -306,26 +310,26 @@ def _seen(call: Call) -> int:
     return count
 
 
-def _carriers(
-    call: Call, top: int, seen: int
+def _weighted_patterns(
+    call: Call, top: int, visible: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], Array, float | None, int]:
-    """Return positions, canonical scores and weights; the threshold; and how many patterns have weight.
+    """Return positions, canonical scores and weights, (k,) each, the threshold, and the size of the support.
 
-    All patterns with weight for maps with a cutoff, else the `top` heaviest.
+    k patterns: the support for maps with a cutoff, else the `top` heaviest.
     """
     if has_cutoff(call.code):
         _, position, score, weight = call.core_executor("associate").associate(call.rows)
-        bound = threshold(score, call.beta[0], call.code)
-        return position, score, weight.astype(call.rows.dtype), bound, len(position)
+        score_threshold = threshold(score, call.beta[0], call.code)
+        return position, score, weight.astype(call.rows.dtype), score_threshold, len(position)
     weights = call.associate(top)
     position = weights.indices.astype(np.int64)
     canonical: Any = reference.canonical_scores  # without types
-    score = canonical(call.rows, _rows(call, position), call.pattern_set.similarity)[0]
-    return position, score, weights.data, None, seen
+    score = canonical(call.rows, _pattern_rows(call, position), call.pattern_set.similarity)[0]
+    return position, score, weights.data, None, visible
 
 
-def _best_outside(call: Call, inside: NDArray[np.int64]) -> tuple[int, float]:
-    """Return position and score of the best pattern that is not inside, of those that the query is shown.
+def _best_outside(call: Call, support: NDArray[np.int64]) -> tuple[int, float]:
+    """Return position and score of the best visible pattern outside a support.
 
     A support has all patterns above some score, and grows as beta falls. So the first larger one has the best pattern
     outside, and its canonical score; and there is one, as some beta gives weight to all.
@@ -334,17 +338,17 @@ def _best_outside(call: Call, inside: NDArray[np.int64]) -> tuple[int, float]:
     while True:
         executor = replace(executor, beta=executor.beta / 4)
         _, position, score, _ = executor.associate(call.rows)
-        outside = ~np.isin(position, inside)
+        outside = ~np.isin(position, support)
         if outside.any():
             best = int(np.argmax(score[outside]))
             return int(position[outside][best]), float(score[outside][best])
 
 
-def _stages(call: Call, support: int, seen: int) -> tuple[dict[str, int], int | None]:
+def _stages(call: Call, support: int, visible: int) -> tuple[dict[str, int], int | None]:
     """Count the patterns that each stage left, and those that were scored, as far as the core tells."""
     between, scored = {}, -1
     if call.structure is not None:
-        between = {"looked at": seen}
+        between = {"looked at": visible}
     elif has_cutoff(call.code):
         counts = _core.survey(call.core_executor("associate").core, call.rows, call.beta, *call.code)[0]
         between = {name: int(n) for name, n in zip(("bounded", "bounded closer"), counts, strict=False) if n >= 0}
@@ -352,22 +356,22 @@ def _stages(call: Call, support: int, seen: int) -> tuple[dict[str, int], int | 
     return {"stored": len(call.pattern_set), **between, "support": support}, scored if scored >= 0 else None
 
 
-def _rows(call: Call, position: NDArray[np.int64]) -> Array:
+def _pattern_rows(call: Call, position: NDArray[np.int64]) -> Array:
     """Return stored patterns as the numbers that they stand for, (len(position), d)."""
-    stored, dtype = call.pattern_set, call.rows.dtype
-    rows = stored.patterns[position].astype(np.float32 if stored.scale != 1 else dtype)
-    return (rows * np.float32(stored.scale)).astype(dtype, copy=False) if stored.scale != 1 else rows
+    pattern_set, dtype = call.pattern_set, call.rows.dtype
+    rows = pattern_set.patterns[position].astype(np.float32 if pattern_set.scale != 1 else dtype)
+    return (rows * np.float32(pattern_set.scale)).astype(dtype, copy=False) if pattern_set.scale != 1 else rows
 
 
-def _guessed(d: int) -> tuple[int, ...]:
-    """Return the shape of a square image of d features, if there is one."""
+def _guess_image_shape(d: int) -> tuple[int, ...]:
+    """Return the shape of a square image of d features, grey or of three colours; () if there is none."""
     for shape in ((isqrt(d), isqrt(d)), (3, isqrt(d // 3), isqrt(d // 3))):
         if np.prod(shape) == d and shape[-1] >= 4:
             return shape
     return ()
 
 
-def _stretched(image: Array) -> Array:
+def _scale_to_unit(image: Array) -> Array:
     """Scale an image so that its numbers go from 0 to 1."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / (high - low or 1.0)

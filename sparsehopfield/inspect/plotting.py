@@ -171,7 +171,7 @@ def curves(
     matplotlib.figure.Figure
         The figure.
     """
-    height, width = _sides("panels", panels)
+    height, width = _grid_shape("panels", panels)
     figure = _figure((max(4.6, 1.0 + 3.6 * width), 1.2 + 2.5 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey="row")
     handles: dict[str, Any] = {}
@@ -181,8 +181,8 @@ def curves(
             for line in panel.lines:
                 style = line.style or STYLES.get(line.label, {})
                 mean, std = np.asarray(line.mean, float), np.nan_to_num(np.asarray(line.std, float))
-                drawn_as = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
-                (handles[line.label],) = axis.plot(line.x, mean, **drawn_as)
+                options = {"label": line.label, "markersize": 4, "linewidth": 1.6, **style}
+                (handles[line.label],) = axis.plot(line.x, mean, **options)
                 axis.fill_between(
                     line.x, mean - std, mean + std, alpha=0.2, linewidth=0, color=handles[line.label].get_color()
                 )
@@ -191,11 +191,11 @@ def curves(
             if panel.ylim:
                 axis.set_ylim(*panel.ylim)
             if log:
-                _plain_log_axis(axis, positions)
+                _label_log_axis(axis, positions)
             if logy:
                 axis.set_yscale("log")
         row[0].set_ylabel(drawn[0].ylabel)
-    return _labelled(figure, axes, xlabel, title, handles)
+    return _add_labels(figure, axes, xlabel, title, handles)
 
 
 def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel: str, title: str = "") -> Figure:
@@ -217,7 +217,7 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
     matplotlib.figure.Figure
         The figure.
     """
-    height, width = _sides("panels", panels)
+    height, width = _grid_shape("panels", panels)
     figure = _figure((max(4.6, 1.4 + 2.4 * width), 1.4 + 1.6 * height))
     axes = figure.subplots(height, width, squeeze=False, sharex=True, sharey=True)
     labels = max((list(bars.heights) for row in panels for bars in row), key=len)
@@ -235,7 +235,7 @@ def histograms(panels: Sequence[Sequence[Bars]], *, ticks: Sequence[str], xlabel
             axis.set(ylim=(0, 1.02), xticks=bins)
             axis.set_xticklabels(ticks, fontsize=7, rotation=90)
         row[0].set_ylabel(drawn[0].ylabel, fontsize=9)
-    return _labelled(figure, axes, xlabel, title, {label: handles[label] for label in labels})
+    return _add_labels(figure, axes, xlabel, title, {label: handles[label] for label in labels})
 
 
 def heat_map(
@@ -336,7 +336,7 @@ def scatter(panels: Sequence[Points], *, title: str = "") -> Figure:
         axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         axis.set(**{f"{which}scale": "log" for which in panel.log})
         axis.grid(alpha=0.25, linewidth=0.6)
-    return _labelled(figure, axes, "", title, {name: handles[name] for name in names})
+    return _add_labels(figure, axes, "", title, {name: handles[name] for name in names})
 
 
 def member_style(member: str, *, blind: bool = False) -> dict[str, Any]:
@@ -381,7 +381,7 @@ def trade_offs(
         axis.set(xscale="log", ylim=(-0.05, 1.05))
         axis.grid(alpha=0.25, linewidth=0.6)
     axes[0][0].set_ylabel(ylabel)
-    return _labelled(figure, axes, xlabel, title, handles)
+    return _add_labels(figure, axes, xlabel, title, handles)
 
 
 def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> Figure:
@@ -402,7 +402,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
     to_rgb = require("matplotlib.colors", purpose="drawing figures").to_rgb
     tints, greys = (np.array([to_rgb(colour) for colour in colours]) for colours in (TINTS, GREYS))
     circle = np.exp(2j * np.pi * np.linspace(0, 1, 181))
-    height, width = _sides("panels", panels)
+    height, width = _grid_shape("panels", panels)
     figure = _figure((max(4.6, 0.4 + 2.5 * width), 1.0 + 2.6 * height), gap=0.03)
     axes = figure.subplots(height, width, squeeze=False)
     handles: dict[str, Any] = {}
@@ -435,7 +435,7 @@ def landscapes(panels: Sequence[Sequence[Plane | None]], *, title: str = "") -> 
         axis.set(xlim=frame[:2], ylim=frame[2:])
         axis.set_title(plane.title, fontsize=10)
         axis.tick_params(labelsize=7)
-    return _labelled(figure, axes, "", title, handles)
+    return _add_labels(figure, axes, "", title, handles)
 
 
 def intervals(
@@ -475,7 +475,7 @@ def intervals(
         axis.set(title=heading, yticks=range(len(names)), yticklabels=names)
         axis.grid(alpha=0.25, linewidth=0.6)
     axes[0][0].invert_yaxis()
-    return _labelled(figure, axes, xlabel, title, {})
+    return _add_labels(figure, axes, xlabel, title, {})
 
 
 def weights(
@@ -543,11 +543,11 @@ def certificates(
     if pictures is None:
         figure = above = _figure((width, height))
     else:
-        below = _size(pictures)[1] + 0.3
+        below = _size_in_inches(pictures)[1] + 0.3
         figure = _figure((width, height + below))
         parts: Any = figure.subfigures(2, 1, height_ratios=(height, below))
         above = parts[0]
-        _draw(parts[1], pictures)
+        _draw_images(parts[1], pictures)
     *left, right = above.subplots(1, len(numbers) + 1, squeeze=False)[0]
     for axis, (name, values) in zip(left, numbers.items(), strict=True):
         axis.hist(values, bins=min(50, max(10, len(values) // 20)), color=STYLES["sparse"]["color"])
@@ -592,8 +592,8 @@ def image_grid(
     """
     _check_not_empty("rows", rows, *rows.values())
     pictures = Pictures(rows, shape, columns, captions, title)
-    figure = _figure(_size(pictures), gap=0.02)
-    _draw(figure, pictures)
+    figure = _figure(_size_in_inches(pictures), gap=0.02)
+    _draw_images(figure, pictures)
     return figure
 
 
@@ -633,13 +633,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _check_not_empty(name: str, *parts: Sized) -> None:
-    """Raise unless none of the parts of an argument is empty."""
+    """Raise if one of the parts of an argument is empty."""
     if not all(map(len, parts)):
         raise ValueError(f"{name}: there is nothing to draw")
 
 
-def _sides(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
-    """Return height and width of a grid, if it is one."""
+def _grid_shape(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Return the number of rows and of columns of a grid; raise unless its rows have one length."""
     _check_not_empty(name, rows, *rows)
     if len({*map(len, rows)}) > 1:
         raise ValueError(f"{name}: must be rows of one length, got {short([*map(len, rows)])}")
@@ -647,19 +647,21 @@ def _sides(name: str, rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
 
 
 def _figure(size: tuple[float, float], gap: float = 0.04) -> Figure:
+    """Return an empty figure; its size (width, height), and the gap between its parts, are in inches."""
     module = require("matplotlib.figure", purpose="drawing figures")
     engine = require("matplotlib.layout_engine", purpose="drawing figures").ConstrainedLayoutEngine
     figure: Figure = module.Figure(figsize=size, layout=engine(w_pad=gap, h_pad=gap))
     return figure
 
 
-def _size(pictures: Pictures) -> tuple[float, float]:
+def _size_in_inches(pictures: Pictures) -> tuple[float, float]:
+    """Return width and height of rows of images."""
     count = max(len(images) for images in pictures.rows.values())
     height = 1.05 if pictures.captions else 0.85
     return 1.3 + 0.85 * count, 0.4 + height * len(pictures.rows)
 
 
-def _draw(figure: Any, pictures: Pictures) -> None:
+def _draw_images(figure: Any, pictures: Pictures) -> None:
     """Draw rows of images on a figure or a part of one."""
     count = max(len(images) for images in pictures.rows.values())
     axes = figure.subplots(len(pictures.rows), count, squeeze=False)
@@ -668,7 +670,7 @@ def _draw(figure: Any, pictures: Pictures) -> None:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, image in zip(line, images, strict=False):
-            axis.imshow(_picture(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(_image_of_row(image, pictures.shape), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         for axis, text in zip(line, (pictures.captions or {}).get(name, ()), strict=False):
             axis.set_xlabel(text, fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
@@ -678,8 +680,8 @@ def _draw(figure: Any, pictures: Pictures) -> None:
         figure.suptitle(pictures.title, fontsize=11)
 
 
-def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
-    """Add to a figure what belongs to all of its axes, and return it."""
+def _add_labels(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mapping[str, Any]) -> Figure:
+    """Add the label of the horizontal axes, the title and a legend of `handles` to a figure, and return it."""
     for axis in axes[-1] if xlabel else ():
         axis.set_xlabel(xlabel)
     if title:
@@ -690,10 +692,9 @@ def _labelled(figure: Figure, axes: Any, xlabel: str, title: str, handles: Mappi
         columns = -(-len(handles) // rows)
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
     return figure
-    return figure
 
 
-def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
+def _label_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
     """Label a logarithmic axis with the sizes that were run, or with powers of ten where these are many."""
     ticks = sorted({x for line in positions for x in line})
     axis.set_xscale("log")
@@ -703,6 +704,7 @@ def _plain_log_axis(axis: Any, positions: Sequence[Sequence[float]]) -> None:
     axis.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8, rotation=45 if len(ticks) > 6 else 0)
 
 
-def _picture(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    picture = np.clip(np.reshape(image, shape), 0, 1)
+def _image_of_row(row: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a row of pixels as Matplotlib takes images: (height, width), or (height, width, 3)."""
+    picture = np.clip(np.reshape(row, shape), 0, 1)
     return np.moveaxis(picture, 0, -1) if picture.ndim == 3 else picture

@@ -119,21 +119,24 @@ class Report:
     capacity: Capacity | None
 
     def __str__(self) -> str:
-        m, own = len(self.margins), self.storage[self.similarity]
-        says = [
+        m = len(self.margins)
+        storage_lines = [
             f"{name}: {storage.certified} of {m} patterns ({storage.certified / m:.1%}) are certified to be stored"
             for name, storage in self.storage.items()
         ]
-        notes = [f"without a margin under {self.similarity}, so that no beta certifies them: {m - own.possible}"]
+        impossible = m - self.storage[self.similarity].possible
+        notes = [f"without a margin under {self.similarity}, so that no beta certifies them: {impossible}"]
         exact = f", of which {self.exact_copies} are exact copies" if self.copies else ""
         notes += [f"within rounding of another: {self.copies}{exact}"]
         if self.capacity:
             notes.append(str(self.capacity))
-        parts = [self.description, "\n".join([f"at beta {self.beta:.6g}", *says])]
-        parts += [aligned(lines) for lines in (self._betas(), self._spreads(), self._hardest()) if len(lines) > 1]
+        parts = [self.description, "\n".join([f"at beta {self.beta:.6g}", *storage_lines])]
+        tables = self._betas(), self._quantiles(), self._smallest_margins()
+        parts += [aligned(lines) for lines in tables if len(lines) > 1]
         return "\n\n".join([*parts, "\n".join(notes)])
 
     def _betas(self) -> list[list[str]]:
+        """Return the lines of a table: the smallest beta that certifies a share of the patterns, by similarity."""
         shares = (0.01, 0.5, 0.9, 0.99, 1.0)
         lines = [["smallest beta for", *(f"{share:.0%}" for share in shares)]]
         for name, storage in self.storage.items():
@@ -141,7 +144,8 @@ class Report:
             lines.append([name, *(f"{beta:.4g}" if beta < np.inf else "none" for beta in betas)])
         return lines
 
-    def _spreads(self) -> list[list[str]]:
+    def _quantiles(self) -> list[list[str]]:
+        """Return the lines of a table: quantiles of margins and radii."""
         lines = [["of the patterns", "least", "10%", "half", "90%", "most"]]
         reached = self.radii[self.radii >= 0]
         for name, numbers in (("margin", self.margins), ("radius, where certified", reached)):
@@ -150,15 +154,16 @@ class Report:
                 lines.append([name, *(f"{x:.4g}" for x in quantiles)])
         return lines
 
-    def _hardest(self) -> list[list[str]]:
-        hard = self.hardest
+    def _smallest_margins(self) -> list[list[str]]:
+        """Return the lines of a table: the patterns of smallest margins and their rivals."""
+        pairs = self.hardest
         lines = [["smallest margins: pattern", "rival", "margin"]]
-        names = [hard.positions, hard.rivals]
-        if hard.ids is not None and hard.rival_ids is not None:
-            lines[0][1:1], names[1:1] = ["id"], [hard.ids]
-            lines[0][3:3], names[3:3] = ["id"], [hard.rival_ids]
-        for *who, margin in list(zip(*names, hard.margins, strict=True))[:NAMED]:
-            lines.append([*map(str, who), f"{margin:.4g}"])
+        names = [pairs.positions, pairs.rivals]
+        if pairs.ids is not None and pairs.rival_ids is not None:
+            lines[0][1:1], names[1:1] = ["id"], [pairs.ids]
+            lines[0][3:3], names[3:3] = ["id"], [pairs.rival_ids]
+        for *numbers, margin in list(zip(*names, pairs.margins, strict=True))[:NAMED]:
+            lines.append([*map(str, numbers), f"{margin:.4g}"])
         return lines
 
     def figure(self, shape: Sequence[int] | None = None) -> Figure:
@@ -182,10 +187,10 @@ class Report:
         ValueError, TypeError
             If patterns do not have this shape.
         """
-        from sparsehopfield.inspect.plotting import Pictures, certificates  # of people's time
+        from sparsehopfield.inspect.plotting import Pictures, certificates  # only for figures
 
-        hard = self.hardest
-        images = None if shape is None else as_image_shape(shape, hard.patterns.shape[1])
+        pairs = self.hardest
+        images = None if shape is None else as_image_shape(shape, pairs.patterns.shape[1])
         betas = self.beta * np.geomspace(1e-3, 1e3, 241)
         shares = {
             name: np.searchsorted(storage.critical, betas, side="right") / len(self.margins)
@@ -193,14 +198,14 @@ class Report:
         }
         numbers = {"margin": self.margins, "radius": self.radii}
         finite = {name: x[np.isfinite(x)] for name, x in numbers.items()}
-        if images is None or len(hard.positions) == 0:
+        if images is None or len(pairs.positions) == 0:
             return certificates(finite, betas, shares, self.beta)
-        rows = {"pattern": hard.patterns, "its rival": hard.rival_patterns}
+        rows = {"pattern": pairs.patterns, "its rival": pairs.rival_patterns}
         least = min(float(x.min()) for x in rows.values())
         spread = max(float(x.max()) for x in rows.values()) - least
         pictures = {name: (x.astype(np.float64) - least) / (spread or 1.0) for name, x in rows.items()}
-        captions = {"pattern": [str(i) for i in hard.positions], "its rival": [str(i) for i in hard.rivals]}
-        columns = [f"margin\n{margin:.4g}" for margin in hard.margins]
+        captions = {"pattern": [str(i) for i in pairs.positions], "its rival": [str(i) for i in pairs.rivals]}
+        columns = [f"margin\n{margin:.4g}" for margin in pairs.margins]
         heading = (
             "smallest margins, certified or not: each pattern, and the other that scores best with it; their positions"
         )
@@ -209,22 +214,22 @@ class Report:
         )
 
 
-def _hardest(own: Certificates, ids: Array | None) -> Hardest:
-    """Find the smallest margins and their rivals."""
-    stored = own.pattern_set
-    mine = np.argsort(own.margins, kind="stable")[: 2 * HARDEST if len(own.margins) > 1 else 0]
-    best = _core.nearest(stored.core(stored.dtype), own.rows(mine), np.ones(1), 0, 2.0, 2)[0]
-    rival = np.where(best[:, 0] == mine, best[:, 1], best[:, 0])
-    _, first = np.unique(np.sort(np.column_stack([mine, rival])), axis=0, return_index=True)  # each pair once
-    mine, rival = (x[np.sort(first)][:HARDEST] for x in (mine, rival))
-    rows = own.under("euclidean").rows  # for cosine similarity the patterns, not their unit rows
-    names = (None, None) if ids is None else (ids[mine], ids[rival])
-    return Hardest(mine, rival, own.margins[mine], rows(mine), rows(rival), *names)
+def _hardest(certificates: Certificates, ids: Array | None) -> Hardest:
+    """Find the patterns of smallest margins and their rivals: the patterns that score best with them."""
+    stored = certificates.pattern_set
+    positions = np.argsort(certificates.margins, kind="stable")[: 2 * HARDEST if len(certificates.margins) > 1 else 0]
+    best = _core.nearest(stored.core(stored.dtype), certificates.rows(positions), np.ones(1), 0, 2.0, 2)[0]
+    rival = np.where(best[:, 0] == positions, best[:, 1], best[:, 0])
+    _, first = np.unique(np.sort(np.column_stack([positions, rival])), axis=0, return_index=True)  # each pair once
+    positions, rival = (x[np.sort(first)][:HARDEST] for x in (positions, rival))
+    rows = certificates.under("euclidean").rows  # for cosine similarity the patterns, not their unit rows
+    names = (None, None) if ids is None else (ids[positions], ids[rival])
+    return Hardest(positions, rival, certificates.margins[positions], rows(positions), rows(rival), *names)
 
 
 @ignoring_float_errors()
 def report(
-    own: Certificates,
+    certificates: Certificates,
     ids: Array | None,
     description: str,
     separation: Separation,
@@ -233,28 +238,28 @@ def report(
     p: float = 0.1,
 ) -> Report:
     """Put a report together; cutoff: the gap to all others that a certificate requires, in units of 1/beta."""
-    similarities = dict.fromkeys([own.pattern_set.similarity, "dot", "euclidean"])
+    similarities = dict.fromkeys([certificates.pattern_set.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:
-        critical = np.sort(own.under(name).critical_betas(cutoff))
+        critical = np.sort(certificates.under(name).critical_betas(cutoff))
         certified = int(np.searchsorted(critical, beta, side="right"))
         storage[name] = Storage(certified, int(np.count_nonzero(critical < np.inf)), critical)
     try:
-        capacity = own.capacity(cutoff, beta, p)
+        capacity = certificates.capacity(cutoff, beta, p)
     except ValueError:  # no spread
         capacity = None
-    nearest = own.under("euclidean")
+    nearest = certificates.under("euclidean")
     copies = int(np.count_nonzero(nearest.lower_margins <= 0))
     return Report(
         description=description,
-        similarity=own.pattern_set.similarity,
+        similarity=certificates.pattern_set.similarity,
         separation=separation,
         beta=beta,
         storage=storage,
-        margins=own.margins.copy(),
-        radii=own.radii(cutoff, beta),
+        margins=certificates.margins.copy(),
+        radii=certificates.radii(cutoff, beta),
         copies=copies,
         exact_copies=sum(map(len, nearest.copies)) if copies else 0,
-        hardest=_hardest(own, ids),
+        hardest=_hardest(certificates, ids),
         capacity=capacity,
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.checks import Array, as_integers, as_numbers, axes_of
+from sparsehopfield._engine.checks import Array, as_numbers, as_offsets, axes_of
 from sparsehopfield._engine.text import short
 
 __all__ = ["Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
@@ -27,17 +27,6 @@ def concatenate_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> t
             f"{name}: a list must hold one array (rows, features) a bag, got {short([a.shape for a in arrays])}"
         )
     return np.concatenate(arrays), np.cumsum([0, *map(len, arrays)])
-
-
-def as_offsets(offsets: ArrayLike, rows: int) -> Array:
-    """Check and return the offsets of the bags, (B + 1,)."""
-    o = as_integers("offsets", offsets).copy()  # as it is followed after it was checked
-    if o.ndim != 1 or len(o) == 0 or o[0] != 0 or o[-1] != rows or (o[1:] < o[:-1]).any():
-        raise ValueError(
-            f"offsets: must rise from 0 to the number of rows, {rows}, one more than there are bags; got "
-            f"{short(o, quote=False)}"
-        )
-    return o
 
 
 class Layout(NamedTuple):

@@ -572,7 +572,7 @@ class FeatureExecutor:
         self._state(values)._answer(rows, out)
 
     def _state(self, values: bool) -> FeatureState:
-        """The state of the patterns, and of values or not: kept with them, so that it is made once."""
+        """Return the state of the patterns, and of values or not: kept with them, so that it is made once."""
         s, kept = self.stored, self.stored.feature_states
         if values not in self.states:
             model = self.structure, self.beta

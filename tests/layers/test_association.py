@@ -368,10 +368,10 @@ def test_weights_of_the_last_association(rng, separation):
     a = problem(rng, separation=separation, update_steps_max=2, padded=True)
     _, saved = associate_forward(**a)
     weights = association_weights(saved)
-    _, trails = reference.associate_forward(**a)
+    _, tapes = reference.associate_forward(**a)
     samples, queries, heads, _ = a["queries"].shape
     dense = weights if separation == "softmax" else weights.toarray().reshape(samples, heads, queries, -1)
-    for (b, n, h), (trail, _) in trails.trails.items():
+    for (b, n, h), (trail, _) in tapes.tapes.items():
         np.testing.assert_allclose(dense[b, h, n], trail[-1][2], atol=1e-12)
 
 

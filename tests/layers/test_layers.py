@@ -106,7 +106,7 @@ def plain_hopfield(layer, stored, state, projection, padding=None, mask=None):
         bias[..., : bias.shape[-1] - more] += mask
     if padding is not None:
         bias[..., : bias.shape[-1] - more] += np.where(padding, -np.inf, 0.0)[:, None, None]
-    row_map = reference._maps(layer.separation)[0]
+    row_map = reference._functions_of_map(layer.separation)[0]
     beta = np.broadcast_to(layer.scaling, (heads,))[:, None, None]
     weights_now = row_map(beta * q @ k.swapaxes(-1, -2) + bias)
     for _ in range(layer.update_steps_max):

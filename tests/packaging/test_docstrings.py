@@ -9,7 +9,8 @@ import pytest
 import sparsehopfield
 
 PACKAGE = pathlib.Path(sparsehopfield.__file__).parent
-CHECKED = [PACKAGE, pathlib.Path(helpers.__file__)]
+CHECKED = sorted(path for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py")))
+CHECKED += [pathlib.Path(helpers.__file__)]
 #: First words that are no verb.
 OTHERS = """A All An And Any Area At Attention Bag Both By Column Derivative Each Error Every Exact Few First For
 From Gradient Half How If In Inverse It Key Layer Length Like Many Mean Median Member More No None Not Number

@@ -273,7 +273,7 @@ def test_what_was_seen_stays():
             memory.remove(0)
     for snapshot, patterns, ids, before, states in seen:
         assert digest(patterns, ids) == before
-        call = Call.prepare(snapshot.stored, queries, memory.beta, separation_code(memory.separation))
+        call = Call.prepare(snapshot.pattern_set, queries, memory.beta, separation_code(memory.separation))
         assert same_bits(call.update(), states)
     for array in (memory.patterns, memory.values, memory.ids):
         assert not array.flags.writeable

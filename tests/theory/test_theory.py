@@ -164,7 +164,7 @@ def test_stationary_is_no_optimum():
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 def test_printed_energy_is_what_is_printed(separation, rng):
     patterns, queries, beta = rng.normal(size=(9, 4)), rng.normal(size=(2, 3, 4)), np.array([[0.3], [2.5]])
-    _, _, conjugate = reference._maps(separation)
+    _, _, conjugate = reference._functions_of_map(separation)
     printed = -conjugate(beta[..., None] * (queries @ patterns.T)) + (queries**2).sum(axis=-1) / 2
     given = theory.energy_as_printed(queries, patterns, beta, separation=separation)
     np.testing.assert_allclose(given, printed, rtol=0, atol=1e-13)
