@@ -180,22 +180,22 @@ static inline float float16(uint16_t x) {
 }
 
 /* The last numbers are copied, and a whole vector of them raised: one by one they would take longer. */
-#define POWERS(name, power, with_more)                                                                                 \
-    static inline void name##_some(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {    \
-        const sh_exponent own = *e;                                                                                    \
+#define POWERS(name, power, with_low)                                                                                  \
+    static inline void name##_whole(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {   \
+        const sh_exponent local = *e;                                                                                  \
         for (int64_t i = 0; i < n; i++) {                                                                              \
-            const double base = (with_more) ? 1 + x[i] : x[i];                                                         \
-            y[i] = power(&own, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                  \
+            const double base = (with_low) ? 1 + x[i] : x[i];                                                          \
+            y[i] = power(&local, base, (with_low) ? x[i] - (base - 1) : 0, with_low);                                  \
         }                                                                                                              \
     }                                                                                                                  \
     static void name(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {                  \
         enum { LANES = VECTOR / sizeof(double) };                                                                      \
         const int64_t whole = n / LANES * LANES;                                                                       \
-        name##_some(y, x, whole, e);                                                                                   \
+        name##_whole(y, x, whole, e);                                                                                  \
         if (whole == n) return;                                                                                        \
         double last[LANES], powers[LANES];                                                                             \
         for (int l = 0; l < LANES; l++) last[l] = whole + l < n ? x[whole + l] : 0;                                    \
-        name##_some(powers, last, LANES, e);                                                                           \
+        name##_whole(powers, last, LANES, e);                                                                          \
         for (int64_t l = 0; whole + l < n; l++) y[whole + l] = powers[l];                                              \
     }
 POWERS(powers, sh_power_fast, 0)

@@ -53,7 +53,7 @@ typedef struct {
     double (*power)(void *s, int64_t n, int64_t order, double scale);
     double (*max_abs)(const void *s, int64_t n); /* NaN if any is */
     void (*multiply)(void *s, const void *factor, int64_t n);
-    void (*scale)(void *s, double factor, int64_t n);
+    void (*multiply_by)(void *s, double factor, int64_t n);
     /* |x - y|^2: differences, squares and sums in double, the sums in the order of `dot`. The same bits everywhere. */
     double (*distance2)(const void *x, const void *y, int64_t n);
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of

@@ -264,7 +264,7 @@ static void NAME(multiply)(void *row, const void *factor_row, int64_t n) {
     for (int64_t j = 0; j < n; j++) s[j] *= factor[j];
 }
 
-static void NAME(scale)(void *row, double factor, int64_t n) {
+static void NAME(multiply_by)(void *row, double factor, int64_t n) {
     R *s = row, f = (R)factor;
     for (int64_t j = 0; j < n; j++) s[j] *= f;
 }
@@ -402,7 +402,7 @@ static void NAME(mixing)(void *to, const void *rows, int64_t ld, double root, do
         const double peak = add_and_peak(row, more, size);
         NAME(powers)(y, x ? x + i * ld : NULL, root, row, NULL, peak > -INFINITY ? peak : 0, size);
         const double total = normed ? NAME(sum)(y, size) : 1;
-        if (normed) NAME(scale)(y, total > 0 ? 1 / total : 0, size);
+        if (normed) NAME(multiply_by)(y, total > 0 ? 1 / total : 0, size);
     }
 }
 
@@ -519,7 +519,7 @@ const sh_kernels TABLE = {
     .power = NAME(power),
     .max_abs = NAME(max_abs),
     .multiply = NAME(multiply),
-    .scale = NAME(scale),
+    .multiply_by = NAME(multiply_by),
     .distance2 = NAME(distance2),
     .centre = NAME(centre),
     .sum = NAME(sum),

@@ -6,6 +6,7 @@
 #include "kernels/lanes.h"
 #include "plain.h"
 #include "runtime/runtime.h"
+#include "separation/separation.h"
 
 enum { MOST = 300 };
 static uint64_t seed = 3;
@@ -164,7 +165,7 @@ static void maps_of_rows(const sh_kernels *k, sh_type type, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         CHECK_NEAR(get(t, type, i), get(s, type, i) * get(f, type, i), unit * fabs(get(t, type, i)));
     memcpy(t, s, (size_t)n * k->size);
-    k->scale(t, 0.3, n);
+    k->multiply_by(t, 0.3, n);
     for (int64_t i = 0; i < n; i++)
         CHECK_NEAR(get(t, type, i), get(s, type, i) * 0.3, 3 * unit * fabs(get(s, type, i)));
     memcpy(t, s, (size_t)n * k->size);
@@ -395,24 +396,25 @@ static void lane_maps(const sh_lanes *k, sh_type type) {
     int32_t list[N + 16];
     for (int64_t l = 0; l < L; l += 3) put(s, type, 5 * L + l, -INFINITY); /* a mask */
     for (size_t which = 0; which < sizeof models / sizeof *models; which++) {
-        const sh_model m = models[which];
-        const sh_lane_map *map = &k->map[m.separation];
+        sh_model m = models[which];
+        const sh_lane_map *map = &k->map[sh_map_of(&m)->lanes];
+        const int full = plain_alpha(m) <= 1; /* support: all rows have weight, and none are listed */
         memcpy(changed, s, (size_t)(N * L) * k->size);
         const int64_t n = map->threshold(changed, L, N, m.parameter, th, list, best);
-        CHECK(n > 0 && n <= N && map->full == (plain_alpha(m) <= 1));
-        map->finish(changed, L, map->full ? NULL : list, map->full ? N : n, m.parameter, th, p, L);
-        if (!map->full) map->weights(s, L, list, n, m.parameter, th, few, L);
+        CHECK(n > 0 && n <= N && (!full || n == N));
+        map->finish(changed, L, full ? NULL : list, full ? N : n, m.parameter, th, p, L);
+        if (!full) map->weights(s, L, list, n, m.parameter, th, few, L);
         for (int64_t l = 0; l < L; l++) {
             double z[N], want[N], found[N] = {0}, again[N] = {0};
             for (int i = 0; i < N; i++) z[i] = get(s, type, i * L + l);
             plain_weights(m, N, z, want);
-            for (int64_t i = 0; i < (map->full ? N : n); i++) {
-                found[map->full ? i : list[i]] = get(p, type, i * L + l);
-                if (!map->full) again[list[i]] = get(few, type, i * L + l);
+            for (int64_t i = 0; i < (full ? N : n); i++) {
+                found[full ? i : list[i]] = get(p, type, i * L + l);
+                if (!full) again[list[i]] = get(few, type, i * L + l);
             }
             for (int i = 0; i < N; i++) {
                 CHECK_NEAR(found[i], want[i], 1e3 * unit_of(type));
-                if (!map->full) CHECK_NEAR(again[i], want[i], 1e3 * unit_of(type));
+                if (!full) CHECK_NEAR(again[i], want[i], 1e3 * unit_of(type));
             }
         }
     }
