@@ -398,7 +398,7 @@ static void lane_maps(const sh_lanes *k, sh_type type) {
     for (size_t which = 0; which < sizeof models / sizeof *models; which++) {
         sh_model m = models[which];
         const sh_lane_map *map = &k->map[sh_map_of(&m)->lanes];
-        const int full = plain_alpha(m) <= 1; /* support: all rows have weight, and none are listed */
+        const int full = plain_alpha(m) <= 1; /* all rows have weight, and none are listed */
         memcpy(changed, s, (size_t)(N * L) * k->size);
         const int64_t n = map->threshold(changed, L, N, m.parameter, th, list, best);
         CHECK(n > 0 && n <= N && (!full || n == N));
