@@ -154,7 +154,7 @@ void sh_rescale_sums(const job *j, sh_feature_state s, const double *top) {
         const double factor = sh_rescale_factor(s.top[i], top[i]);
         s.top[i] = top[i];
         s.total[i] *= factor;
-        j->k64->scale(s.sum + i * j->f->v, factor, j->f->v);
+        j->k64->multiply_by(s.sum + i * j->f->v, factor, j->f->v);
     }
 }
 

@@ -672,7 +672,7 @@ static double patterns_gradient(const call *c, item *t, sh_feature_state run, bl
         run.top[f] = w->top[f];
         if (factor == 1) continue;
         run.total[f] *= factor;
-        j->k64->scale(run.sum + f * width, factor, width);
+        j->k64->multiply_by(run.sum + f * width, factor, width);
     }
     j->k->from_double(t->means, run.sum, D * width);
     j->k->from_double(t->by_feature, run.total, D);

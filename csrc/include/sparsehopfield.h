@@ -81,15 +81,15 @@ typedef struct {
     int unchecked; /* of values: 1 leaves out the pass that looks for NaN and infinity */
 } sh_rows;
 
-/* The way that maps with a cutoff are taken. The results are the same bits; only AUTO looks for the fastest. */
+/* How scores of maps with a cutoff are found. The results are the same bits; only AUTO looks for the fastest path. */
 typedef enum {
     SH_PATH_AUTO,
     SH_PATH_SCAN,   /* no index */
-    SH_PATH_LINES,  /* an index of rotated 8-bit codes, one cache line a pattern; built if need be */
-    SH_PATH_COLUMNS /* an index of all features in 8 bits */
+    SH_PATH_LINES,  /* an index with filter codes of leading columns, one cache line a pattern; built if need be */
+    SH_PATH_COLUMNS /* an index with filter codes of all columns; built if need be */
 } sh_path;
 
-/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest way. */
+/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest path. */
 typedef struct sh_context {
     void *(*allocate)(void *user, size_t bytes); /* from any thread; blocks are aligned as malloc's, NULL: none left */
     void (*release)(void *user, void *block);    /* set both or neither: with one alone there is no memory */
@@ -128,7 +128,7 @@ SH_API sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, con
  *            patterns, values  at least as many rows as the old ones, of the same types, widths and scales
  * Returned   memory    to be given back to sh_memory_free; it and the old one may go in any order
  * Errors     those of sh_memory_new; rows are counted from the first new one
- * Cost       one pass over the new rows; what is kept of the old ones is shared, and copied only now and then, so
+ * Cost       one pass over the new rows; what was computed of the old ones is shared, and copied only now and then, so
  *            that growing row by row costs O(1) a row
  */
 SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, const sh_rows *patterns,
@@ -137,16 +137,16 @@ SH_API sh_status sh_memory_extend(sh_context *context, const sh_memory *old, con
  *
  * Errors     SH_NO_MEMORY, SH_INTERRUPTED, SH_NOT_FINITE where patterns have changed. Where no index can be had (extreme
  *            norms, more than 66,000 features without structure), it returns SH_OK, and every call scans.
- * Cost       some 300 M d products; 64 bytes a pattern and a second line of at most 256, or d + 8 bytes
+ * Cost       some 300 M d products; filter codes of 64 bytes a pattern and refinement codes of at most 256, or d + 8 bytes
  * Notes      Calls that run while it is built do without. */
 SH_API sh_status sh_memory_index(sh_context *context, const sh_memory *memory);
 /* sh_memory_index_bytes: returns the bytes of the indexes that a memory has; 0 where it has none, or is NULL.
  * O(1), allocates nothing. */
 SH_API int64_t sh_memory_index_bytes(const sh_memory *memory);
 /* sh_memory_use_index: says whether calls build an index by themselves. Only before the memory serves calls.
- *   AUTO    where it pays, if it takes at most half of the memory that is left to the process (by its limits, its control
- *           groups and the machine); so is every memory made, and one that extends another uses what that does
- *   ALWAYS  where it pays, however little is left
+ *   AUTO    where it pays, if it takes at most half of the memory that is available to the process (by its limits, its
+ *           control groups and the machine); so is every memory made, and one that extends another uses what that does
+ *   ALWAYS  where it pays, however little is available
  *   NEVER   they scan; an index that there is goes */
 typedef enum { SH_INDEX_AUTO, SH_INDEX_ALWAYS, SH_INDEX_NEVER } sh_index_use;
 SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index_use use);
@@ -155,7 +155,7 @@ SH_API void sh_memory_use_index(sh_context *context, sh_memory *memory, sh_index
  * Cost       one pass over patterns and values; allocates nothing */
 SH_API sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *memory, uint64_t *fingerprint);
 /* sh_memory_free: gives a memory and its indexes back, by the `release` of a context whose allocator is that of the calls
- * that made them; not while a call uses it. NULL is left alone. O(1); the rows are the caller's. */
+ * that made them; not while a call uses it. NULL is ignored. O(1); the rows are the caller's. */
 SH_API void sh_memory_free(sh_context *context, sh_memory *memory);
 
 /* A structure: which patterns each query sees. The place of a query is position[i], or i where that is NULL.
@@ -232,14 +232,14 @@ SH_API sh_status sh_energy(sh_context *context, const sh_memory *memory, sh_mode
  * States are mixed from the patterns, not from values.
  *
  * Given      max_steps >= 0, tol >= 0
- * Returned   states        (N, d) where each query came to rest
+ * Returned   states        (N, d) where each query converged, or the last
  *            steps         (N) updates made
- *            converged     (N) 1 if it came to rest, else 0
+ *            converged     (N) 1 if it converged, else 0
  *            support_size  (N) of the last update
  *            before        (N, d) the states that the last update began from, or NULL: their association is the
  *                          last one, from which values are mixed
  * Errors     SH_BAD_ARGUMENT of "max_steps" and "tol"; those of sh_update
- * Cost       that of the updates of the queries still moving; 16 MiB of work space
+ * Cost       that of the updates of the queries still moving; 16 MiB of scratch
  */
 SH_API sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                              int64_t max_steps, double tol, void *states, int64_t *steps, uint8_t *converged,
@@ -268,22 +268,22 @@ SH_API sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_m
 /* sh_entries_free: gives the arrays back, by the context's `release`, and leaves entries empty. */
 SH_API void sh_entries_free(sh_context *context, sh_entries *entries);
 
-/* sh_survey: counts, of each query, the patterns that are left after each stage of the search: listed by their bounds,
- * still there after closer bounds, scored canonically, in the support. The scan knows the last alone; the others are -1.
+/* sh_survey: counts, of each query, the patterns in each stage of the search: listed by their filter codes, still listed
+ * after refinement, scored canonically, in the support. The scan knows the last alone; the others are -1.
  * Returned   counts  (N, 4)
  * Errors     SH_BAD_ARGUMENT of a map with full support ("separation"); those of sh_update
  * Cost       that of sh_update */
 SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model, sh_queries queries,
                            int64_t *counts);
 
-/* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern a number that the canonical
- * score cannot pass, by the first code and by the second (the first again, where there is none), and one that it
- * cannot be below. The index is that of columns where the context's path is SH_PATH_COLUMNS, else that of lines; it is
- * built if need be. beta is not read, and may be NULL.
+/* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern an upper bound on the canonical
+ * score by the filter code, one by the refinement code (the first again, where there is none), and a lower bound. The index
+ * is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
+ * not used, and may be NULL.
  *
  * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
  * Errors     SH_BAD_ARGUMENT of "index" where none can be had; SH_NOT_FINITE of "queries"; those of sh_memory_index
- * Cost       12 bytes of work space a pattern; some N M d products of bytes
+ * Cost       12 bytes of scratch a pattern; some N M d products of bytes
  */
 SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_queries queries, double *bounds);
 
@@ -291,20 +291,20 @@ SH_API sh_status sh_bounds(sh_context *context, const sh_memory *memory, sh_quer
  * the unit rows). Infinite where there is no other; 0 or less means it is not stored at any beta.
  * Returned   margins  (M)
  * Errors     those of sh_nearest, of "patterns"
- * Cost       that of M queries; the index is built where it pays. 16 MiB of work space.
+ * Cost       that of M queries; the index is built where it pays. 16 MiB of scratch.
  */
 SH_API sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins);
 
-/* sh_radii: tells how large a ball around some patterns goes to them: the least (lead over nu - need) / sqrt(D^2 + slack)
- * over the others nu, where the lead is the score of the pattern with itself less that with nu, and D = |xi - xi_nu|
- * (cosine: of the unit rows).
+/* sh_radii: computes the radius of a ball around each of some patterns whose points are retrieved as the pattern: the least
+ * (gap to nu - need) / sqrt(D^2 + slack) over the others nu, where the gap is the score of the pattern with itself less that
+ * with nu, and D = |xi - xi_nu| (cosine: of the unit rows).
  *
  * Given      which   (n) positions
- *            need    (n) finite
+ *            need    (n) finite: the required gaps
  *            slack   finite, >= 0: D^2 is a difference of scores, which rounding may make too small by as much
  * Returned   radius  (n) INFINITY where there is no other; with slack 0, copies have a radius beyond all bounds, of the
  *                    sign of -need
- *            rival   (n) whose quotient it is, or -1
+ *            rival   (n) the pattern nu whose quotient it is, or -1
  * Errors     SH_BAD_ARGUMENT, SH_NOT_FINITE; those of sh_nearest
  * Cost       that of sh_nearest; more where lengths differ much, as longer patterns may be rivals from farther away
  */
@@ -318,7 +318,7 @@ SH_API sh_status sh_radii(sh_context *context, const sh_memory *memory, int64_t 
  *            score     (N, count), -INFINITY there
  * Cost       at most one matrix product N x M x d, with an index a small part of it; 16 bytes a pair found
  * Errors     SH_BAD_ARGUMENT of "count"; those of sh_update
- * Notes      beta is not read, and may be NULL.
+ * Notes      beta is not used, and may be NULL.
  */
 #define SH_NEAREST 32
 SH_API sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count,

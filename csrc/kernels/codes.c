@@ -106,7 +106,7 @@ static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t 
 #define COST 2.0
 #endif
 
-/* sums[l] = start + the dot product of a query's code with that of pattern l, of 16 */
+/* Computes sums[l] = start + the dot product of a query's code with that of pattern l, of 16 */
 #ifdef VECTOR
 static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *code, int32_t start, int32_t *sums) {
     enum { BYTES = sizeof(VECTOR) / 2, PARTS = 64 / BYTES };
@@ -222,8 +222,8 @@ static void record_dots(const char *records, size_t record_bytes, const int32_t 
     enum { AHEAD = 8, LINE = 64 };
     for (int64_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
-            for (size_t at = 0; at < record_bytes; at += LINE)
-                __builtin_prefetch(records + (size_t)position[i + AHEAD] * record_bytes + at);
+            for (size_t offset = 0; offset < record_bytes; offset += LINE)
+                __builtin_prefetch(records + (size_t)position[i + AHEAD] * record_bytes + offset);
         dots[i] = record_dot((const int8_t *)records + (size_t)position[i] * record_bytes, b, columns);
     }
 }
@@ -235,9 +235,9 @@ static sh_code_loss encode(const float *a, const float *step, const float *inver
     sh_code_loss result = {0};
     int64_t j = 0;
     for (; j < n; j++) { /* adding 1.5 * 2^23 rounds to an integer */
-        float at = a[j] * inverse[j];
-        at = at > 127 ? 127 : at < -127 ? -127 : at;
-        code[j] = (int8_t)((at + 12582912.0f) - 12582912.0f);
+        float scaled = a[j] * inverse[j];
+        scaled = scaled > 127 ? 127 : scaled < -127 ? -127 : scaled;
+        code[j] = (int8_t)((scaled + 12582912.0f) - 12582912.0f);
     }
     for (j = 0; j < n; j++) code2 += (int32_t)code[j] * code[j];
     for (j = 0; j + SUMS <= n; j += SUMS)

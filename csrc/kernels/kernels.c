@@ -94,11 +94,11 @@ GENERIC(double, f64)
 #define ALL_f32(x) ((v_f32){0} + (float)(x))
 #define ALL_f64(x) ((v_f64){0} + (double)(x))
 
-/* 2^n for |n| small enough to be a normal number: the exponent field, written directly. */
+/* Returns 2^n for |n| small enough to be a normal number: the exponent field, written directly. */
 static inline v_f32 exp2i_f32(i_f32 n) { return (v_f32)((n + 127) << 23); }
 static inline v_f64 exp2i_f64(i_f64 n) { return (v_f64)((n + 1023) << 52); }
 
-/* exp(x) for x <= 0 after Cody and Waite: x = n ln 2 + r, |r| <= ln 2 / 2, polynomial of r. Below the last
+/* Returns exp(x) for x <= 0 after Cody and Waite: x = n ln 2 + r, |r| <= ln 2 / 2, polynomial of r. Below the last
  * normal number the result is 0: such weights are below 1e-38 of the largest. */
 static inline v_f32 exp_f32(v_f32 x) {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
@@ -142,28 +142,28 @@ static inline v_f64 exp_f64(v_f64 x) {
     return (v_f64)(alive & (i_f64)(p * exp2i_f64(n)));
 }
 
-typedef v_f64 at_f64 __attribute__((aligned(sizeof(double)), may_alias));
+typedef v_f64 unaligned_f64 __attribute__((aligned(sizeof(double)), may_alias));
 
-/* e[j] += more[j]; returns the largest */
-static inline double add_and_peak(double *e, const double *more, int64_t n) {
+/* Adds y to x, n numbers each; returns the largest sum. */
+static inline double add_and_peak(double *x, const double *y, int64_t n) {
     enum { LANES = VECTOR / sizeof(double) };
     v_f64 most = ALL_f64(-INFINITY);
     double best = -INFINITY;
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) {
-        v_f64 x = *(const at_f64 *)(e + j) + *(const at_f64 *)(more + j);
-        *(at_f64 *)(e + j) = x;
-        most = MAX_f64(x, most);
+        v_f64 sum = *(const unaligned_f64 *)(x + j) + *(const unaligned_f64 *)(y + j);
+        *(unaligned_f64 *)(x + j) = sum;
+        most = MAX_f64(sum, most);
     }
     for (; j < n; j++) {
-        e[j] += more[j];
-        best = e[j] > best ? e[j] : best;
+        x[j] += y[j];
+        best = x[j] > best ? x[j] : best;
     }
     for (int l = 0; l < LANES; l++) best = most[l] > best ? most[l] : best;
     return best;
 }
 
-/* A float16 as the float it is, by integers and without a branch: the exponent moves to its new place, and once more
+/* Returns a float16 as the float it is, by integers and without a branch: the exponent moves to its new place, and once more
  * for infinity and NaN; a subnormal gets an exponent that a subtraction takes off again. No subnormal float is made on
  * the way, so a processor set to flush those changes nothing. */
 static inline float float16(uint16_t x) {
@@ -180,22 +180,22 @@ static inline float float16(uint16_t x) {
 }
 
 /* The last numbers are copied, and a whole vector of them raised: one by one they would take longer. */
-#define POWERS(name, power, with_more)                                                                                 \
-    static inline void name##_some(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {    \
-        const sh_exponent copy = *e;                                                                                   \
+#define POWERS(name, power, with_low)                                                                                  \
+    static inline void name##_whole(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {   \
+        const sh_exponent local = *e;                                                                                  \
         for (int64_t i = 0; i < n; i++) {                                                                              \
-            const double base = (with_more) ? 1 + x[i] : x[i];                                                         \
-            y[i] = power(&copy, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                 \
+            const double base = (with_low) ? 1 + x[i] : x[i];                                                          \
+            y[i] = power(&local, base, (with_low) ? x[i] - (base - 1) : 0, with_low);                                  \
         }                                                                                                              \
     }                                                                                                                  \
     static void name(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {                  \
         enum { LANES = VECTOR / sizeof(double) };                                                                      \
         const int64_t whole = n / LANES * LANES;                                                                       \
-        name##_some(y, x, whole, e);                                                                                   \
+        name##_whole(y, x, whole, e);                                                                                  \
         if (whole == n) return;                                                                                        \
         double last[LANES], powers[LANES];                                                                             \
         for (int l = 0; l < LANES; l++) last[l] = whole + l < n ? x[whole + l] : 0;                                    \
-        name##_some(powers, last, LANES, e);                                                                           \
+        name##_whole(powers, last, LANES, e);                                                                          \
         for (int64_t l = 0; whole + l < n; l++) y[whole + l] = powers[l];                                              \
     }
 POWERS(powers, sh_power_fast, 0)

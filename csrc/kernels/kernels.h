@@ -22,14 +22,13 @@ typedef struct {
     /* s[j] = s[j] * scale[j] + bias[j] + shift (either may be NULL; no shift without a bias); returns the maximum, NaN
      * if any s[j] is NaN, -inf for n = 0. */
     double (*affine_max)(void *s, const void *scale, const void *bias, double shift, int64_t n);
-    /* The maximum as above, changing nothing. `best`, if not NULL, gets the maxima of `lanes` disjoint parts of
+    /* Returns the maximum as above, changing nothing. `best`, if not NULL, gets the maxima of `lanes` disjoint parts of
      * the row, -inf where a part is empty: the best scores, but for those that share a part with a better one. */
     int lanes;
     double (*maximum)(const void *s, int64_t n, void *best);
-    /* appends (s[j], base + j) for every s[j] >= threshold, j ascending; returns how many. `out` has room
-     * for n. */
+    /* Appends (s[j], base + j) for every s[j] >= threshold, j ascending; returns how many. `out` has space for n. */
     int64_t (*collect)(const void *s, int64_t n, double threshold, int64_t base, sh_candidate *out);
-    /* how many s[j] >= threshold */
+    /* Counts the s[j] >= threshold. */
     int64_t (*count)(const void *s, int64_t n, double threshold);
     /* The canonical dot product: each product in double, 32 interleaved partial sums (lane l takes features
      * l, l + 32, ...), then a pairwise tree (l += l + 16, + 8, + 4, + 2, + 1). The same bits everywhere:
@@ -44,7 +43,7 @@ typedef struct {
     void (*from_float16)(void *y, const uint16_t *x, int64_t n, float scale);
     /* s[j] = exp(beta (s[j] - max)); returns the sum in double. -inf gives 0. Needs beta (s[j]-max) <= 0. */
     double (*exponentiate)(void *s, int64_t n, double beta, double max);
-    /* values[] and indices[] of every s[j] >= threshold, j ascending; returns how many. Both have room for n. */
+    /* Writes s[j] and j of every s[j] >= threshold, j ascending; returns how many. Both arrays have space for n. */
     int64_t (*compress)(const void *s, int64_t n, double threshold, void *values, int32_t *indices);
     /* y[width] += sum over i of w[i] * row number indices[i], rows `stride` elements apart */
     void (*mix)(void *y, int64_t width, const void *w, const int32_t *indices, int64_t n, const void *rows,
@@ -53,7 +52,7 @@ typedef struct {
     double (*power)(void *s, int64_t n, int64_t order, double scale);
     double (*max_abs)(const void *s, int64_t n); /* NaN if any is */
     void (*multiply)(void *s, const void *factor, int64_t n);
-    void (*scale)(void *s, double factor, int64_t n);
+    void (*multiply_by)(void *s, double factor, int64_t n);
     /* |x - y|^2: differences, squares and sums in double, the sums in the order of `dot`. The same bits everywhere. */
     double (*distance2)(const void *x, const void *y, int64_t n);
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
@@ -73,7 +72,7 @@ typedef struct {
     void (*features)(void *y, const void *x, int64_t ld, double root, const double *e, int64_t n, int64_t size,
                      const double *less);
     /* y[i][f] = exp(exponent + more[f] - the row's maximum) factor, the row divided by its sum if `normed` and not 0. e is changed;
-     * where there is x, it is room for one row. */
+     * where there is x, it is scratch for one row. */
     void (*mixing)(void *y, const void *x, int64_t ld, double root, double *e, int64_t n, int64_t size,
                    const double *more, int normed);
     /* y[i][f] = max(x, 0) share[f] (NULL: 1) in double, the row divided by its sum if `normed` and not 0; e as above */
@@ -81,7 +80,7 @@ typedef struct {
                  int normed);
     /* sum[f] += the sum over i of y[i][f] */
     void (*columns)(double *sum, const void *y, int64_t n, int64_t size);
-    /* Their gradients, n rows of `size`: from those in the weights of features, to logarithms of features, to rows.
+    /* Gradients of n rows of `size`: from those in the weights of features to those in their logarithms, and in the rows.
      * y[i][f] = w[i][f] (y[i][f] + a[i] b[f]), where a or b is NULL: 1 */
     void (*slopes)(void *y, const void *w, const double *a, const void *b, int64_t n, int64_t size);
     /* y[i][f] = y[i][f] by[f] in double */
@@ -109,6 +108,6 @@ typedef struct {
                     void *c, int64_t ldc);
 } sh_kernels;
 
-/* The kernels of a compute type, SH_FLOAT32 or SH_FLOAT64. */
+/* Returns the kernels of a compute type, SH_FLOAT32 or SH_FLOAT64. */
 const sh_kernels *sh_kernels_of(sh_type type);
 #endif

@@ -14,7 +14,7 @@ typedef V NAME(unaligned) __attribute__((aligned(sizeof(R)), may_alias));
 
 enum { NAME(UNROLL) = 4 };
 #define UNROLL NAME(UNROLL)
-/* The larger of each lane of `all` and the lane whose number differs in `bit` */
+/* Puts into each lane of `all` the larger of it and the lane whose number differs in `bit`. */
 #define OTHER(l) (((l) ^ BIT) % LANES)
 #define MAX_WITH_OTHER(bit)                                                                                            \
     if (bit < LANES) {                                                                                                 \
@@ -65,14 +65,14 @@ static double NAME(affine_max)(void *row, const void *scale_row, const void *bia
     return NAME(maximum)(s, n, NULL);
 }
 
-/* the largest R that is not above t */
+/* Returns the largest R that is not above t. */
 static inline R NAME(round_down)(double t) {
     R r = (R)t;
     if ((double)r > t) r = sizeof(R) == 4 ? (R)nextafterf((float)r, -INFINITY) : (R)nextafter((double)r, -INFINITY);
     return r;
 }
 
-/* which of 64 numbers are at or above t */
+/* Returns bits: which of 64 numbers are at or above t. */
 static inline uint64_t NAME(mask)(const R *s, R t) {
     uint64_t mask = 0;
     for (int l = 0; l < 64; l += LANES) mask |= (uint64_t)GE_MASK(LOAD(s + l), ALL(t)) << l;
@@ -84,8 +84,8 @@ static int64_t NAME(collect)(const void *row, int64_t n, double threshold, int64
     int64_t found = 0, j = 0;
     for (; j + 64 <= n; j += 64)
         for (uint64_t mask = NAME(mask)(s + j, t); mask; mask &= mask - 1) {
-            int64_t at = j + __builtin_ctzll(mask);
-            out[found++] = (sh_candidate){(double)s[at], base + at};
+            int64_t i = j + __builtin_ctzll(mask);
+            out[found++] = (sh_candidate){(double)s[i], base + i};
         }
     for (; j < n; j++)
         if (s[j] >= t) out[found++] = (sh_candidate){(double)s[j], base + j};
@@ -138,7 +138,6 @@ static void NAME(from_float16)(void *row, const uint16_t *x, int64_t n, float sc
     for (int64_t j = 0; j < n; j++) y[j] = (R)(float16(x[j]) * scale);
 }
 
-/* The sum runs in double over each vector of R, widened in halves. */
 static double NAME(sum)(const void *row, int64_t n) {
     const R *s = row;
     enum { SUMS = 32 };
@@ -175,9 +174,9 @@ static int64_t NAME(compress)(const void *row, int64_t n, double threshold, void
     int64_t found = 0, j = 0;
     for (; j + 64 <= n; j += 64)
         for (uint64_t mask = NAME(mask)(s + j, t); mask; mask &= mask - 1) {
-            int64_t at = j + __builtin_ctzll(mask);
-            values[found] = s[at];
-            indices[found++] = (int32_t)at;
+            int64_t i = j + __builtin_ctzll(mask);
+            values[found] = s[i];
+            indices[found++] = (int32_t)i;
         }
     for (; j < n; j++)
         if (s[j] >= t) {
@@ -264,7 +263,7 @@ static void NAME(multiply)(void *row, const void *factor_row, int64_t n) {
     for (int64_t j = 0; j < n; j++) s[j] *= factor[j];
 }
 
-static void NAME(scale)(void *row, double factor, int64_t n) {
+static void NAME(multiply_by)(void *row, double factor, int64_t n) {
     R *s = row, f = (R)factor;
     for (int64_t j = 0; j < n; j++) s[j] *= f;
 }
@@ -308,7 +307,6 @@ static double NAME(centre)(float *y, const void *row, double scale, const double
     return total;
 }
 
-/* LANES sums of squares in each of UNROLL vectors */
 static double NAME(squares)(const void *row, int64_t n) {
     const R *s = row;
     V sum[UNROLL] = {0};
@@ -342,19 +340,19 @@ static void NAME(peaks)(void *rows, int64_t ld, int64_t n, int64_t size, const d
     }
 }
 
-/* Features of one row: e or x, less a row, less a number */
+/* Computes features of one row from exponents e, less a row or a number, and factors of x (kernels.h). */
 enum { NAME(CHUNK) = 64 };
 static inline void NAME(powers)(R *y, const R *x, double root, const double *e, const double *less, double shift,
                                 int64_t size) {
     R power[NAME(CHUNK)], factor[NAME(CHUNK)];
     for (int64_t first = 0; first < size; first += NAME(CHUNK)) {
         const int64_t n = size - first < NAME(CHUNK) ? size - first : NAME(CHUNK), full = n / LANES * LANES;
-        const double *ee = e + first;
+        const double *exponent = e + first;
         if (less) {
             const double *l = less + first;
-            for (int64_t j = 0; j < n; j++) power[j] = (R)(ee[j] - l[j]);
+            for (int64_t j = 0; j < n; j++) power[j] = (R)(exponent[j] - l[j]);
         } else
-            for (int64_t j = 0; j < n; j++) power[j] = (R)(ee[j] - shift);
+            for (int64_t j = 0; j < n; j++) power[j] = (R)(exponent[j] - shift);
         for (int64_t j = n; j < full + LANES && j < NAME(CHUNK); j++) power[j] = 0;
         for (int64_t j = 0; j < n; j += LANES) STORE(power + j, NAME(exp)(LOAD(power + j)));
         if (x) {
@@ -386,9 +384,9 @@ static void NAME(features)(void *to, const void *rows, int64_t ld, double root, 
     double exponent[NAME(CHUNK)];
     for (int64_t i = 0; i < n; i++, x += ld, y += size)
         for (int64_t f = 0; f < size; f += NAME(CHUNK)) {
-            const int64_t some = size - f < NAME(CHUNK) ? size - f : NAME(CHUNK);
-            NAME(elu)(exponent, x + f, root, some);
-            NAME(powers)(y + f, x + f, root, exponent, less + f, 0, some);
+            const int64_t chunk = size - f < NAME(CHUNK) ? size - f : NAME(CHUNK);
+            NAME(elu)(exponent, x + f, root, chunk);
+            NAME(powers)(y + f, x + f, root, exponent, less + f, 0, chunk);
         }
 }
 
@@ -402,7 +400,7 @@ static void NAME(mixing)(void *to, const void *rows, int64_t ld, double root, do
         const double peak = add_and_peak(row, more, size);
         NAME(powers)(y, x ? x + i * ld : NULL, root, row, NULL, peak > -INFINITY ? peak : 0, size);
         const double total = normed ? NAME(sum)(y, size) : 1;
-        if (normed) NAME(scale)(y, total > 0 ? 1 / total : 0, size);
+        if (normed) NAME(multiply_by)(y, total > 0 ? 1 / total : 0, size);
     }
 }
 
@@ -519,7 +517,7 @@ const sh_kernels TABLE = {
     .power = NAME(power),
     .max_abs = NAME(max_abs),
     .multiply = NAME(multiply),
-    .scale = NAME(scale),
+    .multiply_by = NAME(multiply_by),
     .distance2 = NAME(distance2),
     .centre = NAME(centre),
     .sum = NAME(sum),

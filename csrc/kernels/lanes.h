@@ -33,7 +33,7 @@ typedef enum {
 /* One separation map on lanes. A threshold is two numbers a lane: th[l], th[lanes + l]. Masked scores are -inf; a lane
  * with nothing but masks gets weights 0. */
 typedef struct {
-    /* thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
+    /* Finds thresholds of scores s[n]; returns how many rows have weight in any lane, and which (list[n]).
      * Returned  best[lanes]  the largest score of a lane, or, for maps of full support, what stands for it: infinite
      *                        or NaN if a score is
      *           s            changed by maps of full support: what `finish` begins with */
@@ -44,7 +44,7 @@ typedef struct {
     /* p[i] = weight of s[list[i]]; p may be s */
     void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                     void *p, int64_t p_stride);
-    /* gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g the result.
+    /* Computes the gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g the result.
      * What is not given (rows beyond a list) has weight 0 in every lane. */
     void (*vjp)(void *s, void *g, int64_t stride, int64_t n, double parameter, const void *th);
 } sh_lane_map;
@@ -64,13 +64,13 @@ typedef struct {
     /* The same where every lane has other rows, lane_rows[list[i] * lanes + l], -1: none, which counts as 0. What belongs
      * to queries lies in rows here, `to` or x + l * d, d a multiple of `lanes`, of which the first `width` numbers are
      * features. */
-    void (*scores_per_lane)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+    void (*per_lane_scores)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
                             int64_t width, const void *x, int64_t d, void *s, int64_t stride);
-    void (*mix_per_lane)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+    void (*per_lane_mix)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
                          int64_t width, const void *p, int64_t stride, void *to, int64_t d);
-    void (*spread_per_lane)(const void *g, int64_t stride, const int32_t *lane_rows, const int32_t *list, int64_t n,
+    void (*per_lane_spread)(const void *g, int64_t stride, const int32_t *lane_rows, const int32_t *list, int64_t n,
                             const void *x, int64_t d, void *rows, int64_t ld);
-    /* y[r] = b[r] + sum over c of w[r * n + c] x[c], a square matrix for every lane; b NULL is 0 */
+    /* y[r] = b[r] + sum over c of w[r * n + c] x[c], every lane its own square matrix; b NULL is 0 */
     void (*apply)(const void *w, int64_t n, const void *x, const void *b, void *y);
     /* u[c] = rows[l][c] factor[l] of every lane l, 0 where rows[l] is NULL; and back: rows[l][c] = z[c] factor[l], where
      * there is a row (factor NULL: 1) */

@@ -17,7 +17,7 @@ typedef N(u32) N(u32_at) __attribute__((aligned(4), may_alias));
 #define ALL(x) ((R)(x) - (V){0}) /* x - 0 is x, x + 0 is not if x is -0: this is a broadcast, no sum */
 #define INLINE static inline __attribute__((always_inline))
 
-/* a * b + c, the larger and the smaller of two (b if either is NaN), and what is done where something holds. */
+/* a * b + c, the larger and the smaller of two (b if either is NaN), comparisons, and what is done where they hold. */
 #if WIDTH == 64
 #define MM(f) _mm512_##f
 #define FLOATS __m512
@@ -102,7 +102,7 @@ INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 /* 1.5 2^23 or 2^52: what is added to it is rounded to whole numbers, which are then its last bits. */
 #define SHIFT (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
 
-/* x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is unused: unsigned sums may wrap */
+/* Returns x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is not used: unsigned sums may wrap */
 INLINE V N(scaled)(V x, V n) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
@@ -111,7 +111,7 @@ INLINE V N(scaled)(V x, V n) {
 #endif
 }
 
-/* the nearest whole numbers */
+/* Returns the nearest whole numbers. */
 INLINE V N(rounded)(V x) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(roundscale_ps)((FLOATS)x, 0) : (V)MM(roundscale_pd)((DOUBLES)x, 0);
@@ -120,7 +120,7 @@ INLINE V N(rounded)(V x) {
 #endif
 }
 
-/* exp(x) for x at most some 80: x = n ln 2 + r after Cody and Waite; 0 where the result would not be normal, -inf among
+/* Returns exp(x) for x at most some 80: x = n ln 2 + r after Cody and Waite; 0 where the result would not be normal, -inf among
  * it, and NaN of NaN. The float polynomial is minimax on |r| <= ln 2 / 2: 2e-9 relative, 1.1 ulp after rounding. */
 INLINE V N(exp)(V x) {
     const V least = ALL(sizeof(R) == 4 ? -87.3 : -708.0);
@@ -153,7 +153,7 @@ INLINE V N(exp)(V x) {
     return N(where)(N(not_below)(x, least), N(scaled)(p, n));
 }
 
-/* log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). */
+/* Returns log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). */
 INLINE V N(log)(V x) {
     const int bits = sizeof(R) == 4 ? 23 : 52, middle = sizeof(R) == 4 ? 127 : 1023;
     IV raw = (IV)x;
@@ -184,7 +184,7 @@ INLINE V N(log)(V x) {
     return N(fma)(exponent, ALL(0.6931471805599453), y * p);
 }
 
-/* log(1 + x) for 1 + x normal: the rounding of 1 + x is put right again (Kahan). */
+/* Returns log(1 + x) for 1 + x normal: the rounding of 1 + x is put right again (Kahan). */
 INLINE V N(log1p)(V x) {
     V u = x + (R)1;
     return N(log)(u) + (x - (u - (R)1)) / u;
@@ -192,16 +192,16 @@ INLINE V N(log1p)(V x) {
 
 /* --- products ------------------------------------------------------------------------------------- */
 
-#define AT(i) (list ? (int64_t)list[i] : (i))
+#define ROW(i) (list ? (int64_t)list[i] : (i))
 
-/* `together` rows from the i-th on, each sum in the order of the features, so that lists and companions change no bit */
+/* Scores `together` rows from entry i on, each sum in the order of the features, so that lists and rows beside change no bit. */
 INLINE void N(score_rows)(const R *rows, int64_t ld, const int32_t *list, int64_t i, int64_t d, const R *u, R *s,
                           int64_t stride, const int together) {
     const R *r[8];
     V sum[8];
     SH_UNROLL(8)
     for (int k = 0; k < together; k++) {
-        r[k] = rows + AT(i + k) * ld;
+        r[k] = rows + ROW(i + k) * ld;
         sum[k] = ALL(0);
     }
     for (int64_t c = 0; c < d; c++) {
@@ -213,8 +213,8 @@ INLINE void N(score_rows)(const R *rows, int64_t ld, const int32_t *list, int64_
     for (int k = 0; k < together; k++) STORE(s + (i + k) * stride, sum[k]);
 }
 
-INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *u, R *s,
-                           int64_t stride) {
+INLINE void N(scores_of)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *u, R *s,
+                         int64_t stride) {
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) N(score_rows)(rows, ld, list, i, d, u, s, stride, 8);
     if (i < n && n >= 8) { /* some of the last ones again: alone, a row waits for each of its products */
@@ -225,8 +225,8 @@ INLINE void N(some_scores)(const R *rows, int64_t ld, const int32_t *list, int64
     if (i < n) N(score_rows)(rows, ld, list, i, d, u, s, stride, 1);
 }
 
-/* Rows of few features side by side, d known when compiled: the queries stay in registers. */
-INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *queries, R *s, int64_t stride) {
+/* Scores rows of few features that lie side by side, d known when compiled: the queries stay in registers. */
+INLINE void N(short_scores)(const R *rows, int64_t n, const int d, const R *queries, R *s, int64_t stride) {
     enum { TOGETHER = 8, MOST = 16 };
     V u[MOST];
     SH_UNROLL(16)
@@ -256,20 +256,20 @@ INLINE void N(close_scores)(const R *rows, int64_t n, const int d, const R *quer
 static void N(scores)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *u, void *s,
                       int64_t stride) {
     if (list && d == 4) /* the shape of the bit patterns; the compiler unrolls it */
-        N(some_scores)(rows, ld, list, n, 4, u, s, stride);
+        N(scores_of)(rows, ld, list, n, 4, u, s, stride);
     else if (list)
-        N(some_scores)(rows, ld, list, n, d, u, s, stride);
+        N(scores_of)(rows, ld, list, n, d, u, s, stride);
     else if (ld == d && d == 4)
-        N(close_scores)(rows, n, 4, u, s, stride);
+        N(short_scores)(rows, n, 4, u, s, stride);
     else if (ld == d && d == 8 && REGISTERS == 32)
-        N(close_scores)(rows, n, 8, u, s, stride);
+        N(short_scores)(rows, n, 8, u, s, stride);
     else if (ld == d && d == 16 && REGISTERS == 32)
-        N(close_scores)(rows, n, 16, u, s, stride);
+        N(short_scores)(rows, n, 16, u, s, stride);
     else
-        N(some_scores)(rows, ld, NULL, n, d, u, s, stride);
+        N(scores_of)(rows, ld, NULL, n, d, u, s, stride);
 }
 
-/* `columns` features of the mixture, the rows in `together` independent sums */
+/* Mixes `columns` features, the rows in `together` independent sums. */
 INLINE void N(mix_columns)(const R *rows, int64_t ld, const int32_t *list, int64_t n, const R *p, int64_t stride, R *z,
                            const int columns, const int together) {
     V sum[16];
@@ -279,29 +279,29 @@ INLINE void N(mix_columns)(const R *rows, int64_t ld, const int32_t *list, int64
     for (; i + together <= n; i += together) {
         SH_UNROLL(8)
         for (int q = 0; q < together; q++) {
-            const R *r = rows + AT(i + q) * ld;
+            const R *r = rows + ROW(i + q) * ld;
             V weight = LOAD(p + (i + q) * stride);
             SH_UNROLL(16)
             for (int k = 0; k < columns; k++) sum[q * columns + k] = N(fma)(ALL(r[k]), weight, sum[q * columns + k]);
         }
     }
     for (; i < n; i++) {
-        const R *r = rows + AT(i) * ld;
+        const R *r = rows + ROW(i) * ld;
         V weight = LOAD(p + i * stride);
         SH_UNROLL(16)
         for (int k = 0; k < columns; k++) sum[k] = N(fma)(ALL(r[k]), weight, sum[k]);
     }
     SH_UNROLL(16)
     for (int k = 0; k < columns; k++) {
-        V all = sum[k];
+        V total = sum[k];
         SH_UNROLL(8)
-        for (int q = 1; q < together; q++) all += sum[q * columns + k];
-        STORE(z + k * L, all);
+        for (int q = 1; q < together; q++) total += sum[q * columns + k];
+        STORE(z + k * L, total);
     }
 }
 
-INLINE void N(some_mix)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *p,
-                        int64_t stride, R *z) {
+INLINE void N(mix_of)(const R *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const R *p, int64_t stride,
+                      R *z) {
     int64_t c = 0;
 #if REGISTERS == 32
     for (; c + 16 <= d; c += 16) N(mix_columns)(rows + c, ld, list, n, p, stride, z + c * L, 16, 1);
@@ -314,20 +314,20 @@ INLINE void N(some_mix)(const R *rows, int64_t ld, const int32_t *list, int64_t 
 static void N(mix)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, const void *p,
                    int64_t stride, void *z) {
     if (list)
-        N(some_mix)(rows, ld, list, n, d, p, stride, z);
+        N(mix_of)(rows, ld, list, n, d, p, stride, z);
     else
-        N(some_mix)(rows, ld, NULL, n, d, p, stride, z);
+        N(mix_of)(rows, ld, NULL, n, d, p, stride, z);
 }
 
-INLINE void N(some_spread)(const R *g, int64_t stride, const int32_t *list, int64_t n, const R *x, int64_t d, R *rows,
-                           int64_t ld) {
+INLINE void N(spread_of)(const R *g, int64_t stride, const int32_t *list, int64_t n, const R *x, int64_t d, R *rows,
+                         int64_t ld) {
     for (int64_t c = 0; c < d; c += L) {
         V query[L];
         SH_UNROLL(16)
         for (int l = 0; l < L; l++) query[l] = LOAD(x + l * d + c);
         for (int64_t i = 0; i < n; i++) {
             const R *w = g + i * stride;
-            R *row = rows + AT(i) * ld + c;
+            R *row = rows + ROW(i) * ld + c;
             V even = LOAD(row), odd = ALL(0);
             SH_UNROLL(8)
             for (int l = 0; l < L; l += 2) {
@@ -342,9 +342,9 @@ INLINE void N(some_spread)(const R *g, int64_t stride, const int32_t *list, int6
 static void N(spread)(const void *g, int64_t stride, const int32_t *list, int64_t n, const void *x, int64_t d,
                       void *rows, int64_t ld) {
     if (list)
-        N(some_spread)(g, stride, list, n, x, d, rows, ld);
+        N(spread_of)(g, stride, list, n, x, d, rows, ld);
     else
-        N(some_spread)(g, stride, NULL, n, x, d, rows, ld);
+        N(spread_of)(g, stride, NULL, n, x, d, rows, ld);
 }
 
 static void N(apply)(const void *matrices, int64_t n, const void *in, const void *bias, void *out) {
@@ -363,7 +363,7 @@ static void N(apply)(const void *matrices, int64_t n, const void *in, const void
     }
 }
 
-/* Sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
+/* Returns the sums over groups of `e` neighbouring lanes, e a power of 2, in each of the lanes. */
 #define OTHER(l) (((l) ^ BIT) % COUNT)
 #define ADD_OTHER(x, bit, e)                                                                                           \
     if (bit < COUNT && bit < e) {                                                                                      \
@@ -410,7 +410,7 @@ static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, c
     }
 }
 
-/* An L x L block: exchanges bit after bit of the row number with the column number. */
+/* Transposes L x L numbers: exchanges bit after bit of the row number with the column number. */
 #define LOW(l) ((l) & BIT ? COUNT + ((l) ^ BIT) : (l))
 #define HIGH(l) ((l) & BIT ? COUNT + (l) : ((l) | BIT) % COUNT)
 #define EXCHANGE(r, bit)                                                                                               \
@@ -472,48 +472,48 @@ static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void 
     }
 }
 
-/* --- rows of their lane_rows for every lane ------------------------------------------------------------- */
+/* --- other rows for every lane -------------------------------------------------------------- */
 
-/* rows are far apart: those of entry i begin to come in */
-INLINE void N(fetch)(const R *rows, int64_t ld, const int32_t *at, int64_t width) {
+/* Fetches the rows of all lanes of one entry into the cache, as they lie apart. */
+INLINE void N(fetch)(const R *rows, int64_t ld, const int32_t *row_of, int64_t width) {
     for (int l = 0; l < L; l++)
-        for (int64_t c = 0; at[l] >= 0 && c < width; c += 64 / (int64_t)sizeof(R))
-            __builtin_prefetch(rows + at[l] * ld + c);
+        for (int64_t c = 0; row_of[l] >= 0 && c < width; c += 64 / (int64_t)sizeof(R))
+            __builtin_prefetch(rows + row_of[l] * ld + c);
 }
 
-static void N(scores_per_lane)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+static void N(per_lane_scores)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
                                int64_t width, const void *queries, int64_t d, void *scores, int64_t stride) {
     enum { AHEAD = 2 };
     const R *rows = stored, *x = queries;
     R *s = scores;
     int64_t whole = width / L * L;
     for (int64_t i = 0; i < n; i++) {
-        const int32_t *at = lane_rows + AT(i) * L;
+        const int32_t *row_of = lane_rows + ROW(i) * L;
         V part[L];
         R rest[L];
-        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + AT(i + AHEAD) * L, width);
+        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + ROW(i + AHEAD) * L, width);
         for (int l = 0; l < L; l++) {
-            const R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld, *query = x + l * d;
-            int64_t features = at[l] < 0 ? 0 : whole;
-            V sum = ALL(0), more = ALL(0);
+            const R *row = rows + (row_of[l] < 0 ? 0 : row_of[l]) * ld, *query = x + l * d;
+            int64_t features = row_of[l] < 0 ? 0 : whole;
+            V sum = ALL(0), sum2 = ALL(0);
             int64_t c = 0;
             for (; c + 2 * L <= features; c += 2 * L) {
                 sum = N(fma)(LOAD(row + c), LOAD(query + c), sum);
-                more = N(fma)(LOAD(row + c + L), LOAD(query + c + L), more);
+                sum2 = N(fma)(LOAD(row + c + L), LOAD(query + c + L), sum2);
             }
             if (c < features) sum = N(fma)(LOAD(row + c), LOAD(query + c), sum);
-            part[l] = sum + more;
+            part[l] = sum + sum2;
             rest[l] = 0;
-            for (c = whole; at[l] >= 0 && c < width; c++) rest[l] += row[c] * query[c];
+            for (c = whole; row_of[l] >= 0 && c < width; c++) rest[l] += row[c] * query[c];
         }
         N(transpose)(part);
-        V all = LOAD(rest);
-        for (int l = 0; l < L; l++) all += part[l];
-        STORE(s + i * stride, all);
+        V total = LOAD(rest);
+        for (int l = 0; l < L; l++) total += part[l];
+        STORE(s + i * stride, total);
     }
 }
 
-static void N(mix_per_lane)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+static void N(per_lane_mix)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
                             int64_t width, const void *weights, int64_t stride, void *to, int64_t d) {
     const R *rows = stored, *p = weights;
     enum { SIDE = 4 };
@@ -523,27 +523,27 @@ static void N(mix_per_lane)(const void *stored, int64_t ld, const int32_t *lane_
         for (; c + SIDE * L <= width; c += SIDE * L) {
             V sum[SIDE] = {ALL(0), ALL(0), ALL(0), ALL(0)};
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = lane_rows[AT(i) * L + l];
-                if (at < 0) continue;
+                const int64_t row = lane_rows[ROW(i) * L + l];
+                if (row < 0) continue;
                 SH_UNROLL(4)
                 for (int k = 0; k < SIDE; k++)
-                    sum[k] = N(fma)(LOAD(rows + at * ld + c + k * L), ALL(p[i * stride + l]), sum[k]);
+                    sum[k] = N(fma)(LOAD(rows + row * ld + c + k * L), ALL(p[i * stride + l]), sum[k]);
             }
             for (int k = 0; k < SIDE; k++) STORE(z + c + k * L, sum[k]);
         }
         for (; c + L <= width; c += L) {
             V sum = ALL(0);
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = lane_rows[AT(i) * L + l];
-                if (at >= 0) sum = N(fma)(LOAD(rows + at * ld + c), ALL(p[i * stride + l]), sum);
+                const int64_t row = lane_rows[ROW(i) * L + l];
+                if (row >= 0) sum = N(fma)(LOAD(rows + row * ld + c), ALL(p[i * stride + l]), sum);
             }
             STORE(z + c, sum);
         }
         for (; c < width; c++) {
             R sum = 0;
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = lane_rows[AT(i) * L + l];
-                if (at >= 0) sum += rows[at * ld + c] * p[i * stride + l];
+                const int64_t row = lane_rows[ROW(i) * L + l];
+                if (row >= 0) sum += rows[row * ld + c] * p[i * stride + l];
             }
             z[c] = sum;
         }
@@ -551,18 +551,18 @@ static void N(mix_per_lane)(const void *stored, int64_t ld, const int32_t *lane_
     }
 }
 
-static void N(spread_per_lane)(const void *gradient, int64_t stride, const int32_t *lane_rows, const int32_t *list,
+static void N(per_lane_spread)(const void *gradient, int64_t stride, const int32_t *lane_rows, const int32_t *list,
                                int64_t n, const void *queries, int64_t d, void *stored, int64_t ld) {
     enum { AHEAD = 2 };
     const R *g = gradient, *x = queries;
     R *rows = stored;
     for (int64_t i = 0; i < n; i++) {
-        const int32_t *at = lane_rows + AT(i) * L;
-        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + AT(i + AHEAD) * L, d);
+        const int32_t *row_of = lane_rows + ROW(i) * L;
+        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + ROW(i + AHEAD) * L, d);
         for (int l = 0; l < L; l++) {
-            R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld;
+            R *row = rows + (row_of[l] < 0 ? 0 : row_of[l]) * ld;
             V factor = ALL(g[i * stride + l]);
-            for (int64_t c = 0; at[l] >= 0 && c < d; c += L)
+            for (int64_t c = 0; row_of[l] >= 0 && c < d; c += L)
                 STORE(row + c, N(fma)(factor, LOAD(x + l * d + c), LOAD(row + c)));
         }
     }
@@ -572,7 +572,7 @@ static void N(copy)(const void *from, int64_t ld, const int32_t *list, int64_t n
     const R *rows = from;
     R *copies = to;
     for (int64_t i = 0; i < n; i++) {
-        const R *row = rows + AT(i) * ld;
+        const R *row = rows + ROW(i) * ld;
         R *copy = copies + i * d;
         int64_t c = 0;
         for (; c + L <= d; c += L) STORE(copy + c, LOAD(row + c));
@@ -591,19 +591,20 @@ static void N(choose)(const void *where, const void *then, const void *factor, c
 
 static void N(inner_product)(const void *left, const void *right, int64_t stride, int64_t d, void *sum) {
     const R *u = left, *v = right;
-    V all = ALL(0);
-    for (int64_t c = 0; c < d; c++) all = N(fma)(LOAD(u + c * stride), LOAD(v + c * stride), all);
-    STORE((R *)sum, all);
+    V total = ALL(0);
+    for (int64_t c = 0; c < d; c++) total = N(fma)(LOAD(u + c * stride), LOAD(v + c * stride), total);
+    STORE((R *)sum, total);
 }
 
 /* --- small things --------------------------------------------------------------------------------- */
 
-static void N(distance)(const void *now, const int32_t *list, int64_t n, const void *then, const int32_t *then_list,
-                        int64_t then_n, int64_t stride, void *d2) {
-    const R *p = now, *q = then;
+static void N(distance)(const void *weights, const int32_t *list, int64_t n, const void *before,
+                        const int32_t *before_list, int64_t before_n, int64_t stride, void *d2) {
+    const R *p = weights, *q = before;
     V sum = ALL(0);
-    const int same = n == then_n && (list == then_list ||
-                                     (list && then_list && memcmp(list, then_list, (size_t)n * sizeof *list) == 0));
+    const int same =
+        n == before_n &&
+        (list == before_list || (list && before_list && memcmp(list, before_list, (size_t)n * sizeof *list) == 0));
     if (same) {
         V parts[4] = {sum, sum, sum, sum};
         int64_t i = 0;
@@ -620,9 +621,9 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
         }
         sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
     } else {
-        for (int64_t i = 0, k = 0; i < n || k < then_n;) {
+        for (int64_t i = 0, k = 0; i < n || k < before_n;) {
             int64_t a = i < n ? (list ? list[i] : i) : INT64_MAX,
-                    b = k < then_n ? (then_list ? then_list[k] : k) : INT64_MAX;
+                    b = k < before_n ? (before_list ? before_list[k] : k) : INT64_MAX;
             V moved = ALL(0);
             if (a <= b) moved += LOAD(p + i++ * stride);
             if (b <= a) moved -= LOAD(q + k++ * stride);
@@ -637,13 +638,13 @@ static void N(drop)(const int32_t *list, const int32_t *position, int per_lane, 
     R *f = factors;
     N(u32) keys = *(const N(u32_at) *)key, least = (N(u32)){0} + threshold;
     for (int64_t i = 0; i < n; i++) {
-        int64_t j = AT(i);
+        int64_t j = ROW(i);
         const uint32_t golden = 0x9E3779B9u;
         N(u32) drawn = keys ^ ((uint32_t)(position && !per_lane ? position[j] : j) * golden);
         if (per_lane) drawn = keys ^ (*(const N(u32_at) *)(position + j * L) * golden);
         SH_HASH(drawn);
-        N(i32) stays = (N(i32))(drawn >= least); /* true is -1 */
-        STORE(f + i * stride, __builtin_convertvector(stays, V) * (R)-scale);
+        N(i32) kept = (N(i32))(drawn >= least); /* true is -1 */
+        STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
     }
 }
 
@@ -653,10 +654,10 @@ static void N(multiply)(void *to, const void *by, int64_t n, int64_t stride, int
     for (int64_t i = 0; i < n; i++) STORE(x + i * stride, LOAD(x + i * stride) * LOAD(y + i * by_stride));
 }
 
-static void N(add)(void *to, const void *what, const int32_t *list, int64_t n, int64_t stride, int64_t what_stride) {
+static void N(add)(void *to, const void *from, const int32_t *list, int64_t n, int64_t stride, int64_t from_stride) {
     R *x = to;
-    const R *y = what;
-    for (int64_t i = 0; i < n; i++) STORE(x + i * stride, LOAD(x + i * stride) + LOAD(y + AT(i) * what_stride));
+    const R *y = from;
+    for (int64_t i = 0; i < n; i++) STORE(x + i * stride, LOAD(x + i * stride) + LOAD(y + ROW(i) * from_stride));
 }
 
 static int N(finite)(const void *numbers, int64_t n) {
@@ -667,20 +668,20 @@ static int N(finite)(const void *numbers, int64_t n) {
     for (; i + 4 * L <= n; i += 4 * L)
         for (int k = 0; k < 4; k++) zero[k] += LOAD(x + i + k * L) - LOAD(x + i + k * L);
     for (; i < n; i++) rest += x[i] - x[i];
-    V all = (zero[0] + zero[1]) + (zero[2] + zero[3]);
-    for (int l = 0; l < L; l++) rest += all[l];
+    V total = (zero[0] + zero[1]) + (zero[2] + zero[3]);
+    for (int l = 0; l < L; l++) rest += total[l];
     return rest == 0;
 }
 
-/* `vectors` of columns */
+/* Sums so many vectors of columns. */
 INLINE void N(sum_columns)(const R *x, int64_t ld, int64_t n, R *sum, const int vectors) {
-    V all[4];
-    for (int k = 0; k < vectors; k++) all[k] = ALL(0);
+    V sums[4];
+    for (int k = 0; k < vectors; k++) sums[k] = ALL(0);
     for (int64_t i = 0; i < n; i++, x += ld) {
         SH_UNROLL(4)
-        for (int k = 0; k < vectors; k++) all[k] += LOAD(x + k * L);
+        for (int k = 0; k < vectors; k++) sums[k] += LOAD(x + k * L);
     }
-    for (int k = 0; k < vectors; k++) STORE(sum + k * L, all[k]);
+    for (int k = 0; k < vectors; k++) STORE(sum + k * L, sums[k]);
 }
 
 static void N(sum_rows)(const void *rows, int64_t ld, int64_t n, int64_t d, void *to) {
@@ -690,15 +691,15 @@ static void N(sum_rows)(const void *rows, int64_t ld, int64_t n, int64_t d, void
     for (; c + 4 * L <= d; c += 4 * L) N(sum_columns)(x + c, ld, n, sum + c, 4);
     for (; c + L <= d; c += L) N(sum_columns)(x + c, ld, n, sum + c, 1);
     for (; c < d; c++) {
-        R all = 0;
-        for (int64_t i = 0; i < n; i++) all += x[i * ld + c];
-        sum[c] = all;
+        R total = 0;
+        for (int64_t i = 0; i < n; i++) total += x[i * ld + c];
+        sum[c] = total;
     }
 }
 
-static void N(add_rows)(void *to, const void *what, int64_t n) {
+static void N(add_rows)(void *to, const void *from, int64_t n) {
     R *x = to;
-    const R *y = what;
+    const R *y = from;
     for (int64_t i = 0; i < n; i += L) STORE(x + i, LOAD(x + i) + LOAD(y + i));
 }
 
@@ -707,14 +708,14 @@ INLINE R N(sum_of_lanes)(V x) { return N(sum_of_groups)(x, L)[0]; }
 static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, void *to, void *roots) {
     const R *x = from;
     R *xhat = to, *rstd = roots;
-    const R part = (R)1 / (R)e;
+    const R inverse = (R)1 / (R)e;
     int64_t i = 0;
     if (e <= L && (e & (e - 1)) == 0) /* short rows: several in one vector */
         for (; (i + L / e) * e <= n * e; i += L / e) {
             V row = LOAD(x + i * e);
-            row -= N(sum_of_groups)(row, e) * part;
+            row -= N(sum_of_groups)(row, e) * inverse;
             R roots_of[L];
-            STORE(roots_of, N(sum_of_groups)(row * row, e) * part + (R)eps);
+            STORE(roots_of, N(sum_of_groups)(row * row, e) * inverse + (R)eps);
             for (int l = 0; l < L; l++)
                 roots_of[l] = (R)1 / (sizeof(R) == 4 ? (R)sqrtf((float)roots_of[l]) : (R)sqrt((double)roots_of[l]));
             V root = LOAD(roots_of);
@@ -731,7 +732,7 @@ static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, voi
             sum[1] += LOAD(row + c + L);
         }
         for (; c < e; c++) mean += row[c];
-        mean = (mean + N(sum_of_lanes)(sum[0] + sum[1])) * part;
+        mean = (mean + N(sum_of_lanes)(sum[0] + sum[1])) * inverse;
         sum[0] = sum[1] = ALL(0);
         for (c = 0; c + 2 * L <= e; c += 2 * L) {
             V a = LOAD(row + c) - mean, b = LOAD(row + c + L) - mean;
@@ -739,7 +740,7 @@ static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, voi
             sum[1] = N(fma)(b, b, sum[1]);
         }
         for (; c < e; c++) variance += (row[c] - mean) * (row[c] - mean);
-        variance = (variance + N(sum_of_lanes)(sum[0] + sum[1])) * part + (R)eps;
+        variance = (variance + N(sum_of_lanes)(sum[0] + sum[1])) * inverse + (R)eps;
         const R root = (R)1 / (sizeof(R) == 4 ? (R)sqrtf((float)variance) : (R)sqrt((double)variance));
         for (c = 0; c < e; c++) out[c] = (row[c] - mean) * root;
         rstd[i] = root;
@@ -747,7 +748,7 @@ static void N(normalize)(const void *from, int64_t n, int64_t e, double eps, voi
 }
 
 static void N(normalize_back)(const void *hats, const void *roots, const void *grads, int64_t n, int64_t e, void *to) {
-    const R part = (R)1 / (R)e;
+    const R inverse = (R)1 / (R)e;
     for (int64_t i = 0; i < n; i++) {
         const R *xhat = (const R *)hats + i * e, *g = (const R *)grads + i * e, root = ((const R *)roots)[i];
         R *dx = (R *)to + i * e, mean = 0, along = 0;
@@ -762,8 +763,8 @@ static void N(normalize_back)(const void *hats, const void *roots, const void *g
             mean += g[c];
             along += g[c] * xhat[c];
         }
-        mean = (mean + N(sum_of_lanes)(sum)) * part;
-        along = (along + N(sum_of_lanes)(dot)) * part;
+        mean = (mean + N(sum_of_lanes)(sum)) * inverse;
+        along = (along + N(sum_of_lanes)(dot)) * inverse;
         for (c = 0; c < e; c++) dx[c] = (g[c] - mean - xhat[c] * along) * root;
     }
 }
@@ -792,7 +793,7 @@ static void N(fold)(const void *weight, const void *bias, const void *gains, con
     }
 }
 
-/* `vectors` of columns: their sums stay in registers */
+/* Unfolds so many vectors of columns: their sums stay in registers. */
 INLINE void N(unfold_columns)(const R *dfolded, const R *moved, const R *w, const R *gains, const R *shifts, int64_t n,
                               int64_t row, R *dw, R *dgain, R *dshift, const int vectors) {
     V gain[4], shift[4], to_gain[4], to_shift[4];
@@ -864,7 +865,7 @@ static void N(total)(const void *weights, int64_t stride, int64_t n, void *total
     STORE((R *)total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-/* Numbers as integers in the same order; -NaN is the least of all, NaN the largest. */
+/* Returns numbers as integers in the same order; -NaN is the least of all, NaN the largest. */
 INLINE IV N(ordered)(V x) {
     IV bits = (IV)x;
     return bits ^ ((bits >> (8 * sizeof(R) - 1)) & (sizeof(R) == 4 ? (I)INT32_MAX : (I)INT64_MAX));
@@ -872,7 +873,7 @@ INLINE IV N(ordered)(V x) {
 
 INLINE IV N(among)(IV m, IV a, IV b) { return (m & a) | (~m & b); }
 
-/* bit l: whether m holds in lane l */
+/* Returns bits: bit l tells whether m holds in lane l. */
 INLINE uint32_t N(bits)(IV m) {
 #if defined(MM) && defined(__AVX512VL__)
     return N(above)((V)(m & (IV)ALL(1)), ALL(0));
@@ -885,25 +886,25 @@ INLINE uint32_t N(bits)(IV m) {
 #endif
 }
 
-/* The k-th best by bisection, in all lanes at once: at most as many passes as a number has bits, and fewer as soon as
+/* Finds the k-th best by bisection, in all lanes at once: at most as many passes as a number has bits, and fewer as soon as
  * exactly k are above. */
 static int N(keep_best)(void *scores, int64_t stride, int64_t n, int64_t k, uint16_t *kept, int64_t kept_stride,
                         void *space) {
     R *s = scores;
     N(v_at) *order = space;
-    const IV none = {0}, least = none + N(ordered)(ALL(sizeof(R) == 4 ? -FLT_MAX : -DBL_MAX))[0];
-    const IV nothing = N(ordered)(ALL(-INFINITY)), infinite = N(ordered)(ALL(INFINITY));
-    IV top = least, wrong = none;
+    const IV zero = {0}, least = zero + N(ordered)(ALL(sizeof(R) == 4 ? -FLT_MAX : -DBL_MAX))[0];
+    const IV masked = N(ordered)(ALL(-INFINITY)), infinite = N(ordered)(ALL(INFINITY));
+    IV top = least, not_a_number = zero;
     for (int64_t i = 0; i < n; i++) {
         IV x = N(ordered)(LOAD(s + i * stride) + ALL(0)); /* -0 + 0 is 0 */
         order[i] = (V)x;
-        wrong |= (x >= infinite) | (x < nothing);
+        not_a_number |= (x >= infinite) | (x < masked);
         top = N(among)(x > top, x, top);
     }
-    if (N(bits)(wrong)) return 0;
+    if (N(bits)(not_a_number)) return 0;
     IV low = least, high = top;
     while (N(bits)(low < high)) {
-        IV middle = (low | high) - ((low ^ high) >> 1), count[2] = {none, none};
+        IV middle = (low | high) - ((low ^ high) >> 1), count[2] = {zero, zero};
         int64_t i = 0;
         for (; i + 2 <= n; i += 2) {
             count[0] -= (IV)order[i] >= middle;
@@ -915,11 +916,11 @@ static int N(keep_best)(void *scores, int64_t stride, int64_t n, int64_t k, uint
         low = N(among)(enough, middle, low);
         high = N(among)(count[0] == (I)k, middle, N(among)(enough, high, middle - 1));
     }
-    IV left = none + (I)k; /* of those that equal the k-th best */
-    for (int64_t i = 0; i < n; i++) left += (IV)order[i] > low;
+    IV ties = zero + (I)k; /* how many of those that equal the k-th best are kept */
+    for (int64_t i = 0; i < n; i++) ties += (IV)order[i] > low;
     for (int64_t i = 0; i < n; i++) {
-        IV x = (IV)order[i], tie = (x == low) & (left > 0), keep = (x > low) | tie;
-        left += tie;
+        IV x = (IV)order[i], tie = (x == low) & (ties > 0), keep = (x > low) | tie;
+        ties += tie;
         STORE(s + i * stride, N(pick)(keep, LOAD(s + i * stride), ALL(-INFINITY)));
         kept[i * kept_stride] = (uint16_t)N(bits)(keep);
     }
@@ -928,14 +929,14 @@ static int N(keep_best)(void *scores, int64_t stride, int64_t n, int64_t k, uint
 
 /* --- the maps ------------------------------------------------------------------------------------- */
 
-/* The largest score; what is reported of it (infinite or NaN where a score is); the smallest; and the sum of the scores
+/* Returns the largest score; gives what is reported of it (infinite or NaN where a score is); the smallest; and the sum of the scores
  * relative to the first. */
 INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first, V *sum, V *smallest) {
-    V base = n ? LOAD(s) : ALL(-INFINITY), best[4], all[4], least[2] = {ALL(INFINITY), ALL(INFINITY)};
+    V base = n ? LOAD(s) : ALL(-INFINITY), best[4], sums[4], least[2] = {ALL(INFINITY), ALL(INFINITY)};
     base = N(pick)(base > ALL(-INFINITY), base, ALL(0));
     for (int k = 0; k < 4; k++) {
         best[k] = ALL(-INFINITY);
-        all[k] = ALL(0);
+        sums[k] = ALL(0);
     }
     int64_t j = 0;
     for (; j + 4 <= n; j += 4) {
@@ -944,18 +945,18 @@ INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first
             V x = LOAD(s + (j + k) * stride);
             best[k] = N(max)(x, best[k]); /* skips NaN, which the sum shows */
             least[k & 1] = N(min)(x, least[k & 1]);
-            all[k] += x - base;
+            sums[k] += x - base;
         }
     }
     for (; j < n; j++) {
         V x = LOAD(s + j * stride);
         best[0] = N(max)(x, best[0]);
         least[0] = N(min)(x, least[0]);
-        all[0] += x - base;
+        sums[0] += x - base;
     }
     *smallest = N(min)(least[0], least[1]);
     V top = N(max)(N(max)(best[0], best[1]), N(max)(best[2], best[3]));
-    *sum = (all[0] + all[1]) + (all[2] + all[3]);
+    *sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     *first = base;
     *reported = N(pick)(*sum == *sum, top, *sum);
     return N(pick)(top > ALL(-INFINITY), top, ALL(0)); /* nothing but masks: -inf - 0 has no weight, and is no NaN */
@@ -966,7 +967,7 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
                                     void *best) {
     (void)parameter, (void)list;
     R *s = scores;
-    V most[4] = {ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY)}, all[2] = {ALL(0), ALL(0)};
+    V most[4] = {ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY), ALL(-INFINITY)}, sums[2] = {ALL(0), ALL(0)};
     int64_t j = 0;
     for (; j + 4 <= n; j += 4) {
         SH_UNROLL(4)
@@ -978,17 +979,17 @@ static int64_t N(softmax_threshold)(void *scores, int64_t stride, int64_t n, dou
         N(pick)(found > ALL(-INFINITY), found, ALL(0)); /* nothing but masks: -inf - 0 has no weight, and is no NaN */
     for (j = 0; j + 2 <= n; j += 2) {
         V a = N(exp)(LOAD(s + j * stride) - top), b = N(exp)(LOAD(s + (j + 1) * stride) - top);
-        all[0] += a;
-        all[1] += b;
+        sums[0] += a;
+        sums[1] += b;
         STORE(s + j * stride, a);
         STORE(s + (j + 1) * stride, b);
     }
     if (j < n) {
         V a = N(exp)(LOAD(s + j * stride) - top);
-        all[0] += a;
+        sums[0] += a;
         STORE(s + j * stride, a);
     }
-    V total = all[0] + all[1];
+    V total = sums[0] + sums[1];
     STORE((R *)best, N(pick)(total == total, found, total)); /* the sum shows NaN */
     STORE((R *)th, top);
     STORE((R *)th + L, N(pick)(total > ALL(0), ALL(1) / total, ALL(0)));
@@ -1001,7 +1002,7 @@ static void N(softmax_finish)(const void *scores, int64_t stride, const int32_t 
     const R *s = scores;
     R *p = weights;
     V inverse = LOAD((const R *)th + L);
-    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, LOAD(s + AT(i) * stride) * inverse);
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, LOAD(s + ROW(i) * stride) * inverse);
 }
 
 static void N(softmax_weights)(const void *scores, int64_t stride, const int32_t *list, int64_t n, double parameter,
@@ -1010,7 +1011,7 @@ static void N(softmax_weights)(const void *scores, int64_t stride, const int32_t
     const R *s = scores;
     R *p = weights;
     V top = LOAD((const R *)th), inverse = LOAD((const R *)th + L);
-    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(exp)(LOAD(s + AT(i) * stride) - top) * inverse);
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(exp)(LOAD(s + ROW(i) * stride) - top) * inverse);
 }
 
 static void N(softmax_vjp)(void *s, void *gradient, int64_t stride, int64_t n, double parameter, const void *th) {
@@ -1056,17 +1057,17 @@ static int64_t N(sparsemax_threshold)(void *scores, int64_t stride, int64_t n, d
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     V mean = (sum - one) / rows + (first - top); /* -inf with masks, and where it does not hold it is below -1 */
     if (!ANY(N(not_below)(mean, least - top))) {
-        V off[2] = {-one, zero};
+        V excess[2] = {-one, zero};
         int64_t i = 0;
         for (; i + 2 <= n; i += 2) {
-            off[0] += (LOAD(s + i * stride) - top) - mean;
-            off[1] += (LOAD(s + (i + 1) * stride) - top) - mean;
+            excess[0] += (LOAD(s + i * stride) - top) - mean;
+            excess[1] += (LOAD(s + (i + 1) * stride) - top) - mean;
         }
-        if (i < n) off[0] += (LOAD(s + i * stride) - top) - mean;
+        if (i < n) excess[0] += (LOAD(s + i * stride) - top) - mean;
         for (i = 0; i < n; i++) list[i] = (int32_t)i;
         STORE((R *)best, reported);
         STORE((R *)th, top);
-        STORE((R *)th + L, mean + (off[0] + off[1]) / rows);
+        STORE((R *)th + L, mean + (excess[0] + excess[1]) / rows);
         return n;
     }
     V tau = N(max)(mean, -one), before = N(pick)(mean > -one, ALL(rows), ALL(rows) + one);
@@ -1107,7 +1108,7 @@ static void N(sparsemax_weights)(const void *scores, int64_t stride, const int32
     const R *s = scores;
     R *p = weights;
     V top = LOAD((const R *)th), tau = LOAD((const R *)th + L);
-    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(max)((LOAD(s + AT(i) * stride) - top) - tau, ALL(0)));
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(max)((LOAD(s + ROW(i) * stride) - top) - tau, ALL(0)));
 }
 
 static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter,
@@ -1140,13 +1141,13 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
 }
 
 /* entmax: th = (largest score, u). For a = alpha - 1 <= 1/2, u is theta >= 0 relative to the largest score, p = [1 + a (s -
- * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`squares`) the power is a square. Above (`by_gap`),
+ * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`half`) the power is a square. Above (`by_gap`),
  * where the sum loses digits that count, u = 1 - a theta, and p = [a (s - top) + u]_+^(1/a). `slope` is p^(1 - a) =
  * -dp/dtheta. */
-INLINE V N(entmax_weight)(V x, V u, R a, const int squares, const int by_gap, V *slope) {
+INLINE V N(entmax_weight)(V x, V u, R a, const int half, const int by_gap, V *slope) {
     V base = by_gap ? x * a + u : (x - u) * a + (R)1;
     IV in = base > ALL(0);
-    if (squares) {
+    if (half) {
         V root = (V)(in & (IV)base);
         *slope = root;
         return root * root;
@@ -1163,11 +1164,11 @@ INLINE V N(entmax_weight)(V x, V u, R a, const int squares, const int by_gap, V 
 /* Beyond alpha = 2 theta loses the digits that count (entmax.c, note 1): th = (lowest score of the support, its weight
  * q), p = (a (s - lowest) + q^a)^(1/a). Powers lie on the scale of logarithms, where nothing leaves the range. */
 typedef struct {
-    R a;                    /* alpha - 1; where it is larger than this, weights are the same */
-    V lowest, least, power; /* power = log q^a */
+    R a;                        /* alpha - 1; where it is larger than this, weights are the same */
+    V lowest, least, log_power; /* log_power = log q^a */
 } N(steep);
 
-/* log(x) of any x >= 0, subnormal numbers among them; of 0 it is small enough to do no harm */
+/* Returns log(x) of any x >= 0, subnormal numbers among them; of 0 it is small enough to do no harm */
 INLINE V N(log_of_any)(V x) {
     IV tiny = x < ALL(sizeof(R) == 4 ? 0x1p-126 : 0x1p-1022);
     return N(log)(N(pick)(tiny, x * (R)0x1p64, x)) - (V)(tiny & (IV)ALL(44.3614195558365));
@@ -1179,18 +1180,18 @@ INLINE R N(steep_a)(double parameter) {
 }
 INLINE N(steep) N(steep_at)(R a, V lowest, V least) { return (N(steep)){a, lowest, least, N(log_of_any)(least) * a}; }
 
-/* The weight of a score, and its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
+/* Returns the weight of a score, and gives its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
 INLINE V N(steep_weight)(const N(steep) * t, V score, V *slope) {
-    V above = score - t->lowest, part = N(log_of_any)(above * t->a);
-    IV in = above >= ALL(0), edge = above == ALL(0), under = part < t->power;
-    V apart = part - t->power, ratio = N(exp)(N(min)(apart, -apart));
-    V p = N(exp)((N(max)(part, t->power) + N(log1p)(ratio)) / t->a), share = N(pick)(under, ALL(1), ratio);
-    *slope = (V)(in & (IV)N(pick)(edge, ALL(1), share / (ratio + (R)1) * (p / t->least)));
+    V above = score - t->lowest, log_part = N(log_of_any)(above * t->a);
+    IV in = above >= ALL(0), edge = above == ALL(0), under = log_part < t->log_power;
+    V log_ratio = log_part - t->log_power, ratio = N(exp)(N(min)(log_ratio, -log_ratio));
+    V p = N(exp)((N(max)(log_part, t->log_power) + N(log1p)(ratio)) / t->a), numerator = N(pick)(under, ALL(1), ratio);
+    *slope = (V)(in & (IV)N(pick)(edge, ALL(1), numerator / (ratio + (R)1) * (p / t->least)));
     return (V)(in & (IV)N(pick)(edge, t->least, p));
 }
 
-/* The support is decided by the total of what is above a score at the threshold that gives it weight 0: the distance
- * below the largest score at which it reaches 1 is bisected by its bits, until no score of any lane is in doubt. */
+/* The support is decided by the sum of the weights of larger scores at the threshold that gives a score weight 0: the
+ * distance below the largest score at which it reaches 1 is bisected by its bits, until all scores are decided. */
 static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
                                   void *best) {
     const R a = N(steep_a)(parameter);
@@ -1200,19 +1201,19 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
     int64_t found = n, kept = 0;
     for (int pass = 0; pass < 64; pass++) {
         IV middle = inside + ((outside - inside) >> 1);
-        IV doubt = {0};
+        IV undecided = {0};
         V total = ALL(0);
         kept = 0;
         for (int64_t i = 0; i < found; i++) {
             V under = top - LOAD(s + list[i] * stride), above = (V)middle - under;
             IV in = under < (V)outside;
-            doubt |= in & (under > (V)inside);
+            undecided |= in & (under > (V)inside);
             total += (V)((above > ALL(0)) & (IV)N(exp)(N(log_of_any)(above * a) / a));
             list[kept] = list[i];
             kept += ANY(N(above)((V)outside, under));
         }
         found = kept;
-        if (!ANY(N(above)((V)(doubt & (IV)ALL(1)), ALL(0)))) break;
+        if (!ANY(N(above)((V)(undecided & (IV)ALL(1)), ALL(0)))) break;
         IV below = total < ALL(1);
         inside = (below & middle) | (~below & inside);
         outside = (below & outside) | (~below & middle);
@@ -1232,12 +1233,12 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
     V q = ALL(1) / N(max)(count, ALL(1));
     for (int pass = 0; pass < 100; pass++) {
         const N(steep) t = N(steep_at)(a, lowest, q);
-        V total = ALL(-1), steep = ALL(0), slope;
+        V total = ALL(-1), slopes = ALL(0), slope;
         for (int64_t i = 0; i < found; i++) {
             total += N(steep_weight)(&t, LOAD(s + list[i] * stride), &slope);
-            steep += slope;
+            slopes += slope;
         }
-        V next = N(max)(q - total / N(max)(steep, ALL(1)), ALL(0));
+        V next = N(max)(q - total / N(max)(slopes, ALL(1)), ALL(0));
         IV down = next < q;
         q = N(pick)(down, next, q);
         if (!ANY(N(above)((V)(down & (IV)ALL(1)), ALL(0)))) break;
@@ -1252,7 +1253,7 @@ static void N(steep_weights)(const R *s, int64_t stride, const int32_t *list, in
                              const void *th, R *p, int64_t p_stride) {
     const N(steep) t = N(steep_at)(N(steep_a)(parameter), LOAD((const R *)th), LOAD((const R *)th + L));
     V slope;
-    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(steep_weight)(&t, LOAD(s + AT(i) * stride), &slope));
+    for (int64_t i = 0; i < n; i++) STORE(p + i * p_stride, N(steep_weight)(&t, LOAD(s + ROW(i) * stride), &slope));
 }
 
 /* Gradients grow without bound as the least weight falls: beyond exp(`most`) of a slope they keep their direction. Where
@@ -1261,14 +1262,14 @@ static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter
     const R a = N(steep_a)(parameter), most = sizeof(R) == 4 ? 80 : 700;
     V lowest = LOAD((const R *)th), q = N(max)(LOAD((const R *)th + L), ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
     const N(steep) t = N(steep_at)(a, lowest, q);
-    V slope, sum = ALL(0), all = ALL(0), from = ALL(0);
+    V slope, sum = ALL(0), total = ALL(0), from = ALL(0);
     for (int64_t i = 0; i < n; i++) from = N(pick)(LOAD(s + i * stride) == lowest, LOAD(g + i * stride), from);
     for (int64_t i = 0; i < n; i++) {
         N(steep_weight)(&t, LOAD(s + i * stride), &slope);
         sum = N(fma)(slope, LOAD(g + i * stride) - from, sum);
-        all += slope;
+        total += slope;
     }
-    V mean = from + sum / N(max)(all, ALL(1)), factor = N(exp)(N(min)(N(log)(q) * ((R)1 - a), ALL(most)));
+    V mean = from + sum / N(max)(total, ALL(1)), factor = N(exp)(N(min)(N(log)(q) * ((R)1 - a), ALL(most)));
     for (int64_t i = 0; i < n; i++) {
         V p = N(steep_weight)(&t, LOAD(s + i * stride), &slope);
         STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean) * factor);
@@ -1277,36 +1278,36 @@ static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter
 }
 
 INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                                      void *best, const int squares, const int by_gap) {
+                                      void *best, const int half, const int by_gap) {
     const double exact = parameter - 1;
     const R a = (R)exact;
     const V zero = ALL(0), one = ALL(1);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
-    /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
+    /* theta is 0 if one row has all weight, and largest if all have the same: 0 <= theta <= (1 - n^-a) / a */
     const double flat = -exact * log((double)(n ? n : 1));
-    V u_over = by_gap ? one : zero, u_under = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = u_over;
+    V above_1 = by_gap ? one : zero, below_1 = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = above_1;
     /* sum p is convex in u: Newton's method from where it is above 1 stays there */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n;
     for (int pass = 0; pass < 100; pass++) {
-        V total = -one, steep = zero;
+        V total = -one, slopes = zero;
         int64_t kept = 0;
         for (int64_t i = 0; i < found; i++) {
             int32_t row = list[i];
-            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, squares, by_gap, &slope);
+            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, half, by_gap, &slope);
             total += p;
-            steep += slope;
+            slopes += slope;
             list[kept] = row; /* what has no weight where the sum is above 1 never has */
             kept += ANY(N(above)(p, zero));
         }
         found = kept;
         IV above = total > zero;
-        u_over = N(pick)(above, u, u_over);
-        u_under = N(pick)(above, u_under, u);
-        V step = total / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        above_1 = N(pick)(above, u, above_1);
+        below_1 = N(pick)(above, below_1, u);
+        V step = total / N(max)(slopes, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
         V next = by_gap ? u - step * a : u + step;
-        IV outside = (next > N(max)(u_over, u_under)) | (next < N(min)(u_over, u_under));
-        next = N(pick)(outside, (u_over + u_under) * (R)0.5, next);
+        IV outside = (next > N(max)(above_1, below_1)) | (next < N(min)(above_1, below_1));
+        next = N(pick)(outside, (above_1 + below_1) * (R)0.5, next);
         V moved = N(max)(next - u, u - next);
         u = next;
         V size = by_gap ? u : N(max)(u, ALL(0.01));
@@ -1314,7 +1315,7 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
     }
     int64_t kept = 0;
     for (int64_t i = 0; i < found; i++) {
-        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, squares, by_gap, &slope);
+        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, half, by_gap, &slope);
         list[kept] = list[i];
         kept += ANY(N(above)(p, zero));
     }
@@ -1325,23 +1326,23 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
 }
 
 INLINE void N(entmax_weights_of)(const R *s, int64_t stride, const int32_t *list, int64_t n, R a, const void *th, R *p,
-                                 int64_t p_stride, const int squares, const int by_gap) {
+                                 int64_t p_stride, const int half, const int by_gap) {
     V slope, top = LOAD((const R *)th), u = LOAD((const R *)th + L);
     for (int64_t i = 0; i < n; i++)
-        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, a, squares, by_gap, &slope));
+        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + ROW(i) * stride) - top, u, a, half, by_gap, &slope));
 }
 
-INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int squares,
+INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int half,
                              const int by_gap) {
-    V top = LOAD((const R *)th), u = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
+    V top = LOAD((const R *)th), u = LOAD((const R *)th + L), slope, sum = ALL(0), total = ALL(0);
     for (int64_t i = 0; i < n; i++) {
-        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, squares, by_gap, &slope);
+        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         sum = N(fma)(slope, LOAD(g + i * stride), sum);
-        all += slope;
+        total += slope;
     }
-    V mean = N(pick)(all > ALL(0), sum / all, ALL(0));
+    V mean = N(pick)(total > ALL(0), sum / total, ALL(0));
     for (int64_t i = 0; i < n; i++) {
-        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, squares, by_gap, &slope);
+        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
         STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean));
         STORE(s + i * stride, p);
     }
@@ -1405,7 +1406,7 @@ static void N(polynomial_weights)(const void *scores, int64_t stride, const int3
     R *p = weights;
     V scale = LOAD((const R *)th), inverse = LOAD((const R *)th + L);
     for (int64_t i = 0; i < n; i++)
-        STORE(p + i * p_stride, N(power)(N(ratio)(LOAD(s + AT(i) * stride), scale), (int64_t)parameter) * inverse);
+        STORE(p + i * p_stride, N(power)(N(ratio)(LOAD(s + ROW(i) * stride), scale), (int64_t)parameter) * inverse);
 }
 
 static void N(polynomial_vjp)(void *scores, void *gradient, int64_t stride, int64_t n, double parameter,
@@ -1429,9 +1430,9 @@ static const sh_lanes N(sh_lanes) = {
     .scores = N(scores),
     .mix = N(mix),
     .spread = N(spread),
-    .scores_per_lane = N(scores_per_lane),
-    .mix_per_lane = N(mix_per_lane),
-    .spread_per_lane = N(spread_per_lane),
+    .per_lane_scores = N(per_lane_scores),
+    .per_lane_mix = N(per_lane_mix),
+    .per_lane_spread = N(per_lane_spread),
     .apply = N(apply),
     .gather = N(gather),
     .scatter = N(scatter),
@@ -1485,7 +1486,7 @@ static const sh_lanes N(sh_lanes) = {
 #undef BITS
 #undef MASK
 #undef ANY
-#undef AT
+#undef ROW
 #undef R
 #undef I
 #undef S

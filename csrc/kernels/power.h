@@ -33,12 +33,12 @@ typedef struct {
     double high, low;
 } sh_pair;
 
-/* The exponent over / under, made by sh_exponent_of (separation/powers.h). */
+/* The exponent numerator / denominator, made by sh_exponent_of (separation/powers.h). */
 typedef struct sh_exponent {
-    double over, under;
+    double numerator, denominator;
     double high, low;     /* the quotient as a pair; */
-    double first, second; /* high in two: 26 bits, and the rest */
-    double of_zero;       /* 0^e */
+    double leading, rest; /* high in two: 26 bits, and the others */
+    double power_of_zero; /* 0^e */
 } sh_exponent;
 
 #define SH_POWER_RANGE 708.0 /* results between exp(-this) and exp(this) are normal numbers */
@@ -54,16 +54,16 @@ SH_INLINE double sh_double_of(uint64_t bits) {
     return x;
 }
 
-/* Return the leading 26 bits of x. */
+/* Returns the leading 26 bits of x. */
 SH_INLINE double sh_leading(double x) { return sh_double_of(sh_bits_of(x) & ~(uint64_t)0x7FFFFFF); }
 
-/* Return a + b as a pair, exactly if |a| >= |b| or a = 0 (Dekker 1971). */
+/* Returns a + b as a pair, exactly if |a| >= |b| or a = 0 (Dekker 1971). */
 SH_INLINE sh_pair sh_sum_of(double a, double b) {
     double sum = a + b;
     return (sh_pair){sum, b - (sum - a)};
 }
 
-/* Return the number with these 11 bits for an exponent, 2^(bits - 1023); the bits above them are dropped. */
+/* Returns the number with these 11 bits for an exponent, 2^(bits - 1023); the bits above them are dropped. */
 SH_INLINE double sh_power_of_2(uint64_t bits) { return sh_double_of(bits << 52); }
 
 typedef struct {
@@ -71,31 +71,31 @@ typedef struct {
     uint64_t exponent; /* k + 1024, of a normal number */
 } sh_scaled;
 
-/* Return x = 2^k mantissa, sqrt(1/2) <= mantissa < sqrt 2 (to 7 bits), for 0 < x, not infinite. */
+/* Returns x = 2^k mantissa, sqrt(1/2) <= mantissa < sqrt 2 (to 7 bits), for 0 < x, not infinite. */
 SH_INLINE sh_scaled sh_scaled_of(double x) {
-    const double lift = x < 0x1p-1022 ? 54 : 0, normal = x < 0x1p-1022 ? x * 0x1p54 : x;
+    const double doublings = x < 0x1p-1022 ? 54 : 0, normal = x < 0x1p-1022 ? x * 0x1p54 : x;
     const uint64_t bits = sh_bits_of(normal);
     sh_scaled result = {.exponent = (bits - SH_LOG_START + ((uint64_t)1024 << 52)) >> 52};
     result.mantissa = sh_double_of(bits - ((result.exponent - 1024) << 52));
     result.k =
-        sh_double_of(UINT64_C(0x4330000000000000) | result.exponent) - (0x1p52 + 1024) - lift; /* from its bits */
+        sh_double_of(UINT64_C(0x4330000000000000) | result.exponent) - (0x1p52 + 1024) - doublings; /* from its bits */
     return result;
 }
 
-/* Return log(x + more) (note 1), x > 0 and finite, |more| at most half a unit in the last place of x. Where `with_more` is
- * not set, more is taken for 0; where it is, x is in [2^-53, 2]. */
-SH_INLINE sh_pair sh_log_pair(double x, double more, const int with_more) {
+/* Returns log(x + x_low) (note 1), x > 0 and finite, |x_low| at most half a unit in the last place of x. Where `with_low` is
+ * not set, x_low is taken for 0; where it is, x is in [2^-53, 2]. */
+SH_INLINE sh_pair sh_log_pair(double x, double x_low, const int with_low) {
     const sh_scaled b = sh_scaled_of(x);
     const double m = b.mantissa;
-    const uint64_t at = (sh_bits_of(m) - SH_LOG_START) >> 44 & (SH_LOGS - 1);
-    const double inverse = sh_log_table[at].inverse;
+    const uint64_t entry = (sh_bits_of(m) - SH_LOG_START) >> 44 & (SH_LOGS - 1);
+    const double inverse = sh_log_table[entry].inverse;
     const double leading = sh_double_of(sh_bits_of(m) & ~(uint64_t)0x1FFFFF);  /* 32 bits */
     const double near = leading * inverse - 1, rest = (m - leading) * inverse; /* exact */
     double z = near + rest;
     const double from_rest = z - near;
     double z_low = (near - (z - from_rest)) + (rest - from_rest); /* near may be less than rest */
-    if (with_more) {
-        const sh_pair both = sh_sum_of(z, z_low + more * (sh_power_of_2(2047 - b.exponent) * inverse));
+    if (with_low) {
+        const sh_pair both = sh_sum_of(z, z_low + x_low * (sh_power_of_2(2047 - b.exponent) * inverse));
         z = both.high;
         z_low = both.low;
     }
@@ -104,17 +104,17 @@ SH_INLINE sh_pair sh_log_pair(double x, double more, const int with_more) {
                         ((1.0 / 3 - z * (1.0 / 4)) +
                          square * ((1.0 / 5 - z * (1.0 / 6)) +
                                    square * ((1.0 / 7 - z * (1.0 / 8)) + square * (1.0 / 9 - z * (1.0 / 10)))));
-    const sh_pair first = sh_sum_of(b.k * SH_LN2_HIGH + sh_log_table[at].high, z);
+    const sh_pair first = sh_sum_of(b.k * SH_LN2_HIGH + sh_log_table[entry].high, z);
     const sh_pair second = sh_sum_of(first.high, z1 * z1 * -0.5);
-    const double low = b.k * SH_LN2_LOW + sh_log_table[at].low + z_low - ((z + z1) * z2 * 0.5 + z * z_low);
+    const double low = b.k * SH_LN2_LOW + sh_log_table[entry].low + z_low - ((z + z1) * z2 * 0.5 + z * z_low);
     return sh_sum_of(second.high, (low + first.low + second.low) + tail);
 }
 
-/* Return t = e log x (note 2); its leading part may be infinite or NaN where that is beyond the range. */
+/* Returns t = e log x (note 2); its leading part may be infinite or NaN where that is beyond the range. */
 SH_INLINE sh_pair sh_times_exponent(const sh_exponent *e, sh_pair log) {
     const double leading = sh_leading(log.high), rest = log.high - leading;
-    return sh_sum_of(e->first * leading,
-                     e->first * rest + e->second * log.high + (e->low * log.high + e->high * log.low));
+    return sh_sum_of(e->leading * leading,
+                     e->leading * rest + e->rest * log.high + (e->low * log.high + e->high * log.low));
 }
 
 typedef struct {
@@ -124,11 +124,11 @@ typedef struct {
     double small_1; /* exp t - 1, where |t| <= 2^-8.6 */
 } sh_exp_parts;
 
-/* Return exp t (note 3), |t| <= 750; for any other t the result means nothing. */
+/* Returns exp t (note 3), |t| <= 750; for any other t the result means nothing. */
 SH_INLINE sh_exp_parts sh_exp_parts_of(sh_pair t) {
     const double magic = 0x1.8p52, shifted = t.high * SH_STEPS + magic, n = shifted - magic; /* rounds to an integer */
-    const uint64_t bits = sh_bits_of(shifted), at = bits & (SH_EXPS - 1);
-    const double high = sh_exp_table[at].high, low = sh_exp_table[at].low;
+    const uint64_t bits = sh_bits_of(shifted), entry = bits & (SH_EXPS - 1);
+    const double high = sh_exp_table[entry].high, low = sh_exp_table[entry].low;
     const sh_pair r = sh_sum_of(t.high - n * SH_STEP_HIGH, t.low - n * SH_STEP_LOW);
     const double x = r.high, square = x * x;
     const double tail =
@@ -142,27 +142,27 @@ SH_INLINE sh_exp_parts sh_exp_parts_of(sh_pair t) {
     return result;
 }
 
-/* Return how far `value` of exp t, t = e log x, may be from the exact one (note 4). */
+/* Returns how far `value` of exp t, t = e log x, may be from the exact one (note 4). */
 SH_INLINE double sh_error_of(double value, double t) { return value * (0x1p-67 + fabs(t) * 0x1p-67); }
 
-/* Return (x + more)^e rounded correctly, or NaN where that is not known (note 4), or where x or the result is out of range. */
-SH_INLINE double sh_power_fast(const sh_exponent *e, double x, double more, const int with_more) {
-    const sh_pair t = sh_times_exponent(e, sh_log_pair(x, more, with_more));
+/* Returns (x + x_low)^e rounded correctly, or NaN where that is not known (note 4), or where x or the result is out of range. */
+SH_INLINE double sh_power_fast(const sh_exponent *e, double x, double x_low, const int with_low) {
+    const sh_pair t = sh_times_exponent(e, sh_log_pair(x, x_low, with_low));
     const sh_exp_parts p = sh_exp_parts_of(t);
     const double error = sh_error_of(p.value.high, t.high);
     const double left = p.value.high + (p.value.low - error), right = p.value.high + (p.value.low + error);
     const int known = (left == right) & (x <= 0x1.fffffffffffffp1023) & (fabs(t.high) <= SH_POWER_RANGE);
     const double result = known ? left * p.scale : NAN;
-    return x <= 0 ? e->of_zero : result;
+    return x <= 0 ? e->power_of_zero : result;
 }
 
-/* Return p = (x + more)^e, x finite, within (1 + |log p|) 2^-50, relatively; 0 below exp(-SH_POWER_RANGE), infinity beyond
+/* Returns p = (x + x_low)^e, x finite, within (1 + |log p|) 2^-50, relatively; 0 below exp(-SH_POWER_RANGE), infinity beyond
  * exp(SH_POWER_RANGE). In doubles alone, and without tables, which vectors are slow to read. log p is rounded six times at
  * most, by 2^-53 of it each, and the rest of the bound is for exp r:
  * log m = 2 (s + s^3/3 + ... + s^21/21), s = (m - 1) / (m + 1), |s| <= 0.172, and exp r by its series to r^13, |r| <= 0.347. */
-SH_INLINE double sh_power_near(const sh_exponent *e, double x, double more, const int with_more) {
+SH_INLINE double sh_power_near(const sh_exponent *e, double x, double x_low, const int with_low) {
     const sh_scaled b = sh_scaled_of(x);
-    const double f = with_more ? (b.mantissa - 1) + more * sh_power_of_2(2047 - b.exponent) : b.mantissa - 1;
+    const double f = with_low ? (b.mantissa - 1) + x_low * sh_power_of_2(2047 - b.exponent) : b.mantissa - 1;
     const double s = f / (2 + f), w = s * s;
     const double w2 = w * w, w4 = w2 * w2; /* short chains of operations: few numbers at a time are common */
     const double log =
@@ -179,6 +179,6 @@ SH_INLINE double sh_power_near(const sh_exponent *e, double x, double more, cons
     const double p = 1 + (r + r2 * series);
     const double beyond = t > 0 ? INFINITY : 0;
     const double result = fabs(t) <= SH_POWER_RANGE ? p * sh_power_of_2(sh_bits_of(shifted) + 1023) : beyond;
-    return x <= 0 ? e->of_zero : result;
+    return x <= 0 ? e->power_of_zero : result;
 }
 #endif

@@ -27,17 +27,21 @@ enum {
     SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
+/* An index's number among those of a memory: filter codes of leading columns; of all columns; of leading columns in
+ * longer codes. */
+enum { SH_LEADING_INDEX, SH_ALL_INDEX, SH_LONGER_INDEX, SH_INDEXES };
+
 /* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one
  * of `older` out may grow it. */
 typedef struct {
-    struct sh_index *_Atomic index[3]; /* of leading columns; of all columns; of leading columns in longer codes */
-    struct sh_index *_Atomic older[2]; /* the first two of the memory that this one extends */
-    int64_t older_patterns;            /* that these cover; 0: there are none */
-    _Atomic int64_t queries_asked;     /* so far, which decides when an index is built */
-    sh_index_use use;                  /* whether calls build one */
+    struct sh_index *_Atomic index[SH_INDEXES];      /* NULL: not built */
+    struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */
+    int64_t older_patterns;                          /* that these cover; 0: there are none */
+    _Atomic int64_t queries_asked;                   /* so far, which decides when an index is built */
+    sh_index_use use;                                /* whether calls build one */
 } sh_indexes;
 
-typedef struct sh_norms sh_norms;
+typedef struct sh_row_terms sh_row_terms;
 
 struct sh_memory {
     const sh_kernels *k;
@@ -50,7 +54,7 @@ struct sh_memory {
     void *centre;                 /* (d) of the compute type, of euclidean memories: a copy of the first pattern */
     int centred;                  /* whether tiles, and tile_bias, are of differences from it (memory.c, note 1) */
     double max_spread;            /* max |xi - centre|; where not centred, no less than it */
-    sh_norms *norms;              /* holds biases or scales; shared with the memories that this one extends */
+    sh_row_terms *row_terms;      /* holds biases or scales; shared with the memories that this one extends */
     double max_norm;              /* max |xi| after scaling */
     double max_bias, max_scale;   /* max |bias|; max scale, at least 1 */
     double max_raw_norm;          /* max |xi| as stored, which bounds products */
@@ -66,6 +70,9 @@ typedef struct {
     int64_t n;
     sh_entry *entry;
 } sh_entry_list;
+
+/* The stages of a search, after each of which sh_survey counts the patterns of a query that are left. */
+enum { SH_LISTED, SH_AFTER_REFINEMENT, SH_SCORED, SH_IN_SUPPORT, SH_STAGES };
 
 /* What a job is to find of each query. Structures of pairs (pairs.c) answer goals up to SH_GOAL_WEIGHTS. */
 typedef enum {
@@ -90,15 +97,15 @@ typedef struct {
 
 /* Where results go. NULL: not wanted. Trial runs (plan.c) have no outputs. */
 typedef struct {
-    void *states;          /* (N, v) of the compute type */
-    int64_t *support_size; /* (N) */
-    int32_t *hints;        /* (N, SH_HINTS) the patterns of most weight, or -1 */
-    double *energy;        /* (N) */
-    sh_entry_list *lists;  /* (N) zeroed */
-    sh_candidate *nearest; /* (N, count) from the best down */
-    sh_candidate *rival;   /* (N) the pattern of the least quotient; its score is the quotient */
-    sh_partial partial;    /* of SH_GOAL_PARTIAL */
-    int64_t (*counts)[4];  /* (N) those of sh_survey */
+    void *states;                 /* (N, v) of the compute type */
+    int64_t *support_size;        /* (N) */
+    int32_t *hints;               /* (N, SH_HINTS) the patterns of most weight, or -1 */
+    double *energy;               /* (N) */
+    sh_entry_list *lists;         /* (N) zeroed */
+    sh_candidate *nearest;        /* (N, count) from the best down */
+    sh_candidate *rival;          /* (N) the pattern of the least quotient; its score is the quotient */
+    sh_partial partial;           /* of SH_GOAL_PARTIAL */
+    int64_t (*counts)[SH_STAGES]; /* (N) those of sh_survey */
 } sh_outputs;
 
 /* Patterns, values and queries were finite when they were checked, but their owner may have written into them since. So
@@ -107,8 +114,8 @@ enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
 
 /* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
 typedef struct {
-    int64_t nearest;              /* k > 0: only the k best scores count, ties by position */
-    const double *value_scale;    /* (M) scale of the values (patterns by cosine), or NULL */
+    int64_t k_best;               /* k > 0: only the k best scores count, ties by position */
+    const double *value_scale;    /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
     const void *tile_value_scale; /* the same in the compute type */
     const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
     const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
@@ -117,8 +124,8 @@ typedef struct {
     double *slack;                /* (N) how far a score of the tiles may be from the exact one */
     double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
     _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
-    int64_t *unserved;            /* (2 N) scratch memory for queries that indexes leave */
-    int64_t *scan_queries;        /* queries that the index leaves to the scan; NULL: all */
+    int64_t *unserved;            /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
+    int64_t *scan_queries;        /* (scan_count) those that no index serves; NULL: all */
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
     _Atomic int64_t overflow_count;
@@ -179,10 +186,10 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
     return g;
 }
 
-/* sh_tile_scores: computes the products of queries q[rows] (sh_tile_query) with the patterns [first, first + n) of some
- * rows of the memory. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
-void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *q, int64_t rows, int64_t first, int64_t n,
-                    void *scores, int64_t ld, void *tile_rows);
+/* sh_tile_scores: computes the products of queries (rows, d) (sh_tile_query) with the patterns [first, first + n): scores
+ * (rows, n), whose rows lie `ld` apart. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
+void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *queries, int64_t rows, int64_t first,
+                    int64_t n, void *scores, int64_t ld, void *tile_rows);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less
  * value_centre. As weights sum to 1, the caller adds the centre to what is mixed at the end. */
 void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, int64_t first, int64_t n, int64_t column,
@@ -190,8 +197,8 @@ void sh_tile_mix(const sh_job *job, const void *p, int64_t ldp, int64_t rows, in
 size_t sh_tile_row_bytes(const sh_memory *memory);
 /* Tells whether rows are of a narrow type, to be widened where they are used. */
 static inline int sh_is_narrow(const sh_rows *rows) { return rows->type > SH_FLOAT64; }
-/* Returns row i in the compute type: in place, or widened into buffer. */
-const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer);
+/* Returns row i in the compute type: in place, or widened into `widened_row` (d). */
+const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row);
 /* Fetches row i into the cache, where rows are read in no order. */
 void sh_prefetch_row(const sh_rows *rows, int64_t i);
 /* Returns how many rows ahead of their use it pays to fetch. */
@@ -209,11 +216,11 @@ static inline double sh_half_square(const sh_job *job, int64_t i) {
     return job->k->dot(x, x, job->memory->patterns.d) / 2;
 }
 /* Notes a score that is not finite. */
-static inline void sh_check_score(const sh_job *job, double score) {
+static inline void sh_note_score_if_not_finite(const sh_job *job, double score) {
     if (!isfinite(score) && job->plan.not_finite) atomic_fetch_or(job->plan.not_finite, SH_SCORE_NOT_FINITE);
 }
 /* Notes rows of states that are not finite, where scores may not have shown it. */
-static inline void sh_check_states(const sh_job *job, const void *states, int64_t rows) {
+static inline void sh_note_states_if_not_finite(const sh_job *job, const void *states, int64_t rows) {
     if (!job->values->unchecked && !isfinite(job->k->max_abs(states, rows * job->values->d)))
         atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
@@ -249,27 +256,27 @@ static inline const void *sh_tile_scale(const sh_memory *m, int64_t i) {
     return m->tile_scale ? sh_at(m->k, m->tile_scale, i) : NULL;
 }
 
-/* rescore.c: from candidates to results. Scratch memory of one worker: */
+/* rescore.c: from candidates to results. Scratch of one worker: */
 typedef struct {
-    double *sum;  /* (v) of the state */
-    void *buffer; /* (max(d, v)) one widened row */
-    double *z;    /* (candidates) */
-} sh_result_space;
-/* Takes that for at most so many candidates from a workspace. */
-sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates);
+    double *mixture;   /* (v) the state as it is summed */
+    void *widened_row; /* (max(d, v)) */
+    double *z;         /* (candidates) scaled scores, then the weights that they become in place */
+} sh_result_scratch;
+/* Takes it from a workspace, for at most so many candidates. */
+sh_result_scratch sh_take_result_scratch(const sh_job *job, sh_workspace *w, int64_t candidates);
 /* sh_min_score: returns the lowest score that can carry weight (or be among the nearest, or the rival) given these
- * approximate scores, less twice the slack. More scores never lower it. */
+ * approximate scores, less twice the slack. More scores never lower it. z: scratch for n numbers. */
 double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z, double slack);
 /* sh_keep_above: removes candidates of less than `min_score`; of a search for radii, all that cannot be the rival. The
  * others stay in order. Returns how many. */
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack);
-/* sh_rescore: replaces the scores by canonical ones. */
-void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
-/* sh_rescore_prefetched: does the same where the caller has fetched the rows. */
-void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer);
+/* sh_score_canonically: gives candidates their canonical scores, whatever scores they have. */
+void sh_score_canonically(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
+/* sh_score_fetched: does the same where the caller has fetched the rows into the cache. */
+void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row);
 /* sh_store_results: writes the results of one query from canonical candidates in order of position (of the k best: any
  * order). */
-sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_space space,
+sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                            sh_context *context);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
 /* The candidates of one query while scores of tiles pass; begun with min_score and best -INFINITY. */
@@ -286,12 +293,12 @@ void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, 
 void sh_compact(const sh_job *job, int64_t query, sh_candidate_list *l, double *z);
 /* Makes room for some more candidates, or sets `overflows` and returns 0. */
 int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, double *z);
-/* A list that grows with the support, and the scratch memory for its results; all zero at first. */
+/* A list that grows with the support, and the scratch for its results; all zero at first. */
 typedef struct {
     int64_t capacity;
-    void *block;
-    sh_candidate *list; /* (capacity), in the block like the next */
-    sh_result_space space;
+    void *memory; /* in which the next two lie */
+    sh_candidate *list;
+    sh_result_scratch scratch;
 } sh_long_list;
 /* sh_lengthen_list: makes it twice as long, or `capacity` long at first; the first n candidates stay. Returns 0 where
  * there is no memory. */

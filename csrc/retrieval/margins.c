@@ -4,28 +4,29 @@
 
 enum {
     QUERY_BYTES = 16 * 1024 * 1024, /* of patterns copied as queries at a time */
-    BATCH = 256,                    /* patterns a work item */
+    CHUNK = 256,                    /* patterns a work item */
 };
 
 /* Completes a job whose queries are some patterns, each with itself as hint, runs it and reads its outputs. `self` (n)
- * and `self_score` (n) are the patterns' positions and scores with themselves, `first` the number of the first. */
+ * and `self_score` (n) are the patterns' positions and scores with themselves; `first` is the number of the first among all
+ * patterns that for_patterns takes, and `results` what it was given. */
 typedef sh_status run_patterns(sh_job *job, const int64_t *self, const double *self_score, int64_t first,
-                               void *pointer);
+                               void *results);
 
-/* Runs jobs for n patterns, some at a time: those of the positions `which`, or 0 .. n-1 if it is NULL. */
+/* Runs jobs for n patterns, as many at a time as fit QUERY_BYTES: those of the positions `which`, or 0 .. n-1 if it is NULL. */
 static sh_status for_patterns(sh_context *context, const sh_memory *m, const int64_t *which, int64_t n,
-                              run_patterns *run, void *pointer) {
+                              run_patterns *run, void *results) {
     const sh_kernels *k = m->k;
     if (n == 0) return SH_OK;
     int64_t d = m->patterns.d, size = (int64_t)k->size;
     int64_t count = sh_min(n, sh_max(SH_BLOCK, QUERY_BYTES / (d * size)));
-    char *rows = sh_allocate(context, count, (size_t)(d * size)), *buffer = sh_allocate(context, d, (size_t)size);
+    char *rows = sh_allocate(context, count, (size_t)(d * size)), *widened_row = sh_allocate(context, d, (size_t)size);
     int64_t *self = sh_allocate(context, count, sizeof *self);
     double *self_score = sh_allocate(context, count, sizeof *self_score);
     int32_t *hints = sh_allocate(context, count, SH_HINTS * sizeof *hints);
-    double one = 1;
+    double beta = 1;
     sh_status status = SH_OK;
-    if (!rows || !buffer || !self || !self_score || !hints) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!rows || !widened_row || !self || !self_score || !hints) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     atomic_fetch_add(&m->indexes->queries_asked, n); /* so that the index is built at once, if it will pay */
     for (int64_t first = 0; status == SH_OK && first < n; first += count) {
         sh_job job = {.context = context,
@@ -34,22 +35,22 @@ static sh_status for_patterns(sh_context *context, const sh_memory *m, const int
                       .model = {SH_SPARSEMAX, 2},
                       .map = &sh_map_sparsemax,
                       .hints = hints};
-        job.queries = (sh_queries){.data = rows, .n = sh_min(count, n - first), .beta = &one};
+        job.queries = (sh_queries){.data = rows, .n = sh_min(count, n - first), .beta = &beta};
         for (int64_t i = 0; i < job.queries.n; i++) {
             char *row = rows + i * d * size;
             self[i] = which ? which[first + i] : first + i;
-            memcpy(row, sh_row_at(k, &m->patterns, self[i], buffer), (size_t)(d * size));
-            if (m->scale) k->scale(row, m->scale[self[i]], d);
+            memcpy(row, sh_row_at(k, &m->patterns, self[i], widened_row), (size_t)(d * size));
+            if (m->scale) k->multiply_by(row, m->scale[self[i]], d);
             sh_candidate c = {.position = self[i]};
-            sh_rescore(&job, i, &c, 1, buffer);
+            sh_score_canonically(&job, i, &c, 1, widened_row);
             self_score[i] = c.score;
             for (int l = 0; l < SH_HINTS; l++) hints[i * SH_HINTS + l] = l ? -1 : (int32_t)sh_min(self[i], INT32_MAX);
         }
-        status = run(&job, self, self_score, first, pointer);
+        status = run(&job, self, self_score, first, results);
         if (status != SH_OK && sh_is_query_failure(context)) sh_fail(context, status, "patterns", self[context->row]);
     }
     sh_release(context, rows);
-    sh_release(context, buffer);
+    sh_release(context, widened_row);
     sh_release(context, self);
     sh_release(context, self_score);
     sh_release(context, hints);
@@ -82,7 +83,7 @@ static sh_status find_margins(sh_job *job, const int64_t *self, const double *se
 sh_status sh_margins(sh_context *context, const sh_memory *memory, double *margins) {
     SH_REQUIRE(context, memory, "memory");
     SH_REQUIRE(context, margins, "margins");
-    return for_patterns(context, memory, NULL, memory->patterns.n, find_margins, margins);
+    return for_patterns(context, memory, /* all */ NULL, memory->patterns.n, find_margins, margins);
 }
 
 typedef struct {
@@ -90,17 +91,17 @@ typedef struct {
     double *offset; /* (M) */
 } norm_offsets;
 
-/* Computes the norm offsets (radii.c) of a batch of patterns. */
+/* Computes the norm offsets (radii.c) of a chunk of patterns. */
 static sh_status compute_offsets(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const norm_offsets *o = pointer;
     const sh_memory *m = o->memory;
-    int64_t d = m->patterns.d, last = sh_min((item + 1) * BATCH, m->patterns.n);
-    for (int64_t i = item * BATCH; i < last; i++) {
+    int64_t d = m->patterns.d, last = sh_min((item + 1) * CHUNK, m->patterns.n);
+    for (int64_t i = item * CHUNK; i < last; i++) {
         const void *row = sh_row_at(m->k, &m->patterns, i, scratch);
-        double square = m->k->dot(row, row, d);
-        if (m->scale) square = square * m->scale[i] * m->scale[i];
-        if (!isfinite(square)) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
-        o->offset[i] = square + (m->bias ? 2 * m->bias[i] : 0);
+        double norm2 = m->k->dot(row, row, d);
+        if (m->scale) norm2 = norm2 * m->scale[i] * m->scale[i];
+        if (!isfinite(norm2)) return sh_fail(context, SH_NOT_FINITE, "patterns", i);
+        o->offset[i] = norm2 + (m->bias ? 2 * m->bias[i] : 0);
     }
     return SH_OK;
 }
@@ -112,8 +113,8 @@ typedef struct {
 } radii;
 
 /* Finds the rivals of some patterns and writes their radii. */
-static sh_status find_radii(sh_job *job, const int64_t *self, const double *self_score, int64_t first, void *pointer) {
-    const radii *r = pointer;
+static sh_status find_radii(sh_job *job, const int64_t *self, const double *self_score, int64_t first, void *results) {
+    const radii *r = results;
     int64_t n = job->queries.n;
     sh_radius_search search = r->search;
     search.self = self;
@@ -141,21 +142,21 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
     SH_REQUIRE(context, need, "need");
     SH_REQUIRE(context, radius, "radius");
     SH_REQUIRE(context, rival, "rival");
-    int64_t count = m->patterns.n;
+    int64_t patterns = m->patterns.n;
     if (!(slack >= 0) || isinf(slack)) return sh_fail(context, SH_BAD_ARGUMENT, "slack", 0);
     for (int64_t i = 0; i < n; i++) {
-        if (which[i] < 0 || which[i] >= count) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
+        if (which[i] < 0 || which[i] >= patterns) return sh_fail(context, SH_BAD_ARGUMENT, "which", i);
         if (!isfinite(need[i])) return sh_fail(context, SH_NOT_FINITE, "need", i);
     }
-    norm_offsets o = {m, sh_allocate(context, count, sizeof *o.offset)};
+    norm_offsets o = {m, sh_allocate(context, patterns, sizeof *o.offset)};
     if (!o.offset) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    size_t row = (size_t)m->patterns.d * m->k->size;
-    sh_status status = sh_for_each(context, sh_ceil_div(count, BATCH), row, compute_offsets, &o);
+    size_t row_bytes = (size_t)m->patterns.d * m->k->size;
+    sh_status status = sh_for_each(context, sh_ceil_div(patterns, CHUNK), row_bytes, compute_offsets, &o);
     radii r = {
         .search = {.required_gap = need, .norm_offset = o.offset, .slack = slack}, .radius = radius, .rival = rival};
     r.search.min_offset = INFINITY;
     r.search.max_offset = -INFINITY;
-    for (int64_t i = 0; status == SH_OK && i < count; i++) {
+    for (int64_t i = 0; status == SH_OK && i < patterns; i++) {
         r.search.min_offset = fmin(r.search.min_offset, o.offset[i]);
         r.search.max_offset = fmax(r.search.max_offset, o.offset[i]);
     }
@@ -167,8 +168,8 @@ sh_status sh_radii(sh_context *context, const sh_memory *m, int64_t n, const int
 sh_status sh_nearest(sh_context *context, const sh_memory *memory, sh_queries queries, int64_t count, int64_t *position,
                      double *score) {
     if (count < 1 || count > SH_NEAREST) return sh_fail(context, SH_BAD_ARGUMENT, "count", 0);
-    static const double any = 1;
-    queries.beta = &any; /* the order of scores is the same for all */
+    static const double one = 1;
+    queries.beta = &one; /* the order of scores is the same for all */
     queries.beta_stride = 0;
     queries.structure = NULL;
     sh_status status = sh_check_call(context, memory, &queries);

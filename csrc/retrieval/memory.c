@@ -6,14 +6,14 @@
  *           <x - c, xi - c> - |xi - c|^2/2, where the centre c is the first pattern. So it is the same however a memory
  *           has grown, and as good as any centre but for a factor of 2.
  *        2. The norms cost one pass. They are finite only if the patterns are, so these need no check of their own.
- *        3. Biases and scales lie in a block with space for more. A memory and those that extend it read the same
- *           block, each its own first rows; rows in use never change.
+ *        3. Biases and scales lie in arrays with space for more. A memory and those that extend it read the same
+ *           arrays, each its own first rows; rows in use never change.
  */
 #include "retrieval/job.h"
 #include "retrieval/index/index.h"
 
 /* Widens n elements of a narrow type. */
-static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
+static void widen(const sh_kernels *k, const sh_rows *rows, const char *x, int64_t n, void *y) {
     float scale = rows->scale == 0 ? 1 : rows->scale;
     if (rows->type == SH_UINT8)
         k->from_uint8(y, (const uint8_t *)x, n, scale);
@@ -21,12 +21,12 @@ static void widen_row(const sh_kernels *k, const sh_rows *rows, const char *x, i
         k->from_float16(y, (const uint16_t *)x, n, scale);
 }
 
-const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *buffer) {
+const void *sh_row_at(const sh_kernels *k, const sh_rows *rows, int64_t i, void *widened_row) {
     assert(i >= 0 && i < rows->n);
     const char *row = (const char *)rows->data + i * rows->stride;
     if (!sh_is_narrow(rows)) return row;
-    widen_row(k, rows, row, rows->d, buffer);
-    return buffer;
+    widen(k, rows, row, rows->d, widened_row);
+    return widened_row;
 }
 
 void sh_prefetch_row(const sh_rows *rows, int64_t i) {
@@ -46,56 +46,56 @@ int64_t sh_prefetch_distance(const sh_rows *rows) {
 static double norm(const sh_kernels *k, const void *x, int64_t d) {
     double squares = k->dot(x, x, d);
     if (squares >= 0x1p-900 && squares <= 0x1.fffffffffffffp1023) return sqrt(squares);
-    double largest = k->max_abs(x, d), sum = 0;
+    double largest = k->max_abs(x, d), sum = 0; /* of the squares over largest^2 */
     if (!(largest > 0) || isinf(largest)) return largest;
     for (int64_t j = 0; j < d; j++) {
-        double part;
-        k->to_double(&part, sh_at(k, x, j), 1);
-        sum += (part / largest) * (part / largest);
+        double element;
+        k->to_double(&element, sh_at(k, x, j), 1);
+        sum += (element / largest) * (element / largest);
     }
     return largest * sqrt(sum);
 }
 
-/* Biases or scales (note 3). */
-struct sh_norms {
+/* The biases or scales of patterns (note 3). */
+struct sh_row_terms {
     _Atomic int64_t references, used; /* memories that read it; rows in use */
     int64_t capacity;                 /* rows that fit */
-    double *exact;
-    void *tile;
+    double *exact;                    /* in double, for canonical scores */
+    void *tile;                       /* in the compute type, for tiles of scores */
 };
 
-/* Gives up one reference; the last takes the block with it. */
-static void release_norms(sh_context *context, sh_norms *norms) {
-    if (!norms || atomic_fetch_sub(&norms->references, 1) > 1) return;
-    sh_release(context, norms->exact);
-    sh_release(context, norms->tile);
-    sh_release(context, norms);
+/* Gives up one reference; the last frees the arrays. */
+static void release_terms(sh_context *context, sh_row_terms *terms) {
+    if (!terms || atomic_fetch_sub(&terms->references, 1) > 1) return;
+    sh_release(context, terms->exact);
+    sh_release(context, terms->tile);
+    sh_release(context, terms);
 }
 
-/* Returns a block for n rows, the first `ready` of which are those of `old` (NULL: none): the old block, if the others
- * fit and no other memory uses that part of it, else a copy with space for as many again. */
-static sh_norms *extend_norms(sh_context *context, sh_norms *old, int64_t ready, int64_t n, size_t size) {
+/* Returns the terms of n rows, the first `ready` of which are those of `old` (NULL: none): the old ones, if the others fit
+ * behind them and no other memory uses that part, else a copy with space for as many again. `size`: bytes of `tile`'s type. */
+static sh_row_terms *extend_terms(sh_context *context, sh_row_terms *old, int64_t ready, int64_t n, size_t size) {
     int64_t free_from = ready;
     if (old && n <= old->capacity && atomic_compare_exchange_strong(&old->used, &free_from, n)) {
         atomic_fetch_add(&old->references, 1);
         return old;
     }
-    sh_norms *norms = sh_allocate(context, 1, sizeof *norms);
-    if (!norms) return NULL;
+    sh_row_terms *terms = sh_allocate(context, 1, sizeof *terms);
+    if (!terms) return NULL;
     int64_t capacity = old ? sh_max(n, 2 * ready) : n;
-    *norms = (sh_norms){.references = 1, .used = n, .capacity = capacity};
-    norms->exact = sh_allocate(context, capacity, sizeof(double));
-    norms->tile = sh_allocate(context, capacity, size);
-    if (!norms->exact || !norms->tile) {
-        release_norms(context, norms);
+    *terms = (sh_row_terms){.references = 1, .used = n, .capacity = capacity};
+    terms->exact = sh_allocate(context, capacity, sizeof(double));
+    terms->tile = sh_allocate(context, capacity, size);
+    if (!terms->exact || !terms->tile) {
+        release_terms(context, terms);
         return NULL;
     }
     if (old) {
         assert(ready <= old->capacity && ready <= n);
-        memcpy(norms->exact, old->exact, (size_t)ready * sizeof(double));
-        memcpy(norms->tile, old->tile, (size_t)ready * size);
+        memcpy(terms->exact, old->exact, (size_t)ready * sizeof(double));
+        memcpy(terms->tile, old->tile, (size_t)ready * size);
     }
-    return norms;
+    return terms;
 }
 
 enum {
@@ -112,7 +112,7 @@ typedef struct {
     int check_values;   /* whether values are new and to be checked */
     maxima *max;        /* (chunks) */
     double centre_norm; /* not below |centre| */
-    double far2;        /* squared distance from the centre from which on the memory is not centred */
+    double far2;        /* the square of the least distance from the centre at which the memory is not centred */
 } preparation;
 
 /* Computes norms, biases and scales of a chunk of rows, and checks them. */
@@ -189,9 +189,9 @@ static int are_valid_rows(const sh_rows *rows, sh_type type) {
 /* Takes references to the indexes of an old memory, whose patterns are the first of these: to be used if there are no
  * others, else to be grown. */
 static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *old) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < SH_INDEXES; i++) {
         sh_index *index = atomic_load(&old->indexes->index[i]);
-        int not_grown = !index && i < 2; /* the old memory's own index was never asked for */
+        int not_grown = !index && i < SH_LONGER_INDEX; /* the old memory's own index was never asked for */
         if (not_grown) index = atomic_exchange(&old->indexes->older[i], NULL); /* so that nobody frees it meanwhile */
         if (!index) continue;
         sh_index_retain(index);
@@ -199,7 +199,7 @@ static void share_indexes(sh_context *context, sh_memory *m, const sh_memory *ol
         assert(index->patterns <= m->patterns.n);
         if (index->patterns == m->patterns.n) {
             atomic_store(&m->indexes->index[i], index); /* the same patterns have the same index */
-        } else if (i < 2) {
+        } else if (i < SH_LONGER_INDEX) {
             atomic_store(&m->indexes->older[i], index);
             m->indexes->older_patterns = index->patterns;
         } else {
@@ -221,12 +221,12 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
         sh_memory memory;
         sh_indexes indexes;
         double centre[];
-    } *block =
-        sh_allocate(context, 1, sizeof *block + (size_t)patterns->d * (similarity == SH_EUCLIDEAN) * sizeof(double));
-    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memset(block, 0, sizeof *block);
-    sh_memory *m = &block->memory;
-    *m = (sh_memory){.indexes = &block->indexes,
+    } *made =
+        sh_allocate(context, 1, sizeof *made + (size_t)patterns->d * (similarity == SH_EUCLIDEAN) * sizeof(double));
+    if (!made) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    memset(made, 0, sizeof *made);
+    sh_memory *m = &made->memory;
+    *m = (sh_memory){.indexes = &made->indexes,
                      .k = sh_kernels_of(type),
                      .type = type,
                      .similarity = similarity,
@@ -240,17 +240,17 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
     p.max = sh_allocate(context, sh_max(chunks, 1), sizeof *p.max);
     if (!p.max) goto done;
     if (similarity == SH_EUCLIDEAN) {
-        m->centre = block->centre;
+        m->centre = made->centre;
         const void *row = sh_row_at(m->k, patterns, 0, m->centre);
         if (row != m->centre) memcpy(m->centre, row, (size_t)patterns->d * m->k->size);
         p.centre_norm = norm(m->k, m->centre, patterns->d) * (1 + 1e-9);
         p.far2 = p.centre_norm * p.centre_norm / (FAR * FAR) * (1 + 1e-9);
     }
     if (similarity != SH_DOT) {
-        m->norms = extend_norms(context, old ? old->norms : NULL, ready, n, m->k->size);
-        if (!m->norms) goto done;
-        *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->norms->exact;
-        *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->norms->tile;
+        m->row_terms = extend_terms(context, old ? old->row_terms : NULL, ready, n, m->k->size);
+        if (!m->row_terms) goto done;
+        *(similarity == SH_EUCLIDEAN ? &m->bias : &m->scale) = m->row_terms->exact;
+        *(similarity == SH_EUCLIDEAN ? &m->tile_bias : &m->tile_scale) = m->row_terms->tile;
     }
     if (older) {
         m->indexes->use = older->indexes->use;
@@ -268,9 +268,9 @@ static sh_status make_memory(sh_context *context, const sh_memory *older, int re
         if (m->centred && !centre_changed)
             status = sh_for_each(context, chunks, (size_t)patterns->d * m->k->size, bias_differences, &p);
     }
-    if ((status != SH_OK || centre_changed) && old && m->norms && m->norms == old->norms) {
-        int64_t used = n; /* the rest of the block is free again */
-        atomic_compare_exchange_strong(&m->norms->used, &used, ready);
+    if ((status != SH_OK || centre_changed) && old && m->row_terms && m->row_terms == old->row_terms) {
+        int64_t used = n; /* the rows behind `ready` are free again */
+        atomic_compare_exchange_strong(&m->row_terms->used, &used, ready);
     }
 done:
     sh_release(context, p.max);
@@ -292,7 +292,7 @@ sh_status sh_memory_new(sh_context *context, const sh_rows *patterns, const sh_r
     return make_memory(context, NULL, 0, patterns, values, similarity, type, memory);
 }
 
-/* Tells whether rows may be those of `old` and some more. */
+/* Tells whether rows may begin with those of `old`. */
 static int may_extend(const sh_rows *rows, const sh_rows *old) {
     return rows->n >= old->n && rows->d == old->d && rows->type == old->type && rows->scale == old->scale;
 }
@@ -314,13 +314,13 @@ static uint64_t hash_row(const char *row, size_t bytes, uint64_t seed) {
     const uint64_t base = 0x9E3779B97F4A7C15; /* odd, so a changed word always changes its hash */
     uint64_t hash[HASHES], word[HASHES], sum = seed * base;
     for (int l = 0; l < HASHES; l++) hash[l] = (uint64_t)l + 1;
-    size_t at = 0;
-    for (; at + sizeof word <= bytes; at += sizeof word) {
-        memcpy(word, row + at, sizeof word);
+    size_t offset = 0;
+    for (; offset + sizeof word <= bytes; offset += sizeof word) {
+        memcpy(word, row + offset, sizeof word);
         for (int l = 0; l < HASHES; l++) hash[l] = hash[l] * base + word[l];
     }
     memset(word, 0, sizeof word);
-    memcpy(word, row + at, bytes - at);
+    memcpy(word, row + offset, bytes - offset);
     for (int l = 0; l < HASHES; l++) sum = (sum ^ (sum >> 29)) * base + hash[l] * base + word[l];
     return sum ^ (sum >> 32);
 }
@@ -335,11 +335,11 @@ static sh_status hash_rows(void *pointer, int64_t item, void *scratch, sh_contex
     (void)scratch, (void)context;
     fingerprint_sum *f = pointer;
     uint64_t sum = 0;
-    for (int part = 0; part < 1 + f->m->has_values; part++) {
-        const sh_rows *rows = part ? &f->m->values : &f->m->patterns;
+    for (int of_values = 0; of_values < 1 + f->m->has_values; of_values++) {
+        const sh_rows *rows = of_values ? &f->m->values : &f->m->patterns;
         size_t bytes = (size_t)(rows->d * sh_size_of(rows->type));
         for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, rows->n); i++)
-            sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + part + 1));
+            sum += hash_row((const char *)rows->data + i * rows->stride, bytes, (uint64_t)(2 * i + of_values + 1));
     }
     atomic_fetch_add(&f->sum, sum);
     return SH_OK;
@@ -355,8 +355,8 @@ sh_status sh_memory_fingerprint(sh_context *context, const sh_memory *m, uint64_
 }
 
 static void free_indexes(sh_context *context, sh_memory *m) {
-    for (int i = 0; i < 3; i++) sh_index_free(context, atomic_exchange(&m->indexes->index[i], NULL));
-    for (int i = 0; i < 2; i++) sh_index_free(context, atomic_exchange(&m->indexes->older[i], NULL));
+    for (int i = 0; i < SH_INDEXES; i++) sh_index_free(context, atomic_exchange(&m->indexes->index[i], NULL));
+    for (int i = 0; i < SH_LONGER_INDEX; i++) sh_index_free(context, atomic_exchange(&m->indexes->older[i], NULL));
     m->indexes->older_patterns = 0;
 }
 
@@ -369,7 +369,7 @@ void sh_memory_use_index(sh_context *context, sh_memory *m, sh_index_use use) {
 void sh_memory_free(sh_context *context, sh_memory *m) {
     if (!m) return;
     free_indexes(context, m);
-    release_norms(context, m->norms);
+    release_terms(context, m->row_terms);
     sh_release(context, m);
 }
 
@@ -393,27 +393,27 @@ static void copy_columns(const sh_kernels *k, const sh_rows *rows, const void *c
     for (int64_t i = 0; i < n; i++, x += rows->stride) {
         void *row = sh_at(k, tile_rows, i * columns);
         if (sh_is_narrow(rows))
-            widen_row(k, rows, x, columns, row);
+            widen(k, rows, x, columns, row);
         else
             memcpy(row, x, (size_t)columns * k->size);
         if (centre) k->add(row, -1, sh_at(k, centre, column), columns);
     }
 }
 
-void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *q, int64_t rows, int64_t first, int64_t n,
+void sh_tile_scores(const sh_job *job, const sh_rows *x, const void *queries, int64_t rows, int64_t first, int64_t n,
                     void *scores, int64_t ld, void *tile_rows) {
     const sh_kernels *k = job->k;
     assert(first >= 0 && n >= 0 && n <= SH_TILE && first + n <= x->n);
     if (!sh_is_narrow(x) && !job->plan.centre) {
-        k->gemm_nt(rows, n, x->d, q, x->d, (const char *)x->data + first * x->stride, x->stride / (int64_t)k->size, 0,
-                   scores, ld);
+        k->gemm_nt(rows, n, x->d, queries, x->d, (const char *)x->data + first * x->stride,
+                   x->stride / (int64_t)k->size, 0, scores, ld);
         return;
     }
     int64_t step = copied_columns(k);
     for (int64_t c = 0; c < x->d; c += step) {
         int64_t columns = sh_min(step, x->d - c);
         copy_columns(k, x, job->plan.centre, first, n, c, columns, tile_rows);
-        k->gemm_nt(rows, n, columns, sh_at(k, q, c), x->d, tile_rows, columns, c > 0, scores, ld);
+        k->gemm_nt(rows, n, columns, sh_at(k, queries, c), x->d, tile_rows, columns, c > 0, scores, ld);
     }
 }
 

@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_BYTES = 24 * 1024 * 1024, COLUMNS = 256 };
+enum {
+    ROWS_BYTES = 24 * 1024 * 1024, /* of the rows of a batch */
+    COLUMNS = 256,                 /* of states that an item of work mixes */
+};
 
 typedef struct {
     sh_job *job;
@@ -23,11 +26,11 @@ typedef struct {
     char *queries;       /* (rows, d) gathered */
     char *scores;        /* (rows, M) of tiles; then, of rows mixed by the product, weights */
     char *states;        /* (rows, v) */
-    char *by_product;    /* (rows) 1 if the row is mixed by the product */
+    char *by_product;    /* (rows) 1 if the second product mixes the row, 0 if it was answered canonically */
 } batch;
 
-static size_t lay_out(int64_t rows, void *block, batch *b) {
-    sh_workspace w = {block, 0};
+static size_t lay_out(int64_t rows, void *memory, batch *b) {
+    sh_workspace w = {memory, 0};
     const sh_memory *m = b->job->memory;
     size_t size = b->job->k->size;
     b->queries = sh_take(&w, rows * m->patterns.d, size);
@@ -37,7 +40,7 @@ static size_t lay_out(int64_t rows, void *block, batch *b) {
     return w.used;
 }
 
-static int64_t query_at(const batch *b, int64_t row) {
+static int64_t query_number(const batch *b, int64_t row) {
     assert(row < b->rows);
     return b->job->plan.overflow_queries[b->first + row];
 }
@@ -53,20 +56,20 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
                    scratch);
     for (int64_t i = 0; i < b->rows; i++) {
         void *scores = sh_at(k, b->scores, i * m->patterns.n + first);
-        int64_t query = query_at(b, i);
+        int64_t query = query_number(b, i);
         double best =
             k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(b->job, first), sh_shift(b->job, query), n);
-        if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+        if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
     }
     return SH_OK;
 }
 
 typedef struct {
     int64_t support;
-    double psi; /* shares of the conjugate */
+    double conjugate; /* beta times what the conjugate over beta exceeds the best score by */
 } row_sums;
 
-/* Puts weights in place of scores, in pieces that fit the stack. */
+/* Turns a row of scores into weights in place, in pieces that fit the stack. */
 static row_sums weigh_row(const sh_job *job, void *row, const sh_threshold *t, double best, double beta) {
     enum { PIECE = 512 };
     const sh_kernels *k = job->k;
@@ -79,7 +82,7 @@ static row_sums weigh_row(const sh_job *job, void *row, const sh_threshold *t, d
         job->map->weights(t, n, p);
         for (int64_t i = 0; i < n; i++) {
             sums.support += p[i] > 0;
-            if (job->goal == SH_GOAL_ENERGY && p[i] > 0) sums.psi += job->map->conjugate_share(t, z[i], p[i]);
+            if (job->goal == SH_GOAL_ENERGY && p[i] > 0) sums.conjugate += job->map->conjugate_share(t, z[i], p[i]);
         }
         k->from_double(sh_at(k, row, j), p, n);
     }
@@ -87,17 +90,17 @@ static row_sums weigh_row(const sh_job *job, void *row, const sh_threshold *t, d
     return sums;
 }
 
-/* Writes z of all scores within the cutoff. Returns how many. */
+/* Writes z = beta (s - best) of all scores s within the cutoff. Returns how many. */
 static int64_t scores_within_cutoff(const sh_job *job, const void *row, double best, double beta, double *z) {
     enum { PIECE = 512 };
-    double s[PIECE], reach = job->map->cutoff(job->model.parameter);
+    double s[PIECE], cutoff = job->map->cutoff(job->model.parameter);
     int64_t found = 0;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         int64_t n = sh_min(PIECE, job->memory->patterns.n - j);
         job->k->to_double(s, sh_at(job->k, row, j), n);
         for (int64_t i = 0; i < n; i++) {
             double scaled = beta * (s[i] - best);
-            if (scaled > -reach) z[found++] = scaled;
+            if (scaled > -cutoff) z[found++] = scaled;
         }
     }
     return found;
@@ -113,13 +116,13 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
-            double threshold = sh_min_score(job, query, l.list, n, l.space.z, 0);
+            double threshold = sh_min_score(job, query, l.list, n, l.scratch.z, 0);
             n = sh_keep_above(job, query, l.list, n, threshold, 0);
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
         int64_t found = job->k->collect(sh_at(job->k, row, j), width, min_score, j, l.list + n);
-        sh_rescore(job, query, l.list + n, found, l.space.buffer);
+        sh_score_canonically(job, query, l.list + n, found, l.scratch.widened_row);
         n += found;
         assert(n <= l.capacity);
         if (sh_stopped(context)) {
@@ -127,13 +130,13 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
             goto done;
         }
     }
-    status = sh_store_results(job, query, l.list, n, l.space, context);
+    status = sh_store_results(job, query, l.list, n, l.scratch, context);
 done:
     sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
-static int by_position(const void *a, const void *b) {
+static int compare_positions(const void *a, const void *b) {
     int64_t i = ((const sh_entry *)a)->position, j = ((const sh_entry *)b)->position;
     return (i > j) - (i < j);
 }
@@ -141,14 +144,14 @@ static int by_position(const void *a, const void *b) {
 typedef struct {
     sh_candidate *c;
     sh_entry *entries;
-    void *buffer; /* (d) one widened row */
-} list_space;
+    void *widened_row; /* (d) */
+} list_scratch;
 
-static size_t lay_out_list(const sh_job *job, int64_t n, void *block, list_space *s) {
-    sh_workspace w = {block, 0};
+static size_t lay_out_list(const sh_job *job, int64_t n, void *memory, list_scratch *s) {
+    sh_workspace w = {memory, 0};
     s->c = sh_take(&w, n, sizeof *s->c);
     s->entries = sh_take(&w, n, sizeof *s->entries);
-    s->buffer = sh_take(&w, job->memory->patterns.d, job->k->size);
+    s->widened_row = sh_take(&w, job->memory->patterns.d, job->k->size);
     return w.used;
 }
 
@@ -158,21 +161,21 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     int64_t n = job->memory->patterns.n;
     double scale = job->map->row_scale(k, row, n);
     double sum = job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, scale);
-    k->scale(row, sum != 0 ? 1 / sum : 0, n);
+    k->multiply_by(row, sum != 0 ? 1 / sum : 0, n);
     double least = job->min_weight > 0 ? job->min_weight : -INFINITY;
     int64_t found = k->count(row, n, least);
-    list_space s;
-    void *block = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
-    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    lay_out_list(job, found, block, &s);
+    list_scratch s;
+    void *memory = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
+    if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out_list(job, found, memory, &s);
     k->collect(row, n, least, 0, s.c);
     if (job->top) found = sh_select_top(s.c, found, job->top);
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
-    sh_rescore(job, query, s.c, found, s.buffer);
+    sh_score_canonically(job, query, s.c, found, s.widened_row);
     for (int64_t i = 0; i < found; i++) s.entries[i].score = s.c[i].score;
-    qsort(s.entries, (size_t)found, sizeof *s.entries, by_position);
+    qsort(s.entries, (size_t)found, sizeof *s.entries, compare_positions);
     sh_status status = sh_store_entries(job, query, s.entries, found, context);
-    sh_release(context, block);
+    sh_release(context, memory);
     return status;
 }
 
@@ -180,11 +183,11 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     batch *b = pointer;
     sh_job *job = b->job;
     const sh_kernels *k = job->k;
-    int64_t query = query_at(b, item), n = job->memory->patterns.n;
-    void *row = sh_at(k, b->scores, item * n);
+    int64_t query = query_number(b, item), n = job->memory->patterns.n;
+    void *row = sh_at(k, b->scores, item * n); /* of scores */
     b->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
-    if (!job->map->cutoff && !job->plan.nearest) {
+    if (!job->map->cutoff && !job->plan.k_best) {
         if (!sh_needs_canonical_scores(job, query)) return list_row(job, query, row, context);
         double min_score = -INFINITY; /* of scores that count (streaming.c, note 3); lists may want others */
         if (job->goal != SH_GOAL_WEIGHTS)
@@ -202,25 +205,25 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
         }
         return solve_canonically(job, query, row, sh_rival_min_score(job, query, radius) - slack, context);
     }
-    if (job->plan.nearest) {
+    if (job->plan.k_best) {
         k->to_double(z, row, n);
-        double least = n < job->plan.nearest ? -INFINITY : sh_kth_largest(z, n, job->plan.nearest) - 2 * slack;
-        return solve_canonically(job, query, row, least, context);
+        double min_score = n < job->plan.k_best ? -INFINITY : sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
+        return solve_canonically(job, query, row, min_score, context);
     }
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
-    double reach = job->map->cutoff(alpha) / beta;
+    double cutoff = job->map->cutoff(alpha) / beta;
     sh_threshold t;
     job->map->threshold(alpha, scores_within_cutoff(job, row, best, beta, z), z, &t);
-    double threshold = best + t.tau / t.unit / beta, margin = 1e-12 * reach + 0x1p-50 * fabs(best);
+    double threshold = best + t.tau / t.unit / beta, rounding = 1e-12 * cutoff + 0x1p-50 * fabs(best);
     if (job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query) ||
-        k->count(row, n, threshold + 2 * slack + margin) <= SH_EXACT_SUPPORT)
-        return solve_canonically(job, query, row, threshold - 2 * slack - margin, context);
+        k->count(row, n, threshold + 2 * slack + rounding) <= SH_EXACT_SUPPORT)
+        return solve_canonically(job, query, row, threshold - 2 * slack - rounding, context);
 
     row_sums sums = weigh_row(job, row, &t, best, beta);
     b->by_product[item] = 1;
     if (job->out.support_size) job->out.support_size[query] = sums.support;
-    if (job->out.counts) job->out.counts[query][3] = sums.support;
-    if (job->out.energy) job->out.energy[query] = sh_energy_of(job, query, best + sums.psi / beta);
+    if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = sums.support;
+    if (job->out.energy) job->out.energy[query] = sh_energy_of(job, query, best + sums.conjugate / beta);
     return SH_OK;
 }
 
@@ -247,9 +250,9 @@ static sh_status answer_batch(batch *b) {
     const sh_kernels *k = job->k;
     size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->values->d * k->size;
     for (int64_t i = 0; i < b->rows; i++)
-        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_at(b, i)), query_bytes);
-    size_t tile_rows = sh_tile_row_bytes(m);
-    sh_status status = sh_for_each(job->context, job->plan.tiles, tile_rows, score_tile, b);
+        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_number(b, i)), query_bytes);
+    size_t tile_bytes = sh_tile_row_bytes(m);
+    sh_status status = sh_for_each(job->context, job->plan.tiles, tile_bytes, score_tile, b);
     if (status != SH_OK) return status;
 
     /* a row to solve needs M doubles: no more threads at once than these fit the budget */
@@ -260,19 +263,19 @@ static sh_status answer_batch(batch *b) {
     if (status != SH_OK) return sh_fail(job->context, status, limited.argument, limited.row);
     if (!job->out.states || !memchr(b->by_product, 1, (size_t)b->rows)) return SH_OK;
 
-    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), tile_rows, mix_columns, b);
+    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), tile_bytes, mix_columns, b);
     if (status != SH_OK) return status;
     for (int64_t i = 0; i < b->rows; i++) {
         if (!b->by_product[i]) continue;
         char *state = b->states + (size_t)i * state_bytes;
         if (job->plan.value_centre) k->add(state, 1, job->plan.value_centre, job->values->d);
-        sh_check_states(job, state, 1);
-        memcpy((char *)job->out.states + (size_t)query_at(b, i) * state_bytes, state, state_bytes);
+        sh_note_states_if_not_finite(job, state, 1);
+        memcpy((char *)job->out.states + (size_t)query_number(b, i) * state_bytes, state, state_bytes);
     }
     return SH_OK;
 }
 
-static int ascending(const void *a, const void *b) {
+static int compare_numbers(const void *a, const void *b) {
     int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
     return (i > j) - (i < j);
 }
@@ -282,19 +285,19 @@ sh_status sh_overflow(sh_job *job) {
     const sh_memory *m = job->memory;
     int64_t count = atomic_load(&job->plan.overflow_count), *queries = job->plan.overflow_queries;
     if (count == 0) return SH_OK;
-    qsort(queries, (size_t)count, sizeof *queries, ascending); /* threads found them in any order */
+    qsort(queries, (size_t)count, sizeof *queries, compare_numbers); /* threads found them in any order */
     for (int64_t i = 1; i < count; i++) assert(queries[i - 1] < queries[i]);
     int64_t bytes = (m->patterns.n + m->patterns.d + job->values->d) * (int64_t)job->k->size;
     int64_t rows = sh_min(count, sh_max(1, sh_min(SH_BLOCK, ROWS_BYTES / bytes)));
     batch b = {.job = job};
-    void *block = sh_allocate(context, 1, lay_out(rows, NULL, &b));
-    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    lay_out(rows, block, &b);
+    void *memory = sh_allocate(context, 1, lay_out(rows, NULL, &b));
+    if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(rows, memory, &b);
     sh_status status = SH_OK;
     for (b.first = 0; status == SH_OK && b.first < count; b.first += rows) {
         b.rows = sh_min(rows, count - b.first);
         status = answer_batch(&b);
     }
-    sh_release(context, block);
+    sh_release(context, memory);
     return status;
 }

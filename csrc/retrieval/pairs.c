@@ -39,32 +39,33 @@ typedef struct {
 
 static int64_t place_of(const pair_scan *p, sh_placed q) { return q.residue + p->step * q.place; }
 
-/* Gives the next stretch of patterns of a query, counted in its residue class; returns how many, 0 at the end. */
-static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *at, int64_t *first) {
-    const int64_t n = p->kind->next_stretch(p->s, p->job->memory->patterns.n, place_of(p, q), at, first);
+/* Gives the next stretch of patterns of a query: its first, counted in their residue class. Returns how many it has, 0 at
+ * the end. *cursor counts up from 0. */
+static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *cursor, int64_t *first) {
+    const int64_t n = p->kind->next_stretch(p->s, p->job->memory->patterns.n, place_of(p, q), cursor, first);
     *first /= p->step;
     return n;
 }
 
 /* Returns the number of the first pair of a query that lies in no stretch. */
 static int64_t after_stretches(const pair_scan *p, sh_placed q) {
-    int64_t at = 0, first = 0;
-    return p->by_stretch ? next_stretch(p, q, &at, &first) : 0;
+    int64_t cursor = 0, first = 0;
+    return p->by_stretch ? next_stretch(p, q, &cursor, &first) : 0;
 }
 
 /* The patterns that neighbours see, tile by tile: first .. first + n - 1 of a residue class, in a stretch up to `end`. */
 typedef struct {
-    int64_t at, first, n, end;
+    int64_t cursor, first, n, end; /* cursor: of next_stretch */
 } tile;
 
 /* Goes on to the next tile of queries `low` to `high`; returns how many patterns it has, at most SH_TILE, 0 at the end. */
 static int64_t next_tile(const pair_scan *p, sh_placed low, sh_placed high, tile *t) {
-    int64_t at = t->at, last, length;
+    int64_t cursor = t->cursor, last, length;
     if (!p->by_stretch) return 0;
     t->first += t->n;
     if (t->first == t->end) {
-        if (next_stretch(p, low, &t->at, &t->first) == 0) return 0;
-        length = next_stretch(p, high, &at, &last);
+        if (next_stretch(p, low, &t->cursor, &t->first) == 0) return 0;
+        length = next_stretch(p, high, &cursor, &last);
         t->end = last + length;
     }
     return t->n = sh_min(SH_TILE, t->end - t->first);
@@ -72,33 +73,35 @@ static int64_t next_tile(const pair_scan *p, sh_placed low, sh_placed high, tile
 
 /* Gives the part of a tile that a query sees, from .. to - 1, counted from its first; from >= to: none of it. */
 static void visible_part(const pair_scan *p, sh_placed q, const tile *t, int64_t *from, int64_t *to) {
-    int64_t at = 0, first = 0;
+    int64_t cursor = 0, first = 0;
     *from = 0;
     *to = t->n;
-    if (!p->kind->one_stretch) return;
-    const int64_t n = next_stretch(p, q, &at, &first);
+    if (!p->kind->one_stretch) return; /* in other kinds the queries of an item see the same stretches */
+    const int64_t n = next_stretch(p, q, &cursor, &first);
     *from = sh_max(first - t->first, 0);
     *to = sh_min(first + n - t->first, t->n);
     assert(*from >= 0 && *to <= t->n);
 }
 
-/* --- some queries together ------------------------------------------------------------------------ */
+/* --- the queries of an item ------------------------------------------------------------------------ */
 
+/* The scratch of one worker. */
 typedef struct {
-    char *queries, *scores, *mixture, *tile_rows, *row;
-    void *bias, *scale, *value_scale; /* (SH_TILE) of a stretch, where these do not lie side by side */
-    sh_candidate *pairs, *lists;
-    double *z;
-    sh_rows patterns, values; /* of the residue class alone */
-    sh_result_space results;
-} space;
+    char *queries, *scores, *mixture; /* (ROWS, d), (ROWS, SH_TILE), (ROWS, v) */
+    char *tile_rows, *row;            /* of sh_tile_scores; (SH_PIECE) scores of pairs, then weights */
+    void *bias, *scale, *value_scale; /* (SH_TILE) of a tile, where these do not lie side by side */
+    sh_candidate *pairs, *lists;      /* (SH_PIECE), (ROWS, capacity) */
+    double *z;                        /* (SH_PIECE) scores of pairs */
+    sh_rows patterns, values;         /* of the residue class alone */
+    sh_result_scratch results;
+} item_scratch;
 
-/* Lays out the scratch memory of one worker; returns its size. */
-static size_t lay_out(const pair_scan *p, void *block, space *s) {
+/* Lays out the scratch of one worker; returns its bytes (memory NULL: these alone). */
+static size_t lay_out(const pair_scan *p, void *memory, item_scratch *s) {
     const sh_job *job = p->job;
     const int64_t gathered = p->step > 1 ? SH_TILE : 0;
     const size_t size = job->k->size;
-    sh_workspace w = {block, 0};
+    sh_workspace w = {memory, 0};
     s->queries = sh_take(&w, ROWS * job->memory->patterns.d, size);
     s->scores = sh_take(&w, p->by_stretch ? ROWS * SH_TILE : 0, size);
     s->mixture = sh_take(&w, ROWS * job->values->d, size);
@@ -110,14 +113,16 @@ static size_t lay_out(const pair_scan *p, void *block, space *s) {
     s->pairs = sh_take(&w, SH_PIECE, sizeof *s->pairs);
     s->lists = sh_take(&w, job->map->cutoff ? ROWS * p->capacity : 0, sizeof *s->lists);
     s->z = sh_take(&w, SH_PIECE, sizeof *s->z);
-    s->results = sh_take_result_space(job, &w, p->capacity);
+    s->results = sh_take_result_scratch(job, &w, p->capacity);
     return w.used;
 }
 
-/* The next piece of pairs that lie in no stretch. It is named one piece ahead, so that its rows can be fetched while
- * those before are read. */
+/* The next piece of pairs that lie in no stretch. It is found one piece ahead, so that its rows can be fetched while those
+ * before are read. */
 typedef struct {
-    int64_t row, at, n; /* of which query of the item; the number of the pair after it; n = 0: there are no more */
+    int64_t query;  /* whose pairs they are: its number in the item */
+    int64_t cursor; /* the number of the pair after them */
+    int64_t n;      /* 0: there are no more */
     int64_t position[SH_PIECE];
 } piece;
 
@@ -125,45 +130,46 @@ typedef struct {
 static void next_piece(const pair_scan *p, const sh_placed *q, int64_t rows, piece *next) {
     int was_last = next->n > 0 && next->n < SH_PIECE;
     for (next->n = 0; next->n == 0; was_last = 1) {
-        if (was_last && ++next->row == rows) return;
-        if (was_last) next->at = after_stretches(p, q[next->row]);
-        const int64_t place = place_of(p, q[next->row]);
-        next->n = sh_next_pairs(p->s, p->job->memory->patterns.n, place, &next->at, next->position);
+        if (was_last && ++next->query == rows) return;
+        if (was_last) next->cursor = after_stretches(p, q[next->query]);
+        const int64_t place = place_of(p, q[next->query]);
+        next->n = sh_next_pairs(p->s, p->job->memory->patterns.n, place, &next->cursor, next->position);
     }
 }
 
 /* Names the first piece of query i of an item, or of one after it. */
 static void begin_pieces(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next) {
     next->n = 0;
-    next->row = p->has_scattered ? i : rows;
+    next->query = p->has_scattered ? i : rows;
     if (!p->has_scattered) return;
-    next->at = after_stretches(p, q[i]);
+    next->cursor = after_stretches(p, q[i]);
     next_piece(p, q, rows, next);
 }
 
 /* Scores the next pairs of query i of an item, in w->pairs; returns how many. */
 static int64_t score_pairs(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next,
-                           const space *w) {
-    enum { STEP = 4 };
+                           const item_scratch *w) {
+    enum { STEP = 4 }; /* rows scored while as many are fetched */
     const sh_job *job = p->job;
     const sh_rows *patterns = &job->memory->patterns,
                   *values = job->values->data == patterns->data ? NULL : job->values;
-    if (next->row < i) begin_pieces(p, q, rows, i, next);
-    if (next->row > i || next->n == 0) return 0;
+    if (next->query < i) begin_pieces(p, q, rows, i, next);
+    if (next->query > i || next->n == 0) return 0;
     int64_t n = next->n;
     for (int64_t j = 0; j < n; j++) w->pairs[j].position = next->position[j];
     next_piece(p, q, rows, next);
     for (int64_t j = 0; j < n; j += STEP) {
         for (int64_t ahead = j; ahead < sh_min(j + STEP, next->n); ahead++) {
             sh_prefetch_row(patterns, next->position[ahead]);
-            if (values && !job->map->cutoff) sh_prefetch_row(values, next->position[ahead]);
+            if (values && !job->map->cutoff) /* every pattern has weight, so its value is needed, too */
+                sh_prefetch_row(values, next->position[ahead]);
         }
-        sh_rescore_prefetched(job, q[i].query, w->pairs + j, sh_min(STEP, n - j), w->results.buffer);
+        sh_score_fetched(job, q[i].query, w->pairs + j, sh_min(STEP, n - j), w->results.widened_row);
     }
     return n;
 }
 
-/* Tells whether to stop, after every STOP_NUMBERS numbers. */
+/* Counts the numbers of so many more pairs' patterns, and tells whether to stop, after every STOP_NUMBERS of them. */
 static int stopped_after(const pair_scan *p, int64_t pairs, int64_t *numbers, sh_context *context) {
     *numbers += pairs * p->job->memory->patterns.d;
     if (*numbers < STOP_NUMBERS) return 0;
@@ -173,26 +179,28 @@ static int stopped_after(const pair_scan *p, int64_t pairs, int64_t *numbers, sh
 
 /* Returns the rows of one residue class. */
 static sh_rows rows_of_class(const pair_scan *p, const sh_rows *rows, int64_t residue) {
-    sh_rows some = *rows;
-    some.data = (const char *)rows->data + residue * rows->stride;
-    some.stride = rows->stride * p->step;
-    some.n = residue < rows->n ? (rows->n - 1 - residue) / p->step + 1 : 0;
-    return some;
+    sh_rows of_class = *rows;
+    of_class.data = (const char *)rows->data + residue * rows->stride;
+    of_class.stride = rows->stride * p->step;
+    of_class.n = residue < rows->n ? (rows->n - 1 - residue) / p->step + 1 : 0;
+    return of_class;
 }
 
-/* Returns the numbers of a tile's patterns, side by side, of one for each pattern; NULL if there are none. */
-static const void *numbers_of_tile(const pair_scan *p, const void *all, int64_t residue, int64_t first, int64_t n,
-                                   void *out) {
+/* Returns the biases or scales of a tile's patterns, side by side: where they lie, or copied to `gathered`. `terms` are
+ * those of all patterns, NULL if there are none. */
+static const void *terms_of_tile(const pair_scan *p, const void *terms, int64_t residue, int64_t first, int64_t n,
+                                 void *gathered) {
     size_t size = p->job->k->size;
-    if (!all) return NULL;
-    const char *from = (const char *)all + (size_t)(residue + first * p->step) * size;
+    if (!terms) return NULL;
+    const char *from = (const char *)terms + (size_t)(residue + first * p->step) * size;
     if (p->step == 1) return from;
-    for (int64_t j = 0; j < n; j++) memcpy((char *)out + (size_t)j * size, from + (size_t)(j * p->step) * size, size);
-    return out;
+    for (int64_t j = 0; j < n; j++)
+        memcpy((char *)gathered + (size_t)j * size, from + (size_t)(j * p->step) * size, size);
+    return gathered;
 }
 
 /* Gathers the queries of an item and the rows of their residue class; returns the queries' places. */
-static const sh_placed *gather(const pair_scan *p, int64_t item, space *w, int64_t *rows) {
+static const sh_placed *gather(const pair_scan *p, int64_t item, item_scratch *w, int64_t *rows) {
     const sh_placed *q = p->placed + p->start[item];
     size_t bytes = (size_t)p->job->memory->patterns.d * p->job->k->size;
     *rows = p->start[item + 1] - p->start[item];
@@ -205,46 +213,46 @@ static const sh_placed *gather(const pair_scan *p, int64_t item, space *w, int64
 }
 
 /* Scores a tile, one row a query. Returns the length of a row, with which rows do not share places in the cache. */
-static int64_t score_tile(const sh_job *job, const space *w, int64_t rows, int64_t first, int64_t n) {
+static int64_t score_tile(const sh_job *job, const item_scratch *w, int64_t rows, int64_t first, int64_t n) {
     int64_t ld = sh_min(SH_TILE, (n + 15) / 16 * 16);
     sh_tile_scores(job, &w->patterns, w->queries, rows, first, n, w->scores, ld, w->tile_rows);
     return ld;
 }
 
 /* Answers query i in order of place by canonical scores of all its pairs, in a list that grows (note 2). */
-static sh_status answer_exactly(void *pointer, int64_t i, void *scratch, sh_context *context) {
+static sh_status answer_canonically(void *pointer, int64_t i, void *scratch, sh_context *context) {
     (void)scratch;
     const pair_scan *p = pointer;
     sh_job *job = p->job;
     const sh_placed q = p->placed[i];
-    int64_t n = 0, at = 0, found, position[SH_PIECE];
+    int64_t n = 0, cursor = 0, found, position[SH_PIECE];
     double min_score = -INFINITY;
-    sh_long_list all = {0};
+    sh_long_list l = {0};
     sh_status status = SH_NO_MEMORY;
-    if (!sh_lengthen_list(job, context, &all, 0, MIN_CAPACITY)) goto done;
-    while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &at, position)) > 0) {
-        if (n + SH_PIECE > all.capacity) {
+    if (!sh_lengthen_list(job, context, &l, 0, MIN_CAPACITY)) goto done;
+    while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &cursor, position)) > 0) {
+        if (n + SH_PIECE > l.capacity) {
             if (job->map->cutoff) {
-                min_score = fmax(min_score, sh_min_score(job, q.query, all.list, n, all.space.z, 0));
-                n = sh_keep_above(job, q.query, all.list, n, min_score, 0);
+                min_score = fmax(min_score, sh_min_score(job, q.query, l.list, n, l.scratch.z, 0));
+                n = sh_keep_above(job, q.query, l.list, n, min_score, 0);
             }
-            if (2 * n > all.capacity && !sh_lengthen_list(job, context, &all, n, 0)) goto done;
+            if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
-        assert(n + found <= all.capacity);
-        sh_candidate *c = all.list + n;
+        assert(n + found <= l.capacity);
+        sh_candidate *c = l.list + n;
         for (int64_t j = 0; j < found; j++) c[j].position = position[j];
-        sh_rescore(job, q.query, c, found, all.space.buffer);
+        sh_score_canonically(job, q.query, c, found, l.scratch.widened_row);
         for (int64_t j = 0; j < found; j++)
-            if (c[j].score >= min_score) all.list[n++] = c[j];
+            if (c[j].score >= min_score) l.list[n++] = c[j];
         if (sh_stopped(context)) {
             status = SH_INTERRUPTED;
             goto done;
         }
     }
-    sh_sort_by_position(all.list, n);
-    status = sh_store_results(job, q.query, all.list, n, all.space, context);
+    sh_sort_by_position(l.list, n);
+    status = sh_store_results(job, q.query, l.list, n, l.scratch, context);
 done:
-    sh_release_list(context, &all);
+    sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }
 
@@ -254,7 +262,7 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
     sh_job *job = p->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    space w;
+    item_scratch w;
     lay_out(p, scratch, &w);
     int64_t rows, n, from, to;
     tile t = {0};
@@ -265,8 +273,8 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
             .capacity = p->capacity, .min_score = -INFINITY, .best = -INFINITY, .list = w.lists + i * p->capacity};
     while ((n = next_tile(p, q[0], q[rows - 1], &t)) > 0) {
         int64_t ld = score_tile(job, &w, rows, t.first, n);
-        const char *scales = numbers_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
-        const char *biases = numbers_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
+        const char *scales = terms_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
+        const char *biases = terms_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
         for (int64_t i = 0; i < rows; i++) {
             sh_candidate_list *l = &lists[i];
             visible_part(p, q[i], &t, &from, &to);
@@ -305,11 +313,11 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         sh_status status;
         if (l->overflows) {
-            status = answer_exactly(pointer, p->start[item] + i, NULL, context);
+            status = answer_canonically(pointer, p->start[item] + i, NULL, context);
         } else {
             sh_compact(job, query, l, w.results.z);
             sh_sort_by_position(l->list, l->n);
-            sh_rescore(job, query, l->list, l->n, w.results.buffer);
+            sh_score_canonically(job, query, l->list, l->n, w.results.widened_row);
             status = sh_store_results(job, query, l->list, l->n, w.results, context);
         }
         if (status != SH_OK) return status;
@@ -319,7 +327,8 @@ static sh_status filter_item(void *pointer, int64_t item, void *scratch, sh_cont
 }
 
 /* Adds weights[j] x value c[j].position to a mixture; weights become those of the rows as stored. */
-static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n, void *buffer) {
+static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_candidate *c, int64_t n,
+                      void *widened_row) {
     const sh_kernels *k = job->k;
     int32_t index[SH_PIECE];
     for (int64_t j = 0; j < n; j++) {
@@ -333,7 +342,7 @@ static void mix_pairs(const sh_job *job, void *mixture, void *weights, const sh_
     }
     const int32_t zero = 0;
     for (int64_t j = 0; j < n; j++) {
-        const void *row = sh_row_at(k, job->values, c[j].position, buffer);
+        const void *row = sh_row_at(k, job->values, c[j].position, widened_row);
         k->mix(mixture, job->values->d, sh_at(k, weights, j), &zero, 1, row, job->values->d);
     }
 }
@@ -344,7 +353,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     sh_job *job = p->job;
     const sh_memory *m = job->memory;
     const sh_kernels *k = job->k;
-    space w;
+    item_scratch w;
     lay_out(p, scratch, &w);
     int64_t rows, n, from, to, width = job->values->d, support[ROWS] = {0};
     tile t = {0};
@@ -357,10 +366,9 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
     if (job->out.states) memset(w.mixture, 0, (size_t)(rows * width) * k->size);
     while ((n = next_tile(p, q[0], q[rows - 1], &t)) > 0) {
         int64_t ld = score_tile(job, &w, rows, t.first, n);
-        const char *scales = numbers_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
-        const char *biases = numbers_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
-        const char *value_scales =
-            numbers_of_tile(p, job->plan.tile_value_scale, q->residue, t.first, n, w.value_scale);
+        const char *scales = terms_of_tile(p, m->tile_scale, q->residue, t.first, n, w.scale);
+        const char *biases = terms_of_tile(p, job->plan.tile_bias, q->residue, t.first, n, w.bias);
+        const char *value_scales = terms_of_tile(p, job->plan.tile_value_scale, q->residue, t.first, n, w.value_scale);
         for (int64_t i = 0; i < rows; i++) {
             char *row = sh_at(k, w.scores, i * ld);
             visible_part(p, q[i], &t, &from, &to);
@@ -391,7 +399,7 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
         void *mixture = job->out.states ? sh_at(k, w.mixture, i * width) : NULL;
         double beta = sh_beta(job, query);
         if (sh_needs_canonical_scores(job, query)) {
-            sh_status status = answer_exactly(pointer, p->start[item] + i, NULL, context);
+            sh_status status = answer_canonically(pointer, p->start[item] + i, NULL, context);
             if (status != SH_OK) return status;
             continue;
         }
@@ -401,12 +409,12 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
             sh_raise_scale(job, query, &scale[i], &sum[i], mixture, job->map->row_scale(k, w.row, n));
             sum[i] += job->map->row_weights(k, w.row, n, beta, parameter, scale[i]);
             support[i] += n;
-            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.results.buffer);
+            if (mixture) mix_pairs(job, mixture, w.row, w.pairs, n, w.results.widened_row);
             if (stopped_after(p, n, &numbers, context)) return SH_INTERRUPTED;
         }
         if (mixture) {
-            k->scale(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
-            sh_check_states(job, mixture, 1);
+            k->multiply_by(mixture, sum[i] != 0 ? 1 / sum[i] : 0, width);
+            sh_note_states_if_not_finite(job, mixture, 1);
             memcpy(sh_at(k, job->out.states, query * width), mixture, (size_t)width * k->size);
         }
         if (job->out.support_size) job->out.support_size[query] = support[i];
@@ -420,11 +428,11 @@ static sh_status mix_item(void *pointer, int64_t item, void *scratch, sh_context
 }
 
 /* Divides the queries, in order of place, into items: neighbours that see much the same patterns. */
-static void group(pair_scan *p) {
+static void divide(pair_scan *p) {
     const int64_t n = p->job->queries.n;
     sh_in_order(p->s, p->step, n, p->placed);
     for (int64_t i = 0, begun = 0; i < n; i++) {
-        const sh_placed q = p->placed[i], first = p->placed[begun];
+        const sh_placed q = p->placed[i], first = p->placed[begun]; /* begun: of the item so far */
         const int apart =
             q.residue != first.residue || p->kind->overlap(p->s, place_of(p, first), place_of(p, q)) == SH_APART;
         assert(i == 0 || q.residue > p->placed[i - 1].residue ||
@@ -446,8 +454,8 @@ sh_status sh_answer_pairs(sh_job *job) {
     sh_context *context = job->context;
     const sh_structure *s = job->queries.structure;
     int64_t n = job->queries.n;
-    const char *wrong = job->goal > SH_GOAL_WEIGHTS ? "structure" : sh_structure_fault(s, n, job->memory->patterns.n);
-    if (wrong) return sh_fail(context, SH_BAD_ARGUMENT, wrong, 0);
+    const char *fault = job->goal > SH_GOAL_WEIGHTS ? "structure" : sh_structure_fault(s, n, job->memory->patterns.n);
+    if (fault) return sh_fail(context, SH_BAD_ARGUMENT, fault, 0);
     pair_scan p = {.job = job, .s = s, .kind = sh_kind_of(s), .step = 1};
     p.by_stretch = p.kind->next_stretch && !sh_is_per_query(s) && can_step(job, sh_step(s));
     p.has_scattered = !p.by_stretch || (p.kind->one_stretch && s->column_n > 0);
@@ -457,12 +465,11 @@ sh_status sh_answer_pairs(sh_job *job) {
     p.start = sh_allocate(context, n + 1, sizeof *p.start);
     sh_status status = SH_NO_MEMORY;
     if (p.placed && p.start) {
-        space unused;
-        group(&p);
+        divide(&p);
         if (job->goal == SH_GOAL_WEIGHTS && !job->map->cutoff)
-            status = sh_for_each(context, n, 0, answer_exactly, &p);
+            status = sh_for_each(context, n, 0, answer_canonically, &p);
         else
-            status = sh_for_each(context, p.items, lay_out(&p, NULL, &unused),
+            status = sh_for_each(context, p.items, lay_out(&p, NULL, &(item_scratch){0}),
                                  job->map->cutoff ? filter_item : mix_item, &p);
     }
     sh_release(context, p.placed);

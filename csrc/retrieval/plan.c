@@ -1,7 +1,7 @@
 /* plan.c: which path a call takes, and the indexes of a memory: built when they pay, stored once, then only read.
  *
  * Notes  1. The cheapest path is found by counting: a pilot of a few queries tells how long their lists are, and the
- *           work is estimated in products of the matrix product. No clock is read.
+ *           work is estimated in multiplications of the matrix product. No clock is read.
  *        2. For queries with long lists there are longer filter codes, in an index that shares all else.
  *        3. A call builds an index by itself only if half of the available memory holds it; sh_memory_index and a path
  *           asked for by name build it wherever it can be.
@@ -20,7 +20,7 @@ enum {
     INDEX_PATTERNS = 1024,       /* with fewer, the scan is as good */
     INDEX_QUERIES = 256,         /* asked before an index is built */
 };
-/* Work in units of one product of the matrix product. */
+/* Work, in units of one multiplication of the matrix product. */
 static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to refine a bound, by a record that a block shares */
 static const double ROW_WORK = 12000;                       /* to score */
 static const double QUERY_WORK = 5e4;                       /* to begin and end a query */
@@ -37,23 +37,23 @@ static double work_of_codes(const sh_index *x) {
 
 /* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
-    int64_t order[PILOT], unserved[PILOT], counts[PILOT][4];
-    double each[PILOT];
-    double refine = !index->records ? 0 : job->plan.nearest && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
+    int64_t queries[PILOT], unserved[PILOT], counts[PILOT][SH_STAGES];
+    double query_work[PILOT];
+    double refine = !index->records ? 0 : job->plan.k_best && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
     _Atomic int64_t unserved_count = 0;
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) {
-        order[i] = i * job->queries.n / PILOT;
-        counts[i][0] = -1;
+        queries[i] = i * job->queries.n / PILOT;
+        counts[i][SH_LISTED] = -1; /* which stays where the index does not serve the query */
     }
-    sh_status status = sh_index_search(&trial, index, order, PILOT, counts, unserved, &unserved_count);
+    sh_status status = sh_index_search(&trial, index, queries, PILOT, counts, unserved, &unserved_count);
     for (int i = 0; i < PILOT; i++)
-        each[i] = counts[i][0] < 0
-                      ? INFINITY
-                      : refine * (double)counts[i][0] + ROW_WORK * (double)counts[i][2] + work_of_codes(index);
-    sh_sort_descending(each, PILOT);
-    *work = each[PILOT / 2];
+        query_work[i] = counts[i][SH_LISTED] < 0 ? INFINITY
+                                                 : refine * (double)counts[i][SH_LISTED] +
+                                                       ROW_WORK * (double)counts[i][SH_SCORED] + work_of_codes(index);
+    sh_sort_descending(query_work, PILOT);
+    *work = query_work[PILOT / 2];
     return status;
 }
 
@@ -62,17 +62,17 @@ static int64_t index_budget(const sh_memory *m) {
     return m->indexes->use == SH_INDEX_AUTO ? sh_available_memory() / 2 : INT64_MAX;
 }
 
-/* What is found out of the features that a call uses. */
+/* The features that a call uses, and what it takes to find them. */
 typedef struct {
     int32_t *features;               /* (d) those that are not zero in every query */
     uint8_t *used;                   /* (d) 1 for these */
     double *widened, *mean, *square; /* (d) a pattern; means and mean squares of some patterns */
     void *row;                       /* (d) one widened row */
-} feature_space;
+} feature_scratch;
 
-static size_t lay_out(const sh_memory *m, void *block, feature_space *f) {
+static size_t lay_out(const sh_memory *m, void *memory, feature_scratch *f) {
     const int64_t d = m->patterns.d;
-    sh_workspace w = {block, 0};
+    sh_workspace w = {memory, 0};
     f->features = sh_take(&w, d, sizeof *f->features);
     f->used = sh_take(&w, d, sizeof *f->used);
     f->widened = sh_take(&w, d, sizeof(double));
@@ -83,7 +83,7 @@ static size_t lay_out(const sh_memory *m, void *block, feature_space *f) {
 }
 
 /* Lists the features that are not zero in every query; returns how many. */
-static int64_t find_used_features(const sh_job *job, feature_space *f) {
+static int64_t find_used_features(const sh_job *job, feature_scratch *f) {
     int64_t d = job->memory->patterns.d, n = 0;
     memset(f->used, 0, (size_t)d);
     for (int64_t i = 0; i < job->queries.n; i++) {
@@ -96,7 +96,7 @@ static int64_t find_used_features(const sh_job *job, feature_space *f) {
 }
 
 /* Computes the share of some patterns' squares (about their mean) that lies in features which are not used. */
-static double share_of_unused(const sh_memory *m, feature_space *f) {
+static double share_of_unused(const sh_memory *m, feature_scratch *f) {
     enum { SAMPLE = 256 };
     int64_t n = sh_min(m->patterns.n, SAMPLE), d = m->patterns.d;
     double used = 0, unused = 0;
@@ -122,50 +122,51 @@ static sh_status build_call_index(sh_job *job, const sh_index *leading, double w
     if (!leading->basis || job->queries.n < CALL_INDEX_QUERIES || leading->bytes > CALL_INDEX_BYTES) return SH_OK;
     double scan = (double)m->patterns.n * (double)d, saved = fmin(work, scan) - work_of_codes(leading);
     if (!((double)job->queries.n * saved > INDEX_WORK * scan)) return SH_OK;
-    feature_space f;
-    void *block = sh_allocate(context, 1, lay_out(m, NULL, &f));
-    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    lay_out(m, block, &f);
+    feature_scratch f;
+    void *memory = sh_allocate(context, 1, lay_out(m, NULL, &f));
+    if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(m, memory, &f);
     int64_t n = find_used_features(job, &f);
     sh_status status = SH_OK;
     if (n > 0 && n < d && share_of_unused(m, &f) > 0.1)
         status = sh_index_new(context, m, SH_LEADING_COLUMNS, f.features, n, index_budget(m), index);
-    sh_release(context, block);
+    sh_release(context, memory);
     return status;
 }
 
-/* Builds an index of at most `most` bytes, or grows that of an older memory, and stores it, unless another thread was
+/* Builds an index of at most most_bytes, or grows that of an older memory, and stores it, unless another thread was
  * faster. */
-static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_kind kind, int64_t most) {
-    sh_index *index = NULL, *none = NULL;
+static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_kind kind, int64_t most_bytes) {
+    sh_index *index = NULL, *expected = NULL;
     sh_status status = SH_OK;
-    for (int i = 0; i < 2 && status == SH_OK && !index; i++) {
-        if (kind != SH_EITHER_COLUMNS && i != (kind == SH_ALL_COLUMNS)) continue;
+    for (int i = 0; i < SH_LONGER_INDEX && status == SH_OK && !index; i++) {
+        if (kind != SH_EITHER_COLUMNS && i != (kind == SH_ALL_COLUMNS ? SH_ALL_INDEX : SH_LEADING_INDEX)) continue;
         sh_index *older = atomic_exchange(&m->indexes->older[i], NULL);
-        if (older) status = sh_index_grow(context, m, older, most, &index);
+        if (older) status = sh_index_grow(context, m, older, most_bytes, &index);
         sh_index_free(context, older);
     }
-    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, most, &index);
+    if (status == SH_OK && !index) status = sh_index_new(context, m, kind, NULL, m->patterns.d, most_bytes, &index);
     if (status != SH_OK) return status;
     if (!index) {
         atomic_store(&m->indexes->queries_asked, INT64_MIN / 2); /* none can be built, however many queries are asked */
         return SH_OK;
     }
     assert(index->patterns == m->patterns.n);
-    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_ALL_COLUMNS], &none, index))
+    if (!atomic_compare_exchange_strong(&m->indexes->index[index->kind == SH_ALL_COLUMNS], &expected, index))
         sh_index_free(context, index);
     return SH_OK;
 }
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
-    if (atomic_load(&m->indexes->index[0]) || atomic_load(&m->indexes->index[1])) return SH_OK;
+    if (atomic_load(&m->indexes->index[SH_LEADING_INDEX]) || atomic_load(&m->indexes->index[SH_ALL_INDEX]))
+        return SH_OK;
     return build_index(context, m, SH_EITHER_COLUMNS, INT64_MAX);
 }
 
 sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries, double *bounds) {
-    static const double any = 1;
-    queries.beta = &any; /* bounds are of scores */
+    static const double one = 1;
+    queries.beta = &one; /* bounds are of scores */
     queries.beta_stride = 0;
     sh_status status = sh_check_call(context, m, &queries);
     if (status != SH_OK) return status;
@@ -173,12 +174,12 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
     SH_REQUIRE(context, bounds || queries.n == 0, "bounds");
     for (int64_t i = 0; i < queries.n; i++) {
         const double largest = m->k->max_abs(sh_at(m->k, queries.data, i * m->patterns.d), m->patterns.d);
-        if (largest - largest != 0) return sh_fail(context, SH_NOT_FINITE, "queries", i);
+        if (!isfinite(largest)) return sh_fail(context, SH_NOT_FINITE, "queries", i);
     }
-    int wanted = context->path == SH_PATH_COLUMNS;
-    if (!atomic_load(&m->indexes->index[wanted]))
-        status = build_index(context, m, wanted ? SH_ALL_COLUMNS : SH_LEADING_COLUMNS, INT64_MAX);
-    const sh_index *x = atomic_load(&m->indexes->index[wanted]);
+    int number = context->path == SH_PATH_COLUMNS ? SH_ALL_INDEX : SH_LEADING_INDEX;
+    if (!atomic_load(&m->indexes->index[number]))
+        status = build_index(context, m, number == SH_ALL_INDEX ? SH_ALL_COLUMNS : SH_LEADING_COLUMNS, INT64_MAX);
+    const sh_index *x = atomic_load(&m->indexes->index[number]);
     if (status == SH_OK && !x) status = sh_fail(context, SH_BAD_ARGUMENT, "index", 0);
     if (status != SH_OK) return status;
     sh_job job = {.context = context, .memory = m, .k = m->k, .map = &sh_map_sparsemax, .queries = queries};
@@ -187,7 +188,7 @@ sh_status sh_bounds(sh_context *context, const sh_memory *m, sh_queries queries,
 
 int64_t sh_memory_index_bytes(const sh_memory *m) {
     int64_t bytes = 0;
-    for (int i = 0; m && i < 3; i++) {
+    for (int i = 0; m && i < SH_INDEXES; i++) {
         const sh_index *x = atomic_load(&m->indexes->index[i]);
         if (x) bytes += (int64_t)x->bytes;
     }
@@ -196,11 +197,11 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
 
 /* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. */
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
-    int64_t order[PILOT], overflow[PILOT];
+    int64_t queries[PILOT], overflow[PILOT];
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
-    for (int64_t i = 0; i < PILOT; i++) order[i] = i * job->queries.n / PILOT;
-    trial.plan.scan_queries = order;
+    for (int64_t i = 0; i < PILOT; i++) queries[i] = i * job->queries.n / PILOT;
+    trial.plan.scan_queries = queries;
     trial.plan.overflow_queries = overflow;
     atomic_store(&trial.plan.scan_count, PILOT);
     atomic_store(&trial.plan.overflow_count, 0);
@@ -216,8 +217,8 @@ static sh_status find_whether_index_pays(sh_job *job, int *pays) {
     int64_t older = m->indexes->older_patterns;
     *pays = 0;
     if (m->patterns.n < INDEX_PATTERNS || (asked < INDEX_QUERIES && !older)) return SH_OK;
-    double features = (double)d, small = fmin(features, 1024), n = (double)m->patterns.n;
-    double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * small * small * small;
+    double features = (double)d, gram_rows = fmin(features, SH_LARGEST_GRAM), n = (double)m->patterns.n;
+    double build = d <= 120 ? 20 * n * features : INDEX_WORK * n * features + 60 * gram_rows * gram_rows * gram_rows;
     if (older) build = 100 * n + INDEX_WORK * features * (double)(m->patterns.n - older);
     if (!((double)asked * n * features > 2 * build)) return SH_OK;
     int most_overflow = 0;
@@ -237,35 +238,36 @@ typedef struct {
 } choice;
 
 static void load_indexes(const sh_memory *m, choice *c) {
-    c->leading = atomic_load(&m->indexes->index[0]);
-    c->all = atomic_load(&m->indexes->index[1]);
-    c->longer = atomic_load(&m->indexes->index[2]);
+    c->leading = atomic_load(&m->indexes->index[SH_LEADING_INDEX]);
+    c->all = atomic_load(&m->indexes->index[SH_ALL_INDEX]);
+    c->longer = atomic_load(&m->indexes->index[SH_LONGER_INDEX]);
 }
 
 /* Builds longer filter codes and stores them, unless another thread was faster. */
 static sh_status build_longer_codes(sh_context *context, const sh_memory *m, choice *c) {
-    sh_index *base = atomic_load(&m->indexes->index[0]), *index, *none = NULL;
+    sh_index *base = atomic_load(&m->indexes->index[SH_LEADING_INDEX]), *index, *expected = NULL;
     sh_status status = sh_index_lengthen_codes(context, m, base, index_budget(m), &index);
-    if (index && !atomic_compare_exchange_strong(&m->indexes->index[2], &none, index)) sh_index_free(context, index);
-    c->longer = atomic_load(&m->indexes->index[2]);
+    if (index && !atomic_compare_exchange_strong(&m->indexes->index[SH_LONGER_INDEX], &expected, index))
+        sh_index_free(context, index);
+    c->longer = atomic_load(&m->indexes->index[SH_LONGER_INDEX]);
     return status;
 }
 
 /* Estimates a query's share of the scan. In any order of the patterns, k log(M / k) of them are among the k best for a
  * while. */
 static double work_of_scan(const sh_job *job) {
-    const double n = (double)job->memory->patterns.n, k = (double)job->plan.nearest;
+    const double n = (double)job->memory->patterns.n, k = (double)job->plan.k_best;
     return n * (double)job->memory->patterns.d + (k > 0 ? LIST_WORK * k * log(n / k + 1) : 0);
 }
 
 /* Takes an index, unless it is NULL, in place of *best, if a pilot finds it cheaper than *work. */
 static sh_status try_index(sh_job *job, const sh_index *index, const sh_index **best, double *work) {
-    double found;
+    double index_work;
     if (!index) return SH_OK;
-    sh_status status = pilot(job, index, &found);
-    if (status != SH_OK || !(found < *work)) return status;
+    sh_status status = pilot(job, index, &index_work);
+    if (status != SH_OK || !(index_work < *work)) return status;
     *best = index;
-    *work = found;
+    *work = index_work;
     return SH_OK;
 }
 
@@ -290,7 +292,7 @@ static sh_status choose_by_pilots(sh_job *job, choice *c) {
             sh_may_add_all_columns(m, leading)) {
             status = build_index(job->context, m, SH_ALL_COLUMNS, index_budget(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
-            c->all = atomic_load(&m->indexes->index[1]);
+            c->all = atomic_load(&m->indexes->index[SH_ALL_INDEX]);
         }
         if (status != SH_OK) return status;
         if (work > (c->all ? all_codes : 0.8 * scan)) c->leading = NULL;
@@ -303,7 +305,7 @@ static sh_status choose_by_pilots(sh_job *job, choice *c) {
 }
 
 /* Chooses the indexes that a call takes, and builds what the path asks for or what pays. */
-static sh_status choose(sh_job *job, choice *c) {
+static sh_status choose_indexes(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
     sh_path path = job->context->path;
     const int automatic = path == SH_PATH_AUTO;
@@ -337,7 +339,7 @@ sh_status sh_answer_by_index(sh_job *job) {
     int64_t n = job->queries.n, unserved = n;
     choice c = {0};
     load_indexes(job->memory, &c);
-    sh_status status = choose(job, &c);
+    sh_status status = choose_indexes(job, &c);
     if (status == SH_NO_MEMORY && automatic) { /* the scan needs less */
         c.leading = c.all = NULL;
         atomic_store(&job->memory->indexes->queries_asked, 0); /* try again only after as many */
@@ -346,16 +348,18 @@ sh_status sh_answer_by_index(sh_job *job) {
     if (status == SH_OK && (c.leading || c.all)) {
         plan->scan_queries = plan->unserved;
         if (c.leading) {
-            status = sh_index_search(job, c.leading, NULL, n, job->out.counts, plan->scan_queries, &plan->scan_count);
+            status = sh_index_search(job, c.leading, /* all */ NULL, n, job->out.counts, plan->scan_queries,
+                                     &plan->scan_count);
             unserved = atomic_load(&plan->scan_count);
         }
         assert(unserved >= 0 && unserved <= n);
         if (status == SH_OK && c.all && unserved) {
-            int64_t *order = NULL;
-            if (c.leading) order = memcpy(plan->scan_queries + n, plan->scan_queries, (size_t)unserved * sizeof *order);
+            int64_t *queries = NULL; /* all, or those that c.leading left */
+            if (c.leading)
+                queries = memcpy(plan->scan_queries + n, plan->scan_queries, (size_t)unserved * sizeof *queries);
             atomic_store(&plan->scan_count, 0);
-            status = sh_index_search(job, c.all, order, unserved, order ? NULL : job->out.counts, plan->scan_queries,
-                                     &plan->scan_count);
+            status = sh_index_search(job, c.all, queries, unserved, queries ? NULL : job->out.counts,
+                                     plan->scan_queries, &plan->scan_count);
         }
     }
     sh_index_free(context, c.of_call);

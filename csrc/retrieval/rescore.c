@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-sh_result_space sh_take_result_space(const sh_job *job, sh_workspace *w, int64_t candidates) {
-    return (sh_result_space){.sum = sh_take(w, job->values->d, sizeof(double)),
-                             .buffer = sh_take(w, sh_max(job->memory->patterns.d, job->values->d), job->k->size),
-                             .z = sh_take(w, candidates, sizeof(double))};
+sh_result_scratch sh_take_result_scratch(const sh_job *job, sh_workspace *w, int64_t candidates) {
+    return (sh_result_scratch){.mixture = sh_take(w, job->values->d, sizeof(double)),
+                               .widened_row = sh_take(w, sh_max(job->memory->patterns.d, job->values->d), job->k->size),
+                               .z = sh_take(w, candidates, sizeof(double))};
 }
 
 /* The threshold rises with every score (its derivatives are weights' shares, >= 0), so exact scores within
@@ -32,17 +32,17 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
     if (job->goal == SH_GOAL_RADIUS)
         return sh_rival_min_score(job, query, sh_radius_bound(job, query, c, n, slack)) - slack;
     double least = -INFINITY;
-    if (job->plan.nearest && n >= job->plan.nearest) {
+    if (job->plan.k_best && n >= job->plan.k_best) {
         for (int64_t i = 0; i < n; i++) z[i] = c[i].score;
-        least = sh_kth_largest(z, n, job->plan.nearest) - 2 * slack;
+        least = sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
     }
     if (!sh_has_cutoff(job)) return least;
     for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
     job->map->threshold(alpha, n, z, &t);
-    double reach = job->map->cutoff(alpha) / beta, cut = t.tau / t.unit / beta;
-    return fmax(least, best + cut - 2 * slack - 1e-12 * reach - 0x1p-50 * fabs(best));
+    double cutoff = job->map->cutoff(alpha) / beta, threshold = t.tau / t.unit / beta; /* relative to the best */
+    return fmax(least, best + threshold - 2 * slack - 1e-12 * cutoff - 0x1p-50 * fabs(best));
 }
 
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack) {
@@ -60,38 +60,38 @@ int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t
     return kept;
 }
 
-/* Replaces the score of a candidate by the canonical one. */
-static void score(const sh_job *job, const void *x, sh_candidate *c, void *buffer) {
+/* Gives a candidate its canonical score at x. */
+static void score(const sh_job *job, const void *x, sh_candidate *c, void *widened_row) {
     const sh_memory *m = job->memory;
-    int64_t at = c->position;
-    const void *row = sh_row_at(job->k, &m->patterns, at, buffer);
+    int64_t position = c->position;
+    const void *row = sh_row_at(job->k, &m->patterns, position, widened_row);
     if (sh_by_distance(job)) {
         c->score = 0 - job->k->distance2(x, row, m->patterns.d) / 2;
-        sh_check_score(job, c->score);
+        sh_note_score_if_not_finite(job, c->score);
         return;
     }
     double s = job->k->dot(x, row, m->patterns.d);
-    if (m->scale) s *= m->scale[at];
-    if (m->bias) s += m->bias[at];
-    sh_check_score(job, s);
+    if (m->scale) s *= m->scale[position];
+    if (m->bias) s += m->bias[position];
+    sh_note_score_if_not_finite(job, s);
     c->score = s;
 }
 
-void sh_rescore(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
+void sh_score_canonically(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row) {
     const sh_rows *rows = &job->memory->patterns;
     int64_t ahead = sh_prefetch_distance(rows);
     for (int64_t i = 0; i < sh_min(ahead, n); i++) sh_prefetch_row(rows, c[i].position);
     for (int64_t i = 0; i < n; i++) {
         if (i + ahead < n) sh_prefetch_row(rows, c[i + ahead].position);
-        score(job, sh_query(job, query), &c[i], buffer);
+        score(job, sh_query(job, query), &c[i], widened_row);
     }
 }
 
-void sh_rescore_prefetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *buffer) {
-    for (int64_t i = 0; i < n; i++) score(job, sh_query(job, query), &c[i], buffer);
+void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, void *widened_row) {
+    for (int64_t i = 0; i < n; i++) score(job, sh_query(job, query), &c[i], widened_row);
 }
 
-static double rounded(const sh_kernels *k, double p) { return k->size == sizeof(float) ? (double)(float)p : p; }
+static double rounded_to_type(const sh_kernels *k, double p) { return k->size == sizeof(float) ? (double)(float)p : p; }
 
 /* Tells whether entry e comes after (weight, position) in the order of top-k: larger weights, then lower positions. */
 static int comes_after(sh_entry e, sh_candidate last) {
@@ -131,12 +131,12 @@ int64_t sh_insert_best(sh_candidate *list, int64_t n, int64_t capacity, sh_candi
         if (c.score < last.score || (c.score == last.score && c.position > last.position)) return n;
         n--;
     }
-    int64_t at = n;
-    for (; at > 0 &&
-           (list[at - 1].score < c.score || (list[at - 1].score == c.score && list[at - 1].position > c.position));
-         at--)
-        list[at] = list[at - 1];
-    list[at] = c;
+    int64_t slot = n;
+    for (; slot > 0 && (list[slot - 1].score < c.score ||
+                        (list[slot - 1].score == c.score && list[slot - 1].position > c.position));
+         slot--)
+        list[slot] = list[slot - 1];
+    list[slot] = c;
     return n + 1;
 }
 
@@ -150,7 +150,7 @@ static void store_hints(int32_t *out, const sh_candidate *c, const double *weigh
         out[l] = l < found && best[l].position <= INT32_MAX ? (int32_t)best[l].position : -1;
 }
 
-static int by_position(const void *a, const void *b) {
+static int compare_positions(const void *a, const void *b) {
     int64_t i = ((const sh_candidate *)a)->position, j = ((const sh_candidate *)b)->position;
     return (i > j) - (i < j);
 }
@@ -158,22 +158,22 @@ static int by_position(const void *a, const void *b) {
 void sh_sort_by_position(sh_candidate *c, int64_t n) {
     int64_t i = 1;
     while (i < n && c[i - 1].position < c[i].position) i++;
-    if (i < n) qsort(c, (size_t)n, sizeof *c, by_position);
+    if (i < n) qsort(c, (size_t)n, sizeof *c, compare_positions);
 }
 
-static size_t lay_out(const sh_job *job, void *block, sh_long_list *l) {
-    sh_workspace w = {block, 0};
-    l->block = block;
+static size_t lay_out(const sh_job *job, void *memory, sh_long_list *l) {
+    sh_workspace w = {memory, 0};
+    l->memory = memory;
     l->list = sh_take(&w, l->capacity, sizeof *l->list);
-    l->space = sh_take_result_space(job, &w, l->capacity);
+    l->scratch = sh_take_result_scratch(job, &w, l->capacity);
     return w.used;
 }
 
 int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, int64_t n, int64_t capacity) {
     sh_long_list longer = {.capacity = l->capacity ? 2 * l->capacity : capacity};
-    void *block = sh_allocate(context, 1, lay_out(job, NULL, &longer));
-    if (!block) return 0;
-    lay_out(job, block, &longer);
+    void *memory = sh_allocate(context, 1, lay_out(job, NULL, &longer));
+    if (!memory) return 0;
+    lay_out(job, memory, &longer);
     assert(n <= l->capacity);
     if (n) memcpy(longer.list, l->list, (size_t)n * sizeof *l->list);
     sh_release_list(context, l);
@@ -181,42 +181,44 @@ int sh_lengthen_list(const sh_job *job, sh_context *context, sh_long_list *l, in
     return 1;
 }
 
-void sh_release_list(sh_context *context, sh_long_list *l) { sh_release(context, l->block); }
+void sh_release_list(sh_context *context, sh_long_list *l) { sh_release(context, l->memory); }
 
-/* Computes the weights p of a map with full support, in double, and the conjugate, best + excess/beta. */
-static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
-                      double *excess) {
+/* Computes the weights p of a map with full support, in double, and the conjugate over beta, scale + above_scale / beta:
+ * the scale is max s, or max |s|, and above_scale the logarithm of the sum of weights relative to it. */
+static void weigh_all(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *scale,
+                      double *above_scale) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
     for (int64_t i = 0; i < n; i++) p[i] = c[i].score;
-    *best = job->map->row_scale(k, p, n);
-    double sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *best);
-    k->scale(p, sum != 0 ? 1 / sum : 0, n);
-    *excess = log(sum);
+    *scale = job->map->row_scale(k, p, n);
+    double sum = job->map->row_weights(k, p, n, beta, job->model.parameter, *scale);
+    k->multiply_by(p, sum != 0 ? 1 / sum : 0, n);
+    *above_scale = log(sum);
 }
 
-/* Does the same for a map with a cutoff. Returns how many have weight. */
-static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *best,
-                             double *excess) {
+/* Does the same for a map with a cutoff, where the scale is max s, and above_scale the sum of the shares of the weights
+ * (SH_GOAL_ENERGY; else 0). Returns how many have weight. */
+static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate *c, int64_t n, double *p, double *scale,
+                             double *above_scale) {
     const sh_map *map = job->map;
     double alpha = job->model.parameter;
     int64_t support = 0;
-    *best = -INFINITY;
-    *excess = 0;
-    for (int64_t i = 0; i < n; i++) *best = fmax(*best, c[i].score);
-    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
+    *scale = -INFINITY;
+    *above_scale = 0;
+    for (int64_t i = 0; i < n; i++) *scale = fmax(*scale, c[i].score);
+    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *scale);
     sh_threshold t;
     map->threshold(alpha, n, p, &t);
-    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *best);
+    for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *scale);
     map->weights(&t, n, p);
     for (int64_t i = 0; i < n; i++) {
         if (!(p[i] > 0)) continue;
         support++;
-        if (job->goal == SH_GOAL_ENERGY) *excess += map->conjugate_share(&t, beta * (c[i].score - *best), p[i]);
+        if (job->goal == SH_GOAL_ENERGY) *above_scale += map->conjugate_share(&t, beta * (c[i].score - *scale), p[i]);
     }
     return support;
 }
 
-sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_space space,
+sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                            sh_context *context) {
     if (job->goal == SH_GOAL_RADIUS) {
         sh_store_rival(job, query, c, n);
@@ -224,55 +226,57 @@ sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t 
     }
     if (job->goal == SH_GOAL_NEAREST) {
         int64_t found = 0;
-        sh_candidate *out = job->out.nearest + query * job->plan.nearest;
-        for (int64_t i = 0; job->out.nearest && i < n; i++) found = sh_insert_best(out, found, job->plan.nearest, c[i]);
+        sh_candidate *out = job->out.nearest + query * job->plan.k_best;
+        for (int64_t i = 0; job->out.nearest && i < n; i++) found = sh_insert_best(out, found, job->plan.k_best, c[i]);
         return SH_OK;
     }
-    if (job->plan.nearest) {
-        n = sh_select_top(c, n, job->plan.nearest);
+    if (job->plan.k_best) {
+        n = sh_select_top(c, n, job->plan.k_best);
         sh_sort_by_position(c, n);
     }
     for (int64_t i = 1; i < n; i++) assert(c[i - 1].position < c[i].position);
     const sh_kernels *k = job->k;
-    double beta = sh_beta(job, query), best = 0, excess = 0;
+    double beta = sh_beta(job, query), scale = 0, above_scale = 0; /* weigh_all */
     int64_t width = job->values->d, support = n;
+    double *weights = scratch.z, *mixture = scratch.mixture;
     void *out = job->goal == SH_GOAL_PARTIAL ? job->out.partial.mixture : job->out.states;
     int full = !job->map->cutoff;
     if (n && full)
-        weigh_all(job, beta, c, n, space.z, &best, &excess);
+        weigh_all(job, beta, c, n, weights, &scale, &above_scale);
     else if (n)
-        support = weigh_support(job, beta, c, n, space.z, &best, &excess);
+        support = weigh_support(job, beta, c, n, weights, &scale, &above_scale);
     if (out)
-        for (int64_t j = 0; j < width; j++) space.sum[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
+        for (int64_t j = 0; j < width; j++) mixture[j] = n && !full ? -0.0 : 0; /* -0.0 + x = x, also for x = -0.0 */
     for (int64_t i = 0; out && i < n; i++) {
-        double p = space.z[i];
-        if (!(p > 0) && !(full && p < 0)) continue;
-        double w = rounded(k, p);
+        double p = weights[i];
+        if (!(p > 0) && !(job->map->signed_weights && p < 0)) continue;
+        double w = rounded_to_type(k, p);
         if (job->plan.value_scale) w *= job->plan.value_scale[c[i].position];
-        k->accumulate(space.sum, w, sh_row_at(k, job->values, c[i].position, space.buffer), width);
+        k->accumulate(mixture, w, sh_row_at(k, job->values, c[i].position, scratch.widened_row), width);
     }
     if (job->goal == SH_GOAL_PARTIAL) { /* of a map with full support: unnormalised */
-        job->out.partial.scale[query] = best;
-        double sum = job->out.partial.sum[query] = exp(excess);
-        for (int64_t j = 0; out && j < width; j++) space.sum[j] *= sum;
+        job->out.partial.scale[query] = scale;
+        double sum = job->out.partial.sum[query] = exp(above_scale);
+        for (int64_t j = 0; out && j < width; j++) mixture[j] *= sum;
     }
     if (out) {
         void *state = sh_at(k, out, query * width);
-        k->from_double(state, space.sum, width);
-        if (job->values->data != job->memory->patterns.data) sh_check_states(job, state, 1);
+        k->from_double(state, mixture, width);
+        if (job->values->data != job->memory->patterns.data) sh_note_states_if_not_finite(job, state, 1);
     }
     if (job->out.support_size) job->out.support_size[query] = support;
-    if (job->out.counts) job->out.counts[query][3] = support;
-    if (job->out.hints) store_hints(job->out.hints + query * SH_HINTS, c, space.z, n);
+    if (job->out.counts) job->out.counts[query][SH_IN_SUPPORT] = support;
+    if (job->out.hints) store_hints(job->out.hints + query * SH_HINTS, c, weights, n);
     if (job->out.energy) {
-        job->out.energy[query] = n ? sh_energy_of(job, query, best + excess / beta) : sh_half_square(job, query);
+        job->out.energy[query] = n ? sh_energy_of(job, query, scale + above_scale / beta) : sh_half_square(job, query);
     }
     if (!job->out.lists) return SH_OK;
     sh_entry *entries = sh_allocate(context, sh_max(support, 1), sizeof *entries);
     if (!entries) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
-        if (full || space.z[i] > 0) entries[kept++] = (sh_entry){c[i].position, c[i].score, rounded(k, space.z[i])};
+        if (full || weights[i] > 0)
+            entries[kept++] = (sh_entry){c[i].position, c[i].score, rounded_to_type(k, weights[i])};
     sh_status status = sh_store_entries(job, query, entries, kept, context);
     sh_release(context, entries);
     return status;

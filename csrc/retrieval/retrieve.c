@@ -20,7 +20,7 @@ typedef struct {
     int64_t *place; /* in the structure, or NULL */
     int64_t *support;
     int32_t *hints, *next_hints; /* (count, SH_HINTS) */
-    int32_t *row;                /* the stored row that `now` is, or -1 */
+    int32_t *stored;             /* the stored row that `now` is, or -1 */
 } query_group;
 
 typedef struct {
@@ -34,10 +34,10 @@ typedef struct {
     char *states, *before;
     int64_t *steps, *support;
     uint8_t *converged;
-    int64_t *moving; /* (N) the queries that still move, in order */
-    int32_t *hints;  /* (N, SH_HINTS) of the first step */
-    uint8_t *fixed;  /* (M) 1 where a stored row is known to be a fixed point, or NULL */
-    int use_places;  /* the structure tells queries apart by their places */
+    int64_t *moving;   /* (N) the queries that still move, in order */
+    int32_t *hints;    /* (N, SH_HINTS) of the first step */
+    uint8_t *is_fixed; /* (M) 1 where a stored row is known to be a fixed point, or NULL */
+    int use_places;    /* the structure tells queries apart by their places */
     query_group group;
 } retrieval;
 
@@ -45,9 +45,9 @@ static size_t row_bytes(const retrieval *r) { return (size_t)r->memory->patterns
 /* Returns the stored row that a state is, given its support and hints, or -1. */
 static int32_t stored_row(int64_t support, const int32_t *hints) { return support == 1 ? hints[0] : -1; }
 
-/* Lays a group of `count` queries out; returns its size. */
-static size_t lay_out(retrieval *r, void *block, int64_t count) {
-    sh_workspace w = {block, 0};
+/* Lays a group of `count` queries out; returns its bytes. */
+static size_t lay_out(retrieval *r, void *memory, int64_t count) {
+    sh_workspace w = {memory, 0};
     query_group *g = &r->group;
     g->now = sh_take(&w, count, row_bytes(r));
     g->next = sh_take(&w, count, row_bytes(r));
@@ -55,21 +55,21 @@ static size_t lay_out(retrieval *r, void *block, int64_t count) {
     g->support = sh_take(&w, count, sizeof *g->support);
     g->hints = sh_take(&w, count, SH_HINTS * sizeof *g->hints);
     g->next_hints = sh_take(&w, count, SH_HINTS * sizeof *g->next_hints);
-    g->row = sh_take(&w, count, sizeof *g->row);
+    g->stored = sh_take(&w, count, sizeof *g->stored);
     g->place = r->use_places ? sh_take(&w, count, sizeof *g->place) : NULL;
     return w.used;
 }
 
-/* Records the step of one query, from the state `before` (the stored row `from`, or -1) to `after` (`to`). Returns
- * whether the query goes on. */
+/* Records the step of one query, from the state `before` to `after`, which are the stored rows row_before and row_after,
+ * or -1. Returns whether the query goes on. */
 static int record_step(retrieval *r, int64_t query, int64_t step, const char *before, const char *after,
-                       int64_t support, int32_t from, int32_t to) {
+                       int64_t support, int32_t row_before, int32_t row_after) {
     size_t bytes = row_bytes(r);
-    double moved = r->memory->k->distance2(before, after, r->memory->patterns.d);
-    int converged = moved <= r->tolerance2;
-    if (r->fixed && moved == 0 && to >= 0 && from == to) r->fixed[to] = 1;
-    if (!converged && step < r->max_steps && r->fixed && to >= 0 &&
-        r->fixed[to]) { /* the next step would not move it */
+    double moved2 = r->memory->k->distance2(before, after, r->memory->patterns.d);
+    int converged = moved2 <= r->tolerance2;
+    if (r->is_fixed && moved2 == 0 && row_after >= 0 && row_before == row_after) r->is_fixed[row_after] = 1;
+    if (!converged && step < r->max_steps && r->is_fixed && row_after >= 0 &&
+        r->is_fixed[row_after]) { /* it stays there */
         before = after;
         converged = 1;
         step++;
@@ -94,8 +94,8 @@ static sh_status first_step(retrieval *r, int64_t *count) {
     *count = 0;
     for (int64_t i = 0; status == SH_OK && i < r->queries.n; i++) {
         const char *before = (const char *)r->queries.data + (size_t)i * bytes;
-        int32_t to = stored_row(r->support[i], r->hints + i * SH_HINTS);
-        if (record_step(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, to))
+        int32_t row = stored_row(r->support[i], r->hints + i * SH_HINTS);
+        if (record_step(r, i, 1, before, r->states + (size_t)i * bytes, r->support[i], -1, row))
             r->moving[(*count)++] = i;
     }
     return status;
@@ -109,7 +109,7 @@ static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         memcpy(g->now + (size_t)i * bytes, r->states + (size_t)query[i] * bytes, bytes);
         memcpy(g->hints + i * SH_HINTS, r->hints + query[i] * SH_HINTS, hint_bytes);
-        g->row[i] = stored_row(r->support[query[i]], g->hints + i * SH_HINTS);
+        g->stored[i] = stored_row(r->support[query[i]], g->hints + i * SH_HINTS);
         g->beta[i] = r->queries.beta[query[i] * r->queries.beta_stride];
         if (g->place) g->place[i] = places ? places[query[i]] : query[i];
     }
@@ -132,13 +132,13 @@ static sh_status run_group(retrieval *r, int64_t *query, int64_t n) {
         int64_t moving = 0;
         for (int64_t i = 0; i < n; i++) {
             const char *before = g->now + (size_t)i * bytes, *after = g->next + (size_t)i * bytes;
-            const int32_t *hints = g->next_hints + i * SH_HINTS, to = stored_row(g->support[i], hints);
-            if (!record_step(r, query[i], step, before, after, g->support[i], g->row[i], to)) continue;
+            const int32_t *hints = g->next_hints + i * SH_HINTS, row = stored_row(g->support[i], hints);
+            if (!record_step(r, query[i], step, before, after, g->support[i], g->stored[i], row)) continue;
             memcpy(g->now + (size_t)moving * bytes, after, bytes);
             memcpy(g->hints + moving * SH_HINTS, hints, hint_bytes);
             g->beta[moving] = g->beta[i];
             if (g->place) g->place[moving] = g->place[i];
-            g->row[moving] = to;
+            g->stored[moving] = row;
             query[moving++] = query[i];
         }
         assert(step < r->max_steps || moving == 0);
@@ -182,9 +182,9 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
     r.hints = sh_allocate(context, n, SH_HINTS * sizeof *r.hints);
     if (!r.moving || !r.hints) goto done;
     if (n > 1 && max_steps > 1 && queries.beta_stride == 0 && !r.use_places) {
-        r.fixed = sh_allocate(context, memory->patterns.n, 1);
-        if (!r.fixed) goto done;
-        memset(r.fixed, 0, (size_t)memory->patterns.n);
+        r.is_fixed = sh_allocate(context, memory->patterns.n, 1);
+        if (!r.is_fixed) goto done;
+        memset(r.is_fixed, 0, (size_t)memory->patterns.n);
     }
     status = first_step(&r, &moving);
     if (status != SH_OK || moving == 0) goto done;
@@ -197,7 +197,7 @@ sh_status sh_retrieve(sh_context *context, const sh_memory *memory, sh_model mod
 done:
     sh_release(context, r.moving);
     sh_release(context, r.hints);
-    sh_release(context, r.fixed);
+    sh_release(context, r.is_fixed);
     sh_release(context, group);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
 }

@@ -3,9 +3,9 @@
 #include "retrieval/job.h"
 #include "structure/structure.h"
 
-enum { CHECKED = 256 }; /* rows a work item checks */
+enum { CHUNK = 256 }; /* rows a work item checks */
 
-/* Checks some queries before anything is written, and sets their slack (scan.c, note 1), shift and difference. */
+/* Checks a chunk of queries before anything is written, and sets their slack (scan.c, note 1), shift and difference. */
 static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch;
     sh_job *job = pointer;
@@ -14,7 +14,7 @@ static sh_status check_queries(void *pointer, int64_t item, void *scratch, sh_co
     const sh_kernels *k = job->k;
     double roundings = (1.05 * (double)m->patterns.d + 16) * k->unit;
     double relative = roundings < 0.5 ? roundings / (1 - roundings) : INFINITY;
-    int64_t first = item * CHECKED, last = sh_min(first + CHECKED, job->queries.n), d = m->patterns.d;
+    int64_t first = item * CHUNK, last = sh_min(first + CHUNK, job->queries.n), d = m->patterns.d;
     for (int64_t i = first; i < last; i++) {
         const void *x = sh_query(job, i);
         double beta = sh_beta(job, i), largest = k->max_abs(x, d);
@@ -52,30 +52,31 @@ typedef struct {
 
 static sh_status check_rows(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const suspects *s = pointer;
-    for (int64_t i = item * CHECKED; i < sh_min((item + 1) * CHECKED, s->n); i++) {
-        const int64_t at = s->position ? s->position[i] : i;
-        const void *row = sh_row_at(s->k, s->rows, at, scratch);
-        if (!isfinite(s->k->max_abs(row, s->rows->d))) return sh_fail(context, SH_NOT_FINITE, s->argument, at);
+    for (int64_t i = item * CHUNK; i < sh_min((item + 1) * CHUNK, s->n); i++) {
+        const int64_t position = s->position ? s->position[i] : i;
+        const void *row = sh_row_at(s->k, s->rows, position, scratch);
+        if (!isfinite(s->k->max_abs(row, s->rows->d))) return sh_fail(context, SH_NOT_FINITE, s->argument, position);
     }
     return SH_OK;
 }
 
 /* Fails if some of the rows are not finite. */
 static sh_status check_suspects(sh_context *context, suspects s) {
-    return sh_for_each(context, sh_ceil_div(s.n, CHECKED), (size_t)s.rows->d * s.k->size, check_rows, &s);
+    return sh_for_each(context, sh_ceil_div(s.n, CHUNK), (size_t)s.rows->d * s.k->size, check_rows, &s);
 }
 
 /* Finds the input that holds the NaN or infinity that a score or a state of query `row` has shown. If none does, a
  * score has overflowed, as rows were replaced by larger ones; a state may overflow by itself. */
-static sh_status find_not_finite(sh_job *job, int seen, int64_t row) {
+static sh_status find_not_finite(sh_job *job, int not_finite, int64_t row) {
     const sh_memory *m = job->memory;
     const int64_t n = job->queries.n, M = m->patterns.n, d = m->patterns.d, stride = d * (int64_t)m->k->size;
     const sh_rows queries = {.data = job->queries.data, .n = n, .d = d, .stride = stride, .type = m->type};
-    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL});
-    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL});
+    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, /* all */ NULL});
+    if (status == SH_OK)
+        status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, /* all */ NULL});
     if (status == SH_OK && m->has_values && !m->values.unchecked)
-        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL});
-    if (status != SH_OK || !(seen & SH_SCORE_NOT_FINITE)) return status;
+        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, /* all */ NULL});
+    if (status != SH_OK || !(not_finite & SH_SCORE_NOT_FINITE)) return status;
     return sh_fail(job->context, SH_OVERFLOW, "queries", row);
 }
 
@@ -102,11 +103,11 @@ sh_status sh_check_call(sh_context *context, const sh_memory *memory, const sh_q
 }
 
 /* Lays out the plan's arrays, those that the job needs; returns their size. */
-static size_t lay_out(sh_job *job, void *block) {
+static size_t lay_out(sh_job *job, void *memory) {
     const sh_memory *m = job->memory;
     const int by_distance = sh_by_distance(job);
     const int64_t n = job->queries.n;
-    sh_workspace w = {block, 0};
+    sh_workspace w = {memory, 0};
     sh_plan *plan = &job->plan;
     plan->slack = sh_take(&w, n, sizeof *plan->slack);
     plan->unserved = sh_take(&w, 2 * n, sizeof *plan->unserved);
@@ -122,16 +123,16 @@ static size_t lay_out(sh_job *job, void *block) {
     return w.used;
 }
 
-/* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *block. */
-static sh_status make_plan(sh_job *job, void **block) {
+/* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *memory. */
+static sh_status make_plan(sh_job *job, void **memory) {
     const sh_memory *m = job->memory;
     const sh_structure *s = job->queries.structure;
     sh_plan *plan = &job->plan;
     if (!job->values) job->values = &m->values;
-    if (job->goal == SH_GOAL_NEAREST) plan->nearest = job->count;
+    if (job->goal == SH_GOAL_NEAREST) plan->k_best = job->count;
     if (s && s->pairs == SH_PAIRS_TOP) {
         SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
-        plan->nearest = s->k < m->patterns.n ? s->k : 0;
+        plan->k_best = s->k < m->patterns.n ? s->k : 0;
     }
     sh_set_grid(job, job->queries.n);
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;
@@ -140,25 +141,25 @@ static sh_status make_plan(sh_job *job, void **block) {
         plan->tile_value_scale = m->tile_scale;
         plan->value_centre = plan->centre;
     }
-    *block = sh_allocate(job->context, 1, lay_out(job, NULL));
-    if (!*block) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
-    lay_out(job, *block);
+    *memory = sh_allocate(job->context, 1, lay_out(job, NULL));
+    if (!*memory) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    lay_out(job, *memory);
     return SH_OK;
 }
 
 /* Answers checked queries by the steps that their structure, map and goal need. */
-static sh_status answer(sh_job *job) {
+static sh_status answer_queries(sh_job *job) {
     sh_plan *plan = &job->plan;
     const int64_t n = job->queries.n;
     const sh_structure *s = job->queries.structure;
     sh_status status = SH_OK;
     if (sh_by_place(s)) return sh_answer_pairs(job);
-    if (plan->nearest <= SH_NEAREST && (job->map->cutoff || plan->nearest)) {
+    if (plan->k_best <= SH_NEAREST && (job->map->cutoff || plan->k_best)) {
         status = sh_answer_by_index(job);
         if (status == SH_OK) status = sh_scan(job);
     } else {
         /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */
-        const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->nearest;
+        const int whole_rows = job->goal == SH_GOAL_WEIGHTS || plan->k_best;
         int64_t count = 0;
         for (int64_t i = 0; i < n; i++)
             if (whole_rows || sh_needs_canonical_scores(job, i)) plan->overflow_queries[count++] = i;
@@ -182,19 +183,19 @@ sh_status sh_run(sh_job *job) {
     if (job->goal == SH_GOAL_ENERGY && !job->map->has_energy) return sh_fail(context, SH_UNDEFINED, "separation", 0);
     if (n == 0) return SH_OK;
     for (int64_t i = 0; job->out.hints && i < n * SH_HINTS; i++) job->out.hints[i] = -1; /* unless it is stored */
-    _Atomic int seen = 0;
-    void *block = NULL;
-    job->plan = (sh_plan){.not_finite = &seen};
-    status = make_plan(job, &block);
-    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHECKED), 0, check_queries, job);
+    _Atomic int not_finite = 0;
+    void *memory = NULL;
+    job->plan = (sh_plan){.not_finite = &not_finite};
+    status = make_plan(job, &memory);
+    if (status == SH_OK) status = sh_for_each(context, sh_ceil_div(n, CHUNK), 0, check_queries, job);
     if (status == SH_OK) {
-        status = answer(job);
+        status = answer_queries(job);
         if (status == SH_NOT_FINITE)
             status = find_not_finite(job, SH_SCORE_NOT_FINITE, context->row);
-        else if (status == SH_OK && atomic_load(&seen))
-            status = find_not_finite(job, atomic_load(&seen), 0);
+        else if (status == SH_OK && atomic_load(&not_finite))
+            status = find_not_finite(job, atomic_load(&not_finite), 0);
     }
-    sh_release(context, block);
+    sh_release(context, memory);
     job->plan = (sh_plan){0};
     return status;
 }
@@ -232,10 +233,10 @@ sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_model model
     sh_status status = sh_check_call(context, memory, &queries);
     if (status != SH_OK) return status;
     SH_REQUIRE(context, counts || queries.n == 0, "counts");
-    for (int64_t i = 0; i < 4 * queries.n; i++) counts[i] = -1;
+    for (int64_t i = 0; i < SH_STAGES * queries.n; i++) counts[i] = -1;
     queries.structure = NULL;
     sh_job job = {SH_GOAL_SURVEY, .context = context, .memory = memory, .model = model, .queries = queries};
-    job.out.counts = (int64_t (*)[4])counts;
+    job.out.counts = (int64_t (*)[SH_STAGES])counts;
     return sh_run(&job);
 }
 
@@ -261,17 +262,17 @@ static sh_status join_lists(sh_context *context, const sh_entry_list *lists, int
         sh_entries_free(context, entries);
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     }
-    int64_t at = 0;
+    int64_t end = 0; /* of the entries so far */
     for (int64_t i = 0; i < n; i++) {
-        entries->start[i] = at;
-        for (int64_t j = 0; j < lists[i].n; j++, at++) {
-            assert(j == 0 || lists[i].entry[j].position > entries->position[at - 1]);
-            entries->position[at] = lists[i].entry[j].position;
-            entries->score[at] = lists[i].entry[j].score;
-            entries->weight[at] = lists[i].entry[j].weight;
+        entries->start[i] = end;
+        for (int64_t j = 0; j < lists[i].n; j++, end++) {
+            assert(j == 0 || lists[i].entry[j].position > entries->position[end - 1]);
+            entries->position[end] = lists[i].entry[j].position;
+            entries->score[end] = lists[i].entry[j].score;
+            entries->weight[end] = lists[i].entry[j].weight;
         }
     }
-    entries->start[n] = at;
+    entries->start[n] = end;
     return SH_OK;
 }
 
@@ -320,24 +321,24 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
     SH_REQUIRE(context, weight || start[n] == 0, "weight");
     int64_t longest = 1;
     for (int64_t i = 0; i < n; i++) {
-        double inverse = beta[i * beta_stride], sum = 0;
-        if (!(inverse > 0) || isinf(inverse)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
-        for (int64_t j = start[i]; j < start[i + 1]; j++) sum += score[j] - score[j];
-        if (sum != 0) return sh_fail(context, SH_NOT_FINITE, "score", i);
+        double list_beta = beta[i * beta_stride], zero = 0; /* or NaN, where a score is not finite */
+        if (!(list_beta > 0) || isinf(list_beta)) return sh_fail(context, SH_BAD_ARGUMENT, "beta", i);
+        for (int64_t j = start[i]; j < start[i + 1]; j++) zero += score[j] - score[j];
+        if (zero != 0) return sh_fail(context, SH_NOT_FINITE, "score", i);
         longest = sh_max(longest, start[i + 1] - start[i]);
     }
     double *z = sh_allocate(context, longest, sizeof(double));
     if (!z) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; i < n; i++) {
         int64_t count = start[i + 1] - start[i];
-        const double *s = score + start[i], inverse = beta[i * beta_stride];
+        const double *s = score + start[i], list_beta = beta[i * beta_stride];
         double best = -INFINITY;
         if (count == 0) continue;
         for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
-        for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
+        for (int64_t j = 0; j < count; j++) z[j] = list_beta * (s[j] - best);
         sh_threshold t;
         map->threshold(model.parameter, count, z, &t);
-        for (int64_t j = 0; j < count; j++) z[j] = inverse * (s[j] - best);
+        for (int64_t j = 0; j < count; j++) z[j] = list_beta * (s[j] - best);
         map->weights(&t, count, z);
         for (int64_t j = 0; j < count; j++) weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)z[j] : z[j];
     }
@@ -360,15 +361,15 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
         if (position[i] < 0 || position[i] >= memory->patterns.n)
             return sh_fail(context, SH_BAD_ARGUMENT, "positions", i);
     double *sum = sh_allocate(context, width, sizeof(double));
-    void *buffer = sh_allocate(context, width, k->size);
+    void *widened_row = sh_allocate(context, width, k->size);
     sh_status status = SH_OK;
-    if (!sum || !buffer) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    if (!sum || !widened_row) status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     for (int64_t i = 0; status == SH_OK && i < n; i++) {
         for (int64_t j = 0; j < width; j++) sum[j] = -0.0; /* as in rescore.c */
         for (int64_t e = start[i]; e < start[i + 1]; e++) {
             double w = weight[e];
             if (memory->scale && !memory->has_values) w *= memory->scale[position[e]];
-            k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], buffer), width);
+            k->accumulate(sum, w, sh_row_at(k, &memory->values, position[e], widened_row), width);
         }
         if (start[i] == start[i + 1]) memset(sum, 0, (size_t)width * sizeof(double));
         void *state = sh_at(k, states, i * width);
@@ -378,6 +379,6 @@ sh_status sh_mix(sh_context *context, const sh_memory *memory, int64_t n, const 
                                                         start[i + 1] - start[i], position + start[i]});
     }
     sh_release(context, sum);
-    sh_release(context, buffer);
+    sh_release(context, widened_row);
     return status;
 }

@@ -2,7 +2,7 @@
  *
  * Queries come in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
  * cache. For each query the tile's maximum is compared with the least score that counts, min_score; nearly always that
- * is all. Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the
+ * is joined. Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the
  * threshold of its candidates: scores seen later only raise the threshold, so what is below it is dropped for good.
  *
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
@@ -18,50 +18,52 @@
 #include <string.h>
 
 enum {
-    LIST = 128,      /* candidates in a list, at most */
-    CHUNK = 64,      /* scores collected between two checks that the list has space for as many; LIST / 2 */
-    RANGE_LIST = 64, /* candidates that a range hands over, at most */
+    CAPACITY = 128,      /* candidates in a list, at most */
+    PIECE = 64,          /* scores collected between two checks that the list has space for as many; CAPACITY / 2 */
+    RANGE_CAPACITY = 64, /* candidates that a range hands over, at most */
+    TOO_MANY = -1,       /* in place of their number */
 };
 
 /* The list that a range hands over for one query. */
 typedef struct {
-    int64_t n; /* < 0: too many */
+    int64_t n; /* or TOO_MANY */
     sh_candidate *list;
 } range_list;
 
 typedef struct {
     sh_job *job;
-    int64_t n;         /* queries: all, or those that the index left */
+    int64_t n;         /* queries: all, or those that no index serves */
     range_list *lists; /* (n, ranges), or NULL if there is one range */
 } scan;
 
+/* The scratch of one worker. */
 typedef struct {
     void *scores;             /* (block_rows, SH_TILE) */
     void *tile_rows;          /* of sh_tile_scores */
     void *queries;            /* (block_rows, d) gathered; of no use where all queries are scanned */
-    sh_candidate *candidates; /* (block_rows, LIST) */
+    sh_candidate *candidates; /* (block_rows, CAPACITY) */
     sh_candidate_list *lists; /* (block_rows) */
-    sh_result_space results;
-} space;
+    sh_result_scratch results;
+} item_scratch;
 
-static size_t lay_out(const sh_job *job, void *block, space *s) {
-    sh_workspace w = {block, 0};
+static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
+    sh_workspace w = {memory, 0};
     int64_t rows = job->plan.block_rows;
     s->scores = sh_take(&w, rows * SH_TILE, job->k->size);
     s->tile_rows = sh_take(&w, (int64_t)sh_tile_row_bytes(job->memory), 1);
-    s->candidates = sh_take(&w, rows * LIST, sizeof *s->candidates);
+    s->candidates = sh_take(&w, rows * CAPACITY, sizeof *s->candidates);
     s->lists = sh_take(&w, rows, sizeof *s->lists);
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
-    s->results = sh_take_result_space(job, &w, LIST);
+    s->results = sh_take_result_scratch(job, &w, CAPACITY);
     return w.used;
 }
 
-/* Lays out memory to join the lists of all ranges. */
-static size_t lay_out_joined(const sh_job *job, void *block, sh_candidate_list *l, sh_result_space *results) {
-    sh_workspace w = {block, 0};
-    l->capacity = RANGE_LIST * job->plan.ranges;
+/* Lays out what it takes to join the lists of all ranges; returns its bytes (memory NULL: these alone). */
+static size_t lay_out_joined(const sh_job *job, void *memory, sh_candidate_list *l, sh_result_scratch *results) {
+    sh_workspace w = {memory, 0};
+    l->capacity = RANGE_CAPACITY * job->plan.ranges;
     l->list = sh_take(&w, l->capacity, sizeof *l->list);
-    *results = sh_take_result_space(job, &w, l->capacity);
+    *results = sh_take_result_scratch(job, &w, l->capacity);
     return w.used;
 }
 
@@ -82,49 +84,53 @@ int sh_make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t
 void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, double best) {
     double slack = job->plan.slack[query];
     if (!sh_has_cutoff(job) || !(best - slack > l->best)) return;
-    double reach = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
+    double cutoff = job->map->cutoff(job->model.parameter) / sh_beta(job, query);
     l->best = best - slack;
-    l->min_score = fmax(l->min_score, l->best - reach - slack - 0x1p-50 * (fabs(l->best) + reach));
+    l->min_score = fmax(l->min_score, l->best - cutoff - slack - 0x1p-50 * (fabs(l->best) + cutoff));
 }
 
-/* Takes in one query's scores of one tile, whose best is `tile_best`. */
+/* Adds the scores of one query and tile that reach min_score to its list; the tile begins with pattern `first`, and its
+ * best score is tile_best. */
 static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, const void *scores, int64_t n,
                     double tile_best, int64_t first, double *z) {
     sh_raise_min_score(job, query, l, tile_best);
-    for (int64_t j = 0; j < n && sh_make_room(job, query, l, CHUNK, z); j += CHUNK)
+    for (int64_t j = 0; j < n && sh_make_room(job, query, l, PIECE, z); j += PIECE)
         l->n +=
-            job->k->collect(sh_at(job->k, scores, j), sh_min(CHUNK, n - j), l->min_score, first + j, l->list + l->n);
+            job->k->collect(sh_at(job->k, scores, j), sh_min(PIECE, n - j), l->min_score, first + j, l->list + l->n);
 }
 
-static int64_t query_at(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
+static int64_t query_number(const sh_job *job, int64_t i) {
+    return job->plan.scan_queries ? job->plan.scan_queries[i] : i;
+}
 
 static void leave_to_overflow(sh_job *job, int64_t query) {
     job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
 }
 
+/* Copies a query's list of a range to where join_item finds it. */
 static sh_status hand_over(range_list *to, const sh_candidate_list *l, sh_context *context) {
-    to->n = l->overflows || l->n > RANGE_LIST ? -1 : l->n;
-    if (to->n <= 0) return SH_OK;
+    to->n = l->overflows || l->n > RANGE_CAPACITY ? TOO_MANY : l->n;
+    if (to->n == TOO_MANY || to->n == 0) return SH_OK;
     to->list = sh_allocate(context, l->n, sizeof(sh_candidate));
     if (!to->list) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memcpy(to->list, l->list, (size_t)l->n * sizeof(sh_candidate));
     return SH_OK;
 }
 
-/* Scores a block of queries with a range of tiles, and stores the results or hands lists over. */
+/* Scores a block of queries with a range of tiles, and stores the results or, of several ranges, hands lists over. */
 static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
     const sh_memory *m = job->memory;
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
-    space v;
+    item_scratch v;
     lay_out(job, scratch, &v);
     int64_t active = g.rows;
     const void *queries = job->plan.scan_queries ? v.queries : sh_tile_query(job, g.first_query);
     size_t bytes = (size_t)m->patterns.d * job->k->size;
     for (int64_t i = 0; i < g.rows; i++) {
         v.lists[i] = (sh_candidate_list){
-            .capacity = LIST, .min_score = -INFINITY, .best = -INFINITY, .list = v.candidates + i * LIST};
+            .capacity = CAPACITY, .min_score = -INFINITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
         if (job->plan.scan_queries)
             memcpy((char *)v.queries + (size_t)i * bytes, sh_tile_query(job, job->plan.scan_queries[g.first_query + i]),
                    bytes);
@@ -136,11 +142,11 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
         for (int64_t i = 0; i < g.rows; i++) {
             sh_candidate_list *l = &v.lists[i];
             if (l->overflows) continue;
-            int64_t query = query_at(job, g.first_query + i);
+            int64_t query = query_number(job, g.first_query + i);
             void *scores = sh_at(job->k, v.scores, i * SH_TILE);
             double best =
                 job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
-            if (best - best != 0) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             if (best < l->min_score) continue;
             collect(job, query, l, scores, n, best, first, v.results.z);
             active -= l->overflows;
@@ -149,7 +155,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     }
     for (int64_t i = 0; i < g.rows; i++) {
         sh_candidate_list *l = &v.lists[i];
-        int64_t query = query_at(job, g.first_query + i);
+        int64_t query = query_number(job, g.first_query + i);
         sh_status status = SH_OK;
         if (!l->overflows) sh_compact(job, query, l, v.results.z);
         if (s->lists) {
@@ -157,7 +163,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
         } else if (l->overflows) {
             leave_to_overflow(job, query);
         } else {
-            sh_rescore(job, query, l->list, l->n, v.results.buffer);
+            sh_score_canonically(job, query, l->list, l->n, v.results.widened_row);
             status = sh_store_results(job, query, l->list, l->n, v.results, context);
         }
         if (status != SH_OK) return status;
@@ -169,23 +175,23 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
 static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
-    int64_t query = query_at(job, item);
-    sh_candidate_list all = {.min_score = -INFINITY};
-    sh_result_space results;
-    lay_out_joined(job, scratch, &all, &results);
+    int64_t query = query_number(job, item);
+    sh_candidate_list joined = {.min_score = -INFINITY};
+    sh_result_scratch results;
+    lay_out_joined(job, scratch, &joined, &results);
     for (int64_t r = 0; r < job->plan.ranges; r++) {
         const range_list *l = &s->lists[item * job->plan.ranges + r];
-        if (l->n < 0) {
+        if (l->n == TOO_MANY) {
             leave_to_overflow(job, query);
             return SH_OK;
         }
-        assert(l->n == 0 || all.n == 0 || all.list[all.n - 1].position < l->list[0].position);
-        if (l->n) memcpy(all.list + all.n, l->list, (size_t)l->n * sizeof(sh_candidate));
-        all.n += l->n;
+        assert(l->n == 0 || joined.n == 0 || joined.list[joined.n - 1].position < l->list[0].position);
+        if (l->n) memcpy(joined.list + joined.n, l->list, (size_t)l->n * sizeof(sh_candidate));
+        joined.n += l->n;
     }
-    sh_compact(job, query, &all, results.z);
-    sh_rescore(job, query, all.list, all.n, results.buffer);
-    return sh_store_results(job, query, all.list, all.n, results, context);
+    sh_compact(job, query, &joined, results.z);
+    sh_score_canonically(job, query, joined.list, joined.n, results.widened_row);
+    return sh_store_results(job, query, joined.list, joined.n, results, context);
 }
 
 sh_status sh_scan(sh_job *job) {
@@ -199,9 +205,9 @@ sh_status sh_scan(sh_job *job) {
         if (!s.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
         memset(s.lists, 0, (size_t)lists * sizeof *s.lists);
     }
-    sh_status status = sh_for_each(context, items, lay_out(job, NULL, &(space){0}), scan_item, &s);
+    sh_status status = sh_for_each(context, items, lay_out(job, NULL, &(item_scratch){0}), scan_item, &s);
     if (status == SH_OK && s.lists) {
-        size_t bytes = lay_out_joined(job, NULL, &(sh_candidate_list){0}, &(sh_result_space){0});
+        size_t bytes = lay_out_joined(job, NULL, &(sh_candidate_list){0}, &(sh_result_scratch){0});
         status = sh_for_each(context, s.n, bytes, join_item, &s);
     }
     for (int64_t i = 0; s.lists && i < lists; i++) sh_release(context, s.lists[i].list);

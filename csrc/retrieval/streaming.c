@@ -21,15 +21,16 @@ typedef struct {
     sh_partial *parts; /* (ranges); the first is the result */
 } stream;
 
+/* The scratch of one worker. */
 typedef struct {
-    void *scores, *tile_rows;
-    void *values;     /* (SH_TILE) selected scores, then their weights, */
-    int32_t *indices; /* and which they are of the tile */
-} space;
+    void *scores, *tile_rows; /* (block_rows, SH_TILE); of sh_tile_scores */
+    void *values;             /* (SH_TILE) selected scores, then their weights, */
+    int32_t *indices;         /* and which they are of the tile */
+} item_scratch;
 
-/* Lays out the scratch memory of one worker; returns its size. */
-static size_t lay_out(const sh_job *job, void *block, space *s) {
-    sh_workspace w = {block, 0};
+/* Lays out the scratch of one worker; returns its bytes (memory NULL: these alone). */
+static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
+    sh_workspace w = {memory, 0};
     s->scores = sh_take(&w, job->plan.block_rows * SH_TILE, job->k->size);
     s->tile_rows = sh_take(&w, 1, sh_tile_row_bytes(job->memory));
     s->values = sh_take(&w, SH_TILE, job->k->size);
@@ -42,16 +43,16 @@ void sh_raise_scale(const sh_job *job, int64_t query, double *scale, double *sum
     if (!(row_scale > *scale)) return;
     double factor = job->map->rescale(sh_beta(job, query), job->model.parameter, *scale, row_scale);
     *sum *= factor;
-    if (mixture) job->k->scale(mixture, factor, job->values->d);
+    if (mixture) job->k->multiply_by(mixture, factor, job->values->d);
     *scale = row_scale;
     assert(factor >= 0 && factor <= 1);
 }
 
-enum { DENSE = 8 }; /* if one weight in so many counts, a product is cheaper */
+enum { DENSE = 8 }; /* if more than one weight in so many counts, a product is cheaper */
 
 /* Adds the n scores of one query and tile that are at least `min_score` to its partial result, one by one (note 3). */
 static void add_selected(const sh_job *job, sh_partial part, int64_t query, void *mixture, const void *row,
-                         int64_t first, int64_t n, double min_score, space work) {
+                         int64_t first, int64_t n, double min_score, item_scratch work) {
     const sh_kernels *k = job->k;
     int64_t found = k->compress(row, n, min_score, work.values, work.indices);
     double beta = sh_beta(job, query);
@@ -77,7 +78,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
     const sh_grid_item g = sh_item_of_grid(job, item, job->queries.n);
     const int64_t width = job->values->d, first_query = g.first_query, rows = g.rows;
     sh_partial part = s->parts[g.range];
-    space work;
+    item_scratch work;
     lay_out(job, scratch, &work);
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
     int may_select = job->map->reach && (!mixture || !(sh_is_narrow(job->values) || job->plan.value_centre));
@@ -131,27 +132,27 @@ sh_status sh_merge(sh_model model, sh_type type, int64_t n, int64_t v, const dou
     if (!beta || !a.scale || !a.sum || !b.scale || !b.sum || !a.mixture != !b.mixture) return SH_BAD_ARGUMENT;
     const sh_kernels *k = sh_kernels_of(type);
     for (int64_t i = 0; i < n; i++) {
-        double scale = fmax(a.scale[i], b.scale[i]), inverse = beta[i * beta_stride];
-        double fa = map->rescale(inverse, model.parameter, a.scale[i], scale);
-        double fb = map->rescale(inverse, model.parameter, b.scale[i], scale);
+        double scale = fmax(a.scale[i], b.scale[i]), query_beta = beta[i * beta_stride];
+        double factor_a = map->rescale(query_beta, model.parameter, a.scale[i], scale);
+        double factor_b = map->rescale(query_beta, model.parameter, b.scale[i], scale);
         a.scale[i] = scale;
-        a.sum[i] = fa * a.sum[i] + fb * b.sum[i];
+        a.sum[i] = factor_a * a.sum[i] + factor_b * b.sum[i];
         if (!a.mixture) continue;
         enum { PIECE = 256 };
-        double x[PIECE];
+        double mixture[PIECE];
         for (int64_t j = 0; j < v; j += PIECE) {
             int64_t width = sh_min(PIECE, v - j);
             void *row = sh_at(k, a.mixture, i * v + j);
-            k->to_double(x, row, width);
-            for (int64_t l = 0; l < width; l++) x[l] *= fa;
-            k->accumulate(x, fb, sh_at(k, b.mixture, i * v + j), width);
-            k->from_double(row, x, width);
+            k->to_double(mixture, row, width);
+            for (int64_t l = 0; l < width; l++) mixture[l] *= factor_a;
+            k->accumulate(mixture, factor_b, sh_at(k, b.mixture, i * v + j), width);
+            k->from_double(row, mixture, width);
         }
     }
     return SH_OK;
 }
 
-enum { CHECKED = 2048 }; /* numbers of states checked together, while they are in the cache */
+enum { CHECKED_NUMBERS = 2048 }; /* of states, checked together while they are in the cache */
 
 /* Writes results from the partial results of all patterns; divides by the sums of weights. */
 static void store_results(sh_job *job, sh_partial result) {
@@ -159,13 +160,13 @@ static void store_results(sh_job *job, sh_partial result) {
     int64_t width = job->values->d, n = job->queries.n, checked = 0;
     for (int64_t i = 0; i < n; i++) {
         double sum = result.sum[i];
-        if (job->out.states) k->scale(sh_at(k, job->out.states, i * width), sum != 0 ? 1 / sum : 0, width);
+        if (job->out.states) k->multiply_by(sh_at(k, job->out.states, i * width), sum != 0 ? 1 / sum : 0, width);
         if (job->out.states && job->plan.value_centre)
             k->add(sh_at(k, job->out.states, i * width), 1, job->plan.value_centre, width);
         if (job->out.support_size) job->out.support_size[i] = job->memory->patterns.n;
         if (job->out.energy) job->out.energy[i] = sh_energy_of(job, i, result.scale[i] + log(sum) / sh_beta(job, i));
-        if (!job->out.states || (i + 1 < n && (i + 1 - checked) * width < CHECKED)) continue;
-        sh_check_states(job, sh_at(k, job->out.states, checked * width), i + 1 - checked);
+        if (!job->out.states || (i + 1 < n && (i + 1 - checked) * width < CHECKED_NUMBERS)) continue;
+        sh_note_states_if_not_finite(job, sh_at(k, job->out.states, checked * width), i + 1 - checked);
         checked = i + 1;
     }
 }
@@ -180,7 +181,6 @@ sh_status sh_stream(sh_job *job) {
     job->plan.ranges = sh_min(job->plan.ranges, 1 + PARTIAL_BYTES / part_bytes);
 
     stream s = {.job = job};
-    space unused;
     sh_status status = SH_NO_MEMORY;
     double *sums = sh_allocate(context, 2 * n * job->plan.ranges, sizeof(double));
     char *mixtures = mixture && job->plan.ranges > 1
@@ -193,7 +193,8 @@ sh_status sh_stream(sh_job *job) {
         if (mixture) s.parts[r].mixture = r ? mixtures + (size_t)((r - 1) * n * width) * k->size : job->out.states;
     }
     if (partial) s.parts[0] = job->out.partial;
-    status = sh_for_each(context, job->plan.blocks * job->plan.ranges, lay_out(job, NULL, &unused), stream_item, &s);
+    status = sh_for_each(context, job->plan.blocks * job->plan.ranges, lay_out(job, NULL, &(item_scratch){0}),
+                         stream_item, &s);
     for (int64_t r = 1; status == SH_OK && r < job->plan.ranges; r++)
         status = sh_merge(job->model, job->memory->type, n, width, job->queries.beta, job->queries.beta_stride,
                           s.parts[0], s.parts[r]);

@@ -10,7 +10,7 @@
  *               unknown is the least weight of the support, q: with e its score, r = a (z - e) + q^a, so that
  *               p = (c^a + q^a)^(1/a) with c = (a (z - e))^(1/a), in which no digit is lost.
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
- *               before it have a total below 1 at the threshold that would give it weight 0. u is then found
+ *               before it have weights of a sum below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
  *            3. Powers are our own (powers.h), so that bits do not depend on a C library. In sums, and in the factor that
  *               joins q to c, they are near, within (1 + |log p|) 2^-50 of p, which is at most 2^-50 of the sum. In the
@@ -30,7 +30,7 @@ static double cutoff(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
-/* a = alpha - 1, and the exponents 1/a and a; without exponents where a = 1/2, whose powers are squares */
+/* A map of the family: a = alpha - 1, and the exponents 1/a and a; without exponents where a = 1/2, whose powers are squares */
 typedef struct {
     double a;
     sh_exponent root, power;
@@ -44,25 +44,25 @@ static curve curve_of(double alpha) {
 
 enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
 
-/* Raise n numbers to p = r^(1/a); they are r, or near softmax r - 1. */
+/* Raises n numbers to p = r^(1/a); they are r, or near softmax r - 1. */
 static void roots(const curve *c, double *p, const double *x, int64_t n, sh_rounding rounding) {
     (near_softmax(c->a) ? sh_powers_1p : sh_powers)(p, x, n, &c->root, rounding);
 }
 
-/* Put r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `at`, if that is not
- * NULL; return how many. */
-static int64_t positive_roots(const curve *c, const double *z, int64_t n, double u, double *x, int *at) {
+/* Puts r = a z - u, or near softmax r - 1 = a (z - u), of those z with r > 0 in x, and their places in `index`, if that is
+ * not NULL; returns how many. */
+static int64_t positive_roots(const curve *c, const double *z, int64_t n, double u, double *x, int *index) {
     const int shifted = near_softmax(c->a);
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
         x[found] = shifted ? c->a * (z[i] - u) : c->a * z[i] - u;
-        if (at) at[found] = (int)i;
+        if (index) index[found] = (int)i;
         found += x[found] > -shifted;
     }
     return found;
 }
 
-/* Put (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
+/* Puts (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
 static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
     for (int64_t i = 0; i < n; i++) {
         const double most = c[i] > q ? c[i] : q;
@@ -73,7 +73,7 @@ static void joined(const curve *curve, const double *c, int64_t n, double q, dou
     for (int64_t i = 0; i < n; i++) p[i] *= c[i] > q ? c[i] : q;
 }
 
-/* Put (a (z - lowest))^(1/a) of n numbers z in c, which may be z. */
+/* Puts (a (z - lowest))^(1/a) of n numbers z in c, which may be z. */
 static void parts_above(const curve *curve, const double *z, int64_t n, double lowest, double *c,
                         sh_rounding rounding) {
     double above[BLOCK];
@@ -85,7 +85,7 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
     const curve curve = curve_of(t->parameter);
     const double u = near_softmax(curve.a) ? t->theta : t->tau;
     double x[BLOCK], p[BLOCK], part[BLOCK], ratio[BLOCK];
-    int at[BLOCK];
+    int index[BLOCK];
     if (curve.a == 0.5) {
         for (int64_t i = 0; i < n; i++) {
             double r = 0.5 * z[i] - u;
@@ -95,27 +95,27 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
     }
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, n - first);
-        double *to = z + first;
+        double *out = z + first;
         int64_t found = 0;
         if (curve.a > 1) {
             for (int i = 0; i < size; i++) {
-                x[found] = to[i];
-                at[found] = i;
-                found += to[i] > t->lowest;
-                to[i] = to[i] == t->lowest ? t->least : 0;
+                x[found] = out[i];
+                index[found] = i;
+                found += out[i] > t->lowest;
+                out[i] = out[i] == t->lowest ? t->least : 0;
             }
             parts_above(&curve, x, found, t->lowest, part, SH_ROUNDED);
             joined(&curve, part, found, t->least, p, ratio);
         } else {
-            found = positive_roots(&curve, to, size, u, x, at);
+            found = positive_roots(&curve, out, size, u, x, index);
             roots(&curve, p, x, found, SH_ROUNDED);
-            for (int i = 0; i < size; i++) to[i] = 0;
+            for (int i = 0; i < size; i++) out[i] = 0;
         }
-        for (int i = 0; i < found; i++) to[at[i]] = p[i];
+        for (int i = 0; i < found; i++) out[index[i]] = p[i];
     }
 }
 
-/* sum p and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
+/* The sum of p, and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
 typedef struct {
     double total, slope;
 } sums;
@@ -151,9 +151,9 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     return s;
 }
 
-/* Return whether the total of the k best is below 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
+/* Tells whether the weights of the k best sum to less than 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
  * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
-static int is_below_1(const curve *c, const double *z, int64_t k) {
+static int leaves_weight(const curve *c, const double *z, int64_t k) {
     double x[BLOCK], p[BLOCK], total = 0, sum = 0;
     for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
     if ((c->a > 1) == (sum >= 1)) return sum < 1;
@@ -167,12 +167,12 @@ static int is_below_1(const curve *c, const double *z, int64_t k) {
     return total < 1;
 }
 
-/* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
+/* Returns the size of the support of sorted scores, by bisection: the weights of the k best grow with k (note 2). */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_pass_stopped(n)) {
         int64_t k = inside + (outside - inside) / 2;
-        if (is_below_1(c, z, k - 1))
+        if (leaves_weight(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -180,7 +180,7 @@ static int64_t support(const curve *c, const double *z, int64_t n) {
     return inside;
 }
 
-/* sum p - 1 falls with u and is convex for alpha <= 2: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
+/* Returns u of a support of k scores, alpha <= 2. sum p - 1 falls with u and is convex: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
  * [0, (1 - k^-a)/a]. */
 static double solve(const curve *c, const double *z, int64_t k) {
     const double a = c->a;
@@ -202,20 +202,20 @@ static double solve(const curve *c, const double *z, int64_t k) {
     return u;
 }
 
-/* The least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
+/* Returns the least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
  * is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to the solution.
  * That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log 2, which
  * give two more such q. Steps end where rounding turns them, or where the next one, about (a - 1)/2 times the
  * square of this, would be below rounding. */
 static double solve_steep(const curve *curve, double *z, int64_t k) {
-    double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], others = 0;
+    double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], sum_c = 0;
     for (int64_t first = 0; first < k; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
         parts_above(curve, z + first, size, lowest, z + first, SH_NEAR);
-        for (int64_t i = 0; i < size; i++) others += z[first + i];
+        for (int64_t i = 0; i < size; i++) sum_c += z[first + i];
     }
     const double mean = 1 + (1 / curve->a - 1) * 0.6931471806, rounding = (double)(k + 4) * 0x1p-50;
-    q = fmin(q, fmin(1 - others, (1 - mean * others) / (1 + mean * (double)(k - 1))) + rounding);
+    q = fmin(q, fmin(1 - sum_c, (1 - mean * sum_c) / (1 + mean * (double)(k - 1))) + rounding);
     for (int step = 0; step < 200 && !sh_pass_stopped(k); step++) {
         sums s = {0};
         for (int64_t first = 0; first < k; first += BLOCK) {
@@ -231,12 +231,12 @@ static double solve_steep(const curve *curve, double *z, int64_t k) {
         if (!(next < q)) return q;
         if (!(next > 0)) return 0;
         q = next;
-        if (fall * fall * curve->a < 0x1p-54) return q; /* what the next step would take off */
+        if (fall * fall * curve->a < 0x1p-54) return q; /* the next step would be below rounding */
     }
     return q;
 }
 
-/* alpha = 1.5 in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
+/* Returns tau at alpha = 1.5, in closed form: with y = z/2, mean and spread over the support, tau = mean - sqrt((1 - k var)/k),
  * polished by Newton's steps against the cancellation in the sums. */
 static double solve_half(const curve *c, const double *z, int64_t n) {
     double sum = 0, squares = 0;
@@ -247,8 +247,8 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
         sum += y;
         squares += y * y;
     }
-    double mean = sum / (double)k, rest = (1 - (squares - sum * mean)) / (double)k;
-    double tau = mean - sqrt(rest > 0 ? rest : 0);
+    double mean = sum / (double)k, under_root = (1 - (squares - sum * mean)) / (double)k;
+    double tau = mean - sqrt(under_root > 0 ? under_root : 0);
     for (int step = 0; step < 2; step++) {
         sums s = evaluate(c, z, k, tau);
         tau += (s.total - 1) / s.slope;
@@ -256,8 +256,9 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     return tau;
 }
 
-/* Newton's steps from the left never pass the solution where the sum is convex, so what is at or below their
- * threshold (less a margin for rounding) is outside the support. Only an economy before the sort. */
+/* Drops scores that are outside the support: Newton's steps from the left never pass the solution where the sum is convex,
+ * so these lie at or below their threshold (less an allowance for rounding). Only an economy before the sort. Returns how
+ * many stay. */
 static int64_t prune(const curve *c, double *z, int64_t n) {
     const double a = c->a;
     if (a > 1) return n;
@@ -266,14 +267,14 @@ static int64_t prune(const curve *c, double *z, int64_t n) {
         sums s = evaluate(c, z, n, u);
         if (!(s.total > 1)) break;
         u += (s.total - 1) / s.slope;
-        double bottom = near_softmax(a) ? u - 1 / a : u / a;
-        n = sh_numbers_above(z, n, bottom - 1e-9 * (1 + 1 / a));
+        double lowest = near_softmax(a) ? u - 1 / a : u / a;
+        n = sh_numbers_above(z, n, lowest - 1e-9 * (1 + 1 / a));
         if (s.total < 1.1) break;
     }
     return n;
 }
 
-/* Three of Newton's steps from the left, where the sum is convex. */
+/* Computes a lower bound by three of Newton's steps from the left, where the sum is convex. */
 static double bound(double alpha, int64_t n, const double *z) {
     double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
     if (a <= 1) {
@@ -289,16 +290,16 @@ static double bound(double alpha, int64_t n, const double *z) {
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const curve c = curve_of(alpha);
     const double a = c.a;
-    int64_t left = prune(&c, z, sh_numbers_above(z, n, -1 / a));
-    sh_sort_descending(z, left);
-    int64_t size = left > 1 && a != 0.5 ? support(&c, z, left) : 1;
+    int64_t candidates = prune(&c, z, sh_numbers_above(z, n, -1 / a));
+    sh_sort_descending(z, candidates);
+    int64_t size = candidates > 1 && a != 0.5 ? support(&c, z, candidates) : 1;
     double u;
     if (a > 1) {
-        t->lowest = left ? z[size - 1] : 0;
+        t->lowest = candidates ? z[size - 1] : 0;
         t->least = size > 1 ? solve_steep(&c, z, size) : 1;
         u = a * t->lowest - (size > 1 ? sh_power(t->least, &c.power) : 1);
     } else {
-        u = left > 1 && a == 0.5 ? solve_half(&c, z, left) : solve(&c, z, size);
+        u = candidates > 1 && a == 0.5 ? solve_half(&c, z, candidates) : solve(&c, z, size);
     }
     t->parameter = alpha;
     t->theta = near_softmax(a) ? u : (u + 1) / a;
@@ -306,7 +307,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     t->unit = a;
 }
 
-/* Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */
+/* Computes the share of a weight in Psi*, with Omega(p) = sum (p^alpha - p) / (alpha (alpha - 1)), stable as alpha -> 1 */
 static double conjugate_share(const sh_threshold *t, double z, double p) {
     const double alpha = t->parameter;
     const sh_exponent e = sh_exponent_of(alpha - 1, 1);
@@ -317,7 +318,7 @@ static double slopes(double alpha, int64_t n, const double *p, double *w) {
     return sh_slopes_of_powers(2 - alpha, n, p, w);
 }
 
-/* Beyond alpha = 2 small weights have large slopes, which may leave the range. */
+/* Computes the gradient in the scores. Beyond alpha = 2 small weights have large slopes, which may leave the range. */
 static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
     (void)z;
     if (alpha > 2)
@@ -326,7 +327,7 @@ static void vjp(double alpha, int64_t n, const double *z, const double *p, const
         sh_vjp_of_powers(2 - alpha, n, p, g, dz);
 }
 
-/* phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
+/* Computes phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
 static double phi(double x, double m) {
     if (m > 0) return (exp(x - m) - (1 + x) * exp(-m)) / x / x;
     if (fabs(x) > 0.5) return (expm1(x) - x) / (x * x);
@@ -338,7 +339,7 @@ static double phi(double x, double m) {
     return sum;
 }
 
-/* With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D = sum p e^(-a u):
+/* Computes the derivative in alpha. With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D = sum p e^(-a u):
  * dp_i/dalpha = p_i ((Q - q_i) - a (u_i Q + H q_i)) / D, which is Correia et al.'s proposition 1 with its
  * cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. Q, q and D are in units of e^m, where the
  * largest of them would leave the range. */
@@ -363,7 +364,7 @@ static double vjp_alpha(double alpha, int64_t n, const double *p, const double *
     return result;
 }
 
-static const sh_map *instead(double alpha) {
+static const sh_map *special_case(double alpha) {
     return alpha == 1 ? &sh_map_softmax : alpha == 2 ? &sh_map_sparsemax : NULL;
 }
 
@@ -375,7 +376,7 @@ const sh_map sh_map_entmax = {
     .source = "Peters, Niculae & Martins 2019; Correia, Niculae & Martins 2019 (gradient in alpha); Blondel, Martins & "
               "Niculae 2020 (conjugate)",
     .parameter = {.name = "alpha", .standard = 1.5, .least = 1, .most = DBL_MAX},
-    .instead = instead,
+    .special_case = special_case,
     .has_energy = 1,
     .shift_invariant = 1,
     .cutoff = cutoff,

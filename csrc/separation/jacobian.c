@@ -9,18 +9,18 @@
 #include "separation/separation.h"
 #include <math.h>
 
-/* Returns the place of the least weight that is not 0; 0 if all are. */
-static int64_t place_of_least(int64_t n, const double *p) {
+/* Returns the index of the least weight that is not 0; 0 if all are. */
+static int64_t index_of_least(int64_t n, const double *p) {
     int64_t least = -1;
     for (int64_t i = 0; i < n; i++)
         if (p[i] > 0 && (least < 0 || p[i] < p[least])) least = i;
     return least < 0 ? 0 : least;
 }
 
-/* Powers in units of that of the least weight, which comes last and in two factors: beyond an exponent of 0 it may leave
- * the range. */
+/* Powers are in units of that of the least weight, which may leave the range where the exponent is below 0: the square root
+ * of that unit is returned. */
 double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *w) {
-    const double least = n ? p[place_of_least(n, p)] : 1;
+    const double least = n ? p[index_of_least(n, p)] : 1;
     for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / least, exponent) : 0;
     return least > 0 ? pow(least, exponent / 2) : 1;
 }
@@ -43,15 +43,15 @@ void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double 
 
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz) {
     const double factor = map->slopes(parameter, n, p, dz), *centre = map->centre_is_weights ? p : dz;
-    const double from = n ? g[place_of_least(n, p)] : 0;
-    double sum = 0, weighted = 0, all = 0;
+    const double base = n ? g[index_of_least(n, p)] : 0;
+    double sum = 0, weighted = 0, total = 0;
     for (int64_t i = 0; i < n; i++) {
         sum += centre[i];
-        weighted += centre[i] != 0 ? centre[i] * (g[i] - from) : 0;
+        weighted += centre[i] != 0 ? centre[i] * (g[i] - base) : 0;
     }
     const double mean = sum > 0 ? weighted / sum : 0;
-    for (int64_t i = 0; i < n; i++) all += dz[i] = dz[i] != 0 ? dz[i] * (g[i] - from - mean) : 0;
-    for (int64_t i = 0; map->centre_is_weights && i < n; i++) dz[i] -= sum > 0 ? p[i] / sum * all : 0;
+    for (int64_t i = 0; i < n; i++) total += dz[i] = dz[i] != 0 ? dz[i] * (g[i] - base - mean) : 0;
+    for (int64_t i = 0; map->centre_is_weights && i < n; i++) dz[i] -= sum > 0 ? p[i] / sum * total : 0;
     for (int64_t i = 0; i < n; i++) dz[i] = dz[i] != 0 ? dz[i] * factor * factor : 0;
 }
 

@@ -3,12 +3,12 @@
  * Given      z[n]  scores relative to the best, any order
  * Returned   tau, as theta = tau + 1; the lowest score of the support, and sum u
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
- * Notes      1. With a = alpha - 1 and r = alpha/a the total sum [z - tau]_+^r = sum u (z - tau) is 1. As the best score is 0
- *               it is at least 1 at tau = -1, so the cutoff is 1. The total falls with theta and is convex, and its slope is
+ * Notes      1. With a = alpha - 1 and r = alpha/a the sum M = sum [z - tau]_+^r = sum u (z - tau) is 1. As the best score is 0
+ *               it is at least 1 at tau = -1, so the cutoff is 1. M falls with theta and is convex, and its slope is
  *               -r sum u: Newton's steps from theta = 0 come up to the solution, one power a score, and end where rounding
  *               turns them. At alpha = 2 it is a sum of squares, and the solution a square root.
- *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those before it have
- *               a total below 1 at tau = z_k. theta and sum u are then found from the support alone. So candidates outside
+ *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if for those before it
+ *               M is below 1 at tau = z_k. theta and sum u are then found from the support alone. So candidates outside
  *               the support change no bit.
  *            3. u = (1 + (z - theta))^(1/a), by our own powers (powers.h): near in sums that decide, rounded correctly in
  *               weights and in sum u.
@@ -26,7 +26,7 @@
 
 enum { BLOCK = 64 }; /* numbers that are raised to a power at a time */
 
-/* alpha, a = alpha - 1, and the exponent 1/a; without it where a = 1 */
+/* A map of the family: alpha, a = alpha - 1, and the exponent 1/a; without it where a = 1 */
 typedef struct {
     double alpha, a;
     sh_exponent root;
@@ -51,9 +51,9 @@ static void roots(const curve *c, const double *y, int64_t n, double *u, sh_roun
         for (int64_t i = 0; i < n; i++) u[i] = 1 + y[i];
 }
 
-/* sum u (z - tau), and sum u */
+/* The sums of u (z - tau), which is M of note 1, and of u. */
 typedef struct {
-    double total, sum;
+    double m, u;
 } sums;
 
 static sums evaluate(const curve *c, const double *z, int64_t n, double theta, sh_rounding rounding) {
@@ -68,8 +68,8 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double theta, s
         }
         roots(c, y, found, u, rounding);
         for (int64_t i = 0; i < found; i++) {
-            s.total += u[i] * (1 + y[i]);
-            s.sum += u[i];
+            s.m += u[i] * (1 + y[i]);
+            s.u += u[i];
         }
     }
     return s;
@@ -80,7 +80,7 @@ static double newton(const curve *c, const double *z, int64_t n, double theta, i
     const double r = c->alpha / c->a;
     for (int step = 0; step < steps && !sh_pass_stopped(n); step++) {
         const sums s = evaluate(c, z, n, theta, SH_NEAR);
-        const double next = theta + (s.total - 1) / (r * s.sum);
+        const double next = theta + (s.m - 1) / (r * s.u);
         if (!(next > theta)) break;
         const double moved = next - theta;
         theta = next;
@@ -89,30 +89,30 @@ static double newton(const curve *c, const double *z, int64_t n, double theta, i
     return theta;
 }
 
-/* Three of Newton's steps, less a margin for rounding. */
+/* Computes a lower bound by three of Newton's steps, less an allowance for rounding. */
 static double bound(double alpha, int64_t n, const double *z) {
     const curve c = curve_of(alpha);
     return newton(&c, z, n, 0, 3) - 1 - 1e-9;
 }
 
-/* Returns whether the total of the k best is below 1 at tau = z[k]. */
-static int is_below_1(const curve *c, const double *z, int64_t k) {
-    double y[BLOCK], u[BLOCK], total = 0;
-    for (int64_t first = 0; first < k && total < 1; first += BLOCK) {
+/* Tells whether M of the k best is below 1 at tau = z[k]. */
+static int leaves_weight(const curve *c, const double *z, int64_t k) {
+    double y[BLOCK], u[BLOCK], m = 0;
+    for (int64_t first = 0; first < k && m < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
         for (int64_t i = 0; i < size; i++) y[i] = z[first + i] - z[k];
         if (c->a != 1) sh_powers(u, y, size, &c->root, SH_NEAR);
-        for (int64_t i = 0; i < size; i++) total += (c->a != 1 ? u[i] : y[i]) * y[i];
+        for (int64_t i = 0; i < size; i++) m += (c->a != 1 ? u[i] : y[i]) * y[i];
     }
-    return total < 1;
+    return m < 1;
 }
 
-/* Returns the size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
+/* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_pass_stopped(n)) {
         const int64_t k = inside + (outside - inside) / 2;
-        if (is_below_1(c, z, k - 1))
+        if (leaves_weight(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -127,43 +127,43 @@ static double solve_squares(const double *z, int64_t k) {
     for (int64_t i = 0; i < k; i++) sum += z[i];
     const double mean = sum / (double)k;
     for (int64_t i = 0; i < k; i++) squares += (z[i] - mean) * (z[i] - mean);
-    const double rest = (1 - squares) / (double)k;
-    return 1 + (mean - sqrt(rest > 0 ? rest : 0));
+    const double under_root = (1 - squares) / (double)k;
+    return 1 + (mean - sqrt(under_root > 0 ? under_root : 0));
 }
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const curve c = curve_of(alpha);
-    int64_t left = sh_numbers_above(z, n, -1);
-    if (left > 48) left = sh_numbers_above(z, left, bound(alpha, left, z));
-    sh_sort_descending(z, left);
-    const int64_t size = left > 1 ? support(&c, z, left) : left;
+    int64_t candidates = sh_numbers_above(z, n, -1);
+    if (candidates > 48) candidates = sh_numbers_above(z, candidates, bound(alpha, candidates, z));
+    sh_sort_descending(z, candidates);
+    const int64_t size = candidates > 1 ? support(&c, z, candidates) : candidates;
     double theta = 0;
     if (size > 1) theta = c.a == 1 ? solve_squares(z, size) : newton(&c, z, size, 0, 200);
     *t = (sh_threshold){.parameter = alpha, .theta = theta, .tau = theta - 1, .unit = 1};
-    t->lowest = left ? z[size - 1] : 0;
-    t->sum = evaluate(&c, z, size, theta, SH_ROUNDED).sum;
+    t->lowest = candidates ? z[size - 1] : 0;
+    t->sum = evaluate(&c, z, size, theta, SH_ROUNDED).u;
 }
 
 static void weights(const sh_threshold *t, int64_t n, double *z) {
     const curve c = curve_of(t->parameter);
     double y[BLOCK], u[BLOCK];
-    int at[BLOCK];
+    int index[BLOCK];
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, n - first);
-        double *to = z + first;
+        double *out = z + first;
         int64_t found = 0;
         for (int i = 0; i < size; i++) {
-            y[found] = to[i] - t->theta;
-            at[found] = i;
-            found += to[i] >= t->lowest && y[found] > -1;
-            to[i] = 0;
+            y[found] = out[i] - t->theta;
+            index[found] = i;
+            found += out[i] >= t->lowest && y[found] > -1;
+            out[i] = 0;
         }
         roots(&c, y, found, u, SH_ROUNDED);
-        for (int64_t i = 0; i < found; i++) to[at[i]] = u[i] / t->sum;
+        for (int64_t i = 0; i < found; i++) out[index[i]] = u[i] / t->sum;
     }
 }
 
-/* Note 4. */
+/* Computes the share of a weight in Psi* (note 4). */
 static double conjugate_share(const sh_threshold *t, double z, double p) {
     (void)z;
     return p * t->theta;
@@ -182,26 +182,26 @@ static double largest(int64_t n, const double *p) {
     return most;
 }
 
-/* Note 5: slopes in units of the largest, which is that of the least weight beyond alpha = 2. */
+/* Computes slopes (note 5) in units of the largest, which is that of the least weight beyond alpha = 2. */
 static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    const double most = largest(n, p), size = most > 0 ? norm(alpha, n, p, most) : 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1;
     double unit = most;
     for (int64_t i = 0; alpha > 2 && i < n; i++)
         if (p[i] > 0) unit = fmin(unit, p[i]);
     for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / unit, 2 - alpha) : 0;
-    return unit > 0 ? pow(unit / size, (2 - alpha) / 2) * sqrt(size / (alpha - 1)) : 0;
+    return unit > 0 ? pow(unit / norm_p, (2 - alpha) / 2) * sqrt(norm_p / (alpha - 1)) : 0;
 }
 
-/* With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q - <p, q>) with q = (-log u -
+/* Computes the derivative in alpha. With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q - <p, q>) with q = (-log u -
  * dtau/dalpha / x) / a; p / x = |p| u^(2 - alpha). */
 static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *dq) {
-    const double most = largest(n, p), size = most > 0 ? norm(alpha, n, p, most) : 1, a = alpha - 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1, a = alpha - 1;
     double dtau = 0, sum = 0, mean = 0;
     for (int64_t i = 0; i < n; i++)
-        if (p[i] > 0) dtau -= p[i] * pow(p[i] / size, a) * log(p[i] / size) / alpha;
+        if (p[i] > 0) dtau -= p[i] * pow(p[i] / norm_p, a) * log(p[i] / norm_p) / alpha;
     for (int64_t i = 0; i < n; i++) { /* p q */
-        const double u = p[i] / size;
-        dq[i] = p[i] > 0 ? (-p[i] * log(u) - dtau * size * pow(u, 2 - alpha)) / a : 0;
+        const double u = p[i] / norm_p;
+        dq[i] = p[i] > 0 ? (-p[i] * log(u) - dtau * norm_p * pow(u, 2 - alpha)) / a : 0;
         mean += p[i] > 0 ? p[i] * g[i] : 0;
     }
     for (int64_t i = 0; i < n; i++) sum += p[i] > 0 ? dq[i] * (g[i] - mean) : 0;

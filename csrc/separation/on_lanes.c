@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+/* Returns the loops of a map on lanes, or NULL where it has none. */
 static const sh_lane_map *loops_of(const sh_lane_call *c) {
     return c->map->lanes ? &c->lanes->map[c->map->lanes] : NULL;
 }
@@ -25,7 +26,7 @@ static void put(const sh_lane_call *c, void *x, int64_t i, double value) {
         ((double *)x)[i] = value;
 }
 
-/* Puts the n numbers of a lane into z; returns the largest, or NaN. */
+/* Copies the n numbers of a lane to z; returns the largest, or NaN where any is. */
 static double read_lane(const sh_lane_call *c, const void *s, int64_t stride, int64_t n, int lane, double *z) {
     double best = -INFINITY;
     for (int64_t i = 0; i < n; i++) {
@@ -35,11 +36,11 @@ static double read_lane(const sh_lane_call *c, const void *s, int64_t stride, in
     return best;
 }
 
-/* Turns the scores of a lane into weights, in double; scratch[n]. */
+/* Turns the scores of a lane, the largest of which is `best`, into weights, in double; scratch[n]. */
 static void weigh(const sh_lane_call *c, int64_t n, double *z, double best, double *scratch) {
     const sh_map *map = c->map;
     const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
-    if (best - best != 0) {
+    if (!isfinite(best)) {
         memset(z, 0, (size_t)n * sizeof *z);
     } else if (map->cutoff) {
         const double least = -map->cutoff(c->parameter);
@@ -51,11 +52,11 @@ static void weigh(const sh_lane_call *c, int64_t n, double *z, double best, doub
         }
         map->threshold(c->parameter, found, scratch, &t);
         map->weights(&t, n, z);
-    } else if (map->row) {
-        map->row(c->parameter, n, z);
+    } else if (map->weights_in_double) {
+        map->weights_in_double(c->parameter, n, z);
     } else {
-        const double sum = map->row_weights(k, z, n, 1, c->parameter, map->row_scale(k, z, n));
-        k->scale(z, sum != 0 ? 1 / sum : 0, n);
+        const double sum = map->row_weights(k, z, n, /* beta */ 1, c->parameter, map->row_scale(k, z, n));
+        k->multiply_by(z, sum != 0 ? 1 / sum : 0, n);
     }
 }
 
@@ -115,7 +116,7 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
         loops->vjp(s, g, stride, n, c->parameter, th);
         return;
     }
-    double *z = c->scratch, *p = z + n, *dp = p + n, *dz = dp + n;
+    double *z = c->scratch, *p = z + n, *dp = p + n, *dz = dp + n; /* scores, weights, and gradients in them */
     for (int l = 0; l < c->lanes->lanes; l++) {
         const double best = read_lane(c, s, stride, n, l, z);
         memcpy(p, z, (size_t)n * sizeof *p);

@@ -19,8 +19,8 @@ static double rescale(double beta, double order, double from, double to) {
     return from == to ? 1 : pow(from / to, order);
 }
 
-/* Scores that are masked count as 0. */
-static void row(double order, int64_t n, double *z) {
+/* Turns scores into weights, in double; masked ones count as 0. */
+static void weights_in_double(double order, int64_t n, double *z) {
     double largest = 0, sum = 0;
     for (int64_t j = 0; j < n; j++) {
         if (isinf(z[j])) z[j] = 0;
@@ -30,7 +30,7 @@ static void row(double order, int64_t n, double *z) {
     for (int64_t j = 0; j < n; j++) z[j] = sum != 0 ? z[j] / sum : 0;
 }
 
-/* dz_j = order z_j^(order-1) / (sum z^order) (g_j - <p, g>), with z / max|z| against overflow */
+/* Computes dz_j = order z_j^(order-1) / (sum z^order) (g_j - <p, g>), with z / max|z| against overflow */
 static void vjp(double order, int64_t n, const double *z, const double *p, const double *g, double *dz) {
     double largest = 0, sum = 0, mean = 0;
     for (int64_t j = 0; j < n; j++) {
@@ -52,7 +52,7 @@ const sh_map sh_map_polynomial = {
     .signed_weights = 1,
     .row_scale = row_scale,
     .row_weights = row_weights,
-    .row = row,
+    .weights_in_double = weights_in_double,
     .rescale = rescale,
     .vjp = vjp,
     .vjp_takes_scores = 1,

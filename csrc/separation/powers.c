@@ -4,7 +4,7 @@
  * Notes  1. A fixed-point number has one word before the point and five behind it. Products and quotients are cut off,
  *           so each is off by at most 6 2^-320.
  *        2. log b = k log 2 + 2 (s + s^3/3 + s^5/5 + ...), s = (m - 1) / (m + 1), b = 2^k m, |s| <= 0.172; m is exact.
- *           t = log b over / under, |t| < 750. exp t = 2^n exp r, 0 <= r < log 2, exp r = (exp(r / 256))^256 by its series.
+ *           t = log b times the exponent, |t| < 750. exp t = 2^n exp r, 0 <= r < log 2, exp r = (exp(r / 256))^256 by its series.
  *           The exponent is below 2^64: the least |log b| of a double b is 2^-53, and that of 1 + y may be less, but
  *           there sh_power_1p asks for it. So t is off by less than 2^-245, and the result by as much, relatively.
  *        3. What lies within 2^-213 of the middle between two doubles is taken for the middle, and rounded to even. Some
@@ -23,7 +23,7 @@ typedef struct {
 static const fixed ONE = {{1}};
 static const fixed LN2 = {{0, SH_LN2_WORDS}};
 
-/* Return a + b. */
+/* Returns a + b. */
 static fixed sum(fixed a, fixed b) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
@@ -33,7 +33,7 @@ static fixed sum(fixed a, fixed b) {
     return a;
 }
 
-/* Return a - b, with its top bit set if that is negative. */
+/* Returns a - b, with its top bit set if that is negative. */
 static fixed difference(fixed a, fixed b) {
     for (int i = 0; i < WORDS; i++) b.word[i] = ~b.word[i];
     return sum(sum(a, b), (fixed){.word[WORDS - 1] = 1});
@@ -46,7 +46,7 @@ static int zero(fixed a) {
     return !bits;
 }
 
-/* Return a b (note 1). */
+/* Returns a b (note 1). */
 static fixed product(fixed a, fixed b) {
     fixed result = {{0}};
     for (int i = WORDS; i-- > 0;) {
@@ -62,7 +62,7 @@ static fixed product(fixed a, fixed b) {
     return result;
 }
 
-/* Return a `by`. */
+/* Returns a `by`. */
 static fixed multiple(fixed a, uint64_t by) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
@@ -72,25 +72,25 @@ static fixed multiple(fixed a, uint64_t by) {
     return a;
 }
 
-/* Return a / by; `by` below 2^32 takes the faster way. */
+/* Returns a / by; `by` below 2^32 takes the faster way. */
 static fixed quotient(fixed a, uint64_t by) {
-    uint64_t rest = 0;
+    uint64_t remainder = 0;
     for (int i = 0; i < WORDS; i++) {
-        if (!(rest | a.word[i])) continue;
+        if (!(remainder | a.word[i])) continue;
         if (by >> 32) {
-            unsigned __int128 x = (unsigned __int128)rest << 64 | a.word[i];
+            unsigned __int128 x = (unsigned __int128)remainder << 64 | a.word[i];
             a.word[i] = (uint64_t)(x / by);
-            rest = (uint64_t)(x % by);
+            remainder = (uint64_t)(x % by);
         } else {
-            uint64_t upper = rest << 32 | a.word[i] >> 32, lower = (upper % by) << 32 | (uint32_t)a.word[i];
+            uint64_t upper = remainder << 32 | a.word[i] >> 32, lower = (upper % by) << 32 | (uint32_t)a.word[i];
             a.word[i] = (upper / by) << 32 | lower / by;
-            rest = lower % by;
+            remainder = lower % by;
         }
     }
     return a;
 }
 
-/* Return a 2^n. */
+/* Returns a 2^n. */
 static fixed shifted(fixed a, int n) {
     const int up = n >= 0, words = (up ? n : -n) / 64, bits = (up ? n : -n) % 64;
     fixed result = {{0}};
@@ -104,17 +104,17 @@ static fixed shifted(fixed a, int n) {
     return result;
 }
 
-/* Return a to some 2^-64, and to 53 bits. */
+/* Returns a to some 2^-64, and to 53 bits. */
 static double approximate(fixed a) { return (double)a.word[0] + (double)a.word[1] * 0x1p-64; }
 
-/* Return x, 0 <= x < 2^63, without the bits that lie too low. */
+/* Returns x, 0 <= x < 2^63, without the bits that lie too low. */
 static fixed fixed_of(double x) {
     int exponent;
     const uint64_t bits = (uint64_t)(frexp(x, &exponent) * 0x1p53);
     return shifted((fixed){{0, bits << 11}}, exponent);
 }
 
-/* Return |log m| for sqrt(1/2) <= m <= sqrt 2 (note 2). */
+/* Returns |log m| for sqrt(1/2) <= m <= sqrt 2 (note 2). */
 static fixed log_near_1(fixed m) {
     const fixed below = difference(ONE, m), least = negative(below) ? difference(m, ONE) : below, most = sum(m, ONE);
     fixed inverse = fixed_of(1 / approximate(most));
@@ -126,7 +126,7 @@ static fixed log_near_1(fixed m) {
     return shifted(product(s, series), 1);
 }
 
-/* Return exp r for 0 <= r < log 2 (note 2). */
+/* Returns exp r for 0 <= r < log 2 (note 2). */
 static fixed exp_of(fixed r) {
     fixed x = shifted(r, -8), term = x, result = ONE;
     for (uint64_t j = 2; !zero(term); j++) {
@@ -137,7 +137,7 @@ static fixed exp_of(fixed r) {
     return result;
 }
 
-/* Return 2^n times 1 <= m < 2 rounded to nearest, ties to even (note 3). */
+/* Returns 2^n times 1 <= m < 2 rounded to nearest, ties to even (note 3). */
 static double rounded(fixed m, int n) {
     const int places = n < -1022 ? n + 1074 : 52; /* behind the point */
     if (places < -1) return 0;
@@ -149,17 +149,17 @@ static double rounded(fixed m, int n) {
     return ldexp((double)(m.word[0] + (uint64_t)up), n - places);
 }
 
-/* Return (base + more)^e for 0 < base, not infinite, and a power within exp(-750) and exp(750). */
-static double accurate(double base, double more, const sh_exponent *e) {
-    int k = 0, over, under;
+/* Returns (base + low)^e by integers, for 0 < base, not infinite, and a power within exp(-750) and exp(750). */
+static double power_by_integers(double base, double low, const sh_exponent *e) {
+    int k = 0, times_exponent, by_exponent;
     fixed m, log;
-    if (more == 0)
+    if (low == 0)
         m = fixed_of(frexp(base, &k));
     else
-        m = more < 0 ? difference(fixed_of(base), fixed_of(-more)) : sum(fixed_of(base), fixed_of(more));
+        m = low < 0 ? difference(fixed_of(base), fixed_of(-low)) : sum(fixed_of(base), fixed_of(low));
     int position;
-    const double lead = frexp(approximate(m), &position);
-    position -= lead < 0x1.6a09e667f3bcdp-1; /* sqrt(1/2) */
+    const double mantissa = frexp(approximate(m), &position);
+    position -= mantissa < 0x1.6a09e667f3bcdp-1; /* sqrt(1/2) */
     m = shifted(m, -position);
     k += position;
     /* |log b|, and its sign */
@@ -167,11 +167,11 @@ static double accurate(double base, double more, const sh_exponent *e) {
     log = log_near_1(m);
     const fixed whole = multiple(LN2, (uint64_t)(k < 0 ? -k : k));
     log = k == 0 || above_1 == (k > 0) ? sum(whole, log) : difference(whole, log);
-    /* |t| and its sign; over and under with 53 bits each */
-    const uint64_t times = (uint64_t)(frexp(fabs(e->over), &over) * 0x1p53);
-    const uint64_t by = (uint64_t)(frexp(e->under, &under) * 0x1p53);
-    const fixed t = shifted(quotient(multiple(log, times), by), over - under);
-    const int falls = (k == 0 ? above_1 : k > 0) != (e->over > 0);
+    /* |t| and its sign; numerator and denominator with 53 bits each */
+    const uint64_t times = (uint64_t)(frexp(fabs(e->numerator), &times_exponent) * 0x1p53);
+    const uint64_t by = (uint64_t)(frexp(e->denominator, &by_exponent) * 0x1p53);
+    const fixed t = shifted(quotient(multiple(log, times), by), times_exponent - by_exponent);
+    const int falls = (k == 0 ? above_1 : k > 0) != (e->numerator > 0);
     /* exp t = 2^n exp r */
     int n = (int)(approximate(t) * 0x1.71547652b82fep0) + falls;
     fixed r = multiple(LN2, (uint64_t)n);
@@ -182,24 +182,26 @@ static double accurate(double base, double more, const sh_exponent *e) {
     return rounded(exp_of(r), n);
 }
 
-/* Return over - high under, high the rounded quotient, to some 2^-78 of `over`. */
-static double rest_of(double over, double under, double high) {
-    const double a = sh_leading(high), b = high - a, c = sh_leading(under), d = under - c;
-    return (((over - a * c) - a * d) - b * c) - b * d;
+/* Returns numerator - high denominator, high the rounded quotient, to some 2^-78 of the numerator. */
+static double remainder_of(double numerator, double denominator, double high) {
+    const double a = sh_leading(high), b = high - a, c = sh_leading(denominator), d = denominator - c;
+    return (((numerator - a * c) - a * d) - b * c) - b * d;
 }
 
-sh_exponent sh_exponent_of(double over, double under) {
-    sh_exponent e = {.over = over, .under = under, .high = over, .of_zero = over > 0 ? 0 : over < 0 ? INFINITY : 1};
-    if (under != 1) {
-        e.high = over / under;
-        if (fabs(e.high) > 0x1p-900) e.low = rest_of(over, under, e.high) / under; /* below, powers are 1 */
+sh_exponent sh_exponent_of(double numerator, double denominator) {
+    sh_exponent e = {.numerator = numerator, .denominator = denominator, .high = numerator};
+    e.power_of_zero = numerator > 0 ? 0 : numerator < 0 ? INFINITY : 1;
+    if (denominator != 1) {
+        e.high = numerator / denominator;
+        if (fabs(e.high) > 0x1p-900)
+            e.low = remainder_of(numerator, denominator, e.high) / denominator; /* below, powers are 1 */
     }
-    e.first = sh_leading(e.high);
-    e.second = e.high - e.first;
+    e.leading = sh_leading(e.high);
+    e.rest = e.high - e.leading;
     return e;
 }
 
-/* Return exp t rounded to a multiple of 2^-1074, as results are below exp(-SH_POWER_RANGE), or NaN where that is not known
+/* Returns exp t rounded to a multiple of 2^-1074, as results are below exp(-SH_POWER_RANGE), or NaN where that is not known
  * (kernels/power.h, note 4); -750 < t < -SH_POWER_RANGE. */
 static double subnormal(sh_pair t) {
     const sh_exp_parts p = sh_exp_parts_of(t);
@@ -212,20 +214,20 @@ static double subnormal(sh_pair t) {
     return left == right ? ldexp(left - grid, n) : NAN;
 }
 
-/* Return (base + more)^e where sh_power_fast does not know it. */
-static double decided(double base, double more, const sh_exponent *e) {
+/* Returns (base + low)^e where sh_power_fast does not know it. */
+static double slow_power(double base, double low, const sh_exponent *e) {
     if (base != base) return base;
-    if (base > DBL_MAX) return e->over > 0 ? base : e->over < 0 ? 0 : 1;
-    const sh_pair log = sh_log_pair(base, more, more != 0);
-    if (!(fabs(e->high * log.high) < 750)) return (e->over > 0) == (log.high > 0) ? INFINITY : 0;
+    if (base > DBL_MAX) return e->numerator > 0 ? base : e->numerator < 0 ? 0 : 1;
+    const sh_pair log = sh_log_pair(base, low, low != 0);
+    if (!(fabs(e->high * log.high) < 750)) return (e->numerator > 0) == (log.high > 0) ? INFINITY : 0;
     const sh_pair t = sh_times_exponent(e, log);
     const double p = t.high < -SH_POWER_RANGE ? subnormal(t) : NAN;
-    return p == p ? p : accurate(base, more, e);
+    return p == p ? p : power_by_integers(base, low, e);
 }
 
-static double power(double base, double more, const sh_exponent *e, const int with_more) {
-    const double p = sh_power_fast(e, base, more, with_more);
-    return p == p ? p : decided(base, more, e);
+static double power(double base, double low, const sh_exponent *e, const int with_low) {
+    const double p = sh_power_fast(e, base, low, with_low);
+    return p == p ? p : slow_power(base, low, e);
 }
 double sh_power(double x, const sh_exponent *e) { return power(x, 0, e, 0); }
 double sh_power_1p(double y, const sh_exponent *e) {
@@ -233,23 +235,24 @@ double sh_power_1p(double y, const sh_exponent *e) {
     return power(base, y - (base - 1), e, 1);
 }
 
-/* Put x[i]^e, or (1 + x[i])^e, in y[i]. */
+/* Puts x[i]^e, or (1 + x[i])^e, in y[i]. */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
-    if (e->over == 1 && e->under == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
+    if (e->numerator == 1 && e->denominator == 2 &&
+        !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
         for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
         return;
     }
     sh_kernels_of(SH_FLOAT64)->powers[with_1][rounding](y, x, n, e);
-    int64_t last = 0; /* the one that was decided last: equal ones are common, and deciding takes long */
+    int64_t last = 0; /* the number that slow_power took last: equal ones are common */
     for (int64_t i = 0; rounding == SH_ROUNDED && i < n; i++) {
         if (y[i] == y[i]) continue;
         const double base = with_1 ? 1 + x[i] : x[i];
-        y[i] = last < i && x[last] == x[i] ? y[last] : decided(base, with_1 ? x[i] - (base - 1) : 0, e);
+        y[i] = last < i && x[last] == x[i] ? y[last] : slow_power(base, with_1 ? x[i] - (base - 1) : 0, e);
         last = i;
     }
 }
 void sh_powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding) {
-    if (e->over == 2 && e->under == 1)
+    if (e->numerator == 2 && e->denominator == 1)
         for (int64_t i = 0; i < n; i++) y[i] = x[i] * x[i];
     else
         powers(y, x, n, e, rounding, 0);

@@ -8,34 +8,37 @@
 #include <math.h>
 #include <string.h>
 
-enum { SH_LANES = 64 }; /* at least the lanes of any kernel */
+enum { MOST_LANES = 64 }; /* of any kernel */
 
 typedef struct {
     const sh_kernels *k;
-    const sh_map *named, *map; /* as its number says; what it is with its parameter */
+    const sh_map *named, *map; /* that of its number; the special case that it is at its parameter, or the same */
     int64_t n;
     double parameter;
     const void *in[3];
     void *out[2];
     void *scratch;
-    double top;            /* largest entry of in[0]; NaN if any is */
-    double best[SH_LANES]; /* the best of its parts, of the row's type */
+    double top;              /* largest entry of in[0]; NaN if any is */
+    double best[MOST_LANES]; /* the largest score of each part of the row (sh_kernels.maximum), in the row's type */
 } row;
 
 size_t sh_row_scratch(int64_t n) { return ((size_t)n + 1) * (sizeof(sh_candidate) + 4 * sizeof(double)); }
 
 static sh_candidate *candidates_of(const row *r) { return r->scratch; }
-static double *doubles_of(const row *r, int which) {
+/* Returns array `which` of n doubles of the scratch memory, 0 to 3. */
+static double *scratch_of(const row *r, int which) {
     return (double *)(candidates_of(r) + r->n) + (size_t)which * (size_t)r->n;
 }
+/* Returns input `which` in double. */
 static const double *input(const row *r, int which) {
-    double *x = doubles_of(r, which);
+    double *x = scratch_of(r, which);
     r->k->to_double(x, r->in[which], r->n);
     return x;
 }
 
-static void put(const row *r, int which, int64_t at, double value) {
-    r->k->from_double((char *)r->out[which] + (size_t)at * r->k->size, &value, 1);
+/* Writes number i of output `which`. */
+static void put(const row *r, int which, int64_t i, double value) {
+    r->k->from_double((char *)r->out[which] + (size_t)i * r->k->size, &value, 1);
 }
 static void fill(const row *r, double value) {
     if (value == 0)
@@ -48,8 +51,8 @@ static void put_support(const row *r, double tau, int64_t support) {
     memcpy(r->out[1], &support, sizeof support);
 }
 
-/* Rows without an ordinary maximum: NaN, all masked, or infinite. */
-static int ordinary(const row *r) { return r->top - r->top == 0; }
+/* Tells whether the largest score is finite; else a row has NaN or infinity, or is all masked (note 1). */
+static int is_ordinary(const row *r) { return isfinite(r->top); }
 static sh_status put_special_weights(row *r) {
     if (r->top != r->top) {
         fill(r, NAN);
@@ -72,55 +75,57 @@ static sh_status put_special_number(row *r) {
     return SH_OK;
 }
 
-/* z of the candidates among n scores at or above `floor`, z = score - top; one rounding of it is allowed for */
-static int64_t candidates_above(const row *r, const void *scores, int64_t n, double floor) {
+/* Lists the candidates among n scores, those of at least `lowest` less its rounding, and writes z = score - top of each.
+ * Returns how many. */
+static int64_t candidates_above(const row *r, const void *scores, int64_t n, double lowest) {
     sh_candidate *c = candidates_of(r);
-    double *z = doubles_of(r, 0);
-    int64_t found = r->k->collect(scores, n, floor - 0x1p-50 * (fabs(r->top) + fabs(floor)), 0, c);
+    double *z = scratch_of(r, 0);
+    int64_t found = r->k->collect(scores, n, lowest - 0x1p-50 * (fabs(r->top) + fabs(lowest)), 0, c);
     for (int64_t i = 0; i < found; i++) z[i] = c[i].score - r->top;
     return found;
 }
 
 /* Finds the candidates that can have weight, and their threshold; returns how many. The threshold of some scores is a lower
- * bound of that of all, and that of the best of each part of the row is a good one, so few others are looked at. */
+ * bound of that of all; that of the best score of each part of the row is near it, so few other scores are candidates. */
 static int64_t solve(const row *r, sh_threshold *t) {
-    double cutoff = r->map->cutoff(r->parameter), floor = r->top - cutoff;
+    double cutoff = r->map->cutoff(r->parameter), lowest = r->top - cutoff;
     if (r->n >= 4 * r->k->lanes) {
         int64_t found = candidates_above(r, r->best, r->k->lanes, r->top - cutoff / 2);
-        floor = r->top + r->map->bound(r->parameter, found, doubles_of(r, 0));
+        lowest = r->top + r->map->bound(r->parameter, found, scratch_of(r, 0));
     }
-    int64_t n = candidates_above(r, r->in[0], r->n, floor);
-    r->map->threshold(r->parameter, n, doubles_of(r, 0), t);
+    int64_t n = candidates_above(r, r->in[0], r->n, lowest);
+    r->map->threshold(r->parameter, n, scratch_of(r, 0), t);
     return n;
 }
 
 /* Returns the weights of the first n candidates under a threshold. */
 static const double *weights_of(const row *r, const sh_map *map, const sh_threshold *t, int64_t n) {
     const sh_candidate *c = candidates_of(r);
-    double *p = doubles_of(r, 0);
+    double *p = scratch_of(r, 0);
     for (int64_t i = 0; i < n; i++) p[i] = c[i].score - r->top;
     map->weights(t, n, p);
     return p;
 }
 
-/* Puts the weights of a map with full support. */
+/* Writes the weights of a map with full support. */
 static sh_status put_all_weights(row *r) {
-    if (r->map->row) {
-        double *p = doubles_of(r, 0);
+    if (r->map->weights_in_double) {
+        double *p = scratch_of(r, 0);
         r->k->to_double(p, r->in[0], r->n);
-        r->map->row(r->parameter, r->n, p);
+        r->map->weights_in_double(r->parameter, r->n, p);
         r->k->from_double(r->out[0], p, r->n);
         return SH_OK;
     }
     if (r->out[0] != r->in[0]) memcpy(r->out[0], r->in[0], (size_t)r->n * r->k->size);
     /* of maps that no shift changes the scale is the largest score */
     const double scale = r->map->shift_invariant ? r->top : r->map->row_scale(r->k, r->out[0], r->n);
-    r->k->scale(r->out[0], 1 / r->map->row_weights(r->k, r->out[0], r->n, 1, r->parameter, scale), r->n);
+    r->k->multiply_by(r->out[0], 1 / r->map->row_weights(r->k, r->out[0], r->n, /* beta */ 1, r->parameter, scale), r->n);
     return SH_OK;
 }
 
 static sh_status put_weights(row *r) {
-    if (r->map->signed_weights ? r->top != r->top || r->top == INFINITY : !ordinary(r)) return put_special_weights(r);
+    if (r->map->signed_weights ? r->top != r->top || r->top == INFINITY : !is_ordinary(r))
+        return put_special_weights(r);
     if (!r->map->cutoff) return put_all_weights(r);
     sh_threshold t;
     sh_candidate *c = candidates_of(r);
@@ -137,11 +142,11 @@ static sh_status put_weights(row *r) {
     return SH_OK;
 }
 
-/* Puts the weights of the k best scores, ties by the lower index; -inf is never among them. */
+/* Writes the weights of the k best scores, ties by the lower index; -inf is never among them. */
 static sh_status put_top(row *r) {
     if (r->top != r->top || r->top == -INFINITY) return put_special_weights(r);
     sh_candidate *c = candidates_of(r);
-    double *z = doubles_of(r, 0), sum = 0, top = r->top;
+    double *z = scratch_of(r, 0), sum = 0, top = r->top;
     int64_t n = r->k->collect(r->in[0], r->n, -r->k->largest, 0, c);
     n = sh_select_top(c, n, r->parameter < (double)n ? (int64_t)r->parameter : n);
     if (top == INFINITY) { /* those of the k best that are +inf share the weight */
@@ -166,7 +171,7 @@ static sh_status put_top(row *r) {
 }
 
 static sh_status put_threshold(row *r) {
-    if (r->n == 0 || !ordinary(r)) return put_special_threshold(r);
+    if (r->n == 0 || !is_ordinary(r)) return put_special_threshold(r);
     if (!r->map->cutoff) { /* no threshold; every score that is not masked has weight */
         put_support(r, -INFINITY, r->k->count(r->in[0], r->n, -r->k->largest));
         return SH_OK;
@@ -189,7 +194,7 @@ static int not_numbers(const double *x, int64_t n, int scores) {
 static sh_status put_vjp(row *r) {
     const int scores = r->map->vjp_takes_scores;
     const double *z = scores ? input(r, 0) : NULL, *p = input(r, scores), *g = input(r, scores + 1);
-    double *dz = doubles_of(r, 3);
+    double *dz = scratch_of(r, 3);
     if (not_numbers(z, r->n, 1) || not_numbers(p, r->n, 0) || not_numbers(g, r->n, 0)) {
         fill(r, NAN);
         return SH_OK;
@@ -202,31 +207,31 @@ static sh_status put_vjp(row *r) {
 static sh_status put_vjp_parameter(row *r) {
     if (!r->named->vjp_parameter) return SH_UNDEFINED;
     const double *p = input(r, 0), *g = input(r, 1);
-    const int bad = not_numbers(p, r->n, 0) || not_numbers(g, r->n, 0);
-    put(r, 0, 0, bad ? NAN : r->named->vjp_parameter(r->parameter, r->n, p, g, doubles_of(r, 2)));
+    const int has_nan = not_numbers(p, r->n, 0) || not_numbers(g, r->n, 0);
+    put(r, 0, 0, has_nan ? NAN : r->named->vjp_parameter(r->parameter, r->n, p, g, scratch_of(r, 2)));
     return SH_OK;
 }
 
-/* Puts Psi*(z) = max z + sum (p (z - max z) - omega(p)): no difference of large squares (theory: theorem 2.1). */
+/* Writes Psi*(z) = max z + sum (p (z - max z) - omega(p)): no difference of large squares (theory: theorem 2.1). */
 static sh_status put_conjugate(row *r) {
     if (!r->map->has_energy) return SH_UNDEFINED;
-    if (!ordinary(r)) return put_special_number(r);
-    double rest = 0;
+    if (!is_ordinary(r)) return put_special_number(r);
+    double above_top = 0;
     if (!r->map->cutoff) {
-        rest = r->map->conjugate(r->n, input(r, 0), r->top);
+        above_top = r->map->conjugate(r->n, input(r, 0), r->top);
     } else {
         sh_threshold t;
         int64_t n = solve(r, &t);
         const double *p = weights_of(r, r->map, &t, n);
         for (int64_t i = 0; i < n; i++)
-            rest += p[i] > 0 ? r->map->conjugate_share(&t, candidates_of(r)[i].score - r->top, p[i]) : 0;
+            above_top += p[i] > 0 ? r->map->conjugate_share(&t, candidates_of(r)[i].score - r->top, p[i]) : 0;
     }
-    put(r, 0, 0, r->top + rest);
+    put(r, 0, 0, r->top + above_top);
     return SH_OK;
 }
 
-static sh_status row_of(sh_model model, const sh_map *map, sh_row_part part, sh_type type, int64_t n,
-                        const void *const in[], void *const out[], void *scratch) {
+static sh_status map_row(sh_model model, const sh_map *map, sh_row_part part, sh_type type, int64_t n,
+                         const void *const in[], void *const out[], void *scratch) {
     static sh_status (*const functions[])(row *r) = {
         [SH_ROW_PART_WEIGHTS] = put_weights,
         [SH_ROW_PART_THRESHOLD] = put_threshold,
@@ -261,7 +266,7 @@ sh_status sh_map_row(sh_model model, sh_row_part part, sh_type type, int64_t n, 
     } else {
         map = sh_map_of(&model);
     }
-    return map ? row_of(model, map, part, type, n, in, out, scratch) : SH_BAD_ARGUMENT;
+    return map ? map_row(model, map, part, type, n, in, out, scratch) : SH_BAD_ARGUMENT;
 }
 
 sh_status sh_row(sh_row_op op, sh_type type, int64_t n, double parameter, const void *const in[], void *const out[],

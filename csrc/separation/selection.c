@@ -2,6 +2,7 @@
 #include "separation/separation.h"
 #include "runtime/runtime.h"
 
+/* Tells whether a comes before b among the best: a larger score, then the lower position. */
 static inline int better(sh_candidate a, sh_candidate b) {
     return a.score > b.score || (a.score == b.score && a.position < b.position);
 }
@@ -62,7 +63,8 @@ double sh_kth_largest(double *z, int64_t n, int64_t k) {
     return z[k - 1];
 }
 
-static void sink(double *z, int64_t root, int64_t n) { /* heap with the smallest at the root */
+/* Moves number `root` of a heap, the smallest at the front, down to where it belongs. */
+static void sift(double *z, int64_t root, int64_t n) {
     double x = z[root];
     for (int64_t child; (child = 2 * root + 1) < n; root = child) {
         if (child + 1 < n && z[child + 1] < z[child]) child++;
@@ -73,8 +75,8 @@ static void sink(double *z, int64_t root, int64_t n) { /* heap with the smallest
 }
 
 void sh_sort_descending(double *z, int64_t n) {
-    enum { ASKED = 1 << 16 };
-    if (n <= 32) { /* insertion */
+    enum { CHECK_EVERY = 1 << 16 }; /* numbers between two checks whether to stop */
+    if (n <= 32) {                  /* insertion */
         for (int64_t i = 1; i < n; i++) {
             double x = z[i];
             int64_t j = i;
@@ -83,12 +85,12 @@ void sh_sort_descending(double *z, int64_t n) {
         }
         return;
     }
-    for (int64_t i = n / 2; i-- > 0;) sink(z, i, n);
+    for (int64_t i = n / 2; i-- > 0;) sift(z, i, n);
     for (int64_t last = n - 1; last > 0; last--) {
-        if (last % ASKED == 0 && sh_pass_stopped(last)) return;
+        if (last % CHECK_EVERY == 0 && sh_pass_stopped(last)) return;
         double x = z[0];
         z[0] = z[last];
         z[last] = x;
-        sink(z, 0, last);
+        sift(z, 0, last);
     }
 }

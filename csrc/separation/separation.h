@@ -21,13 +21,13 @@ typedef struct {
     double parameter; /* alpha */
     double tau;       /* relative to the best score, in the units in which the map is defined: */
     double unit;      /* a score of tau / unit or less has no weight */
-    /* Of the map's own use: */
-    double theta;  /* tau + 1 in units of scores, which keeps its digits where tau is near -1 */
-    double lowest; /* the lowest score of the support */
-    double least;  /* and its weight */
-    double sum;    /* of weights that are not normalised yet */
-    int64_t whole; /* floor of tau in units of 2^-62 */
-    double part;   /* the rest, 0 <= part < 1 */
+    /* What single maps need besides: */
+    double theta;    /* tau + 1 in units of scores, which keeps its digits where tau is near -1 */
+    double lowest;   /* the lowest score of the support */
+    double least;    /* and its weight */
+    double sum;      /* of weights that are not normalised yet */
+    int64_t whole;   /* floor of tau in units of 2^-62 */
+    double fraction; /* the rest, 0 <= fraction < 1 */
 } sh_threshold;
 
 /* The number that chooses one map of a family. */
@@ -40,12 +40,13 @@ typedef struct {
 
 typedef struct sh_map sh_map;
 struct sh_map {
-    const char *name;  /* "entmax": of functions, in files, on command lines */
+    const char *name;  /* "entmax": in names of functions, in files, on command lines */
     const char *alias; /* the name of the map with its standard parameter, "entmax15"; NULL: none */
     /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
     const char *formula, *regulariser, *source;
     sh_parameter parameter;
-    const sh_map *(*instead)(double parameter); /* the map that this one is at some parameter, or NULL; NULL: never */
+    const sh_map *(*special_case)(
+        double parameter); /* returns the map that this one is at a parameter, or NULL; NULL: never */
 
     int has_energy;      /* the update lowers an energy, and the Jacobian is symmetric */
     int shift_invariant; /* a number added to all scores changes no weight */
@@ -57,7 +58,7 @@ struct sh_map {
     void (*threshold)(double parameter, int64_t n, double *z, sh_threshold *threshold);
     /* Turns n scores into their weights, in place; O(n). */
     void (*weights)(const sh_threshold *threshold, int64_t n, double *z);
-    /* Returns a z that the exact threshold of these scores (in units of z) cannot be below; cheap. z[n] stays as it is. */
+    /* Returns a lower bound on the threshold of these scores, in units of z; cheap. z[n] stays as it is. */
     double (*bound)(double parameter, int64_t n, const double *z);
     /* Returns the share of one weight p, of score z, in the conjugate Psi*(z) = max z + sum of shares. */
     double (*conjugate_share)(const sh_threshold *threshold, double z, double p);
@@ -68,7 +69,7 @@ struct sh_map {
     /* Turns s into unnormalised weights relative to `scale`; returns their sum. */
     double (*row_weights)(const sh_kernels *k, void *s, int64_t n, double beta, double parameter, double scale);
     /* Turns scores, -inf among them, into weights in place, where they are solved in double; NULL: as `row_weights` does. */
-    void (*row)(double parameter, int64_t n, double *z);
+    void (*weights_in_double)(double parameter, int64_t n, double *z);
     /* Returns Psi*(z) - max z. NULL: there is none. */
     double (*conjugate)(int64_t n, const double *z, double best);
     /* Returns how far below the scale a score may lie and still count: all M weights further below sum to less than
@@ -103,9 +104,9 @@ int sh_parameter_fits(const sh_parameter *parameter, double value);
 const sh_map *sh_map_of(sh_model *model);
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* jacobian.c: slopes p^exponent, as `slopes` of a map gives them; */
+/* jacobian.c: computes slopes p^exponent, as `slopes` of a map gives them; */
 double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *w);
-/* the gradient in the scores by these, as they are, for slopes that stay in range; by the `slopes` of a map. */
+/* the gradient in the scores by slopes p^exponent that stay in range, and by the `slopes` of a map; */
 void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double *g, double *dz);
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */

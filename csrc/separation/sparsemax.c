@@ -2,7 +2,7 @@
  *
  * Given      z[n]  scores relative to the best, any order
  * Returned   tau, as an integer and a fraction of the unit 2^-62
- * Cost       O(n) expected (Michelot's passes over what is left), no allocation
+ * Cost       O(n) expected (Michelot's passes, each over what the one before has left), no allocation
  * Notes      1. Scores are rounded to multiples of 2^-62, below the rounding of z itself for |z| > 2^-9, and
  *               then everything is integer arithmetic. The support is exact, sums have no order, and neither
  *               candidates outside the support nor the way a set was split can change a bit.
@@ -23,16 +23,17 @@ static double cutoff(double alpha) {
     return 1;
 }
 
-static inline int64_t grid(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -ONE; }
+/* Returns a score in whole units of 2^-62. */
+static inline int64_t units_of(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -ONE; }
 
-/* Michelot's passes in doubles: whatever is below their threshold by more than its rounding is outside the
- * support. Only an economy: what is left is decided exactly. */
+/* Drops scores that are outside the support by Michelot's passes in doubles: those below their threshold by more than its
+ * rounding. Only an economy: the others are decided exactly. Returns how many stay. */
 static int64_t prune(double *z, int64_t n) {
     while (!sh_pass_stopped(n)) {
         double sum = 0;
         for (int64_t i = 0; i < n; i++) sum += z[i];
-        double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
-        const int64_t kept = sh_numbers_above(z, n, floor);
+        double lowest = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
+        const int64_t kept = sh_numbers_above(z, n, lowest);
         if (kept == n) break;
         n = kept;
     }
@@ -41,43 +42,43 @@ static int64_t prune(double *z, int64_t n) {
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     _Static_assert(sizeof(double) == sizeof(int64_t), "the scores' memory is used again for integers");
-    int64_t left = 0;
+    int64_t candidates = 0;
     for (int64_t i = 0; i < n; i++)
-        if (z[i] > -1) z[left++] = z[i];
-    if (left > 16) left = prune(z, left);
+        if (z[i] > -1) z[candidates++] = z[i];
+    if (candidates > 16) candidates = prune(z, candidates);
     __int128 sum = 0;
-    for (int64_t i = 0; i < left; i++) {
-        int64_t q = grid(z[i]);
-        sum += q;
-        memcpy(&z[i], &q, sizeof q);
+    for (int64_t i = 0; i < candidates; i++) {
+        int64_t units = units_of(z[i]);
+        sum += units;
+        memcpy(&z[i], &units, sizeof units);
     }
     t->parameter = alpha;
     t->whole = 0;
-    t->part = 0;
-    while (left > 0 && !sh_pass_stopped(left)) { /* nothing is left of scores that are not numbers */
-        /* tau = (sum - 1) / left; the support of the rest is q > tau, that is q > floor(tau) */
+    t->fraction = 0;
+    while (candidates > 0 && !sh_pass_stopped(candidates)) { /* it is 0 of scores that are NaN */
+        /* tau = (sum - 1) / candidates; the support is what exceeds tau, that is floor(tau) */
         __int128 numerator = sum - ONE;
-        __int128 floor = numerator / left;
-        if (floor * left > numerator) floor--;
+        __int128 floor = numerator / candidates;
+        if (floor * candidates > numerator) floor--;
         t->whole = (int64_t)floor;
-        t->part = (double)(int64_t)(numerator - floor * left) / (double)left;
+        t->fraction = (double)(int64_t)(numerator - floor * candidates) / (double)candidates;
         int64_t kept = 0;
-        for (int64_t i = 0; i < left; i++) {
-            int64_t q;
-            memcpy(&q, &z[i], sizeof q);
-            if (q <= t->whole)
-                sum -= q;
+        for (int64_t i = 0; i < candidates; i++) {
+            int64_t units;
+            memcpy(&units, &z[i], sizeof units);
+            if (units <= t->whole)
+                sum -= units;
             else
-                memcpy(&z[kept++], &q, sizeof q);
+                memcpy(&z[kept++], &units, sizeof units);
         }
-        if (kept == left) break;
-        left = kept;
+        if (kept == candidates) break;
+        candidates = kept;
     }
-    t->tau = ((double)t->whole + t->part) * UNIT;
+    t->tau = ((double)t->whole + t->fraction) * UNIT;
     t->unit = 1;
 }
 
-/* Two of Michelot's passes: thresholds of all and of those above it, both from below. */
+/* Computes a lower bound by two of Michelot's passes: the threshold of all, then of those above it. */
 static double bound(double alpha, int64_t n, const double *z) {
     (void)alpha;
     double tau = -1;
@@ -95,8 +96,8 @@ static double bound(double alpha, int64_t n, const double *z) {
 
 static void weights(const sh_threshold *t, int64_t n, double *z) {
     for (int64_t i = 0; i < n; i++) {
-        int64_t q = grid(z[i]);
-        z[i] = q > t->whole ? ((double)(q - t->whole) - t->part) * UNIT : 0;
+        int64_t units = units_of(z[i]);
+        z[i] = units > t->whole ? ((double)(units - t->whole) - t->fraction) * UNIT : 0;
     }
 }
 

@@ -30,6 +30,6 @@ const sh_map *sh_map_of(sh_model *model) {
         model->parameter = map->parameter.standard;
     else if (!sh_parameter_fits(&map->parameter, model->parameter))
         return NULL;
-    const sh_map *instead = map->instead ? map->instead(model->parameter) : NULL;
-    return instead ? instead : map;
+    const sh_map *special = map->special_case ? map->special_case(model->parameter) : NULL;
+    return special ? special : map;
 }

@@ -6,6 +6,7 @@
 #include "kernels/lanes.h"
 #include "plain.h"
 #include "runtime/runtime.h"
+#include "separation/separation.h"
 
 enum { MOST = 300 };
 static uint64_t seed = 3;
@@ -164,7 +165,7 @@ static void maps_of_rows(const sh_kernels *k, sh_type type, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         CHECK_NEAR(get(t, type, i), get(s, type, i) * get(f, type, i), unit * fabs(get(t, type, i)));
     memcpy(t, s, (size_t)n * k->size);
-    k->scale(t, 0.3, n);
+    k->multiply_by(t, 0.3, n);
     for (int64_t i = 0; i < n; i++)
         CHECK_NEAR(get(t, type, i), get(s, type, i) * 0.3, 3 * unit * fabs(get(s, type, i)));
     memcpy(t, s, (size_t)n * k->size);
@@ -403,7 +404,7 @@ static void lane_maps(const sh_lanes *k, sh_type type) {
     for (size_t which = 0; which < sizeof maps / sizeof *maps; which++) {
         const sh_model m = maps[which].model;
         const sh_lane_map *map = &k->map[maps[which].form];
-        const int full = plain_alpha(m) <= 1;
+        const int full = plain_alpha(m) <= 1; /* all rows have weight, and none are listed */
         memcpy(changed, s, (size_t)(N * L) * k->size);
         const int64_t n = map->threshold(changed, L, N, m.parameter, th, list, best);
         CHECK(n > 0 && n <= N && (!full || n == N));

@@ -12,13 +12,13 @@ static const uint64_t DIGEST = UINT64_C(0x3d1a4d04b2b8b9cb);
 
 static int same(double a, double b) { return !memcmp(&a, &b, sizeof a); }
 
-/* Count a number that is not the one wanted, and say which. */
+/* Counts a number that is not the one wanted, and say which. */
 static void expect(int holds, const char *what, int at, double found, double wanted) {
     if (!check_at(holds, what, __FILE__, __LINE__) && checks_failed <= CHECKS_SHOWN)
         fprintf(stderr, "    case %d: %a instead of %a\n", at, found, wanted);
 }
 
-/* Check one case by every function, at the end of rows of every length, among numbers whose powers are 0 and 1, and in rows
+/* Checks one case by every function, at the end of rows of every length, among numbers whose powers are 0 and 1, and in rows
  * of it alone. */
 static void one(int at) {
     const double x = power_cases[at].x, wanted = power_cases[at].power, less_1 = power_cases[at].less_1;
@@ -47,7 +47,7 @@ static void one(int at) {
     expect(near == less_1 || fabs(near - less_1) <= 0x1p-52 * fabs(less_1) + 0x1p-1074, "less 1", at, near, less_1);
 }
 
-/* Take the bits of numbers into a digest (FNV-1a). */
+/* Takes the bits of numbers into a digest (FNV-1a). */
 static uint64_t taken(uint64_t digest, const double *x, int n) {
     for (int i = 0; i < n; i++) {
         uint64_t bits;
@@ -57,7 +57,7 @@ static uint64_t taken(uint64_t digest, const double *x, int n) {
     return digest;
 }
 
-/* Return the digest of many powers of random numbers, rounded and near; those one by one are the same as those in rows. */
+/* Returns the digest of many powers of random numbers, rounded and near; those one by one are the same as those in rows. */
 static uint64_t many(void) {
     enum { ROW = 50 };
     uint64_t seed = 1, digest = UINT64_C(14695981039346656037);
@@ -82,7 +82,7 @@ static uint64_t many(void) {
     return digest;
 }
 
-/* Check 0, what is no number, and infinity. */
+/* Checks 0, what is no number, and infinity. */
 static void special(void) {
     const sh_exponent rise = sh_exponent_of(1, 3), fall = sh_exponent_of(-2, 1), none = sh_exponent_of(0, 1);
     expect(sh_power(0, &rise) == 0, "0^e", 0, sh_power(0, &rise), 0);

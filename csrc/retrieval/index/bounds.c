@@ -52,7 +52,7 @@
 
 /* --- the terms and the error radii ---------------------------------------------------------------- */
 
-/* Returns r, not below the norm of what lies outside of the basis' rows. */
+/* Returns r (note 2), not below the norm of what lies outside of the basis' rows; 0 of features themselves. */
 static double residual_norm(const sh_quantiser *c, double norm2, const float *a) {
     return c->rotated ? sqrt(fmax(0, norm2 - sh_norm2(a, c->columns)) + c->phi * norm2) : 0;
 }
@@ -82,19 +82,19 @@ double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, floa
     double largest = 0, error2 = 0, code2 = 0;
     int32_t sum = 0;
     for (int64_t j = 0; j < c->columns; j++) { /* no fmax here: GCC 12 for aarch64 fails to vectorise it, and stops */
-        const double at = fabs((double)b[j] * (double)c->step[j]);
-        largest = at > largest ? at : largest;
+        const double scaled = fabs((double)b[j] * (double)c->step[j]);
+        largest = scaled > largest ? scaled : largest;
     }
     float h = (float)(largest / 127);
     if (h < 0x1p-120f) h = 0;
     double inverse = h > 0 ? 1 / (double)h : 0;
     for (int64_t j = 0; j < c->columns; j++) {
-        double at = (double)b[j] * (double)c->step[j], p = rint(at * inverse);
+        double scaled = (double)b[j] * (double)c->step[j], p = rint(scaled * inverse);
         p = p > 127 ? 127 : p < -127 ? -127 : p;
         code[j] = (int8_t)p;
         sum += (int32_t)p;
         code2 += p * p;
-        error2 += (at - (double)h * p) * (at - (double)h * p);
+        error2 += (scaled - (double)h * p) * (scaled - (double)h * p);
     }
     memset(code + c->columns, 0, (size_t)(-c->columns & 3));
     *step = h;
@@ -105,40 +105,40 @@ double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, floa
 /* --- queries -------------------------------------------------------------------------------------- */
 
 void sh_take_query_codes(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_query_codes *codes) {
-    sh_take_rows(w, x, m, rows, &codes->space);
-    sh_take_products(w, x, rows, &codes->space);
+    sh_take_rows(w, x, m, rows, &codes->scratch);
+    sh_take_products(w, x, rows, &codes->scratch);
     codes->filter = sh_take(w, rows * x->quads * 4, 1);
     codes->scaled = sh_take(w, rows * x->refinement.columns, sizeof *codes->scaled);
     codes->query = sh_take(w, rows, sizeof *codes->query);
 }
 
-/* Computes the constant of a query, of the row x in the compute type, and what its scores may lose by rounding. */
-static void take_constant(const sh_index *x, const sh_job *job, const void *row, double *in_double, sh_query_code *q) {
+/* Computes the constant of a query, whose row is in the compute type, and its slack. */
+static void set_constant(const sh_index *x, const sh_job *job, const void *row, double *in_double, sh_query_code *q) {
     const sh_memory *m = job->memory;
     const sh_kernels *doubles = sh_kernels_of(SH_FLOAT64);
-    double product = (double)(m->patterns.d + 16) * 0x1p-51;
+    double relative = (double)(m->patterns.d + 16) * 0x1p-51;
     m->k->to_double(in_double, row, x->d);
     if (sh_has_distance_bias(x, m) && sh_by_distance(job)) {
-        double square = doubles->distance2(in_double, x->mean, x->d), distance = sqrt(square) + 1 / x->scaling;
-        q->constant = -square / 2;
-        q->slack = product * distance * distance;
+        double distance2 = doubles->distance2(in_double, x->mean, x->d), distance = sqrt(distance2) + 1 / x->scaling;
+        q->constant = -distance2 / 2;
+        q->slack = relative * distance * distance;
     } else {
         double dot = doubles->dot(in_double, x->mean, x->d), raw2 = m->k->dot(row, row, x->d);
         double norm = sqrt(raw2) * (1 + 1e-9), mean_norm2 = x->mean_norm2, half = sh_by_distance(job) ? raw2 / 2 : 0;
         q->constant = dot - (sh_has_distance_bias(x, m) ? mean_norm2 / 2 : 0) - half;
-        q->slack = product * ((norm + x->mean_norm) * (m->max_norm + x->mean_norm) + m->max_bias + mean_norm2 + half);
+        q->slack = relative * ((norm + x->mean_norm) * (m->max_norm + x->mean_norm) + m->max_bias + mean_norm2 + half);
     }
 }
 
-void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *order, int64_t first, int64_t rows,
+void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *queries, int64_t first, int64_t rows,
                        sh_query_codes *codes) {
     const sh_memory *m = job->memory;
-    sh_coding_space *s = &codes->space;
+    sh_coding_scratch *s = &codes->scratch;
     for (int64_t i = 0; i < rows; i++) {
         sh_query_code *q = &codes->query[i];
-        const void *row = sh_used_features(x, m->k, sh_query(job, order ? order[i] : first + i), s);
+        const void *row = sh_used_features(x, m->k, sh_query(job, queries ? queries[i] : first + i), s);
         s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->mean, x->scaling, x->d);
-        take_constant(x, job, row, s->in_double, q);
+        set_constant(x, job, row, s->in_double, q);
         double norm = sqrt(s->norm2[i]);
         int usable = norm < 0x1p60 && norm > 0x1p-60 && q->slack < 0x1p900;
         q->norm = usable ? norm : 0;
@@ -159,7 +159,7 @@ void sh_refine_query(const sh_index *x, sh_query_codes *codes, int64_t i) {
     const sh_quantiser *c = &x->refinement;
     sh_query_code *q = &codes->query[i];
     if (q->refined_error == q->refined_error) return;
-    const float *b = sh_columns(x, c, &codes->space, i);
+    const float *b = sh_columns(x, c, &codes->scratch, i);
     float *scaled = codes->scaled + i * c->columns;
     for (int64_t j = 0; j < c->columns; j++) scaled[j] = b[j] * c->step[j];
     /* as in note 3, but for the sum of K products of an integer and a rounded number */
@@ -192,8 +192,8 @@ void sh_refined_bounds(const sh_index *x, const sh_query_codes *codes, int64_t r
                                           columns, upper);
     for (int64_t i = 0; i < n; i++) {
         const char *record = x->records + (size_t)position[i] * x->record_bytes;
-        const float *end = (const float *)(const void *)(record + x->record_bytes - 8);
-        float dot = upper[i], error = query_error * end[0], bias = end[1];
+        const float *radius_and_bias = (const float *)(const void *)(record + x->record_bytes - 8);
+        float dot = upper[i], error = query_error * radius_and_bias[0], bias = radius_and_bias[1];
         upper[i] = dot + (error + bias);
         lower[i] = dot - (error - (bias - bias_error(bias)));
     }
@@ -233,10 +233,10 @@ typedef struct {
     sh_query_codes codes;
     int32_t *position;
     float *bound;
-} space;
+} item_scratch;
 
-static size_t lay_out(const sh_index *x, const sh_memory *m, void *block, space *s) {
-    sh_workspace w = {block, 0};
+static size_t lay_out(const sh_index *x, const sh_memory *m, void *memory, item_scratch *s) {
+    sh_workspace w = {memory, 0};
     int64_t panels = sh_ceil_div(x->patterns, SH_PANEL);
     sh_take_query_codes(&w, x, m, 1, &s->codes);
     s->position = sh_take(&w, panels * SH_PANEL, sizeof *s->position);
@@ -245,10 +245,10 @@ static size_t lay_out(const sh_index *x, const sh_memory *m, void *block, space 
 }
 
 sh_status sh_index_bounds(const sh_job *job, const sh_index *x, double *bounds) {
-    space s;
-    void *block = sh_allocate(job->context, 1, lay_out(x, job->memory, NULL, &s));
-    if (!block) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
-    lay_out(x, job->memory, block, &s);
+    item_scratch s;
+    void *memory = sh_allocate(job->context, 1, lay_out(x, job->memory, NULL, &s));
+    if (!memory) return sh_fail(job->context, SH_NO_MEMORY, NULL, 0);
+    lay_out(x, job->memory, memory, &s);
     for (int64_t i = 0; i < job->queries.n; i++) {
         double *out = bounds + i * 3 * x->patterns;
         for (int64_t j = 0; j < 3 * x->patterns; j++) out[j] = j % 3 == 2 ? -INFINITY : INFINITY;
@@ -264,12 +264,12 @@ sh_status sh_index_bounds(const sh_job *job, const sh_index *x, double *bounds) 
                 sh_refined_bounds(x, &s.codes, 0, &list.position[j], 1, &refined, &lower);
             else
                 sh_filter_lower_bounds(x, &s.codes, 0, &list.position[j], 1, &list.bound[j], &lower);
-            double *to = out + 3 * (int64_t)list.position[j];
-            to[0] = score_upper_bound(x, q, list.bound[j]);
-            to[1] = score_upper_bound(x, q, refined);
-            to[2] = sh_score_lower_bound(x, q, lower);
+            double *pattern = out + 3 * (int64_t)list.position[j];
+            pattern[0] = score_upper_bound(x, q, list.bound[j]);
+            pattern[1] = score_upper_bound(x, q, refined);
+            pattern[2] = sh_score_lower_bound(x, q, lower);
         }
     }
-    sh_release(job->context, block);
+    sh_release(job->context, memory);
     return SH_OK;
 }

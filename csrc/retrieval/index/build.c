@@ -4,11 +4,11 @@
 #include <string.h>
 
 enum {
-    FILTER = SH_SHORT_CODE, /* leading columns of a filter code */
-    REFINEMENT = 248,       /* columns of a refinement code, at most */
-    DIRECT = 120,           /* so few features are encoded as they are */
-    SAMPLE = 2048,          /* patterns that the mean, the basis and the quantisers are taken from */
-    BASIS_BYTES = 4 << 20,  /* of a basis that is never too large */
+    FILTER_COLUMNS = SH_SHORT_CODE, /* leading columns of a filter code */
+    REFINEMENT_COLUMNS = 248,       /* of a refinement code, at most */
+    DIRECT_FEATURES = 120,          /* so few are encoded as they are */
+    SAMPLE = 2048,                  /* patterns that the mean, the basis and the quantisers are taken from */
+    BASIS_BYTES = 4 << 20,          /* of a basis that is never too large */
 };
 
 double sh_largest_distance(const sh_index *x, const sh_memory *m) {
@@ -21,12 +21,12 @@ double sh_largest_distance(const sh_index *x, const sh_memory *m) {
 
 typedef struct {
     int64_t n;
-    sh_coding_space rows;
+    sh_coding_scratch rows;
     double *y; /* (n, d) rows.y in double */
 } sample;
 
-static size_t lay_out(const sh_index *x, const sh_memory *m, void *block, sample *s) {
-    sh_workspace w = {block, 0};
+static size_t lay_out(const sh_index *x, const sh_memory *m, void *memory, sample *s) {
+    sh_workspace w = {memory, 0};
     sh_take_rows(&w, x, m, s->n, &s->rows);
     s->y = sh_take(&w, s->n * x->d, sizeof *s->y);
     return w.used;
@@ -66,18 +66,20 @@ static sh_status load_sample(sh_context *context, const sh_memory *m, sh_index *
 /* Finds the basis, if leading columns serve; else there is none. Returns SH_UNDEFINED if no codes are possible. */
 static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x, const sample *s, double *eta) {
     int64_t d = x->d;
-    if (x->kind != SH_ALL_COLUMNS && d > DIRECT) {
+    if (x->kind != SH_ALL_COLUMNS && d > DIRECT_FEATURES) {
         /* refinement codes of few features have them all and need no basis; where patterns are few and long, a basis
          * for refinement codes would be a large part of them */
         double most_bytes = fmax(BASIS_BYTES, 0.04 * (double)x->patterns * (double)(d * (int64_t)m->k->size));
-        int64_t wanted = d <= REFINEMENT || REFINEMENT * d * (int64_t)sizeof(float) > most_bytes ? FILTER : REFINEMENT;
-        /* 1 - FILTER / d of the squares would be left out if all directions weighed the same */
-        double left_out = 0, unstructured = 0.7 * (double)(d - FILTER) / (double)d;
+        int64_t wanted = d <= REFINEMENT_COLUMNS || REFINEMENT_COLUMNS * d * (int64_t)sizeof(float) > most_bytes
+                             ? FILTER_COLUMNS
+                             : REFINEMENT_COLUMNS;
+        /* 1 - FILTER_COLUMNS / d of the squares would be left out if all directions weighed the same */
+        double left_out = 0, unstructured = 0.7 * (double)(d - FILTER_COLUMNS) / (double)d;
         x->basis = sh_allocate(context, wanted * d, sizeof(float));
         if (!x->basis) return SH_NO_MEMORY;
         sh_status status = sh_principal_directions(context, s->y, s->n, d, wanted, x->basis, &x->rank, &left_out, eta);
         if (status != SH_OK) return status;
-        int too_few = x->rank < FILTER || !(*eta < 0.01);
+        int too_few = x->rank < FILTER_COLUMNS || !(*eta < 0.01);
         if (!too_few && !(x->kind == SH_EITHER_COLUMNS && left_out > unstructured && d <= SH_MOST_FEATURES))
             return SH_OK;
     }
@@ -93,20 +95,20 @@ static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index
     double eta = 0;
     int64_t d = x->d;
     x->mean = sh_allocate(context, d, sizeof(double));
-    void *block = sh_allocate(context, 1, lay_out(x, m, NULL, &s));
-    sh_status status = x->mean && block ? SH_OK : SH_NO_MEMORY;
+    void *memory = sh_allocate(context, 1, lay_out(x, m, NULL, &s));
+    sh_status status = x->mean && memory ? SH_OK : SH_NO_MEMORY;
     if (status == SH_OK) {
-        lay_out(x, m, block, &s);
+        lay_out(x, m, memory, &s);
         status = load_sample(context, m, x, &s);
     }
     if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
-    sh_release(context, block);
+    sh_release(context, memory);
     if (status != SH_OK) return status;
     int rotated = x->basis != NULL;
-    int64_t refinement = !rotated ? 0 : d <= REFINEMENT ? d : x->rank > FILTER ? x->rank : 0;
-    if (x->kind != SH_ALL_COLUMNS) x->kind = rotated || d <= DIRECT ? SH_LEADING_COLUMNS : SH_ALL_COLUMNS;
-    if (!sh_quantiser_new(context, &x->filter, rotated ? FILTER : d, rotated, eta, d)) return SH_NO_MEMORY;
-    if (refinement && !sh_quantiser_new(context, &x->refinement, refinement, d > REFINEMENT, eta, d))
+    int64_t refinement = !rotated ? 0 : d <= REFINEMENT_COLUMNS ? d : x->rank > FILTER_COLUMNS ? x->rank : 0;
+    if (x->kind != SH_ALL_COLUMNS) x->kind = rotated || d <= DIRECT_FEATURES ? SH_LEADING_COLUMNS : SH_ALL_COLUMNS;
+    if (!sh_quantiser_new(context, &x->filter, rotated ? FILTER_COLUMNS : d, rotated, eta, d)) return SH_NO_MEMORY;
+    if (refinement && !sh_quantiser_new(context, &x->refinement, refinement, d > REFINEMENT_COLUMNS, eta, d))
         return SH_NO_MEMORY;
     x->quads = sh_ceil_div(x->filter.columns, 4);
     return sh_fit_quantisers(context, x, m, s.n);
@@ -124,13 +126,15 @@ size_t sh_index_total_bytes(const sh_index *x) {
 /* Estimates the bytes that making an index takes, before anything is known of the patterns: its codes, the sample, and
  * the matrices that directions are found by. */
 static double estimate_bytes(const sh_memory *m, sh_index_kind kind, int64_t d) {
-    double n = (double)m->patterns.n, all = (double)d, codes = all + 8, sampled = fmin(n, SAMPLE) * all * 12;
-    if (d > DIRECT && kind != SH_ALL_COLUMNS) {
-        double gram = fmin(all, SH_LARGEST_GRAM);
-        codes = fmin(codes, FILTER + 8 + fmin(all, REFINEMENT) + 8);
-        sampled = fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * all * 12 + 3 * 8 * gram * gram;
+    double n = (double)m->patterns.n, features = (double)d, code_bytes = features + 8;
+    double sample_bytes = fmin(n, SAMPLE) * features * 12;
+    if (d > DIRECT_FEATURES && kind != SH_ALL_COLUMNS) {
+        double gram_rows = fmin(features, SH_LARGEST_GRAM);
+        code_bytes = fmin(code_bytes, FILTER_COLUMNS + 8 + fmin(features, REFINEMENT_COLUMNS) + 8);
+        sample_bytes =
+            fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * features * 12 + 3 * 8 * gram_rows * gram_rows;
     }
-    return n * codes + sampled;
+    return n * code_bytes + sample_bytes;
 }
 
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *features, int64_t d,

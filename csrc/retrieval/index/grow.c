@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Returns an index with the numbers of another, and none of its arrays. */
-static sh_index like(const sh_index *other) {
+static sh_index without_arrays(const sh_index *other) {
     /* field by field: other threads may change the references meanwhile */
     return (sh_index){.references = 1,
                       .kind = other->kind,
@@ -19,44 +19,45 @@ static sh_index like(const sh_index *other) {
                       .record_bytes = other->record_bytes};
 }
 
+/* Returns a copy of an array, or NULL where there is none, or no memory for it. */
 static void *copy_of(sh_context *context, const void *from, int64_t n, size_t size) {
     void *to = from ? sh_allocate(context, n, size) : NULL;
     if (to) memcpy(to, from, (size_t)n * size);
     return to;
 }
 
-sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *shorter, int64_t most_bytes,
+sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index *older, int64_t most_bytes,
                         sh_index **index) {
     *index = NULL;
-    assert(!shorter->base && !shorter->features && shorter->patterns <= m->patterns.n);
-    int64_t n = m->patterns.n, items = shorter->patterns / SH_ENCODED_ROWS, encoded = items * SH_ENCODED_ROWS;
-    if (n > 2 * shorter->patterns || n > INT32_MAX - SH_PANEL ||
-        !(sh_largest_distance(shorter, m) * shorter->scaling <= 1))
+    assert(!older->base && !older->features && older->patterns <= m->patterns.n);
+    int64_t n = m->patterns.n, encoded_items = older->patterns / SH_ENCODED_ROWS,
+            encoded = encoded_items * SH_ENCODED_ROWS;
+    if (n > 2 * older->patterns || n > INT32_MAX - SH_PANEL || !(sh_largest_distance(older, m) * older->scaling <= 1))
         return SH_OK;
-    if ((double)shorter->bytes / (double)shorter->patterns * (double)n > (double)most_bytes)
+    if ((double)older->bytes / (double)older->patterns * (double)n > (double)most_bytes)
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = like(shorter);
+    *x = without_arrays(older);
     x->patterns = n;
-    x->filter = shorter->filter;
-    x->quads = shorter->quads;
-    x->mean = copy_of(context, shorter->mean, x->d, sizeof *x->mean);
-    x->basis = copy_of(context, shorter->basis, x->rank * x->d, sizeof *x->basis);
-    x->filter.step = copy_of(context, shorter->filter.step, 2 * x->filter.columns, sizeof(float));
-    x->refinement.step = copy_of(context, shorter->refinement.step, 2 * x->refinement.columns, sizeof(float));
-    size_t panel = sh_panel_bytes(x->quads);
-    x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), panel);
-    x->records = shorter->records ? sh_allocate(context, n, x->record_bytes) : NULL;
+    x->filter = older->filter;
+    x->quads = older->quads;
+    x->mean = copy_of(context, older->mean, x->d, sizeof *x->mean);
+    x->basis = copy_of(context, older->basis, x->rank * x->d, sizeof *x->basis);
+    x->filter.step = copy_of(context, older->filter.step, 2 * x->filter.columns, sizeof(float));
+    x->refinement.step = copy_of(context, older->refinement.step, 2 * x->refinement.columns, sizeof(float));
+    size_t panel_bytes = sh_panel_bytes(x->quads);
+    x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), panel_bytes);
+    x->records = older->records ? sh_allocate(context, n, x->record_bytes) : NULL;
     x->bytes = sh_index_total_bytes(x);
     sh_status status = SH_NO_MEMORY;
-    if (x->mean && x->filter.step && x->panels && !x->basis == !shorter->basis &&
-        !x->refinement.step == !shorter->refinement.step && !x->records == !shorter->records) {
+    if (x->mean && x->filter.step && x->panels && !x->basis == !older->basis &&
+        !x->refinement.step == !older->refinement.step && !x->records == !older->records) {
         x->filter.inverse = x->filter.step + x->filter.columns;
         x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
-        memcpy(x->panels, shorter->panels, (size_t)(encoded / SH_PANEL) * panel);
-        if (x->records) memcpy(x->records, shorter->records, (size_t)encoded * x->record_bytes);
-        status = sh_encode_patterns(context, x, m, items);
+        memcpy(x->panels, older->panels, (size_t)(encoded / SH_PANEL) * panel_bytes);
+        if (x->records) memcpy(x->records, older->records, (size_t)encoded * x->record_bytes);
+        status = sh_encode_patterns(context, x, m, encoded_items);
     } else {
         sh_fail(context, SH_NO_MEMORY, NULL, 0);
     }
@@ -77,7 +78,7 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index_retain(base);
-    *x = like(base);
+    *x = without_arrays(base);
     x->base = base;
     x->mean = base->mean;
     x->basis = base->basis;
@@ -116,7 +117,7 @@ void sh_index_free(sh_context *context, sh_index *x) {
 
 int sh_may_add_all_columns(const sh_memory *m, const sh_index *leading) {
     int64_t d = m->patterns.d;
-    double row = (double)(d * (int64_t)m->k->size);
+    double row_bytes = (double)(d * (int64_t)m->k->size);
     return leading->kind == SH_LEADING_COLUMNS && leading->basis && d <= SH_MOST_FEATURES &&
-           (double)leading->bytes / (double)leading->patterns + (double)(d + 8) <= 0.4 * row;
+           (double)leading->bytes / (double)leading->patterns + (double)(d + 8) <= 0.4 * row_bytes;
 }

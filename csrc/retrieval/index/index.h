@@ -7,9 +7,9 @@
  *
  *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
- *   filter, panels        first codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
+ *   filter, panels        filter codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
  *                         error radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
- *   refinement, records   second codes, of the patterns that the first do not exclude: of all d features where those
+ *   refinement, records   refinement codes, of the patterns that filter codes do not exclude: of all d features where those
  *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
  *                         the filter codes have all features
  *
@@ -32,14 +32,14 @@ enum {
     SH_LARGEST_GRAM = 1024 /* rows of the largest matrix whose eigenvectors are computed */
 };
 
-/* Finds the leading principal directions of n rows s (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
+/* Finds the leading principal directions of n rows `sample` (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
  *
  * Given      wanted    rows of `basis` (wanted, d)
  * Returned   rank      of them that were found; 0 if LAPACK failed
  *            left_out  share of the rows' squares outside the first SH_SHORT_CODE of them
  *            eta       |V V^T - I|_F, not below it
  * Cost       n d min(n, d) + 9 min(n, d)^3 in double */
-sh_status sh_principal_directions(sh_context *context, const double *s, int64_t n, int64_t d, int64_t wanted,
+sh_status sh_principal_directions(sh_context *context, const double *sample, int64_t n, int64_t d, int64_t wanted,
                                   float *basis, int64_t *rank, double *left_out, double *eta);
 
 /* How columns become codes, and bounds on what that loses (bounds.c). */
@@ -84,13 +84,13 @@ sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_ki
                        int64_t d, int64_t most_bytes, sh_index **index);
 /* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index
  * is NULL where these do not fit its scaling, or are more than it has. */
-sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *shorter, int64_t most_bytes,
+sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most_bytes,
                         sh_index **index);
 /* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
  * the rest is shared with `base`. *index is NULL where the basis has not so many. Cost: 128 bytes a pattern. */
 sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *memory, sh_index *base, int64_t most_bytes,
                                   sh_index **index);
-/* Adds a reference; sh_index_free gives one up, and the last takes the index with it. */
+/* Adds a reference; sh_index_free gives one up, and the last frees the index. */
 static inline void sh_index_retain(sh_index *index) { atomic_fetch_add(&index->references, 1); }
 void sh_index_free(sh_context *context, sh_index *index);
 /* Tells whether with a second index, of all columns, all codes are at most 40 % of the patterns. */
@@ -107,7 +107,7 @@ typedef struct {
     float *a;          /* (rows, rank) y V^T */
     double *sum;       /* (rows, rank) its sums over slabs of features, */
     float *slab;       /* (rows, rank) and the products of one slab */
-} sh_coding_space;
+} sh_coding_scratch;
 
 /* One query as the index takes it: w = (x - mean) * scaling. */
 typedef struct {
@@ -121,15 +121,15 @@ typedef struct {
 
 /* A block of queries. */
 typedef struct {
-    sh_coding_space space;
+    sh_coding_scratch scratch;
     int8_t *filter;       /* (rows, 4 quads) filter codes */
     float *scaled;        /* (rows, K of refinement) columns times steps, which refinement codes are multiplied by */
     sh_query_code *query; /* (rows) */
 } sh_query_codes;
 void sh_take_query_codes(sh_workspace *w, const sh_index *index, const sh_memory *memory, int64_t rows,
                          sh_query_codes *codes);
-/* Encodes `rows` queries; query i is row order[i] of the job's, or first + i if order is NULL. */
-void sh_encode_queries(const sh_index *index, const sh_job *job, const int64_t *order, int64_t first, int64_t rows,
+/* Encodes `rows` queries; row i is query queries[i] of the job, or first + i if `queries` is NULL. */
+void sh_encode_queries(const sh_index *index, const sh_job *job, const int64_t *queries, int64_t first, int64_t rows,
                        sh_query_codes *codes);
 /* Prepares one query for refinement codes, if it is not yet. */
 void sh_refine_query(const sh_index *index, sh_query_codes *codes, int64_t row);
@@ -139,7 +139,7 @@ void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, 
 /* Computes both bounds of n patterns by their refinement codes. */
 void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
                        int64_t n, float *upper, float *lower);
-/* Returns the bound that a pattern of canonical score `score` cannot be below. */
+/* Returns the bound threshold of a score: no pattern of at least this canonical score has a bound below it. */
 float sh_bound_threshold(const sh_index *index, const sh_query_code *query, double score);
 /* Returns the canonical score that a pattern of this lower bound has at least. */
 double sh_score_lower_bound(const sh_index *index, const sh_query_code *query, float lower);
@@ -149,11 +149,11 @@ sh_filter_query sh_start_list(const sh_index *index, const sh_query_codes *codes
 /* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
 sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
 
-/* Searches for n queries of a job: the rows `order` of the job's, or the first n if it is NULL. Queries that more than
+/* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that more than
  * sh_candidate_limit patterns pass the codes of, or that the index cannot serve, are appended to `unserved`.
- * counts (N of order, 4), or NULL: refined, candidates after that, scored, support. */
-sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *order, int64_t n, int64_t (*counts)[4],
-                          int64_t *unserved, _Atomic int64_t *unserved_count);
+ * counts (as many as queries), or NULL: those of sh_survey. */
+sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
+                          int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count);
 /* Returns how many candidates a query may have: what is more is for the scan. */
 int64_t sh_candidate_limit(const sh_index *index);
 #endif

@@ -7,7 +7,7 @@ _Static_assert(SH_ENCODED_ROWS % SH_PANEL == 0, "patterns are encoded by whole p
 
 /* --- rows ----------------------------------------------------------------------------------------- */
 
-void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_space *s) {
+void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_scratch *s) {
     s->row = sh_take(w, m->patterns.d, m->k->size);
     s->gathered = sh_take(w, x->features ? x->d : 0, m->k->size);
     s->in_double = sh_take(w, x->d, sizeof *s->in_double);
@@ -15,13 +15,13 @@ void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_
     s->norm2 = sh_take(w, rows, sizeof *s->norm2);
 }
 
-void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_space *s) {
+void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_scratch *s) {
     s->a = sh_take(w, rows * x->rank, sizeof *s->a);
     s->sum = sh_take(w, rows * x->rank, sizeof *s->sum);
     s->slab = sh_take(w, rows * x->rank, sizeof *s->slab);
 }
 
-const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_space *s) {
+const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_scratch *s) {
     if (!x->features) return row;
     if (k->size == sizeof(float))
         for (int64_t j = 0; j < x->d; j++) ((float *)s->gathered)[j] = ((const float *)row)[x->features[j]];
@@ -31,19 +31,19 @@ const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void 
 }
 
 sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memory *m, int64_t pattern,
-                          sh_coding_space *s, int64_t i) {
+                          sh_coding_scratch *s, int64_t i) {
     s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
     s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
-void sh_project(const sh_index *x, int64_t rows, sh_coding_space *s) {
+void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT32);
-    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), slab = sh_ceil_div(x->d, slabs), n = rows * x->rank;
+    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), width = sh_ceil_div(x->d, slabs), n = rows * x->rank;
     memset(s->sum, 0, (size_t)n * sizeof *s->sum);
-    for (int64_t j = 0; j < x->d; j += slab) {
-        k->gemm_nt(rows, x->rank, sh_min(slab, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, x->rank);
+    for (int64_t j = 0; j < x->d; j += width) {
+        k->gemm_nt(rows, x->rank, sh_min(width, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, x->rank);
         for (int64_t l = 0; l < n; l++) s->sum[l] += (double)s->slab[l];
     }
     for (int64_t l = 0; l < n; l++) s->a[l] = (float)s->sum[l];
@@ -67,10 +67,10 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
 /* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation:
  * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
  * column. */
-static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n) {
+static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s, int64_t n) {
     const float *columns = sh_columns(x, c, s, 0);
     const int64_t stride = sh_columns(x, c, s, 1) - columns;
-    double range = 0;
+    double range = 0; /* the largest code, before steps are scaled so that it is 127 */
     for (int64_t j = 0; j < c->columns; j++) {
         double sum = 0, largest = 0;
         for (int64_t i = 0; i < n; i++) {
@@ -78,9 +78,9 @@ static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, c
             sum += a * a;
             largest = fmax(largest, fabs(a));
         }
-        double unit = encoded_queries ? sqrt(sqrt(sum / (double)n)) : largest;
-        c->step[j] = (float)unit;
-        if (unit > 0) range = fmax(range, largest / unit);
+        double step = encoded_queries ? sqrt(sqrt(sum / (double)n)) : largest;
+        c->step[j] = (float)step;
+        if (step > 0) range = fmax(range, largest / step);
     }
     for (int64_t j = 0; j < c->columns; j++) {
         c->step[j] = fmaxf((float)((double)c->step[j] * range * 1.05 / 127), 0x1p-100f);
@@ -90,8 +90,8 @@ static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, c
 
 /* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
  * codes by their columns. */
-static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_space *s, int64_t n,
-                          int8_t *code) {
+static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s,
+                          int64_t n, int8_t *code) {
     fit_steps(x, c, encoded_queries, s, n);
     const sh_code_kernels *k = sh_code_kernels_chosen();
     double p_mean[4] = {0}, q_mean[4] = {0}, norm = 0;
@@ -119,15 +119,15 @@ static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_querie
         c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
 }
 
-/* Some patterns on their way to codes. */
+/* The scratch of one worker that encodes patterns. */
 typedef struct {
-    sh_coding_space rows;
+    sh_coding_scratch rows;
     float *bias;  /* (rows) as stored */
     int8_t *code; /* of one row */
-} encoding_space;
+} encoding_scratch;
 
-static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void *block, encoding_space *s) {
-    sh_workspace w = {block, 0};
+static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void *memory, encoding_scratch *s) {
+    sh_workspace w = {memory, 0};
     sh_take_rows(&w, x, m, rows, &s->rows);
     sh_take_products(&w, x, rows, &s->rows);
     s->bias = sh_take(&w, rows, sizeof *s->bias);
@@ -136,10 +136,10 @@ static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void 
 }
 
 sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m, int64_t n) {
-    encoding_space s;
-    void *block = sh_allocate(context, 1, lay_out(x, m, n, NULL, &s));
-    if (!block) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    lay_out(x, m, n, block, &s);
+    encoding_scratch s;
+    void *memory = sh_allocate(context, 1, lay_out(x, m, n, NULL, &s));
+    if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
+    lay_out(x, m, n, memory, &s);
     sh_status status = SH_OK;
     for (int64_t i = 0; status == SH_OK && i < n; i++)
         status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
@@ -148,7 +148,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
         fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
         if (x->refinement.columns && !x->base) fit_quantiser(x, &x->refinement, 0, &s.rows, n, s.code);
     }
-    sh_release(context, block);
+    sh_release(context, memory);
     return status;
 }
 
@@ -157,12 +157,12 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
 typedef struct {
     sh_index *index;
     const sh_memory *m;
-    int64_t encoded;
+    int64_t encoded_items; /* whose codes are there */
 } encoding;
 
 /* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
  * lose. It is computed from the row, not from y: <y, mu> may be much smaller than the rounding of y times mu. */
-static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_space *s) {
+static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern, double norm2, sh_coding_scratch *s) {
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
         m->k->to_double(s->in_double, s->used, x->d);
@@ -184,51 +184,52 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     const encoding *e = pointer;
     sh_index *x = e->index;
     const sh_memory *m = e->m;
-    int64_t first = (e->encoded + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
-    encoding_space space;
-    lay_out(x, m, SH_ENCODED_ROWS, scratch, &space);
-    sh_coding_space *s = &space.rows;
-    int8_t *code = space.code;
+    int64_t first = (e->encoded_items + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
+    encoding_scratch coding;
+    lay_out(x, m, SH_ENCODED_ROWS, scratch, &coding);
+    sh_coding_scratch *s = &coding.rows;
+    int8_t *code = coding.code;
     for (int64_t i = 0; i < rows; i++) {
         sh_status status = sh_load_pattern(context, x, m, first + i, s, i);
         if (status != SH_OK) return status;
-        space.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
+        coding.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
     }
     if (x->basis) sh_project(x, rows, s);
 
     memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
-    int64_t whole = sh_ceil_div(rows, SH_PANEL) * SH_PANEL;
-    for (int64_t i = 0; i < whole; i++) {
+    int64_t whole_panels = sh_ceil_div(rows, SH_PANEL) * SH_PANEL;
+    for (int64_t i = 0; i < whole_panels; i++) {
         uint8_t *panel = x->panels + (size_t)((first + i) / SH_PANEL) * sh_panel_bytes(x->quads);
         int64_t l = (first + i) % SH_PANEL;
         float *error = sh_panel_errors(panel, x->quads), *bias = error + SH_PANEL;
         if (i >= rows) { /* beyond the last pattern: never found */
-            for (int64_t z = 0; z < x->quads; z++) memset(panel + z * 256 + l * 4, 128, 4);
+            for (int64_t quad = 0; quad < x->quads; quad++) memset(panel + quad * 256 + l * 4, 128, 4);
             error[l] = 0;
             bias[l] = -INFINITY;
             continue;
         }
         error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
-        bias[l] = space.bias[i];
-        for (int64_t z = 0; z < x->quads; z++) {
+        bias[l] = coding.bias[i];
+        for (int64_t quad = 0; quad < x->quads; quad++) {
             uint32_t four;
-            memcpy(&four, code + z * 4, sizeof four);
+            memcpy(&four, code + quad * 4, sizeof four);
             four ^= 0x80808080; /* 128 added to each */
-            memcpy(panel + z * 256 + l * 4, &four, sizeof four);
+            memcpy(panel + quad * 256 + l * 4, &four, sizeof four);
         }
         if (!x->refinement.columns || x->base) continue;
         char *record = x->records + (size_t)(first + i) * x->record_bytes;
-        float *end = (float *)(void *)(record + x->record_bytes - 8);
-        end[0] = encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
-        end[1] = bias[l];
+        float *radius_and_bias = (float *)(void *)(record + x->record_bytes - 8);
+        radius_and_bias[0] =
+            encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
+        radius_and_bias[1] = bias[l];
     }
     return SH_OK;
 }
 
-sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded) {
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items) {
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
     assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 2 * sizeof(float));
-    encoding e = {x, m, encoded};
-    size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_space){0});
-    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded, scratch, encode_item, &e);
+    encoding e = {x, m, encoded_items};
+    size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_scratch){0});
+    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded_items, scratch, encode_item, &e);
 }

@@ -23,30 +23,30 @@ static inline double sh_norm2(const float *a, int64_t n) { return sh_kernels_of(
 static inline int sh_has_distance_bias(const sh_index *x, const sh_memory *m) {
     return m->similarity == SH_EUCLIDEAN && !x->features;
 }
-/* Returns the columns of row i. */
-static inline const float *sh_columns(const sh_index *x, const sh_quantiser *c, const sh_coding_space *s, int64_t i) {
+/* Returns the columns of row i for a quantiser. */
+static inline const float *sh_columns(const sh_index *x, const sh_quantiser *c, const sh_coding_scratch *s, int64_t i) {
     return c->rotated ? s->a + i * x->rank : s->y + i * x->d;
 }
 /* Returns the error radii of a panel's patterns, whose biases follow. */
 static inline float *sh_panel_errors(uint8_t *panel, int64_t quads) { return (float *)(void *)(panel + quads * 256); }
 
-/* quantise.c: scratch memory of some rows, and of their products with the basis alone */
-void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_space *s);
-void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_space *s);
+/* quantise.c: take, from a workspace, the scratch of so many rows, and that of their products with the basis. */
+void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_coding_scratch *s);
+void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_scratch *s);
 /* Returns the features of a row that the index uses, in place or gathered. */
-const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_space *s);
-/* Writes y and |y|^2 of a pattern, as row i. Fails with SH_NOT_FINITE if its owner has made it so. */
+const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_scratch *s);
+/* Writes y and |y|^2 of a pattern, as row i. Fails with SH_NOT_FINITE if the pattern has become so. */
 sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memory *m, int64_t pattern,
-                          sh_coding_space *s, int64_t i);
-/* Computes a = y V^T of some rows. */
-void sh_project(const sh_index *x, int64_t rows, sh_coding_space *s);
+                          sh_coding_scratch *s, int64_t i);
+/* Computes a = y V^T of so many rows. */
+void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s);
 int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d);
 /* Chooses steps and weights of the quantisers from n sampled patterns; not of a refinement that is shared. */
 sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m, int64_t n);
-/* Encodes all patterns but the first encoded * SH_ENCODED_ROWS, whose codes are there. */
-sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded);
+/* Encodes all patterns but the first encoded_items * SH_ENCODED_ROWS, whose codes are there. */
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items);
 
-/* bounds.c: the terms Q of a pattern and P of a query, and the error radius that they make */
+/* bounds.c: compute the terms Q of a pattern and P of a query, and the error radius that they make. */
 void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, sh_code_loss loss, double q[4]);
 void sh_query_terms(const sh_quantiser *c, const float *b, double norm, double code_error, double p[4]);
 double sh_error_radius(const double term[4], const double weight[4], int of_query);
@@ -54,7 +54,7 @@ double sh_error_radius(const double term[4], const double weight[4], int of_quer
  * Returns |b t - h p| + 8 u h |p|. */
 double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, float *step, int32_t *start);
 
-/* build.c: a bound on |xi - mu| of all patterns; the bytes of an index */
+/* build.c: return a bound on |xi - mu| of all patterns, and the bytes of an index. */
 double sh_largest_distance(const sh_index *x, const sh_memory *m);
 size_t sh_index_total_bytes(const sh_index *x);
 #endif
