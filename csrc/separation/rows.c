@@ -119,7 +119,8 @@ static sh_status put_all_weights(row *r) {
     if (r->out[0] != r->in[0]) memcpy(r->out[0], r->in[0], (size_t)r->n * r->k->size);
     /* of maps that no shift changes the scale is the largest score */
     const double scale = r->map->shift_invariant ? r->top : r->map->row_scale(r->k, r->out[0], r->n);
-    r->k->multiply_by(r->out[0], 1 / r->map->row_weights(r->k, r->out[0], r->n, /* beta */ 1, r->parameter, scale), r->n);
+    r->k->multiply_by(r->out[0], 1 / r->map->row_weights(r->k, r->out[0], r->n, /* beta */ 1, r->parameter, scale),
+                      r->n);
     return SH_OK;
 }
 
