@@ -13,8 +13,8 @@ PAIR_QUERIES: int
 PAIR_CAPACITY: int
 
 maps: tuple[dict[str, Any], ...]
+row_maps: dict[str, np.ufunc]  # of each map, and of each part that it has: "entmax_vjp"
 
-def __getattr__(name: str) -> np.ufunc: ...  # of each map, and of each part that it has: entmax_vjp
 def cutoff(number: int, parameter: float, /) -> float | None: ...
 def cut(number: int, parameter: float, z: NDArray[np.float64], /) -> float: ...
 def memory(*args: Any) -> Any: ...

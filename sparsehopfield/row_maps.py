@@ -41,7 +41,7 @@ __all__ = [
     "topk_sparsemax",
 ]
 
-_ndarray, _softmax, _sparsemax = np.ndarray, _core.softmax, _core.sparsemax
+_ndarray, _softmax, _sparsemax = np.ndarray, _core.row_maps["softmax"], _core.row_maps["sparsemax"]
 _LAST = -1  # the default axis itself: any other object, which may compare as an array, is checked
 
 
@@ -161,7 +161,7 @@ def softmax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Arr
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _softmax(z)  # the shortest way for the commonest call
-    return _call_ufunc(_core.softmax, _float_rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.row_maps["softmax"], _float_rows(z=z), {}, axis, out)
 
 
 def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -198,7 +198,7 @@ def sparsemax(z: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> A
     """
     if axis is _LAST and out is None and type(z) is _ndarray and z.dtype in FLOATS and z.ndim:
         return _sparsemax(z)
-    return _call_ufunc(_core.sparsemax, _float_rows(z=z), {}, axis, out)
+    return _call_ufunc(_core.row_maps["sparsemax"], _float_rows(z=z), {}, axis, out)
 
 
 def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -233,7 +233,7 @@ def polynomial(z: ArrayLike, order: ArrayLike = 10, *, axis: int = _LAST, out: A
     >>> polynomial([2.0, 1.0], order=2)
     array([0.8, 0.2])
     """
-    return _call_ufunc(_core.polynomial, _float_rows(z=z), _parameter(_ORDER_RANGE, order), axis, out)
+    return _call_ufunc(_core.row_maps["polynomial"], _float_rows(z=z), _parameter(_ORDER_RANGE, order), axis, out)
 
 
 def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -263,7 +263,7 @@ def topk_softmax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | 
     >>> topk_softmax([1.0, 1.0, 1.0], 2)
     array([0.5, 0.5, 0. ])
     """
-    return _call_ufunc(_core.topk_softmax, _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
+    return _call_ufunc(_core.row_maps["topk_softmax"], _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -293,7 +293,7 @@ def topk_sparsemax(z: ArrayLike, k: ArrayLike, *, axis: int = _LAST, out: Array 
     >>> topk_sparsemax([1.0, 0.5, 0.5], 2)
     array([0.75, 0.25, 0.  ])
     """
-    return _call_ufunc(_core.topk_sparsemax, _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
+    return _call_ufunc(_core.row_maps["topk_sparsemax"], _float_rows(z=z), _parameter(_K_RANGE, k), axis, out)
 
 
 def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Array]:
@@ -322,7 +322,7 @@ def sparsemax_threshold(z: ArrayLike, *, axis: int = _LAST) -> tuple[Array, Arra
     >>> float(tau), int(size)
     (1.25, 2)
     """
-    return _call_ufunc(_core.sparsemax_threshold, _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["sparsemax_threshold"], _float_rows(z=z), {}, axis, None)
 
 
 def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -353,7 +353,7 @@ def softmax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | N
     >>> softmax_vjp([0.5, 0.5], [1.0, 0.0])
     array([ 0.25, -0.25])
     """
-    return _call_ufunc(_core.softmax_vjp, _float_rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.row_maps["softmax_vjp"], _float_rows(p=p, g=g), {}, axis, out)
 
 
 def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array | None = None) -> Array:
@@ -388,7 +388,7 @@ def sparsemax_vjp(p: ArrayLike, g: ArrayLike, *, axis: int = _LAST, out: Array |
     >>> sparsemax_vjp([0.75, 0.25, 0.0], [1.0, 0.0, 5.0])
     array([ 0.5, -0.5,  0. ])
     """
-    return _call_ufunc(_core.sparsemax_vjp, _float_rows(p=p, g=g), {}, axis, out)
+    return _call_ufunc(_core.row_maps["sparsemax_vjp"], _float_rows(p=p, g=g), {}, axis, out)
 
 
 def polynomial_vjp(
@@ -424,7 +424,9 @@ def polynomial_vjp(
     >>> polynomial_vjp([2.0, 1.0], [0.8, 0.2], [1.0, 0.0], order=2)
     array([ 0.16, -0.32])
     """
-    return _call_ufunc(_core.polynomial_vjp, _float_rows(z=z, p=p, g=g), _parameter(_ORDER_RANGE, order), axis, out)
+    return _call_ufunc(
+        _core.row_maps["polynomial_vjp"], _float_rows(z=z, p=p, g=g), _parameter(_ORDER_RANGE, order), axis, out
+    )
 
 
 def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -450,7 +452,7 @@ def softmax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(softmax_conjugate([0.0]))
     0.0
     """
-    return _call_ufunc(_core.softmax_conjugate, _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["softmax_conjugate"], _float_rows(z=z), {}, axis, None)
 
 
 def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
@@ -481,7 +483,7 @@ def sparsemax_conjugate(z: ArrayLike, *, axis: int = _LAST) -> Array:
     >>> float(sparsemax_conjugate([2.0, 1.0, 0.0]))
     2.0
     """
-    return _call_ufunc(_core.sparsemax_conjugate, _float_rows(z=z), {}, axis, None)
+    return _call_ufunc(_core.row_maps["sparsemax_conjugate"], _float_rows(z=z), {}, axis, None)
 
 
 # --- maps with a parameter alpha ------------------------------------------------------------------
@@ -524,7 +526,7 @@ def alpha_map(name: str) -> AlphaMap:
     row = MAPS[name]
     standard, parameter = row.standard, row.parameter
     maps: list[np.ufunc] = [
-        getattr(_core, name + part) for part in ("", "_threshold", "_vjp", "_vjp_alpha", "_conjugate")
+        _core.row_maps[name + part] for part in ("", "_threshold", "_vjp", "_vjp_alpha", "_conjugate")
     ]
 
     def weights(z: ArrayLike, alpha: ArrayLike = standard, *, axis: int = _LAST, out: Array | None = None) -> Array:

@@ -166,8 +166,8 @@ static int add_loop(PyObject *ufunc, const row_map *map, int f64) {
     return PyUFunc_AddLoopFromSpec(ufunc, &spec);
 }
 
-/* Adds the ufunc of a part of a map, with these words for documentation; -1 with an exception set. */
-static int add_ufunc(PyObject *module, int *count, row_map map, const char *doc) {
+/* Adds the ufunc of a part of a map to a dictionary, with these words for documentation; -1 with an exception set. */
+static int add_ufunc(PyObject *ufuncs, int *count, row_map map, const char *doc) {
     static const char *const outputs[SH_ROW_PARTS] = {
         [SH_ROW_PART_WEIGHTS] = "(n)",      [SH_ROW_PART_THRESHOLD] = "(),()", [SH_ROW_PART_VJP] = "(n)",
         [SH_ROW_PART_VJP_PARAMETER] = "()", [SH_ROW_PART_CONJUGATE] = "()",    [SH_ROW_PART_TOP] = "(n)",
@@ -182,13 +182,13 @@ static int add_ufunc(PyObject *module, int *count, row_map map, const char *doc)
                                                           PyUFunc_None, own->name, own->doc, 0, own->signature);
     if (!ufunc) return -1;
     int failed = add_loop(ufunc, own, 0) < 0 || add_loop(ufunc, own, 1) < 0 ||
-                 PyModule_AddObjectRef(module, own->name, ufunc) < 0;
+                 PyDict_SetItemString(ufuncs, own->name, ufunc) < 0;
     Py_DECREF(ufunc);
     return failed ? -1 : 0;
 }
 
 /* Adds the ufuncs of one map: what it has, and the k best scores of maps without a parameter. */
-static int add_map(PyObject *module, int *count, int number, const sh_map *map) {
+static int add_map(PyObject *ufuncs, int *count, int number, const sh_map *map) {
     const sh_parameter *parameter = map->parameter.name ? &map->parameter : NULL;
     const struct {
         sh_row_part part;
@@ -210,7 +210,7 @@ static int add_map(PyObject *module, int *count, int number, const sh_map *map) 
         made.parameter = top ? &top_k : parameter;
         snprintf(made.name, sizeof made.name, "%s%s%s%s", parts[i].before, map->name, parts[i].after,
                  derivative ? parameter->name : "");
-        if (add_ufunc(module, count, made, parts[i].doc) < 0) return -1;
+        if (add_ufunc(ufuncs, count, made, parts[i].doc) < 0) return -1;
     }
     return 0;
 }
@@ -280,14 +280,16 @@ static PyMethodDef map_operations[] = {
 int sh_add_row_maps(PyObject *module) {
     int maps = 0, count = 0;
     while (sh_map_numbered(maps)) maps++;
-    PyObject *table = PyTuple_New(maps);
+    PyObject *table = PyTuple_New(maps), *ufuncs = PyDict_New();
     for (int i = 0; table && i < maps; i++) {
         PyObject *row = described(i, sh_map_numbered(i));
         if (!row || PyTuple_SetItem(table, i, row) < 0) Py_CLEAR(table);
     }
-    int failed =
-        !table || PyModule_AddObjectRef(module, "maps", table) < 0 || PyModule_AddFunctions(module, map_operations) < 0;
+    int failed = !table || !ufuncs || PyModule_AddObjectRef(module, "maps", table) < 0 ||
+                 PyModule_AddFunctions(module, map_operations) < 0;
+    for (int i = 0; !failed && i < maps; i++) failed = add_map(ufuncs, &count, i, sh_map_numbered(i)) < 0;
+    failed = failed || PyModule_AddObjectRef(module, "row_maps", ufuncs) < 0;
+    Py_XDECREF(ufuncs);
     Py_XDECREF(table);
-    for (int i = 0; !failed && i < maps; i++) failed = add_map(module, &count, i, sh_map_numbered(i)) < 0;
     return failed ? -1 : 0;
 }

@@ -268,7 +268,7 @@ def has_cutoff(code: tuple[int, float]) -> bool:
 def equal_scores_conjugate(code: tuple[int, float], n: int) -> float:
     """Return Psi*(0) of n scores of 0: minus the regulariser of equal weights, which is the least that it can be."""
     row, zeros = row_of(code), np.zeros(n)
-    conjugate = getattr(_core, f"{row.name}_conjugate")
+    conjugate = _core.row_maps[f"{row.name}_conjugate"]
     return float(conjugate(zeros, np.float64(code[1])) if row.parameter else conjugate(zeros))
 
 
