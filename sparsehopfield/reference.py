@@ -158,7 +158,7 @@ def _entmax_power(y, a):
     return np.where(inside, np.exp(np.log1p(np.where(inside, a * y, 0)) / a), 0)
 
 
-def _entmax15_shifted(z):
+def _entmax15_theta(z):
     """Return theta by sorting: Algorithm 2 of Peters et al. (2019), for alpha = 1.5."""
     u = np.sort((z - z.max()) / 2)[::-1]
     u = u[u > -1]
@@ -170,7 +170,7 @@ def _entmax15_shifted(z):
     return 2 * (tau[kappa - 1] + 1)
 
 
-def _entmax_bisected(z, a):
+def _entmax_theta_bisected(z, a):
     """Return theta with sum_i [1 + a (z_i - max z - theta)]_+^(1/a) = 1, by bisection, any a > 0.
 
     The sum falls from at least 1 at theta = 0 (the best score alone gives 1) to at most 1 where the best
@@ -190,7 +190,7 @@ def _power_sum_root(c, q, a):
     return most * np.exp(np.log1p(np.where(most > 0, least / most, 0) ** a) / a)
 
 
-def _entmax_steep(z, a):
+def _entmax_lowest_of_support(z, a):
     """Return the lowest score of the support, less max z, and its weight q, for a > 1.
 
     There the root is steep, and digits that tau loses count: weights are (a (z - lowest) + q^a)^(1/a) instead. A score
@@ -209,7 +209,7 @@ def _entmax_steep(z, a):
     return lowest, high
 
 
-def _entmax_shifted(z, alpha):
+def _entmax_theta(z, alpha):
     """Return theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
 
     theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
@@ -218,8 +218,8 @@ def _entmax_shifted(z, alpha):
     if alpha == 2:
         return _sparsemax_theta_kappa(z)[0] + 1
     if alpha == 1.5:
-        return _entmax15_shifted(z)
-    return _entmax_bisected(z, alpha - 1)
+        return _entmax15_theta(z)
+    return _entmax_theta_bisected(z, alpha - 1)
 
 
 def _entmax_threshold(z, alpha):
@@ -230,9 +230,9 @@ def _entmax_threshold(z, alpha):
         return -np.inf, np.count_nonzero(z > -np.inf)
     a = alpha - 1
     if alpha > 2:
-        lowest, q = _entmax_steep(z, a)
+        lowest, q = _entmax_lowest_of_support(z, a)
         return a * (z.max() + lowest) - q**a, np.count_nonzero(z - z.max() >= lowest)
-    theta = _entmax_shifted(z, alpha)
+    theta = _entmax_theta(z, alpha)
     return a * (z.max() + theta) - 1, np.count_nonzero(a * (z - z.max() - theta) > -1)
 
 
@@ -245,10 +245,10 @@ def _entmax(z, alpha):
     if alpha == 2:
         return _sparsemax(z)
     if alpha > 2:
-        u, (lowest, q) = z - z.max(), _entmax_steep(z, alpha - 1)
+        u, (lowest, q) = z - z.max(), _entmax_lowest_of_support(z, alpha - 1)
         c = (alpha - 1) * np.maximum(u - lowest, 0)
         return np.where(u < lowest, 0, _power_sum_root(c ** (1 / (alpha - 1)), q, alpha - 1))
-    return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
+    return _entmax_power(z - z.max() - _entmax_theta(z, alpha), alpha - 1)
 
 
 def _entmax_vjp(p, g, alpha):
@@ -276,7 +276,7 @@ def _entmax_vjp_alpha(p, g, alpha):
     # q = u^2 phi(-a u), Q = <p, q>, H = -<p, u>, D = sum p^(1-a) = 1 + a H + a^2 Q:
     #     dp/d alpha = p / D * ((Q - q) - a (Q u + H q))
     # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1. q, Q and D are in units of
-    # e^m = max p^(1-a), which may leave the range.
+    # e^m = max p^(1-a), which may overflow.
     if np.isnan(p).any() or np.isnan(g).any():
         return np.nan
     support, a = p > 0, alpha - 1
@@ -305,7 +305,7 @@ def _entmax_conjugate(z, alpha):
 # --- alpha-normmax --------------------------------------------------------------------------------
 
 
-def _normmax_shifted(z, alpha):
+def _normmax_theta_u(z, alpha):
     """Return tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
 
     The sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
@@ -323,7 +323,7 @@ def _normmax(z, alpha):
     by_rule = _weights_by_rule(z)
     if by_rule is not None:
         return by_rule
-    _, u = _normmax_shifted(z, alpha)
+    _, u = _normmax_theta_u(z, alpha)
     return u / u.sum()
 
 
@@ -331,7 +331,7 @@ def _normmax_threshold(z, alpha):
     by_rule = _threshold_by_rule(z)
     if by_rule is not None:
         return by_rule
-    theta, u = _normmax_shifted(z, alpha)
+    theta, u = _normmax_theta_u(z, alpha)
     return z.max() + theta, np.count_nonzero(u)
 
 

@@ -43,8 +43,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
         The separation map.
     layer : {"pooling", "hopfield", "attention"}
-        The layer over a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
-        instance is a query to its own bag, and the answers are averaged, so that neither the order of instances nor
+        The layer over a bag. "pooling": `quantity` learned queries, whose results are flattened. "hopfield": every
+        instance is a query to its own bag, and the results are averaged, so that neither the order of instances nor
         their number matters. "attention": the same as plain multi-head attention does it, with one association
         and without layer norms, whatever `update_steps_max` and `normalize` are; Vaswani et al. have
         separation="softmax".
@@ -54,7 +54,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Dimensions of a head.
     num_heads : int
     output_size : int, optional
-        Features of each answer; by default those of an instance after the embedding.
+        Features of each result; by default those of an instance after the embedding.
     quantity : int
         How many learned queries "pooling" has.
     beta : float, optional
@@ -69,7 +69,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     head_dropout : float from 0 to below 1
         Before the last linear layer.
     activation : {"gelu", "relu", None}
-        Of the answers.
+        Of the results.
     standardize : bool
         Bring each feature to mean 0 and standard deviation 1, measured on all instances of the bags trained on.
     signed : bool
@@ -300,7 +300,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     @ignoring_float_errors()
     def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _TrainingRun:
         """Train one network; evaluate it on the monitored (bags, labels) after every epoch."""
-        network = self._network(random)
+        network = self._make_network(random)
         optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
         history: dict[str, list[float]] = {}
@@ -308,7 +308,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         with self._progress_bar(title) as bar:
             for epoch in range(1, self.epochs + 1):
                 try:
-                    logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
+                    logits = self._train_epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
                 except (ValueError, OverflowError) as error:
                     if epoch == 1 and all(np.isfinite(p.value**2).all() for p in network.parameters().values()):
                         raise
@@ -336,7 +336,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         assert best is not None
         return best._replace(history={name: np.array(values) for name, values in history.items()})
 
-    def _epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
+    def _train_epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
         """Train on all bags once; return their logits, each from before the step of its batch."""
         parameters = network.parameters()
         logits = np.empty(len(bags), self.dtype)
@@ -352,7 +352,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("bags: their logits are not finite")
         return logits
 
-    def _network(self, random: Any) -> Network:
+    def _make_network(self, random: Any) -> Network:
         """Make a network with this estimator's parameters."""
         return Network(
             self.n_features_in_,
@@ -378,7 +378,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     def _fitted(self) -> Network:
         """Return the trained network, made anew for each call so that threads do not share one."""
         check_is_fitted(self)
-        network = self._network(0)
+        network = self._make_network(0)
         network.load_state_dict(self.weights_)
         if self.anneal is not None:
             name, _, stop, _ = self.anneal

@@ -101,7 +101,7 @@ class Report:
     exact_copies : int
         Those of them that equal another number by number.
     hardest : Hardest
-        A few of the smallest margins and what they are up against; empty for a single pattern.
+        The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
         None where all patterns are the same.
     """
