@@ -28,6 +28,9 @@ from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradie
 
 CRITERIA = ("auc", "accuracy", "loss")
 TINY = float(np.finfo(np.float64).tiny)
+#: The parameters that are those of the network.
+NETWORK = """layer separation structure embedding hidden_size num_heads output_size quantity beta update_steps_max
+normalize dropout head_dropout activation initial_std dtype""".split()
 AT_ONCE = 512  # bags in one forward pass that has no backward pass
 SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
 
@@ -354,26 +357,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     def _make_network(self, random: Any) -> Network:
         """Make a network with this estimator's parameters."""
-        return Network(
-            self.n_features_in_,
-            layer=self.layer,
-            separation=self.separation,
-            structure=self.structure,
-            embedding=self.embedding,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            output_size=self.output_size,
-            quantity=self.quantity,
-            beta=self.beta,
-            update_steps_max=self.update_steps_max,
-            normalize=self.normalize,
-            dropout=self.dropout,
-            head_dropout=self.head_dropout,
-            activation=self.activation,
-            initial_std=self.initial_std,
-            dtype=self.dtype,
-            random=random,
-        )
+        return Network(self.n_features_in_, **{name: getattr(self, name) for name in NETWORK}, random=random)
 
     def _fitted(self) -> Network:
         """Return the trained network, made anew for each call so that threads do not share one."""
