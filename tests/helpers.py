@@ -401,7 +401,7 @@ def weight_bounds(queries, patterns, beta, similarity, separation, dtype):
     """Bound the l1 distance of an operation's weights to those of `reference`, one number a query.
 
     With scores off by e on either side, |p - p'|_1 <= kappa+^(alpha-1) beta e (exactness, section 2). Scores
-    are of double precision for a support of at most 1,024 patterns of a map with a window, else of the
+    are of double precision for a support of at most 1,024 patterns of a map with a cutoff, else of the
     compute type. For alpha > 2 weights are not Lipschitz, but the powers p^(alpha-1) are: they move by at
     most 2 (alpha-1) beta e. For a polynomial the relative error of a power is order e / |s|. Of maps p = u / sum u,
     u = [z - tau]_+^(1/a) with sum u >= 1, as normmax, u moves by at most 2 beta e / a, and beyond alpha = 2 by

@@ -90,8 +90,8 @@ static void NAME(accumulate)""",
     Mutation(
         "entmax: one more in the support of sorted scores",
         "csrc/separation/entmax.c",
-        "    return mass < 1;",
-        "    return mass < 1.001;",
+        "    return total < 1;",
+        "    return total < 1.001;",
         "row_maps steep_entmax",
     ),
     Mutation(

@@ -245,7 +245,8 @@ void sh_dot_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const
     sh_matrix m = stored->side[side];
     if (stored->per_lane) {
         turn_lanes(t, u, m.d, gathered);
-        t->lanes->own_scores(m.data, m.ld, stored->position, list, n, m.d, gathered, sh_padded(t, m.d), s, t->width);
+        t->lanes->scores_per_lane(m.data, m.ld, stored->position, list, n, m.d, gathered, sh_padded(t, m.d), s,
+                                  t->width);
     } else if (t->vectors == 1) {
         t->lanes->scores(m.data, m.ld, list, n, m.d, u, s, t->width);
     } else if (n) {
@@ -260,7 +261,7 @@ void sh_mix_tile(const sh_tape *t, const sh_stored_rows *stored, int side, const
     if (stored->per_lane) {
         const int64_t padded = sh_padded(t, m.d);
         const void *from[SH_MOST_LANES];
-        t->lanes->own_mix(m.data, m.ld, stored->position, list, n, m.d, p, t->width, gathered, padded);
+        t->lanes->mix_per_lane(m.data, m.ld, stored->position, list, n, m.d, p, t->width, gathered, padded);
         for (int64_t l = 0; l < t->lanes->lanes; l++) from[l] = sh_at(gathered, t, l * padded);
         t->lanes->gather(from, m.d, NULL, z, t->width);
     } else if (t->vectors == 1) {
@@ -279,7 +280,7 @@ void sh_outer_tile(const sh_tape *t, const sh_stored_rows *s, int side, const ch
     const int64_t padded = sh_padded(t, m->d);
     turn_lanes(t, u, m->d, w->turned);
     if (s->per_lane) {
-        t->lanes->own_spread(g, t->width, s->position, list, n, w->turned, padded, m->data, m->ld);
+        t->lanes->spread_per_lane(g, t->width, s->position, list, n, w->turned, padded, m->data, m->ld);
     } else if (t->vectors == 1) {
         t->lanes->spread(g, t->width, list, n, w->turned, padded, m->data, m->ld);
     } else if (!list) {

@@ -104,8 +104,8 @@ const sh_kernels *sh_kernels_of(sh_type type) { return type == SH_FLOAT64 ? chos
 const sh_code_kernels *sh_code_kernels_chosen(void) { return chosen->codes; }
 const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted) {
     int f64 = type == SH_FLOAT64;
-    const sh_lanes *half = chosen->lanes->half[f64];
-    return wanted <= half->lanes ? half : chosen->lanes->wide[f64];
+    const sh_lanes *shorter = chosen->lanes->shorter[f64];
+    return wanted <= shorter->lanes ? shorter : chosen->lanes->longest[f64];
 }
 const char *sh_simd_level(void) { return chosen->name; }
 const char *sh_simd_available(void) { return available; }

@@ -182,10 +182,10 @@ static inline float float16(uint16_t x) {
 /* The last numbers are copied, and a whole vector of them raised: one by one they would take longer. */
 #define POWERS(name, power, with_more)                                                                                 \
     static inline void name##_some(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {    \
-        const sh_exponent own = *e;                                                                                    \
+        const sh_exponent copy = *e;                                                                                   \
         for (int64_t i = 0; i < n; i++) {                                                                              \
             const double base = (with_more) ? 1 + x[i] : x[i];                                                         \
-            y[i] = power(&own, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                  \
+            y[i] = power(&copy, base, (with_more) ? x[i] - (base - 1) : 0, with_more);                                 \
         }                                                                                                              \
     }                                                                                                                  \
     static void name(double *restrict y, const double *restrict x, int64_t n, const sh_exponent *e) {                  \

@@ -81,7 +81,7 @@ typedef struct {
                  int normed);
     /* sum[f] += the sum over i of y[i][f] */
     void (*columns)(double *sum, const void *y, int64_t n, int64_t size);
-    /* Their gradients, n rows of `size`: from what the weights of features pull, to logarithms of features, to rows.
+    /* Their gradients, n rows of `size`: from those in the weights of features, to logarithms of features, to rows.
      * y[i][f] = w[i][f] (y[i][f] + a[i] b[f]), where a or b is NULL: 1 */
     void (*slopes)(void *y, const void *w, const double *a, const void *b, int64_t n, int64_t size);
     /* y[i][f] = y[i][f] by[f] in double */

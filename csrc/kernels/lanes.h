@@ -61,16 +61,16 @@ typedef struct {
     /* rows[list[i]][c] += sum over l of g[i][l] x[l * d + c]; d a multiple of `lanes` */
     void (*spread)(const void *g, int64_t stride, const int32_t *list, int64_t n, const void *x, int64_t d, void *rows,
                    int64_t ld);
-    /* The same where every lane has rows of its own, own[list[i] * lanes + l], -1: none, which counts as 0. What belongs
+    /* The same where every lane has other rows, lane_rows[list[i] * lanes + l], -1: none, which counts as 0. What belongs
      * to queries lies in rows here, `to` or x + l * d, d a multiple of `lanes`, of which the first `width` numbers are
      * features. */
-    void (*own_scores)(const void *rows, int64_t ld, const int32_t *own, const int32_t *list, int64_t n, int64_t width,
-                       const void *x, int64_t d, void *s, int64_t stride);
-    void (*own_mix)(const void *rows, int64_t ld, const int32_t *own, const int32_t *list, int64_t n, int64_t width,
-                    const void *p, int64_t stride, void *to, int64_t d);
-    void (*own_spread)(const void *g, int64_t stride, const int32_t *own, const int32_t *list, int64_t n, const void *x,
-                       int64_t d, void *rows, int64_t ld);
-    /* y[r] = b[r] + sum over c of w[r * n + c] x[c], every lane its own square matrix; b NULL is 0 */
+    void (*scores_per_lane)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+                            int64_t width, const void *x, int64_t d, void *s, int64_t stride);
+    void (*mix_per_lane)(const void *rows, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+                         int64_t width, const void *p, int64_t stride, void *to, int64_t d);
+    void (*spread_per_lane)(const void *g, int64_t stride, const int32_t *lane_rows, const int32_t *list, int64_t n,
+                            const void *x, int64_t d, void *rows, int64_t ld);
+    /* y[r] = b[r] + sum over c of w[r * n + c] x[c], a square matrix for every lane; b NULL is 0 */
     void (*apply)(const void *w, int64_t n, const void *x, const void *b, void *y);
     /* u[c] = rows[l][c] factor[l] of every lane l, 0 where rows[l] is NULL; and back: rows[l][c] = z[c] factor[l], where
      * there is a row (factor NULL: 1) */
@@ -85,9 +85,9 @@ typedef struct {
     void (*distance)(const void *p, const int32_t *list, int64_t n, const void *before, const int32_t *before_list,
                      int64_t before_n, int64_t stride, void *d2);
     /* f[i] = 0 where a counter hashed falls below `threshold`, else `scale` (reference.dropout_factors). Row i of the
-     * list is row position[list[i]] (position NULL: list[i]) of the sample, or, where `own`, of lane l the row
+     * list is row position[list[i]] (position NULL: list[i]) of the sample, or, where `per_lane`, of lane l the row
      * position[list[i] * lanes + l]; key[lanes]. */
-    void (*drop)(const int32_t *list, const int32_t *position, int own, int64_t n, const uint32_t *key,
+    void (*drop)(const int32_t *list, const int32_t *position, int per_lane, int64_t n, const uint32_t *key,
                  uint32_t threshold, double scale, void *f, int64_t stride);
     void (*multiply)(void *x, const void *y, int64_t n, int64_t stride, int64_t y_stride); /* x[i] *= y[i] */
     void (*add)(void *x, const void *y, const int32_t *list, int64_t n, int64_t stride, int64_t y_stride);
@@ -123,11 +123,11 @@ typedef struct {
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
 } sh_lanes;
 
-/* The loops whose vectors hold at least `wanted` queries, or the most there are. */
+/* Returns the loops whose vectors hold at least `wanted` queries, or the most there are. */
 const sh_lanes *sh_lanes_for(sh_type type, int64_t wanted);
 
-/* For the table of instruction sets: both types, vectors as wide as there are, and half of that (or the same). */
+/* The loops of one instruction set, of both types: by its longest vectors, and by those of half that length (or the same). */
 typedef struct {
-    const sh_lanes *wide[2], *half[2];
+    const sh_lanes *longest[2], *shorter[2];
 } sh_lane_tables;
 #endif

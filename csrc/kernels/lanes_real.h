@@ -102,7 +102,7 @@ INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 /* 1.5 2^23 or 2^52: what is added to it is rounded to whole numbers, which are then its last bits. */
 #define SHIFT (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
 
-/* x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is one that nobody looks at: unsigned sums may wrap */
+/* x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is unused: unsigned sums may wrap */
 INLINE V N(scaled)(V x, V n) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
@@ -472,7 +472,7 @@ static void N(scatter)(const void *lanes, int64_t stride, int64_t d, const void 
     }
 }
 
-/* --- rows of their own for every lane ------------------------------------------------------------- */
+/* --- rows of their lane_rows for every lane ------------------------------------------------------------- */
 
 /* rows are far apart: those of entry i begin to come in */
 INLINE void N(fetch)(const R *rows, int64_t ld, const int32_t *at, int64_t width) {
@@ -481,17 +481,17 @@ INLINE void N(fetch)(const R *rows, int64_t ld, const int32_t *at, int64_t width
             __builtin_prefetch(rows + at[l] * ld + c);
 }
 
-static void N(own_scores)(const void *stored, int64_t ld, const int32_t *own, const int32_t *list, int64_t n,
-                          int64_t width, const void *queries, int64_t d, void *scores, int64_t stride) {
+static void N(scores_per_lane)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+                               int64_t width, const void *queries, int64_t d, void *scores, int64_t stride) {
     enum { AHEAD = 2 };
     const R *rows = stored, *x = queries;
     R *s = scores;
     int64_t whole = width / L * L;
     for (int64_t i = 0; i < n; i++) {
-        const int32_t *at = own + AT(i) * L;
+        const int32_t *at = lane_rows + AT(i) * L;
         V part[L];
         R rest[L];
-        if (i + AHEAD < n) N(fetch)(rows, ld, own + AT(i + AHEAD) * L, width);
+        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + AT(i + AHEAD) * L, width);
         for (int l = 0; l < L; l++) {
             const R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld, *query = x + l * d;
             int64_t features = at[l] < 0 ? 0 : whole;
@@ -513,8 +513,8 @@ static void N(own_scores)(const void *stored, int64_t ld, const int32_t *own, co
     }
 }
 
-static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const int32_t *list, int64_t n,
-                       int64_t width, const void *weights, int64_t stride, void *to, int64_t d) {
+static void N(mix_per_lane)(const void *stored, int64_t ld, const int32_t *lane_rows, const int32_t *list, int64_t n,
+                            int64_t width, const void *weights, int64_t stride, void *to, int64_t d) {
     const R *rows = stored, *p = weights;
     enum { SIDE = 4 };
     for (int l = 0; l < L; l++) {
@@ -523,7 +523,7 @@ static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const
         for (; c + SIDE * L <= width; c += SIDE * L) {
             V sum[SIDE] = {ALL(0), ALL(0), ALL(0), ALL(0)};
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = own[AT(i) * L + l];
+                const int64_t at = lane_rows[AT(i) * L + l];
                 if (at < 0) continue;
                 SH_UNROLL(4)
                 for (int k = 0; k < SIDE; k++)
@@ -534,7 +534,7 @@ static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const
         for (; c + L <= width; c += L) {
             V sum = ALL(0);
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = own[AT(i) * L + l];
+                const int64_t at = lane_rows[AT(i) * L + l];
                 if (at >= 0) sum = N(fma)(LOAD(rows + at * ld + c), ALL(p[i * stride + l]), sum);
             }
             STORE(z + c, sum);
@@ -542,7 +542,7 @@ static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const
         for (; c < width; c++) {
             R sum = 0;
             for (int64_t i = 0; i < n; i++) {
-                const int64_t at = own[AT(i) * L + l];
+                const int64_t at = lane_rows[AT(i) * L + l];
                 if (at >= 0) sum += rows[at * ld + c] * p[i * stride + l];
             }
             z[c] = sum;
@@ -551,14 +551,14 @@ static void N(own_mix)(const void *stored, int64_t ld, const int32_t *own, const
     }
 }
 
-static void N(own_spread)(const void *gradient, int64_t stride, const int32_t *own, const int32_t *list, int64_t n,
-                          const void *queries, int64_t d, void *stored, int64_t ld) {
+static void N(spread_per_lane)(const void *gradient, int64_t stride, const int32_t *lane_rows, const int32_t *list,
+                               int64_t n, const void *queries, int64_t d, void *stored, int64_t ld) {
     enum { AHEAD = 2 };
     const R *g = gradient, *x = queries;
     R *rows = stored;
     for (int64_t i = 0; i < n; i++) {
-        const int32_t *at = own + AT(i) * L;
-        if (i + AHEAD < n) N(fetch)(rows, ld, own + AT(i + AHEAD) * L, d);
+        const int32_t *at = lane_rows + AT(i) * L;
+        if (i + AHEAD < n) N(fetch)(rows, ld, lane_rows + AT(i + AHEAD) * L, d);
         for (int l = 0; l < L; l++) {
             R *row = rows + (at[l] < 0 ? 0 : at[l]) * ld;
             V factor = ALL(g[i * stride + l]);
@@ -632,18 +632,18 @@ static void N(distance)(const void *now, const int32_t *list, int64_t n, const v
     STORE((R *)d2, sum);
 }
 
-static void N(drop)(const int32_t *list, const int32_t *position, int own, int64_t n, const uint32_t *key,
+static void N(drop)(const int32_t *list, const int32_t *position, int per_lane, int64_t n, const uint32_t *key,
                     uint32_t threshold, double scale, void *factors, int64_t stride) {
     R *f = factors;
     N(u32) keys = *(const N(u32_at) *)key, least = (N(u32)){0} + threshold;
     for (int64_t i = 0; i < n; i++) {
         int64_t j = AT(i);
         const uint32_t golden = 0x9E3779B9u;
-        N(u32) drawn = keys ^ ((uint32_t)(position && !own ? position[j] : j) * golden);
-        if (own) drawn = keys ^ (*(const N(u32_at) *)(position + j * L) * golden);
+        N(u32) drawn = keys ^ ((uint32_t)(position && !per_lane ? position[j] : j) * golden);
+        if (per_lane) drawn = keys ^ (*(const N(u32_at) *)(position + j * L) * golden);
         SH_HASH(drawn);
-        N(i32) kept = (N(i32))(drawn >= least); /* true is -1 */
-        STORE(f + i * stride, __builtin_convertvector(kept, V) * (R)-scale);
+        N(i32) stays = (N(i32))(drawn >= least); /* true is -1 */
+        STORE(f + i * stride, __builtin_convertvector(stays, V) * (R)-scale);
     }
 }
 
@@ -1140,13 +1140,13 @@ static void N(sparsemax_vjp)(void *scores, void *gradient, int64_t stride, int64
 }
 
 /* entmax: th = (largest score, u). For a = alpha - 1 <= 1/2, u is theta >= 0 relative to the largest score, p = [1 + a (s -
- * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`half`) the power is a square. Above (`by_gap`),
+ * top - theta)]_+^(1/a): the form that has a limit at a = 0. For a = 1/2 (`squares`) the power is a square. Above (`by_gap`),
  * where the sum loses digits that count, u = 1 - a theta, and p = [a (s - top) + u]_+^(1/a). `slope` is p^(1 - a) =
  * -dp/dtheta. */
-INLINE V N(entmax_weight)(V x, V u, R a, const int half, const int by_gap, V *slope) {
+INLINE V N(entmax_weight)(V x, V u, R a, const int squares, const int by_gap, V *slope) {
     V base = by_gap ? x * a + u : (x - u) * a + (R)1;
     IV in = base > ALL(0);
-    if (half) {
+    if (squares) {
         V root = (V)(in & (IV)base);
         *slope = root;
         return root * root;
@@ -1181,15 +1181,15 @@ INLINE N(steep) N(steep_at)(R a, V lowest, V least) { return (N(steep)){a, lowes
 
 /* The weight of a score, and its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
 INLINE V N(steep_weight)(const N(steep) * t, V score, V *slope) {
-    V above = score - t->lowest, own = N(log_of_any)(above * t->a);
-    IV in = above >= ALL(0), edge = above == ALL(0), under = own < t->power;
-    V apart = own - t->power, ratio = N(exp)(N(min)(apart, -apart));
-    V p = N(exp)((N(max)(own, t->power) + N(log1p)(ratio)) / t->a), share = N(pick)(under, ALL(1), ratio);
+    V above = score - t->lowest, part = N(log_of_any)(above * t->a);
+    IV in = above >= ALL(0), edge = above == ALL(0), under = part < t->power;
+    V apart = part - t->power, ratio = N(exp)(N(min)(apart, -apart));
+    V p = N(exp)((N(max)(part, t->power) + N(log1p)(ratio)) / t->a), share = N(pick)(under, ALL(1), ratio);
     *slope = (V)(in & (IV)N(pick)(edge, ALL(1), share / (ratio + (R)1) * (p / t->least)));
     return (V)(in & (IV)N(pick)(edge, t->least, p));
 }
 
-/* The support is decided by the mass of what is above a score at the threshold that gives it weight 0: the distance
+/* The support is decided by the total of what is above a score at the threshold that gives it weight 0: the distance
  * below the largest score at which it reaches 1 is bisected by its bits, until no score of any lane is in doubt. */
 static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
                                   void *best) {
@@ -1201,19 +1201,19 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
     for (int pass = 0; pass < 64; pass++) {
         IV middle = inside + ((outside - inside) >> 1);
         IV doubt = {0};
-        V mass = ALL(0);
+        V total = ALL(0);
         kept = 0;
         for (int64_t i = 0; i < found; i++) {
             V under = top - LOAD(s + list[i] * stride), above = (V)middle - under;
             IV in = under < (V)outside;
             doubt |= in & (under > (V)inside);
-            mass += (V)((above > ALL(0)) & (IV)N(exp)(N(log_of_any)(above * a) / a));
+            total += (V)((above > ALL(0)) & (IV)N(exp)(N(log_of_any)(above * a) / a));
             list[kept] = list[i];
             kept += ANY(N(above)((V)outside, under));
         }
         found = kept;
         if (!ANY(N(above)((V)(doubt & (IV)ALL(1)), ALL(0)))) break;
-        IV below = mass < ALL(1);
+        IV below = total < ALL(1);
         inside = (below & middle) | (~below & inside);
         outside = (below & outside) | (~below & middle);
     }
@@ -1232,12 +1232,12 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
     V q = ALL(1) / N(max)(count, ALL(1));
     for (int pass = 0; pass < 100; pass++) {
         const N(steep) t = N(steep_at)(a, lowest, q);
-        V mass = ALL(-1), steep = ALL(0), slope;
+        V total = ALL(-1), steep = ALL(0), slope;
         for (int64_t i = 0; i < found; i++) {
-            mass += N(steep_weight)(&t, LOAD(s + list[i] * stride), &slope);
+            total += N(steep_weight)(&t, LOAD(s + list[i] * stride), &slope);
             steep += slope;
         }
-        V next = N(max)(q - mass / N(max)(steep, ALL(1)), ALL(0));
+        V next = N(max)(q - total / N(max)(steep, ALL(1)), ALL(0));
         IV down = next < q;
         q = N(pick)(down, next, q);
         if (!ANY(N(above)((V)(down & (IV)ALL(1)), ALL(0)))) break;
@@ -1277,36 +1277,36 @@ static void N(steep_vjp)(R *s, R *g, int64_t stride, int64_t n, double parameter
 }
 
 INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, double parameter, void *th, int32_t *list,
-                                      void *best, const int half, const int by_gap) {
+                                      void *best, const int squares, const int by_gap) {
     const double exact = parameter - 1;
     const R a = (R)exact;
     const V zero = ALL(0), one = ALL(1);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     /* all weight on one row gives 0, equal weights the most: 0 <= theta <= (1 - n^-a) / a */
     const double flat = -exact * log((double)(n ? n : 1));
-    V heavy = by_gap ? one : zero, light = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = heavy;
+    V u_over = by_gap ? one : zero, u_under = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = u_over;
     /* sum p is convex in u: Newton's method from where it is above 1 stays there */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n;
     for (int pass = 0; pass < 100; pass++) {
-        V mass = -one, steep = zero;
+        V total = -one, steep = zero;
         int64_t kept = 0;
         for (int64_t i = 0; i < found; i++) {
             int32_t row = list[i];
-            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, half, by_gap, &slope);
-            mass += p;
+            V slope, p = N(entmax_weight)(LOAD(s + row * stride) - top, u, a, squares, by_gap, &slope);
+            total += p;
             steep += slope;
             list[kept] = row; /* what has no weight where the sum is above 1 never has */
             kept += ANY(N(above)(p, zero));
         }
         found = kept;
-        IV above = mass > zero;
-        heavy = N(pick)(above, u, heavy);
-        light = N(pick)(above, light, u);
-        V step = mass / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        IV above = total > zero;
+        u_over = N(pick)(above, u, u_over);
+        u_under = N(pick)(above, u_under, u);
+        V step = total / N(max)(steep, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
         V next = by_gap ? u - step * a : u + step;
-        IV outside = (next > N(max)(heavy, light)) | (next < N(min)(heavy, light));
-        next = N(pick)(outside, (heavy + light) * (R)0.5, next);
+        IV outside = (next > N(max)(u_over, u_under)) | (next < N(min)(u_over, u_under));
+        next = N(pick)(outside, (u_over + u_under) * (R)0.5, next);
         V moved = N(max)(next - u, u - next);
         u = next;
         V size = by_gap ? u : N(max)(u, ALL(0.01));
@@ -1314,7 +1314,7 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
     }
     int64_t kept = 0;
     for (int64_t i = 0; i < found; i++) {
-        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, half, by_gap, &slope);
+        V slope, p = N(entmax_weight)(LOAD(s + list[i] * stride) - top, u, a, squares, by_gap, &slope);
         list[kept] = list[i];
         kept += ANY(N(above)(p, zero));
     }
@@ -1325,23 +1325,23 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
 }
 
 INLINE void N(entmax_weights_of)(const R *s, int64_t stride, const int32_t *list, int64_t n, R a, const void *th, R *p,
-                                 int64_t p_stride, const int half, const int by_gap) {
+                                 int64_t p_stride, const int squares, const int by_gap) {
     V slope, top = LOAD((const R *)th), u = LOAD((const R *)th + L);
     for (int64_t i = 0; i < n; i++)
-        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, a, half, by_gap, &slope));
+        STORE(p + i * p_stride, N(entmax_weight)(LOAD(s + AT(i) * stride) - top, u, a, squares, by_gap, &slope));
 }
 
-INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int half,
+INLINE void N(entmax_vjp_of)(R *s, R *g, int64_t stride, int64_t n, R a, const void *th, const int squares,
                              const int by_gap) {
     V top = LOAD((const R *)th), u = LOAD((const R *)th + L), slope, sum = ALL(0), all = ALL(0);
     for (int64_t i = 0; i < n; i++) {
-        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
+        N(entmax_weight)(LOAD(s + i * stride) - top, u, a, squares, by_gap, &slope);
         sum = N(fma)(slope, LOAD(g + i * stride), sum);
         all += slope;
     }
     V mean = N(pick)(all > ALL(0), sum / all, ALL(0));
     for (int64_t i = 0; i < n; i++) {
-        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, half, by_gap, &slope);
+        V p = N(entmax_weight)(LOAD(s + i * stride) - top, u, a, squares, by_gap, &slope);
         STORE(g + i * stride, slope * (LOAD(g + i * stride) - mean));
         STORE(s + i * stride, p);
     }
@@ -1429,9 +1429,9 @@ static const sh_lanes N(sh_lanes) = {
     .scores = N(scores),
     .mix = N(mix),
     .spread = N(spread),
-    .own_scores = N(own_scores),
-    .own_mix = N(own_mix),
-    .own_spread = N(own_spread),
+    .scores_per_lane = N(scores_per_lane),
+    .mix_per_lane = N(mix_per_lane),
+    .spread_per_lane = N(spread_per_lane),
     .apply = N(apply),
     .gather = N(gather),
     .scatter = N(scatter),

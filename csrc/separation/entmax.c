@@ -10,7 +10,7 @@
  *               unknown is the least weight of the support, q: with e its score, r = a (z - e) + q^a, so that
  *               p = (c^a + q^a)^(1/a) with c = (a (z - e))^(1/a), in which no digit is lost.
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those
- *               before it have a mass below 1 at the threshold that would give it weight 0. u is then found
+ *               before it have a total below 1 at the threshold that would give it weight 0. u is then found
  *               from the support alone. So candidates outside the support change no bit.
  *            3. Powers are our own (powers.h), so that bits do not depend on a C library. In sums, and in the factor that
  *               joins q to c, they are near, within (1 + |log p|) 2^-50 of p, which is at most 2^-50 of the sum. In the
@@ -117,22 +117,22 @@ static void weights(const sh_threshold *t, int64_t n, double *z) {
 
 /* sum p and its slope -d/du sum p, which is sum p / r in theta and sum p / (a r) in tau */
 typedef struct {
-    double mass, slope;
+    double total, slope;
 } sums;
 
 static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     sums s = {0};
     if (c->a == 0.5) {
         enum { SUMS = 4 };
-        double mass[SUMS] = {0}, slope[SUMS] = {0};
+        double total[SUMS] = {0}, slope[SUMS] = {0};
         for (int64_t i = 0; i < n; i += SUMS)
             for (int l = 0; l < SUMS && i + l < n; l++) {
                 double r = 0.5 * z[i + l] - u;
                 r = r > 0 ? r : 0;
-                mass[l] += r * r;
+                total[l] += r * r;
                 slope[l] += 2 * r;
             }
-        s.mass = (mass[0] + mass[1]) + (mass[2] + mass[3]);
+        s.total = (total[0] + total[1]) + (total[2] + total[3]);
         s.slope = (slope[0] + slope[1]) + (slope[2] + slope[3]);
         return s;
     }
@@ -143,7 +143,7 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
         roots(c, p, x, found, SH_NEAR);
         for (int64_t i = 0; i < found; i++) x[i] = p[i] / (x[i] + shifted);
         for (int64_t i = 0; i < found; i++) {
-            s.mass += p[i];
+            s.total += p[i];
             s.slope += x[i];
         }
     }
@@ -151,20 +151,20 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     return s;
 }
 
-/* Return whether the mass of the k best is below 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
+/* Return whether the total of the k best is below 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
  * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
-static int leaves_mass(const curve *c, const double *z, int64_t k) {
-    double x[BLOCK], p[BLOCK], mass = 0, sum = 0;
+static int is_below_1(const curve *c, const double *z, int64_t k) {
+    double x[BLOCK], p[BLOCK], total = 0, sum = 0;
     for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
     if ((c->a > 1) == (sum >= 1)) return sum < 1;
     if (k == 1 && c->a < 0x1p40 && sum < 0.999) return 1; /* the power does not round to 1 */
-    for (int64_t first = 0; first < k && mass < 1; first += BLOCK) {
+    for (int64_t first = 0; first < k && total < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
         for (int64_t i = 0; i < size; i++) x[i] = c->a * (z[first + i] - z[k]);
         sh_powers(p, x, size, &c->root, SH_NEAR);
-        for (int64_t i = 0; i < size; i++) mass += p[i];
+        for (int64_t i = 0; i < size; i++) total += p[i];
     }
-    return mass < 1;
+    return total < 1;
 }
 
 /* The size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
@@ -172,7 +172,7 @@ static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_called_off(n)) {
         int64_t k = inside + (outside - inside) / 2;
-        if (leaves_mass(c, z, k - 1))
+        if (is_below_1(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -190,11 +190,11 @@ static double solve(const curve *c, const double *z, int64_t k) {
     double high = near_softmax(a) ? -sh_power_less_1((double)k, &fall) / a : -sh_power((double)k, &fall), u = low;
     for (int step = 0; step < 200 && !sh_called_off(k); step++) {
         sums s = evaluate(c, z, k, u);
-        if (s.mass > 1)
+        if (s.total > 1)
             low = u;
         else
             high = u;
-        double next = u + (s.mass - 1) / s.slope;
+        double next = u + (s.total - 1) / s.slope;
         if (!(next > low && next < high)) next = low + (high - low) / 2;
         if (next == u || next <= low || next >= high || fabs(next - u) <= 0x1p-54 * fabs(next)) return next;
         u = next;
@@ -223,11 +223,11 @@ static double solve_steep(const curve *curve, double *z, int64_t k) {
             const double *c_of = z + first;
             joined(curve, c_of, size, q, p, ratio);
             for (int64_t i = 0; i < size; i++) {
-                s.mass += p[i];
+                s.total += p[i];
                 s.slope += (c_of[i] < q ? 1 : ratio[i]) / (1 + ratio[i]) * (p[i] / q); /* (q / p)^(a - 1) */
             }
         }
-        double next = q - (s.mass - 1) / s.slope, fall = (q - next) / q;
+        double next = q - (s.total - 1) / s.slope, fall = (q - next) / q;
         if (!(next < q)) return q;
         if (!(next > 0)) return 0;
         q = next;
@@ -251,7 +251,7 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     double tau = mean - sqrt(rest > 0 ? rest : 0);
     for (int step = 0; step < 2; step++) {
         sums s = evaluate(c, z, k, tau);
-        tau += (s.mass - 1) / s.slope;
+        tau += (s.total - 1) / s.slope;
     }
     return tau;
 }
@@ -264,11 +264,11 @@ static int64_t prune(const curve *c, double *z, int64_t n) {
     double u = near_softmax(a) ? 0 : -1;
     for (int step = 0; step < 8 && n > 48 && !sh_called_off(n); step++) {
         sums s = evaluate(c, z, n, u);
-        if (!(s.mass > 1)) break;
-        u += (s.mass - 1) / s.slope;
+        if (!(s.total > 1)) break;
+        u += (s.total - 1) / s.slope;
         double bottom = near_softmax(a) ? u - 1 / a : u / a;
-        n = sh_keep_above_number(z, n, bottom - 1e-9 * (1 + 1 / a));
-        if (s.mass < 1.1) break;
+        n = sh_numbers_above(z, n, bottom - 1e-9 * (1 + 1 / a));
+        if (s.total < 1.1) break;
     }
     return n;
 }
@@ -280,7 +280,7 @@ static double bound(double alpha, int64_t n, const double *z) {
         const curve c = curve_of(alpha);
         for (int step = 0; step < 3; step++) {
             sums s = evaluate(&c, z, n, u);
-            if (s.mass > 1) u += (s.mass - 1) / s.slope;
+            if (s.total > 1) u += (s.total - 1) / s.slope;
         }
     }
     return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
@@ -289,7 +289,7 @@ static double bound(double alpha, int64_t n, const double *z) {
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const curve c = curve_of(alpha);
     const double a = c.a;
-    int64_t left = prune(&c, z, sh_keep_above_number(z, n, -1 / a));
+    int64_t left = prune(&c, z, sh_numbers_above(z, n, -1 / a));
     sh_sort_descending(z, left);
     int64_t size = left > 1 && a != 0.5 ? support(&c, z, left) : 1;
     double u;

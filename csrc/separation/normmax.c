@@ -3,12 +3,12 @@
  * Given      z[n]  scores relative to the best, any order
  * Returned   tau, as theta = tau + 1; the lowest score of the support, and sum u
  * Cost       O(n) to prune, then a sort of what may be in the support and O(k) evaluations; no allocation
- * Notes      1. With a = alpha - 1 and r = alpha/a the mass sum [z - tau]_+^r = sum u (z - tau) is 1. As the best score is 0
- *               it is at least 1 at tau = -1, so the cutoff is 1. The mass falls with theta and is convex, and its slope is
+ * Notes      1. With a = alpha - 1 and r = alpha/a the total sum [z - tau]_+^r = sum u (z - tau) is 1. As the best score is 0
+ *               it is at least 1 at tau = -1, so the cutoff is 1. The total falls with theta and is convex, and its slope is
  *               -r sum u: Newton's steps from theta = 0 come up to the solution, one power a score, and end where rounding
  *               turns them. At alpha = 2 it is a sum of squares, and the solution a square root.
  *            2. The support is decided by a rule on sorted prefixes: the k-th best is in it exactly if those before it have
- *               a mass below 1 at tau = z_k. theta and sum u are then found from the support alone. So candidates outside
+ *               a total below 1 at tau = z_k. theta and sum u are then found from the support alone. So candidates outside
  *               the support change no bit.
  *            3. u = (1 + (z - theta))^(1/a), by our own powers (powers.h): near in sums that decide, rounded correctly in
  *               weights and in sum u.
@@ -53,7 +53,7 @@ static void roots(const curve *c, const double *y, int64_t n, double *u, sh_roun
 
 /* sum u (z - tau), and sum u */
 typedef struct {
-    double mass, all;
+    double total, sum;
 } sums;
 
 static sums evaluate(const curve *c, const double *z, int64_t n, double theta, sh_rounding rounding) {
@@ -68,8 +68,8 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double theta, s
         }
         roots(c, y, found, u, rounding);
         for (int64_t i = 0; i < found; i++) {
-            s.mass += u[i] * (1 + y[i]);
-            s.all += u[i];
+            s.total += u[i] * (1 + y[i]);
+            s.sum += u[i];
         }
     }
     return s;
@@ -80,7 +80,7 @@ static double newton(const curve *c, const double *z, int64_t n, double theta, i
     const double r = c->alpha / c->a;
     for (int step = 0; step < steps && !sh_called_off(n); step++) {
         const sums s = evaluate(c, z, n, theta, SH_NEAR);
-        const double next = theta + (s.mass - 1) / (r * s.all);
+        const double next = theta + (s.total - 1) / (r * s.sum);
         if (!(next > theta)) break;
         const double moved = next - theta;
         theta = next;
@@ -95,16 +95,16 @@ static double bound(double alpha, int64_t n, const double *z) {
     return newton(&c, z, n, 0, 3) - 1 - 1e-9;
 }
 
-/* Returns whether the mass of the k best is below 1 at tau = z[k]. */
-static int leaves_mass(const curve *c, const double *z, int64_t k) {
-    double y[BLOCK], u[BLOCK], mass = 0;
-    for (int64_t first = 0; first < k && mass < 1; first += BLOCK) {
+/* Returns whether the total of the k best is below 1 at tau = z[k]. */
+static int is_below_1(const curve *c, const double *z, int64_t k) {
+    double y[BLOCK], u[BLOCK], total = 0;
+    for (int64_t first = 0; first < k && total < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
         for (int64_t i = 0; i < size; i++) y[i] = z[first + i] - z[k];
         if (c->a != 1) sh_powers(u, y, size, &c->root, SH_NEAR);
-        for (int64_t i = 0; i < size; i++) mass += (c->a != 1 ? u[i] : y[i]) * y[i];
+        for (int64_t i = 0; i < size; i++) total += (c->a != 1 ? u[i] : y[i]) * y[i];
     }
-    return mass < 1;
+    return total < 1;
 }
 
 /* Returns the size of the support of sorted scores: prefix masses grow with k, so it is found by bisection. */
@@ -112,7 +112,7 @@ static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
     while (outside - inside > 1 && !sh_called_off(n)) {
         const int64_t k = inside + (outside - inside) / 2;
-        if (leaves_mass(c, z, k - 1))
+        if (is_below_1(c, z, k - 1))
             inside = k;
         else
             outside = k;
@@ -133,15 +133,15 @@ static double solve_squares(const double *z, int64_t k) {
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const curve c = curve_of(alpha);
-    int64_t left = sh_keep_above_number(z, n, -1);
-    if (left > 48) left = sh_keep_above_number(z, left, bound(alpha, left, z));
+    int64_t left = sh_numbers_above(z, n, -1);
+    if (left > 48) left = sh_numbers_above(z, left, bound(alpha, left, z));
     sh_sort_descending(z, left);
     const int64_t size = left > 1 ? support(&c, z, left) : left;
     double theta = 0;
     if (size > 1) theta = c.a == 1 ? solve_squares(z, size) : newton(&c, z, size, 0, 200);
     *t = (sh_threshold){.parameter = alpha, .theta = theta, .tau = theta - 1, .unit = 1};
     t->lowest = left ? z[size - 1] : 0;
-    t->sum = evaluate(&c, z, size, theta, SH_ROUNDED).all;
+    t->sum = evaluate(&c, z, size, theta, SH_ROUNDED).sum;
 }
 
 static void weights(const sh_threshold *t, int64_t n, double *z) {

@@ -239,8 +239,13 @@ static sh_status row_of(sh_model model, const sh_map *map, sh_row_part part, sh_
     const int vjp = part == SH_ROW_PART_VJP, inputs = vjp                                 ? 2 + map->vjp_takes_scores
                                                       : part == SH_ROW_PART_VJP_PARAMETER ? 2
                                                                                           : 1;
-    row r = {.k = sh_kernels_of(type), .map = map, .n = n, .parameter = model.parameter, .scratch = scratch};
+    row r; /* `best` is filled where it is read */
+    r.k = sh_kernels_of(type);
     r.named = sh_map_numbered((int)model.separation);
+    r.map = map;
+    r.n = n;
+    r.parameter = model.parameter;
+    r.scratch = scratch;
     for (int i = 0; i < inputs; i++) r.in[i] = in[i];
     for (int i = 0; i < (part == SH_ROW_PART_THRESHOLD ? 2 : 1); i++) r.out[i] = out[i];
     r.top = inputs == 1 ? r.k->maximum(in[0], n, r.best) : 0;

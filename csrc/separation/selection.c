@@ -92,13 +92,3 @@ void sh_sort_descending(double *z, int64_t n) {
         sink(z, 0, last);
     }
 }
-
-int64_t sh_keep_above_number(double *z, int64_t n, double lowest) {
-    int64_t found = 0;
-    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
-        const double x = z[i];
-        z[found] = x;
-        found += x > lowest;
-    }
-    return found;
-}

@@ -135,5 +135,13 @@ double sh_kth_largest(double *z, int64_t n, int64_t k);
 /* Sorts numbers from the largest down. In place, O(n log n) whatever the input. */
 void sh_sort_descending(double *z, int64_t n);
 /* Moves the numbers above `lowest` to the front, in order; returns how many. */
-int64_t sh_keep_above_number(double *z, int64_t n, double lowest);
+static inline int64_t sh_numbers_above(double *z, int64_t n, double lowest) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+        const double x = z[i];
+        z[found] = x;
+        found += x > lowest;
+    }
+    return found;
+}
 #endif

@@ -32,7 +32,7 @@ static int64_t prune(double *z, int64_t n) {
         double sum = 0;
         for (int64_t i = 0; i < n; i++) sum += z[i];
         double floor = (sum - 1) / (double)n - (double)(n + 4) * 0x1p-52;
-        const int64_t kept = sh_keep_above_number(z, n, floor);
+        const int64_t kept = sh_numbers_above(z, n, floor);
         if (kept == n) break;
         n = kept;
     }

@@ -237,7 +237,7 @@ def report(
     beta: float,
     p: float = 0.1,
 ) -> Report:
-    """Put a report together; cutoff: the gap to all others that a certificate requires, in units of 1/beta."""
+    """Put a report together; cutoff: the map's, which is the gap that a certificate requires, in units of 1/beta."""
     similarities = dict.fromkeys([certificates.pattern_set.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:

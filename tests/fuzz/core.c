@@ -162,13 +162,14 @@ static void same_bits(sh_status status, const void *a, const void *b, size_t siz
 
 static sh_model model_of(bytes *b) {
     static const double alphas[] = {1, 1.25, 1.5, 2, 3, 1.0000001, 7, 30, 1000, 0.5, NAN, INFINITY};
-    sh_model m = {(sh_separation)(take(b) % 4), 0};
-    if (m.separation == SH_ENTMAX) m.parameter = alphas[take(b) % (one_in(b, 4) ? 12 : 6)];
+    sh_model m = {(sh_separation)(take(b) % (SH_NORMMAX + 1)), 0};
+    if (m.separation == SH_ENTMAX || m.separation == SH_NORMMAX)
+        m.parameter = alphas[take(b) % (one_in(b, 4) ? 12 : 6)];
     if (m.separation == SH_POLYNOMIAL) m.parameter = (double)(1 + take(b) % 12);
     return m;
 }
-static int has_window(sh_model m) {
-    return m.separation == SH_SPARSEMAX || (m.separation == SH_ENTMAX && m.parameter > 1);
+static int has_cutoff(sh_model m) {
+    return m.separation == SH_SPARSEMAX || (m.separation == SH_ENTMAX && m.parameter > 1) || m.separation == SH_NORMMAX;
 }
 
 /* --- structures ----------------------------------------------------------------------------------- */
@@ -410,8 +411,8 @@ static void memories(bytes *b) {
         const size_t size = (size_t)(s.n * s.w) * width(s.type);
         void *a = block(s.n * s.w, width(s.type)), *c = block(s.n * s.w, width(s.type));
         int64_t *support = block(2 * s.n, sizeof *support);
-        const int windowed = has_window(model) || (s.structured && s.structure.s.pairs != SH_PAIRS_ALL);
-        const int exact = has_window(model);
+        const int windowed = has_cutoff(model) || (s.structured && s.structure.s.pairs != SH_PAIRS_ALL);
+        const int exact = has_cutoff(model);
 
         status = sh_update(&one, memory, model, q, a, support);
         other = again(b, &second, &first);

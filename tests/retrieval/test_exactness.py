@@ -197,7 +197,7 @@ def workload(m=2500, n=300, d=40):
 
 
 def bits():
-    """Hash results of maps with a window, which must not depend on threads, instructions or BLAS kernels."""
+    """Hash results of maps with a cutoff, which must not depend on threads, instructions or BLAS kernels."""
     found = {}
     queries, patterns = workload(n=120)
     for separation in CUTOFF_MAPS:

@@ -1,6 +1,6 @@
 """The index may only make retrieval faster: every path of the engine gives the bits of the scan.
 
-`_core._path` forces a path for maps with a window: the scan of all patterns, "lines" (codes of a rotation in one
+`_core._path` forces a path for maps with a cutoff: the scan of all patterns, "lines" (codes of a rotation in one
 cache line a pattern, then a second, longer line), "columns" (codes of all columns), or the engine's own choice,
 "auto". Forced, a path is taken where the engine would never choose it: few patterns, no structure, ties by the
 hundred, numbers of all sizes. Where a support has more than 1,024 patterns bits are not promised, but bounds are.

@@ -466,7 +466,7 @@ def test_values_are_looked_at_unless_told():
     ids=str,
 )
 def test_narrow_patterns_answer_as_the_numbers_they_stand_for(dtype, scale, similarity, separation):
-    """Bit for bit for maps with a window; the supports of 1,000 patterns are always small enough."""
+    """Bit for bit for maps with a cutoff; the supports of 1,000 patterns are always small enough."""
     rng = np.random.default_rng(7)
     stored = draw(rng, 1000, 300, dtype)
     patterns, values = widened(stored, scale), draw(rng, 1000, 3, np.float16)

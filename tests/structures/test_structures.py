@@ -270,7 +270,7 @@ def test_all_pairs_are_all_pairs(separation):
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_pairs_outside_never_matter(name):
-    """Patterns that nobody looks at may be anything within range, and change no bit of a map with a window."""
+    """Patterns that nobody looks at may be anything within range, and change no bit of a map with a cutoff."""
     queries, patterns, _, structure = _data(name, np.float32)
     if isinstance(structure, TopK):
         return
