@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["HopfieldMemory"]
 
 
-class _State(Snapshot):
+class _CertifiableSnapshot(Snapshot):
     """A snapshot, and the certificates of its patterns."""
 
     @cached
@@ -86,7 +86,7 @@ class HopfieldMemory:
         False skips the pass over `values`. Patterns and queries are checked by their norms, which are needed anyway.
     scale : float, optional
         Of uint8 and float16 patterns: a stored number q stands for the float32 number q * scale; 1 by default. The
-        memory answers as one of these products would, from a quarter or half of the memory.
+        memory returns what one of these products would, from a quarter or half of the memory.
     index : {"auto", True, False}
         "auto": the call for which an index pays builds it, if half of the memory that is left to this process holds it:
         of its limits, its control groups (containers) and the machine. True: it is built at once, also after `remove`,
@@ -155,13 +155,13 @@ class HopfieldMemory:
         self.separation = separation
         self._structure = as_structure(structure), 0
         checked_ids = None if ids is None else as_ids(ids, len(stored))
-        self._state = _State.begin(stored, checked_ids, borrows=borrows)
+        self._snapshot = _CertifiableSnapshot.begin(stored, checked_ids, borrows=borrows)
         self._lock = ChangeLock()  # held while the next snapshot is made
 
     # --- what is stored ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._state.pattern_set.patterns)
+        return len(self._snapshot.pattern_set.patterns)
 
     def __repr__(self) -> str:
         m, d = self.shape
@@ -175,40 +175,40 @@ class HopfieldMemory:
     @property
     def shape(self) -> tuple[int, int]:
         """Return (M, d)."""
-        m, d = self._state.pattern_set.patterns.shape
+        m, d = self._snapshot.pattern_set.patterns.shape
         return int(m), int(d)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the dtype of results for queries of the same or a smaller one."""
-        return self._state.pattern_set.dtype
+        return self._snapshot.pattern_set.dtype
 
     @property
     def nbytes(self) -> int:
         """Return the bytes of patterns and values, without the space that adding reserves for more."""
-        stored = self._state.pattern_set
+        stored = self._snapshot.pattern_set
         return stored.patterns.nbytes + (0 if stored.values is None else stored.values.nbytes)
 
     @property
     def patterns(self) -> Array:
         """Return the patterns as they are stored, read-only: to be multiplied with `scale`."""
-        return _read_only(self._state.pattern_set.patterns)
+        return _read_only(self._snapshot.pattern_set.patterns)
 
     @property
     def values(self) -> Array:
         """Return what is mixed, read-only: the patterns if no values were given."""
-        stored = self._state.pattern_set
+        stored = self._snapshot.pattern_set
         return _read_only(stored.patterns if stored.values is None else stored.values)
 
     @property
     def ids(self) -> Array:
         """Return the patterns' ids, read-only."""
-        return _read_only(self._state.all_ids())
+        return _read_only(self._snapshot.all_ids())
 
     @property
     def scale(self) -> float:
         """Return what uint8 and float16 patterns are multiplied with; 1 for others."""
-        return self._state.pattern_set.scale
+        return self._snapshot.pattern_set.scale
 
     @property
     def beta(self) -> ArrayLike:
@@ -237,25 +237,25 @@ class HopfieldMemory:
     @structure.setter
     def structure(self, structure: Structure | None) -> None:
         # In one assignment with the number of renumberings, by which a later one is noticed.
-        self._structure = as_structure(structure), self._state.renumberings
+        self._structure = as_structure(structure), self._snapshot.renumberings
 
     @property
     def index(self) -> IndexUse:
         """Return whether calls build an index: "auto", True or False. Setting True builds it now; False frees it."""
-        return self._state.pattern_set.index
+        return self._snapshot.pattern_set.index
 
     @index.setter
     def index(self, index: IndexUse) -> None:
         self._lock.run(self._use_index, as_index(index))
 
     def _use_index(self, index: IndexUse) -> None:
-        """Replace the state by one with another use of the index."""
-        self._state = self._state.with_index(index)
+        """Replace the snapshot by one with another use of the index."""
+        self._snapshot = self._snapshot.with_index(index)
 
     @property
     def similarity(self) -> str:
         """Return what a score is."""
-        return self._state.pattern_set.similarity
+        return self._snapshot.pattern_set.similarity
 
     def verify(self) -> None:
         """Raise if a borrowed array was changed since the memory was made.
@@ -276,29 +276,29 @@ class HopfieldMemory:
             ...
         ValueError: patterns: the array was changed after it was stored; make a new memory, or use copy=True
         """
-        if self._state.has_changed():
+        if self._snapshot.has_changed():
             raise ValueError("patterns: the array was changed after it was stored; make a new memory, or use copy=True")
 
-    def _current(self) -> tuple[_State, Structure | None]:
-        """Return the state and the structure; raise if it goes by places and patterns have moved since it was set."""
+    def _current(self) -> tuple[_CertifiableSnapshot, Structure | None]:
+        """Return the snapshot and the structure; raise if it goes by places that have changed since it was set."""
         structure, renumberings = self._structure
-        state = self._state
-        if structure is not None and structure.by_place and state.renumberings != renumberings:
+        snapshot = self._snapshot
+        if structure is not None and structure.by_place and snapshot.renumberings != renumberings:
             raise ValueError(
                 f"structure: {type(structure).__name__} goes by the places of the patterns, and remove has moved some; "
                 "set memory.structure again if the new order is meant"
             )
-        return state, structure
+        return snapshot, structure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state, structure = self._current()
-        stored = state.pattern_set
+        snapshot, structure = self._current()
+        stored = snapshot.pattern_set
         options = {
             "values": stored.values,
             "similarity": stored.similarity,
             "separation": self.separation,
             "structure": structure,
-            "ids": None if state.ids is None else state.ids.rows,
+            "ids": None if snapshot.ids is None else snapshot.ids.rows,
             "check_finite": stored.check_finite,
             "scale": None if stored.scale == 1 else stored.scale,
             "index": stored.index,
@@ -306,11 +306,11 @@ class HopfieldMemory:
         return _rebuild, (stored.patterns, self.beta, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        state, structure = self._current()
-        old, values = state.pattern_set, state.pattern_set.values
+        snapshot, structure = self._current()
+        old, values = snapshot.pattern_set, snapshot.pattern_set.values
         stored = old.with_rows(copy_array(old.patterns), None if values is None else copy_array(values), extends=True)
         memory = type(self).__new__(type(self))
-        ids = None if state.ids is None else state.ids.rows
+        ids = None if snapshot.ids is None else snapshot.ids.rows
         memory._begin(stored, ids, copying.deepcopy(self.beta, memo), self.separation, structure, borrows=False)
         return memory
 
@@ -339,7 +339,7 @@ class HopfieldMemory:
         ValueError, TypeError, OverflowError, MemoryError
             Naming the argument at fault, rows counted from the first one added. Nothing has changed then.
         RuntimeError
-            If this thread is changing the memory already: a signal handler or a finaliser asks in the middle of it.
+            If this thread is changing the memory already: a signal handler or a finaliser calls `add`.
 
         Notes
         -----
@@ -357,21 +357,21 @@ class HopfieldMemory:
         >>> memory.retrieve([0.1, 0.2, 0.9])
         array([0., 0., 1.])
         """
-        state = self._state  # any one: their widths and dtypes are the same
-        rows = as_more_rows("patterns", patterns, state.patterns.rows)
-        if (values is None) != (state.values is None):
+        snapshot = self._snapshot  # any one: their widths and dtypes are the same
+        rows = as_more_rows("patterns", patterns, snapshot.patterns.rows)
+        if (values is None) != (snapshot.values is None):
             has = "mixes values: give one row of them per pattern" if values is None else "has no values"
             raise ValueError(f"values: this memory {has}")
         mixed = None
-        if values is not None and state.values is not None:
-            mixed = as_more_rows("values", values, state.values.rows)
+        if values is not None and snapshot.values is not None:
+            mixed = as_more_rows("values", values, snapshot.values.rows)
             if len(mixed) != len(rows):
                 raise ValueError(f"values: needs one row per pattern ({len(rows)}), got {len(mixed)}")
         return self._lock.run(self._add, rows, mixed, None if ids is None else as_ids(ids, len(rows)))
 
     def _add(self, rows: Array, mixed: Array | None, ids: NDArray[np.int64] | None) -> Array:
-        """Replace the state by one with more patterns, and return their ids."""
-        self._state, new_ids = self._state.with_more(rows, mixed, ids)
+        """Replace the snapshot by one with more patterns, and return their ids."""
+        self._snapshot, new_ids = self._snapshot.with_more(rows, mixed, ids)
         return new_ids
 
     def remove(self, positions: Any) -> None:
@@ -409,8 +409,8 @@ class HopfieldMemory:
         self._lock.run(self._remove, positions if isinstance(positions, slice) else as_array("positions", positions))
 
     def _remove(self, positions: slice | Array) -> None:
-        """Replace the state by one without some patterns."""
-        self._state = self._state.without(positions)
+        """Replace the snapshot by one without some patterns."""
+        self._snapshot = self._snapshot.without(positions)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a file, which takes the place of an old one as a whole.
@@ -445,14 +445,14 @@ class HopfieldMemory:
         """
         from sparsehopfield._engine import files  # loads hashlib and json: only for files
 
-        state, structure = self._current()
-        stored = state.pattern_set
+        snapshot, structure = self._current()
+        stored = snapshot.pattern_set
         model = files.Model(stored.similarity, self.separation, self.beta, stored.scale, structure, stored.index)
         arrays = {"patterns": stored.patterns}
         if stored.values is not None:
             arrays["values"] = stored.values
-        if state.ids is not None:
-            arrays["ids"] = state.ids.rows
+        if snapshot.ids is not None:
+            arrays["ids"] = snapshot.ids.rows
         files.write(path, model, arrays)
 
     @classmethod
@@ -672,7 +672,7 @@ class HopfieldMemory:
         >>> memory.index_nbytes / memory.nbytes < 0.3
         True
         """
-        stored = self._state.pattern_set
+        stored = self._snapshot.pattern_set
         if stored.index is False:
             raise ValueError("index: is False, so that calls scan; set memory.index to True or 'auto' first")
         _core.build_index(stored.core(stored.dtype))
@@ -680,7 +680,7 @@ class HopfieldMemory:
     @property
     def index_nbytes(self) -> int:
         """Return the bytes of the index; 0 where there is none yet."""
-        stored = self._state.pattern_set
+        stored = self._snapshot.pattern_set
         return _core.index_nbytes(stored.core(stored.dtype))
 
     def margin(self) -> NDArray[np.float64]:
@@ -708,22 +708,22 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[2.0, 0.0], [1.0, 1.0], [3.0, 0.0]])).margin()
         array([-2., -1.,  3.])
         """
-        return self._state.certificates.margins.copy()
+        return self._snapshot.certificates.margins.copy()
 
     def _call(self, queries: ArrayLike) -> Call:
         """Return the call of some queries under the memory's model."""
-        state, structure = self._current()
-        return Call.prepare(state.pattern_set, queries, self.beta, self._separation[1], structure)
+        snapshot, structure = self._current()
+        return Call.prepare(snapshot.pattern_set, queries, self.beta, self._separation[1], structure)
 
     # --- certificates ---------------------------------------------------------------------------------
 
-    def _certifiable_state(self) -> _State:
-        """Return the state; raise if nothing can be certified under the structure."""
-        state, structure = self._current()
+    def _certifiable_snapshot(self) -> _CertifiableSnapshot:
+        """Return the snapshot; raise if nothing can be certified under the structure."""
+        snapshot, structure = self._current()
         if structure is not None:
             structure.refuse("certificates")
-            structure.descriptor(1, len(state.pattern_set.patterns))  # one that fits so many patterns
-        return state
+            structure.descriptor(1, len(snapshot.pattern_set.patterns))  # one that fits so many patterns
+        return snapshot
 
     def _one_beta(self, beta: ArrayLike | None) -> float:
         """Return beta, by default the memory's, which must be one number."""
@@ -762,7 +762,7 @@ class HopfieldMemory:
         >>> HopfieldMemory(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 4.0]])).critical_beta().round(6)
         array([1.      ,      inf, 0.083333])
         """
-        return self._certifiable_state().certificates.critical_betas(required_cutoff(self._separation[1]))
+        return self._certifiable_snapshot().certificates.critical_betas(required_cutoff(self._separation[1]))
 
     def is_certified(self, beta: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return whether each pattern is certified to be stored: one step leaves it exactly as it is, to the bit.
@@ -787,7 +787,7 @@ class HopfieldMemory:
         Notes
         -----
         Sufficient: at a margin of 1/beta sparsemax gives all weight to the pattern (Hu et al. 2023, eq. (2.3)). Not
-        necessary for copies, interior points and margins within rounding of 1/beta; `is_fixed_point` asks T itself.
+        necessary for copies, interior points and margins within rounding of 1/beta; `is_fixed_point` applies T.
         With cosine similarity it is the unit rows that are stored.
 
         Examples
@@ -822,7 +822,7 @@ class HopfieldMemory:
         -----
         1. Costs what M queries do, each time. Of -1, 0, 1 the pattern 0 has margin 0, so no beta certifies it, but the
            others cancel around it.
-        2. Under a structure pattern i asks as query i of M.
+        2. Under a structure pattern i is query i of M.
 
         Examples
         --------
@@ -833,12 +833,12 @@ class HopfieldMemory:
         >>> memory.is_certified()
         array([False, False, False])
         """
-        state, structure = self._current()
+        snapshot, structure = self._current()
         if structure is not None:
             structure.refuse("fixed points")
         code = self._separation[1]
         required_cutoff(code)  # without one nothing is stored, whatever rounding makes of it
-        return state.certificates.are_fixed(code, np.array([self._one_beta(beta)]), structure)
+        return snapshot.certificates.are_fixed(code, np.array([self._one_beta(beta)]), structure)
 
     def stored_fraction(self, betas: ArrayLike | None = None) -> Any:
         """Return which share of the patterns is certified, at each of some inverse temperatures.
@@ -962,7 +962,7 @@ class HopfieldMemory:
         >>> found.index, found.lacks.round(6)
         (array([ 0, -1]), array([0. , 0.3]))
         """
-        certificates = self._certifiable_state().certificates
+        certificates = self._certifiable_snapshot().certificates
         call = Call.prepare(certificates.pattern_set, queries, self.beta if beta is None else beta, self._separation[1])
         return certificates.certify(call, required_cutoff(call.code))
 
@@ -1002,7 +1002,7 @@ class HopfieldMemory:
         array([1.325825, 1.325825])
         """
         b = self._one_beta(beta)
-        return self._certifiable_state().certificates.radii(required_cutoff(self._separation[1]), b)
+        return self._certifiable_snapshot().certificates.radii(required_cutoff(self._separation[1]), b)
 
     def capacity(self, p: float = 0.1, beta: ArrayLike | None = None) -> Capacity:
         """Count the patterns that are stored, beside how many random ones with the same spread would be.
@@ -1041,7 +1041,7 @@ class HopfieldMemory:
         (200, True)
         """
         b = self._one_beta(beta)
-        return self._certifiable_state().certificates.capacity(required_cutoff(self._separation[1]), b, p)
+        return self._certifiable_snapshot().certificates.capacity(required_cutoff(self._separation[1]), b, p)
 
     def duplicates(self, within: float = 0.0, *, most: int = 1_000_000) -> Duplicates:
         """Find the patterns that are copies or near-copies of others.
@@ -1069,7 +1069,7 @@ class HopfieldMemory:
         -----
         Exact: every pair found is decided by its distance in float64, from the difference of the rows, and none is
         missed. Exact copies cost one pass. Near ones cost `margin` (euclidean), by which only patterns with a neighbour
-        that near are asked for theirs, with the scan of a retrieval: among rows at distance D from a pattern scores
+        that near are searched for theirs, with the scan of a retrieval: among rows at distance D from a pattern scores
         are D^2/2 below its own. No M x M matrix exists.
 
         Examples
@@ -1088,9 +1088,9 @@ class HopfieldMemory:
         3
         """
         near, limit = as_number("within", within, least=0.0), as_whole("most", most, 1)
-        state = self._state
-        found = state.certificates.duplicates(near, limit)
-        return found if state.ids is None else replace(found, ids=state.all_ids()[found.pairs])
+        snapshot = self._snapshot
+        found = snapshot.certificates.duplicates(near, limit)
+        return found if snapshot.ids is None else replace(found, ids=snapshot.all_ids()[found.pairs])
 
     # --- for people -------------------------------------------------------------------------------
 
@@ -1117,7 +1117,7 @@ class HopfieldMemory:
 
         Notes
         -----
-        Under a structure the query is the only one of its call, and all is told of the patterns that it looks at.
+        Under a structure the query is the only one of its call, and all numbers are of the patterns that it sees.
 
         Examples
         --------
@@ -1143,8 +1143,8 @@ class HopfieldMemory:
         """
         from sparsehopfield.inspect.explain import explain  # of people's time, not of every import
 
-        state, structure = self._current()
-        return explain(state.pattern_set, state.all_ids(), query, self.beta, self.separation, structure, top)
+        snapshot, structure = self._current()
+        return explain(snapshot.pattern_set, snapshot.all_ids(), query, self.beta, self.separation, structure, top)
 
     def report(self, beta: ArrayLike | None = None) -> "Report":
         """Report on one page what the memory stores, under its own similarity and under dot and euclidean.
@@ -1188,11 +1188,11 @@ class HopfieldMemory:
         """
         from sparsehopfield.inspect.report import report
 
-        state = self._certifiable_state()
+        snapshot = self._certifiable_snapshot()
         cutoff = required_cutoff(self._separation[1])
         b = self._one_beta(beta)
-        ids = None if state.ids is None else state.all_ids()
-        return report(state.certificates, ids, repr(self), self.separation, cutoff, b)
+        ids = None if snapshot.ids is None else snapshot.all_ids()
+        return report(snapshot.certificates, ids, repr(self), self.separation, cutoff, b)
 
 
 def _read_only(a: Array) -> Array:

@@ -41,6 +41,7 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     numbers : int or None
         The function returns a row (None), or this many numbers.
     """
+    is_gradient = "g" in vectors  # where a NaN among scores, weights or gradients makes the result NaN
     filled = [as_filled(name, v, -np.inf if name == "z" else 0.0) for name, v in vectors.items()]
     vectors = [np.moveaxis(v.astype(np.float64), axis, -1) for v in filled]
     options = {name: _numbers(name, option) for name, option in dict(options).items()}
@@ -55,7 +56,9 @@ def _by_rows(function, vectors, options=(), axis=-1, numbers=None):
     result = np.empty((*leading, size if numbers is None else numbers))
     with ignoring_float_errors():
         for i in np.ndindex(*leading):
-            result[i] = function(*(v[i] for v in vectors), *(o[i] for o in options))
+            rows = [v[i] for v in vectors]
+            undefined = is_gradient and any(np.isnan(row).any() for row in rows)
+            result[i] = np.nan if undefined else function(*rows, *(o[i] for o in options))
     if numbers is None:
         return np.moveaxis(result, -1, axis)
     return result[..., 0][()] if numbers == 1 else tuple(result[..., j][()] for j in range(numbers))
@@ -87,28 +90,29 @@ def _conjugate_by_rule(z):
     return z.max(initial=-np.inf)  # NaN, +inf, or -inf for no score or only masks
 
 
+def _unless(rule):
+    """Return a decorator of functions of a row: the result is that of `rule`, unless it is None."""
+    return lambda function: lambda z, *options: function(z, *options) if (fixed := rule(z)) is None else fixed
+
+
 # --- softmax --------------------------------------------------------------------------------------
 
 
+@_unless(_weights_by_rule)
 def _softmax(z):
-    by_rule = _weights_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     e = np.exp(z - z.max())
     return e / e.sum()
 
 
 def _softmax_vjp(p, g):
     # J = diag(p) - p p^T
-    if np.isnan(p).any() or np.isnan(g).any():
-        return np.full(p.shape, np.nan)
     g = np.where(p > 0, g, 0.0)
     return p * (g - p @ g)
 
 
+@_unless(_conjugate_by_rule)
 def _softmax_conjugate(z):
-    by_rule = _conjugate_by_rule(z)
-    return z.max() + np.log(np.exp(z - z.max()).sum()) if by_rule is None else by_rule
+    return z.max() + np.log(np.exp(z - z.max()).sum())
 
 
 # --- sparsemax (Definition 2.1) -------------------------------------------------------------------
@@ -123,18 +127,14 @@ def _sparsemax_theta_kappa(z):
     return (math.fsum(u[:kappa]) - 1) / kappa, kappa  # tau = (sum_{k<=kappa} z_(k) - 1) / kappa
 
 
+@_unless(_threshold_by_rule)
 def _sparsemax_threshold(z):
-    by_rule = _threshold_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     theta, kappa = _sparsemax_theta_kappa(z)
     return z.max() + theta, kappa
 
 
+@_unless(_weights_by_rule)
 def _sparsemax(z):
-    by_rule = _weights_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     theta, _ = _sparsemax_theta_kappa(z)
     return np.maximum(z - z.max() - theta, 0)  # p = [z - tau]_+
 
@@ -158,7 +158,7 @@ def _entmax_power(y, a):
     return np.where(inside, np.exp(np.log1p(np.where(inside, a * y, 0)) / a), 0)
 
 
-def _entmax15_shifted(z):
+def _entmax15_theta(z):
     """Return theta by sorting: Algorithm 2 of Peters et al. (2019), for alpha = 1.5."""
     u = np.sort((z - z.max()) / 2)[::-1]
     u = u[u > -1]
@@ -170,7 +170,7 @@ def _entmax15_shifted(z):
     return 2 * (tau[kappa - 1] + 1)
 
 
-def _entmax_bisected(z, a):
+def _entmax_theta_bisected(z, a):
     """Return theta with sum_i [1 + a (z_i - max z - theta)]_+^(1/a) = 1, by bisection, any a > 0.
 
     The sum falls from at least 1 at theta = 0 (the best score alone gives 1) to at most 1 where the best
@@ -190,7 +190,7 @@ def _power_sum_root(c, q, a):
     return most * np.exp(np.log1p(np.where(most > 0, least / most, 0) ** a) / a)
 
 
-def _entmax_steep(z, a):
+def _entmax_lowest_of_support(z, a):
     """Return the lowest score of the support, less max z, and its weight q, for a > 1.
 
     There the root is steep, and digits that tau loses count: weights are (a (z - lowest) + q^a)^(1/a) instead. A score
@@ -209,7 +209,7 @@ def _entmax_steep(z, a):
     return lowest, high
 
 
-def _entmax_shifted(z, alpha):
+def _entmax_theta(z, alpha):
     """Return theta of p_i = [1 + a (z_i - max z - theta)]_+^(1/a), for 1 < alpha <= 2.
 
     theta is the tau of p_i = [a z_i - tau]_+^(1/a) in a form that has a limit at alpha = 1, where it is the
@@ -218,43 +218,37 @@ def _entmax_shifted(z, alpha):
     if alpha == 2:
         return _sparsemax_theta_kappa(z)[0] + 1
     if alpha == 1.5:
-        return _entmax15_shifted(z)
-    return _entmax_bisected(z, alpha - 1)
+        return _entmax15_theta(z)
+    return _entmax_theta_bisected(z, alpha - 1)
 
 
+@_unless(_threshold_by_rule)
 def _entmax_threshold(z, alpha):
-    by_rule = _threshold_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     if alpha == 1:
         return -np.inf, np.count_nonzero(z > -np.inf)
     a = alpha - 1
     if alpha > 2:
-        lowest, q = _entmax_steep(z, a)
+        lowest, q = _entmax_lowest_of_support(z, a)
         return a * (z.max() + lowest) - q**a, np.count_nonzero(z - z.max() >= lowest)
-    theta = _entmax_shifted(z, alpha)
+    theta = _entmax_theta(z, alpha)
     return a * (z.max() + theta) - 1, np.count_nonzero(a * (z - z.max() - theta) > -1)
 
 
+@_unless(_weights_by_rule)
 def _entmax(z, alpha):
-    by_rule = _weights_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     if alpha == 1:
         return _softmax(z)
     if alpha == 2:
         return _sparsemax(z)
     if alpha > 2:
-        u, (lowest, q) = z - z.max(), _entmax_steep(z, alpha - 1)
+        u, (lowest, q) = z - z.max(), _entmax_lowest_of_support(z, alpha - 1)
         c = (alpha - 1) * np.maximum(u - lowest, 0)
         return np.where(u < lowest, 0, _power_sum_root(c ** (1 / (alpha - 1)), q, alpha - 1))
-    return _entmax_power(z - z.max() - _entmax_shifted(z, alpha), alpha - 1)
+    return _entmax_power(z - z.max() - _entmax_theta(z, alpha), alpha - 1)
 
 
 def _entmax_vjp(p, g, alpha):
     # J = diag(s) - s s^T / sum s, s_i = p_i^(2 - alpha) on the support
-    if np.isnan(p).any() or np.isnan(g).any():
-        return np.full(p.shape, np.nan)
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
@@ -276,9 +270,7 @@ def _entmax_vjp_alpha(p, g, alpha):
     # q = u^2 phi(-a u), Q = <p, q>, H = -<p, u>, D = sum p^(1-a) = 1 + a H + a^2 Q:
     #     dp/d alpha = p / D * ((Q - q) - a (Q u + H q))
     # which, unlike the printed form of Correia et al. (2019), is not 0/0 as alpha -> 1. q, Q and D are in units of
-    # e^m = max p^(1-a), which may leave the range.
-    if np.isnan(p).any() or np.isnan(g).any():
-        return np.nan
+    # e^m = max p^(1-a), which may overflow.
     support, a = p > 0, alpha - 1
     p, g = p[support], g[support]
     u = np.log(p)
@@ -288,12 +280,10 @@ def _entmax_vjp_alpha(p, g, alpha):
     return g @ (p / D * ((Q - q) - a * (Q * u + H * q)))
 
 
+@_unless(_conjugate_by_rule)
 def _entmax_conjugate(z, alpha):
     # Psi*(z) = <p, z> - Omega(p),
     # Omega(p) = (sum p^alpha - sum p) / (alpha a) = sum p expm1(a log p) / (alpha a)
-    by_rule = _conjugate_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     if alpha == 1:
         return _softmax_conjugate(z)
     p, a = _entmax(z, alpha), alpha - 1
@@ -305,7 +295,7 @@ def _entmax_conjugate(z, alpha):
 # --- alpha-normmax --------------------------------------------------------------------------------
 
 
-def _normmax_shifted(z, alpha):
+def _normmax_theta_u(z, alpha):
     """Return tau - max z, by bisection, and u = [z - tau]_+^(1 / a), whose alpha-norm is 1.
 
     The sum [z - tau]_+^(alpha / a) is at least 1 at tau = max z - 1 and 0 at max z.
@@ -319,26 +309,20 @@ def _normmax_shifted(z, alpha):
     return low - 1, np.maximum(1 + (s - low), 0) ** (1 / a)
 
 
+@_unless(_weights_by_rule)
 def _normmax(z, alpha):
-    by_rule = _weights_by_rule(z)
-    if by_rule is not None:
-        return by_rule
-    _, u = _normmax_shifted(z, alpha)
+    _, u = _normmax_theta_u(z, alpha)
     return u / u.sum()
 
 
+@_unless(_threshold_by_rule)
 def _normmax_threshold(z, alpha):
-    by_rule = _threshold_by_rule(z)
-    if by_rule is not None:
-        return by_rule
-    theta, u = _normmax_shifted(z, alpha)
+    theta, u = _normmax_theta_u(z, alpha)
     return z.max() + theta, np.count_nonzero(u)
 
 
 def _normmax_vjp(p, g, alpha):
     # J = sum_i w_i (e_i - p) (e_i - p)^T, w = u^(2 - alpha) / (a sum u) on the support, where u = p / |p|_alpha
-    if np.isnan(p).any() or np.isnan(g).any():
-        return np.full(p.shape, np.nan)
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
@@ -351,8 +335,6 @@ def _normmax_vjp(p, g, alpha):
 def _normmax_vjp_alpha(p, g, alpha):
     # Differentiating p = u / sum u, u = x^(1/a), x = z - tau, and sum u x = 1 gives dtau = -<p, x log u> / alpha and
     # dp = p (q - <p, q>), q = (-log u - dtau / x) / a
-    if np.isnan(p).any() or np.isnan(g).any():
-        return np.nan
     support, a = p > 0, alpha - 1
     p, g = p[support], g[support]
     u = p / (p**alpha).sum() ** (1 / alpha)
@@ -360,11 +342,9 @@ def _normmax_vjp_alpha(p, g, alpha):
     return g @ (p * (q - p @ q))
 
 
+@_unless(_conjugate_by_rule)
 def _normmax_conjugate(z, alpha):
     # Omega*(z) = <p, z> - |p|_alpha + 1
-    by_rule = _conjugate_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     p = _normmax(z, alpha)
     return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - (p**alpha).sum() ** (1 / alpha) + 1
 
@@ -379,19 +359,15 @@ def _polynomial_ratio(z):
     return r / largest if largest > 0 else r
 
 
+@_unless(_weights_by_rule)
 def _polynomial(z, order):
     # p_i = z_i^order / sum_j z_j^order; no cutoff, no conjugate, no energy
-    by_rule = _weights_by_rule(z)
-    if by_rule is not None:
-        return by_rule
     power = np.where(np.isneginf(z), 0, _polynomial_ratio(z) ** order)
     return power / power.sum() if power.sum() != 0 else np.zeros(z.shape)
 
 
 def _polynomial_vjp(z, p, g, order):
     # dp_i/dz_j = order / S (z_i^(order-1) [i = j] - p_i z_j^(order-1)), S = sum z^order
-    if np.isnan(z).any() or np.isnan(p).any() or np.isnan(g).any():
-        return np.full(z.shape, np.nan)
     if not p.any():
         return np.zeros(p.shape)
     masked = np.isneginf(z)

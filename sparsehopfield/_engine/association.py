@@ -337,28 +337,11 @@ def associate_forward(
         np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if is_broadcast else a
         for a, is_broadcast in zip((k, v), broadcast, strict=True)
     )
+    settings = steps, eps, rate, seed, gradient == "implicit"
+    projections = key_weight, key_bias, value_weight, value_bias
+    b = b + np.zeros(heads)
     out, tape, unconverged = _core.associate_forward(
-        q,
-        k,
-        v,
-        b + np.zeros(heads),
-        *code,
-        samples,
-        o,
-        padding_mask,
-        mask,
-        steps,
-        eps,
-        rate,
-        seed,
-        gradient == "implicit",
-        key_weight,
-        key_bias,
-        value_weight,
-        value_bias,
-        descriptor,
-        appended,
-        keep,
+        q, k, v, b, *code, samples, o, padding_mask, mask, *settings, *projections, descriptor, appended, keep
     )
     _warn_if_unconverged(unconverged)
     if tape is None:

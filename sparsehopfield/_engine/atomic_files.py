@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all: a reader finds the old one or the new one."""
+"""Files that are written as a whole or not at all, so that a reader finds the old one or the new one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from sparsehopfield._engine.text import short
+from sparsehopfield.errors import FileFormatError
 
-__all__ = ["as_path", "atomic_write"]
+__all__ = ["as_path", "atomic_write", "open_regular"]
 
 # Errors of setting a mode where there are none, as on FAT, CIFS and some network and FUSE file systems.
 NO_MODES = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -30,6 +31,14 @@ def as_path(path: Any, name: str = "path") -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{name}: has characters that no name of a file has here, got {short(text)}") from None
     return text
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read it; raise FileFormatError if it is there and no regular file."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
+        raise FileFormatError(f"{path}: is no regular file")
+    return open(path, "rb")
 
 
 def _mode_of(target: str, path: str) -> int | None:

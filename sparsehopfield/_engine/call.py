@@ -1,4 +1,4 @@
-"""One call: queries and the model they are asked under, checked once and made ready, and the operations on them."""
+"""One call: queries and a model, checked once and made ready, and the operations on them."""
 
 import warnings
 from collections.abc import Collection
@@ -53,9 +53,9 @@ class RetrievalInfo:
     states : ndarray
         The states reached, in pattern space; the result itself unless `values` were given.
     weights : scipy.sparse.csr_array or None
-        The last association, one row a query, if asked for.
+        The last association, one row a query, if `return_info` names it.
     energy : ndarray or None
-        Energy of the states, if asked for.
+        Energy of the states, if `return_info` names it.
     """
 
     steps: NDArray[np.int64]
@@ -68,7 +68,7 @@ class RetrievalInfo:
 
 @dataclass(slots=True)
 class Call:
-    """Queries and what carries out the operations on them; `prepare` has checked all but the operations' arguments."""
+    """Queries and the executor of the operations on them; `prepare` has checked all but the operations' arguments."""
 
     pattern_set: PatternSet
     queries: Array  # (..., d), as they came in
@@ -195,7 +195,7 @@ class Call:
     def retrieve(
         self, max_steps: Any, tol: Any, return_info: bool | Collection[str], out: Any
     ) -> Array | tuple[Array, RetrievalInfo]:
-        """Update the queries until they stay, and return the states (..., v), with a RetrievalInfo if asked for."""
+        """Update the queries until none moves; return the states (..., v), and a RetrievalInfo unless that is False."""
         max_steps = as_whole("max_steps", max_steps, 0)
         dtype, executor, has_values = self.rows.dtype, self.executor, self.pattern_set.values is not None
         tol = TOLERANCE[dtype] if tol is None else as_number("tol", tol, least=0.0)

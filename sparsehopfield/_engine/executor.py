@@ -21,7 +21,7 @@ class Executor(Protocol):
         """Write one update of rows (N, d) to out (N, v): a mixture of the values, or of the patterns without any."""
 
     def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
-        """Update rows (N, d) until they stay, into states; `before` gets each query before its last update."""
+        """Update rows (N, d) until none moves, into states (N, d); `before` gets each query before its last update."""
 
     def refuse(self, operation: str) -> None:
         """Raise ValueError if only the core has an operation: "energy", "associate" or "candidates"."""
@@ -41,7 +41,7 @@ class CoreExecutor:
         _core.update(self.core, rows, self.beta, *self.code, self.pairs, out)
 
     def retrieve(self, rows: Array, max_steps: int, tol: float, states: Array, before: Array | None) -> Steps:
-        """Update rows (N, d) until they stay, into states."""
+        """Update rows (N, d) until none moves, into states; `before` gets each query before its last update."""
         return _core.retrieve(self.core, rows, self.beta, *self.code, self.pairs, max_steps, tol, states, before)
 
     def energy(self, rows: Array) -> NDArray[np.float64]:
@@ -49,11 +49,11 @@ class CoreExecutor:
         return _core.energy(self.core, rows, self.beta, *self.code, self.pairs)
 
     def associate(self, rows: Array, top: int = 0, min_weight: float = 0.0) -> Weights:
-        """Return the patterns of rows (N, d) that have at least min_weight; of each row the `top` heaviest, 0: all."""
+        """Return CSR lists of rows (N, d): weights of at least min_weight, of each row the `top` largest; 0: all."""
         return _core.associate(self.core, rows, self.beta, *self.code, self.pairs, top, min_weight)
 
     def accumulate(self, rows: Array, mixture: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return scales and sums (N,) of the weights of all patterns, and write the weighted sums to mixture (N, v)."""
+        """Return scale and sum, (N,) each, of the partial result of all patterns; write its mixture (N, v)."""
         return _core.accumulate(self.core, rows, self.beta, *self.code, mixture)
 
     def refuse(self, operation: str) -> None:

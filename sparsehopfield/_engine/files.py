@@ -25,7 +25,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
@@ -33,7 +32,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.atomic_files import as_path, atomic_write
+from sparsehopfield._engine.atomic_files import as_path, atomic_write, open_regular
 from sparsehopfield._engine.checks import Array
 from sparsehopfield._engine.separations import FAMILIES, SEPARATIONS, SeparationMap
 from sparsehopfield._engine.structure import Structure, described, parsed, restored
@@ -185,14 +184,6 @@ def write_tensors(path: str | os.PathLike[str], fields: dict[str, str], arrays: 
 # --- reading --------------------------------------------------------------------------------------------
 
 
-def _open(path: str) -> BinaryIO:
-    """Open a regular file to read it."""
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
-        raise FileFormatError(f"{path}: is no regular file")
-    return open(path, "rb")
-
-
 def _read_header(path: str, file: BinaryIO) -> tuple[int, dict[str, str], Tensors]:
     """Return the offset of the data, the fields and the tensors, as the safetensors package reads them."""
     from safetensors import SafetensorError, safe_open  # only for files
@@ -294,7 +285,7 @@ def read_tensors(
     """Return what `interpret` makes of path, fields and tensors, and the arrays. `ids` are never mapped."""
     path = as_path(path)
     while True:
-        with _open(path) as file:
+        with open_regular(path) as file:
             data_start, fields, tensors = _read_header(path, file)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 continue  # replaced after we opened it, before the package did: read the new one

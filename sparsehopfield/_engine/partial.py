@@ -18,6 +18,7 @@ from sparsehopfield._engine.checks import (
     contiguous,
     ignoring_float_errors,
 )
+from sparsehopfield._engine.pattern_set import TYPE_CODES
 from sparsehopfield._engine.separations import has_cutoff, similarity_code
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Candidates:
             raise ValueError(f"values: needs {self.n_patterns} rows, got {len(rows)}")
         code, scale = (0, 1.0) if self.has_values else (similarity_code(self.similarity), self.scale_of_patterns)
         try:
-            memory = _core.memory(rows, None, code, 1 if self.dtype == np.float64 else 0, scale, True)
+            memory = _core.memory(rows, None, code, TYPE_CODES[self.dtype], scale, True)
         except (ValueError, OverflowError) as error:  # the core takes them for patterns
             raise type(error)(str(error).replace("patterns:", "values:", 1)) from None
         out = np.empty((len(start) - 1, rows.shape[1]), self.dtype)
@@ -182,7 +183,7 @@ class Candidates:
     def _entry_weights(self) -> NDArray[np.float64]:
         """Return the weights of the entries of the lists."""
         start, _, score = self._checked_lists("weights")
-        return _core.solve(*self.code, 1 if self.dtype == np.float64 else 0, self.beta, start, score)
+        return _core.solve(*self.code, TYPE_CODES[self.dtype], self.beta, start, score)
 
 
 def merge(parts: Iterable[Candidates]) -> Candidates:
@@ -245,24 +246,18 @@ def merge(parts: Iterable[Candidates]) -> Candidates:
         """Return where the entries of each query begin, (N + 1,)."""
         return np.concatenate(([0], np.cumsum(np.bincount(query, minlength=n)))).astype(np.int64)
 
-    weight = _core.solve(*first.code, 1 if first.dtype == np.float64 else 0, first.beta, starts(query), score)
+    weight = _core.solve(*first.code, TYPE_CODES[first.dtype], first.beta, starts(query), score)
     kept = weight > 0
     return replace(first, n_patterns=n_patterns, start=starts(query[kept]), position=position[kept], score=score[kept])
 
 
 def _merge_sums(parts: list[Candidates], n_patterns: int) -> Candidates:
     """Merge the parts of a map with full support."""
-
-    def sums(part: Candidates) -> tuple[Array, Array, Array]:
-        assert part.scale is not None
-        assert part.sum is not None
-        assert part.mixture is not None
-        return part.scale, part.sum, part.mixture
-
-    merged = tuple(a.copy() for a in sums(parts[0]))
-    for part in parts[1:]:
-        if sums(part)[2].shape != merged[2].shape:
-            raise ValueError(f"parts: differ in the width of their values: {merged[2].shape} and {sums(part)[2].shape}")
-        _core.merge(*parts[0].code, parts[0].beta, *merged, *sums(part))
-    scale, total, mixture = merged
-    return replace(parts[0], n_patterns=n_patterns, scale=scale, sum=total, mixture=mixture)
+    sums = [{name: getattr(part, name) for name in ("scale", "sum", "mixture")} for part in parts]
+    merged = {name: a.copy() for name, a in sums[0].items()}
+    for more in sums[1:]:
+        shapes = merged["mixture"].shape, more["mixture"].shape
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"parts: differ in the width of their values: {shapes[0]} and {shapes[1]}")
+        _core.merge(*parts[0].code, parts[0].beta, *merged.values(), *more.values())
+    return replace(parts[0], n_patterns=n_patterns, **merged)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,10 +72,7 @@ def open_unpacked(path: Path) -> BinaryIO:
     OSError
         If it cannot be read.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait; a folder has an error of its own
-        raise FileFormatError(f"{path}: is no regular file")
-    file = path.open("rb")
+    file = atomic_files.open_regular(path)
     start = file.read(8)
     file.seek(0)
     module = next((module for magic, module in PACKED.items() if start.startswith(magic)), None)

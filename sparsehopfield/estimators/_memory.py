@@ -44,7 +44,7 @@ class _Memory(BaseEstimator):
             raise kind(f"{', '.join(named)}: {short(error, quote=False)}") from error
 
     def _retrieve(self, X: Any) -> Array:
-        """Retrieve from the memory: by one update where `max_steps` is 1, else by updates until the queries rest."""
+        """Retrieve from the memory: by one update if `max_steps` is 1, else by updates until queries converge."""
         check_is_fitted(self)
         queries = self._validated(X, reset=False)
         if as_whole("max_steps", self.max_steps, 1) == 1:
@@ -68,9 +68,9 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
     similarity : {"euclidean", "dot", "cosine"}
         The similarity of scores. With "euclidean" every distinct row can be stored, whatever its length.
     max_steps : int, at least 1
-        Updates at most; 1 is a single update, after which no row needs to be at rest.
+        Updates at most; 1 is a single update, after which no row needs to have converged.
     tol : float, at least 0, optional
-        A row has come to rest when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
+        A row has converged when an update moves it by at most `tol` times the longest stored row; by default 4 eps.
     structure : Structure, optional
         The stored rows that a row attends to (`sparsehopfield.structures`), as `TopK(k)`; all by default. A row that is
         stored among all rows is stored among some, if it is one of them.
@@ -203,7 +203,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
     similarity : {"euclidean", "dot", "cosine"}
         The similarity of scores.
     max_steps : int, at least 1
-        1 takes the association of the row itself; with more, the row is first updated until it is at rest.
+        1 takes the association of the row itself; with more, the row is first updated until it converges.
     tol : float, at least 0, optional
         As in HopfieldRetriever.
     structure : Structure, optional

@@ -28,6 +28,9 @@ from sparsehopfield.optim import AdamW, Annealing, ExponentialDecay, clip_gradie
 
 CRITERIA = ("auc", "accuracy", "loss")
 TINY = float(np.finfo(np.float64).tiny)
+#: The parameters that are those of the network.
+NETWORK = """layer separation structure embedding hidden_size num_heads output_size quantity beta update_steps_max
+normalize dropout head_dropout activation initial_std dtype""".split()
 AT_ONCE = 512  # bags in one forward pass that has no backward pass
 SQUARES_AT_ONCE = 16  # the same where the weights of all pairs of instances come back
 
@@ -43,8 +46,8 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     separation : {"sparsemax", "softmax", "entmax15"} or Entmax
         The separation map.
     layer : {"pooling", "hopfield", "attention"}
-        The layer over a bag. "pooling": `quantity` learned queries, whose answers are flattened. "hopfield": every
-        instance is a query to its own bag, and the answers are averaged, so that neither the order of instances nor
+        The layer over a bag. "pooling": `quantity` learned queries, whose results are flattened. "hopfield": every
+        instance is a query to its own bag, and the results are averaged, so that neither the order of instances nor
         their number matters. "attention": the same as plain multi-head attention does it, with one association
         and without layer norms, whatever `update_steps_max` and `normalize` are; Vaswani et al. have
         separation="softmax".
@@ -54,7 +57,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         Dimensions of a head.
     num_heads : int
     output_size : int, optional
-        Features of each answer; by default those of an instance after the embedding.
+        Features of each result; by default those of an instance after the embedding.
     quantity : int
         How many learned queries "pooling" has.
     beta : float, optional
@@ -69,7 +72,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     head_dropout : float from 0 to below 1
         Before the last linear layer.
     activation : {"gelu", "relu", None}
-        Of the answers.
+        Of the results.
     standardize : bool
         Bring each feature to mean 0 and standard deviation 1, measured on all instances of the bags trained on.
     signed : bool
@@ -300,7 +303,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
     @ignoring_float_errors()
     def _train(self, bags: Bags, labels: Array, monitored: dict[str, Any], random: Any, title: str) -> _TrainingRun:
         """Train one network; evaluate it on the monitored (bags, labels) after every epoch."""
-        network = self._network(random)
+        network = self._make_network(random)
         optimizer = AdamW(network, self.learning_rate, weight_decay=self.weight_decay)
         schedules: list[Any] = [ExponentialDecay(optimizer, self.learning_rate_decay), *self._annealing(network)]
         history: dict[str, list[float]] = {}
@@ -308,7 +311,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         with self._progress_bar(title) as bar:
             for epoch in range(1, self.epochs + 1):
                 try:
-                    logits = self._epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
+                    logits = self._train_epoch(network, optimizer, bags, labels, random.permutation(len(bags)))
                 except (ValueError, OverflowError) as error:
                     if epoch == 1 and all(np.isfinite(p.value**2).all() for p in network.parameters().values()):
                         raise
@@ -336,7 +339,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
         assert best is not None
         return best._replace(history={name: np.array(values) for name, values in history.items()})
 
-    def _epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
+    def _train_epoch(self, network: Network, optimizer: AdamW, bags: Bags, labels: Array, order: Array) -> Array:
         """Train on all bags once; return their logits, each from before the step of its batch."""
         parameters = network.parameters()
         logits = np.empty(len(bags), self.dtype)
@@ -352,33 +355,14 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("bags: their logits are not finite")
         return logits
 
-    def _network(self, random: Any) -> Network:
+    def _make_network(self, random: Any) -> Network:
         """Make a network with this estimator's parameters."""
-        return Network(
-            self.n_features_in_,
-            layer=self.layer,
-            separation=self.separation,
-            structure=self.structure,
-            embedding=self.embedding,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            output_size=self.output_size,
-            quantity=self.quantity,
-            beta=self.beta,
-            update_steps_max=self.update_steps_max,
-            normalize=self.normalize,
-            dropout=self.dropout,
-            head_dropout=self.head_dropout,
-            activation=self.activation,
-            initial_std=self.initial_std,
-            dtype=self.dtype,
-            random=random,
-        )
+        return Network(self.n_features_in_, **{name: getattr(self, name) for name in NETWORK}, random=random)
 
     def _fitted(self) -> Network:
         """Return the trained network, made anew for each call so that threads do not share one."""
         check_is_fitted(self)
-        network = self._network(0)
+        network = self._make_network(0)
         network.load_state_dict(self.weights_)
         if self.anneal is not None:
             name, _, stop, _ = self.anneal

@@ -37,7 +37,7 @@ MOST_LISTED = 1024  # candidates of one pattern; where there are more, its dista
 
 
 def required_cutoff(code: tuple[int, float]) -> float:
-    """Return the cutoff of a map: the gap by which a score must lead all others to get all weight, in units of 1/beta.
+    """Return the cutoff of a map: the gap to all others at which a score gets all weight, in units of 1/beta.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class Capacity:
         Effective dimension: (sum of the covariance's eigenvalues)^2 / (sum of their squares), the participation ratio.
         d for a sphere or a ball in d dimensions, k for data alike in k directions and constant in the others.
     beta, p : float
-        What was asked: inverse temperature, and probability that any of the random patterns is not stored.
+        Inverse temperature, and probability that any of the random patterns is not stored.
     M, log_M : float
         How many random patterns on a sphere of this radius and dimension are all stored with probability 1 - p, and its
         natural logarithm; M is inf where it overflows.
@@ -131,7 +131,7 @@ class Duplicates:
     Attributes
     ----------
     within : float
-        The distance that was asked for.
+        The largest distance of a pair.
     stored : int
         The number of patterns.
     pairs : ndarray of int64, shape (n, 2)
@@ -257,7 +257,7 @@ class Certificates:
     def critical_betas(self, cutoff: float) -> Floats:
         """Compute the smallest beta, (M,), with cutoff/beta <= lower margin; inf where there is none; 0 if alone.
 
-        Rounded up, so that `beta >= critical` is all that a certificate has to ask.
+        Rounded up, so that `beta >= critical` is the whole condition of a certificate.
         """
         beta = np.where(self.lower_margins > 0, cutoff / self.lower_margins, np.inf)
         return np.where(beta > 0, np.nextafter(beta, np.inf), 0)

@@ -1,4 +1,4 @@
-"""Why a memory answers as it does: the patterns that carry the weight, by how much, and what the others lacked.
+"""Explanations of retrievals: the patterns that carry the weight, by how much, and what the others lacked.
 
 Nothing here is fast or needs to be: an explanation is of one query, for a person to read.
 """
@@ -93,7 +93,7 @@ class Explanation:
     scored : int or None
         Patterns scored canonically where an index was used, with those that set the threshold for the bounds.
     query, state : ndarray, shapes (d,) and (v,)
-        What was asked, and what one update makes of it: a mixture of the values if the memory has any.
+        The query, and what one update makes of it: a mixture of the values if the memory has any.
     patterns : ndarray, shape (k, d)
         The patterns at `positions`.
     structure : Structure or None
@@ -233,7 +233,7 @@ def explain(
     structure: Structure | None,
     top: Any,
 ) -> Explanation:
-    """Explain one answer; see `HopfieldMemory.explain`.
+    """Explain one retrieval; see `HopfieldMemory.explain`.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class Report:
     exact_copies : int
         Those of them that equal another number by number.
     hardest : Hardest
-        A few of the smallest margins and what they are up against; empty for a single pattern.
+        The patterns with the smallest margins and their rivals; empty for a single pattern.
     capacity : Capacity or None
         None where all patterns are the same.
     """
@@ -237,7 +237,7 @@ def report(
     beta: float,
     p: float = 0.1,
 ) -> Report:
-    """Put a report together; cutoff: the gap to all others that a certificate requires, in units of 1/beta."""
+    """Put a report together; cutoff: the map's, which is the gap that a certificate requires, in units of 1/beta."""
     similarities = dict.fromkeys([certificates.pattern_set.similarity, "dot", "euclidean"])
     storage = {}
     for name in similarities:

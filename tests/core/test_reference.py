@@ -168,10 +168,10 @@ def test_closed_forms_against_bisection(rng, scale):
     for n in (1, 2, 5, 100, 1000):
         z = rng.normal(size=n) * scale
         for a, theta in (
-            (0.5, reference._entmax15_shifted(z)),
+            (0.5, reference._entmax15_theta(z)),
             (1.0, 1 + reference._sparsemax_theta_kappa(z)[0]),
         ):
-            bisected = reference._entmax_bisected(z, a)
+            bisected = reference._entmax_theta_bisected(z, a)
             # Both work at a scale of 1 with sums of n terms.
             assert theta == pytest.approx(bisected, abs=(n + 16) * 2.0**-52)
 

@@ -86,7 +86,7 @@ def at_betas(memory):
 
 def rows_of(memory):
     """The patterns as a step returns them."""
-    return memory._state.certificates.rows()
+    return memory._snapshot.certificates.rows()
 
 
 def inside(centre, direction, radius, dtype):

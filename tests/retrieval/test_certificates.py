@@ -18,7 +18,7 @@ def rng():
 
 def stored_rows(memory):
     """The patterns as a step returns them: the unit rows for cosine."""
-    return Certificates(memory._state.pattern_set).rows()
+    return Certificates(memory._snapshot.pattern_set).rows()
 
 
 def usable(patterns, similarity):
@@ -134,10 +134,10 @@ def test_kept_until_patterns_change(rng):
     patterns = rng.standard_normal((40, 8)).astype(np.float32)
     memory = sh.HopfieldMemory(patterns)
     first = memory.margin()
-    state = memory._state.certificates
+    state = memory._snapshot.certificates
     memory.critical_beta()
     memory.beta, memory.separation = 3.0, "entmax15"
-    assert memory._state.certificates is state
+    assert memory._snapshot.certificates is state
     first[:] = 0  # the caller's own
     assert same_bits(memory.margin(), sh.HopfieldMemory(patterns).margin())
     memory.add(patterns[:5])
@@ -263,7 +263,7 @@ def test_the_best_scores_by_every_path(path, m, rng):
     patterns = rng.standard_normal((m, 40)).astype(np.float32)
     memory = sh.HopfieldMemory(patterns, similarity="euclidean")
     x = rng.standard_normal((50, 40)).astype(np.float32)
-    core = memory._state.pattern_set.core(memory.dtype)
+    core = memory._snapshot.pattern_set.core(memory.dtype)
     scores = sh.reference.canonical_scores(x, patterns, "euclidean")
     for count in (1, 2, 7, 32):
         with helpers.path(path):

@@ -15,7 +15,7 @@ def rng():
 
 def rows_of(memory):
     """The rows between which distances are: as a step returns them."""
-    return memory._state.certificates.rows().astype(np.float64)
+    return memory._snapshot.certificates.rows().astype(np.float64)
 
 
 def every_pair(rows):

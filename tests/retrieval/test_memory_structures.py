@@ -374,7 +374,7 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
         assert rows_summed() == (M if own_values else 0)  # the patterns' own sums
         memory.retrieve(QUERIES, max_steps=20, tol=1e-9)
     assert rows_summed() == 0
-    before = memory._state.pattern_set
+    before = memory._snapshot.pattern_set
     held = [(k, s, s._total.copy(), s._sum.copy()) for k, s in before.feature_states.items()]
     patterns, all_values = PATTERNS, values
     for n in (1, 3):
@@ -407,7 +407,7 @@ def test_features_see_each_pattern_once(rows_summed, structure, similarity, own_
     memory.beta = 0.5
     memory.update(QUERIES)
     assert rows_summed() == M + 4
-    assert len(memory._state.pattern_set.feature_states) == 1  # of one model
+    assert len(memory._snapshot.pattern_set.feature_states) == 1  # of one model
     memory.remove(0)
     assert rows_summed() == 0
     want = sh.update(QUERIES, patterns[1:], 0.5, values=None if all_values is None else all_values[1:], **options)
@@ -450,7 +450,7 @@ def test_each_pattern_is_measured_once(monkeypatch):
         for _ in range(2):
             memory.retrieve(QUERIES, max_steps=2)
     assert begun == [0, M]
-    (state,) = memory._state.pattern_set.feature_states.values()
+    (state,) = memory._snapshot.pattern_set.feature_states.values()
     assert state.measured == (M + 2, pytest.approx(np.linalg.norm(np.r_[PATTERNS, 9 * PATTERNS[:2]], axis=1).max()))
 
 

@@ -41,7 +41,7 @@ def quotients(lead, square, which, need, slack):
 
 
 def ask(memory, which, need, slack):
-    return _core.radii(memory._state.certificates._core, which, need, slack)
+    return _core.radii(memory._snapshot.certificates._core, which, need, slack)
 
 
 @pytest.mark.covering(1)

@@ -65,7 +65,7 @@ def answers(memory, queries, *, top=None):
 
 def fresh(memory):
     """A memory of the same patterns that was never anything else."""
-    stored = memory._state.pattern_set
+    stored = memory._snapshot.pattern_set
     return sh.HopfieldMemory(
         memory.patterns.copy(),
         memory.beta,
@@ -249,7 +249,7 @@ def test_growing_row_by_row_copies_seldom(similarity):
             fail(-1)
             memory.add(draw(rng, 1, 4, np.float32))
             most = max(most, fail(-1))
-            buffer = memory._state.patterns.buffer
+            buffer = memory._snapshot.patterns.buffer
             if not buffers or buffers[-1] is not buffer:
                 buffers.append(buffer)
     assert len(buffers) <= 12
@@ -266,7 +266,7 @@ def test_what_was_seen_stays():
     queries = draw(rng, 5, 4, np.float32)
     seen = []
     for n in (1, 2, 1, 5, 30):
-        snapshot, ids = memory._state, memory.ids
+        snapshot, ids = memory._snapshot, memory.ids
         seen.append((snapshot, memory.patterns, ids, digest(memory.patterns, ids), memory.update(queries)))
         memory.add(draw(rng, n, 4, np.float32))
         if n == 2:
@@ -323,7 +323,7 @@ def test_adding_in_vain(with_values):
     values = patterns[:, :2].copy() if with_values else None
     memory = sh.HopfieldMemory(patterns, values=values, similarity="cosine")
     memory.add(patterns, values)
-    before, state = answers(memory, patterns), memory._state
+    before, state = answers(memory, patterns), memory._snapshot
     nan, zero = patterns.copy(), patterns.copy()
     nan[4, 1] = np.nan
     zero[3] = 0
@@ -361,7 +361,7 @@ def test_adding_in_vain(with_values):
     ):
         with pytest.raises(error, match=r"^ids:"):
             memory.add(patterns, values, ids=wrong)
-    assert memory._state is state
+    assert memory._snapshot is state
     assert answers(memory, patterns) == before
 
 
@@ -398,7 +398,7 @@ def test_numbers_that_the_stored_dtype_cannot_hold():
 
 def test_removing_in_vain():
     memory = sh.HopfieldMemory(np.eye(4))
-    state = memory._state
+    state = memory._snapshot
     for error, wrong in (
         (IndexError, 4),
         (IndexError, -5),
@@ -418,7 +418,7 @@ def test_removing_in_vain():
         with pytest.raises(error, match=r"^positions:"):
             memory.remove(wrong)
     memory.remove([])
-    assert memory._state is state
+    assert memory._snapshot is state
 
 
 def test_scales():
