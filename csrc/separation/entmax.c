@@ -256,9 +256,8 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     return tau;
 }
 
-/* Drops scores that are outside the support: Newton's steps from the left never pass the solution where the sum is convex,
- * so these lie at or below their threshold (less an allowance for rounding). Only an economy before the sort. Returns how
- * many stay. */
+/* Drops scores at or below the threshold (less rounding) that some of Newton's steps from the left reach: they never pass
+ * the solution where the sum is convex. Only an economy before the sort. Returns how many stay. */
 static int64_t prune(const curve *c, double *z, int64_t n) {
     const double a = c->a;
     if (a > 1) return n;

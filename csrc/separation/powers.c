@@ -237,8 +237,7 @@ double sh_power_1p(double y, const sh_exponent *e) {
 
 /* Puts x[i]^e, or (1 + x[i])^e, in y[i]. */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
-    if (e->numerator == 1 && e->denominator == 2 &&
-        !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
+    if (e->numerator == 1 && e->denominator == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* rounded correctly, too */
         for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
         return;
     }

@@ -53,6 +53,7 @@ static void put_support(const row *r, double tau, int64_t support) {
 
 /* Tells whether the largest score is finite; else a row has NaN or infinity, or is all masked (note 1). */
 static int is_ordinary(const row *r) { return isfinite(r->top); }
+/* Writes the weights of a row that is not ordinary (note 1). */
 static sh_status put_special_weights(row *r) {
     if (r->top != r->top) {
         fill(r, NAN);
@@ -68,10 +69,6 @@ static sh_status put_special_weights(row *r) {
 static sh_status put_special_threshold(row *r) {
     int nan = r->top != r->top;
     put_support(r, nan ? NAN : INFINITY, nan || r->top < 0 ? 0 : r->k->count(r->in[0], r->n, INFINITY));
-    return SH_OK;
-}
-static sh_status put_special_number(row *r) {
-    put(r, 0, 0, r->top);
     return SH_OK;
 }
 
@@ -215,11 +212,10 @@ static sh_status put_vjp_parameter(row *r) {
 /* Writes Psi*(z) = max z + sum (p (z - max z) - omega(p)): no difference of large squares (theory: theorem 2.1). */
 static sh_status put_conjugate(row *r) {
     if (!r->map->has_energy) return SH_UNDEFINED;
-    if (!is_ordinary(r)) return put_special_number(r);
-    double above_top = 0;
-    if (!r->map->cutoff) {
+    double above_top = 0; /* also where top is not finite */
+    if (is_ordinary(r) && !r->map->cutoff) {
         above_top = r->map->conjugate(r->n, input(r, 0), r->top);
-    } else {
+    } else if (is_ordinary(r)) {
         sh_threshold t;
         int64_t n = solve(r, &t);
         const double *p = weights_of(r, r->map, &t, n);

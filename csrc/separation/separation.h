@@ -45,8 +45,7 @@ struct sh_map {
     /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
     const char *formula, *regulariser, *source;
     sh_parameter parameter;
-    const sh_map *(*special_case)(
-        double parameter); /* returns the map that this one is at a parameter, or NULL; NULL: never */
+    const sh_map *(*special_case)(double parameter); /* returns the map that this one is there, or NULL; NULL: none */
 
     int has_energy;      /* the update lowers an energy, and the Jacobian is symmetric */
     int shift_invariant; /* a number added to all scores changes no weight */
