@@ -120,8 +120,8 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
-            double threshold = sh_min_score(job, query, l.list, n, l.scratch.z, 0);
-            n = sh_keep_above(job, query, l.list, n, threshold, 0);
+            double threshold = sh_min_score(job, query, l.list, n, l.scratch.z, /* slack */ 0);
+            n = sh_keep_above(job, query, l.list, n, threshold, /* slack */ 0);
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
@@ -161,13 +161,13 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     double scale = job->map->row_scale(k, row, n);
     double sum = job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, scale);
     k->multiply_by(row, sum != 0 ? 1 / sum : 0, n);
-    double least = job->min_weight > 0 ? job->min_weight : -INFINITY;
-    int64_t found = k->count(row, n, least);
+    double min_weight = job->min_weight > 0 ? job->min_weight : -INFINITY;
+    int64_t found = k->count(row, n, min_weight);
     list_scratch s;
     void *memory = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
     if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     lay_out_list(job, found, memory, &s);
-    k->collect(row, n, least, 0, s.c);
+    k->collect(row, n, min_weight, 0, s.c); /* weights in place of scores */
     if (job->top) found = sh_select_top(s.c, found, job->top);
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
     sh_score_canonically(job, query, s.c, found, s.widened_row);

@@ -223,8 +223,8 @@ static sh_status answer_canonically(void *pointer, int64_t i, void *scratch, sh_
     while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &cursor, position)) > 0) {
         if (n + SH_PIECE > l.capacity) {
             if (job->map->cutoff) {
-                min_score = fmax(min_score, sh_min_score(job, q.query, l.list, n, l.scratch.z, 0));
-                n = sh_keep_above(job, q.query, l.list, n, min_score, 0);
+                min_score = fmax(min_score, sh_min_score(job, q.query, l.list, n, l.scratch.z, /* slack */ 0));
+                n = sh_keep_above(job, q.query, l.list, n, min_score, /* slack */ 0);
             }
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }

@@ -65,8 +65,8 @@ static int64_t positive_roots(const curve *c, const double *z, int64_t n, double
 /* Puts (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
 static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
     for (int64_t i = 0; i < n; i++) {
-        const double most = c[i] > q ? c[i] : q;
-        p[i] = most > 0 ? (c[i] > q ? q : c[i]) / most : 0;
+        const double larger = c[i] > q ? c[i] : q;
+        p[i] = larger > 0 ? (c[i] > q ? q : c[i]) / larger : 0;
     }
     sh_powers(ratio, p, n, &curve->power, SH_NEAR);
     sh_powers_1p(p, ratio, n, &curve->root, SH_NEAR);

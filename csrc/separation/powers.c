@@ -62,17 +62,17 @@ static fixed product(fixed a, fixed b) {
     return result;
 }
 
-/* Returns a `by`. */
-static fixed multiple(fixed a, uint64_t by) {
+/* Returns a times a factor. */
+static fixed multiple(fixed a, uint64_t factor) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
-        carry += (unsigned __int128)a.word[i] * by;
+        carry += (unsigned __int128)a.word[i] * factor;
         a.word[i] = (uint64_t)carry;
     }
     return a;
 }
 
-/* Returns a / by; `by` below 2^32 takes the faster way. */
+/* Returns a / by; divisors below 2^32 are faster. */
 static fixed quotient(fixed a, uint64_t by) {
     uint64_t remainder = 0;
     for (int i = 0; i < WORDS; i++) {

@@ -46,7 +46,8 @@ static void fill(const row *r, double value) {
     else
         for (int64_t j = 0; j < r->n; j++) put(r, 0, j, value);
 }
-static void put_support(const row *r, double tau, int64_t support) {
+/* Writes the outputs of a threshold: tau, and the size of the support. */
+static void put_tau_and_size(const row *r, double tau, int64_t support) {
     put(r, 0, 0, tau);
     memcpy(r->out[1], &support, sizeof support);
 }
@@ -68,7 +69,7 @@ static sh_status put_special_weights(row *r) {
 }
 static sh_status put_special_threshold(row *r) {
     int nan = r->top != r->top;
-    put_support(r, nan ? NAN : INFINITY, nan || r->top < 0 ? 0 : r->k->count(r->in[0], r->n, INFINITY));
+    put_tau_and_size(r, nan ? NAN : INFINITY, nan || r->top < 0 ? 0 : r->k->count(r->in[0], r->n, INFINITY));
     return SH_OK;
 }
 
@@ -170,14 +171,14 @@ static sh_status put_top(row *r) {
 static sh_status put_threshold(row *r) {
     if (r->n == 0 || !is_ordinary(r)) return put_special_threshold(r);
     if (!r->map->cutoff) { /* no threshold; every score that is not masked has weight */
-        put_support(r, -INFINITY, r->k->count(r->in[0], r->n, -r->k->largest));
+        put_tau_and_size(r, -INFINITY, r->k->count(r->in[0], r->n, -r->k->largest));
         return SH_OK;
     }
     sh_threshold t;
     int64_t n = solve(r, &t), support = 0;
     const double *p = weights_of(r, r->map, &t, n);
     for (int64_t i = 0; i < n; i++) support += p[i] > 0;
-    put_support(r, t.unit * r->top + t.tau, support);
+    put_tau_and_size(r, t.unit * r->top + t.tau, support);
     return SH_OK;
 }
 

@@ -9,7 +9,7 @@ static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, 
     return k->exponentiate(s, n, beta, scale);
 }
 
-/* M exp(-beta reach) = unit, and the largest weight is 1 */
+/* Solves M exp(-beta reach) = unit, as the largest weight is 1. */
 static double reach(double beta, double unit, int64_t patterns) { return log((double)patterns / unit) / beta; }
 
 static double rescale(double beta, double parameter, double from, double to) {

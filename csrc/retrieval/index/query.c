@@ -147,7 +147,7 @@ static int64_t drop_below(int32_t *position, float *bound, int64_t n, float thre
  * of the largest. */
 static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const progress *t,
                               int32_t *position, float *bound, int64_t n) {
-    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, 0);
+    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, /* slack */ 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
         double min_score =
@@ -201,7 +201,7 @@ static void add_seeds(const search *s, int64_t query, progress *t, const int32_t
     }
     if (t->seeds == before) return;
     sh_score_canonically(s->job, query, t->seed + before, t->seeds - before, results->widened_row);
-    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, 0));
+    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, /* slack */ 0));
 }
 
 /* Makes seeds of the `wanted` best of a list. */
@@ -261,7 +261,7 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
     if (list->found <= limit) return 1;
     trim(s, q, t, list, 0);
     if (2 * list->found <= limit || !x->records) return list->found <= limit;
-    refine_list(s, codes, row, list->position, list->bound, list->found, NULL);
+    refine_list(s, codes, row, list->position, list->bound, list->found, /* no lower bounds */ NULL);
     t->refined += list->found;
     seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
     trim(s, q, t, list, 0);
@@ -327,7 +327,7 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
     n = drop_below(position, bound, n, threshold);
     counts[SH_LISTED] = wanted_nearest(s) ? t->refined : t->refined + n;
     if (x->records && n > SHORT_LIST && !wanted_nearest(s)) {
-        refine_list(s, codes, row, position, bound, n, NULL);
+        refine_list(s, codes, row, position, bound, n, /* no lower bounds */ NULL);
         n = drop_below(position, bound, n, threshold);
     }
     if (job->goal == SH_GOAL_RADIUS) n = drop_by_offset(s, query, q, t, position, bound, n);
@@ -362,8 +362,8 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
             if (c[j].score >= min_score) v->scored[found++] = c[j];
         assert(found <= SCORED + SEEDS);
         if (found < solved + 1 + solved / 8 && found < SCORED) continue;
-        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, 0));
-        solved = found = sh_keep_above(job, query, v->scored, found, min_score, 0);
+        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, /* slack */ 0));
+        solved = found = sh_keep_above(job, query, v->scored, found, min_score, /* slack */ 0);
         threshold = sh_bound_threshold(x, q, min_score);
     }
     if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
