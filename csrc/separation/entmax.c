@@ -313,19 +313,6 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     return p * z - (p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0);
 }
 
-static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    return sh_slopes_of_powers(2 - alpha, n, p, w);
-}
-
-/* Computes the gradient in the scores. Beyond alpha = 2 small weights have large slopes, which may leave the range. */
-static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    (void)z;
-    if (alpha > 2)
-        sh_vjp_by_slopes(&sh_map_entmax, alpha, n, p, g, dz);
-    else
-        sh_vjp_of_powers(2 - alpha, n, p, g, dz);
-}
-
 /* Computes phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
 static double phi(double x, double m) {
     if (m > 0) return (exp(x - m) - (1 + x) * exp(-m)) / x / x;
@@ -383,8 +370,8 @@ const sh_map sh_map_entmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
-    .slopes = slopes,
-    .vjp = vjp,
+    .slopes = sh_entmax_slopes,
+    .vjp = sh_entmax_vjp,
     .vjp_parameter = vjp_alpha,
     .lanes = SH_LANES_ENTMAX,
 };

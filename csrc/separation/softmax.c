@@ -23,16 +23,6 @@ static double conjugate(int64_t n, const double *z, double best) {
     return log(sum);
 }
 
-static double slopes(double parameter, int64_t n, const double *p, double *w) {
-    (void)parameter;
-    return sh_slopes_of_powers(1, n, p, w);
-}
-
-static void vjp(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    (void)parameter, (void)z;
-    sh_vjp_of_powers(1, n, p, g, dz);
-}
-
 const sh_map sh_map_softmax = {
     .name = "softmax",
     .alias = "softmax",
@@ -47,7 +37,7 @@ const sh_map sh_map_softmax = {
     .conjugate = conjugate,
     .reach = reach,
     .rescale = rescale,
-    .slopes = slopes,
-    .vjp = vjp,
+    .slopes = sh_entmax_slopes,
+    .vjp = sh_entmax_vjp,
     .lanes = SH_LANES_SOFTMAX,
 };
