@@ -101,11 +101,11 @@ static inline v_f64 exp2i_f64(i_f64 n) { return (v_f64)((n + 1023) << 52); }
 /* Returns exp(x) for x <= 0 after Cody and Waite: x = n ln 2 + r, |r| <= ln 2 / 2, polynomial of r. Below the last
  * normal number the result is 0: such weights are below 1e-38 of the largest. */
 static inline v_f32 exp_f32(v_f32 x) {
-    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     x = MAX_f32(x, ALL_f32(-88.0f));
-    v_f32 t = x * 1.44269504088896341f + shift;
+    v_f32 t = x * 1.44269504088896341f + rounder;
     i_f32 n = (i_f32)t - 0x4B400000;
-    t -= shift;
+    t -= rounder;
     v_f32 r = x - t * 0.693359375f;
     r -= t * -2.12194440e-4f;
     v_f32 p = FMA_f32(r, ALL_f32(1.9875691500e-4f), ALL_f32(1.3981999507e-3f));
@@ -118,11 +118,11 @@ static inline v_f32 exp_f32(v_f32 x) {
     return (v_f32)(alive & (i_f32)(p * exp2i_f32(n)));
 }
 static inline v_f64 exp_f64(v_f64 x) {
-    const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
+    const double rounder = 6755399441055744.0; /* 1.5 * 2^52 */
     x = MAX_f64(x, ALL_f64(-709.0));
-    v_f64 t = x * 1.4426950408889634 + shift;
+    v_f64 t = x * 1.4426950408889634 + rounder;
     i_f64 n = (i_f64)t - 0x4338000000000000;
-    t -= shift;
+    t -= rounder;
     v_f64 r = x - t * 6.93147180369123816490e-01;
     r -= t * 1.90821492927058770002e-10;
     v_f64 p =
@@ -167,13 +167,14 @@ static inline double add_and_peak(double *x, const double *y, int64_t n) {
  * for infinity and NaN; a subnormal gets an exponent that a subtraction takes off again. No subnormal float is made on
  * the way, so a processor set to flush those changes nothing. */
 static inline float float16(uint16_t x) {
-    const uint32_t top = 0x1Fu << 23, shift = 112u << 23, one = 1u << 23;
+    const uint32_t top = 0x1Fu << 23, rebias = 112u << 23, one = 1u << 23;
     uint32_t bits = (uint32_t)(x & 0x7FFF) << 13, exponent = bits & top;
     uint32_t subnormal = exponent == 0 ? one : 0;
     union {
         uint32_t bits;
         float number;
-    } y = {.bits = bits + shift + (exponent == top ? shift : subnormal)}, less = {.bits = subnormal ? shift + one : 0};
+    } y = {.bits = bits + rebias + (exponent == top ? rebias : subnormal)},
+      less = {.bits = subnormal ? rebias + one : 0};
     y.number -= less.number;
     y.bits |= (uint32_t)(x & 0x8000) << 16;
     return y.number;

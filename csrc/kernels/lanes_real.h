@@ -100,14 +100,14 @@ INLINE int N(any)(IV m) {
 INLINE V N(pick)(IV m, V a, V b) { return (V)((m & (IV)a) | (~m & (IV)b)); }
 
 /* 1.5 2^23 or 2^52: what is added to it is rounded to whole numbers, which are then its last bits. */
-#define SHIFT (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
+#define ROUNDER (sizeof(R) == 4 ? (R)12582912.0 : (R)6755399441055744.0)
 
 /* Returns x 2^n, n whole numbers; x near 1 and 2^n normal, or the lane is not used: unsigned sums may wrap */
 INLINE V N(scaled)(V x, V n) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(scalef_ps)((FLOATS)x, (FLOATS)n) : (V)MM(scalef_pd)((DOUBLES)x, (DOUBLES)n);
 #else
-    return (V)((N(wrapping))x + ((N(wrapping))(n + SHIFT) << (sizeof(R) == 4 ? 23 : 52)));
+    return (V)((N(wrapping))x + ((N(wrapping))(n + ROUNDER) << (sizeof(R) == 4 ? 23 : 52)));
 #endif
 }
 
@@ -116,7 +116,7 @@ INLINE V N(rounded)(V x) {
 #if defined(MM) && defined(__AVX512VL__)
     return sizeof(R) == 4 ? (V)MM(roundscale_ps)((FLOATS)x, 0) : (V)MM(roundscale_pd)((DOUBLES)x, 0);
 #else
-    return (x + SHIFT) - SHIFT;
+    return (x + ROUNDER) - ROUNDER;
 #endif
 }
 
@@ -1196,7 +1196,7 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
                                   void *best) {
     const R a = N(steep_a)(parameter);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
-    IV inside = {0}, outside = (IV)ALL((R)1 / a);
+    IV inside = {0}, outside = (IV)ALL((R)1 / a); /* the bits of distances in the support, and outside */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n, kept = 0;
     for (int pass = 0; pass < 64; pass++) {
@@ -1205,12 +1205,12 @@ static int64_t N(steep_threshold)(const R *s, int64_t stride, int64_t n, double 
         V total = ALL(0);
         kept = 0;
         for (int64_t i = 0; i < found; i++) {
-            V under = top - LOAD(s + list[i] * stride), above = (V)middle - under;
-            IV in = under < (V)outside;
-            undecided |= in & (under > (V)inside);
+            V distance = top - LOAD(s + list[i] * stride), above = (V)middle - distance;
+            IV in = distance < (V)outside;
+            undecided |= in & (distance > (V)inside);
             total += (V)((above > ALL(0)) & (IV)N(exp)(N(log_of_any)(above * a) / a));
             list[kept] = list[i];
-            kept += ANY(N(above)((V)outside, under));
+            kept += ANY(N(above)((V)outside, distance));
         }
         found = kept;
         if (!ANY(N(above)((V)(undecided & (IV)ALL(1)), ALL(0)))) break;
@@ -1284,8 +1284,8 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
     const V zero = ALL(0), one = ALL(1);
     V reported, first, sum, least, top = N(largest)(s, stride, n, &reported, &first, &sum, &least);
     /* theta is 0 if one row has all weight, and largest if all have the same: 0 <= theta <= (1 - n^-a) / a */
-    const double flat = -exact * log((double)(n ? n : 1));
-    V above_1 = by_gap ? one : zero, below_1 = ALL(by_gap ? exp(flat) : -expm1(flat) / exact), u = above_1;
+    const double log_power = -exact * log((double)(n ? n : 1)); /* log n^-a */
+    V above_1 = by_gap ? one : zero, below_1 = ALL(by_gap ? exp(log_power) : -expm1(log_power) / exact), u = above_1;
     /* sum p is convex in u: Newton's method from where it is above 1 stays there */
     for (int64_t j = 0; j < n; j++) list[j] = (int32_t)j;
     int64_t found = n;
@@ -1417,9 +1417,9 @@ static void N(polynomial_vjp)(void *scores, void *gradient, int64_t stride, int6
     for (int64_t i = 0; i < n; i++)
         mean = N(fma)(N(power)(N(ratio)(LOAD(s + i * stride), scale), order) * inverse, LOAD(g + i * stride), mean);
     for (int64_t i = 0; i < n; i++) {
-        V x = LOAD(s + i * stride), r = N(ratio)(x, scale), below = N(power)(r, order - 1) * inverse;
-        V slope = below * (R)order / N(pick)(scale > ALL(0), scale, ALL(1));
-        STORE(s + i * stride, below * r);
+        V x = LOAD(s + i * stride), r = N(ratio)(x, scale), p_by_r = N(power)(r, order - 1) * inverse;
+        V slope = p_by_r * (R)order / N(pick)(scale > ALL(0), scale, ALL(1));
+        STORE(s + i * stride, p_by_r * r);
         STORE(g + i * stride, (V)((x > ALL(-INFINITY)) & (IV)(slope * (LOAD(g + i * stride) - mean))));
     }
 }
@@ -1468,7 +1468,7 @@ static const sh_lanes N(sh_lanes) = {
 #undef N
 #undef V
 #undef LOW
-#undef SHIFT
+#undef ROUNDER
 #undef HIGH
 #undef EXCHANGE
 #undef OTHER

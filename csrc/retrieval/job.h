@@ -27,8 +27,7 @@ enum {
     SH_HINTS = 4,                    /* patterns that one update of a query suggests to the next */
 };
 
-/* An index's number among those of a memory: filter codes of leading columns; of all columns; of leading columns in
- * longer codes. */
+/* The indexes of a memory: with filter codes of leading columns, of all columns, of more leading columns. */
 enum { SH_LEADING_INDEX, SH_ALL_INDEX, SH_LONGER_INDEX, SH_INDEXES };
 
 /* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one

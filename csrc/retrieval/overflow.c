@@ -15,10 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ROWS_BYTES = 24 * 1024 * 1024, /* of the rows of a batch */
-    COLUMNS = 256,                 /* of states that an item of work mixes */
-};
+enum { ROWS_BYTES = 24 << 20, COLUMNS = 256 }; /* of the rows of a batch; of states that an item of work mixes */
 
 typedef struct {
     sh_job *job;
@@ -40,13 +37,20 @@ static size_t lay_out(int64_t rows, void *memory, batch *b) {
     return w.used;
 }
 
-static int64_t query_number(const batch *b, int64_t row) {
+static int64_t query_of(const batch *b, int64_t row) {
     assert(row < b->rows);
     return b->job->plan.overflow_queries[b->first + row];
 }
 
+/* Compares numbers of queries; or entries by their positions, which come first in them. */
+static int compare_numbers(const void *a, const void *b) {
+    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
+    return (i > j) - (i < j);
+}
+
 /* --- rows of scores ------------------------------------------------------------------------------- */
 
+/* Scores a tile of patterns with the queries of a batch: the first product. */
 static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_context *context) {
     batch *b = pointer;
     const sh_memory *m = b->job->memory;
@@ -56,7 +60,7 @@ static sh_status score_tile(void *pointer, int64_t tile, void *scratch, sh_conte
                    scratch);
     for (int64_t i = 0; i < b->rows; i++) {
         void *scores = sh_at(k, b->scores, i * m->patterns.n + first);
-        int64_t query = query_number(b, i);
+        int64_t query = query_of(b, i);
         double best =
             k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(b->job, first), sh_shift(b->job, query), n);
         if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
@@ -116,8 +120,8 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
     if (!sh_lengthen_list(job, context, &l, 0, 4 * PIECE)) goto done;
     for (int64_t j = 0; j < job->memory->patterns.n; j += PIECE) {
         if (n + PIECE > l.capacity) {
-            double threshold = sh_min_score(job, query, l.list, n, l.scratch.z, 0);
-            n = sh_keep_above(job, query, l.list, n, threshold, 0);
+            double threshold = sh_min_score(job, query, l.list, n, l.scratch.z, /* slack */ 0);
+            n = sh_keep_above(job, query, l.list, n, threshold, /* slack */ 0);
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }
         int64_t width = sh_min(PIECE, job->memory->patterns.n - j);
@@ -134,11 +138,6 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
 done:
     sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
-}
-
-static int compare_positions(const void *a, const void *b) {
-    int64_t i = ((const sh_entry *)a)->position, j = ((const sh_entry *)b)->position;
-    return (i > j) - (i < j);
 }
 
 typedef struct {
@@ -162,28 +161,29 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     double scale = job->map->row_scale(k, row, n);
     double sum = job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, scale);
     k->multiply_by(row, sum != 0 ? 1 / sum : 0, n);
-    double least = job->min_weight > 0 ? job->min_weight : -INFINITY;
-    int64_t found = k->count(row, n, least);
+    double min_weight = job->min_weight > 0 ? job->min_weight : -INFINITY;
+    int64_t found = k->count(row, n, min_weight);
     list_scratch s;
     void *memory = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
     if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     lay_out_list(job, found, memory, &s);
-    k->collect(row, n, least, 0, s.c);
+    k->collect(row, n, min_weight, 0, s.c); /* weights in place of scores */
     if (job->top) found = sh_select_top(s.c, found, job->top);
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
     sh_score_canonically(job, query, s.c, found, s.widened_row);
     for (int64_t i = 0; i < found; i++) s.entries[i].score = s.c[i].score;
-    qsort(s.entries, (size_t)found, sizeof *s.entries, compare_positions);
+    qsort(s.entries, (size_t)found, sizeof *s.entries, compare_numbers);
     sh_status status = sh_store_entries(job, query, s.entries, found, context);
     sh_release(context, memory);
     return status;
 }
 
+/* Answers one query of a batch by its row of scores, or turns that into weights for the second product. */
 static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_context *context) {
     batch *b = pointer;
     sh_job *job = b->job;
     const sh_kernels *k = job->k;
-    int64_t query = query_number(b, item), n = job->memory->patterns.n;
+    int64_t query = query_of(b, item), n = job->memory->patterns.n;
     void *row = sh_at(k, b->scores, item * n); /* of scores */
     b->by_product[item] = 0;
     double slack = job->plan.slack[query], *z = scratch;
@@ -227,6 +227,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
     return SH_OK;
 }
 
+/* Mixes some columns of the values by the weights of a batch: the second product. */
 static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_context *context) {
     batch *b = pointer;
     const sh_job *job = b->job;
@@ -250,7 +251,7 @@ static sh_status answer_batch(batch *b) {
     const sh_kernels *k = job->k;
     size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->values->d * k->size;
     for (int64_t i = 0; i < b->rows; i++)
-        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_number(b, i)), query_bytes);
+        memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_of(b, i)), query_bytes);
     size_t tile_bytes = sh_tile_row_bytes(m);
     sh_status status = sh_for_each(job->context, job->plan.tiles, tile_bytes, score_tile, b);
     if (status != SH_OK) return status;
@@ -270,14 +271,9 @@ static sh_status answer_batch(batch *b) {
         char *state = b->states + (size_t)i * state_bytes;
         if (job->plan.value_centre) k->add(state, 1, job->plan.value_centre, job->values->d);
         sh_note_states_if_not_finite(job, state, 1);
-        memcpy((char *)job->out.states + (size_t)query_number(b, i) * state_bytes, state, state_bytes);
+        memcpy((char *)job->out.states + (size_t)query_of(b, i) * state_bytes, state, state_bytes);
     }
     return SH_OK;
-}
-
-static int compare_numbers(const void *a, const void *b) {
-    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-    return (i > j) - (i < j);
 }
 
 sh_status sh_overflow(sh_job *job) {

@@ -39,8 +39,7 @@ typedef struct {
 
 static int64_t place_of(const pair_scan *p, sh_placed q) { return q.residue + p->step * q.place; }
 
-/* Gives the next stretch of patterns of a query: its first, counted in their residue class. Returns how many it has, 0 at
- * the end. *cursor counts up from 0. */
+/* Gives the next stretch of a query's patterns, *first counted in their residue class; returns how many, 0 at the end. */
 static int64_t next_stretch(const pair_scan *p, sh_placed q, int64_t *cursor, int64_t *first) {
     const int64_t n = p->kind->next_stretch(p->s, p->job->memory->patterns.n, place_of(p, q), cursor, first);
     *first /= p->step;
@@ -85,7 +84,6 @@ static void visible_part(const pair_scan *p, sh_placed q, const tile *t, int64_t
 
 /* --- the queries of an item ------------------------------------------------------------------------ */
 
-/* The scratch of one worker. */
 typedef struct {
     char *queries, *scores, *mixture; /* (ROWS, d), (ROWS, SH_TILE), (ROWS, v) */
     char *tile_rows, *row;            /* of sh_tile_scores; (SH_PIECE) scores of pairs, then weights */
@@ -120,13 +118,12 @@ static size_t lay_out(const pair_scan *p, void *memory, item_scratch *s) {
 /* The next piece of pairs that lie in no stretch. It is found one piece ahead, so that its rows can be fetched while those
  * before are read. */
 typedef struct {
-    int64_t query;  /* whose pairs they are: its number in the item */
-    int64_t cursor; /* the number of the pair after them */
-    int64_t n;      /* 0: there are no more */
+    int64_t query, cursor,
+        n; /* whose, by its number in the item; the pair after them; how many, 0: there are no more */
     int64_t position[SH_PIECE];
 } piece;
 
-/* Names the next piece, of the same query or the first one after it that has one. */
+/* Finds the next piece, of the same query or of one after it. */
 static void next_piece(const pair_scan *p, const sh_placed *q, int64_t rows, piece *next) {
     int was_last = next->n > 0 && next->n < SH_PIECE;
     for (next->n = 0; next->n == 0; was_last = 1) {
@@ -137,7 +134,7 @@ static void next_piece(const pair_scan *p, const sh_placed *q, int64_t rows, pie
     }
 }
 
-/* Names the first piece of query i of an item, or of one after it. */
+/* Finds the first piece of query i, or of one after it. */
 static void begin_pieces(const pair_scan *p, const sh_placed *q, int64_t rows, int64_t i, piece *next) {
     next->n = 0;
     next->query = p->has_scattered ? i : rows;
@@ -151,8 +148,8 @@ static int64_t score_pairs(const pair_scan *p, const sh_placed *q, int64_t rows,
                            const item_scratch *w) {
     enum { STEP = 4 }; /* rows scored while as many are fetched */
     const sh_job *job = p->job;
-    const sh_rows *patterns = &job->memory->patterns,
-                  *values = job->values->data == patterns->data ? NULL : job->values;
+    const sh_rows *patterns = &job->memory->patterns, *values = job->values;
+    if (job->map->cutoff || values->data == patterns->data) values = NULL; /* else every pair needs its value, too */
     if (next->query < i) begin_pieces(p, q, rows, i, next);
     if (next->query > i || next->n == 0) return 0;
     int64_t n = next->n;
@@ -161,8 +158,7 @@ static int64_t score_pairs(const pair_scan *p, const sh_placed *q, int64_t rows,
     for (int64_t j = 0; j < n; j += STEP) {
         for (int64_t ahead = j; ahead < sh_min(j + STEP, next->n); ahead++) {
             sh_prefetch_row(patterns, next->position[ahead]);
-            if (values && !job->map->cutoff) /* every pattern has weight, so its value is needed, too */
-                sh_prefetch_row(values, next->position[ahead]);
+            if (values) sh_prefetch_row(values, next->position[ahead]);
         }
         sh_score_fetched(job, q[i].query, w->pairs + j, sh_min(STEP, n - j), w->results.widened_row);
     }
@@ -186,17 +182,16 @@ static sh_rows rows_of_class(const pair_scan *p, const sh_rows *rows, int64_t re
     return of_class;
 }
 
-/* Returns the biases or scales of a tile's patterns, side by side: where they lie, or copied to `gathered`. `terms` are
+/* Returns the biases or scales of a tile's patterns, side by side: where they lie, or copied to `to`. `terms` are
  * those of all patterns, NULL if there are none. */
 static const void *terms_of_tile(const pair_scan *p, const void *terms, int64_t residue, int64_t first, int64_t n,
-                                 void *gathered) {
+                                 void *to) {
     size_t size = p->job->k->size;
     if (!terms) return NULL;
     const char *from = (const char *)terms + (size_t)(residue + first * p->step) * size;
     if (p->step == 1) return from;
-    for (int64_t j = 0; j < n; j++)
-        memcpy((char *)gathered + (size_t)j * size, from + (size_t)(j * p->step) * size, size);
-    return gathered;
+    for (int64_t j = 0; j < n; j++) memcpy((char *)to + (size_t)j * size, from + (size_t)(j * p->step) * size, size);
+    return to;
 }
 
 /* Gathers the queries of an item and the rows of their residue class; returns the queries' places. */
@@ -233,8 +228,8 @@ static sh_status answer_canonically(void *pointer, int64_t i, void *scratch, sh_
     while ((found = sh_next_pairs(p->s, job->memory->patterns.n, place_of(p, q), &cursor, position)) > 0) {
         if (n + SH_PIECE > l.capacity) {
             if (job->map->cutoff) {
-                min_score = fmax(min_score, sh_min_score(job, q.query, l.list, n, l.scratch.z, 0));
-                n = sh_keep_above(job, q.query, l.list, n, min_score, 0);
+                min_score = fmax(min_score, sh_min_score(job, q.query, l.list, n, l.scratch.z, /* slack */ 0));
+                n = sh_keep_above(job, q.query, l.list, n, min_score, /* slack */ 0);
             }
             if (2 * n > l.capacity && !sh_lengthen_list(job, context, &l, n, 0)) goto done;
         }

@@ -159,8 +159,7 @@ static sh_status build_index(sh_context *context, const sh_memory *m, sh_index_k
 
 sh_status sh_memory_index(sh_context *context, const sh_memory *m) {
     SH_REQUIRE(context, m, "memory");
-    if (atomic_load(&m->indexes->index[SH_LEADING_INDEX]) || atomic_load(&m->indexes->index[SH_ALL_INDEX]))
-        return SH_OK;
+    if (sh_memory_index_bytes(m) > 0) return SH_OK;
     return build_index(context, m, SH_EITHER_COLUMNS, INT64_MAX);
 }
 

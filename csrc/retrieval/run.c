@@ -71,11 +71,10 @@ static sh_status find_not_finite(sh_job *job, int not_finite, int64_t row) {
     const sh_memory *m = job->memory;
     const int64_t n = job->queries.n, M = m->patterns.n, d = m->patterns.d, stride = d * (int64_t)m->k->size;
     const sh_rows queries = {.data = job->queries.data, .n = n, .d = d, .stride = stride, .type = m->type};
-    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, /* all */ NULL});
-    if (status == SH_OK)
-        status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, /* all */ NULL});
+    sh_status status = check_suspects(job->context, (suspects){m->k, &queries, "queries", n, NULL});
+    if (status == SH_OK) status = check_suspects(job->context, (suspects){m->k, &m->patterns, "patterns", M, NULL});
     if (status == SH_OK && m->has_values && !m->values.unchecked)
-        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, /* all */ NULL});
+        status = check_suspects(job->context, (suspects){m->k, &m->values, "values", M, NULL});
     if (status != SH_OK || !(not_finite & SH_SCORE_NOT_FINITE)) return status;
     return sh_fail(job->context, SH_OVERFLOW, "queries", row);
 }

@@ -36,7 +36,6 @@ typedef struct {
     range_list *lists; /* (n, ranges), or NULL if there is one range */
 } scan;
 
-/* The scratch of one worker. */
 typedef struct {
     void *scores;             /* (block_rows, SH_TILE) */
     void *tile_rows;          /* of sh_tile_scores */
@@ -89,8 +88,7 @@ void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, 
     l->min_score = fmax(l->min_score, l->best - cutoff - slack - 0x1p-50 * (fabs(l->best) + cutoff));
 }
 
-/* Adds the scores of one query and tile that reach min_score to its list; the tile begins with pattern `first`, and its
- * best score is tile_best. */
+/* Adds to a query's list what reaches min_score in a tile that begins with pattern `first`, and has this best score. */
 static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, const void *scores, int64_t n,
                     double tile_best, int64_t first, double *z) {
     sh_raise_min_score(job, query, l, tile_best);
@@ -99,9 +97,7 @@ static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, cons
             job->k->collect(sh_at(job->k, scores, j), sh_min(PIECE, n - j), l->min_score, first + j, l->list + l->n);
 }
 
-static int64_t query_number(const sh_job *job, int64_t i) {
-    return job->plan.scan_queries ? job->plan.scan_queries[i] : i;
-}
+static int64_t query_of(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
 
 static void leave_to_overflow(sh_job *job, int64_t query) {
     job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
@@ -142,7 +138,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
         for (int64_t i = 0; i < g.rows; i++) {
             sh_candidate_list *l = &v.lists[i];
             if (l->overflows) continue;
-            int64_t query = query_number(job, g.first_query + i);
+            int64_t query = query_of(job, g.first_query + i);
             void *scores = sh_at(job->k, v.scores, i * SH_TILE);
             double best =
                 job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
@@ -155,7 +151,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
     }
     for (int64_t i = 0; i < g.rows; i++) {
         sh_candidate_list *l = &v.lists[i];
-        int64_t query = query_number(job, g.first_query + i);
+        int64_t query = query_of(job, g.first_query + i);
         sh_status status = SH_OK;
         if (!l->overflows) sh_compact(job, query, l, v.results.z);
         if (s->lists) {
@@ -175,7 +171,7 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
 static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
-    int64_t query = query_number(job, item);
+    int64_t query = query_of(job, item);
     sh_candidate_list joined = {.min_score = -INFINITY};
     sh_result_scratch results;
     lay_out_joined(job, scratch, &joined, &results);

@@ -21,7 +21,6 @@ typedef struct {
     sh_partial *parts; /* (ranges); the first is the result */
 } stream;
 
-/* The scratch of one worker. */
 typedef struct {
     void *scores, *tile_rows; /* (block_rows, SH_TILE); of sh_tile_scores */
     void *values;             /* (SH_TILE) selected scores, then their weights, */

@@ -65,8 +65,8 @@ static int64_t positive_roots(const curve *c, const double *z, int64_t n, double
 /* Puts (c^a + q^a)^(1/a) of n numbers c in p, beyond alpha = 2 (note 1), and (the lesser / the larger)^a in ratio. */
 static void joined(const curve *curve, const double *c, int64_t n, double q, double *p, double *ratio) {
     for (int64_t i = 0; i < n; i++) {
-        const double most = c[i] > q ? c[i] : q;
-        p[i] = most > 0 ? (c[i] > q ? q : c[i]) / most : 0;
+        const double larger = c[i] > q ? c[i] : q;
+        p[i] = larger > 0 ? (c[i] > q ? q : c[i]) / larger : 0;
     }
     sh_powers(ratio, p, n, &curve->power, SH_NEAR);
     sh_powers_1p(p, ratio, n, &curve->root, SH_NEAR);
@@ -256,9 +256,8 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     return tau;
 }
 
-/* Drops scores that are outside the support: Newton's steps from the left never pass the solution where the sum is convex,
- * so these lie at or below their threshold (less an allowance for rounding). Only an economy before the sort. Returns how
- * many stay. */
+/* Drops scores at or below the threshold (less rounding) that some of Newton's steps from the left reach: they never pass
+ * the solution where the sum is convex. Only an economy before the sort. Returns how many stay. */
 static int64_t prune(const curve *c, double *z, int64_t n) {
     const double a = c->a;
     if (a > 1) return n;
@@ -312,19 +311,6 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     const double alpha = t->parameter;
     const sh_exponent e = sh_exponent_of(alpha - 1, 1);
     return p * z - (p > 0 ? p * sh_power_less_1(p, &e) / (alpha * (alpha - 1)) : 0);
-}
-
-static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    return sh_slopes_of_powers(2 - alpha, n, p, w);
-}
-
-/* Computes the gradient in the scores. Beyond alpha = 2 small weights have large slopes, which may leave the range. */
-static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    (void)z;
-    if (alpha > 2)
-        sh_vjp_by_slopes(&sh_map_entmax, alpha, n, p, g, dz);
-    else
-        sh_vjp_of_powers(2 - alpha, n, p, g, dz);
 }
 
 /* Computes phi(x) e^-m, phi(x) = (e^x - 1 - x) / x^2 */
@@ -384,8 +370,8 @@ const sh_map sh_map_entmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
-    .slopes = slopes,
-    .vjp = vjp,
+    .slopes = sh_entmax_slopes,
+    .vjp = sh_entmax_vjp,
     .vjp_parameter = vjp_alpha,
     .lanes = SH_LANES_ENTMAX,
 };

@@ -19,14 +19,21 @@ static int64_t index_of_least(int64_t n, const double *p) {
 
 /* Powers are in units of that of the least weight, which may leave the range where the exponent is below 0: the square root
  * of that unit is returned. */
-double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *w) {
-    const double least = n ? p[index_of_least(n, p)] : 1;
+double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w) {
+    const double exponent = 2 - alpha, least = n ? p[index_of_least(n, p)] : 1;
     for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / least, exponent) : 0;
     return least > 0 ? pow(least, exponent / 2) : 1;
 }
 
-void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double *g, double *dz) {
+/* Beyond alpha = 2 small weights have large slopes, which may leave the range. */
+void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
+    const double exponent = 2 - alpha;
     double sum = 0, weighted = 0;
+    (void)z;
+    if (alpha > 2) {
+        sh_vjp_by_slopes(&sh_map_entmax, alpha, n, p, g, dz);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         const double x = p[i];
         const double w = x == 0          ? 0

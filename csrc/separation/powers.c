@@ -62,17 +62,17 @@ static fixed product(fixed a, fixed b) {
     return result;
 }
 
-/* Returns a `by`. */
-static fixed multiple(fixed a, uint64_t by) {
+/* Returns a times a factor. */
+static fixed multiple(fixed a, uint64_t factor) {
     unsigned __int128 carry = 0;
     for (int i = WORDS; i-- > 0; carry >>= 64) {
-        carry += (unsigned __int128)a.word[i] * by;
+        carry += (unsigned __int128)a.word[i] * factor;
         a.word[i] = (uint64_t)carry;
     }
     return a;
 }
 
-/* Returns a / by; `by` below 2^32 takes the faster way. */
+/* Returns a / by; divisors below 2^32 are faster. */
 static fixed quotient(fixed a, uint64_t by) {
     uint64_t remainder = 0;
     for (int i = 0; i < WORDS; i++) {
@@ -237,8 +237,7 @@ double sh_power_1p(double y, const sh_exponent *e) {
 
 /* Puts x[i]^e, or (1 + x[i])^e, in y[i]. */
 static void powers(double *y, const double *x, int64_t n, const sh_exponent *e, sh_rounding rounding, int with_1) {
-    if (e->numerator == 1 && e->denominator == 2 &&
-        !(with_1 && rounding == SH_ROUNDED)) { /* which processors round correctly */
+    if (e->numerator == 1 && e->denominator == 2 && !(with_1 && rounding == SH_ROUNDED)) { /* rounded correctly, too */
         for (int64_t i = 0; i < n; i++) y[i] = sqrt(x[i] + with_1 > 0 ? x[i] + with_1 : 0);
         return;
     }

@@ -46,13 +46,15 @@ static void fill(const row *r, double value) {
     else
         for (int64_t j = 0; j < r->n; j++) put(r, 0, j, value);
 }
-static void put_support(const row *r, double tau, int64_t support) {
+/* Writes the outputs of a threshold: tau, and the size of the support. */
+static void put_tau_and_size(const row *r, double tau, int64_t support) {
     put(r, 0, 0, tau);
     memcpy(r->out[1], &support, sizeof support);
 }
 
 /* Tells whether the largest score is finite; else a row has NaN or infinity, or is all masked (note 1). */
 static int is_ordinary(const row *r) { return isfinite(r->top); }
+/* Writes the weights of a row that is not ordinary (note 1). */
 static sh_status put_special_weights(row *r) {
     if (r->top != r->top) {
         fill(r, NAN);
@@ -67,11 +69,7 @@ static sh_status put_special_weights(row *r) {
 }
 static sh_status put_special_threshold(row *r) {
     int nan = r->top != r->top;
-    put_support(r, nan ? NAN : INFINITY, nan || r->top < 0 ? 0 : r->k->count(r->in[0], r->n, INFINITY));
-    return SH_OK;
-}
-static sh_status put_special_number(row *r) {
-    put(r, 0, 0, r->top);
+    put_tau_and_size(r, nan ? NAN : INFINITY, nan || r->top < 0 ? 0 : r->k->count(r->in[0], r->n, INFINITY));
     return SH_OK;
 }
 
@@ -174,14 +172,14 @@ static sh_status put_top(row *r) {
 static sh_status put_threshold(row *r) {
     if (r->n == 0 || !is_ordinary(r)) return put_special_threshold(r);
     if (!r->map->cutoff) { /* no threshold; every score that is not masked has weight */
-        put_support(r, -INFINITY, r->k->count(r->in[0], r->n, -r->k->largest));
+        put_tau_and_size(r, -INFINITY, r->k->count(r->in[0], r->n, -r->k->largest));
         return SH_OK;
     }
     sh_threshold t;
     int64_t n = solve(r, &t), support = 0;
     const double *p = weights_of(r, r->map, &t, n);
     for (int64_t i = 0; i < n; i++) support += p[i] > 0;
-    put_support(r, t.unit * r->top + t.tau, support);
+    put_tau_and_size(r, t.unit * r->top + t.tau, support);
     return SH_OK;
 }
 
@@ -216,11 +214,10 @@ static sh_status put_vjp_parameter(row *r) {
 /* Writes Psi*(z) = max z + sum (p (z - max z) - omega(p)): no difference of large squares (theory: theorem 2.1). */
 static sh_status put_conjugate(row *r) {
     if (!r->map->has_energy) return SH_UNDEFINED;
-    if (!is_ordinary(r)) return put_special_number(r);
-    double above_top = 0;
-    if (!r->map->cutoff) {
+    double above_top = 0; /* also where top is not finite */
+    if (is_ordinary(r) && !r->map->cutoff) {
         above_top = r->map->conjugate(r->n, input(r, 0), r->top);
-    } else {
+    } else if (is_ordinary(r)) {
         sh_threshold t;
         int64_t n = solve(r, &t);
         const double *p = weights_of(r, r->map, &t, n);

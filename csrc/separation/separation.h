@@ -45,8 +45,7 @@ struct sh_map {
     /* for documentation: weights from scores z; the regulariser Omega whose conjugate the map has, NULL: none; the paper */
     const char *formula, *regulariser, *source;
     sh_parameter parameter;
-    const sh_map *(*special_case)(
-        double parameter); /* returns the map that this one is at a parameter, or NULL; NULL: never */
+    const sh_map *(*special_case)(double parameter); /* returns the map that this one is there, or NULL; NULL: none */
 
     int has_energy;      /* the update lowers an energy, and the Jacobian is symmetric */
     int shift_invariant; /* a number added to all scores changes no weight */
@@ -104,10 +103,10 @@ int sh_parameter_fits(const sh_parameter *parameter, double value);
 const sh_map *sh_map_of(sh_model *model);
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* jacobian.c: computes slopes p^exponent, as `slopes` of a map gives them; */
-double sh_slopes_of_powers(double exponent, int64_t n, const double *p, double *w);
-/* the gradient in the scores by slopes p^exponent that stay in range, and by the `slopes` of a map; */
-void sh_vjp_of_powers(double exponent, int64_t n, const double *p, const double *g, double *dz);
+/* jacobian.c: `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2; */
+double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w);
+void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz);
+/* the gradient in the scores by the `slopes` of a map; */
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,

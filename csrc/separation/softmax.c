@@ -9,7 +9,7 @@ static double row_weights(const sh_kernels *k, void *s, int64_t n, double beta, 
     return k->exponentiate(s, n, beta, scale);
 }
 
-/* M exp(-beta reach) = unit, and the largest weight is 1 */
+/* Solves M exp(-beta reach) = unit, as the largest weight is 1. */
 static double reach(double beta, double unit, int64_t patterns) { return log((double)patterns / unit) / beta; }
 
 static double rescale(double beta, double parameter, double from, double to) {
@@ -21,16 +21,6 @@ static double conjugate(int64_t n, const double *z, double best) {
     double sum = 0;
     for (int64_t j = 0; j < n; j++) sum += exp(z[j] - best);
     return log(sum);
-}
-
-static double slopes(double parameter, int64_t n, const double *p, double *w) {
-    (void)parameter;
-    return sh_slopes_of_powers(1, n, p, w);
-}
-
-static void vjp(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    (void)parameter, (void)z;
-    sh_vjp_of_powers(1, n, p, g, dz);
 }
 
 const sh_map sh_map_softmax = {
@@ -47,7 +37,7 @@ const sh_map sh_map_softmax = {
     .conjugate = conjugate,
     .reach = reach,
     .rescale = rescale,
-    .slopes = slopes,
-    .vjp = vjp,
+    .slopes = sh_entmax_slopes,
+    .vjp = sh_entmax_vjp,
     .lanes = SH_LANES_SOFTMAX,
 };

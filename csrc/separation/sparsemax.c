@@ -107,16 +107,6 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     return p * z - (p * p - p) / 2;
 }
 
-static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    (void)alpha;
-    return sh_slopes_of_powers(0, n, p, w);
-}
-
-static void vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    (void)alpha, (void)z;
-    sh_vjp_of_powers(0, n, p, g, dz);
-}
-
 const sh_map sh_map_sparsemax = {
     .name = "sparsemax",
     .alias = "sparsemax",
@@ -131,7 +121,7 @@ const sh_map sh_map_sparsemax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
-    .slopes = slopes,
-    .vjp = vjp,
+    .slopes = sh_entmax_slopes,
+    .vjp = sh_entmax_vjp,
     .lanes = SH_LANES_SPARSEMAX,
 };

@@ -34,7 +34,6 @@ static size_t lay_out(directions *g, int64_t wanted, void *memory) {
 }
 
 enum { STRIP = 128 }; /* rows of the Gram matrix that an item of work computes */
-
 /* Computes a strip of the Gram matrix, up to the diagonal. */
 static sh_status gram_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     (void)scratch, (void)context;

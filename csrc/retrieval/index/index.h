@@ -12,8 +12,7 @@
  *   refinement, records   refinement codes, of the patterns that filter codes do not exclude: of all d features where those
  *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
  *                         the filter codes have all features
- *
- * "Columns" are the numbers of a row that a quantiser codes: products with the basis, or features. */
+ */
 #ifndef SH_INDEX_H
 #define SH_INDEX_H
 #include "kernels/codes.h"

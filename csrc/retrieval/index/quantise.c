@@ -180,6 +180,7 @@ static float encode_row(const sh_quantiser *c, const float *a, double norm2, int
     return sh_round_up(sh_error_radius(term, c->weight, 0) + 0x1p-100);
 }
 
+/* Writes the codes of SH_ENCODED_ROWS patterns. */
 static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     const encoding *e = pointer;
     sh_index *x = e->index;

@@ -52,14 +52,14 @@ typedef struct {
     sh_candidate seed[SEEDS]; /* scored canonically */
     int64_t lower_bounds;
     float lower[SH_NEAREST]; /* the k best lower bounds, descending */
-} query_progress;
+} progress;
 
 /* The list that a range hands over for one query. */
 typedef struct {
     int64_t n; /* or LEFT_TO_SCAN */
     int32_t *position;
     float *bound;
-    query_progress progress;
+    progress progress;
 } range_list;
 
 typedef struct {
@@ -72,20 +72,19 @@ typedef struct {
     int64_t *unserved;            /* (unserved_count) the queries that are left to the scan */
     _Atomic int64_t *unserved_count;
     /* few queries: what blocks and ranges hand over */
-    char *codes;              /* (blocks) lay_out_codes */
-    query_progress *progress; /* (n) */
-    range_list *lists;        /* (n, ranges) */
+    char *codes;        /* (blocks) lay_out_codes */
+    progress *progress; /* (n) */
+    range_list *lists;  /* (n, ranges) */
 } search;
 
-/* The scratch of one worker. */
 typedef struct {
     sh_query_codes codes;
-    query_progress *progress; /* (rows) */
-    sh_filter_query *list;    /* (rows) those of queries that the index serves first */
-    int32_t *row_of_list;     /* (rows) the row of the block that each of `list` belongs to */
-    int32_t *position;        /* (rows, list_capacity) */
-    float *bound;             /* (rows, list_capacity) */
-    sh_candidate *scored;     /* (SCORED + SEEDS) */
+    progress *progress;    /* (rows) */
+    sh_filter_query *list; /* (rows) those of queries that the index serves first */
+    int32_t *row_of_list;  /* (rows) the row of the block that each of `list` belongs to */
+    int32_t *position;     /* (rows, list_capacity) */
+    float *bound;          /* (rows, list_capacity) */
+    sh_candidate *scored;  /* (SCORED + SEEDS) */
     sh_result_scratch results;
 } item_scratch;
 
@@ -103,7 +102,7 @@ static size_t lay_out(const search *s, void *memory, item_scratch *v) {
     return w.used;
 }
 
-static int64_t query_number(const search *s, int64_t i) { return s->queries ? s->queries[i] : i; }
+static int64_t query_of(const search *s, int64_t i) { return s->queries ? s->queries[i] : i; }
 static void leave_to_scan(const search *s, int64_t query) {
     s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
 }
@@ -146,9 +145,9 @@ static int64_t drop_below(int32_t *position, float *bound, int64_t n, float thre
 
 /* Drops, of the patterns listed for a radius, those that are excluded by their own norm offset; the threshold is that
  * of the largest. */
-static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const query_progress *t,
+static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_code *q, const progress *t,
                               int32_t *position, float *bound, int64_t n) {
-    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, 0);
+    double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, /* slack */ 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
         double min_score =
@@ -161,7 +160,7 @@ static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_cod
 }
 
 /* Keeps a lower bound if it is among the k best. */
-static void note_lower(query_progress *t, float lower, int64_t k) {
+static void note_lower(progress *t, float lower, int64_t k) {
     assert(k <= SH_NEAREST && t->lower_bounds <= k);
     int64_t slot = sh_min(t->lower_bounds, k - 1);
     if (lower != lower || (t->lower_bounds == k && !(lower > t->lower[slot]))) return;
@@ -172,7 +171,7 @@ static void note_lower(query_progress *t, float lower, int64_t k) {
 
 /* Brings the bounds of a list down by refinement codes, if there are any; with a state, notes lower bounds as well. */
 static void refine_list(const search *s, sh_query_codes *codes, int64_t row, const int32_t *position, float *bound,
-                        int64_t n, query_progress *t) {
+                        int64_t n, progress *t) {
     enum { PIECE = 256 };
     float upper[PIECE], lower[PIECE];
     const sh_index *x = s->index;
@@ -192,7 +191,7 @@ static void refine_list(const search *s, sh_query_codes *codes, int64_t row, con
 /* --- seeds and thresholds ------------------------------------------------------------------------- */
 
 /* Scores those of n patterns that are no seeds yet, as far as there is space for seeds, and raises the threshold. */
-static void add_seeds(const search *s, int64_t query, query_progress *t, const int32_t *position, int64_t n,
+static void add_seeds(const search *s, int64_t query, progress *t, const int32_t *position, int64_t n,
                       const sh_result_scratch *results) {
     int64_t before = t->seeds;
     for (int64_t j = 0; j < n && t->seeds < SEEDS; j++) {
@@ -202,11 +201,11 @@ static void add_seeds(const search *s, int64_t query, query_progress *t, const i
     }
     if (t->seeds == before) return;
     sh_score_canonically(s->job, query, t->seed + before, t->seeds - before, results->widened_row);
-    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, 0));
+    t->min_score = fmax(t->min_score, sh_min_score(s->job, query, t->seed, t->seeds, results->z, /* slack */ 0));
 }
 
 /* Makes seeds of the `wanted` best of a list. */
-static void seed_best(const search *s, int64_t query, query_progress *t, int64_t wanted, const int32_t *position,
+static void seed_best(const search *s, int64_t query, progress *t, int64_t wanted, const int32_t *position,
                       const float *bound, int64_t n, const sh_result_scratch *results) {
     int32_t best[SEEDS];
     float best_bound[SEEDS], least = -INFINITY;
@@ -227,8 +226,7 @@ static void seed_best(const search *s, int64_t query, query_progress *t, int64_t
 }
 
 /* Brings a list's threshold up to date, and drops what is below it from entry `first` on. */
-static void trim(const search *s, const sh_query_code *q, const query_progress *t, sh_filter_query *list,
-                 int64_t first) {
+static void trim(const search *s, const sh_query_code *q, const progress *t, sh_filter_query *list, int64_t first) {
     list->threshold = sh_bound_threshold(s->index, q, t->min_score);
     list->found = first + drop_below(list->position + first, list->bound + first, list->found - first, list->threshold);
 }
@@ -236,7 +234,7 @@ static void trim(const search *s, const sh_query_code *q, const query_progress *
 /* Refines at once what a tile listed for a query of which the k best are wanted, while the queries of a
  * block share the records in the cache; the lower bounds raise the threshold before any is scored. Returns whether the
  * list may grow further. */
-static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, query_progress *t, sh_filter_query *list,
+static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, progress *t, sh_filter_query *list,
                         int64_t before) {
     const sh_index *x = s->index;
     const sh_query_code *q = &codes->query[row];
@@ -251,7 +249,7 @@ static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, que
 
 /* Scores the best of what a tile listed for any other query as seeds, and refines lists that grow long. Returns whether
  * the list may grow further. */
-static int take_support(const search *s, int64_t query, sh_query_codes *codes, int64_t row, query_progress *t,
+static int take_support(const search *s, int64_t query, sh_query_codes *codes, int64_t row, progress *t,
                         sh_filter_query *list, int64_t before, const sh_result_scratch *results) {
     const sh_index *x = s->index;
     const sh_query_code *q = &codes->query[row];
@@ -263,7 +261,7 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
     if (list->found <= limit) return 1;
     trim(s, q, t, list, 0);
     if (2 * list->found <= limit || !x->records) return list->found <= limit;
-    refine_list(s, codes, row, list->position, list->bound, list->found, NULL);
+    refine_list(s, codes, row, list->position, list->bound, list->found, /* no lower bounds */ NULL);
     t->refined += list->found;
     seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
     trim(s, q, t, list, 0);
@@ -300,7 +298,7 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
             assert(before[i] <= list->found && list->found <= capacity);
             if (list->found == before[i]) continue;
             int fits = k ? take_nearest(s, codes, row, &v->progress[row], list, before[i])
-                         : take_support(s, query_number(s, first_query + row), codes, row, &v->progress[row], list,
+                         : take_support(s, query_of(s, first_query + row), codes, row, &v->progress[row], list,
                                         before[i], &v->results);
             if (fits) continue;
             list->found = LEFT_TO_SCAN;
@@ -317,19 +315,19 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
 }
 
 /* Refines and scores one query's complete list, and writes its results. */
-static sh_status refine_and_score(const search *s, int64_t i, const query_progress *t, sh_query_codes *codes,
-                                  int64_t row, int32_t *position, float *bound, int64_t n, const item_scratch *v,
+static sh_status refine_and_score(const search *s, int64_t i, const progress *t, sh_query_codes *codes, int64_t row,
+                                  int32_t *position, float *bound, int64_t n, const item_scratch *v,
                                   sh_context *context) {
     sh_job *job = s->job;
     const sh_index *x = s->index;
-    int64_t query = query_number(s, i), counts[SH_STAGES] = {0};
+    int64_t query = query_of(s, i), counts[SH_STAGES] = {0};
     const sh_query_code *q = &codes->query[row];
     double min_score = t->min_score;
     float threshold = sh_bound_threshold(x, q, min_score);
     n = drop_below(position, bound, n, threshold);
     counts[SH_LISTED] = wanted_nearest(s) ? t->refined : t->refined + n;
     if (x->records && n > SHORT_LIST && !wanted_nearest(s)) {
-        refine_list(s, codes, row, position, bound, n, NULL);
+        refine_list(s, codes, row, position, bound, n, /* no lower bounds */ NULL);
         n = drop_below(position, bound, n, threshold);
     }
     if (job->goal == SH_GOAL_RADIUS) n = drop_by_offset(s, query, q, t, position, bound, n);
@@ -364,8 +362,8 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_progre
             if (c[j].score >= min_score) v->scored[found++] = c[j];
         assert(found <= SCORED + SEEDS);
         if (found < solved + 1 + solved / 8 && found < SCORED) continue;
-        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, 0));
-        solved = found = sh_keep_above(job, query, v->scored, found, min_score, 0);
+        min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, /* slack */ 0));
+        solved = found = sh_keep_above(job, query, v->scored, found, min_score, /* slack */ 0);
         threshold = sh_bound_threshold(x, q, min_score);
     }
     if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
@@ -380,8 +378,8 @@ static sh_status refine_and_score(const search *s, int64_t i, const query_progre
 /* Begins queries: makes seeds of their hints, the patterns of most weight in the last update. */
 static void seed_from_hints(const search *s, int64_t first, int64_t rows, const item_scratch *v) {
     for (int64_t i = 0; i < rows; i++) {
-        int64_t query = query_number(s, first + i);
-        query_progress *t = &v->progress[i];
+        int64_t query = query_of(s, first + i);
+        progress *t = &v->progress[i];
         t->min_score = -INFINITY;
         t->seeds = t->refined = t->lower_bounds = 0;
         for (int j = 0; s->job->hints && j < SH_HINTS; j++) {
@@ -407,7 +405,7 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
         sh_filter_query *l = &v.list[i];
         int64_t row = v.row_of_list[i];
         if (l->found == LEFT_TO_SCAN)
-            leave_to_scan(s, query_number(s, first + row));
+            leave_to_scan(s, query_of(s, first + row));
         else
             status = refine_and_score(s, first + row, &v.progress[row], &v.codes, row, l->position, l->bound, l->found,
                                       &v, context);
@@ -491,7 +489,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     lay_out(s, scratch, &v);
     sh_query_codes codes;
     codes_of(s, i / s->block_rows, &codes);
-    query_progress t = s->progress[i];
+    progress t = s->progress[i];
     range_list *lists = &s->lists[i * s->ranges];
     for (int64_t r = 0; r < s->ranges; r++) {
         t.min_score = fmax(t.min_score, lists[r].progress.min_score);
@@ -502,7 +500,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
         range_list *l = &lists[r];
         int64_t kept = l->n == LEFT_TO_SCAN ? LEFT_TO_SCAN : drop_below(l->position, l->bound, l->n, threshold);
         if (kept == LEFT_TO_SCAN || n + kept > list_capacity(x) * s->block_rows) {
-            leave_to_scan(s, query_number(s, i));
+            leave_to_scan(s, query_of(s, i));
             return SH_OK;
         }
         if (kept) {
@@ -518,6 +516,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     return refine_and_score(s, i, &t, &codes, row, v.position, v.bound, n, &v, context);
 }
 
+/* Searches for few queries, in three passes over blocks, ranges and queries. */
 static sh_status search_by_ranges(search *s) {
     sh_context *context = s->job->context;
     int64_t lists = s->n * s->ranges;
