@@ -26,7 +26,7 @@
 #include <float.h>
 #include <math.h>
 
-static double cutoff(double alpha) { return 1 / (alpha - 1); }
+double sh_entmax_cutoff(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
@@ -365,7 +365,7 @@ const sh_map sh_map_entmax = {
     .special_case = special_case,
     .has_energy = 1,
     .shift_invariant = 1,
-    .cutoff = cutoff,
+    .cutoff = sh_entmax_cutoff,
     .threshold = threshold,
     .weights = weights,
     .bound = bound,

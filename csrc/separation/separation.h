@@ -103,10 +103,11 @@ int sh_parameter_fits(const sh_parameter *parameter, double value);
 const sh_map *sh_map_of(sh_model *model);
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* jacobian.c: `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2; */
+/* `cutoff`, `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
+double sh_entmax_cutoff(double alpha);
 double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w);
 void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz);
-/* the gradient in the scores by the `slopes` of a map; */
+/* jacobian.c: computes the gradient in the scores by the `slopes` of a map; */
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
