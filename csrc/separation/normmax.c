@@ -96,7 +96,8 @@ static double bound(double alpha, int64_t n, const double *z) {
 }
 
 /* Tells whether M of the k best is below 1 at tau = z[k]. */
-static int leaves_weight(const curve *c, const double *z, int64_t k) {
+static int leaves_weight(const void *pointer, const double *z, int64_t k) {
+    const curve *c = pointer;
     double y[BLOCK], u[BLOCK], m = 0;
     for (int64_t first = 0; first < k && m < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
@@ -105,19 +106,6 @@ static int leaves_weight(const curve *c, const double *z, int64_t k) {
         for (int64_t i = 0; i < size; i++) m += (c->a != 1 ? u[i] : y[i]) * y[i];
     }
     return m < 1;
-}
-
-/* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
-static int64_t support(const curve *c, const double *z, int64_t n) {
-    int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
-        const int64_t k = inside + (outside - inside) / 2;
-        if (leaves_weight(c, z, k - 1))
-            inside = k;
-        else
-            outside = k;
-    }
-    return inside;
 }
 
 /* Returns theta of a support at alpha = 2, in closed form: with mean and spread of the scores, tau = mean - sqrt((1 - k
@@ -136,7 +124,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     int64_t candidates = sh_keep_above_number(z, n, -1);
     if (candidates > 48) candidates = sh_keep_above_number(z, candidates, bound(alpha, candidates, z));
     sh_sort_descending(z, candidates);
-    const int64_t size = candidates > 1 ? support(&c, z, candidates) : candidates;
+    const int64_t size = candidates > 1 ? sh_support_size(leaves_weight, &c, z, candidates) : candidates;
     double theta = 0;
     if (size > 1) theta = c.a == 1 ? solve_squares(z, size) : newton(&c, z, size, 0, 200);
     *t = (sh_threshold){.parameter = alpha, .theta = theta, .tau = theta - 1, .unit = 1};
