@@ -58,9 +58,8 @@ typedef struct {
     /* y[j] = (x[j] * scale - centre[j]) * power in double, rounded to float32 once; returns the sum of squares of
      * what was rounded */
     double (*centre)(float *y, const void *x, double scale, const double *centre, double power, int64_t n);
-    double (*sum)(const void *s, int64_t n); /* in double */
-    double (*squares)(const void *s,
-                      int64_t n); /* sum of s[j]^2 in R: of the size at least; infinite or NaN if it is */
+    double (*sum)(const void *s, int64_t n);     /* in double */
+    double (*squares)(const void *s, int64_t n); /* sum of s[j]^2 in R; infinite or NaN where it is */
     void (*divide)(void *s, double by, int64_t n);
 
     /* Features (features/features.c) of n rows of `size` numbers, y (n, size). Each is exp(exponent) * factor: of elu + 1,

@@ -117,8 +117,8 @@ typedef struct {
     void (*adamw)(void *p, const void *g, void *m, void *v, int64_t n, double a, double b, double keep, double rate,
                   double root, double eps);
     int (*finite)(const void *x, int64_t n); /* whether all are */
-    void (*sum_rows)(const void *x, int64_t ld, int64_t n, int64_t d,
-                     void *sum);                         /* sum[c] = sum over i of x[i * ld + c] */
+    /* sum[c] = sum over i of x[i * ld + c] */
+    void (*sum_rows)(const void *x, int64_t ld, int64_t n, int64_t d, void *sum);
     void (*add_rows)(void *x, const void *y, int64_t n); /* x[i] += y[i], n a multiple of `lanes` */
     void (*project_back)(const void *w, int64_t rows, int64_t columns, const void *y, void *x);
 } sh_lanes;

@@ -8,8 +8,7 @@ enum {
 };
 
 /* Completes a job whose queries are some patterns, each with itself as hint, runs it and reads its outputs. `self` (n)
- * and `self_score` (n) are the patterns' positions and scores with themselves; `first` is the number of the first among all
- * patterns that for_patterns takes, and `results` what it was given. */
+ * and `self_score` (n) are their positions and scores with themselves, `first` how many patterns earlier jobs have had. */
 typedef sh_status run_patterns(sh_job *job, const int64_t *self, const double *self_score, int64_t first,
                                void *results);
 

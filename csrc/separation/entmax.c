@@ -26,7 +26,7 @@
 #include <float.h>
 #include <math.h>
 
-static double cutoff(double alpha) { return 1 / (alpha - 1); }
+double sh_entmax_cutoff(double alpha) { return 1 / (alpha - 1); }
 
 static inline int near_softmax(double a) { return a < 0.5; }
 
@@ -153,7 +153,8 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
 
 /* Tells whether the weights of the k best sum to less than 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
  * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
-static int leaves_weight(const curve *c, const double *z, int64_t k) {
+static int leaves_weight(const void *pointer, const double *z, int64_t k) {
+    const curve *c = pointer;
     double x[BLOCK], p[BLOCK], total = 0, sum = 0;
     for (int64_t i = 0; i < k; i++) sum += c->a * (z[i] - z[k]);
     if ((c->a > 1) == (sum >= 1)) return sum < 1;
@@ -167,6 +168,7 @@ static int leaves_weight(const curve *c, const double *z, int64_t k) {
     return total < 1;
 }
 
+<<<<<<< HEAD
 /* Returns the size of the support of sorted scores, by bisection: the weights of the k best grow with k (note 2). */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
@@ -180,6 +182,22 @@ static int64_t support(const curve *c, const double *z, int64_t n) {
     return inside;
 }
 
+||||||| d711913
+/* Returns the size of the support of sorted scores, by bisection: the weights of the k best grow with k (note 2). */
+static int64_t support(const curve *c, const double *z, int64_t n) {
+    int64_t inside = 1, outside = n + 1;
+    while (outside - inside > 1 && !sh_called_off(n)) {
+        int64_t k = inside + (outside - inside) / 2;
+        if (leaves_weight(c, z, k - 1))
+            inside = k;
+        else
+            outside = k;
+    }
+    return inside;
+}
+
+=======
+>>>>>>> h-r2
 /* Returns u of a support of k scores, alpha <= 2. sum p - 1 falls with u and is convex: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
  * [0, (1 - k^-a)/a]. */
 static double solve(const curve *c, const double *z, int64_t k) {
@@ -291,7 +309,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     const double a = c.a;
     int64_t candidates = prune(&c, z, sh_numbers_above(z, n, -1 / a));
     sh_sort_descending(z, candidates);
-    int64_t size = candidates > 1 && a != 0.5 ? support(&c, z, candidates) : 1;
+    int64_t size = candidates > 1 && a != 0.5 ? sh_support_size(leaves_weight, &c, z, candidates) : 1;
     double u;
     if (a > 1) {
         t->lowest = candidates ? z[size - 1] : 0;
@@ -365,7 +383,7 @@ const sh_map sh_map_entmax = {
     .special_case = special_case,
     .has_energy = 1,
     .shift_invariant = 1,
-    .cutoff = cutoff,
+    .cutoff = sh_entmax_cutoff,
     .threshold = threshold,
     .weights = weights,
     .bound = bound,

@@ -96,7 +96,8 @@ static double bound(double alpha, int64_t n, const double *z) {
 }
 
 /* Tells whether M of the k best is below 1 at tau = z[k]. */
-static int leaves_weight(const curve *c, const double *z, int64_t k) {
+static int leaves_weight(const void *pointer, const double *z, int64_t k) {
+    const curve *c = pointer;
     double y[BLOCK], u[BLOCK], m = 0;
     for (int64_t first = 0; first < k && m < 1; first += BLOCK) {
         const int64_t size = sh_min(BLOCK, k - first);
@@ -107,6 +108,7 @@ static int leaves_weight(const curve *c, const double *z, int64_t k) {
     return m < 1;
 }
 
+<<<<<<< HEAD
 /* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
 static int64_t support(const curve *c, const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
@@ -120,6 +122,22 @@ static int64_t support(const curve *c, const double *z, int64_t n) {
     return inside;
 }
 
+||||||| d711913
+/* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
+static int64_t support(const curve *c, const double *z, int64_t n) {
+    int64_t inside = 1, outside = n + 1;
+    while (outside - inside > 1 && !sh_called_off(n)) {
+        const int64_t k = inside + (outside - inside) / 2;
+        if (leaves_weight(c, z, k - 1))
+            inside = k;
+        else
+            outside = k;
+    }
+    return inside;
+}
+
+=======
+>>>>>>> h-r2
 /* Returns theta of a support at alpha = 2, in closed form: with mean and spread of the scores, tau = mean - sqrt((1 - k
  * var) / k). */
 static double solve_squares(const double *z, int64_t k) {
@@ -136,7 +154,7 @@ static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
     int64_t candidates = sh_numbers_above(z, n, -1);
     if (candidates > 48) candidates = sh_numbers_above(z, candidates, bound(alpha, candidates, z));
     sh_sort_descending(z, candidates);
-    const int64_t size = candidates > 1 ? support(&c, z, candidates) : candidates;
+    const int64_t size = candidates > 1 ? sh_support_size(leaves_weight, &c, z, candidates) : candidates;
     double theta = 0;
     if (size > 1) theta = c.a == 1 ? solve_squares(z, size) : newton(&c, z, size, 0, 200);
     *t = (sh_threshold){.parameter = alpha, .theta = theta, .tau = theta - 1, .unit = 1};

@@ -1,4 +1,4 @@
-/* selection.c: selection and sorting, in place and without allocation. */
+/* selection.c: selection, sizes of supports and sorting, in place and without allocation. */
 #include "separation/separation.h"
 #include "runtime/runtime.h"
 
@@ -36,6 +36,16 @@ int64_t sh_select_top(sh_candidate *c, int64_t n, int64_t k) {
             break;
     }
     return k;
+}
+
+int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
+                        const double *z, int64_t n) {
+    int64_t inside = 1, outside = n + 1;
+    while (outside - inside > 1 && !sh_called_off(n)) {
+        const int64_t k = inside + (outside - inside) / 2;
+        *(leave_weight(pointer, z, k - 1) ? &inside : &outside) = k;
+    }
+    return inside;
 }
 
 double sh_kth_largest(double *z, int64_t n, int64_t k) {

@@ -103,10 +103,11 @@ int sh_parameter_fits(const sh_parameter *parameter, double value);
 const sh_map *sh_map_of(sh_model *model);
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* jacobian.c: `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2; */
+/* `cutoff`, `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
+double sh_entmax_cutoff(double alpha);
 double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w);
 void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz);
-/* the gradient in the scores by the `slopes` of a map; */
+/* jacobian.c: computes the gradient in the scores by the `slopes` of a map; */
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
@@ -130,6 +131,10 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
+/* Returns the size of the support of n >= 1 sorted scores, by bisection: the largest k whose k - 1 best scores leave_weight
+ * for z[k - 1], as those of all smaller k do. */
+int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
+                        const double *z, int64_t n);
 /* Returns the k-th largest number, 1 <= k <= n; reorders. O(n) expected. */
 double sh_kth_largest(double *z, int64_t n, int64_t k);
 /* Sorts numbers from the largest down. In place, O(n log n) whatever the input. */

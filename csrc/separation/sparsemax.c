@@ -18,11 +18,6 @@
 static const double UNIT = 0x1p-62;
 static const int64_t ONE = (int64_t)1 << 62;
 
-static double cutoff(double alpha) {
-    (void)alpha;
-    return 1;
-}
-
 /* Returns a score in whole units of 2^-62. */
 static inline int64_t units_of(double z) { return z > -1 ? (int64_t)(z * 0x1p62) : -ONE; }
 
@@ -116,7 +111,7 @@ const sh_map sh_map_sparsemax = {
     .parameter = {.standard = 2}, /* sparsemax is 2-entmax */
     .has_energy = 1,
     .shift_invariant = 1,
-    .cutoff = cutoff,
+    .cutoff = sh_entmax_cutoff,
     .threshold = threshold,
     .weights = weights,
     .bound = bound,
