@@ -168,36 +168,6 @@ static int leaves_weight(const void *pointer, const double *z, int64_t k) {
     return total < 1;
 }
 
-<<<<<<< HEAD
-/* Returns the size of the support of sorted scores, by bisection: the weights of the k best grow with k (note 2). */
-static int64_t support(const curve *c, const double *z, int64_t n) {
-    int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_pass_stopped(n)) {
-        int64_t k = inside + (outside - inside) / 2;
-        if (leaves_weight(c, z, k - 1))
-            inside = k;
-        else
-            outside = k;
-    }
-    return inside;
-}
-
-||||||| d711913
-/* Returns the size of the support of sorted scores, by bisection: the weights of the k best grow with k (note 2). */
-static int64_t support(const curve *c, const double *z, int64_t n) {
-    int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
-        int64_t k = inside + (outside - inside) / 2;
-        if (leaves_weight(c, z, k - 1))
-            inside = k;
-        else
-            outside = k;
-    }
-    return inside;
-}
-
-=======
->>>>>>> h-r2
 /* Returns u of a support of k scores, alpha <= 2. sum p - 1 falls with u and is convex: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
  * [0, (1 - k^-a)/a]. */
 static double solve(const curve *c, const double *z, int64_t k) {

@@ -108,36 +108,6 @@ static int leaves_weight(const void *pointer, const double *z, int64_t k) {
     return m < 1;
 }
 
-<<<<<<< HEAD
-/* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
-static int64_t support(const curve *c, const double *z, int64_t n) {
-    int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_pass_stopped(n)) {
-        const int64_t k = inside + (outside - inside) / 2;
-        if (leaves_weight(c, z, k - 1))
-            inside = k;
-        else
-            outside = k;
-    }
-    return inside;
-}
-
-||||||| d711913
-/* Returns the size of the support of sorted scores, by bisection: M of the k best grows with k (note 2). */
-static int64_t support(const curve *c, const double *z, int64_t n) {
-    int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
-        const int64_t k = inside + (outside - inside) / 2;
-        if (leaves_weight(c, z, k - 1))
-            inside = k;
-        else
-            outside = k;
-    }
-    return inside;
-}
-
-=======
->>>>>>> h-r2
 /* Returns theta of a support at alpha = 2, in closed form: with mean and spread of the scores, tau = mean - sqrt((1 - k
  * var) / k). */
 static double solve_squares(const double *z, int64_t k) {

@@ -41,7 +41,7 @@ int64_t sh_select_top(sh_candidate *c, int64_t n, int64_t k) {
 int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
                         const double *z, int64_t n) {
     int64_t inside = 1, outside = n + 1;
-    while (outside - inside > 1 && !sh_called_off(n)) {
+    while (outside - inside > 1 && !sh_pass_stopped(n)) {
         const int64_t k = inside + (outside - inside) / 2;
         *(leave_weight(pointer, z, k - 1) ? &inside : &outside) = k;
     }
