@@ -44,8 +44,8 @@ typedef struct {
     /* p[i] = weight of s[list[i]]; p may be s */
     void (*weights)(const void *s, int64_t stride, const int32_t *list, int64_t n, double parameter, const void *th,
                     void *p, int64_t p_stride);
-    /* Computes the gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g the result.
-     * What is not given (rows beyond a list) has weight 0 in every lane. */
+    /* Computes the gradient in the scores: in s[n] scores and g[n] the gradient in their weights; out s the weights, g
+     * the result. What is not given (rows beyond a list) has weight 0 in every lane. */
     void (*vjp)(void *s, void *g, int64_t stride, int64_t n, double parameter, const void *th);
 } sh_lane_map;
 

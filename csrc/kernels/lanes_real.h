@@ -929,8 +929,8 @@ static int N(keep_best)(void *scores, int64_t stride, int64_t n, int64_t k, uint
 
 /* --- the maps ------------------------------------------------------------------------------------- */
 
-/* Returns the largest score; gives what is reported of it (infinite or NaN where a score is); the smallest; and the sum of the scores
- * relative to the first. */
+/* Returns the largest score; gives what is reported of it (infinite or NaN where a score is); the smallest; and the sum
+ * of the scores relative to the first. */
 INLINE V N(largest)(const R *s, int64_t stride, int64_t n, V *reported, V *first, V *sum, V *smallest) {
     V base = n ? LOAD(s) : ALL(-INFINITY), best[4], sums[4], least[2] = {ALL(INFINITY), ALL(INFINITY)};
     base = N(pick)(base > ALL(-INFINITY), base, ALL(0));
@@ -1180,7 +1180,7 @@ INLINE R N(steep_a)(double parameter) {
 }
 INLINE N(steep) N(steep_at)(R a, V lowest, V least) { return (N(steep)){a, lowest, least, N(log_of_any)(least) * a}; }
 
-/* Returns the weight of a score, and gives its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
+/* Returns a weight, and gives its slope (q / p)^(a - 1) = dp/dq, at most 1: the gradient in units of that of the lowest. */
 INLINE V N(steep_weight)(const N(steep) * t, V score, V *slope) {
     V above = score - t->lowest, log_part = N(log_of_any)(above * t->a);
     IV in = above >= ALL(0), edge = above == ALL(0), under = log_part < t->log_power;

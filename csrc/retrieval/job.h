@@ -186,7 +186,7 @@ static inline sh_grid_item sh_item_of_grid(const sh_job *job, int64_t item, int6
 }
 
 /* sh_tile_scores: computes the products of queries (rows, d) (sh_tile_query) with the patterns [first, first + n): scores
- * (rows, n), whose rows lie `ld` apart. Scale and bias are the caller's, by affine_max. `tile_rows` holds sh_tile_row_bytes(memory). */
+ * (rows, n), whose rows lie `ld` apart. Scale and bias are the caller's, by affine_max. tile_rows: sh_tile_row_bytes. */
 void sh_tile_scores(const sh_job *job, const sh_rows *patterns, const void *queries, int64_t rows, int64_t first,
                     int64_t n, void *scores, int64_t ld, void *tile_rows);
 /* sh_tile_mix: out[rows x columns] (+)= p[rows x n] * values[first .. first + n, column .. column + columns), less

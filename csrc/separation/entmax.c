@@ -151,8 +151,8 @@ static sums evaluate(const curve *c, const double *z, int64_t n, double u) {
     return s;
 }
 
-/* Tells whether the weights of the k best sum to less than 1 at the theta under which z[k] has weight 0. Where the sum of r tells, no
- * power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
+/* Tells whether the weights of the k best sum to less than 1 at the theta under which z[k] has weight 0. Where the sum
+ * of r tells, no power is taken: r <= 1, so r^(1/a) >= r for a > 1, and the other way round. */
 static int leaves_weight(const void *pointer, const double *z, int64_t k) {
     const curve *c = pointer;
     double x[BLOCK], p[BLOCK], total = 0, sum = 0;
@@ -168,8 +168,8 @@ static int leaves_weight(const void *pointer, const double *z, int64_t k) {
     return total < 1;
 }
 
-/* Returns u of a support of k scores, alpha <= 2. sum p - 1 falls with u and is convex: Newton, kept inside a bracket. 1/k <= max p <= 1 gives theta in
- * [0, (1 - k^-a)/a]. */
+/* Returns u of a support of k scores, alpha <= 2. sum p - 1 falls with u and is convex: Newton, kept inside a bracket.
+ * 1/k <= max p <= 1 gives theta in [0, (1 - k^-a)/a]. */
 static double solve(const curve *c, const double *z, int64_t k) {
     const double a = c->a;
     double low = near_softmax(a) ? 0 : -1;
@@ -190,10 +190,10 @@ static double solve(const curve *c, const double *z, int64_t k) {
     return u;
 }
 
-/* Returns the least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a) grows with q,
- * is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to the solution.
- * That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log 2, which
- * give two more such q. Steps end where rounding turns them, or where the next one, about (a - 1)/2 times the
+/* Returns the least weight q of a support of k sorted scores, alpha > 2; z is destroyed. The sum of (c^a + q^a)^(1/a)
+ * grows with q, is convex, and its slope lies between 1 and k: Newton's steps from where it is at least 1 come down to
+ * the solution. That is so at 1/k; and each term is at least c, and m (c + q) with m = 2^(1/a - 1) >= 1 + (1/a - 1) log
+ * 2, which give two more such q. Steps end where rounding turns them, or where the next one, about (a - 1)/2 times the
  * square of this, would be below rounding. */
 static double solve_steep(const curve *curve, double *z, int64_t k) {
     double lowest = z[k - 1], q = 1 / (double)k, p[BLOCK], ratio[BLOCK], sum_c = 0;
@@ -313,9 +313,9 @@ static double phi(double x, double m) {
     return sum;
 }
 
-/* Computes the derivative in alpha. With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D = sum p e^(-a u):
- * dp_i/dalpha = p_i ((Q - q_i) - a (u_i Q + H q_i)) / D, which is Correia et al.'s proposition 1 with its
- * cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. Q, q and D are in units of e^m, where the
+/* Computes the derivative in alpha. With u = log p, a = alpha - 1, q = u^2 phi(-a u), H = -sum p u, Q = sum p q, D =
+ * sum p e^(-a u): dp_i/dalpha = p_i ((Q - q_i) - a (u_i Q + H q_i)) / D, which is Correia et al.'s proposition 1 with
+ * its cancelling powers of 1/a divided out; at a = 0 it is the softmax limit. Q, q and D are in units of e^m, where the
  * largest of them would leave the range. */
 static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *q) {
     enum { LARGE = 600 };

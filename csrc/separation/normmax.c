@@ -180,8 +180,8 @@ static double slopes(double alpha, int64_t n, const double *p, double *w) {
     return unit > 0 ? pow(unit / norm_p, (2 - alpha) / 2) * sqrt(norm_p / (alpha - 1)) : 0;
 }
 
-/* Computes the derivative in alpha. With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q - <p, q>) with q = (-log u -
- * dtau/dalpha / x) / a; p / x = |p| u^(2 - alpha). */
+/* Computes the derivative in alpha. With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q
+ * - <p, q>) with q = (-log u - dtau/dalpha / x) / a; p / x = |p| u^(2 - alpha). */
 static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *dq) {
     const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1, a = alpha - 1;
     double dtau = 0, sum = 0, mean = 0;
