@@ -257,7 +257,8 @@ def retrieve(
     patterns : array_like, shape (M, d)
     beta : float or array_like, positive
     values : array_like, shape (M, v), optional
-        The iteration runs on the patterns; the result is the values under the last association.
+        The iteration runs on the patterns; the result is the values mixed by the weights of the
+        last update.
     max_steps : int, at least 0
     tol : float, at least 0, optional
         A query has converged when a step moves it by at most `tol * max |xi|`, in Euclidean length; by default

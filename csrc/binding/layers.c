@@ -341,6 +341,7 @@ static PyObject *weights(PyObject *module, PyObject *capsule) {
     return result;
 }
 
+/* Returns the updates made of every query, (B, N, H). */
 static PyObject *steps(PyObject *module, PyObject *capsule) {
     (void)module;
     saved_tape *s = PyCapsule_GetPointer(capsule, TAPE);

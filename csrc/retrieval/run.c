@@ -336,7 +336,7 @@ sh_status sh_solve(sh_context *context, sh_model model, sh_type type, int64_t n,
         for (int64_t j = 0; j < count; j++) best = fmax(best, s[j]);
         for (int64_t j = 0; j < count; j++) z[j] = list_beta * (s[j] - best);
         sh_threshold t;
-        map->threshold(model.parameter, count, z, &t);
+        map->threshold(model.parameter, count, z, &t); /* destroys z */
         for (int64_t j = 0; j < count; j++) z[j] = list_beta * (s[j] - best);
         map->weights(&t, count, z);
         for (int64_t j = 0; j < count; j++) weight[start[i] + j] = type == SH_FLOAT32 ? (double)(float)z[j] : z[j];

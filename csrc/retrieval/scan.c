@@ -190,6 +190,7 @@ static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_contex
     return sh_store_results(job, query, joined.list, joined.n, results, context);
 }
 
+/* Scans all patterns for the queries that no index served. */
 sh_status sh_scan(sh_job *job) {
     scan s = {.job = job, .n = job->plan.scan_queries ? atomic_load(&job->plan.scan_count) : job->queries.n};
     sh_context *context = job->context;

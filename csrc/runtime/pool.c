@@ -41,17 +41,17 @@ static struct {
     void *job;
     int parts;
 } pool = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .done = SH_CONDITION_INIT};
-static atomic_flag busy = ATOMIC_FLAG_INIT;
+static atomic_flag owned = ATOMIC_FLAG_INIT;
 static sh_once_flag once = SH_ONCE_INIT;
 
-static void reset(void) {
+static void reset_in_child(void) {
     memset(&pool, 0, sizeof pool);
     pool.lock = (sh_mutex)SH_MUTEX_INIT;
     pool.wake = pool.done = (sh_condition)SH_CONDITION_INIT;
-    atomic_flag_clear(&busy);
+    atomic_flag_clear(&owned);
 }
 
-static void register_fork(void) { sh_at_fork(reset); }
+static void register_fork(void) { sh_at_fork(reset_in_child); }
 
 /* Runs parts until none is left; tells whether the process is still the one that began the job. */
 static int take_parts(void) {
@@ -104,7 +104,7 @@ static void keep_off_this_processor(void) {
 void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
     if (threads > parts) threads = parts;
     if (threads > SH_MAX_THREADS) threads = SH_MAX_THREADS;
-    if (threads <= 1 || atomic_flag_test_and_set(&busy)) {
+    if (threads <= 1 || atomic_flag_test_and_set(&owned)) {
         for (int i = 0; i < parts; i++) task(job, i);
         return;
     }
@@ -130,5 +130,5 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
     while (pool.joined) sh_wait(&pool.done, &pool.lock);
     pool.waiting = 0;
     sh_unlock(&pool.lock);
-    atomic_flag_clear(&busy);
+    atomic_flag_clear(&owned);
 }

@@ -10,8 +10,8 @@
 #include <stdatomic.h>
 
 static atomic_uint forks;
-static atomic_int products, ending;
-static sh_thread ender;
+static atomic_int products, ending; /* products that run now; whether the process ends */
+static sh_thread ender;             /* the one thread that may still begin products then */
 
 unsigned sh_forks(void) { return atomic_load(&forks); }
 
@@ -24,7 +24,7 @@ static void end(void) {
     enum { PATIENCE = 10000 }; /* not for ever: a signal may end the process within a product */
     ender = sh_this_thread();
     atomic_store(&ending, 1);
-    for (int i = 0; i < PATIENCE && atomic_load(&products) > 0; i++) sh_sleep(1);
+    for (int i = 0; i < PATIENCE && atomic_load(&products) > 0; i++) sh_sleep(1); /* ms */
 }
 
 void sh_watch_process(void) {

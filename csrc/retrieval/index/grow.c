@@ -3,8 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
-/* Returns an index with the numbers of another, and none of its arrays. */
-static sh_index without_arrays(const sh_index *other) {
+/* Returns an index of one reference with what indexes made from another have in common with it: its numbers, and its
+ * quantiser of refinement codes, whose arrays still belong to `other`. */
+static sh_index new_from(const sh_index *other) {
     /* field by field: other threads may change the references meanwhile */
     return (sh_index){.references = 1,
                       .kind = other->kind,
@@ -38,7 +39,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
         return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    *x = without_arrays(older);
+    *x = new_from(older);
     x->patterns = n;
     x->filter = older->filter;
     x->quads = older->quads;
@@ -78,7 +79,7 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     sh_index *x = sh_allocate(context, 1, sizeof *x);
     if (!x) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     sh_index_retain(base);
-    *x = without_arrays(base);
+    *x = new_from(base);
     x->base = base;
     x->mean = base->mean;
     x->basis = base->basis;
