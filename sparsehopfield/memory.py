@@ -659,7 +659,7 @@ class HopfieldMemory:
         -----
         1. The index is a code of 8-bit numbers for every pattern: at most 12 % of the bytes of float32 patterns of 512
            features or more; 16 % with wider codes, made when queries are much unlike patterns; with a second index
-           for patterns without structure 40 %. By it a retrieval with sparsemax or entmax, or of the k best, scores
+           for patterns without structure 40 %. By it a retrieval with a map that has a cutoff, or of the k best, scores
            only the patterns that may have weight. Results are the same bits without it.
         2. Patterns that are added are coded when that pays; after `remove` the index is built anew. Patterns with
            extreme norms have none.

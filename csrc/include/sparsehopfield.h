@@ -209,7 +209,7 @@ typedef struct {
  *            Memory: 5 MiB a thread (8 in double), and for small beta at most 48 MiB more (or 12 bytes a pattern,
  *            where that is larger).
  * Notes      1. No N x M array exists at any time.
- *            2. For sparsemax and entmax the bits do not depend on threads, tiles or instruction sets while
+ *            2. For maps with a cutoff the bits do not depend on threads, tiles or instruction sets while
  *               the support has at most SH_EXACT_SUPPORT patterns: scores found by the matrix product only
  *               filter, a canonical dot product decides (retrieval/rescore.c).
  *            3. With a structure of windows, blocks or random subsets the cost follows the pairs alone. A query that

@@ -30,8 +30,8 @@ enum {
 /* The indexes of a memory: with filter codes of leading columns, of all columns, of more leading columns. */
 enum { SH_LEADING_INDEX, SH_ALL_INDEX, SH_LONGER_INDEX, SH_INDEXES };
 
-/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call that takes one
- * of `older` out may grow it. */
+/* The indexes of a memory (index.h). They are built during calls, stored once and then only read. A call may take one
+ * out of `older` and extend it to all patterns. */
 typedef struct {
     struct sh_index *_Atomic index[SH_INDEXES];      /* NULL: not built */
     struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */

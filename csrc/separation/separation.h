@@ -3,7 +3,7 @@
  * A map is one file with a `const sh_map`, and a row of the table in table.c. Scores come relative to the best, z <= 0, in
  * double.
  *
- * Maps with a cutoff (sparsemax, entmax) give weight only to z > -cutoff. They are solved in two steps,
+ * Maps with a cutoff (sparsemax, entmax, normmax) give weight only to z > -cutoff. They are solved in two steps,
  * `threshold` of a set of candidates and then `weights` of any z under it, because
  *   - adding scores never lowers the threshold, so a threshold of any subset bounds the true one from below;
  *   - candidates outside the support must not change a bit: partial results of tiles, threads and shards are
@@ -101,6 +101,7 @@ int sh_parameter_fits(const sh_parameter *parameter, double value);
 /* Returns the map of a model, with its parameter checked; NULL if that is out of range. Of maps without a parameter it is
  * set to the standard one. */
 const sh_map *sh_map_of(sh_model *model);
+/* Those that other files name; table.c has all. */
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
 /* `cutoff`, `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
