@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib.util import find_spec
+from types import CodeType, ModuleType
 
 from sparsehopfield._engine import partial
 
@@ -80,6 +81,13 @@ class _Moved(MetaPathFinder, Loader):
         module = importlib.import_module(f"{__package__}.{MOVED[spec.name.partition('.')[2]]}")
         spec.loader_state = module.__spec__
         return module
+
+    def get_code(self, name: str) -> CodeType | None:
+        """Return the code of a module, for `python -m` with its path of before."""
+        spec = find_spec(f"{__package__}.{MOVED[name.partition('.')[2]]}")
+        assert spec is not None
+        assert isinstance(spec.loader, InspectLoader)
+        return spec.loader.get_code(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None

@@ -72,7 +72,7 @@ def energy(
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
     similarity : {"dot", "euclidean", "cosine"}
-    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     check_finite : bool
@@ -138,7 +138,7 @@ def update(
         Scores `<x, xi>`; `-|x - xi|^2/2`, which a common shift of queries and patterns leaves as they are (for
         Polynomial, which a shift of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are
         mixed as well.
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, shape (..., v), optional
@@ -199,7 +199,7 @@ def associate(
     patterns : array_like, shape (M, d)
     beta : float or array_like, positive
     similarity : {"dot", "euclidean", "cosine"}
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     top : int, optional
@@ -266,7 +266,7 @@ def retrieve(
     return_info : bool, or of {"weights", "energy"}
         Also return a RetrievalInfo; names ask for what costs extra.
     similarity : {"dot", "euclidean", "cosine"}
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default.
     out : ndarray, optional
@@ -330,7 +330,7 @@ def candidates(
     beta : float or array_like, positive
     values : array_like, shape (M, v), optional
     similarity : {"dot", "euclidean", "cosine"}
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
     structure : Structure, optional
         All pairs, the default, is the only one whose parts can be merged.
     offset : int

@@ -72,7 +72,7 @@ class HopfieldMemory:
     similarity : {"dot", "euclidean", "cosine"}
         What a score is: `<x, xi>`; `-|x - xi|^2/2`, the largest for the nearest pattern (for Polynomial, which a shift
         of all scores changes, `<x, xi> - |xi|^2/2`); `<x, xi/|xi|>`, where the unit rows are mixed, too.
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
         How scores become weights. May be changed later.
     structure : Structure, optional
         Which patterns each query sees, see `sparsehopfield.structures`; all by default. May be changed later.
@@ -103,8 +103,8 @@ class HopfieldMemory:
     1. `LinearFeatures` and `RandomFeatures` keep their sums over the patterns from call to call, for one beta and
        structure at a time; patterns that are added are folded in, after `remove` the sums are made anew.
     2. `RandomMask` draws its subsets from the number of patterns, so others after `add` and `remove`.
-    3. `Window`, `BlockSparse` and causal features go by the places of the patterns. After `remove` has moved places
-       they raise ValueError, until `structure` is set again: then the new order is meant.
+    3. `Window`, `DilatedBlocks`, `BlockSparse` and causal features go by the places of the patterns. After `remove` has
+       moved places they raise ValueError, until `structure` is set again: then the new order is meant.
 
     Examples
     --------

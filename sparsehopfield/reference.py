@@ -321,12 +321,18 @@ def _normmax_threshold(z, alpha):
     return z.max() + theta, np.count_nonzero(u)
 
 
+def _alpha_norm(p, alpha):
+    """Return |p|_alpha of weights, whose powers themselves may leave the range."""
+    largest = p.max()
+    return largest * ((p / largest) ** alpha).sum() ** (1 / alpha)
+
+
 def _normmax_vjp(p, g, alpha):
     # J = sum_i w_i (e_i - p) (e_i - p)^T, w = u^(2 - alpha) / (a sum u) on the support, where u = p / |p|_alpha
     support = p > 0
     if not support.any():  # a row of masks
         return np.zeros(p.shape)
-    norm = (p[support] ** alpha).sum() ** (1 / alpha)
+    norm = _alpha_norm(p, alpha)
     w = np.where(support, (np.where(support, p, 1) / norm) ** (2 - alpha), 0) * norm / (alpha - 1)
     centred = np.where(support, w * (np.where(support, g, 0) - p[support] @ g[support]), 0)
     return centred - p * centred.sum()
@@ -337,7 +343,7 @@ def _normmax_vjp_alpha(p, g, alpha):
     # dp = p (q - <p, q>), q = (-log u - dtau / x) / a
     support, a = p > 0, alpha - 1
     p, g = p[support], g[support]
-    u = p / (p**alpha).sum() ** (1 / alpha)
+    u = p / _alpha_norm(p, alpha)
     q = (-np.log(u) + p @ (u**a * np.log(u)) / alpha / u**a) / a
     return g @ (p * (q - p @ q))
 
@@ -346,7 +352,7 @@ def _normmax_vjp_alpha(p, g, alpha):
 def _normmax_conjugate(z, alpha):
     # Omega*(z) = <p, z> - |p|_alpha + 1
     p = _normmax(z, alpha)
-    return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - (p**alpha).sum() ** (1 / alpha) + 1
+    return z.max() + p[p > 0] @ (z[p > 0] - z.max()) - _alpha_norm(p, alpha) + 1
 
 
 # --- the comparator, and top-k --------------------------------------------------------------------

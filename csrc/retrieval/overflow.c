@@ -161,13 +161,12 @@ static sh_status list_row(sh_job *job, int64_t query, void *row, sh_context *con
     double scale = job->map->row_scale(k, row, n);
     double sum = job->map->row_weights(k, row, n, sh_beta(job, query), job->model.parameter, scale);
     k->multiply_by(row, sum != 0 ? 1 / sum : 0, n);
-    double min_weight = job->min_weight > 0 ? job->min_weight : -INFINITY;
-    int64_t found = k->count(row, n, min_weight);
+    int64_t found = k->count(row, n, job->min_weight);
     list_scratch s;
     void *memory = sh_allocate(context, 1, lay_out_list(job, found, NULL, &s));
     if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     lay_out_list(job, found, memory, &s);
-    k->collect(row, n, min_weight, 0, s.c); /* weights in place of scores */
+    k->collect(row, n, job->min_weight, 0, s.c); /* weights in place of scores */
     if (job->top) found = sh_select_top(s.c, found, job->top);
     for (int64_t i = 0; i < found; i++) s.entries[i] = (sh_entry){s.c[i].position, 0, s.c[i].score};
     sh_score_canonically(job, query, s.c, found, s.widened_row);

@@ -287,7 +287,7 @@ sh_status sh_associate(sh_context *context, const sh_memory *memory, sh_model mo
     if (!(min_weight >= 0)) return sh_fail(context, SH_BAD_ARGUMENT, "min_weight", 0);
     sh_job job = {SH_GOAL_WEIGHTS, .context = context, .memory = memory, .model = model, .queries = queries};
     job.top = top;
-    job.min_weight = min_weight;
+    job.min_weight = min_weight > 0 ? min_weight : -INFINITY; /* 0 keeps negative weights, too */
     job.out.lists = sh_allocate(context, sh_max(queries.n, 1), sizeof *job.out.lists);
     if (!job.out.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     memset(job.out.lists, 0, (size_t)sh_max(queries.n, 1) * sizeof *job.out.lists);

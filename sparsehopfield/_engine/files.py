@@ -6,7 +6,7 @@ A file holds the tensors `patterns`, and `values` and `ids` where there are any,
 |---|---|
 | format, version | "sparsehopfield.memory", "1" |
 | similarity | its name |
-| separation | its name, and its parameter where it has one: "entmax" and alpha, "polynomial" and its order |
+| separation | its name, and its parameter where it has one: "entmax", "normmax" and alpha, "polynomial" and order |
 | structure | where it is not all pairs: what `structure.described` says of it, in JSON |
 | index | where it is not "auto": "true" or "false" |
 | beta, scale | numbers in hexadecimal, so that every bit is kept |

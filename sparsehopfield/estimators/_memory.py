@@ -63,7 +63,7 @@ class HopfieldRetriever(OneToOneFeatureMixin, TransformerMixin, _Memory):
         occur twice have no margin and are left out. It needs a map with a cutoff (as sparsemax, entmax), and costs what
         retrieving every stored row does. It is as sharp as the closest pairs of rows demand: where similar rows should
         be averaged, give a smaller number.
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
         The separation map.
     similarity : {"euclidean", "dot", "cosine"}
         The similarity of scores. With "euclidean" every distinct row can be stored, whatever its length.
@@ -198,7 +198,7 @@ class HopfieldClassifier(ClassifierMixin, _Memory):
         Inverse temperature. With "euclidean" similarity, softmax at beta is the Nadaraya-Watson estimate with the
         kernel exp(-beta |x - xi|^2 / 2), and sparsemax gives weight to no row whose score is 1 / beta below the
         best. It has the unit of 1 / X^2: standardise the features, and search it on a logarithmic grid.
-    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
         The separation map. Polynomial is refused: its weights may be negative or all zero.
     similarity : {"euclidean", "dot", "cosine"}
         The similarity of scores.

@@ -43,7 +43,7 @@ class HopfieldMILClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
         The separation map.
     layer : {"pooling", "hopfield", "attention"}
         The layer over a bag. "pooling": `quantity` learned queries, whose results are flattened. "hopfield": every

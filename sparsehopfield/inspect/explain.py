@@ -80,7 +80,7 @@ class Explanation:
         The best pattern without weight, if there is one.
     beta : float
         Inverse temperature.
-    separation : str, Entmax or Polynomial
+    separation : str, Entmax, Normmax or Polynomial
         The separation map.
     support_size : int
         Patterns with weight.

@@ -86,7 +86,7 @@ class Report:
         The memory, as it shows itself.
     similarity : str
         The memory's.
-    separation : str or Entmax
+    separation : str, Entmax or Normmax
         The separation map.
     beta : float
         Inverse temperature of all that is said.

@@ -117,7 +117,7 @@ class Hopfield(Module):
         Append a stored pattern and a pattern projection of zeros.
     disable_out_projection : bool
         Return the heads' mixtures side by side, (B, N, num_heads * p).
-    separation : {"softmax", "sparsemax", "entmax15"}, Entmax or Polynomial, optional
+    separation : {"softmax", "sparsemax", "entmax15"}, Entmax, Normmax or Polynomial, optional
         The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
         The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern

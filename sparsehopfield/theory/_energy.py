@@ -24,7 +24,7 @@ def energy_as_printed(
     patterns : array_like, shape (M, d)
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
-    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
 
     Returns
     -------
@@ -72,7 +72,7 @@ def energy_offset(
     beta : float, positive
     similarity : {"dot", "euclidean", "cosine"}
         The first term is m^2/2, 0 and 1/2.
-    separation : {"sparsemax", "softmax", "entmax15"} or Entmax
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Normmax
         The second term is Psi*(0)/beta: for softmax ln(M)/beta.
 
     Returns

@@ -40,7 +40,7 @@ def retrieval_error(
         The pattern that each query is to find, from the end if negative; broadcasts to the queries' leading axes.
     beta : float or array_like, positive
         Inverse temperature; an array broadcasts to the queries' leading axes.
-    separation : {"sparsemax", "softmax", "entmax15"}, Entmax or Polynomial
+    separation : {"sparsemax", "softmax", "entmax15"}, Entmax, Normmax or Polynomial
         "softmax" is the papers' dense model. Dense less sparse error is the papers' delta.
 
     Returns

@@ -61,3 +61,9 @@ def test_pickles_of_before_load():
     merged = sh.merge([before["candidates"]])
     assert type(merged).__module__ == "sparsehopfield._engine.partial"
     assert before["layer"](np.ones((1, 5, 3))).shape == (1, 3)
+
+
+def test_a_module_of_before_can_be_run():
+    """Run one as `python -m` does, under its path of before."""
+    code = "import runpy; runpy.run_module('sparsehopfield.plotting', run_name='__main__', alter_sys=True); print(1)"
+    assert run_python(code) == 1

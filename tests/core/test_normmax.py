@@ -89,3 +89,14 @@ def test_its_names(rng, tmp_path):
     assert layers.load(tmp_path / "layer.safetensors").separation == sh.Normmax(3.0)
     annealing = Annealing(layer, "alpha", 1.5, 3.0, epochs=2)
     assert isinstance(layer.separation, sh.Normmax), annealing
+
+
+@pytest.mark.parametrize("alpha", [300.0, 1e3, 1e6])
+def test_the_reference_at_large_alpha(alpha):
+    """Compare where powers of weights would underflow: n equal weights have the norm n^(1/alpha - 1)."""
+    n = 8
+    assert reference.normmax_conjugate(np.zeros(n), alpha) == pytest.approx(1 - n ** (1 / alpha - 1), rel=1e-12)
+    assert sh.normmax_conjugate(np.zeros(n), alpha) == pytest.approx(1 - n ** (1 / alpha - 1), rel=1e-12)
+    z, g = np.linspace(-0.3, 0.2, n), np.linspace(1, -2, n) ** 3
+    p = sh.normmax(z, alpha)
+    np.testing.assert_allclose(sh.normmax_vjp(p, g, alpha), reference.normmax_vjp(p, g, alpha), rtol=1e-7, atol=1e-12)

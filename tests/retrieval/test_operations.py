@@ -27,7 +27,7 @@ from helpers import (
 )
 
 import sparsehopfield as sh
-from sparsehopfield import reference
+from sparsehopfield import reference, structures
 from sparsehopfield.structures import Full
 
 FLOATS = [np.float32, np.float64]
@@ -683,3 +683,14 @@ def test_full_support_is_the_same_for_any_number_of_threads(separation, rng):
     assert same_bits(results[0], results[4])
     assert same_bits(results[1], results[3])
     assert same_bits(results[1], results[5])
+
+
+@pytest.mark.parametrize("top", [None, 5])
+def test_negative_weights_are_listed(top):
+    """Compare with the map of the scores: odd polynomials have negative weights, which mix like others."""
+    x, q = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 0.5]])
+    structure = None if top else structures.Window(1, positions=[1])  # sees the first three
+    separation = sh.Polynomial(3)
+    p = sh.associate(q, x, separation=separation, top=top, structure=structure)
+    np.testing.assert_allclose(p.toarray(), sh.polynomial(q @ x.T, 3), rtol=1e-12)
+    np.testing.assert_allclose(p @ x, sh.update(q, x, separation=separation, structure=structure), rtol=1e-12)
