@@ -101,7 +101,8 @@ static void begin_visible_gradients(const sh_tape *t, const sh_stored_rows *s, i
     for (int i = 0; i < SH_SIDES; i++) {
         sh_matrix *m = &w->gradient[i];
         if (s->start >= 0) {
-            assert(s->start >= first);
+            assert(s->per_lane ||
+                   s->start >= first); /* per lane, rows go by their numbers in the set, from `first` on */
             m->data = sh_at(m->data, t, (s->start - first) * m->ld);
             m->ld *= s->stride;
         } else {
