@@ -96,13 +96,12 @@ static void through_values(const job *j, const sh_tile_queries *q, const sh_scra
 /* --- a tile --------------------------------------------------------------------------------------- */
 
 /* Points w->gradient at the rows that a tile sees. Those of a stretch lie among the rows of its part, from `first` on;
- * scattered ones in memory of their own. */
+ * as do rows per lane, which are named by their numbers in the set; scattered ones in memory of their own. */
 static void begin_visible_gradients(const sh_tape *t, const sh_stored_rows *s, int64_t first, sh_scratch *w) {
     for (int i = 0; i < SH_SIDES; i++) {
         sh_matrix *m = &w->gradient[i];
         if (s->start >= 0) {
-            assert(s->per_lane ||
-                   s->start >= first); /* per lane, rows go by their numbers in the set, from `first` on */
+            assert(s->start >= first || s->per_lane);
             m->data = sh_at(m->data, t, (s->start - first) * m->ld);
             m->ld *= s->stride;
         } else {
