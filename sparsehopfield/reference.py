@@ -323,8 +323,8 @@ def _normmax_threshold(z, alpha):
 
 def _alpha_norm(p, alpha):
     """Return |p|_alpha of weights, whose powers themselves may leave the range."""
-    largest = p.max()
-    return largest * ((p / largest) ** alpha).sum() ** (1 / alpha)
+    largest = p.max(initial=0)
+    return largest * ((p / largest) ** alpha).sum() ** (1 / alpha) if largest > 0 else largest
 
 
 def _normmax_vjp(p, g, alpha):
