@@ -13,7 +13,7 @@ from sparsehopfield._moved import MOVED
 from sparsehopfield.estimators import HopfieldRetriever
 
 
-@pytest.mark.parametrize("first", ["before", "now"])
+@pytest.mark.parametrize("first", ["before", pytest.param("now", marks=pytest.mark.depth)])
 def test_every_path_of_before_is_the_module_itself(first):
     """Import both paths of every module in a new process, in both orders."""
     code = f"""

@@ -22,6 +22,7 @@ GENERATED = {
 WIDE = Context(prec=120)
 
 
+@pytest.mark.depth
 @pytest.mark.parametrize("script", GENERATED)
 def test_committed_tables_are_what_their_scripts_print(script):
     printed = subprocess.run([sys.executable, CSRC / script], capture_output=True, text=True, check=True).stdout

@@ -172,7 +172,7 @@ print(json.dumps(sh.show_config(mode="dict")["simd"]["chosen"]))
 """
 
 
-@pytest.mark.parametrize("level", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["base", pytest.param("avx2", marks=pytest.mark.depth), "avx512"])
 def test_every_instruction_set_agrees_with_the_reference(level):
     if level not in show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")

@@ -48,6 +48,7 @@ def test_whatever_a_case_does_is_told(monkeypatch):
         assert re.search(signs[wanted[number]], what), what
 
 
+@pytest.mark.depth
 def test_one_case_alone_is_the_same_case():
     every, alone = engine.run("files", cases=20), engine.run("files", only=17)
     assert alone.cases == 1

@@ -119,6 +119,7 @@ def test_update_and_energy_against_the_reference(name, separation):
                 assert (np.abs(sh.energy(queries, patterns, beta, **options) - want) <= 4 * unit * scale).all()
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_weights_against_the_reference(name, separation):
