@@ -33,8 +33,10 @@ BLAS = os.environ.get("SPARSEHOPFIELD_BLAS", "auto")
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded builds refuse the limited API
 
 CSRC = Path("csrc")
-SOURCES = sorted(p.as_posix() for p in CSRC.glob("**/*.c") if p.parts[1] not in ("examples", "tests"))
-HEADERS = sorted(p.as_posix() for p in CSRC.glob("**/*.h"))
+# What make builds lies in csrc/build*, where csrc/cross/ also puts compilers with sources of their own.
+ROOMS = [p for p in CSRC.iterdir() if p.is_dir() and not p.name.startswith("build")]
+SOURCES = sorted(p.as_posix() for r in ROOMS if r.name not in ("examples", "tests") for p in r.rglob("*.c"))
+HEADERS = sorted(p.as_posix() for r in ROOMS for p in r.rglob("*.h"))
 
 FLAGS = ["-std=c11", "-O3", "-DNDEBUG", "-pthread", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
