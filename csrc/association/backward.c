@@ -212,12 +212,6 @@ static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stor
     }
 }
 
-/* Sets the first d numbers of rows to 0. */
-static void clear_rows(const sh_tape *t, const sh_matrix *m, int64_t rows, int64_t d) {
-    const int64_t blocks = m->ld == d ? sh_min(rows, 1) : rows, numbers = m->ld == d ? rows * d : d;
-    for (int64_t r = 0; r < blocks; r++) memset(sh_at(m->data, t, r * m->ld), 0, (size_t)numbers * t->lanes->size);
-}
-
 /* Makes the backward pass of one part of a set. */
 static sh_status item_backward(void *user, int64_t item, void *scratch, sh_context *context) {
     job *j = user;
@@ -230,7 +224,7 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
     place_row_gradients(j, &w, &s, set, part);
     const int64_t rows = t->restricted && t->parts > 1 ? t->part_offset[part + 1] - t->part_offset[part] : s.rows;
     for (int i = 0; j->wants_rows && i < SH_SIDES; i++)
-        clear_rows(t, &w.gradient[i], rows, sh_padded(t, w.gradient[i].d));
+        sh_clear_rows(w.gradient[i].data, w.gradient[i].ld, rows, sh_padded(t, w.gradient[i].d), t->lanes->size);
     for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
          i++)
         status = sh_stopped(context) ? SH_INTERRUPTED : tile_backward(context, j, &w, &s, set, i);
@@ -379,7 +373,7 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     char *mixed = NULL;
     /* rows that no query sees have no gradient */
     for (int i = 0; (a->padding || !t->lanes_of_set) && i < SH_SIDES; i++)
-        if (j.rows[i].data) clear_rows(t, &j.rows[i], rows, t->set_heads * j.rows[i].d);
+        if (j.rows[i].data) sh_clear_rows(j.rows[i].data, j.rows[i].ld, rows, t->set_heads * j.rows[i].d, size);
     if (gradients->beta) memset(gradients->beta, 0, (size_t)all * sizeof(double));
     if (t->mixed_values) {
         mixed = sh_allocate(context, all * t->f, size);

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* What an item of work has of rows, of columns or outputs of a folded map, or of numbers. */
+/* The share of an item of work: rows, columns or outputs of a folded map, or numbers. */
 enum { ROWS = 256, COLUMNS = 128, OUTPUTS = 64, NUMBERS = 1 << 15 };
 
 typedef struct {

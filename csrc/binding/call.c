@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* How maps with a cutoff are computed, in all calls. */
+/* The path of all calls under maps with a cutoff. */
 static atomic_int chosen_path = SH_PATH_AUTO;
 
 PyObject *sh_choose_path(PyObject *module, PyObject *argument) {

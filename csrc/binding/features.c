@@ -221,7 +221,7 @@ static int as_sums(PyObject *top, PyObject *total, PyObject *sum, const sh_featu
 /* The operations over sets, in the order of OPERATIONS below. */
 enum { SUM, MIX, CAUSAL, PAIRS, MIX_BACKWARD, SUM_BACKWARD, CAUSAL_BACKWARD, PAIRS_BACKWARD };
 
-/* What an operation takes besides sets; zeros where it does not. */
+/* The arguments of an operation besides sets; zeros where it takes none. */
 typedef struct {
     sh_feature_state state, dstate;
     const sh_feature_state *dsums; /* dstate, or NULL: gradients by sums are not wanted */

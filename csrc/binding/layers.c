@@ -10,7 +10,7 @@
 
 static const char TAPE[] = "sparsehopfield._core.tape";
 
-/* What the capsule of a tape holds. */
+/* A tape, with the arrays that it reads: the content of a capsule. */
 typedef struct {
     sh_tape *tape;
     PyObject *arrays; /* the tuple of arguments, arrays as views */

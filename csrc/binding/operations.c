@@ -13,7 +13,7 @@
 
 static const char MEMORY[] = "sparsehopfield._core.memory";
 
-/* What a capsule holds. */
+/* A memory, with the arrays that it reads: the content of a capsule. */
 typedef struct {
     sh_memory *memory;
     PyObject *patterns, *values;

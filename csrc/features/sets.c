@@ -482,10 +482,6 @@ static void divide_rows(const item *t, char *rows, int64_t width, const double *
     }
 }
 
-static void clear_rows(const call *c, char *rows, int64_t ld, int64_t n, int64_t width) {
-    for (int64_t i = 0; i < n; i++) memset(rows + (size_t)(i * ld) * c->k->size, 0, (size_t)width * c->k->size);
-}
-
 /* Computes the outputs or the gradients of a whole set. */
 static sh_status pairs_item(void *user, int64_t number, void *scratch, sh_context *context) {
     const call *c = user;
@@ -497,10 +493,10 @@ static sh_status pairs_item(void *user, int64_t number, void *scratch, sh_contex
     char *out = row_of(c, c->out, &t, 0, 0), *dquery = row_of(c, c->dquery, &t, 0, 0),
          *dkey = row_of(c, c->dkey, &t, t.stored_start, 0), *dvalue = row_of(c, c->dvalue, &t, t.stored_start, 0);
     if (n == 0 || m == 0) {
-        if (!c->backward) clear_rows(c, out, c->out.row, n, width);
-        if (c->backward) clear_rows(c, dquery, c->dquery.row, n, d);
-        if (c->backward) clear_rows(c, dkey, c->dkey.row, m, d);
-        if (c->backward) clear_rows(c, dvalue, c->dvalue.row, m, width);
+        if (!c->backward) sh_clear_rows(out, c->out.row, n, width, c->k->size);
+        if (c->backward) sh_clear_rows(dquery, c->dquery.row, n, d, c->k->size);
+        if (c->backward) sh_clear_rows(dkey, c->dkey.row, m, d, c->k->size);
+        if (c->backward) sh_clear_rows(dvalue, c->dvalue.row, m, width, c->k->size);
         return SH_OK;
     }
     const sh_feature_state none = state_at(&t.f, t.running, 0);

@@ -81,7 +81,7 @@ typedef struct {
     int unchecked; /* of values: 1 leaves out the pass that looks for NaN and infinity */
 } sh_rows;
 
-/* How scores of maps with a cutoff are found. The results are the same bits; only AUTO looks for the fastest path. */
+/* The path by which scores of maps with a cutoff are found. The results are the same bits; only AUTO looks for the fastest path. */
 typedef enum {
     SH_PATH_AUTO,
     SH_PATH_SCAN,   /* no index */
@@ -89,7 +89,7 @@ typedef enum {
     SH_PATH_COLUMNS /* an index with filter codes of all columns; built if need be */
 } sh_path;
 
-/* What a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest path. */
+/* The means that a call may use. Zero-filled, it means: malloc and free, one thread, no interruption, the fastest path. */
 typedef struct sh_context {
     void *(*allocate)(void *user, size_t bytes); /* from any thread; blocks are aligned as malloc's, NULL: none left */
     void (*release)(void *user, void *block);    /* set both or neither: with one alone there is no memory */

@@ -105,7 +105,7 @@ typedef struct {
     sh_projection key_map, value_map; /* with a key_map only maps that are invariant to shifts, and steps >= 0 */
 } sh_association;
 
-/* What the gradient needs of a forward pass: of each update the states, the thresholds and the rows with weight. */
+/* The tape that a forward pass leaves for its gradient: of each update the states, the thresholds and the rows with weight. */
 typedef struct sh_tape sh_tape;
 
 /* sh_association_forward: computes out[b, n, h] = sum_j p_j value_j, with p the weights of the last association of the

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* What lies before every block that sh_allocate returns. */
+/* The header before every block that sh_allocate returns. */
 typedef struct {
     void *block; /* as the allocator gave it */
     size_t bytes;

@@ -3,6 +3,7 @@
 #define SH_RUNTIME_H
 #include "sparsehopfield.h"
 #include "runtime/settings.h"
+#include <string.h>
 
 enum { SH_MAX_THREADS = 64 }; /* OpenBLAS keeps a table of 64 callers */
 
@@ -87,6 +88,11 @@ static inline int sh_can_be(int64_t n, int64_t bytes) { return n >= 0 && n <= PT
 static inline int64_t sh_size_of(sh_type type) {
     static const int64_t size[] = {[SH_FLOAT32] = 4, [SH_FLOAT64] = 8, [SH_UINT8] = 1, [SH_FLOAT16] = 2};
     return (unsigned)type < sizeof size / sizeof *size ? size[type] : 0;
+}
+/* Sets the first `width` numbers of `size` bytes of n rows, ld numbers apart, to 0: rows without a gap in one go. */
+static inline void sh_clear_rows(void *rows, int64_t ld, int64_t n, int64_t width, size_t size) {
+    const int64_t pieces = ld == width ? sh_min(n, 1) : n, numbers = ld == width ? n * width : width;
+    for (int64_t i = 0; i < pieces; i++) memset((char *)rows + (size_t)(i * ld) * size, 0, (size_t)numbers * size);
 }
 static inline int64_t sh_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 #endif

@@ -136,7 +136,7 @@ class Call:
         executor, dtype = self.core_executor("energy"), self.rows.dtype
         if not row_of(self.code).has_energy:
             raise ValueError(
-                f"separation: {row_of(self.code).name.capitalize()} has no energy: the Jacobian of its update is not "
+                f"separation: {row_of(self.code).class_name} has no energy: the Jacobian of its update is not "
                 "symmetric, so the update is no gradient step of anything"
             )
         e = executor.energy(self.rows if states is None else states)
@@ -204,7 +204,7 @@ class Call:
             if not isinstance(executor, CoreExecutor):
                 raise ValueError(f"return_info: this structure has no {min(extras)}; of features ask True or False")
             if "energy" in extras and not row_of(self.code).has_energy:
-                raise ValueError(f"return_info: {row_of(self.code).name.capitalize()} has no energy")
+                raise ValueError(f"return_info: {row_of(self.code).class_name} has no energy")
             if "weights" in extras and self._has_full_support(executor):
                 raise ValueError(
                     "return_info: weights of a map with full support would be N x M; use associate(top=...)"

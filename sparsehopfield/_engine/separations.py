@@ -94,9 +94,14 @@ class MapRow:
         return has_cutoff(self.code)
 
     @property
+    def class_name(self) -> str:
+        """Return the name of the class of a map with a parameter."""
+        return self.name.capitalize()
+
+    @property
     def title(self) -> str:
         """Return how a separation argument names the map: a name in quotes, or "Entmax(alpha)"."""
-        return f"{self.name.capitalize()}({self.parameter.name})" if self.parameter else repr(self.name)
+        return f"{self.class_name}({self.parameter.name})" if self.parameter else repr(self.name)
 
 
 #: The core's table, by number, and by name.

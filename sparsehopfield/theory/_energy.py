@@ -98,8 +98,9 @@ def energy_offset(
     scored, b = prepare_patterns(patterns, similarity), as_single_beta(beta)
     code = separation_code(separation)
     if not row_of(code).has_energy:
-        name = row_of(code).name.capitalize()
-        raise ValueError(f"separation: {name} has no energy: its update is the gradient step of nothing")
+        raise ValueError(
+            f"separation: {row_of(code).class_name} has no energy: its update is the gradient step of nothing"
+        )
     entropy = equal_scores_conjugate(code, len(scored.rows))  # of equal weights, where -Psi is largest
     lowest = {"dot": float(scored.squares.max()) / 2, "euclidean": 0.0, "cosine": 0.5}[similarity]
     offset = lowest + entropy / b
