@@ -22,6 +22,7 @@ data layers memory
 optim
 estimators
 studies
+torch
 __main__
 """
 

@@ -1,0 +1,6 @@
+"""Hopfield layers, associations and memories on PyTorch tensors.
+
+On the CPU the C core computes; on other devices, and where a gradient is asked for that the core does not have, plain
+torch does, with the same results to rounding. Needs PyTorch: `pip install sparsehopfield[torch]`. Nothing else in the
+package imports it.
+"""
