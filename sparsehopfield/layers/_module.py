@@ -116,7 +116,8 @@ class Module:
     need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
     may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
     parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
-    used by one thread at a time.
+    used by one thread at a time. Where several forward passes are to wait for their backward passes, make each by a
+    shallow copy of its own, `copy.copy(layer)`: copies share the parameters and their gradients, and nothing else.
 
     A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
     the tape for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and keeps its own tape.

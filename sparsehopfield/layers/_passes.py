@@ -169,7 +169,7 @@ def backward(tape: Tape, grad: Array, needs: Collection[str] = ()) -> dict[str, 
     needs : collection of str
         The gradients wanted beside those of all parameters: of the inputs "stored_pattern", "state_pattern" and
         "pattern_projection", and within the layer "queries", the projected state patterns (B, N, H, d), and
-        "association", its output (B, N, H, p).
+        "association", its output (B, N, H, p), which may be `grad` itself.
 
     Returns
     -------
