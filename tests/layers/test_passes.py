@@ -12,9 +12,9 @@ from test_layers import OPTIONS, B, E, H, M, N, close, made, masks_of, rng_of
 from sparsehopfield import layers
 from sparsehopfield._engine.association import association_weights
 from sparsehopfield.layers import _passes
+from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._spec import ORDER, HopfieldSpec
 
-INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
 INNER = ("queries", "association")
 #: name -> options, what the inputs are, and further arguments of `forward`
 CALLS = {
