@@ -112,6 +112,10 @@ def test_passes_change_nothing_and_repeat(name):
     for key, shape in spec.shapes.items():
         assert found[key].shape == shape
         assert found[key].dtype == np.float64
+    own = [a for key, a in found.items() if key not in INNER]
+    assert all(a.flags.writeable for a in own)
+    given_arrays = [*inputs, *parameters.values(), g]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(own) for b in (*own[:i], *given_arrays))
     alone = _passes.backward(tape, g)
     assert alone.keys() == spec.shapes.keys()
     for key, a in alone.items():
