@@ -1,7 +1,9 @@
 """The spec of a Hopfield layer, and its two passes: they change nothing, and a tape serves as often as it is asked."""
 
 import copy
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -206,6 +208,19 @@ def test_two_passes_of_copies_that_share_parameters():
             np.testing.assert_array_equal(a, b)
     for name, p in layer.parameters().items():
         np.testing.assert_array_equal(p.grad, grads[name])
+
+
+def test_a_tape_goes_with_its_last_name():
+    _, spec, parameters, inputs, options = call("both patterns")
+    gc.disable()
+    try:
+        tape = _passes.forward(spec, parameters, inputs, **options)
+        _passes.backward(tape, grad_for(tape), INPUTS)
+        alive = weakref.ref(tape)
+        del tape
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # --- the spec -------------------------------------------------------------------------------------------
