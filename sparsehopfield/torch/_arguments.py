@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sparsehopfield import structures  # noqa: F401 (which `restored` knows by their names once they are loaded)
 from sparsehopfield._engine.structure import Structure, described, restored
 
 __all__ = ["Options", "Tensors", "structure_from", "structure_text"]
