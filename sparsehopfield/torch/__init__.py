@@ -6,5 +6,6 @@ package imports it.
 """
 
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
 
-__all__ = ["associate", "hopfield_attention"]
+__all__ = ["associate", "entmax", "hopfield_attention", "normmax", "softmax", "sparsemax"]
