@@ -5,7 +5,10 @@ torch does, with the same results to rounding. Needs PyTorch: `pip install spars
 package imports it.
 """
 
+from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
 
 __all__ = ["associate", "entmax", "hopfield_attention", "normmax", "softmax", "sparsemax"]
+
+share_threads()
