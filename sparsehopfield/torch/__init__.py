@@ -7,8 +7,9 @@ package imports it.
 
 from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.memory import HopfieldMemory, retrieve
 from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
 
-__all__ = ["associate", "entmax", "hopfield_attention", "normmax", "softmax", "sparsemax"]
+__all__ = ["HopfieldMemory", "associate", "entmax", "hopfield_attention", "normmax", "retrieve", "softmax", "sparsemax"]
 
 share_threads()
