@@ -6,7 +6,7 @@
 writes `golden_hflayers.npz`, by which `test_hflayers.py` judges `sparsehopfield.torch` where hflayers, which is not on
 PyPI, cannot be imported. A configuration follows from its number: NumPy draws its options, weights and inputs.
 Everything is float64. Of each array (output, matrices, gradients, weights after some steps of AdamW) the file has its
-product with one fixed random vector.
+product with a random vector of its own, the same each time.
 
 Left out is what hflayers does differently on purpose or by mistake (docs/guides/from-hflayers.md): a `scaling` whose
 heads differ, static patterns of several samples for several heads, appended bias patterns (of which the state alone is
