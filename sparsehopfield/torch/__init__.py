@@ -4,3 +4,7 @@ On the CPU the C core computes; on other devices, and where a gradient is asked 
 torch does, with the same results to rounding. Needs PyTorch: `pip install sparsehopfield[torch]`. Nothing else in the
 package imports it.
 """
+
+from sparsehopfield.torch.functional import associate, hopfield_attention
+
+__all__ = ["associate", "hopfield_attention"]
