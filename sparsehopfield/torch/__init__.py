@@ -5,6 +5,12 @@ torch does, with the same results to rounding. Needs PyTorch: `pip install spars
 package imports it.
 """
 
+from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 
-__all__ = ["associate", "hopfield_attention"]
+__all__ = [
+    "associate",
+    "hopfield_attention",
+]
+
+share_threads()
