@@ -7,10 +7,13 @@ package imports it.
 
 from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.memory import HopfieldMemory, retrieve
 
 __all__ = [
+    "HopfieldMemory",
     "associate",
     "hopfield_attention",
+    "retrieve",
 ]
 
 share_threads()
