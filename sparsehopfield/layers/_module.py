@@ -37,7 +37,7 @@ __all__ = ["Module", "Parameter", "load"]
 
 MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_tape", "_seen", "_last_tape"}
+TRANSIENT = {"_tape", "_last_tape", "_last_gradients"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 _from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
@@ -101,19 +101,6 @@ class Parameter:
 # The tape of a forward pass: shape and dtype of the output, the number of changes of the parameters before it, and what
 # `_forward` saved. A plain tuple, which is fastest to make.
 Tape = tuple[tuple[int, ...], np.dtype[Any], int, Any]
-
-
-class Argument:
-    """A read-only argument that a layer was made with."""
-
-    def __set_name__(self, owner: type[Module], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Module | None, owner: type[Module]) -> Any:
-        return self if layer is None else layer._config[self.name]
-
-    def __set__(self, layer: Module, value: Any) -> None:
-        raise AttributeError(f"{self.name}: is fixed when the layer is made")
 
 
 class Module:

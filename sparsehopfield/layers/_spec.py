@@ -7,6 +7,7 @@ The inputs have three roles, by hflayers' names: state pattern (query), stored p
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -101,6 +102,7 @@ class HopfieldSpec:
 
     num_heads: int
     input_size: int | None
+    state_pattern_dim: int | None
     stored_pattern_dim: int | None
     pattern_projection_dim: int | None
     hidden_size: int | None
@@ -133,7 +135,7 @@ class HopfieldSpec:
             return default if o[name] is None else as_whole(name, o[name], least=1)
 
         self.num_heads = as_whole("num_heads", o["num_heads"], least=1)
-        self.input_size = e = size("input_size", None)
+        self.input_size = self.state_pattern_dim = e = size("input_size", None)
         static = self.state_pattern_as_static and self.stored_pattern_as_static and self.pattern_projection_as_static
         connected = self.pattern_projection_as_connected
         bare = static and not connected and not self.normalize_hopfield_space and self.disable_out_projection
@@ -270,6 +272,12 @@ class HopfieldSpec:
         return Role(
             name, size if normal or projected else in_space, eps, width, projected, None, None, None, None, None
         )
+
+    def changed(self, **options: Any) -> HopfieldSpec:
+        """Return a spec with other `update_steps_max`, `update_steps_eps`, `gradient` or `dropout`."""
+        spec = copy(self)
+        spec._set_association(vars(self) | options)
+        return spec
 
     def pooling_shapes(self, quantity: int) -> dict[str, tuple[int, ...]]:
         """Return name and shape of the learned state patterns of `HopfieldPooling`."""
