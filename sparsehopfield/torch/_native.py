@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsehopfield._engine.association import Saved, forward_of, gradients_of
-from sparsehopfield._engine.checks import Array, as_positive_numbers
+from sparsehopfield._engine.checks import Array
 from sparsehopfield.torch import _tape
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
 
@@ -47,8 +48,11 @@ def _whole_of(t: Tensor | None, dtype: torch.dtype) -> Array | None:
 
 def _beta_of(beta: Tensor, heads: int) -> Array:
     """Return beta for every head, checked."""
-    b = as_positive_numbers("beta", array_of(beta, torch.float64))
-    return b if b.shape == (heads,) else b + np.zeros(heads)
+    numbers = beta.detach().reshape(-1).tolist()
+    for x in numbers:
+        if not 0 < x < inf:  # so is NaN
+            raise ValueError(f"beta: must be positive and finite, got {x}")
+    return np.array(numbers if len(numbers) == heads else numbers * heads, np.float64)
 
 
 def _mask_of(mask: Tensor, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> Array:
@@ -56,7 +60,7 @@ def _mask_of(mask: Tensor, dtype: torch.dtype, shape: tuple[int, int, int, int])
     a = _rows_of(mask, torch.bool if mask.dtype == torch.bool else dtype)
     if a.shape[-1] != shape[-1]:
         raise ValueError(f"mask: must have a column for each of {shape[-1]} rows, got {tuple(mask.shape)}")
-    if a.dtype.kind == "f" and not a.max(initial=-np.inf) < np.inf:  # so is NaN
+    if a.dtype.kind == "f" and not a.max(initial=-inf) < inf:  # so is NaN
         raise ValueError("mask: must be finite numbers or -inf")
     return np.broadcast_to(a[:, None] if a.ndim == 3 else a, shape)
 
@@ -76,6 +80,7 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     heads = q.shape[-2]
     shape = samples, heads, q.shape[-3], rows
     rate = options.dropout
+    text = options.structure
     settings = options.steps, options.eps, rate, int(seed) if seed is not None and rate else 0, options.implicit
     return forward_of(
         q,
@@ -85,11 +90,11 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
         options[:2],
         shape,
         settings,
-        tuple(_whole_of(t, dtype) for t in projections),  # type: ignore[arg-type]
+        tuple([None if t is None else _whole_of(t, dtype) for t in projections]),  # type: ignore[arg-type]
         o,
         _whole_of(padding, torch.bool),
         None if mask is None else _mask_of(mask, dtype, shape),
-        structure_from(options.structure),
+        structure_from(text) if text else None,
         options.appended if samples else 0,
         keep,
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from sparsehopfield.torch import _native, _tape
+from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors
 from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, route_of
 
@@ -33,7 +33,7 @@ def associate(tensors: Tensors, options: Options, backend: str | None = None) ->
     """
     route = route_of(tensors, backend, _lacking(tensors.mask))
     if route is PLAIN:
-        return _in_plain_torch(tensors, options)
+        return _plain.associate(tensors, options)
     if route is TRANSFORMED:
         return _transformed(options, *tensors)[0]
     needed = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors[:GRADED])
@@ -41,13 +41,6 @@ def associate(tensors: Tensors, options: Options, backend: str | None = None) ->
         return _eager(options, *tensors) if needed else _native.forward(tensors, options, False)[0]
     keep = needed and not _is_exporting() and torch._C._get_tracing_state() is None
     return torch.ops.sparsehopfield.associate(*tensors, *options, keep)[0]
-
-
-def _in_plain_torch(tensors: Tensors, options: Options) -> Tensor:
-    """Return the association by plain torch."""
-    from sparsehopfield.torch import _plain
-
-    return _plain.associate(tensors, options)
 
 
 def _lacking(mask: Tensor | None) -> str:
@@ -162,7 +155,7 @@ class _Backward(Function):
             tensors = list(given)
             for i, t in zip(leaves, some, strict=True):
                 tensors[i] = t
-            return _in_plain_torch(Tensors(*tensors), ctx.options)
+            return _plain.associate(Tensors(*tensors), ctx.options)
 
         def gradients(grad: Tensor, *some: Tensor) -> tuple[Tensor, ...]:
             found = dict(zip(leaves, torch.func.vjp(associated, *some)[1](grad), strict=True))

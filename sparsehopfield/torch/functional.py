@@ -12,11 +12,14 @@ from sparsehopfield._engine.checks import as_number, as_whole
 from sparsehopfield._engine.separations import as_choice, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
+from sparsehopfield.structures import Window
 from sparsehopfield.torch import _operators
 from sparsehopfield.torch._arguments import Options, Tensors, structure_text
 from sparsehopfield.torch._backend import as_backend
 
 __all__ = ["associate", "hopfield_attention"]
+
+_CAUSAL = structure_text(Window(2**40, causal=True))  # wider than any sample
 
 
 def options_of(
@@ -359,11 +362,8 @@ def hopfield_attention(
     for name, t in (("query", query), ("key", key), ("value", value)):
         if t.dim() < 2:
             raise ValueError(f"{name}: must be of shape (..., heads, rows, features), got {tuple(t.shape)}")
-    if query.dim() == 2:
-        query = query.unsqueeze(0)
-        squeeze = True
-    else:
-        squeeze = False
+    squeeze = query.dim() == 2
+    query = query.unsqueeze(0) if squeeze else query
     lead, heads, n, m = query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]
     if value.shape[-2] != m:
         raise ValueError(f"value: must have a row for each of {m} rows of key, got {tuple(value.shape)}")
@@ -375,6 +375,8 @@ def hopfield_attention(
         if attn_mask.dtype != torch.bool and not attn_mask.is_floating_point():
             raise TypeError(f"attn_mask: must be of bool or floating numbers, got {attn_mask.dtype}")
         mask: Tensor | None = _mask_of(attn_mask, lead, heads, n, m)
+    elif is_causal and n == m and not options.structure and query.device.type in ("cpu", "meta"):
+        mask, options = None, options._replace(structure=_CAUSAL)  # half the work, and no array of all pairs
     elif is_causal:
         mask = torch.ones(n, m, dtype=torch.bool, device=query.device).triu(1)
     else:
@@ -387,42 +389,43 @@ def hopfield_attention(
                 f"{tuple(key_padding_mask.shape)}"
             )
         padding = key_padding_mask.reshape(-1, m)
-    tensors = Tensors(
-        _samples_of("query", query, lead, heads),
-        _samples_of("key", key, lead, heads),
-        _samples_of("value", value, lead, heads),
-        as_beta("scale", query.shape[-1] ** -0.5 if scale is None else scale, query),
-        None,
-        None,
-        None,
-        None,
-        padding,
-        mask,
-        None,
-        as_seed(None, options.dropout),
+    beta = as_beta("scale", query.shape[-1] ** -0.5 if scale is None else scale, query)
+    if beta.dim() > 1 or (beta.dim() == 1 and beta.shape[0] not in (1, heads)):
+        raise ValueError(f"scale: must be one number or one for each of {heads} heads, got {tuple(beta.shape)}")
+    query, key, value = (
+        _broadcast(name, t, lead, heads) for name, t in (("query", query), ("key", key), ("value", value))
     )
-    if tensors.beta.dim() > 1 or (tensors.beta.dim() == 1 and tensors.beta.shape[0] not in (1, heads)):
-        raise ValueError(f"scale: must be one number or one for each of {heads} heads, got {tuple(tensors.beta.shape)}")
+    rows: tuple[Tensor, ...] = query, key, value
+    if (
+        # as samples of one head, heads that follow one another have gradients that do so, too
+        all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
+        and (mask is None or mask.dim() == 2)
+        and padding is None
+        and beta.dim() == 0
+        and not options.dropout  # which numbers samples and heads
+    ):
+        rows = tuple(t.reshape(-1, t.shape[-2], 1, t.shape[-1]) for t in rows)
+    else:
+        rows = tuple((t if len(lead) == 1 else t.reshape(-1, *t.shape[-3:])).transpose(1, 2) for t in rows)
+    tensors = Tensors(
+        rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
+    )
     out = _operators.associate(tensors, options, as_backend(backend)).transpose(1, 2)
     out = out.reshape(*lead, heads, n, value.shape[-1])
     return out.squeeze(0) if squeeze else out
 
 
-def _samples_of(name: str, t: Tensor, lead: torch.Size, heads: int) -> Tensor:
-    """Return (..., H or 1, rows, features), broadcast to leading axes, as (samples, rows, H or 1, features)."""
+def _broadcast(name: str, t: Tensor, lead: torch.Size, heads: int) -> Tensor:
+    """Return (..., H or 1, rows, features) broadcast to leading axes."""
     t = t.unsqueeze(0) if t.dim() == 2 else t
     if t.shape[-3] not in (1, heads):
         raise ValueError(f"{name}: must have the query's {heads} heads or one, got {tuple(t.shape)}")
-    if t.shape[:-3] != lead:
-        try:
-            t = t.expand(*lead, *t.shape[-3:])
-        except RuntimeError:
-            raise ValueError(
-                f"{name}: must have the query's leading axes, {tuple(lead)}, got {tuple(t.shape)}"
-            ) from None
-    if len(lead) != 1:
-        t = t.reshape(-1, *t.shape[-3:]) if len(lead) else t.unsqueeze(0)
-    return t.transpose(1, 2)
+    if t.shape[:-3] == lead:
+        return t
+    try:
+        return t.expand(*lead, *t.shape[-3:])
+    except RuntimeError:
+        raise ValueError(f"{name}: must have the query's leading axes, {tuple(lead)}, got {tuple(t.shape)}") from None
 
 
 def _mask_of(attn_mask: Tensor, lead: torch.Size, heads: int, n: int, m: int) -> Tensor:
