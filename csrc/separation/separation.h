@@ -132,8 +132,9 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
-/* Returns the size of the support of n >= 1 sorted scores, by bisection: the largest k whose k - 1 best scores leave_weight
- * for z[k - 1], as those of all smaller k do. */
+/* Returns the size of the support of n >= 1 sorted scores: the largest k whose k - 1 best scores leave_weight for z[k - 1],
+ * as those of all smaller k do. By steps from n down that double, then by bisection: it is near n where few scores below
+ * the threshold are left. */
 int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
                         const double *z, int64_t n);
 /* Returns the k-th largest number, 1 <= k <= n; reorders. O(n) expected. */
