@@ -19,6 +19,7 @@ from sparsehopfield.torch._backend import as_backend
 
 __all__ = ["associate", "hopfield_attention"]
 
+_ROWS = ("queries", "stored", "values")
 _CAUSAL = structure_text(Window(2**40, causal=True))  # wider than any sample
 
 
@@ -98,12 +99,24 @@ def _check_projection(name: str, weight: Tensor | None, bias: Tensor | None, hea
         raise ValueError(f"{name}: the rows that it projects must have one head, got {rows.shape[-2]}")
 
 
+def _samples(queries: Tensor, stored: Tensor, offsets: Tensor | None) -> int:
+    """Return the number of samples."""
+    if offsets is not None:
+        return offsets.shape[0] - 1
+    return stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
+
+
+def _with_heads(mask: Tensor, samples: int, heads: int) -> Tensor:
+    """Return a mask (B, N, M) as it is, and hflayers' (B * H, N, M) as (B, H, N, M)."""
+    if heads == 1 or mask.shape[0] != samples * heads:
+        return mask
+    return mask.reshape(samples, heads, *mask.shape[1:])
+
+
 def _check(tensors: Tensors, options: Options) -> None:
     """Raise unless the tensors of an association fit one another; numbers are not looked at."""
     queries, stored, values, beta, key_weight, key_bias, value_weight, value_bias, padding, mask, offsets, _ = tensors
-    names = ("queries", "stored", "values")
-    _check_numbers(names, tensors[:3])
-    for name, t in zip(names, (queries, stored, values), strict=True):
+    for name, t in zip(_ROWS, (queries, stored, values), strict=True):
         if t.dim() not in (3, 4):
             raise ValueError(
                 f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got "
@@ -117,9 +130,7 @@ def _check(tensors: Tensors, options: Options) -> None:
             raise ValueError(f"offsets: must be (B + 1,) whole numbers, got {tuple(offsets.shape)} of {offsets.dtype}")
         if padding is not None:
             raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
-        samples = offsets.shape[0] - 1
-    else:
-        samples = stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
+    samples = _samples(queries, stored, offsets)
     if queries.dim() == 4 and queries.shape[0] != samples:
         raise ValueError(f"queries: {queries.shape[0]} samples, but there are {samples} of stored rows")
     if stored.shape[:-2] != values.shape[:-2]:
@@ -258,14 +269,11 @@ def associate(
     tensor([1., 0., 0.])
     """
     options = options_of(separation, update_steps_max, update_steps_eps, dropout, gradient, structure, appended)
+    _check_numbers(_ROWS, (queries, stored, values))
     key_weight, key_bias = key_projection or (None, None)
     value_weight, value_bias = value_projection or (None, None)
-    if mask is not None and mask.dim() == 3 and isinstance(queries, Tensor) and queries.dim() in (3, 4):
-        samples = mask.shape[0] // queries.shape[-2]  # as hflayers takes it
-        given = offsets.shape[0] - 1 if offsets is not None else stored.shape[0] if stored.dim() == 4 else None
-        given = given if given is not None else queries.shape[0] if queries.dim() == 4 else 1
-        if queries.shape[-2] > 1 and given == samples and mask.shape[0] == given * queries.shape[-2]:
-            mask = mask.reshape(samples, queries.shape[-2], *mask.shape[1:])
+    if mask is not None and mask.dim() == 3:
+        mask = _with_heads(mask, _samples(queries, stored, offsets), queries.shape[-2])
     tensors = Tensors(
         queries,
         stored,
