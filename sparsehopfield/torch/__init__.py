@@ -6,5 +6,25 @@ package imports it.
 """
 
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.modules import (
+    Hopfield,
+    HopfieldLayer,
+    HopfieldPooling,
+    SparseHopfield,
+    SparseHopfieldLayer,
+    SparseHopfieldPooling,
+)
+from sparsehopfield.torch.transformer import HopfieldDecoderLayer, HopfieldEncoderLayer
 
-__all__ = ["associate", "hopfield_attention"]
+__all__ = [
+    "Hopfield",
+    "HopfieldDecoderLayer",
+    "HopfieldEncoderLayer",
+    "HopfieldLayer",
+    "HopfieldPooling",
+    "SparseHopfield",
+    "SparseHopfieldLayer",
+    "SparseHopfieldPooling",
+    "associate",
+    "hopfield_attention",
+]
