@@ -5,7 +5,7 @@ A layer is its spec (`_spec`), its parameters, and the two passes (`_passes`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,41 +14,76 @@ from sparsehopfield._engine.checks import Array, as_float_dtype, as_whole, as_wr
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.layers import _passes
-from sparsehopfield.layers._inputs import as_arrays
+from sparsehopfield.layers._inputs import INPUTS, as_arrays
 from sparsehopfield.layers._module import Module, Parameter
 from sparsehopfield.layers._passes import Tape
 from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
 
-__all__ = ["Delegated", "Hopfield", "SparseHopfield"]
-
-
-INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+__all__ = ["Hopfield", "SparseHopfield"]
 
 
 class Delegated:
-    """An attribute that belongs to a part of the layer: its spec, or the Hopfield layer inside."""
+    """An attribute that belongs to a part of the layer: its spec, or the Hopfield layer inside.
 
-    def __init__(self, part: str, *, changeable: bool = False) -> None:
-        self.part, self.changeable = part, changeable
+    It may be set in layers whose part has the name `changeable`.
+    """
 
-    def __set_name__(self, owner: type[Module], name: str) -> None:
+    def __init__(self, changeable: str | None = None) -> None:
+        self.changeable = changeable
+
+    def __set_name__(self, owner: type[_HopfieldOptions], name: str) -> None:
         self.name = name
 
-    def __get__(self, layer: Module | None, owner: type[Module]) -> Any:
-        return self if layer is None else getattr(getattr(layer, self.part), self.name)
+    def __get__(self, layer: _HopfieldOptions | None, owner: type[_HopfieldOptions]) -> Any:
+        return self if layer is None else getattr(getattr(layer, layer._part), self.name)
 
-    def __set__(self, layer: Module, value: Any) -> None:
-        if not self.changeable:
+    def __set__(self, layer: _HopfieldOptions, value: Any) -> None:
+        if layer._part != self.changeable:
             raise AttributeError(f"{self.name}: is fixed when the layer is made")
-        part = getattr(layer, self.part)
+        part = getattr(layer, layer._part)
         if isinstance(part, HopfieldSpec):
-            setattr(layer, self.part, part.changed(**{self.name: value}))
+            setattr(layer, layer._part, part.changed(**{self.name: value}))
             layer._config[self.name] = value
         else:
             setattr(part, self.name, value)
 
 
-class Hopfield(Module):
+class _HopfieldOptions(Module):
+    """The options of all Hopfield layers, as attributes."""
+
+    _default_separation = "softmax"
+    _takes_masks = True
+    _part: ClassVar[str]  # the attribute that holds what these belong to
+
+    num_heads = Delegated()
+    input_size = Delegated()
+    hidden_size = Delegated()
+    output_size = Delegated()
+    pattern_size = Delegated()
+    state_pattern_dim = Delegated()
+    stored_pattern_dim = Delegated()
+    pattern_projection_dim = Delegated()
+    batch_first = Delegated()
+    association_activation = Delegated()
+    add_zero_association = Delegated()
+    stored_pattern_as_static = Delegated()
+    state_pattern_as_static = Delegated()
+    pattern_projection_as_static = Delegated()
+    normalize_stored_pattern = Delegated()
+    normalize_stored_pattern_affine = Delegated()
+    normalize_state_pattern = Delegated()
+    normalize_state_pattern_affine = Delegated()
+    normalize_pattern_projection = Delegated()
+    normalize_pattern_projection_affine = Delegated()
+    normalize_hopfield_space = Delegated()
+    normalize_hopfield_space_affine = Delegated()
+    update_steps_max = Delegated("_spec")
+    update_steps_eps = Delegated("_spec")
+    gradient = Delegated("_spec")
+    dropout = Delegated("_spec")
+
+
+class Hopfield(_HopfieldOptions):
     """The Hopfield association as a layer: state patterns move to mixtures of stored patterns, and pattern projections
     are mixed by the last association.
 
@@ -142,37 +177,9 @@ class Hopfield(Module):
     (3, 5, 4)
     """
 
-    _default_separation = "softmax"
-    _takes_masks = True
+    _part = "_spec"
     _last_tape: Tape | None = None  # of the last forward pass, for `gradient_health`
     _last_gradients: tuple[Array, Array] | None = None  # in the queries and the association, of its backward pass
-
-    num_heads = Delegated("_spec")
-    input_size = Delegated("_spec")
-    hidden_size = Delegated("_spec")
-    output_size = Delegated("_spec")
-    pattern_size = Delegated("_spec")
-    state_pattern_dim = Delegated("_spec")
-    stored_pattern_dim = Delegated("_spec")
-    pattern_projection_dim = Delegated("_spec")
-    batch_first = Delegated("_spec")
-    association_activation = Delegated("_spec")
-    add_zero_association = Delegated("_spec")
-    stored_pattern_as_static = Delegated("_spec")
-    state_pattern_as_static = Delegated("_spec")
-    pattern_projection_as_static = Delegated("_spec")
-    normalize_stored_pattern = Delegated("_spec")
-    normalize_stored_pattern_affine = Delegated("_spec")
-    normalize_state_pattern = Delegated("_spec")
-    normalize_state_pattern_affine = Delegated("_spec")
-    normalize_pattern_projection = Delegated("_spec")
-    normalize_pattern_projection_affine = Delegated("_spec")
-    normalize_hopfield_space = Delegated("_spec")
-    normalize_hopfield_space_affine = Delegated("_spec")
-    update_steps_max = Delegated("_spec", changeable=True)
-    update_steps_eps = Delegated("_spec", changeable=True)
-    gradient = Delegated("_spec", changeable=True)
-    dropout = Delegated("_spec", changeable=True)
 
     def __init__(
         self,

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 from sparsehopfield._engine.checks import Array, as_numbers, as_offsets, axes_of, ignoring_float_errors
 from sparsehopfield._engine.text import short
 
-__all__ = ["Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
+__all__ = ["INPUTS", "Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
 
 Inputs = tuple[Array, Array, Array]  # stored pattern, state pattern, pattern projection
-NAMES = ("stored pattern", "state pattern", "pattern projection")
+INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+NAMES = tuple(name.replace("_", " ") for name in INPUTS)
 
 
 def concatenate_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:

@@ -9,48 +9,22 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
-from sparsehopfield.layers._hopfield import INPUTS, Delegated, Hopfield
-from sparsehopfield.layers._module import Module, Parameter
+from sparsehopfield.layers._hopfield import Delegated, Hopfield, _HopfieldOptions
+from sparsehopfield.layers._inputs import INPUTS
+from sparsehopfield.layers._module import Parameter
 
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
 
 
-class _WithLearnedPatterns(Module):
+class _WithLearnedPatterns(_HopfieldOptions):
     """A Hopfield layer, some of whose inputs are learned patterns."""
 
-    _default_separation = "softmax"
-    _takes_masks = True
+    _part = "hopfield"
     hopfield: Hopfield
 
-    scaling = Delegated("hopfield", changeable=True)
-    separation = Delegated("hopfield", changeable=True)
-    structure = Delegated("hopfield", changeable=True)
-    gradient = Delegated("hopfield")
-    dropout = Delegated("hopfield")
-    association_activation = Delegated("hopfield")
-    add_zero_association = Delegated("hopfield")
-    batch_first = Delegated("hopfield")
-    num_heads = Delegated("hopfield")
-    update_steps_max = Delegated("hopfield")
-    update_steps_eps = Delegated("hopfield")
-    input_size = Delegated("hopfield")
-    hidden_size = Delegated("hopfield")
-    output_size = Delegated("hopfield")
-    pattern_size = Delegated("hopfield")
-    state_pattern_dim = Delegated("hopfield")
-    stored_pattern_dim = Delegated("hopfield")
-    pattern_projection_dim = Delegated("hopfield")
-    stored_pattern_as_static = Delegated("hopfield")
-    state_pattern_as_static = Delegated("hopfield")
-    pattern_projection_as_static = Delegated("hopfield")
-    normalize_stored_pattern = Delegated("hopfield")
-    normalize_stored_pattern_affine = Delegated("hopfield")
-    normalize_state_pattern = Delegated("hopfield")
-    normalize_state_pattern_affine = Delegated("hopfield")
-    normalize_pattern_projection = Delegated("hopfield")
-    normalize_pattern_projection_affine = Delegated("hopfield")
-    normalize_hopfield_space = Delegated("hopfield")
-    normalize_hopfield_space_affine = Delegated("hopfield")
+    scaling = Delegated("hopfield")
+    separation = Delegated("hopfield")
+    structure = Delegated("hopfield")
 
     def __init__(self, config: dict[str, Any], options: dict[str, Any]) -> None:
         random_state = options.pop("random_state", None)

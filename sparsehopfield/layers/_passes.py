@@ -10,7 +10,6 @@ projected at all, and the association gets the projections instead (`is_cheaper_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -19,12 +18,12 @@ from scipy.special import expit
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import Projection, Saved, association_weights, forward_of, gradients_of
-from sparsehopfield._engine.checks import Array, as_positive_numbers, contiguous
+from sparsehopfield._engine.checks import Array, as_positive_numbers, contiguous, ignoring_float_errors
 from sparsehopfield._engine.chunked import add_arrays
 from sparsehopfield._engine.separations import row_of, separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _roles
-from sparsehopfield.layers._inputs import Inputs, Layout, check_masks, layout_of
+from sparsehopfield.layers._inputs import INPUTS, Inputs, Layout, check_masks, layout_of
 from sparsehopfield.layers._roles import Gradients, Source, Workload, fold_projections, static_rows
 from sparsehopfield.layers._spec import HopfieldSpec, Role
 
@@ -65,6 +64,7 @@ class Tape:
     result: Array
 
 
+@ignoring_float_errors()
 def forward(
     spec: HopfieldSpec,
     parameters: Mapping[str, Array],
@@ -125,7 +125,7 @@ def forward(
     tape.unprojected = _choose_unprojected(tape, code, structure, recall)
     rows, projections = _project(tape)
     if recall:
-        rows[value.name] = tape.inputs[0][..., None, :]
+        rows[value.name] = contiguous(tape.inputs[0])[..., None, :]
     queries, keys, values = _to_association_space(tape, rows[query.name], rows[key.name], rows[value.name], recall)
     if queries.shape[-1] == 0 or values.shape[-1] == 0:
         raise ValueError("queries: at least one head and one feature are needed")
@@ -157,6 +157,7 @@ def forward(
     return tape
 
 
+@ignoring_float_errors()
 def backward(tape: Tape, grad: Array, needs: Collection[str] = ()) -> dict[str, Array]:
     """Compute the gradients of sum(grad * tape.result).
 
@@ -169,7 +170,7 @@ def backward(tape: Tape, grad: Array, needs: Collection[str] = ()) -> dict[str, 
     needs : collection of str
         The gradients wanted beside those of all parameters: of the inputs "stored_pattern", "state_pattern" and
         "pattern_projection", and within the layer "queries", the projected state patterns (B, N, H, d), and
-        "association", its output (B, N, H, p).
+        "association", its output (B, N, H, p), which may be `grad` itself.
 
     Returns
     -------
@@ -205,6 +206,7 @@ def associations(tape: Tape) -> tuple[Any, tuple[int, ...]]:
     return weights, tape.saved.shape
 
 
+@ignoring_float_errors()
 def projected_patterns(
     spec: HopfieldSpec,
     parameters: Mapping[str, Array],
@@ -284,7 +286,7 @@ def _choose_unprojected(tape: Tape, code: tuple[int, float], structure: Structur
 
     def workload(role: Role, x: Array, passes: int) -> Workload:
         queries = layout.samples * layout.queries
-        return Workload(math.prod(x.shape[:-1]), queries, layout.per_bag, x.shape[-1], role.width, passes)
+        return Workload(x.size // x.shape[-1], queries, layout.per_bag, x.shape[-1], role.width, passes)
 
     key, value, steps = spec.key, spec.value, spec.update_steps_max
     cheaper, found = _roles.is_cheaper_unprojected, set()
@@ -561,7 +563,7 @@ def _input_grads(tape: Tape, in_sources: list[Array | None]) -> dict[str, Array]
                 d = dense.normalize_backward(source.xhat, source.rstd, d)
             total[id(source.x)] = total[id(source.x)] + d if id(source.x) in total else d
     found = {}
-    for name, x in zip(("stored_pattern", "state_pattern", "pattern_projection"), tape.inputs, strict=True):
+    for name, x in zip(INPUTS, tape.inputs, strict=True):
         if (d := total.pop(id(x), None)) is not None:
             found[name] = d if tape.spec.batch_first or d.ndim == 2 else d.swapaxes(0, 1)
     return found

@@ -35,8 +35,10 @@ def is_cheaper_unprojected(*workloads: Workload) -> bool:
     Count the multiplications of a forward pass, of one head. Unprojected rows have all their features, and queries are
     projected back and forth for each pass; projected rows are projected once, and have a head's features.
     """
-    unprojected = sum(a.passes * a.queries * a.features * (a.per_bag + a.width) for a in workloads)
-    projected = sum(a.rows * a.width * a.features + a.passes * a.queries * a.width * a.per_bag for a in workloads)
+    unprojected = projected = 0.0
+    for rows, queries, per_bag, features, width, passes in workloads:
+        unprojected += passes * queries * features * (per_bag + width)
+        projected += rows * width * features + passes * queries * width * per_bag
     return unprojected < projected
 
 
@@ -173,8 +175,9 @@ class Gradients:
             return
         once = parameter.ndim == 2  # parts of in_proj_weight: each comes once, and all come
         if name not in self.found:
-            self.found[name] = (np.empty_like if once else np.zeros_like)(parameter)
+            self.found[name] = (np.empty if once else np.zeros)(parameter.shape, parameter.dtype)
+        part = self.found[name][rows]
         if once:
-            self.found[name][rows] = grad
+            part[...] = grad
         else:
-            self.found[name][rows] += grad
+            part += grad
