@@ -174,12 +174,10 @@ def attention(table, arguments, peers):
 
     shape = (2, 2, 128, 64) if arguments.quick else (4, 8, 1024, 64)
     torch.manual_seed(0)
-    tensors = [torch.randn(shape) for _ in range(3)]
+    tensors = [torch.randn(shape) for _ in range(4)]
     contenders = {"fused": both_passes(torch.nn.functional.scaled_dot_product_attention, *tensors)}
     for separation in ("softmax", "sparsemax"):
-        contenders[separation] = both_passes(
-            lambda *t, s=separation: sht.hopfield_attention(*t, separation=s), *tensors
-        )
+        contenders[separation] = both_passes(sht.hopfield_attention, *tensors, separation=separation)
     times = harness.interleaved(contenders, arguments.rounds)
     for separation, must, aim in (("softmax", 1.6, 2), ("sparsemax", 5, 8)):
         work = f"attention 4 x 8 x 1024 x 64, {separation}"
