@@ -8,8 +8,34 @@ package imports it.
 from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.memory import HopfieldMemory, retrieve
+from sparsehopfield.torch.modules import (
+    Hopfield,
+    HopfieldLayer,
+    HopfieldPooling,
+    SparseHopfield,
+    SparseHopfieldLayer,
+    SparseHopfieldPooling,
+)
 from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
+from sparsehopfield.torch.transformer import HopfieldDecoderLayer, HopfieldEncoderLayer
 
-__all__ = ["HopfieldMemory", "associate", "entmax", "hopfield_attention", "normmax", "retrieve", "softmax", "sparsemax"]
+__all__ = [
+    "Hopfield",
+    "HopfieldDecoderLayer",
+    "HopfieldEncoderLayer",
+    "HopfieldLayer",
+    "HopfieldMemory",
+    "HopfieldPooling",
+    "SparseHopfield",
+    "SparseHopfieldLayer",
+    "SparseHopfieldPooling",
+    "associate",
+    "entmax",
+    "hopfield_attention",
+    "normmax",
+    "retrieve",
+    "softmax",
+    "sparsemax",
+]
 
 share_threads()
