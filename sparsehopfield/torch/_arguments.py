@@ -58,7 +58,8 @@ def structure_from(text: str) -> Structure | None:
     return restored(json.loads(text)) if text else None
 
 
-@torch.compiler.assume_constant_result  # by the structure's identity: compilers cannot follow JSON's
+# of the structure that it is compiled with: compilers cannot follow what makes the text
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def structure_text(structure: Structure | None) -> str:
     """Return a structure as text, which an operator can take."""
     return "" if structure is None else json.dumps(described(structure))

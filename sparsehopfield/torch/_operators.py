@@ -149,6 +149,8 @@ class _Backward(Function):
             raise NotImplementedError("gradient: 'implicit' has no second derivatives; use 'unrolled'")
         needs = ctx.needs_input_grad[5 : 5 + GRADED]
         asked = [i for i, d in enumerate(second) if d is not None]
+        if not asked:
+            return (None,) * (5 + TENSORS)
         leaves = [i for i, t in enumerate(given[:GRADED]) if t is not None and (needs[i] or i in asked)]
 
         def associated(*some: Tensor) -> Tensor:
