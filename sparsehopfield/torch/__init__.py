@@ -6,6 +6,27 @@ package imports it.
 """
 
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.losses import (
+    EntmaxLoss,
+    SoftmaxLoss,
+    SparsemaxLoss,
+    entmax_loss,
+    softmax_loss,
+    sparsemax_loss,
+)
 from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
 
-__all__ = ["associate", "entmax", "hopfield_attention", "normmax", "softmax", "sparsemax"]
+__all__ = [
+    "EntmaxLoss",
+    "SoftmaxLoss",
+    "SparsemaxLoss",
+    "associate",
+    "entmax",
+    "entmax_loss",
+    "hopfield_attention",
+    "normmax",
+    "softmax",
+    "softmax_loss",
+    "sparsemax",
+    "sparsemax_loss",
+]
