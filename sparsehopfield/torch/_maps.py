@@ -57,7 +57,7 @@ def can_look(t: Tensor) -> bool:
 
 
 def is_transformed() -> bool:
-    """Return whether a transform of torch.func or forward mode is at work, so that tensors do not tell what they need."""
+    """Return whether torch.func or forward mode is at work, so that tensors do not tell who needs their gradients."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
@@ -318,13 +318,16 @@ class _Map(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, parameter, ctx.code = inputs
+        ctx.set_materialize_grads(False)
         learned = isinstance(parameter, Tensor)
         ctx.parameter = None if learned else parameter
         ctx.save_for_backward(output, *([parameter] if learned else []))
         ctx.save_for_forward(output, *([parameter] if learned else []))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if g is None:  # of weights that a loss only looks at
+            return None, None, None
         p, *learned = ctx.saved_tensors
         parameter = learned[0] if learned else ctx.parameter
         dz = jacobian_product(p, g, ctx.code, parameter) if ctx.needs_input_grad[0] else None

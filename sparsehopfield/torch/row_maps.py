@@ -85,9 +85,12 @@ class _RowMap(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, learned, ctx.parameter, ctx.code = inputs
         ctx.save_for_backward(output, learned)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if g is None:  # of weights that a loss only looks at
+            return None, None, None, None
         p, learned = ctx.saved_tensors
         if torch.is_grad_enabled() or _maps.is_transformed() or not _maps.can_look(g):
             gradients: Any = _plain_backward(p, g, learned, ctx.parameter, ctx.code)
