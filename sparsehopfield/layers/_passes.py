@@ -10,11 +10,10 @@ projected at all, and the association gets the projections instead (`is_cheaper_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import Projection, Saved, association_weights, forward_of, gradients_of
@@ -25,18 +24,11 @@ from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _roles
 from sparsehopfield.layers._inputs import INPUTS, Inputs, Layout, check_masks, layout_of
 from sparsehopfield.layers._roles import Gradients, Source, Workload, fold_projections, static_rows
-from sparsehopfield.layers._spec import HopfieldSpec, Role
+from sparsehopfield.layers._spec import ACTIVATIONS, HopfieldSpec, Role
 
 __all__ = ["Tape", "associations", "backward", "forward", "projected_patterns"]
 
 FEW_QUERIES = 8  # of a bag: where there are more, rows are projected
-
-# name -> the function, and its derivative from its value
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "relu": (lambda x: np.maximum(x, 0), lambda y: y > 0),
-    "tanh": (np.tanh, lambda y: 1 - y * y),
-    "sigmoid": (expit, lambda y: y * (1 - y)),
-}
 
 
 class Tape:

@@ -7,12 +7,14 @@ The inputs have three roles, by hflayers' names: state pattern (query), stored p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from sparsehopfield._engine.checks import Array, as_array, as_number, as_numbers, as_whole
 from sparsehopfield._engine.separations import as_choice
@@ -21,23 +23,12 @@ from sparsehopfield.layers._basic import as_positive, as_rate
 
 __all__ = ["ACTIVATIONS", "HopfieldSpec", "Part", "Role", "as_scaling"]
 
-ACTIVATIONS = ("relu", "tanh", "sigmoid")
-FLAGS = (
-    *(
-        f"{prefix}{name}{suffix}"
-        for name in ("stored_pattern", "state_pattern", "pattern_projection")
-        for prefix, suffix in (("normalize_", ""), ("normalize_", "_affine"), ("", "_as_static"))
-    ),
-    "normalize_hopfield_space",
-    "normalize_hopfield_space_affine",
-    "pattern_projection_as_connected",
-    "batch_first",
-    "input_bias",
-    "concat_bias_pattern",
-    "add_zero_association",
-    "disable_out_projection",
-    "learnable_scaling",
-)
+# name -> the function, and its derivative from its value
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "relu": (lambda x: np.maximum(x, 0), lambda y: y > 0),
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+    "sigmoid": (expit, lambda y: y * (1 - y)),
+}
 CORE = "association_core."
 #: The parameters in hflayers' order, which optimisers' states go by; `log_scaling` is this package's own.
 ORDER = (
@@ -108,12 +99,18 @@ class HopfieldSpec:
     hidden_size: int | None
     pattern_size: int | None
     output_size: int | None
+    normalize_stored_pattern: bool
+    normalize_stored_pattern_affine: bool
+    normalize_state_pattern: bool
+    normalize_state_pattern_affine: bool
+    normalize_pattern_projection: bool
+    normalize_pattern_projection_affine: bool
+    normalize_hopfield_space: bool
+    normalize_hopfield_space_affine: bool
     stored_pattern_as_static: bool
     state_pattern_as_static: bool
     pattern_projection_as_static: bool
     pattern_projection_as_connected: bool
-    normalize_hopfield_space: bool
-    normalize_hopfield_space_affine: bool
     batch_first: bool
     input_bias: bool
     concat_bias_pattern: bool
@@ -122,8 +119,9 @@ class HopfieldSpec:
     learnable_scaling: bool
 
     def __init__(self, **options: Any) -> None:
-        for name in FLAGS:
-            setattr(self, name, bool(options[name]))
+        for name, kind in HopfieldSpec.__annotations__.items():
+            if kind == "bool":
+                setattr(self, name, bool(options[name]))
         self._set_sizes(options)
         self._set_association(options)
         self._set_parameters(options)

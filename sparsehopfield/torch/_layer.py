@@ -36,10 +36,10 @@ __all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "proje
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns into one another
-INPUTS = 3
-GIVEN = 4
+FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
 ROLES = ("stored_pattern", "state_pattern", "pattern_projection")
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
+Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
 
 class Call(NamedTuple):
@@ -184,10 +184,21 @@ def run(
         given = given._replace(seed=torch.randint(2**62, (1,), device=inputs[1].device))
     if modules or not _is_eager(call, parameters, inputs, given):
         return by_parts(call, parameters, modules, inputs, given)
-    tensors = (*inputs, *given, *parameters.values())
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return WholeLayer.apply(call, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
+    distinct, roles = _distinct(inputs)
+    tensors = (*distinct, *parameters.values())
+    if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
+        return WholeLayer.apply(call, given, roles, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
     return _as_output(call, inputs, _forward(call, parameters, inputs, given)[0].result)
+
+
+def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
+    """Return the inputs, each once, and which of them has which role."""
+    stored, state, projection = inputs
+    if state is stored:
+        return ((stored,), (0, 0, 0)) if projection is stored else ((stored, projection), (0, 0, 1))
+    if projection is stored:
+        return (stored, state), (0, 1, 0)
+    return ((stored, state), (0, 1, 1)) if projection is state else (inputs, (0, 1, 2))
 
 
 def _is_eager(call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, given: Given) -> bool:
@@ -494,15 +505,13 @@ def _forward(
 ) -> tuple[_passes.Tape, torch.dtype]:
     """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
     dtype = _compute_dtype(parameters, inputs)
-    arrays: list[Array] = []
-    for i, x in enumerate(inputs):
-        same = next((j for j in range(i) if inputs[j] is x), None)
-        arrays.append(_whole(x, dtype) if same is None else arrays[same])
+    distinct, (i, j, k) = _distinct(inputs)
+    arrays = [_whole(x, dtype) for x in distinct]
     scaling = call.scaling
     tape = _passes.forward(
         call.spec,
         {name: _whole(value, dtype) for name, value in parameters.items()},
-        (arrays[0], arrays[1], arrays[2]),
+        (arrays[i], arrays[j], arrays[k]),
         padding=None if given.padding is None else array_of(given.padding),
         mask=None if given.mask is None else _mask(given.mask, dtype),
         offsets=None if given.offsets is None else array_of(given.offsets),
@@ -541,50 +550,45 @@ def _as_output(call: Call, inputs: Inputs, result: Array) -> Tensor:
 
 
 class WholeLayer(torch.autograd.Function):
-    """A layer as one function of inputs, `Given` and parameters, in the core.
+    """A layer as one function of its inputs, each of them once, and its parameters, in the core.
 
     Its first derivative is in the core, too; the second one is that of the layer's parts.
     """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, names: tuple[str, ...], *tensors: Tensor | None) -> Tensor:
-        inputs, given, parameters = _sorted(names, tensors)
+    def forward(ctx: Any, call: Call, given: Given, roles: Roles, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+        inputs, parameters = _sorted(roles, names, tensors)
         tape, dtype = _forward(call, parameters, inputs, given)
-        graded = (*inputs, *parameters.values())
-        handle = _tape.keep(tape, graded, tuple(t.dtype == dtype and t.is_contiguous() for t in graded))
-        ctx.save_for_backward(handle, *tensors)
-        ctx.call, ctx.names = call, names
-        ctx.same = [next(j for j in range(INPUTS) if inputs[j] is x) for x in inputs]
+        handle = _tape.keep(tape, tensors, tuple([t.dtype == dtype and t.is_contiguous() for t in tensors]))
+        ctx.save_for_backward(handle, *given, *tensors)
+        ctx.made_from = call, roles, names
         return _as_output(call, inputs, tape.result)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         handle, *saved = ctx.saved_tensors
-        tensors = [*(saved[i] for i in ctx.same), *saved[INPUTS:]]
-        inputs, given, parameters = _sorted(ctx.names, tensors)
-        needs = ctx.needs_input_grad[2:]
+        given, tensors = Given(*saved[: len(Given._fields)]), saved[len(Given._fields) :]
+        call, roles, names = ctx.made_from
+        needs = ctx.needs_input_grad[len(FIXED) :]
         if torch.is_grad_enabled():  # for a second derivative
-            return None, None, *_gradients_by_parts(ctx.call, ctx.names, tensors, ctx.same, needs, grad)
-        tape, dtype = _tape.find(handle, (*inputs, *parameters.values())), _compute_dtype(parameters, inputs)
+            return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
+        tape = _tape.find(handle, tensors)
+        inputs, parameters = _sorted(roles, names, tensors)
         if tape is None:
-            tape, _ = _forward(ctx.call, parameters, inputs, given)
-        wanted = [name for name, is_needed in zip(ROLES, needs, strict=False) if is_needed]
-        found = _passes.backward(tape, array_of(grad.contiguous(), dtype), wanted)
-        names = (*ROLES, *(None,) * GIVEN, *ctx.names)
-        return (
-            None,
-            None,
-            *(
-                _like(found.get(name), t) if is_needed and name is not None else None
-                for name, t, is_needed in zip(names, tensors, needs, strict=True)
-            ),
-        )
+            tape, _ = _forward(call, parameters, inputs, given)
+        wanted = [role for role, i in zip(ROLES, roles, strict=True) if needs[i]]
+        found = _passes.backward(tape, array_of(grad.contiguous(), _compute_dtype(parameters, inputs)), wanted)
+        first = [role for role, i, j in zip(ROLES, roles, (-1, *roles), strict=False) if i > j]
+        return *FIXED, *[
+            _like(found[name], t) if is_needed and name in found else None
+            for name, t, is_needed in zip((*first, *names), tensors, needs, strict=True)
+        ]
 
 
-def _sorted(names: tuple[str, ...], tensors: Sequence[Any]) -> tuple[Inputs, Given, dict[str, Tensor]]:
-    """Return inputs, `Given` and parameters from the arguments of `WholeLayer`."""
-    inputs, given = tensors[:INPUTS], Given(*tensors[INPUTS : INPUTS + GIVEN])
-    return tuple(inputs), given, dict(zip(names, tensors[INPUTS + GIVEN :], strict=True))
+def _sorted(roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]) -> tuple[Inputs, dict[str, Tensor]]:
+    """Return inputs and parameters from the tensors of `WholeLayer`."""
+    i, j, k = roles
+    return (tensors[i], tensors[j], tensors[k]), dict(zip(names, tensors[max(roles) + 1 :], strict=True))
 
 
 def _like(gradient: Array | None, t: Tensor) -> Tensor | None:
@@ -597,23 +601,18 @@ def _like(gradient: Array | None, t: Tensor) -> Tensor | None:
 
 def _gradients_by_parts(
     call: Call,
+    given: Given,
+    roles: Roles,
     names: tuple[str, ...],
-    tensors: Sequence[Tensor | None],
-    same: Sequence[int],
+    tensors: Sequence[Tensor],
     needs: Sequence[bool],
     grad: Tensor,
 ) -> list[Tensor | None]:
     """Return the gradients that are needed of `WholeLayer` in a way that can be differentiated again."""
     # views, so that no gradient runs on to what an argument was made from, which may be another argument
-    views: list[Any] = [
-        t.view_as(t) if t is not None and is_needed else t for t, is_needed in zip(tensors, needs, strict=True)
-    ]
-    views[:INPUTS] = [views[i] for i in same]
-    inputs, given, parameters = _sorted(names, views)
+    views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
+    inputs, parameters = _sorted(roles, names, views)
     out = by_parts(call, parameters, {}, inputs, given)
-    firsts = [i for i in range(len(views)) if needs[i] and (i >= INPUTS or same[i] == i)]
-    gradients = torch.autograd.grad(out, [views[i] for i in firsts], grad, create_graph=True, allow_unused=True)
-    found: list[Tensor | None] = [None] * len(views)
-    for i, d in zip(firsts, gradients, strict=True):
-        found[i] = d
-    return found
+    wanted = [view for view, is_needed in zip(views, needs, strict=True) if is_needed]
+    gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(gradients) if is_needed else None for is_needed in needs]

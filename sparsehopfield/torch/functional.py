@@ -377,6 +377,8 @@ def hopfield_attention(
         raise ValueError(f"value: must have a row for each of {m} rows of key, got {tuple(value.shape)}")
     if key.shape[-1] != query.shape[-1]:
         raise ValueError(f"query: must have the features of the keys, {key.shape[-1]}, got {query.shape[-1]}")
+    if min(query.shape[-1], value.shape[-1], heads) == 0:
+        raise ValueError("query: at least one head and one feature are needed")
     if attn_mask is not None:
         if is_causal:
             raise ValueError("attn_mask: not with is_causal; give a mask that is both")
@@ -396,13 +398,16 @@ def hopfield_attention(
                 f"key_padding_mask: must be of bool and shape {(*lead, m)}, got {key_padding_mask.dtype} and "
                 f"{tuple(key_padding_mask.shape)}"
             )
-        padding = key_padding_mask.reshape(-1, m)
+        padding = _flat(key_padding_mask, 1)
     beta = as_beta("scale", query.shape[-1] ** -0.5 if scale is None else scale, query)
     if beta.dim() > 1 or (beta.dim() == 1 and beta.shape[0] not in (1, heads)):
         raise ValueError(f"scale: must be one number or one for each of {heads} heads, got {tuple(beta.shape)}")
-    query, key, value = (
-        _broadcast(name, t, lead, heads) for name, t in (("query", query), ("key", key), ("value", value))
-    )
+    key, value = (t.unsqueeze(0) if t.dim() == 2 else t for t in (key, value))
+    is_shared = any(size != 1 for size in lead) and all(size == 1 for t in (key, value) for size in t.shape[:-3])
+    lead_of_rows = lead[:0] if is_shared else lead  # rows of all samples are (M, H, d)
+    if is_shared:
+        key, value = (t.reshape(t.shape[-3:]) for t in (key, value))
+    key, value = _broadcast("key", key, lead_of_rows, heads), _broadcast("value", value, lead_of_rows, heads)
     rows: tuple[Tensor, ...] = query, key, value
     if (
         # as samples of one head, heads that follow one another have gradients that do so, too
@@ -412,9 +417,9 @@ def hopfield_attention(
         and beta.dim() == 0
         and not options.dropout  # which numbers samples and heads
     ):
-        rows = tuple(t.reshape(-1, t.shape[-2], 1, t.shape[-1]) for t in rows)
+        rows = tuple(t.flatten(0, -3).unsqueeze(2) for t in rows)
     else:
-        rows = tuple((t if len(lead) == 1 else t.reshape(-1, *t.shape[-3:])).transpose(1, 2) for t in rows)
+        rows = tuple((t if is_shared and t is not query else _flat(t, 3)).transpose(-3, -2) for t in rows)
     tensors = Tensors(
         rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
     )
@@ -423,9 +428,13 @@ def hopfield_attention(
     return out.squeeze(0) if squeeze else out
 
 
+def _flat(t: Tensor, axes: int) -> Tensor:
+    """Return a tensor with its axes before the last few as one."""
+    return t.unsqueeze(0) if t.dim() == axes else t.flatten(0, -1 - axes)
+
+
 def _broadcast(name: str, t: Tensor, lead: torch.Size, heads: int) -> Tensor:
     """Return (..., H or 1, rows, features) broadcast to leading axes."""
-    t = t.unsqueeze(0) if t.dim() == 2 else t
     if t.shape[-3] not in (1, heads):
         raise ValueError(f"{name}: must have the query's {heads} heads or one, got {tuple(t.shape)}")
     if t.shape[:-3] == lead:
@@ -449,6 +458,6 @@ def _mask_of(attn_mask: Tensor, lead: torch.Size, heads: int, n: int, m: int) ->
         if mask.dim() == 3:
             return mask.unsqueeze(0)
         mask = mask if mask.shape[:-3] == lead else mask.expand(*lead, *mask.shape[-3:])
-        return mask.reshape(-1, *mask.shape[-3:])
+        return _flat(mask, 3)
     except RuntimeError:
         raise ValueError(f"attn_mask: must broadcast to {(*lead, heads, n, m)}, got {tuple(given)}") from None

@@ -45,6 +45,9 @@ CORE_NAMES = (
     "bias_v",
 )
 INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+CORE_PREFIXED = {name: CORE + name for name in CORE_NAMES}
+OUT_NAMES = tuple((name, f"{CORE}out_proj.{name}") for name in ("weight", "bias"))
+NORM_NAMES = {name: tuple((part, f"norm_{name}.{part}") for part in ("weight", "bias")) for name in INPUTS}
 Inputs = Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]
 
 
@@ -89,10 +92,12 @@ class AssociationCore(nn.Module):
             if getattr(self, name) is not None:
                 nn.init.normal_(getattr(self, name), mean=0.0, std=STD)
 
-    def forward(self) -> dict[str, Tensor]:
+    def forward(self) -> dict[str, Tensor | None]:
         """Return the parameters of this module itself."""
-        own = ((name, getattr(self, name)) for name in CORE_NAMES)
-        return {CORE + name: value for name, value in own if value is not None}
+        return {name: getattr(self, name) for name in CORE_NAMES}
+
+
+PLAIN = (AssociationCore, nn.Linear, nn.LayerNorm)  # modules that need not be called, but for their hooks
 
 
 class Option:
@@ -411,8 +416,7 @@ class Hopfield(nn.Module):
             Naming the argument at fault.
         """
         given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
-        call, parameters, modules = self._call(self.training), self._tensors(), self._unusual_modules()
-        return _layer.run(call, parameters, modules, *given)
+        return _layer.run(self._call(self.training), *self._parts(), *given)
 
     def get_association_matrix(
         self,
@@ -443,7 +447,7 @@ class Hopfield(nn.Module):
         """
         given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.association_matrix(self._call(False), self._tensors(), self._unusual_modules(), *given)
+            return _layer.association_matrix(self._call(False), *self._parts(), *given)
 
     def get_projected_pattern_matrix(
         self,
@@ -474,32 +478,35 @@ class Hopfield(nn.Module):
         """
         given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.projected_patterns(self._call(False), self._tensors(), self._unusual_modules(), *given)
+            return _layer.projected_patterns(self._call(False), *self._parts(), *given)
 
     def _call(self, training: bool) -> _layer.Call:
         """Return what a forward pass is to compute."""
         dropout = self._spec.dropout if training else 0.0
         return _layer.Call(self._spec, self._scaling, self._separation, self._structure, dropout, self.backend)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """Return the parameters by name, as they are now."""
-        found: dict[str, Tensor] = self.association_core()
-        for name, module in (
-            (f"{CORE}out_proj", self.association_core.out_proj),
-            *((f"norm_{name}", getattr(self, f"norm_{name}")) for name in INPUTS),
-        ):
-            if module is not None and module.weight is not None:
-                found[f"{name}.weight"] = module.weight
-                if module.bias is not None:
-                    found[f"{name}.bias"] = module.bias
+    def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+        """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
+        that they have to be called.
+        """
+        core, unusual = self.association_core, {}
+        own = core._parameters if _is_plain(core) else core()
+        found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
+        inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
+        inner += [(name, names, self._modules[f"norm_{name}"]) for name, names in NORM_NAMES.items()]
+        for role, names, module in inner:
+            if module is None:
+                continue
+            plain = _is_plain(module)
+            if not plain:
+                unusual[role] = module
+            for name, full_name in names:
+                value = module._parameters.get(name) if plain else getattr(module, name, None)
+                if value is not None:
+                    found[full_name] = value
         if self.log_scaling is not None:
             found["log_scaling"] = self.log_scaling
-        return found
-
-    def _unusual_modules(self) -> dict[str, nn.Module]:
-        """Return the inner modules that have hooks or were replaced, so that they have to be called."""
-        modules = [("out_proj", self.association_core.out_proj), *((n, getattr(self, f"norm_{n}")) for n in INPUTS)]
-        return {name: module for name, module in modules if module is not None and not _is_plain(module)}
+        return found, unusual
 
     def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.Given]:
         """Return what `forward` is given as tensors."""
@@ -515,8 +522,8 @@ _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Ho
 
 def _is_plain(module: nn.Module) -> bool:
     """Return whether calling a module does what its type says, and nothing else."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return type(module) in (nn.Linear, nn.LayerNorm) and not any(hooks)
+    hooked = module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+    return not hooked and type(module) in PLAIN
 
 
 class SparseHopfield(Hopfield):

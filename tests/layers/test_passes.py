@@ -1,7 +1,9 @@
 """The spec of a Hopfield layer, and its two passes: they change nothing, and a tape serves as often as it is asked."""
 
 import copy
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -112,6 +114,10 @@ def test_passes_change_nothing_and_repeat(name):
     for key, shape in spec.shapes.items():
         assert found[key].shape == shape
         assert found[key].dtype == np.float64
+    own = [a for key, a in found.items() if key not in INNER]
+    assert all(a.flags.writeable for a in own)
+    given_arrays = [*inputs, *parameters.values(), g]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(own) for b in (*own[:i], *given_arrays))
     alone = _passes.backward(tape, g)
     assert alone.keys() == spec.shapes.keys()
     for key, a in alone.items():
@@ -202,6 +208,19 @@ def test_two_passes_of_copies_that_share_parameters():
             np.testing.assert_array_equal(a, b)
     for name, p in layer.parameters().items():
         np.testing.assert_array_equal(p.grad, grads[name])
+
+
+def test_a_tape_goes_with_its_last_name():
+    _, spec, parameters, inputs, options = call("both patterns")
+    gc.disable()
+    try:
+        tape = _passes.forward(spec, parameters, inputs, **options)
+        _passes.backward(tape, grad_for(tape), INPUTS)
+        alive = weakref.ref(tape)
+        del tape
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # --- the spec -------------------------------------------------------------------------------------------
