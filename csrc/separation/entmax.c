@@ -363,6 +363,14 @@ static double vjp_alpha(double alpha, int64_t n, const double *p, const double *
     return result;
 }
 
+/* Beyond alpha = 2 powers are too steep at r = 0, and as alpha -> 1 bounds on u too wide. */
+static int powers_of(double alpha, sh_roots *powers) {
+    const double a = alpha - 1;
+    *powers = (sh_roots){.a = a, .power = 1 / a, .form = near_softmax(a) ? SH_ROOT_POWER_1P : SH_ROOT_POWER};
+    if (a == 0.5) powers->form = SH_ROOT_SQUARE;
+    return a >= 0x1p-20 && a <= 1;
+}
+
 static const sh_map *special_case(double alpha) {
     return alpha == 1 ? &sh_map_softmax : alpha == 2 ? &sh_map_sparsemax : NULL;
 }
@@ -383,6 +391,7 @@ const sh_map sh_map_entmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
+    .roots = powers_of,
     .slopes = sh_entmax_slopes,
     .vjp = sh_entmax_vjp,
     .vjp_parameter = vjp_alpha,
