@@ -278,7 +278,8 @@ static struct {
     sh_mutex lock;
     sh_condition wake;
     int asleep;
-    atomic_int spins, begun, ended, inside, most; /* regions; whether this thread is in one; omp_get_max_threads */
+    atomic_int spins, begun, ended, alone; /* the member; regions, and those of one */
+    atomic_int inside, most;               /* whether this thread is in one; omp_get_max_threads */
     void (*part)(void *);
     void *data;
 } team = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .spins = 1, .most = 2};
@@ -325,13 +326,22 @@ static void team_parallel(void (*part)(void *), void *data, unsigned threads, un
     atomic_store(&team.inside, 0);
 }
 
+/* OpenMP may give fewer threads than were asked for: the caller alone. */
+static void region_of_one(void (*part)(void *), void *data, unsigned threads, unsigned flags) {
+    if (threads != 0 || flags != 0 || atomic_exchange(&team.inside, 1)) abort();
+    atomic_fetch_add(&team.alone, 1);
+    part(data);
+    atomic_store(&team.inside, 0);
+}
+
 static int team_threads(void) { return atomic_load(&team.most); }
 static int within_team(void) { return atomic_load(&team.inside); }
 
 /* How many regions some calls of two threads begin; -1 when their results are wrong. */
 static int regions(void) {
-    const int before = atomic_load(&team.begun);
-    return associates(2) && same_features(2) ? atomic_load(&team.begun) - before : -1;
+    const int before = atomic_load(&team.begun) + atomic_load(&team.alone);
+    const int same = associates(2) && same_features(2);
+    return same ? atomic_load(&team.begun) + atomic_load(&team.alone) - before : -1;
 }
 
 static int gives_jobs_to_a_team(void) {
@@ -343,7 +353,11 @@ static int gives_jobs_to_a_team(void) {
     sh_share_openmp((sh_openmp){team_parallel, team_threads, within_team});
     int right = sh_shares_openmp() && regions() > 0;
     caller(&alone);
-    right = right && !alone.wrong && same_when_forked() && sh_shares_openmp();
+    right = right && !alone.wrong && same_when_forked();
+    /* one that nobody is watched of does all jobs */
+    sh_share_openmp((sh_openmp){region_of_one, team_threads, within_team});
+    right = right && same_when_forked() && sh_shares_openmp() && regions() > 0;
+    sh_share_openmp((sh_openmp){team_parallel, team_threads, within_team});
 
     atomic_store(&team.most, 1);
     right = right && sh_threads_for(64) == 1 && regions() == 0;
@@ -353,6 +367,7 @@ static int gives_jobs_to_a_team(void) {
     right = right && sh_threads_for(3) == 1 && regions() == 0;
     atomic_store(&team.inside, 0);
 
+    right = right && regions() > 0; /* the first job of a team, from which it is watched */
     send_team_to_sleep();
     if (sh_own_clock(&clock)) { /* what sleeps is left alone; what spins is found again, when the system lets it run */
         right = right && regions() == 0;
