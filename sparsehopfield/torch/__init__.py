@@ -5,6 +5,7 @@ torch does, with the same results to rounding. Needs PyTorch: `pip install spars
 package imports it.
 """
 
+from sparsehopfield.torch import _installed as _installed
 from sparsehopfield.torch.memory import HopfieldMemory, retrieve
 
 __all__ = ["HopfieldMemory", "retrieve"]
