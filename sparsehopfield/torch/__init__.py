@@ -41,7 +41,6 @@ __all__ = [
     "SparseHopfieldLayer",
     "SparseHopfieldPooling",
     "SparsemaxLoss",
-    "_installed",
     "associate",
     "entmax",
     "entmax_loss",
