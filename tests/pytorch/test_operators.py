@@ -217,10 +217,11 @@ def test_modes_see_the_operators(passes):  # noqa: F811
     assert torch.ops.sparsehopfield.associate.default in [node.target for node in graph.nodes]
 
 
-class Wrapped(torch.Tensor):
-    """A tensor that holds another, and counts what is called with it."""
+SEEN = []
 
-    seen = []
+
+class Wrapped(torch.Tensor):
+    """A tensor that holds another, and notes what is called with it."""
 
     @staticmethod
     def __new__(cls, inner):
@@ -231,7 +232,7 @@ class Wrapped(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, f, types, args=(), kwargs=None):
-        cls.seen.append(f)
+        SEEN.append(f)
         plain = pytree.tree_map_only(Wrapped, lambda t: t.inner, (args, kwargs or {}))
         return pytree.tree_map_only(torch.Tensor, Wrapped, f(*plain[0], **plain[1]))
 
@@ -240,7 +241,7 @@ def test_subclasses_of_tensors_see_the_operators():
     x = rows(1, 2, 4, 3)
     out = hopfield_attention(Wrapped(x), Wrapped(x), Wrapped(x))
     torch.testing.assert_close(out.inner, hopfield_attention(x, x, x))
-    assert torch.ops.sparsehopfield.associate.default in Wrapped.seen
+    assert torch.ops.sparsehopfield.associate.default in SEEN
 
 
 def test_operators_are_not_public():
