@@ -6,6 +6,29 @@ package imports it.
 """
 
 from sparsehopfield.torch import _installed as _installed
+from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.memory import HopfieldMemory, retrieve
+from sparsehopfield.torch.modules import (
+    Hopfield,
+    HopfieldLayer,
+    HopfieldPooling,
+    SparseHopfield,
+    SparseHopfieldLayer,
+    SparseHopfieldPooling,
+)
+from sparsehopfield.torch.transformer import HopfieldDecoderLayer, HopfieldEncoderLayer
 
-__all__ = ["HopfieldMemory", "retrieve"]
+__all__ = [
+    "Hopfield",
+    "HopfieldDecoderLayer",
+    "HopfieldEncoderLayer",
+    "HopfieldLayer",
+    "HopfieldMemory",
+    "HopfieldPooling",
+    "SparseHopfield",
+    "SparseHopfieldLayer",
+    "SparseHopfieldPooling",
+    "associate",
+    "hopfield_attention",
+    "retrieve",
+]
