@@ -7,6 +7,14 @@ package imports it.
 
 from sparsehopfield.torch import _installed as _installed
 from sparsehopfield.torch.functional import associate, hopfield_attention
+from sparsehopfield.torch.losses import (
+    EntmaxLoss,
+    SoftmaxLoss,
+    SparsemaxLoss,
+    entmax_loss,
+    softmax_loss,
+    sparsemax_loss,
+)
 from sparsehopfield.torch.memory import HopfieldMemory, retrieve
 from sparsehopfield.torch.modules import (
     Hopfield,
@@ -16,19 +24,30 @@ from sparsehopfield.torch.modules import (
     SparseHopfieldLayer,
     SparseHopfieldPooling,
 )
+from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
 from sparsehopfield.torch.transformer import HopfieldDecoderLayer, HopfieldEncoderLayer
 
 __all__ = [
+    "EntmaxLoss",
     "Hopfield",
     "HopfieldDecoderLayer",
     "HopfieldEncoderLayer",
     "HopfieldLayer",
     "HopfieldMemory",
     "HopfieldPooling",
+    "SoftmaxLoss",
     "SparseHopfield",
     "SparseHopfieldLayer",
     "SparseHopfieldPooling",
+    "SparsemaxLoss",
     "associate",
+    "entmax",
+    "entmax_loss",
     "hopfield_attention",
+    "normmax",
     "retrieve",
+    "softmax",
+    "softmax_loss",
+    "sparsemax",
+    "sparsemax_loss",
 ]

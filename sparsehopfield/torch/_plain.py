@@ -331,7 +331,7 @@ def _as_fixed_point(
     J = beta K^T P' K, P' = sum_i w_i (e_i - c) (e_i - c)^T, with the slopes w and the centre c of the map at weights p.
     """
     x, p, k = x.detach(), p.detach(), _Rows(rows.data.detach(), rows.axes)
-    if p.shape[-1] == 0 or (not torch.is_grad_enabled() and torch.autograd.forward_ad._current_level < 0):
+    if p.shape[-1] == 0 or not (torch.is_grad_enabled() or _maps.is_transformed()):
         return x
     w, centre = _maps.slopes(p, options.separation, options.parameter)
     mean, first = k.mixed(centre), k.mixed(w)
