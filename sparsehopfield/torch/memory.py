@@ -260,7 +260,8 @@ def retrieve(
     >>> patterns = torch.nn.Parameter(meant + 0.3 * torch.randn(20, 16, generator=rng))
     >>> optimizer = torch.optim.SGD([patterns], lr=0.1)
     >>> def loss():
-    ...     return (retrieve(damaged, patterns, beta=1.0, sparse_grad=True) - meant).square().sum()
+    ...     states = retrieve(damaged, patterns, similarity="euclidean", sparse_grad=True)
+    ...     return (states - meant).square().sum()
     >>> before = loss().item()
     >>> for _ in range(20):
     ...     optimizer.zero_grad()
