@@ -57,7 +57,8 @@ def tensors_of(found: Any, device: torch.device | None = None) -> Any:
         return type(found)(tensors_of(part, device) for part in found)
     if hasattr(found, "indptr"):  # a sparse array (N, M) of weights
         start, position, weight = (tensors_of(part, device) for part in (found.indptr, found.indices, found.data))
-        return torch.sparse_csr_tensor(start, position, weight, found.shape, check_invariants=False)
+        options: dict[str, Any] = {"device": weight.device, "check_invariants": False}
+        return torch.sparse_csr_tensor(start, position, weight, found.shape, **options)
     if isinstance(found, RetrievalInfo | Certified | Duplicates):
         return replace(found, **{f.name: tensors_of(getattr(found, f.name), device) for f in fields(found)})
     return found

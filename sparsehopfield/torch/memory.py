@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copying
 import functools
 import inspect
 import os
@@ -145,7 +146,7 @@ class _RetrieveBackward(torch.autograd.Function):
                 return rows
             touched = found.touched.to(like.device)
             if sparse_grad:
-                options: dict[str, Any] = {"is_coalesced": True, "check_invariants": False}
+                options: dict[str, Any] = {"device": like.device, "is_coalesced": True, "check_invariants": False}
                 return torch.sparse_coo_tensor(touched[None], rows, like.shape, **options)
             return torch.zeros_like(like, memory_format=torch.contiguous_format).index_copy_(0, touched, rows)
 
@@ -259,7 +260,8 @@ def retrieve(
     >>> patterns = torch.nn.Parameter(meant + 0.3 * torch.randn(20, 16, generator=rng))
     >>> optimizer = torch.optim.SGD([patterns], lr=0.1)
     >>> def loss():
-    ...     return (retrieve(damaged, patterns, beta=1.0, sparse_grad=True) - meant).square().sum()
+    ...     states = retrieve(damaged, patterns, similarity="euclidean", sparse_grad=True)
+    ...     return (states - meant).square().sum()
     >>> before = loss().item()
     >>> for _ in range(20):
     ...     optimizer.zero_grad()
@@ -429,6 +431,11 @@ class HopfieldMemory:
             raise ValueError(
                 "patterns: the tensor was changed in place after it was stored; make a new memory, or use copy=True"
             )
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        other._memory, other._lent = copying.copy(self._memory), self._lent
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         self._check_lent()
