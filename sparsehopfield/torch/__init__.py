@@ -15,7 +15,7 @@ from sparsehopfield.torch.losses import (
     softmax_loss,
     sparsemax_loss,
 )
-from sparsehopfield.torch.memory import HopfieldMemory, retrieve
+from sparsehopfield.torch.memory import HopfieldMemory, retrieve, update
 from sparsehopfield.torch.modules import (
     Hopfield,
     HopfieldLayer,
@@ -50,4 +50,5 @@ __all__ = [
     "softmax_loss",
     "sparsemax",
     "sparsemax_loss",
+    "update",
 ]
