@@ -388,13 +388,11 @@ def update(
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
     if isinstance(beta, Tensor) and beta.dim() > 0:
-        given, leading = tuple(beta.shape), queries.shape[:-1]
+        shape, leading = tuple(beta.shape), tuple(queries.shape[:-1])
         try:
             each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
         except RuntimeError:
-            raise ValueError(
-                f"beta: shape {given} does not broadcast to the queries' leading axes {tuple(leading)}"
-            ) from None
+            raise ValueError(f"beta: shape {shape} does not broadcast to the queries' leading axes {leading}") from None
         x, beta = x * torch.where(each > 0, each, torch.nan), 1.0  # NaN, which is refused, where beta is
     try:
         out = associate(

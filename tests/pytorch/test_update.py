@@ -51,7 +51,8 @@ def test_gradients(separation, similarity):
             def states(queries, patterns, beta, values):
                 return update(queries, patterns, beta, values=values, similarity=similarity, separation=separation)
 
-            given = [None if t is None else t.double().clone().requires_grad_() for t in (QUERIES, PATTERNS, beta, values)]
+            tensors = QUERIES, PATTERNS, beta, values
+            given = [None if t is None else t.double().clone().requires_grad_() for t in tensors]
             assert torch.autograd.gradcheck(states, given, fast_mode=True)
             assert torch.autograd.gradgradcheck(states, given, fast_mode=True)
 
