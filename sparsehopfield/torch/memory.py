@@ -1,4 +1,4 @@
-"""Retrieval with the gradient of the fixed point, and memories that take and give tensors."""
+"""One step of retrieval, all steps with the gradient of the fixed point, and memories that take and give tensors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from sparsehopfield._engine.checks import as_flag, as_positive_numbers
 from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
-from sparsehopfield._engine.separations import has_cutoff, row_of, separation_code
+from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.torch._arrays import array_of, tensors_of
+from sparsehopfield.torch._arrays import given_array, tensors_of
+from sparsehopfield.torch._backend import EAGER, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
+from sparsehopfield.torch.functional import associate
 
-__all__ = ["HopfieldMemory", "retrieve"]
+__all__ = ["HopfieldMemory", "retrieve", "update"]
 
 Arguments = ParamSpec("Arguments")
 ArrayMemory = sparsehopfield.memory.HopfieldMemory
@@ -64,10 +66,10 @@ class _Retrieve(torch.autograd.Function):
             raise ValueError(
                 f"separation: {row_of(code).class_name} has no energy, and retrieval no gradient; detach the tensors"
             )
-        rows, mixed = array_of("patterns", patterns), array_of("values", values)
+        rows, mixed = given_array("patterns", patterns), given_array("values", values)
         similarity, check, index = request.similarity, request.check_finite, request.index
         stored = PatternSet(rows, mixed, similarity, copy=None, check_finite=check, index=index)
-        call = Call.prepare(stored, array_of("queries", queries), array_of("beta", beta), code, structure)
+        call = Call.prepare(stored, given_array("queries", queries), given_array("beta", beta), code, structure)
         if request.keeps and not isinstance(call.executor, CoreExecutor):
             raise ValueError(f"structure: {type(structure).__name__} has no gradient in retrieval; detach the tensors")
         asked = True if request.return_info is False else request.return_info
@@ -127,13 +129,13 @@ class _RetrieveBackward(torch.autograd.Function):
         """Return the gradients of patterns, values and beta that are needed."""
         states, converged, *support = kept
         n = len(states)
-        g = grad.detach().to("cpu", torch.float64).reshape(n, grad.shape[-1])
+        g = grad.detach().cpu().double().reshape(n, grad.shape[-1])
         if (moving := g.ne(0).any(1) & ~converged).any():
             raise ArithmeticError(
                 f"max_steps: query {int(moving.nonzero()[0, 0])} is not at rest, so that its result has no gradient; "
                 "raise max_steps, or leave it out of the loss (return_info=True tells which queries have converged)"
             )
-        betas = beta.detach().to("cpu", torch.float64).expand(leading)
+        betas = beta.detach().cpu().double().expand(leading)
         stored, mixed = patterns.cpu(), None if values is None else values.cpu()
         supports = Supports(*support) if support else None
         found = gradients(g, states.double(), stored, mixed, betas.reshape(n), supports, model)
@@ -141,7 +143,7 @@ class _RetrieveBackward(torch.autograd.Function):
         def as_given(rows: Tensor | None, like: Tensor | None) -> Tensor | None:
             if rows is None or like is None:
                 return None
-            rows = rows.to(like.device, like.dtype)
+            rows = rows.to(like.dtype).to(like.device)
             if found.touched is None:
                 return rows
             touched = found.touched.to(like.device)
@@ -150,7 +152,9 @@ class _RetrieveBackward(torch.autograd.Function):
                 return torch.sparse_coo_tensor(touched[None], rows, like.shape, **options)
             return torch.zeros_like(like, memory_format=torch.contiguous_format).index_copy_(0, touched, rows)
 
-        of_beta = found.beta.reshape(leading).sum_to_size(beta.shape).to(beta) if needs[2] else None
+        of_beta = (
+            found.beta.reshape(leading).sum_to_size(beta.shape).to(beta.dtype).to(beta.device) if needs[2] else None
+        )
         of_values = as_given(found.values, values) if needs[1] else None
         return as_given(found.patterns, patterns) if needs[0] else None, of_values, of_beta
 
@@ -288,8 +292,123 @@ def retrieve(
 
 def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request) -> Any:
     """Return what `retrieve` returns."""
-    result, *_ = _Retrieve.apply(queries, patterns, values, beta, request)  # type: ignore[no-untyped-call]
+    tensors = queries, patterns, values, beta
+    if not request.keeps and route_of(tensors) == EAGER:  # no transform at work that would lose its derivative
+        with torch.no_grad():
+            result, *_ = _Retrieve.forward(*tensors, request)
+    else:
+        result, *_ = _Retrieve.apply(*tensors, request)  # type: ignore[no-untyped-call]
     return result if request.return_info is False else (result, tensors_of(request.info, queries.device))
+
+
+def update(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor = 1.0,
+    *,
+    values: Tensor | None = None,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: Structure | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Make one retrieval step, differentiable in all tensors: `sparsehopfield.update`, for training.
+
+    Parameters
+    ----------
+    queries : Tensor, shape (..., d)
+    patterns : Tensor, shape (M, d)
+        One row a pattern.
+    beta : float or Tensor, positive
+        Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where one of
+        several is not positive, the query is NaN.
+    values : Tensor, shape (M, v), optional
+        What is mixed; the patterns themselves by default.
+    similarity, separation, structure
+        As in `sparsehopfield.update`; euclidean similarity has no structure of features.
+    backend : {None, "core", "torch"}
+        None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
+
+    Returns
+    -------
+    Tensor, shape (..., v)
+        In the queries' dtype; computed in float64 if any of queries, patterns and values is of it, else in float32.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    1. An association of layers, `sparsehopfield.torch.associate`, with scores of another similarity: euclidean ones as
+       products with one feature more, of rows that are centred first. It has no index; for results without gradients
+       use `HopfieldMemory.update`.
+    2. Unlike `retrieve` it has a gradient in the queries, so that a map of queries and patterns, a metric, is learned.
+
+    Examples
+    --------
+    Four features tell the patterns apart and four are noise; a scale for each is learned:
+
+    >>> import torch
+    >>> from sparsehopfield.torch import update
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> meant = torch.randn(30, 8, generator=rng)
+    >>> noisy = meant + torch.tensor([0.1] * 4 + [3.0] * 4) * torch.randn(30, 8, generator=rng)
+    >>> scale = torch.nn.Parameter(torch.ones(8))
+    >>> def loss():
+    ...     states = update(noisy * scale, meant * scale, values=meant, similarity="euclidean", separation="softmax")
+    ...     return (states - meant).square().mean()
+    >>> before, optimizer = loss().item(), torch.optim.Adam([scale], lr=0.1)
+    >>> for _ in range(50):
+    ...     optimizer.zero_grad()
+    ...     loss().backward()
+    ...     optimizer.step()
+    >>> loss().item() < 0.1 * before
+    True
+    >>> bool(scale[:4].abs().min() > scale[4:].abs().max())
+    True
+    """
+    code = separation_code(separation)
+    rows = patterns if values is None else values
+    for name, given in (("queries", queries), ("patterns", patterns), ("values", rows)):
+        if not _as_tensor(name, given).is_floating_point():
+            raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
+    if patterns.dim() != 2 or 0 in patterns.shape:
+        raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
+    if queries.dim() == 0 or queries.shape[-1] != patterns.shape[1]:
+        raise ValueError(
+            f"queries: the last axis must have the patterns' {patterns.shape[1]} features, got shape "
+            f"{tuple(queries.shape)}"
+        )
+    if rows.dim() != 2 or len(rows) != len(patterns) or rows.shape[1] == 0:
+        raise ValueError(f"values: needs one row per pattern ({len(patterns)}), got shape {tuple(rows.shape)}")
+    x, keys = queries.reshape(-1, queries.shape[-1]), patterns
+    if as_choice("similarity", similarity, SIMILARITIES) == "cosine":
+        keys = torch.nn.functional.normalize(patterns, dim=1)
+        rows = keys if values is None else rows
+    elif similarity == "euclidean":
+        if structure is not None and structure.association() is not None:
+            raise ValueError(f"structure: {type(structure).__name__} is for similarities that are products")
+        if row_of(code).shift_invariant:  # scores of rows far from the origin would cancel
+            middle = patterns.detach().mean(0)
+            x, keys = x - middle, patterns - middle
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
+    if isinstance(beta, Tensor) and beta.dim() > 0:
+        shape, leading = tuple(beta.shape), tuple(queries.shape[:-1])
+        try:
+            each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
+        except RuntimeError:
+            raise ValueError(f"beta: shape {shape} does not broadcast to the queries' leading axes {leading}") from None
+        x, beta = x * torch.where(each > 0, each, torch.nan), 1.0  # NaN, which is refused, where beta is
+    try:
+        out = associate(
+            x[:, None], keys[:, None], rows[:, None], beta, separation=separation, structure=structure, backend=backend
+        )
+    except (ValueError, OverflowError) as error:
+        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+    return out.reshape(*queries.shape[:-1], rows.shape[1])
 
 
 def _taking_tensors(
@@ -322,7 +441,7 @@ class _Attribute:
         return self if memory is None else tensors_of(getattr(memory._memory, self._name))
 
     def __set__(self, memory: HopfieldMemory, value: Any) -> None:
-        setattr(memory._memory, self._name, array_of(self._name, value))
+        setattr(memory._memory, self._name, given_array(self._name, value))
 
 
 class HopfieldMemory:
@@ -356,7 +475,7 @@ class HopfieldMemory:
     2. The memory lies on the CPU, where the core searches it. Queries of other devices are copied there and results
        back.
     3. `update` and `retrieve` return the queries' dtype, as every function here; what they compute with is as there.
-    4. `attributes` such as `patterns` and `ids` return copies, since no tensor is read-only.
+    4. `patterns`, `values` and `ids` are copies, since no tensor is read-only.
 
     Examples
     --------
@@ -392,12 +511,12 @@ class HopfieldMemory:
     ) -> None:
         self._memory = ArrayMemory(
             _stored_array("patterns", patterns, copy),
-            array_of("beta", beta),
+            given_array("beta", beta),
             values=_stored_array("values", values, copy),
             similarity=similarity,
             separation=separation,
             structure=structure,
-            ids=array_of("ids", ids),
+            ids=given_array("ids", ids),
             copy=copy,
             check_finite=check_finite,
             scale=scale,
@@ -412,8 +531,8 @@ class HopfieldMemory:
         """Return what a method of the memory of arrays returns, with tensors for arrays."""
         self._check_lent()
         device = next((given.device for given in arguments.values() if isinstance(given, Tensor)), None)
-        found = getattr(self._memory, name)(**{key: array_of(key, given) for key, given in arguments.items()})
-        if self._lent:  # after `add` and `remove` they may be no longer
+        found = getattr(self._memory, name)(**{key: given_array(key, given) for key, given in arguments.items()})
+        if name in ("add", "remove"):  # after which they may be read no longer
             self._lent = tuple(lent for lent in self._lent if self._reads(lent[0]))
         return tensors_of(found, device)
 
@@ -558,7 +677,7 @@ def _stored_array(name: str, given: Any, copy: bool | None) -> Any:
     """Return rows to be stored as an array that shares their memory, unless they are a tensor that is to be copied."""
     if not isinstance(given, Tensor):
         return given
-    array = array_of(name, given.detach())
+    array = given_array(name, given.detach())
     shared = array.ctypes.data == given.data_ptr()
     changes = given.requires_grad or given.is_inference() or isinstance(given, torch.nn.Parameter)
     if copy is False and (changes or not shared):
