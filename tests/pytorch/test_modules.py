@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import pickle
 import threading
 import warnings
@@ -508,28 +509,68 @@ def test_threads():
         assert torch.equal(a, b)
 
 
-def _in_worker(module, x, queue):
-    module.zero_grad()
-    module(x).sum().backward()
-    queue.put(module.association_core.out_proj.weight.grad.numpy())
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
-def test_fork():
-    """A forked worker computes what its parent does."""
-    module, _ = made("self")
-    x = input_of("self").detach()
-    module(x).sum().backward()
-    expected = module.association_core.out_proj.weight.grad.numpy()
+def in_workers(work, count, *given):
+    """Return what forked workers put into a queue, by their numbers."""
     context = torch.multiprocessing.get_context("fork")
     queue = context.Queue()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-        worker = context.Process(target=_in_worker, args=(module, x, queue))
-        worker.start()
-    found = queue.get(timeout=60)
-    worker.join(60)
-    np.testing.assert_array_equal(found, expected)
+        workers = [context.Process(target=work, args=(i, queue, *given)) for i in range(count)]
+        for worker in workers:
+            worker.start()
+    try:
+        found = dict(queue.get(timeout=60) for _ in workers)
+    finally:
+        for worker in workers:
+            worker.join(10)
+            worker.kill()
+    return [found[i] for i in range(count)]
+
+
+def _gradients(i, queue, module, x):
+    torch.set_num_threads(1)
+    module(x).sum().backward()
+    queue.put((i, [p.grad.numpy() for p in module.parameters()]))
+
+
+@forks
+def test_fork():
+    """Forked workers compute what their parent does."""
+    module, _ = made("self")
+    x = input_of("self").detach()
+    module(x).sum().backward()
+    expected = [p.grad.numpy().copy() for p in module.parameters()]
+    module.zero_grad()
+    for found in in_workers(_gradients, 2, module, x):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def _gradients_of_half(i, queue, module, x, file):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=i, world_size=2)
+    parallel = nn.parallel.DistributedDataParallel(module)
+    parallel(x[2 * i : 2 * i + 2]).square().mean().backward()
+    queue.put((i, [p.grad.numpy() for p in module.parameters()]))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@forks
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+def test_two_processes(tmp_path):
+    """DistributedDataParallel averages the gradients of both halves of a batch."""
+    module, _ = made("pooling")
+    x = input_of("pooling", 4).detach()
+    module(x).square().mean().backward()
+    expected = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    for found in in_workers(_gradients_of_half, 2, module, x, tmp_path / "rendezvous"):
+        for a, b in zip(found, expected, strict=True):
+            assert_close(torch.from_numpy(a), b)
 
 
 def test_functional_transforms():
