@@ -23,7 +23,16 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from sparsehopfield._engine.separations import MAPS
 
-__all__ = ["can_look", "can_read", "jacobian_product", "parameter_derivative", "slopes", "weights"]
+__all__ = [
+    "batched",
+    "can_look",
+    "can_read",
+    "is_transformed",
+    "jacobian_product",
+    "parameter_derivative",
+    "slopes",
+    "weights",
+]
 
 SPARSEMAX, SOFTMAX, ENTMAX, POLYNOMIAL, NORMMAX = (
     MAPS[name].number for name in ("sparsemax", "softmax", "entmax", "polynomial", "normmax")
@@ -39,12 +48,17 @@ def can_read(t: Tensor) -> bool:
         if torch._C._functorch.is_batchedtensor(t):
             return False
         t = torch._C._functorch.get_unwrapped(t)
-    return not t.is_meta and not isinstance(t, FakeTensor)
+    return not (t.is_meta or isinstance(t, FakeTensor) or torch._C._functorch.is_legacy_batchedtensor(t))
 
 
 def can_look(t: Tensor) -> bool:
     """Return whether Python may read the numbers of a tensor without waiting for a device."""
     return t.is_cpu and can_read(t)
+
+
+def is_transformed() -> bool:
+    """Return whether torch.func or forward mode is at work, so that tensors do not tell who needs their gradients."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 # --- thresholds ---------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ def _entmax_steep(u: Tensor, a: float | Tensor) -> Tensor:
         size, most = torch.where(inside, middle, size), torch.where(inside, most, middle - 1)
         most = torch.maximum(size, most)
     lowest = s.gather(-1, size - 1)
-    outside = ~(u >= lowest)
+    outside = u < lowest
     c = (a * (u - lowest)).clamp_min(0) ** (1 / a)
 
     def of(q: Tensor) -> Tensor:
@@ -288,6 +302,12 @@ def parameter_derivative(p: Tensor, code: int, alpha: Tensor) -> Tensor:
     return p * (q - (p * q).sum(-1, keepdim=True))
 
 
+def batched(size: int, in_dims: tuple[Any, ...], z: Tensor, parameter: Any) -> tuple[Tensor, Any]:
+    """Return scores and a parameter with the axis of vmap in front; a parameter without one broadcasts."""
+    z = z.expand(size, *z.shape) if in_dims[0] is None else z.movedim(in_dims[0], 0)
+    return z, parameter if in_dims[1] is None else parameter.movedim(in_dims[1], 0)
+
+
 class _Map(torch.autograd.Function):
     """A map with a threshold, of which the weights alone are kept; its gradient can be differentiated."""
 
@@ -298,13 +318,16 @@ class _Map(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, parameter, ctx.code = inputs
+        ctx.set_materialize_grads(False)
         learned = isinstance(parameter, Tensor)
         ctx.parameter = None if learned else parameter
         ctx.save_for_backward(output, *([parameter] if learned else []))
         ctx.save_for_forward(output, *([parameter] if learned else []))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if g is None:  # of weights that a loss only looks at
+            return None, None, None
         p, *learned = ctx.saved_tensors
         parameter = learned[0] if learned else ctx.parameter
         dz = jacobian_product(p, g, ctx.code, parameter) if ctx.needs_input_grad[0] else None
@@ -315,10 +338,7 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], z: Tensor, parameter: Any, code: int) -> tuple[Tensor, int]:
-        z = z.expand(info.batch_size, *z.shape) if in_dims[0] is None else z.movedim(in_dims[0], 0)
-        if in_dims[1] is not None:
-            parameter = parameter.movedim(in_dims[1], 0)
-        return _map_class().apply(z, parameter, code), 0
+        return _map_class().apply(*batched(info.batch_size, in_dims, z, parameter), code), 0
 
 
 class _MapBothWays(_Map):

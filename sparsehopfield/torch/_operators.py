@@ -16,6 +16,7 @@ from torch.autograd import Function
 from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors
 from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, route_of
+from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
 
@@ -259,7 +260,7 @@ _backward: Any = _Backward.apply
 # --- operators, for compilers --------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("sparsehopfield::associate", mutates_args=(), device_types="cpu")
+@custom_op("sparsehopfield::associate", device_types="cpu")
 def _associate(
     queries: Tensor,
     stored: Tensor,
@@ -307,7 +308,7 @@ def _(*given: Any) -> tuple[Tensor, Tensor]:
     return out, queries.new_empty(1, dtype=torch.uint8)
 
 
-@torch.library.custom_op("sparsehopfield::associate_backward", mutates_args=(), device_types="cpu")
+@custom_op("sparsehopfield::associate_backward", device_types="cpu")
 def _associate_backward(
     grad: Tensor,
     handle: Tensor,

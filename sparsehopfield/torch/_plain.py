@@ -33,6 +33,7 @@ from sparsehopfield.structures import (
 from sparsehopfield.structures._feature_map import ELU, RANDOM, RELU, FeatureStructure
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
 
@@ -177,7 +178,7 @@ def _seen(s: Structure, n: int, m: int, own: Tensor, device: torch.device) -> Te
     return seen if own.dim() else seen[0]
 
 
-@torch.library.custom_op("sparsehopfield::visible_rows", mutates_args=())
+@custom_op("sparsehopfield::visible_rows")
 def visible_rows(text: str, n: int, m: int, appended: int, sizes: Tensor | None, device: torch.device) -> Tensor:
     """Return which rows each query sees under a structure, (n, m), or (B, n, m) of ragged bags of these sizes.
 
@@ -331,7 +332,7 @@ def _as_fixed_point(
     J = beta K^T P' K, P' = sum_i w_i (e_i - c) (e_i - c)^T, with the slopes w and the centre c of the map at weights p.
     """
     x, p, k = x.detach(), p.detach(), _Rows(rows.data.detach(), rows.axes)
-    if p.shape[-1] == 0 or (not torch.is_grad_enabled() and torch.autograd.forward_ad._current_level < 0):
+    if p.shape[-1] == 0 or not (torch.is_grad_enabled() or _maps.is_transformed()):
         return x
     w, centre = _maps.slopes(p, options.separation, options.parameter)
     mean, first = k.mixed(centre), k.mixed(w)
@@ -448,7 +449,7 @@ def _projection(text: str, d: int) -> np.ndarray:
     return structure.projection(d)
 
 
-@torch.library.custom_op("sparsehopfield::feature_projection", mutates_args=())
+@custom_op("sparsehopfield::feature_projection")
 def feature_projection(text: str, features: int, d: int, device: torch.device) -> Tensor:
     """Return the projection W (D, d) of random features, float64; an operator, as it is drawn by NumPy."""
     return torch.tensor(_projection(text, d), device=device)
