@@ -196,6 +196,13 @@ static double vjp_alpha(double alpha, int64_t n, const double *p, const double *
     return sum;
 }
 
+static int powers_of(double alpha, sh_roots *powers) {
+    const double a = alpha - 1;
+    *powers = (sh_roots){.a = 1, .power = 1 / a, .form = SH_ROOT_POWER, .normed = 1};
+    if (a == 1 || a == 0.5) powers->form = a == 1 ? SH_ROOT_LINE : SH_ROOT_SQUARE;
+    return a >= 0x1p-5 && a <= 0x1p5;
+}
+
 const sh_map sh_map_normmax = {
     .name = "normmax",
     .alias = "normmax2",
@@ -210,6 +217,7 @@ const sh_map sh_map_normmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
+    .roots = powers_of,
     .slopes = slopes,
     .centre_is_weights = 1,
     .vjp_parameter = vjp_alpha,

@@ -62,6 +62,9 @@ struct sh_map {
     /* Returns the share of one weight p, of score z, in the conjugate Psi*(z) = max z + sum of shares. */
     double (*conjugate_share)(const sh_threshold *threshold, double z, double p);
 
+    /* Puts the powers that weights are; returns whether they are, for this parameter. NULL: for none. */
+    int (*roots)(double parameter, sh_roots *roots);
+
     /* --- maps with full support; NULL for the others --- */
     /* Returns the number that a row of scores is brought to scale by: max s, or max |s|; NaN if any s is. */
     double (*row_scale)(const sh_kernels *k, const void *s, int64_t n);
@@ -114,6 +117,11 @@ void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const doub
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
                 double *dz);
 
+/* near.c: computes the weights of n >= 32 floats, the largest a finite `top`, where that can be done faster than by `threshold`
+ * and `weights`, with the same bits; returns whether it could. `lowest`: a score at or below the threshold; scratch[4 n]. */
+int sh_near_weights(const sh_map *map, double parameter, const float *s, int64_t n, double top, double lowest,
+                    double *scratch, float *p);
+
 /* on_lanes.c: a map on lanes, with the arguments of the loops of sh_lane_map. */
 typedef struct {
     const sh_map *map;
@@ -132,8 +140,9 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
-/* Returns the size of the support of n >= 1 sorted scores, by bisection: the largest k whose k - 1 best scores leave_weight
- * for z[k - 1], as those of all smaller k do. */
+/* Returns the size of the support of n >= 1 sorted scores: the largest k whose k - 1 best scores leave_weight for z[k - 1],
+ * as those of all smaller k do. By steps from n down that double, then by bisection: it is near n where few scores below
+ * the threshold are left. */
 int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
                         const double *z, int64_t n);
 /* Returns the k-th largest number, 1 <= k <= n; reorders. O(n) expected. */

@@ -145,7 +145,7 @@ def _checked_mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, i
 def _warn_if_unconverged(unconverged: int) -> None:
     """Warn if queries were still moving after the largest number of updates."""
     if unconverged:
-        warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=3)
+        warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=4)
 
 
 def associate_forward(
@@ -299,55 +299,104 @@ def associate_forward(
     appended = as_whole("appended", appended, 0) if samples else 0
     if appended > rows:
         raise ValueError(f"appended: must be at most the {rows} rows, got {appended}")
-    structure, structured_rows = as_structure(structure), rows - appended
+    structure = as_structure(structure)
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
-    if structure is not None and (executor := structure.association()) is not None:
-        options = {
-            "dropout": rate > 0,
-            "mask": mask is not None,
-            "gradient": gradient == "implicit",
-            "key_projection": key_projection is not None,
-            "value_projection": value_projection is not None,
-        }
-        executor.check(structure, code, appended, [name for name, is_used in options.items() if is_used])
-        limit = None if steps < 0 else steps
-        out, tape, unconverged = executor.forward(
-            structure, q, k, v, b + np.zeros(heads), steps=limit, eps=eps, padding=padding_mask, offsets=o, keep=keep
-        )
-        _warn_if_unconverged(unconverged)
-        broadcast = [q.ndim == 3, False, False]
-        return out, Saved(tape, shape, broadcast, True, dtype, (q, k, v), executor) if keep else None
-    descriptor = None
-    if structure is not None and structured_rows > 0:
-        descriptor = structure.within(structured_rows).descriptor(shape[2], structured_rows)
     if mask is not None:
         mask = _checked_mask(mask, dtype, shape, copy=keep)
-    if padding_mask is not None and k.ndim == 3:  # samples share rows, and each masks others
-        padding = np.broadcast_to(padding_mask[:, None, None, :], shape)
-        if mask is None:
-            mask = padding
-        else:
-            mask = mask | padding if mask.dtype == np.bool_ else np.where(padding, dtype.type(-np.inf), mask)
-        padding_mask = None
-    # an array of one head beside one of all heads is a view, broadcast to all; its gradient is summed over them
-    broadcast = [k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]]
-    if broadcast[0] and key_weight is not None:
-        raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
-    k, v = (
-        np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) if is_broadcast else a
-        for a, is_broadcast in zip((k, v), broadcast, strict=True)
-    )
     settings = steps, eps, rate, seed, gradient == "implicit"
     projections = key_weight, key_bias, value_weight, value_bias
     b = b + np.zeros(heads)
+    return forward_of(q, k, v, b, code, shape, settings, projections, o, padding_mask, mask, structure, appended, keep)
+
+
+def _apart(a: Array) -> Array:
+    """Return rows whose samples and heads lie apart: where they share memory, the core has one gradient for all."""
+    sides = (a.shape[-2], a.strides[-2]), *([(a.shape[0], a.strides[0])] if a.ndim == 4 else [])
+    return contiguous(a) if any(n > 1 and step == 0 for n, step in sides) else a
+
+
+def forward_of(
+    q: Array,
+    k: Array,
+    v: Array,
+    beta: Array,
+    code: tuple[int, float],
+    shape: tuple[int, int, int, int],
+    settings: tuple[int, float, float, int, bool],
+    projections: tuple[Array | None, Array | None, Array | None, Array | None],
+    offsets: Array | None,
+    padding: Array | None,
+    mask: Array | None,
+    structure: Structure | None,
+    appended: int,
+    keep: bool,
+) -> tuple[Array, Any]:
+    """Return what `associate_forward` does, of arguments that fit one another.
+
+    Parameters
+    ----------
+    q, k, v : ndarray
+        As `associate_forward` takes them, of one dtype, features contiguous.
+    beta : ndarray of float64, shape (H,)
+    code : tuple
+        The separation as the core has it.
+    shape : tuple
+        (B, H, N, M) of the weights.
+    settings : tuple
+        Updates (-1: until converged), eps, rate of dropout, its seed, whether the gradient is implicit.
+    projections : tuple
+        Weight and bias of keys, weight and bias of values, contiguous, or None.
+    offsets, padding : ndarray or None
+        Contiguous.
+    mask : ndarray of bool or of the arrays' dtype, shape (B, H, N, M), or None
+        It may be broadcast, but along the last axis. Like the other arrays it must not change while `saved` is used.
+    structure : Structure or None
+        None for all pairs.
+    """
+    samples, heads, queries, rows = shape
+    dtype, key_weight, sparse = q.dtype, projections[0], True
+    broadcast = [q.ndim == 3, False, False]
+    if structure is not None and (executor := structure.association()) is not None:
+        options = {
+            "dropout": settings[2] > 0,
+            "mask": mask is not None,
+            "gradient": settings[4],
+            "key_projection": key_weight is not None,
+            "value_projection": projections[2] is not None,
+        }
+        executor.check(structure, code, appended, [name for name, is_used in options.items() if is_used])
+        limit = None if settings[0] < 0 else settings[0]
+        out, tape, unconverged = executor.forward(
+            structure, q, k, v, beta, steps=limit, eps=settings[1], padding=padding, offsets=offsets, keep=keep
+        )
+        _warn_if_unconverged(unconverged)
+        return out, Saved(tape, shape, broadcast, sparse, dtype, (q, k, v), executor) if keep else None
+    descriptor = None
+    if structure is not None and rows > appended:
+        descriptor = structure.within(rows - appended).descriptor(queries, rows - appended)
+    if padding is not None and k.ndim == 3:  # samples share rows, and each masks others
+        hidden = np.broadcast_to(padding[:, None, None, :], shape)
+        if mask is None:
+            mask = hidden
+        else:
+            mask = mask | hidden if mask.dtype == np.bool_ else np.where(hidden, dtype.type(-np.inf), mask)
+        padding = None
+    if keep:
+        k, v = _apart(k), _apart(v)
+    # an array of one head beside one of all heads is a view, broadcast to all; its gradient is summed over them
+    if k.shape[-2] != v.shape[-2]:
+        broadcast[1:] = k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]
+        if broadcast[1] and key_weight is not None:
+            raise ValueError("key_projection: then values must have one head, too (or a value_projection)")
+        k, v = (np.broadcast_to(a, (*a.shape[:-2], heads, a.shape[-1])) for a in (k, v))
     out, tape, unconverged = _core.associate_forward(
-        q, k, v, b, *code, samples, o, padding_mask, mask, *settings, *projections, descriptor, appended, keep
+        q, k, v, beta, *code, samples, offsets, padding, mask, *settings, *projections, descriptor, appended, keep
     )
     _warn_if_unconverged(unconverged)
     if tape is None:
         return out, None
     sparse = has_cutoff(code) or descriptor is not None
-    return out, Saved(tape, shape, [q.ndim == 3, *broadcast], sparse, dtype, (q, k, v))
+    return out, Saved(tape, shape, broadcast, sparse, dtype, (q, k, v))
 
 
 def associate_backward(

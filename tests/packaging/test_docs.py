@@ -27,6 +27,11 @@ def reads_data(program):
     return "SPARSEHOPFIELD_DATA" in program
 
 
+def is_for_pytorch(program):
+    """Tell whether a program needs PyTorch, which is an extra."""
+    return re.search(r"\btorch\b", program) is not None
+
+
 def prose(page):
     """Return a page without its blocks of code."""
     return re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
@@ -41,15 +46,33 @@ def anchors(page):
 PROGRAMS = [(page, *program) for page in PAGES if page.exists() for program in programs(page)]
 
 
-@pytest.mark.parametrize(
-    ("page", "program", "printed"),
-    [case for case in PROGRAMS if not reads_data(case[1])],
-    ids=lambda value: str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else "",
-)
-def test_programs_print_what_stands_below_them(page, program, printed, capsys):
-    exec(compile(program, str(page), "exec"), {})
+def run(page, program, printed, capsys):
+    """Run a program, and compare what it prints with the block below it."""
+    exec(compile(program, str(page), "exec"), {"__name__": "__main__"})
     if printed:
         assert capsys.readouterr().out == printed
+
+
+def each_of(chosen):
+    """Parametrise a test by some of the programs."""
+    return pytest.mark.parametrize(
+        ("page", "program", "printed"),
+        chosen,
+        ids=lambda value: str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else "",
+    )
+
+
+@each_of([case for case in PROGRAMS if not reads_data(case[1]) and not is_for_pytorch(case[1])])
+def test_programs_print_what_stands_below_them(page, program, printed, capsys):
+    run(page, program, printed, capsys)
+
+
+@each_of([case for case in PROGRAMS if is_for_pytorch(case[1])])
+def test_programs_for_pytorch(page, program, printed, capsys):
+    for module in ("torch", "entmax", "sklearn"):
+        if re.search(rf"(?m)^(import|from) {module}\b", program):
+            pytest.importorskip(module, reason=f"the page is for those who have {module}")
+    run(page, program, printed, capsys)
 
 
 @pytest.mark.slow

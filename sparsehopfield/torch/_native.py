@@ -1,0 +1,143 @@
+"""The association in the C core, on CPU tensors."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsehopfield._engine.association import Saved, forward_of, gradients_of
+from sparsehopfield._engine.checks import Array
+from sparsehopfield.torch import _tape
+from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+
+__all__ = ["array_of", "backward", "compute_dtype", "counts", "forward"]
+
+counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes through the core, for tests
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """Return the dtype that tensors are computed in: float64 if one is, else float32."""
+    for t in tensors:
+        if t.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
+
+
+def array_of(t: Tensor, dtype: torch.dtype | None = None) -> Array:
+    """Return a tensor's memory as an array where its dtype is this one or any will do, else a copy."""
+    if t.requires_grad:
+        t = t.detach()
+    if dtype is not None and t.dtype != dtype:
+        t = t.to(dtype)
+    return t.resolve_neg().numpy() if t.is_neg() else t.numpy()
+
+
+def _rows_of(t: Tensor, dtype: torch.dtype) -> Array:
+    """Return rows as the core reads them, features contiguous."""
+    return array_of(t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous(), dtype)
+
+
+def _whole_of(t: Tensor | None, dtype: torch.dtype) -> Array | None:
+    """Return a tensor as a contiguous array, None as None."""
+    return None if t is None else array_of(t.contiguous(), dtype)
+
+
+def _beta_of(beta: Tensor, heads: int) -> Array:
+    """Return beta for every head, checked."""
+    numbers = beta.detach().reshape(-1).tolist()
+    for x in numbers:
+        if not 0 < x < inf:  # so is NaN
+            raise ValueError(f"beta: must be positive and finite, got {x}")
+    return np.array(numbers if len(numbers) == heads else numbers * heads, np.float64)
+
+
+def _mask_of(mask: Tensor, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> Array:
+    """Return a mask broadcast to `shape`, (B, H, N, M), checked."""
+    a = _rows_of(mask, torch.bool if mask.dtype == torch.bool else dtype)
+    if a.shape[-1] != shape[-1]:
+        raise ValueError(f"mask: must have a column for each of {shape[-1]} rows, got {tuple(mask.shape)}")
+    if a.dtype.kind == "f" and not a.max(initial=-inf) < inf:  # so is NaN
+        raise ValueError("mask: must be finite numbers or -inf")
+    return np.broadcast_to(a[:, None] if a.ndim == 3 else a, shape)
+
+
+def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Saved | None]:
+    """Return the output (B, N, H, v) and what is saved for the gradient."""
+    counts["forward"] += 1
+    queries, stored, values, beta, *projections, padding, mask, offsets, seed = tensors
+    dtype = compute_dtype(queries, stored, values)
+    q, k = _rows_of(queries, dtype), _rows_of(stored, dtype)
+    v = k if values is stored else _rows_of(values, dtype)
+    o = _whole_of(offsets, torch.int64)
+    if o is not None:
+        samples, rows = len(o) - 1, int((o[1:] - o[:-1]).max(initial=0))
+    else:
+        samples, rows = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1, k.shape[-3]
+    heads = q.shape[-2]
+    shape = samples, heads, q.shape[-3], rows
+    rate = options.dropout
+    text = options.structure
+    settings = options.steps, options.eps, rate, int(seed) if seed is not None and rate else 0, options.implicit
+    return forward_of(
+        q,
+        k,
+        v,
+        _beta_of(beta, heads),
+        options[:2],
+        shape,
+        settings,
+        tuple([None if t is None else _whole_of(t, dtype) for t in projections]),  # type: ignore[arg-type]
+        o,
+        _whole_of(padding, torch.bool),
+        None if mask is None else _mask_of(mask, dtype, shape),
+        structure_from(text) if text else None,
+        options.appended if samples else 0,
+        keep,
+    )
+
+
+def _read_in_place(tensors: Tensors) -> tuple[bool, ...]:
+    """Return which tensors a tape may read where they lie; of others it has copies."""
+    dtype = compute_dtype(*tensors[:3])
+    q, k, v, _, *others, _ = tensors
+    return (q.dtype == dtype, k.dtype == dtype, v.dtype == dtype, False, *(t is not None for t in others), False)
+
+
+def forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the output (B, N, H, v) in the queries' dtype, and the tensor that owns its tape, if that is kept."""
+    result, saved = _forward(tensors, options, keep)
+    out = torch.from_numpy(result)
+    handle = None if saved is None else _tape.keep(saved, tensors, _read_in_place(tensors))
+    return (out if out.dtype == tensors.queries.dtype else out.to(tensors.queries.dtype)), handle
+
+
+def backward(
+    grad: Tensor, handle: Tensor, tensors: Tensors, options: Options, need_rows: bool, need_beta: bool
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the first eight tensors; None where there is none.
+
+    need_rows, need_beta: False leaves out those of stored rows and values, or of beta.
+    """
+    counts["backward"] += 1
+    saved = _tape.find(handle, tensors)
+    if saved is None or (saved.shape[0], saved.shape[2], saved.shape[1]) != grad.shape[:3]:
+        counts["forward again"] += 1
+        _, saved = _forward(tensors, options, True)
+    dtype = compute_dtype(*tensors[:3])
+    gradients = gradients_of(saved, array_of(grad.contiguous(), dtype), need_rows, need_beta)
+    keys, values = gradients[4:] or (None, None)
+    found = (*gradients[:4], *(keys or (None, None)), *(values or (None, None)))
+    return tuple(_like(a, t) for a, t in zip(found, tensors, strict=False))
+
+
+def _like(gradient: Any, t: Tensor | None) -> Tensor | None:
+    """Return a gradient as a tensor of another's dtype and shape."""
+    if gradient is None or t is None:
+        return None
+    d = torch.from_numpy(gradient)
+    d = d if d.dtype == t.dtype else d.to(t.dtype)
+    return d if d.shape == t.shape else d.sum_to_size(t.shape)

@@ -1,0 +1,297 @@
+"""Fenchel-Young losses: what softmax, sparsemax and entmax predict is compared with the class that is true.
+
+L(z; y) = Omega*(z) - z_y = <p, z - z_y> - Omega(p), with the weights p of the map and its regulariser Omega. Its gradient
+is p - e_y, so that it is 0 once the true class has all weight: for sparsemax and entmax at a finite margin.
+
+References: Martins & Astudillo 2016 for sparsemax; Blondel, Martins & Niculae 2020, "Learning with Fenchel-Young
+losses".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from sparsehopfield._engine.checks import as_whole
+from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.text import short
+from sparsehopfield.torch import row_maps
+from sparsehopfield.torch._native import compute_dtype
+
+__all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
+
+REDUCTIONS = "mean", "sum", "none", "elementwise_mean"  # the last as entmax has it: the mean
+
+
+def _share(p: Tensor, alpha: float) -> Tensor:
+    """Return (p^(alpha - 1) - 1) / (alpha (alpha - 1)), whose mean under p is the regulariser Omega(p)."""
+    scale = 1 / (alpha * (alpha - 1))
+    if alpha == 2:
+        return p * scale - scale
+    if alpha == 1.5:
+        return p.sqrt().sub_(1).mul_(scale)
+    return torch.expm1((alpha - 1) * torch.where(p > 0, p, torch.ones_like(p)).log()).mul_(scale)
+
+
+class _Loss(Function):
+    """The loss of scores z (..., n), given their weights p, which only second derivatives differentiate."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, p: Tensor, target: Tensor, alpha: float) -> Tensor:
+        true = z.gather(-1, target[..., None])
+        most = torch.finfo(z.dtype).max
+        above = (z - true).clamp_(-most, most)  # masked classes have p = 0 and z = -inf
+        loss = above.sub_(_share(p, alpha)).mul_(p).sum(-1)
+        return loss.masked_fill(true[..., 0] == -torch.inf, torch.inf)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, p, target, _ = inputs
+        ctx.save_for_backward(p, target)
+        ctx.save_for_forward(p, target)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        p, target = ctx.saved_tensors
+        g = g[..., None]
+        return (g * p).scatter_add(-1, target[..., None], -g), None, None, None
+
+
+class _LossBothWays(_Loss):
+    """The same with forward mode, which Dynamo does not take."""
+
+    @staticmethod
+    def jvp(ctx: Any, dz: Tensor, *_: Any) -> Tensor:
+        p, target = ctx.saved_tensors
+        return (p * dz).sum(-1) - dz.gather(-1, target[..., None])[..., 0]
+
+
+def _reduced(z: Any, target: Any, alpha: float, ignore_index: int, reduction: str, backend: str | None) -> Tensor:
+    """Return the losses of rows z (..., n) and classes (...), reduced."""
+    as_choice("reduction", reduction, REDUCTIONS)
+    if not isinstance(z, Tensor) or not z.is_floating_point() or z.dim() == 0:
+        raise TypeError(f"z: must be a tensor of floating numbers with an axis of classes, got {short(z)}")
+    if not isinstance(target, Tensor) or target.dtype != torch.int64:
+        raise TypeError(f"target: must be a tensor of int64, got {getattr(target, 'dtype', short(target))}")
+    if target.shape != z.shape[:-1]:
+        raise ValueError(f"target: must be of shape {tuple(z.shape[:-1])}, got {tuple(target.shape)}")
+    ignored = target == ignore_index
+    target = target.masked_fill(ignored, 0)
+    scores = z.to(compute_dtype(z))
+    if alpha == 1:
+        losses = scores.logsumexp(-1) - scores.gather(-1, target[..., None])[..., 0]
+    else:
+        p = row_maps.entmax(scores, alpha, backend=backend)
+        losses = (_Loss if torch.compiler.is_compiling() else _LossBothWays).apply(scores, p, target, alpha)
+    losses = losses.masked_fill(ignored, 0).to(z.dtype)
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    return total if reduction == "sum" else total / (~ignored).sum()
+
+
+def softmax_loss(
+    z: Tensor, target: Tensor, *, ignore_index: int = -100, reduction: str = "none", backend: str | None = None
+) -> Tensor:
+    """Return the loss of softmax, which is cross entropy: log sum e^z - z_y.
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., n)
+        Scores of n classes; -inf is a mask.
+    target : Tensor of int64, shape (...)
+        The true classes, from 0 to n - 1, or `ignore_index`.
+    ignore_index : int
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
+    reduction : {"none", "sum", "mean"}
+        "elementwise_mean" is the mean, too.
+    backend : {None, "core", "torch"}
+        Has no effect here.
+
+    Returns
+    -------
+    Tensor
+        Of shape (...), or one number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    Examples
+    --------
+    >>> softmax_loss(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.6931])
+    """
+    return _reduced(z, target, 1.0, ignore_index, reduction, backend)
+
+
+def sparsemax_loss(
+    z: Tensor, target: Tensor, *, ignore_index: int = -100, reduction: str = "none", backend: str | None = None
+) -> Tensor:
+    """Return the loss of sparsemax: 0 where the score of the true class is at least 1 above all others.
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., n)
+        Scores of n classes; -inf is a mask, and its gradient 0.
+    target : Tensor of int64, shape (...)
+        The true classes, from 0 to n - 1, or `ignore_index`.
+    ignore_index : int
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
+    reduction : {"none", "sum", "mean"}
+        "elementwise_mean" is the mean, too.
+    backend : {None, "core", "torch"}
+        Who computes the weights; None: the core on the CPU, else plain torch.
+
+    Returns
+    -------
+    Tensor
+        Of shape (...), or one number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Martins & Astudillo 2016, "From softmax to sparsemax", section 3.
+
+    Examples
+    --------
+    >>> sparsemax_loss(torch.tensor([[2.0, 1.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    tensor([0.0000, 0.2500])
+    """
+    return _reduced(z, target, 2.0, ignore_index, reduction, backend)
+
+
+def entmax_loss(
+    z: Tensor,
+    target: Tensor,
+    alpha: float = 1.5,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "none",
+    backend: str | None = None,
+) -> Tensor:
+    """Return the loss of alpha-entmax: 0 where the score of the true class is 1 / (alpha - 1) above all others.
+
+    Parameters
+    ----------
+    z : Tensor, shape (..., n)
+        Scores of n classes; -inf is a mask, and its gradient 0.
+    target : Tensor of int64, shape (...)
+        The true classes, from 0 to n - 1, or `ignore_index`.
+    alpha : float, at least 1
+        1 is cross entropy, 2 the loss of sparsemax.
+    ignore_index : int
+        A class that marks rows without a loss: they give 0, and do not count in the mean.
+    reduction : {"none", "sum", "mean"}
+        "elementwise_mean" is the mean, too.
+    backend : {None, "core", "torch"}
+        Who computes the weights; None: the core on the CPU, else plain torch.
+
+    Returns
+    -------
+    Tensor
+        Of shape (...), or one number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument at fault.
+
+    References
+    ----------
+    Peters, Niculae & Martins 2019, "Sparse sequence-to-sequence models".
+
+    Examples
+    --------
+    >>> entmax_loss(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    tensor([0.0000, 0.3905])
+    """
+    return _reduced(z, target, _as_alpha(alpha), ignore_index, reduction, backend)
+
+
+def _as_alpha(alpha: Any) -> float:
+    parameter = row_maps.MAPS["entmax"].parameter
+    assert parameter is not None
+    return float(parameter.checked(alpha))
+
+
+class EntmaxLoss(nn.Module):
+    """The loss of alpha-entmax as a module, see `entmax_loss`.
+
+    Parameters
+    ----------
+    alpha : float, at least 1
+    ignore_index : int
+    reduction : {"mean", "sum", "none"}
+    backend : {None, "core", "torch"}
+
+    Examples
+    --------
+    >>> EntmaxLoss(1.5)(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    tensor(0.1953)
+    """
+
+    def __init__(
+        self, alpha: float = 1.5, *, ignore_index: int = -100, reduction: str = "mean", backend: str | None = None
+    ) -> None:
+        super().__init__()
+        self.alpha = _as_alpha(alpha)
+        self.ignore_index = as_whole("ignore_index", ignore_index, None)
+        self.reduction = as_choice("reduction", reduction, REDUCTIONS)
+        self.backend = row_maps.as_backend(backend)
+
+    def forward(self, z: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of scores (..., n) and classes (...)."""
+        return _reduced(z, target, self.alpha, self.ignore_index, self.reduction, self.backend)
+
+    def extra_repr(self) -> str:
+        """Return the options, for `repr`."""
+        return f"alpha={self.alpha:g}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+
+
+class SparsemaxLoss(EntmaxLoss):
+    """The loss of sparsemax as a module, see `sparsemax_loss`.
+
+    Parameters
+    ----------
+    ignore_index : int
+    reduction : {"mean", "sum", "none"}
+    backend : {None, "core", "torch"}
+
+    Examples
+    --------
+    >>> SparsemaxLoss()(torch.tensor([[2.0, 1.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    tensor(0.1250)
+    """
+
+    def __init__(self, *, ignore_index: int = -100, reduction: str = "mean", backend: str | None = None) -> None:
+        super().__init__(2.0, ignore_index=ignore_index, reduction=reduction, backend=backend)
+
+
+class SoftmaxLoss(EntmaxLoss):
+    """The loss of softmax, cross entropy, as a module, see `softmax_loss`.
+
+    Parameters
+    ----------
+    ignore_index : int
+    reduction : {"mean", "sum", "none"}
+    backend : {None, "core", "torch"}
+
+    Examples
+    --------
+    >>> SoftmaxLoss()(torch.zeros(1, 2), torch.tensor([0]))
+    tensor(0.6931)
+    """
+
+    def __init__(self, *, ignore_index: int = -100, reduction: str = "mean", backend: str | None = None) -> None:
+        super().__init__(1.0, ignore_index=ignore_index, reduction=reduction, backend=backend)
