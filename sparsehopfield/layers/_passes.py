@@ -514,8 +514,8 @@ def _backward_projections(
     for (source, group, weight), dy in zip(tape.grouped, buffers, strict=True):
         total = None
         if weight is not None:
-            parts = [role_grads[role.name].reshape(*source.xhat.shape[:-1], H * role.width) for role in group]
             if dy is None:
+                parts = [role_grads[role.name].reshape(*source.xhat.shape[:-1], H * role.width) for role in group]
                 dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             need = any(role.name in needs for role in group)
             total, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, need)

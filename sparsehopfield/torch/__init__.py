@@ -16,7 +16,7 @@ from sparsehopfield.torch.losses import (
     softmax_loss,
     sparsemax_loss,
 )
-from sparsehopfield.torch.memory import HopfieldMemory, retrieve
+from sparsehopfield.torch.memory import HopfieldMemory, retrieve, update
 from sparsehopfield.torch.modules import (
     Hopfield,
     HopfieldLayer,
@@ -51,6 +51,7 @@ __all__ = [
     "softmax_loss",
     "sparsemax",
     "sparsemax_loss",
+    "update",
 ]
 
 share_threads()

@@ -83,6 +83,8 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
                 raise ValueError("offsets: a list of bags has its own; give one of the two")
             if not x or not all(isinstance(bag, Tensor) and bag.ndim == 2 for bag in x):
                 raise ValueError(f"{name}: a list must hold one tensor (rows, features) a bag")
+            if len({bag.shape[1] for bag in x}) > 1:
+                raise ValueError(f"{name}: bags must have the same features, got {[bag.shape[1] for bag in x]}")
             if sizes is not None and sizes != [len(bag) for bag in x]:
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             sizes = [len(bag) for bag in x]

@@ -1,4 +1,4 @@
-"""Retrieval with the gradient of the fixed point, and memories that take and give tensors."""
+"""One step of retrieval, all steps with the gradient of the fixed point, and memories that take and give tensors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from sparsehopfield._engine.checks import as_flag, as_positive_numbers
 from sparsehopfield._engine.chunked import copy_array
 from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
-from sparsehopfield._engine.separations import has_cutoff, row_of, separation_code
+from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.torch._arrays import array_of, tensors_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
+from sparsehopfield.torch.functional import associate
 
-__all__ = ["HopfieldMemory", "retrieve"]
+__all__ = ["HopfieldMemory", "retrieve", "update"]
 
 Arguments = ParamSpec("Arguments")
 ArrayMemory = sparsehopfield.memory.HopfieldMemory
@@ -290,6 +291,116 @@ def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: T
     """Return what `retrieve` returns."""
     result, *_ = _Retrieve.apply(queries, patterns, values, beta, request)  # type: ignore[no-untyped-call]
     return result if request.return_info is False else (result, tensors_of(request.info, queries.device))
+
+
+def update(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor = 1.0,
+    *,
+    values: Tensor | None = None,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: Structure | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Make one retrieval step, differentiable in all tensors: `sparsehopfield.update`, for training.
+
+    Parameters
+    ----------
+    queries : Tensor, shape (..., d)
+    patterns : Tensor, shape (M, d)
+        One row a pattern.
+    beta : float or Tensor, positive
+        Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where one of
+        several is not positive, the query is NaN.
+    values : Tensor, shape (M, v), optional
+        What is mixed; the patterns themselves by default.
+    similarity, separation, structure
+        As in `sparsehopfield.update`; euclidean similarity has no structure of features.
+    backend : {None, "core", "torch"}
+        None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
+
+    Returns
+    -------
+    Tensor, shape (..., v)
+        In the queries' dtype; computed in float64 if any of queries, patterns and values is of it, else in float32.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    1. An association of layers, `sparsehopfield.torch.associate`, with scores of another similarity: euclidean ones as
+       products with one feature more, of rows that are centred first. It has no index; for results without gradients
+       use `HopfieldMemory.update`.
+    2. Unlike `retrieve` it has a gradient in the queries, so that a map of queries and patterns, a metric, is learned.
+
+    Examples
+    --------
+    Four features tell the patterns apart and four are noise; a scale for each is learned:
+
+    >>> import torch
+    >>> from sparsehopfield.torch import update
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> meant = torch.randn(30, 8, generator=rng)
+    >>> noisy = meant + torch.tensor([0.1] * 4 + [3.0] * 4) * torch.randn(30, 8, generator=rng)
+    >>> scale = torch.nn.Parameter(torch.ones(8))
+    >>> def loss():
+    ...     states = update(noisy * scale, meant * scale, values=meant, similarity="euclidean", separation="softmax")
+    ...     return (states - meant).square().mean()
+    >>> before, optimizer = loss().item(), torch.optim.Adam([scale], lr=0.1)
+    >>> for _ in range(50):
+    ...     optimizer.zero_grad()
+    ...     loss().backward()
+    ...     optimizer.step()
+    >>> loss().item() < 0.1 * before
+    True
+    >>> bool(scale[:4].abs().min() > scale[4:].abs().max())
+    True
+    """
+    code = separation_code(separation)
+    rows = patterns if values is None else values
+    for name, given in (("queries", queries), ("patterns", patterns), ("values", rows)):
+        if not _as_tensor(name, given).is_floating_point():
+            raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
+    if patterns.dim() != 2 or 0 in patterns.shape:
+        raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
+    if queries.dim() == 0 or queries.shape[-1] != patterns.shape[1]:
+        raise ValueError(
+            f"queries: the last axis must have the patterns' {patterns.shape[1]} features, got shape "
+            f"{tuple(queries.shape)}"
+        )
+    if rows.dim() != 2 or len(rows) != len(patterns) or rows.shape[1] == 0:
+        raise ValueError(f"values: needs one row per pattern ({len(patterns)}), got shape {tuple(rows.shape)}")
+    x, keys = queries.reshape(-1, queries.shape[-1]), patterns
+    if as_choice("similarity", similarity, SIMILARITIES) == "cosine":
+        keys = torch.nn.functional.normalize(patterns, dim=1)
+        rows = keys if values is None else rows
+    elif similarity == "euclidean":
+        if structure is not None and structure.association() is not None:
+            raise ValueError(f"structure: {type(structure).__name__} is for similarities that are products")
+        if row_of(code).shift_invariant:  # scores of rows far from the origin would cancel
+            middle = patterns.detach().mean(0)
+            x, keys = x - middle, patterns - middle
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
+    if isinstance(beta, Tensor) and beta.dim() > 0:
+        shape, leading = tuple(beta.shape), tuple(queries.shape[:-1])
+        try:
+            each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
+        except RuntimeError:
+            raise ValueError(f"beta: shape {shape} does not broadcast to the queries' leading axes {leading}") from None
+        x, beta = x * torch.where(each > 0, each, torch.nan), 1.0  # NaN, which is refused, where beta is
+    try:
+        out = associate(
+            x[:, None], keys[:, None], rows[:, None], beta, separation=separation, structure=structure, backend=backend
+        )
+    except (ValueError, OverflowError) as error:
+        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+    return out.reshape(*queries.shape[:-1], rows.shape[1])
 
 
 def _taking_tensors(
