@@ -393,7 +393,7 @@ const sh_map sh_map_entmax = {
     .conjugate_share = conjugate_share,
     .roots = powers_of,
     .slopes = sh_entmax_slopes,
-    .vjp = sh_entmax_vjp,
+    .row_vjp = sh_entmax_row_vjp,
     .vjp_parameter = vjp_alpha,
     .lanes = SH_LANES_ENTMAX,
 };

@@ -157,33 +157,34 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     return p * t->theta;
 }
 
-/* Returns |p|_alpha of weights whose largest is `most`, which is not 0. */
-static double norm(double alpha, int64_t n, const double *p, double most) {
+/* Returns |p|_alpha of weights whose largest is `most`, which is not 0; scratch[n]. */
+static double norm(double alpha, int64_t n, const double *p, double most, double *scratch) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += p[i] > 0 ? pow(p[i] / most, alpha) : 0;
+    sh_weight_powers(alpha, most, n, p, scratch);
+    for (int64_t i = 0; i < n; i++) sum += scratch[i];
     return most * pow(sum, 1 / alpha);
 }
 
 static double largest(int64_t n, const double *p) {
     double most = 0;
-    for (int64_t i = 0; i < n; i++) most = fmax(most, p[i]);
+    for (int64_t i = 0; i < n; i++) most = p[i] > most ? p[i] : most;
     return most;
 }
 
 /* Computes slopes (note 5) in units of the largest, which is that of the least weight beyond alpha = 2. */
 static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most, w) : 1;
     double unit = most;
     for (int64_t i = 0; alpha > 2 && i < n; i++)
         if (p[i] > 0) unit = fmin(unit, p[i]);
-    for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / unit, 2 - alpha) : 0;
+    sh_weight_powers(2 - alpha, unit, n, p, w);
     return unit > 0 ? pow(unit / norm_p, (2 - alpha) / 2) * sqrt(norm_p / (alpha - 1)) : 0;
 }
 
 /* Computes the derivative in alpha. With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q
  * - <p, q>) with q = (-log u - dtau/dalpha / x) / a; p / x = |p| u^(2 - alpha). */
 static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *dq) {
-    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1, a = alpha - 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most, dq) : 1, a = alpha - 1;
     double dtau = 0, sum = 0, mean = 0;
     for (int64_t i = 0; i < n; i++)
         if (p[i] > 0) dtau -= p[i] * pow(p[i] / norm_p, a) * log(p[i] / norm_p) / alpha;

@@ -30,7 +30,7 @@ static double *scratch_of(const row *r, int which) {
     return (double *)(candidates_of(r) + r->n) + (size_t)which * (size_t)r->n;
 }
 /* Returns input `which` in double. */
-static const double *input(const row *r, int which) {
+static double *input(const row *r, int which) {
     double *x = scratch_of(r, which);
     r->k->to_double(x, r->in[which], r->n);
     return x;
@@ -50,6 +50,19 @@ static void fill(const row *r, double value) {
 static void put_tau_and_size(const row *r, double tau, int64_t support) {
     put(r, 0, 0, tau);
     memcpy(r->out[1], &support, sizeof support);
+}
+
+/* Writes the values of the first n candidates where they stand, 0 elsewhere. */
+static void put_candidates(const row *r, const double *value, int64_t n) {
+    const sh_candidate *c = candidates_of(r);
+    fill(r, 0);
+    if (r->k->size == sizeof(float)) {
+        float *y = r->out[0];
+        for (int64_t i = 0; i < n; i++) y[c[i].position] = (float)value[i];
+    } else {
+        double *y = r->out[0];
+        for (int64_t i = 0; i < n; i++) y[c[i].position] = value[i];
+    }
 }
 
 /* Tells whether the largest score is finite; else a row has NaN or infinity, or is all masked (note 1). */
@@ -160,17 +173,8 @@ static sh_status put_weights(row *r) {
     const double least = least_candidate(r);
     if (put_near_weights(r, least)) return SH_OK;
     sh_threshold t;
-    sh_candidate *c = candidates_of(r);
-    int64_t n = solve(r, least, &t);
-    const double *weight = weights_of(r, r->map, &t, n);
-    fill(r, 0);
-    if (r->k->size == sizeof(float)) {
-        float *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = (float)weight[i];
-    } else {
-        double *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = weight[i];
-    }
+    const int64_t n = solve(r, least, &t);
+    put_candidates(r, weights_of(r, r->map, &t, n), n);
     return SH_OK;
 }
 
@@ -224,15 +228,31 @@ static int not_numbers(const double *x, int64_t n, int scores) {
 }
 
 static sh_status put_vjp(row *r) {
+    if (r->map->row_vjp && r->map->row_vjp(r->k, r->parameter, r->n, r->in[0], r->in[1], scratch_of(r, 0), r->out[0]))
+        return SH_OK;
     const int scores = r->map->vjp_takes_scores;
-    const double *z = scores ? input(r, 0) : NULL, *p = input(r, scores), *g = input(r, scores + 1);
+    double *z = scores ? input(r, 0) : NULL, *p = input(r, scores), *g = input(r, scores + 1);
     double *dz = scratch_of(r, 3);
     if (not_numbers(z, r->n, 1) || not_numbers(p, r->n, 0) || not_numbers(g, r->n, 0)) {
         fill(r, NAN);
         return SH_OK;
     }
-    sh_map_vjp(r->map, r->parameter, r->n, z, p, g, dz);
-    r->k->from_double(r->out[0], dz, r->n);
+    if (scores) {
+        sh_map_vjp(r->map, r->parameter, r->n, z, p, g, dz);
+        r->k->from_double(r->out[0], dz, r->n);
+        return SH_OK;
+    }
+    sh_candidate *c = candidates_of(r); /* those with weight, moved to the front */
+    int64_t found = 0;
+    for (int64_t i = 0; i < r->n; i++) {
+        const double weight = p[i], above = g[i];
+        p[found] = weight;
+        g[found] = above;
+        c[found].position = i;
+        found += weight != 0;
+    }
+    sh_map_vjp(r->map, r->parameter, found, NULL, p, g, dz);
+    put_candidates(r, dz, found);
     return SH_OK;
 }
 

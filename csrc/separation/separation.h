@@ -91,6 +91,10 @@ struct sh_map {
      * `vjp_takes_scores`, else NULL. NULL: sh_vjp_by_slopes. */
     void (*vjp)(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz);
     int vjp_takes_scores;
+    /* The same of rows in the type of the kernels, NaN where either has any; scratch[n]. Returns 0 where `parameter` is
+     * left to the functions in double. NULL: all are. */
+    int (*row_vjp)(const sh_kernels *k, double parameter, int64_t n, const void *p, const void *g, double *scratch,
+                   void *dz);
     /* Returns the derivative of <g, p> in the parameter; scratch[n]. NULL: there is none. */
     double (*vjp_parameter)(double parameter, int64_t n, const double *p, const double *g, double *scratch);
 
@@ -107,11 +111,14 @@ const sh_map *sh_map_of(sh_model *model);
 /* Those that other files name; table.c has all. */
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* `cutoff`, `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
+/* `cutoff`, `slopes` and `row_vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
 double sh_entmax_cutoff(double alpha);
 double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w);
-void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz);
-/* jacobian.c: computes the gradient in the scores by the `slopes` of a map; */
+int sh_entmax_row_vjp(const sh_kernels *k, double alpha, int64_t n, const void *p, const void *g, double *scratch,
+                      void *dz);
+/* jacobian.c: puts (p[i] / unit)^exponent of weights in w[n], 0 where p is, within some 2^-50 (powers.h, SH_NEAR); */
+void sh_weight_powers(double exponent, double unit, int64_t n, const double *p, double *w);
+/* computes the gradient in the scores by the `slopes` of a map; */
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,

@@ -124,6 +124,6 @@ const sh_map sh_map_sparsemax = {
     .conjugate_share = conjugate_share,
     .roots = roots,
     .slopes = sh_entmax_slopes,
-    .vjp = sh_entmax_vjp,
+    .row_vjp = sh_entmax_row_vjp,
     .lanes = SH_LANES_SPARSEMAX,
 };

@@ -12,6 +12,7 @@
 #include "runtime/team.h"
 #include "sparsehopfield_layers.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -285,6 +286,7 @@ static struct {
 } team = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .spins = 1, .most = 2};
 
 static void *team_member(void *unused) {
+    fesetround(FE_UPWARD); /* as a program may have its threads */
     for (int seen = 0;;) {
         while (atomic_load(&team.begun) == seen) {
             if (atomic_load(&team.spins)) continue;

@@ -5,7 +5,7 @@ torch does, with the same results to rounding. Needs PyTorch: `pip install spars
 package imports it.
 """
 
-from sparsehopfield.torch import _installed
+from sparsehopfield.torch import _installed as _installed
 from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.losses import (

@@ -13,12 +13,12 @@ from sparsehopfield._engine.call import RetrievalInfo
 from sparsehopfield._engine.checks import as_array
 from sparsehopfield.inspect.certificates import Certified, Duplicates
 
-__all__ = ["array_of", "tensors_of"]
+__all__ = ["given_array", "tensors_of"]
 
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 
 
-def array_of(name: str, given: Any) -> Any:
+def given_array(name: str, given: Any) -> Any:
     """Return a tensor as an array, which shares its memory where it can; anything else as it is.
 
     Tensors of other devices are copied to the CPU, and floats that NumPy does not have (bfloat16, float8) become
@@ -36,7 +36,7 @@ def array_of(name: str, given: Any) -> Any:
             f"{name}: requires a gradient, and this passes none on; sparsehopfield.torch.retrieve has one, or pass "
             f"{name}.detach()"
         )
-    tensor = given.detach()
+    tensor = given.detach().resolve_neg()
     if tensor.is_floating_point() and tensor.dtype not in NUMPY_FLOATS:
         tensor = tensor.float()
     try:

@@ -168,7 +168,11 @@ def _add_block(
     """Add the gradients of a block of queries to those that were found."""
     queries, position, p = block
     n = len(p)
-    x, g, b = states[queries], grad[queries], beta[queries, None]
+    g = grad[queries]
+    if p.shape[1] == 1:  # all weight is on one pattern, and stays there
+        _add_rows(found.patterns if values is None else found.values, position, g[:, None, :])
+        return
+    x, b = states[queries], beta[queries, None]
     m = mixed.expand(n, *mixed.shape) if position is None else mixed[position]
     r, c = _jacobian(p, model.code)
     root = r.sqrt()
@@ -189,7 +193,7 @@ def _add_block(
     of_scores = b * (root * pulled - c * (root * pulled).sum(1, keepdim=True))
     towards = x[:, None, :] - m if model.similarity == "euclidean" else x[:, None, :]
     _add_rows(found.patterns, position, p[:, :, None] * adjoint[:, None, :] + of_scores[:, :, None] * towards)
-    if values is not None and found.values is not None:
+    if values is not None:
         _add_rows(found.values, position, p[:, :, None] * g[:, None, :])
     found.beta[queries] = (of_scores * _scores(x, m, model)).sum(1) / b[:, 0]
 
@@ -197,8 +201,6 @@ def _add_block(
 def _solve(rows: Tensor, right: Tensor, queries: Tensor) -> Tensor:
     """Return the solution (n, d) of (1 - B' B) l = right, for rows B (n, k, d), by a factor of the smaller size."""
     k, d = rows.shape[1:]
-    if k == 1:
-        return right  # B is 0: all weight is on one pattern
     narrow = k <= d
     gram = rows @ rows.mT if narrow else rows.mT @ rows
     factor, fails = torch.linalg.cholesky_ex(torch.eye(min(k, d), dtype=rows.dtype, device=rows.device) - gram)
@@ -216,8 +218,10 @@ def _solve(rows: Tensor, right: Tensor, queries: Tensor) -> Tensor:
     return right + (rows.mT @ inner)[:, :, 0]
 
 
-def _add_rows(to: Tensor, position: Tensor | None, rows: Tensor) -> None:
+def _add_rows(to: Tensor | None, position: Tensor | None, rows: Tensor) -> None:
     """Add rows (n, k, d) to those at their positions (n, k), or to all in order."""
+    if to is None:
+        return
     if position is None:
         to.add_(rows.sum(0))
     else:

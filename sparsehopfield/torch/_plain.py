@@ -33,7 +33,7 @@ from sparsehopfield.structures import (
 from sparsehopfield.structures._feature_map import ELU, RANDOM, RELU, FeatureStructure
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
-from sparsehopfield.torch._custom_op import custom_op
+from sparsehopfield.torch._custom_op import constant_result, custom_op
 
 __all__ = ["associate"]
 
@@ -113,7 +113,7 @@ def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
 # --- structures -------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _kind(text: str) -> tuple[str, int, bool]:
     """Return what kind of structure it is ("", "pairs", "top", "features"), the k of "top", and if it is causal."""
     s = structure_from(text)
@@ -460,7 +460,7 @@ def _(text: str, features: int, d: int, device: torch.device) -> Tensor:
     return torch.empty(features, d, dtype=torch.float64, device=device)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _feature_map(text: str, d: int, code: tuple[int, float], appended: int, asked: tuple[str, ...]) -> tuple[int, int]:
     """Return the kind of a feature map, and its number of features; raise for what it cannot do."""
     s = structure_from(text)

@@ -22,7 +22,8 @@ from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.torch._arrays import array_of, tensors_of
+from sparsehopfield.torch._arrays import given_array, tensors_of
+from sparsehopfield.torch._backend import EAGER, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
 from sparsehopfield.torch.functional import associate
 
@@ -65,10 +66,10 @@ class _Retrieve(torch.autograd.Function):
             raise ValueError(
                 f"separation: {row_of(code).class_name} has no energy, and retrieval no gradient; detach the tensors"
             )
-        rows, mixed = array_of("patterns", patterns), array_of("values", values)
+        rows, mixed = given_array("patterns", patterns), given_array("values", values)
         similarity, check, index = request.similarity, request.check_finite, request.index
         stored = PatternSet(rows, mixed, similarity, copy=None, check_finite=check, index=index)
-        call = Call.prepare(stored, array_of("queries", queries), array_of("beta", beta), code, structure)
+        call = Call.prepare(stored, given_array("queries", queries), given_array("beta", beta), code, structure)
         if request.keeps and not isinstance(call.executor, CoreExecutor):
             raise ValueError(f"structure: {type(structure).__name__} has no gradient in retrieval; detach the tensors")
         asked = True if request.return_info is False else request.return_info
@@ -289,7 +290,12 @@ def retrieve(
 
 def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request) -> Any:
     """Return what `retrieve` returns."""
-    result, *_ = _Retrieve.apply(queries, patterns, values, beta, request)  # type: ignore[no-untyped-call]
+    tensors = queries, patterns, values, beta
+    if not request.keeps and route_of(tensors) == EAGER:  # no transform at work that would lose its derivative
+        with torch.no_grad():
+            result, *_ = _Retrieve.forward(*tensors, request)
+    else:
+        result, *_ = _Retrieve.apply(*tensors, request)  # type: ignore[no-untyped-call]
     return result if request.return_info is False else (result, tensors_of(request.info, queries.device))
 
 
@@ -433,7 +439,7 @@ class _Attribute:
         return self if memory is None else tensors_of(getattr(memory._memory, self._name))
 
     def __set__(self, memory: HopfieldMemory, value: Any) -> None:
-        setattr(memory._memory, self._name, array_of(self._name, value))
+        setattr(memory._memory, self._name, given_array(self._name, value))
 
 
 class HopfieldMemory:
@@ -503,12 +509,12 @@ class HopfieldMemory:
     ) -> None:
         self._memory = ArrayMemory(
             _stored_array("patterns", patterns, copy),
-            array_of("beta", beta),
+            given_array("beta", beta),
             values=_stored_array("values", values, copy),
             similarity=similarity,
             separation=separation,
             structure=structure,
-            ids=array_of("ids", ids),
+            ids=given_array("ids", ids),
             copy=copy,
             check_finite=check_finite,
             scale=scale,
@@ -523,8 +529,8 @@ class HopfieldMemory:
         """Return what a method of the memory of arrays returns, with tensors for arrays."""
         self._check_lent()
         device = next((given.device for given in arguments.values() if isinstance(given, Tensor)), None)
-        found = getattr(self._memory, name)(**{key: array_of(key, given) for key, given in arguments.items()})
-        if self._lent:  # after `add` and `remove` they may be no longer
+        found = getattr(self._memory, name)(**{key: given_array(key, given) for key, given in arguments.items()})
+        if name in ("add", "remove"):  # after which they may be read no longer
             self._lent = tuple(lent for lent in self._lent if self._reads(lent[0]))
         return tensors_of(found, device)
 
@@ -669,7 +675,7 @@ def _stored_array(name: str, given: Any, copy: bool | None) -> Any:
     """Return rows to be stored as an array that shares their memory, unless they are a tensor that is to be copied."""
     if not isinstance(given, Tensor):
         return given
-    array = array_of(name, given.detach())
+    array = given_array(name, given.detach())
     shared = array.ctypes.data == given.data_ptr()
     changes = given.requires_grad or given.is_inference() or isinstance(given, torch.nn.Parameter)
     if copy is False and (changes or not shared):
