@@ -81,7 +81,7 @@ def _checked_axis(axis: Any, rows: dict[str, Array]) -> int:
     """Return the axis of the rows as an int; raise unless every array has it."""
     try:
         position = index(axis)
-    except TypeError:
+    except (TypeError, RuntimeError):  # as of tensors without numbers
         raise TypeError(f"axis: must be a whole number, got {short(axis)}") from None
     for name, a in rows.items():
         if not -a.ndim <= position < a.ndim:

@@ -309,6 +309,12 @@ def associate_forward(
     return forward_of(q, k, v, b, code, shape, settings, projections, o, padding_mask, mask, structure, appended, keep)
 
 
+def _apart(a: Array) -> Array:
+    """Return rows whose samples and heads lie apart: where they share memory, the core has one gradient for all."""
+    sides = (a.shape[-2], a.strides[-2]), *([(a.shape[0], a.strides[0])] if a.ndim == 4 else [])
+    return contiguous(a) if any(n > 1 and step == 0 for n, step in sides) else a
+
+
 def forward_of(
     q: Array,
     k: Array,
@@ -375,6 +381,8 @@ def forward_of(
         else:
             mask = mask | hidden if mask.dtype == np.bool_ else np.where(hidden, dtype.type(-np.inf), mask)
         padding = None
+    if keep:
+        k, v = _apart(k), _apart(v)
     # an array of one head beside one of all heads is a view, broadcast to all; its gradient is summed over them
     if k.shape[-2] != v.shape[-2]:
         broadcast[1:] = k.shape[-2] < v.shape[-2], v.shape[-2] < k.shape[-2]

@@ -60,6 +60,27 @@ def _frame_numbers(frame: Any) -> Array | None:
     return np.asarray(frame.to_numpy(dtype=dtype if dtype.kind == "f" else np.float64, na_value=np.nan))
 
 
+def refusal(words: str, given: Any) -> str:
+    """Return the words by which an argument was refused as an array.
+
+    For a tensor of PyTorch, or a list of them, they say besides which tensors are taken.
+    """
+    torch = sys.modules.get("torch")  # without the module there is no tensor
+    parts = given if isinstance(given, (list, tuple)) else [given]
+    if torch is None or not any(isinstance(part, torch.Tensor) for part in parts):
+        return words
+    return (
+        f"{words.rstrip('.')}; a tensor must be dense, of real numbers, on the CPU and without gradient: see detach(), "
+        "float(), cpu() and to_dense(), or use sparsehopfield.torch"
+    )
+
+
+def refuse_gradient(name: str, number: Any) -> None:
+    """Raise if a number is a tensor that requires a gradient, which would be lost."""
+    if getattr(number, "requires_grad", False) is True:
+        raise TypeError(f"{name}: {refusal('requires a gradient, which would be lost', number)}")
+
+
 def as_ndarray(name: str, given: Any, dtype: Any = None) -> Array:
     """Return an argument as NumPy converts it, to this dtype or one that NumPy chooses; masks are dropped."""
     try:
@@ -67,7 +88,7 @@ def as_ndarray(name: str, given: Any, dtype: Any = None) -> Array:
     except ValueError as error:  # ragged nested sequences
         raise ValueError(f"{name}: cannot be made an array: {error}") from None
     except (TypeError, RuntimeError) as error:  # another library's array that refuses
-        raise TypeError(f"{name}: cannot be made an array: {error}") from None
+        raise TypeError(f"{name}: cannot be made an array: {refusal(str(error), given)}") from None
 
 
 def as_array(name: str, given: Any) -> Array:
@@ -465,7 +486,7 @@ def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> in
         raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}")
     try:
         n = index(number)
-    except TypeError:
+    except (TypeError, RuntimeError):  # as of tensors without numbers
         raise TypeError(f"{name}: must be a whole number{limit}, got {short(number)}") from None
     if least is not None and n < least:
         raise ValueError(f"{name}: must be at least {least}, got {short(n)}")

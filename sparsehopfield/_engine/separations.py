@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sparsehopfield import _core
+from sparsehopfield._engine.checks import refuse_gradient
 from sparsehopfield._engine.text import short
 
 __all__ = ["Entmax", "Normmax", "Polynomial"]
@@ -47,9 +48,10 @@ class Parameter:
 
     def checked(self, value: Any) -> float | int:
         """Return the number that an argument is, if it is in the range."""
+        refuse_gradient(self.name, value)
         try:
             number = index(value) if self.whole else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             words = self.described("").replace("  ", " ")
             raise TypeError(f"{self.name}: must be {words}, got {short(value)}") from None
         except OverflowError:  # a whole number beyond float64

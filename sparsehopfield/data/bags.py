@@ -582,7 +582,9 @@ def image_bags(
         raise ValueError(f"target: images of {target} and of other digits are needed")
     num_bags = as_whole("num_bags", num_bags, 1)
     mean_size, std_size = as_number("mean_size", mean_size, least=1), as_number("std_size", std_size, least=0)
-    least = 1 if targets_per_bag is None else as_whole("targets_per_bag", targets_per_bag, 1)
+    if targets_per_bag is not None:
+        targets_per_bag = as_whole("targets_per_bag", targets_per_bag, 1)
+    least = targets_per_bag or 1
     for name, size in (("mean_size", mean_size), ("std_size", std_size), ("targets_per_bag", least)):
         if size > 2**31:
             raise ValueError(f"{name}: must be at most 2**31, got {size:g}")

@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from sparsehopfield._engine.call import Separation
-from sparsehopfield._engine.checks import Array, as_whole, ignoring_float_errors, refuse_masks
+from sparsehopfield._engine.checks import Array, as_whole, ignoring_float_errors, refusal, refuse_masks
 from sparsehopfield._engine.labels import as_labels
 from sparsehopfield._engine.separations import cutoff_of, row_of, separation_code, valid_separations
 from sparsehopfield._engine.structure import Structure
@@ -41,7 +41,7 @@ class _Memory(BaseEstimator):
             return validate_data(self, X, *y, dtype=DTYPES, **options)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             kind = TypeError if isinstance(error, (TypeError, RuntimeError)) else ValueError
-            raise kind(f"{', '.join(named)}: {short(error, quote=False)}") from error
+            raise kind(f"{', '.join(named)}: {refusal(short(error, quote=False), [X, *y])}") from error
 
     def _retrieve(self, X: Any) -> Array:
         """Retrieve from the memory: by one update if `max_steps` is 1, else by updates until queries converge."""

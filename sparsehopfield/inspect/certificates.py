@@ -162,8 +162,8 @@ class Duplicates:
         lines = [["pattern", "and", *(["id", "and"] if self.ids is not None else []), "distance"]]
         nearest = np.argsort(self.distance, kind="stable")[:5]
         for k in nearest:
-            names = [*self.pairs[k], *([] if self.ids is None else self.ids[k])]
-            lines.append([*map(str, names), f"{self.distance[k]:.4g}"])
+            names = [*self.pairs[k].tolist(), *([] if self.ids is None else self.ids[k].tolist())]
+            lines.append([*map(str, names), f"{float(self.distance[k]):.4g}"])
         table = aligned(lines)
         return f"{text}\n\n{table}" + (f"\nand {n - len(nearest)} more" if n > len(nearest) else "")
 

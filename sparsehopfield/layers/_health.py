@@ -9,8 +9,9 @@ import numpy as np
 
 from sparsehopfield._engine.association import association_weights
 from sparsehopfield._engine.checks import Array
-from sparsehopfield.layers._hopfield import Hopfield, HopfieldTape
+from sparsehopfield.layers._hopfield import Hopfield
 from sparsehopfield.layers._learned import HopfieldLayer, HopfieldPooling
+from sparsehopfield.layers._passes import Tape
 
 __all__ = ["GradientHealth", "gradient_health"]
 
@@ -72,7 +73,7 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     tape = core._last_tape
     if tape is None:
         raise RuntimeError("gradient_health: needs a forward pass of the layer before it")
-    health = GradientHealth(_collapsed_share(core, tape), _query_gradient(tape))
+    health = GradientHealth(_collapsed_share(tape), _query_gradient(core))
     if warn and health.collapsed > MOST_COLLAPSED:
         warnings.warn(
             f"{health.collapsed:.0%} of the associations hold one distinct stored pattern and pass no gradient; "
@@ -90,24 +91,24 @@ def gradient_health(layer: Hopfield | HopfieldPooling | HopfieldLayer, *, warn: 
     return health
 
 
-def _query_gradient(tape: HopfieldTape) -> float | None:
+def _query_gradient(core: Hopfield) -> float | None:
     """Return the norm of the gradient in the queries over that in the association's output."""
-    if tape.query_grad is None or tape.out_grad is None:
+    if core._last_gradients is None:
         return None
-    coming = float(np.linalg.norm(tape.out_grad))
-    return float(np.linalg.norm(tape.query_grad)) / coming if coming else 0.0
+    going, coming = (float(np.linalg.norm(grad)) for grad in core._last_gradients)
+    return going / coming if coming else 0.0
 
 
-def _row_labels(core: Hopfield, tape: HopfieldTape) -> Array:
+def _row_labels(tape: Tape) -> Array:
     """Label every row that a sample may attend to, (B, M): equal rows alike, appended rows unlike all others."""
-    (source,) = [source for source in tape.sources if core._k in source.roles]
+    (source,) = [source for source in tape.sources if tape.spec.key in source.roles]
     samples, rows = len(tape.out), source.xhat
     _, labels = np.unique(rows.reshape(-1, rows.shape[-1]), axis=0, return_inverse=True)
-    appended = -1 - np.arange(tape.appended)
+    appended = -1 - np.arange(tape.spec.appended)
     if tape.offsets is None:
         in_bags = np.broadcast_to(labels.reshape(rows.shape[:-1]), (samples, rows.shape[-2]))
-        return np.concatenate([in_bags, np.broadcast_to(appended, (samples, tape.appended))], axis=1)
-    sizes = np.diff(tape.offsets) - tape.appended
+        return np.concatenate([in_bags, np.broadcast_to(appended, (samples, tape.spec.appended))], axis=1)
+    sizes = np.diff(tape.offsets) - tape.spec.appended
     bags = [np.append(bag, appended) for bag in np.split(labels.ravel(), np.cumsum(sizes)[:-1])]
     padded = np.zeros((samples, max(map(len, bags))), np.int64)
     for b, bag in enumerate(bags):
@@ -115,7 +116,7 @@ def _row_labels(core: Hopfield, tape: HopfieldTape) -> Array:
     return padded
 
 
-def _collapsed_share(core: Hopfield, tape: HopfieldTape) -> float:
+def _collapsed_share(tape: Tape) -> float:
     """Return the share of the associations whose support has one distinct stored pattern."""
     from scipy.sparse import csr_array
 
@@ -133,7 +134,7 @@ def _collapsed_share(core: Hopfield, tape: HopfieldTape) -> float:
     if not attending.any():
         return 0.0
     sample = np.repeat(np.arange(samples), heads * queries)
-    labels = _row_labels(core, tape)
+    labels = _row_labels(tape)
     alike = [
         len(np.unique(labels[sample[i], weights.indices[weights.indptr[i] : weights.indptr[i + 1]]])) == 1
         for i in np.flatnonzero(attending)

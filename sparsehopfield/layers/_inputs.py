@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsehopfield._engine.checks import Array, as_numbers, as_offsets, axes_of
+from sparsehopfield._engine.checks import Array, as_numbers, as_offsets, axes_of, ignoring_float_errors
 from sparsehopfield._engine.text import short
 
-__all__ = ["Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
+__all__ = ["INPUTS", "Inputs", "Layout", "as_arrays", "check_masks", "concatenate_bags", "layout_of"]
 
 Inputs = tuple[Array, Array, Array]  # stored pattern, state pattern, pattern projection
-NAMES = ("stored pattern", "state pattern", "pattern projection")
+INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+NAMES = tuple(name.replace("_", " ") for name in INPUTS)
 
 
 def concatenate_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
@@ -119,9 +120,11 @@ def layout_of(inputs: Inputs, offsets: Any, sizes: tuple[int | None, int | None,
 
 
 def check_masks(
-    padding: Any, mask: Any, layout: Layout, heads: int, appended: int
+    padding: Any, mask: Any, layout: Layout, heads: int, appended: int, dtype: np.dtype[Any]
 ) -> tuple[Array | None, Array | None]:
-    """Check and return the masks, with a column without effect for each row that will be appended."""
+    """Return copies of the masks, checked, with a column without effect for each row that will be appended: the padding
+    (B, M) of bool, the mask (B, H, N, M) of bool or `dtype`, broadcast.
+    """
     samples, queries, rows = layout[:3]
     if padding is not None:
         if layout.offsets is not None:
@@ -137,19 +140,21 @@ def check_masks(
             padding = np.pad(padding, ((0, 0), (0, appended)))
     if mask is not None:
         mask = as_numbers("association_mask", mask)
-        mask = mask.astype(np.bool_) if mask.dtype.kind in "iu" else mask
         pairs = (queries, rows)
         fits = [pairs, (samples, *pairs), (samples, heads, *pairs), (samples * heads, *pairs)]
         if mask.shape not in fits:
             raise ValueError(f"association_mask: must have one of the shapes {fits}, got {mask.shape}")
+        with ignoring_float_errors():
+            mask = np.array(mask, dtype if mask.dtype.kind == "f" else np.bool_, order="C")
         if mask.dtype.kind == "f" and not (mask < np.inf).all():
             raise ValueError("association_mask: must be numbers below infinity")
-        if mask.ndim == 3 and len(mask) != samples:
-            mask = mask.reshape(samples, heads, *pairs)
+        if mask.ndim == 3:
+            mask = mask[:, None] if len(mask) == samples else mask.reshape(samples, heads, *pairs)
         if appended:
             mask = np.pad(mask, ((0, 0),) * (mask.ndim - 1) + ((0, appended),))
             if layout.offsets is not None:  # a bag's appended rows are right behind its own
-                mask = np.repeat(mask[None], samples, axis=0) if mask.ndim == 2 else mask
+                mask = np.repeat(mask[None, None], samples, axis=0) if mask.ndim == 2 else mask
                 for b, size in enumerate(np.diff(layout.offsets)):
                     mask[b, ..., size : size + appended] = 0
+        mask = np.broadcast_to(mask, (samples, heads, queries, rows + appended))
     return padding, mask

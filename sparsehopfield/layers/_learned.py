@@ -3,71 +3,28 @@
 from __future__ import annotations
 
 import math
+from itertools import compress
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
-from sparsehopfield.layers._hopfield import Hopfield
-from sparsehopfield.layers._module import Module, Parameter
+from sparsehopfield.layers._hopfield import Delegated, Hopfield, _HopfieldOptions
+from sparsehopfield.layers._inputs import INPUTS
+from sparsehopfield.layers._module import Parameter
 
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
 
 
-class Delegated:
-    """An attribute of the Hopfield layer inside, which may be set if it may be set there."""
-
-    def __set_name__(self, owner: type[_WithLearnedPatterns], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: _WithLearnedPatterns | None, owner: type[_WithLearnedPatterns]) -> Any:
-        return self if layer is None else getattr(layer.hopfield, self.name)
-
-    def __set__(self, layer: _WithLearnedPatterns, value: Any) -> None:
-        if self.name not in CHANGEABLE:
-            raise AttributeError(f"{self.name}: is fixed when the layer is made")
-        setattr(layer.hopfield, self.name, value)
-
-
-CHANGEABLE = {"scaling", "separation", "structure"}
-
-
-class _WithLearnedPatterns(Module):
+class _WithLearnedPatterns(_HopfieldOptions):
     """A Hopfield layer, some of whose inputs are learned patterns."""
 
-    _default_separation = "softmax"
-    _takes_masks = True
+    _part = "hopfield"
     hopfield: Hopfield
 
-    scaling = Delegated()
-    separation = Delegated()
-    structure = Delegated()
-    gradient = Delegated()
-    dropout = Delegated()
-    association_activation = Delegated()
-    add_zero_association = Delegated()
-    batch_first = Delegated()
-    num_heads = Delegated()
-    update_steps_max = Delegated()
-    update_steps_eps = Delegated()
-    input_size = Delegated()
-    hidden_size = Delegated()
-    output_size = Delegated()
-    pattern_size = Delegated()
-    state_pattern_dim = Delegated()
-    stored_pattern_dim = Delegated()
-    pattern_projection_dim = Delegated()
-    stored_pattern_as_static = Delegated()
-    state_pattern_as_static = Delegated()
-    pattern_projection_as_static = Delegated()
-    normalize_stored_pattern = Delegated()
-    normalize_stored_pattern_affine = Delegated()
-    normalize_state_pattern = Delegated()
-    normalize_state_pattern_affine = Delegated()
-    normalize_pattern_projection = Delegated()
-    normalize_pattern_projection_affine = Delegated()
-    normalize_hopfield_space = Delegated()
-    normalize_hopfield_space_affine = Delegated()
+    scaling = Delegated("hopfield")
+    separation = Delegated("hopfield")
+    structure = Delegated("hopfield")
 
     def __init__(self, config: dict[str, Any], options: dict[str, Any]) -> None:
         random_state = options.pop("random_state", None)
@@ -77,17 +34,15 @@ class _WithLearnedPatterns(Module):
             name: config[name] for name in ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
         }
         self.hopfield = Hopfield(**sizes, **options, random_state=self._random)
-        self._std = self.hopfield._std
         self._inner = {"hopfield": self.hopfield}
         self.quantity = as_whole("quantity", config["quantity"], least=1)
 
     def _arguments(self) -> dict[str, Any]:
         return {**self.hopfield._arguments(), **self._config}
 
-    def _learned_patterns(self, name: str, size: int, trainable: bool) -> Parameter:
+    def _learned_patterns(self, shapes: dict[str, tuple[int, ...]], name: str, trainable: bool) -> Parameter:
         """Make learned patterns, shaped as in hflayers."""
-        shape = (1, self.quantity) if self.batch_first else (self.quantity, 1)
-        return self._parameter(name, (*shape, size), self._normal(self._std), trainable)
+        return self._parameter(name, shapes[name], self._normal(self.hopfield._spec.initial_std), trainable)
 
     def _complete_input(self, input: Any, offsets: Any) -> Any:
         """Return the tuple for the Hopfield layer. Learned patterns have two axes, so that all samples share them."""
@@ -218,9 +173,8 @@ class HopfieldPooling(_WithLearnedPatterns):
         super().__init__(
             {**dict(zip(names, sizes, strict=True)), "quantity": quantity, "trainable": trainable}, options
         )
-        static = self.hopfield._config["state_pattern_as_static"]
-        size = (self.hopfield.hidden_size if static else None) or input_size
-        self.pooling_weights = self._learned_patterns("pooling_weights", size, trainable)
+        shapes = self.hopfield._spec.pooling_shapes(self.quantity)
+        self.pooling_weights = self._learned_patterns(shapes, "pooling_weights", trainable)
 
     def _complete_input(self, input: Any, offsets: Any) -> Any:
         state = self.pooling_weights.value.reshape(self.quantity, -1)
@@ -251,10 +205,9 @@ class HopfieldPooling(_WithLearnedPatterns):
         return out.reshape(len(out), math.prod(out.shape[1:])), (tape, out.shape, isinstance(input, tuple))
 
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Any:
-        tape, shape, both = saved
-        dk, dq, dv = self.hopfield._backward_inputs(
-            tape, grad.reshape(shape), need_input_grad, self.pooling_weights.trainable, need_input_grad
-        )
+        (tape, _), shape, both = saved
+        needs = tuple(compress(INPUTS, (need_input_grad, self.pooling_weights.trainable, need_input_grad)))
+        dk, dq, dv = self.hopfield._backward_inputs(tape, grad.reshape(shape), needs)
         if dq is not None:
             self.pooling_weights.add(dq.reshape(self.pooling_weights.value.shape))
         if not need_input_grad:
@@ -320,13 +273,11 @@ class HopfieldLayer(_WithLearnedPatterns):
     ) -> None:
         config = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
         super().__init__(config, options)
-        static = self.hopfield._config["stored_pattern_as_static"]
-        size = (self.hopfield.hidden_size if static else self.hopfield.stored_pattern_dim) or input_size
-        self.lookup_weights = self._learned_patterns("lookup_weights", size, trainable)
+        shapes = self.hopfield._spec.lookup_shapes(self.quantity, lookup_weights_as_separated)
+        self.lookup_weights = self._learned_patterns(shapes, "lookup_weights", trainable)
         self.target_weights = None
         if lookup_weights_as_separated:
-            size = self.hopfield._config["pattern_projection_size"] or size
-            self.target_weights = self._learned_patterns("target_weights", size, lookup_targets_as_trainable)
+            self.target_weights = self._learned_patterns(shapes, "target_weights", lookup_targets_as_trainable)
 
     def _complete_input(self, input: Any, offsets: Any) -> Any:
         if isinstance(input, tuple):
@@ -339,8 +290,8 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     def _backward(self, saved: Any, grad: Array, need_input_grad: bool) -> Array | None:
         lookup, targets = self.lookup_weights, self.target_weights
-        learned = lookup.trainable if targets is None else targets.trainable
-        dk, dq, dv = self.hopfield._backward_inputs(saved, grad, lookup.trainable, need_input_grad, learned)
+        needed = lookup.trainable, need_input_grad, (lookup if targets is None else targets).trainable
+        dk, dq, dv = self.hopfield._backward_inputs(saved[0], grad, tuple(compress(INPUTS, needed)))
         if dk is not None:
             lookup.add(dk.reshape(lookup.value.shape))
         if dv is not None and targets is not None:

@@ -37,7 +37,7 @@ __all__ = ["Module", "Parameter", "load"]
 
 MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
-TRANSIENT = {"_tape", "_seen", "_last_tape"}
+TRANSIENT = {"_tape", "_last_tape", "_last_gradients"}
 FIELDS = {"format", "version", "layer", "data", "header"}
 _from_file: ContextVar[bool] = ContextVar("_from_file", default=False)  # layers are made for what a file holds
 
@@ -103,19 +103,6 @@ class Parameter:
 Tape = tuple[tuple[int, ...], np.dtype[Any], int, Any]
 
 
-class Argument:
-    """A read-only argument that a layer was made with."""
-
-    def __set_name__(self, owner: type[Module], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Module | None, owner: type[Module]) -> Any:
-        return self if layer is None else layer._config[self.name]
-
-    def __set__(self, layer: Module, value: Any) -> None:
-        raise AttributeError(f"{self.name}: is fixed when the layer is made")
-
-
 class Module:
     """The base of all layers.
 
@@ -129,7 +116,9 @@ class Module:
     need no more memory than one. Another backward pass is refused, as is one after the parameters have changed. A layer
     may stand several times in a `Sequential`. Inputs, offsets and masks may be overwritten between the two passes;
     parameters' values must not be, other than by optimisers and `load_state_dict`, which is noticed. A layer is to be
-    used by one thread at a time.
+    used by one thread at a time. Where several forward passes are to wait for their backward passes, make each by a
+    shallow copy of its own, `copy.copy(layer)`: copies share the parameters with their
+    gradients, and the random numbers.
 
     A layer of this package is two functions that change nothing but gradients: `_forward` returns the output and
     the tape for `_backward`. A subclass from elsewhere defines `forward` and `backward`, and keeps its own tape.
@@ -238,7 +227,8 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles hold: all but what the last forward pass left for a backward pass."""
-        return {name: None if name in TRANSIENT else value for name, value in self.__dict__.items()}
+        state = {name: None if name in TRANSIENT else value for name, value in self.__dict__.items()}
+        return state | {"_config": dict(self._config)}  # shallow copies may be set otherwise
 
     def __call__(self, *args: Any, **kwargs: Any) -> Array:
         """Call `forward`."""

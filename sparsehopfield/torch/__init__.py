@@ -5,6 +5,8 @@ torch does, with the same results to rounding. Needs PyTorch: `pip install spars
 package imports it.
 """
 
+from sparsehopfield.torch import _installed as _installed
+from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.losses import (
     EntmaxLoss,
@@ -14,19 +16,42 @@ from sparsehopfield.torch.losses import (
     softmax_loss,
     sparsemax_loss,
 )
+from sparsehopfield.torch.memory import HopfieldMemory, retrieve, update
+from sparsehopfield.torch.modules import (
+    Hopfield,
+    HopfieldLayer,
+    HopfieldPooling,
+    SparseHopfield,
+    SparseHopfieldLayer,
+    SparseHopfieldPooling,
+)
 from sparsehopfield.torch.row_maps import entmax, normmax, softmax, sparsemax
+from sparsehopfield.torch.transformer import HopfieldDecoderLayer, HopfieldEncoderLayer
 
 __all__ = [
     "EntmaxLoss",
+    "Hopfield",
+    "HopfieldDecoderLayer",
+    "HopfieldEncoderLayer",
+    "HopfieldLayer",
+    "HopfieldMemory",
+    "HopfieldPooling",
     "SoftmaxLoss",
+    "SparseHopfield",
+    "SparseHopfieldLayer",
+    "SparseHopfieldPooling",
     "SparsemaxLoss",
     "associate",
     "entmax",
     "entmax_loss",
     "hopfield_attention",
     "normmax",
+    "retrieve",
     "softmax",
     "softmax_loss",
     "sparsemax",
     "sparsemax_loss",
+    "update",
 ]
+
+share_threads()

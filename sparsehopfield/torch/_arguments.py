@@ -10,11 +10,11 @@ import json
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sparsehopfield import structures  # noqa: F401 (which `restored` knows by their names once they are loaded)
 from sparsehopfield._engine.structure import Structure, described, restored
+from sparsehopfield.torch._custom_op import constant_result
 
 __all__ = ["Options", "Tensors", "structure_from", "structure_text"]
 
@@ -58,7 +58,8 @@ def structure_from(text: str) -> Structure | None:
     return restored(json.loads(text)) if text else None
 
 
-@torch.compiler.assume_constant_result  # by the structure's identity: compilers cannot follow JSON's
+# of the structure that it is compiled with: compilers cannot follow what makes the text
+@constant_result
 def structure_text(structure: Structure | None) -> str:
     """Return a structure as text, which an operator can take."""
     return "" if structure is None else json.dumps(described(structure))

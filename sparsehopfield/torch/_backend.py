@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sparsehopfield._engine.separations import as_choice
+from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "route_of"]
+__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "is_transformed", "route_of"]
 
 EAGER = "eager"  # the core on CPU tensors, now
 TRANSFORMED = "transformed"  # the core under the transforms of torch.func, but for forward mode
@@ -26,27 +27,37 @@ def as_backend(backend: Any) -> str | None:
     return None if backend is None else as_choice("backend", backend, ("core", "torch"))
 
 
-def _is_forward_mode() -> bool:
-    """Tell whether forward-mode differentiation is at work: jvp, jacfwd, dual numbers."""
-    if torch.autograd.forward_ad._current_level >= 0:
-        return True
+@constant_result  # compilers guard it, and older ones cannot call it
+def is_transformed() -> bool:
+    """Tell whether a transform of torch.func is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _foreign_transform() -> str:
+    """Return a transform of torch.func at work that the core's functions have no rule for, in words; "" for none."""
+    if torch.autograd.forward_ad._current_level >= 0:  # dual numbers, too
+        return "forward-mode derivatives"
+    kind = torch._C._functorch.TransformType
     interpreters: Any = torch._C._functorch.get_interpreter_stack()
-    return any(i.key() == torch._C._functorch.TransformType.Jvp for i in interpreters or ())
+    for i in interpreters or ():
+        if i.key() not in (kind.Grad, kind.Vmap):
+            return "forward-mode derivatives" if i.key() == kind.Jvp else f"transform {i.key().name.lower()}"
+    return ""
 
 
-def _is_watched(tensors: Iterable[Tensor | None]) -> bool:
+def _is_watched(tensors: Sequence[Tensor | None]) -> bool:
     """Tell whether somebody looks at operators: FakeTensorMode, counters, torch.jit.trace, subclasses of tensors."""
     if torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None:
         return True
     return any(t is not None and type(t) not in _ORDINARY for t in tensors)
 
 
-def route_of(tensors: Iterable[Tensor | None], backend: str | None = None, lacking: str = "") -> str:
+def route_of(tensors: Sequence[Tensor | None], backend: str | None = None, lacking: str = "") -> str:
     """Return who computes with these tensors, and how.
 
     Parameters
     ----------
-    tensors : iterable of Tensor or None
+    tensors : sequence of Tensor or None
     backend : {None, "core", "torch"}
         None takes the core where it can compute.
     lacking : str
@@ -67,20 +78,17 @@ def route_of(tensors: Iterable[Tensor | None], backend: str | None = None, lacki
             else:
                 lacking = f"tensors on {t.device.type}"
     route = EAGER
+    transformed = is_transformed()
     if torch.compiler.is_compiling():
-        if torch._C._are_functorch_transforms_active():
-            lacking = lacking or "the transforms of torch.func in a compiled function"
+        lacking = lacking or ("transforms of torch.func in a compiled function" if transformed else "")
         route = OPERATOR
-    else:
-        transformed = torch._C._are_functorch_transforms_active()
-        if torch.autograd.forward_ad._current_level >= 0 or (transformed and _is_forward_mode()):
-            lacking = lacking or "forward-mode derivatives"
-        elif on_meta or _is_watched(tensors):
-            if transformed:
-                lacking = lacking or "the transforms of torch.func where operators are watched"
-            route = OPERATOR
-        elif transformed:
-            route = TRANSFORMED
+    elif transformed or torch.autograd.forward_ad._current_level >= 0:
+        lacking = lacking or _foreign_transform()
+        if not lacking and (on_meta or _is_watched(tensors)):
+            lacking = "transforms of torch.func where operators are watched"
+        route = TRANSFORMED
+    elif on_meta or _is_watched(tensors):
+        route = OPERATOR
     if not lacking:
         return route
     if backend == "core":

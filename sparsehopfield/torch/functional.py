@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from sparsehopfield.torch._backend import as_backend
 
 __all__ = ["associate", "hopfield_attention"]
 
+_ROWS = ("queries", "stored", "values")
 _CAUSAL = structure_text(Window(2**40, causal=True))  # wider than any sample
 
 
@@ -98,12 +100,24 @@ def _check_projection(name: str, weight: Tensor | None, bias: Tensor | None, hea
         raise ValueError(f"{name}: the rows that it projects must have one head, got {rows.shape[-2]}")
 
 
+def _samples(queries: Tensor, stored: Tensor, offsets: Tensor | None) -> int:
+    """Return the number of samples."""
+    if offsets is not None:
+        return offsets.shape[0] - 1
+    return stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
+
+
+def _with_heads(mask: Tensor, samples: int, heads: int) -> Tensor:
+    """Return a mask (B, N, M) as it is, and hflayers' (B * H, N, M) as (B, H, N, M)."""
+    if heads == 1 or mask.shape[0] != samples * heads:
+        return mask
+    return mask.reshape(samples, heads, *mask.shape[1:])
+
+
 def _check(tensors: Tensors, options: Options) -> None:
     """Raise unless the tensors of an association fit one another; numbers are not looked at."""
     queries, stored, values, beta, key_weight, key_bias, value_weight, value_bias, padding, mask, offsets, _ = tensors
-    names = ("queries", "stored", "values")
-    _check_numbers(names, tensors[:3])
-    for name, t in zip(names, (queries, stored, values), strict=True):
+    for name, t in zip(_ROWS, (queries, stored, values), strict=True):
         if t.dim() not in (3, 4):
             raise ValueError(
                 f"{name}: must be of shape (samples, rows, heads, features) or (rows, heads, features), got "
@@ -117,9 +131,7 @@ def _check(tensors: Tensors, options: Options) -> None:
             raise ValueError(f"offsets: must be (B + 1,) whole numbers, got {tuple(offsets.shape)} of {offsets.dtype}")
         if padding is not None:
             raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
-        samples = offsets.shape[0] - 1
-    else:
-        samples = stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
+    samples = _samples(queries, stored, offsets)
     if queries.dim() == 4 and queries.shape[0] != samples:
         raise ValueError(f"queries: {queries.shape[0]} samples, but there are {samples} of stored rows")
     if stored.shape[:-2] != values.shape[:-2]:
@@ -258,14 +270,11 @@ def associate(
     tensor([1., 0., 0.])
     """
     options = options_of(separation, update_steps_max, update_steps_eps, dropout, gradient, structure, appended)
+    _check_numbers(_ROWS, (queries, stored, values))
     key_weight, key_bias = key_projection or (None, None)
     value_weight, value_bias = value_projection or (None, None)
-    if mask is not None and mask.dim() == 3 and isinstance(queries, Tensor) and queries.dim() in (3, 4):
-        samples = mask.shape[0] // queries.shape[-2]  # as hflayers takes it
-        given = offsets.shape[0] - 1 if offsets is not None else stored.shape[0] if stored.dim() == 4 else None
-        given = given if given is not None else queries.shape[0] if queries.dim() == 4 else 1
-        if queries.shape[-2] > 1 and given == samples and mask.shape[0] == given * queries.shape[-2]:
-            mask = mask.reshape(samples, queries.shape[-2], *mask.shape[1:])
+    if mask is not None and mask.dim() == 3:
+        mask = _with_heads(mask, _samples(queries, stored, offsets), queries.shape[-2])
     tensors = Tensors(
         queries,
         stored,
@@ -369,6 +378,8 @@ def hopfield_attention(
         raise ValueError(f"value: must have a row for each of {m} rows of key, got {tuple(value.shape)}")
     if key.shape[-1] != query.shape[-1]:
         raise ValueError(f"query: must have the features of the keys, {key.shape[-1]}, got {query.shape[-1]}")
+    if min(query.shape[-1], value.shape[-1], heads) == 0:
+        raise ValueError("query: at least one head and one feature are needed")
     if attn_mask is not None:
         if is_causal:
             raise ValueError("attn_mask: not with is_causal; give a mask that is both")
@@ -376,7 +387,10 @@ def hopfield_attention(
             raise TypeError(f"attn_mask: must be of bool or floating numbers, got {attn_mask.dtype}")
         mask: Tensor | None = _mask_of(attn_mask, lead, heads, n, m)
     elif is_causal and n == m and not options.structure and query.device.type in ("cpu", "meta"):
-        mask, options = None, options._replace(structure=_CAUSAL)  # half the work, and no array of all pairs
+        mask, options = (
+            None,
+            Options(*options[:6], _CAUSAL, options.appended),
+        )  # half the work, and no array of all pairs
     elif is_causal:
         mask = torch.ones(n, m, dtype=torch.bool, device=query.device).triu(1)
     else:
@@ -388,13 +402,16 @@ def hopfield_attention(
                 f"key_padding_mask: must be of bool and shape {(*lead, m)}, got {key_padding_mask.dtype} and "
                 f"{tuple(key_padding_mask.shape)}"
             )
-        padding = key_padding_mask.reshape(-1, m)
-    beta = as_beta("scale", query.shape[-1] ** -0.5 if scale is None else scale, query)
+        padding = _flat(key_padding_mask, 1)
+    beta = as_beta("scale", 1 / math.sqrt(query.shape[-1]) if scale is None else scale, query)
     if beta.dim() > 1 or (beta.dim() == 1 and beta.shape[0] not in (1, heads)):
         raise ValueError(f"scale: must be one number or one for each of {heads} heads, got {tuple(beta.shape)}")
-    query, key, value = (
-        _broadcast(name, t, lead, heads) for name, t in (("query", query), ("key", key), ("value", value))
-    )
+    key, value = (t.unsqueeze(0) if t.dim() == 2 else t for t in (key, value))
+    is_shared = any(size != 1 for size in lead) and all(size == 1 for t in (key, value) for size in t.shape[:-3])
+    lead_of_rows = lead[:0] if is_shared else lead  # rows of all samples are (M, H, d)
+    if is_shared:
+        key, value = (t.reshape(t.shape[-3:]) for t in (key, value))
+    key, value = _broadcast("key", key, lead_of_rows, heads), _broadcast("value", value, lead_of_rows, heads)
     rows: tuple[Tensor, ...] = query, key, value
     if (
         # as samples of one head, heads that follow one another have gradients that do so, too
@@ -404,9 +421,9 @@ def hopfield_attention(
         and beta.dim() == 0
         and not options.dropout  # which numbers samples and heads
     ):
-        rows = tuple(t.reshape(-1, t.shape[-2], 1, t.shape[-1]) for t in rows)
+        rows = tuple(t.flatten(0, -3).unsqueeze(2) for t in rows)
     else:
-        rows = tuple((t if len(lead) == 1 else t.reshape(-1, *t.shape[-3:])).transpose(1, 2) for t in rows)
+        rows = tuple((t if is_shared and t is not query else _flat(t, 3)).transpose(-3, -2) for t in rows)
     tensors = Tensors(
         rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
     )
@@ -415,9 +432,13 @@ def hopfield_attention(
     return out.squeeze(0) if squeeze else out
 
 
+def _flat(t: Tensor, axes: int) -> Tensor:
+    """Return a tensor with its axes before the last few as one."""
+    return t.unsqueeze(0) if t.dim() == axes else t.flatten(0, -1 - axes)
+
+
 def _broadcast(name: str, t: Tensor, lead: torch.Size, heads: int) -> Tensor:
     """Return (..., H or 1, rows, features) broadcast to leading axes."""
-    t = t.unsqueeze(0) if t.dim() == 2 else t
     if t.shape[-3] not in (1, heads):
         raise ValueError(f"{name}: must have the query's {heads} heads or one, got {tuple(t.shape)}")
     if t.shape[:-3] == lead:
@@ -441,6 +462,6 @@ def _mask_of(attn_mask: Tensor, lead: torch.Size, heads: int, n: int, m: int) ->
         if mask.dim() == 3:
             return mask.unsqueeze(0)
         mask = mask if mask.shape[:-3] == lead else mask.expand(*lead, *mask.shape[-3:])
-        return mask.reshape(-1, *mask.shape[-3:])
+        return _flat(mask, 3)
     except RuntimeError:
         raise ValueError(f"attn_mask: must broadcast to {(*lead, heads, n, m)}, got {tuple(given)}") from None

@@ -553,3 +553,16 @@ def test_no_memory_is_an_error_and_nothing_else(rng, layout):
     ):
         assert fails_without_memory(call)
     np.testing.assert_array_equal(associate_forward(**a)[0], out)
+
+
+def test_gradients_of_repeated_views_are_of_each_place(rng):
+    """Where samples or heads of an array lie at one place, each has its own gradient all the same."""
+    g = rng.standard_normal((2, 4, 3, 7))
+    q = rng.standard_normal((2, 4, 3, 6))
+    for lead in ((1, 5, 3), (2, 5, 1), (1, 5, 1)):
+        given = [rng.standard_normal((*lead, d)) for d in (6, 7)]
+        views = [np.broadcast_to(a, (2, 5, 3, a.shape[-1])) for a in given]
+        for rows in (views, [views[0], views[1].copy()], [views[0].copy(), views[1]]):
+            expected = associate_backward(associate_forward(q, *(a.copy() for a in rows), 0.5)[1], g)
+            for a, b in zip(associate_backward(associate_forward(q, *rows, 0.5)[1], g), expected, strict=True):
+                np.testing.assert_array_equal(a, b)

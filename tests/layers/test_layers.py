@@ -175,8 +175,7 @@ def made(name, separation="softmax", **more):
     options = {"num_heads": H, "separation": separation, "update_steps_eps": 1e-300, **OPTIONS[name], **more}
     layer = scrambled(layers.Hopfield(E, **options, dtype="float64", random_state=0))
     rng = rng_of(7)
-    e_q = layer._q.size or E
-    e_k, e_v = layer._k.size or E, layer._v.size or E
+    e_q, e_k, e_v = (role.size or E for role in (layer._spec.query, layer._spec.key, layer._spec.value))
     return layer, (rng.normal(size=(B, M, e_k)), rng.normal(size=(B, N, e_q)), rng.normal(size=(B, M, e_v)))
 
 
@@ -430,9 +429,9 @@ def test_pooling(name, separation):
     options = {"num_heads": H, "update_steps_eps": 1e-300, "separation": separation, **POOLINGS[name]}
     pooling = scrambled(layers.HopfieldPooling(E, **options, dtype="float64"))
     core, rng = pooling.hopfield, rng_of(4)
-    stored = rng.normal(size=(B, M, core._k.size or E))
-    same = core._k.size == core._v.size
-    projection = stored if same else rng.normal(size=(B, M, core._v.size or E))
+    stored = rng.normal(size=(B, M, core._spec.key.size or E))
+    same = core._spec.key.size == core._spec.value.size
+    projection = stored if same else rng.normal(size=(B, M, core._spec.value.size or E))
     x = stored if same else (stored, projection)
     state = np.broadcast_to(pooling.pooling_weights.value, (B, *pooling.pooling_weights.value.shape[1:]))
     expected, _ = plain_hopfield(core, stored, state, projection)

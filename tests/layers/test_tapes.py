@@ -101,7 +101,7 @@ def test_a_backward_pass_that_fails_is_over(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sparsehopfield.layers._hopfield.gradients_of", fails)
+        patch.setattr("sparsehopfield.layers._passes.gradients_of", fails)
         with pytest.raises(KeyboardInterrupt):
             layer.backward(np.ones_like(out))
     with pytest.raises(RuntimeError, match="needs a forward pass"):

@@ -1,5 +1,8 @@
 """Arguments of the association on tensors: every map, every form of its tensors and options."""
 
+import gc
+
+import pytest
 import torch
 
 from sparsehopfield import Entmax, Normmax, Polynomial
@@ -13,6 +16,7 @@ from sparsehopfield.structures import (
     TopK,
     Window,
 )
+from sparsehopfield.torch import _native, _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, structure_text
 
 MAPS = [
@@ -89,29 +93,19 @@ def association(separation, form, steps=0, *, implicit=False, dtype=torch.float6
         mask[..., 0] = False
         return mask
 
-    heads_of_stored = 1 if form in ("one head of stored", "projected keys", "projected") else H
-    heads_of_values = 1 if form in ("one head of values", "projected keys", "projected values", "projected") else H
-    lead = (B, M)
-    if "shared rows" in form:
-        lead = (M,)
-    if "ragged" in form:
-        lead = (B * M,)
-    key_width = E if form in ("projected keys", "projected") else D
-    value_width = E if form in ("projected values", "projected") else V
-    if form == "projected values":
-        heads_of_stored = 1
-    if separation_code(separation)[0] == separation_code(Polynomial(2))[0]:
-        scale = 0.7
-    else:
-        scale = 1.0
-    queries = normal(*(() if form == "shared queries" else (B,)), N, H, D, scale=scale)
-    stored = normal(*lead, heads_of_stored, key_width, scale=scale)
+    projects_keys, projects_values = form in ("projected keys", "projected"), form in ("projected values", "projected")
+    heads_of_stored = 1 if form == "one head of stored" or form.startswith("projected") else H
+    heads_of_values = 1 if form == "one head of values" or form.startswith("projected") else H
+    lead = (M,) if "shared rows" in form else (B * M,) if "ragged" in form else (B, M)
+    key_width, value_width = E if projects_keys else D, E if projects_values else V
+    queries = normal(*(() if form == "shared queries" else (B,)), N, H, D)
+    stored = normal(*lead, heads_of_stored, key_width)
     values = normal(*lead, heads_of_values, value_width)
     beta = torch.tensor([0.8, 1.7], dtype=torch.float64)
     tensors = dict(zip(Tensors._fields, [queries, stored, values, beta, *[None] * 8], strict=True))
-    if form in ("projected keys", "projected"):
+    if projects_keys:
         tensors |= {"key_weight": normal(H, D, E, scale=E**-0.5), "key_bias": normal(H, D)}
-    if form in ("projected values", "projected"):
+    if projects_values:
         tensors |= {"value_weight": normal(H, V, E, scale=E**-0.5), "value_bias": normal(H, V)}
     if "ragged" in form:
         tensors["offsets"] = torch.tensor([0, 4, B * M])
@@ -153,3 +147,32 @@ def with_gradients(tensors):
 def leaves(tensors):
     """The tensors that may have gradients."""
     return [t for t in tensors[:8] if t is not None]
+
+
+def outcome(tensors, options, backend=None, weight=None):
+    """The output, and the gradients of sum(weight * output)."""
+    tensors = with_gradients(tensors)
+    out = _operators.associate(tensors, options, backend)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape) if weight is None else weight
+    return out.detach(), torch.autograd.grad(out, leaves(tensors), weight, materialize_grads=True)
+
+
+@pytest.fixture(autouse=True)
+def no_living_tape():
+    """No test leaves a tape."""
+    yield
+    if _tape.alive():
+        gc.collect()
+    assert _tape.alive() == 0
+
+
+@pytest.fixture
+def passes():
+    """How many passes the core has made since, by their names."""
+    before = dict(_native.counts)
+
+    class Passes:
+        def __getitem__(self, name):
+            return _native.counts[name] - before[name]
+
+    return Passes()

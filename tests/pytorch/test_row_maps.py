@@ -56,14 +56,14 @@ def test_derivatives(name, backend):
 @pytest.mark.parametrize("backend", [None, "torch"])
 @pytest.mark.parametrize("function", [entmax, normmax])
 def test_derivatives_by_a_learned_alpha(function, backend):
-    z = scores(3, 4).requires_grad_()
-    for alpha, dim in ((torch.tensor(1.7), -1), (torch.tensor([[1.3], [1.5], [2.6]]), 1), (torch.full((1, 4), 1.4), 0)):
+    z = scores(3, 3).requires_grad_()
+    for alpha, dim in ((torch.tensor(1.7), -1), (torch.tensor([[1.3], [1.5], [2.6]]), 1), (torch.full((1, 3), 1.4), 0)):
         alpha = alpha.double().requires_grad_()
 
         def weights(z, alpha, dim=dim):
             return function(z, alpha, dim, backend=backend)
 
-        assert gradcheck(weights, (z, alpha), check_forward_ad=True)
+        assert gradcheck(weights, (z, alpha), check_forward_ad=True, fast_mode=True)
         assert gradgradcheck(weights, (z, alpha), fast_mode=True)
         by_rows = [
             function(row, float(a))
@@ -115,19 +115,26 @@ def test_operators(name):
         opcheck(torch.ops.sparsehopfield.row_map_backward.default, (p, g, learned, parameter, code))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_compiled_without_a_break(name):
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("softmax", None),
+        ("sparsemax", None),
+        ("sparsemax", "torch"),
+        ("entmax15", "torch"),
+        ("entmax 3", None),
+        ("normmax", "torch"),
+    ],
+)
+def test_compiled_without_a_break(name, backend):
     function, z = FUNCTIONS[name][0], scores(3, 6).requires_grad_()
-    for backend in BACKENDS:
-        torch._dynamo.reset()
-        compiled = torch.compile(
-            lambda z, backend=backend: function(z, dim=0, backend=backend), backend="aot_eager", fullgraph=True
-        )
-        p, g = compiled(z), scores(3, 6)
-        torch.testing.assert_close(p, function(z, dim=0), atol=1e-10, rtol=0)
-        torch.testing.assert_close(
-            torch.autograd.grad(p, z, g), torch.autograd.grad(function(z, dim=0), z, g), atol=1e-9, rtol=0
-        )
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda z: function(z, dim=0, backend=backend), backend="aot_eager", fullgraph=True)
+    p, g = compiled(z), scores(3, 6)
+    torch.testing.assert_close(p, function(z, dim=0), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(p, z, g), torch.autograd.grad(function(z, dim=0), z, g), atol=1e-9, rtol=0
+    )
 
 
 def test_compiled_with_a_learned_alpha():

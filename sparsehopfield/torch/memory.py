@@ -1,0 +1,689 @@
+"""One step of retrieval, all steps with the gradient of the fixed point, and memories that take and give tensors."""
+
+from __future__ import annotations
+
+import copy as copying
+import functools
+import inspect
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import sparsehopfield.memory
+from sparsehopfield._engine.call import Call, RetrievalInfo, Separation
+from sparsehopfield._engine.checks import as_flag, as_positive_numbers
+from sparsehopfield._engine.chunked import copy_array
+from sparsehopfield._engine.executor import CoreExecutor
+from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
+from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
+from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield.torch._arrays import given_array, tensors_of
+from sparsehopfield.torch._backend import EAGER, route_of
+from sparsehopfield.torch._fixed_point import Model, Supports, gradients
+from sparsehopfield.torch.functional import associate
+
+__all__ = ["HopfieldMemory", "retrieve", "update"]
+
+Arguments = ParamSpec("Arguments")
+ArrayMemory = sparsehopfield.memory.HopfieldMemory
+
+
+@dataclass
+class _Request:
+    """What a retrieval is asked for, beside tensors."""
+
+    similarity: str
+    separation: Separation
+    structure: Structure | None
+    max_steps: int
+    tol: float | None
+    return_info: bool | Collection[str]
+    check_finite: bool
+    index: IndexUse
+    sparse_grad: bool
+    keeps: bool  # whether a backward pass may follow
+    info: RetrievalInfo | None = None  # of the retrieval, when it is done
+
+
+class _Retrieve(torch.autograd.Function):
+    """Retrieval in the core, and the gradient of the fixed point in torch.
+
+    `forward` returns the result, and for the backward pass the states, which queries rest, and the supports.
+    """
+
+    @staticmethod
+    def forward(
+        queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request
+    ) -> tuple[Tensor, ...]:
+        """Return the states (..., d) or the values (..., v), and what the backward pass needs."""
+        code, structure = separation_code(request.separation), as_structure(request.structure)
+        if request.keeps and not row_of(code).has_energy:
+            raise ValueError(
+                f"separation: {row_of(code).class_name} has no energy, and retrieval no gradient; detach the tensors"
+            )
+        rows, mixed = given_array("patterns", patterns), given_array("values", values)
+        similarity, check, index = request.similarity, request.check_finite, request.index
+        stored = PatternSet(rows, mixed, similarity, copy=None, check_finite=check, index=index)
+        call = Call.prepare(stored, given_array("queries", queries), given_array("beta", beta), code, structure)
+        if request.keeps and not isinstance(call.executor, CoreExecutor):
+            raise ValueError(f"structure: {type(structure).__name__} has no gradient in retrieval; detach the tensors")
+        asked = True if request.return_info is False else request.return_info
+        out, info = call.retrieve(request.max_steps, request.tol, asked, None)
+        request.info = info
+        result = _in_kind(tensors_of(out, queries.device), queries)
+        if not request.keeps:
+            return (result,)
+        states = tensors_of(info.states).reshape(call.rows.shape)
+        kept = states.clone() if values is None else states, tensors_of(info.converged).reshape(-1)
+        executor = call.executor
+        if isinstance(executor, CoreExecutor) and (executor.pairs is not None or has_cutoff(code)):
+            start, position, _, weight = executor.associate(states.numpy())
+            return result, *kept, *map(tensors_of, (start, position, weight))
+        return result, *kept
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the inputs and what the forward pass found."""
+        queries, patterns, values, beta, request = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(patterns, values, beta, *output[1:])
+        ctx.queries = queries.shape, queries.dtype, queries.device
+        ctx.options = Model(request.similarity, separation_code(request.separation)), request.sparse_grad
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        """Return the gradients of queries, which is 0, patterns, values and beta."""
+        shape, dtype, device = ctx.queries
+        patterns, values, beta, *kept = ctx.saved_tensors
+        of_queries = torch.zeros(shape, dtype=dtype, device=device) if ctx.needs_input_grad[0] else None
+        options = shape[:-1], *ctx.options, ctx.needs_input_grad[1:4]
+        found = _RetrieveBackward.apply(grad, patterns, values, beta, kept, *options)  # type: ignore[no-untyped-call]
+        return of_queries, *found, None
+
+    @staticmethod
+    def vmap(*_: Any) -> Any:
+        """Refuse vmap."""
+        raise NotImplementedError("queries: retrieve has no vmap; queries may have any leading axes")
+
+
+class _RetrieveBackward(torch.autograd.Function):
+    """The backward pass of `_Retrieve`, which has no derivative itself, and says so where one is asked for."""
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        patterns: Tensor,
+        values: Tensor | None,
+        beta: Tensor,
+        kept: list[Tensor],
+        leading: torch.Size,
+        model: Model,
+        sparse_grad: bool,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Tensor | None, ...]:
+        """Return the gradients of patterns, values and beta that are needed."""
+        states, converged, *support = kept
+        n = len(states)
+        g = grad.detach().to("cpu", torch.float64).reshape(n, grad.shape[-1])
+        if (moving := g.ne(0).any(1) & ~converged).any():
+            raise ArithmeticError(
+                f"max_steps: query {int(moving.nonzero()[0, 0])} is not at rest, so that its result has no gradient; "
+                "raise max_steps, or leave it out of the loss (return_info=True tells which queries have converged)"
+            )
+        betas = beta.detach().to("cpu", torch.float64).expand(leading)
+        stored, mixed = patterns.cpu(), None if values is None else values.cpu()
+        supports = Supports(*support) if support else None
+        found = gradients(g, states.double(), stored, mixed, betas.reshape(n), supports, model)
+
+        def as_given(rows: Tensor | None, like: Tensor | None) -> Tensor | None:
+            if rows is None or like is None:
+                return None
+            rows = rows.to(like.device, like.dtype)
+            if found.touched is None:
+                return rows
+            touched = found.touched.to(like.device)
+            if sparse_grad:
+                options: dict[str, Any] = {"device": like.device, "is_coalesced": True, "check_invariants": False}
+                return torch.sparse_coo_tensor(touched[None], rows, like.shape, **options)
+            return torch.zeros_like(like, memory_format=torch.contiguous_format).index_copy_(0, touched, rows)
+
+        of_beta = found.beta.reshape(leading).sum_to_size(beta.shape).to(beta) if needs[2] else None
+        of_values = as_given(found.values, values) if needs[1] else None
+        return as_given(found.patterns, patterns) if needs[0] else None, of_values, of_beta
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        """Refuse a second derivative."""
+        raise RuntimeError("patterns: the gradient of retrieve at a fixed point has no gradient itself")
+
+    vmap = _Retrieve.vmap
+
+
+def _as_tensor(name: str, given: Any) -> Tensor:
+    """Return an argument that must be a tensor."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: must be a tensor, got {type(given).__name__}")
+    return given
+
+
+def retrieve(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor = 1.0,
+    *,
+    values: Tensor | None = None,
+    max_steps: int = 1000,
+    tol: float | None = None,
+    return_info: bool | Collection[str] = False,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: Structure | None = None,
+    sparse_grad: bool = False,
+    check_finite: bool = True,
+    index: IndexUse = "auto",
+) -> Any:
+    """Update queries until nothing moves, and pass gradients back through where they rest.
+
+    The core retrieves, with its index and for any number of updates. The gradient is that of the fixed point, computed
+    in each query's support alone: nothing is kept of the updates, and nothing of patterns without weight.
+
+    Parameters
+    ----------
+    queries : Tensor, shape (..., d)
+        Their gradient is 0: where a query rests does not change with where it began.
+    patterns : Tensor, shape (M, d)
+        One row a pattern.
+    beta : float or Tensor, positive
+        Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient.
+    values : Tensor, shape (M, v), optional
+        The iteration runs on the patterns; the result is the values mixed by the weights there.
+    max_steps, tol, return_info, similarity, separation, structure, check_finite, index
+        As in `sparsehopfield.retrieve`.
+    sparse_grad : bool
+        Whether the gradients of patterns and values are sparse COO tensors with the rows that have weight in some
+        result, as those of `torch.nn.Embedding(sparse=True)`, for `torch.optim.SparseAdam` and `SGD`.
+
+    Returns
+    -------
+    states : Tensor, shape (..., d), or (..., v) with values
+        In the queries' dtype, on their device. Computed in float64 if any of the tensors is float64, else in float32;
+        the gradients in float64.
+    info : RetrievalInfo
+        If asked for, of tensors without gradients.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault: for gradients, `separation` if the map has no energy (Polynomial), `structure` if
+        it is one of features, `sparse_grad` if all patterns have weight.
+    ArithmeticError
+        In the backward pass, if a query whose result has a gradient other than 0 is not at rest, or rests where an
+        update would not bring it back from near by: at an unstable fixed point, such as one between patterns, or at
+        one that is not isolated. Such a state has no gradient.
+
+    Warns
+    -----
+    RetrievalWarning
+        If queries are still moving after `max_steps`.
+
+    Notes
+    -----
+    1. With J the Jacobian of the update T at x = T(x), a gradient g of x acts on patterns, beta and values as
+       (1 - J)^-1 g does through one update. J is symmetric for maps with an energy, and 1 - J is factored by Cholesky,
+       in the d features or in the k patterns of a support, whichever are fewer: some N k^2 d operations for N queries.
+       Softmax, whose supports are all patterns, costs N M d^2, block by block; no N x M array is made.
+    2. At the edge of a support the gradient is that of the support as it is.
+    3. Once differentiable; without `torch.func.vmap` and forward mode. Under `torch.compile` it is a graph break.
+       Tensors on other devices are copied to the CPU, and the results back.
+
+    References
+    ----------
+    Bai, Kolter & Koltun 2019, "Deep equilibrium models"; for the Jacobians Martins & Astudillo 2016, Peters, Niculae &
+    Martins 2019, Santos, Niculae, McNamee & Martins 2024.
+
+    Examples
+    --------
+    Patterns are learned so that what damaged queries retrieve comes near what was meant:
+
+    >>> import torch
+    >>> from sparsehopfield.torch import retrieve
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> meant = torch.randn(20, 16, generator=rng)
+    >>> damaged = meant + 0.2 * torch.randn(20, 16, generator=rng)
+    >>> patterns = torch.nn.Parameter(meant + 0.3 * torch.randn(20, 16, generator=rng))
+    >>> optimizer = torch.optim.SGD([patterns], lr=0.1)
+    >>> def loss():
+    ...     states = retrieve(damaged, patterns, similarity="euclidean", sparse_grad=True)
+    ...     return (states - meant).square().sum()
+    >>> before = loss().item()
+    >>> for _ in range(20):
+    ...     optimizer.zero_grad()
+    ...     loss().backward()
+    ...     optimizer.step()
+    >>> loss().item() < 0.01 * before
+    True
+    """
+    tensors = [_as_tensor("queries", queries), _as_tensor("patterns", patterns)]
+    if values is not None:
+        tensors.append(_as_tensor("values", values))
+    temperature = beta if isinstance(beta, Tensor) else torch.from_numpy(as_positive_numbers("beta", beta))
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in [*tensors, temperature])
+    if as_flag("sparse_grad", sparse_grad) and structure is None and not has_cutoff(separation_code(separation)):
+        raise ValueError("sparse_grad: this separation gives weight to all patterns, so that gradients have all rows")
+    request = _Request(
+        similarity, separation, structure, max_steps, tol, return_info, check_finite, index, bool(sparse_grad), keeps
+    )
+    if torch.compiler.is_compiling():
+        disabled = torch.compiler.disable(_retrieved)  # type: ignore[no-untyped-call]
+        return disabled(queries, patterns, values, temperature, request)
+    return _retrieved(queries, patterns, values, temperature, request)
+
+
+def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request) -> Any:
+    """Return what `retrieve` returns."""
+    tensors = queries, patterns, values, beta
+    if not request.keeps and route_of(tensors) == EAGER:  # no transform at work that would lose its derivative
+        with torch.no_grad():
+            result, *_ = _Retrieve.forward(*tensors, request)
+    else:
+        result, *_ = _Retrieve.apply(*tensors, request)  # type: ignore[no-untyped-call]
+    return result if request.return_info is False else (result, tensors_of(request.info, queries.device))
+
+
+def update(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor = 1.0,
+    *,
+    values: Tensor | None = None,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: Structure | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Make one retrieval step, differentiable in all tensors: `sparsehopfield.update`, for training.
+
+    Parameters
+    ----------
+    queries : Tensor, shape (..., d)
+    patterns : Tensor, shape (M, d)
+        One row a pattern.
+    beta : float or Tensor, positive
+        Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where one of
+        several is not positive, the query is NaN.
+    values : Tensor, shape (M, v), optional
+        What is mixed; the patterns themselves by default.
+    similarity, separation, structure
+        As in `sparsehopfield.update`; euclidean similarity has no structure of features.
+    backend : {None, "core", "torch"}
+        None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
+
+    Returns
+    -------
+    Tensor, shape (..., v)
+        In the queries' dtype; computed in float64 if any of queries, patterns and values is of it, else in float32.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    1. An association of layers, `sparsehopfield.torch.associate`, with scores of another similarity: euclidean ones as
+       products with one feature more, of rows that are centred first. It has no index; for results without gradients
+       use `HopfieldMemory.update`.
+    2. Unlike `retrieve` it has a gradient in the queries, so that a map of queries and patterns, a metric, is learned.
+
+    Examples
+    --------
+    Four features tell the patterns apart and four are noise; a scale for each is learned:
+
+    >>> import torch
+    >>> from sparsehopfield.torch import update
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> meant = torch.randn(30, 8, generator=rng)
+    >>> noisy = meant + torch.tensor([0.1] * 4 + [3.0] * 4) * torch.randn(30, 8, generator=rng)
+    >>> scale = torch.nn.Parameter(torch.ones(8))
+    >>> def loss():
+    ...     states = update(noisy * scale, meant * scale, values=meant, similarity="euclidean", separation="softmax")
+    ...     return (states - meant).square().mean()
+    >>> before, optimizer = loss().item(), torch.optim.Adam([scale], lr=0.1)
+    >>> for _ in range(50):
+    ...     optimizer.zero_grad()
+    ...     loss().backward()
+    ...     optimizer.step()
+    >>> loss().item() < 0.1 * before
+    True
+    >>> bool(scale[:4].abs().min() > scale[4:].abs().max())
+    True
+    """
+    code = separation_code(separation)
+    rows = patterns if values is None else values
+    for name, given in (("queries", queries), ("patterns", patterns), ("values", rows)):
+        if not _as_tensor(name, given).is_floating_point():
+            raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
+    if patterns.dim() != 2 or 0 in patterns.shape:
+        raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
+    if queries.dim() == 0 or queries.shape[-1] != patterns.shape[1]:
+        raise ValueError(
+            f"queries: the last axis must have the patterns' {patterns.shape[1]} features, got shape "
+            f"{tuple(queries.shape)}"
+        )
+    if rows.dim() != 2 or len(rows) != len(patterns) or rows.shape[1] == 0:
+        raise ValueError(f"values: needs one row per pattern ({len(patterns)}), got shape {tuple(rows.shape)}")
+    x, keys = queries.reshape(-1, queries.shape[-1]), patterns
+    if as_choice("similarity", similarity, SIMILARITIES) == "cosine":
+        keys = torch.nn.functional.normalize(patterns, dim=1)
+        rows = keys if values is None else rows
+    elif similarity == "euclidean":
+        if structure is not None and structure.association() is not None:
+            raise ValueError(f"structure: {type(structure).__name__} is for similarities that are products")
+        if row_of(code).shift_invariant:  # scores of rows far from the origin would cancel
+            middle = patterns.detach().mean(0)
+            x, keys = x - middle, patterns - middle
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
+    if isinstance(beta, Tensor) and beta.dim() > 0:
+        shape, leading = tuple(beta.shape), tuple(queries.shape[:-1])
+        try:
+            each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
+        except RuntimeError:
+            raise ValueError(f"beta: shape {shape} does not broadcast to the queries' leading axes {leading}") from None
+        x, beta = x * torch.where(each > 0, each, torch.nan), 1.0  # NaN, which is refused, where beta is
+    try:
+        out = associate(
+            x[:, None], keys[:, None], rows[:, None], beta, separation=separation, structure=structure, backend=backend
+        )
+    except (ValueError, OverflowError) as error:
+        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+    return out.reshape(*queries.shape[:-1], rows.shape[1])
+
+
+def _taking_tensors(
+    method: Callable[Concatenate[ArrayMemory, Arguments], Any],
+) -> Callable[Concatenate[HopfieldMemory, Arguments], Any]:
+    """Return a method of the memory of arrays as one of the memory of tensors."""
+    name, signature = method.__name__, inspect.signature(method)
+
+    def call(self: HopfieldMemory, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
+        _, *arguments = signature.bind(self, *args, **kwargs).arguments.items()
+        return self._ask(name, dict(arguments))
+
+    functools.update_wrapper(call, method)
+    call.__doc__ = f"""{(method.__doc__ or "").partition(chr(10))[0]}
+
+        `sparsehopfield.HopfieldMemory.{name}` with tensors for arrays: its arguments, errors and notes hold. Results
+        are on the device of the first tensor that is passed, or on the CPU.
+        """
+    return call
+
+
+class _Attribute:
+    """An attribute of the memory of arrays, with tensors for arrays."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self.__doc__ = getattr(ArrayMemory, name).__doc__
+
+    def __get__(self, memory: HopfieldMemory | None, owner: type) -> Any:
+        return self if memory is None else tensors_of(getattr(memory._memory, self._name))
+
+    def __set__(self, memory: HopfieldMemory, value: Any) -> None:
+        setattr(memory._memory, self._name, given_array(self._name, value))
+
+
+class HopfieldMemory:
+    """Stored patterns, and a model that retrieves them: `sparsehopfield.HopfieldMemory` with tensors for arrays.
+
+    Parameters
+    ----------
+    patterns : Tensor, shape (M, d)
+        One row a pattern: float32, float64, float16, uint8, integers; bfloat16 is widened to float32.
+    beta : float or Tensor, positive
+    values : Tensor, shape (M, v), optional
+    copy : bool, optional
+        True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
+        dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
+        inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
+        lives: every call raises then, but for changes through `.data` or NumPy, which only `verify` finds.
+    similarity, separation, structure, ids, check_finite, scale, index
+        As in `sparsehopfield.HopfieldMemory`.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError, MemoryError
+        Naming the argument at fault. Tensors that require a gradient are refused by all methods while gradients are
+        recorded, since a memory has none: `sparsehopfield.torch.retrieve` has.
+
+    Notes
+    -----
+    1. Every method and attribute of `sparsehopfield.HopfieldMemory` is here, with tensors for arrays, also in what
+       `certify`, `duplicates` and `retrieve(return_info=True)` return; sparse weights are CSR tensors; `dtype` is
+       torch's. `explain`, `report` and `candidates` return what they do there.
+    2. The memory lies on the CPU, where the core searches it. Queries of other devices are copied there and results
+       back.
+    3. `update` and `retrieve` return the queries' dtype, as every function here; what they compute with is as there.
+    4. `attributes` such as `patterns` and `ids` return copies, since no tensor is read-only.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparsehopfield.torch import HopfieldMemory
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> X = torch.randn(1000, 64, generator=rng)
+    >>> memory = HopfieldMemory(X, beta=1.0)
+    >>> x = X[7] + 0.5 * torch.randn(64, generator=rng)
+    >>> torch.equal(memory.retrieve(x), X[7])
+    True
+    >>> memory.certify(x).index
+    tensor(7)
+    """
+
+    _memory: ArrayMemory
+    _lent: tuple[tuple[Tensor, int], ...]  # the tensors that are read in place, and their versions
+
+    def __init__(
+        self,
+        patterns: Any,
+        beta: Any = 1.0,
+        *,
+        values: Any = None,
+        similarity: str = "dot",
+        separation: Separation = "sparsemax",
+        structure: Structure | None = None,
+        ids: Any = None,
+        copy: bool | None = None,
+        check_finite: bool = True,
+        scale: float | None = None,
+        index: IndexUse = "auto",
+    ) -> None:
+        self._memory = ArrayMemory(
+            _stored_array("patterns", patterns, copy),
+            given_array("beta", beta),
+            values=_stored_array("values", values, copy),
+            similarity=similarity,
+            separation=separation,
+            structure=structure,
+            ids=given_array("ids", ids),
+            copy=copy,
+            check_finite=check_finite,
+            scale=scale,
+            index=index,
+        )
+        tensors = [given for given in (patterns, values) if isinstance(given, Tensor) and self._reads(given)]
+        self._lent = tuple((tensor, tensor._version) for tensor in tensors)
+
+    # --- how tensors pass ---------------------------------------------------------------------------
+
+    def _ask(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Return what a method of the memory of arrays returns, with tensors for arrays."""
+        self._check_lent()
+        device = next((given.device for given in arguments.values() if isinstance(given, Tensor)), None)
+        found = getattr(self._memory, name)(**{key: given_array(key, given) for key, given in arguments.items()})
+        if name in ("add", "remove"):  # after which they may be read no longer
+            self._lent = tuple(lent for lent in self._lent if self._reads(lent[0]))
+        return tensors_of(found, device)
+
+    def _reads(self, tensor: Tensor) -> bool:
+        """Return whether the memory reads a tensor in place."""
+        memory = self._memory
+        return not tensor.is_inference() and tensor.data_ptr() in (
+            memory.patterns.ctypes.data,
+            memory.values.ctypes.data,
+        )
+
+    def _check_lent(self) -> None:
+        """Raise if a tensor that is read in place was changed."""
+        if any(tensor._version != version for tensor, version in self._lent):
+            raise ValueError(
+                "patterns: the tensor was changed in place after it was stored; make a new memory, or use copy=True"
+            )
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        other._memory, other._lent = copying.copy(self._memory), self._lent
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_lent()
+        return {"_memory": self._memory, "_lent": ()}
+
+    def __len__(self) -> int:
+        return len(self._memory)
+
+    def __repr__(self) -> str:
+        return repr(self._memory)
+
+    # --- what is stored ---------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype that results are computed in, for queries of the same or a smaller one."""
+        return torch.from_numpy(np.empty(0, self._memory.dtype)).dtype
+
+    shape = _Attribute()
+    nbytes = _Attribute()
+    patterns = _Attribute()
+    values = _Attribute()
+    ids = _Attribute()
+    scale = _Attribute()
+    beta = _Attribute()
+    separation = _Attribute()
+    structure = _Attribute()
+    similarity = _Attribute()
+    index = _Attribute()
+    index_nbytes = _Attribute()
+
+    verify = _taking_tensors(ArrayMemory.verify)
+    add = _taking_tensors(ArrayMemory.add)
+    remove = _taking_tensors(ArrayMemory.remove)
+    save = _taking_tensors(ArrayMemory.save)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], mmap: bool = False, verify: bool = False, *, index: IndexUse | None = None
+    ) -> Self:
+        """Load what `save` has written, here or in `sparsehopfield.HopfieldMemory`.
+
+        Parameters
+        ----------
+        path, mmap, verify, index
+            As in `sparsehopfield.HopfieldMemory.load`, whose errors and notes hold.
+
+        Returns
+        -------
+        HopfieldMemory
+        """
+        memory = cls.__new__(cls)
+        memory._memory, memory._lent = ArrayMemory.load(path, mmap, verify, index=index), ()
+        return memory
+
+    # --- operations -------------------------------------------------------------------------------
+
+    def update(self, queries: Tensor) -> Tensor:
+        """Make one retrieval step; see `sparsehopfield.update`.
+
+        Parameters
+        ----------
+        queries : Tensor, shape (..., d)
+
+        Returns
+        -------
+        Tensor, shape (..., v)
+            In the queries' dtype.
+        """
+        return _in_kind(self._ask("update", {"queries": queries}), queries)
+
+    def retrieve(
+        self,
+        queries: Tensor,
+        *,
+        max_steps: int = 1000,
+        tol: float | None = None,
+        return_info: bool | Collection[str] = False,
+    ) -> Any:
+        """Make steps until nothing moves; see `sparsehopfield.retrieve`.
+
+        Parameters
+        ----------
+        queries : Tensor, shape (..., d)
+        max_steps, tol, return_info
+            As in `sparsehopfield.retrieve`.
+
+        Returns
+        -------
+        Tensor, shape (..., v), or (Tensor, RetrievalInfo)
+            In the queries' dtype; the fields of RetrievalInfo are tensors.
+        """
+        options = {"max_steps": max_steps, "tol": tol, "return_info": return_info}
+        found = self._ask("retrieve", {"queries": queries} | options)
+        if return_info is False:
+            return _in_kind(found, queries)
+        return _in_kind(found[0], queries), found[1]
+
+    associate = _taking_tensors(ArrayMemory.associate)
+    energy = _taking_tensors(ArrayMemory.energy)
+    candidates = _taking_tensors(ArrayMemory.candidates)
+    build_index = _taking_tensors(ArrayMemory.build_index)
+
+    margin = _taking_tensors(ArrayMemory.margin)
+    critical_beta = _taking_tensors(ArrayMemory.critical_beta)
+    is_certified = _taking_tensors(ArrayMemory.is_certified)
+    is_fixed_point = _taking_tensors(ArrayMemory.is_fixed_point)
+    stored_fraction = _taking_tensors(ArrayMemory.stored_fraction)
+    suggest_beta = _taking_tensors(ArrayMemory.suggest_beta)
+    certify = _taking_tensors(ArrayMemory.certify)
+    exact_radius = _taking_tensors(ArrayMemory.exact_radius)
+    capacity = _taking_tensors(ArrayMemory.capacity)
+    duplicates = _taking_tensors(ArrayMemory.duplicates)
+
+    explain = _taking_tensors(ArrayMemory.explain)
+    report = _taking_tensors(ArrayMemory.report)
+
+
+def _stored_array(name: str, given: Any, copy: bool | None) -> Any:
+    """Return rows to be stored as an array that shares their memory, unless they are a tensor that is to be copied."""
+    if not isinstance(given, Tensor):
+        return given
+    array = given_array(name, given.detach())
+    shared = array.ctypes.data == given.data_ptr()
+    changes = given.requires_grad or given.is_inference() or isinstance(given, torch.nn.Parameter)
+    if copy is False and (changes or not shared):
+        why = "may change, unseen" if shared else "is not in memory as the core reads it"
+        raise ValueError(f"copy: cannot be avoided: {name} {why}")
+    return copy_array(array) if shared and changes and not copy else array
+
+
+def _in_kind(states: Tensor, queries: Any) -> Tensor:
+    """Return states in the dtype of the queries, if they are a tensor of floats."""
+    return states.to(queries.dtype) if isinstance(queries, Tensor) and queries.is_floating_point() else states

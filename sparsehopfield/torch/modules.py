@@ -1,0 +1,878 @@
+"""Hopfield layers as modules of PyTorch, with hflayers' arguments, parameters and outputs.
+
+Letters: B samples; N state patterns and M stored patterns of each; H heads; e features of the inputs, d features of a
+head in the association space, p of its projected patterns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparsehopfield._engine.checks import as_whole
+from sparsehopfield._engine.separations import as_choice, separation_code
+from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield._engine.text import short
+from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
+from sparsehopfield.torch import _layer
+
+__all__ = [
+    "Hopfield",
+    "HopfieldLayer",
+    "HopfieldPooling",
+    "SparseHopfield",
+    "SparseHopfieldLayer",
+    "SparseHopfieldPooling",
+]
+
+STD = 0.02  # of the normal numbers that weights begin with, as in hflayers
+CORE = "association_core."
+# Of the association core, in the order in which hflayers registers them; its out_proj, a module, comes last.
+CORE_NAMES = (
+    "p_norm_weight",
+    "p_norm_bias",
+    "q_proj_weight",
+    "k_proj_weight",
+    "v_proj_weight",
+    "in_proj_weight",
+    "in_proj_bias",
+    "bias_k",
+    "bias_v",
+)
+INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+CORE_PREFIXED = {name: CORE + name for name in CORE_NAMES}
+OUT_NAMES = tuple((name, f"{CORE}out_proj.{name}") for name in ("weight", "bias"))
+NORM_NAMES = {name: tuple((part, f"norm_{name}.{part}") for part in ("weight", "bias")) for name in INPUTS}
+Inputs = Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]
+
+
+class AssociationCore(nn.Module):
+    """The parameters of the association, by hflayers' names; those that a layer does not have are None.
+
+    Called, it returns them, so that hooks that make a parameter before each use (pruning, weight normalisation) run.
+    """
+
+    out_proj: nn.Linear | None
+
+    def __init__(self, spec: HopfieldSpec, factory: Mapping[str, Any]) -> None:
+        super().__init__()
+        for name in CORE_NAMES:
+            shape = spec.shapes.get(CORE + name)
+            self.register_parameter(name, None if shape is None else nn.Parameter(torch.empty(shape, **factory)))
+        out_shape = spec.shapes.get(f"{CORE}out_proj.weight")
+        out_proj = None
+        if out_shape is not None:
+            has_bias = f"{CORE}out_proj.bias" in spec.shapes
+            out_proj = nn.Linear(out_shape[1], out_shape[0], bias=has_bias, **factory)
+        self.register_module("out_proj", out_proj)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin anew, with the draws that hflayers makes."""
+        for name in CORE_NAMES[:-2]:
+            parameter = getattr(self, name)
+            if parameter is None:
+                continue
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name == "p_norm_weight":
+                nn.init.ones_(parameter)
+            else:
+                nn.init.normal_(parameter, mean=0.0, std=STD)
+        if self.out_proj is not None:
+            nn.init.normal_(self.out_proj.weight, mean=0.0, std=STD)
+            if self.out_proj.bias is not None:
+                nn.init.zeros_(self.out_proj.bias)
+        for name in CORE_NAMES[-2:]:
+            if getattr(self, name) is not None:
+                nn.init.normal_(getattr(self, name), mean=0.0, std=STD)
+
+    def forward(self) -> dict[str, Tensor | None]:
+        """Return the parameters of this module itself."""
+        return {name: getattr(self, name) for name in CORE_NAMES}
+
+
+PLAIN = (AssociationCore, nn.Linear, nn.LayerNorm)  # modules that need not be called, but for their hooks
+
+
+class Option:
+    """An option that a layer was made with, or a size that follows from these; read-only."""
+
+    def __set_name__(self, owner: type[nn.Module], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type[nn.Module]) -> Any:
+        return self if layer is None else getattr(layer._spec, self.name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        raise AttributeError(f"{self.name}: is fixed when the layer is made")
+
+
+class Hopfield(nn.Module):
+    """The Hopfield association as a module: state patterns move to mixtures of stored patterns, and pattern projections
+    are mixed by the last association.
+
+    Arguments, their order and their defaults are those of hflayers, as are the parameters: checkpoints and optimisers'
+    states load either way, and one seed of torch gives both the same weights. The keyword-only arguments at the end are
+    this package's own.
+
+    Parameters
+    ----------
+    input_size : int, optional
+        Features e of the state patterns. May only be left out when nothing is projected (all `*_as_static`,
+        `disable_out_projection`).
+    hidden_size : int, optional
+        Features d of a head in the association space; `input_size // num_heads` by default.
+    output_size : int, optional
+        Features of the output; `input_size` by default.
+    pattern_size : int, optional
+        Features p of a head's projected patterns; `hidden_size` by default.
+    num_heads : int
+    scaling : float, or Tensor or array_like of shape (num_heads,), optional
+        beta; 1 / sqrt(hidden_size) by default. May be changed later.
+    update_steps_max : int or None
+        The first association and this many more updates; negative or None: until every query rests.
+    update_steps_eps : float, positive
+        A query rests when its association moves by at most this, in the Euclidean norm.
+    normalize_stored_pattern, normalize_state_pattern, normalize_pattern_projection : bool
+        Whether these inputs pass a layer normalisation; `..._affine`: with gain and shift, which are learned;
+        `..._eps`: what is added to the variance.
+    normalize_hopfield_space : bool
+        Whether state and stored patterns pass one (shared by all heads) in the association space.
+    stored_pattern_as_static, state_pattern_as_static, pattern_projection_as_static : bool
+        Whether these inputs are already in the association space, that is, not projected. All heads share them.
+    pattern_projection_as_connected : bool
+        Pattern projections pass the stored patterns' projection before their own.
+    stored_pattern_size, pattern_projection_size : int, optional
+        Features of these inputs; `input_size` by default.
+    batch_first : bool
+        Whether samples are the first axis of inputs and output, or the second.
+    association_activation : {"relu", "tanh", "sigmoid"}, optional
+        Applied to the output.
+    dropout : float from 0 to below 1
+        Of the last association's weights, in training.
+    input_bias : bool
+        Whether projections have a bias.
+    concat_bias_pattern : bool
+        Append a learned stored pattern and pattern projection in the association space.
+    add_zero_association : bool
+        Append a stored pattern and a pattern projection of zeros.
+    disable_out_projection : bool
+        Return the heads' mixtures side by side, (B, N, num_heads * p).
+    separation : {"softmax", "sparsemax", "entmax15"}, Entmax, Normmax or Polynomial, optional
+        The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
+    structure : Structure, optional
+        The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern
+        n of every bag is query n. A k beyond a bag means all of the bag; appended patterns always take part. May be
+        changed later.
+    gradient : {"unrolled", "implicit"}
+        Through all updates, or at the fixed point that is reached.
+    learnable_scaling : bool
+        Whether beta is learned, one a head, by its logarithm: parameter `log_scaling`.
+    backend : {"core", "torch"}, optional
+        What computes the association: the C core, on the CPU alone, or plain torch. By default the core where it can.
+    device, dtype
+        Of the parameters, as in all modules of torch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument at fault.
+
+    Notes
+    -----
+    Half precision and bfloat16 are computed in float32 and returned in kind. In eager calls on the CPU the whole layer
+    is one autograd function; a compiler, another device, forward mode, a second derivative, a mask that requires grad,
+    and inner modules that have hooks or were replaced take it by its parts, with the same results to rounding.
+
+    A query whose stored patterns are all masked, or whose bag is empty, has no association: it counts as zeros, so the
+    output is what the output projection makes of zeros (its bias), and no gradient flows.
+
+    It differs from hflayers where that has faults: a `scaling` array counts per head; static patterns are given to all
+    heads of their own sample; `concat_bias_pattern` does what it says; every query stops by itself, so no result
+    depends on its companions in the batch. `update_steps_max` and `update_steps_eps` are one number for all heads.
+
+    References
+    ----------
+    Ramsauer et al. 2021, "Hopfield networks is all you need"; Hu et al. 2023, "On sparse modern Hopfield model",
+    section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = Hopfield(4, num_heads=2)
+    >>> layer(torch.ones(3, 5, 4)).shape
+    torch.Size([3, 5, 4])
+    >>> stored, state = torch.ones(3, 7, 4), torch.ones(3, 5, 4)
+    >>> layer((stored, state, stored)).shape
+    torch.Size([3, 5, 4])
+    """
+
+    _default_separation = "softmax"
+    association_core: AssociationCore
+    norm_stored_pattern: nn.LayerNorm | None
+    norm_state_pattern: nn.LayerNorm | None
+    norm_pattern_projection: nn.LayerNorm | None
+    log_scaling: nn.Parameter | None
+
+    num_heads = Option()
+    input_size = Option()
+    hidden_size = Option()
+    output_size = Option()
+    pattern_size = Option()
+    stored_pattern_dim = Option()
+    pattern_projection_dim = Option()
+    update_steps_max = Option()
+    update_steps_eps = Option()
+    batch_first = Option()
+    association_activation = Option()
+    dropout = Option()
+    add_zero_association = Option()
+    gradient = Option()
+    stored_pattern_as_static = Option()
+    state_pattern_as_static = Option()
+    pattern_projection_as_static = Option()
+    normalize_stored_pattern = Option()
+    normalize_stored_pattern_affine = Option()
+    normalize_state_pattern = Option()
+    normalize_state_pattern_affine = Option()
+    normalize_pattern_projection = Option()
+    normalize_pattern_projection_affine = Option()
+    normalize_hopfield_space = Option()
+    normalize_hopfield_space_affine = Option()
+
+    def __init__(
+        self,
+        input_size: int | None = None,
+        hidden_size: int | None = None,
+        output_size: int | None = None,
+        pattern_size: int | None = None,
+        num_heads: int = 1,
+        scaling: Any = None,
+        update_steps_max: int | None = 0,
+        update_steps_eps: float = 1e-4,
+        normalize_stored_pattern: bool = True,
+        normalize_stored_pattern_affine: bool = True,
+        normalize_stored_pattern_eps: float = 1e-5,
+        normalize_state_pattern: bool = True,
+        normalize_state_pattern_affine: bool = True,
+        normalize_state_pattern_eps: float = 1e-5,
+        normalize_pattern_projection: bool = True,
+        normalize_pattern_projection_affine: bool = True,
+        normalize_pattern_projection_eps: float = 1e-5,
+        normalize_hopfield_space: bool = False,
+        normalize_hopfield_space_affine: bool = False,
+        normalize_hopfield_space_eps: float = 1e-5,
+        stored_pattern_as_static: bool = False,
+        state_pattern_as_static: bool = False,
+        pattern_projection_as_static: bool = False,
+        pattern_projection_as_connected: bool = False,
+        stored_pattern_size: int | None = None,
+        pattern_projection_size: int | None = None,
+        batch_first: bool = True,
+        association_activation: str | None = None,
+        dropout: float = 0.0,
+        input_bias: bool = True,
+        concat_bias_pattern: bool = False,
+        add_zero_association: bool = False,
+        disable_out_projection: bool = False,
+        *,
+        separation: Any = None,
+        structure: Structure | None = None,
+        gradient: str = "unrolled",
+        learnable_scaling: bool = False,
+        backend: str | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        factory = {"device": options.pop("device"), "dtype": options.pop("dtype")}
+        self._spec = spec = HopfieldSpec(**options, initial_std=STD)
+        self._changed = [name for name, value in options.items() if value is not _DEFAULTS[name]]
+        self.backend = None if backend is None else as_choice("backend", backend, ("core", "torch"))
+        self.separation = self._default_separation if separation is None else separation
+        self.structure = structure
+        self.association_core = AssociationCore(spec, factory)
+        for name in INPUTS:
+            self.register_module(f"norm_{name}", self._norm(name, options, factory))
+        self.register_parameter(
+            "log_scaling", nn.Parameter(torch.empty(spec.num_heads, **factory)) if learnable_scaling else None
+        )
+        self._scaling: float | tuple[float, ...] = 1.0
+        self.scaling = spec.default_scaling if scaling is None else scaling
+        self.reset_parameters()
+
+    def _norm(self, name: str, options: Mapping[str, Any], factory: Mapping[str, Any]) -> nn.LayerNorm | None:
+        """Make the layer normalisation of an input, if it has one."""
+        if not options[f"normalize_{name}"]:
+            return None
+        role = {role.name: role for role in (self._spec.query, self._spec.key, self._spec.value)}[name]
+        assert role.size is not None
+        assert role.eps is not None
+        return nn.LayerNorm(role.size, role.eps, options[f"normalize_{name}_affine"], **factory)
+
+    def reset_parameters(self) -> None:
+        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        for module in self.children():
+            module.reset_parameters()  # type: ignore[operator]
+        if self.log_scaling is not None:
+            self.scaling = self._scaling
+
+    # --- options and sizes -----------------------------------------------------------------------
+
+    @property
+    def state_pattern_dim(self) -> int | None:
+        """Return how many features state patterns have."""
+        return self._spec.input_size
+
+    @property
+    def scaling(self) -> float | Tensor:
+        """Return beta, a number or one for each head."""
+        if self.log_scaling is not None:
+            return self.log_scaling.detach().double().exp()
+        return torch.tensor(self._scaling, dtype=torch.float64) if isinstance(self._scaling, tuple) else self._scaling
+
+    @scaling.setter
+    def scaling(self, scaling: Any) -> None:
+        if isinstance(scaling, Tensor):
+            if scaling.requires_grad:
+                raise ValueError("scaling: is no parameter; use learnable_scaling=True to have it learned")
+            scaling = scaling.double().numpy(force=True)
+        b = as_scaling(scaling, self._spec.num_heads, np.dtype(np.float32))
+        self._scaling = b if isinstance(b, float) else tuple(b.tolist())
+        if self.log_scaling is not None:
+            with torch.no_grad():
+                self.log_scaling.copy_(torch.from_numpy(np.log(np.atleast_1d(b))))
+
+    @property
+    def separation(self) -> Any:
+        """Return the separation map, which turns scores into weights."""
+        return self._separation
+
+    @separation.setter
+    def separation(self, separation: Any) -> None:
+        separation_code(separation)
+        self._separation = separation
+
+    @property
+    def structure(self) -> Structure | None:
+        """Return the structure, which says to which stored patterns a state pattern attends; None: all."""
+        return self._structure
+
+    @structure.setter
+    def structure(self, structure: Structure | None) -> None:
+        self._structure = as_structure(structure)
+
+    def extra_repr(self) -> str:
+        """Return the sizes, the separation, and what else is not as by default."""
+        sizes = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
+        names = [*sizes, *(name for name in (*self._changed, "structure") if name not in (*sizes, "separation"))]
+        shown = {name: getattr(self, name, getattr(self._spec, name, None)) for name in dict.fromkeys(names)}
+        shown["separation"] = self.separation
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
+
+    # --- computing --------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute the layer's output.
+
+        Parameters
+        ----------
+        input : Tensor, or tuple of three
+            One tensor in all three roles, or (stored pattern, state pattern, pattern projection), shaped (B, M, e),
+            (B, N, e), (B, M, e); in a tuple, a tensor of two axes is shared by all samples, and never copied for them.
+            Any of B, N and M may be 0. Ragged bags: lists of one (M_i, e) tensor a bag, or tensors (R, e) of all rows
+            with `offsets`; state patterns are then (B, N, e), or (N, e) for all, or the very tensor of the stored
+            patterns.
+        stored_pattern_padding_mask : Tensor of bool, shape (B, M), optional
+            True where a stored pattern is none.
+        association_mask : Tensor, shape (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M), optional
+            bool, True where a state pattern must not attend to a stored one, as in hflayers; or numbers added to the
+            scores. M is the largest bag's size where bags are ragged.
+        offsets : Tensor or array_like of int, shape (B + 1,), optional
+            Bag b has rows offsets[b] to offsets[b + 1].
+
+        Returns
+        -------
+        Tensor of shape (B, N, output_size)
+            (R, output_size) where the state patterns are ragged.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument at fault.
+        """
+        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
+        return _layer.run(self._call(self.training), *self._parts(), *given)
+
+    def get_association_matrix(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute the weights of the last association, without gradient and dropout.
+
+        Parameters
+        ----------
+        input, stored_pattern_padding_mask, association_mask, offsets
+            As of `forward`.
+
+        Returns
+        -------
+        Tensor of shape (B, H, N, M)
+            M is the largest bag's size where bags are ragged, with the appended patterns behind each bag's own. Ragged
+            state patterns are padded to the longest bag, with rows of zeros.
+
+        Examples
+        --------
+        >>> import torch
+        >>> SparseHopfield(4).get_association_matrix(torch.ones(2, 5, 4)).shape
+        torch.Size([2, 1, 5, 5])
+        """
+        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
+        with torch.no_grad():
+            return _layer.association_matrix(self._call(False), *self._parts(), *given)
+
+    def get_projected_pattern_matrix(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute the projected patterns, which the association mixes, appended ones behind them, without gradient.
+
+        Parameters
+        ----------
+        input, offsets
+            As of `forward`.
+        stored_pattern_padding_mask, association_mask
+            As of `forward`; without effect here.
+
+        Returns
+        -------
+        Tensor of shape (B, H, M, p), or (H, R, p) for ragged bags
+
+        Examples
+        --------
+        >>> import torch
+        >>> Hopfield(4, num_heads=2).get_projected_pattern_matrix(torch.ones(3, 5, 4)).shape
+        torch.Size([3, 2, 5, 2])
+        """
+        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
+        with torch.no_grad():
+            return _layer.projected_patterns(self._call(False), *self._parts(), *given)
+
+    def _call(self, training: bool) -> _layer.Call:
+        """Return what a forward pass is to compute."""
+        dropout = self._spec.dropout if training else 0.0
+        return _layer.Call(self._spec, self._scaling, self._separation, self._structure, dropout, self.backend)
+
+    def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+        """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
+        that they have to be called.
+        """
+        core, unusual = self.association_core, {}
+        own = core._parameters if _is_plain(core) else core()
+        found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
+        inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
+        inner += [(name, names, self._modules[f"norm_{name}"]) for name, names in NORM_NAMES.items()]
+        for role, names, module in inner:
+            if module is None:
+                continue
+            plain = _is_plain(module)
+            if not plain:
+                unusual[role] = module
+            for name, full_name in names:
+                value = module._parameters.get(name) if plain else getattr(module, name, None)
+                if value is not None:
+                    found[full_name] = value
+        if self.log_scaling is not None:
+            found["log_scaling"] = self.log_scaling
+        return found, unusual
+
+    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.Given]:
+        """Return what `forward` is given as tensors."""
+        inputs, offsets = _layer.as_tensors(input, offsets)
+        for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
+            if given is not None and not isinstance(given, Tensor):
+                raise TypeError(f"{name}: must be a tensor, got {short(given)}")
+        return inputs, _layer.Given(padding, mask, offsets, None)
+
+
+_DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Hopfield).parameters.items()}
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether calling a module does what its type says, and nothing else."""
+    hooked = module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+    return not hooked and type(module) in PLAIN
+
+
+class SparseHopfield(Hopfield):
+    """`Hopfield` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
+
+    Examples
+    --------
+    >>> SparseHopfield(4).separation
+    'sparsemax'
+    """
+
+    _default_separation = "sparsemax"
+
+
+class Inner:
+    """An attribute of the Hopfield layer inside, which may be set if it may be set there."""
+
+    def __set_name__(self, owner: type[nn.Module], name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type[nn.Module]) -> Any:
+        return self if layer is None else getattr(layer.hopfield, self.name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        setattr(layer.hopfield, self.name, value)
+
+
+class _WithLearnedPatterns(nn.Module):
+    """A Hopfield layer, some of whose inputs are learned patterns."""
+
+    _default_separation = "softmax"
+    hopfield: Hopfield
+
+    num_heads = Inner()
+    input_size = Inner()
+    hidden_size = Inner()
+    output_size = Inner()
+    pattern_size = Inner()
+    state_pattern_dim = Inner()
+    stored_pattern_dim = Inner()
+    pattern_projection_dim = Inner()
+    scaling = Inner()
+    separation = Inner()
+    structure = Inner()
+    gradient = Inner()
+    backend = Inner()
+    update_steps_max = Inner()
+    update_steps_eps = Inner()
+    batch_first = Inner()
+    association_activation = Inner()
+    dropout = Inner()
+    add_zero_association = Inner()
+    stored_pattern_as_static = Inner()
+    state_pattern_as_static = Inner()
+    pattern_projection_as_static = Inner()
+    normalize_stored_pattern = Inner()
+    normalize_stored_pattern_affine = Inner()
+    normalize_state_pattern = Inner()
+    normalize_state_pattern_affine = Inner()
+    normalize_pattern_projection = Inner()
+    normalize_pattern_projection_affine = Inner()
+    normalize_hopfield_space = Inner()
+    normalize_hopfield_space_affine = Inner()
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        """Make the Hopfield layer from the arguments given by name, its own among others; "options" has more."""
+        super().__init__()
+        self.quantity = as_whole("quantity", given["quantity"], least=1)
+        options = given["options"] | {name: value for name, value in given.items() if name in _DEFAULTS}
+        if options.get("separation") is None:
+            options["separation"] = self._default_separation
+        self._factory = {name: options.get(name) for name in ("device", "dtype")}
+        self.hopfield = Hopfield(**options)
+
+    def _learned(self, name: str, shape: tuple[int, ...] | None, trainable: bool) -> None:
+        """Register learned patterns, if there are any."""
+        pattern = None if shape is None else nn.Parameter(torch.empty(shape, **self._factory), bool(trainable))
+        self.register_parameter(name, pattern)
+
+    def reset_parameters(self) -> None:
+        """Begin anew: weights are drawn from torch's generator, as hflayers draws them."""
+        self.hopfield.reset_parameters()
+        for pattern in self._parameters.values():
+            if pattern is not None:
+                nn.init.normal_(pattern, mean=0.0, std=STD)
+
+    def extra_repr(self) -> str:
+        """Return how many patterns are learned."""
+        return f"quantity={self.quantity}"
+
+    def _complete(self, input: Any) -> Inputs:
+        """Return the tuple for the Hopfield layer. Learned patterns have two axes, so that all samples share them."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute what `Hopfield.forward` does, from this layer's input."""
+        completed = self._complete(input)
+        return self.hopfield(completed, stored_pattern_padding_mask, association_mask, offsets=offsets)
+
+    def get_association_matrix(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute `Hopfield.get_association_matrix` of this layer's input."""
+        return self.hopfield.get_association_matrix(
+            self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
+        )
+
+    def get_projected_pattern_matrix(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Compute `Hopfield.get_projected_pattern_matrix` of this layer's input."""
+        return self.hopfield.get_projected_pattern_matrix(
+            self._complete(input), stored_pattern_padding_mask, association_mask, offsets=offsets
+        )
+
+
+class HopfieldPooling(_WithLearnedPatterns):
+    """Bags to vectors: learned state patterns attend to the instances of every bag.
+
+    Arguments, parameters and outputs are those of hflayers.
+
+    Parameters
+    ----------
+    input_size, hidden_size, ..., disable_out_projection
+        As of `Hopfield`.
+    quantity : int
+        State patterns, each of which gives `output_size` features.
+    trainable : bool
+        Whether the state patterns are learned.
+    **options
+        All others of `Hopfield`.
+
+    Notes
+    -----
+    `forward` takes one tensor of bags (B, M, e), or (stored pattern, pattern projection), or ragged bags as `Hopfield`
+    does, and returns (B, quantity * output_size); with `batch_first=False` what hflayers returns, (quantity,
+    B * output_size). For an empty or fully masked bag see `Hopfield`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pooling = HopfieldPooling(4, hidden_size=8, num_heads=2, output_size=3)
+    >>> pooling(torch.ones(5, 10, 4)).shape
+    torch.Size([5, 3])
+    >>> pooling([torch.ones(7, 4), torch.ones(2, 4)]).shape
+    torch.Size([2, 3])
+    """
+
+    pooling_weights: nn.Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | None = None,
+        output_size: int | None = None,
+        pattern_size: int | None = None,
+        num_heads: int = 1,
+        scaling: Any = None,
+        update_steps_max: int | None = 0,
+        update_steps_eps: float = 1e-4,
+        normalize_stored_pattern: bool = True,
+        normalize_stored_pattern_affine: bool = True,
+        normalize_state_pattern: bool = True,
+        normalize_state_pattern_affine: bool = True,
+        normalize_pattern_projection: bool = True,
+        normalize_pattern_projection_affine: bool = True,
+        normalize_hopfield_space: bool = False,
+        normalize_hopfield_space_affine: bool = False,
+        stored_pattern_as_static: bool = False,
+        state_pattern_as_static: bool = False,
+        pattern_projection_as_static: bool = False,
+        pattern_projection_as_connected: bool = False,
+        stored_pattern_size: int | None = None,
+        pattern_projection_size: int | None = None,
+        batch_first: bool = True,
+        association_activation: str | None = None,
+        dropout: float = 0.0,
+        input_bias: bool = True,
+        concat_bias_pattern: bool = False,
+        add_zero_association: bool = False,
+        disable_out_projection: bool = False,
+        quantity: int = 1,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(locals())
+        shape = self.hopfield._spec.pooling_shapes(self.quantity)["pooling_weights"]
+        self._learned("pooling_weights", shape, trainable)
+        self.reset_parameters()
+
+    def _complete(self, input: Any) -> Inputs:
+        state = self.pooling_weights.flatten(0, 1)
+        if isinstance(input, tuple):
+            if len(input) != 2:
+                raise ValueError(
+                    f"input: must be one tensor or a tuple (stored pattern, pattern projection), got {len(input)}"
+                )
+            return input[0], state, input[1]
+        return input, state, input
+
+    def forward(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Pool (B, M, e), or (stored pattern, pattern projection), to (B, quantity * output_size); see
+        `Hopfield.forward`.
+        """
+        pooled = super().forward(input, stored_pattern_padding_mask, association_mask, offsets=offsets)
+        return pooled.flatten(start_dim=1)
+
+
+class SparseHopfieldPooling(HopfieldPooling):
+    """`HopfieldPooling` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
+
+    Examples
+    --------
+    >>> SparseHopfieldPooling(4).separation
+    'sparsemax'
+    """
+
+    _default_separation = "sparsemax"
+
+
+class HopfieldLayer(_WithLearnedPatterns):
+    """Lookup: the input's state patterns attend to learned stored patterns, which are never copied for the samples.
+
+    Arguments, parameters and outputs are those of hflayers.
+
+    Parameters
+    ----------
+    input_size, hidden_size, ..., update_steps_eps, normalize_stored_pattern, ..., disable_out_projection
+        As of `Hopfield`.
+    lookup_weights_as_separated : bool
+        Whether pattern projections are learned beside the stored patterns; else they are these.
+    lookup_targets_as_trainable : bool
+        Whether these separate pattern projections are learned.
+    quantity : int
+        Stored patterns.
+    trainable : bool
+        Whether they are learned.
+    **options
+        All others of `Hopfield`.
+
+    Notes
+    -----
+    `forward` takes the state patterns (B, N, e) and returns (B, N, output_size).
+
+    Examples
+    --------
+    >>> import torch
+    >>> lookup = HopfieldLayer(4, quantity=100)
+    >>> lookup(torch.ones(5, 1, 4)).shape
+    torch.Size([5, 1, 4])
+    """
+
+    lookup_weights: nn.Parameter
+    target_weights: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | None = None,
+        output_size: int | None = None,
+        pattern_size: int | None = None,
+        num_heads: int = 1,
+        scaling: Any = None,
+        update_steps_max: int | None = 0,
+        update_steps_eps: float = 1e-4,
+        lookup_weights_as_separated: bool = False,
+        lookup_targets_as_trainable: bool = True,
+        normalize_stored_pattern: bool = True,
+        normalize_stored_pattern_affine: bool = True,
+        normalize_state_pattern: bool = True,
+        normalize_state_pattern_affine: bool = True,
+        normalize_pattern_projection: bool = True,
+        normalize_pattern_projection_affine: bool = True,
+        normalize_hopfield_space: bool = False,
+        normalize_hopfield_space_affine: bool = False,
+        stored_pattern_as_static: bool = False,
+        state_pattern_as_static: bool = False,
+        pattern_projection_as_static: bool = False,
+        pattern_projection_as_connected: bool = False,
+        stored_pattern_size: int | None = None,
+        pattern_projection_size: int | None = None,
+        batch_first: bool = True,
+        association_activation: str | None = None,
+        dropout: float = 0.0,
+        input_bias: bool = True,
+        concat_bias_pattern: bool = False,
+        add_zero_association: bool = False,
+        disable_out_projection: bool = False,
+        quantity: int = 1,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(locals())
+        shapes = self.hopfield._spec.lookup_shapes(self.quantity, bool(lookup_weights_as_separated))
+        self._learned("lookup_weights", shapes["lookup_weights"], trainable)
+        self._learned("target_weights", shapes.get("target_weights"), lookup_targets_as_trainable)
+        self.reset_parameters()
+
+    def _complete(self, input: Any) -> Inputs:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: must be one tensor of state patterns, got {short(type(input).__name__)}")
+        stored = self.lookup_weights.flatten(0, 1)
+        return stored, input, stored if self.target_weights is None else self.target_weights.flatten(0, 1)
+
+    def forward(
+        self,
+        input: Inputs,
+        stored_pattern_padding_mask: Tensor | None = None,
+        association_mask: Tensor | None = None,
+        *,
+        offsets: Any = None,
+    ) -> Tensor:
+        """Look up (B, N, e) among the learned patterns, to (B, N, output_size); see `Hopfield.forward`."""
+        if offsets is not None:
+            raise ValueError("offsets: the stored patterns are learned, so there are no ragged bags of them")
+        return super().forward(input, stored_pattern_padding_mask, association_mask)
+
+
+class SparseHopfieldLayer(HopfieldLayer):
+    """`HopfieldLayer` with the sparsemax association of the main paper (Hu et al. 2023, section 4).
+
+    Examples
+    --------
+    >>> SparseHopfieldLayer(4).separation
+    'sparsemax'
+    """
+
+    _default_separation = "sparsemax"
