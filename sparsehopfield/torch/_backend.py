@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sparsehopfield._engine.separations import as_choice
+from sparsehopfield.torch._custom_op import constant_result
 
 __all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "is_transformed", "route_of"]
 
@@ -26,7 +27,7 @@ def as_backend(backend: Any) -> str | None:
     return None if backend is None else as_choice("backend", backend, ("core", "torch"))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compilers guard it, and older ones cannot call it
+@constant_result  # compilers guard it, and older ones cannot call it
 def is_transformed() -> bool:
     """Tell whether a transform of torch.func is at work."""
     return torch._C._are_functorch_transforms_active()

@@ -1,13 +1,15 @@
-"""Operators of torch, defined alike for all its releases."""
+"""Operators, and what compilers are told, alike for all releases of torch."""
 
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch._library.custom_ops import CustomOpDef
 
-__all__ = ["custom_op"]
+__all__ = ["constant_result", "custom_op"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def custom_op(name: str, device_types: str | None = None) -> Callable[[Callable[..., Any]], CustomOpDef]:
@@ -25,3 +27,13 @@ def custom_op(name: str, device_types: str | None = None) -> Callable[[Callable[
         return torch.library.custom_op(name, function, mutates_args=(), device_types=device_types)
 
     return define
+
+
+def constant_result(function: Function) -> Function:
+    """Have compilers call a function when they compile, and take what it returns for a constant.
+
+    As `torch.compiler.assume_constant_result` does, which also imports the compilers: this takes longer than to import
+    torch, and leaves Python objects in the thread, for which threads of torch.distributed then wait.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
