@@ -146,8 +146,8 @@ STEPS, SECONDS = 10, 0.25
 class Training:
     """Training steps as one contender: the mean time of a step."""
 
-    def __init__(self, step):
-        self.step = step
+    def __init__(self, step, steps=STEPS, seconds=SECONDS):
+        self.step, self.least, self.while_within = step, steps, seconds
 
     def seconds(self):
         """Time the steps."""
@@ -155,8 +155,8 @@ class Training:
 
         def several():
             nonlocal steps
-            until = time.perf_counter() + SECONDS
-            while steps < STEPS or time.perf_counter() < until:
+            until = time.perf_counter() + self.while_within
+            while steps < self.least or time.perf_counter() < until:
                 self.step()
                 steps += 1
 

@@ -18,6 +18,7 @@ def get_num_threads() -> int:
 
     The number last set by `set_num_threads`, else SPARSEHOPFIELD_NUM_THREADS, else OMP_NUM_THREADS, else the
     processors this process may run on; at most 64. Results of maps with a cutoff do not depend on it.
+    Once `sparsehopfield.torch` is imported, a call uses no more threads than PyTorch does, either.
     The variables are read when the package is imported; a value that cannot be followed is told by a RuntimeWarning.
 
     Returns
@@ -104,6 +105,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         },
         "simd": {"chosen": core["simd"], "available": core["simd_available"].split()},
         "threads": get_num_threads(),
+        "shares_openmp": core["shares_openmp"],
     }
     if mode == "dict":
         return info
@@ -116,7 +118,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         ("BLAS version", info["blas"]["version"]),
         ("BLAS kernels", f"{info['blas']['core']}, {info['blas']['threads']} thread a product"),
         ("instruction set", f"{info['simd']['chosen']} (this machine has {', '.join(info['simd']['available'])})"),
-        ("threads", info["threads"]),
+        ("threads", f"{info['threads']}{', shared with OpenMP' if info['shares_openmp'] else ''}"),
     ]
     for name, value in rows:
         print(f"{name:<16} {value}")

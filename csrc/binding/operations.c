@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 #include "binding/binding.h"
+#include "runtime/team.h"
 #include "structure/structure.h"
 #include <stdlib.h>
 #include <string.h>
@@ -542,6 +543,22 @@ static PyObject *set_num_threads(PyObject *module, PyObject *argument) {
     return PyLong_FromLong(sh_set_num_threads((int)n));
 }
 
+static PyObject *share_openmp(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    if (sh_expect(count, 3) < 0) return NULL;
+    void *found[3];
+    for (int i = 0; i < 3; i++) {
+        found[i] = PyLong_AsVoidPtr(args[i]);
+        if (PyErr_Occurred()) return NULL;
+    }
+    sh_share_openmp((sh_openmp){
+        .GOMP_parallel = (void (*)(void (*)(void *), void *, unsigned, unsigned))found[0],
+        .omp_get_max_threads = (int (*)(void))found[1],
+        .omp_in_parallel = (int (*)(void))found[2],
+    });
+    Py_RETURN_NONE;
+}
+
 static PyObject *config(PyObject *module, PyObject *unused) {
     (void)module, (void)unused;
 #ifdef SH_BLAS_PREFIX
@@ -549,9 +566,10 @@ static PyObject *config(PyObject *module, PyObject *unused) {
 #else
     const char *library = "OpenBLAS (system)";
 #endif
-    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "version", sh_version(), "blas_library", library,
+    return Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:s,s:s,s:O}", "version", sh_version(), "blas_library", library,
                          "blas_version", sh_blas_version(), "blas_core", sh_blas_core(), "blas_threads",
-                         sh_blas_threads(), "simd", sh_simd_level(), "simd_available", sh_simd_available());
+                         sh_blas_threads(), "simd", sh_simd_level(), "simd_available", sh_simd_available(),
+                         "shares_openmp", sh_shares_openmp() ? Py_True : Py_False);
 }
 
 #define FAST(f) (PyCFunction)(void (*)(void)) f, METH_FASTCALL
@@ -590,6 +608,9 @@ PyMethodDef sh_operations[] = {
     {"structures", structures, METH_NOARGS, "structures() -> dict: the numbers of structures by their names"},
     {"get_num_threads", get_num_threads, METH_NOARGS, "Returns the threads a call may use."},
     {"set_num_threads", set_num_threads, METH_O, "Sets how many threads a call may use; returns what it was."},
+    {"share_openmp", FAST(share_openmp),
+     "share_openmp(GOMP_parallel, omp_get_max_threads, omp_in_parallel): addresses of functions of a loaded library, "
+     "or 0"},
     {"config", config, METH_NOARGS, "Returns what was built and chosen."},
     {"_path", sh_choose_path, METH_O,
      "_path(name): sets how maps with a cutoff are computed, auto, scan, lines or columns; returns what it was."},

@@ -92,6 +92,12 @@ typedef struct {
     /* y[j] += a x[j], in R */
     void (*add)(void *y, double a, const void *x, int64_t n);
 
+    /* The gradient y[n] in scores, from weights p and the gradient g in them: with w = p^exponent, 0 where p is, it is
+     * w (g - sum w g / sum w), in double; all NaN where p or g has one. `e` is the exponent where that is not 0, 1/2 or 1.
+     * w[n] is scratch; y may be g. The same bits everywhere, but for about one in 3,000 powers of doubles, which the C
+     * library takes. */
+    void (*vjp)(void *y, const void *p, const void *g, int64_t n, double exponent, const sh_exponent *e, double *w);
+
     /* y[i] = x[i]^e, and (1 + x[i])^e for -1 <= x[i] <= 1: by sh_power_fast, NaN where that does not know, and by
      * sh_power_near. Indexed by whether the base is 1 + x, and by whether powers are only near. y and x do not overlap.
      * The same bits everywhere. */

@@ -478,6 +478,75 @@ static void NAME(add)(void *to, double a, const void *row, int64_t n) {
     for (int64_t j = 0; j < n; j++) y[j] += by * x[j];
 }
 
+/* Copies up to CHUNK numbers, 0 behind the last; returns whether any of p is not 0. */
+enum { NAME(VJP_CHUNK) = 64 };
+static inline int NAME(has_weight)(const R *p, int64_t n) {
+    int any = 0;
+    for (int64_t j = 0; j < n; j++) any |= p[j] != 0;
+    return any;
+}
+static inline void NAME(widen)(double *x, const R *row, int64_t n) {
+    if (n >= NAME(VJP_CHUNK)) {
+        for (int j = 0; j < NAME(VJP_CHUNK); j++) x[j] = (double)row[j];
+        return;
+    }
+    for (int64_t j = 0; j < NAME(VJP_CHUNK); j++) x[j] = j < n ? (double)row[j] : 0;
+}
+
+static void NAME(vjp)(void *to, const void *weights, const void *gradient, int64_t n, double exponent,
+                      const sh_exponent *e, double *slopes) {
+    enum { CHUNK = NAME(VJP_CHUNK), SUMS = 32 };
+    const R *p = weights, *g = gradient;
+    R *y = to;
+    double sum[SUMS] = {0}, weighted[SUMS] = {0}, x[CHUNK], b[CHUNK], w[CHUNK];
+    int nan = 0;
+    for (int64_t first = 0; first < n; first += CHUNK) {
+        const int64_t size = n - first < CHUNK ? n - first : CHUNK;
+        for (int64_t j = 0; j < size; j++) nan |= g[first + j] != g[first + j];
+        if (!NAME(has_weight)(p + first, size)) continue;
+        NAME(widen)(x, p + first, size);
+        NAME(widen)(b, g + first, size);
+        for (int j = 0; j < CHUNK; j++) nan |= x[j] != x[j];
+        if (exponent == 0)
+            for (int j = 0; j < CHUNK; j++) w[j] = x[j] != 0 ? 1 : 0;
+        else if (exponent == 1)
+            for (int j = 0; j < CHUNK; j++) w[j] = x[j];
+        else if (exponent == 0.5)
+            for (int j = 0; j < CHUNK; j++) w[j] = sqrt(x[j]);
+        else if (sizeof(R) < sizeof(double))
+            powers_near(w, x, CHUNK, e);
+        else {
+            powers(w, x, CHUNK, e);
+            for (int j = 0; j < CHUNK; j++)
+                if (w[j] != w[j]) w[j] = pow(x[j], exponent);
+        }
+        for (int j = 0; j < CHUNK; j += SUMS)
+            for (int l = 0; l < SUMS; l++) {
+                sum[l] += w[j + l];
+                weighted[l] += w[j + l] != 0 ? w[j + l] * b[j + l] : 0;
+            }
+        memcpy(slopes + first, w, (size_t)size * sizeof *w);
+    }
+    for (int half = SUMS / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) {
+            sum[l] += sum[l + half];
+            weighted[l] += weighted[l + half];
+        }
+    const double mean = nan ? NAN : sum[0] > 0 ? weighted[0] / sum[0] : 0;
+    for (int64_t first = 0; first < n; first += CHUNK) {
+        const int64_t size = n - first < CHUNK ? n - first : CHUNK;
+        const R *above = g + first;
+        const double *slope = slopes + first;
+        if (nan)
+            for (int64_t j = 0; j < size; j++) y[first + j] = NAN;
+        else if (!NAME(has_weight)(p + first, size))
+            memset(y + first, 0, (size_t)size * sizeof *y);
+        else
+            for (int64_t j = 0; j < size; j++)
+                y[first + j] = slope[j] != 0 ? (R)(slope[j] * ((double)above[j] - mean)) : 0;
+    }
+}
+
 static void NAME(gemm_nt)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
                           int add, void *c, int64_t ldc) {
     SH_CAT(sh_gemm_, S)(0, 1, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
@@ -533,6 +602,7 @@ const sh_kernels TABLE = {
     .less_rows = NAME(less_rows),
     .chain = NAME(chain),
     .add = NAME(add),
+    .vjp = NAME(vjp),
     .powers = {{powers, powers_near}, {powers_1p, powers_1p_near}},
     .gemm_nt = NAME(gemm_nt),
     .gemm_nn = NAME(gemm_nn),

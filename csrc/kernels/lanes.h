@@ -49,6 +49,25 @@ typedef struct {
     void (*vjp)(void *s, void *g, int64_t stride, int64_t n, double parameter, const void *th);
 } sh_lane_map;
 
+/* Powers of what the scores of a row exceed a threshold by: with z = s - top, r = a z - u, or in form SH_ROOT_POWER_1P
+ * 1 + a (z - u), and v = r^power where r > 0, else 0. SH_ROOT_LINE and SH_ROOT_SQUARE are those of power 1 and 2. */
+typedef enum { SH_ROOT_LINE, SH_ROOT_SQUARE, SH_ROOT_POWER, SH_ROOT_POWER_1P } sh_root_form;
+typedef struct {
+    double a, power;
+    sh_root_form form;
+    int normed; /* whether weights are v / sum v, with sum v r = 1; else they are v, with sum v = 1 */
+} sh_roots;
+typedef struct {
+    double times_r, v, by_r; /* sums of v r, v and v / r */
+} sh_root_sums;
+
+/* Weights factor * v, whose r are known within `moved`, and all else within `relative` of each. */
+typedef struct {
+    double factor, moved, relative;
+    double edge; /* |r| at or below which a weight is taken for unknown */
+    double step; /* by which r has fallen since the sums */
+} sh_root_bounds;
+
 typedef struct {
     int lanes;
     size_t size; /* of a number */
@@ -98,7 +117,15 @@ typedef struct {
     int (*keep_best)(void *s, int64_t stride, int64_t n, int64_t k, uint16_t *kept, int64_t kept_stride, void *space);
     sh_lane_map map[SH_LANE_FORMS];
 
-    /* Without lanes: y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
+    /* Without lanes: sums over a row s of n floats, computed in this table's type. What `root_weights` uses again is left in
+     * `kept`: 3 numbers for each score, n rounded up to whole vectors; NULL: nothing. */
+    void (*root_sums)(const sh_roots *roots, const float *s, int64_t n, double top, double u, void *kept,
+                      sh_root_sums *sums);
+    /* The weights at u, a step from that of `kept`, rounded to float; and the sums of v r and v. That of double returns
+     * whether `bounds` leave only one weight possible. */
+    int (*root_weights)(const sh_roots *roots, const float *s, int64_t n, double top, double u,
+                        const sh_root_bounds *bounds, const void *kept, float *p, sh_root_sums *sums);
+    /* y[r] = b[r] + sum over c of w[r * columns + c] x[c]; x[c] = sum over r of w[r * columns + c] y[r] */
     void (*project)(const void *w, int64_t rows, int64_t columns, const void *x, const void *b, void *y);
     /* to[i] = rows[list[i]], d numbers each, one behind the other */
     void (*copy)(const void *rows, int64_t ld, const int32_t *list, int64_t n, int64_t d, void *to);

@@ -153,8 +153,9 @@ INLINE V N(exp)(V x) {
     return N(where)(N(not_below)(x, least), N(scaled)(p, n));
 }
 
-/* Returns log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). */
-INLINE V N(log)(V x) {
+/* Returns log(x) for normal x > 0: x = 2^e m, sqrt(1/2) < m <= sqrt(2); the series of log m in y = (m - 1) / (m + 1). Gives
+ * 1 / x, too, where that is wanted (else NULL): by the same division. */
+INLINE V N(log_and_inverse)(V x, V *inverse) {
     const int bits = sizeof(R) == 4 ? 23 : 52, middle = sizeof(R) == 4 ? 127 : 1023;
     IV raw = (IV)x;
     IV one = (IV)ALL(1.0);
@@ -164,7 +165,16 @@ INLINE V N(log)(V x) {
     IV big = m > ALL(1.4142135623730951);
     m = N(pick)(big, m * (R)0.5, m);
     e -= big; /* true is -1 */
-    V y = (m - (R)1) / (m + (R)1), y2 = y * y, p;
+    const V exponent = __builtin_convertvector(e, V);
+    V y;
+    if (inverse) {
+        const V both = (R)1 / ((m + (R)1) * m);
+        y = (m - (R)1) * (m * both);
+        *inverse = N(scaled)((m + (R)1) * both, -exponent);
+    } else {
+        y = (m - (R)1) / (m + (R)1);
+    }
+    V y2 = y * y, p;
     if (sizeof(R) == 4) {
         p = ALL(2.0 / 9);
     } else {
@@ -180,9 +190,9 @@ INLINE V N(log)(V x) {
     p = N(fma)(p, y2, ALL(2.0 / 5));
     p = N(fma)(p, y2, ALL(2.0 / 3));
     p = N(fma)(p, y2, ALL(2.0));
-    V exponent = __builtin_convertvector(e, V);
     return N(fma)(exponent, ALL(0.6931471805599453), y * p);
 }
+INLINE V N(log)(V x) { return N(log_and_inverse)(x, NULL); }
 
 /* Returns log(1 + x) for 1 + x normal: the rounding of 1 + x is put right again (Kahan). */
 INLINE V N(log1p)(V x) {
@@ -1424,6 +1434,143 @@ static void N(polynomial_vjp)(void *scores, void *gradient, int64_t stride, int6
     }
 }
 
+/* --- one row ---------------------------------------------------------------------------------------- */
+
+typedef float N(floats) __attribute__((vector_size(WIDTH / sizeof(R) * sizeof(float))));
+typedef N(floats) N(floats_at) __attribute__((aligned(sizeof(float)), may_alias));
+typedef int32_t N(float_bits) __attribute__((vector_size(WIDTH / sizeof(R) * sizeof(float))));
+
+/* Where r > 0, else 0: r, v = r^power, v / r; and of general powers log v and 1 / r */
+typedef struct {
+    V r, v, by_r, log_v, inverse;
+} N(root);
+
+INLINE V N(excess)(V z, V u, R a, const int form) { return form == SH_ROOT_POWER_1P ? (z - u) * a + (R)1 : z * a - u; }
+INLINE N(root) N(root_of)(V z, V u, R a, R power, const int form) {
+    const V r = N(excess)(z, u, a, form);
+    const IV in = r > ALL(0);
+    N(root) x = {.r = (V)(in & (IV)r)};
+    if (form == SH_ROOT_LINE) {
+        x.v = x.r;
+        x.by_r = (V)(in & (IV)ALL(1));
+    } else if (form == SH_ROOT_SQUARE) {
+        x.v = x.r * x.r;
+        x.by_r = x.r;
+    } else {
+        V log_r = N(log_and_inverse)(N(max)(r, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290)), &x.inverse);
+        if (form == SH_ROOT_POWER_1P)
+            log_r += ((z - u) * a - (r - (R)1)) * x.inverse; /* what r lost to rounding (Kahan) */
+        x.log_v = (V)(in & (IV)(log_r * power));
+        x.v = (V)(in & (IV)N(exp)(x.log_v));
+        x.inverse = (V)(in & (IV)x.inverse);
+        x.by_r = x.v * x.inverse;
+    }
+    return x;
+}
+
+/* Reads up to L scores as z; -inf stands behind the last. */
+INLINE V N(scores_at)(const float *s, int64_t n, R top) {
+    N(floats) x;
+    if (n >= L) {
+        x = *(const N(floats_at) *)s;
+    } else {
+        for (int l = 0; l < L; l++) x[l] = l < n ? s[l] : -INFINITY;
+    }
+    return __builtin_convertvector(x, V) - top;
+}
+
+INLINE double N(sum_of)(V x) {
+    double sum = 0;
+    for (int l = 0; l < L; l++) sum += (double)x[l];
+    return sum;
+}
+
+enum { N(KEPT) = 3 }; /* vectors of v, 1 / r and log v */
+
+INLINE void N(root_sums_of)(const sh_roots *roots, const float *s, int64_t n, double top, double u, R *kept,
+                            sh_root_sums *sums, const int form) {
+    const R a = (R)roots->a, power = (R)roots->power;
+    V times_r = ALL(0), total = ALL(0), slope = ALL(0);
+    for (int64_t i = 0; i < n; i += L) {
+        const N(root) x = N(root_of)(N(scores_at)(s + i, n - i, (R)top), ALL(u), a, power, form);
+        times_r += x.v * x.r;
+        total += x.v;
+        slope += x.by_r;
+        if (!kept || form == SH_ROOT_LINE || form == SH_ROOT_SQUARE) continue;
+        STORE(kept + N(KEPT) * i, x.v);
+        STORE(kept + N(KEPT) * i + L, x.inverse);
+        STORE(kept + N(KEPT) * i + 2 * L, x.log_v);
+    }
+    *sums = (sh_root_sums){N(sum_of)(times_r), N(sum_of)(total), N(sum_of)(slope)};
+}
+
+/* Rounding of a (z - u) moves r by less than 2^-51 of it; other roundings of r are part of bounds->moved. General powers are
+ * those before the step times (1 - step / r)^power, by its series, which leaves less than 2^-50
+ * of them; where r is not large enough beside the step, they are taken anew. */
+INLINE int N(root_weights_of)(const sh_roots *roots, const float *s, int64_t n, double top, double u,
+                              const sh_root_bounds *bounds, const R *kept, float *p, sh_root_sums *sums,
+                              const int form) {
+    const int general = form == SH_ROOT_POWER || form == SH_ROOT_POWER_1P;
+    const R a = (R)roots->a, power = (R)roots->power, factor = (R)bounds->factor, relative = (R)bounds->relative;
+    const R by_moved = (R)(bounds->factor * roots->power * bounds->moved), by_log = general ? (R)0x1p-49 : 0;
+    const R by_y = form == SH_ROOT_POWER_1P ? factor * power * (R)0x1p-51 : 0; /* 1 + y = r */
+    const R step = (R)-bounds->step, large = (step < 0 ? -step : step) * 1000 * (power > 1 ? power : 1);
+    const R second = (power - 1) / 2, third = (power - 2) / 3, fourth = (power - 3) / 4;
+    V times_r = ALL(0), total = ALL(0), closest = ALL(INFINITY);
+    N(float_bits) differ = {0};
+    for (int64_t i = 0; i < n; i += L) {
+        const V z = N(scores_at)(s + i, n - i, (R)top), r = N(excess)(z, ALL(u), a, form), distance = N(max)(r, -r);
+        N(root) x;
+        if (!general || ANY(N(above)(ALL(large), distance))) {
+            x = N(root_of)(z, ALL(u), a, power, form);
+        } else {
+            const V y = LOAD(kept + N(KEPT) * i + L) * step;
+            V series = N(fma)(y, ALL(fourth), ALL(1));
+            series = N(fma)(y * third, series, ALL(1));
+            series = N(fma)(y * second, series, ALL(1));
+            series = N(fma)(y * power, series, ALL(1));
+            x.r = N(max)(r, ALL(0));
+            x.v = LOAD(kept + N(KEPT) * i) * series;
+            x.by_r = x.v * LOAD(kept + N(KEPT) * i + L);
+            x.log_v = LOAD(kept + N(KEPT) * i + 2 * L);
+        }
+        times_r += x.v * x.r;
+        total += x.v;
+        closest = N(min)(distance, closest);
+        const V weight = x.v * factor;
+        V error = weight * relative + x.by_r * by_moved;
+        if (general) error -= weight * (x.log_v * by_log);
+        if (form == SH_ROOT_POWER_1P) error += x.by_r * (((R)1 - x.r) * by_y);
+        const N(floats) low = __builtin_convertvector(weight - error, N(floats));
+        const N(floats) high = __builtin_convertvector(weight + error, N(floats));
+        differ |= (N(float_bits))low ^ (N(float_bits))high;
+        if (n - i >= L)
+            *(N(floats_at) *)(p + i) = low;
+        else
+            for (int64_t l = 0; l < n - i; l++) p[i + l] = low[l];
+    }
+    *sums = (sh_root_sums){.times_r = N(sum_of)(times_r), .v = N(sum_of)(total)};
+    int unknown = 0;
+    for (int l = 0; l < L; l++) unknown |= differ[l] != 0 || !(closest[l] > (R)bounds->edge);
+    return !unknown;
+}
+
+/* One of the forms, which the loops are compiled for. */
+#define FORM(of, ...)                                                                                                  \
+    (roots->form == SH_ROOT_LINE     ? N(of)(__VA_ARGS__, SH_ROOT_LINE)                                                \
+     : roots->form == SH_ROOT_SQUARE ? N(of)(__VA_ARGS__, SH_ROOT_SQUARE)                                              \
+     : roots->form == SH_ROOT_POWER  ? N(of)(__VA_ARGS__, SH_ROOT_POWER)                                               \
+                                     : N(of)(__VA_ARGS__, SH_ROOT_POWER_1P))
+static void N(root_sums)(const sh_roots *roots, const float *s, int64_t n, double top, double u, void *kept,
+                         sh_root_sums *sums) {
+    FORM(root_sums_of, roots, s, n, top, u, kept, sums);
+}
+static int N(root_weights)(const sh_roots *roots, const float *s, int64_t n, double top, double u,
+                           const sh_root_bounds *bounds, const void *kept, float *p, sh_root_sums *sums) {
+    return FORM(root_weights_of, roots, s, n, top, u, bounds, kept, p, sums);
+}
+#undef FORM
+
 static const sh_lanes N(sh_lanes) = {
     .lanes = L,
     .size = sizeof(R),
@@ -1455,6 +1602,8 @@ static const sh_lanes N(sh_lanes) = {
     .add_rows = N(add_rows),
     .finite = N(finite),
     .copy = N(copy),
+    .root_sums = N(root_sums),
+    .root_weights = N(root_weights),
     .map =
         {
             [SH_LANES_SPARSEMAX] = {N(sparsemax_threshold), N(sparsemax_weights), N(sparsemax_weights),

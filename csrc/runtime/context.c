@@ -1,6 +1,7 @@
 /* context.c: memory, failures, and the loop over work items that every operation is built on. */
 #include "runtime/runtime.h"
 #include "runtime/system.h"
+#include "runtime/team.h"
 #include "runtime/workspace.h"
 #include <assert.h>
 #include <math.h>
@@ -132,7 +133,7 @@ static void run_part(void *job, int part) {
 
 sh_status sh_for_each(sh_context *context, int64_t items, size_t scratch, sh_work work, void *job) {
     if (items <= 0) return SH_OK;
-    int threads = (int)sh_min(items, sh_min(sh_max(context->threads, 1), SH_MAX_THREADS));
+    int threads = (int)sh_min(items, sh_threads_for(context->threads));
     loop l = {.context = context,
               .items = items,
               .work = work,

@@ -8,9 +8,12 @@
  *
  * A worker that is woken on its caller's processor would wait there for a time slice, longer than most jobs
  * last. So on Linux workers are kept off the processor their caller is on.
+ *
+ * A job that finds threads of OpenMP awake is given to them instead (team.c).
  */
 #include "runtime/runtime.h"
 #include "runtime/system.h"
+#include "runtime/team.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -31,15 +34,12 @@ static struct {
     int joined;             /* workers at work on it */
     int sleeping, waiting;  /* workers; the caller */
     atomic_uint epoch;      /* number of the job */
-    atomic_int next;        /* part to take */
     atomic_int spin_joined; /* copy of `joined`, to spin on */
     /* used by the pool's owner alone, or set before the job opens */
     int started;
     sh_thread threads[SH_MAX_THREADS];
     int processor; /* 1 + the one that workers were last kept off; 0: none */
-    void (*task)(void *, int);
-    void *job;
-    int parts;
+    sh_parts parts;
 } pool = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .done = SH_CONDITION_INIT};
 static atomic_flag owned = ATOMIC_FLAG_INIT;
 static sh_once_flag once = SH_ONCE_INIT;
@@ -53,10 +53,10 @@ static void reset_in_child(void) {
 
 static void register_fork(void) { sh_at_fork(reset_in_child); }
 
-/* Runs parts until none is left; tells whether the process is still the one that began the job. */
-static int take_parts(void) {
+int sh_take_parts(sh_parts *parts) {
     const unsigned before = sh_forks();
-    for (int i; sh_forks() == before && (i = atomic_fetch_add(&pool.next, 1)) < pool.parts;) pool.task(pool.job, i);
+    for (int i; sh_forks() == before && (i = atomic_fetch_add(&parts->next, 1)) < parts->count;)
+        parts->task(parts->job, i);
     return sh_forks() == before;
 }
 
@@ -77,7 +77,7 @@ static sh_thread_result worker(void *first_epoch) {
         }
         sh_unlock(&pool.lock);
         if (!join) continue;
-        take_parts();
+        sh_take_parts(&pool.parts);
         sh_lock(&pool.lock);
         atomic_store(&pool.spin_joined, --pool.joined);
         if (pool.joined == 0 && pool.waiting) sh_wake_one(&pool.done);
@@ -109,18 +109,24 @@ void sh_parallel(void (*task)(void *, int), void *job, int parts, int threads) {
         return;
     }
     sh_once(&once, register_fork);
+    if (sh_team_is_awake()) {
+        sh_parts all = {.task = task, .job = job, .count = parts};
+        sh_team_take(&all, threads);
+        atomic_flag_clear(&owned);
+        return;
+    }
     start_workers(threads - 1);
     keep_off_this_processor();
     sh_lock(&pool.lock);
-    pool.task = task;
-    pool.job = job;
-    pool.parts = parts;
+    pool.parts.task = task;
+    pool.parts.job = job;
+    pool.parts.count = parts;
     pool.seats = threads - 1;
-    atomic_store(&pool.next, 0);
+    atomic_store(&pool.parts.next, 0);
     atomic_fetch_add(&pool.epoch, 1);
     if (pool.sleeping) sh_wake_all(&pool.wake);
     sh_unlock(&pool.lock);
-    if (!take_parts()) return;
+    if (!sh_take_parts(&pool.parts)) return;
     sh_lock(&pool.lock);
     pool.seats = 0; /* closed */
     sh_unlock(&pool.lock);

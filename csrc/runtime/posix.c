@@ -57,12 +57,30 @@ int sh_keep_off(int processor, const sh_thread *threads, int count) {
     for (int i = 0; i < count; i++) pthread_setaffinity_np(threads[i], sizeof allowed, &allowed);
     return 1;
 }
+
+int sh_own_clock(sh_clock *clock) { return pthread_getcpuclockid(pthread_self(), clock) == 0; }
+
+int sh_clock_runs(sh_clock clock) {
+    struct timespec before, now; /* the clock of a thread that runs goes on while it is read */
+    if (clock_gettime(clock, &before) != 0 || clock_gettime(clock, &now) != 0) return -1;
+    return now.tv_nsec != before.tv_nsec || now.tv_sec != before.tv_sec;
+}
 #else
 int sh_this_processor(void) { return -1; }
 
 int sh_keep_off(int processor, const sh_thread *threads, int count) {
     (void)processor, (void)threads, (void)count;
     return 0;
+}
+
+int sh_own_clock(sh_clock *clock) {
+    (void)clock;
+    return 0;
+}
+
+int sh_clock_runs(sh_clock clock) {
+    (void)clock;
+    return -1;
 }
 #endif
 

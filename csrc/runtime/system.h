@@ -11,16 +11,19 @@ typedef struct {
 } sh_mutex, sh_condition, sh_once_flag;
 typedef unsigned long sh_thread;
 typedef unsigned sh_thread_result;
+typedef int sh_clock;
 #define SH_MUTEX_INIT {NULL}
 #define SH_CONDITION_INIT {NULL}
 #define SH_ONCE_INIT {NULL}
 #else
 #include <pthread.h>
+#include <time.h>
 typedef pthread_mutex_t sh_mutex;
 typedef pthread_cond_t sh_condition;
 typedef pthread_once_t sh_once_flag;
 typedef pthread_t sh_thread;
 typedef void *sh_thread_result;
+typedef clockid_t sh_clock;
 #define SH_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
 #define SH_CONDITION_INIT PTHREAD_COND_INITIALIZER
 #define SH_ONCE_INIT PTHREAD_ONCE_INIT
@@ -52,6 +55,11 @@ int sh_same_thread(sh_thread a, sh_thread b);
 int sh_processors(void);
 int sh_this_processor(void);
 int sh_keep_off(int processor, const sh_thread *threads, int count);
+
+/* sh_own_clock: finds the clock of the processor time that this thread uses; returns 0 where there is none.
+ * sh_clock_runs: tells whether the thread of a clock is on a processor now; returns -1 when the thread has ended. */
+int sh_own_clock(sh_clock *clock);
+int sh_clock_runs(sh_clock clock);
 
 /* sh_has_dot_products: tells whether an ARM processor has instructions for dot products of bytes. */
 int sh_has_dot_products(void);

@@ -72,6 +72,15 @@ int sh_keep_off(int processor, const sh_thread *threads, int count) {
     return 0;
 }
 
+int sh_own_clock(sh_clock *clock) {
+    (void)clock;
+    return 0;
+}
+int sh_clock_runs(sh_clock clock) {
+    (void)clock;
+    return -1;
+}
+
 int sh_has_dot_products(void) { return IsProcessorFeaturePresent(43); } /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
 
 void sh_sleep(int milliseconds) { Sleep((DWORD)milliseconds); }

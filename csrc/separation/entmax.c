@@ -244,34 +244,59 @@ static double solve_half(const curve *c, const double *z, int64_t n) {
     return tau;
 }
 
-/* Drops scores at or below the threshold (less rounding) that some of Newton's steps from the left reach: they never pass
- * the solution where the sum is convex. Only an economy before the sort. Returns how many stay. */
-static int64_t prune(const curve *c, double *z, int64_t n) {
-    const double a = c->a;
-    if (a > 1) return n;
-    double u = near_softmax(a) ? 0 : -1;
-    for (int step = 0; step < 8 && n > 48 && !sh_pass_stopped(n); step++) {
-        sums s = evaluate(c, z, n, u);
-        if (!(s.total > 1)) break;
-        u += (s.total - 1) / s.slope;
-        double lowest = near_softmax(a) ? u - 1 / a : u / a;
-        n = sh_numbers_above(z, n, lowest - 1e-9 * (1 + 1 / a));
-        if (s.total < 1.1) break;
+/* Returns how far a step goes from u, where sum p is s: Newton's on (sum p)^a, the norm of r with exponent 1/a. Below alpha
+ * = 2 that is convex in u, so steps from the left never pass the solution; it is nearly a line, so they are few. */
+static double norm_step(double a, sums s) { return -s.total * expm1(-a * log(s.total)) / (a * s.slope); }
+
+/* Returns u where sum r is 1, or a little before. As r <= 1, r^(1/a) >= r beyond alpha = 2: sum p is at least 1 there. */
+static double start_steep(double a, const double *z, int64_t n) {
+    double u = -1;
+    for (int step = 0; step < 8; step++) {
+        double sum = 0, count = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double r = a * z[i] - u, in = r > 0;
+            sum += in * r;
+            count += in;
+        }
+        if (!(sum > 1 + 1e-9)) break;
+        u += (sum - 1) / count;
     }
-    return n;
+    return u;
 }
 
-/* Computes a lower bound by three of Newton's steps from the left, where the sum is convex. */
-static double bound(double alpha, int64_t n, const double *z) {
-    double a = alpha - 1, u = near_softmax(a) ? 0 : -1;
-    if (a <= 1) {
-        const curve c = curve_of(alpha);
-        for (int step = 0; step < 3; step++) {
-            sums s = evaluate(&c, z, n, u);
-            if (s.total > 1) u += (s.total - 1) / s.slope;
+/* Returns the score at u, less an allowance for rounding. */
+static double score_at(double a, double u) { return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a); }
+
+/* Returns a lower bound on u by at most `steps` steps; drops scores that lie below it from `dropped`, if that is not NULL:
+ * of *left, which is n at first, those stay. z may be `dropped`. */
+static double approach(const curve *c, const double *z, int64_t n, int steps, double *dropped, int64_t *left) {
+    const double a = c->a;
+    double u = near_softmax(a) ? 0 : a > 1 ? start_steep(a, z, n) : -1, next = u;
+    for (int i = 0; i < steps && n > 0 && !sh_pass_stopped(n); i++) {
+        if (dropped) *left = n = sh_numbers_above(dropped, n, score_at(a, u));
+        const sums s = evaluate(c, z, n, next);
+        if (s.total > 1) {
+            u = next;
+            next += norm_step(a, s);
+            if (a <= 1) u = next; /* beyond alpha = 2 a step may go too far */
+        } else {
+            next = u + (next - u) / 4;
         }
+        if (s.total < 1 + 1e-4 && (a <= 1 || s.total > 1)) break;
     }
-    return (near_softmax(a) ? u - 1 / a : u / a) - 1e-9 * (1 + 1 / a);
+    return u;
+}
+
+/* Drops scores at or below a lower bound on the threshold. Only an economy before the sort. Returns how many stay. */
+static int64_t prune(const curve *c, double *z, int64_t n) {
+    if (n <= 48) return n;
+    const double u = approach(c, z, n, /* steps */ 8, z, &n);
+    return sh_numbers_above(z, n, score_at(c->a, u));
+}
+
+static double bound(double alpha, int64_t n, const double *z) {
+    const curve c = curve_of(alpha);
+    return score_at(c.a, approach(&c, z, n, /* steps */ 3, NULL, NULL));
 }
 
 static void threshold(double alpha, int64_t n, double *z, sh_threshold *t) {
@@ -338,6 +363,14 @@ static double vjp_alpha(double alpha, int64_t n, const double *p, const double *
     return result;
 }
 
+/* Beyond alpha = 2 powers are too steep at r = 0, and as alpha -> 1 bounds on u too wide. */
+static int powers_of(double alpha, sh_roots *powers) {
+    const double a = alpha - 1;
+    *powers = (sh_roots){.a = a, .power = 1 / a, .form = near_softmax(a) ? SH_ROOT_POWER_1P : SH_ROOT_POWER};
+    if (a == 0.5) powers->form = SH_ROOT_SQUARE;
+    return a >= 0x1p-20 && a <= 1;
+}
+
 static const sh_map *special_case(double alpha) {
     return alpha == 1 ? &sh_map_softmax : alpha == 2 ? &sh_map_sparsemax : NULL;
 }
@@ -358,8 +391,9 @@ const sh_map sh_map_entmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
+    .roots = powers_of,
     .slopes = sh_entmax_slopes,
-    .vjp = sh_entmax_vjp,
+    .row_vjp = sh_entmax_row_vjp,
     .vjp_parameter = vjp_alpha,
     .lanes = SH_LANES_ENTMAX,
 };

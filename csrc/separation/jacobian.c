@@ -6,7 +6,9 @@
  *           the one with the least weight: its slope may be all that counts.
  * Source Martins & Astudillo 2016; Peters, Niculae & Martins 2019
  */
+#include "separation/powers.h"
 #include "separation/separation.h"
+#include "runtime/runtime.h"
 #include <math.h>
 
 /* Returns the index of the least weight that is not 0; 0 if all are. */
@@ -17,35 +19,36 @@ static int64_t index_of_least(int64_t n, const double *p) {
     return least < 0 ? 0 : least;
 }
 
+void sh_weight_powers(double exponent, double unit, int64_t n, const double *p, double *w) {
+    enum { BLOCK = 64 };
+    const sh_exponent e = exponent == 0.5 ? sh_exponent_of(1, 2) : sh_exponent_of(exponent, 1);
+    double x[BLOCK], y[BLOCK];
+    for (int64_t first = 0; first < n; first += BLOCK) {
+        const int64_t size = sh_min(BLOCK, n - first);
+        for (int64_t i = 0; i < size; i++) y[i] = x[i] = p[first + i] > 0 ? p[first + i] / unit : 1;
+        if (exponent == 0 || exponent == -1)
+            for (int64_t i = 0; i < size; i++) y[i] = exponent == 0 || p[first + i] <= 0 ? 1 : unit / p[first + i];
+        else if (exponent != 1)
+            sh_powers(y, x, size, &e, SH_NEAR);
+        for (int64_t i = 0; i < size; i++) w[first + i] = p[first + i] > 0 ? y[i] : 0;
+    }
+}
+
 /* Powers are in units of that of the least weight, which may leave the range where the exponent is below 0: the square root
  * of that unit is returned. */
 double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w) {
     const double exponent = 2 - alpha, least = n ? p[index_of_least(n, p)] : 1;
-    for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / least, exponent) : 0;
+    sh_weight_powers(exponent, least, n, p, w);
     return least > 0 ? pow(least, exponent / 2) : 1;
 }
 
 /* Beyond alpha = 2 small weights have large slopes, which may leave the range. */
-void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz) {
-    const double exponent = 2 - alpha;
-    double sum = 0, weighted = 0;
-    (void)z;
-    if (alpha > 2) {
-        sh_vjp_by_slopes(&sh_map_entmax, alpha, n, p, g, dz);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        const double x = p[i];
-        const double w = x == 0          ? 0
-                         : exponent == 0 ? 1
-                         : exponent == 1 ? x
-                                         : (exponent == 0.5 ? sqrt(x) : pow(x, exponent));
-        sum += w;
-        weighted += w != 0 ? w * g[i] : 0;
-        dz[i] = w;
-    }
-    const double mean = sum > 0 ? weighted / sum : 0;
-    for (int64_t i = 0; i < n; i++) dz[i] = dz[i] != 0 ? dz[i] * (g[i] - mean) : 0;
+int sh_entmax_row_vjp(const sh_kernels *k, double alpha, int64_t n, const void *p, const void *g, double *scratch,
+                      void *dz) {
+    if (alpha > 2) return 0;
+    const sh_exponent e = sh_exponent_of(2 - alpha, 1);
+    k->vjp(dz, p, g, n, 2 - alpha, &e, scratch);
+    return 1;
 }
 
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz) {

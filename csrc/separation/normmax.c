@@ -157,33 +157,34 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     return p * t->theta;
 }
 
-/* Returns |p|_alpha of weights whose largest is `most`, which is not 0. */
-static double norm(double alpha, int64_t n, const double *p, double most) {
+/* Returns |p|_alpha of weights whose largest is `most`, which is not 0; scratch[n]. */
+static double norm(double alpha, int64_t n, const double *p, double most, double *scratch) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += p[i] > 0 ? pow(p[i] / most, alpha) : 0;
+    sh_weight_powers(alpha, most, n, p, scratch);
+    for (int64_t i = 0; i < n; i++) sum += scratch[i];
     return most * pow(sum, 1 / alpha);
 }
 
 static double largest(int64_t n, const double *p) {
     double most = 0;
-    for (int64_t i = 0; i < n; i++) most = fmax(most, p[i]);
+    for (int64_t i = 0; i < n; i++) most = p[i] > most ? p[i] : most;
     return most;
 }
 
 /* Computes slopes (note 5) in units of the largest, which is that of the least weight beyond alpha = 2. */
 static double slopes(double alpha, int64_t n, const double *p, double *w) {
-    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most, w) : 1;
     double unit = most;
     for (int64_t i = 0; alpha > 2 && i < n; i++)
         if (p[i] > 0) unit = fmin(unit, p[i]);
-    for (int64_t i = 0; i < n; i++) w[i] = p[i] > 0 ? pow(p[i] / unit, 2 - alpha) : 0;
+    sh_weight_powers(2 - alpha, unit, n, p, w);
     return unit > 0 ? pow(unit / norm_p, (2 - alpha) / 2) * sqrt(norm_p / (alpha - 1)) : 0;
 }
 
 /* Computes the derivative in alpha. With x = z - tau = u^a: dtau/dalpha = -sum p x log u / alpha, and dp/dalpha = p (q
  * - <p, q>) with q = (-log u - dtau/dalpha / x) / a; p / x = |p| u^(2 - alpha). */
 static double vjp_alpha(double alpha, int64_t n, const double *p, const double *g, double *dq) {
-    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most) : 1, a = alpha - 1;
+    const double most = largest(n, p), norm_p = most > 0 ? norm(alpha, n, p, most, dq) : 1, a = alpha - 1;
     double dtau = 0, sum = 0, mean = 0;
     for (int64_t i = 0; i < n; i++)
         if (p[i] > 0) dtau -= p[i] * pow(p[i] / norm_p, a) * log(p[i] / norm_p) / alpha;
@@ -194,6 +195,13 @@ static double vjp_alpha(double alpha, int64_t n, const double *p, const double *
     }
     for (int64_t i = 0; i < n; i++) sum += p[i] > 0 ? dq[i] * (g[i] - mean) : 0;
     return sum;
+}
+
+static int powers_of(double alpha, sh_roots *powers) {
+    const double a = alpha - 1;
+    *powers = (sh_roots){.a = 1, .power = 1 / a, .form = SH_ROOT_POWER, .normed = 1};
+    if (a == 1 || a == 0.5) powers->form = a == 1 ? SH_ROOT_LINE : SH_ROOT_SQUARE;
+    return a >= 0x1p-5 && a <= 0x1p5;
 }
 
 const sh_map sh_map_normmax = {
@@ -210,6 +218,7 @@ const sh_map sh_map_normmax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
+    .roots = powers_of,
     .slopes = slopes,
     .centre_is_weights = 1,
     .vjp_parameter = vjp_alpha,

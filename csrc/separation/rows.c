@@ -30,7 +30,7 @@ static double *scratch_of(const row *r, int which) {
     return (double *)(candidates_of(r) + r->n) + (size_t)which * (size_t)r->n;
 }
 /* Returns input `which` in double. */
-static const double *input(const row *r, int which) {
+static double *input(const row *r, int which) {
     double *x = scratch_of(r, which);
     r->k->to_double(x, r->in[which], r->n);
     return x;
@@ -50,6 +50,19 @@ static void fill(const row *r, double value) {
 static void put_tau_and_size(const row *r, double tau, int64_t support) {
     put(r, 0, 0, tau);
     memcpy(r->out[1], &support, sizeof support);
+}
+
+/* Writes the values of the first n candidates where they stand, 0 elsewhere. */
+static void put_candidates(const row *r, const double *value, int64_t n) {
+    const sh_candidate *c = candidates_of(r);
+    fill(r, 0);
+    if (r->k->size == sizeof(float)) {
+        float *y = r->out[0];
+        for (int64_t i = 0; i < n; i++) y[c[i].position] = (float)value[i];
+    } else {
+        double *y = r->out[0];
+        for (int64_t i = 0; i < n; i++) y[c[i].position] = value[i];
+    }
 }
 
 /* Tells whether the largest score is finite; else a row has NaN or infinity, or is all masked (note 1). */
@@ -73,25 +86,31 @@ static sh_status put_special_threshold(row *r) {
     return SH_OK;
 }
 
+/* Returns a score less its rounding and that of the largest. */
+static double less_rounding(const row *r, double score) { return score - 0x1p-50 * (fabs(r->top) + fabs(score)); }
+
 /* Lists the candidates among n scores, those of at least `lowest` less its rounding, and writes z = score - top of each.
  * Returns how many. */
 static int64_t candidates_above(const row *r, const void *scores, int64_t n, double lowest) {
     sh_candidate *c = candidates_of(r);
     double *z = scratch_of(r, 0);
-    int64_t found = r->k->collect(scores, n, lowest - 0x1p-50 * (fabs(r->top) + fabs(lowest)), 0, c);
+    int64_t found = r->k->collect(scores, n, less_rounding(r, lowest), 0, c);
     for (int64_t i = 0; i < found; i++) z[i] = c[i].score - r->top;
     return found;
 }
 
-/* Finds the candidates that can have weight, and their threshold; returns how many. The threshold of some scores is a lower
- * bound of that of all; that of the best score of each part of the row is near it, so few other scores are candidates. */
-static int64_t solve(const row *r, sh_threshold *t) {
-    double cutoff = r->map->cutoff(r->parameter), lowest = r->top - cutoff;
-    if (r->n >= 4 * r->k->lanes) {
-        int64_t found = candidates_above(r, r->best, r->k->lanes, r->top - cutoff / 2);
-        lowest = r->top + r->map->bound(r->parameter, found, scratch_of(r, 0));
-    }
-    int64_t n = candidates_above(r, r->in[0], r->n, lowest);
+/* Returns a score that is at most the threshold. The threshold of some scores is a lower bound of that of all; that of the
+ * best score of each part of the row is near it, so few other scores are candidates. */
+static double least_candidate(const row *r) {
+    double cutoff = r->map->cutoff(r->parameter);
+    if (r->n < 4 * r->k->lanes) return r->top - cutoff;
+    int64_t found = candidates_above(r, r->best, r->k->lanes, r->top - cutoff / 2);
+    return r->top + r->map->bound(r->parameter, found, scratch_of(r, 0));
+}
+
+/* Finds the candidates that can have weight, and their threshold; returns how many. */
+static int64_t solve(const row *r, double least, sh_threshold *t) {
+    int64_t n = candidates_above(r, r->in[0], r->n, least);
     r->map->threshold(r->parameter, n, scratch_of(r, 0), t);
     return n;
 }
@@ -122,22 +141,40 @@ static sh_status put_all_weights(row *r) {
     return SH_OK;
 }
 
+/* Writes the weights of a row of floats with many candidates, where a threshold near theirs tells them (near.c); returns
+ * whether it does. */
+static int put_near_weights(const row *r, double least) {
+    enum { FEW = 32 };
+    if (r->k->size != sizeof(float)) return 0;
+    const double lowest = less_rounding(r, least);
+    const int64_t candidates = r->k->count(r->in[0], r->n, lowest);
+    const int all = candidates > r->n / 2;
+    if (candidates < FEW) return 0;
+    float *p = r->out[0], *scores = (float *)candidates_of(r), *near = scores + r->n;
+    int32_t *index = (int32_t *)(near + r->n);
+    if (all && r->in[0] != p) near = p;
+    if (!all) r->k->compress(r->in[0], r->n, lowest, scores, index);
+    if (!sh_near_weights(r->map, r->parameter, all ? r->in[0] : scores, all ? r->n : candidates, r->top, lowest,
+                         scratch_of(r, 0), near))
+        return 0;
+    if (!all) {
+        fill(r, 0);
+        for (int64_t i = 0; i < candidates; i++) p[index[i]] = near[i];
+    } else if (near != p) {
+        memcpy(p, near, (size_t)r->n * sizeof *p);
+    }
+    return 1;
+}
+
 static sh_status put_weights(row *r) {
     if (r->map->signed_weights ? r->top != r->top || r->top == INFINITY : !is_ordinary(r))
         return put_special_weights(r);
     if (!r->map->cutoff) return put_all_weights(r);
+    const double least = least_candidate(r);
+    if (put_near_weights(r, least)) return SH_OK;
     sh_threshold t;
-    sh_candidate *c = candidates_of(r);
-    int64_t n = solve(r, &t);
-    const double *weight = weights_of(r, r->map, &t, n);
-    fill(r, 0);
-    if (r->k->size == sizeof(float)) {
-        float *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = (float)weight[i];
-    } else {
-        double *p = r->out[0];
-        for (int64_t i = 0; i < n; i++) p[c[i].position] = weight[i];
-    }
+    const int64_t n = solve(r, least, &t);
+    put_candidates(r, weights_of(r, r->map, &t, n), n);
     return SH_OK;
 }
 
@@ -176,7 +213,7 @@ static sh_status put_threshold(row *r) {
         return SH_OK;
     }
     sh_threshold t;
-    int64_t n = solve(r, &t), support = 0;
+    int64_t n = solve(r, least_candidate(r), &t), support = 0;
     const double *p = weights_of(r, r->map, &t, n);
     for (int64_t i = 0; i < n; i++) support += p[i] > 0;
     put_tau_and_size(r, t.unit * r->top + t.tau, support);
@@ -191,15 +228,31 @@ static int not_numbers(const double *x, int64_t n, int scores) {
 }
 
 static sh_status put_vjp(row *r) {
+    if (r->map->row_vjp && r->map->row_vjp(r->k, r->parameter, r->n, r->in[0], r->in[1], scratch_of(r, 0), r->out[0]))
+        return SH_OK;
     const int scores = r->map->vjp_takes_scores;
-    const double *z = scores ? input(r, 0) : NULL, *p = input(r, scores), *g = input(r, scores + 1);
+    double *z = scores ? input(r, 0) : NULL, *p = input(r, scores), *g = input(r, scores + 1);
     double *dz = scratch_of(r, 3);
     if (not_numbers(z, r->n, 1) || not_numbers(p, r->n, 0) || not_numbers(g, r->n, 0)) {
         fill(r, NAN);
         return SH_OK;
     }
-    sh_map_vjp(r->map, r->parameter, r->n, z, p, g, dz);
-    r->k->from_double(r->out[0], dz, r->n);
+    if (scores) {
+        sh_map_vjp(r->map, r->parameter, r->n, z, p, g, dz);
+        r->k->from_double(r->out[0], dz, r->n);
+        return SH_OK;
+    }
+    sh_candidate *c = candidates_of(r); /* those with weight, moved to the front */
+    int64_t found = 0;
+    for (int64_t i = 0; i < r->n; i++) {
+        const double weight = p[i], above = g[i];
+        p[found] = weight;
+        g[found] = above;
+        c[found].position = i;
+        found += weight != 0;
+    }
+    sh_map_vjp(r->map, r->parameter, found, NULL, p, g, dz);
+    put_candidates(r, dz, found);
     return SH_OK;
 }
 
@@ -219,7 +272,7 @@ static sh_status put_conjugate(row *r) {
         above_top = r->map->conjugate(r->n, input(r, 0), r->top);
     } else if (is_ordinary(r)) {
         sh_threshold t;
-        int64_t n = solve(r, &t);
+        int64_t n = solve(r, least_candidate(r), &t);
         const double *p = weights_of(r, r->map, &t, n);
         for (int64_t i = 0; i < n; i++)
             above_top += p[i] > 0 ? r->map->conjugate_share(&t, candidates_of(r)[i].score - r->top, p[i]) : 0;

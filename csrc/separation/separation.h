@@ -62,6 +62,9 @@ struct sh_map {
     /* Returns the share of one weight p, of score z, in the conjugate Psi*(z) = max z + sum of shares. */
     double (*conjugate_share)(const sh_threshold *threshold, double z, double p);
 
+    /* Puts the powers that weights are; returns whether they are, for this parameter. NULL: for none. */
+    int (*roots)(double parameter, sh_roots *roots);
+
     /* --- maps with full support; NULL for the others --- */
     /* Returns the number that a row of scores is brought to scale by: max s, or max |s|; NaN if any s is. */
     double (*row_scale)(const sh_kernels *k, const void *s, int64_t n);
@@ -88,6 +91,10 @@ struct sh_map {
      * `vjp_takes_scores`, else NULL. NULL: sh_vjp_by_slopes. */
     void (*vjp)(double parameter, int64_t n, const double *z, const double *p, const double *g, double *dz);
     int vjp_takes_scores;
+    /* The same of rows in the type of the kernels, NaN where either has any; scratch[n]. Returns 0 where `parameter` is
+     * left to the functions in double. NULL: all are. */
+    int (*row_vjp)(const sh_kernels *k, double parameter, int64_t n, const void *p, const void *g, double *scratch,
+                   void *dz);
     /* Returns the derivative of <g, p> in the parameter; scratch[n]. NULL: there is none. */
     double (*vjp_parameter)(double parameter, int64_t n, const double *p, const double *g, double *scratch);
 
@@ -104,15 +111,23 @@ const sh_map *sh_map_of(sh_model *model);
 /* Those that other files name; table.c has all. */
 extern const sh_map sh_map_sparsemax, sh_map_softmax, sh_map_entmax, sh_map_polynomial;
 
-/* `cutoff`, `slopes` and `vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
+/* `cutoff`, `slopes` and `row_vjp` of entmax, whose slopes are p^(2 - alpha); softmax is alpha = 1, sparsemax alpha = 2. */
 double sh_entmax_cutoff(double alpha);
 double sh_entmax_slopes(double alpha, int64_t n, const double *p, double *w);
-void sh_entmax_vjp(double alpha, int64_t n, const double *z, const double *p, const double *g, double *dz);
-/* jacobian.c: computes the gradient in the scores by the `slopes` of a map; */
+int sh_entmax_row_vjp(const sh_kernels *k, double alpha, int64_t n, const void *p, const void *g, double *scratch,
+                      void *dz);
+/* jacobian.c: puts (p[i] / unit)^exponent of weights in w[n], 0 where p is, within some 2^-50 (powers.h, SH_NEAR); */
+void sh_weight_powers(double exponent, double unit, int64_t n, const double *p, double *w);
+/* computes the gradient in the scores by the `slopes` of a map; */
 void sh_vjp_by_slopes(const sh_map *map, double parameter, int64_t n, const double *p, const double *g, double *dz);
 /* the gradient in the scores through a map, by its own function or by its slopes; z as `vjp` of a map has it. */
 void sh_map_vjp(const sh_map *map, double parameter, int64_t n, const double *z, const double *p, const double *g,
                 double *dz);
+
+/* near.c: computes the weights of n >= 32 floats, the largest a finite `top`, where that can be done faster than by `threshold`
+ * and `weights`, with the same bits; returns whether it could. `lowest`: a score at or below the threshold; scratch[4 n]. */
+int sh_near_weights(const sh_map *map, double parameter, const float *s, int64_t n, double top, double lowest,
+                    double *scratch, float *p);
 
 /* on_lanes.c: a map on lanes, with the arguments of the loops of sh_lane_map. */
 typedef struct {
@@ -132,8 +147,9 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
 
 /* Keeps the k best candidates, ties by the lower position, at the front in any order; returns min(n, k). */
 int64_t sh_select_top(sh_candidate *candidates, int64_t n, int64_t k);
-/* Returns the size of the support of n >= 1 sorted scores, by bisection: the largest k whose k - 1 best scores leave_weight
- * for z[k - 1], as those of all smaller k do. */
+/* Returns the size of the support of n >= 1 sorted scores: the largest k whose k - 1 best scores leave_weight for z[k - 1],
+ * as those of all smaller k do. By steps from n down that double, then by bisection: it is near n where few scores below
+ * the threshold are left. */
 int64_t sh_support_size(int (*leave_weight)(const void *pointer, const double *z, int64_t k), const void *pointer,
                         const double *z, int64_t n);
 /* Returns the k-th largest number, 1 <= k <= n; reorders. O(n) expected. */

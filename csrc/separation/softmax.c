@@ -38,6 +38,6 @@ const sh_map sh_map_softmax = {
     .reach = reach,
     .rescale = rescale,
     .slopes = sh_entmax_slopes,
-    .vjp = sh_entmax_vjp,
+    .row_vjp = sh_entmax_row_vjp,
     .lanes = SH_LANES_SOFTMAX,
 };

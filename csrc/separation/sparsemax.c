@@ -102,6 +102,12 @@ static double conjugate_share(const sh_threshold *t, double z, double p) {
     return p * z - (p * p - p) / 2;
 }
 
+static int roots(double alpha, sh_roots *roots) {
+    (void)alpha;
+    *roots = (sh_roots){.a = 1, .power = 1, .form = SH_ROOT_LINE};
+    return 1;
+}
+
 const sh_map sh_map_sparsemax = {
     .name = "sparsemax",
     .alias = "sparsemax",
@@ -116,7 +122,8 @@ const sh_map sh_map_sparsemax = {
     .weights = weights,
     .bound = bound,
     .conjugate_share = conjugate_share,
+    .roots = roots,
     .slopes = sh_entmax_slopes,
-    .vjp = sh_entmax_vjp,
+    .row_vjp = sh_entmax_row_vjp,
     .lanes = SH_LANES_SPARSEMAX,
 };

@@ -302,6 +302,38 @@ static void order(uint64_t *seed) {
     }
 }
 
+/* Sorts many numbers, and few, of all kinds of spread: even, in clusters, falling by factors, beside one far off, and equal. */
+static void order_many(uint64_t *seed) {
+    enum { MANY = 6000 };
+    double *z = own(MANY, sizeof *z), *sorted = own(MANY, sizeof *sorted);
+    for (int round = 0; round < 120; round++) {
+        const int64_t n = round % 4 ? 1 + (int64_t)((round % 4 == 1 ? 1100 : MANY - 1) * uniform(seed)) : MANY;
+        for (int64_t i = 0; i < n; i++) {
+            const double x = normal(seed);
+            switch (round % 10) {
+            case 0: z[i] = x; break;
+            case 1: z[i] = floor(3 * x) + 1e-13 * normal(seed); break;
+            case 2: z[i] = -ldexp(1, -(int)(i % 1000)); break;
+            case 3: z[i] = i ? -1 + 1e-9 * x : 0; break;
+            case 4: z[i] = i % 500 ? -1e300 * uniform(seed) : 0; break;
+            case 5: z[i] = (double)i; break;
+            case 6: z[i] = -(double)i; break;
+            case 7: z[i] = 1; break;
+            case 8: z[i] = x < 1 ? x : -INFINITY; break;
+            default: z[i] = x * x * x * 0x1p-1070; break;
+            }
+            sorted[i] = z[i];
+        }
+        qsort(sorted, (size_t)n, sizeof *sorted, compare_falling);
+        sh_sort_descending(z, n);
+        int64_t equal = 0;
+        for (int64_t i = 0; i < n; i++) equal += z[i] == sorted[i];
+        CHECK(equal == n);
+    }
+    free(z);
+    free(sorted);
+}
+
 int main(void) {
     uint64_t seed = 1;
     CHECK_OK(sh_initialise());
@@ -313,6 +345,7 @@ int main(void) {
     table();
     every_map(&seed);
     order(&seed);
+    order_many(&seed);
     free(scratch);
     return checked("separation");
 }

@@ -1,16 +1,20 @@
 /* Many threads use one memory at once, each with its own context and more threads within, on all paths of the index,
  * which whoever comes first builds; meanwhile others add to that memory and take its index over; then a forked child
  * does. All must find the same bits as one thread that scans; the layers' association and sums of features, too, those
- * of one thread. A call whose own thread forks within it is refused in the child. Products of rows farther apart than an
- * int can count are right. In the end the process returns while threads are in calls. Windows has no forks: what is
+ * of one thread. A call whose own thread forks within it is refused in the child. All this holds for jobs on a team as
+ * OpenMP has them, too, which gets jobs only while it is awake. Products of rows farther apart than an int can count are
+ * right. In the end the process returns while threads are in calls. Windows has no forks: what is
  * asked of them is left out there.
  * `make -C csrc check` runs this, and the continuous integration runs it under ThreadSanitizer too. */
 #define _GNU_SOURCE
 #include "runtime/blas.h"
 #include "runtime/system.h"
+#include "runtime/team.h"
 #include "sparsehopfield_layers.h"
 
+#include <fenv.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,6 +273,116 @@ static void give_back(void *block, size_t bytes) {
 static int prepare(void *part, size_t bytes) { return VirtualAlloc(part, bytes, MEM_COMMIT, PAGE_READWRITE) != NULL; }
 #endif
 
+/* A team as OpenMP libraries keep one for each thread that begins parallel regions: this thread and one more, which waits
+ * for the next region, spinning or asleep. */
+static struct {
+    sh_mutex lock;
+    sh_condition wake;
+    int asleep;
+    atomic_int spins, begun, ended, alone; /* the member; regions, and those of one */
+    atomic_int inside, most;               /* whether this thread is in one; omp_get_max_threads */
+    void (*part)(void *);
+    void *data;
+} team = {.lock = SH_MUTEX_INIT, .wake = SH_CONDITION_INIT, .spins = 1, .most = 2};
+
+static void *team_member(void *unused) {
+    fesetround(FE_UPWARD); /* as a program may have its threads */
+    for (int seen = 0;;) {
+        while (atomic_load(&team.begun) == seen) {
+            if (atomic_load(&team.spins)) continue;
+            sh_lock(&team.lock);
+            team.asleep = 1;
+            while (atomic_load(&team.begun) == seen && !atomic_load(&team.spins)) sh_wait(&team.wake, &team.lock);
+            team.asleep = 0;
+            sh_unlock(&team.lock);
+        }
+        team.part(team.data);
+        atomic_store(&team.ended, ++seen);
+    }
+    return unused;
+}
+
+static void wake_team(atomic_int *counted) {
+    sh_lock(&team.lock);
+    atomic_fetch_add(counted, 1);
+    sh_wake_all(&team.wake);
+    sh_unlock(&team.lock);
+}
+
+static void send_team_to_sleep(void) {
+    atomic_store(&team.spins, 0);
+    for (int asleep = 0; !asleep; sh_sleep(10)) {
+        sh_lock(&team.lock);
+        asleep = team.asleep;
+        sh_unlock(&team.lock);
+    }
+}
+
+static void team_parallel(void (*part)(void *), void *data, unsigned threads, unsigned flags) {
+    if (threads != 0 || flags != 0 || atomic_exchange(&team.inside, 1)) abort();
+    team.part = part;
+    team.data = data;
+    wake_team(&team.begun);
+    part(data);
+    while (atomic_load(&team.ended) != atomic_load(&team.begun)) continue;
+    atomic_store(&team.inside, 0);
+}
+
+/* OpenMP may give fewer threads than were asked for: the caller alone. */
+static void region_of_one(void (*part)(void *), void *data, unsigned threads, unsigned flags) {
+    if (threads != 0 || flags != 0 || atomic_exchange(&team.inside, 1)) abort();
+    atomic_fetch_add(&team.alone, 1);
+    part(data);
+    atomic_store(&team.inside, 0);
+}
+
+static int team_threads(void) { return atomic_load(&team.most); }
+static int within_team(void) { return atomic_load(&team.inside); }
+
+/* How many regions some calls of two threads begin; -1 when their results are wrong. */
+static int regions(void) {
+    const int before = atomic_load(&team.begun) + atomic_load(&team.alone);
+    const int same = associates(2) && same_features(2);
+    return same ? atomic_load(&team.begun) + atomic_load(&team.alone) - before : -1;
+}
+
+static int gives_jobs_to_a_team(void) {
+    user alone = {0};
+    pthread_t member;
+    sh_clock clock;
+    if (pthread_create(&member, NULL, team_member, NULL) != 0) return 0;
+    pthread_detach(member);
+    sh_share_openmp((sh_openmp){team_parallel, team_threads, within_team});
+    int right = sh_shares_openmp() && regions() > 0;
+    caller(&alone);
+    right = right && !alone.wrong && same_when_forked();
+    /* one that nobody is watched of does all jobs */
+    sh_share_openmp((sh_openmp){region_of_one, team_threads, within_team});
+    right = right && same_when_forked() && sh_shares_openmp() && regions() > 0;
+    sh_share_openmp((sh_openmp){team_parallel, team_threads, within_team});
+
+    atomic_store(&team.most, 1);
+    right = right && sh_threads_for(64) == 1 && regions() == 0;
+    atomic_store(&team.most, 100);
+    right = right && sh_threads_for(0) == 1 && sh_threads_for(3) == 3 && sh_threads_for(1000) == 64;
+    atomic_store(&team.inside, 1);
+    right = right && sh_threads_for(3) == 1 && regions() == 0;
+    atomic_store(&team.inside, 0);
+
+    right = right && regions() > 0; /* the first job of a team, from which it is watched */
+    send_team_to_sleep();
+    if (sh_own_clock(&clock)) { /* what sleeps is left alone; what spins is found again, when the system lets it run */
+        right = right && regions() == 0;
+        wake_team(&team.spins);
+        int found = 0;
+        for (int i = 0; right && i < 1000 && found == 0; i++) found = regions();
+        right = right && found > 0;
+        send_team_to_sleep();
+    }
+    sh_share_openmp((sh_openmp){NULL, NULL, NULL});
+    return right && !sh_shares_openmp() && sh_threads_for(64) == 64 && regions() == 0;
+}
+
 /* The matrix of `rows` rows at `far`, far apart, as they are close together at `near`. */
 enum { SIDE = 5 };
 static const int64_t FAR = INT32_MAX + 12ll;
@@ -358,9 +472,10 @@ int main(void) {
         failures += users[i].wrong;
     }
 
-    const int forked = same_when_forked(), products = products_of_far_rows();
+    const int forked = same_when_forked(), products = products_of_far_rows(), teamed = gives_jobs_to_a_team();
+    if (!teamed) puts("jobs that a team may do went wrong, or to the wrong threads");
     if (!products) puts("products of rows that are far apart are wrong");
-    failures += !forked + !products;
+    failures += !forked + !products + !teamed;
 
     printf("%d callers and %d who add, forks and far rows: %d went wrong\n", CALLERS, GROWERS, failures);
     sh_memory_free(&context, forced);

@@ -108,8 +108,6 @@ def forward(
     """
     query, key, value = spec.query, spec.key, spec.value
     code = separation_code(separation)
-    if spec.gradient == "implicit" and not row_of(code).has_energy:
-        raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
     tape = _normalized(spec, parameters, inputs, offsets, (query, key) if recall else (query, key, value))
     layout, H = tape.layout, spec.num_heads
     appended = spec.appended if layout.samples or layout.offsets is None else 0  # where there are no bags, no rows
@@ -119,6 +117,8 @@ def forward(
     if recall:
         rows[value.name] = contiguous(tape.inputs[0])[..., None, :]
     queries, keys, values = _to_association_space(tape, rows[query.name], rows[key.name], rows[value.name], recall)
+    if spec.gradient == "implicit" and not row_of(code).has_energy:
+        raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
     if queries.shape[-1] == 0 or values.shape[-1] == 0:
         raise ValueError("queries: at least one head and one feature are needed")
     try:
@@ -317,11 +317,9 @@ def _project(tape: Tape) -> tuple[dict[str, Array], dict[str, Projection]]:
             if not role.projected:
                 rows[role.name] = static_rows(role, source.xhat, parameters)
             elif role.name in tape.unprojected:
-                weight, bias, (tape.plain[role.name],) = fold_projections([role], parameters)
-                bias = np.zeros(len(weight), weight.dtype) if bias is None else bias
-                projections[role.name] = Projection(
-                    contiguous(weight).reshape(H, role.width, -1), contiguous(bias).reshape(H, role.width)
-                )
+                own, bias, (tape.plain[role.name],) = fold_projections([role], parameters)
+                bias = np.zeros(len(own), own.dtype) if bias is None else bias
+                projections[role.name] = Projection(own.reshape(H, role.width, -1), bias.reshape(H, role.width))
                 rows[role.name] = source.xhat[..., None, :]
     return rows, projections
 
@@ -516,8 +514,8 @@ def _backward_projections(
     for (source, group, weight), dy in zip(tape.grouped, buffers, strict=True):
         total = None
         if weight is not None:
-            parts = [role_grads[role.name].reshape(*source.xhat.shape[:-1], H * role.width) for role in group]
             if dy is None:
+                parts = [role_grads[role.name].reshape(*source.xhat.shape[:-1], H * role.width) for role in group]
                 dy = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
             need = any(role.name in needs for role in group)
             total, dweight, dbias = dense.linear_backward(source.xhat, weight, dy, need)

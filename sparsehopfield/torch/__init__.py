@@ -6,6 +6,7 @@ package imports it.
 """
 
 from sparsehopfield.torch import _installed as _installed
+from sparsehopfield.torch._threads import share_threads
 from sparsehopfield.torch.functional import associate, hopfield_attention
 from sparsehopfield.torch.losses import (
     EntmaxLoss,
@@ -53,3 +54,5 @@ __all__ = [
     "sparsemax_loss",
     "update",
 ]
+
+share_threads()

@@ -10,11 +10,11 @@ import json
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sparsehopfield import structures  # noqa: F401 (which `restored` knows by their names once they are loaded)
 from sparsehopfield._engine.structure import Structure, described, restored
+from sparsehopfield.torch._custom_op import constant_result
 
 __all__ = ["Options", "Tensors", "structure_from", "structure_text"]
 
@@ -59,7 +59,7 @@ def structure_from(text: str) -> Structure | None:
 
 
 # of the structure that it is compiled with: compilers cannot follow what makes the text
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def structure_text(structure: Structure | None) -> str:
     """Return a structure as text, which an operator can take."""
     return "" if structure is None else json.dumps(described(structure))

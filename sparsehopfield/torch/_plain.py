@@ -33,6 +33,7 @@ from sparsehopfield.structures import (
 from sparsehopfield.structures._feature_map import ELU, RANDOM, RELU, FeatureStructure
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+from sparsehopfield.torch._custom_op import constant_result, custom_op
 
 __all__ = ["associate"]
 
@@ -112,7 +113,7 @@ def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
 # --- structures -------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _kind(text: str) -> tuple[str, int, bool]:
     """Return what kind of structure it is ("", "pairs", "top", "features"), the k of "top", and if it is causal."""
     s = structure_from(text)
@@ -177,7 +178,7 @@ def _seen(s: Structure, n: int, m: int, own: Tensor, device: torch.device) -> Te
     return seen if own.dim() else seen[0]
 
 
-@torch.library.custom_op("sparsehopfield::visible_rows", mutates_args=())
+@custom_op("sparsehopfield::visible_rows")
 def visible_rows(text: str, n: int, m: int, appended: int, sizes: Tensor | None, device: torch.device) -> Tensor:
     """Return which rows each query sees under a structure, (n, m), or (B, n, m) of ragged bags of these sizes.
 
@@ -448,7 +449,7 @@ def _projection(text: str, d: int) -> np.ndarray:
     return structure.projection(d)
 
 
-@torch.library.custom_op("sparsehopfield::feature_projection", mutates_args=())
+@custom_op("sparsehopfield::feature_projection")
 def feature_projection(text: str, features: int, d: int, device: torch.device) -> Tensor:
     """Return the projection W (D, d) of random features, float64; an operator, as it is drawn by NumPy."""
     return torch.tensor(_projection(text, d), device=device)
@@ -459,7 +460,7 @@ def _(text: str, features: int, d: int, device: torch.device) -> Tensor:
     return torch.empty(features, d, dtype=torch.float64, device=device)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _feature_map(text: str, d: int, code: tuple[int, float], appended: int, asked: tuple[str, ...]) -> tuple[int, int]:
     """Return the kind of a feature map, and its number of features; raise for what it cannot do."""
     s = structure_from(text)

@@ -151,7 +151,8 @@ class HopfieldEncoderLayer(_TransformerLayer):
         ----------
         src : Tensor of shape (B, N, e), or (N, B, e) unless batch_first
         src_mask, src_key_padding_mask : Tensor, optional
-            `association_mask` and `stored_pattern_padding_mask` of `Hopfield.forward`.
+            `association_mask` and `stored_pattern_padding_mask` of `Hopfield.forward`; of the latter also the numbers
+            that torch's containers make of it, -inf where a row is none, else 0.
         is_causal : bool
             A hint that `src_mask` is causal; without effect.
 
@@ -165,7 +166,8 @@ class HopfieldEncoderLayer(_TransformerLayer):
             If `is_causal` has no mask beside it.
         """
         _check_hint("is_causal", is_causal, src_mask)
-        associated = self.hopfield_association(src, src_key_padding_mask, src_mask)
+        padding = _as_bool("src_key_padding_mask", src_key_padding_mask)
+        associated = self.hopfield_association(src, padding, src_mask)
         return self._feed_forward(self.norm_residual(src + self.dropout_hopfield_association(associated)))
 
     def get_association_matrix(self, input: Any) -> Tensor:
@@ -251,7 +253,7 @@ class HopfieldDecoderLayer(_TransformerLayer):
         tgt_mask, memory_mask : Tensor, optional
             `association_mask` of `Hopfield.forward`, of the two associations.
         tgt_key_padding_mask, memory_key_padding_mask : Tensor, optional
-            `stored_pattern_padding_mask` of `Hopfield.forward`.
+            `stored_pattern_padding_mask` of `Hopfield.forward`, or numbers, as of an encoder layer.
         tgt_is_causal, memory_is_causal : bool
             Hints that masks are causal; without effect.
 
@@ -266,9 +268,11 @@ class HopfieldDecoderLayer(_TransformerLayer):
         """
         _check_hint("tgt_is_causal", tgt_is_causal, tgt_mask)
         _check_hint("memory_is_causal", memory_is_causal, memory_mask)
-        associated = self.hopfield_association_self(tgt, tgt_key_padding_mask, tgt_mask)
+        padding = _as_bool("tgt_key_padding_mask", tgt_key_padding_mask)
+        associated = self.hopfield_association_self(tgt, padding, tgt_mask)
         tgt = self.norm_residual_self(tgt + self.dropout_hopfield_association_self(associated))
-        associated = self.hopfield_association_cross((memory, tgt, memory), memory_key_padding_mask, memory_mask)
+        padding = _as_bool("memory_key_padding_mask", memory_key_padding_mask)
+        associated = self.hopfield_association_cross((memory, tgt, memory), padding, memory_mask)
         tgt = self.norm_residual_cross(tgt + self.dropout_hopfield_association_cross(associated))
         return self._feed_forward(tgt)
 
@@ -279,6 +283,16 @@ class HopfieldDecoderLayer(_TransformerLayer):
     def get_association_matrix_cross(self, input: Any) -> Tensor:
         """Compute `Hopfield.get_association_matrix`, (B, H, N, M), of the cross-association."""
         return self.hopfield_association_cross.get_association_matrix(input)
+
+
+def _as_bool(name: str, padding: Tensor | None) -> Tensor | None:
+    """Return a padding mask as bool; torch's containers make numbers of it, 0 and -inf."""
+    if padding is None or not padding.is_floating_point():
+        return padding
+    left_out = padding == -torch.inf
+    if padding.is_cpu and not torch.compiler.is_compiling() and not ((padding == 0) | left_out).all():
+        raise ValueError(f"{name}: numbers in a padding mask must be 0 or -inf")
+    return left_out
 
 
 def _check_hint(name: str, is_causal: bool, mask: Tensor | None) -> None:

@@ -1,6 +1,8 @@
 """Pages in Markdown: programs run and print what stands below them; links, paths and commands exist."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -27,6 +29,11 @@ def reads_data(program):
     return "SPARSEHOPFIELD_DATA" in program
 
 
+def is_for_pytorch(program):
+    """Tell whether a program needs PyTorch, which is an extra."""
+    return re.search(r"\btorch\b", program) is not None
+
+
 def prose(page):
     """Return a page without its blocks of code."""
     return re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
@@ -41,15 +48,39 @@ def anchors(page):
 PROGRAMS = [(page, *program) for page in PAGES if page.exists() for program in programs(page)]
 
 
-@pytest.mark.parametrize(
-    ("page", "program", "printed"),
-    [case for case in PROGRAMS if not reads_data(case[1])],
-    ids=lambda value: str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else "",
-)
-def test_programs_print_what_stands_below_them(page, program, printed, capsys):
-    exec(compile(program, str(page), "exec"), {})
+def run(page, program, printed, capsys, tmp_path):
+    """Run a program, as a file where it starts itself again, and compare what it prints with the block below it."""
+    if "__main__" in program:
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        print(done.stdout, end="")
+    else:
+        exec(compile(program, str(page), "exec"), {})
     if printed:
         assert capsys.readouterr().out == printed
+
+
+def each_of(chosen):
+    """Parametrise a test by some of the programs."""
+    return pytest.mark.parametrize(
+        ("page", "program", "printed"),
+        chosen,
+        ids=lambda value: str(value.relative_to(ROOT)) if hasattr(value, "relative_to") else "",
+    )
+
+
+@each_of([case for case in PROGRAMS if not reads_data(case[1]) and not is_for_pytorch(case[1])])
+def test_programs_print_what_stands_below_them(page, program, printed, capsys, tmp_path):
+    run(page, program, printed, capsys, tmp_path)
+
+
+@each_of([case for case in PROGRAMS if is_for_pytorch(case[1])])
+def test_programs_for_pytorch(page, program, printed, capsys, tmp_path):
+    for module in ("torch", "entmax", "sklearn"):
+        if re.search(rf"(?m)^(import|from) {module}\b", program):
+            pytest.importorskip(module, reason=f"the page is for those who have {module}")
+    run(page, program, printed, capsys, tmp_path)
 
 
 @pytest.mark.slow

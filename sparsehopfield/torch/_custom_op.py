@@ -1,0 +1,39 @@
+"""Operators, and what compilers are told, alike for all releases of torch."""
+
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch._library.custom_ops import CustomOpDef
+
+__all__ = ["constant_result", "custom_op"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def custom_op(name: str, device_types: str | None = None) -> Callable[[Callable[..., Any]], CustomOpDef]:
+    """Return what makes an operator, which changes no argument, of a function with annotations.
+
+    torch 2.4 reads annotations as they are, and those of modules with postponed ones are strings: they are evaluated. A
+    list that an operator returns it knows by its name in `typing`.
+    """
+
+    def define(function: Callable[..., Any]) -> CustomOpDef:
+        hints = typing.get_type_hints(function)
+        if hints["return"] == list[torch.Tensor]:
+            hints["return"] = typing.List[torch.Tensor]  # noqa: UP006
+        function.__annotations__ = hints
+        return torch.library.custom_op(name, function, mutates_args=(), device_types=device_types)
+
+    return define
+
+
+def constant_result(function: Function) -> Function:
+    """Have compilers call a function when they compile, and take what it returns for a constant.
+
+    As `torch.compiler.assume_constant_result` does, which also imports the compilers: this takes longer than to import
+    torch, and leaves Python objects in the thread, for which threads of torch.distributed then wait.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function

@@ -1,0 +1,48 @@
+"""PyTorch's threads, which the core works on, too, where they are those of OpenMP.
+
+They spin for some milliseconds after each of PyTorch's operations, in the hope of another one, and take the processors
+that threads of the core's own would need.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from sparsehopfield import _core
+
+__all__ = ["share_threads"]
+
+NAMES = ("GOMP_parallel", "omp_get_max_threads", "omp_in_parallel")
+FORKED_WITHOUT_EXEC = 0x40  # of the kernel's flags of a process
+
+
+def _address(library: ctypes.CDLL, name: str) -> int:
+    """Return where a function of a library is; 0 where it has none of that name."""
+    function = getattr(library, name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _is_forked() -> bool:
+    """Tell whether this process runs on in the program of its parent, which may have had threads that are not here."""
+    fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return bool(int(fields[6]) & FORKED_WITHOUT_EXEC)
+
+
+def share_threads() -> None:
+    """Have the core work on PyTorch's threads from now on, and on no more of them than PyTorch does.
+
+    The OpenMP library is the one that PyTorch's calls go to: the first that the whole process sees, else the one that
+    PyTorch is linked with. Nothing is loaded. Without OpenMP, and on other systems than Linux, the core's own threads
+    stay in use; and in a process that was forked, but with no more threads than PyTorch has.
+    """
+    if not (sys.platform.startswith("linux") and torch.backends.openmp.is_available()):
+        return
+    torch.get_num_threads()  # has PyTorch tell OpenMP how many threads there are to be
+    for library in (ctypes.CDLL(None), ctypes.CDLL(torch._C.__file__, os.RTLD_NOLOAD | os.RTLD_LAZY)):
+        addresses = [_address(library, name) for name in NAMES]
+        if all(addresses):
+            _core.share_openmp(0 if _is_forked() else addresses[0], *addresses[1:])
+            return
