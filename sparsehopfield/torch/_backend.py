@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from sparsehopfield._engine.separations import as_choice
 
-__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "route_of"]
+__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "is_transformed", "route_of"]
 
 EAGER = "eager"  # the core on CPU tensors, now
 TRANSFORMED = "transformed"  # the core under the transforms of torch.func, but for forward mode
@@ -24,6 +24,12 @@ _ORDINARY = Tensor, Parameter
 def as_backend(backend: Any) -> str | None:
     """Return who is to compute, checked: None for whoever can, "core" or "torch"."""
     return None if backend is None else as_choice("backend", backend, ("core", "torch"))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # compilers guard it, and older ones cannot call it
+def is_transformed() -> bool:
+    """Tell whether a transform of torch.func is at work."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def _foreign_transform() -> str:
@@ -71,7 +77,7 @@ def route_of(tensors: Sequence[Tensor | None], backend: str | None = None, lacki
             else:
                 lacking = f"tensors on {t.device.type}"
     route = EAGER
-    transformed = torch._C._are_functorch_transforms_active()
+    transformed = is_transformed()
     if torch.compiler.is_compiling():
         lacking = lacking or ("transforms of torch.func in a compiled function" if transformed else "")
         route = OPERATOR

@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors
-from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, route_of
+from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_transformed, route_of
 from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
@@ -50,7 +50,7 @@ def _lacking(mask: Tensor | None) -> str:
         return ""
     # a transform's own tensors do not tell reliably whether the mask is differentiated
     learned = torch.is_grad_enabled() and mask.requires_grad
-    return "gradient of a mask" if learned or torch._C._are_functorch_transforms_active() else ""
+    return "gradient of a mask" if learned or is_transformed() else ""
 
 
 def _never() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -386,7 +387,10 @@ def hopfield_attention(
             raise TypeError(f"attn_mask: must be of bool or floating numbers, got {attn_mask.dtype}")
         mask: Tensor | None = _mask_of(attn_mask, lead, heads, n, m)
     elif is_causal and n == m and not options.structure and query.device.type in ("cpu", "meta"):
-        mask, options = None, options._replace(structure=_CAUSAL)  # half the work, and no array of all pairs
+        mask, options = (
+            None,
+            Options(*options[:6], _CAUSAL, options.appended),
+        )  # half the work, and no array of all pairs
     elif is_causal:
         mask = torch.ones(n, m, dtype=torch.bool, device=query.device).triu(1)
     else:
@@ -399,7 +403,7 @@ def hopfield_attention(
                 f"{tuple(key_padding_mask.shape)}"
             )
         padding = _flat(key_padding_mask, 1)
-    beta = as_beta("scale", query.shape[-1] ** -0.5 if scale is None else scale, query)
+    beta = as_beta("scale", 1 / math.sqrt(query.shape[-1]) if scale is None else scale, query)
     if beta.dim() > 1 or (beta.dim() == 1 and beta.shape[0] not in (1, heads)):
         raise ValueError(f"scale: must be one number or one for each of {heads} heads, got {tuple(beta.shape)}")
     key, value = (t.unsqueeze(0) if t.dim() == 2 else t for t in (key, value))

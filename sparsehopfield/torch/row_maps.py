@@ -20,6 +20,7 @@ from sparsehopfield._engine.separations import MAPS, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._backend import OPERATOR, PLAIN, as_backend, route_of
+from sparsehopfield.torch._custom_op import custom_op
 from sparsehopfield.torch._maps import ENTMAX, NORMMAX, SOFTMAX, SPARSEMAX
 from sparsehopfield.torch._native import array_of, compute_dtype
 
@@ -106,7 +107,7 @@ class _RowMap(Function):
 # --- the core as an operator ------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("sparsehopfield::row_map", mutates_args=(), device_types="cpu")
+@custom_op("sparsehopfield::row_map", device_types="cpu")
 def row_map(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
     """Return the weights of a map by the core."""
     return _forward(z, learned, parameter, code)
@@ -117,7 +118,7 @@ def _(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
     return torch.empty_like(z, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("sparsehopfield::row_map_backward", mutates_args=(), device_types="cpu")
+@custom_op("sparsehopfield::row_map_backward", device_types="cpu")
 def row_map_backward(p: Tensor, g: Tensor, learned: Tensor | None, parameter: float, code: int) -> list[Tensor]:
     """Return the gradients by the scores and, where it is learned, by the parameter."""
     return [d for d in _backward(p, g, learned, parameter, code) if d is not None]
