@@ -64,21 +64,24 @@ class Given(NamedTuple):
 
 def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
     """Return the three inputs as tensors, and the offsets; an object in several roles stays one tensor."""
-    given = input if isinstance(input, tuple) else (input,) * 3
+    given = input if isinstance(input, tuple) else (input, input, input)
     if len(given) != 3:
         raise ValueError(
             f"input: one tensor or a tuple (stored pattern, state pattern, pattern projection), got {len(given)}"
         )
-    named = NAMES if isinstance(input, tuple) else ("input",) * 3
     found: list[Tensor] = []
     sizes: list[int] | None = None
-    for i, (name, x) in enumerate(zip(named, given, strict=True)):
-        same = next((j for j in range(i) if given[j] is x), None)
-        if same is not None:
-            found.append(found[same])
+    for i, x in enumerate(given):
+        if i and x is given[0]:
+            found.append(found[0])
+        elif i == 2 and x is given[1]:
+            found.append(found[1])
         elif isinstance(x, Tensor):
             found.append(x)
-        elif isinstance(x, list):
+        else:
+            name = NAMES[i] if isinstance(input, tuple) else "input"
+            if not isinstance(x, list):
+                raise TypeError(f"{name}: must be a tensor, or a list of one tensor a bag, got {type(x).__name__}")
             if offsets is not None:
                 raise ValueError("offsets: a list of bags has its own; give one of the two")
             if not x or not all(isinstance(bag, Tensor) and bag.ndim == 2 for bag in x):
@@ -89,8 +92,6 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             sizes = [len(bag) for bag in x]
             found.append(torch.cat(x))
-        else:
-            raise TypeError(f"{name}: must be a tensor, or a list of one tensor a bag, got {short(type(x).__name__)}")
     if sizes is not None:
         offsets = torch.tensor([0, *accumulate(sizes)], device=found[0].device)
     elif offsets is not None:
@@ -183,7 +184,8 @@ def run(
     """
     _check_dtypes(parameters, inputs)
     if call.dropout:
-        given = given._replace(seed=torch.randint(2**62, (1,), device=inputs[1].device))
+        seed = torch.randint(2**62, (1,), device=inputs[1].device)
+        given = Given(given.padding, given.mask, given.offsets, seed)
     if modules or not _is_eager(call, parameters, inputs, given):
         return by_parts(call, parameters, modules, inputs, given)
     distinct, roles = _distinct(inputs)
@@ -209,9 +211,16 @@ def _is_eager(call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, give
     return route_of(tensors, call.backend, _operators._lacking(given.mask)) is EAGER
 
 
+def _dtype_of(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dtype:
+    """Return the dtype of a layer, that of its parameters if it has some."""
+    for value in parameters.values():
+        return value.dtype
+    return inputs[0].dtype
+
+
 def _check_dtypes(parameters: Mapping[str, Tensor], inputs: Inputs) -> None:
     """Raise TypeError unless the inputs have the parameters' dtype, or autocast sees to it."""
-    dtype = next(iter(parameters.values()), inputs[0]).dtype
+    dtype = _dtype_of(parameters, inputs)
     for name, x in zip(NAMES, inputs, strict=True):
         if x.dtype == dtype and x.is_floating_point():
             continue
@@ -528,7 +537,7 @@ def _forward(
 
 def _compute_dtype(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dtype:
     """Return the dtype that a layer is computed in: float64 if it is of that, else float32."""
-    dtype = next(iter(parameters.values()), inputs[0]).dtype
+    dtype = _dtype_of(parameters, inputs)
     return dtype if dtype == torch.float64 else torch.float32
 
 
