@@ -520,11 +520,18 @@ static void NAME(vjp)(void *to, const void *weights, const void *gradient, int64
             for (int j = 0; j < CHUNK; j++)
                 if (w[j] != w[j]) w[j] = pow(x[j], exponent);
         }
-        for (int j = 0; j < CHUNK; j += SUMS)
-            for (int l = 0; l < SUMS; l++) {
-                sum[l] += w[j + l];
-                weighted[l] += w[j + l] != 0 ? w[j + l] * b[j + l] : 0;
+        if (exponent == 0 &&
+            sizeof(R) == sizeof(double)) { /* sparsemax, whose bits are promised: one by one, as ever */
+            for (int j = 0; j < CHUNK; j++) {
+                sum[0] += w[j];
+                weighted[0] += w[j] != 0 ? b[j] : 0;
             }
+        } else
+            for (int j = 0; j < CHUNK; j += SUMS)
+                for (int l = 0; l < SUMS; l++) {
+                    sum[l] += w[j + l];
+                    weighted[l] += w[j + l] != 0 ? w[j + l] * b[j + l] : 0;
+                }
         memcpy(slopes + first, w, (size_t)size * sizeof *w);
     }
     for (int half = SUMS / 2; half; half /= 2)

@@ -1194,7 +1194,8 @@ static void digest_full_rows(row_call *c) {
             call_row(c, models[m], SH_ROW_PART_VJP, m ? "zpg" : "pg", c->n);
             if (i < 8) {
                 plain_weights_back(models[m], c->n, c->z, c->p, c->g, dz);
-                for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(dz[j]));
+                /* a difference of gradients, rounded before it is multiplied */
+                for (int64_t j = 0; j < c->n; j++) size = larger(size, fabs(dz[j]) + c->p[j] * fabs(c->g[j]));
                 error = larger(error, row_error(c->n, c->out, dz, allowed * (size + 0x1p-99)));
             }
             if (m == 0) call_row(c, SOFTMAX, SH_ROW_PART_CONJUGATE, "z", 1);
