@@ -98,7 +98,8 @@ def test_within_a_parallel_region_a_call_has_one_thread(expected):
     found = []
     part = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: found.append((threading.get_ident(), core())))
     TENSOR.exp()
-    assert threads_started(lambda: ctypes.CDLL(None).GOMP_parallel(part, None, 2, 0)) == 0
+    # Threads of tests before this one may come to their end meanwhile.
+    assert threads_started(lambda: ctypes.CDLL(None).GOMP_parallel(part, None, 2, 0)) <= 0
     assert [bits for _, bits in found] == [expected] * 2
     assert len(dict(found)) == 2
 
