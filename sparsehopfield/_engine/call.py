@@ -1,5 +1,6 @@
 """One call: queries and a model, checked once and made ready, and the operations on them."""
 
+import sys
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -225,7 +226,7 @@ class Call:
                 f"{moving} of {len(steps)} queries still moved by more than tol * max|xi| = {tol:.3g} * max|xi| after "
                 f"{max_steps} steps; raise max_steps or tol",
                 RetrievalWarning,
-                stacklevel=3,
+                stacklevel=_level_of_caller(),
             )
         if return_info is False:
             return out
@@ -237,6 +238,17 @@ class Call:
         if "energy" in extras:
             info.energy = self.energy(states)
         return out, info
+
+
+def _level_of_caller() -> int:
+    """Return the level on the stack, as `warnings.warn` counts it, of the first call from outside the package.
+
+    Between them PyTorch may lie, which calls functions of ours. Python shows a warning once for each line so named.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in ("sparsehopfield", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _extras(return_info: bool | Collection[str]) -> set[str]:

@@ -52,7 +52,10 @@ def tensors_of(found: Any, device: torch.device | None = None) -> Any:
         array = np.asarray(found)
         if not array.flags.writeable:  # no tensor is read-only
             array = array.copy()
-        return torch.from_numpy(array).to(device or "cpu")
+        tensor = torch.from_numpy(array)
+        if device is not None and device.type == "mps" and tensor.dtype == torch.float64:  # which it does not have
+            tensor = tensor.float()
+        return tensor.to(device or "cpu")
     if isinstance(found, tuple | list):
         return type(found)(tensors_of(part, device) for part in found)
     if hasattr(found, "indptr"):  # a sparse array (N, M) of weights

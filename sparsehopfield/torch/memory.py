@@ -129,13 +129,13 @@ class _RetrieveBackward(torch.autograd.Function):
         """Return the gradients of patterns, values and beta that are needed."""
         states, converged, *support = kept
         n = len(states)
-        g = grad.detach().to("cpu", torch.float64).reshape(n, grad.shape[-1])
+        g = grad.detach().cpu().double().reshape(n, grad.shape[-1])
         if (moving := g.ne(0).any(1) & ~converged).any():
             raise ArithmeticError(
                 f"max_steps: query {int(moving.nonzero()[0, 0])} is not at rest, so that its result has no gradient; "
                 "raise max_steps, or leave it out of the loss (return_info=True tells which queries have converged)"
             )
-        betas = beta.detach().to("cpu", torch.float64).expand(leading)
+        betas = beta.detach().cpu().double().expand(leading)
         stored, mixed = patterns.cpu(), None if values is None else values.cpu()
         supports = Supports(*support) if support else None
         found = gradients(g, states.double(), stored, mixed, betas.reshape(n), supports, model)
@@ -143,7 +143,7 @@ class _RetrieveBackward(torch.autograd.Function):
         def as_given(rows: Tensor | None, like: Tensor | None) -> Tensor | None:
             if rows is None or like is None:
                 return None
-            rows = rows.to(like.device, like.dtype)
+            rows = rows.to(like.dtype).to(like.device)
             if found.touched is None:
                 return rows
             touched = found.touched.to(like.device)
@@ -152,7 +152,9 @@ class _RetrieveBackward(torch.autograd.Function):
                 return torch.sparse_coo_tensor(touched[None], rows, like.shape, **options)
             return torch.zeros_like(like, memory_format=torch.contiguous_format).index_copy_(0, touched, rows)
 
-        of_beta = found.beta.reshape(leading).sum_to_size(beta.shape).to(beta) if needs[2] else None
+        of_beta = (
+            found.beta.reshape(leading).sum_to_size(beta.shape).to(beta.dtype).to(beta.device) if needs[2] else None
+        )
         of_values = as_given(found.values, values) if needs[1] else None
         return as_given(found.patterns, patterns) if needs[0] else None, of_values, of_beta
 
@@ -473,7 +475,7 @@ class HopfieldMemory:
     2. The memory lies on the CPU, where the core searches it. Queries of other devices are copied there and results
        back.
     3. `update` and `retrieve` return the queries' dtype, as every function here; what they compute with is as there.
-    4. `attributes` such as `patterns` and `ids` return copies, since no tensor is read-only.
+    4. `patterns`, `values` and `ids` are copies, since no tensor is read-only.
 
     Examples
     --------

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 import sparsehopfield as sh  # noqa: E402
+from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import TopK  # noqa: E402
 from sparsehopfield.torch import HopfieldMemory  # noqa: E402
 
@@ -256,6 +257,13 @@ def test_states_have_the_queries_dtype(stored, asked):
         assert states.dtype == asked
         assert torch.equal(states, X[:4].to(stored).to(asked))
     assert memory.energy(queries).dtype == (torch.float64 if torch.float64 in (stored, asked) else torch.float32)
+
+
+@pytest.mark.parametrize("kind", [HopfieldMemory, lambda X: sh.HopfieldMemory(X)])
+def test_warnings_name_the_line_that_asked(kind):
+    with pytest.warns(RetrievalWarning) as warned:
+        kind(X).retrieve(QUERIES, max_steps=1)
+    assert warned[0].filename == __file__
 
 
 def test_whole_numbers():

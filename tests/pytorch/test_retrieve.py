@@ -195,8 +195,9 @@ def test_nothing_is_left_behind():
 def test_queries_that_move():
     """They have no gradient, and need none where they are left out of the loss."""
     queries, patterns = drawn(30, 4), drawn(9, 4, seed=1)
-    with pytest.warns(RetrievalWarning):
+    with pytest.warns(RetrievalWarning, match=r"of 30 queries still moved") as warned:
         states, info = retrieve(queries, patterns, 1.0, max_steps=2, return_info=True)
+    assert warned[0].filename == __file__  # the line that asked, whatever lies between
     assert info.converged.any()
     assert not info.converged.all()
     states[info.converged].sum().backward(retain_graph=True)
