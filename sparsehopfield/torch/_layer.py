@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure
-from sparsehopfield._engine.text import short
 from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import NAMES
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
