@@ -24,7 +24,6 @@ from sparsehopfield._engine.structure import Structure
 from sparsehopfield.structures import (
     BlockSparse,
     DilatedBlocks,
-    LinearFeatures,
     RandomFeatures,
     RandomMask,
     TopK,
@@ -277,6 +276,8 @@ def _is_time_to_wait(i: int, moving: Tensor) -> bool:
 class _NoSecondDerivative(torch.autograd.Function):
     """A gradient that cannot be differentiated; y tells what it depends on."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(g: Tensor, y: Tensor) -> Tensor:
         return g.view_as(g)
@@ -289,39 +290,39 @@ class _NoSecondDerivative(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         raise NotImplementedError("gradient: 'implicit' has no second derivatives; use 'unrolled'")
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, y: Tensor) -> tuple[Tensor, int | None]:
-        return _NoSecondDerivative.apply(g, y), in_dims[0]
-
 
 class _Once(torch.autograd.Function):
-    """The identity, whose gradient cannot be differentiated, and is refused where it does not exist."""
+    """The identity, whose gradient cannot be differentiated; where `exists` is False it is refused, or NaN."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(y: Tensor, exists: bool) -> Tensor:
-        return y.view_as(y)
+    def forward(y: Tensor, exists: Tensor) -> Tensor:
+        return y.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.exists = inputs[1]
-        ctx.save_for_backward(output)
+        ctx.save_for_backward(output, inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        if not ctx.exists:
+        y, exists = ctx.saved_tensors
+        if _maps.can_look(exists) and not bool(exists.all()):
             raise ArithmeticError(
                 "gradient: a fixed point is not isolated or not stable (beta is near a critical value); use "
                 "gradient='unrolled'"
             )
-        return _NoSecondDerivative.apply(g, ctx.saved_tensors[0]), None
+        g = g.masked_fill(~exists, torch.nan)
+        return g if torch.compiler.is_compiling() else _NoSecondDerivative.apply(g, y), None
+
+
+class _OnceBothWays(_Once):
+    """The same with forward mode, which Dynamo does not take."""
 
     @staticmethod
     def jvp(ctx: Any, dy: Tensor, _: None) -> Tensor:
-        return dy.view_as(dy)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], y: Tensor, exists: bool) -> tuple[Tensor, int | None]:
-        return _Once.apply(y, exists), in_dims[0]
+        return dy.masked_fill(~ctx.saved_tensors[0], torch.nan)
 
 
 def _as_fixed_point(
@@ -341,13 +342,14 @@ def _as_fixed_point(
     total = w.sum(-1).transpose(1, 2)[..., None, None]
     j = pairs.mixed(w).unflatten(-1, x.shape[-1:] * 2) - cross - cross.mT
     j = j + total * (mean[..., :, None] * mean[..., None, :])
-    system = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) - beta.detach()[..., None] * j
+    one = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    system = one - beta.detach()[..., None] * j
     factor, failures = torch.linalg.cholesky_ex(system)
-    factor = torch.where((failures == 0)[..., None, None], factor, torch.nan)
-    exists = not _maps.can_look(failures) or not bool(failures.any())
+    exists = (failures == 0)[..., None]
+    factor = torch.where(exists[..., None], factor, one)
     y = update(x)
-    watched = y if torch.compiler.is_compiling() else _Once.apply(y, exists)
-    return x + torch.cholesky_solve((watched - y.detach())[..., None], factor).squeeze(-1)
+    moves = (_Once if torch.compiler.is_compiling() else _OnceBothWays).apply(y, exists) - y.detach()  # 0
+    return x + torch.cholesky_solve(moves[..., None], factor).squeeze(-1)
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -429,7 +431,8 @@ def _associate(t: Tensors, options: Options) -> Tensor:
     with torch.no_grad() if implicit else nullcontext():
         x, p = _settled(q, look(q), advance, examine, options.steps)
     if implicit:
-        p = look(_as_fixed_point(x, p, lambda x: advance(x, look(x)), keys, beta, options))
+        at_rest = _as_fixed_point(x, p, lambda x: advance(x, look(x)), keys, beta, options)
+        p = look(at_rest + 0 * q)  # where they rest does not depend on the queries: their gradient is 0, not None
     if options.dropout and t.seed is not None:
         p = p * _dropout_factors(options.dropout, t.seed, p)
     out = _as_rows(values).mixed(p)
@@ -461,12 +464,14 @@ def _(text: str, features: int, d: int, device: torch.device) -> Tensor:
 
 
 @constant_result
-def _feature_map(text: str, d: int, code: tuple[int, float], appended: int, asked: tuple[str, ...]) -> tuple[int, int]:
-    """Return the kind of a feature map, and its number of features; raise for what it cannot do."""
+def _feature_map(text: str, code: tuple[int, float], appended: int, asked: tuple[str, ...]) -> tuple[int, int]:
+    """Return the kind of a feature map, and the number of random features; raise for what features cannot do."""
     s = structure_from(text)
     assert isinstance(s, FeatureStructure)
     s.association().check(s, code, appended, list(asked))
-    return (ELU if s.kind == "elu+1" else RELU, d) if isinstance(s, LinearFeatures) else (RANDOM, s._size(d))
+    if isinstance(s, RandomFeatures):
+        return RANDOM, s.n_features
+    return (ELU if s.to_fields()["kind"] == "elu+1" else RELU), 0
 
 
 def _log_features(a: Tensor, kind: int, projection: Tensor | None) -> Tensor:
@@ -507,12 +512,7 @@ def _associate_features(
     }
     code = options.separation, options.parameter
     asked = tuple(name for name, is_used in given.items() if is_used)
-    kind, size = _feature_map(options.structure, q.shape[-1], code, options.appended, asked)
-    listed = None
-    if bags is not None and causal and q.dim() == 3:  # queries are listed as the rows of all bags are
-        sample = torch.repeat_interleave(bags.sizes, output_size=q.shape[0])
-        listed = sample, torch.arange(q.shape[0], device=q.device) - t.offsets[sample]  # type: ignore[index]
-        q = bags.padded(q)
+    kind, size = _feature_map(options.structure, code, options.appended, asked)
     if causal and q.shape[-3] != stored.shape[-3]:
         raise ValueError(f"queries: causal features need as many as stored rows, {stored.shape[-3]}, got {q.shape[-3]}")
     q = q.expand(samples, *q.shape[-3:])
@@ -553,4 +553,6 @@ def _associate_features(
 
     x, _ = _settled(q, q, lambda x, _: mean(x, stored), examine, options.steps)
     out = mean(x, values)
-    return out if listed is None else out[listed]
+    if causal and bags is not None:  # a bag has as many queries as rows
+        out = out.masked_fill(bags.none[:, :, None, None], 0)
+    return out

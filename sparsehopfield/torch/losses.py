@@ -1,7 +1,7 @@
 """Fenchel-Young losses: what softmax, sparsemax and entmax predict is compared with the class that is true.
 
-L(z; y) = Omega*(z) - z_y = <p, z - z_y> - Omega(p), with the weights p of the map and its regulariser Omega. Its gradient
-is p - e_y, so that it is 0 once the true class has all weight: for sparsemax and entmax at a finite margin.
+L(z; y) = Omega*(z) - z_y = <p, z - z_y> - Omega(p), with the weights p of the map and its regulariser Omega. Its
+gradient is p - e_y, so that it is 0 once the true class has all weight: for sparsemax and entmax at a finite margin.
 
 References: Martins & Astudillo 2016 for sparsemax; Blondel, Martins & Niculae 2020, "Learning with Fenchel-Young
 losses".
@@ -45,7 +45,7 @@ class _Loss(Function):
     def forward(z: Tensor, p: Tensor, target: Tensor, alpha: float) -> Tensor:
         true = z.gather(-1, target[..., None])
         most = torch.finfo(z.dtype).max
-        above = (z - true).clamp_(-most, most)  # masked classes have p = 0 and z = -inf
+        above = (z - true).clamp(-most, most)  # masked classes have p = 0 and z = -inf
         loss = above.sub_(_share(p, alpha)).mul_(p).sum(-1)
         return loss.masked_fill(true[..., 0] == -torch.inf, torch.inf)
 
