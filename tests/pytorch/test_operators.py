@@ -108,12 +108,13 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "name",
+    ("name", "backend"),
     [
-        pytest.param(name, marks={"structure": TAKE_STRUCTURES, "learned mask": TAKE_AUTOCAST}.get(name, ()))
+        pytest.param(name, backend, marks={"structure": TAKE_STRUCTURES, "learned mask": TAKE_AUTOCAST}.get(name, ()))
         for name in FUNCTIONS
+        for backend in BACKENDS
+        if (name, backend) != ("learned mask", "inductor")  # all of plain torch, which takes long
     ],
 )
 def test_compiled_functions_take_any_batch(name, backend, passes):  # noqa: F811
@@ -151,6 +152,18 @@ def test_a_compiled_gradient_is_right_where_memory_is_used_again(backend, passes
         return hopfield_attention(y, torch.sin(k), y, separation="softmax") * x
 
     compiled(function, backend, (4,), lambda b: [rows(b, 2, 64, 16, seed=i) for i in range(3)])
+
+
+@TAKE_AUTOCAST
+def test_transforms_within_compiled_functions_are_plain_torchs(passes):  # noqa: F811
+    def function(x):
+        return torch.func.grad(lambda x: hopfield_attention(x, x, x).square().sum())(x)
+
+    x = rows(2, 2, 4, 3)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(function, backend="aot_eager", fullgraph=True)(x), function(x))
+    assert passes["forward"] == 1  # of the function itself
+    torch._dynamo.reset()
 
 
 class Attention(nn.Module):
