@@ -1314,13 +1314,20 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
         IV above = total > zero;
         above_1 = N(pick)(above, u, above_1);
         below_1 = N(pick)(above, below_1, u);
-        V step = total / N(max)(slopes, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        slopes = N(max)(slopes, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
+        V step = total / slopes;
+        if (!half) { /* far away, Newton's step on (sum p)^a: the norm of what p are powers of, which is nearly a line */
+            const V sum = total + one, far = (sum - N(exp)(N(log)(N(max)(sum, one)) * ((R)1 - a))) / (slopes * a);
+            step = N(pick)(total > ALL(0.1), far, step);
+        }
         V next = by_gap ? u - step * a : u + step;
         IV outside = (next > N(max)(above_1, below_1)) | (next < N(min)(above_1, below_1));
         next = N(pick)(outside, (above_1 + below_1) * (R)0.5, next);
         V moved = N(max)(next - u, u - next);
         u = next;
         V size = by_gap ? u : N(max)(u, ALL(0.01));
+        /* from above, a sum below 1 is one within rounding of it */
+        if (!half) moved = (V)((total > zero) & (IV)moved);
         if (!ANY(N(above)(moved, ALL(sizeof(R) == 4 ? 1.2e-7 : 2.3e-16) * size))) break;
     }
     int64_t kept = 0;

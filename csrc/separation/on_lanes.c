@@ -14,7 +14,7 @@ static const sh_lane_map *loops_of(const sh_lane_call *c) {
     return c->map->lanes ? &c->lanes->map[c->map->lanes] : NULL;
 }
 
-int64_t sh_lane_scratch(const sh_map *map, int64_t n) { return map->lanes ? 0 : 4 * n; }
+int64_t sh_lane_scratch(const sh_map *map, int64_t n) { return map->lanes ? 0 : 8 * n; }
 
 static double get(const sh_lane_call *c, const void *x, int64_t i) {
     return c->lanes->size == sizeof(float) ? (double)((const float *)x)[i] : ((const double *)x)[i];
@@ -36,19 +36,40 @@ static double read_lane(const sh_lane_call *c, const void *s, int64_t stride, in
     return best;
 }
 
-/* Turns the scores of a lane, the largest of which is `best`, into weights, in double; scratch[n]. */
+/* Turns the scores of a lane of floats, the largest of which is `best`, into weights, rounded to float, where a threshold near
+ * theirs tells them (near.c); returns whether it does. scratch[5 n] */
+static int weigh_near(const sh_lane_call *c, int64_t n, double *z, double best, double *scratch) {
+    enum { FEW = 32 };
+    if (c->lanes->size != sizeof(float) || n < FEW) return 0;
+    float *scores = (float *)scratch, *p = scores + n;
+    for (int64_t i = 0; i < n; i++) scores[i] = (float)z[i];
+    if (!sh_near_weights(c->map, c->parameter, scores, n, best, best - c->map->cutoff(c->parameter), scratch + n, p))
+        return 0;
+    for (int64_t i = 0; i < n; i++) z[i] = (double)p[i];
+    return 1;
+}
+
+/* Turns the scores of a lane, the largest of which is `best`, into weights, in double; scratch[5 n]. */
 static void weigh(const sh_lane_call *c, int64_t n, double *z, double best, double *scratch) {
     const sh_map *map = c->map;
     const sh_kernels *k = sh_kernels_of(SH_FLOAT64);
     if (!isfinite(best)) {
         memset(z, 0, (size_t)n * sizeof *z);
     } else if (map->cutoff) {
+        enum { MANY = 64 };
         const double least = -map->cutoff(c->parameter);
         int64_t found = 0;
         sh_threshold t;
         for (int64_t i = 0; i < n; i++) {
+            scratch[found] = z[i] - best;
+            found += scratch[found] >= least;
+        }
+        if (found >= MANY && weigh_near(c, n, z, best, scratch)) return;
+        found = 0;
+        for (int64_t i = 0; i < n; i++) {
             z[i] -= best;
-            if (z[i] >= least) scratch[found++] = z[i];
+            scratch[found] = z[i];
+            found += z[i] >= least;
         }
         map->threshold(c->parameter, found, scratch, &t);
         map->weights(&t, n, z);
@@ -116,7 +137,8 @@ void sh_lane_vjp(const sh_lane_call *c, void *s, void *g, int64_t stride, int64_
         loops->vjp(s, g, stride, n, c->parameter, th);
         return;
     }
-    double *z = c->scratch, *p = z + n, *dp = p + n, *dz = dp + n; /* scores, weights, and gradients in them */
+    /* scores, weights, and gradients in them */
+    double *z = c->scratch, *p = z + n, *dp = p + n, *dz = dp + n;
     for (int l = 0; l < c->lanes->lanes; l++) {
         const double best = read_lane(c, s, stride, n, l, z);
         memcpy(p, z, (size_t)n * sizeof *p);
