@@ -8,13 +8,14 @@ import inspect
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import sparsehopfield.memory
+from sparsehopfield import functional
 from sparsehopfield._engine.call import Call, RetrievalInfo, Separation
 from sparsehopfield._engine.checks import as_flag, as_positive_numbers
 from sparsehopfield._engine.chunked import copy_array
@@ -25,9 +26,10 @@ from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.torch._arrays import given_array, tensors_of
 from sparsehopfield.torch._backend import EAGER, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
-from sparsehopfield.torch.functional import associate
+from sparsehopfield.torch._native import compute_dtype
+from sparsehopfield.torch.functional import as_beta, associate
 
-__all__ = ["HopfieldMemory", "retrieve", "update"]
+__all__ = ["HopfieldMemory", "energy", "retrieve", "update"]
 
 Arguments = ParamSpec("Arguments")
 ArrayMemory = sparsehopfield.memory.HopfieldMemory
@@ -284,10 +286,14 @@ def retrieve(
     request = _Request(
         similarity, separation, structure, max_steps, tol, return_info, check_finite, index, bool(sparse_grad), keeps
     )
+    return _eagerly(_retrieved, queries, patterns, values, temperature, request)
+
+
+def _eagerly(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, by a break in the graph where a caller is being compiled."""
     if torch.compiler.is_compiling():
-        disabled = torch.compiler.disable(_retrieved)  # type: ignore[no-untyped-call]
-        return disabled(queries, patterns, values, temperature, request)
-    return _retrieved(queries, patterns, values, temperature, request)
+        function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return function(*arguments)
 
 
 def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request) -> Any:
@@ -369,30 +375,73 @@ def update(
     >>> bool(scale[:4].abs().min() > scale[4:].abs().max())
     True
     """
-    code = separation_code(separation)
-    rows = patterns if values is None else values
-    for name, given in (("queries", queries), ("patterns", patterns), ("values", rows)):
-        if not _as_tensor(name, given).is_floating_point():
-            raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
-    if patterns.dim() != 2 or 0 in patterns.shape:
-        raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
-    if queries.dim() == 0 or queries.shape[-1] != patterns.shape[1]:
-        raise ValueError(
-            f"queries: the last axis must have the patterns' {patterns.shape[1]} features, got shape "
-            f"{tuple(queries.shape)}"
-        )
+    if values is not None:
+        _check_numbers("values", values)
+    products = _as_products(queries, patterns, beta, similarity, separation, structure)
+    rows = products.mixed if values is None else values
     if rows.dim() != 2 or len(rows) != len(patterns) or rows.shape[1] == 0:
         raise ValueError(f"values: needs one row per pattern ({len(patterns)}), got shape {tuple(rows.shape)}")
-    x, keys = queries.reshape(-1, queries.shape[-1]), patterns
+    try:
+        out = associate(
+            products.queries[:, None],
+            products.keys[:, None],
+            rows[:, None],
+            products.beta,
+            separation=separation,
+            structure=structure,
+            backend=backend,
+        )
+    except (ValueError, OverflowError) as error:
+        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+    return out.to(queries.dtype).reshape(*queries.shape[:-1], rows.shape[1])
+
+
+def _check_numbers(name: str, given: Any) -> None:
+    """Raise unless an argument is a tensor of floating numbers."""
+    if not _as_tensor(name, given).is_floating_point():
+        raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
+
+
+class _Products(NamedTuple):
+    """Queries and keys whose products are the scores; euclidean scores have one feature more than the patterns."""
+
+    queries: Tensor  # (N, e), times beta where each has its own
+    keys: Tensor  # (M, e)
+    mixed: Tensor  # (M, d), the rows that a step mixes
+    beta: float | Tensor  # one number
+    origin: Tensor | float  # (d,), what was subtracted from queries and keys first
+
+
+def _as_products(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor,
+    similarity: str,
+    separation: Separation,
+    structure: Structure | None,
+) -> _Products:
+    """Return queries (..., d) and patterns (M, d) as queries and keys of products; raise if they do not fit."""
+    _check_numbers("queries", queries)
+    _check_numbers("patterns", patterns)
+    if patterns.dim() != 2 or 0 in patterns.shape:
+        raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
+    d = patterns.shape[1]
+    if queries.dim() == 0 or queries.shape[-1] != d:
+        raise ValueError(
+            f"queries: the last axis must have the patterns' {d} features, got shape {tuple(queries.shape)}"
+        )
+    dtype = compute_dtype(queries, patterns)
+    x = queries.reshape(-1, d).to(dtype)
+    keys = mixed = patterns.to(dtype)
+    origin: Tensor | float = 0.0
     if as_choice("similarity", similarity, SIMILARITIES) == "cosine":
-        keys = torch.nn.functional.normalize(patterns, dim=1)
-        rows = keys if values is None else rows
+        keys = mixed = torch.nn.functional.normalize(keys, dim=1)
     elif similarity == "euclidean":
         if structure is not None and structure.association() is not None:
             raise ValueError(f"structure: {type(structure).__name__} is for similarities that are products")
-        if row_of(code).shift_invariant:  # scores of rows far from the origin would cancel
-            middle = patterns.detach().mean(0)
-            x, keys = x - middle, patterns - middle
+        if row_of(separation_code(separation)).shift_invariant:  # scores of rows far from the origin would cancel
+            origin = keys.detach().mean(0)
+            x, keys = x - origin, keys - origin
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
     if isinstance(beta, Tensor) and beta.dim() > 0:
@@ -401,14 +450,116 @@ def update(
             each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
         except RuntimeError:
             raise ValueError(f"beta: shape {shape} does not broadcast to the queries' leading axes {leading}") from None
-        x, beta = x * torch.where(each > 0, each, torch.nan), 1.0  # NaN, which is refused, where beta is
-    try:
-        out = associate(
-            x[:, None], keys[:, None], rows[:, None], beta, separation=separation, structure=structure, backend=backend
-        )
-    except (ValueError, OverflowError) as error:
-        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
-    return out.reshape(*queries.shape[:-1], rows.shape[1])
+        x, beta = x * _where_positive(each), 1.0
+    return _Products(x, keys, mixed, beta, origin)
+
+
+def _where_positive(beta: Tensor) -> Tensor:
+    """Return beta with NaN, which is refused where the core reads it, in the place of what is not positive."""
+    return torch.where(beta > 0, beta, torch.nan)
+
+
+class _Conjugate(torch.autograd.Function):
+    """Psi*(z) of the scores z = <x, k> of queries with all keys, whose gradient in z are the weights."""
+
+    @staticmethod
+    def forward(
+        queries: Tensor, keys: Tensor, separation: Separation, structure: Structure | None, backend: str | None
+    ) -> Tensor:
+        """Return Psi*, (N,) of float64, for queries (N, e) and keys (M, e)."""
+        x, rows = (given_array(name, t).astype(np.float64) for name, t in (("queries", queries), ("patterns", keys)))
+        energies = functional.energy(x, rows, separation=separation, structure=structure)
+        return tensors_of(0.5 * np.square(x).sum(1) - energies, queries.device)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the queries and keys."""
+        ctx.save_for_backward(*inputs[:2])
+        ctx.options = dict(zip(("separation", "structure", "backend"), inputs[2:], strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of queries and keys, which have gradients themselves."""
+        queries, keys = ctx.saved_tensors
+        g = grad.to(queries.dtype)[:, None]
+        of_keys = None
+        with torch.enable_grad():
+            mixed = keys.view_as(keys) if keys.requires_grad else keys.detach().requires_grad_()
+            states = associate(queries[:, None], keys[:, None], mixed[:, None], 1.0, **ctx.options)[0, :, 0]
+        if ctx.needs_input_grad[1]:  # the mixture's gradient in what it mixes alone: sum_n p_ni g_n x_n
+            (of_keys,) = torch.autograd.grad(states, mixed, g * queries, create_graph=torch.is_grad_enabled())
+        return g * states if torch.is_grad_enabled() else g * states.detach(), of_keys, None, None, None
+
+
+def energy(
+    queries: Tensor,
+    patterns: Tensor,
+    beta: float | Tensor = 1.0,
+    *,
+    similarity: str = "dot",
+    separation: Separation = "sparsemax",
+    structure: Structure | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Return the energy that retrieval lowers, differentiable in all tensors: `sparsehopfield.energy`, for training.
+
+    Parameters
+    ----------
+    queries : Tensor, shape (..., d)
+    patterns : Tensor, shape (M, d)
+    beta : float or Tensor, positive
+        Inverse temperature; a tensor broadcasts to the queries' leading axes, and may have a gradient. Where it is
+        not positive, the query is NaN.
+    similarity, separation, structure
+        As in `sparsehopfield.energy`.
+    backend : {None, "core", "torch"}
+        Who computes the gradient, as in `update`. The energy itself is computed in the core, from copies on the CPU.
+
+    Returns
+    -------
+    Tensor, shape (...)
+        In the queries' dtype; computed in float64. Its gradient in a query x is x - T(x), with T the update.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        Naming the argument at fault; `separation` if the map has no energy (Polynomial).
+
+    Notes
+    -----
+    Under `torch.compile` it is a graph break; without `torch.func.vmap` and forward mode.
+
+    References
+    ----------
+    Hu et al. 2023, eq. (2.1), with the 1/beta that it lacks there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparsehopfield.torch import energy, update
+    >>> X = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    >>> x = torch.tensor([1.0, 0.8], requires_grad=True)
+    >>> e = energy(x, X)
+    >>> e.backward()
+    >>> torch.allclose(x.grad, x - update(x, X))
+    True
+    """
+    if not row_of(code := separation_code(separation)).has_energy:
+        raise ValueError(f"separation: {row_of(code).class_name} has no energy")
+    _check_numbers("queries", queries)
+    leading = queries.shape[:-1]
+    beta = as_beta("beta", beta, queries)
+    products = _as_products(queries, patterns, beta, similarity, separation, structure)
+    x = products.queries * (_where_positive(beta) if beta.dim() == 0 else 1.0)
+    conjugate = _eagerly(_conjugate, x.to(products.keys.dtype), products.keys, separation, structure, backend)
+    squares = (queries.reshape(-1, patterns.shape[1]) - products.origin).to(conjugate.dtype).square().sum(1)
+    each = beta.to(conjugate.dtype).expand(leading).reshape(-1)
+    return (0.5 * squares - conjugate / each).to(queries.dtype).reshape(leading)
+
+
+def _conjugate(*arguments: Any) -> Tensor:
+    """Return Psi* of the scores of queries with all keys."""
+    return _Conjugate.apply(*arguments)  # type: ignore[no-untyped-call]
 
 
 def _taking_tensors(

@@ -1,4 +1,4 @@
-"""One step of retrieval on tensors: the numbers of arrays, gradients of all tensors, other routes."""
+"""One step of retrieval, and the energy, on tensors: the numbers of arrays, gradients of all tensors, other routes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 import sparsehopfield as sh  # noqa: E402
 from sparsehopfield.structures import LinearFeatures, TopK, Window  # noqa: E402
-from sparsehopfield.torch import update  # noqa: E402
+from sparsehopfield.torch import energy, update  # noqa: E402
 
 MAPS = ("sparsemax", "softmax", "entmax15", sh.Entmax(1.3), "normmax2", sh.Polynomial(3))
 
@@ -55,6 +55,65 @@ def test_gradients(separation, similarity):
             given = [None if t is None else t.double().clone().requires_grad_() for t in tensors]
             assert torch.autograd.gradcheck(states, given, fast_mode=True)
             assert torch.autograd.gradgradcheck(states, given, fast_mode=True)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
+@pytest.mark.parametrize("separation", MAPS[:-1], ids=str)
+def test_energies(separation, similarity):
+    """The numbers are those of arrays; first and second derivatives those of differences."""
+    options = {"similarity": similarity, "separation": separation}
+    for beta in (torch.tensor(1.5), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([[3.0], [1.0]])):
+        found = energy(QUERIES, PATTERNS, beta, **options)
+        expected = sh.energy(QUERIES.numpy(), PATTERNS.numpy(), beta.numpy(), **options)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-10)
+        given = [t.double().clone().requires_grad_() for t in (QUERIES, PATTERNS, beta)]
+        assert torch.autograd.gradcheck(lambda *t: energy(*t, **options), given, fast_mode=True)
+        assert torch.autograd.gradgradcheck(lambda *t: energy(*t, **options), given, fast_mode=True)
+        for one in range(3):  # which has a gradient alone
+            alone = [t.detach().requires_grad_(i == one) for i, t in enumerate(given)]
+            assert torch.autograd.gradcheck(lambda *t: energy(*t, **options), alone, fast_mode=True)
+
+
+def test_the_gradient_of_the_energy_is_the_step():
+    queries = QUERIES.clone().requires_grad_()
+    options = {"similarity": "euclidean", "structure": TopK(2)}
+    energy(queries, PATTERNS, 0.7, **options).sum().backward()
+    torch.testing.assert_close(queries.grad, queries - update(queries, PATTERNS, 0.7, **options))
+    compiled = torch.compile(lambda x: 2 * energy(x, PATTERNS), backend="eager")
+    torch.testing.assert_close(compiled(QUERIES), 2 * energy(QUERIES, PATTERNS))
+    assert energy(QUERIES.float(), PATTERNS.bfloat16()).dtype is torch.float32
+    assert energy(QUERIES[0, 0], PATTERNS).shape == ()
+    with torch.no_grad():
+        assert not energy(queries, PATTERNS).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"separation": sh.Polynomial(2)}, ValueError, "separation: Polynomial has no energy"),
+        ({"structure": LinearFeatures(), "separation": "softmax"}, ValueError, "structure: "),
+        ({"beta": torch.ones(3)}, ValueError, "beta: shape"),
+        ({"beta": torch.tensor(0.0)}, ValueError, "queries: "),
+        ({"beta": 0.0}, ValueError, "beta: "),
+        ({"patterns": torch.full((4, 4), torch.nan)}, ValueError, "patterns: "),
+        ({"queries": np.eye(4)}, TypeError, "queries: must be a tensor"),
+    ],
+)
+def test_bad_arguments_of_energies_are_named(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        energy(**{"queries": torch.eye(4), "patterns": torch.eye(4)} | arguments)
+
+
+def test_half_precision_is_widened_first():
+    """Results differ from those of float32 by the rounding of what goes in and out alone."""
+    for dtype in (torch.float16, torch.bfloat16):
+        queries, patterns = (3 + t.float() for t in (QUERIES, PATTERNS))
+        narrow = queries.to(dtype), patterns.to(dtype)
+        for similarity in ("dot", "euclidean", "cosine"):
+            for function in (update, energy):
+                found = function(*narrow, 2.0, similarity=similarity)
+                expected = function(*(t.float() for t in narrow), 2.0, similarity=similarity)
+                assert torch.equal(found, expected.to(dtype))
 
 
 @pytest.mark.parametrize("structure", [TopK(2), Window(1, positions=np.arange(3)), LinearFeatures()], ids=str)
