@@ -1,363 +1,319 @@
-"""Plain torch on a device: the same results as the core on the CPU, and times beside torch's own operations.
+"""Plain torch on a device: whether it computes what the core does, whether it waits for the device, and how fast it is.
 
-python benchmarks/torch_device.py --output torch_device.json
+python benchmarks/torch_device.py --device cuda --hflayers path/of/hopfield-layers --output torch_device.json
 
-It takes a GPU where there is one, else the CPU; `--device cpu` by force. First every map, structure, mask and option of
-the association, the row maps, the losses and the layers are computed on the device and by the core, in float64 and
-float32, with their gradients; a difference beyond rounding is printed, and the script ends with 1. Then come times, in
-float32: a few minutes in all. The results of `torch.compile` are among both, but with --quick.
+It takes the cases of tests/pytorch: associations of every map and form, and hflayers' random configurations, forward
+and backward in float64 beside the core on the CPU; row maps and losses. Then, on CUDA, passes in which nothing may wait
+for the device. Then training steps in float32 beside hflayers, attention beside torch's fused one, and row maps beside
+entmax, with the memory of the device at its peak. At most ten minutes. With `--device cpu` plain torch computes there.
 """
 
+import contextlib
+import functools
+import statistics
 import sys
+import time
+from pathlib import Path
 
 import harness
-import numpy as np
+from torch_layers import SELF, Peers, sharpen
 
-TOLERANCES = {"float64": 1e-9, "float32": 2e-4}  # of the largest number, or of 1; updates until rest have 1e-6 at best
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "pytorch"))
 
 
 def options(parser):
-    """Add the device."""
-    parser.add_argument("--device", help="of torch: cuda, mps, cpu, ...; by default the first that there is")
+    """Add the options for the device, the peer and single parts."""
+    parser.add_argument("--device", default="cuda", help="torch's name of it (default: cuda)")
+    parser.add_argument("--hflayers", help="folder of its repository, which is not on PyPI")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[*PARTS], help="parts to run (default: all)")
 
 
-def device_of(arguments):
-    """Return the device to measure, and its name."""
+def moved(tensors, device):
+    """Return tensors on a device, as leaves with gradients where they are of floating numbers."""
+    return [
+        t if t is None else t.detach().to(device).requires_grad_(t.is_floating_point() and t.requires_grad)
+        for t in tensors
+    ]
+
+
+def difference(found, want):
+    """Return the largest difference, relative to 1 and the numbers wanted."""
+    return max(
+        (float(((a.cpu() - b).abs() / (1 + b.abs())).max()) for a, b in zip(found, want, strict=True) if b.numel()),
+        default=0.0,
+    )
+
+
+def passes(call, tensors, seed=0):
+    """Return the output of a call and the gradients of the tensors that ask for one."""
     import torch
 
-    name = arguments.device or next((d for d in ("cuda", "xpu", "mps") if getattr(torch, d).is_available()), "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        return device, torch.cuda.get_device_name(device)
-    return device, harness.processor() if device.type == "cpu" else name
+    out = call()
+    asked = [t for t in tensors if t is not None and t.requires_grad]
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(seed), dtype=out.dtype).to(out.device)
+    grads = torch.autograd.grad(out, asked, grad, allow_unused=True)
+    return [out.detach(), *(torch.zeros_like(t) if g is None else g for t, g in zip(asked, grads, strict=True))]
 
 
-def waiting(device, call):
-    """Return a call that ends when the device has done its work."""
-    import torch
-
-    if device.type == "cpu":
-        return call
-    module = getattr(torch, device.type)
-
-    def run():
-        call()
-        module.synchronize()
-
-    return run
+def report(table, work, errors, limit):
+    """Add a row: the worst of some differences, and of how many."""
+    worst = max(errors.values())
+    note = "" if worst <= limit else f"worst: {max(errors, key=errors.get)}"
+    table.put(
+        f"{work}, {len(errors)} cases", f"{worst:.1e}", "the core", "", None, f"at most {limit:g}", worst <= limit, note
+    )
 
 
-# --- the same results -------------------------------------------------------------------------------------------------
+def associations(table, arguments, peers):
+    """Compare associations of every map and form, with and without updates."""
+    import association_cases as cases
 
+    from sparsehopfield.torch import _operators, _plain
 
-class Comparison:
-    """Functions of tensors on the device and by the core, and where they differ."""
-
-    def __init__(self, device, dtype, rng):
-        self.device, self.dtype, self.rng, self.different, self.count = device, dtype, rng, [], 0
-
-    def normal(self, *shape):
-        """Return normal numbers of the dtype."""
-        import torch
-
-        return torch.from_numpy(self.rng.standard_normal(shape)).to(self.dtype)
-
-    def compare(self, name, function, tensors, others=(), modules=(None, None), tolerance=1.0):
-        """Compute `function(backend, module, *tensors, *others)` both ways, and its gradients by the tensors."""
-        import torch
-
-        found = []
-        for device, backend, module in (
-            (torch.device("cpu"), None, modules[0]),
-            (self.device, "torch", modules[1]),
-        ):
-            given = [t.to(device).requires_grad_() for t in (t.detach().clone() for t in tensors)]
-            out = function(backend, module, *given, *(None if t is None else t.to(device) for t in others))
-            weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape).to(device)
-            graded = given + ([] if module is None else [*module.parameters()])
-            gradients = torch.autograd.grad((out * weight).sum(), graded, allow_unused=True)
-            found.append(
-                [out, *(torch.zeros_like(t) if d is None else d for t, d in zip(graded, gradients, strict=True))]
-            )
-        worst = 0.0
-        for core, plain in zip(*found, strict=True):
-            core, plain = (t.detach().cpu().double() for t in (core, plain))
-            if core.numel():
-                worst = max(worst, float((plain - core).abs().max() / core.abs().max().clamp_min(1)))
-        self.count += 1
-        if not worst <= tolerance * TOLERANCES[str(self.dtype).removeprefix("torch.")]:
-            self.different.append(f"{name}, {self.dtype}: {worst:.2g}")
-
-
-def compare_row_maps(comparison):
-    """Compare the row maps and the losses."""
-    import torch
-
-    import sparsehopfield.torch as sht
-
-    scores = comparison.normal(16, 33) * comparison.normal(16, 1).abs() * 3
-    masked = torch.zeros(16, 33, dtype=torch.bool)
-    masked[3], masked[4, 5:] = True, True
-    target = torch.arange(16) % 33
-    alpha = torch.linspace(1.1, 3, 16, dtype=comparison.dtype)[:, None]
-    calls = {"softmax": sht.softmax, "sparsemax": sht.sparsemax}
-    for a in (1.1, 1.5, 1.9, 2.5):
-        calls[f"entmax {a}"] = lambda z, a=a, **k: sht.entmax(z, a, **k)
-    for a in (1.5, 2.0, 3.0):
-        calls[f"normmax {a}"] = lambda z, a=a, **k: sht.normmax(z, a, **k)
-    for name, call in calls.items():
-        comparison.compare(
-            name, lambda b, _, z, m, call=call: call(z.masked_fill(m, -torch.inf), backend=b), [scores], [masked]
-        )
-    for call in (sht.entmax, sht.normmax):
-        comparison.compare(
-            f"{call.__name__}, learned", lambda b, _, z, a, call=call: call(z, a, backend=b), [scores, alpha]
-        )
-    for call in (sht.softmax_loss, sht.sparsemax_loss, sht.entmax_loss):
-        comparison.compare(call.__name__, lambda b, _, z, y, call=call: call(z, y, backend=b), [scores], [target])
-
-
-def compare_associations(comparison):
-    """Compare the association with every map and option."""
-    import torch
-
-    import sparsehopfield.torch as sht
-    from sparsehopfield import Entmax, Normmax, Polynomial, structures
-
-    B, N, M, H, d = 2, 7, 9, 3, 5
-    positions = [0, 3, 8, 2, 5, 7, 1]
-    hidden = torch.from_numpy(comparison.rng.random((N, M)) < 0.3)
-    padding = torch.from_numpy(comparison.rng.random((B, M)) < 0.3)
-    forms = {
-        "all": {},
-        "bool mask": {"mask": hidden},
-        "padding": {"padding_mask": padding},
-        "dropout": {"dropout": 0.3, "seed": 2**40 + 1},
-        "ragged": {"offsets": torch.tensor([0, 4, 4, 2 * M])},
-        "one update": {"update_steps_max": 1},
-        "three updates": {"update_steps_max": 3, "update_steps_eps": 0.0},
-        "TopK": {"structure": structures.TopK(4)},
-        "Window": {"structure": structures.Window(2, positions=positions)},
-        "RandomMask": {"structure": structures.RandomMask(4, seed=1)},
-        "BlockSparse": {"structure": structures.BlockSparse(np.tri(7, 3, dtype=bool), (1, 3))},
-        "DilatedBlocks": {"structure": structures.DilatedBlocks(4, 2, positions=positions)},
-        "appended": {"structure": structures.Window(1, positions=[0, 1, 2, 3, 4, 5, 6]), "appended": 2},
-        "LinearFeatures": {"structure": structures.LinearFeatures()},
-        "RandomFeatures": {"structure": structures.RandomFeatures(16)},
-    }
-    beta = torch.tensor([0.5, 1.0, 1.5], dtype=comparison.dtype)
-    maps = ["softmax", "sparsemax", "entmax15", Entmax(1.3), Entmax(2.5), Normmax(2.0), Polynomial(2)]
-    for name, given in forms.items():
-        samples = 3 if name == "ragged" else B
-        lead = (2 * M,) if name == "ragged" else (B, M)
-        tensors = [
-            comparison.normal(samples, N, H, d),
-            comparison.normal(*lead, H, d),
-            comparison.normal(*lead, 1, 4),
-            beta,
-        ]
-        masks = [given.get(key) for key in ("mask", "padding_mask", "offsets")]
-        rest = {k: v for k, v in given.items() if k not in ("mask", "padding_mask", "offsets")}
-        for separation in maps[:1] if name.endswith("Features") else maps:
-
-            def call(backend, _, q, k, v, b, mask, padding, offsets, separation=separation, rest=rest):
-                masks = {"mask": mask, "padding_mask": padding, "offsets": offsets}
-                return sht.associate(q, k, v, b, separation=separation, backend=backend, **masks, **rest)
-
-            steep = separation in (Entmax(2.5), Polynomial(2)) and comparison.dtype == torch.float32
-            comparison.compare(f"{name}, {separation}", call, tensors, masks, tolerance=50.0 if steep else 1.0)
-    if comparison.dtype == torch.float64:  # where updates end is only as sure as the tolerance that ends them
-        for gradient in ("unrolled", "implicit"):
-            comparison.compare(
-                f"until rest, {gradient}",
-                lambda backend, _, q, k, v, gradient=gradient: sht.associate(
-                    q,
-                    k,
-                    v,
-                    0.3,
-                    separation="softmax",
-                    update_steps_max=None,
-                    update_steps_eps=1e-11,
-                    gradient=gradient,
-                    backend=backend,
-                ),
-                [comparison.normal(B, N, H, d), comparison.normal(B, M, H, d), comparison.normal(B, M, 1, 4)],
-                tolerance=1e3,
-            )
-
-
-def compare_layers(comparison):
-    """Compare the layers."""
-    import copy
-
-    import torch
-
-    import sparsehopfield.torch as sht
-
-    makers = {
-        "Hopfield": lambda **k: sht.Hopfield(input_size=6, num_heads=2, **k),
-        "HopfieldPooling": lambda **k: sht.HopfieldPooling(input_size=6, num_heads=2, quantity=2, **k),
-        "HopfieldLayer": lambda **k: sht.HopfieldLayer(input_size=6, num_heads=2, quantity=5, **k),
-    }
-    for name, make in makers.items():
-        for separation in ("softmax", "sparsemax"):
+    errors = {}
+    for separation in cases.MAPS:
+        for form in cases.FORMS:
             for steps in (0, 2):
-                torch.manual_seed(0)
-                own = make(separation=separation, update_steps_max=steps, update_steps_eps=1e-30).to(comparison.dtype)
-                other = copy.deepcopy(own).to(comparison.device)
-                if comparison.device.type == "cpu":
-                    other = make(
-                        separation=separation, update_steps_max=steps, update_steps_eps=1e-30, backend="torch"
-                    ).to(comparison.dtype)
-                    other.load_state_dict(own.state_dict())
-                comparison.compare(
-                    f"{name}, {separation}, {steps} updates",
-                    lambda _, module, x: module(x),
-                    [comparison.normal(3, 8, 6)],
-                    modules=(own, other),
-                )
+                if not cases.is_valid(separation, form, steps):
+                    continue
+                given, chosen = cases.association(separation, form, steps, eps=1e-300)
+                given = cases.with_gradients(given)
+                there = type(given)(*moved(given, arguments.device))
+                try:
+                    found = passes(lambda t=there, o=chosen: _plain.associate(t, o), there)
+                except (ValueError, NotImplementedError) as error:
+                    print(f"left out: {separation}, {form}: {error}")
+                    continue
+                want = passes(lambda t=given, o=chosen: _operators.associate(t, o, "core"), given)
+                errors[f"{separation}, {form}, {steps} more"] = difference(found, want)
+    report(table, "associations and gradients", errors, 1e-9)
 
 
-def compare_all(device):
-    """Compare everything; return how much was, and what differs."""
-    import torch
+def modules(table, arguments, peers):
+    """Compare modules in the random configurations of hflayers, whose numbers the tests keep."""
+    import make_golden as golden
 
-    count, different = 0, []
-    for dtype in (torch.float64, torch.float32):
-        if dtype == torch.float64 and device.type == "mps":  # which has none
+    import sparsehopfield.torch as sht
+
+    errors = {}
+    for number in range(0, golden.CONFIGURATIONS, 12 if arguments.quick else 1):
+        c = golden.configuration(number)
+        if not c.forward:
             continue
-        comparison = Comparison(device, dtype, np.random.default_rng(0))
-        for compare in (compare_row_maps, compare_associations, compare_layers):
-            compare(comparison)
-        count += comparison.count
-        different += comparison.different
-    return count, different
+        results = []
+        for device, backend in (("cpu", "core"), (arguments.device, "torch")):
+            layer = golden.fill(golden.make(sht, c, backend=backend), c).to(device)
+            xs, masks = golden.inputs(c)
+            xs, masks = moved(xs, device), {name: m.to(device) for name, m in masks.items()}
+            call = functools.partial(layer, *golden.arguments(c, xs), **masks)
+            results.append(passes(call, [*xs, *layer.parameters()]))
+        errors[f"number {number}"] = difference(results[1], results[0])
+    report(table, "modules and gradients", errors, 1e-8)
 
 
-# --- times ------------------------------------------------------------------------------------------------------------
-
-
-def training(device, function, tensors):
-    """Return forward and backward passes of a function as one call."""
-    import torch
-
-    given = [t.to(device).requires_grad_() for t in tensors]
-    with torch.no_grad():
-        weight = torch.ones_like(function(*given))
-
-    def run():
-        torch.autograd.grad(function(*given), given, weight)
-
-    return waiting(device, run)
-
-
-def measure_row_maps(table, arguments, device):
-    """Time the row maps against entmax."""
+def maps(table, arguments, peers):
+    """Compare row maps and losses."""
     import torch
 
     import sparsehopfield.torch as sht
 
-    entmax = harness.peer("entmax")
-    backend = "torch" if device.type == "cpu" else None
-    shape = (256, 512) if arguments.quick else (4096, 1024)
-    for scale, word in ((0.1, "weak"), (5.0, "sharp")):
-        z = [torch.randn(shape) * scale]
-        for name, ours, theirs in (
-            ("sparsemax", lambda z: sht.sparsemax(z, backend=backend), "sparsemax"),
-            ("entmax15", lambda z: sht.entmax(z, backend=backend), "entmax15"),
-            ("entmax 1.3", lambda z: sht.entmax(z, 1.3, backend=backend), "entmax_bisect"),
-        ):
-            peer = getattr(entmax, theirs) if entmax else None
-            if peer and theirs == "entmax_bisect":
-                peer = lambda z, peer=peer: peer(z, 1.3)  # noqa: E731
-            contenders = {
-                "ours": training(device, ours, z),
-                "entmax": training(device, peer, z) if peer else None,
-                "softmax": training(device, lambda z: torch.softmax(z, -1), z),
-            }
-            times = harness.interleaved(contenders, arguments.rounds)
-            work = f"{name}, {shape[0]} x {shape[1]}, {word}"
-            table.add(work, times["ours"], f"entmax.{theirs}", times.get("entmax"), faster=0.7, aim=1)
-            table.add(work, times["ours"], "torch.softmax", times["softmax"])
+    torch.manual_seed(0)
+    z, classes = torch.randn(200, 300, dtype=torch.float64, requires_grad=True), torch.randint(300, (200,))
+    calls = {
+        "softmax": sht.softmax,
+        "sparsemax": sht.sparsemax,
+        **{f"entmax {a}": functools.partial(sht.entmax, alpha=a) for a in (1.2, 1.5, 3.0)},
+        **{f"normmax {a}": functools.partial(sht.normmax, alpha=a) for a in (1.5, 2.0)},
+    }
+    losses = {"softmax_loss": sht.softmax_loss, "sparsemax_loss": sht.sparsemax_loss}
+    losses["entmax_loss"] = functools.partial(sht.entmax_loss, alpha=1.5)
+    errors = {}
+    for name, call in {**calls, **losses}.items():
+        rest = (classes,) if name in losses else ()
+        want = passes(lambda f=call, r=rest: f(z, *r), [z])
+        (there,) = moved([z], arguments.device)
+        given = [t.to(arguments.device) for t in rest]
+        found = passes(lambda f=call, t=there, r=given: f(t, *r, backend="torch"), [there])
+        errors[name] = difference(found, want)
+    report(table, "row maps, losses and gradients", errors, 1e-9)
 
 
-def measure_attention(table, arguments, device):
-    """Time attention against torch's own, and an entmax chain."""
+def waits(table, arguments, peers):
+    """Have every wait for the device raise, while layers compute forward and backward."""
     import torch
 
     import sparsehopfield.torch as sht
 
-    entmax = harness.peer("entmax")
-    backend = "torch" if device.type == "cpu" else None
-    shape = (1, 2, 128, 64) if arguments.quick else (4, 8, 1024, 64)
-    qkv = [torch.randn(shape) for _ in range(3)]
-    fused = training(device, torch.nn.functional.scaled_dot_product_attention, qkv)
-
-    def chain(q, k, v):
-        return entmax.sparsemax(q @ k.mT / 8, dim=-1) @ v
-
+    if not arguments.device.startswith("cuda"):
+        print("waits: torch tells of them on CUDA alone")
+        return
+    x = torch.randn(4, 64, 64, device=arguments.device)
+    grad, failed = torch.randn_like(x), []
     for separation in ("softmax", "sparsemax", "entmax15"):
         for steps in (0, 3):
-
-            def ours(q, k, v, separation=separation, steps=steps):
-                return sht.hopfield_attention(q, k, v, separation=separation, update_steps_max=steps, backend=backend)
-
-            contenders = {"ours": training(device, ours, qkv), "fused": fused}
-            if entmax and separation == "sparsemax" and not steps:
-                contenders["chain"] = training(device, chain, qkv)
-            if not arguments.quick and not steps:
-                contenders["compiled"] = training(device, torch.compile(ours), qkv)
-            times = harness.interleaved(contenders, arguments.rounds)
-            work = f"attention {' x '.join(map(str, shape))}, {separation}, {steps} updates"
-            table.add(work, times["ours"], "fused attention, softmax", times["fused"])
-            if "chain" in times:
-                table.add(work, times["ours"], "a chain with entmax", times["chain"], faster=0.7, aim=1)
-            if "compiled" in times:
-                table.add(f"{work}, compiled", times["compiled"], "fused attention, softmax", times["fused"])
+            layer = sht.Hopfield(**SELF, separation=separation, update_steps_max=steps).to(arguments.device)
+            layer(x).backward(grad)
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                layer(x).backward(grad)
+            except RuntimeError as error:
+                failed.append(f"{separation}, {steps} more: {str(error).splitlines()[0]}")
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    words = "; ".join(failed)
+    table.put("passes that wait for the device", str(len(failed)), "", "", None, "none", not failed, words)
 
 
-def measure_layers(table, arguments, device):
-    """Time the layers on the device and, where that is another, by the core on the CPU."""
-    import copy
+def timer(device):
+    """Return what waits until a device has done all that it was given."""
+    import torch
 
+    kind = torch.device(device).type
+    return getattr(torch, kind).synchronize if kind in ("cuda", "mps", "xpu") else lambda: None
+
+
+class Passes:
+    """Calls on a device as one contender: the mean time of one, the device idle before and after."""
+
+    def __init__(self, call, device, seconds=0.2):
+        self.call, self.wait, self.least = call, timer(device), seconds
+
+    def seconds(self):
+        """Time calls."""
+        self.wait()
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < self.least or not count:
+            self.call()
+            count += 1
+            if count % 8 == 0:
+                self.wait()
+        self.wait()
+        return (time.perf_counter() - began) / count
+
+
+def training(layer, x, around=contextlib.nullcontext):
+    """Return a training step."""
+    import torch
+
+    optimizer = torch.optim.AdamW([p for p in layer.parameters() if p.requires_grad], lr=1e-9)
+
+    def step():
+        with around():
+            optimizer.zero_grad()
+            layer(x).sum().backward()
+            optimizer.step()
+
+    return step
+
+
+def peak(call, device):
+    """Return how many MiB the device takes at most beyond what it has, where torch tells."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def beside(table, arguments, work, calls, peer_name):
+    """Add a row: ours beside the peer, in time, and in memory as a note."""
+    contenders = {name: Passes(call, arguments.device) for name, call in calls.items() if call}
+    times = harness.interleaved(contenders, arguments.rounds)
+    taken = {name: peak(calls[name], arguments.device) for name in times}
+    note = "" if None in taken.values() else "peak " + ", ".join(f"{name} {m:.0f} MiB" for name, m in taken.items())
+    table.add(work, times["ours"], peer_name, times.get("peer"), faster=0.7, aim=1, note=note)
+    return statistics.median(times["ours"])
+
+
+def times(table, arguments, peers):
+    """Time training steps, attention and row maps in float32."""
     import torch
 
     import sparsehopfield.torch as sht
 
-    shape = (8, 50, 4) if arguments.quick else (128, 300, 4)
-    layer = sht.HopfieldPooling(input_size=4, hidden_size=8, num_heads=8, update_steps_max=3, separation="sparsemax")
-    there = sht.HopfieldPooling(
-        input_size=4, hidden_size=8, num_heads=8, update_steps_max=3, separation="sparsemax", backend="torch"
-    )
-    there.load_state_dict(layer.state_dict())
-    there = there.to(device)
-    here = copy.deepcopy(layer)
-    x = [torch.randn(shape)]
-    contenders = {
-        "there": training(device, there, x),
-        "here": training(torch.device("cpu"), here, x),
+    device = arguments.device
+    shrunk = 8 if arguments.quick else 1
+    sizes = {
+        "pooling 128 x 300 x 4": (
+            "HopfieldPooling",
+            {"input_size": 4, "hidden_size": 8, "num_heads": 8, "update_steps_max": 3, "dropout": 0.1},
+            (128 // shrunk, 300, 4),
+        ),
+        "self 16 x 256 x 64, one step": ("Hopfield", SELF, (16 // shrunk, 256, 64)),
+        "self 16 x 256 x 64, 3 more": ("Hopfield", {**SELF, "update_steps_max": 3}, (16 // shrunk, 256, 64)),
+        "lookup 1,000 x 64, 128 queries": (
+            "HopfieldLayer",
+            {"input_size": 64, "quantity": 1000},
+            (128 // shrunk, 1, 64),
+        ),
     }
-    times = harness.interleaved(contenders, arguments.rounds)
-    table.add(f"pooling {' x '.join(map(str, shape))}, sparsemax", times["there"], "the core on the CPU", times["here"])
+    for work, (kind, chosen, shape) in sizes.items():
+        torch.manual_seed(0)
+        x = torch.randn(shape, device=device)
+        for separation in ("softmax", "sparsemax"):
+            layer = getattr(sht, kind)(**chosen, separation=separation, backend="torch")
+            sharpen(layer, 0.25)
+            calls, name = {"ours": training(layer.to(device), x), "peer": None}, "hflayers"
+            if separation in peers.classes():
+                name, around = peers.classes()[separation]
+                theirs = getattr(peers.hflayers, kind)(**chosen)
+                theirs.load_state_dict(layer.state_dict())
+                calls["peer"] = training(theirs.to(device), x, around)
+            beside(table, arguments, f"{work}, {separation}", calls, name)
+
+    shape = (4, 8, 1024 // shrunk, 64)
+    tensors = [torch.randn(shape, device=device, requires_grad=True) for _ in range(3)]
+    grad = torch.randn(shape, device=device)
+
+    def both(call, *given, grad=grad):
+        return lambda: torch.autograd.grad(call(*given), given, grad)
+
+    fused = both(torch.nn.functional.scaled_dot_product_attention, *tensors)
+    for separation in ("softmax", "sparsemax"):
+        ours = functools.partial(sht.hopfield_attention, separation=separation, backend="torch")
+        calls = {"ours": both(ours, *tensors), "peer": fused}
+        beside(table, arguments, f"attention 4 x 8 x 1024 x 64, {separation}", calls, "fused attention (softmax)")
+
+    z, g = (torch.randn(4096 // shrunk, 1024, device=device, requires_grad=r) for r in (True, False))
+    for work, ours, name in (
+        ("sparsemax", functools.partial(sht.sparsemax, backend="torch"), "sparsemax"),
+        ("entmax, alpha 1.5", functools.partial(sht.entmax, alpha=1.5, backend="torch"), "entmax15"),
+    ):
+        theirs = both(functools.partial(getattr(peers.entmax, name), dim=-1), z, grad=g) if peers.entmax else None
+        beside(
+            table,
+            arguments,
+            f"{work} of 4096 x 1024",
+            {"ours": both(ours, z, grad=g), "peer": theirs},
+            f"entmax.{name}",
+        )
+
+
+PARTS = {"associations": associations, "modules": modules, "maps": maps, "waits": waits, "times": times}
 
 
 def main():
     """Compare, measure and print."""
     arguments = harness.start(__doc__.splitlines()[0], options)
+    peers = Peers(arguments.hflayers)
     config = harness.set_up(arguments)
-    device, name = device_of(arguments)
-    config["device"] = name
-    print(f"device           {device}: {name}\n")
-    count, different = compare_all(device)
-    print(f"{count} comparisons with the core, {len(different)} different")
-    for line in different:
-        print(f"DIFFERENT: {line}")
-    print(flush=True)
-    table = harness.Table(config)
-    for measure in (measure_row_maps, measure_attention, measure_layers):
-        measure(table, arguments, device)
+    if config["torch"] is None:
+        raise SystemExit("PyTorch is what this measures: pip install sparsehopfield[torch]")
+    import torch
+
+    kind = torch.device(arguments.device).type
+    name = torch.cuda.get_device_name(arguments.device) if kind == "cuda" else kind
+    print(f"device           {name}\n")
+    table = harness.Table(config | {"device": name})
+    for part in arguments.only:
+        PARTS[part](table, arguments, peers)
     table.finish(arguments.output)
-    sys.exit(1 if different else 0)
 
 
 if __name__ == "__main__":
