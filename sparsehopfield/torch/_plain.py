@@ -464,13 +464,12 @@ def _(text: str, features: int, d: int, device: torch.device) -> Tensor:
 
 
 @constant_result
-def _feature_map(text: str, code: tuple[int, float], appended: int, asked: tuple[str, ...]) -> tuple[int, int]:
-    """Return the kind of a feature map, and the number of random features; raise for what features cannot do."""
+def _feature_map(text: str) -> tuple[int, int]:
+    """Return the kind of a feature map, and the number of random features."""
     s = structure_from(text)
-    assert isinstance(s, FeatureStructure)
-    s.association().check(s, code, appended, list(asked))
     if isinstance(s, RandomFeatures):
         return RANDOM, s.n_features
+    assert isinstance(s, FeatureStructure)
     return (ELU if s.to_fields()["kind"] == "elu+1" else RELU), 0
 
 
@@ -510,9 +509,11 @@ def _associate_features(
         "key_projection": t.key_weight is not None,
         "value_projection": t.value_weight is not None,
     }
-    code = options.separation, options.parameter
-    asked = tuple(name for name, is_used in given.items() if is_used)
-    kind, size = _feature_map(options.structure, code, options.appended, asked)
+    asked = [name for name, is_used in given.items() if is_used]
+    if asked or options.separation != _maps.SOFTMAX or (causal and options.appended):
+        s = structure_from(options.structure)
+        s.association().check(s, (options.separation, options.parameter), options.appended, asked)  # type: ignore[union-attr]
+    kind, size = _feature_map(options.structure)
     if causal and q.shape[-3] != stored.shape[-3]:
         raise ValueError(f"queries: causal features need as many as stored rows, {stored.shape[-3]}, got {q.shape[-3]}")
     q = q.expand(samples, *q.shape[-3:])

@@ -201,13 +201,11 @@ def test_features_are_those_of_the_core(features, causal, form):
     assert_near(gradients_of(tensors, out, grad), flat(associate_backward(saved, grad), beta), 1e-8)
 
 
-def arguments(dtype=np.float64, rows=6, heads=2, **options):
+def arguments(dtype=np.float64, rows=6, beta=(0.7, 1.6), **options):
     """Arguments of a small association, all samples with all rows."""
     rng = np.random.default_rng(7)
-    arrays = [
-        rng.standard_normal(shape).astype(dtype) for shape in ((2, 4, 2, 3), (2, rows, heads, 3), (2, rows, 1, 4))
-    ]
-    return as_arguments(*arrays, np.array([0.7, 1.6]), **options)
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in ((2, 4, 2, 3), (2, rows, 2, 3), (2, rows, 1, 4))]
+    return as_arguments(*arrays, np.array(beta), **options)
 
 
 @pytest.mark.parametrize("separation", MAPS)
@@ -286,7 +284,7 @@ CASES = {
     "steps": {"separation": "entmax15", "update_steps_max": 2},
     "dropout": {"dropout": 0.3, "seed": 5},
     "padding": {"padding_mask": np.array([[False] * 4 + [True] * 2, [False] * 6])},
-    "implicit": {"separation": "softmax", "update_steps_max": 3, "gradient": "implicit"},
+    "implicit": {"separation": "softmax", "update_steps_max": 2, "gradient": "implicit", "beta": (0.2, 0.3)},
     "window": {"structure": Window(1, positions=[0, 2, 4, 5])},
     "random": {"structure": RandomMask(2, seed=1)},
     "blocks": {"structure": BlockSparse([[True, False], [True, True]], (2, 3))},
