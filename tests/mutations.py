@@ -242,6 +242,13 @@ static void NAME(accumulate)""",
         "",
         "threads",
     ),
+    Mutation(
+        "team: a call uses more threads than PyTorch has",
+        "csrc/runtime/team.c",
+        "    if (max_threads) n = (int)sh_min(n, max_threads());\n",
+        "",
+        "threads_of_torch",
+    ),
     # --- Python: what comes in, what is promised
     Mutation(
         "checks: integers that float32 rounds",

@@ -1,7 +1,7 @@
-"""PyTorch's threads, which the core works on, too, where they are those of OpenMP.
+"""PyTorch's threads, on which the core works, too, where they are those of OpenMP.
 
 They spin for some milliseconds after each of PyTorch's operations, in the hope of another one, and take the processors
-that threads of the core's own would need.
+that the core's own threads would need.
 """
 
 import ctypes
@@ -32,13 +32,13 @@ def _is_forked() -> bool:
 
 
 def share_threads() -> None:
-    """Have the core work on PyTorch's threads from now on, and on no more of them than PyTorch does.
+    """Have the core work on PyTorch's threads where a call of this thread finds them awake, and on no more than it has.
 
-    The OpenMP library is the one that PyTorch's calls go to: the first that the whole process sees, else the one that
-    PyTorch is linked with. Nothing is loaded. Without OpenMP, and on other systems than Linux, the core's own threads
-    stay in use; and in a process that was forked, but with no more threads than PyTorch has.
+    The OpenMP library is the one that PyTorch's calls go to: the first that all of the process sees, else the one that
+    PyTorch is linked with. Nothing is loaded. A process that was forked keeps to the core's own threads, but to no more
+    than PyTorch has. So does, without that limit, one without OpenMP, or on another system than Linux.
     """
-    if not (sys.platform.startswith("linux") and torch.backends.openmp.is_available()):
+    if not sys.platform.startswith("linux") or not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
         return
     torch.get_num_threads()  # has PyTorch tell OpenMP how many threads there are to be
     for library in (ctypes.CDLL(None), ctypes.CDLL(torch._C.__file__, os.RTLD_NOLOAD | os.RTLD_LAZY)):

@@ -16,11 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from helpers import digest, run_python, threads  # noqa: E402
+from helpers import digest, threads  # noqa: E402
 
 import sparsehopfield as sh  # noqa: E402
 import sparsehopfield.torch  # noqa: E402
 from sparsehopfield import _core  # noqa: E402
+from sparsehopfield.torch import _threads  # noqa: E402
 from sparsehopfield.torch._threads import share_threads  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -222,41 +223,36 @@ def test_fork_within_a_shared_call():
     assert "a signal handler forked" in outcomes[-1][0]
 
 
-IMPORTS = """if True:
-    import json, os
-    import numpy as np
-    import torch
-    import sparsehopfield as sh
-
-    def shares():
-        return sh.show_config(mode="dict")["shares_openmp"]
-
-    x = np.random.default_rng(0).random((3000, 40), dtype=np.float32)
-    torch.set_num_threads(2)
-    torch.from_numpy(x).exp()
-    found = [shares()]
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_that_begins_to_share_gets_no_team(monkeypatch):
+    """Whether its parent used OpenMP before, it cannot know."""
     listener, speaker = os.pipe()
-    if os.fork() == 0:
-        import sparsehopfield.torch
-        sh.update(x[:500], x, 1.0)
-        os.write(speaker, json.dumps(shares()).encode())
+    child = os.fork()
+    if child == 0:
+        os.write(speaker, b"yes" if _threads._is_forked() else b"no")
         os._exit(0)
-    found.append(json.loads(os.read(listener, 100)))
-    import sparsehopfield.torch
-    print(json.dumps([*found, shares()]))
-"""
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(listener, 3) == b"yes"
+    os.close(listener)
+    os.close(speaker)
+    assert not _threads._is_forked()
+
+    monkeypatch.setattr(_threads, "_is_forked", lambda: True)
+    share_threads()
+    assert not sh.show_config(mode="dict")["shares_openmp"]
+    monkeypatch.undo()
+    share_threads()
+    assert sh.show_config(mode="dict")["shares_openmp"]
 
 
-def test_only_the_import_shares_and_not_in_a_child():
-    """A child of a process that used OpenMP, and that imports us first, cannot tell; it goes by being a child."""
-    assert run_python(IMPORTS, SPARSEHOPFIELD_NUM_THREADS="2") == [False, False, True]
-
-
-def test_nothing_is_shared_that_is_not_pytorchs(monkeypatch):
+def test_nothing_is_shared_where_pytorch_has_no_openmp(monkeypatch):
     shared = []
     monkeypatch.setattr(_core, "share_openmp", lambda *addresses: shared.append(addresses))
     monkeypatch.setattr(torch.backends.openmp, "is_available", lambda: False)
     share_threads()
     assert not shared
     monkeypatch.undo()
-    assert sh.show_config(mode="dict")["shares_openmp"]
+    monkeypatch.setattr(_core, "share_openmp", lambda *addresses: shared.append(addresses))
+    share_threads()
+    assert len(shared) == 1
+    assert all(shared[0])
