@@ -88,6 +88,13 @@ static void NAME(accumulate)""",
         "row_maps",
     ),
     Mutation(
+        "near weights: rounded whatever their bounds say",
+        "csrc/kernels/lanes_real.h",
+        "unknown |= differ[l] != 0 || !(closest[l]",
+        "unknown |= !(closest[l]",
+        "row_maps",
+    ),
+    Mutation(
         "entmax: one more in the support of sorted scores",
         "csrc/separation/entmax.c",
         "    return total < 1;",

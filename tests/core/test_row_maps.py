@@ -468,6 +468,59 @@ def test_large_rows(rng):
         np.testing.assert_allclose(q, reference.entmax(y), rtol=1e-6, atol=1e-10)
 
 
+# --- wide supports ----------------------------------------------------------------------------------
+
+
+WIDE = {
+    "sparsemax": ("sparsemax", ()),
+    **{f"entmax({a})": ("entmax", (a,)) for a in (1.0001, 1.05, 1.25, 1.5, 1.75, 1.9, 3.0)},
+    **{f"{row.name}({a})": (row.name, (a,)) for row in TABLE_ROWS for a in (1.2, 1.5, 2.0, 3.0)},
+}
+
+
+def wide_rows(n, kind, scale, rng):
+    """Return 16 rows of n scores, most of which have weight: of one kind of distribution, some masked or equal."""
+    z = {
+        "normal": rng.normal(size=(16, n)),
+        "even": rng.uniform(size=(16, n)),
+        "rounded": np.round(3 * rng.normal(size=(16, n))),
+        "one far off": rng.normal(size=(16, n)) - 9 * (np.arange(n) > 0),
+        "equal": np.zeros((16, n)),
+    }[kind]
+    z = (z * scale + rng.choice([0.0, 3.0, -50.0])).astype(np.float32)
+    if n > 64:
+        z[::2, ::7] = -np.inf
+    return z
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_floats_have_the_weights_of_doubles_rounded_once(name, rng):
+    row_map, options = WIDE[name]
+    for n in (32, 33, 100, 257, 1024, 1500):
+        for kind in ("normal", "even", "rounded", "one far off", "equal"):
+            for scale in (1.0, 0.1, 0.01, 1e-3, 1e-5):
+                z = wide_rows(n, kind, scale, rng)
+                p = getattr(sh, row_map)(z, *options)
+                exact = getattr(sh, row_map)(z.astype(np.float64), *options)
+                assert same_bits(p, exact.astype(np.float32)), (n, kind, scale)
+                np.testing.assert_allclose(exact.sum(axis=-1), 1, rtol=0, atol=1e-9)
+                in_place = z.copy()
+                assert getattr(sh, row_map)(in_place, *options, out=in_place) is in_place
+                assert same_bits(in_place, p), (n, kind, scale)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_supports_match_the_reference(name, dtype, rng):
+    row_map, options = WIDE[name]
+    for n in (100, 1027):
+        for scale in (0.3, 0.01, 1e-4):
+            z = wide_rows(n, "normal", scale, rng)[:3].astype(dtype)
+            p = getattr(sh, row_map)(z, *options)
+            want = getattr(reference, row_map)(z.astype(np.float64), *options)
+            np.testing.assert_allclose(p, want, rtol=1e-6 if dtype == np.float32 else 1e-9, atol=1e-12)
+
+
 # --- gradients ------------------------------------------------------------------------------------
 
 
