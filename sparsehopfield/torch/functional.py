@@ -413,22 +413,26 @@ def hopfield_attention(
         key, value = (t.reshape(t.shape[-3:]) for t in (key, value))
     key, value = _broadcast("key", key, lead_of_rows, heads), _broadcast("value", value, lead_of_rows, heads)
     rows: tuple[Tensor, ...] = query, key, value
-    if (
-        # as samples of one head, heads that follow one another have gradients that do so, too
-        all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
-        and (mask is None or mask.dim() == 2)
+    # heads that follow one another are taken for samples of one head, whose gradients follow one another, too
+    are_samples = (
+        (mask is None or mask.dim() == 2)
         and padding is None
         and beta.dim() == 0
         and not options.dropout  # which numbers samples and heads
-    ):
-        rows = tuple(t.flatten(0, -3).unsqueeze(2) for t in rows)
+        and all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
+    )
+    if are_samples:
+        samples = heads
+        for size in lead:
+            samples *= size
+        rows = tuple(t.reshape(samples, t.shape[-2], 1, t.shape[-1]) for t in rows)
     else:
         rows = tuple((t if is_shared and t is not query else _flat(t, 3)).transpose(-3, -2) for t in rows)
     tensors = Tensors(
         rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
     )
-    out = _operators.associate(tensors, options, as_backend(backend)).transpose(1, 2)
-    out = out.reshape(*lead, heads, n, value.shape[-1])
+    out = _operators.associate(tensors, options, as_backend(backend))
+    out = (out if are_samples else out.transpose(1, 2)).reshape(*lead, heads, n, value.shape[-1])
     return out.squeeze(0) if squeeze else out
 
 
