@@ -5,8 +5,8 @@ python benchmarks/torch_device.py --hflayers path/of/hopfield-layers --output to
 It takes the cases of tests/pytorch: associations of every map and form, and hflayers' random configurations, forward
 and backward in float64 beside the core on the CPU; row maps and losses. Then, on CUDA, passes in which nothing may wait
 for the device. Then training steps in float32 beside hflayers, attention beside torch's fused one, eager and compiled,
-and row maps beside entmax, with the memory of the device at its peak. At most ten minutes. It takes a GPU where there is
-one, else plain torch on the CPU, and ends with 1 where results differ or a pass waits.
+and row maps beside entmax, with the memory of the device at its peak. At most ten minutes. It takes a GPU where there
+is one, else plain torch on the CPU, and ends with 1 where results differ or a pass waits.
 """
 
 import contextlib
