@@ -12,7 +12,6 @@ from torch import Tensor
 from sparsehopfield._engine.checks import as_number, as_whole
 from sparsehopfield._engine.separations import as_choice, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield._engine.text import short
 from sparsehopfield.structures import Window
 from sparsehopfield.torch import _operators
 from sparsehopfield.torch._arguments import Options, Tensors, structure_text
@@ -32,6 +31,8 @@ def options_of(
     gradient: str,
     structure: Structure | None,
     appended: int = 0,
+    *,
+    dropout_name: str = "dropout",
 ) -> Options:
     """Return the options of an association, checked."""
     code = separation_code(separation)
@@ -40,9 +41,9 @@ def options_of(
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
     steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
-    rate = as_number("dropout", dropout, least=0.0)
+    rate = as_number(dropout_name, dropout, least=0.0)
     if rate >= 1:
-        raise ValueError(f"dropout: must be below 1, got {dropout}")
+        raise ValueError(f"{dropout_name}: must be below 1, got {dropout}")
     text = "" if structure is None else structure_text(as_structure(structure))
     return Options(*code, steps, eps, rate, implicit, text, as_whole("appended", appended, 0))
 
@@ -78,18 +79,23 @@ def as_beta(name: str, beta: float | Tensor, like: Tensor) -> Tensor:
     return torch.full((), number, dtype=dtype, device=like.device)
 
 
+def _check_tensor(name: str, t: Any) -> None:
+    """Raise unless this is a tensor."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name}: must be a tensor, got {type(t).__name__}")
+
+
 def _check_numbers(names: Sequence[str], tensors: Sequence[Any]) -> None:
     """Raise unless these are tensors of floating numbers."""
     for name, t in zip(names, tensors, strict=True):
-        if not isinstance(t, Tensor):
-            raise TypeError(f"{name}: must be a tensor, got {short(type(t))}")
+        _check_tensor(name, t)
         if not t.is_floating_point():
             raise TypeError(f"{name}: must be of floating numbers, got {t.dtype}")
 
 
-def _check_projection(name: str, weight: Tensor | None, bias: Tensor | None, heads: int, rows: Tensor) -> None:
-    """Raise unless a projection, or none, maps these rows."""
-    if weight is None or bias is None:
+def _check_projection(name: str, weight: Any, bias: Any, heads: int, rows: Tensor) -> None:
+    """Raise unless a projection, or none (of two None), maps these rows."""
+    if weight is None and bias is None:
         return
     _check_numbers((f"{name}.weight", f"{name}.bias"), (weight, bias))
     if weight.dim() != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
@@ -273,6 +279,9 @@ def associate(
     _check_numbers(_ROWS, (queries, stored, values))
     key_weight, key_bias = key_projection or (None, None)
     value_weight, value_bias = value_projection or (None, None)
+    for name, t in (("padding_mask", padding_mask), ("mask", mask), ("offsets", offsets)):
+        if t is not None:
+            _check_tensor(name, t)
     if mask is not None and mask.dim() == 3:
         mask = _with_heads(mask, _samples(queries, stored, offsets), queries.shape[-2])
     tensors = Tensors(
@@ -366,7 +375,9 @@ def hopfield_attention(
     >>> sdpa = torch.nn.functional.scaled_dot_product_attention(x, x, x)
     >>> torch.testing.assert_close(hopfield_attention(x, x, x, separation="softmax"), sdpa)
     """
-    options = options_of(separation, update_steps_max, update_steps_eps, dropout_p, gradient, structure)
+    options = options_of(
+        separation, update_steps_max, update_steps_eps, dropout_p, gradient, structure, dropout_name="dropout_p"
+    )
     _check_numbers(("query", "key", "value"), (query, key, value))
     for name, t in (("query", query), ("key", key), ("value", value)):
         if t.dim() < 2:
@@ -380,6 +391,9 @@ def hopfield_attention(
         raise ValueError(f"query: must have the features of the keys, {key.shape[-1]}, got {query.shape[-1]}")
     if min(query.shape[-1], value.shape[-1], heads) == 0:
         raise ValueError("query: at least one head and one feature are needed")
+    for name, mask_given in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask)):
+        if mask_given is not None:
+            _check_tensor(name, mask_given)
     if attn_mask is not None:
         if is_causal:
             raise ValueError("attn_mask: not with is_causal; give a mask that is both")
