@@ -338,7 +338,7 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], z: Tensor, parameter: Any, code: int) -> tuple[Tensor, int]:
-        return _map_class().apply(*batched(info.batch_size, in_dims, z, parameter), code), 0
+        return _map_class().apply(*batched(info.batch_size, in_dims, z, parameter), code), 0  # type: ignore[no-untyped-call]
 
 
 class _MapBothWays(_Map):
@@ -404,5 +404,5 @@ def weights(z: Tensor, code: int, parameter: float | Tensor) -> Tensor:
         return _polynomial(z, int(parameter))
     if not isinstance(parameter, Tensor) and parameter == 2 and code == ENTMAX:
         code = SPARSEMAX
-    p: Tensor = _map_class().apply(z, 2.0 if code == SPARSEMAX else parameter, code)
+    p: Tensor = _map_class().apply(z, 2.0 if code == SPARSEMAX else parameter, code)  # type: ignore[no-untyped-call]
     return p
