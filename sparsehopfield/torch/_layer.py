@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
-from sparsehopfield.layers._inputs import NAMES
+from sparsehopfield.layers._inputs import NAMES, RAGGED_STATE
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors
@@ -82,6 +82,8 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
             name = NAMES[i] if isinstance(input, tuple) else "input"
             if not isinstance(x, list):
                 raise TypeError(f"{name}: must be a tensor, or a list of one tensor a bag, got {type(x).__name__}")
+            if i == 1:
+                raise ValueError(f"{name}: {RAGGED_STATE}")
             if offsets is not None:
                 raise ValueError("offsets: a list of bags has its own; give one of the two")
             if not x or not all(isinstance(bag, Tensor) and bag.ndim == 2 for bag in x):
@@ -278,7 +280,7 @@ def association_matrix(
     weights = _operators.associate(tensors._replace(values=values), _options(call), call.backend)
     if place is not None:
         weights = weights.new_zeros(weights.shape).index_put(place, weights[place])
-    return weights.transpose(1, 2)
+    return weights.transpose(1, 2).to(inputs[1].dtype)
 
 
 def projected_patterns(
