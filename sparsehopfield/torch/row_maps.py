@@ -109,8 +109,8 @@ class _RowMap(Function):
 
 @custom_op("sparsehopfield::row_map", device_types="cpu")
 def row_map(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
-    """Return the weights of a map by the core."""
-    return _forward(z, learned, parameter, code)
+    """Return the weights of a map by the core, contiguous whatever the scores are, as compilers are told."""
+    return _forward(z, learned, parameter, code).contiguous()
 
 
 @row_map.register_fake
@@ -120,8 +120,8 @@ def _(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
 
 @custom_op("sparsehopfield::row_map_backward", device_types="cpu")
 def row_map_backward(p: Tensor, g: Tensor, learned: Tensor | None, parameter: float, code: int) -> list[Tensor]:
-    """Return the gradients by the scores and, where it is learned, by the parameter."""
-    return [d for d in _backward(p, g, learned, parameter, code) if d is not None]
+    """Return the gradients by the scores and, where it is learned, by the parameter; contiguous."""
+    return [d.contiguous() for d in _backward(p, g, learned, parameter, code) if d is not None]
 
 
 @row_map_backward.register_fake
