@@ -14,30 +14,75 @@ typedef struct {
     size_t bytes;
 } header;
 
+/* Blocks of the C library that were released last, for the calls that follow. Memory that is given back and taken anew
+ * costs a page fault for every 4 KiB, which is more than what is done with the scratch memory of a small layer. A slot
+ * is taken and filled at once, so that threads need no lock and a forked child finds none held. */
+enum { LINE = 64, LARGE = 4 << 20, SMALL = 64 << 10, KEPT = 8 };
+static _Atomic(void *) kept[KEPT];
+
+/* Returns where the memory lies that is handed out of an allocator's block, behind its header. */
+static void *aligned_in(const void *block) {
+    return (void *)(((uintptr_t)block + sizeof(header) + LINE - 1) & ~(uintptr_t)(LINE - 1));
+}
+
+static header *header_of(void *aligned) { return (header *)aligned - 1; }
+
+/* Returns a kept block of at least so many bytes, and not many more; NULL where there is none. */
+static void *take_kept(size_t bytes) {
+    for (int i = 0; i < KEPT; i++) {
+        void *block = atomic_exchange(&kept[i], NULL);
+        if (!block) continue;
+        const size_t has = header_of(aligned_in(block))->bytes;
+        if (has >= bytes && has <= bytes + bytes / 4) return block;
+        free(atomic_exchange(&kept[i], block)); /* another, if the slot was filled meanwhile */
+    }
+    return NULL;
+}
+
+/* Keeps a block, in place of another where there are enough. */
+static void keep(void *block) {
+    static atomic_uint turn;
+    for (int i = 0; i < KEPT; i++) {
+        void *none = NULL;
+        if (atomic_compare_exchange_strong(&kept[i], &none, block)) return;
+    }
+    free(atomic_exchange(&kept[atomic_fetch_add(&turn, 1) % KEPT], block));
+}
+
+static int is_kept(const sh_context *context, size_t bytes) {
+#ifdef SH_POISON
+    return (void)context, (void)bytes, 0; /* so that its use after the release is seen */
+#else
+    return !context->release && bytes >= SMALL && bytes < LARGE;
+#endif
+}
+
 void *sh_allocate(sh_context *context, int64_t count, size_t size) {
-    enum { LINE = 64, LARGE = 4 << 20 };
     size_t bytes;
     if (!context->allocate != !context->release) return NULL; /* no block may be given back to another allocator */
     if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes) || bytes > PTRDIFF_MAX - 2 * LINE) return NULL;
     bytes += LINE + sizeof(header);
-    char *block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
+    char *block = is_kept(context, bytes) ? take_kept(bytes) : NULL;
+    if (block) return aligned_in(block);
+    block = context->allocate ? context->allocate(context->user, bytes) : malloc(bytes);
     if (!block) return NULL;
     /* a page fault for every 4 KiB would cost more than what is done with large memory */
     if (bytes >= LARGE) sh_advise_large(block, bytes);
-    char *aligned = (char *)(((uintptr_t)block + sizeof(header) + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    ((header *)aligned)[-1] = (header){block, bytes};
+    void *aligned = aligned_in(block);
+    *header_of(aligned) = (header){block, bytes};
     return aligned;
 }
 
 void sh_release(sh_context *context, void *aligned) {
     if (!aligned) return;
-    const header h = ((const header *)aligned)[-1];
-    void *block = h.block;
-    ASAN_UNPOISON_MEMORY_REGION(block, h.bytes);
+    const header h = *header_of(aligned);
+    ASAN_UNPOISON_MEMORY_REGION(h.block, h.bytes);
     if (context->release)
-        context->release(context->user, block);
+        context->release(context->user, h.block);
+    else if (is_kept(context, h.bytes))
+        keep(h.block);
     else
-        free(block);
+        free(h.block);
 }
 
 sh_status sh_fail(sh_context *context, sh_status status, const char *argument, int64_t row) {

@@ -18,7 +18,8 @@ void sh_watch_process(void);
 unsigned sh_forks(void);
 
 /* sh_allocate: returns count * size bytes, checked, aligned to 64, from the context's allocator; NULL when there are none.
- * sh_release: gives them back; NULL is left alone. */
+ * sh_release: gives them back; NULL is left alone. Some blocks of the C library's allocator, less than 32 MiB in all, are kept
+ * for calls that follow. */
 void *sh_allocate(sh_context *context, int64_t count, size_t size);
 void sh_release(sh_context *context, void *block);
 

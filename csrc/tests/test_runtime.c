@@ -59,6 +59,27 @@ static void scratch_memory(void) {
     CHECK(large != NULL && (uintptr_t)large % 64 == 0);
     if (large) large[(8 << 20) - 1] = 1;
     sh_release(&plain, large);
+    /* blocks of a middling size are kept for the next call, of that size or a little less */
+    enum { MIDDLING = 256 << 10, BLOCKS = 20 };
+    char *blocks[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        if (!CHECK((blocks[i] = sh_allocate(&plain, MIDDLING, 1)) != NULL)) return;
+        memset(blocks[i], i, MIDDLING);
+        for (int j = 0; j < i; j++) CHECK(blocks[j] != blocks[i] && blocks[j][MIDDLING - 1] == j);
+    }
+    for (int i = 0; i < BLOCKS; i++) sh_release(&plain, blocks[i]);
+    char *half = sh_allocate(&plain, MIDDLING / 2, 1), *same = sh_allocate(&plain, MIDDLING - 100, 1);
+    int among = 0;
+    for (int i = 0; i < BLOCKS; i++) among |= same == blocks[i];
+#ifndef SH_POISON
+    CHECK(among);
+#endif
+    CHECK(half && same && half != same && (uintptr_t)same % 64 == 0);
+    sh_release(&plain, same);
+    char *more = sh_allocate(&plain, MIDDLING + 1, 1);
+    if (CHECK(more != NULL)) memset(more, 1, MIDDLING + 1);
+    sh_release(&plain, more);
+    sh_release(&plain, half);
 }
 
 /* --- loops ------------------------------------------------------------------------------------------ */
