@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsehopfield._engine.association import Saved, forward_of, gradients_of
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield.torch import _tape
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
 
@@ -46,12 +46,13 @@ def _whole_of(t: Tensor | None, dtype: torch.dtype) -> Array | None:
     return None if t is None else array_of(t.contiguous(), dtype)
 
 
-def _beta_of(beta: Tensor, heads: int) -> Array:
-    """Return beta for every head, checked."""
+def _beta_of(beta: Tensor, heads: int, dtype: torch.dtype) -> Array:
+    """Return beta for every head, checked: it is multiplied into queries of this dtype."""
+    largest = torch.finfo(dtype).max
     numbers = beta.detach().reshape(-1).tolist()
     for x in numbers:
-        if not 0 < x < inf:  # so is NaN
-            raise ValueError(f"beta: must be positive and finite, got {x}")
+        if not 0 < x <= largest:  # so is NaN
+            raise ValueError(f"beta: must be positive and finite in {dtype}, got {x}")
     return np.array(numbers if len(numbers) == heads else numbers * heads, np.float64)
 
 
@@ -72,7 +73,7 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     dtype = compute_dtype(queries, stored, values)
     q, k = _rows_of(queries, dtype), _rows_of(stored, dtype)
     v = k if values is stored else _rows_of(values, dtype)
-    o = _whole_of(offsets, torch.int64)
+    o = None if offsets is None else as_offsets(array_of(offsets), len(k))
     if o is not None:
         samples, rows = len(o) - 1, int((o[1:] - o[:-1]).max(initial=0))
     else:
@@ -81,12 +82,12 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     shape = samples, heads, q.shape[-3], rows
     rate = options.dropout
     text = options.structure
-    settings = options.steps, options.eps, rate, int(seed) if seed is not None and rate else 0, options.implicit
+    settings = options.steps, options.eps, rate, int(seed) % 2**64 if seed is not None and rate else 0, options.implicit
     return forward_of(
         q,
         k,
         v,
-        _beta_of(beta, heads),
+        _beta_of(beta, heads, dtype),
         options[:2],
         shape,
         settings,
