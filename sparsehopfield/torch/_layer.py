@@ -28,7 +28,7 @@ from sparsehopfield.layers._inputs import NAMES
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense, structure_text
-from sparsehopfield.torch._backend import EAGER, check_devices, route_of
+from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch._native import array_of
 
 __all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
@@ -593,7 +593,7 @@ class WholeLayer(torch.autograd.Function):
         given, tensors = Given(*saved[: len(Given._fields)]), saved[len(Given._fields) :]
         call, roles, names = ctx.made_from
         needs = ctx.needs_input_grad[len(FIXED) :]
-        if torch.is_grad_enabled():  # for a second derivative
+        if torch.is_grad_enabled() or is_batched(grad):  # for a second derivative, or many first ones
             return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
         tape = _tape.find(handle, tensors)
         inputs, parameters = _sorted(roles, names, tensors)
@@ -633,9 +633,10 @@ def _gradients_by_parts(
 ) -> list[Tensor | None]:
     """Return the gradients that are needed of `WholeLayer` in a way that can be differentiated again."""
     # views, so that no gradient runs on to what an argument was made from, which may be another argument
-    views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
-    inputs, parameters = _sorted(roles, names, views)
-    out = by_parts(call, parameters, {}, inputs, given)
+    with torch.enable_grad():
+        views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
+        inputs, parameters = _sorted(roles, names, views)
+        out = by_parts(call, parameters, {}, inputs, given)
     wanted = [view for view, is_needed in zip(views, needs, strict=True) if is_needed]
-    gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=True, allow_unused=True))
+    gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=torch.is_grad_enabled(), allow_unused=True))
     return [next(gradients) if is_needed else None for is_needed in needs]
