@@ -261,7 +261,10 @@ def jacobian_product(p: Tensor, g: Tensor, code: int, parameter: float | Tensor)
         slopes = torch.where(support, inside.sqrt(), torch.zeros_like(p))
     else:
         steep = torch.as_tensor(parameter, dtype=p.dtype, device=p.device) > 2
-        unit = torch.where(steep, inside.detach().amin(-1, keepdim=True), one[..., :1])
+        least, at = inside.detach().min(-1, keepdim=True)
+        unit = torch.where(steep, least, one[..., :1])
+        # its slope may be all that counts: means are taken of what g is above that of the least weight
+        g = torch.where(support, g - g.gather(-1, at) * steep, torch.zeros_like(g))
         slopes = torch.where(support, (inside / unit) ** (2 - parameter), torch.zeros_like(p))
         unit = unit ** (2 - parameter)
     mean = _divided((slopes * g).sum(-1, keepdim=True), slopes.sum(-1, keepdim=True))
@@ -338,7 +341,7 @@ class _Map(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], z: Tensor, parameter: Any, code: int) -> tuple[Tensor, int]:
-        return _map_class().apply(*batched(info.batch_size, in_dims, z, parameter), code), 0
+        return _map_class().apply(*batched(info.batch_size, in_dims, z, parameter), code), 0  # type: ignore[no-untyped-call]
 
 
 class _MapBothWays(_Map):
@@ -404,5 +407,5 @@ def weights(z: Tensor, code: int, parameter: float | Tensor) -> Tensor:
         return _polynomial(z, int(parameter))
     if not isinstance(parameter, Tensor) and parameter == 2 and code == ENTMAX:
         code = SPARSEMAX
-    p: Tensor = _map_class().apply(z, 2.0 if code == SPARSEMAX else parameter, code)
+    p: Tensor = _map_class().apply(z, 2.0 if code == SPARSEMAX else parameter, code)  # type: ignore[no-untyped-call]
     return p

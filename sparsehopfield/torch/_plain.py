@@ -87,13 +87,13 @@ def _as_rows(a: Tensor) -> _Rows:
 class _Bags(NamedTuple):
     """Where the rows of ragged bags lie when they are padded to one size."""
 
-    index: Tensor  # (B, M) of the row in the list of all; 0 where there is none
+    place: Tensor  # (B, M) of the row in the list of all; 0 where there is none
     none: Tensor  # (B, M) True where there is none
     sizes: Tensor  # (B,)
 
     def padded(self, a: Tensor) -> Tensor:
         """Return rows (R, h, d) as (B, M, h, d)."""
-        return a.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
+        return a.index_select(0, self.place.flatten()).reshape(*self.place.shape, *a.shape[1:])
 
 
 def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
@@ -319,7 +319,7 @@ class _Once(torch.autograd.Function):
                 "gradient='unrolled'"
             )
         g = g.masked_fill(~exists, torch.nan)
-        return g if torch.compiler.is_compiling() else _NoSecondDerivative.apply(g, y), None
+        return g if torch.compiler.is_compiling() else _NoSecondDerivative.apply(g, y), None  # type: ignore[no-untyped-call]
 
 
 class _OnceBothWays(_Once):
@@ -345,7 +345,7 @@ def _as_fixed_point(
     pairs = _Rows((k.data[..., :, None] * k.data[..., None, :]).flatten(-2), k.axes)
     cross = first[..., :, None] * mean[..., None, :]
     total = w.sum(-1).transpose(1, 2)[..., None, None]
-    j = pairs.mixed(w).unflatten(-1, x.shape[-1:] * 2) - cross - cross.mT
+    j = pairs.mixed(w).reshape(*x.shape, x.shape[-1]) - cross - cross.mT
     j = j + total * (mean[..., :, None] * mean[..., None, :])
     one = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     system = one - beta.detach()[..., None] * j
@@ -353,7 +353,8 @@ def _as_fixed_point(
     exists = (failures == 0)[..., None]
     factor = torch.where(exists[..., None], factor, one)
     y = update(x)
-    moves = (_Once if torch.compiler.is_compiling() else _OnceBothWays).apply(y, exists) - y.detach()  # 0
+    once: Any = _Once if torch.compiler.is_compiling() else _OnceBothWays
+    moves = once.apply(y, exists) - y.detach()  # 0  # type: ignore[no-untyped-call]
     return x + torch.cholesky_solve(moves[..., None], factor).squeeze(-1)
 
 
@@ -407,7 +408,7 @@ def _associate(t: Tensors, options: Options) -> Tensor:
     key_weight, key_bias = (None if a is None else a.to(dtype) for a in (t.key_weight, t.key_bias))
     keys = _as_rows(stored)
     invariant = ROWS[options.separation].shift_invariant
-    if key_weight is not None and (options.implicit or options.steps < 0 or not invariant):
+    if key_weight is not None and key_bias is not None and (options.implicit or options.steps < 0 or not invariant):
         keys = _Rows(
             torch.einsum(f"{keys.axes}e,hde->{keys.axes}hd", keys.data, key_weight) + key_bias, keys.axes + "h"
         )
@@ -421,7 +422,7 @@ def _associate(t: Tensors, options: Options) -> Tensor:
 
     def advance(x: Tensor, p: Tensor) -> Tensor:
         mixture = keys.mixed(p)
-        if key_weight is None:
+        if key_weight is None or key_bias is None:
             return mixture
         shift = p.sum(-1).transpose(1, 2)[..., None] * key_bias
         return torch.einsum("bnhd,hde->bnhe", torch.einsum("bnhe,hde->bnhd", mixture, key_weight) + shift, key_weight)

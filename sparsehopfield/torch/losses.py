@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from sparsehopfield._engine.checks import as_whole
-from sparsehopfield._engine.separations import as_choice
+from sparsehopfield._engine.separations import MAPS, as_choice
 from sparsehopfield.torch import _maps, row_maps
 from sparsehopfield.torch._arguments import as_dense
-from sparsehopfield.torch._backend import check_devices
+from sparsehopfield.torch._backend import as_backend, check_devices
 from sparsehopfield.torch._native import compute_dtype
 
 __all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
@@ -95,7 +95,7 @@ def _reduced(z: Any, target: Any, alpha: float, ignore_index: int, reduction: st
         losses = scores.logsumexp(-1) - scores.gather(-1, target[..., None])[..., 0]
     else:
         p = row_maps.entmax(scores, alpha, backend=backend)
-        losses = (_Loss if torch.compiler.is_compiling() else _LossBothWays).apply(scores, p, target, alpha)
+        losses = (_Loss if torch.compiler.is_compiling() else _LossBothWays).apply(scores, p, target, alpha)  # type: ignore[no-untyped-call]
     losses = losses.masked_fill(ignored, 0).to(z.dtype)
     if reduction == "none":
         return losses
@@ -228,7 +228,7 @@ def entmax_loss(
 
 
 def _as_alpha(alpha: Any) -> float:
-    parameter = row_maps.MAPS["entmax"].parameter
+    parameter = MAPS["entmax"].parameter
     assert parameter is not None
     return float(parameter.checked(alpha))
 
@@ -256,7 +256,7 @@ class EntmaxLoss(nn.Module):
         self.alpha = _as_alpha(alpha)
         self.ignore_index = as_whole("ignore_index", ignore_index, None)
         self.reduction = as_choice("reduction", reduction, REDUCTIONS)
-        self.backend = row_maps.as_backend(backend)
+        self.backend = as_backend(backend)
 
     def forward(self, z: Tensor, target: Tensor) -> Tensor:
         """Return the loss of scores (..., n) and classes (...)."""

@@ -102,7 +102,7 @@ class _RowMap(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], z: Tensor, learned: Tensor | None, *options: Any) -> tuple[Any, int]:
-        return _RowMap.apply(*_maps.batched(info.batch_size, in_dims, z, learned), *options), 0
+        return _RowMap.apply(*_maps.batched(info.batch_size, in_dims, z, learned), *options), 0  # type: ignore[no-untyped-call]
 
 
 # --- the core as an operator ------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _weights(z: Tensor, axis: int, code: int, parameter: float, learned: Tensor 
     elif route is OPERATOR:
         p = torch.ops.sparsehopfield.row_map(rows, learned, parameter, code)
     else:
-        p = _RowMap.apply(rows, learned, parameter, code)
+        p = _RowMap.apply(rows, learned, parameter, code)  # type: ignore[no-untyped-call]
     return p if axis == z.dim() - 1 else p.movedim(-1, axis)
 
 
