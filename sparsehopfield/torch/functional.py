@@ -46,6 +46,8 @@ def options_of(
     gradient: str,
     structure: Structure | None,
     appended: int = 0,
+    *,
+    dropout_name: str = "dropout",
 ) -> Options:
     """Return the options of an association, checked."""
     code = separation_code(separation)
@@ -54,9 +56,9 @@ def options_of(
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
     steps = as_steps(update_steps_max)
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
-    rate = as_number("dropout", dropout, least=0.0)
+    rate = as_number(dropout_name, dropout, least=0.0)
     if rate >= 1:
-        raise ValueError(f"dropout: must be below 1, got {dropout}")
+        raise ValueError(f"{dropout_name}: must be below 1, got {dropout}")
     text = "" if structure is None else structure_text(as_structure(structure))
     return Options(*code, steps, eps, rate, implicit, text, as_whole("appended", appended, 0))
 
@@ -109,9 +111,9 @@ def _as_pair(name: str, projection: Any) -> tuple[Any, Any]:
     return projection
 
 
-def _check_projection(name: str, weight: Tensor | None, bias: Tensor | None, heads: int, rows: Tensor) -> None:
-    """Raise unless a projection, or none, maps these rows."""
-    if weight is None or bias is None:
+def _check_projection(name: str, weight: Any, bias: Any, heads: int, rows: Tensor) -> None:
+    """Raise unless a projection, or none (of two None), maps these rows."""
+    if weight is None and bias is None:
         return
     _check_numbers((f"{name}.weight", f"{name}.bias"), (weight, bias))
     if weight.dim() != 3 or weight.shape[0] != heads or weight.shape[2] != rows.shape[-1]:
@@ -392,7 +394,9 @@ def hopfield_attention(
     >>> sdpa = torch.nn.functional.scaled_dot_product_attention(x, x, x)
     >>> torch.testing.assert_close(hopfield_attention(x, x, x, separation="softmax"), sdpa)
     """
-    options = options_of(separation, update_steps_max, update_steps_eps, dropout_p, gradient, structure)
+    options = options_of(
+        separation, update_steps_max, update_steps_eps, dropout_p, gradient, structure, dropout_name="dropout_p"
+    )
     _check_numbers(("query", "key", "value"), (query, key, value))
     for name, t in (("query", query), ("key", key), ("value", value)):
         if t.dim() < 2:
@@ -440,15 +444,19 @@ def hopfield_attention(
         key, value = (t.reshape(t.shape[-3:]) for t in (key, value))
     key, value = _broadcast("key", key, lead_of_rows, heads), _broadcast("value", value, lead_of_rows, heads)
     rows: tuple[Tensor, ...] = query, key, value
-    if (
-        # as samples of one head, heads that follow one another have gradients that do so, too
-        all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
-        and (mask is None or mask.dim() == 2)
+    # heads that follow one another are taken for samples of one head, whose gradients follow one another, too
+    are_samples = (
+        (mask is None or mask.dim() == 2)
         and padding is None
         and beta.dim() == 0
         and not options.dropout  # which numbers samples and heads
-    ):
-        rows = tuple(t.flatten(0, -3).unsqueeze(2) for t in rows)
+        and all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
+    )
+    if are_samples:
+        samples = heads
+        for size in lead:
+            samples *= size
+        rows = tuple(t.reshape(samples, t.shape[-2], 1, t.shape[-1]) for t in rows)
     else:
         rows = tuple((t if is_shared and t is not query else _flat(t, 3)).transpose(-3, -2) for t in rows)
     tensors = Tensors(
@@ -458,8 +466,7 @@ def hopfield_attention(
         out = _operators.associate(tensors, options, as_backend(backend))
     except (ValueError, TypeError, OverflowError) as error:
         raise renamed(error, _OF_ATTENTION) from None
-    out = out.transpose(1, 2)
-    out = out.reshape(*lead, heads, n, value.shape[-1])
+    out = (out if are_samples else out.transpose(1, 2)).reshape(*lead, heads, n, value.shape[-1])
     return out.squeeze(0) if squeeze else out
 
 

@@ -225,6 +225,7 @@ def test_eager_calls_take_the_function(passes):  # noqa: F811
         ({"value": rows(B, H, M + 1, V)}, "value: must have a row for each of 5 rows"),
         ({"attn_mask": hidden(N, M), "is_causal": True}, "attn_mask: not with is_causal"),
         ({"attn_mask": torch.ones(N, M, dtype=torch.int64)}, "attn_mask: must be of bool or floating"),
+        ({"attn_mask": [[True] * M] * N}, "attn_mask: must be a tensor, got list"),
         ({"attn_mask": hidden(N, M + 1)}, "attn_mask: must broadcast to"),
         ({"attn_mask": hidden(2, N, M)}, "attn_mask: must broadcast to"),
         ({"attn_mask": hidden(3, H, N, M)}, "attn_mask: must broadcast to"),
@@ -239,7 +240,7 @@ def test_eager_calls_take_the_function(passes):  # noqa: F811
         ({"attn_mask": [[True]]}, "^attn_mask: must be a tensor"),
         ({"key_padding_mask": hidden(B, M).to_sparse()}, "^key_padding_mask: must be a dense tensor"),
         ({"scale": torch.ones(2)}, "scale: must be one number or one for each"),
-        ({"dropout_p": 1.0}, "dropout: must be below 1"),
+        ({"dropout_p": 1.0}, "dropout_p: must be below 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, message):
