@@ -392,6 +392,27 @@ static void NAME(accumulate)""",
         "",
         "optim",
     ),
+    Mutation(
+        "modules: the second derivative runs on to what an input was made from",
+        "sparsehopfield/torch/_layer.py",
+        "t.view_as(t) if is_needed else t for t",
+        "t for t",
+        "test_modules and second_derivative",
+    ),
+    Mutation(
+        "modules: hooks of inner modules are passed over",
+        "sparsehopfield/torch/modules.py",
+        "return not hooked and type(module) in PLAIN",
+        "return type(module) in PLAIN",
+        "test_modules and hooks",
+    ),
+    Mutation(
+        "modules: an input in two roles counts as two",
+        "sparsehopfield/torch/_layer.py",
+        "if i > j]",
+        "if i >= j]",
+        "test_modules and against",
+    ),
 ]
 
 

@@ -21,15 +21,15 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from sparsehopfield._engine.checks import Array, as_offsets
-from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import NAMES
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
-from sparsehopfield.torch._arguments import Options, Tensors, as_dense, structure_text
+from sparsehopfield.torch._arguments import Options, Tensors, as_dense
 from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch._native import array_of
+from sparsehopfield.torch.functional import options_of
 
 __all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
 
@@ -266,8 +266,9 @@ def association_matrix(
     _check_dtypes(parameters, inputs)
     if _is_eager(call, parameters, modules, inputs, given):
         tape = _forward(call, parameters, inputs, given)[0]
-        weights, shape = _passes.associations(tape)
-        return torch.from_numpy(weights if isinstance(weights, np.ndarray) else weights.toarray().reshape(shape))
+        found, shape = _passes.associations(tape)
+        matrix = torch.from_numpy(found if isinstance(found, np.ndarray) else found.toarray().reshape(shape))
+        return matrix.to(inputs[1].dtype)
     layout = layout_of(call.spec, inputs, given.offsets)
     tensors, place = to_association(call, parameters, modules, inputs, given, layout)
     assert layout.rows is not None
@@ -300,17 +301,8 @@ def projected_patterns(
 def _options(call: Call) -> Options:
     """Return the association's options."""
     spec = call.spec
-    number, parameter = separation_code(call.separation)
-    return Options(
-        separation=number,
-        parameter=parameter,
-        steps=-1 if spec.update_steps_max is None else spec.update_steps_max,
-        eps=spec.update_steps_eps,
-        dropout=call.dropout,
-        implicit=spec.gradient == "implicit",
-        structure=structure_text(call.structure),
-        appended=spec.appended,
-    )
+    steps, eps = spec.update_steps_max, spec.update_steps_eps
+    return options_of(call.separation, steps, eps, call.dropout, spec.gradient, call.structure, spec.appended)
 
 
 def to_association(

@@ -361,7 +361,7 @@ def test_half_precision(dtype):
             assert module.to(dtype).scaling == 0.1234567890123
         x = input_of(name, dtype=dtype)
         out = module(x)
-        assert out.dtype == dtype
+        assert out.dtype == module.get_association_matrix(x).dtype == dtype
         out.float().sum().backward()
         assert x.grad.dtype == dtype
         assert all(p.grad is not None and p.grad.dtype == dtype for p in module.parameters() if p.requires_grad)
@@ -679,6 +679,11 @@ def test_bad_inputs(route, monkeypatch):
             lambda: module(x[0], torch.zeros(1, M, dtype=torch.bool), offsets=[0, M]),
             ValueError,
             "padding_mask: ragged bags",
+        ),
+        (
+            lambda: made("no output projection, polynomial", gradient="implicit", **options)[0](x),
+            ValueError,
+            "gradient: a polynomial update",
         ),
         (lambda: made("lookup", **options)[0]((x, x)), TypeError, "input: must be one tensor of state patterns"),
         (lambda: made("lookup", **options)[0](x, offsets=[0, M]), ValueError, "offsets"),
