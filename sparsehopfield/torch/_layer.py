@@ -37,6 +37,7 @@ ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns into one another
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
 ROLES = ("stored_pattern", "state_pattern", "pattern_projection")
+counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes of whole layers, for tests
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
 Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
@@ -508,6 +509,7 @@ def _forward(
     call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, given: Given
 ) -> tuple[_passes.Tape, torch.dtype]:
     """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
+    counts["forward"] += 1
     dtype = _compute_dtype(parameters, inputs)
     distinct, (i, j, k) = _distinct(inputs)
     arrays = [_whole(x, dtype) for x in distinct]
@@ -576,9 +578,11 @@ class WholeLayer(torch.autograd.Function):
         needs = ctx.needs_input_grad[len(FIXED) :]
         if torch.is_grad_enabled():  # for a second derivative
             return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
+        counts["backward"] += 1
         tape = _tape.find(handle, tensors)
         inputs, parameters = _sorted(roles, names, tensors)
         if tape is None:
+            counts["forward again"] += 1
             tape, _ = _forward(call, parameters, inputs, given)
         wanted = [role for role, i in zip(ROLES, roles, strict=True) if needs[i]]
         found = _passes.backward(tape, array_of(grad.contiguous(), _compute_dtype(parameters, inputs)), wanted)
