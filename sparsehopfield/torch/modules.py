@@ -462,7 +462,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual, watched = self.association_core, {}, _has_any_global_hook()
+        core, unusual, watched = self.association_core, {}, _has_any_global_hook()  # type: ignore[no-untyped-call]
         own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
