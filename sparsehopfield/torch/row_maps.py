@@ -109,8 +109,8 @@ class _RowMap(Function):
 
 @custom_op("sparsehopfield::row_map", device_types="cpu")
 def row_map(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
-    """Return the weights of a map by the core."""
-    return _forward(z, learned, parameter, code)
+    """Return the weights of a map by the core, contiguous whatever the scores are, as compilers are told."""
+    return _forward(z, learned, parameter, code).contiguous()
 
 
 @row_map.register_fake
@@ -120,8 +120,8 @@ def _(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
 
 @custom_op("sparsehopfield::row_map_backward", device_types="cpu")
 def row_map_backward(p: Tensor, g: Tensor, learned: Tensor | None, parameter: float, code: int) -> list[Tensor]:
-    """Return the gradients by the scores and, where it is learned, by the parameter."""
-    return [d for d in _backward(p, g, learned, parameter, code) if d is not None]
+    """Return the gradients by the scores and, where it is learned, by the parameter; contiguous."""
+    return [d.contiguous() for d in _backward(p, g, learned, parameter, code) if d is not None]
 
 
 @row_map_backward.register_fake
@@ -191,7 +191,8 @@ def _alpha(name: str, alpha: Any, z: Tensor, axis: int) -> tuple[float, Tensor |
             raise ValueError(f"alpha: must be {parameter.described('finite')}, got {short(numbers.tolist())}")
         if numbers.numel() == 1 and not (alpha.requires_grad or _maps.is_transformed()):
             return float(numbers), None
-    learned = alpha.to(compute_dtype(z))
+    # one number may lie on the CPU beside another device, as in torch's arithmetic
+    learned = alpha.to(z.device if alpha.is_cpu and alpha.dim() == 0 else alpha.device, compute_dtype(z))
     return 0.0, learned.movedim(axis, -1) if alpha.dim() else learned.reshape((1,) * z.dim())
 
 
@@ -202,7 +203,7 @@ def _weights(z: Tensor, axis: int, code: int, parameter: float, learned: Tensor 
     if code == SOFTMAX and as_backend(backend) is None:
         backend = "torch"
     rows = z if axis == z.dim() - 1 else z.movedim(axis, -1)
-    route = route_of((rows, learned), as_backend(backend))
+    route = route_of(("z", "alpha"), (rows, learned), as_backend(backend))
     if route is PLAIN:
         dtype = compute_dtype(rows)
         p = _maps.weights(rows.to(dtype), code, parameter if learned is None else learned).to(z.dtype)
