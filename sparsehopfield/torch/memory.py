@@ -23,10 +23,9 @@ from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.torch._arrays import given_array, tensors_of
+from sparsehopfield.torch._arrays import compute_dtype, given_array, lent_array, tensors_of
 from sparsehopfield.torch._backend import EAGER, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
-from sparsehopfield.torch._native import compute_dtype
 from sparsehopfield.torch.functional import as_beta, associate
 
 __all__ = ["HopfieldMemory", "energy", "retrieve", "update"]
@@ -68,10 +67,10 @@ class _Retrieve(torch.autograd.Function):
             raise ValueError(
                 f"separation: {row_of(code).class_name} has no energy, and retrieval no gradient; detach the tensors"
             )
-        rows, mixed = given_array("patterns", patterns), given_array("values", values)
+        rows, mixed = lent_array("patterns", patterns), lent_array("values", values)
         similarity, check, index = request.similarity, request.check_finite, request.index
         stored = PatternSet(rows, mixed, similarity, copy=None, check_finite=check, index=index)
-        call = Call.prepare(stored, given_array("queries", queries), given_array("beta", beta), code, structure)
+        call = Call.prepare(stored, lent_array("queries", queries), lent_array("beta", beta), code, structure)
         if request.keeps and not isinstance(call.executor, CoreExecutor):
             raise ValueError(f"structure: {type(structure).__name__} has no gradient in retrieval; detach the tensors")
         asked = True if request.return_info is False else request.return_info
@@ -467,7 +466,7 @@ class _Conjugate(torch.autograd.Function):
         queries: Tensor, keys: Tensor, separation: Separation, structure: Structure | None, backend: str | None
     ) -> Tensor:
         """Return Psi*, (N,) of float64, for queries (N, e) and keys (M, e)."""
-        x, rows = (given_array(name, t).astype(np.float64) for name, t in (("queries", queries), ("patterns", keys)))
+        x, rows = (lent_array(name, t).astype(np.float64) for name, t in (("queries", queries), ("patterns", keys)))
         energies = functional.energy(x, rows, separation=separation, structure=structure)
         return tensors_of(0.5 * np.square(x).sum(1) - energies, queries.device)
 

@@ -19,10 +19,10 @@ from sparsehopfield._engine.checks import as_whole, ignoring_float_errors
 from sparsehopfield._engine.separations import MAPS, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import _maps
+from sparsehopfield.torch._arrays import array_of, compute_dtype
 from sparsehopfield.torch._backend import OPERATOR, PLAIN, as_backend, route_of
 from sparsehopfield.torch._custom_op import custom_op
 from sparsehopfield.torch._maps import ENTMAX, NORMMAX, SOFTMAX, SPARSEMAX
-from sparsehopfield.torch._native import array_of, compute_dtype
 
 __all__ = ["entmax", "normmax", "softmax", "sparsemax"]
 
