@@ -16,7 +16,7 @@ from sparsehopfield.torch.losses import (
     softmax_loss,
     sparsemax_loss,
 )
-from sparsehopfield.torch.memory import HopfieldMemory, retrieve, update
+from sparsehopfield.torch.memory import HopfieldMemory, energy, retrieve, update
 from sparsehopfield.torch.modules import (
     Hopfield,
     HopfieldLayer,
@@ -42,6 +42,7 @@ __all__ = [
     "SparseHopfieldPooling",
     "SparsemaxLoss",
     "associate",
+    "energy",
     "entmax",
     "entmax_loss",
     "hopfield_attention",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "is_transformed", "route_of"]
+__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "check_devices", "is_transformed", "route_of"]
 
 EAGER = "eager"  # the core on CPU tensors, now
 TRANSFORMED = "transformed"  # the core under the transforms of torch.func, but for forward mode
@@ -52,11 +52,27 @@ def _is_watched(tensors: Sequence[Tensor | None]) -> bool:
     return any(t is not None and type(t) not in _ORDINARY for t in tensors)
 
 
-def route_of(tensors: Sequence[Tensor | None], backend: str | None = None, lacking: str = "") -> str:
+def check_devices(names: Iterable[str], tensors: Iterable[Tensor | None]) -> None:
+    """Raise ValueError unless tensors lie on one device; a seed may lie on the CPU."""
+    first: tuple[str, torch.device] | None = None
+    for name, t in zip(names, tensors, strict=True):
+        if t is None or (name == "seed" and t.is_cpu):
+            continue
+        if first is None:
+            first = name, t.device
+        elif t.device != first[1]:
+            raise ValueError(f"{name}: is on {t.device}, but {first[0]} on {first[1]}; bring both to one device")
+
+
+def route_of(
+    names: Iterable[str], tensors: Sequence[Tensor | None], backend: str | None = None, lacking: str = ""
+) -> str:
     """Return who computes with these tensors, and how.
 
     Parameters
     ----------
+    names : iterable of str
+        Of the tensors, for errors.
     tensors : sequence of Tensor or None
     backend : {None, "core", "torch"}
         None takes the core where it can compute.
@@ -66,17 +82,16 @@ def route_of(tensors: Sequence[Tensor | None], backend: str | None = None, lacki
     Raises
     ------
     ValueError
-        If the core is asked for where it cannot compute.
+        If the core is asked for where it cannot compute, or tensors lie on several devices.
     """
+    away = [t for t in tensors if t is not None and not t.is_cpu]
+    if away:
+        check_devices(names, tensors)
     if backend == "torch":
         return PLAIN
-    on_meta = False
-    for t in tensors:
-        if t is not None and not t.is_cpu:
-            if t.is_meta:
-                on_meta = True
-            else:
-                lacking = f"tensors on {t.device.type}"
+    on_meta = bool(away) and away[0].is_meta
+    if away and not on_meta:
+        lacking = f"tensors on {away[0].device.type}"
     route = EAGER
     transformed = is_transformed()
     if torch.compiler.is_compiling():

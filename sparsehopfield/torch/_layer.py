@@ -28,7 +28,7 @@ from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors
 from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
-from sparsehopfield.torch._backend import EAGER, route_of
+from sparsehopfield.torch._backend import EAGER, check_devices, route_of
 from sparsehopfield.torch.functional import options_of
 
 __all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
@@ -37,6 +37,7 @@ ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns into one another
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
 ROLES = ("stored_pattern", "state_pattern", "pattern_projection")
+GIVEN = ("stored_pattern_padding_mask", "association_mask", "offsets", "seed")  # the names of `Given` to callers
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
 Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
@@ -90,11 +91,13 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
             if sizes is not None and sizes != [len(bag) for bag in x]:
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             sizes = [len(bag) for bag in x]
+            check_devices([f"{name}[{i}]" for i in range(len(x))], x)
             found.append(torch.cat(x))
     if sizes is not None:
         offsets = torch.tensor([0, *accumulate(sizes)], device=found[0].device)
     elif offsets is not None:
-        offsets = torch.as_tensor(offsets, device=found[0].device)
+        if not isinstance(offsets, Tensor) or offsets.is_cpu:
+            offsets = torch.as_tensor(offsets, device=found[0].device)
         if offsets.ndim != 1 or offsets.is_floating_point() or offsets.dtype == torch.bool or not len(offsets):
             raise ValueError(
                 f"offsets: must be integers of shape (samples + 1,), got {offsets.dtype} of shape "
@@ -185,7 +188,7 @@ def run(
     if call.dropout:
         seed = torch.randint(2**62, (1,), device=inputs[1].device)
         given = Given(given.padding, given.mask, given.offsets, seed)
-    if modules or not _is_eager(call, parameters, inputs, given):
+    if not _is_eager(call, parameters, modules, inputs, given):
         return by_parts(call, parameters, modules, inputs, given)
     distinct, roles = _distinct(inputs)
     tensors = (*distinct, *parameters.values())
@@ -204,10 +207,16 @@ def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
     return ((stored, state), (0, 1, 1)) if projection is state else (inputs, (0, 1, 2))
 
 
-def _is_eager(call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, given: Given) -> bool:
-    """Return whether the whole layer may be computed by the core, now."""
+def _is_eager(
+    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+) -> bool:
+    """Return whether the whole layer may be computed by the core, now; raise if tensors lie on several devices."""
+    if modules:  # whose hooks may bring their parameters to the inputs' device
+        check_devices((*NAMES, *GIVEN), (*inputs, *given))
+        return False
+    names = (*NAMES, *GIVEN, *parameters)
     tensors = (*inputs, *given, *parameters.values())
-    return route_of(tensors, call.backend, _operators._lacking(given.mask)) is EAGER
+    return route_of(names, tensors, call.backend, _operators._lacking(given.mask)) is EAGER
 
 
 def _dtype_of(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dtype:
@@ -252,7 +261,7 @@ def association_matrix(
 ) -> Tensor:
     """Return the weights of the last association, (B, H, N, M), without those of ragged queries that only fill up."""
     _check_dtypes(parameters, inputs)
-    if not modules and _is_eager(call, parameters, inputs, given):
+    if _is_eager(call, parameters, modules, inputs, given):
         tape = _forward(call, parameters, inputs, given)[0]
         found, shape = _passes.associations(tape)
         matrix = torch.from_numpy(found if isinstance(found, np.ndarray) else found.toarray().reshape(shape))
@@ -277,6 +286,7 @@ def projected_patterns(
 ) -> Tensor:
     """Return the rows that the association mixes, (B, H, M, p), or (H, R, p) of ragged bags."""
     _check_dtypes(parameters, inputs)
+    _is_eager(call, parameters, modules, inputs, given)
     layout = layout_of(call.spec, inputs, given.offsets)
     v = to_association(call, parameters, modules, inputs, given, layout)[0].values
     v = v.expand(*v.shape[:-2], call.spec.num_heads, v.shape[-1]).transpose(-3, -2)

@@ -32,7 +32,7 @@ def associate(tensors: Tensors, options: Options, backend: str | None = None) ->
 
     backend: None for whoever can compute, "core" or "torch".
     """
-    route = route_of(tensors, backend, _lacking(tensors.mask))
+    route = route_of(Tensors._fields, tensors, backend, _lacking(tensors.mask))
     if route is PLAIN:
         return _plain.associate(tensors, options)
     if route is TRANSFORMED:

@@ -50,7 +50,7 @@ def options_of(
 
 def draw_seed() -> Tensor:
     """Return a seed of dropout, (1,), by torch's generator, which checkpoints and `manual_seed` rule."""
-    return torch.randint(0, 2**62, (1,), dtype=torch.int64)
+    return torch.randint(0, 2**62, (1,), dtype=torch.int64, device="cpu")
 
 
 def as_seed(seed: int | Tensor | None, dropout: float) -> Tensor | None:
@@ -63,7 +63,7 @@ def as_seed(seed: int | Tensor | None, dropout: float) -> Tensor | None:
         if seed.numel() != 1 or seed.dtype != torch.int64:
             raise ValueError(f"seed: must be one number of int64, got {tuple(seed.shape)} of {seed.dtype}")
         return seed.reshape(1)
-    return torch.tensor([as_whole("seed", seed, 0, 2**63 - 1)], dtype=torch.int64)
+    return torch.tensor([as_whole("seed", seed, 0, 2**63 - 1)], dtype=torch.int64, device="cpu")
 
 
 def as_beta(name: str, beta: float | Tensor, like: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ def as_beta(name: str, beta: float | Tensor, like: Tensor) -> Tensor:
     if isinstance(beta, Tensor):
         if not beta.is_floating_point():
             raise TypeError(f"{name}: must be of floating numbers, got {beta.dtype}")
-        return beta
+        # one number may lie on the CPU beside another device, as in torch's arithmetic
+        return beta.to(like.device) if beta.is_cpu and not like.is_cpu and beta.dim() == 0 else beta
     number = as_number(name, beta, least=0.0)
     if number == 0:
         raise ValueError(f"{name}: must be positive and finite, got {number}")

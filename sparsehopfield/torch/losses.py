@@ -20,7 +20,7 @@ from sparsehopfield._engine.separations import MAPS, as_choice
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import row_maps
 from sparsehopfield.torch._arrays import compute_dtype
-from sparsehopfield.torch._backend import as_backend
+from sparsehopfield.torch._backend import as_backend, check_devices
 
 __all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
 
@@ -81,6 +81,7 @@ def _reduced(z: Any, target: Any, alpha: float, ignore_index: int, reduction: st
         raise TypeError(f"target: must be a tensor of int64, got {getattr(target, 'dtype', short(target))}")
     if target.shape != z.shape[:-1]:
         raise ValueError(f"target: must be of shape {tuple(z.shape[:-1])}, got {tuple(target.shape)}")
+    check_devices(("z", "target"), (z, target))
     ignored = target == ignore_index
     target = target.masked_fill(ignored, 0)
     scores = z.to(compute_dtype(z))

@@ -24,7 +24,7 @@ from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.torch._arrays import compute_dtype, given_array, lent_array, tensors_of
-from sparsehopfield.torch._backend import EAGER, route_of
+from sparsehopfield.torch._backend import EAGER, check_devices, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
 from sparsehopfield.torch.functional import as_beta, associate
 
@@ -32,6 +32,7 @@ __all__ = ["HopfieldMemory", "energy", "retrieve", "update"]
 
 Arguments = ParamSpec("Arguments")
 ArrayMemory = sparsehopfield.memory.HopfieldMemory
+_RETRIEVED = "queries", "patterns", "values", "beta"
 
 
 @dataclass
@@ -298,7 +299,10 @@ def _eagerly(function: Callable[..., Any], *arguments: Any) -> Any:
 def _retrieved(queries: Tensor, patterns: Tensor, values: Tensor | None, beta: Tensor, request: _Request) -> Any:
     """Return what `retrieve` returns."""
     tensors = queries, patterns, values, beta
-    if not request.keeps and route_of(tensors) == EAGER:  # no transform at work that would lose its derivative
+    on_cpu = all(t is None or t.is_cpu for t in tensors)  # others are copied there, each by itself
+    if (
+        not request.keeps and on_cpu and route_of(_RETRIEVED, tensors) == EAGER
+    ):  # no transform at work that would lose its derivative
         with torch.no_grad():
             result, *_ = _Retrieve.forward(*tensors, request)
     else:
@@ -374,8 +378,10 @@ def update(
     >>> bool(scale[:4].abs().min() > scale[4:].abs().max())
     True
     """
+    _check_numbers("queries", queries)
     if values is not None:
         _check_numbers("values", values)
+        check_devices(("queries", "values"), (queries, values))
     products = _as_products(queries, patterns, beta, similarity, separation, structure)
     rows = products.mixed if values is None else values
     if rows.dim() != 2 or len(rows) != len(patterns) or rows.shape[1] == 0:
@@ -424,6 +430,7 @@ def _as_products(
     _check_numbers("patterns", patterns)
     if patterns.dim() != 2 or 0 in patterns.shape:
         raise ValueError(f"patterns: must be two-dimensional, one row a pattern, got shape {tuple(patterns.shape)}")
+    check_devices(("queries", "patterns"), (queries, patterns))
     d = patterns.shape[1]
     if queries.dim() == 0 or queries.shape[-1] != d:
         raise ValueError(
@@ -444,6 +451,7 @@ def _as_products(
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         keys = torch.cat([keys, -0.5 * keys.square().sum(1, keepdim=True)], 1)
     if isinstance(beta, Tensor) and beta.dim() > 0:
+        check_devices(("queries", "beta"), (queries, beta))
         shape, leading = tuple(beta.shape), tuple(queries.shape[:-1])
         try:
             each = beta.expand(leading).reshape(-1, 1).to(x.dtype)
@@ -548,6 +556,7 @@ def energy(
     _check_numbers("queries", queries)
     leading = queries.shape[:-1]
     beta = as_beta("beta", beta, queries)
+    check_devices(("queries", "beta"), (queries, beta))
     products = _as_products(queries, patterns, beta, similarity, separation, structure)
     x = products.queries * (_where_positive(beta) if beta.dim() == 0 else 1.0)
     conjugate = _eagerly(_conjugate, x.to(products.keys.dtype), products.keys, separation, structure, backend)

@@ -191,7 +191,8 @@ def _alpha(name: str, alpha: Any, z: Tensor, axis: int) -> tuple[float, Tensor |
             raise ValueError(f"alpha: must be {parameter.described('finite')}, got {short(numbers.tolist())}")
         if numbers.numel() == 1 and not (alpha.requires_grad or _maps.is_transformed()):
             return float(numbers), None
-    learned = alpha.to(compute_dtype(z))
+    # one number may lie on the CPU beside another device, as in torch's arithmetic
+    learned = alpha.to(z.device if alpha.is_cpu and alpha.dim() == 0 else alpha.device, compute_dtype(z))
     return 0.0, learned.movedim(axis, -1) if alpha.dim() else learned.reshape((1,) * z.dim())
 
 
@@ -202,7 +203,7 @@ def _weights(z: Tensor, axis: int, code: int, parameter: float, learned: Tensor 
     if code == SOFTMAX and as_backend(backend) is None:
         backend = "torch"
     rows = z if axis == z.dim() - 1 else z.movedim(axis, -1)
-    route = route_of((rows, learned), as_backend(backend))
+    route = route_of(("z", "alpha"), (rows, learned), as_backend(backend))
     if route is PLAIN:
         dtype = compute_dtype(rows)
         p = _maps.weights(rows.to(dtype), code, parameter if learned is None else learned).to(z.dtype)

@@ -28,7 +28,16 @@ from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from sparsehopfield import Polynomial  # noqa: E402
 from sparsehopfield._engine.association import associate_backward, associate_forward  # noqa: E402
 from sparsehopfield.structures import LinearFeatures, TopK  # noqa: E402
-from sparsehopfield.torch import associate  # noqa: E402
+from sparsehopfield.torch import (  # noqa: E402
+    Hopfield,
+    associate,
+    energy,
+    entmax,
+    entmax_loss,
+    hopfield_attention,
+    softmax_loss,
+    update,
+)
 from sparsehopfield.torch._operators import associate as associated  # noqa: E402
 
 ALL = [(form, steps) for form in FORMS for steps in (0, 2)]
@@ -333,3 +342,49 @@ def test_no_samples_no_queries_and_no_rows_are_allowed():
         assert not out.any() or m
         for gradient, t in zip(torch.autograd.grad(out.sum(), (q, k)), (q, k), strict=True):
             assert gradient.shape == t.shape
+
+
+def on_several_devices():
+    """Return calls with one tensor on another device, and how the error begins."""
+    meta, q, k = {"device": "meta"}, rows(B, N, H, D), rows(B, M, H, D)
+    hidden = torch.zeros(N, M, dtype=torch.bool, **meta)
+    seed = torch.ones(1, dtype=torch.int64, **meta)
+    x, far, layer = rows(2, 5, 6), rows(2, 5, 6).to("meta"), Hopfield(6, dtype=torch.float64)
+    hooked = Hopfield(6, dtype=torch.float64)
+    hooked.norm_state_pattern.register_forward_hook(lambda *_: None)
+    classes = torch.zeros(2, 5, dtype=torch.int64, **meta)
+    one = torch.ones((), **meta)
+    return {
+        "mask": (lambda: associate(q, k, k, 1.0, mask=hidden), "mask: is on meta, but queries on cpu"),
+        "values": (lambda: associate(q, k, k.to("meta"), 1.0), "values: is on meta, but queries on cpu"),
+        "stored": (lambda: associate(q, k.to("meta"), k, 1.0, backend="torch"), "stored: is on meta"),
+        "beta": (lambda: associate(q, k, k, one), "beta: is on meta"),
+        "seed": (lambda: associate(q, k, k, 1.0, dropout=0.1, seed=seed), "seed: is on meta"),
+        "layer": (lambda: layer(far), "association_core.in_proj_weight: is on cpu, but stored pattern on meta"),
+        "layer's mask": (lambda: layer(x, association_mask=torch.zeros(5, 5, **meta)), "association_mask: is on meta"),
+        "layer's parts": (lambda: hooked(x, x[..., 0].to("meta") > 0), "stored_pattern_padding_mask: is on meta"),
+        "projected": (lambda: layer.get_projected_pattern_matrix((x, x, far)), "pattern projection: is on meta"),
+        "bags": (lambda: layer([x[0], far[1]]), r"input\[1\]: is on meta, but input\[0\] on cpu"),
+        "offsets": (lambda: layer(x[0], offsets=torch.zeros(2, dtype=torch.int64, **meta)), "offsets: is on meta"),
+        "attention": (lambda: hopfield_attention(x, x, far), "values?: is on meta"),
+        "alpha": (lambda: entmax(x, one), "alpha: is on meta, but z on cpu"),
+        "loss": (lambda: entmax_loss(x, classes), "target: is on meta, but z on cpu"),
+        "cross entropy": (lambda: softmax_loss(x, classes), "target: is on meta, but z on cpu"),
+        "update": (lambda: update(x, far[0], similarity="euclidean"), "patterns: is on meta, but queries on cpu"),
+        "update's values": (lambda: update(x, x[0], values=far[0]), "values: is on meta"),
+        "update's beta": (lambda: update(x, x[0], torch.ones(2, 5, **meta)), "beta: is on meta"),
+        "energy": (lambda: energy(x, x[0], one), "beta: is on meta"),
+    }
+
+
+@pytest.mark.parametrize("name", on_several_devices())
+def test_tensors_on_several_devices_are_refused_by_name(name):
+    call, message = on_several_devices()[name]
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+def test_a_number_may_lie_on_the_cpu_beside_another_device():
+    far = rows(B, N, H, D).to("meta")
+    assert associate(far, far, far, torch.tensor(2.0), dropout=0.5).is_meta
+    assert entmax(far, torch.tensor(1.5, requires_grad=True)).is_meta

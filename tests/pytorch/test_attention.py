@@ -209,7 +209,7 @@ def test_a_query_that_sees_nothing_gets_zeros():
 
 def test_eager_calls_take_the_function(passes):  # noqa: F811
     """Not the operator, which costs more than a small association."""
-    assert route_of(QKV) is EAGER
+    assert route_of("qkv", QKV) is EAGER
     hopfield_attention(*QKV)
     assert passes["forward"] == 1
 

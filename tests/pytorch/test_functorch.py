@@ -155,9 +155,9 @@ def test_forward_mode_is_not_silently_zero():
 
 def test_routes():
     found = []
-    func.grad(lambda q: (found.append(route_of([q])), q.sum())[1])(Q)
-    func.jvp(lambda q: (found.append(route_of([q])), q.sum())[1], (Q,), (TANGENT,))
-    assert [*found, route_of([Q])] == [TRANSFORMED, PLAIN, EAGER]
+    func.grad(lambda q: (found.append(route_of("q", [q])), q.sum())[1])(Q)
+    func.jvp(lambda q: (found.append(route_of("q", [q])), q.sum())[1], (Q,), (TANGENT,))
+    assert [*found, route_of("q", [Q])] == [TRANSFORMED, PLAIN, EAGER]
 
 
 @pytest.mark.parametrize("randomness", ["same", "different"])
