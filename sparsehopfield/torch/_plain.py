@@ -185,7 +185,7 @@ def visible_rows(text: str, n: int, m: int, appended: int, sizes: Tensor | None,
     """
     s = structure_from(text)
     assert s is not None
-    own = torch.tensor(m) if sizes is None else sizes[:, None, None]
+    own = torch.tensor(m, device="cpu") if sizes is None else sizes[:, None, None]
     own = own - appended
     most = m - appended
     if sizes is None:

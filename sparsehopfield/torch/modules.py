@@ -336,7 +336,9 @@ class Hopfield(nn.Module):
         """Return beta, a number or one for each head."""
         if self.log_scaling is not None:
             return self.log_scaling.detach().double().exp()
-        return torch.tensor(self._scaling, dtype=torch.float64) if isinstance(self._scaling, tuple) else self._scaling
+        if isinstance(self._scaling, tuple):
+            return torch.tensor(self._scaling, dtype=torch.float64, device="cpu")
+        return self._scaling
 
     @scaling.setter
     def scaling(self, scaling: Any) -> None:
