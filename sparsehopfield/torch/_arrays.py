@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.dlpack import to_dlpack
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from sparsehopfield._engine.call import RetrievalInfo
 from sparsehopfield._engine.checks import Array, as_array
@@ -37,7 +37,7 @@ class _Lent:
         self.tensor = tensor
 
     def __dlpack__(self, **_: Any) -> Any:
-        return to_dlpack(self.tensor)  # type: ignore[no-untyped-call]
+        return to_dlpack(self.tensor)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0
@@ -56,13 +56,13 @@ def array_of(t: Tensor, dtype: torch.dtype | None = None) -> Array:
     if t.is_neg():
         t = t.resolve_neg()
     if t.dtype == torch.bool:  # which not all releases of torch and NumPy exchange
-        return np.from_dlpack(_Lent(t.view(torch.uint8))).view(np.bool_)  # type: ignore[arg-type]
-    return np.from_dlpack(_Lent(t))  # type: ignore[arg-type]
+        return np.from_dlpack(_Lent(t.view(torch.uint8))).view(np.bool_)
+    return np.from_dlpack(_Lent(t))
 
 
-def whole_array(t: Tensor | None, dtype: torch.dtype | None = None) -> Array | None:
-    """Return a tensor as a contiguous array, None as None."""
-    return None if t is None else array_of(t.contiguous(), dtype)
+def whole_array(t: Tensor, dtype: torch.dtype | None = None) -> Array:
+    """Return a tensor as a contiguous array."""
+    return array_of(t if t.is_contiguous() else t.contiguous(), dtype)
 
 
 def tensor_like(array: Array | None, t: Tensor | None) -> Tensor | None:

@@ -26,7 +26,7 @@ from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import NAMES
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
-from sparsehopfield.torch._arguments import Options, Tensors
+from sparsehopfield.torch._arguments import Options, Tensors, as_dense
 from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
 from sparsehopfield.torch._backend import EAGER, check_devices, route_of
 from sparsehopfield.torch.functional import options_of
@@ -77,7 +77,7 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
         elif i == 2 and x is given[1]:
             found.append(found[1])
         elif isinstance(x, Tensor):
-            found.append(x)
+            found.append(as_dense(NAMES[i] if isinstance(input, tuple) else "input", x))
         else:
             name = NAMES[i] if isinstance(input, tuple) else "input"
             if not isinstance(x, list):
@@ -91,7 +91,10 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
             if sizes is not None and sizes != [len(bag) for bag in x]:
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             sizes = [len(bag) for bag in x]
-            check_devices([f"{name}[{i}]" for i in range(len(x))], x)
+            names = [f"{name}[{i}]" for i in range(len(x))]
+            for bag_name, bag in zip(names, x, strict=True):
+                as_dense(bag_name, bag)
+            check_devices(names, x)
             found.append(torch.cat(x))
     if sizes is not None:
         offsets = torch.tensor([0, *accumulate(sizes)], device=found[0].device)
@@ -585,7 +588,7 @@ class WholeLayer(torch.autograd.Function):
         if tape is None:
             tape, _ = _forward(call, parameters, inputs, given)
         wanted = [role for role, i in zip(ROLES, roles, strict=True) if needs[i]]
-        found = _passes.backward(tape, array_of(grad.contiguous(), _compute_dtype(parameters, inputs)), wanted)
+        found = _passes.backward(tape, whole_array(grad, _compute_dtype(parameters, inputs)), wanted)
         first = [role for role, i, j in zip(ROLES, roles, (-1, *roles), strict=False) if i > j]
         return *FIXED, *[
             tensor_like(found[name], t) if is_needed and name in found else None

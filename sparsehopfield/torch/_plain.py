@@ -1,7 +1,7 @@
 """The association in plain torch: any device and dtype, all derivatives, the core's results to rounding.
 
 Work and memory follow all pairs, whatever the structure: what is not seen is masked. Nothing waits for the device but
-for the sizes of ragged bags, and with unlimited updates once in 16. What the core refuses is not looked for: NaN and
+for the offsets of ragged bags, and with unlimited updates once in 16. What the core refuses is not looked for: NaN and
 infinities go where arithmetic takes them, but not out of rows that a sample does not have.
 
 Letters: b samples, n queries, m stored rows, h heads, d features of a state, e of an unprojected row, v of a value, f
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsehopfield._engine.checks import as_offsets
 from sparsehopfield._engine.separations import ROWS
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.structures import (
@@ -101,10 +102,14 @@ def _without(none: Tensor, a: Tensor) -> Tensor:
 
 
 def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
-    """Return where the rows of bags lie; where nobody can look how large the largest is, it may have all rows."""
+    """Return where the rows of bags lie.
+
+    Offsets are checked by a copy on the CPU, for which a device is waited. Where nobody can look, they are not, and the
+    largest bag may have all rows.
+    """
     sizes = offsets.diff()
     if _maps.can_read(offsets):
-        most = int(sizes.max()) if len(sizes) else 0
+        most = int(np.diff(as_offsets(offsets.tolist(), rows)).max(initial=0))
         if mask is not None and mask.shape[-1] != most:
             raise ValueError(f"mask: must have a column for each of {most} rows, got {tuple(mask.shape)}")
     else:

@@ -23,10 +23,11 @@ from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
+from sparsehopfield.torch._arguments import as_dense
 from sparsehopfield.torch._arrays import compute_dtype, given_array, lent_array, tensors_of
 from sparsehopfield.torch._backend import EAGER, check_devices, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
-from sparsehopfield.torch.functional import as_beta, associate
+from sparsehopfield.torch.functional import as_beta, associate, renamed
 
 __all__ = ["HopfieldMemory", "energy", "retrieve", "update"]
 
@@ -172,13 +173,6 @@ class _RetrieveBackward(torch.autograd.Function):
     vmap = _Retrieve.vmap
 
 
-def _as_tensor(name: str, given: Any) -> Tensor:
-    """Return an argument that must be a tensor."""
-    if not isinstance(given, Tensor):
-        raise TypeError(f"{name}: must be a tensor, got {type(given).__name__}")
-    return given
-
-
 def retrieve(
     queries: Tensor,
     patterns: Tensor,
@@ -276,9 +270,9 @@ def retrieve(
     >>> loss().item() < 0.01 * before
     True
     """
-    tensors = [_as_tensor("queries", queries), _as_tensor("patterns", patterns)]
+    tensors = [as_dense("queries", queries), as_dense("patterns", patterns)]
     if values is not None:
-        tensors.append(_as_tensor("values", values))
+        tensors.append(as_dense("values", values))
     temperature = beta if isinstance(beta, Tensor) else torch.from_numpy(as_positive_numbers("beta", beta))
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in [*tensors, temperature])
     if as_flag("sparse_grad", sparse_grad) and structure is None and not has_cutoff(separation_code(separation)):
@@ -397,13 +391,13 @@ def update(
             backend=backend,
         )
     except (ValueError, OverflowError) as error:
-        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+        raise renamed(error, {"stored": "patterns"}) from None
     return out.to(queries.dtype).reshape(*queries.shape[:-1], rows.shape[1])
 
 
 def _check_numbers(name: str, given: Any) -> None:
     """Raise unless an argument is a tensor of floating numbers."""
-    if not _as_tensor(name, given).is_floating_point():
+    if not as_dense(name, given).is_floating_point():
         raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparsehopfield._engine.checks import as_whole
+from sparsehopfield._engine.checks import as_whole, check_parameter
 from sparsehopfield._engine.separations import as_choice, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
 from sparsehopfield.torch import _layer
+from sparsehopfield.torch._arguments import as_dense
 
 __all__ = [
     "Hopfield",
@@ -298,6 +299,8 @@ class Hopfield(nn.Module):
         self.backend = None if backend is None else as_choice("backend", backend, ("core", "torch"))
         self.separation = self._default_separation if separation is None else separation
         self.structure = structure
+        for name, shape in spec.shapes.items():
+            check_parameter(name, shape, options)
         self.association_core = AssociationCore(spec, factory)
         for name in INPUTS:
             self.register_module(f"norm_{name}", self._norm(name, options, factory))
@@ -514,8 +517,8 @@ class Hopfield(nn.Module):
         """Return what `forward` is given as tensors."""
         inputs, offsets = _layer.as_tensors(input, offsets)
         for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-            if given is not None and not isinstance(given, Tensor):
-                raise TypeError(f"{name}: must be a tensor, got {short(given)}")
+            if given is not None:
+                as_dense(name, given)
         return inputs, _layer.Given(padding, mask, offsets, None)
 
 
@@ -602,6 +605,8 @@ class _WithLearnedPatterns(nn.Module):
 
     def _learned(self, name: str, shape: tuple[int, ...] | None, trainable: bool) -> None:
         """Register learned patterns, if there are any."""
+        if shape is not None:
+            check_parameter(name, shape, {"quantity": self.quantity, "input_size": shape[-1]})
         pattern = None if shape is None else nn.Parameter(torch.empty(shape, **self._factory), bool(trainable))
         self.register_parameter(name, pattern)
 
