@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
-from sparsehopfield.layers._inputs import NAMES
+from sparsehopfield.layers._inputs import NAMES, RAGGED_STATE
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense
@@ -38,6 +38,7 @@ AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
 ROLES = ("stored_pattern", "state_pattern", "pattern_projection")
 GIVEN = ("stored_pattern_padding_mask", "association_mask", "offsets", "seed")  # the names of `Given` to callers
+counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes of whole layers, for tests
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
 Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
@@ -82,6 +83,8 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
             name = NAMES[i] if isinstance(input, tuple) else "input"
             if not isinstance(x, list):
                 raise TypeError(f"{name}: must be a tensor, or a list of one tensor a bag, got {type(x).__name__}")
+            if i == 1:
+                raise ValueError(f"{name}: {RAGGED_STATE}")
             if offsets is not None:
                 raise ValueError("offsets: a list of bags has its own; give one of the two")
             if not x or not all(isinstance(bag, Tensor) and bag.ndim == 2 for bag in x):
@@ -281,7 +284,7 @@ def association_matrix(
     weights = _operators.associate(tensors._replace(values=values), _options(call), call.backend)
     if place is not None:
         weights = weights.new_zeros(weights.shape).index_put(place, weights[place])
-    return weights.transpose(1, 2)
+    return weights.transpose(1, 2).to(inputs[1].dtype)
 
 
 def projected_patterns(
@@ -519,6 +522,7 @@ def _forward(
     call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, given: Given
 ) -> tuple[_passes.Tape, torch.dtype]:
     """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
+    counts["forward"] += 1
     dtype = _compute_dtype(parameters, inputs)
     distinct, (i, j, k) = _distinct(inputs)
     arrays = [whole_array(x, dtype) for x in distinct]
@@ -583,9 +587,11 @@ class WholeLayer(torch.autograd.Function):
         needs = ctx.needs_input_grad[len(FIXED) :]
         if torch.is_grad_enabled():  # for a second derivative
             return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
+        counts["backward"] += 1
         tape = _tape.find(handle, saved)
         inputs, parameters = _sorted(roles, names, tensors)
         if tape is None:
+            counts["forward again"] += 1
             tape, _ = _forward(call, parameters, inputs, given)
         wanted = [role for role, i in zip(ROLES, roles, strict=True) if needs[i]]
         found = _passes.backward(tape, whole_array(grad, _compute_dtype(parameters, inputs)), wanted)
