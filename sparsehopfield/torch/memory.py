@@ -241,7 +241,8 @@ def retrieve(
        Softmax, whose supports are all patterns, costs N M d^2, block by block; no N x M array is made.
     2. At the edge of a support the gradient is that of the support as it is.
     3. Once differentiable; without `torch.func.vmap` and forward mode. Under `torch.compile` it is a graph break.
-       Tensors on other devices are copied to the CPU, and the results back.
+       There is no `backend`: the core alone retrieves. Tensors on other devices are copied to the CPU, and the results
+       back.
 
     References
     ----------
@@ -591,9 +592,13 @@ class _Attribute:
         self.__doc__ = getattr(ArrayMemory, name).__doc__
 
     def __get__(self, memory: HopfieldMemory | None, owner: type) -> Any:
-        return self if memory is None else tensors_of(getattr(memory._memory, self._name))
+        if memory is None:
+            return self
+        memory._check_lent()
+        return tensors_of(getattr(memory._memory, self._name))
 
     def __set__(self, memory: HopfieldMemory, value: Any) -> None:
+        memory._check_lent()
         setattr(memory._memory, self._name, given_array(self._name, value))
 
 
@@ -610,7 +615,8 @@ class HopfieldMemory:
         True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
         dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
-        lives: every call raises then, but for changes through `.data` or NumPy, which only `verify` finds.
+        lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
+        `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
     similarity, separation, structure, ids, check_finite, scale, index
         As in `sparsehopfield.HopfieldMemory`.
 
@@ -625,8 +631,8 @@ class HopfieldMemory:
     1. Every method and attribute of `sparsehopfield.HopfieldMemory` is here, with tensors for arrays, also in what
        `certify`, `duplicates` and `retrieve(return_info=True)` return; sparse weights are CSR tensors; `dtype` is
        torch's. `explain`, `report` and `candidates` return what they do there.
-    2. The memory lies on the CPU, where the core searches it. Queries of other devices are copied there and results
-       back.
+    2. The memory lies on the CPU, where the core alone searches it: there is no `backend`. Queries of other devices are
+       copied there and results back.
     3. `update` and `retrieve` return the queries' dtype, as every function here; what they compute with is as there.
     4. `patterns`, `values` and `ids` are copies, since no tensor is read-only.
 
@@ -705,6 +711,7 @@ class HopfieldMemory:
             )
 
     def __copy__(self) -> Self:
+        self._check_lent()
         other = type(self).__new__(type(self))
         other._memory, other._lent = copying.copy(self._memory), self._lent
         return other

@@ -35,7 +35,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import sparsehopfield.torch as sht  # noqa: E402
 from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import TopK, Window  # noqa: E402
-from sparsehopfield.torch import _layer, _native, _tape  # noqa: E402
+from sparsehopfield.torch import _layer, _native  # noqa: E402
 
 KINDS = [
     sht.Hopfield, sht.SparseHopfield, sht.HopfieldPooling, sht.SparseHopfieldPooling,
