@@ -261,7 +261,10 @@ def jacobian_product(p: Tensor, g: Tensor, code: int, parameter: float | Tensor)
         slopes = torch.where(support, inside.sqrt(), torch.zeros_like(p))
     else:
         steep = torch.as_tensor(parameter, dtype=p.dtype, device=p.device) > 2
-        unit = torch.where(steep, inside.detach().amin(-1, keepdim=True), one[..., :1])
+        least, at = inside.detach().min(-1, keepdim=True)
+        unit = torch.where(steep, least, one[..., :1])
+        # its slope may be all that counts: means are taken of what g is above that of the least weight
+        g = torch.where(support, g - g.gather(-1, at) * steep, torch.zeros_like(g))
         slopes = torch.where(support, (inside / unit) ** (2 - parameter), torch.zeros_like(p))
         unit = unit ** (2 - parameter)
     mean = _divided((slopes * g).sum(-1, keepdim=True), slopes.sum(-1, keepdim=True))

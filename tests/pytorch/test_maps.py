@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
@@ -21,7 +21,8 @@ CODES = [
     (_maps.POLYNOMIAL, 2.0),
     (_maps.POLYNOMIAL, 3.0),
 ]
-SMOOTH = [code for code in CODES if code[1] not in (1.0001, 1.01, 1.99, 2.01, 20.0, 30.0)]
+# without those whose weights change so fast that differences tell nothing
+SMOOTH = [code for code in CODES if code[1] not in (1.0001, 1.01, 1.99, 2.01, 4.0, 20.0, 30.0)]
 
 
 def by_reference(z, code, parameter):
@@ -113,6 +114,7 @@ def test_a_learned_parameter_gives_the_weights_of_numbers():
             np.testing.assert_allclose(got, by_reference(row.numpy(), code, float(alpha)), atol=1e-10)
 
 
+@example(seed=2_654_435_769)  # alpha = 20, where the slope of one weight is all that counts
 @given(seed=st.integers(0, 2**32 - 1))
 def test_products_with_jacobians_are_those_of_the_reference(seed):
     rng = np.random.default_rng(seed)
