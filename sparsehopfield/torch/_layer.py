@@ -27,9 +27,9 @@ from sparsehopfield.layers._inputs import INPUTS, NAMES, RAGGED_STATE
 from sparsehopfield.layers._roles import effective_weight
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
-from sparsehopfield.torch._arguments import Options, Tensors
+from sparsehopfield.torch._arguments import Options, Tensors, as_dense
+from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
 from sparsehopfield.torch._backend import EAGER, check_devices, route_of
-from sparsehopfield.torch._native import array_of
 from sparsehopfield.torch.functional import options_of
 
 __all__ = ["Inputs", "Settings", "SideInputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
@@ -77,7 +77,7 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
         elif i == 2 and x is given[1]:
             found.append(found[1])
         elif isinstance(x, Tensor):
-            found.append(x)
+            found.append(as_dense(NAMES[i] if isinstance(input, tuple) else "input", x))
         else:
             name = NAMES[i] if isinstance(input, tuple) else "input"
             if not isinstance(x, list):
@@ -93,7 +93,10 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
             if sizes is not None and sizes != [len(bag) for bag in x]:
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")
             sizes = [len(bag) for bag in x]
-            check_devices([f"{name}[{i}]" for i in range(len(x))], x)
+            names = [f"{name}[{i}]" for i in range(len(x))]
+            for bag_name, bag in zip(names, x, strict=True):
+                as_dense(bag_name, bag)
+            check_devices(names, x)
             found.append(torch.cat(x))
     if sizes is not None:
         offsets = torch.tensor([0, *accumulate(sizes)], device=found[0].device)
@@ -522,11 +525,11 @@ def _forward(
     counts["forward"] += 1
     dtype = _compute_dtype(parameters, inputs)
     distinct, (i, j, k) = _distinct(inputs)
-    arrays = [_whole(x, dtype) for x in distinct]
+    arrays = [whole_array(x, dtype) for x in distinct]
     scaling = call.scaling
     tape = _passes.forward(
         call.spec,
-        {name: _whole(value, dtype) for name, value in parameters.items()},
+        {name: whole_array(value, dtype) for name, value in parameters.items()},
         (arrays[i], arrays[j], arrays[k]),
         padding=None if given.padding is None else array_of(given.padding),
         mask=None if given.mask is None else _mask(given.mask, dtype),
@@ -544,11 +547,6 @@ def _compute_dtype(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dt
     """Return the dtype that a layer is computed in: float64 if it is of that, else float32."""
     dtype = _dtype_of(parameters, inputs)
     return dtype if dtype == torch.float64 else torch.float32
-
-
-def _whole(t: Tensor, dtype: torch.dtype) -> Array:
-    """Return a tensor as a contiguous array."""
-    return array_of(t if t.is_contiguous() else t.contiguous(), dtype)
 
 
 def _mask(mask: Tensor, dtype: torch.dtype) -> Array:
@@ -577,7 +575,8 @@ class WholeLayer(torch.autograd.Function):
     ) -> Tensor:
         inputs, parameters = _sorted(roles, names, tensors)
         tape, dtype = _forward(call, parameters, inputs, given)
-        handle = _tape.keep(tape, tensors, tuple([t.dtype == dtype and t.is_contiguous() for t in tensors]))
+        in_place = tuple([t.dtype == dtype and t.is_contiguous() for t in tensors])
+        handle = _tape.keep(tape, (*given, *tensors), (*[t is not None for t in given], *in_place))
         ctx.save_for_backward(handle, *given, *tensors)
         ctx.made_from = call, roles, names
         return _as_output(call, inputs, tape.result)
@@ -591,16 +590,16 @@ class WholeLayer(torch.autograd.Function):
         if torch.is_grad_enabled():  # for a second derivative
             return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
         counts["backward"] += 1
-        tape = _tape.find(handle, tensors)
+        tape = _tape.find(handle, saved)
         inputs, parameters = _sorted(roles, names, tensors)
         if tape is None:
             counts["forward again"] += 1
             tape, _ = _forward(call, parameters, inputs, given)
         wanted = [role for role, i in zip(INPUTS, roles, strict=True) if needs[i]]
-        found = _passes.backward(tape, array_of(grad.contiguous(), _compute_dtype(parameters, inputs)), wanted)
+        found = _passes.backward(tape, whole_array(grad, _compute_dtype(parameters, inputs)), wanted)
         first = [role for role, i, j in zip(INPUTS, roles, (-1, *roles), strict=False) if i > j]
         return *FIXED, *[
-            _like(found[name], t) if is_needed and name in found else None
+            tensor_like(found[name], t) if is_needed and name in found else None
             for name, t, is_needed in zip((*first, *names), tensors, needs, strict=True)
         ]
 
@@ -609,14 +608,6 @@ def _sorted(roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]) -> 
     """Return inputs and parameters from the tensors of `WholeLayer`."""
     i, j, k = roles
     return (tensors[i], tensors[j], tensors[k]), dict(zip(names, tensors[max(roles) + 1 :], strict=True))
-
-
-def _like(gradient: Array | None, t: Tensor) -> Tensor | None:
-    """Return a gradient as a tensor of another's dtype."""
-    if gradient is None:
-        return None
-    d = torch.from_numpy(gradient)
-    return d if d.dtype == t.dtype else d.to(t.dtype)
 
 
 def _gradients_by_parts(

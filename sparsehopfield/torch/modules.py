@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from sparsehopfield._engine.checks import as_whole
+from sparsehopfield._engine.checks import as_whole, check_parameter
 from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
@@ -23,6 +23,7 @@ from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._options import Delegated, HopfieldOptions
 from sparsehopfield.layers._spec import CORE, ORDER, HopfieldSpec, as_scaling
 from sparsehopfield.torch import _layer
+from sparsehopfield.torch._arguments import as_dense
 from sparsehopfield.torch._backend import as_backend
 
 __all__ = [
@@ -253,6 +254,8 @@ class Hopfield(HopfieldOptions, nn.Module):
         self.backend = backend
         self.separation = self._default_separation if separation is None else separation
         self.structure = structure
+        for name, shape in spec.shapes.items():
+            check_parameter(name, shape, options)
         self.association_core = AssociationCore(spec, factory)
         for name in INPUTS:
             self.register_module(f"norm_{name}", self._norm(name, options, factory))
@@ -286,7 +289,9 @@ class Hopfield(HopfieldOptions, nn.Module):
         """Return beta, a number or one for each head."""
         if self.log_scaling is not None:
             return self.log_scaling.detach().double().exp()
-        return torch.tensor(self._scaling, dtype=torch.float64) if isinstance(self._scaling, tuple) else self._scaling
+        if isinstance(self._scaling, tuple):
+            return torch.tensor(self._scaling, dtype=torch.float64, device="cpu")
+        return self._scaling
 
     @scaling.setter
     def scaling(self, scaling: Any) -> None:
@@ -473,8 +478,8 @@ class Hopfield(HopfieldOptions, nn.Module):
         """Return what `forward` is given as tensors."""
         inputs, offsets = _layer.as_tensors(input, offsets)
         for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-            if given is not None and not isinstance(given, Tensor):
-                raise TypeError(f"{name}: must be a tensor, got {short(given)}")
+            if given is not None:
+                as_dense(name, given)
         return inputs, _layer.SideInputs(padding, mask, offsets, None)
 
 
@@ -530,6 +535,8 @@ class _WithLearnedPatterns(HopfieldOptions, nn.Module):
 
     def _learned(self, name: str, shape: tuple[int, ...] | None, trainable: bool) -> None:
         """Register learned patterns, if there are any."""
+        if shape is not None:
+            check_parameter(name, shape, {"quantity": self.quantity, "input_size": shape[-1]})
         pattern = None if shape is None else nn.Parameter(torch.empty(shape, **self._factory), bool(trainable))
         self.register_parameter(name, pattern)
 

@@ -33,6 +33,7 @@ from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import sparsehopfield.torch as sht  # noqa: E402
+from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import TopK, Window  # noqa: E402
 from sparsehopfield.torch import _layer, _native  # noqa: E402
 
@@ -759,7 +760,11 @@ def test_bad_inputs(route, monkeypatch):
         (lambda: module(x, torch.zeros(B, M + 1, dtype=torch.bool)), ValueError, "padding_mask: must be bool"),
         (lambda: module(x, [True]), TypeError, "padding_mask: must be a tensor"),
         (lambda: module(x, association_mask=torch.zeros(M + 1, M)), ValueError, "association_mask: must have one of"),
-        (lambda: module([x[0], x[1, :, 1:]]), ValueError, "must"),
+        (lambda: module([x[0], x[1, :, 1:]]), ValueError, "^input: bags must have the same features"),
+        (lambda: module([x[0], x[1].to_sparse()]), TypeError, r"^input\[1\]: must be a dense tensor"),
+        (lambda: module((x, x.to_sparse(), x)), TypeError, "^state pattern: must be a dense tensor"),
+        (lambda: module(torch.nested.nested_tensor([x[0], x[1]])), TypeError, "^input: must not be a nested tensor"),
+        (lambda: module(x, association_mask=x[0, :, :1].to_sparse()), TypeError, "^association_mask: must be a dense"),
         (lambda: module(([*x], [*x], [*x])), ValueError, "state pattern: ragged bags of it must be the very list"),
         (lambda: module((x, [*x], x)), ValueError, "state pattern: ragged bags of it must be"),
         (lambda: module([x[0]], offsets=[0, M]), ValueError, "offsets: a list of bags has its own"),
@@ -799,6 +804,9 @@ def test_bad_inputs(route, monkeypatch):
         ({"scaling": [1.0, 2.0, 3.0], "num_heads": 2}, ValueError, "scaling"),
         ({"scaling": torch.ones(1, requires_grad=True)}, ValueError, "learnable_scaling"),
         ({"update_steps_max": torch.tensor([1, 2])}, TypeError, "update_steps_max"),
+        ({"update_steps_max": "a"}, TypeError, "^update_steps_max: must be a whole number or None"),
+        ({"num_heads": 2**61, "hidden_size": 3}, ValueError, "^num_heads: 2305843009213693952 is too large"),
+        ({"quantity": 2**61}, ValueError, "^quantity: 2305843009213693952 is too large"),
         ({"association_activation": "gelu"}, ValueError, "association_activation"),
         ({"normalize_stored_pattern": False}, ValueError, "normalize_stored_pattern_affine"),
         ({"input_size": None}, ValueError, "input_size"),
@@ -841,3 +849,15 @@ def test_static_patterns_of_any_size():
     module = sht.Hopfield(structure=Window(1), **STATIC, **NO_NORMS, disable_out_projection=True)
     assert list(module.parameters()) == []
     assert module(torch.randn(2, 5, 3)).shape == (2, 5, 3)
+
+
+def test_a_warning_names_the_line_that_asked():
+    """Softmax between two patterns +-1 at the critical beta 1 creeps to 0."""
+    stored, state = torch.tensor([1.0, -1.0]).reshape(1, 2, 1).double(), torch.full((1, 1, 1), 0.5).double()
+    options = STATIC | NO_NORMS | {"disable_out_projection": True, "scaling": 1.0}
+    options |= {"update_steps_max": None, "update_steps_eps": 1e-9}
+    module = sht.Hopfield(1, **options)
+    for needs_gradient in (False, True):
+        with pytest.warns(RetrievalWarning, match="1 queries were still moving") as warned:
+            module((stored, state.requires_grad_(needs_gradient), stored))
+        assert warned[0].filename == __file__
