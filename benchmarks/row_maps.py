@@ -44,6 +44,46 @@ def main():
             assert np.abs(out - theirs(t, dim=-1).numpy()).max() < 1e-5, "the two do not compute the same"
         table.add(f"{work}, {name}", times["ours"], f"entmax.{other}", times.get("entmax"), faster=target)
 
+    # Forward and backward, from weak scores, whose supports are wide, to sharp ones.
+    g = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    dz = np.empty_like(z)
+    for scores, scale in (("weak", 0.05), ("normal", 1), ("sharp", 5)):
+        scaled = z * np.float32(scale)
+        leaf = torch.from_numpy(scaled).requires_grad_() if torch else None
+        for alpha, other in ((2.0, "sparsemax"), (1.5, "entmax15")):
+            theirs = getattr(entmax, other) if entmax and torch else None
+
+            def ours(scaled=scaled, alpha=alpha):
+                sh.entmax_vjp(sh.entmax(scaled, alpha, out=out), g, alpha, out=dz)
+
+            def peer(leaf=leaf, theirs=theirs):
+                leaf.grad = None
+                theirs(leaf, dim=-1).backward(torch.from_numpy(g))
+
+            times = harness.interleaved({"ours": ours, "entmax": peer if theirs else None}, arguments.rounds)
+            if theirs:
+                ours()
+                assert np.abs(dz - leaf.grad.numpy()).max() < 1e-4, "the two do not compute the same"
+            work = f"{other} forward and backward, {scores} scores, {name}"
+            table.add(work, times["ours"], f"entmax.{other}", times.get("entmax"), faster=15)
+
+    # Wide supports beside the same map's sparse ones: where powers are taken of every score, they are what is left.
+    for dtype in (np.float32, np.float64):
+        for row_map, alphas in ((sh.entmax, (1.1, 1.25, 1.5, 1.75, 1.9, 2.0, 3.0)), (sh.normmax, (1.5, 2.0, 3.0))):
+            back = getattr(sh, f"{row_map.__name__}_vjp")
+            for alpha in alphas:
+                rows = len(z) // 16
+                sparse, wide = (z[:rows].astype(dtype) * scale for scale in (16 if alpha < 1.5 else 4, 1e-3))
+                gradient = g[:rows].astype(dtype)
+
+                def both(scores, row_map=row_map, back=back, gradient=gradient, alpha=alpha):
+                    return back(row_map(scores, alpha), gradient, alpha)
+
+                calls = {"wide": lambda wide=wide, both=both: both(wide), "sparse": lambda z=sparse, f=both: f(z)}
+                times = harness.interleaved(calls, arguments.rounds)
+                work = f"{row_map.__name__}({alpha}) forward and backward of wide supports, {dtype.__name__}"
+                table.add(work, times["wide"], "its own sparse ones", times["sparse"])
+
     few = z[0, :8].copy()
     number = 2_000 if arguments.quick else 200_000
     each = [

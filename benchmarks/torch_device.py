@@ -1,11 +1,12 @@
 """Plain torch on a device: whether it computes what the core does, whether it waits for the device, and how fast it is.
 
-python benchmarks/torch_device.py --device cuda --hflayers path/of/hopfield-layers --output torch_device.json
+python benchmarks/torch_device.py --hflayers path/of/hopfield-layers --output torch_device.json
 
 It takes the cases of tests/pytorch: associations of every map and form, and hflayers' random configurations, forward
 and backward in float64 beside the core on the CPU; row maps and losses. Then, on CUDA, passes in which nothing may wait
-for the device. Then training steps in float32 beside hflayers, attention beside torch's fused one, and row maps beside
-entmax, with the memory of the device at its peak. At most ten minutes. With `--device cpu` plain torch computes there.
+for the device. Then training steps in float32 beside hflayers, attention beside torch's fused one, eager and compiled,
+and row maps beside entmax, with the memory of the device at its peak. At most ten minutes. It takes a GPU where there
+is one, else plain torch on the CPU, and ends with 1 where results differ or a pass waits.
 """
 
 import contextlib
@@ -23,9 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "pytorch"
 
 def options(parser):
     """Add the options for the device, the peer and single parts."""
-    parser.add_argument("--device", default="cuda", help="torch's name of it (default: cuda)")
+    parser.add_argument("--device", help="torch's name of it: cuda, mps, cpu (default: the first that there is)")
     parser.add_argument("--hflayers", help="folder of its repository, which is not on PyPI")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[*PARTS], help="parts to run (default: all)")
+
+
+def device_there():
+    """Return the name of the first device that there is."""
+    import torch
+
+    return next((name for name in ("cuda", "xpu", "mps") if getattr(torch, name).is_available()), "cpu")
 
 
 def moved(tensors, device):
@@ -58,6 +66,7 @@ def passes(call, tensors, seed=0):
 def report(table, work, errors, limit):
     """Add a row: the worst of some differences, and of how many."""
     worst = max(errors.values())
+    table.failed |= not worst <= limit
     note = "" if worst <= limit else f"worst: {max(errors, key=errors.get)}"
     table.put(
         f"{work}, {len(errors)} cases", f"{worst:.1e}", "the core", "", None, f"at most {limit:g}", worst <= limit, note
@@ -162,6 +171,7 @@ def waits(table, arguments, peers):
             finally:
                 torch.cuda.set_sync_debug_mode("default")
     words = "; ".join(failed)
+    table.failed |= bool(failed)
     table.put("passes that wait for the device", str(len(failed)), "", "", None, "none", not failed, words)
 
 
@@ -278,7 +288,11 @@ def times(table, arguments, peers):
     for separation in ("softmax", "sparsemax"):
         ours = functools.partial(sht.hopfield_attention, separation=separation, backend="torch")
         calls = {"ours": both(ours, *tensors), "peer": fused}
-        beside(table, arguments, f"attention 4 x 8 x 1024 x 64, {separation}", calls, "fused attention (softmax)")
+        work = f"attention 4 x 8 x 1024 x 64, {separation}"
+        beside(table, arguments, work, calls, "fused attention (softmax)")
+        if not arguments.quick:
+            calls["ours"] = both(torch.compile(ours), *tensors)
+            beside(table, arguments, f"{work}, compiled", calls, "fused attention (softmax)")
 
     z, g = (torch.randn(4096 // shrunk, 1024, device=device, requires_grad=r) for r in (True, False))
     for work, ours, name in (
@@ -307,13 +321,16 @@ def main():
         raise SystemExit("PyTorch is what this measures: pip install sparsehopfield[torch]")
     import torch
 
+    arguments.device = arguments.device or device_there()
     kind = torch.device(arguments.device).type
     name = torch.cuda.get_device_name(arguments.device) if kind == "cuda" else kind
     print(f"device           {name}\n")
     table = harness.Table(config | {"device": name})
+    table.failed = 0
     for part in arguments.only:
         PARTS[part](table, arguments, peers)
     table.finish(arguments.output)
+    sys.exit(table.failed)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ int sh_keep_off(int processor, const sh_thread *threads, int count) {
     return 1;
 }
 
+_Static_assert(_Generic((clockid_t)0, sh_clock: 1, default: 0), "system.h has the type of clocks");
 int sh_own_clock(sh_clock *clock) { return pthread_getcpuclockid(pthread_self(), clock) == 0; }
 
 int sh_clock_runs(sh_clock clock) {

@@ -11,23 +11,21 @@ typedef struct {
 } sh_mutex, sh_condition, sh_once_flag;
 typedef unsigned long sh_thread;
 typedef unsigned sh_thread_result;
-typedef int sh_clock;
 #define SH_MUTEX_INIT {NULL}
 #define SH_CONDITION_INIT {NULL}
 #define SH_ONCE_INIT {NULL}
 #else
 #include <pthread.h>
-#include <time.h>
 typedef pthread_mutex_t sh_mutex;
 typedef pthread_cond_t sh_condition;
 typedef pthread_once_t sh_once_flag;
 typedef pthread_t sh_thread;
 typedef void *sh_thread_result;
-typedef clockid_t sh_clock;
 #define SH_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
 #define SH_CONDITION_INIT PTHREAD_COND_INITIALIZER
 #define SH_ONCE_INIT PTHREAD_ONCE_INIT
 #endif
+typedef int sh_clock; /* as clockid_t of Linux */
 
 /* Locks begin as SH_MUTEX_INIT, and are taken by one thread once. sh_mutex_destroy: for one that nobody holds. */
 void sh_lock(sh_mutex *mutex);

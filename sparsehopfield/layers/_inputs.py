@@ -16,6 +16,7 @@ __all__ = ["INPUTS", "Inputs", "Layout", "as_arrays", "check_masks", "concatenat
 Inputs = tuple[Array, Array, Array]  # stored pattern, state pattern, pattern projection
 INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
 NAMES = tuple(name.replace("_", " ") for name in INPUTS)
+RAGGED_STATE = "ragged bags of it must be the very list of the stored patterns; else give (samples, patterns, features)"
 
 
 def concatenate_bags(name: str, bags: list[ArrayLike], offsets: Any = None) -> tuple[Array, Array]:
@@ -58,10 +59,12 @@ def as_arrays(
     named = tuple(zip(NAMES, input, strict=True)) if from_tuple else (("input", input),) * 3
     made: dict[int, Array] = {}
     found = None
-    for name, x in named:
+    for i, (name, x) in enumerate(named):
         if id(x) in made:
             continue
         if isinstance(x, list) and x and axes_of(x[0]) == 2:
+            if i == 1:
+                raise ValueError(f"{name}: {RAGGED_STATE}")
             x_flat, o = concatenate_bags(name, x, offsets)
             if found is not None and not np.array_equal(found, o):
                 raise ValueError(f"{name}: bags must have the sizes of the stored patterns' bags")

@@ -277,9 +277,10 @@ def associate(
     Raises
     ------
     ValueError, TypeError
-        If shapes or masks do not fit, or options are out of range. On the CPU also if a number is NaN or infinite.
+        If shapes or masks do not fit, or options are out of range; where the core computes, also if a
+        number is NaN or infinite.
     OverflowError
-        If a score is beyond the dtype.
+        If a score is beyond the dtype, where the core computes.
     NotImplementedError
         For second derivatives of the implicit gradient.
 
@@ -377,9 +378,10 @@ def hopfield_attention(
     Raises
     ------
     ValueError, TypeError
-        If shapes or masks do not fit, or options are out of range. On the CPU also if a number is NaN or infinite.
+        If shapes or masks do not fit, or options are out of range; where the core computes, also if a
+        number is NaN or infinite.
     OverflowError
-        If a score is beyond the dtype.
+        If a score is beyond the dtype, where the core computes.
 
     References
     ----------

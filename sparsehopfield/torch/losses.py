@@ -19,8 +19,8 @@ from sparsehopfield._engine.checks import as_whole
 from sparsehopfield._engine.separations import MAPS, as_choice
 from sparsehopfield.torch import _maps, row_maps
 from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._arrays import compute_dtype
 from sparsehopfield.torch._backend import as_backend, check_devices
-from sparsehopfield.torch._native import compute_dtype
 
 __all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
 

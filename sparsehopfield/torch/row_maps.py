@@ -20,10 +20,10 @@ from sparsehopfield._engine.separations import MAPS, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._arrays import array_of, compute_dtype
 from sparsehopfield.torch._backend import OPERATOR, PLAIN, as_backend, route_of
 from sparsehopfield.torch._custom_op import custom_op
 from sparsehopfield.torch._maps import ENTMAX, NORMMAX, SOFTMAX, SPARSEMAX
-from sparsehopfield.torch._native import array_of, compute_dtype
 
 __all__ = ["entmax", "normmax", "softmax", "sparsemax"]
 
@@ -110,8 +110,8 @@ class _RowMap(Function):
 
 @custom_op("sparsehopfield::row_map", device_types="cpu")
 def row_map(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
-    """Return the weights of a map by the core."""
-    return _forward(z, learned, parameter, code)
+    """Return the weights of a map by the core, contiguous whatever the scores are, as compilers are told."""
+    return _forward(z, learned, parameter, code).contiguous()
 
 
 @row_map.register_fake
@@ -121,8 +121,8 @@ def _(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
 
 @custom_op("sparsehopfield::row_map_backward", device_types="cpu")
 def row_map_backward(p: Tensor, g: Tensor, learned: Tensor | None, parameter: float, code: int) -> list[Tensor]:
-    """Return the gradients by the scores and, where it is learned, by the parameter."""
-    return [d for d in _backward(p, g, learned, parameter, code) if d is not None]
+    """Return the gradients by the scores and, where it is learned, by the parameter; contiguous."""
+    return [d.contiguous() for d in _backward(p, g, learned, parameter, code) if d is not None]
 
 
 @row_map_backward.register_fake

@@ -1149,6 +1149,8 @@ CALLS = [
     (dict(input=[X[0]], offsets=[0, 5]), "offsets: a list of bags has its own"),
     (dict(input=[X[0], X[0, :, :3]]), "input: a list must hold one array"),
     (dict(input=([X[0]], X, [X[0, :3], X[0, :2]])), "pattern projection: bags must have the sizes"),
+    (dict(input=([*X], [*X], [*X])), "state pattern: ragged bags of it must be the very list of the stored"),
+    (dict(input=(X, [*X], X)), "state pattern: ragged bags of it must be"),
     (
         dict(input=[X[0]], stored_pattern_padding_mask=np.zeros((1, 5), bool)),
         "stored_pattern_padding_mask: ragged",

@@ -115,6 +115,17 @@ def test_operators(name):
         opcheck(torch.ops.sparsehopfield.row_map_backward.default, (p, g, learned, parameter, code))
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_return_what_compilers_are_told(name):
+    """Contiguous tensors, however the given ones lie."""
+    learned, parameter, code = OPERATORS[name]
+    turned = scores(2, 3, 5).transpose(0, 1)
+    for z in (turned, scores(1, 5).expand(2, 5), scores(5, 3, 2).permute(1, 2, 0)):
+        opcheck(torch.ops.sparsehopfield.row_map.default, (z, learned, parameter, code), test_utils="test_faketensor")
+        arguments = entmax(z), z, learned, parameter, code
+        opcheck(torch.ops.sparsehopfield.row_map_backward.default, arguments, test_utils="test_faketensor")
+
+
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
