@@ -61,7 +61,7 @@ def set_num_threads(n: int) -> int:
     """
     try:
         n = index(n)
-    except TypeError:
+    except (TypeError, RuntimeError):  # as of tensors without numbers
         raise TypeError(f"n: must be a whole number of threads, got {short(n)}") from None
     if not 1 <= n <= 64:
         raise ValueError(f"n: must be from 1 to 64 threads, got {n}")

@@ -402,9 +402,16 @@ static void NAME(accumulate)""",
     Mutation(
         "modules: hooks of inner modules are passed over",
         "sparsehopfield/torch/modules.py",
-        "return not hooked and type(module) in PLAIN",
-        "return type(module) in PLAIN",
+        "return not hooked and type(module) in NOT_CALLED",
+        "return type(module) in NOT_CALLED",
         "test_modules and hooks",
+    ),
+    Mutation(
+        "modules: a backward pass never finds its tape",
+        "sparsehopfield/torch/_layer.py",
+        "tape = _tape.find(handle, tensors)",
+        "tape = None",
+        "test_modules and counted",
     ),
     Mutation(
         "modules: an input in two roles counts as two",

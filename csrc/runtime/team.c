@@ -93,7 +93,11 @@ void sh_team_take(sh_parts *parts, int threads) {
     region r = {.parts = parts, .caller = sh_this_thread(), .most = threads - 1};
     atomic_store(&r.places, threads - 1);
     /* 0: as many as in the program's own regions, for other teams would end threads and start them again */
-    if (setjmp(r.in_child) == 0) atomic_load (&openmp.parallel)(join, &r, 0, 0);
+    if (setjmp(r.in_child)) { /* C leaves open what `r` holds after a jump */
+        team.known = 0;
+        return;
+    }
+    atomic_load (&openmp.parallel)(join, &r, 0, 0);
     team.known = r.known;
     team.clock = r.clock;
 }

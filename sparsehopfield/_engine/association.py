@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsehopfield import _core
+from sparsehopfield._engine.call import level_of_caller
 from sparsehopfield._engine.checks import (
     Array,
     as_array,
@@ -21,6 +22,7 @@ from sparsehopfield._engine.checks import (
     as_numbers,
     as_offsets,
     as_positive_numbers,
+    as_steps,
     as_whole,
     compute_dtype,
     contiguous,
@@ -145,7 +147,11 @@ def _checked_mask(mask: Any, dtype: np.dtype[Any], shape: tuple[int, int, int, i
 def _warn_if_unconverged(unconverged: int) -> None:
     """Warn if queries were still moving after the largest number of updates."""
     if unconverged:
-        warnings.warn(f"{unconverged} queries were still moving after 10,000 updates", RetrievalWarning, stacklevel=4)
+        warnings.warn(
+            f"{unconverged} queries were still moving after 10,000 updates",
+            RetrievalWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def associate_forward(
@@ -274,7 +280,7 @@ def associate_forward(
     code = separation_code(separation)
     if as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit" and not row_of(code).has_energy:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
-    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
+    steps = as_steps(update_steps_max)
     if key_projection is not None and (steps < 0 or not row_of(code).shift_invariant or gradient == "implicit"):
         raise ValueError("key_projection: not with unlimited updates, polynomials or the implicit gradient")
     key_weight, key_bias = _checked_projection("key_projection", key_projection, dtype, heads, k)
@@ -282,8 +288,11 @@ def associate_forward(
     if (k.shape[-1] if key_weight is None else key_weight.shape[1]) != q.shape[-1]:
         raise ValueError(f"queries: must have the features of the keys, got {q.shape[-1]}")
     if min(q.shape[-1], v.shape[-1]) == 0 or heads == 0:
-        raise ValueError("queries: at least one head and one feature are needed")
+        name = "queries" if q.shape[-1] == 0 or heads == 0 else "values"
+        raise ValueError(f"{name}: at least one head and one feature are needed")
     b = as_positive_numbers("beta", beta)
+    if b.max(initial=0) > np.finfo(dtype).max:  # it is multiplied into the queries
+        raise ValueError(f"beta: must be finite in {dtype}, got {b.max()}")
     if b.ndim > 1 or (b.ndim == 1 and len(b) not in (1, heads)):
         raise ValueError(f"beta: must be one number or one for each of the {heads} heads, got shape {b.shape}")
     rate = as_number("dropout", dropout, least=0.0)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Separation = str | SeparationMap
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in FLOATS}
+BETWEEN = {"sparsehopfield", "torch", "numpy", "contextlib"}  # packages that lie between a caller and a warning
 TOLERANCE = {dtype: 4 * float(np.finfo(dtype).eps) for dtype in FLOATS}  # the default of `tol`
 
 
@@ -226,7 +227,7 @@ class Call:
                 f"{moving} of {len(steps)} queries still moved by more than tol * max|xi| = {tol:.3g} * max|xi| after "
                 f"{max_steps} steps; raise max_steps or tol",
                 RetrievalWarning,
-                stacklevel=_level_of_caller(),
+                stacklevel=level_of_caller(),
             )
         if return_info is False:
             return out
@@ -240,13 +241,14 @@ class Call:
         return out, info
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Return the level on the stack, as `warnings.warn` counts it, of the first call from outside the package.
 
-    Between them PyTorch may lie, which calls functions of ours. Python shows a warning once for each line so named.
+    Between them PyTorch may lie, which calls functions of ours, and what decorates these. Python shows a warning once
+    for each line so named.
     """
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in ("sparsehopfield", "torch"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
         frame, level = frame.f_back, level + 1
     return level
 

@@ -13,6 +13,7 @@ from sparsehopfield._engine.chunked import as_contiguous, chunks
 from sparsehopfield._engine.text import short
 
 INT_MAX = 2**31 - 1
+MOST_NUMBERS = 2**60 - 1  # of 8 bytes of an array
 Array = NDArray[Any]
 FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {float, int, bool, np.float64, np.float32, np.int64}  # numbers of lists, which cannot be masked
@@ -493,6 +494,26 @@ def as_whole(name: str, number: Any, least: int | None, most: int = 2**62) -> in
     if n > most:
         raise ValueError(f"{name}: must be at most {most}, got {short(n)}")
     return n
+
+
+def check_parameter(name: str, shape: tuple[int, ...], arguments: Mapping[str, Any]) -> None:
+    """Raise if memory has no addresses for a parameter; the largest of the arguments that it is made from is named."""
+    if prod(shape) <= MOST_NUMBERS:
+        return
+    sizes = {key: int(size) for key, size in arguments.items() if isinstance(size, (int, np.integer))}
+    argument = max(sizes, key=sizes.__getitem__)
+    raise ValueError(
+        f"{argument}: {short(sizes[argument])} is too large: {name} would have {short(prod(shape))} numbers, more than "
+        "memory has addresses for"
+    )
+
+
+def as_steps(update_steps_max: Any) -> int:
+    """Return the most updates, checked; -1 for None and negative numbers, which are until every query has converged."""
+    try:
+        return -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
+    except TypeError:
+        raise TypeError(f"update_steps_max: must be a whole number or None, got {short(update_steps_max)}") from None
 
 
 def as_number(name: str, number: Any, *, least: float) -> float:

@@ -5,7 +5,7 @@ A layer is its spec (`_spec`), its parameters, and the two passes (`_passes`).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,74 +16,14 @@ from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import INPUTS, as_arrays
 from sparsehopfield.layers._module import Module, Parameter
+from sparsehopfield.layers._options import HopfieldOptions
 from sparsehopfield.layers._passes import Tape
 from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
 
 __all__ = ["Hopfield", "SparseHopfield"]
 
 
-class Delegated:
-    """An attribute that belongs to a part of the layer: its spec, or the Hopfield layer inside.
-
-    It may be set in layers whose part has the name `changeable`.
-    """
-
-    def __init__(self, changeable: str | None = None) -> None:
-        self.changeable = changeable
-
-    def __set_name__(self, owner: type[_HopfieldOptions], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: _HopfieldOptions | None, owner: type[_HopfieldOptions]) -> Any:
-        return self if layer is None else getattr(getattr(layer, layer._part), self.name)
-
-    def __set__(self, layer: _HopfieldOptions, value: Any) -> None:
-        if layer._part != self.changeable:
-            raise AttributeError(f"{self.name}: is fixed when the layer is made")
-        part = getattr(layer, layer._part)
-        if isinstance(part, HopfieldSpec):
-            setattr(layer, layer._part, part.changed(**{self.name: value}))
-            layer._config[self.name] = value
-        else:
-            setattr(part, self.name, value)
-
-
-class _HopfieldOptions(Module):
-    """The options of all Hopfield layers, as attributes."""
-
-    _default_separation = "softmax"
-    _takes_masks = True
-    _part: ClassVar[str]  # the attribute that holds what these belong to
-
-    num_heads = Delegated()
-    input_size = Delegated()
-    hidden_size = Delegated()
-    output_size = Delegated()
-    pattern_size = Delegated()
-    state_pattern_dim = Delegated()
-    stored_pattern_dim = Delegated()
-    pattern_projection_dim = Delegated()
-    batch_first = Delegated()
-    association_activation = Delegated()
-    add_zero_association = Delegated()
-    stored_pattern_as_static = Delegated()
-    state_pattern_as_static = Delegated()
-    pattern_projection_as_static = Delegated()
-    normalize_stored_pattern = Delegated()
-    normalize_stored_pattern_affine = Delegated()
-    normalize_state_pattern = Delegated()
-    normalize_state_pattern_affine = Delegated()
-    normalize_pattern_projection = Delegated()
-    normalize_pattern_projection_affine = Delegated()
-    normalize_hopfield_space = Delegated()
-    normalize_hopfield_space_affine = Delegated()
-    update_steps_max = Delegated("_spec")
-    update_steps_eps = Delegated("_spec")
-    gradient = Delegated("_spec")
-    dropout = Delegated("_spec")
-
-
-class Hopfield(_HopfieldOptions):
+class Hopfield(HopfieldOptions, Module):
     """The Hopfield association as a layer: state patterns move to mixtures of stored patterns, and pattern projections
     are mixed by the last association.
 
@@ -178,6 +118,7 @@ class Hopfield(_HopfieldOptions):
     """
 
     _part = "_spec"
+    _takes_masks = True
     _last_tape: Tape | None = None  # of the last forward pass, for `gradient_health`
     _last_gradients: tuple[Array, Array] | None = None  # in the queries and the association, of its backward pass
 
@@ -278,6 +219,11 @@ class Hopfield(_HopfieldOptions):
     @structure.setter
     def structure(self, structure: Structure | None) -> None:
         self._structure = self._config["structure"] = as_structure(structure)
+
+    def _change(self, name: str, value: Any) -> None:
+        """Set an option of the spec to another value, checked, which a saved layer has, too."""
+        super()._change(name, value)
+        self._config[name] = value
 
     # --- the public passes ------------------------------------------------------------------------
 

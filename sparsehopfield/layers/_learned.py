@@ -9,22 +9,24 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sparsehopfield._engine.checks import Array, as_whole
-from sparsehopfield.layers._hopfield import Delegated, Hopfield, _HopfieldOptions
+from sparsehopfield.layers._hopfield import Hopfield
 from sparsehopfield.layers._inputs import INPUTS
-from sparsehopfield.layers._module import Parameter
+from sparsehopfield.layers._module import Module, Parameter
+from sparsehopfield.layers._options import Delegated, HopfieldOptions
 
 __all__ = ["HopfieldLayer", "HopfieldPooling", "SparseHopfieldLayer", "SparseHopfieldPooling"]
 
 
-class _WithLearnedPatterns(_HopfieldOptions):
+class _WithLearnedPatterns(HopfieldOptions, Module):
     """A Hopfield layer, some of whose inputs are learned patterns."""
 
     _part = "hopfield"
+    _takes_masks = True
     hopfield: Hopfield
 
-    scaling = Delegated("hopfield")
-    separation = Delegated("hopfield")
-    structure = Delegated("hopfield")
+    scaling = Delegated()
+    separation = Delegated()
+    structure = Delegated()
 
     def __init__(self, config: dict[str, Any], options: dict[str, Any]) -> None:
         random_state = options.pop("random_state", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -24,6 +23,7 @@ from sparsehopfield._engine.checks import (
     as_numbers,
     as_state,
     as_writeable,
+    check_parameter,
     compute_dtype,
     contiguous,
     ignoring_float_errors,
@@ -35,7 +35,6 @@ from sparsehopfield.errors import FileFormatError
 
 __all__ = ["Module", "Parameter", "load"]
 
-MOST = 2**60 - 1  # numbers of 8 bytes of an array
 KIND, VERSION = "layer", "1"
 TRANSIENT = {"_tape", "_last_tape", "_last_gradients"}
 FIELDS = {"format", "version", "layer", "data", "header"}
@@ -154,10 +153,7 @@ class Module:
         """Register a parameter. Its first value is drawn for its shape; for a layer from a file, only the shape is
         set.
         """
-        if math.prod(shape) > MOST:
-            raise ValueError(
-                f"{name}: would have {short(math.prod(shape))} numbers, more than memory has addresses for"
-            )
+        check_parameter(name, shape, self._config)
         p = self._own[name] = Parameter(np.zeros((), self.dtype), trainable)
         p.begin(np.broadcast_to(p.value, shape) if _from_file.get() else contiguous(draw(shape), self.dtype))
         return p

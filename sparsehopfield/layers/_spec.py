@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from sparsehopfield._engine.checks import Array, as_array, as_number, as_numbers, as_whole
+from sparsehopfield._engine.checks import Array, as_array, as_number, as_numbers, as_steps, as_whole
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers._basic import as_positive, as_rate
 
-__all__ = ["ACTIVATIONS", "HopfieldSpec", "Part", "Role", "as_scaling"]
+__all__ = ["ACTIVATIONS", "CORE", "ORDER", "HopfieldSpec", "Part", "Role", "as_scaling"]
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
@@ -172,8 +172,7 @@ class HopfieldSpec:
         for name in ("update_steps_max", "update_steps_eps"):
             if o[name] is not None and as_array(name, o[name]).ndim != 0:
                 raise TypeError(f"{name}: one number for all heads; one a head is not supported")
-        steps = o["update_steps_max"]
-        steps = -1 if steps is None else as_whole("update_steps_max", steps, least=-(2**31))
+        steps = as_steps(o["update_steps_max"])
         self.update_steps_max = None if steps < 0 else steps
         self.update_steps_eps = as_positive("update_steps_eps", o["update_steps_eps"])
         self.gradient = as_choice("gradient", o["gradient"], ("unrolled", "implicit"))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sparsehopfield import structures  # noqa: F401 (which `restored` knows by their names once they are loaded)
 from sparsehopfield._engine.structure import Structure, described, restored
 from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["Options", "Tensors", "structure_from", "structure_text"]
+__all__ = ["Options", "Tensors", "as_dense", "structure_from", "structure_text"]
 
 
 class Tensors(NamedTuple):
@@ -50,6 +51,17 @@ class Options(NamedTuple):
 
 
 GRADED = 8  # of Tensors, from the first on: those that may have gradients
+
+
+def as_dense(name: str, given: Any) -> Tensor:
+    """Return an argument, which must be a dense tensor, as it is."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: must be a tensor, got {type(given).__name__}")
+    if given.is_nested:
+        raise TypeError(f"{name}: must not be a nested tensor; see to_padded_tensor(), and offsets for ragged bags")
+    if given.layout is not torch.strided:
+        raise TypeError(f"{name}: must be a dense tensor, got one of {given.layout}; see to_dense()")
+    return given
 
 
 @lru_cache(1000)

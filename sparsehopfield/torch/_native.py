@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparsehopfield._engine.association import Saved, forward_of, gradients_of
-from sparsehopfield._engine.checks import Array
+from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield.torch import _tape
 from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+from sparsehopfield.torch._arrays import array_of, compute_dtype, tensor_like, whole_array
 
-__all__ = ["array_of", "backward", "compute_dtype", "counts", "forward"]
+__all__ = ["backward", "counts", "forward"]
 
 counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes through the core, for tests
-
-
-def compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """Return the dtype that tensors are computed in: float64 if one is, else float32."""
-    for t in tensors:
-        if t.dtype == torch.float64:
-            return torch.float64
-    return torch.float32
-
-
-def array_of(t: Tensor, dtype: torch.dtype | None = None) -> Array:
-    """Return a tensor's memory as an array where its dtype is this one or any will do, else a copy."""
-    if t.requires_grad:
-        t = t.detach()
-    if dtype is not None and t.dtype != dtype:
-        t = t.to(dtype)
-    return t.resolve_neg().numpy() if t.is_neg() else t.numpy()
 
 
 def _rows_of(t: Tensor, dtype: torch.dtype) -> Array:
@@ -41,17 +24,13 @@ def _rows_of(t: Tensor, dtype: torch.dtype) -> Array:
     return array_of(t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous(), dtype)
 
 
-def _whole_of(t: Tensor | None, dtype: torch.dtype) -> Array | None:
-    """Return a tensor as a contiguous array, None as None."""
-    return None if t is None else array_of(t.contiguous(), dtype)
-
-
-def _beta_of(beta: Tensor, heads: int) -> Array:
-    """Return beta for every head, checked."""
+def _beta_of(beta: Tensor, heads: int, dtype: torch.dtype) -> Array:
+    """Return beta for every head, checked: it is multiplied into queries of this dtype."""
+    largest = torch.finfo(dtype).max
     numbers = beta.detach().reshape(-1).tolist()
     for x in numbers:
-        if not 0 < x < inf:  # so is NaN
-            raise ValueError(f"beta: must be positive and finite, got {x}")
+        if not 0 < x <= largest:  # so is NaN
+            raise ValueError(f"beta: must be positive and finite in {dtype}, got {x}")
     return np.array(numbers if len(numbers) == heads else numbers * heads, np.float64)
 
 
@@ -72,7 +51,7 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     dtype = compute_dtype(queries, stored, values)
     q, k = _rows_of(queries, dtype), _rows_of(stored, dtype)
     v = k if values is stored else _rows_of(values, dtype)
-    o = _whole_of(offsets, torch.int64)
+    o = None if offsets is None else as_offsets(array_of(offsets), len(k))
     if o is not None:
         samples, rows = len(o) - 1, int((o[1:] - o[:-1]).max(initial=0))
     else:
@@ -81,18 +60,18 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     shape = samples, heads, q.shape[-3], rows
     rate = options.dropout
     text = options.structure
-    settings = options.steps, options.eps, rate, int(seed) if seed is not None and rate else 0, options.implicit
+    settings = options.steps, options.eps, rate, int(seed) % 2**64 if seed is not None and rate else 0, options.implicit
     return forward_of(
         q,
         k,
         v,
-        _beta_of(beta, heads),
+        _beta_of(beta, heads, dtype),
         options[:2],
         shape,
         settings,
-        tuple([None if t is None else _whole_of(t, dtype) for t in projections]),  # type: ignore[arg-type]
+        tuple([None if t is None else whole_array(t, dtype) for t in projections]),  # type: ignore[arg-type]
         o,
-        _whole_of(padding, torch.bool),
+        None if padding is None else whole_array(padding, torch.bool),
         None if mask is None else _mask_of(mask, dtype, shape),
         structure_from(text) if text else None,
         options.appended if samples else 0,
@@ -128,16 +107,7 @@ def backward(
         counts["forward again"] += 1
         _, saved = _forward(tensors, options, True)
     dtype = compute_dtype(*tensors[:3])
-    gradients = gradients_of(saved, array_of(grad.contiguous(), dtype), need_rows, need_beta)
+    gradients = gradients_of(saved, whole_array(grad, dtype), need_rows, need_beta)
     keys, values = gradients[4:] or (None, None)
     found = (*gradients[:4], *(keys or (None, None)), *(values or (None, None)))
-    return tuple(_like(a, t) for a, t in zip(found, tensors, strict=False))
-
-
-def _like(gradient: Any, t: Tensor | None) -> Tensor | None:
-    """Return a gradient as a tensor of another's dtype and shape."""
-    if gradient is None or t is None:
-        return None
-    d = torch.from_numpy(gradient)
-    d = d if d.dtype == t.dtype else d.to(t.dtype)
-    return d if d.shape == t.shape else d.sum_to_size(t.shape)
+    return tuple(tensor_like(a, t) for a, t in zip(found, tensors, strict=False))

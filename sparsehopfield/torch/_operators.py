@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors
-from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_transformed, route_of
+from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_batched, is_transformed, route_of
 from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
@@ -84,7 +84,12 @@ class _Eager(Function):
         handle, *given = ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : 1 + GRADED]
         asked = needs[STORED] or needs[VALUES], needs[BETA]
-        if torch.is_grad_enabled():  # for second derivatives
+        if is_batched(grad):  # which torch takes apart for operators
+            if torch.is_grad_enabled():
+                raise NotImplementedError("grad: batched gradients have no second derivative; see torch.func.jacrev")
+            found = torch.ops.sparsehopfield.associate_backward(grad, handle, *given, *ctx.options, *asked)
+            found = [None if t is None else d for d, t in zip(found, given[:GRADED], strict=True)]
+        elif torch.is_grad_enabled():  # for second derivatives
             found = _backward(grad, handle, ctx.options, *asked, *given)
         else:
             found = _native.backward(grad, handle, Tensors(*given), ctx.options, *asked)
@@ -119,9 +124,9 @@ class _Transformed(Function):
     def vmap(info: Any, in_dims: Any, options: Options, *given: Tensor | None) -> Any:
         dims = in_dims[1:]
         batch = info.batch_size
-        folded = _folded(batch, dims, Tensors(*given), options)  # type: ignore[arg-type]
-        if folded is not None:
-            out, handle = _transformed(options, *folded)
+        joined = _as_samples(batch, dims, Tensors(*given), options)  # type: ignore[arg-type]
+        if joined is not None:
+            out, handle = _transformed(options, *joined)
             return (out.reshape(batch, -1, *out.shape[1:]), handle), (0, None)
         outs = [_transformed(options, *_selected(given, dims, i))[0] for i in range(batch)]
         return (torch.stack(outs), _tape.empty()), (0, None)
@@ -185,11 +190,11 @@ class _Backward(Function):
         tensors = Tensors(*given)  # type: ignore[arg-type]
         needs = need_rows, need_beta
         projected = tensors.key_weight is not None or tensors.value_weight is not None
-        folded = None
+        joined = None
         if any(d is not None for d in dims) and not need_beta and not projected:  # whose gradients are of each sample
-            folded = _folded(batch, dims, tensors, options)
-        if folded is not None:
-            found = _backward(_batched(grad, in_dims[0], batch).flatten(0, 1), handle, options, *needs, *folded)
+            joined = _as_samples(batch, dims, tensors, options)
+        if joined is not None:
+            found = _backward(_batched(grad, in_dims[0], batch).flatten(0, 1), handle, options, *needs, *joined)
             # rows that all samples share were repeated for each
             found = [d if d is None else d.reshape(batch, -1, *d.shape[1:]) for d in found]
             own = [None if t is None else t.dim() - (d is not None) for t, d in zip(given, dims, strict=True)]
@@ -220,7 +225,7 @@ def _batched(t: Tensor, dim: int | None, batch: int) -> Tensor:
     return t.expand(batch, *t.shape) if dim is None else t.movedim(dim, 0)
 
 
-def _folded(batch: int, dims: Sequence[int | None], tensors: Tensors, options: Options) -> Tensors | None:
+def _as_samples(batch: int, dims: Sequence[int | None], tensors: Tensors, options: Options) -> Tensors | None:
     """Return the tensors of a batch of associations as those of one, whose samples are all samples of the batch.
 
     None where that is not possible: what all samples share would differ, and so would the samples' random numbers.

@@ -1,8 +1,8 @@
 """The association in plain torch: any device and dtype, all derivatives, the core's results to rounding.
 
 Work and memory follow all pairs, whatever the structure: what is not seen is masked. Nothing waits for the device but
-for the size of the largest of ragged bags, once a call, and with unlimited updates once in 16. What the core refuses is
-not looked for: NaN and infinities go where arithmetic takes them.
+for the offsets of ragged bags, and with unlimited updates once in 16. What the core refuses is not looked for: NaN and
+infinities go where arithmetic takes them, but not out of rows that a sample does not have.
 
 Letters: b samples, n queries, m stored rows, h heads, d features of a state, e of an unprojected row, v of a value, f
 features of a feature map.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsehopfield._engine.checks import as_offsets
 from sparsehopfield._engine.separations import ROWS
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.structures import (
@@ -100,15 +101,24 @@ class _Bags(NamedTuple):
         return a.index_select(0, self.place.flatten()).reshape(*self.place.shape, *a.shape[1:])
 
 
+def _without(none: Tensor, a: Tensor) -> Tensor:
+    """Return rows (b, m, h, d) or (m, h, d) of all samples with 0 where there is none, (B, m)."""
+    return a.masked_fill(none[:, :, None, None], 0)
+
+
 def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
-    """Return where the rows of bags lie; where nobody can look how large the largest is, it may have all rows."""
+    """Return where the rows of bags lie.
+
+    Offsets are checked by a copy on the CPU, for which a device is waited. Where nobody can look, they are not, and the
+    largest bag may have all rows.
+    """
     sizes = offsets.diff()
-    if mask is not None:
-        most = mask.shape[-1]
-    elif not _maps.can_read(offsets):
-        most = rows
+    if _maps.can_read(offsets):
+        most = int(np.diff(as_offsets(offsets.tolist(), rows)).max(initial=0))
+        if mask is not None and mask.shape[-1] != most:
+            raise ValueError(f"mask: must have a column for each of {most} rows, got {tuple(mask.shape)}")
     else:
-        most = int(sizes.max()) if len(sizes) else 0
+        most = rows if mask is None else mask.shape[-1]
     j = torch.arange(most, device=offsets.device)
     none = j >= sizes[:, None]
     return _Bags((offsets[:-1, None] + j).masked_fill(none, 0), none, sizes)
@@ -190,7 +200,7 @@ def visible_rows(text: str, n: int, m: int, appended: int, sizes: Tensor | None,
     """
     s = structure_from(text)
     assert s is not None
-    own = torch.tensor(m) if sizes is None else sizes[:, None, None]
+    own = torch.tensor(m, device="cpu") if sizes is None else sizes[:, None, None]
     own = own - appended
     most = m - appended
     if sizes is None:
@@ -375,19 +385,22 @@ def _by_heads(mask: Tensor) -> Tensor:
 def _associate(t: Tensors, options: Options) -> Tensor:
     dtype = torch.float64 if torch.float64 in (t.queries.dtype, t.stored.dtype, t.values.dtype) else torch.float32
     q, stored, values = (a.to(dtype) for a in (t.queries, t.stored, t.values))
-    hidden, bags = [], None
+    hidden, bags, none = [], None, t.padding_mask
+    is_same = t.stored is t.values
     if t.offsets is not None:
         bags = _bags(t.offsets, t.stored.shape[0], t.mask)
-        hidden.append(bags.none[:, None, None, :])
-        same = stored is values
-        stored = bags.padded(stored)
-        values = stored if same else bags.padded(values)
+        none = bags.none
+        stored, values = bags.padded(stored), values if is_same else bags.padded(values)
+    if none is not None:  # weights of 0 would not rid mixtures of NaN, nor of gradients
+        hidden.append(none[:, None, None, :])
+        stored, values = _without(none, stored), values if is_same else _without(none, values)
+    values = stored if is_same else values
     samples = stored.shape[0] if stored.dim() == 4 else q.shape[0] if q.dim() == 4 else 1
     kind, k, causal = _kind(options.structure)
     heads, n, m = q.shape[-2], q.shape[-3], stored.shape[-3]
     beta = t.beta.to(dtype).expand(heads)[:, None]
     if kind == "features":
-        return _associate_features(t, options, q, stored, values, beta, samples, bags, causal)
+        return _associate_features(t, options, q, stored, values, beta, samples, none, causal)
     q = q.expand(samples, *q.shape[-3:])
     bias = None
     if t.mask is not None:
@@ -395,8 +408,6 @@ def _associate(t: Tensors, options: Options) -> Tensor:
             hidden.append(_by_heads(t.mask))
         else:
             bias = _by_heads(t.mask).to(dtype)
-    if t.padding_mask is not None:
-        hidden.append(t.padding_mask[:, None, None, :])
     if kind == "pairs":
         sizes = None if bags is None else bags.sizes
         hidden.append(~_by_heads(visible_rows(options.structure, n, m, options.appended, sizes, q.device)))
@@ -501,7 +512,7 @@ def _associate_features(
     values: Tensor,
     beta: Tensor,
     samples: int,
-    bags: _Bags | None,
+    none: Tensor | None,
     causal: bool,
 ) -> Tensor:
     """Return sum_j k(x, k_j) v_j / sum_j k(x, k_j), k(x, y) = <phi(x), phi(y)>; in units that no feature overflows.
@@ -525,13 +536,10 @@ def _associate_features(
     q = q.expand(samples, *q.shape[-3:])
     if causal:
         q, stored, values, beta = q.double(), stored.double(), values.double(), beta.double()
-    none = t.padding_mask if bags is None else bags.none
     projection = (
         feature_projection(options.structure, size, q.shape[-1], q.device).to(q.dtype) if kind == RANDOM else None
     )
     stored, values = (a if a.dim() == 4 else a[None] for a in (stored, values))
-    if none is not None:
-        stored, values = (a.masked_fill(none[:, :, None, None], 0) for a in (stored, values))
     log_keys = _log_features(stored * beta.sqrt(), kind, projection)  # (b, m, h, D)
     if none is not None:
         log_keys = log_keys.masked_fill(none[:, :, None, None], -torch.inf)
@@ -560,6 +568,7 @@ def _associate_features(
 
     x, _ = _settled(q, q, lambda x, _: mean(x, stored), examine, options.steps)
     out = mean(x, values)
-    if causal and bags is not None:  # a bag has as many queries as rows
-        out = out.masked_fill(bags.none[:, :, None, None], 0)
+    if causal and t.offsets is not None:  # a bag has as many queries as rows
+        assert none is not None
+        out = _without(none, out)
     return out

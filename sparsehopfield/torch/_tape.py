@@ -46,7 +46,7 @@ def _places(tensors: Iterable[Tensor | None], read: tuple[bool, ...]) -> list[An
 
 def empty() -> Tensor:
     """Return a tensor for which there is no tape."""
-    return torch.zeros(1, dtype=torch.uint8)
+    return torch.zeros(1, dtype=torch.uint8, device="cpu")
 
 
 def keep(tape: Any, tensors: Iterable[Tensor | None], read: tuple[bool, ...]) -> Tensor:

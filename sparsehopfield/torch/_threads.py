@@ -26,8 +26,14 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 
 def _is_forked() -> bool:
-    """Tell whether this process runs on in the program of its parent, which may have had threads that are not here."""
-    fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    """Tell whether this process runs on in the program of its parent, which may have had threads that are not here.
+
+    Where the kernel does not tell, since no /proc is mounted, it may.
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return True
     return bool(int(fields[6]) & FORKED_WITHOUT_EXEC)
 
 

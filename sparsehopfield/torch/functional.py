@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsehopfield._engine.checks import as_number, as_whole
+from sparsehopfield._engine.checks import as_number, as_steps, as_whole
 from sparsehopfield._engine.separations import as_choice, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.structures import Window
 from sparsehopfield.torch import _operators
-from sparsehopfield.torch._arguments import Options, Tensors, structure_text
+from sparsehopfield.torch._arguments import Options, Tensors, as_dense, structure_text
 from sparsehopfield.torch._backend import as_backend
 
 __all__ = ["associate", "hopfield_attention"]
 
 _ROWS = ("queries", "stored", "values")
+_OF_ATTENTION = {
+    "queries": "query",
+    "stored": "key",
+    "values": "value",
+    "beta": "scale",
+    "mask": "attn_mask",
+    "padding_mask": "key_padding_mask",
+}
 _CAUSAL = structure_text(Window(2**40, causal=True))  # wider than any sample
+
+
+def renamed(error: Exception, names: Mapping[str, str]) -> Exception:
+    """Return an error of an association with the names that the arguments have for the caller."""
+    pattern = rf"\b({'|'.join(names)})(?=: | on )"
+    return type(error)(re.sub(pattern, lambda found: names[found[1]], str(error)))
 
 
 def options_of(
@@ -39,7 +54,7 @@ def options_of(
     implicit = as_choice("gradient", gradient, ("unrolled", "implicit")) == "implicit"
     if implicit and not row_of(code).has_energy:
         raise ValueError("gradient: a polynomial update is the step of no energy; its gradient must be 'unrolled'")
-    steps = -1 if update_steps_max is None else max(as_whole("update_steps_max", update_steps_max, None), -1)
+    steps = as_steps(update_steps_max)
     eps = as_number("update_steps_eps", update_steps_eps, least=0.0)
     rate = as_number(dropout_name, dropout, least=0.0)
     if rate >= 1:
@@ -60,7 +75,7 @@ def as_seed(seed: int | Tensor | None, dropout: float) -> Tensor | None:
     if seed is None:
         return draw_seed()
     if isinstance(seed, Tensor):
-        if seed.numel() != 1 or seed.dtype != torch.int64:
+        if as_dense("seed", seed).numel() != 1 or seed.dtype != torch.int64:
             raise ValueError(f"seed: must be one number of int64, got {tuple(seed.shape)} of {seed.dtype}")
         return seed.reshape(1)
     return torch.tensor([as_whole("seed", seed, 0, 2**63 - 1)], dtype=torch.int64, device="cpu")
@@ -69,7 +84,7 @@ def as_seed(seed: int | Tensor | None, dropout: float) -> Tensor | None:
 def as_beta(name: str, beta: float | Tensor, like: Tensor) -> Tensor:
     """Return beta as a tensor of one number, or as the tensor that it is."""
     if isinstance(beta, Tensor):
-        if not beta.is_floating_point():
+        if not as_dense(name, beta).is_floating_point():
             raise TypeError(f"{name}: must be of floating numbers, got {beta.dtype}")
         # one number may lie on the CPU beside another device, as in torch's arithmetic
         return beta.to(like.device) if beta.is_cpu and not like.is_cpu and beta.dim() == 0 else beta
@@ -80,18 +95,20 @@ def as_beta(name: str, beta: float | Tensor, like: Tensor) -> Tensor:
     return torch.full((), number, dtype=dtype, device=like.device)
 
 
-def _check_tensor(name: str, t: Any) -> None:
-    """Raise unless this is a tensor."""
-    if not isinstance(t, Tensor):
-        raise TypeError(f"{name}: must be a tensor, got {type(t).__name__}")
-
-
 def _check_numbers(names: Sequence[str], tensors: Sequence[Any]) -> None:
     """Raise unless these are tensors of floating numbers."""
     for name, t in zip(names, tensors, strict=True):
-        _check_tensor(name, t)
-        if not t.is_floating_point():
+        if not as_dense(name, t).is_floating_point():
             raise TypeError(f"{name}: must be of floating numbers, got {t.dtype}")
+
+
+def _as_pair(name: str, projection: Any) -> tuple[Any, Any]:
+    """Return weight and bias of a projection, (None, None) for none."""
+    if projection is None:
+        return None, None
+    if not isinstance(projection, tuple) or len(projection) != 2:
+        raise TypeError(f"{name}: must be a tuple of weight and bias")
+    return projection
 
 
 def _check_projection(name: str, weight: Any, bias: Any, heads: int, rows: Tensor) -> None:
@@ -157,7 +174,8 @@ def _check(tensors: Tensors, options: Options) -> None:
     if (stored.shape[-1] if key_weight is None else key_weight.shape[1]) != queries.shape[-1]:
         raise ValueError(f"queries: must have the features of the keys, got {queries.shape[-1]}")
     if min(queries.shape[-1], values.shape[-1], heads) == 0:
-        raise ValueError("queries: at least one head and one feature are needed")
+        name = "queries" if queries.shape[-1] == 0 or heads == 0 else "values"
+        raise ValueError(f"{name}: at least one head and one feature are needed")
     if beta.dim() > 1 or (beta.dim() == 1 and beta.shape[0] not in (1, heads)):
         raise ValueError(
             f"beta: must be one number or one for each of the {heads} heads, got shape {tuple(beta.shape)}"
@@ -236,8 +254,8 @@ def associate(
     dropout : float from 0 to below 1
         Rate at which single weights of the last association are dropped; the others are multiplied by
         1 / (1 - rate).
-    seed : int, Tensor of int64 or None
-        Seed of dropout; drawn from torch's generator by default.
+    seed : int, at least 0, Tensor of int64 or None
+        Seed of dropout: 64 bits, whatever number of int64 they are; drawn from torch's generator by default.
     gradient : {"unrolled", "implicit"}
         The gradient through all updates, or that of the fixed point reached.
     key_projection, value_projection : (Tensor of shape (H, d, e), Tensor of shape (H, d)), optional
@@ -259,9 +277,10 @@ def associate(
     Raises
     ------
     ValueError, TypeError
-        If shapes or masks do not fit, or options are out of range. On the CPU also if a number is NaN or infinite.
+        If shapes or masks do not fit, or options are out of range; where the core computes, also if a
+        number is NaN or infinite.
     OverflowError
-        If a score is beyond the dtype.
+        If a score is beyond the dtype, where the core computes.
     NotImplementedError
         For second derivatives of the implicit gradient.
 
@@ -278,11 +297,11 @@ def associate(
     """
     options = options_of(separation, update_steps_max, update_steps_eps, dropout, gradient, structure, appended)
     _check_numbers(_ROWS, (queries, stored, values))
-    key_weight, key_bias = key_projection or (None, None)
-    value_weight, value_bias = value_projection or (None, None)
+    key_weight, key_bias = _as_pair("key_projection", key_projection)
+    value_weight, value_bias = _as_pair("value_projection", value_projection)
     for name, t in (("padding_mask", padding_mask), ("mask", mask), ("offsets", offsets)):
         if t is not None:
-            _check_tensor(name, t)
+            as_dense(name, t)
     if mask is not None and mask.dim() == 3:
         mask = _with_heads(mask, _samples(queries, stored, offsets), queries.shape[-2])
     tensors = Tensors(
@@ -359,9 +378,10 @@ def hopfield_attention(
     Raises
     ------
     ValueError, TypeError
-        If shapes or masks do not fit, or options are out of range. On the CPU also if a number is NaN or infinite.
+        If shapes or masks do not fit, or options are out of range; where the core computes, also if a
+        number is NaN or infinite.
     OverflowError
-        If a score is beyond the dtype.
+        If a score is beyond the dtype, where the core computes.
 
     References
     ----------
@@ -391,14 +411,12 @@ def hopfield_attention(
     if key.shape[-1] != query.shape[-1]:
         raise ValueError(f"query: must have the features of the keys, {key.shape[-1]}, got {query.shape[-1]}")
     if min(query.shape[-1], value.shape[-1], heads) == 0:
-        raise ValueError("query: at least one head and one feature are needed")
-    for name, mask_given in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask)):
-        if mask_given is not None:
-            _check_tensor(name, mask_given)
+        name = "query" if query.shape[-1] == 0 or heads == 0 else "value"
+        raise ValueError(f"{name}: at least one head and one feature are needed")
     if attn_mask is not None:
         if is_causal:
             raise ValueError("attn_mask: not with is_causal; give a mask that is both")
-        if attn_mask.dtype != torch.bool and not attn_mask.is_floating_point():
+        if as_dense("attn_mask", attn_mask).dtype != torch.bool and not attn_mask.is_floating_point():
             raise TypeError(f"attn_mask: must be of bool or floating numbers, got {attn_mask.dtype}")
         mask: Tensor | None = _mask_of(attn_mask, lead, heads, n, m)
     elif is_causal and n == m and not options.structure and query.device.type in ("cpu", "meta"):
@@ -412,7 +430,7 @@ def hopfield_attention(
         mask = None
     padding = None
     if key_padding_mask is not None:
-        if key_padding_mask.dtype != torch.bool or key_padding_mask.shape != (*lead, m):
+        if as_dense("key_padding_mask", key_padding_mask).dtype != torch.bool or key_padding_mask.shape != (*lead, m):
             raise ValueError(
                 f"key_padding_mask: must be of bool and shape {(*lead, m)}, got {key_padding_mask.dtype} and "
                 f"{tuple(key_padding_mask.shape)}"
@@ -446,7 +464,10 @@ def hopfield_attention(
     tensors = Tensors(
         rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
     )
-    out = _operators.associate(tensors, options, as_backend(backend))
+    try:
+        out = _operators.associate(tensors, options, as_backend(backend))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise renamed(error, _OF_ATTENTION) from None
     out = (out if are_samples else out.transpose(1, 2)).reshape(*lead, heads, n, value.shape[-1])
     return out.squeeze(0) if squeeze else out
 

@@ -17,10 +17,10 @@ from torch.autograd import Function
 
 from sparsehopfield._engine.checks import as_whole
 from sparsehopfield._engine.separations import MAPS, as_choice
-from sparsehopfield._engine.text import short
-from sparsehopfield.torch import row_maps
+from sparsehopfield.torch import _maps, row_maps
+from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._arrays import compute_dtype
 from sparsehopfield.torch._backend import as_backend, check_devices
-from sparsehopfield.torch._native import compute_dtype
 
 __all__ = ["EntmaxLoss", "SoftmaxLoss", "SparsemaxLoss", "entmax_loss", "softmax_loss", "sparsemax_loss"]
 
@@ -75,15 +75,21 @@ class _LossBothWays(_Loss):
 def _reduced(z: Any, target: Any, alpha: float, ignore_index: int, reduction: str, backend: str | None) -> Tensor:
     """Return the losses of rows z (..., n) and classes (...), reduced."""
     as_choice("reduction", reduction, REDUCTIONS)
-    if not isinstance(z, Tensor) or not z.is_floating_point() or z.dim() == 0:
-        raise TypeError(f"z: must be a tensor of floating numbers with an axis of classes, got {short(z)}")
-    if not isinstance(target, Tensor) or target.dtype != torch.int64:
-        raise TypeError(f"target: must be a tensor of int64, got {getattr(target, 'dtype', short(target))}")
+    if not as_dense("z", z).is_floating_point() or z.dim() == 0:
+        raise TypeError(
+            f"z: must be a tensor of floating numbers with an axis of classes, got {z.dtype} of {tuple(z.shape)}"
+        )
+    if as_dense("target", target).dtype != torch.int64:
+        raise TypeError(f"target: must be a tensor of int64, got {target.dtype}")
     if target.shape != z.shape[:-1]:
         raise ValueError(f"target: must be of shape {tuple(z.shape[:-1])}, got {tuple(target.shape)}")
     check_devices(("z", "target"), (z, target))
     ignored = target == ignore_index
-    target = target.masked_fill(ignored, 0)
+    target, classes = target.masked_fill(ignored, 0), z.shape[-1]
+    if target.numel() and _maps.can_look(target):
+        least, most = (int(t) for t in target.aminmax())
+        if least < 0 or most >= classes:
+            raise ValueError(f"target: must be classes from 0 to {classes - 1}, got {least if least < 0 else most}")
     scores = z.to(compute_dtype(z))
     if alpha == 1:
         losses = scores.logsumexp(-1) - scores.gather(-1, target[..., None])[..., 0]

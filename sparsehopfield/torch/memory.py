@@ -23,11 +23,11 @@ from sparsehopfield._engine.executor import CoreExecutor
 from sparsehopfield._engine.pattern_set import IndexUse, PatternSet
 from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cutoff, row_of, separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
-from sparsehopfield.torch._arrays import given_array, tensors_of
-from sparsehopfield.torch._backend import EAGER, check_devices, route_of
+from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._arrays import compute_dtype, given_array, lent_array, tensors_of
+from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
-from sparsehopfield.torch._native import compute_dtype
-from sparsehopfield.torch.functional import as_beta, associate
+from sparsehopfield.torch.functional import as_beta, associate, renamed
 
 __all__ = ["HopfieldMemory", "energy", "retrieve", "update"]
 
@@ -69,10 +69,10 @@ class _Retrieve(torch.autograd.Function):
             raise ValueError(
                 f"separation: {row_of(code).class_name} has no energy, and retrieval no gradient; detach the tensors"
             )
-        rows, mixed = given_array("patterns", patterns), given_array("values", values)
+        rows, mixed = lent_array("patterns", patterns), lent_array("values", values)
         similarity, check, index = request.similarity, request.check_finite, request.index
         stored = PatternSet(rows, mixed, similarity, copy=None, check_finite=check, index=index)
-        call = Call.prepare(stored, given_array("queries", queries), given_array("beta", beta), code, structure)
+        call = Call.prepare(stored, lent_array("queries", queries), lent_array("beta", beta), code, structure)
         if request.keeps and not isinstance(call.executor, CoreExecutor):
             raise ValueError(f"structure: {type(structure).__name__} has no gradient in retrieval; detach the tensors")
         asked = True if request.return_info is False else request.return_info
@@ -101,6 +101,8 @@ class _Retrieve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, which is 0, patterns, values and beta."""
+        if is_batched(grad):
+            raise NotImplementedError("grad: retrieve takes no batched gradients; pass one after the other")
         shape, dtype, device = ctx.queries
         patterns, values, beta, *kept = ctx.saved_tensors
         of_queries = torch.zeros(shape, dtype=dtype, device=device) if ctx.needs_input_grad[0] else None
@@ -173,13 +175,6 @@ class _RetrieveBackward(torch.autograd.Function):
     vmap = _Retrieve.vmap
 
 
-def _as_tensor(name: str, given: Any) -> Tensor:
-    """Return an argument that must be a tensor."""
-    if not isinstance(given, Tensor):
-        raise TypeError(f"{name}: must be a tensor, got {type(given).__name__}")
-    return given
-
-
 def retrieve(
     queries: Tensor,
     patterns: Tensor,
@@ -248,7 +243,8 @@ def retrieve(
        Softmax, whose supports are all patterns, costs N M d^2, block by block; no N x M array is made.
     2. At the edge of a support the gradient is that of the support as it is.
     3. Once differentiable; without `torch.func.vmap` and forward mode. Under `torch.compile` it is a graph break.
-       Tensors on other devices are copied to the CPU, and the results back.
+       There is no `backend`: the core alone retrieves. Tensors on other devices are copied to the CPU, and the results
+       back.
 
     References
     ----------
@@ -277,9 +273,9 @@ def retrieve(
     >>> loss().item() < 0.01 * before
     True
     """
-    tensors = [_as_tensor("queries", queries), _as_tensor("patterns", patterns)]
+    tensors = [as_dense("queries", queries), as_dense("patterns", patterns)]
     if values is not None:
-        tensors.append(_as_tensor("values", values))
+        tensors.append(as_dense("values", values))
     temperature = beta if isinstance(beta, Tensor) else torch.from_numpy(as_positive_numbers("beta", beta))
     keeps = torch.is_grad_enabled() and any(t.requires_grad for t in [*tensors, temperature])
     if as_flag("sparse_grad", sparse_grad) and structure is None and not has_cutoff(separation_code(separation)):
@@ -398,13 +394,13 @@ def update(
             backend=backend,
         )
     except (ValueError, OverflowError) as error:
-        raise type(error)(str(error).replace("stored", "patterns", 1)) from None
+        raise renamed(error, {"stored": "patterns"}) from None
     return out.to(queries.dtype).reshape(*queries.shape[:-1], rows.shape[1])
 
 
 def _check_numbers(name: str, given: Any) -> None:
     """Raise unless an argument is a tensor of floating numbers."""
-    if not _as_tensor(name, given).is_floating_point():
+    if not as_dense(name, given).is_floating_point():
         raise TypeError(f"{name}: must be of floating numbers, got {given.dtype}")
 
 
@@ -475,7 +471,7 @@ class _Conjugate(torch.autograd.Function):
         queries: Tensor, keys: Tensor, separation: Separation, structure: Structure | None, backend: str | None
     ) -> Tensor:
         """Return Psi*, (N,) of float64, for queries (N, e) and keys (M, e)."""
-        x, rows = (given_array(name, t).astype(np.float64) for name, t in (("queries", queries), ("patterns", keys)))
+        x, rows = (lent_array(name, t).astype(np.float64) for name, t in (("queries", queries), ("patterns", keys)))
         energies = functional.energy(x, rows, separation=separation, structure=structure)
         return tensors_of(0.5 * np.square(x).sum(1) - energies, queries.device)
 
@@ -598,9 +594,13 @@ class _Attribute:
         self.__doc__ = getattr(ArrayMemory, name).__doc__
 
     def __get__(self, memory: HopfieldMemory | None, owner: type) -> Any:
-        return self if memory is None else tensors_of(getattr(memory._memory, self._name))
+        if memory is None:
+            return self
+        memory._check_lent()
+        return tensors_of(getattr(memory._memory, self._name))
 
     def __set__(self, memory: HopfieldMemory, value: Any) -> None:
+        memory._check_lent()
         setattr(memory._memory, self._name, given_array(self._name, value))
 
 
@@ -617,7 +617,8 @@ class HopfieldMemory:
         True copies, False refuses to, None copies what the core cannot read in place: tensors of other devices and
         dtypes; and what is meant to change: tensors that require a gradient, as parameters do, and tensors made in
         inference mode, whose changes nobody counts. A tensor that is read in place must not be changed while the memory
-        lives: every call raises then, but for changes through `.data` or NumPy, which only `verify` finds.
+        lives, and cannot be resized: methods, attributes and copies of the memory raise then (not `len`, `repr` and
+        `dtype`), but for changes through `.data` or NumPy, which only `verify` finds.
     similarity, separation, structure, ids, check_finite, scale, index
         As in `sparsehopfield.HopfieldMemory`.
 
@@ -632,8 +633,8 @@ class HopfieldMemory:
     1. Every method and attribute of `sparsehopfield.HopfieldMemory` is here, with tensors for arrays, also in what
        `certify`, `duplicates` and `retrieve(return_info=True)` return; sparse weights are CSR tensors; `dtype` is
        torch's. `explain`, `report` and `candidates` return what they do there.
-    2. The memory lies on the CPU, where the core searches it. Queries of other devices are copied there and results
-       back.
+    2. The memory lies on the CPU, where the core alone searches it: there is no `backend`. Queries of other devices are
+       copied there and results back.
     3. `update` and `retrieve` return the queries' dtype, as every function here; what they compute with is as there.
     4. `patterns`, `values` and `ids` are copies, since no tensor is read-only.
 
@@ -712,6 +713,7 @@ class HopfieldMemory:
             )
 
     def __copy__(self) -> Self:
+        self._check_lent()
         other = type(self).__new__(type(self))
         other._memory, other._lent = copying.copy(self._memory), self._lent
         return other

@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from sparsehopfield._engine.checks import as_whole
-from sparsehopfield._engine.separations import as_choice, separation_code
+from sparsehopfield._engine.checks import as_whole, check_parameter
+from sparsehopfield._engine.separations import separation_code
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
-from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
+from sparsehopfield.layers._inputs import INPUTS
+from sparsehopfield.layers._options import Delegated, HopfieldOptions
+from sparsehopfield.layers._spec import CORE, ORDER, HopfieldSpec, as_scaling
 from sparsehopfield.torch import _layer
+from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._backend import as_backend
 
 __all__ = [
     "Hopfield",
@@ -31,20 +36,9 @@ __all__ = [
 ]
 
 STD = 0.02  # of the normal numbers that weights begin with, as in hflayers
-CORE = "association_core."
-# Of the association core, in the order in which hflayers registers them; its out_proj, a module, comes last.
-CORE_NAMES = (
-    "p_norm_weight",
-    "p_norm_bias",
-    "q_proj_weight",
-    "k_proj_weight",
-    "v_proj_weight",
-    "in_proj_weight",
-    "in_proj_bias",
-    "bias_k",
-    "bias_v",
-)
-INPUTS = ("stored_pattern", "state_pattern", "pattern_projection")
+SIZES = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
+# of the association core itself: its out_proj is a module, which comes last
+CORE_NAMES = tuple(name.removeprefix(CORE) for name in ORDER if name.startswith(CORE) and "out_proj" not in name)
 CORE_PREFIXED = {name: CORE + name for name in CORE_NAMES}
 OUT_NAMES = tuple((name, f"{CORE}out_proj.{name}") for name in ("weight", "bias"))
 NORM_NAMES = {name: tuple((part, f"norm_{name}.{part}") for part in ("weight", "bias")) for name in INPUTS}
@@ -97,23 +91,10 @@ class AssociationCore(nn.Module):
         return {name: getattr(self, name) for name in CORE_NAMES}
 
 
-PLAIN = (AssociationCore, nn.Linear, nn.LayerNorm)  # modules that need not be called, but for their hooks
+NOT_CALLED = (AssociationCore, nn.Linear, nn.LayerNorm)  # what these do is done without them, but for their hooks
 
 
-class Option:
-    """An option that a layer was made with, or a size that follows from these; read-only."""
-
-    def __set_name__(self, owner: type[nn.Module], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Any, owner: type[nn.Module]) -> Any:
-        return self if layer is None else getattr(layer._spec, self.name)
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        raise AttributeError(f"{self.name}: is fixed when the layer is made")
-
-
-class Hopfield(nn.Module):
+class Hopfield(HopfieldOptions, nn.Module):
     """The Hopfield association as a module: state patterns move to mixtures of stored patterns, and pattern projections
     are mixed by the last association.
 
@@ -187,8 +168,10 @@ class Hopfield(nn.Module):
     Notes
     -----
     Half precision and bfloat16 are computed in float32 and returned in kind. In eager calls on the CPU the whole layer
-    is one autograd function; a compiler, another device, forward mode, a second derivative, a mask that requires grad,
-    and inner modules that have hooks or were replaced take it by its parts, with the same results to rounding.
+    is one autograd function; a compiler, another device, forward mode, a second derivative and a mask that requires
+    grad take it by its parts, with the same results to rounding. So do inner modules, normalisations or the output
+    projection, that have hooks, were replaced or given a `forward` of their own: these are called. The association core
+    is called, too, if it has forward hooks; it returns its parameters, and its backward hooks see nothing.
 
     A query whose stored patterns are all masked, or whose bag is empty, has no association: it counts as zeros, so the
     output is what the output projection makes of zeros (its bias), and no gradient flows.
@@ -213,38 +196,12 @@ class Hopfield(nn.Module):
     torch.Size([3, 5, 4])
     """
 
-    _default_separation = "softmax"
+    _part = "_spec"
     association_core: AssociationCore
     norm_stored_pattern: nn.LayerNorm | None
     norm_state_pattern: nn.LayerNorm | None
     norm_pattern_projection: nn.LayerNorm | None
     log_scaling: nn.Parameter | None
-
-    num_heads = Option()
-    input_size = Option()
-    hidden_size = Option()
-    output_size = Option()
-    pattern_size = Option()
-    stored_pattern_dim = Option()
-    pattern_projection_dim = Option()
-    update_steps_max = Option()
-    update_steps_eps = Option()
-    batch_first = Option()
-    association_activation = Option()
-    dropout = Option()
-    add_zero_association = Option()
-    gradient = Option()
-    stored_pattern_as_static = Option()
-    state_pattern_as_static = Option()
-    pattern_projection_as_static = Option()
-    normalize_stored_pattern = Option()
-    normalize_stored_pattern_affine = Option()
-    normalize_state_pattern = Option()
-    normalize_state_pattern_affine = Option()
-    normalize_pattern_projection = Option()
-    normalize_pattern_projection_affine = Option()
-    normalize_hopfield_space = Option()
-    normalize_hopfield_space_affine = Option()
 
     def __init__(
         self,
@@ -294,10 +251,11 @@ class Hopfield(nn.Module):
         super().__init__()
         factory = {"device": options.pop("device"), "dtype": options.pop("dtype")}
         self._spec = spec = HopfieldSpec(**options, initial_std=STD)
-        self._changed = [name for name, value in options.items() if value is not _DEFAULTS[name]]
-        self.backend = None if backend is None else as_choice("backend", backend, ("core", "torch"))
+        self.backend = backend
         self.separation = self._default_separation if separation is None else separation
         self.structure = structure
+        for name, shape in spec.shapes.items():
+            check_parameter(name, shape, options)
         self.association_core = AssociationCore(spec, factory)
         for name in INPUTS:
             self.register_module(f"norm_{name}", self._norm(name, options, factory))
@@ -327,16 +285,13 @@ class Hopfield(nn.Module):
     # --- options and sizes -----------------------------------------------------------------------
 
     @property
-    def state_pattern_dim(self) -> int | None:
-        """Return how many features state patterns have."""
-        return self._spec.input_size
-
-    @property
     def scaling(self) -> float | Tensor:
         """Return beta, a number or one for each head."""
         if self.log_scaling is not None:
             return self.log_scaling.detach().double().exp()
-        return torch.tensor(self._scaling, dtype=torch.float64) if isinstance(self._scaling, tuple) else self._scaling
+        if isinstance(self._scaling, tuple):
+            return torch.tensor(self._scaling, dtype=torch.float64, device="cpu")
+        return self._scaling
 
     @scaling.setter
     def scaling(self, scaling: Any) -> None:
@@ -369,13 +324,25 @@ class Hopfield(nn.Module):
     def structure(self, structure: Structure | None) -> None:
         self._structure = as_structure(structure)
 
+    @property
+    def backend(self) -> str | None:
+        """Return what computes the association: "core", "torch", or None for the core where it can."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str | None) -> None:
+        self._backend = as_backend(backend)
+
     def extra_repr(self) -> str:
         """Return the sizes, the separation, and what else is not as by default."""
-        sizes = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
-        names = [*sizes, *(name for name in (*self._changed, "structure") if name not in (*sizes, "separation"))]
-        shown = {name: getattr(self, name, getattr(self._spec, name, None)) for name in dict.fromkeys(names)}
-        shown["separation"] = self.separation
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
+        shown = {name: getattr(self, name) for name in SIZES if getattr(self, name) is not None}
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name, getattr(self._spec, name, default))
+            if name == "scaling":
+                value, default = self._scaling, self._spec.default_scaling
+            if name not in SIZES and (type(value) is not type(default) or value != default):
+                shown[name] = value
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
     # --- computing --------------------------------------------------------------------------------
 
@@ -480,50 +447,57 @@ class Hopfield(nn.Module):
         with torch.no_grad():
             return _layer.projected_patterns(self._call(False), *self._parts(), *given)
 
-    def _call(self, training: bool) -> _layer.Call:
+    def _call(self, training: bool) -> _layer.Settings:
         """Return what a forward pass is to compute."""
         dropout = self._spec.dropout if training else 0.0
-        return _layer.Call(self._spec, self._scaling, self._separation, self._structure, dropout, self.backend)
+        return _layer.Settings(self._spec, self._scaling, self._separation, self._structure, dropout, self._backend)
 
     def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual = self.association_core, {}
-        own = core._parameters if _is_plain(core) else core()
+        core, unusual, watched = self.association_core, {}, _has_any_global_hook()  # type: ignore[no-untyped-call]
+        own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
         inner += [(name, names, self._modules[f"norm_{name}"]) for name, names in NORM_NAMES.items()]
         for role, names, module in inner:
             if module is None:
                 continue
-            plain = _is_plain(module)
-            if not plain:
+            if watched or not _is_plain(module):
                 unusual[role] = module
             for name, full_name in names:
-                value = module._parameters.get(name) if plain else getattr(module, name, None)
+                value = _own(module, name)
                 if value is not None:
                     found[full_name] = value
         if self.log_scaling is not None:
             found["log_scaling"] = self.log_scaling
         return found, unusual
 
-    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.Given]:
+    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.SideInputs]:
         """Return what `forward` is given as tensors."""
         inputs, offsets = _layer.as_tensors(input, offsets)
         for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-            if given is not None and not isinstance(given, Tensor):
-                raise TypeError(f"{name}: must be a tensor, got {short(given)}")
-        return inputs, _layer.Given(padding, mask, offsets, None)
+            if given is not None:
+                as_dense(name, given)
+        return inputs, _layer.SideInputs(padding, mask, offsets, None)
 
 
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Hopfield).parameters.items()}
 
 
+def _own(module: nn.Module, name: str) -> Tensor | None:
+    """Return a parameter of a module, where modules keep it, or an attribute: so replicas of nn.DataParallel have it,
+    and whatever makes it from others.
+    """
+    own = module._parameters
+    return own[name] if name in own else getattr(module, name, None)
+
+
 def _is_plain(module: nn.Module) -> bool:
     """Return whether calling a module does what its type says, and nothing else."""
     hooked = module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
-    return not hooked and type(module) in PLAIN
+    return not hooked and type(module) in NOT_CALLED and "forward" not in module.__dict__
 
 
 class SparseHopfield(Hopfield):
@@ -538,55 +512,16 @@ class SparseHopfield(Hopfield):
     _default_separation = "sparsemax"
 
 
-class Inner:
-    """An attribute of the Hopfield layer inside, which may be set if it may be set there."""
-
-    def __set_name__(self, owner: type[nn.Module], name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Any, owner: type[nn.Module]) -> Any:
-        return self if layer is None else getattr(layer.hopfield, self.name)
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        setattr(layer.hopfield, self.name, value)
-
-
-class _WithLearnedPatterns(nn.Module):
+class _WithLearnedPatterns(HopfieldOptions, nn.Module):
     """A Hopfield layer, some of whose inputs are learned patterns."""
 
-    _default_separation = "softmax"
+    _part = "hopfield"
     hopfield: Hopfield
 
-    num_heads = Inner()
-    input_size = Inner()
-    hidden_size = Inner()
-    output_size = Inner()
-    pattern_size = Inner()
-    state_pattern_dim = Inner()
-    stored_pattern_dim = Inner()
-    pattern_projection_dim = Inner()
-    scaling = Inner()
-    separation = Inner()
-    structure = Inner()
-    gradient = Inner()
-    backend = Inner()
-    update_steps_max = Inner()
-    update_steps_eps = Inner()
-    batch_first = Inner()
-    association_activation = Inner()
-    dropout = Inner()
-    add_zero_association = Inner()
-    stored_pattern_as_static = Inner()
-    state_pattern_as_static = Inner()
-    pattern_projection_as_static = Inner()
-    normalize_stored_pattern = Inner()
-    normalize_stored_pattern_affine = Inner()
-    normalize_state_pattern = Inner()
-    normalize_state_pattern_affine = Inner()
-    normalize_pattern_projection = Inner()
-    normalize_pattern_projection_affine = Inner()
-    normalize_hopfield_space = Inner()
-    normalize_hopfield_space_affine = Inner()
+    scaling = Delegated()
+    separation = Delegated()
+    structure = Delegated()
+    backend = Delegated()
 
     def __init__(self, given: dict[str, Any]) -> None:
         """Make the Hopfield layer from the arguments given by name, its own among others; "options" has more."""
@@ -600,6 +535,8 @@ class _WithLearnedPatterns(nn.Module):
 
     def _learned(self, name: str, shape: tuple[int, ...] | None, trainable: bool) -> None:
         """Register learned patterns, if there are any."""
+        if shape is not None:
+            check_parameter(name, shape, {"quantity": self.quantity, "input_size": shape[-1]})
         pattern = None if shape is None else nn.Parameter(torch.empty(shape, **self._factory), bool(trainable))
         self.register_parameter(name, pattern)
 

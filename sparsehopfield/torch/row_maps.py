@@ -19,10 +19,11 @@ from sparsehopfield._engine.checks import as_whole, ignoring_float_errors
 from sparsehopfield._engine.separations import MAPS, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import _maps
+from sparsehopfield.torch._arguments import as_dense
+from sparsehopfield.torch._arrays import array_of, compute_dtype
 from sparsehopfield.torch._backend import OPERATOR, PLAIN, as_backend, route_of
 from sparsehopfield.torch._custom_op import custom_op
 from sparsehopfield.torch._maps import ENTMAX, NORMMAX, SOFTMAX, SPARSEMAX
-from sparsehopfield.torch._native import array_of, compute_dtype
 
 __all__ = ["entmax", "normmax", "softmax", "sparsemax"]
 
@@ -165,10 +166,8 @@ row_map_backward.register_autograd(_second_backward, setup_context=_second_conte
 
 def _checked(z: Any, dim: Any) -> int:
     """Return the axis of the rows from the front; raise for what is no tensor of floating numbers that has it."""
-    if not isinstance(z, Tensor) or not z.is_floating_point():
-        raise TypeError(
-            f"z: must be a tensor of floating numbers, got {z.dtype if isinstance(z, Tensor) else short(z)}"
-        )
+    if not as_dense("z", z).is_floating_point():
+        raise TypeError(f"z: must be a tensor of floating numbers, got {z.dtype}")
     axis = as_whole("dim", dim, None)
     if not -z.dim() <= axis < z.dim():
         raise ValueError(f"dim: {axis} is out of range for z of shape {tuple(z.shape)}")
@@ -181,7 +180,7 @@ def _alpha(name: str, alpha: Any, z: Tensor, axis: int) -> tuple[float, Tensor |
     assert parameter is not None
     if not isinstance(alpha, Tensor):
         return float(parameter.checked(alpha)), None
-    if alpha.dim() not in (0, z.dim()) or (alpha.dim() and alpha.shape[axis] != 1):
+    if as_dense("alpha", alpha).dim() not in (0, z.dim()) or (alpha.dim() and alpha.shape[axis] != 1):
         raise ValueError(
             f"alpha: must be one number, or broadcast to z with size 1 along dim, got shape {tuple(alpha.shape)}"
         )

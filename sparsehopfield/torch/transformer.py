@@ -80,6 +80,14 @@ def _width(association: Any, name: str) -> int:
     return int(width)
 
 
+def _copied(association: Hopfield, backend: str | None) -> Hopfield:
+    """Return a copy of an association, with a backend of its own if one is given."""
+    copied = deepcopy(association)
+    if backend is not None:
+        copied.backend = backend
+    return copied
+
+
 class HopfieldEncoderLayer(_TransformerLayer):
     """An encoder layer of a transformer, with a Hopfield association in place of self-attention.
 
@@ -93,6 +101,8 @@ class HopfieldEncoderLayer(_TransformerLayer):
         Of what is added to the input: association, feed-forward part and within that.
     activation : str or callable
         Of the feed-forward part: the name of a function in `torch` or `torch.nn.functional`, or a function.
+    backend : {"core", "torch"}, optional
+        What computes the association; by default that of `hopfield_association`.
 
     Notes
     -----
@@ -119,10 +129,12 @@ class HopfieldEncoderLayer(_TransformerLayer):
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
         activation: str | Callable[[Tensor], Tensor] = "relu",
+        *,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         e = _width(hopfield_association, "hopfield_association")
-        self.hopfield_association = deepcopy(hopfield_association)
+        self.hopfield_association = _copied(hopfield_association, backend)
         self.linear_residual = nn.Linear(e, dim_feedforward)
         self.dropout_residual = nn.Dropout(dropout)
         self.linear_output = nn.Linear(dim_feedforward, e)
@@ -182,7 +194,7 @@ class HopfieldDecoderLayer(_TransformerLayer):
     ----------
     hopfield_association_self, hopfield_association_cross : Hopfield
         Of which the layer keeps copies, their weights drawn anew.
-    dim_feedforward, dropout, activation
+    dim_feedforward, dropout, activation, backend
         As of `HopfieldEncoderLayer`.
 
     Notes
@@ -209,13 +221,15 @@ class HopfieldDecoderLayer(_TransformerLayer):
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
         activation: str | Callable[[Tensor], Tensor] = "relu",
+        *,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         e = _width(hopfield_association_self, "hopfield_association_self")
         if _width(hopfield_association_cross, "hopfield_association_cross") != e:
             raise ValueError(f"hopfield_association_cross: must take {e} features, as hopfield_association_self does")
-        self.hopfield_association_self = deepcopy(hopfield_association_self)
-        self.hopfield_association_cross = deepcopy(hopfield_association_cross)
+        self.hopfield_association_self = _copied(hopfield_association_self, backend)
+        self.hopfield_association_cross = _copied(hopfield_association_cross, backend)
         self.linear_residual = nn.Linear(e, dim_feedforward)
         self.dropout_residual = nn.Dropout(dropout)
         self.linear_output = nn.Linear(dim_feedforward, e)

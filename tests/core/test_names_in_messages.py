@@ -308,17 +308,19 @@ def test_a_number_of_thousands_of_digits_is_not_written_out():
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "argument"),
     [
-        lambda: Linear(2**40, 2**40),
-        lambda: Linear(2**62, 1),
-        lambda: Hopfield(2**50),
-        lambda: Hopfield(4, output_size=2**61),
-        lambda: layers.LayerNorm(2**61),
-        lambda: layers.HopfieldPooling(4, quantity=2**62),
-        lambda: layers.HopfieldLayer(2**31, quantity=2**31),
+        (lambda: Linear(2**40, 2**40), "input_size"),
+        (lambda: Linear(2**62, 1), "input_size"),
+        (lambda: Hopfield(2**50), "input_size"),
+        (lambda: Hopfield(4, output_size=2**61), "output_size"),
+        (lambda: layers.LayerNorm(2**61), "size"),
+        (lambda: layers.HopfieldPooling(4, quantity=2**62), "quantity"),
+        (lambda: layers.HopfieldLayer(2**31, quantity=2**31), "input_size"),
+        (lambda: HopfieldMILClassifier(num_heads=2**62).fit(np.ones((2, 3, 4)), [0, 1]), "num_heads"),
     ],
 )
-def test_parameters_that_no_memory_holds(call):
-    with pytest.raises(ValueError, match=r"^[\w.]*(weight|weights): would have (\d+|a number of \d+ bits)"):
+def test_parameters_that_no_memory_holds(call, argument):
+    said = rf"^{argument}: \d+ is too large: [\w.]*weights? would have (\d+|a number of \d+ bits) numbers"
+    with pytest.raises(ValueError, match=said):
         call()

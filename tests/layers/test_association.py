@@ -528,8 +528,9 @@ def test_unsettled_queries_warn():
     """Softmax between two patterns +-1 at the critical beta 1: x <- tanh x creeps to 0, by x^3 / 3 an update."""
     rows = np.array([1.0, -1.0]).reshape(1, 2, 1, 1)
     slow = {"separation": "softmax", "update_steps_max": None, "update_steps_eps": 1e-9}
-    with pytest.warns(RetrievalWarning, match="1 queries were still moving"):
+    with pytest.warns(RetrievalWarning, match="1 queries were still moving") as warned:
         associate_forward(np.full((1, 1, 1, 1), 0.5), rows, rows, 1.0, **slow, keep=False)
+    assert warned[0].filename == __file__
 
 
 @pytest.mark.parametrize(

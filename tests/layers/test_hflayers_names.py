@@ -70,7 +70,9 @@ def test_what_may_be_changed(kind):
     layer = kind(4)
     layer.scaling, layer.separation = 2.0, "entmax15"
     assert (layer.hopfield.scaling, layer.hopfield.separation) == (2.0, "entmax15")
-    for name in ("input_size", "batch_first", "normalize_stored_pattern", "update_steps_max"):
+    layer.update_steps_max, layer.dropout = 2, 0.25
+    assert (layer.hopfield.update_steps_max, layer._arguments()["dropout"]) == (2, 0.25)
+    for name in ("input_size", "batch_first", "normalize_stored_pattern"):
         with pytest.raises(AttributeError, match=f"{name}: is fixed"):
             setattr(layer, name, 3)
     with pytest.raises(AttributeError, match="normalize_stored_pattern: is fixed"):

@@ -1,7 +1,5 @@
 """Arguments of the association on tensors: every map, every form of its tensors and options."""
 
-import gc
-
 import pytest
 import torch
 
@@ -161,8 +159,6 @@ def outcome(tensors, options, backend=None, weight=None):
 def no_living_tape():
     """No test leaves a tape."""
     yield
-    if _tape.alive():
-        gc.collect()
     assert _tape.alive() == 0
 
 

@@ -27,6 +27,7 @@ from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 
 from sparsehopfield import Polynomial  # noqa: E402
 from sparsehopfield._engine.association import associate_backward, associate_forward  # noqa: E402
+from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import LinearFeatures, TopK  # noqa: E402
 from sparsehopfield.torch import (  # noqa: E402
     Hopfield,
@@ -305,12 +306,23 @@ def test_an_additive_mask_must_be_below_infinity():
         ({"padding_mask": torch.zeros(B, M + 1, dtype=torch.bool)}, "padding_mask: must be of bool and shape"),
         ({"padding_mask": torch.zeros(B, M)}, "padding_mask: must be of bool and shape"),
         ({"offsets": torch.tensor([0, 3])}, "offsets: need stored rows of shape"),
+        ({"offsets": [0, 3]}, "^offsets: must be a tensor"),
+        ({"mask": [[False]]}, "^mask: must be a tensor"),
+        ({"padding_mask": np.zeros((B, M), bool)}, "^padding_mask: must be a tensor"),
+        ({"key_projection": torch.zeros(H, D, 5)}, "^key_projection: must be a tuple of weight and bias"),
+        ({"queries": torch.zeros(B, N, H, D).to_sparse()}, "^queries: must be a dense tensor, got one of torch.sparse"),
+        ({"mask": torch.zeros(N, M).to_sparse_csr()}, "^mask: must be a dense tensor"),
+        ({"values": torch.nested.nested_tensor([torch.zeros(2, 3)])}, "^values: must not be a nested tensor"),
+        ({"values": torch.zeros(B, M, H, 0)}, "^values: at least one head and one feature are needed"),
+        ({"queries": torch.zeros(B, N, H, 0), "stored": torch.zeros(B, M, H, 0)}, "^queries: at least one head"),
+        ({"beta": 1e300}, "^beta: must be positive and finite in torch.float32"),
+        ({"update_steps_max": "a"}, "^update_steps_max: must be a whole number or None"),
         ({"appended": 9}, "appended: must be at most the 6 rows"),
         ({"structure": TopK}, r"structure: must be None .*did you mean TopK"),
         ({"structure": LinearFeatures("elu+1")}, "separation: LinearFeatures stands in for softmax"),
         ({"structure": LinearFeatures("elu+1"), "separation": "softmax", "dropout": 0.5}, "dropout: not with Linear"),
         ({"key_projection": (torch.zeros(H, D, 5), torch.zeros(H, D))}, "key_projection: weight must be of shape"),
-        ({"key_projection": (torch.zeros(H, D, D), None)}, "key_projection.bias: must be a tensor, got NoneType"),
+        ({"key_projection": (torch.zeros(H, D, D), None)}, "key_projection.bias: must be a tensor, got None"),
         ({"mask": np.zeros((N, M), bool)}, "mask: must be a tensor, got ndarray"),
         ({"backend": "numpy"}, "backend: unknown name 'numpy'"),
     ],
@@ -326,11 +338,34 @@ def test_what_does_not_fit_is_refused(changed, message):
         associate(**given | changed)
 
 
-def test_offsets_must_rise_to_the_number_of_rows():
+@pytest.mark.parametrize("backend", ["core", "torch"])
+def test_offsets_must_rise_to_the_number_of_rows(backend):
     q, k = torch.zeros(2, N, 1, D), torch.zeros(7, 1, D)
-    for offsets in ([0, 3, 8], [0, 5, 3], [1, 3, 7]):
-        with pytest.raises(ValueError, match="offsets: must"):
-            associate(q, k, k, 1.0, offsets=torch.tensor(offsets))
+    for offsets in ([0, 3, 8], [0, 3, 6], [0, 5, 3], [0, 9, 7], [1, 3, 7], [-1, 3, 7]):
+        with pytest.raises(ValueError, match=r"^offsets: must rise from 0 to the number of rows, 7"):
+            associate(q, k, k, 1.0, offsets=torch.tensor(offsets), backend=backend)
+    with pytest.raises(ValueError, match=r"^mask: must have a column for each of 4 rows"):
+        associate(q, k, k, 1.0, offsets=torch.tensor([0, 3, 7]), mask=torch.zeros(N, 5), backend=backend)
+
+
+def test_a_seed_is_64_bits():
+    q, k = rows(B, N, H, D), rows(B, M, H, D, seed=1)
+    options = {"dropout": 0.5, "seed": torch.tensor(-3)}
+    out = associate(q, k, k, 1.0, **options, backend="core")
+    torch.testing.assert_close(out, associate(q, k, k, 1.0, **options, backend="torch"))
+    arrays = associate_forward(q.numpy(), k.numpy(), k.numpy(), 1.0, dropout=0.5, seed=2**64 - 3)[0]
+    torch.testing.assert_close(out, torch.from_numpy(arrays))
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_a_warning_names_the_line_that_asked(with_gradient):
+    """Softmax between two patterns +-1 at the critical beta 1 creeps to 0."""
+    k = torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1)
+    q = torch.full((1, 1, 1, 1), 0.5, requires_grad=with_gradient)
+    options = {"separation": "softmax", "update_steps_max": None, "update_steps_eps": 1e-9}
+    with pytest.warns(RetrievalWarning, match="1 queries were still moving") as warned:
+        associate(q.double(), k.double(), k.double(), 1.0, **options)
+    assert warned[0].filename == __file__
 
 
 def test_no_samples_no_queries_and_no_rows_are_allowed():

@@ -11,7 +11,8 @@ from layer_cases import LAYERS, B, E, M, assert_close, assert_no_tapes, input_of
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 
 import sparsehopfield.torch as sht  # noqa: E402
-from sparsehopfield.torch import _native, _tape  # noqa: E402
+from sparsehopfield.structures import Window  # noqa: E402
+from sparsehopfield.torch import _native  # noqa: E402
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
 SAMPLES = [3, 4, 6]
@@ -23,11 +24,10 @@ OTHERS = ["self, softmax, 2 more steps", "three inputs", "connected", "normalise
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     """Forget what was compiled, and check that a test leaves no tape."""
-    before = _tape.alive()
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-    assert_no_tapes(before)
+    assert_no_tapes()
 
 
 def case(name):
@@ -112,15 +112,37 @@ def test_plain_torch_is_one_graph():
         assert_close(a, b)
 
 
-def test_changed_options_are_seen():
+CHANGES = {
+    "of numbers": [("scaling", 3.0), ("dropout", 0.5), ("training", False), ("structure", Window(1)),
+                   ("structure", None)],
+    "of updates": [("separation", "softmax"), ("scaling", 0.2), ("update_steps_max", 3), ("update_steps_eps", 1e9),
+                   ("gradient", "implicit")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", CHANGES)
+def test_changed_options_are_seen(which):
     module, _ = made("self")
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     x = input_of("self")
-    for change in ({"scaling": 3.0}, {"separation": "softmax"}, {"training": False}):
-        compiled(x)
-        for name, value in change.items():
-            setattr(module, name, value)
-        assert_close(compiled(x), module(x))
+
+    def found(f):
+        torch.manual_seed(1)  # of dropout
+        out = f(x)
+        return out, *torch.autograd.grad(out.square().sum(), x)
+
+    before = found(compiled)
+    for name, value in CHANGES[which]:
+        setattr(module, name, value)
+        now = found(compiled)
+        assert not all(map(torch.equal, now, before)), name
+        for a, b in zip(now, found(module), strict=True):
+            assert_close(a, b)
+        before = now
+    core = _native.counts["forward"]
+    module.backend = "torch"
+    assert_close(found(compiled)[0], before[0])
+    assert _native.counts["forward"] == core
 
 
 @pytest.mark.parametrize("strict", [False, True])

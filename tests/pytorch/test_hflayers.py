@@ -15,6 +15,7 @@ import make_golden as golden  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import sparsehopfield.torch as sht  # noqa: E402
+from sparsehopfield.torch import _layer  # noqa: E402
 
 STRETCH = 31
 stretches = pytest.mark.parametrize("first", range(0, golden.CONFIGURATIONS, STRETCH))
@@ -72,8 +73,10 @@ def test_results(first, route, kept):
         if not c.forward:
             continue
         layer = golden.fill(golden.make(sht, c, backend=backend), c)
+        before = _layer.counts["forward"]
         with mode():
             arrays = golden.measure(layer, c)
+        assert (_layer.counts["forward"] > before) == (route == "whole"), c
         if route == "whole":
             arrays |= golden.matrices(layer, c)
         if golden.learns(layer, c):

@@ -139,7 +139,10 @@ def test_compiled_without_a_break(backend):
 def test_what_is_wrong_is_named():
     z, target = problem()
     for call, error, message in (
-        (lambda: sparsemax_loss(z.tolist(), target), TypeError, "z: must be a tensor of floating"),
+        (lambda: sparsemax_loss(z.tolist(), target), TypeError, "z: must be a tensor"),
+        (lambda: sparsemax_loss(z.detach().to_sparse(), target), TypeError, "^z: must be a dense tensor"),
+        (lambda: sparsemax_loss(z, target + 9), ValueError, r"^target: must be classes from 0 to 8, got \d"),
+        (lambda: softmax_loss(z, target - 9), ValueError, "^target: must be classes from 0 to 8, got -"),
         (lambda: sparsemax_loss(z, target.int()), TypeError, "target: must be a tensor of int64"),
         (lambda: sparsemax_loss(z, target[:3]), ValueError, r"target: must be of shape \(30,\)"),
         (lambda: sparsemax_loss(z, target, reduction="max"), ValueError, "reduction: unknown name"),

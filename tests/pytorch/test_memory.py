@@ -15,6 +15,7 @@ import sparsehopfield as sh  # noqa: E402
 from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import TopK  # noqa: E402
 from sparsehopfield.torch import HopfieldMemory  # noqa: E402
+from sparsehopfield.torch.memory import _Attribute  # noqa: E402
 
 
 def drawn(*shape, dtype=torch.float32, seed=0):
@@ -177,7 +178,13 @@ def test_changes_in_place_are_noticed(which):
     lent = {"patterns": patterns, "values": values}[which]
     memory, copied = (HopfieldMemory(patterns, values=values, copy=copy) for copy in (None, True))
     lent[::2].mul_(2)  # by a view
-    for call in (lambda: memory.retrieve(QUERIES), memory.margin, lambda: memory.save("nowhere"), memory.verify):
+    assert len(memory) == len(X)
+    assert repr(memory) == repr(copied)
+    calls = lambda: memory.retrieve(QUERIES), memory.margin, lambda: memory.save("nowhere"), memory.verify
+    attributes = [name for name, value in vars(HopfieldMemory).items() if isinstance(value, _Attribute)]
+    assert "patterns" in attributes
+    more = [lambda name=name: getattr(memory, name) for name in attributes]
+    for call in (*calls, *more, lambda: setattr(memory, "beta", 2.0), lambda: copy.copy(memory)):
         with pytest.raises(ValueError, match=r"^patterns: the tensor was changed in place after it was stored"):
             call()
     with pytest.raises(ValueError, match=r"^patterns: the tensor was changed in place"):

@@ -33,8 +33,9 @@ from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import sparsehopfield.torch as sht  # noqa: E402
+from sparsehopfield.errors import RetrievalWarning  # noqa: E402
 from sparsehopfield.structures import TopK, Window  # noqa: E402
-from sparsehopfield.torch import _layer, _native, _tape  # noqa: E402
+from sparsehopfield.torch import _layer, _native  # noqa: E402
 
 KINDS = [
     sht.Hopfield, sht.SparseHopfield, sht.HopfieldPooling, sht.SparseHopfieldPooling,
@@ -46,9 +47,8 @@ ROUTES = ["whole", "parts", "torch"]
 @pytest.fixture(autouse=True)
 def _no_tapes_left():
     """Check that a test leaves no tape."""
-    before = _tape.alive()
     yield
-    assert_no_tapes(before)
+    assert_no_tapes()
 
 
 def on_route(route, monkeypatch):
@@ -267,14 +267,33 @@ def test_properties(kind):
     assert (module.batch_first, module.update_steps_max, module.update_steps_eps) == (True, 0, 1e-4)
     assert (module.normalize_stored_pattern, module.normalize_hopfield_space) == (True, False)
     assert module.separation == ("sparsemax" if "Sparse" in kind.__name__ else "softmax")
-    for name in ("input_size", "batch_first", "update_steps_max", "dropout"):
+    for name in ("input_size", "batch_first", "association_activation"):
         with pytest.raises(AttributeError, match=f"{name}: is fixed"):
             setattr(module, name, 3)
+    for name, bad in {"update_steps_eps": 0, "gradient": "none", "dropout": 1.0, "backend": "cuda"}.items():
+        before = getattr(module, name)
+        with pytest.raises(ValueError, match=name):
+            setattr(module, name, bad)
+        assert getattr(module, name) == before
+    module.update_steps_max, module.update_steps_eps, module.dropout = 2, 1e-3, 0.25
+    module.gradient, module.backend = "implicit", "core"
+    inner = getattr(module, "hopfield", module)
+    assert (inner.update_steps_max, inner.update_steps_eps, inner.dropout) == (2, 1e-3, 0.25)
+    assert (inner.gradient, inner.backend) == ("implicit", "core")
+    assert "update_steps_max=2, update_steps_eps=0.001, dropout=0.25" in repr(module)
     module.scaling, module.separation, module.structure = torch.tensor([0.5, 2.0]), "entmax15", TopK(2)
     assert module.scaling.tolist() == [0.5, 2.0]
     assert (module.separation, module.structure) == ("entmax15", TopK(2))
     assert "entmax15" in repr(module)
     assert "TopK" in repr(module)
+
+
+def test_repr_shows_what_is_not_as_by_default():
+    plain = sht.Hopfield(4, dropout=float("0.0"), update_steps_eps=float("1e-4"), scaling=4**-0.5)
+    assert plain.extra_repr() == sht.Hopfield(4).extra_repr()
+    assert "input_size=4" in plain.extra_repr()
+    plain.update_steps_max, plain.scaling = None, [0.25]
+    assert "scaling=(0.25,), update_steps_max=None" in plain.extra_repr()
 
 
 def test_options_come_in_hflayers_order():
@@ -350,10 +369,12 @@ def torch_saved(module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(dtype):
+@pytest.mark.parametrize("route", ROUTES)
+def test_half_precision(dtype, route, monkeypatch):
     """Computed in float32 and returned in kind; beta keeps its precision."""
+    options = on_route(route, monkeypatch)
     for name in ("self", "pooling", "learned scaling", "lookup"):
-        module, _ = made(name)
+        module, _ = made(name, **options)
         module = module.to(dtype)
         if name == "self":
             module.scaling = 0.1234567890123
@@ -379,7 +400,9 @@ def test_autocast(monkeypatch):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 out = module(x)
                 low = module(x.bfloat16())
+                matrices = module.get_association_matrix(x), module.get_association_matrix(x.bfloat16())
             assert out.dtype == low.dtype == torch.bfloat16
+            assert [matrix.dtype for matrix in matrices] == [torch.float32, torch.bfloat16]  # of the inputs
             assert_close(out.float(), exact, 0.05)
             out.float().sum().backward()
     with pytest.raises(TypeError, match="stored pattern"):
@@ -432,8 +455,14 @@ def test_train_and_forget():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def passes_since(before):
+    """Return how many passes of whole layers there were: forward, backward, forward again."""
+    return [_layer.counts[name] - before[name] for name in ("forward", "backward", "forward again")]
+
+
 def test_several_forwards_and_backwards():
     module, _ = made("self")
+    before = dict(_layer.counts)
     x, y = input_of("self"), input_of("self", seed=2)
     first, second = module(x), module(y)
     first.sum().backward(retain_graph=True)
@@ -442,6 +471,7 @@ def test_several_forwards_and_backwards():
     for p, g in zip(module.parameters(), once, strict=True):
         assert torch.equal(p.grad, 2 * g)
     second.sum().backward()
+    assert passes_since(before) == [2, 3, 0]
     with pytest.raises(RuntimeError, match="second time"):
         second.sum().backward()
 
@@ -465,10 +495,9 @@ def test_checkpoint(reentrant):
     x = input_of("self")
     torch.manual_seed(1)
     expected = torch.autograd.grad(module(x).square().sum(), leaves_of(module, x))
-    before = _tape.alive()
     torch.manual_seed(1)
     out = checkpoint(module, x, use_reentrant=reentrant)
-    assert_no_tapes(before)
+    assert_no_tapes()
     x.grad = None
     for p in module.parameters():
         p.grad = None
@@ -482,11 +511,13 @@ def test_saved_tensors_that_lie_elsewhere():
     module, _ = made("appended")
     x, mask = input_of("appended"), torch.randn(M, M, dtype=torch.float64)
     expected = torch.autograd.grad(module(x, association_mask=mask).square().sum(), leaves_of(module, x))
+    before = dict(_layer.counts)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t):
         out = module(x, association_mask=mask)
     found = torch.autograd.grad(out.square().sum(), leaves_of(module, x))
     for a, b in zip(found, expected, strict=True):
         assert_close(a, b)
+    assert passes_since(before) == [2, 1, 1]
 
 
 def test_threads():
@@ -637,6 +668,71 @@ def test_hooks_and_replaced_modules():
     assert_close(module(x), expected.tanh())
 
 
+def test_every_way_to_change_what_an_inner_module_does():
+    """A forward of its own, as accelerate sets it, a forward before it by a subclass, hooks of all modules."""
+    module, _ = made("self")
+    x = input_of("self").detach()
+    for inner in (module.association_core.out_proj, module.norm_state_pattern):
+        own = inner.forward
+        inner.forward = lambda y: y * 0
+        changed = module(x)
+        del inner.forward
+        assert not torch.equal(changed, module(x))
+        inner.forward = own
+        assert_close(module(x), changed * 0 + made("self")[0](x))
+        del inner.forward
+    core = module.association_core
+    own = core.forward
+    core.forward = lambda: {name: None if p is None else p * 2 for name, p in own().items()}
+    doubled = module(x)
+    del core.forward
+    with torch.no_grad():
+        for p in core.parameters(recurse=False):
+            p.mul_(2)
+    assert_close(doubled, module(x))
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    module(x)
+    handle.remove()
+    assert seen == ["LayerNorm"] * 3 + ["Linear", "SparseHopfield"]
+
+
+def replicas(module, count):
+    """Return copies of a module as nn.DataParallel makes them: parameters are attributes, and no leaves."""
+    made_from = list(module.modules())
+    copies = []
+    for _ in range(count):
+        new = {part: part._replicate_for_data_parallel() for part in made_from}
+        for part, replica in new.items():
+            for name, child in part._modules.items():
+                if child is None:
+                    replica._modules[name] = None
+                else:
+                    setattr(replica, name, new[child])
+            for name, p in part._parameters.items():
+                if p is None:
+                    replica._parameters[name] = None
+                else:
+                    setattr(replica, name, p.view_as(p))
+        copies.append(new[module])
+    return copies
+
+
+@pytest.mark.parametrize(
+    "name", ["self", "three inputs", "appended", "pooling", "lookup, separated", "learned scaling"]
+)
+def test_replicas_of_data_parallel(name):
+    module, _ = made(name)
+    x = input_of(name)
+    leaves = leaves_of(module, x)
+    expected = module(x)
+    gradients = torch.autograd.grad(2 * expected.square().sum(), leaves)
+    found = [replica(x) for replica in replicas(module, 2)]
+    assert all(torch.equal(out, expected) for out in found)
+    for a, b in zip(torch.autograd.grad(sum(out.square().sum() for out in found), leaves), gradients, strict=True):
+        assert_close(a, b)
+
+
 def prune_mask(core):
     """Return the pruned weight from what the core keeps of it."""
     return core.in_proj_weight_orig * core.in_proj_weight_mask
@@ -664,7 +760,13 @@ def test_bad_inputs(route, monkeypatch):
         (lambda: module(x, torch.zeros(B, M + 1, dtype=torch.bool)), ValueError, "padding_mask: must be bool"),
         (lambda: module(x, [True]), TypeError, "padding_mask: must be a tensor"),
         (lambda: module(x, association_mask=torch.zeros(M + 1, M)), ValueError, "association_mask: must have one of"),
-        (lambda: module([x[0], x[1, :, 1:]]), ValueError, "must"),
+        (lambda: module([x[0], x[1, :, 1:]]), ValueError, "^input: bags must have the same features"),
+        (lambda: module([x[0], x[1].to_sparse()]), TypeError, r"^input\[1\]: must be a dense tensor"),
+        (lambda: module((x, x.to_sparse(), x)), TypeError, "^state pattern: must be a dense tensor"),
+        (lambda: module(torch.nested.nested_tensor([x[0], x[1]])), TypeError, "^input: must not be a nested tensor"),
+        (lambda: module(x, association_mask=x[0, :, :1].to_sparse()), TypeError, "^association_mask: must be a dense"),
+        (lambda: module(([*x], [*x], [*x])), ValueError, "state pattern: ragged bags of it must be the very list"),
+        (lambda: module((x, [*x], x)), ValueError, "state pattern: ragged bags of it must be"),
         (lambda: module([x[0]], offsets=[0, M]), ValueError, "offsets: a list of bags has its own"),
         (lambda: module(x[0], offsets=[0, M + 1]), ValueError, "offsets: must rise"),
         (lambda: module(x[0], offsets=[0, 3, 2, M]), ValueError, "offsets: must rise"),
@@ -702,6 +804,9 @@ def test_bad_inputs(route, monkeypatch):
         ({"scaling": [1.0, 2.0, 3.0], "num_heads": 2}, ValueError, "scaling"),
         ({"scaling": torch.ones(1, requires_grad=True)}, ValueError, "learnable_scaling"),
         ({"update_steps_max": torch.tensor([1, 2])}, TypeError, "update_steps_max"),
+        ({"update_steps_max": "a"}, TypeError, "^update_steps_max: must be a whole number or None"),
+        ({"num_heads": 2**61, "hidden_size": 3}, ValueError, "^num_heads: 2305843009213693952 is too large"),
+        ({"quantity": 2**61}, ValueError, "^quantity: 2305843009213693952 is too large"),
         ({"association_activation": "gelu"}, ValueError, "association_activation"),
         ({"normalize_stored_pattern": False}, ValueError, "normalize_stored_pattern_affine"),
         ({"input_size": None}, ValueError, "input_size"),
@@ -726,15 +831,33 @@ def test_numbers_that_are_not_finite():
 
 
 def test_what_is_counted():
-    """One pass through the core in each direction."""
-    module, _ = made("self")
-    before = dict(_native.counts)
-    module(input_of("self")).sum().backward()
-    assert _native.counts == before  # the whole layer is one function
-    assert isinstance(module(input_of("self")).grad_fn, _layer.WholeLayer._backward_cls)
+    """One pass through the core in each direction, of the whole layer."""
+    for name in ("self", "three inputs", "samples second", "appended", "pooling", "lookup"):
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            module = made(name, dtype=torch.float32 if dtype == torch.bfloat16 else dtype)[0].to(dtype)
+            before, whole = dict(_native.counts), dict(_layer.counts)
+            module(input_of(name, dtype=dtype)).sum().backward()
+            assert _native.counts == before
+            assert passes_since(whole) == [1, 1, 0]
+    with torch.no_grad():
+        module(input_of(name, dtype=dtype))
+    assert passes_since(whole) == [2, 1, 0]
+    assert isinstance(module(input_of(name, dtype=dtype)).grad_fn, _layer.WholeLayer._backward_cls)
 
 
 def test_static_patterns_of_any_size():
     module = sht.Hopfield(structure=Window(1), **STATIC, **NO_NORMS, disable_out_projection=True)
     assert list(module.parameters()) == []
     assert module(torch.randn(2, 5, 3)).shape == (2, 5, 3)
+
+
+def test_a_warning_names_the_line_that_asked():
+    """Softmax between two patterns +-1 at the critical beta 1 creeps to 0."""
+    stored, state = torch.tensor([1.0, -1.0]).reshape(1, 2, 1).double(), torch.full((1, 1, 1), 0.5).double()
+    options = STATIC | NO_NORMS | {"disable_out_projection": True, "scaling": 1.0}
+    options |= {"update_steps_max": None, "update_steps_eps": 1e-9}
+    module = sht.Hopfield(1, **options)
+    for needs_gradient in (False, True):
+        with pytest.warns(RetrievalWarning, match="1 queries were still moving") as warned:
+            module((stored, state.requires_grad_(needs_gradient), stored))
+        assert warned[0].filename == __file__

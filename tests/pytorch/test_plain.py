@@ -26,7 +26,7 @@ from sparsehopfield.structures import (  # noqa: E402
     TopK,
     Window,
 )
-from sparsehopfield.torch import _maps, _plain  # noqa: E402
+from sparsehopfield.torch import _maps, _plain, associate  # noqa: E402
 from sparsehopfield.torch._arguments import Options, Tensors, structure_text  # noqa: E402
 
 MAPS = ["softmax", "sparsemax", "entmax15", Entmax(1.3), Entmax(2.5), Normmax(1.5), Normmax(3.0), Polynomial(2)]
@@ -385,6 +385,41 @@ def test_no_samples_no_queries_no_rows():
                 assert rows[1] or not out.any()
 
 
+@pytest.mark.parametrize("form", ["padding", "padding of shared rows", "ragged"])
+@pytest.mark.parametrize("structure", [None, Window(2), TopK(3), LinearFeatures()])
+def test_a_sample_does_not_depend_on_rows_that_are_none_of_it(form, structure):
+    """Whatever lies in padding, or in another bag, NaN included: as in the core, also in the gradients."""
+    queries, rows, values = (torch.from_numpy(np.random.default_rng(i).random((2, 4, 1, 3))) for i in range(3))
+    padding, offsets = torch.zeros(2, 4, dtype=torch.bool), None
+    padding[1, 2:] = True
+    bad = rows.clone(), values.clone()
+    for clean, spoiled in zip((rows, values), bad, strict=True):
+        clean[1, 2:] = 0.5
+        spoiled[1, 2:] = torch.nan
+    first = slice(0, 2)
+    if form == "padding of shared rows":
+        padding[0] = padding[1]
+        rows, values, bad = rows[1], values[1], (bad[0][1], bad[1][1])
+    elif form == "ragged":  # of 4 and 2 rows; the first is spoiled, and the second is filled up
+        bad[0][1] = rows[1]
+        bad[1][1] = values[1]
+        bad[0][0, 0] = bad[1][0, 0] = torch.nan
+        rows, values, *bad = (a.flatten(0, 1)[:6] for a in (rows, values, *bad))
+        padding, offsets, first = None, torch.tensor([0, 4, 6]), slice(1, 2)
+    separation = "softmax" if isinstance(structure, LinearFeatures) else "sparsemax"
+    found = []
+    for stored, mixed in ((rows, values), bad):
+        given = *(a.numpy() for a in (queries, stored, mixed)), np.array([1.5])
+        forms = {"padding_mask": padding, "offsets": offsets, "structure": structure}
+        tensors, options = as_arguments(*given, separation=separation, update_steps_max=1, **forms)
+        out = _plain.associate(tensors, options)[first]
+        gradients = torch.autograd.grad(out.square().sum(), tensors[:3])
+        found.append((out, gradients[0][first], *(d if offsets is None else d[4:] for d in gradients[1:])))
+    for clean, spoiled in zip(*found, strict=True):
+        assert not clean.isnan().any()
+        torch.testing.assert_close(clean, spoiled, rtol=0, atol=0)
+
+
 def test_queries_that_see_nothing_get_zeros_and_no_gradient():
     for separation in MAPS:
         tensors, options = arguments(separation=separation, update_steps_max=2)
@@ -423,6 +458,15 @@ def test_what_cannot_be_is_refused():
         torch.func.vmap(lambda q: _plain.associate(tensors._replace(queries=q), options))(
             tensors.queries[None].detach()
         )
+
+
+def test_a_mask_has_a_column_for_each_row_of_the_largest_bag():
+    rows, offsets = torch.ones(5, 1, 3), torch.tensor([0, 3, 5])
+    for columns in (2, 4):
+        mask = torch.zeros(2, columns, dtype=torch.bool)
+        for backend in ("core", "torch"):
+            with pytest.raises(ValueError, match=r"mask: must have a column for each of 3 rows"):
+                associate(torch.ones(2, 2, 1, 3), rows, rows, 1.0, mask=mask, offsets=offsets, backend=backend)
 
 
 def test_every_structure_has_its_way():

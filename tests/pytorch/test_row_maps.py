@@ -203,6 +203,7 @@ def test_what_is_wrong_is_named():
     for call, error, message in (
         (lambda: sparsemax(np.zeros(3)), TypeError, "z: must be a tensor"),
         (lambda: sparsemax(torch.zeros(3, dtype=torch.int64)), TypeError, "z: must be a tensor of floating"),
+        (lambda: sparsemax(z.to_sparse()), TypeError, "^z: must be a dense tensor"),
         (lambda: softmax(torch.tensor(1.0)), ValueError, "dim: -1 is out of range"),
         (lambda: entmax(z, 0.5), ValueError, "alpha: must be a finite number of at least 1"),
         (lambda: entmax(z, torch.tensor(0.5)), ValueError, "alpha: must be a finite number of at least 1"),

@@ -100,6 +100,7 @@ def test_numbers_that_are_tensors():
         lambda: sh.Entmax(torch.tensor(1.5, device="meta")): "^alpha: must be a number",
         lambda: layers.Linear(three.to("meta"), 3): "^input_size: must be a whole number",
         lambda: sh.softmax(np.eye(3), axis=three.to("meta")): "^axis: must be a whole number",
+        lambda: sh.set_num_threads(three.to("meta")): "^n: must be a whole number of threads",
         lambda: sh.update(np.eye(3), np.eye(3), out=torch.eye(3)): "^out: must be a NumPy array, got Tensor",
     }.items():
         with pytest.raises(TypeError, match=error):

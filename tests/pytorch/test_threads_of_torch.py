@@ -16,7 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from helpers import digest, threads  # noqa: E402
+from helpers import digest, run_python, threads  # noqa: E402
 
 import sparsehopfield as sh  # noqa: E402
 import sparsehopfield.torch  # noqa: E402
@@ -88,6 +88,45 @@ def test_same_bits(expected):
     for n in (1, 3):
         torch.set_num_threads(n)
         assert both() == [expected] * 2
+
+
+WHO_WORKS = """
+import json, os, time
+import numpy as np
+import torch
+import sparsehopfield as sh
+import sparsehopfield.torch
+
+SCORES = np.random.default_rng(0).random((300, 2500), dtype=np.float32)
+TENSOR = torch.rand(64, 4096)
+
+def threads():
+    return {int(name) for name in os.listdir("/proc/self/task")}
+
+def times(threads):
+    return {tid: time.clock_gettime_ns(~tid << 3 | 6) for tid in threads}  # the clock of a thread's processor time
+
+def pool_works(pause):
+    TENSOR.exp()  # after which PyTorch's threads spin for some milliseconds
+    time.sleep(pause)
+    before = times(threads() - others)
+    sh.sparsemax(SCORES)
+    return times(threads() - others) != before
+
+torch.set_num_threads(2)
+sh.set_num_threads(2)
+TENSOR.exp()
+others = threads()
+first = pool_works(0)
+awake = any(not pool_works(0) for _ in range(300))
+asleep = any(pool_works(0.05) for _ in range(100))
+print(json.dumps([first, awake, asleep]))
+"""
+
+
+def test_who_works():
+    """PyTorch's threads do the first job, and one that finds them awake, and the core's own those that do not."""
+    assert run_python(WHO_WORKS) == [False, True, True]
 
 
 def test_python_threads_at_once(expected):
@@ -243,6 +282,14 @@ def test_a_child_that_begins_to_share_gets_no_team(monkeypatch):
     monkeypatch.undo()
     share_threads()
     assert sh.show_config(mode="dict")["shares_openmp"]
+
+
+def test_without_proc_a_process_gets_no_team(monkeypatch):
+    def missing(*arguments, **options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(_threads.Path, "read_text", missing)
+    assert _threads._is_forked()
 
 
 def test_nothing_is_shared_where_pytorch_has_no_openmp(monkeypatch):

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch")
 from torch import nn  # noqa: E402
 
 import sparsehopfield.torch as sht  # noqa: E402
+from sparsehopfield.torch import _layer, _native  # noqa: E402
 
 B, N, M, E = 3, 5, 4, 6
 
@@ -115,6 +116,24 @@ def test_dropout_and_copies():
     assert not torch.equal(layer(x), first)
     layer.eval()
     assert torch.equal(layer(x), copy.deepcopy(layer)(x))
+
+
+def test_backend():
+    """One is passed on to the copies; by default they keep their own."""
+    x = torch.randn(B, N, E, dtype=torch.float64)
+    own = sht.SparseHopfield(E, num_heads=2, backend="core")
+    kept, given = sht.HopfieldEncoderLayer(own, 8), encoder(backend="torch")
+    assert (kept.self_attn.backend, given.self_attn.backend, own.backend) == ("core", "torch", "core")
+    crossed = decoder(backend="torch")
+    assert crossed.hopfield_association_self.backend == crossed.hopfield_association_cross.backend == "torch"
+    before = _native.counts["forward"], _layer.counts["forward"]
+    out = given(x), crossed(x, x)
+    assert (_native.counts["forward"], _layer.counts["forward"]) == before
+    for found, layer in zip(out, (encoder(backend="core")(x), decoder()(x, x)), strict=True):
+        torch.testing.assert_close(found, layer)
+    assert _layer.counts["forward"] == before[1] + 3
+    with pytest.raises(ValueError, match="backend"):
+        encoder(backend="cuda")
 
 
 def test_samples_second():
