@@ -12,7 +12,17 @@ from torch.nn import Parameter
 from sparsehopfield._engine.separations import as_choice
 from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["EAGER", "OPERATOR", "PLAIN", "TRANSFORMED", "as_backend", "check_devices", "is_transformed", "route_of"]
+__all__ = [
+    "EAGER",
+    "OPERATOR",
+    "PLAIN",
+    "TRANSFORMED",
+    "as_backend",
+    "check_devices",
+    "is_batched",
+    "is_transformed",
+    "route_of",
+]
 
 EAGER = "eager"  # the core on CPU tensors, now
 TRANSFORMED = "transformed"  # the core under the transforms of torch.func, but for forward mode
@@ -31,6 +41,11 @@ def as_backend(backend: Any) -> str | None:
 def is_transformed() -> bool:
     """Tell whether a transform of torch.func is at work."""
     return torch._C._are_functorch_transforms_active()
+
+
+def is_batched(grad: Tensor) -> bool:
+    """Tell whether a gradient is a batch of them, as `torch.autograd.grad(..., is_grads_batched=True)` passes on."""
+    return torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def _foreign_transform() -> str:

@@ -28,7 +28,7 @@ from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense
 from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
-from sparsehopfield.torch._backend import EAGER, check_devices, route_of
+from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch.functional import options_of
 
 __all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
@@ -585,7 +585,7 @@ class WholeLayer(torch.autograd.Function):
         given, tensors = Given(*saved[: len(Given._fields)]), saved[len(Given._fields) :]
         call, roles, names = ctx.made_from
         needs = ctx.needs_input_grad[len(FIXED) :]
-        if torch.is_grad_enabled():  # for a second derivative
+        if torch.is_grad_enabled() or is_batched(grad):  # for a second derivative, or many first ones
             return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
         counts["backward"] += 1
         tape = _tape.find(handle, saved)
@@ -619,9 +619,10 @@ def _gradients_by_parts(
 ) -> list[Tensor | None]:
     """Return the gradients that are needed of `WholeLayer` in a way that can be differentiated again."""
     # views, so that no gradient runs on to what an argument was made from, which may be another argument
-    views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
-    inputs, parameters = _sorted(roles, names, views)
-    out = by_parts(call, parameters, {}, inputs, given)
+    with torch.enable_grad():
+        views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
+        inputs, parameters = _sorted(roles, names, views)
+        out = by_parts(call, parameters, {}, inputs, given)
     wanted = [view for view, is_needed in zip(views, needs, strict=True) if is_needed]
-    gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=True, allow_unused=True))
+    gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=torch.is_grad_enabled(), allow_unused=True))
     return [next(gradients) if is_needed else None for is_needed in needs]

@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors
-from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_transformed, route_of
+from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_batched, is_transformed, route_of
 from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
@@ -84,7 +84,12 @@ class _Eager(Function):
         handle, *given = ctx.saved_tensors
         needs = ctx.needs_input_grad[1 : 1 + GRADED]
         asked = needs[STORED] or needs[VALUES], needs[BETA]
-        if torch.is_grad_enabled():  # for second derivatives
+        if is_batched(grad):  # which torch takes apart for operators
+            if torch.is_grad_enabled():
+                raise NotImplementedError("grad: batched gradients have no second derivative; see torch.func.jacrev")
+            found = torch.ops.sparsehopfield.associate_backward(grad, handle, *given, *ctx.options, *asked)
+            found = [None if t is None else d for d, t in zip(found, given[:GRADED], strict=True)]
+        elif torch.is_grad_enabled():  # for second derivatives
             found = _backward(grad, handle, ctx.options, *asked, *given)
         else:
             found = _native.backward(grad, handle, Tensors(*given), ctx.options, *asked)

@@ -25,7 +25,7 @@ from sparsehopfield._engine.separations import SIMILARITIES, as_choice, has_cuto
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.torch._arguments import as_dense
 from sparsehopfield.torch._arrays import compute_dtype, given_array, lent_array, tensors_of
-from sparsehopfield.torch._backend import EAGER, check_devices, route_of
+from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch._fixed_point import Model, Supports, gradients
 from sparsehopfield.torch.functional import as_beta, associate, renamed
 
@@ -101,6 +101,8 @@ class _Retrieve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, which is 0, patterns, values and beta."""
+        if is_batched(grad):
+            raise NotImplementedError("grad: retrieve takes no batched gradients; pass one after the other")
         shape, dtype, device = ctx.queries
         patterns, values, beta, *kept = ctx.saved_tensors
         of_queries = torch.zeros(shape, dtype=dtype, device=device) if ctx.needs_input_grad[0] else None

@@ -9,6 +9,7 @@ from torch import func  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 
+import sparsehopfield.torch as sht  # noqa: E402
 from sparsehopfield.torch import associate, hopfield_attention  # noqa: E402
 from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, route_of  # noqa: E402
 
@@ -178,3 +179,25 @@ def test_implicit_gradients_have_no_second_derivatives_under_transforms():
     func.grad(loss)(Q)
     with pytest.raises(NotImplementedError, match="second derivatives"):
         func.grad(lambda q: func.grad(loss)(q).sum())(Q)
+
+
+def test_batched_gradients():
+    """As `torch.autograd.functional.jacobian` has them with vectorize=True: those of one call after the other."""
+    q, k = rows(2, 3, 1, 4), rows(2, 5, 1, 4, seed=1)
+    layer = sht.Hopfield(4, num_heads=2, update_steps_max=1, dtype=torch.float64)
+    patterns = 3 * torch.eye(4, dtype=torch.float64)
+    functions = {
+        "queries": (lambda q: sht.associate(q, k, k, 1.0, update_steps_max=1), q),
+        "all": (lambda k: sht.associate(k, k, k, 1.0, separation="softmax"), k),
+        "attention": (lambda q: sht.hopfield_attention(q, q, 2 * q), q),
+        "layer": (layer, rows(2, 5, 4)),
+        "update": (lambda p: sht.update(0.9 * patterns, p), patterns),
+        "energy": (lambda p: sht.energy(0.9 * patterns, p), patterns),
+    }
+    jacobian = torch.autograd.functional.jacobian
+    for name, (function, x) in functions.items():
+        torch.testing.assert_close(jacobian(function, x, vectorize=True), jacobian(function, x), msg=name)
+    with pytest.raises(NotImplementedError, match=r"^grad: retrieve takes no batched gradients"):
+        jacobian(lambda p: sht.retrieve(0.9 * patterns, p), patterns, vectorize=True)
+    with pytest.raises(NotImplementedError, match=r"^grad: batched gradients have no second derivative"):
+        jacobian(functions["queries"][0], q, vectorize=True, create_graph=True)
