@@ -7,7 +7,7 @@ normalised once and projected by one product, and no gradient of the input is fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,15 @@ from sparsehopfield._engine import dense
 from sparsehopfield._engine.checks import Array, contiguous
 from sparsehopfield.layers._spec import Part, Role
 
-__all__ = ["Gradients", "Source", "Workload", "fold_projections", "is_cheaper_unprojected", "static_rows"]
+__all__ = [
+    "Gradients",
+    "Source",
+    "Workload",
+    "effective_weight",
+    "fold_projections",
+    "is_cheaper_unprojected",
+    "static_rows",
+]
 
 
 class Workload(NamedTuple):
@@ -59,8 +67,10 @@ class Source(NamedTuple):
         return cls(x, xhat, rstd, [])
 
 
-def effective_weight(role: Role, parameters: Mapping[str, Array]) -> tuple[Array, Array | None]:
-    """Return the weight and bias of a projection, before the normalisation is folded in."""
+def effective_weight(role: Role, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the weight and bias of a projection, arrays or tensors, before the normalisation is folded in; None for a
+    bias that it does not have.
+    """
     bias = None if role.bias is None else parameters[role.bias.name][role.bias.rows]
     if role.via is None:
         assert role.weight is not None

@@ -21,7 +21,7 @@ from sparsehopfield._engine.separations import as_choice
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers._basic import as_positive, as_rate
 
-__all__ = ["ACTIVATIONS", "HopfieldSpec", "Part", "Role", "as_scaling"]
+__all__ = ["ACTIVATIONS", "CORE", "ORDER", "HopfieldSpec", "Part", "Role", "as_scaling"]
 
 # name -> the function, and its derivative from its value
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {

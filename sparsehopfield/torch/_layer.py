@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
-from sparsehopfield.layers._inputs import NAMES, RAGGED_STATE
+from sparsehopfield.layers._inputs import INPUTS, NAMES, RAGGED_STATE
+from sparsehopfield.layers._roles import effective_weight
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense
@@ -31,19 +32,17 @@ from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
 from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch.functional import options_of
 
-__all__ = ["Call", "Given", "Inputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
+__all__ = ["Inputs", "Settings", "SideInputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
 
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns into one another
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
-ROLES = ("stored_pattern", "state_pattern", "pattern_projection")
-GIVEN = ("stored_pattern_padding_mask", "association_mask", "offsets", "seed")  # the names of `Given` to callers
+GIVEN = ("stored_pattern_padding_mask", "association_mask", "offsets", "seed")  # `SideInputs`, to callers
 counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes of whole layers, for tests
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
 Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
 
-class Call(NamedTuple):
+class Settings(NamedTuple):
     """What a forward pass computes, beside tensors: the layer, and what may change from call to call."""
 
     spec: HopfieldSpec
@@ -54,7 +53,7 @@ class Call(NamedTuple):
     backend: str | None
 
 
-class Given(NamedTuple):
+class SideInputs(NamedTuple):
     """The tensors that a forward pass gets, beside inputs and parameters."""
 
     padding: Tensor | None  # (B, M), True where a stored row is none
@@ -174,26 +173,30 @@ def _layout_of_bags(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor) -> Layo
 
 
 def run(
-    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+    call: Settings,
+    parameters: Mapping[str, Tensor],
+    modules: Mapping[str, Module],
+    inputs: Inputs,
+    given: SideInputs,
 ) -> Tensor:
     """Compute the output of a layer: (B, N, output_size), or (N, B, output_size) unless batch_first, or
     (R, output_size) where state patterns are ragged.
 
     Parameters
     ----------
-    call : Call
+    call : Settings
     parameters : mapping of str to Tensor
         Those of `call.spec.shapes`.
     modules : mapping of str to Module
         To be called in place of what they are by default: normalisations by their inputs' names, and "out_proj".
     inputs : tuple of three Tensor
         Stored pattern, state pattern, pattern projection; one tensor in several roles is one object.
-    given : Given
+    given : SideInputs
     """
     _check_dtypes(parameters, inputs)
     if call.dropout:
         seed = torch.randint(2**62, (1,), device=inputs[1].device)
-        given = Given(given.padding, given.mask, given.offsets, seed)
+        given = SideInputs(given.padding, given.mask, given.offsets, seed)
     if not _is_eager(call, parameters, modules, inputs, given):
         return by_parts(call, parameters, modules, inputs, given)
     distinct, roles = _distinct(inputs)
@@ -214,7 +217,7 @@ def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
 
 
 def _is_eager(
-    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+    call: Settings, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: SideInputs
 ) -> bool:
     """Return whether the whole layer may be computed by the core, now; raise if tensors lie on several devices."""
     if modules:  # whose hooks may bring their parameters to the inputs' device
@@ -244,7 +247,11 @@ def _check_dtypes(parameters: Mapping[str, Tensor], inputs: Inputs) -> None:
 
 
 def by_parts(
-    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+    call: Settings,
+    parameters: Mapping[str, Tensor],
+    modules: Mapping[str, Module],
+    inputs: Inputs,
+    given: SideInputs,
 ) -> Tensor:
     """Compute what `run` does with torch's own parts around the association; `given` has the seed."""
     spec, layout = call.spec, layout_of(call.spec, inputs, given.offsets)
@@ -258,12 +265,16 @@ def by_parts(
     elif spec.out_weight is not None:
         out = F.linear(out, parameters[spec.out_weight], _get(parameters, spec.out_bias))
     if spec.association_activation is not None:
-        out = ACTIVATIONS[spec.association_activation](out)
+        out = getattr(torch, spec.association_activation)(out)
     return out if spec.batch_first else out.transpose(0, 1)
 
 
 def association_matrix(
-    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+    call: Settings,
+    parameters: Mapping[str, Tensor],
+    modules: Mapping[str, Module],
+    inputs: Inputs,
+    given: SideInputs,
 ) -> Tensor:
     """Return the weights of the last association, (B, H, N, M), without those of ragged queries that only fill up."""
     _check_dtypes(parameters, inputs)
@@ -288,7 +299,11 @@ def association_matrix(
 
 
 def projected_patterns(
-    call: Call, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: Given
+    call: Settings,
+    parameters: Mapping[str, Tensor],
+    modules: Mapping[str, Module],
+    inputs: Inputs,
+    given: SideInputs,
 ) -> Tensor:
     """Return the rows that the association mixes, (B, H, M, p), or (H, R, p) of ragged bags."""
     _check_dtypes(parameters, inputs)
@@ -301,7 +316,7 @@ def projected_patterns(
     return v.contiguous()
 
 
-def _options(call: Call) -> Options:
+def _options(call: Settings) -> Options:
     """Return the association's options."""
     spec = call.spec
     steps, eps = spec.update_steps_max, spec.update_steps_eps
@@ -309,11 +324,11 @@ def _options(call: Call) -> Options:
 
 
 def to_association(
-    call: Call,
+    call: Settings,
     parameters: Mapping[str, Tensor],
     modules: Mapping[str, Module],
     inputs: Inputs,
-    given: Given,
+    given: SideInputs,
     layout: Layout,
 ) -> tuple[Tensors, tuple[Tensor, Tensor] | None]:
     """Return the association's tensors; where state patterns are ragged, sample and position of each, too."""
@@ -348,7 +363,7 @@ def _get(parameters: Mapping[str, Tensor], name: str | None) -> Tensor | None:
     return None if name is None else parameters[name]
 
 
-def _beta(call: Call, parameters: Mapping[str, Tensor], device: torch.device) -> Tensor:
+def _beta(call: Settings, parameters: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """Return beta in double precision, whatever the layer's dtype, where the device has that."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     if call.spec.learnable_scaling:
@@ -423,7 +438,7 @@ def _part(parameters: Mapping[str, Tensor], part: Part | None) -> Tensor | None:
 
 
 def _projected(role: Role, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-    """Project rows (..., e), to the heads side by side."""
+    """Project rows (..., e), to the heads given by given."""
     if role.via is not None:
         x = _projected(role.via, x, parameters)
     weight = _part(parameters, role.weight)
@@ -432,26 +447,11 @@ def _projected(role: Role, x: Tensor, parameters: Mapping[str, Tensor]) -> Tenso
 
 def _folded(role: Role, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a role's projection, with the affine part of its normalisation folded in."""
-    weight, bias = _effective(role, parameters)
+    weight, bias = effective_weight(role, parameters)
     if role.gain is None or role.shift is None:
         return weight, bias
     shifted = (weight * parameters[role.shift]).sum(-1)
     return weight * parameters[role.gain], shifted if bias is None else shifted + bias
-
-
-def _effective(role: Role, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a role's projection as one linear map."""
-    weight, bias = _part(parameters, role.weight), _part(parameters, role.bias)
-    if role.via is None:
-        assert weight is not None
-        return weight, bias
-    first, first_bias = _effective(role.via, parameters)
-    if weight is None:
-        return first, first_bias
-    if first_bias is None:
-        return weight @ first, bias
-    through = weight @ first_bias
-    return weight @ first, through if bias is None else through + bias
 
 
 def _joined_biases(folded: list[tuple[Tensor, Tensor | None]]) -> Tensor | None:
@@ -482,7 +482,7 @@ def _append(spec: HopfieldSpec, rows: Tensor, bias: Tensor | None, offsets: Tens
     return torch.cat([rows, *more])[order]
 
 
-def _masks(spec: HopfieldSpec, given: Given, layout: Layout) -> tuple[Tensor | None, Tensor | None]:
+def _masks(spec: HopfieldSpec, given: SideInputs, layout: Layout) -> tuple[Tensor | None, Tensor | None]:
     """Check and return the masks, with a column without effect for each row that will be appended."""
     padding, mask, n = given.padding, given.mask, spec.appended
     samples, queries, rows = layout[:3]
@@ -519,7 +519,7 @@ def _masks(spec: HopfieldSpec, given: Given, layout: Layout) -> tuple[Tensor | N
 
 
 def _forward(
-    call: Call, parameters: Mapping[str, Tensor], inputs: Inputs, given: Given
+    call: Settings, parameters: Mapping[str, Tensor], inputs: Inputs, given: SideInputs
 ) -> tuple[_passes.Tape, torch.dtype]:
     """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
     counts["forward"] += 1
@@ -554,7 +554,7 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Array:
     return array_of(mask, dtype if mask.is_floating_point() else None)
 
 
-def _as_output(call: Call, inputs: Inputs, result: Array) -> Tensor:
+def _as_output(call: Settings, inputs: Inputs, result: Array) -> Tensor:
     """Return the result of the core as a tensor, of the dtype that torch's parts would give."""
     out, dtype = torch.from_numpy(result), inputs[1].dtype
     through_linear = call.spec.out_weight is not None or call.spec.query.projected
@@ -570,7 +570,9 @@ class WholeLayer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, given: Given, roles: Roles, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, call: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], *tensors: Tensor
+    ) -> Tensor:
         inputs, parameters = _sorted(roles, names, tensors)
         tape, dtype = _forward(call, parameters, inputs, given)
         in_place = tuple([t.dtype == dtype and t.is_contiguous() for t in tensors])
@@ -582,7 +584,7 @@ class WholeLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         handle, *saved = ctx.saved_tensors
-        given, tensors = Given(*saved[: len(Given._fields)]), saved[len(Given._fields) :]
+        given, tensors = SideInputs(*saved[: len(SideInputs._fields)]), saved[len(SideInputs._fields) :]
         call, roles, names = ctx.made_from
         needs = ctx.needs_input_grad[len(FIXED) :]
         if torch.is_grad_enabled() or is_batched(grad):  # for a second derivative, or many first ones
@@ -593,9 +595,9 @@ class WholeLayer(torch.autograd.Function):
         if tape is None:
             counts["forward again"] += 1
             tape, _ = _forward(call, parameters, inputs, given)
-        wanted = [role for role, i in zip(ROLES, roles, strict=True) if needs[i]]
+        wanted = [role for role, i in zip(INPUTS, roles, strict=True) if needs[i]]
         found = _passes.backward(tape, whole_array(grad, _compute_dtype(parameters, inputs)), wanted)
-        first = [role for role, i, j in zip(ROLES, roles, (-1, *roles), strict=False) if i > j]
+        first = [role for role, i, j in zip(INPUTS, roles, (-1, *roles), strict=False) if i > j]
         return *FIXED, *[
             tensor_like(found[name], t) if is_needed and name in found else None
             for name, t, is_needed in zip((*first, *names), tensors, needs, strict=True)
@@ -609,8 +611,8 @@ def _sorted(roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]) -> 
 
 
 def _gradients_by_parts(
-    call: Call,
-    given: Given,
+    call: Settings,
+    given: SideInputs,
     roles: Roles,
     names: tuple[str, ...],
     tensors: Sequence[Tensor],

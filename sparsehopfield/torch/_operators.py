@@ -124,9 +124,9 @@ class _Transformed(Function):
     def vmap(info: Any, in_dims: Any, options: Options, *given: Tensor | None) -> Any:
         dims = in_dims[1:]
         batch = info.batch_size
-        folded = _folded(batch, dims, Tensors(*given), options)  # type: ignore[arg-type]
-        if folded is not None:
-            out, handle = _transformed(options, *folded)
+        joined = _as_samples(batch, dims, Tensors(*given), options)  # type: ignore[arg-type]
+        if joined is not None:
+            out, handle = _transformed(options, *joined)
             return (out.reshape(batch, -1, *out.shape[1:]), handle), (0, None)
         outs = [_transformed(options, *_selected(given, dims, i))[0] for i in range(batch)]
         return (torch.stack(outs), _tape.empty()), (0, None)
@@ -190,11 +190,11 @@ class _Backward(Function):
         tensors = Tensors(*given)  # type: ignore[arg-type]
         needs = need_rows, need_beta
         projected = tensors.key_weight is not None or tensors.value_weight is not None
-        folded = None
+        joined = None
         if any(d is not None for d in dims) and not need_beta and not projected:  # whose gradients are of each sample
-            folded = _folded(batch, dims, tensors, options)
-        if folded is not None:
-            found = _backward(_batched(grad, in_dims[0], batch).flatten(0, 1), handle, options, *needs, *folded)
+            joined = _as_samples(batch, dims, tensors, options)
+        if joined is not None:
+            found = _backward(_batched(grad, in_dims[0], batch).flatten(0, 1), handle, options, *needs, *joined)
             # rows that all samples share were repeated for each
             found = [d if d is None else d.reshape(batch, -1, *d.shape[1:]) for d in found]
             own = [None if t is None else t.dim() - (d is not None) for t, d in zip(given, dims, strict=True)]
@@ -225,7 +225,7 @@ def _batched(t: Tensor, dim: int | None, batch: int) -> Tensor:
     return t.expand(batch, *t.shape) if dim is None else t.movedim(dim, 0)
 
 
-def _folded(batch: int, dims: Sequence[int | None], tensors: Tensors, options: Options) -> Tensors | None:
+def _as_samples(batch: int, dims: Sequence[int | None], tensors: Tensors, options: Options) -> Tensors | None:
     """Return the tensors of a batch of associations as those of one, whose samples are all samples of the batch.
 
     None where that is not possible: what all samples share would differ, and so would the samples' random numbers.

@@ -42,6 +42,12 @@ UPDATES_BETWEEN_LOOKS = 16  # on a device, where to look is to wait
 BITS = 0xFFFFFFFF
 
 
+@constant_result  # older compilers cannot call it
+def _has_autocast(device: str) -> bool:
+    """Tell whether a kind of device has autocast."""
+    return torch.amp.is_autocast_available(device)
+
+
 def associate(tensors: Tensors, options: Options) -> Tensor:
     """Return the mixtures of values by the last association, (B, N, H, v), as `associate_forward` does.
 
@@ -55,8 +61,7 @@ def associate(tensors: Tensors, options: Options) -> Tensor:
         on meta.
     """
     device = tensors.queries.device.type
-    can_cast = torch.amp.is_autocast_available(device)
-    with torch.autocast(device, enabled=False) if can_cast else nullcontext():
+    with torch.autocast(device, enabled=False) if _has_autocast(device) else nullcontext():
         return _associate(tensors, options).to(tensors.queries.dtype)
 
 

@@ -21,7 +21,7 @@ from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield._engine.text import short
 from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.layers._options import Delegated, HopfieldOptions
-from sparsehopfield.layers._spec import HopfieldSpec, as_scaling
+from sparsehopfield.layers._spec import CORE, ORDER, HopfieldSpec, as_scaling
 from sparsehopfield.torch import _layer
 from sparsehopfield.torch._arguments import as_dense
 from sparsehopfield.torch._backend import as_backend
@@ -37,19 +37,8 @@ __all__ = [
 
 STD = 0.02  # of the normal numbers that weights begin with, as in hflayers
 SIZES = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads")
-CORE = "association_core."
-# Of the association core, in the order in which hflayers registers them; its out_proj, a module, comes last.
-CORE_NAMES = (
-    "p_norm_weight",
-    "p_norm_bias",
-    "q_proj_weight",
-    "k_proj_weight",
-    "v_proj_weight",
-    "in_proj_weight",
-    "in_proj_bias",
-    "bias_k",
-    "bias_v",
-)
+# of the association core itself: its out_proj is a module, which comes last
+CORE_NAMES = tuple(name.removeprefix(CORE) for name in ORDER if name.startswith(CORE) and "out_proj" not in name)
 CORE_PREFIXED = {name: CORE + name for name in CORE_NAMES}
 OUT_NAMES = tuple((name, f"{CORE}out_proj.{name}") for name in ("weight", "bias"))
 NORM_NAMES = {name: tuple((part, f"norm_{name}.{part}") for part in ("weight", "bias")) for name in INPUTS}
@@ -458,16 +447,16 @@ class Hopfield(HopfieldOptions, nn.Module):
         with torch.no_grad():
             return _layer.projected_patterns(self._call(False), *self._parts(), *given)
 
-    def _call(self, training: bool) -> _layer.Call:
+    def _call(self, training: bool) -> _layer.Settings:
         """Return what a forward pass is to compute."""
         dropout = self._spec.dropout if training else 0.0
-        return _layer.Call(self._spec, self._scaling, self._separation, self._structure, dropout, self._backend)
+        return _layer.Settings(self._spec, self._scaling, self._separation, self._structure, dropout, self._backend)
 
     def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual, watched = self.association_core, {}, _has_any_global_hook()
+        core, unusual, watched = self.association_core, {}, _has_any_global_hook()  # type: ignore[no-untyped-call]
         own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
@@ -485,13 +474,13 @@ class Hopfield(HopfieldOptions, nn.Module):
             found["log_scaling"] = self.log_scaling
         return found, unusual
 
-    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.Given]:
+    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.SideInputs]:
         """Return what `forward` is given as tensors."""
         inputs, offsets = _layer.as_tensors(input, offsets)
         for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
             if given is not None:
                 as_dense(name, given)
-        return inputs, _layer.Given(padding, mask, offsets, None)
+        return inputs, _layer.SideInputs(padding, mask, offsets, None)
 
 
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Hopfield).parameters.items()}

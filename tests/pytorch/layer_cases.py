@@ -5,13 +5,14 @@ import torch
 
 import sparsehopfield.torch as sht
 from sparsehopfield import Entmax, Normmax, Polynomial, layers
+from sparsehopfield.layers._inputs import INPUTS
 from sparsehopfield.structures import LinearFeatures, TopK, Window
 from sparsehopfield.torch import _layer, _tape
 
 B, N, M, E = 3, 4, 5, 6
-NO_AFFINE = {f"normalize_{name}_affine": False for name in _layer.ROLES}
-NO_NORMS = NO_AFFINE | {f"normalize_{name}": False for name in _layer.ROLES}
-STATIC = {f"{name}_as_static": True for name in _layer.ROLES}
+NO_AFFINE = {f"normalize_{name}_affine": False for name in INPUTS}
+NO_NORMS = NO_AFFINE | {f"normalize_{name}": False for name in INPUTS}
+STATIC = {f"{name}_as_static": True for name in INPUTS}
 
 # name -> module, its options, shapes of its inputs (one number of rows: an input of all roles)
 LAYERS = {
