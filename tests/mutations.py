@@ -409,7 +409,7 @@ static void NAME(accumulate)""",
     Mutation(
         "modules: a backward pass never finds its tape",
         "sparsehopfield/torch/_layer.py",
-        "tape = _tape.find(handle, tensors)",
+        "tape = _tape.find(handle, saved)",
         "tape = None",
         "test_modules and counted",
     ),
