@@ -15,10 +15,9 @@ from torch import Tensor
 
 from sparsehopfield import structures  # noqa: F401 (which `restored` knows by their names once they are loaded)
 from sparsehopfield._engine.structure import Structure, described, restored
-from sparsehopfield._engine.text import short
 from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["Options", "Tensors", "as_dense", "structure_from", "structure_text"]
+__all__ = ["Options", "Tensors", "as_dense", "samples_of", "structure_from", "structure_text"]
 
 
 class Tensors(NamedTuple):
@@ -51,13 +50,20 @@ class Options(NamedTuple):
     appended: int  # rows at the end of each sample that all queries see, whatever the structure
 
 
+def samples_of(queries: Tensor, stored: Tensor, offsets: Tensor | None) -> int:
+    """Return the number of samples."""
+    if offsets is not None:
+        return offsets.shape[0] - 1
+    return stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
+
+
 GRADED = 8  # of Tensors, from the first on: those that may have gradients
 
 
 def as_dense(name: str, given: Any) -> Tensor:
     """Return an argument, which must be a dense tensor, as it is."""
     if not isinstance(given, Tensor):
-        raise TypeError(f"{name}: must be a tensor, got {short(given)}")
+        raise TypeError(f"{name}: must be a tensor, got {type(given).__name__}")
     if given.is_nested:
         raise TypeError(f"{name}: must not be a nested tensor; see to_padded_tensor(), and offsets for ragged bags")
     if given.layout is not torch.strided:
