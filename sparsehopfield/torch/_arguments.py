@@ -17,7 +17,7 @@ from sparsehopfield import structures  # noqa: F401 (which `restored` knows by t
 from sparsehopfield._engine.structure import Structure, described, restored
 from sparsehopfield.torch._custom_op import constant_result
 
-__all__ = ["Options", "Tensors", "as_dense", "structure_from", "structure_text"]
+__all__ = ["Options", "Tensors", "as_dense", "samples_of", "structure_from", "structure_text"]
 
 
 class Tensors(NamedTuple):
@@ -48,6 +48,13 @@ class Options(NamedTuple):
     implicit: bool  # the gradient at the fixed point, not through all updates
     structure: str  # as JSON; "" for none
     appended: int  # rows at the end of each sample that all queries see, whatever the structure
+
+
+def samples_of(queries: Tensor, stored: Tensor, offsets: Tensor | None) -> int:
+    """Return the number of samples."""
+    if offsets is not None:
+        return offsets.shape[0] - 1
+    return stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
 
 
 GRADED = 8  # of Tensors, from the first on: those that may have gradients

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparsehopfield._engine.separations import row_of
+from sparsehopfield.torch._maps import slopes
 
 __all__ = ["Gradients", "Model", "Supports", "gradients"]
 
@@ -145,16 +145,6 @@ def _scores(x: Tensor, m: Tensor, model: Model) -> Tensor:
     return (m @ x[:, :, None])[:, :, 0]
 
 
-def _jacobian(p: Tensor, code: tuple[int, float]) -> tuple[Tensor, Tensor]:
-    """Return r and c, (n, k) each, of the Jacobian of the map at weights p; see above."""
-    alpha, has_weight = code[1], p > 0
-    r = torch.where(has_weight, torch.where(has_weight, p, 1.0) ** (2 - alpha), 0.0)
-    if row_of(code).name == "normmax":
-        norm = torch.linalg.vector_norm(p, alpha, dim=1, keepdim=True)
-        return r * norm ** (alpha - 1) / (alpha - 1), p
-    return r, r / r.sum(1, keepdim=True)
-
-
 def _add_block(
     found: Gradients,
     block: _Block,
@@ -174,11 +164,8 @@ def _add_block(
         return
     x, b = states[queries], beta[queries, None]
     m = mixed.expand(n, *mixed.shape) if position is None else mixed[position]
-    r, c = _jacobian(p, model.code)
+    r, c = slopes(p, *model.code)
     root = r.sqrt()
-
-    def forth(y: Tensor) -> Tensor:  # A' y
-        return root * (y - (c * y).sum(1, keepdim=True))
 
     centred = m - (c[:, None, :] @ m)
     rows = (b.sqrt() * root)[:, :, None] * centred  # B
@@ -186,7 +173,8 @@ def _add_block(
         pulled, right = torch.zeros_like(p), g
     else:
         v = values.expand(n, *values.shape) if position is None else values[position]
-        pulled = forth((v @ g[:, :, None])[:, :, 0])
+        y = (v @ g[:, :, None])[:, :, 0]
+        pulled = root * (y - (c * y).sum(1, keepdim=True))  # A' y
         right = b.sqrt() * (rows.mT @ pulled[:, :, None])[:, :, 0]
     adjoint = _solve(rows, right, queries)
     pulled = pulled + (rows @ adjoint[:, :, None])[:, :, 0] / b.sqrt()

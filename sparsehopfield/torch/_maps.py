@@ -27,7 +27,7 @@ __all__ = [
     "batched",
     "can_look",
     "can_read",
-    "is_transformed",
+    "hides_gradients",
     "jacobian_product",
     "parameter_derivative",
     "slopes",
@@ -56,7 +56,7 @@ def can_look(t: Tensor) -> bool:
     return t.is_cpu and can_read(t)
 
 
-def is_transformed() -> bool:
+def hides_gradients() -> bool:
     """Return whether torch.func or forward mode is at work, so that tensors do not tell who needs their gradients."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
@@ -72,7 +72,7 @@ def _from_best(z: Tensor) -> tuple[Tensor, Tensor]:
     return z - best.masked_fill(none, 0), none
 
 
-def _settled(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _limit(step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return the limit of x <- x + step(x), whose steps keep their sign until they are rounding errors."""
     look = can_look(x)
     least = 2 * torch.finfo(x.dtype).eps
@@ -98,7 +98,7 @@ def _sparsemax(u: Tensor) -> Tensor:
 
     u1 = u + 1
     if can_look(u):
-        theta = _settled(step, torch.zeros_like(u[..., :1]))
+        theta = _limit(step, torch.zeros_like(u[..., :1]))
     else:
         s = u.clamp_min(-1).sort(dim=-1, descending=True).values
         k = torch.arange(1, u.shape[-1] + 1, device=u.device, dtype=u.dtype)
@@ -119,7 +119,7 @@ def _entmax15(u: Tensor) -> Tensor:
 
     u1 = u / 2 + 1  # and theta here is half of the other
     if can_look(u):
-        theta = _settled(step, torch.zeros_like(u[..., :1]))
+        theta = _limit(step, torch.zeros_like(u[..., :1]))
     else:
         s = (u / 2).clamp_min(-1).sort(dim=-1, descending=True).values
         k = torch.arange(1, u.shape[-1] + 1, device=u.device, dtype=u.dtype)
@@ -144,7 +144,7 @@ def _entmax(u: Tensor, a: float | Tensor) -> Tensor:
         slope = torch.exp((1 - a) * log_p).masked_fill(log_p == -torch.inf, 0).sum(-1, keepdim=True)
         return _divided(-total * torch.expm1(-a * total.log()) / a, slope)
 
-    return log_weights(_settled(step, torch.zeros_like(u[..., :1]))).exp()
+    return log_weights(_limit(step, torch.zeros_like(u[..., :1]))).exp()
 
 
 def _power_sum_root(c: Tensor, q: Tensor, a: float | Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def _entmax_steep(u: Tensor, a: float | Tensor) -> Tensor:
         slope = (q / p.masked_fill(outside, torch.inf)).clamp(0, 1) ** (a - 1)
         return _divided(1 - p.sum(-1, keepdim=True), slope.sum(-1, keepdim=True))
 
-    return of(_settled(step, 1 / size.to(u.dtype)))
+    return of(_limit(step, 1 / size.to(u.dtype)))
 
 
 def _normmax(u: Tensor, alpha: float | Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def _normmax(u: Tensor, alpha: float | Tensor) -> Tensor:
         total = (x * y).sum(-1, keepdim=True)
         return _divided(total - total ** (1 / alpha), y.sum(-1, keepdim=True))
 
-    y = (u - _settled(step, torch.zeros_like(u[..., :1])) + 1).clamp_min(0) ** (1 / a)
+    y = (u - _limit(step, torch.zeros_like(u[..., :1])) + 1).clamp_min(0) ** (1 / a)
     return _divided(y, y.sum(-1, keepdim=True))
 
 
@@ -228,7 +228,7 @@ def _alpha_norm(p: Tensor, alpha: float | Tensor) -> Tensor:
     return largest * torch.where(total > 0, total, torch.ones_like(total)) ** (1 / alpha)
 
 
-def slopes(p: Tensor, code: int, parameter: float) -> tuple[Tensor, Tensor]:
+def slopes(p: Tensor, code: int, parameter: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return w and c, both (..., M), of the Jacobian sum_i w_i (e_i - c) (e_i - c)^T of a map at its weights p."""
     support = p > 0
     inside = torch.where(support, p, torch.ones_like(p))
@@ -236,7 +236,7 @@ def slopes(p: Tensor, code: int, parameter: float) -> tuple[Tensor, Tensor]:
         norm = _alpha_norm(p, parameter)
         w = (inside / norm) ** (2 - parameter) * norm / (parameter - 1)
         return w.masked_fill(~support, 0), p
-    alpha = {SPARSEMAX: 2.0, SOFTMAX: 1.0}.get(code, parameter)
+    alpha: float | Tensor = {SPARSEMAX: 2.0, SOFTMAX: 1.0}.get(code, parameter)
     w = (inside ** (2 - alpha)).masked_fill(~support, 0)
     return w, _divided(w, w.sum(-1, keepdim=True))
 
@@ -248,27 +248,26 @@ def jacobian_product(p: Tensor, g: Tensor, code: int, parameter: float | Tensor)
     inside = torch.where(support, p, one)
     g = torch.where(support, g, torch.zeros_like(g))
     if code == NORMMAX:
-        norm = _alpha_norm(p, parameter)
-        w = (inside / norm) ** (2 - parameter) * norm / (parameter - 1)
-        centred = torch.where(support, w * (g - (p * g).sum(-1, keepdim=True)), torch.zeros_like(g))
+        w, centre = slopes(p, code, parameter)
+        centred = torch.where(support, w * (g - (centre * g).sum(-1, keepdim=True)), torch.zeros_like(g))
         return centred - p * centred.sum(-1, keepdim=True)
     unit: Tensor | float = 1.0  # of the slopes, which may overflow
     if code == SOFTMAX or (code == ENTMAX and not isinstance(parameter, Tensor) and parameter == 1):
         return p * (g - (p * g).sum(-1, keepdim=True))
     if code == SPARSEMAX:
-        slopes = support.to(p.dtype)
+        slope = support.to(p.dtype)
     elif not isinstance(parameter, Tensor) and parameter == 1.5:
-        slopes = torch.where(support, inside.sqrt(), torch.zeros_like(p))
+        slope = torch.where(support, inside.sqrt(), torch.zeros_like(p))
     else:
         steep = torch.as_tensor(parameter, dtype=p.dtype, device=p.device) > 2
         least, at = inside.detach().min(-1, keepdim=True)
         unit = torch.where(steep, least, one[..., :1])
         # its slope may be all that counts: means are taken of what g is above that of the least weight
         g = torch.where(support, g - g.gather(-1, at) * steep, torch.zeros_like(g))
-        slopes = torch.where(support, (inside / unit) ** (2 - parameter), torch.zeros_like(p))
+        slope = torch.where(support, (inside / unit) ** (2 - parameter), torch.zeros_like(p))
         unit = unit ** (2 - parameter)
-    mean = _divided((slopes * g).sum(-1, keepdim=True), slopes.sum(-1, keepdim=True))
-    return slopes * (g - mean) * unit
+    mean = _divided((slope * g).sum(-1, keepdim=True), slope.sum(-1, keepdim=True))
+    return slope * (g - mean) * unit
 
 
 def _phi(x: Tensor, m: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsehopfield._engine.association import Saved, forward_of, gradients_of
 from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield.torch import _tape
-from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+from sparsehopfield.torch._arguments import Options, Tensors, samples_of, structure_from
 from sparsehopfield.torch._arrays import array_of, compute_dtype, tensor_like, whole_array
 
 __all__ = ["backward", "counts", "forward"]
@@ -52,10 +52,8 @@ def _forward(tensors: Tensors, options: Options, keep: bool) -> tuple[Array, Sav
     q, k = _rows_of(queries, dtype), _rows_of(stored, dtype)
     v = k if values is stored else _rows_of(values, dtype)
     o = None if offsets is None else as_offsets(array_of(offsets), len(k))
-    if o is not None:
-        samples, rows = len(o) - 1, int((o[1:] - o[:-1]).max(initial=0))
-    else:
-        samples, rows = len(k) if k.ndim == 4 else len(q) if q.ndim == 4 else 1, k.shape[-3]
+    samples = samples_of(queries, stored, offsets)
+    rows = k.shape[-3] if o is None else int((o[1:] - o[:-1]).max(initial=0))
     heads = q.shape[-2]
     shape = samples, heads, q.shape[-3], rows
     rate = options.dropout

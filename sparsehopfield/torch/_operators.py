@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from sparsehopfield.torch import _native, _plain, _tape
-from sparsehopfield.torch._arguments import GRADED, Options, Tensors
+from sparsehopfield.torch._arguments import GRADED, Options, Tensors, samples_of
 from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_batched, is_transformed, route_of
 from sparsehopfield.torch._custom_op import custom_op
 
@@ -301,13 +301,7 @@ def _associate(
 def _(*given: Any) -> tuple[Tensor, Tensor]:
     queries, stored, values = given[:3]
     value_weight, offsets = given[6], given[10]
-    samples: Any = 1
-    if offsets is not None:
-        samples = offsets.shape[0] - 1
-    elif stored.dim() == 4:
-        samples = stored.shape[0]
-    elif queries.dim() == 4:
-        samples = queries.shape[0]
+    samples = samples_of(queries, stored, offsets)
     features = values.shape[-1] if value_weight is None else value_weight.shape[1]
     out = queries.new_empty(samples, queries.shape[-3], queries.shape[-2], features)
     return out, queries.new_empty(1, dtype=torch.uint8)

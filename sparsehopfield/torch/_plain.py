@@ -32,7 +32,7 @@ from sparsehopfield.structures import (
 )
 from sparsehopfield.structures._feature_map import ELU, RANDOM, RELU, FeatureStructure
 from sparsehopfield.torch import _maps
-from sparsehopfield.torch._arguments import Options, Tensors, structure_from
+from sparsehopfield.torch._arguments import Options, Tensors, samples_of, structure_from
 from sparsehopfield.torch._custom_op import constant_result, custom_op
 
 __all__ = ["associate"]
@@ -246,7 +246,7 @@ def _dropout_factors(rate: float, seed: Tensor, p: Tensor) -> Tensor:
 # --- updates ----------------------------------------------------------------------------------------------------------
 
 
-def _settled(
+def _updated(
     x: Tensor,
     found: Tensor,
     advance: Callable[[Tensor, Tensor], Tensor],
@@ -289,7 +289,7 @@ def _is_time_to_wait(i: int, moving: Tensor) -> bool:
 
 
 class _NoSecondDerivative(torch.autograd.Function):
-    """A gradient that cannot be differentiated; y tells what it depends on."""
+    """The gradient g of y, which cannot be differentiated: y is given so that whoever tries gets here."""
 
     generate_vmap_rule = True
 
@@ -306,7 +306,7 @@ class _NoSecondDerivative(torch.autograd.Function):
         raise NotImplementedError("gradient: 'implicit' has no second derivatives; use 'unrolled'")
 
 
-class _Once(torch.autograd.Function):
+class _OnceDifferentiable(torch.autograd.Function):
     """The identity, whose gradient cannot be differentiated; where `exists` is False it is refused, or NaN."""
 
     generate_vmap_rule = True
@@ -332,7 +332,7 @@ class _Once(torch.autograd.Function):
         return g if torch.compiler.is_compiling() else _NoSecondDerivative.apply(g, y), None  # type: ignore[no-untyped-call]
 
 
-class _OnceBothWays(_Once):
+class _OnceDifferentiableBothWays(_OnceDifferentiable):
     """The same with forward mode, which Dynamo does not take."""
 
     @staticmethod
@@ -348,7 +348,7 @@ def _as_fixed_point(
     J = beta K^T P' K, P' = sum_i w_i (e_i - c) (e_i - c)^T, with the slopes w and the centre c of the map at weights p.
     """
     x, p, k = x.detach(), p.detach(), _Rows(rows.data.detach(), rows.axes)
-    if p.shape[-1] == 0 or not (torch.is_grad_enabled() or _maps.is_transformed()):
+    if p.shape[-1] == 0 or not (torch.is_grad_enabled() or _maps.hides_gradients()):
         return x
     w, centre = _maps.slopes(p, options.separation, options.parameter)
     mean, first = k.mixed(centre), k.mixed(w)
@@ -363,7 +363,7 @@ def _as_fixed_point(
     exists = (failures == 0)[..., None]
     factor = torch.where(exists[..., None], factor, one)
     y = update(x)
-    once: Any = _Once if torch.compiler.is_compiling() else _OnceBothWays
+    once: Any = _OnceDifferentiable if torch.compiler.is_compiling() else _OnceDifferentiableBothWays
     moves = once.apply(y, exists) - y.detach()  # 0  # type: ignore[no-untyped-call]
     return x + torch.cholesky_solve(moves[..., None], factor).squeeze(-1)
 
@@ -395,7 +395,7 @@ def _associate(t: Tensors, options: Options) -> Tensor:
         hidden.append(none[:, None, None, :])
         stored, values = _without(none, stored), values if is_same else _without(none, values)
     values = stored if is_same else values
-    samples = stored.shape[0] if stored.dim() == 4 else q.shape[0] if q.dim() == 4 else 1
+    samples = samples_of(t.queries, t.stored, t.offsets)
     kind, k, causal = _kind(options.structure)
     heads, n, m = q.shape[-2], q.shape[-3], stored.shape[-3]
     beta = t.beta.to(dtype).expand(heads)[:, None]
@@ -446,7 +446,7 @@ def _associate(t: Tensors, options: Options) -> Tensor:
 
     implicit = options.implicit and options.steps != 0
     with torch.no_grad() if implicit else nullcontext():
-        x, p = _settled(q, look(q), advance, examine, options.steps)
+        x, p = _updated(q, look(q), advance, examine, options.steps)
     if implicit:
         at_rest = _as_fixed_point(x, p, lambda x: advance(x, look(x)), keys, beta, options)
         p = look(at_rest + 0 * q)  # where they rest does not depend on the queries: their gradient is 0, not None
@@ -566,7 +566,7 @@ def _associate_features(
     def examine(x: Tensor, new: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
         return found, torch.linalg.vector_norm(new - x, dim=-1, keepdim=True) > options.eps * longest
 
-    x, _ = _settled(q, q, lambda x, _: mean(x, stored), examine, options.steps)
+    x, _ = _updated(q, q, lambda x, _: mean(x, stored), examine, options.steps)
     out = mean(x, values)
     if causal and t.offsets is not None:  # a bag has as many queries as rows
         assert none is not None

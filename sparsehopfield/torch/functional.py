@@ -15,7 +15,7 @@ from sparsehopfield._engine.separations import as_choice, row_of, separation_cod
 from sparsehopfield._engine.structure import Structure, as_structure
 from sparsehopfield.structures import Window
 from sparsehopfield.torch import _operators
-from sparsehopfield.torch._arguments import Options, Tensors, as_dense, structure_text
+from sparsehopfield.torch._arguments import Options, Tensors, as_dense, samples_of, structure_text
 from sparsehopfield.torch._backend import as_backend
 
 __all__ = ["associate", "hopfield_attention"]
@@ -124,13 +124,6 @@ def _check_projection(name: str, weight: Any, bias: Any, heads: int, rows: Tenso
         raise ValueError(f"{name}: the rows that it projects must have one head, got {rows.shape[-2]}")
 
 
-def _samples(queries: Tensor, stored: Tensor, offsets: Tensor | None) -> int:
-    """Return the number of samples."""
-    if offsets is not None:
-        return offsets.shape[0] - 1
-    return stored.shape[0] if stored.dim() == 4 else queries.shape[0] if queries.dim() == 4 else 1
-
-
 def _with_heads(mask: Tensor, samples: int, heads: int) -> Tensor:
     """Return a mask (B, N, M) as it is, and hflayers' (B * H, N, M) as (B, H, N, M)."""
     if heads == 1 or mask.shape[0] != samples * heads:
@@ -155,7 +148,7 @@ def _check(tensors: Tensors, options: Options) -> None:
             raise ValueError(f"offsets: must be (B + 1,) whole numbers, got {tuple(offsets.shape)} of {offsets.dtype}")
         if padding is not None:
             raise ValueError("padding_mask: ragged bags have no padding; leave the rows out")
-    samples = _samples(queries, stored, offsets)
+    samples = samples_of(queries, stored, offsets)
     if queries.dim() == 4 and queries.shape[0] != samples:
         raise ValueError(f"queries: {queries.shape[0]} samples, but there are {samples} of stored rows")
     if stored.shape[:-2] != values.shape[:-2]:
@@ -303,7 +296,7 @@ def associate(
         if t is not None:
             as_dense(name, t)
     if mask is not None and mask.dim() == 3:
-        mask = _with_heads(mask, _samples(queries, stored, offsets), queries.shape[-2])
+        mask = _with_heads(mask, samples_of(queries, stored, offsets), queries.shape[-2])
     tensors = Tensors(
         queries,
         stored,

@@ -94,7 +94,7 @@ class _RowMap(Function):
         if g is None:  # of weights that a loss only looks at
             return None, None, None, None
         p, learned = ctx.saved_tensors
-        if torch.is_grad_enabled() or _maps.is_transformed() or not _maps.can_look(g):
+        if torch.is_grad_enabled() or _maps.hides_gradients() or not _maps.can_look(g):
             gradients: Any = _plain_backward(p, g, learned, ctx.parameter, ctx.code)
         else:
             gradients = _backward(p, g, learned, ctx.parameter, ctx.code, ctx.needs_input_grad)
@@ -188,7 +188,7 @@ def _alpha(name: str, alpha: Any, z: Tensor, axis: int) -> tuple[float, Tensor |
         numbers = alpha.detach()
         if numbers.numel() and not bool(parameter.fits(numbers).all()):
             raise ValueError(f"alpha: must be {parameter.described('finite')}, got {short(numbers.tolist())}")
-        if numbers.numel() == 1 and not (alpha.requires_grad or _maps.is_transformed()):
+        if numbers.numel() == 1 and not (alpha.requires_grad or _maps.hides_gradients()):
             return float(numbers), None
     # one number may lie on the CPU beside another device, as in torch's arithmetic
     learned = alpha.to(z.device if alpha.is_cpu and alpha.dim() == 0 else alpha.device, compute_dtype(z))

@@ -322,7 +322,7 @@ def test_an_additive_mask_must_be_below_infinity():
         ({"structure": LinearFeatures("elu+1")}, "separation: LinearFeatures stands in for softmax"),
         ({"structure": LinearFeatures("elu+1"), "separation": "softmax", "dropout": 0.5}, "dropout: not with Linear"),
         ({"key_projection": (torch.zeros(H, D, 5), torch.zeros(H, D))}, "key_projection: weight must be of shape"),
-        ({"key_projection": (torch.zeros(H, D, D), None)}, "key_projection.bias: must be a tensor, got None"),
+        ({"key_projection": (torch.zeros(H, D, D), None)}, "key_projection.bias: must be a tensor, got NoneType"),
         ({"mask": np.zeros((N, M), bool)}, "mask: must be a tensor, got ndarray"),
         ({"backend": "numpy"}, "backend: unknown name 'numpy'"),
     ],
