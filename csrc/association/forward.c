@@ -160,7 +160,8 @@ static sh_status tape_new(sh_context *context, const sh_association *association
         sh_status planned = sh_plan_visible_rows(context, t);
         if (planned != SH_OK) return planned;
     }
-    if (a->padding && a->samples > 1 && !a->key.sample) return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
+    if (a->padding && a->samples > 1 && a->stored > 0 && !a->key.sample)
+        return sh_fail(context, SH_BAD_ARGUMENT, "padding_mask", 0);
     if (a->implicit && !t->map->has_energy) return sh_fail(context, SH_UNDEFINED, "gradient", 0);
     if (a->key_map.weight && (a->steps < 0 || !t->map->shift_invariant || !t->shared_by_heads))
         return sh_fail(context, SH_BAD_ARGUMENT, "key_projection", 0);
@@ -243,7 +244,9 @@ static sh_status compute_weights(sh_context *context, sh_tape *t, const sh_tile_
     int32_t *list = current->list_memory;
     int64_t *n = &current->n;
     if (selects) {
-        sh_status status = sh_select_top_k(context, t, q, w, rows, &rows);
+        /* not in the memory of the weights before, which this update's are compared with */
+        char *space = current->p == w->s ? w->p : current->p;
+        sh_status status = sh_select_top_k(context, t, q, w, rows, space, &rows);
         if (status != SH_OK) return status;
     }
     const sh_lane_call call = sh_map_call(t, w);

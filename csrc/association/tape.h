@@ -159,9 +159,10 @@ sh_status sh_plan_visible_rows(sh_context *context, sh_tape *t);
 sh_stored_rows sh_visible_rows(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *set,
                                const sh_scratch *w);
 /* Selects the top_k best scores of each lane of w->s (rows, width); the others become -inf (top_k.c).
+ * Given     space  scratch (rows, width)
  * Returned  n  the rows that any lane selects, which take the place of all in w->s; w->top_rows, w->top_lanes */
 sh_status sh_select_top_k(sh_context *context, const sh_tape *t, const sh_tile_queries *q, const sh_scratch *w,
-                          int64_t rows, int64_t *n);
+                          int64_t rows, char *space, int64_t *n);
 /* Computes the factors (n, width) of dropout of the listed rows, as reference.dropout_factors does. */
 void sh_dropout_factors(const sh_tape *t, const sh_tile_queries *q, const sh_stored_rows *s, const int32_t *list,
                         int64_t n, char *factor);

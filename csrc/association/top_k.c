@@ -4,11 +4,11 @@
 #include <string.h>
 
 sh_status sh_select_top_k(sh_context *context, const sh_tape *t, const sh_tile_queries *q, const sh_scratch *w,
-                          int64_t rows, int64_t *n) {
+                          int64_t rows, char *space, int64_t *n) {
     const int64_t L = t->lanes->lanes, vectors = t->vectors, width = t->width;
     for (int64_t g = 0; g < vectors; g++) {
         char *s = sh_at(w->s, t, g * L);
-        if (t->lanes->keep_best(s, width, rows, t->top_k, w->top_lanes + g, vectors, w->p)) continue;
+        if (t->lanes->keep_best(s, width, rows, t->top_k, w->top_lanes + g, vectors, space)) continue;
         for (int64_t i = 0; i < rows; i++)
             for (int64_t l = 0; l < L; l++)
                 if (q->head[g * L + l] >= 0 && !(sh_get(t, s, i * width + l) < INFINITY))

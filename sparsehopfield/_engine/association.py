@@ -382,7 +382,8 @@ def forward_of(
         return out, Saved(tape, shape, broadcast, sparse, dtype, (q, k, v), executor) if keep else None
     descriptor = None
     if structure is not None and rows > appended:
-        descriptor = structure.within(rows - appended).descriptor(queries, rows - appended)
+        ragged = offsets is not None and bool((np.diff(offsets) < rows).any())
+        descriptor = structure.within(rows - appended).descriptor(queries, rows - appended, ragged)
     if padding is not None and k.ndim == 3:  # samples share rows, and each masks others
         hidden = np.broadcast_to(padding[:, None, None, :], shape)
         if mask is None:
@@ -390,7 +391,7 @@ def forward_of(
         else:
             mask = mask | hidden if mask.dtype == np.bool_ else np.where(hidden, dtype.type(-np.inf), mask)
         padding = None
-    if keep:
+    if keep or padding is not None:  # padded samples have rows of their own
         k, v = _apart(k), _apart(v)
     # an array of one head beside one of all heads is a view, broadcast to all; its gradient is summed over them
     if k.shape[-2] != v.shape[-2]:

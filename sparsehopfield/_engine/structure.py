@@ -51,8 +51,11 @@ class Structure:
         """
         return cls()
 
-    def descriptor(self, n: int, m: int) -> Any:
-        """Return the structure as the core reads it, for n queries and m patterns; None for all pairs."""
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Any:
+        """Return the structure as the core reads it, for n queries and m patterns; None for all pairs.
+
+        ragged: whether some samples have fewer patterns than m, so that queries may lie at places that these lack.
+        """
         raise NotImplementedError(f"structure: not here, got {short(self)}")  # never all pairs instead
 
     def count(self, n: int, m: int) -> int:

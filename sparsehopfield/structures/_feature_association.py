@@ -46,6 +46,7 @@ class Tape:
     padding: NDArray[np.bool_] | None
     offsets: NDArray[np.int64] | None
     shape: tuple[int, ...]  # of the queries given
+    rows_axes: int  # of the patterns given: 3 where samples share them, though padding sets them apart
     padded: tuple[tuple[int, ...], Any] | None = None  # listed queries: their padded shape, and where each lay in it
     states: list[Array] = field(default_factory=list)  # before each association
     moved: list[NDArray[np.bool_]] = field(default_factory=list)
@@ -303,7 +304,7 @@ def forward(
     >>> bool((out == rows).all())
     True
     """
-    shape, dtype, padded = q.shape, q.dtype, None
+    shape, rows_axes, dtype, padded = q.shape, k.ndim, q.dtype, None
     listed = offsets is not None and structure.causal
     if offsets is not None and structure.causal and q.ndim == 4:
         lengths = np.diff(offsets)
@@ -327,7 +328,7 @@ def forward(
         samples = len(offsets) - 1
     if offsets is None and k.ndim == 3 and q.ndim == 4 and not structure.causal:  # one sample's rows, of more queries
         q, samples = q.reshape(1, -1, *q.shape[2:]), 1
-    tape = Tape(structure, q, k, v, contiguous(beta), samples, padding, offsets, shape, padded)
+    tape = Tape(structure, q, k, v, contiguous(beta), samples, padding, offsets, shape, rows_axes, padded)
     out, unsettled = tape.forward(steps, eps)
     if not np.isfinite(out).all():
         raise OverflowError(f"stored: sums over their features exceed the largest {dtype}; scale the arrays down")
@@ -366,5 +367,6 @@ def backward(
         dq = _padded(tape.padded, dq)
     elif not tape.listed:
         dq = _like(dq, tape.q.shape).reshape(tape.shape)
-    rows = (None, None) if dk is None or dv is None else (_like(dk, tape.k.shape), _like(dv, tape.v.shape))
+    given = (a.shape[-tape.rows_axes :] for a in (tape.k, tape.v))
+    rows = (None, None) if dk is None or dv is None else map(_like, (dk, dv), given)
     return dq, *rows, dbeta

@@ -79,7 +79,7 @@ class Pairs(Structure):
                 "which may not look at a query's best pattern; is_fixed_point makes the step"
             )
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         raise NotImplementedError
 
@@ -195,7 +195,7 @@ class TopK(Pairs):
     def refuse(self, what: str) -> None:
         """Raise for nothing: a pattern with all weight is among the k best, and the result is the same bits."""
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         return None if _limited(self.k, m) == m else _descriptor("TopK", k=self.k)
 
@@ -371,10 +371,10 @@ class Window(Placed):
         _within("global_positions", np.asarray(self.global_positions, np.int64), m)
         return super()._places(n, m)
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         self._places(n, m)
-        if self.w >= m - 1 and self.dilation == 1 and not self.causal:
+        if self.w >= m - 1 and self.dilation == 1 and not self.causal and not ragged:
             return None
         dilation = min(self.dilation, m)  # so far that no other pattern is there
         return _descriptor(
@@ -455,7 +455,7 @@ class RandomMask(Pairs):
         """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         if _limited(self.k, m) == m:
             return None
@@ -618,7 +618,7 @@ class BlockSparse(Pairs):
             raise ValueError(f"mask: is for {rows} queries and {columns} patterns, got {n} and {m}")
         return self.given
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         kept = self._checked(n, m)
         start, column = kept.indptr.astype(np.int64), kept.indices.astype(np.int64)
@@ -689,12 +689,12 @@ class DilatedBlocks(Placed):
     def sized(cls, pairs: int, m: int, places: Positions | None = None, seed: int = 0) -> DilatedBlocks:
         return cls(2 * pairs, 2, positions=places)
 
-    def descriptor(self, n: int, m: int) -> Descriptor | None:
+    def descriptor(self, n: int, m: int, ragged: bool = False) -> Descriptor | None:
         """Return what the core reads, for n queries and m patterns; None for all pairs."""
         self._places(n, m)
         block = min(self.block, m)
         dilation = min(self.dilation, block)  # so far that no other pattern is there
-        if block == m and dilation == 1 and not self.causal:
+        if block == m and dilation == 1 and not self.causal and not ragged:
             return None
         position = self._position()
         return _descriptor("DilatedBlocks", block=(block, 1), dilation=dilation, causal=self.causal, position=position)

@@ -361,6 +361,19 @@ def test_queries_without_rows_get_zeros(rng, separation):
     assert all(np.isfinite(g).all() for g in gradients.values())
     empty = associate_forward(a["queries"], np.zeros((0, 2, 3)), np.zeros((0, 2, 3)), 1.0, offsets=[0, 0, 0])[0]
     assert not empty.any()
+    none = {"stored": np.zeros((2, 0, 2, 3)), "values": np.zeros((2, 0, 2, 4)), "padding_mask": np.zeros((2, 0), bool)}
+    out, gradients, _ = run(a | none)
+    assert not out.any()
+    assert not gradients["queries"].any()
+    assert gradients["stored"].shape == (2, 0, 2, 3)
+
+
+def test_padded_samples_may_repeat_rows(rng):
+    """Whether a backward pass follows or not."""
+    a = problem(rng, padded=True)
+    a |= {name: np.broadcast_to(a[name][0], a[name].shape) for name in ("stored", "values")}
+    agree(rng, a, TOL[np.float64])
+    np.testing.assert_array_equal(associate_forward(**a, keep=False)[0], run(a)[0])
 
 
 @pytest.mark.parametrize("separation", ["sparsemax", "softmax"])

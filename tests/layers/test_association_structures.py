@@ -11,7 +11,16 @@ from test_association import TOL, agree, problem, run
 
 from sparsehopfield import Polynomial, layers, set_num_threads, show_config
 from sparsehopfield._engine.association import associate_backward, associate_forward, association_weights
-from sparsehopfield.structures import BlockSparse, Full, LinearFeatures, RandomFeatures, RandomMask, TopK, Window
+from sparsehopfield.structures import (
+    BlockSparse,
+    DilatedBlocks,
+    Full,
+    LinearFeatures,
+    RandomFeatures,
+    RandomMask,
+    TopK,
+    Window,
+)
 
 
 @pytest.fixture
@@ -138,6 +147,16 @@ def test_best_of_many_rows_by_products(rng):
         assert most == k if separation == "softmax" else most < k
 
 
+@pytest.mark.parametrize("separation", ["softmax", "sparsemax", "entmax15"])
+def test_updates_with_the_best_rows_stop_where_the_reference_does(rng, separation):
+    """Which rows are the best changes from one update to the next, and weights are compared across both choices."""
+    a = problem(rng, queries=20, rows=12, separation=separation, update_steps_max=None, update_steps_eps=0.02)
+    a["structure"] = TopK(3)
+    steps = run(a)[2].steps
+    assert steps.max() > steps.min()
+    agree(rng, a, TOL[np.float64])
+
+
 @pytest.mark.parametrize("separation", ["softmax", "sparsemax"])
 def test_ties_go_to_the_lowest_row(separation):
     rows = np.ones((1, 50, 1, 2))
@@ -196,6 +215,21 @@ def test_the_best_of_any_scores(rng):
                 expected[best] = np.exp(there[best] * 1e-3 - there.max() * 1e-3)
                 weights = association_weights(saved).toarray()[0]
                 np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("positions", [None, [4, 0, 1, 2, 1]], ids=["in order", "placed"])
+@pytest.mark.parametrize("kind", [Window, DilatedBlocks])
+def test_places_beyond_a_small_bag_see_nothing(rng, kind, positions):
+    """Also where each query sees all rows of the largest bag."""
+    a = problem(rng, queries=5, e=4, ragged=True, mask=("float", 2), rows=5, dropout=0.3, seed=1)
+    a |= {"offsets": np.array([0, 1, 6]), "structure": kind(5, positions=positions)}
+    a["stored"], a["values"] = a["stored"][:6], a["values"][:6]
+    a["mask"] = rng.standard_normal((5, 5))
+    out = run(a)[0]
+    places = np.arange(5) if positions is None else np.array(positions)
+    assert not out[0, places > 0].any()
+    assert out[1].any()
+    agree(rng, a, TOL[np.float64])
 
 
 def test_nothing_to_look_at(rng):

@@ -118,6 +118,9 @@ def case(rng, structure, kind):
         k = k[:, :, :1]
     elif kind == "rows":
         k, v = k[0], v[0]
+    elif kind == "rows padded":
+        k, v, options["padding"] = k[0], v[0], rng.random((B, M)) < 0.4
+        options["padding"][0], options["padding"][:, 1] = True, True
     elif kind == "padding":
         options["padding"] = rng.random((B, M)) < 0.4
         options["padding"][0], options["padding"][1, 0] = True, True
@@ -128,7 +131,7 @@ def case(rng, structure, kind):
     return q, k, v, options
 
 
-KINDS = ["plain", "shared", "queries", "one head", "rows", "padding", "ragged"]
+KINDS = ["plain", "shared", "queries", "one head", "rows", "rows padded", "padding", "ragged"]
 
 
 @pytest.fixture(params=[True, False], ids=["pairs", "sums"])
@@ -164,8 +167,9 @@ def test_forward_and_gradients(rng, structure, kind, steps):
                 moved.append((dense(structure, *args, steps, **options) * grad).sum())
             np.testing.assert_allclose(da.flat[at], (moved[0] - moved[1]) / (2 * h), rtol=1e-5, atol=1e-7)
     if "padding" in options:
-        assert not got[1][options["padding"]].any()
-        assert not got[2][options["padding"]].any()
+        none = options["padding"] if k.ndim == 4 else options["padding"].all(axis=0)
+        assert not got[1][none].any()
+        assert not got[2][none].any()
         assert not got[0][0].any()
     if isinstance(structure, LinearFeatures) and structure.kind == "relu":
         assert not got[3].any()
