@@ -1317,7 +1317,10 @@ INLINE int64_t N(entmax_threshold_of)(const R *s, int64_t stride, int64_t n, dou
         slopes = N(max)(slopes, ALL(sizeof(R) == 4 ? 1e-30 : 1e-290));
         V step = total / slopes;
         if (!half) { /* far away, Newton's step on (sum p)^a: the norm of what p are powers of, which is nearly a line */
-            const V sum = total + one, far = (sum - N(exp)(N(log)(N(max)(sum, one)) * ((R)1 - a))) / (slopes * a);
+            /* (1 - sum^-a) / a of y = a log sum: where y is small the difference is all rounding, and the series is good */
+            const V sum = total + one, log_sum = N(log)(N(max)(sum, one)), y = log_sum * a;
+            const V series = log_sum * ((R)1 - y * ((R)0.5 - y * (R)(1.0 / 6)));
+            const V far = sum * N(pick)(y > ALL(0.1), (one - N(exp)(-y)) / a, series) / slopes;
             step = N(pick)(total > ALL(0.1), far, step);
         }
         V next = by_gap ? u - step * a : u + step;

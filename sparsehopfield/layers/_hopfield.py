@@ -184,6 +184,12 @@ class Hopfield(HopfieldOptions, Module):
             self._parameter(name, spec.shapes[name], draws[draw])
         self._log_scaling = self._own.get("log_scaling")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set what `__getstate__` returned; the spec is made anew for pickles of before, which hold none."""
+        self.__dict__.update(state)
+        if "_spec" not in state:
+            self._spec = HopfieldSpec(**state["_config"])
+
     # --- what may be changed later ----------------------------------------------------------------
 
     @property

@@ -138,7 +138,7 @@ def check_masks(
                 f"stored_pattern_padding_mask: must be bool of shape {(samples, rows)}, got {padding.dtype} of shape "
                 f"{padding.shape}"
             )
-        padding = padding.astype(np.bool_)
+        padding = np.array(padding, np.bool_, order="C")
         if appended:
             padding = np.pad(padding, ((0, 0), (0, appended)))
     if mask is not None:

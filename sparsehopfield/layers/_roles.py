@@ -13,7 +13,8 @@ import numpy as np
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.checks import Array, contiguous
-from sparsehopfield.layers._spec import Part, Role
+from sparsehopfield.layers import _spec
+from sparsehopfield.layers._spec import Part
 
 __all__ = [
     "Gradients",
@@ -56,7 +57,7 @@ class Source(NamedTuple):
     x: Array
     xhat: Array
     rstd: Array | None  # None: not normalised
-    roles: list[Role]
+    roles: list[_spec.Role]
 
     @classmethod
     def of(cls, x: Array, eps: float | None) -> Source:
@@ -67,7 +68,7 @@ class Source(NamedTuple):
         return cls(x, xhat, rstd, [])
 
 
-def effective_weight(role: Role, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+def effective_weight(role: _spec.Role, parameters: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the weight and bias of a projection, arrays or tensors, before the normalisation is folded in; None for a
     bias that it does not have.
     """
@@ -84,14 +85,16 @@ def effective_weight(role: Role, parameters: Mapping[str, Any]) -> tuple[Any, An
     return weight @ first, weight @ first_bias + bias
 
 
-def static_rows(role: Role, xhat: Array, parameters: Mapping[str, Array]) -> Array:
+def static_rows(role: _spec.Role, xhat: Array, parameters: Mapping[str, Array]) -> Array:
     """Return rows that are not projected, (..., 1, features): one head."""
     if role.gain is not None and role.shift is not None:
         xhat = xhat * parameters[role.gain] + parameters[role.shift]
     return xhat[..., None, :]
 
 
-def fold_projections(roles: list[Role], parameters: Mapping[str, Array]) -> tuple[Array, Array | None, list[Array]]:
+def fold_projections(
+    roles: list[_spec.Role], parameters: Mapping[str, Array]
+) -> tuple[Array, Array | None, list[Array]]:
     """Stack the weights and the biases of several roles, normalisations folded in; return each weight without them,
     too.
     """
@@ -134,7 +137,7 @@ class Gradients:
         self.add(shift, dy.sum(axis=axes))
         return dy * self._parameters[gain]
 
-    def add_folded(self, role: Role, weight: Array, dweight: Array, dbias: Array) -> None:
+    def add_folded(self, role: _spec.Role, weight: Array, dweight: Array, dbias: Array) -> None:
         """Add the gradients of a role's folded weight and bias to those of the parameters that these are made of.
 
         `weight` is the role's without the normalisation, as `fold_projections` gave it.
@@ -191,3 +194,7 @@ class Gradients:
             part[...] = grad
         else:
             part += grad
+
+
+class Role:
+    """What pickles of layers hold of a role that were made before layers had a spec; it is loaded, and never read."""
