@@ -228,6 +228,9 @@ def entmax_loss(
 
 
 def _as_alpha(alpha: Any) -> float:
+    """Return the number that alpha is; raise TypeError for one that is learned."""
+    if isinstance(alpha, Tensor) and alpha.requires_grad:
+        raise TypeError("alpha: losses take a number; of a tensor that is learned take the weights by `entmax`")
     parameter = MAPS["entmax"].parameter
     assert parameter is not None
     return float(parameter.checked(alpha))
