@@ -296,7 +296,7 @@ print((resident() - before) / 4)
 
 
 def memory(table, arguments, peers):
-    """What a forward pass holds until its backward pass: by how much the process grows with each of several."""
+    """Measure what a forward pass holds until its backward pass: how much the process grows with each of several."""
     shape = (2, 64, 64) if arguments.quick else (16, 256, 64)
     # large allocations are mappings of their own then, so that what is free is given back
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1450,7 +1450,7 @@ typedef float N(floats) __attribute__((vector_size(WIDTH / sizeof(R) * sizeof(fl
 typedef N(floats) N(floats_at) __attribute__((aligned(sizeof(float)), may_alias));
 typedef int32_t N(float_bits) __attribute__((vector_size(WIDTH / sizeof(R) * sizeof(float))));
 
-/* Where r > 0, else 0: r, v = r^power, v / r; and of general powers log v and 1 / r */
+/* A base r of a weight, v = r^power, and v / r, which are 0 where r is not above 0; of general powers log v and 1 / r, too. */
 typedef struct {
     V r, v, by_r, log_v, inverse;
 } N(root);

@@ -49,6 +49,7 @@ static void keep(void *block) {
     free(atomic_exchange(&kept[atomic_fetch_add(&turn, 1) % KEPT], block));
 }
 
+/* Tells whether blocks of this size are kept: not those on large pages, nor another allocator's. */
 static int is_kept(const sh_context *context, size_t bytes) {
 #ifdef SH_POISON
     return (void)context, (void)bytes, 0; /* so that its use after the release is seen */

@@ -13,13 +13,13 @@
 #include "runtime/system.h"
 #include <setjmp.h>
 
-/* Of all threads; a call may see some functions of one library and some of the next. */
+/* The library that all threads share; a call may see some functions of one library and some of the next. */
 static struct {
     _Atomic(void (*)(void (*)(void *), void *, unsigned, unsigned)) parallel;
     _Atomic(int (*)(void)) max_threads, in_parallel;
 } openmp;
 
-/* Of this thread. */
+/* What this thread knows of its team. */
 static _Thread_local struct {
     int shared; /* whether it may be used */
     int known;  /* whether `clock` is that of one of its threads */

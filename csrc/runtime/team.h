@@ -3,7 +3,7 @@
 #define SH_TEAM_H
 #include <stdatomic.h>
 
-/* What an OpenMP library offers that the program has loaded: its functions of these names, each NULL or not. */
+/* The functions of an OpenMP library that the program has loaded, by their names; NULL where it lacks one. */
 typedef struct {
     void (*GOMP_parallel)(void (*part)(void *data), void *data, unsigned threads, unsigned flags);
     int (*omp_get_max_threads)(void);

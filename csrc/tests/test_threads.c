@@ -339,7 +339,7 @@ static void region_of_one(void (*part)(void *), void *data, unsigned threads, un
 static int team_threads(void) { return atomic_load(&team.most); }
 static int within_team(void) { return atomic_load(&team.inside); }
 
-/* How many regions some calls of two threads begin; -1 when their results are wrong. */
+/* Counts the regions that some calls of two threads begin; -1 when their results are wrong. */
 static int regions(void) {
     const int before = atomic_load(&team.begun) + atomic_load(&team.alone);
     const int same = associates(2) && same_features(2);

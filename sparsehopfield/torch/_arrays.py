@@ -65,10 +65,8 @@ def whole_array(t: Tensor, dtype: torch.dtype | None = None) -> Array:
     return array_of(t if t.is_contiguous() else t.contiguous(), dtype)
 
 
-def tensor_like(array: Array | None, t: Tensor | None) -> Tensor | None:
-    """Return a gradient as a tensor of another's dtype and shape; None where one of the two is missing."""
-    if array is None or t is None:
-        return None
+def tensor_like(array: Array, t: Tensor) -> Tensor:
+    """Return an array as a tensor of another's dtype and shape, summed over axes along which that was broadcast."""
     d = torch.from_numpy(array)
     d = d if d.dtype == t.dtype else d.to(t.dtype)
     return d if d.shape == t.shape else d.sum_to_size(t.shape)

@@ -30,7 +30,7 @@ from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense
 from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
 from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
-from sparsehopfield.torch.functional import options_of
+from sparsehopfield.torch.functional import draw_seed, options_of
 
 __all__ = ["Inputs", "Settings", "SideInputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
 
@@ -195,7 +195,7 @@ def run(
     """
     _check_dtypes(parameters, inputs)
     if call.dropout:
-        seed = torch.randint(2**62, (1,), device=inputs[1].device)
+        seed = draw_seed(inputs[1].device)
         given = SideInputs(given.padding, given.mask, given.offsets, seed)
     if not _is_eager(call, parameters, modules, inputs, given):
         return by_parts(call, parameters, modules, inputs, given)

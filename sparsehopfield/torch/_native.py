@@ -108,4 +108,4 @@ def backward(
     gradients = gradients_of(saved, whole_array(grad, dtype), need_rows, need_beta)
     keys, values = gradients[4:] or (None, None)
     found = (*gradients[:4], *(keys or (None, None)), *(values or (None, None)))
-    return tuple(tensor_like(a, t) for a, t in zip(found, tensors, strict=False))
+    return tuple(None if a is None or t is None else tensor_like(a, t) for a, t in zip(found, tensors, strict=False))

@@ -33,6 +33,7 @@ from sparsehopfield.structures import (
 from sparsehopfield.structures._feature_map import ELU, RANDOM, RELU, FeatureStructure
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import Options, Tensors, samples_of, structure_from
+from sparsehopfield.torch._arrays import compute_dtype
 from sparsehopfield.torch._custom_op import constant_result, custom_op
 
 __all__ = ["associate"]
@@ -383,7 +384,7 @@ def _by_heads(mask: Tensor) -> Tensor:
 
 
 def _associate(t: Tensors, options: Options) -> Tensor:
-    dtype = torch.float64 if torch.float64 in (t.queries.dtype, t.stored.dtype, t.values.dtype) else torch.float32
+    dtype = compute_dtype(t.queries, t.stored, t.values)
     q, stored, values = (a.to(dtype) for a in (t.queries, t.stored, t.values))
     hidden, bags, none = [], None, t.padding_mask
     is_same = t.stored is t.values

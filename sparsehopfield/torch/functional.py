@@ -63,9 +63,9 @@ def options_of(
     return Options(*code, steps, eps, rate, implicit, text, as_whole("appended", appended, 0))
 
 
-def draw_seed() -> Tensor:
-    """Return a seed of dropout, (1,), by torch's generator, which checkpoints and `manual_seed` rule."""
-    return torch.randint(0, 2**62, (1,), dtype=torch.int64, device="cpu")
+def draw_seed(device: torch.device | str = "cpu") -> Tensor:
+    """Return a seed of dropout, (1,), by the generator of torch's device, which checkpoints and `manual_seed` rule."""
+    return torch.randint(0, 2**62, (1,), dtype=torch.int64, device=device)
 
 
 def as_seed(seed: int | Tensor | None, dropout: float) -> Tensor | None:

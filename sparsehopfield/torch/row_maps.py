@@ -20,7 +20,7 @@ from sparsehopfield._engine.separations import MAPS, ROWS
 from sparsehopfield._engine.text import short
 from sparsehopfield.torch import _maps
 from sparsehopfield.torch._arguments import as_dense
-from sparsehopfield.torch._arrays import array_of, compute_dtype
+from sparsehopfield.torch._arrays import array_of, compute_dtype, tensor_like
 from sparsehopfield.torch._backend import OPERATOR, PLAIN, as_backend, route_of
 from sparsehopfield.torch._custom_op import custom_op
 from sparsehopfield.torch._maps import ENTMAX, NORMMAX, SOFTMAX, SPARSEMAX
@@ -29,12 +29,6 @@ __all__ = ["entmax", "normmax", "softmax", "sparsemax"]
 
 
 # --- the core ---------------------------------------------------------------------------------------------------------
-
-
-def _tensor_of(a: np.ndarray, like: Tensor) -> Tensor:
-    """Return an array as a tensor of the dtype of another."""
-    t = torch.from_numpy(a)
-    return t if t.dtype == like.dtype else t.to(like.dtype)
 
 
 def _parameters(code: int, parameter: float, learned: Tensor | None) -> list[Any]:
@@ -48,7 +42,7 @@ def _parameters(code: int, parameter: float, learned: Tensor | None) -> list[Any
 def _forward(z: Tensor, learned: Tensor | None, parameter: float, code: int) -> Tensor:
     """Return the weights (..., M), by the core."""
     weights = _core.row_maps[ROWS[code].name](array_of(z, compute_dtype(z)), *_parameters(code, parameter, learned))
-    return _tensor_of(weights, z)
+    return tensor_like(weights, z)
 
 
 @ignoring_float_errors()
@@ -58,7 +52,7 @@ def _backward(
     """Return the gradients by the scores and by a learned parameter, those that are needed, by the core."""
     name, dtype = ROWS[code].name, compute_dtype(p)
     arrays = array_of(p, dtype), array_of(g, dtype), *_parameters(code, parameter, learned)
-    dz = _tensor_of(_core.row_maps[f"{name}_vjp"](*arrays), p) if needs[0] else None
+    dz = tensor_like(_core.row_maps[f"{name}_vjp"](*arrays), p) if needs[0] else None
     if learned is None or not needs[1]:
         return dz, None
     by_row = torch.from_numpy(np.asarray(_core.row_maps[f"{name}_vjp_alpha"](*arrays)))[..., None]
