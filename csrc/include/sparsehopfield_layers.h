@@ -94,9 +94,10 @@ typedef struct {
     int mask_is_bool;           /*   bytes, not 0 for a row that it does not see; else numbers added to scores */
     int64_t mask_sample, mask_head, mask_query; /*   strides in entries */
     /* Which rows of its sample query n sees; NULL: all. Each ragged bag has its own: k is at most its rows, and a window
-     * at a place that it does not have is empty. */
+     * at a place that it does not have is empty. All queries see the appended rows, the last of each sample, whatever the
+     * structure; SH_PAIRS_TOP chooses among all rows, these included. */
     const sh_structure *structure;
-    int64_t appended;                 /* the last rows of each sample, which all queries see whatever the structure */
+    int64_t appended;
     int64_t steps;                    /* updates after the first association; < 0: until converged */
     double eps;                       /* converged: the weights have moved by at most this, in the Euclidean norm */
     double dropout;                   /* rate, 0 <= rate < 1, of weights of the last association */

@@ -206,12 +206,13 @@ def associate_forward(
         Takes W_h r + b_h in place of each row r; then `stored` or `values` have e features and one head.
     structure : Structure, optional
         Which of its sample's rows query n of each sample sees (`sparsehopfield.structures`); all by default. A query
-        keeps its place through all updates. A k beyond the rows of a sample means all of them. Each ragged bag has
+        keeps its place through all updates. A k beyond the rows that it chooses from means all. Each ragged bag has
         rows 0 to its size - 1, and a window at a place that a bag does not have is empty. Features take the place of
         softmax; they have neither masks, dropout, projections nor implicit gradients, and a query has converged when
         an update moves it by at most `update_steps_eps` times the largest norm of a stored row.
     appended : int, at least 0
-        How many rows at the end of each sample all queries see, whatever the structure.
+        How many rows at the end of each sample all queries see, whatever the structure; `TopK` chooses its k best among
+        all rows, these included.
     keep : bool
         Whether a backward pass will follow. If not, nothing is saved, and `saved` is None.
 
@@ -381,9 +382,9 @@ def forward_of(
         _warn_if_unconverged(unconverged)
         return out, Saved(tape, shape, broadcast, sparse, dtype, (q, k, v), executor) if keep else None
     descriptor = None
-    if structure is not None and rows > appended:
+    if structure is not None and (choice := structure.rows_to_choose_from(rows, appended)):
         ragged = offsets is not None and bool((np.diff(offsets) < rows).any())
-        descriptor = structure.within(rows - appended).descriptor(queries, rows - appended, ragged)
+        descriptor = structure.within(choice).descriptor(queries, choice, ragged)
     if padding is not None and k.ndim == 3:  # samples share rows, and each masks others
         hidden = np.broadcast_to(padding[:, None, None, :], shape)
         if mask is None:

@@ -66,6 +66,10 @@ class Structure:
         """Return the structure for a sample of m patterns: where a query is to see more of them, it sees all."""
         return self
 
+    def rows_to_choose_from(self, rows: int, appended: int) -> int:
+        """Return how many rows of a sample the structure chooses from: those that are not appended, which all see."""
+        return rows - appended
+
     def executor(
         self, pattern_set: PatternSet, rows: Array, beta: NDArray[np.float64], code: tuple[int, float]
     ) -> Executor:

@@ -192,6 +192,10 @@ class TopK(Pairs):
         """Return the same for a sample of m patterns, which may be fewer than k: then all of them."""
         return replace(self, k=min(self.k, m))
 
+    def rows_to_choose_from(self, rows: int, appended: int) -> int:
+        """Return how many rows the k best are chosen from: all, as any of them may be among the best."""
+        return rows
+
     def refuse(self, what: str) -> None:
         """Raise for nothing: a pattern with all weight is among the k best, and the result is the same bits."""
 

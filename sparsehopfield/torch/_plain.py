@@ -415,7 +415,7 @@ def _associate(t: Tensors, options: Options) -> Tensor:
     unseen = None
     for h in hidden:
         unseen = h if unseen is None else unseen | h
-    best = k if kind == "top" and k < m - options.appended else 0
+    best = k if kind == "top" and k < m else 0
 
     key_weight, key_bias = (None if a is None else a.to(dtype) for a in (t.key_weight, t.key_bias))
     keys = _as_rows(stored)

@@ -257,7 +257,8 @@ def associate(
     structure : Structure, optional
         Which of its sample's rows query n of each sample sees (`sparsehopfield.structures`); all by default.
     appended : int, at least 0
-        How many rows at the end of each sample all queries see, whatever the structure.
+        How many rows at the end of each sample all queries see, whatever the structure; `TopK` chooses its k best among
+        all rows, these included.
     backend : {None, "core", "torch"}
         None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
 

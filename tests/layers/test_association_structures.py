@@ -92,6 +92,23 @@ def test_appended_rows(rng, name):
         assert padded or name in ("best", "TopK") or (weights[..., 20:] > 0).all()
 
 
+@pytest.mark.parametrize("appended", [0, 1, 3, 6])
+def test_the_best_are_chosen_among_appended_rows_too(rng, appended):
+    """For every k, and in a small bag beside a large one as alone: the k best scores have the weights."""
+    q, x = rng.standard_normal((2, 5, 1, 3)), rng.standard_normal((2, 9, 1, 3))
+    bags, offsets = np.concatenate([x[0], x[1, :6]]), [0, 9, 15]
+    for k in range(1, 11):
+        options = {"separation": "softmax", "structure": TopK(k), "appended": appended}
+        whole = associate_forward(q, x, x, 1.0, **options)[0]
+        ragged = associate_forward(q, bags, bags, 1.0, offsets=offsets, **options)[0]
+        for out, sizes in ((whole, (9, 9)), (ragged, (9, 6))):
+            for b, size in enumerate(sizes):
+                rows = x[b, :size, 0]
+                z = q[b, :, 0] @ rows.T
+                p = np.where(z >= np.sort(z, axis=1)[:, -min(k, size), None], np.exp(z), 0)
+                np.testing.assert_allclose(out[b, :, 0], p / p.sum(axis=1, keepdims=True) @ rows, atol=1e-12)
+
+
 @given(st.data())
 def test_any_window(data):
     """Places anywhere, windows of any width, tiles whose windows lie far apart."""

@@ -153,7 +153,7 @@ def drawn_case(rng):
     return arrays, options
 
 
-@settings(max_examples=60, derandomize=True)  # of random ones some in 1,000 differ by more, for reasons to be found
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_results_and_gradients_are_those_of_the_reference(seed):
     rng = np.random.default_rng(seed)
@@ -269,11 +269,13 @@ def test_dropout_drops_what_the_core_drops():
         assert association_weights(saved).shape == (3, 2, 5, 7)
 
 
-def test_ties_go_to_the_first_rows():
+@pytest.mark.parametrize("appended", [0, 2, 6])
+def test_ties_go_to_the_first_rows(appended):
+    """The best are chosen among appended rows, too, whatever k."""
     rows = np.ones((1, 6, 1, 1))
     eye = np.eye(6)[None, :, None]
     for k in range(1, 7):
-        options = {"separation": "softmax", "structure": TopK(k)}
+        options = {"separation": "softmax", "structure": TopK(k), "appended": appended}
         tensors, torch_options = as_arguments(np.ones((1, 1, 1, 1)), rows, eye, np.array(1.0), **options)
         got = _plain.associate(tensors, torch_options).detach().numpy()
         np.testing.assert_allclose(got, associate_forward(np.ones((1, 1, 1, 1)), rows, eye, 1.0, **options)[0])
