@@ -840,7 +840,8 @@ def associate_backward(saved, grad):
 
     With p = separation(beta K x): dp = V g, dz = vjp(dp), dV += p g, dK += beta dz x, dx = beta K^T dz, and the
     gradient of an update x' = p K is the same with V = K. gradient="implicit": at a fixed point x = T(x) the
-    gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update.
+    gradient of x solves (1 - J) l = dx with J the Jacobian of T, which is symmetric, and l passes through one update;
+    LinAlgError where 1 - J, the Hessian of the energy, is not positive definite: the point is no stable one.
     """
     s, vjp, grad = saved, _functions_of_map(saved.separation)[1], _numbers("grad", grad)
     dq, dk, dv = (np.zeros(a.shape) for a in (s.queries, s.stored, s.values))
@@ -865,6 +866,7 @@ def associate_backward(saved, grad):
                 g = through(x, z, p, factors * (V @ g))
                 if s.gradient == "implicit" and len(tape) > 1:
                     J = s.beta[h] * np.stack([vjp(z, p, column) for column in K.T]) @ K
+                    np.linalg.cholesky(np.eye(len(x)) - J)
                     g = np.linalg.solve(np.eye(len(x)) - J, g)
                     dK += np.outer(p, g)
                     through(x, z, p, K @ g)
