@@ -76,8 +76,8 @@ class Hopfield(HopfieldOptions, Module):
         The separation map; softmax here, sparsemax in the `Sparse...` twins. May be changed later.
     structure : Structure, optional
         The stored patterns that a state pattern attends to (`sparsehopfield.structures`); all by default. State pattern
-        n of every bag is query n. All of them see the appended patterns, and `TopK` chooses among these, too; a k
-        beyond them all means all. May be changed later.
+        n of every bag is query n. Each sees the appended patterns, too, and `TopK` chooses its k best among all; a k
+        beyond these means all. May be changed later.
     gradient : {"unrolled", "implicit"}
         Through all updates, or at the fixed point that is reached.
     learnable_scaling : bool
