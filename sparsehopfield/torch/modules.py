@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from sparsehopfield._engine.checks import as_whole, check_parameter
 from sparsehopfield._engine.separations import separation_code
@@ -91,6 +96,8 @@ class AssociationCore(nn.Module):
         return {name: getattr(self, name) for name in CORE_NAMES}
 
 
+# dictionaries that torch fills; only newer releases have a function that asks them
+GLOBAL_HOOKS = (_global_backward_hooks, _global_backward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
 NOT_CALLED = (AssociationCore, nn.Linear, nn.LayerNorm)  # what these do is done without them, but for their hooks
 
 
@@ -456,7 +463,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual, watched = self.association_core, {}, _has_any_global_hook()  # type: ignore[no-untyped-call]
+        core, unusual, watched = self.association_core, {}, any(map(len, GLOBAL_HOOKS))
         own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
