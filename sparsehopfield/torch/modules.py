@@ -621,7 +621,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     -----
     `forward` takes one tensor of bags (B, M, e), or (stored pattern, pattern projection), or ragged bags as `Hopfield`
     does, and returns (B, quantity * output_size); with `batch_first=False` what hflayers returns, (quantity,
-    B * output_size). For an empty or fully masked bag see `Hopfield`.
+    B * output_size). Rows (M, e) are one bag, B = 1, where hflayers raises an IndexError. For an empty or fully
+    masked bag see `Hopfield`.
 
     Examples
     --------
@@ -629,6 +630,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     >>> pooling = HopfieldPooling(4, hidden_size=8, num_heads=2, output_size=3)
     >>> pooling(torch.ones(5, 10, 4)).shape
     torch.Size([5, 3])
+    >>> pooling(torch.ones((10, 4))).shape  # one bag
+    torch.Size([1, 3])
     >>> pooling([torch.ones(7, 4), torch.ones(2, 4)]).shape
     torch.Size([2, 3])
     """
@@ -734,7 +737,7 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     Notes
     -----
-    `forward` takes the state patterns (B, N, e) and returns (B, N, output_size).
+    `forward` takes the state patterns (B, N, e), or (N, e) of one sample, B = 1, and returns (B, N, output_size).
 
     Examples
     --------
