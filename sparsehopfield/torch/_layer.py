@@ -24,6 +24,7 @@ from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import INPUTS, NAMES, RAGGED_STATE
+from sparsehopfield.layers._layout import Layout, check_mask, check_padding, check_shapes, layout_of
 from sparsehopfield.layers._roles import effective_weight
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
@@ -112,64 +113,19 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
     return (found[0], found[1], found[2]), offsets
 
 
-class Layout(NamedTuple):
-    """How the inputs lie."""
-
-    samples: int
-    queries: int  # of a sample; where state patterns are ragged, of the largest
-    rows: int | None  # of a sample; of the largest bag, which is not known while a compiler traces
-    ragged_state: bool  # the state patterns are the bags' rows
-
-
-def layout_of(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor | None) -> Layout:
-    """Check the inputs' shapes against one another."""
+def checked_layout(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor | None) -> Layout:
+    """Return how the inputs lie, checked; the offsets' numbers only where they can be looked at."""
     stored, state, projection = inputs
-    for name, x, role in zip(NAMES, inputs, (spec.key, spec.query, spec.value), strict=True):
-        if x.ndim not in (2, 3):
-            raise ValueError(f"{name}: must be (samples, patterns, features), got shape {tuple(x.shape)}")
-        if role.size is not None and x.shape[-1] != role.size:
-            raise ValueError(f"{name}: must have {role.size} features, got shape {tuple(x.shape)}")
-    if not spec.key.projected and not spec.query.projected and stored.shape[-1] != state.shape[-1]:
-        raise ValueError(
-            f"state pattern: must have the {stored.shape[-1]} features of the stored patterns, got shape "
-            f"{tuple(state.shape)}"
-        )
+    shapes, shared = (tuple(stored.shape), tuple(state.shape), tuple(projection.shape)), state is stored
+    check_shapes(spec, shapes, state_is_stored=shared, are_ragged=offsets is not None)
+    largest = None
     if offsets is not None:
-        return _layout_of_bags(spec, inputs, offsets)
-    if stored is state and stored.ndim == 2:
-        raise ValueError(f"input: must be (samples, patterns, features), got shape {tuple(stored.shape)}")
-    if projection is not stored and stored.shape[:-1] != projection.shape[:-1]:
-        raise ValueError(
-            f"pattern projection: needs one row for each stored pattern, {tuple(stored.shape[:-1])}, got "
-            f"{tuple(projection.shape[:-1])}"
-        )
-    axis = 0 if spec.batch_first else 1
-    samples = stored.shape[axis] if stored.ndim == 3 else state.shape[axis] if state.ndim == 3 else 1
-    if state is not stored and state.ndim == 3 and state.shape[axis] != samples:
-        raise ValueError(f"state pattern: needs {samples} samples, got shape {tuple(state.shape)}")
-    rows = stored.shape[1 - axis] if stored.ndim == 3 else len(stored)
-    return Layout(samples, state.shape[1 - axis] if state.ndim == 3 else len(state), rows, False)
-
-
-def _layout_of_bags(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor) -> Layout:
-    """Check the inputs' shapes against the offsets of ragged bags."""
-    stored, state, projection = inputs
-    if not spec.batch_first:
-        raise ValueError("offsets: ragged bags need batch_first")
-    if stored.ndim != 2 or projection.shape[:-1] != stored.shape[:-1]:
-        raise ValueError(
-            "input: stored patterns and pattern projections of ragged bags must be (rows, features), got "
-            f"{tuple(stored.shape)} and {tuple(projection.shape)}"
-        )
-    if type(offsets) is Tensor and offsets.is_cpu and not torch.compiler.is_compiling():
-        as_offsets(offsets.numpy(), len(stored))
-    samples, ragged_state = len(offsets) - 1, state is stored
-    if state.ndim == 3 and len(state) != samples:
-        raise ValueError(f"state pattern: needs {samples} samples, got shape {tuple(state.shape)}")
-    if not ragged_state and torch.compiler.is_compiling():
-        return Layout(samples, state.shape[-2], None, False)
-    rows = int(offsets.diff().max()) if samples else 0
-    return Layout(samples, rows if ragged_state else state.shape[-2], rows, ragged_state)
+        is_traced = torch.compiler.is_compiling()
+        if type(offsets) is Tensor and offsets.is_cpu and not is_traced:
+            as_offsets(offsets.numpy(), len(stored))
+        if shared or not is_traced:
+            largest = int(offsets.diff().max()) if len(offsets) > 1 else 0
+    return layout_of(spec, shapes, state_is_stored=shared, offsets=offsets, largest=largest)
 
 
 def run(
@@ -254,7 +210,7 @@ def by_parts(
     given: SideInputs,
 ) -> Tensor:
     """Compute what `run` does with torch's own parts around the association; `given` has the seed."""
-    spec, layout = call.spec, layout_of(call.spec, inputs, given.offsets)
+    spec, layout = call.spec, checked_layout(call.spec, inputs, given.offsets)
     tensors, place = to_association(call, parameters, modules, inputs, given, layout)
     out = _operators.associate(tensors, _options(call), call.backend)
     if place is not None:
@@ -283,7 +239,7 @@ def association_matrix(
         found, shape = _passes.associations(tape)
         matrix = torch.from_numpy(found if isinstance(found, np.ndarray) else found.toarray().reshape(shape))
         return matrix.to(inputs[1].dtype)
-    layout = layout_of(call.spec, inputs, given.offsets)
+    layout = checked_layout(call.spec, inputs, given.offsets)
     tensors, place = to_association(call, parameters, modules, inputs, given, layout)
     assert layout.rows is not None
     rows, stored, offsets = layout.rows + call.spec.appended, tensors.stored, tensors.offsets
@@ -308,7 +264,7 @@ def projected_patterns(
     """Return the rows that the association mixes, (B, H, M, p), or (H, R, p) of ragged bags."""
     _check_dtypes(parameters, inputs)
     _is_eager(call, parameters, modules, inputs, given)
-    layout = layout_of(call.spec, inputs, given.offsets)
+    layout = checked_layout(call.spec, inputs, given.offsets)
     v = to_association(call, parameters, modules, inputs, given, layout)[0].values
     v = v.expand(*v.shape[:-2], call.spec.num_heads, v.shape[-1]).transpose(-3, -2)
     if given.offsets is None and v.ndim == 3:
@@ -484,26 +440,17 @@ def _append(spec: HopfieldSpec, rows: Tensor, bias: Tensor | None, offsets: Tens
 
 def _masks(spec: HopfieldSpec, given: SideInputs, layout: Layout) -> tuple[Tensor | None, Tensor | None]:
     """Check and return the masks, with a column without effect for each row that will be appended."""
-    padding, mask, n = given.padding, given.mask, spec.appended
-    samples, queries, rows = layout[:3]
+    padding, mask, n, samples = given.padding, given.mask, spec.appended, layout.samples
     if padding is not None:
-        if given.offsets is not None:
-            raise ValueError("stored_pattern_padding_mask: ragged bags have no padding; leave the rows out")
-        if padding.is_floating_point() or padding.is_complex() or tuple(padding.shape) != (samples, rows):
-            raise ValueError(
-                f"stored_pattern_padding_mask: must be bool of shape {(samples, rows)}, got {padding.dtype} of shape "
-                f"{tuple(padding.shape)}"
-            )
+        is_whole = not (padding.is_floating_point() or padding.is_complex())
+        check_padding(layout, tuple(padding.shape), padding.dtype, is_whole)
         padding = padding.bool()
         padding = F.pad(padding, (0, n)) if n else padding
     if mask is not None:
         mask = mask if mask.is_floating_point() else mask.bool()
-        pairs = (queries, mask.shape[-1] if rows is None else rows)
-        fits = [pairs, (samples, *pairs), (samples, spec.num_heads, *pairs), (samples * spec.num_heads, *pairs)]
-        if tuple(mask.shape) not in fits:
-            raise ValueError(f"association_mask: must have one of the shapes {fits}, got {tuple(mask.shape)}")
+        check_mask(layout, spec.num_heads, tuple(mask.shape))
         if mask.ndim == 3 and len(mask) != samples:
-            mask = mask.reshape(samples, spec.num_heads, *pairs)
+            mask = mask.reshape(samples, spec.num_heads, *mask.shape[1:])
         if n:
             mask = F.pad(mask, (0, n))
             if given.offsets is not None:  # a bag's appended rows are right behind its own
