@@ -389,8 +389,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         ValueError, TypeError
             Naming the argument at fault.
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
-        return _layer.run(self._call(self.training), *self._parts(), *given)
+        return _layer.run(self._call(self.training, input, stored_pattern_padding_mask, association_mask, offsets))
 
     def get_association_matrix(
         self,
@@ -419,9 +418,9 @@ class Hopfield(HopfieldOptions, nn.Module):
         >>> SparseHopfield(4).get_association_matrix(torch.ones(2, 5, 4)).shape
         torch.Size([2, 1, 5, 5])
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.association_matrix(self._call(False), *self._parts(), *given)
+            call = self._call(False, input, stored_pattern_padding_mask, association_mask, offsets)
+            return _layer.association_matrix(call)
 
     def get_projected_pattern_matrix(
         self,
@@ -450,14 +449,19 @@ class Hopfield(HopfieldOptions, nn.Module):
         >>> Hopfield(4, num_heads=2).get_projected_pattern_matrix(torch.ones(3, 5, 4)).shape
         torch.Size([3, 2, 5, 2])
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.projected_patterns(self._call(False), *self._parts(), *given)
+            call = self._call(False, input, stored_pattern_padding_mask, association_mask, offsets)
+            return _layer.projected_patterns(call)
 
-    def _call(self, training: bool) -> _layer.Settings:
-        """Return what a forward pass is to compute."""
-        dropout = self._spec.dropout if training else 0.0
-        return _layer.Settings(self._spec, self._scaling, self._separation, self._structure, dropout, self._backend)
+    def _call(self, training: bool, input: Any, padding: Any, mask: Any, offsets: Any) -> _layer.Call:
+        """Return a call of this layer, its inputs as tensors."""
+        inputs, offsets = _layer.as_tensors(input, offsets)
+        for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
+            if given is not None:
+                as_dense(name, given)
+        spec, dropout = self._spec, self._spec.dropout if training else 0.0
+        settings = _layer.Settings(spec, self._scaling, self._separation, self._structure, dropout, self._backend)
+        return _layer.Call(settings, *self._parts(), inputs, _layer.SideInputs(padding, mask, offsets, None))
 
     def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
@@ -480,14 +484,6 @@ class Hopfield(HopfieldOptions, nn.Module):
         if self.log_scaling is not None:
             found["log_scaling"] = self.log_scaling
         return found, unusual
-
-    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.SideInputs]:
-        """Return what `forward` is given as tensors."""
-        inputs, offsets = _layer.as_tensors(input, offsets)
-        for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-            if given is not None:
-                as_dense(name, given)
-        return inputs, _layer.SideInputs(padding, mask, offsets, None)
 
 
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Hopfield).parameters.items()}
