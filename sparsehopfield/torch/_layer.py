@@ -143,15 +143,16 @@ def run(call: Call) -> Tensor:
     (R, output_size) where state patterns are ragged.
     """
     _check_dtypes(call)
-    if call.settings.dropout:
-        call = call._replace(given=call.given._replace(seed=draw_seed(call.inputs[1].device)))
+    settings, parameters, modules, inputs, given = call
+    if settings.dropout:
+        given = SideInputs(given.padding, given.mask, given.offsets, draw_seed(inputs[1].device))
+        call = Call(settings, parameters, modules, inputs, given)  # PyTorch 2.4 compiles no _replace
     if not _is_eager(call):
         return by_parts(call)
-    distinct, roles = _distinct(call.inputs)
-    tensors = (*distinct, *call.parameters.values())
+    distinct, roles = _distinct(inputs)
+    tensors = (*distinct, *parameters.values())
     if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
-        names = tuple(call.parameters)
-        return WholeLayer.apply(call.settings, call.given, roles, names, *tensors)  # type: ignore[no-untyped-call]
+        return WholeLayer.apply(settings, given, roles, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
     return _as_output(call, _forward(call)[0].result)
 
 
