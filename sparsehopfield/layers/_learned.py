@@ -146,7 +146,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     Notes
     -----
     `forward` takes one array of bags (B, M, e), or (stored pattern, pattern projection), or ragged bags as `Hopfield`
-    does, and returns (B, quantity * output_size). For an empty or fully masked bag see `Hopfield`.
+    does, and returns (B, quantity * output_size). Rows (M, e) are one bag, B = 1. For an empty or fully masked bag see
+    `Hopfield`.
 
     Examples
     --------
@@ -154,6 +155,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     >>> pooling = HopfieldPooling(4, hidden_size=8, num_heads=2, output_size=3, random_state=0)
     >>> pooling.forward(np.ones((5, 10, 4))).shape
     (5, 3)
+    >>> pooling.forward(np.ones((10, 4))).shape  # one bag
+    (1, 3)
     >>> pooling.forward([np.ones((7, 4)), np.ones((2, 4))]).shape
     (2, 3)
     """
@@ -249,7 +252,7 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     Notes
     -----
-    `forward` takes the state patterns (B, N, e) and returns (B, N, output_size).
+    `forward` takes the state patterns (B, N, e), or (N, e) of one sample, B = 1, and returns (B, N, output_size).
 
     Examples
     --------

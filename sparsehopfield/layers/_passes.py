@@ -17,12 +17,13 @@ import numpy as np
 
 from sparsehopfield._engine import dense
 from sparsehopfield._engine.association import Projection, Saved, association_weights, forward_of, gradients_of
-from sparsehopfield._engine.checks import Array, as_positive_numbers, contiguous, ignoring_float_errors
+from sparsehopfield._engine.checks import Array, as_offsets, as_positive_numbers, contiguous, ignoring_float_errors
 from sparsehopfield._engine.chunked import add_arrays
 from sparsehopfield._engine.separations import row_of, separation_code
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _roles
-from sparsehopfield.layers._inputs import INPUTS, Inputs, Layout, check_masks, layout_of
+from sparsehopfield.layers._inputs import INPUTS, Inputs
+from sparsehopfield.layers._layout import Layout, as_masks, check_shapes, layout_of
 from sparsehopfield.layers._roles import Gradients, Source, Workload, fold_projections, static_rows
 from sparsehopfield.layers._spec import ACTIVATIONS, HopfieldSpec, Role
 
@@ -110,8 +111,9 @@ def forward(
     code = separation_code(separation)
     tape = _normalized(spec, parameters, inputs, offsets, (query, key) if recall else (query, key, value))
     layout, H = tape.layout, spec.num_heads
+    assert layout.rows is not None
     appended = spec.appended if layout.samples or layout.offsets is None else 0  # where there are no bags, no rows
-    padding, mask = check_masks(padding, mask, layout, H, appended, tape.inputs[0].dtype)
+    padding, mask = as_masks(padding, mask, layout, H, appended, tape.inputs[0].dtype)
     tape.unprojected = _choose_unprojected(tape, code, structure, recall)
     rows, projections = _project(tape)
     if recall:
@@ -213,7 +215,7 @@ def projected_patterns(
     """
     tape = _normalized(spec, parameters, inputs, offsets, (spec.value,))
     layout = tape.layout
-    check_masks(padding, mask, layout, spec.num_heads, spec.appended, tape.inputs[0].dtype)
+    as_masks(padding, mask, layout, spec.num_heads, spec.appended, tape.inputs[0].dtype)
     tape.unprojected = set()
     rows = _project(tape)[0][spec.value.name]
     rows = np.broadcast_to(rows, (*rows.shape[:-2], spec.num_heads, rows.shape[-1]))
@@ -244,21 +246,20 @@ def _normalized(
     """Begin a tape: check the input arrays, bring samples to the first axis, and normalise the arrays for these
     roles.
     """
-    query, key, value = spec.query, spec.key, spec.value
     tape = Tape()
     tape.spec, tape.parameters = spec, parameters
-    tape.layout = layout_of(inputs, offsets, (key.size, query.size, value.size), first=spec.batch_first)
     stored, state, projection = inputs
-    if not key.projected and not query.projected and stored.shape[-1] != state.shape[-1]:
-        raise ValueError(
-            f"state pattern: must have the {stored.shape[-1]} features of the stored patterns, got shape {state.shape}"
-        )
+    shapes, shared = (stored.shape, state.shape, projection.shape), state is stored
+    check_shapes(spec, shapes, state_is_stored=shared, are_ragged=offsets is not None)
+    offsets = None if offsets is None else as_offsets(offsets, len(stored))
+    largest = None if offsets is None else int(np.diff(offsets).max(initial=0))
+    tape.layout = layout_of(spec, shapes, state_is_stored=shared, offsets=offsets, largest=largest)
     if not spec.batch_first:
         swapped = {id(x): x.swapaxes(0, 1).copy() if x.ndim == 3 else x for x in inputs}
         stored, state, projection = swapped[id(stored)], swapped[id(state)], swapped[id(projection)]
     tape.inputs = stored, state, projection
     sources: dict[tuple[int, float | None], Source] = {}
-    for role, x in ((query, state), (key, stored), (value, projection)):
+    for role, x in ((spec.query, state), (spec.key, stored), (spec.value, projection)):
         if role in roles:
             source = sources.get((id(x), role.eps))
             if source is None:
@@ -277,8 +278,8 @@ def _choose_unprojected(tape: Tape, code: tuple[int, float], structure: Structur
         return set()
 
     def workload(role: Role, x: Array, passes: int) -> Workload:
-        queries = layout.samples * layout.queries
-        return Workload(x.size // x.shape[-1], queries, layout.per_bag, x.shape[-1], role.width, passes)
+        rows, queries = x.size // x.shape[-1], layout.samples * layout.queries
+        return Workload(rows, queries, rows / max(layout.samples, 1), x.shape[-1], role.width, passes)
 
     key, value, steps = spec.key, spec.value, spec.update_steps_max
     cheaper, found = _roles.is_cheaper_unprojected, set()

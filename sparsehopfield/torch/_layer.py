@@ -24,6 +24,7 @@ from sparsehopfield._engine.checks import Array, as_offsets
 from sparsehopfield._engine.structure import Structure
 from sparsehopfield.layers import _passes
 from sparsehopfield.layers._inputs import INPUTS, NAMES, RAGGED_STATE
+from sparsehopfield.layers._layout import Layout, check_mask, check_padding, check_shapes, layout_of
 from sparsehopfield.layers._roles import effective_weight
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
@@ -32,7 +33,7 @@ from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
 from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch.functional import draw_seed, options_of
 
-__all__ = ["Inputs", "Settings", "SideInputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
+__all__ = ["Call", "Settings", "SideInputs", "as_tensors", "association_matrix", "projected_patterns", "run"]
 
 AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns into one another
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
@@ -43,7 +44,7 @@ Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
 
 class Settings(NamedTuple):
-    """What a forward pass computes, beside tensors: the layer, and what may change from call to call."""
+    """What a call computes, beside tensors: the layer, and what may change from call to call."""
 
     spec: HopfieldSpec
     scaling: float | tuple[float, ...]  # unless it is learned
@@ -60,6 +61,16 @@ class SideInputs(NamedTuple):
     mask: Tensor | None  # (N, M), (B, N, M), (B, H, N, M) or (B * H, N, M)
     offsets: Tensor | None  # int64 (B + 1,)
     seed: Tensor | None  # int64 (1,), of dropout
+
+
+class Call(NamedTuple):
+    """A call of a layer."""
+
+    settings: Settings
+    parameters: Mapping[str, Tensor]  # those of `settings.spec.shapes`
+    modules: Mapping[str, Module]  # to be called: normalisations by their inputs' names, and "out_proj"
+    inputs: Inputs  # one tensor in several roles is one object
+    given: SideInputs
 
 
 def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
@@ -112,98 +123,37 @@ def as_tensors(input: Any, offsets: Any) -> tuple[Inputs, Tensor | None]:
     return (found[0], found[1], found[2]), offsets
 
 
-class Layout(NamedTuple):
-    """How the inputs lie."""
-
-    samples: int
-    queries: int  # of a sample; where state patterns are ragged, of the largest
-    rows: int | None  # of a sample; of the largest bag, which is not known while a compiler traces
-    ragged_state: bool  # the state patterns are the bags' rows
-
-
-def layout_of(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor | None) -> Layout:
-    """Check the inputs' shapes against one another."""
+def checked_layout(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor | None) -> Layout:
+    """Return how the inputs lie, checked; the offsets' numbers only where they can be looked at."""
     stored, state, projection = inputs
-    for name, x, role in zip(NAMES, inputs, (spec.key, spec.query, spec.value), strict=True):
-        if x.ndim not in (2, 3):
-            raise ValueError(f"{name}: must be (samples, patterns, features), got shape {tuple(x.shape)}")
-        if role.size is not None and x.shape[-1] != role.size:
-            raise ValueError(f"{name}: must have {role.size} features, got shape {tuple(x.shape)}")
-    if not spec.key.projected and not spec.query.projected and stored.shape[-1] != state.shape[-1]:
-        raise ValueError(
-            f"state pattern: must have the {stored.shape[-1]} features of the stored patterns, got shape "
-            f"{tuple(state.shape)}"
-        )
+    shapes, shared = (tuple(stored.shape), tuple(state.shape), tuple(projection.shape)), state is stored
+    check_shapes(spec, shapes, state_is_stored=shared, are_ragged=offsets is not None)
+    largest = None
     if offsets is not None:
-        return _layout_of_bags(spec, inputs, offsets)
-    if stored is state and stored.ndim == 2:
-        raise ValueError(f"input: must be (samples, patterns, features), got shape {tuple(stored.shape)}")
-    if projection is not stored and stored.shape[:-1] != projection.shape[:-1]:
-        raise ValueError(
-            f"pattern projection: needs one row for each stored pattern, {tuple(stored.shape[:-1])}, got "
-            f"{tuple(projection.shape[:-1])}"
-        )
-    axis = 0 if spec.batch_first else 1
-    samples = stored.shape[axis] if stored.ndim == 3 else state.shape[axis] if state.ndim == 3 else 1
-    if state is not stored and state.ndim == 3 and state.shape[axis] != samples:
-        raise ValueError(f"state pattern: needs {samples} samples, got shape {tuple(state.shape)}")
-    rows = stored.shape[1 - axis] if stored.ndim == 3 else len(stored)
-    return Layout(samples, state.shape[1 - axis] if state.ndim == 3 else len(state), rows, False)
+        is_traced = torch.compiler.is_compiling()
+        if type(offsets) is Tensor and offsets.is_cpu and not is_traced:
+            as_offsets(offsets.numpy(), len(stored))
+        if shared or not is_traced:
+            largest = int(offsets.diff().max()) if len(offsets) > 1 else 0
+    return layout_of(spec, shapes, state_is_stored=shared, offsets=offsets, largest=largest)
 
 
-def _layout_of_bags(spec: HopfieldSpec, inputs: Inputs, offsets: Tensor) -> Layout:
-    """Check the inputs' shapes against the offsets of ragged bags."""
-    stored, state, projection = inputs
-    if not spec.batch_first:
-        raise ValueError("offsets: ragged bags need batch_first")
-    if stored.ndim != 2 or projection.shape[:-1] != stored.shape[:-1]:
-        raise ValueError(
-            "input: stored patterns and pattern projections of ragged bags must be (rows, features), got "
-            f"{tuple(stored.shape)} and {tuple(projection.shape)}"
-        )
-    if type(offsets) is Tensor and offsets.is_cpu and not torch.compiler.is_compiling():
-        as_offsets(offsets.numpy(), len(stored))
-    samples, ragged_state = len(offsets) - 1, state is stored
-    if state.ndim == 3 and len(state) != samples:
-        raise ValueError(f"state pattern: needs {samples} samples, got shape {tuple(state.shape)}")
-    if not ragged_state and torch.compiler.is_compiling():
-        return Layout(samples, state.shape[-2], None, False)
-    rows = int(offsets.diff().max()) if samples else 0
-    return Layout(samples, rows if ragged_state else state.shape[-2], rows, ragged_state)
-
-
-def run(
-    call: Settings,
-    parameters: Mapping[str, Tensor],
-    modules: Mapping[str, Module],
-    inputs: Inputs,
-    given: SideInputs,
-) -> Tensor:
+def run(call: Call) -> Tensor:
     """Compute the output of a layer: (B, N, output_size), or (N, B, output_size) unless batch_first, or
     (R, output_size) where state patterns are ragged.
-
-    Parameters
-    ----------
-    call : Settings
-    parameters : mapping of str to Tensor
-        Those of `call.spec.shapes`.
-    modules : mapping of str to Module
-        To be called in place of what they are by default: normalisations by their inputs' names, and "out_proj".
-    inputs : tuple of three Tensor
-        Stored pattern, state pattern, pattern projection; one tensor in several roles is one object.
-    given : SideInputs
     """
-    _check_dtypes(parameters, inputs)
-    if call.dropout:
-        seed = draw_seed(inputs[1].device)
-        given = SideInputs(given.padding, given.mask, given.offsets, seed)
-    if not _is_eager(call, parameters, modules, inputs, given):
-        return by_parts(call, parameters, modules, inputs, given)
+    _check_dtypes(call)
+    settings, parameters, modules, inputs, given = call
+    if settings.dropout:
+        given = SideInputs(given.padding, given.mask, given.offsets, draw_seed(inputs[1].device))
+        call = Call(settings, parameters, modules, inputs, given)  # PyTorch 2.4 compiles no _replace
+    if not _is_eager(call):
+        return by_parts(call)
     distinct, roles = _distinct(inputs)
     tensors = (*distinct, *parameters.values())
     if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
-        return WholeLayer.apply(call, given, roles, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
-    return _as_output(call, inputs, _forward(call, parameters, inputs, given)[0].result)
+        return WholeLayer.apply(settings, given, roles, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
+    return _as_output(call, _forward(call)[0].result)
 
 
 def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
@@ -216,29 +166,28 @@ def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
     return ((stored, state), (0, 1, 1)) if projection is state else (inputs, (0, 1, 2))
 
 
-def _is_eager(
-    call: Settings, parameters: Mapping[str, Tensor], modules: Mapping[str, Module], inputs: Inputs, given: SideInputs
-) -> bool:
+def _is_eager(call: Call) -> bool:
     """Return whether the whole layer may be computed by the core, now; raise if tensors lie on several devices."""
+    settings, parameters, modules, inputs, given = call
     if modules:  # whose hooks may bring their parameters to the inputs' device
         check_devices((*NAMES, *GIVEN), (*inputs, *given))
         return False
     names = (*NAMES, *GIVEN, *parameters)
     tensors = (*inputs, *given, *parameters.values())
-    return route_of(names, tensors, call.backend, _operators._lacking(given.mask)) is EAGER
+    return route_of(names, tensors, settings.backend, _operators._lacking(given.mask)) is EAGER
 
 
-def _dtype_of(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dtype:
+def _dtype_of(call: Call) -> torch.dtype:
     """Return the dtype of a layer, that of its parameters if it has some."""
-    for value in parameters.values():
+    for value in call.parameters.values():
         return value.dtype
-    return inputs[0].dtype
+    return call.inputs[0].dtype
 
 
-def _check_dtypes(parameters: Mapping[str, Tensor], inputs: Inputs) -> None:
+def _check_dtypes(call: Call) -> None:
     """Raise TypeError unless the inputs have the parameters' dtype, or autocast sees to it."""
-    dtype = _dtype_of(parameters, inputs)
-    for name, x in zip(NAMES, inputs, strict=True):
+    dtype = _dtype_of(call)
+    for name, x in zip(NAMES, call.inputs, strict=True):
         if x.dtype == dtype and x.is_floating_point():
             continue
         pair = {x.dtype, dtype}
@@ -246,17 +195,12 @@ def _check_dtypes(parameters: Mapping[str, Tensor], inputs: Inputs) -> None:
             raise TypeError(f"{name}: must be of {dtype}, as the layer is, got {x.dtype}")
 
 
-def by_parts(
-    call: Settings,
-    parameters: Mapping[str, Tensor],
-    modules: Mapping[str, Module],
-    inputs: Inputs,
-    given: SideInputs,
-) -> Tensor:
-    """Compute what `run` does with torch's own parts around the association; `given` has the seed."""
-    spec, layout = call.spec, layout_of(call.spec, inputs, given.offsets)
-    tensors, place = to_association(call, parameters, modules, inputs, given, layout)
-    out = _operators.associate(tensors, _options(call), call.backend)
+def by_parts(call: Call) -> Tensor:
+    """Compute what `run` does with torch's own parts around the association; the call has its seed."""
+    settings, parameters, modules, _, _ = call
+    spec = settings.spec
+    tensors, place, _ = to_association(call)
+    out = _operators.associate(tensors, _options(settings), settings.backend)
     if place is not None:
         out = out[place]
     out = out.flatten(-2)
@@ -269,70 +213,53 @@ def by_parts(
     return out if spec.batch_first else out.transpose(0, 1)
 
 
-def association_matrix(
-    call: Settings,
-    parameters: Mapping[str, Tensor],
-    modules: Mapping[str, Module],
-    inputs: Inputs,
-    given: SideInputs,
-) -> Tensor:
+def association_matrix(call: Call) -> Tensor:
     """Return the weights of the last association, (B, H, N, M), without those of ragged queries that only fill up."""
-    _check_dtypes(parameters, inputs)
-    if _is_eager(call, parameters, modules, inputs, given):
-        tape = _forward(call, parameters, inputs, given)[0]
+    _check_dtypes(call)
+    settings, dtype = call.settings, call.inputs[1].dtype
+    if _is_eager(call):
+        tape = _forward(call)[0]
         found, shape = _passes.associations(tape)
         matrix = torch.from_numpy(found if isinstance(found, np.ndarray) else found.toarray().reshape(shape))
-        return matrix.to(inputs[1].dtype)
-    layout = layout_of(call.spec, inputs, given.offsets)
-    tensors, place = to_association(call, parameters, modules, inputs, given, layout)
+        return matrix.to(dtype)
+    tensors, place, layout = to_association(call)
     assert layout.rows is not None
-    rows, stored, offsets = layout.rows + call.spec.appended, tensors.stored, tensors.offsets
+    rows, stored, offsets = layout.rows + settings.spec.appended, tensors.stored, tensors.offsets
     own = torch.eye(rows, dtype=stored.dtype, device=stored.device)  # the mixture of these values is the weights
     if offsets is not None:
         at = torch.arange(len(stored), device=stored.device)
         own = own[at - offsets[_sample_of(at, offsets)]]
     values = own[:, None] if stored.ndim == 3 else own[:, None].expand(len(stored), -1, -1, -1)
-    weights = _operators.associate(tensors._replace(values=values), _options(call), call.backend)
+    weights = _operators.associate(tensors._replace(values=values), _options(settings), settings.backend)
     if place is not None:
         weights = weights.new_zeros(weights.shape).index_put(place, weights[place])
-    return weights.transpose(1, 2).to(inputs[1].dtype)
+    return weights.transpose(1, 2).to(dtype)
 
 
-def projected_patterns(
-    call: Settings,
-    parameters: Mapping[str, Tensor],
-    modules: Mapping[str, Module],
-    inputs: Inputs,
-    given: SideInputs,
-) -> Tensor:
+def projected_patterns(call: Call) -> Tensor:
     """Return the rows that the association mixes, (B, H, M, p), or (H, R, p) of ragged bags."""
-    _check_dtypes(parameters, inputs)
-    _is_eager(call, parameters, modules, inputs, given)
-    layout = layout_of(call.spec, inputs, given.offsets)
-    v = to_association(call, parameters, modules, inputs, given, layout)[0].values
-    v = v.expand(*v.shape[:-2], call.spec.num_heads, v.shape[-1]).transpose(-3, -2)
-    if given.offsets is None and v.ndim == 3:
+    _check_dtypes(call)
+    _is_eager(call)
+    tensors, _, layout = to_association(call)
+    v = tensors.values
+    v = v.expand(*v.shape[:-2], call.settings.spec.num_heads, v.shape[-1]).transpose(-3, -2)
+    if layout.offsets is None and v.ndim == 3:
         v = v.expand(layout.samples, *v.shape)
     return v.contiguous()
 
 
-def _options(call: Settings) -> Options:
+def _options(settings: Settings) -> Options:
     """Return the association's options."""
-    spec = call.spec
+    spec, separation, structure = settings.spec, settings.separation, settings.structure
     steps, eps = spec.update_steps_max, spec.update_steps_eps
-    return options_of(call.separation, steps, eps, call.dropout, spec.gradient, call.structure, spec.appended)
+    return options_of(separation, steps, eps, settings.dropout, spec.gradient, structure, spec.appended)
 
 
-def to_association(
-    call: Settings,
-    parameters: Mapping[str, Tensor],
-    modules: Mapping[str, Module],
-    inputs: Inputs,
-    given: SideInputs,
-    layout: Layout,
-) -> tuple[Tensors, tuple[Tensor, Tensor] | None]:
-    """Return the association's tensors; where state patterns are ragged, sample and position of each, too."""
-    spec = call.spec
+def to_association(call: Call) -> tuple[Tensors, tuple[Tensor, Tensor] | None, Layout]:
+    """Return the association's tensors; where state patterns are ragged, sample and position of each; the layout."""
+    settings, parameters, modules, inputs, given = call
+    spec = settings.spec
+    layout = checked_layout(spec, inputs, given.offsets)
     padding, mask = _masks(spec, given, layout)
     q, k, v = _project(spec, parameters, modules, inputs)
     if not spec.batch_first:
@@ -354,8 +281,8 @@ def to_association(
         q = q.new_zeros(layout.samples, layout.queries, *q.shape[1:]).index_put(place, q)
     if spec.appended and offsets is not None:
         offsets = offsets + spec.appended * torch.arange(len(offsets), device=offsets.device)
-    beta = _beta(call, parameters, q.device)
-    return Tensors(q, k, v, beta, None, None, None, None, padding, mask, offsets, given.seed), place
+    beta = _beta(settings, parameters, q.device)
+    return Tensors(q, k, v, beta, None, None, None, None, padding, mask, offsets, given.seed), place, layout
 
 
 def _get(parameters: Mapping[str, Tensor], name: str | None) -> Tensor | None:
@@ -363,14 +290,14 @@ def _get(parameters: Mapping[str, Tensor], name: str | None) -> Tensor | None:
     return None if name is None else parameters[name]
 
 
-def _beta(call: Settings, parameters: Mapping[str, Tensor], device: torch.device) -> Tensor:
+def _beta(settings: Settings, parameters: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """Return beta in double precision, whatever the layer's dtype, where the device has that."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    if call.spec.learnable_scaling:
+    if settings.spec.learnable_scaling:
         return parameters["log_scaling"].to(dtype).exp()
-    if isinstance(call.scaling, tuple):
-        return torch.tensor(call.scaling, dtype=dtype, device=device)
-    return torch.full((1,), call.scaling, dtype=dtype, device=device)
+    if isinstance(settings.scaling, tuple):
+        return torch.tensor(settings.scaling, dtype=dtype, device=device)
+    return torch.full((1,), settings.scaling, dtype=dtype, device=device)
 
 
 def _sample_of(rows: Tensor, offsets: Tensor) -> Tensor:
@@ -438,7 +365,7 @@ def _part(parameters: Mapping[str, Tensor], part: Part | None) -> Tensor | None:
 
 
 def _projected(role: Role, x: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-    """Project rows (..., e), to the heads given by given."""
+    """Project rows (..., e) to those of all heads, (..., H * d), if the role is projected."""
     if role.via is not None:
         x = _projected(role.via, x, parameters)
     weight = _part(parameters, role.weight)
@@ -484,26 +411,17 @@ def _append(spec: HopfieldSpec, rows: Tensor, bias: Tensor | None, offsets: Tens
 
 def _masks(spec: HopfieldSpec, given: SideInputs, layout: Layout) -> tuple[Tensor | None, Tensor | None]:
     """Check and return the masks, with a column without effect for each row that will be appended."""
-    padding, mask, n = given.padding, given.mask, spec.appended
-    samples, queries, rows = layout[:3]
+    padding, mask, n, samples = given.padding, given.mask, spec.appended, layout.samples
     if padding is not None:
-        if given.offsets is not None:
-            raise ValueError("stored_pattern_padding_mask: ragged bags have no padding; leave the rows out")
-        if padding.is_floating_point() or padding.is_complex() or tuple(padding.shape) != (samples, rows):
-            raise ValueError(
-                f"stored_pattern_padding_mask: must be bool of shape {(samples, rows)}, got {padding.dtype} of shape "
-                f"{tuple(padding.shape)}"
-            )
+        is_whole = not (padding.is_floating_point() or padding.is_complex())
+        check_padding(layout, tuple(padding.shape), padding.dtype, is_whole)
         padding = padding.bool()
         padding = F.pad(padding, (0, n)) if n else padding
     if mask is not None:
         mask = mask if mask.is_floating_point() else mask.bool()
-        pairs = (queries, mask.shape[-1] if rows is None else rows)
-        fits = [pairs, (samples, *pairs), (samples, spec.num_heads, *pairs), (samples * spec.num_heads, *pairs)]
-        if tuple(mask.shape) not in fits:
-            raise ValueError(f"association_mask: must have one of the shapes {fits}, got {tuple(mask.shape)}")
+        check_mask(layout, spec.num_heads, tuple(mask.shape))
         if mask.ndim == 3 and len(mask) != samples:
-            mask = mask.reshape(samples, spec.num_heads, *pairs)
+            mask = mask.reshape(samples, spec.num_heads, *mask.shape[1:])
         if n:
             mask = F.pad(mask, (0, n))
             if given.offsets is not None:  # a bag's appended rows are right behind its own
@@ -518,34 +436,33 @@ def _masks(spec: HopfieldSpec, given: SideInputs, layout: Layout) -> tuple[Tenso
 # --- the whole layer in the core ----------------------------------------------------------------------------------
 
 
-def _forward(
-    call: Settings, parameters: Mapping[str, Tensor], inputs: Inputs, given: SideInputs
-) -> tuple[_passes.Tape, torch.dtype]:
+def _forward(call: Call) -> tuple[_passes.Tape, torch.dtype]:
     """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
     counts["forward"] += 1
-    dtype = _compute_dtype(parameters, inputs)
+    settings, parameters, _, inputs, given = call
+    dtype = _compute_dtype(call)
     distinct, (i, j, k) = _distinct(inputs)
     arrays = [whole_array(x, dtype) for x in distinct]
-    scaling = call.scaling
+    scaling = settings.scaling
     tape = _passes.forward(
-        call.spec,
+        settings.spec,
         {name: whole_array(value, dtype) for name, value in parameters.items()},
         (arrays[i], arrays[j], arrays[k]),
         padding=None if given.padding is None else array_of(given.padding),
         mask=None if given.mask is None else _mask(given.mask, dtype),
         offsets=None if given.offsets is None else array_of(given.offsets),
         scaling=np.array(scaling) if isinstance(scaling, tuple) else scaling,
-        separation=call.separation,
-        structure=call.structure,
-        dropout=call.dropout,
+        separation=settings.separation,
+        structure=settings.structure,
+        dropout=settings.dropout,
         seed=0 if given.seed is None else int(given.seed),
     )
     return tape, dtype
 
 
-def _compute_dtype(parameters: Mapping[str, Tensor], inputs: Inputs) -> torch.dtype:
+def _compute_dtype(call: Call) -> torch.dtype:
     """Return the dtype that a layer is computed in: float64 if it is of that, else float32."""
-    dtype = _dtype_of(parameters, inputs)
+    dtype = _dtype_of(call)
     return dtype if dtype == torch.float64 else torch.float32
 
 
@@ -554,10 +471,10 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Array:
     return array_of(mask, dtype if mask.is_floating_point() else None)
 
 
-def _as_output(call: Settings, inputs: Inputs, result: Array) -> Tensor:
+def _as_output(call: Call, result: Array) -> Tensor:
     """Return the result of the core as a tensor, of the dtype that torch's parts would give."""
-    out, dtype = torch.from_numpy(result), inputs[1].dtype
-    through_linear = call.spec.out_weight is not None or call.spec.query.projected
+    out, dtype, spec = torch.from_numpy(result), call.inputs[1].dtype, call.settings.spec
+    through_linear = spec.out_weight is not None or spec.query.projected
     if through_linear and dtype in AUTOCAST and torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
     return out if out.dtype == dtype else out.to(dtype)
@@ -571,32 +488,32 @@ class WholeLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], *tensors: Tensor
+        ctx: Any, settings: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], *tensors: Tensor
     ) -> Tensor:
-        inputs, parameters = _sorted(roles, names, tensors)
-        tape, dtype = _forward(call, parameters, inputs, given)
+        call = _call_of(settings, given, roles, names, tensors)
+        tape, dtype = _forward(call)
         in_place = tuple([t.dtype == dtype and t.is_contiguous() for t in tensors])
         handle = _tape.keep(tape, (*given, *tensors), (*[t is not None for t in given], *in_place))
         ctx.save_for_backward(handle, *given, *tensors)
-        ctx.made_from = call, roles, names
-        return _as_output(call, inputs, tape.result)
+        ctx.made_from = settings, roles, names
+        return _as_output(call, tape.result)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         handle, *saved = ctx.saved_tensors
         given, tensors = SideInputs(*saved[: len(SideInputs._fields)]), saved[len(SideInputs._fields) :]
-        call, roles, names = ctx.made_from
+        settings, roles, names = ctx.made_from
         needs = ctx.needs_input_grad[len(FIXED) :]
         if torch.is_grad_enabled() or is_batched(grad):  # for a second derivative, or many first ones
-            return *FIXED, *_gradients_by_parts(call, given, roles, names, tensors, needs, grad)
+            return *FIXED, *_gradients_by_parts(settings, given, roles, names, tensors, needs, grad)
         counts["backward"] += 1
         tape = _tape.find(handle, saved)
-        inputs, parameters = _sorted(roles, names, tensors)
+        call = _call_of(settings, given, roles, names, tensors)
         if tape is None:
             counts["forward again"] += 1
-            tape, _ = _forward(call, parameters, inputs, given)
+            tape, _ = _forward(call)
         wanted = [role for role, i in zip(INPUTS, roles, strict=True) if needs[i]]
-        found = _passes.backward(tape, whole_array(grad, _compute_dtype(parameters, inputs)), wanted)
+        found = _passes.backward(tape, whole_array(grad, _compute_dtype(call)), wanted)
         first = [role for role, i, j in zip(INPUTS, roles, (-1, *roles), strict=False) if i > j]
         return *FIXED, *[
             tensor_like(found[name], t) if is_needed and name in found else None
@@ -604,14 +521,17 @@ class WholeLayer(torch.autograd.Function):
         ]
 
 
-def _sorted(roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]) -> tuple[Inputs, dict[str, Tensor]]:
-    """Return inputs and parameters from the tensors of `WholeLayer`."""
+def _call_of(
+    settings: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]
+) -> Call:
+    """Return the call of a layer from what `WholeLayer` takes."""
     i, j, k = roles
-    return (tensors[i], tensors[j], tensors[k]), dict(zip(names, tensors[max(roles) + 1 :], strict=True))
+    parameters = dict(zip(names, tensors[max(roles) + 1 :], strict=True))
+    return Call(settings, parameters, {}, (tensors[i], tensors[j], tensors[k]), given)
 
 
 def _gradients_by_parts(
-    call: Settings,
+    settings: Settings,
     given: SideInputs,
     roles: Roles,
     names: tuple[str, ...],
@@ -623,8 +543,7 @@ def _gradients_by_parts(
     # views, so that no gradient runs on to what an argument was made from, which may be another argument
     with torch.enable_grad():
         views = [t.view_as(t) if is_needed else t for t, is_needed in zip(tensors, needs, strict=True)]
-        inputs, parameters = _sorted(roles, names, views)
-        out = by_parts(call, parameters, {}, inputs, given)
+        out = by_parts(_call_of(settings, given, roles, names, views))
     wanted = [view for view, is_needed in zip(views, needs, strict=True) if is_needed]
     gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=torch.is_grad_enabled(), allow_unused=True))
     return [next(gradients) if is_needed else None for is_needed in needs]

@@ -51,6 +51,17 @@ def can_read(t: Tensor) -> bool:
     return not (t.is_meta or isinstance(t, FakeTensor) or torch._C._functorch.is_legacy_batchedtensor(t))
 
 
+def numbers_of(t: Tensor) -> list[Any]:
+    """Return the numbers of a tensor that Python may read.
+
+    Within transforms of torch.func, too, where `tolist` of PyTorch 2.4 fails.
+    """
+    while torch._C._functorch.is_functorch_wrapped_tensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
+    with torch._C._DisableFuncTorch():
+        return t.tolist()
+
+
 def can_look(t: Tensor) -> bool:
     """Return whether Python may read the numbers of a tensor without waiting for a device."""
     return t.is_cpu and can_read(t)

@@ -7,7 +7,7 @@ cannot be seen by compilers. So neither is public: `associate` chooses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from torch.autograd import Function
 from sparsehopfield.torch import _native, _plain, _tape
 from sparsehopfield.torch._arguments import GRADED, Options, Tensors, samples_of
 from sparsehopfield.torch._backend import EAGER, PLAIN, TRANSFORMED, is_batched, is_transformed, route_of
-from sparsehopfield.torch._custom_op import custom_op
 
 __all__ = ["associate"]
 
@@ -265,81 +264,46 @@ _backward: Any = _Backward.apply
 # --- operators, for compilers --------------------------------------------------------------------------------
 
 
-@custom_op("sparsehopfield::associate", device_types="cpu")
-def _associate(
-    queries: Tensor,
-    stored: Tensor,
-    values: Tensor,
-    beta: Tensor,
-    key_weight: Tensor | None,
-    key_bias: Tensor | None,
-    value_weight: Tensor | None,
-    value_bias: Tensor | None,
-    padding_mask: Tensor | None,
-    mask: Tensor | None,
-    offsets: Tensor | None,
-    seed: Tensor | None,
-    separation: int,
-    parameter: float,
-    steps: int,
-    eps: float,
-    dropout: float,
-    implicit: bool,
-    structure: str,
-    appended: int,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    tensors = Tensors(
-        queries, stored, values, beta, key_weight, key_bias, value_weight, value_bias, padding_mask, mask, offsets, seed
-    )
-    options = Options(separation, parameter, steps, eps, dropout, implicit, structure, appended)
-    out, handle = _native.forward(tensors, options, keep)
+# what both operators take, written as torch writes schemas
+_SCHEMA_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", int: "SymInt", float: "float", bool: "bool", str: "str"}
+_ARGUMENTS = ", ".join(
+    f"{_SCHEMA_TYPES[hint]} {name}"
+    for arguments in (Tensors, Options)
+    for name, hint in get_type_hints(arguments).items()
+)
+
+
+@torch.library.custom_op(
+    "sparsehopfield::associate",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_ARGUMENTS}, bool keep) -> (Tensor, Tensor)",
+)
+def _associate(*given: Any) -> tuple[Tensor, Tensor]:
+    out, handle = _native.forward(Tensors(*given[:TENSORS]), Options(*given[TENSORS:-1]), given[-1])
     return out, _tape.empty() if handle is None else handle
 
 
 @_associate.register_fake
 def _(*given: Any) -> tuple[Tensor, Tensor]:
-    queries, stored, values = given[:3]
-    value_weight, offsets = given[6], given[10]
-    samples = samples_of(queries, stored, offsets)
-    features = values.shape[-1] if value_weight is None else value_weight.shape[1]
+    tensors = Tensors(*given[:TENSORS])
+    queries, weight = tensors.queries, tensors.value_weight
+    samples = samples_of(queries, tensors.stored, tensors.offsets)
+    features = tensors.values.shape[-1] if weight is None else weight.shape[1]
     out = queries.new_empty(samples, queries.shape[-3], queries.shape[-2], features)
     return out, queries.new_empty(1, dtype=torch.uint8)
 
 
-@custom_op("sparsehopfield::associate_backward", device_types="cpu")
-def _associate_backward(
-    grad: Tensor,
-    handle: Tensor,
-    queries: Tensor,
-    stored: Tensor,
-    values: Tensor,
-    beta: Tensor,
-    key_weight: Tensor | None,
-    key_bias: Tensor | None,
-    value_weight: Tensor | None,
-    value_bias: Tensor | None,
-    padding_mask: Tensor | None,
-    mask: Tensor | None,
-    offsets: Tensor | None,
-    seed: Tensor | None,
-    separation: int,
-    parameter: float,
-    steps: int,
-    eps: float,
-    dropout: float,
-    implicit: bool,
-    structure: str,
-    appended: int,
-    need_rows: bool,
-    need_beta: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    tensors = Tensors(
-        queries, stored, values, beta, key_weight, key_bias, value_weight, value_bias, padding_mask, mask, offsets, seed
-    )
-    options = Options(separation, parameter, steps, eps, dropout, implicit, structure, appended)
-    found = _native.backward(grad, handle, tensors, options, need_rows, need_beta)
-    return tuple(queries.new_empty(0) if d is None else d for d in found)  # type: ignore[return-value]
+@torch.library.custom_op(
+    "sparsehopfield::associate_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor grad, Tensor handle, {_ARGUMENTS}, bool need_rows, bool need_beta) -> "
+    f"({', '.join(['Tensor'] * GRADED)})",
+)
+def _associate_backward(grad: Tensor, handle: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    found = _native.backward(grad, handle, Tensors(*given[:TENSORS]), Options(*given[TENSORS:-2]), *given[-2:])
+    return tuple(given[QUERIES].new_empty(0) if d is None else d for d in found)
 
 
 @_associate_backward.register_fake

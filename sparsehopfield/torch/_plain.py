@@ -115,7 +115,7 @@ def _bags(offsets: Tensor, rows: int, mask: Tensor | None) -> _Bags:
     """
     sizes = offsets.diff()
     if _maps.can_read(offsets):
-        most = int(np.diff(as_offsets(offsets.tolist(), rows)).max(initial=0))
+        most = int(np.diff(as_offsets(_maps.numbers_of(offsets), rows)).max(initial=0))
         if mask is not None and mask.shape[-1] != most:
             raise ValueError(f"mask: must have a column for each of {most} rows, got {tuple(mask.shape)}")
     else:

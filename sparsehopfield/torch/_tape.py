@@ -44,6 +44,12 @@ def _places(tensors: Iterable[Tensor | None], read: tuple[bool, ...]) -> list[An
     ]
 
 
+def _essential(place: Any) -> Any:
+    """Return a place without the strides of axes of size 1, which a compiler may set to anything."""
+    at, shape, strides = place
+    return at, shape, [stride for stride, size in zip(strides, shape, strict=True) if size != 1]
+
+
 def empty() -> Tensor:
     """Return a tensor for which there is no tape."""
     return torch.zeros(1, dtype=torch.uint8, device="cpu")
@@ -61,9 +67,11 @@ def keep(tape: Any, tensors: Iterable[Tensor | None], read: tuple[bool, ...]) ->
 def find(handle: Tensor, tensors: Iterable[Tensor | None]) -> Any:
     """Return the tape that a tensor owns, if the tensors that it reads lie where they lay; else None."""
     keeper = _keepers.get(handle.data_ptr())
-    if keeper is None or _places(tensors, keeper.read) != keeper.places:
+    if keeper is None:
         return None
-    return keeper.tape
+    places = _places(tensors, keeper.read)
+    are_same = places == keeper.places or [*map(_essential, places)] == [*map(_essential, keeper.places)]
+    return keeper.tape if are_same else None
 
 
 def alive() -> int:

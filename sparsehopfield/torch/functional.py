@@ -331,6 +331,7 @@ def hopfield_attention(
     gradient: str = "unrolled",
     key_padding_mask: Tensor | None = None,
     structure: Structure | None = None,
+    enable_gqa: bool = False,
     backend: str | None = None,
 ) -> Tensor:
     """Compute attention as `torch.nn.functional.scaled_dot_product_attention` does, with any separation and updates.
@@ -361,6 +362,10 @@ def hopfield_attention(
         True where there is no row, as `torch.nn.MultiheadAttention` takes it.
     structure : Structure, optional
         Which rows each query sees (`sparsehopfield.structures`); all by default.
+    enable_gqa : bool
+        Grouped-query attention: keys and values have G heads, of which H is a multiple, and each serves H / G heads of
+        the query that follow one another. Rows are copied for these heads only where there is dropout, or a mask or a
+        scale of each sample or head.
     backend : {None, "core", "torch"}
         None: the C core on the CPU where it can, else plain torch. "core" raises an error where the core cannot.
 
@@ -438,23 +443,30 @@ def hopfield_attention(
     lead_of_rows = lead[:0] if is_shared else lead  # rows of all samples are (M, H, d)
     if is_shared:
         key, value = (t.reshape(t.shape[-3:]) for t in (key, value))
-    key, value = _broadcast("key", key, lead_of_rows, heads), _broadcast("value", value, lead_of_rows, heads)
-    rows: tuple[Tensor, ...] = query, key, value
-    # heads that follow one another are taken for samples of one head, whose gradients follow one another, too
+    groups = key.shape[-3] if enable_gqa else heads
+    if groups == 0 or heads % groups:
+        raise ValueError(f"key: needs a number of heads that divides the query's {heads}, got {tuple(key.shape)}")
+    key, value = _broadcast("key", key, lead_of_rows, groups), _broadcast("value", value, lead_of_rows, groups)
+    # heads that follow one another are taken for samples of one head, whose gradients follow one another, too; so are
+    # groups of heads that share their rows
     are_samples = (
         (mask is None or mask.dim() == 2)
         and padding is None
         and beta.dim() == 0
         and not options.dropout  # which numbers samples and heads
-        and all(t.is_contiguous() and t.shape[:-2] == query.shape[:-2] for t in rows)
+        and all(t.shape[:-2] == (*lead, groups) for t in (key, value))
+        and (groups < heads or all(t.is_contiguous() for t in (query, key, value)))
     )
     if are_samples:
-        samples = heads
+        samples = groups
         for size in lead:
             samples *= size
-        rows = tuple(t.reshape(samples, t.shape[-2], 1, t.shape[-1]) for t in rows)
+        rows = [t.reshape(samples, t.shape[-3] // groups, *t.shape[-2:]) for t in (query, key, value)]
     else:
-        rows = tuple((t if is_shared and t is not query else _flat(t, 3)).transpose(-3, -2) for t in rows)
+        if 1 < groups < heads:
+            key, value = (t.repeat_interleave(heads // t.shape[-3], -3) for t in (key, value))
+        rows = [t if is_shared and t is not query else _flat(t, 3) for t in (query, key, value)]
+    rows = [t.transpose(-3, -2) for t in rows]
     tensors = Tensors(
         rows[0], rows[1], rows[2], beta, None, None, None, None, padding, mask, None, as_seed(None, options.dropout)
     )
@@ -462,7 +474,7 @@ def hopfield_attention(
         out = _operators.associate(tensors, options, as_backend(backend))
     except (ValueError, TypeError, OverflowError) as error:
         raise renamed(error, _OF_ATTENTION) from None
-    out = (out if are_samples else out.transpose(1, 2)).reshape(*lead, heads, n, value.shape[-1])
+    out = out.transpose(1, 2).reshape(*lead, heads, n, value.shape[-1])
     return out.squeeze(0) if squeeze else out
 
 
@@ -474,7 +486,7 @@ def _flat(t: Tensor, axes: int) -> Tensor:
 def _broadcast(name: str, t: Tensor, lead: torch.Size, heads: int) -> Tensor:
     """Return (..., H or 1, rows, features) broadcast to leading axes."""
     if t.shape[-3] not in (1, heads):
-        raise ValueError(f"{name}: must have the query's {heads} heads or one, got {tuple(t.shape)}")
+        raise ValueError(f"{name}: must have {heads} heads or one, got {tuple(t.shape)}")
     if t.shape[:-3] == lead:
         return t
     try:

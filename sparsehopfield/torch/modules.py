@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from sparsehopfield._engine.checks import as_whole, check_parameter
 from sparsehopfield._engine.separations import separation_code
@@ -91,6 +96,8 @@ class AssociationCore(nn.Module):
         return {name: getattr(self, name) for name in CORE_NAMES}
 
 
+# dictionaries that torch fills; only newer releases have a function that asks them
+GLOBAL_HOOKS = (_global_backward_hooks, _global_backward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
 NOT_CALLED = (AssociationCore, nn.Linear, nn.LayerNorm)  # what these do is done without them, but for their hooks
 
 
@@ -382,8 +389,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         ValueError, TypeError
             Naming the argument at fault.
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
-        return _layer.run(self._call(self.training), *self._parts(), *given)
+        return _layer.run(self._call(self.training, input, stored_pattern_padding_mask, association_mask, offsets))
 
     def get_association_matrix(
         self,
@@ -412,9 +418,9 @@ class Hopfield(HopfieldOptions, nn.Module):
         >>> SparseHopfield(4).get_association_matrix(torch.ones(2, 5, 4)).shape
         torch.Size([2, 1, 5, 5])
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.association_matrix(self._call(False), *self._parts(), *given)
+            call = self._call(False, input, stored_pattern_padding_mask, association_mask, offsets)
+            return _layer.association_matrix(call)
 
     def get_projected_pattern_matrix(
         self,
@@ -443,20 +449,25 @@ class Hopfield(HopfieldOptions, nn.Module):
         >>> Hopfield(4, num_heads=2).get_projected_pattern_matrix(torch.ones(3, 5, 4)).shape
         torch.Size([3, 2, 5, 2])
         """
-        given = self._given(input, stored_pattern_padding_mask, association_mask, offsets)
         with torch.no_grad():
-            return _layer.projected_patterns(self._call(False), *self._parts(), *given)
+            call = self._call(False, input, stored_pattern_padding_mask, association_mask, offsets)
+            return _layer.projected_patterns(call)
 
-    def _call(self, training: bool) -> _layer.Settings:
-        """Return what a forward pass is to compute."""
-        dropout = self._spec.dropout if training else 0.0
-        return _layer.Settings(self._spec, self._scaling, self._separation, self._structure, dropout, self._backend)
+    def _call(self, training: bool, input: Any, padding: Any, mask: Any, offsets: Any) -> _layer.Call:
+        """Return a call of this layer, its inputs as tensors."""
+        inputs, offsets = _layer.as_tensors(input, offsets)
+        for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
+            if given is not None:
+                as_dense(name, given)
+        spec, dropout = self._spec, self._spec.dropout if training else 0.0
+        settings = _layer.Settings(spec, self._scaling, self._separation, self._structure, dropout, self._backend)
+        return _layer.Call(settings, *self._parts(), inputs, _layer.SideInputs(padding, mask, offsets, None))
 
     def _parts(self) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual, watched = self.association_core, {}, _has_any_global_hook()  # type: ignore[no-untyped-call]
+        core, unusual, watched = self.association_core, {}, any(map(len, GLOBAL_HOOKS))
         own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
@@ -473,14 +484,6 @@ class Hopfield(HopfieldOptions, nn.Module):
         if self.log_scaling is not None:
             found["log_scaling"] = self.log_scaling
         return found, unusual
-
-    def _given(self, input: Any, padding: Any, mask: Any, offsets: Any) -> tuple[_layer.Inputs, _layer.SideInputs]:
-        """Return what `forward` is given as tensors."""
-        inputs, offsets = _layer.as_tensors(input, offsets)
-        for name, given in (("stored_pattern_padding_mask", padding), ("association_mask", mask)):
-            if given is not None:
-                as_dense(name, given)
-        return inputs, _layer.SideInputs(padding, mask, offsets, None)
 
 
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Hopfield).parameters.items()}
@@ -614,7 +617,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     -----
     `forward` takes one tensor of bags (B, M, e), or (stored pattern, pattern projection), or ragged bags as `Hopfield`
     does, and returns (B, quantity * output_size); with `batch_first=False` what hflayers returns, (quantity,
-    B * output_size). For an empty or fully masked bag see `Hopfield`.
+    B * output_size). Rows (M, e) are one bag, B = 1, where hflayers raises an IndexError. For an empty or fully
+    masked bag see `Hopfield`.
 
     Examples
     --------
@@ -622,6 +626,8 @@ class HopfieldPooling(_WithLearnedPatterns):
     >>> pooling = HopfieldPooling(4, hidden_size=8, num_heads=2, output_size=3)
     >>> pooling(torch.ones(5, 10, 4)).shape
     torch.Size([5, 3])
+    >>> pooling(torch.ones((10, 4))).shape  # one bag
+    torch.Size([1, 3])
     >>> pooling([torch.ones(7, 4), torch.ones(2, 4)]).shape
     torch.Size([2, 3])
     """
@@ -727,7 +733,7 @@ class HopfieldLayer(_WithLearnedPatterns):
 
     Notes
     -----
-    `forward` takes the state patterns (B, N, e) and returns (B, N, output_size).
+    `forward` takes the state patterns (B, N, e), or (N, e) of one sample, B = 1, and returns (B, N, output_size).
 
     Examples
     --------

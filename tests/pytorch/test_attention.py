@@ -129,6 +129,38 @@ def test_keys_and_values_may_be_shared(backend):
         )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"is_causal": True}, {"attn_mask": hidden(N, M)}, {"attn_mask": rows(B, 6, N, M)}, {"scale": 0.5}],
+    ids=lambda options: ", ".join(options),
+)
+def test_grouped_queries_are_scaled_dot_product_attention(options, groups, backend):
+    """Which repeats the heads of keys and values, as here only what follows sample by sample or head by head."""
+    given = rows(B, 6, N, D), rows(B, groups, M, D, seed=1), rows(B, groups, M, V, seed=2)
+
+    def theirs(q, k, v):
+        return scaled_dot_product_attention(q, *(t.repeat_interleave(6 // groups, -3) for t in (k, v)), **options)
+
+    def ours(*qkv):
+        return hopfield_attention(*qkv, separation="softmax", enable_gqa=True, backend=backend, **options)
+
+    compared(ours, theirs, *given)
+    within = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in given]
+    torch.testing.assert_close(ours(*within), theirs(*given))
+
+
+def test_groups_follow_one_scale_for_each_head_and_dropout():
+    given = rows(B, 6, N, D), *QKV[1:]
+    repeated = given[0], *(t.repeat_interleave(2, -3) for t in QKV[1:])
+    for options in ({"scale": torch.arange(1.0, 7.0)}, {"dropout_p": 0.5}, {"update_steps_max": 2}):
+        torch.manual_seed(0)
+        out = hopfield_attention(*given, enable_gqa=True, **options)
+        torch.manual_seed(0)
+        torch.testing.assert_close(out, hopfield_attention(*repeated, **options))
+
+
 @pytest.mark.parametrize("separation", ["softmax", "sparsemax", "entmax15"])
 def test_layouts_give_the_same(separation):
     """Contiguous heads, which become samples, and heads within rows, as a linear map leaves them."""
@@ -220,7 +252,9 @@ def test_eager_calls_take_the_function(passes):  # noqa: F811
         ({"query": rows(D)}, "query: must be of shape"),
         ({"query": torch.zeros(B, H, N, D, dtype=torch.int32)}, "query: must be of floating numbers"),
         ({"key": rows(B, H, M, D + 1)}, "query: must have the features of the keys"),
-        ({"key": rows(B, 2, M, D)}, "key: must have the query's 3 heads or one"),
+        ({"key": rows(B, 2, M, D)}, "key: must have 3 heads or one"),
+        ({"key": rows(B, 2, M, D), "enable_gqa": True}, "key: needs a number of heads that divides the query's 3"),
+        ({"value": rows(B, 2, M, V), "enable_gqa": True}, "value: must have 3 heads or one"),
         ({"key": rows(3, H, M, D)}, "key: must have the query's leading axes"),
         ({"value": rows(B, H, M + 1, V)}, "value: must have a row for each of 5 rows"),
         ({"attn_mask": hidden(N, M), "is_causal": True}, "attn_mask: not with is_causal"),

@@ -1,5 +1,8 @@
 """The row maps of tensors: against NumPy's, all routes, all derivatives, and as operators."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -89,6 +92,14 @@ def test_alpha_as_entmax_bisect_takes_it():
     torch.testing.assert_close(sparsemax(z), package.sparsemax(z), atol=1e-12, rtol=0)
     torch.testing.assert_close(entmax(z), package.entmax15(z), atol=1e-10, rtol=0)
     torch.testing.assert_close(normmax(z, 1.5), package.normmax_bisect(z, 1.5), atol=1e-9, rtol=0)
+
+
+def test_the_guide_has_all_names_of_entmax():
+    package = pytest.importorskip("entmax", reason="reads its names from the package entmax")
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "from-entmax.md").read_text(encoding="utf-8")
+    names = [name for name, value in vars(package).items() if callable(value)]
+    assert {"entmax15", "EntmaxBisectLoss", "budget_bisect"} < {*names}
+    assert [name for name in names if not re.search(rf"`{name}\b", guide)] == []
 
 
 OPERATORS = {
