@@ -17,7 +17,7 @@
 #include "association/implicit.h"
 #include <string.h>
 
-enum { ROWS_OF_ITEM = 1024 };
+enum { ROWS_OF_ITEM = 1024, ROWS_OF_SUM = 256 };
 
 typedef struct {
     const sh_tape *t;
@@ -200,13 +200,14 @@ static void place_row_gradients(const job *j, sh_scratch *w, const sh_stored_row
     }
 }
 
-/* Stores the gradients of a set's rows where they are wanted. Those of padded rows stay 0. */
-static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stored_rows *s, int64_t set) {
+/* Stores the gradients of some of a set's rows where they are wanted. Those of padded rows stay 0. */
+static void store_row_gradients(const job *j, const sh_scratch *w, const sh_stored_rows *s, int64_t set, int64_t begin,
+                                int64_t end) {
     const sh_tape *t = j->t;
     const int64_t h = set % t->set_heads;
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_matrix *to = &j->rows[i], *from = &w->gradient[i];
-        for (int64_t r = 0; to->data && r < s->rows; r++)
+        for (int64_t r = begin; to->data && r < end; r++)
             memcpy(sh_at(to->data, t, (s->first + (s->position ? s->position[r] : r)) * to->ld + h * to->d),
                    sh_at(from->data, t, r * from->ld), (size_t)to->d * t->lanes->size);
     }
@@ -228,30 +229,33 @@ static sh_status item_backward(void *user, int64_t item, void *scratch, sh_conte
     for (int64_t i = part * t->tiles_of_part; status == SH_OK && i < sh_min((part + 1) * t->tiles_of_part, t->tiles);
          i++)
         status = sh_stopped(context) ? SH_INTERRUPTED : tile_backward(context, j, &w, &s, set, i);
-    if (status == SH_OK && j->wants_rows && !j->direct && t->parts == 1) store_row_gradients(j, &w, &s, set);
+    if (status == SH_OK && j->wants_rows && !j->direct && t->parts == 1) store_row_gradients(j, &w, &s, set, 0, s.rows);
     return status;
 }
 
-/* Adds the gradients of all parts of a set to those of its first part, in order, and stores them. */
-static sh_status sum_parts_of_set(void *user, int64_t set, void *scratch, sh_context *context) {
+/* Adds the gradients of some rows of a set in all its parts to those in its first part, in order, and stores them. */
+static sh_status sum_parts_of_set(void *user, int64_t item, void *scratch, sh_context *context) {
+    (void)context;
     job *j = user;
     const sh_tape *t = j->t;
+    const int64_t pieces = sh_ceil_div(t->most_rows, ROWS_OF_SUM), set = item / pieces;
     sh_scratch w, other;
     sh_lay_out_scratch(t, 1, scratch, &w);
     other = w;
     sh_stored_rows s;
-    sh_status status = sh_rows_of_set(context, t, set, 0, &w, &s);
+    sh_number_rows(t, set, &w, &s);
+    const int64_t begin = item % pieces * ROWS_OF_SUM, end = sh_min(begin + ROWS_OF_SUM, s.rows);
     place_row_gradients(j, &w, &s, set, 0);
     for (int64_t part = 1; part < t->parts; part++) {
         place_row_gradients(j, &other, &s, set, part);
         for (int i = 0; i < SH_SIDES; i++)
-            for (int64_t r = 0; r < s.rows; r++)
+            for (int64_t r = begin; r < end; r++)
                 t->lanes->add_rows(sh_at(w.gradient[i].data, t, r * w.gradient[i].ld),
                                    sh_at(other.gradient[i].data, t, r * other.gradient[i].ld),
                                    sh_padded(t, w.gradient[i].d));
     }
-    if (status == SH_OK && !j->direct) store_row_gradients(j, &w, &s, set);
-    return status;
+    if (!j->direct) store_row_gradients(j, &w, &s, set, begin, end);
+    return SH_OK;
 }
 
 /* Adds d numbers to others. */
@@ -390,8 +394,8 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
         if (!(j.grad_states = sh_allocate(context, count, size))) goto end;
         memset(j.grad_states, 0, (size_t)count * size);
     }
-    j.direct = t->vectors > 1 && gradients->key && gradients->value && !a->padding && sh_padded(t, t->e) == t->e &&
-               sh_padded(t, t->f) == t->f;
+    j.direct = (t->vectors > 1 || (t->parts > 1 && !t->restricted)) && gradients->key && gradients->value &&
+               !a->padding && sh_padded(t, t->e) == t->e && sh_padded(t, t->f) == t->f;
     if (j.wants_rows && t->parts > 1) {
         j.separate_parts = t->parts - j.direct;
         const int64_t rows_of_set = t->restricted ? t->part_offset[t->parts] : j.separate_parts * t->most_rows;
@@ -404,7 +408,8 @@ sh_status sh_association_backward(sh_context *context, const sh_tape *t, const v
     if (status == SH_OK && j.parts[0] && t->lanes_of_set && t->restricted)
         status = sh_for_each(context, t->sets * sh_ceil_div(t->most_rows, ROWS_OF_ITEM), 0, sum_parts_of_rows, &j);
     else if (status == SH_OK && j.parts[0] && t->lanes_of_set)
-        status = sh_for_each(context, t->sets, sh_scratch_size(t, 1), sum_parts_of_set, &j);
+        status = sh_each(context, t->sets * sh_ceil_div(t->most_rows, ROWS_OF_SUM), sh_scratch_size(t, 1),
+                         (double)(t->sets * t->parts * t->most_rows) * (double)(t->e + t->f) * 4, sum_parts_of_set, &j);
     if (status == SH_OK && a->key_map.weight)
         status = sh_each(context, a->heads, (size_t)(2 * (a->steps + 1) * a->samples * a->queries * a->d + 1) * size,
                          sh_work_of(t), key_map_backward, &j);

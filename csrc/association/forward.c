@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BYTES_IN_CACHE = 256 << 10 };
+enum { BYTES_IN_CACHE = 256 << 10, LEAST_VECTORS_OF_PART = 2 };
 
 /* Tells whether the sizes and numbers of an association are in range. */
 static int shapes_are_sound(const sh_association *a) {
@@ -48,7 +48,9 @@ static void plan_tiles(sh_tape *t) {
     t->most_visible = t->most_rows;
     const int64_t grads = t->most_rows * (t->e + t->f) * (int64_t)t->lanes->size;
     int64_t parts = sh_min(sh_ceil_div(32, sh_max(t->sets, 1)), sh_max(SH_MOST_BYTES_OF_PARTS / sh_max(grads, 1), 1));
-    t->parts = sh_max(sh_min(parts, t->tiles), 1);
+    /* each part clears and sums gradients of all rows, which takes about as long as one vector's share of them */
+    const int64_t least = t->restricted || a->key_map.weight ? 1 : sh_ceil_div(LEAST_VECTORS_OF_PART, t->vectors);
+    t->parts = sh_max(sh_min(parts, sh_ceil_div(t->tiles, least)), 1);
     t->tiles_of_part = sh_ceil_div(t->tiles, t->parts);
     t->parts = sh_max(sh_ceil_div(t->tiles, sh_max(t->tiles_of_part, 1)), 1);
 }

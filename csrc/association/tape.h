@@ -146,6 +146,8 @@ static inline sh_lane_call sh_map_call(const sh_tape *t, const sh_scratch *w) {
 /* Fills in the queries of a tile. Returns how many lanes have one. */
 int64_t sh_queries_of_tile(const sh_tape *t, int64_t set, int64_t tile, sh_tile_queries *q);
 
+/* Finds which rows a set has; their numbers in w->position where padded ones are left out. */
+void sh_number_rows(const sh_tape *t, int64_t set, const sh_scratch *w, sh_stored_rows *s);
 /* Finds the stored rows of a set. Copies those that are not read in place, and leaves padded ones out. With `check`,
  * fails where a number is not finite. */
 sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,

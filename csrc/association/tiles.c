@@ -132,24 +132,31 @@ void sh_apply_key_map(const sh_tape *t, const sh_tile_queries *q, const sh_scrat
 
 /* --- stored rows ---------------------------------------------------------------------------------- */
 
+void sh_number_rows(const sh_tape *t, int64_t set, const sh_scratch *w, sh_stored_rows *s) {
+    const sh_association *a = &t->a;
+    const int64_t b = set / t->set_heads;
+    *s = (sh_stored_rows){.stride = 1};
+    const int64_t all = s->rows = sh_rows_of_sample(a, b, &s->first);
+    const uint8_t *padding = a->padding && !t->restricted ? a->padding + b * a->stored : NULL;
+    assert(all <= t->most_rows);
+    if (!padding) return;
+    s->rows = 0;
+    for (int64_t j = 0; j < all; j++) {
+        w->position[s->rows] = (int32_t)j;
+        s->rows += !padding[j];
+    }
+    if (s->rows < all) s->position = w->position;
+}
+
 sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int check, sh_scratch *w,
                          sh_stored_rows *s) {
     const sh_association *a = &t->a;
     const int64_t b = set / t->set_heads, h = set % t->set_heads;
-    *s = (sh_stored_rows){.stride = 1};
-    const int64_t all = s->rows = sh_rows_of_sample(a, b, &s->first);
-    const uint8_t *padding = a->padding ? a->padding + b * a->stored : NULL;
-    assert(all <= t->most_rows);
-    if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)all * sizeof *w->slot);
-    if (padding && !t->restricted) {
-        s->rows = 0;
-        for (int64_t j = 0; j < all; j++) {
-            w->position[s->rows] = (int32_t)j;
-            s->rows += !padding[j];
-        }
-        if (s->rows < all) s->position = w->position;
-        padding = NULL; /* those rows are left out */
-    }
+    sh_number_rows(t, set, w, s);
+    if (t->restricted && !t->per_lane) memset(w->slot, 0xff, (size_t)s->rows * sizeof *w->slot);
+    const uint8_t *padding =
+        a->padding && t->restricted ? a->padding + b * a->stored : NULL; /* else they are left out */
+    const int64_t reads = a->steps < 0 ? INT64_MAX : sh_min(t->tiles_of_part, t->tiles) * (a->steps + 1);
     const sh_stack *stacks[SH_SIDES] = {&a->key, &a->value};
     for (int i = 0; i < SH_SIDES; i++) {
         const sh_stack *stack = stacks[i];
@@ -161,8 +168,8 @@ sh_status sh_rows_of_set(sh_context *context, const sh_tape *t, int64_t set, int
             *m = s->side[SH_KEYS];
             continue;
         }
-        /* rows far apart fall into the same sets of the cache */
-        if (s->position || (t->vectors == 1 && stack->row > d && !t->restricted)) {
+        /* rows far apart fall into the same sets of the cache, which matters where they are read again and again */
+        if (s->position || (t->vectors == 1 && stack->row > d && !t->restricted && reads > 2)) {
             t->lanes->copy(m->data, m->ld, s->position, s->rows, d, w->copies[i]);
             *m = (sh_matrix){w->copies[i], d, d};
         }

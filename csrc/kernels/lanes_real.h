@@ -388,30 +388,65 @@ INLINE V N(sum_of_groups)(V x, int64_t e) {
     return x;
 }
 
+/* Projects `together` rows: their sums wait for one another less than those of one row. `end` is 0 where whole vectors
+ * were taken, and before it what the last vector of a row has that no other has. */
+INLINE void N(project_rows)(const R *w, int64_t columns, const R *x, const R *end, R *y, const int together) {
+    V sum[4];
+    int64_t c = 0;
+    SH_UNROLL(4)
+    for (int k = 0; k < together; k++) sum[k] = ALL(0);
+    for (; c + L <= columns; c += L) {
+        V here = LOAD(x + c);
+        SH_UNROLL(4)
+        for (int k = 0; k < together; k++) sum[k] = N(fma)(LOAD(w + k * columns + c), here, sum[k]);
+    }
+    SH_UNROLL(4)
+    for (int k = 0; end && k < together; k++) sum[k] = N(fma)(LOAD(w + k * columns + columns - L), LOAD(end), sum[k]);
+    SH_UNROLL(4)
+    for (int k = 0; k < together; k++) y[k] = N(sum_of_groups)(sum[k], L)[0];
+}
+
 static void N(project)(const void *matrix, int64_t rows, int64_t columns, const void *in, const void *bias, void *out) {
     const R *w = matrix, *x = in, *b = bias;
-    R *y = out;
-    for (int64_t r = 0; r < rows; r++, w += columns) {
-        V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
-        int64_t c = 0;
-        for (; c + 4 * L <= columns; c += 4 * L)
-            for (int k = 0; k < 4; k++) sum[k] = N(fma)(LOAD(w + c + k * L), LOAD(x + c + k * L), sum[k]);
-        for (; c + L <= columns; c += L) sum[0] = N(fma)(LOAD(w + c), LOAD(x + c), sum[0]);
-        R total = (b ? b[r] : 0) + N(sum_of_groups)((sum[0] + sum[1]) + (sum[2] + sum[3]), L)[0];
-        for (; c < columns; c++) total += w[c] * x[c];
-        y[r] = total;
+    R *y = out, end[L] = {0};
+    int64_t r = 0;
+    for (int64_t c = columns / L * L; c < columns && columns > L; c++) end[c - (columns - L)] = x[c];
+    const R *ends = columns > L && columns % L ? end : NULL;
+    if (columns >= L) {
+        for (; r + 4 <= rows; r += 4) N(project_rows)(w + r * columns, columns, x, ends, y + r, 4);
+        for (; r < rows; r++) N(project_rows)(w + r * columns, columns, x, ends, y + r, 1);
     }
+    for (; r < rows; r++) {
+        y[r] = 0;
+        for (int64_t c = 0; c < columns; c++) y[r] += w[r * columns + c] * x[c];
+    }
+    for (r = 0; b && r < rows; r++) y[r] += b[r];
+}
+
+/* Projects so many vectors of columns back. */
+INLINE void N(project_columns_back)(const R *w, int64_t rows, int64_t columns, const R *y, R *x, const int vectors) {
+    V sum[8];
+    SH_UNROLL(8)
+    for (int k = 0; k < vectors; k++) sum[k] = ALL(0);
+    for (int64_t r = 0; r < rows; r++) {
+        V here = ALL(y[r]);
+        SH_UNROLL(8)
+        for (int k = 0; k < vectors; k++) sum[k] = N(fma)(LOAD(w + r * columns + k * L), here, sum[k]);
+    }
+    SH_UNROLL(8)
+    for (int k = 0; k < vectors; k++) STORE(x + k * L, sum[k]);
 }
 
 static void N(project_back)(const void *matrix, int64_t rows, int64_t columns, const void *in, void *out) {
     const R *w = matrix, *y = in;
     R *x = out;
     int64_t c = 0;
-    for (; c + 4 * L <= columns; c += 4 * L) {
-        V sum[4] = {ALL(0), ALL(0), ALL(0), ALL(0)};
-        for (int64_t r = 0; r < rows; r++)
-            for (int k = 0; k < 4; k++) sum[k] = N(fma)(LOAD(w + r * columns + c + k * L), ALL(y[r]), sum[k]);
-        for (int k = 0; k < 4; k++) STORE(x + c + k * L, sum[k]);
+    for (; c + 8 * L <= columns; c += 8 * L) N(project_columns_back)(w + c, rows, columns, y, x + c, 8);
+    for (; c + 4 * L <= columns; c += 4 * L) N(project_columns_back)(w + c, rows, columns, y, x + c, 4);
+    for (; c + L <= columns; c += L) N(project_columns_back)(w + c, rows, columns, y, x + c, 1);
+    if (c < columns && columns >= L) { /* some of the last ones again: alone, a column takes as long as a vector */
+        N(project_columns_back)(w + columns - L, rows, columns, y, x + columns - L, 1);
+        return;
     }
     for (; c < columns; c++) {
         R sum = 0;
