@@ -548,8 +548,8 @@ def picture(rows, title):
         points, limits = panels.setdefault(panel, {}).setdefault(label, ({}, []))
         points.setdefault(series, share)
         limits += [must] if must and series == "index" else []
-    first, *others = panels
-    columns = [column for column in ([first], others) if column]
+    *others, last = panels
+    columns = [column for column in (others, [last]) if column]
     heights = [[len(panels[name]) + 2.5 for name in column] for column in columns]
     tallest = max(map(sum, heights))
     shares = [s for panel in panels.values() for points, _ in panel.values() for s in points.values()]
@@ -580,7 +580,7 @@ def picture(rows, title):
             axes.grid(axis="x", color="#EEEEEE")
             axes.set_axisbelow(True)
             axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.set_xlabel("time over that of one matrix product of all scores", fontsize=9)
+        axes.set_xlabel("time over that of one matrix product", fontsize=9)
     figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(legend), frameon=False, fontsize=9)
     return figure
 
@@ -588,7 +588,7 @@ def picture(rows, title):
 def draw(rows, config, file):
     """Draw and save the picture."""
     words = f"{config['threads']} thread{'s' * (config['threads'] > 1)}, {config['clock']} time"
-    figure = picture(rows, f"One retrieval step beside one matrix product (float32, {words})")
+    figure = picture(rows, f"Retrieval beside one matrix product of all queries with all patterns ({words})")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Software": None})
     print(f"written to {file}")
