@@ -402,7 +402,7 @@ def families(bench):
     """Yield data of all kinds: a name, patterns, queries, inverse temperatures, options of the memory."""
     quick = bench.arguments.quick
     folder = harness.data_folder(bench.arguments)
-    m, n = (2000, 100) if quick else (60_000, 500)
+    m, n = (2000, 100) if quick else (60_000, 2000)
     from sparsehopfield.data import datasets
 
     near = {"similarity": "euclidean"}
