@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,31 +95,40 @@ def processor():
     return f"{names[0]} x {len(names)}" if names else platform.processor()
 
 
-def seconds(call):
-    """Time one call, once the threads of whoever ran before have stopped spinning (libgomp's do for a while)."""
+def clocked(call):
+    """Time one call, once the threads of whoever ran before have stopped spinning (libgomp's do for a while).
+
+    Return the seconds on the wall's clock, and those of the processor, of all threads together.
+    """
     time.sleep(0.02)
-    began = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - began
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def seconds(call):
+    """Time one call by the clock on the wall."""
+    return clocked(call)[0]
 
 
 @dataclass
 class Contender:
     """What is timed: `run`, which gets what `prepare` gave, if there is one; that is not timed.
 
-    The time is multiplied by the factor, for one that runs on a part.
+    The time is multiplied by the factor, for one that runs on a part. `processor` has the processor time of every run.
     """
 
     run: Callable[..., Any]
     prepare: Callable[[], Any] | None = None
     factor: float = 1.0
+    processor: list[float] = field(default_factory=list)
 
     def seconds(self):
         """Time one run."""
-        if self.prepare is None:
-            return seconds(self.run) * self.factor
-        ready = self.prepare()
-        return seconds(lambda: self.run(ready)) * self.factor
+        call = self.run if self.prepare is None else partial(self.run, self.prepare())
+        wall, processor = clocked(call)
+        self.processor.append(processor * self.factor)
+        return wall * self.factor
 
 
 def interleaved(contenders, rounds):
