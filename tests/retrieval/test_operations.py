@@ -288,7 +288,7 @@ def test_beta_cancels_for_the_polynomial(rng):
 # --- energy -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
