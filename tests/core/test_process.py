@@ -152,7 +152,17 @@ STEADY = [k for k in CALLS if k not in ("adamw", "memory")]  # the same numbers 
 
 
 # The loop over rows is that of entmax, and those over queries are those of others.
-MORE = ("softmax", "sparsemax_vjp", "index", "associate", "retrieve", "energy", "update, small beta")
+MORE = (
+    "softmax",
+    "sparsemax_vjp",
+    "index",
+    "associate",
+    "retrieve",
+    "energy",
+    "update, small beta",
+    "features",
+    "pooling",
+)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.depth if k in MORE else ()) for k in STEADY])
