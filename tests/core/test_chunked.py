@@ -136,11 +136,18 @@ def test_deep_copies_go_their_own_ways():
 
 
 BIG = 1 << 29  # bytes
+MORE = ("report", "verify")  # whose loops are those of margin and of load
 
 
 def until_interrupted(call, timer):
     call()
     timer.join()  # the call was faster
+
+
+@pytest.fixture(scope="module")
+def big():
+    """Return a memory that no call changes: all are interrupted."""
+    return sh.HopfieldMemory(np.ones((BIG // 4096, 1024), np.float32), 1.0)
 
 
 @pytest.fixture
@@ -154,10 +161,12 @@ def heeded():
 @pytest.mark.resources
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this system")
 @pytest.mark.parametrize(
-    "what", ["copy=True", "add", "deepcopy", "remove", "save", "load", "margin", "report", "duplicates", "verify"]
+    "what",
+    ["copy=True", "add", "deepcopy", "remove", "save", "load", "margin", "duplicates"]
+    + [pytest.param(what, marks=pytest.mark.depth) for what in MORE],
 )
-def test_ctrl_c_is_heard_within_a_second(tmp_path, what, heeded):
-    memory = sh.HopfieldMemory(np.ones((BIG // 4096, 1024), np.float32), 1.0)
+def test_ctrl_c_is_heard_within_a_second(tmp_path, what, heeded, big):
+    memory = big
     path = tmp_path / "memory"
     if what == "load":
         memory.save(path)

@@ -54,24 +54,35 @@ small = sh.HopfieldMemory(np.eye(4), 2.0)
 """
 
 
+CERTIFICATES = {
+    "margin": (), "critical_beta": (), "is_certified": (), "exact_radius": (), "capacity": (), "report": (),
+    "duplicates": (0.1,),
+}  # fmt: skip
+
+
 @forks
-@pytest.mark.parametrize(
-    "certificate",
-    ["margin()", "critical_beta()", "is_certified()", "exact_radius()", "capacity()", "report()", "duplicates(0.1)"],
-)
-def test_certificates_in_a_child_forked_while_another_memory_makes_its_own(certificate):
+def test_certificates_in_a_child_forked_while_another_memory_makes_its_own():
+    """Each of memories of its own, so that nothing is known before."""
     code = FORKED + (
         "stopping(certificates._core, 'margins')\n"
-        f"thread = threading.Thread(target=lambda: large.{certificate})\n"
-        "thread.start()\n"
-        "assert middle.wait(60)\n"
-        f"said = forked(lambda: [str(small.{certificate}), str(large.{certificate})])\n"
-        "go_on.set()\n"
-        "thread.join()\n"
-        f"print(json.dumps([said, [str(small.{certificate}), str(large.{certificate})]]))\n"
+        "rows, found = rng.standard_normal((64, 8)), {}\n"
+        f"for name, arguments in {CERTIFICATES}.items():\n"
+        "    middle.clear(), go_on.clear()\n"
+        "    both = [sh.HopfieldMemory(np.eye(4), 2.0), sh.HopfieldMemory(rows, 2.0)]\n"
+        "    certificates_of = [getattr(memory, name) for memory in both]\n"
+        "    thread = threading.Thread(target=certificates_of[1], args=arguments)\n"
+        "    thread.start()\n"
+        "    assert middle.wait(60)\n"
+        "    said = forked(lambda: [str(certificate(*arguments)) for certificate in certificates_of])\n"
+        "    go_on.set()\n"
+        "    thread.join()\n"
+        "    found[name] = [said, [str(certificate(*arguments)) for certificate in certificates_of]]\n"
+        "print(json.dumps(found))\n"
     )
-    said, here = run_python(code)
-    assert said == here
+    found = run_python(code)
+    assert found.keys() == CERTIFICATES.keys()
+    for name, (said, here) in found.items():
+        assert said == here, name
 
 
 @pytest.mark.covering(1)

@@ -68,7 +68,9 @@ def digests():
     return run_python(DIGESTS)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", [pytest.param(s, marks=pytest.mark.depth if s.startswith("avx") else ()) for s in SETTINGS]
+)
 def test_bits_are_the_same_under_every_libm_and_instruction_set(setting, digests):
     assert len(digests) == 40
     assert run_python(DIGESTS, **SETTINGS[setting]) == digests

@@ -102,7 +102,12 @@ def test_a_program_ends_at_any_moment(kind, pause):
 
 @pytest.mark.parametrize(
     ("end", "status"),
-    [("sys.exit(3)", 3), ("os._exit(4)", 4), ("raise SystemExit", 0), ("import atexit; atexit.register(call)", 0)],
+    [
+        ("sys.exit(3)", 3),
+        ("os._exit(4)", 4),
+        pytest.param("raise SystemExit", 0, marks=pytest.mark.depth),
+        ("import atexit; atexit.register(call)", 0),
+    ],
 )
 def test_a_program_ends_in_any_way(end, status):
     assert ends("entmax", "entmax", end=end) == (status, "")
@@ -147,7 +152,17 @@ STEADY = [k for k in CALLS if k not in ("adamw", "memory")]  # the same numbers 
 
 
 # The loop over rows is that of entmax, and those over queries are those of others.
-MORE = ("softmax", "sparsemax_vjp", "index", "associate")
+MORE = (
+    "softmax",
+    "sparsemax_vjp",
+    "index",
+    "associate",
+    "retrieve",
+    "energy",
+    "update, small beta",
+    "features",
+    "pooling",
+)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.depth if k in MORE else ()) for k in STEADY])

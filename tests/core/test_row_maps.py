@@ -137,7 +137,7 @@ def test_weights_of_every_size(name, dtype, rng):
         assert_weights(name, got, z, dtype)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e-2, 10.0, 1e3, 1e30])
@@ -204,10 +204,11 @@ def test_lists_and_scalars(name):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_axes_and_strides(name, dtype, rng):
     z = (rng.normal(size=(5, 37, 6)) * 2).astype(dtype)
-    for axis in (0, 1, 2, -1, -2, -3):
+    for axis in (0, 1, 2):
         got = apply(WEIGHTS, name, z, axis=axis)
         assert got.shape == z.shape
         assert_weights(name, got, z, dtype, axis=axis)
+        np.testing.assert_array_equal(apply(WEIGHTS, name, z, axis=axis - 3), got)
         # How the rows lie in memory changes no bit of them.
         rows = apply(WEIGHTS, name, np.ascontiguousarray(np.moveaxis(z, axis, -1)))
         np.testing.assert_array_equal(np.moveaxis(got, axis, -1), rows)
@@ -297,7 +298,7 @@ def test_no_elements(name):
 # --- the rules for NaN, infinities and ties -------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 64, 100])

@@ -18,11 +18,11 @@ SIZES = [
     (1.0, np.float64),
     (1.0, np.float32),
     (40.0, np.float64),
-    (1e3, np.float32),
+    pytest.param(1e3, np.float32, marks=pytest.mark.depth),
     (1e15, np.float32),
     (1e-30, np.float32),
     (1e100, np.float64),
-    (1e-160, np.float64),
+    pytest.param(1e-160, np.float64, marks=pytest.mark.depth),
     (1e-300, np.float64),
 ]
 
@@ -132,7 +132,11 @@ def test_callers_traps_stay_the_callers(kind):
     ("study", "options"),
     [
         (studies.capacity, {"dataset": "digits", "sizes": 5, "runs": 1}),
-        (studies.correlated, {"weights": (0.0, 0.9), "betas": (0.1, 4.0, 20.0), "patterns": 8, "d": 6}),
+        pytest.param(
+            studies.correlated,
+            {"weights": (0.0, 0.9), "betas": (0.1, 4.0, 20.0), "patterns": 8, "d": 6},
+            marks=pytest.mark.depth,
+        ),
         (studies.theory_ledger, {"families": "sphere", "betas": (1.0, 200.0), "patterns": 8, "d": 4, "trials": 5}),
     ],
     ids=["capacity", "correlated", "theory_ledger"],

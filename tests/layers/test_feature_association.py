@@ -141,7 +141,7 @@ def pairs(request, monkeypatch):
         monkeypatch.setattr(features, "BLOCK", 0)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)

@@ -58,13 +58,17 @@ def cycle_in(imports):
     return None
 
 
-def test_no_import_cycle():
-    imports = imports_of(PACKAGE)
+@pytest.fixture(scope="module")
+def imports():
+    return imports_of(PACKAGE)
+
+
+def test_no_import_cycle(imports):
     assert imports["sparsehopfield.memory"] >= {"sparsehopfield._core", "sparsehopfield._engine.call"}
     assert cycle_in(imports) is None
 
 
-def test_rooms_build_on_those_below():
+def test_rooms_build_on_those_below(imports):
     order = [line.split() for line in ROOMS.split("\n") if line]
     height = {room: level for level, line in enumerate(order) for room in line}
 
@@ -73,7 +77,7 @@ def test_rooms_build_on_those_below():
 
     wrong = [
         f"{module} imports {other}"
-        for module, others in imports_of(PACKAGE).items()
+        for module, others in imports.items()
         for other in others
         if room_of(module)  # the package's own __init__ may import all, and nobody it
         and room_of(module) != room_of(other)

@@ -310,7 +310,7 @@ def test_compiled_without_a_break(name, dynamic):
 
     @torch.compile(backend="aot_eager", fullgraph=True, dynamic=dynamic)
     def compiled(queries, stored):
-        return _plain.associate(tensors._replace(queries=queries, stored=stored), options)
+        return _plain.associate(Tensors(queries, stored, *tensors[2:]), options)
 
     grad = np.random.default_rng(3).standard_normal((2, 4, 2, 4))
     out = _plain.associate(tensors, options)

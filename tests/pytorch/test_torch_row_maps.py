@@ -145,7 +145,14 @@ def test_operators_return_what_compilers_are_told(name):
         ("sparsemax", "torch"),
         ("entmax15", "torch"),
         ("entmax 3", None),
-        ("normmax", "torch"),
+        pytest.param(
+            "normmax",
+            "torch",
+            marks=pytest.mark.skipif(
+                [*map(int, torch.__version__.split(".")[:2])] < [2, 13],
+                reason="tried with PyTorch 2.13: 2.4 takes minutes to trace the steps of this map",
+            ),
+        ),
     ],
 )
 def test_compiled_without_a_break(name, backend):

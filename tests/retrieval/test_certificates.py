@@ -38,7 +38,7 @@ def results(memory, queries):
 # --- patterns -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("family", families())
@@ -185,7 +185,7 @@ def around(memory, queries, n, rng):
     return made[np.isfinite(made).all(axis=1)]
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("family", families())

@@ -51,7 +51,7 @@ def crowded(rng, m, d=6):
     return rows
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
 @pytest.mark.parametrize("m", [2, 3, 63, 64, 65, 257, 500])
@@ -75,7 +75,7 @@ def test_bytes(scale, similarity, rng):
         check(memory, 0.07)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("family", families())

@@ -238,7 +238,15 @@ def own_bits():
     return bits()
 
 
-@pytest.mark.parametrize(("level", "core"), [("base", "Nehalem"), ("avx2", "Haswell"), ("avx512", ""), ("vnni", "")])
+@pytest.mark.parametrize(
+    ("level", "core"),
+    [
+        ("base", "Nehalem"),
+        ("avx2", "Haswell"),
+        pytest.param("avx512", "", marks=pytest.mark.depth),  # whose kernels are those of vnni, but for codes
+        ("vnni", ""),
+    ],
+)
 def test_bits_do_not_depend_on_instruction_sets_and_kernels_of_blas(level, core, own_bits):
     if level not in sh.show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")

@@ -76,7 +76,7 @@ def test_few_patterns(patterns, query, separation, dtype):
         np.testing.assert_allclose(sh.energy(query, patterns, beta, **options), energy, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: type(s).__name__)

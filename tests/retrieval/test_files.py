@@ -75,7 +75,7 @@ def sealed(header):
 MAPS = ["sparsemax", "softmax", "entmax15", sh.Entmax(1.1), sh.Polynomial(3), *TABLE_MAPS]
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "cosine"])
 @pytest.mark.parametrize(

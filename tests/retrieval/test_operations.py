@@ -92,7 +92,7 @@ def check_weights(queries, patterns, beta=1.0, *, similarity="dot", separation="
 # --- types and memory layouts -----------------------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.float16, np.int16], ids=lambda t: t.__name__)
@@ -288,7 +288,7 @@ def test_beta_cancels_for_the_polynomial(rng):
 # --- energy -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ENERGY_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda t: t.__name__)

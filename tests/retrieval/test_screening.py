@@ -205,6 +205,7 @@ def bits():
     return found
 
 
+LEVELS = ["base", "avx2", "avx512", "vnni"]
 CHILD = "import json, test_screening as t; print(json.dumps([t.sh.show_config(mode='dict'), t.bits()]))"
 
 
@@ -216,7 +217,8 @@ def own_bits():
     return found
 
 
-@pytest.mark.parametrize("level", ["base", "avx2", "avx512", pytest.param("vnni", marks=pytest.mark.slow)])
+# The least level; this process has the best, and test_exactness asks the others.
+@pytest.mark.parametrize("level", ["base", *(pytest.param(x, marks=pytest.mark.depth) for x in LEVELS[1:])])
 def test_bits_do_not_depend_on_the_instruction_set(level, own_bits):
     if level not in sh.show_config(mode="dict")["simd"]["available"]:
         pytest.skip(f"this machine has no {level}")

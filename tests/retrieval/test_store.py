@@ -457,7 +457,7 @@ def test_values_are_looked_at_unless_told():
 # --- narrow patterns --------------------------------------------------------------------------------
 
 
-@pytest.mark.covering(2)
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("separation", ALL_MAPS, ids=name_of)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_top_k_by_every_way(way):
     assert (sh._core.index_nbytes(memory.core(np.dtype(np.float32))) > 0) == (way != "scan")
 
 
-@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+@pytest.mark.parametrize("similarity", [pytest.param("dot", marks=pytest.mark.depth), "euclidean"])
 def test_top_k_by_wide_lines(similarity):
     """Queries whose first codes leave long lists get codes of more columns, and the same bits."""
     rng = np.random.default_rng(5)

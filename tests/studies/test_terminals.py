@@ -96,7 +96,11 @@ def test_an_ascii_terminal_from_the_beginning(tmp_path):
             file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "environment",
+    # of a locale test_reports has a process of its own
+    [pytest.param(e, id=name, marks=pytest.mark.depth if "LC_ALL" in e else ()) for name, e in ENVIRONMENTS.items()],
+)
 def test_errors(tmp_path, environment):
     if encoding_of(environment) == "utf-16":
         pytest.skip("what argparse and the interpreter say together would have two byte order marks")
