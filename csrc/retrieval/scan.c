@@ -140,9 +140,11 @@ static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, ite
 static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, const void *scores, int64_t n,
                     double tile_best, int64_t first, item_scratch *v, sh_context *context) {
     sh_raise_min_score(job, query, l, tile_best);
-    for (int64_t j = 0; j < n && make_room(job, query, l, v, context); j += PIECE)
-        l->n +=
-            job->k->collect(sh_at(job->k, scores, j), sh_min(PIECE, n - j), l->min_score, first + j, l->list + l->n);
+    for (int64_t j = 0; j < n && make_room(job, query, l, v, context);) {
+        int64_t some = sh_min((l->capacity - l->n) / PIECE * PIECE, n - j);
+        l->n += job->k->collect(sh_at(job->k, scores, j), some, l->min_score, first + j, l->list + l->n);
+        j += some;
+    }
 }
 
 static int64_t query_of(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
