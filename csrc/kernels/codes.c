@@ -11,7 +11,7 @@
 static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
     for (; mask; mask &= mask - 1) {
         int l = __builtin_ctz(mask);
-        q->position[q->found] = (int32_t)(first + l);
+        q->slot[q->found] = (int32_t)(first + l);
         q->bound[q->found++] = bounds[l];
     }
 }
@@ -23,15 +23,16 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
 #define UNROLL SH_UNROLL(4)
 #define ADD_PRODUCTS(sum, x, p) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(p))
 #define FILTER(Q)                                                                                                      \
-    static inline void filter_##Q(const uint8_t *panel, int64_t quads, int64_t first, sh_filter_query *q) {            \
+    static inline void filter_##Q(const uint8_t *panel, float scale, int64_t quads, int64_t first,                     \
+                                  sh_filter_query *const *q) {                                                         \
         __m512i sum[Q][4];                                                                                             \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) sum[i][j] =                              \
-            _mm512_set1_epi32(q[i].start);                                                                             \
+            _mm512_set1_epi32(q[i]->start);                                                                            \
         for (int64_t z = 0; z < quads; z++) {                                                                          \
             __m512i x[4];                                                                                              \
             UNROLL for (int j = 0; j < 4; j++) x[j] = _mm512_load_si512(panel + z * 256 + j * 64);                     \
             UNROLL for (int i = 0; i < Q; i++) {                                                                       \
-                __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i].code + z * 4));                    \
+                __m512i p = _mm512_set1_epi32(*(const int32_t *)(const void *)(q[i]->code + z * 4));                   \
                 UNROLL for (int j = 0; j < 4; j++) ADD_PRODUCTS(sum[i][j], x[j], p);                                   \
             }                                                                                                          \
         }                                                                                                              \
@@ -39,8 +40,8 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
         __mmask16 mask[Q][4];                                                                                          \
         unsigned found = 0;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) {                                                                           \
-            __m512 h = _mm512_set1_ps(q[i].step), r = _mm512_set1_ps(q[i].error_radius),                               \
-                   t = _mm512_set1_ps(q[i].threshold);                                                                 \
+            __m512 h = _mm512_set1_ps(q[i]->step * scale), r = _mm512_set1_ps(q[i]->error_radius),                     \
+                   t = _mm512_set1_ps(q[i]->threshold);                                                                \
             UNROLL for (int j = 0; j < 4; j++) {                                                                       \
                 __m512 added =                                                                                         \
                     _mm512_fmadd_ps(r, _mm512_load_ps(error + j * 16), _mm512_load_ps(error + 64 + j * 16));           \
@@ -55,19 +56,20 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
             if (!mask[i][j]) continue;                                                                                 \
             float bounds[16];                                                                                          \
             _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
-            append(&q[i], bounds, mask[i][j], first + j * 16);                                                         \
+            append(q[i], bounds, mask[i][j], first + j * 16);                                                          \
         }                                                                                                              \
     }
 FILTER(4)
 FILTER(1)
 
-static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
+                   sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
         const uint8_t *panel = panels + (size_t)g * bytes;
         int64_t i = 0;
-        for (; i + 4 <= n; i += 4) filter_4(panel, quads, g * SH_PANEL, q + i);
-        for (; i < n; i++) filter_1(panel, quads, g * SH_PANEL, q + i);
+        for (; i + 4 <= n; i += 4) filter_4(panel, scales[g], quads, g * SH_PANEL, q + i);
+        for (; i < n; i++) filter_1(panel, scales[g], quads, g * SH_PANEL, q + i);
     }
 }
 
@@ -163,25 +165,63 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
 }
 #endif
 
-static void filter(const uint8_t *panels, int64_t quads, int64_t first, int64_t last, sh_filter_query *q, int64_t n) {
+static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
+                   sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
     for (int64_t g = first; g < last; g++) {
         const uint8_t *panel = panels + (size_t)g * bytes;
         const float *error = (const float *)(const void *)(panel + quads * 256), *bias = error + SH_PANEL;
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++) {
+            const float step = q[i]->step * scales[g];
             for (int j = 0; j < SH_PANEL; j += 16) {
                 int32_t sums[16];
                 float bounds[16];
                 unsigned mask = 0;
-                sums_of(panel + j * 4, quads, q[i].code, q[i].start, sums);
+                sums_of(panel + j * 4, quads, q[i]->code, q[i]->start, sums);
                 for (int l = 0; l < 16; l++)
-                    bounds[l] = (float)sums[l] * q[i].step + (q[i].error_radius * error[j + l] + bias[j + l]);
-                for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i].threshold) << l;
-                append(&q[i], bounds, mask, g * SH_PANEL + j);
+                    bounds[l] = (float)sums[l] * step + (q[i]->error_radius * error[j + l] + bias[j + l]);
+                for (int l = 0; l < 16; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
+                append(q[i], bounds, mask, g * SH_PANEL + j);
             }
+        }
     }
 }
 #endif
+
+/* Written for the compiler to keep a panel in each lane of its vectors. */
+static inline void bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
+    const float *bias = group + 2 * SH_BOX_COLUMNS * SH_GROUP;
+    float sum[SH_GROUP] = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        const float *least = group + 2 * c * SH_GROUP, *most = least + SH_GROUP, b = q->column[c];
+        if (by_distance)
+            for (int l = 0; l < SH_GROUP; l++) {
+                float below = least[l] - b, above = b - most[l], outside = below > above ? below : above;
+                outside = outside > 0 ? outside : 0;
+                sum[l] -= outside * outside;
+            }
+        else
+            for (int l = 0; l < SH_GROUP; l++) {
+                float x = b * least[l], y = b * most[l];
+                sum[l] += x > y ? x : y;
+            }
+    }
+    for (int l = 0; l < SH_GROUP; l++) bounds[l] = q->start + (bias[l] + (by_distance ? sum[l] / 2 : sum[l]));
+}
+
+static void box_bounds(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
+    bounds_of_boxes(group, by_distance, q, bounds);
+}
+
+static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
+    for (int64_t i = 0; i < n; i++) {
+        float bounds[SH_GROUP];
+        unsigned mask = 0;
+        bounds_of_boxes(group, by_distance, &q[i]->box, bounds);
+        for (int l = 0; l < SH_GROUP; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
+        open[i] = (uint16_t)mask;
+    }
+}
 
 #if defined(__AVX512BW__)
 static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
@@ -217,14 +257,14 @@ static inline float record_dot(const int8_t *code, const float *b, int64_t n) {
 }
 #endif
 
-static void record_dots(const char *records, size_t record_bytes, const int32_t *position, int64_t count,
-                        const float *b, int64_t columns, float *dots) {
+static void record_dots(const char *records, size_t record_bytes, const int32_t *slot, int64_t count, const float *b,
+                        int64_t columns, float *dots) {
     enum { AHEAD = 8, LINE = 64 };
     for (int64_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
             for (size_t offset = 0; offset < record_bytes; offset += LINE)
-                __builtin_prefetch(records + (size_t)position[i + AHEAD] * record_bytes + offset);
-        dots[i] = record_dot((const int8_t *)records + (size_t)position[i] * record_bytes, b, columns);
+                __builtin_prefetch(records + (size_t)slot[i + AHEAD] * record_bytes + offset);
+        dots[i] = record_dot((const int8_t *)records + (size_t)slot[i] * record_bytes, b, columns);
     }
 }
 
@@ -261,4 +301,9 @@ static sh_code_loss encode(const float *a, const float *step, const float *inver
 
 #define TABLE SH_CAT(sh_codes_, SH_VARIANT)
 extern const sh_code_kernels TABLE;
-const sh_code_kernels TABLE = {.cost = COST, .filter = filter, .record_dots = record_dots, .encode = encode};
+const sh_code_kernels TABLE = {.cost = COST,
+                               .filter = filter,
+                               .box_bounds = box_bounds,
+                               .open_panels = open_panels,
+                               .record_dots = record_dots,
+                               .encode = encode};

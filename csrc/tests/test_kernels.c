@@ -253,8 +253,9 @@ static void codes(void) {
     uint8_t *panels = sh_allocate(&context, PANELS, bytes);
     static int8_t code[QUERIES][COLUMNS], own_code[ALL][COLUMNS];
     static float radius[ALL], bias[ALL], bound[QUERIES][ALL];
-    static int32_t position[QUERIES][ALL];
-    sh_filter_query q[QUERIES];
+    static int32_t slot[QUERIES][ALL];
+    static const float scales[PANELS] = {1, 0.5f, 3};
+    sh_filter_query q[QUERIES], *list[QUERIES];
     if (!panels) exit(2);
     for (int i = 0; i < ALL; i++) {
         uint8_t *panel = panels + (size_t)(i / SH_PANEL) * bytes;
@@ -274,17 +275,19 @@ static void codes(void) {
                                  .step = 1e-5f,
                                  .error_radius = 0.5f,
                                  .threshold = 0.4f,
-                                 .position = position[n],
+                                 .slot = slot[n],
                                  .bound = bound[n]};
+        list[n] = &q[n];
     }
-    k->filter(panels, QUADS, 0, PANELS, q, QUERIES);
+    k->filter(panels, scales, QUADS, 0, PANELS, list, QUERIES);
     for (int n = 0; n < QUERIES; n++) {
         int64_t at = 0, sure = 0;
         for (int i = 0; i < ALL; i++) {
             double product = 0;
             for (int c = 0; c < COLUMNS; c++) product += code[n][c] * own_code[i][c];
-            const double want = 1e-5f * product + 0.5 * (double)radius[i] + (double)bias[i];
-            if (at < q[n].found && position[n][at] == i)
+            const double want =
+                1e-5f * (double)scales[i / SH_PANEL] * product + 0.5 * (double)radius[i] + (double)bias[i];
+            if (at < q[n].found && slot[n][at] == i)
                 CHECK_NEAR(bound[n][at++], want, 1e-5);
             else
                 CHECK(want < (double)0.4f + 1e-5);

@@ -152,6 +152,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
         double term[4], error = sh_encode_query(&x->filter, b, codes->filter + i * x->quads * 4, &q->step, &q->start);
         sh_query_terms(&x->filter, b, q->norm, error, term);
         q->error_radius = sh_round_up(sh_error_radius(term, x->filter.weight, 1));
+        q->box = (sh_box_query){{0}, 0};
     }
 }
 
@@ -173,27 +174,27 @@ void sh_refine_query(const sh_index *x, sh_query_codes *codes, int64_t i) {
 /* Returns what is taken off for the bias as it is stored (note 6). */
 static float bias_error(float bias) { return 0x1.8p-20f * fabsf(bias); }
 
-void sh_filter_lower_bounds(const sh_index *x, const sh_query_codes *codes, int64_t row, const int32_t *position,
-                            int64_t n, const float *upper, float *lower) {
+void sh_filter_lower_bounds(const sh_index *x, const sh_query_codes *codes, int64_t row, const int32_t *slot, int64_t n,
+                            const float *upper, float *lower) {
     float query_error = codes->query[row].error_radius;
     for (int64_t i = 0; i < n; i++) {
-        uint8_t *panel = x->panels + (size_t)(position[i] / SH_PANEL) * sh_panel_bytes(x->quads);
-        const float *error = sh_panel_errors(panel, x->quads) + position[i] % SH_PANEL, *bias = error + SH_PANEL;
+        uint8_t *panel = x->panels + (size_t)(slot[i] / SH_PANEL) * sh_panel_bytes(x->quads);
+        const float *error = sh_panel_errors(panel, x->quads) + slot[i] % SH_PANEL, *bias = error + SH_PANEL;
         lower[i] = upper[i] - (2 * query_error * *error + bias_error(*bias));
     }
 }
 
-void sh_refined_bounds(const sh_index *x, const sh_query_codes *codes, int64_t row, const int32_t *position, int64_t n,
+void sh_refined_bounds(const sh_index *x, const sh_query_codes *codes, int64_t row, const int32_t *slot, int64_t n,
                        float *upper, float *lower) {
     float query_error = codes->query[row].refined_error;
     int64_t columns = x->refinement.columns;
     assert(query_error == query_error); /* sh_refine_query was here */
-    sh_code_kernels_chosen()->record_dots(x->records, x->record_bytes, position, n, codes->scaled + row * columns,
-                                          columns, upper);
+    sh_code_kernels_chosen()->record_dots(x->records, x->record_bytes, slot, n, codes->scaled + row * columns, columns,
+                                          upper);
     for (int64_t i = 0; i < n; i++) {
-        const char *record = x->records + (size_t)position[i] * x->record_bytes;
-        const float *radius_and_bias = (const float *)(const void *)(record + x->record_bytes - 8);
-        float dot = upper[i], error = query_error * radius_and_bias[0], bias = radius_and_bias[1];
+        const char *record = x->records + (size_t)slot[i] * x->record_bytes;
+        const float *end = (const float *)(const void *)(record + x->record_bytes - 12);
+        float dot = upper[i] * end[0], error = query_error * end[1], bias = end[2];
         upper[i] = dot + (error + bias);
         lower[i] = dot - (error - (bias - bias_error(bias)));
     }
@@ -218,29 +219,29 @@ static double score_upper_bound(const sh_index *x, const sh_query_code *q, float
 }
 
 sh_filter_query sh_start_list(const sh_index *x, const sh_query_codes *codes, int64_t row, float threshold,
-                              int32_t *position, float *bound) {
+                              int32_t *slot, float *bound) {
     const sh_query_code *q = &codes->query[row];
     return (sh_filter_query){.code = codes->filter + row * x->quads * 4,
                              .start = q->start,
                              .step = q->step,
                              .error_radius = q->error_radius,
+                             .box = q->box,
                              .threshold = threshold,
-                             .position = position,
+                             .slot = slot,
                              .bound = bound};
 }
 
 typedef struct {
     sh_query_codes codes;
-    int32_t *position;
+    int32_t *slot;
     float *bound;
 } item_scratch;
 
 static size_t lay_out(const sh_index *x, const sh_memory *m, void *memory, item_scratch *s) {
     sh_workspace w = {memory, 0};
-    int64_t panels = sh_ceil_div(x->patterns, SH_PANEL);
     sh_take_query_codes(&w, x, m, 1, &s->codes);
-    s->position = sh_take(&w, panels * SH_PANEL, sizeof *s->position);
-    s->bound = sh_take(&w, panels * SH_PANEL, sizeof *s->bound);
+    s->slot = sh_take(&w, x->panel_count * SH_PANEL, sizeof *s->slot);
+    s->bound = sh_take(&w, x->panel_count * SH_PANEL, sizeof *s->bound);
     return w.used;
 }
 
@@ -255,16 +256,17 @@ sh_status sh_index_bounds(const sh_job *job, const sh_index *x, double *bounds) 
         sh_encode_queries(x, job, NULL, i, 1, &s.codes);
         const sh_query_code *q = s.codes.query;
         if (q->norm == 0) continue;
-        sh_filter_query list = sh_start_list(x, &s.codes, 0, -FLT_MAX, s.position, s.bound);
-        sh_code_kernels_chosen()->filter(x->panels, x->quads, 0, sh_ceil_div(x->patterns, SH_PANEL), &list, 1);
+        sh_filter_query list = sh_start_list(x, &s.codes, 0, -FLT_MAX, s.slot, s.bound), *listed = &list;
+        sh_code_kernels_chosen()->filter(x->panels, x->scales, x->quads, 0, x->panel_count, &listed, 1);
         if (x->records) sh_refine_query(x, &s.codes, 0);
         for (int64_t j = 0; j < list.found; j++) {
             float refined = list.bound[j], lower;
             if (x->records)
-                sh_refined_bounds(x, &s.codes, 0, &list.position[j], 1, &refined, &lower);
+                sh_refined_bounds(x, &s.codes, 0, &list.slot[j], 1, &refined, &lower);
             else
-                sh_filter_lower_bounds(x, &s.codes, 0, &list.position[j], 1, &list.bound[j], &lower);
-            double *pattern = out + 3 * (int64_t)list.position[j];
+                sh_filter_lower_bounds(x, &s.codes, 0, &list.slot[j], 1, &list.bound[j], &lower);
+            if (x->order[list.slot[j]] < 0) continue;
+            double *pattern = out + 3 * (int64_t)x->order[list.slot[j]];
             pattern[0] = score_upper_bound(x, q, list.bound[j]);
             pattern[1] = score_upper_bound(x, q, refined);
             pattern[2] = sh_score_lower_bound(x, q, lower);

@@ -5,7 +5,7 @@
 
 enum {
     FILTER_COLUMNS = SH_SHORT_CODE, /* leading columns of a filter code */
-    REFINEMENT_COLUMNS = 248,       /* of a refinement code, at most */
+    REFINEMENT_COLUMNS = 244,       /* of a refinement code, at most */
     DIRECT_FEATURES = 120,          /* so few are encoded as they are */
     SAMPLE = 2048,                  /* patterns that the mean, the basis and the quantisers are taken from */
     BASIS_BYTES = 4 << 20,          /* of a basis that is never too large */
@@ -117,24 +117,35 @@ static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index
 /* --- the index ------------------------------------------------------------------------------------ */
 
 size_t sh_index_total_bytes(const sh_index *x) {
-    size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
-    int64_t steps = 2 * (x->filter.columns + x->refinement.columns);
-    return panels + (size_t)x->patterns * x->record_bytes + (size_t)(x->rank * x->d + steps) * sizeof(float) +
+    size_t slot_bytes = sh_panel_bytes(x->quads) / SH_PANEL + sizeof *x->order + x->record_bytes;
+    int64_t steps = 2 * (x->filter.columns + x->refinement.columns), groups = sh_ceil_div(x->panel_count, SH_GROUP);
+    int64_t floats = x->rank * x->d + steps + x->panel_count + groups * SH_GROUP_FLOATS;
+    return (size_t)(x->panel_count * SH_PANEL) * slot_bytes + (size_t)floats * sizeof(float) +
            (size_t)x->d * sizeof(double);
+}
+
+int sh_take_slots(sh_context *context, sh_index *x) {
+    x->panels = sh_allocate(context, x->panel_count, sh_panel_bytes(x->quads));
+    x->scales = sh_allocate(context, x->panel_count, sizeof *x->scales);
+    if (x->base) return x->panels && x->scales;
+    x->order = sh_allocate(context, x->panel_count * SH_PANEL, sizeof *x->order);
+    x->boxes = sh_allocate(context, sh_ceil_div(x->panel_count, SH_GROUP) * SH_GROUP_FLOATS, sizeof *x->boxes);
+    if (x->record_bytes) x->records = sh_allocate(context, x->panel_count * SH_PANEL, x->record_bytes);
+    return x->panels && x->scales && x->order && x->boxes && !x->records == !x->record_bytes;
 }
 
 /* Estimates the bytes that making an index takes, before anything is known of the patterns: its codes, the sample, and
  * the matrices that directions are found by. */
 static double estimate_bytes(const sh_memory *m, sh_index_kind kind, int64_t d) {
-    double n = (double)m->patterns.n, features = (double)d, code_bytes = features + 8;
+    double n = (double)m->patterns.n, features = (double)d, code_bytes = features + 8, slot_bytes = 6;
     double sample_bytes = fmin(n, SAMPLE) * features * 12;
     if (d > DIRECT_FEATURES && kind != SH_ALL_COLUMNS) {
         double gram_rows = fmin(features, SH_LARGEST_GRAM);
-        code_bytes = fmin(code_bytes, FILTER_COLUMNS + 8 + fmin(features, REFINEMENT_COLUMNS) + 8);
+        code_bytes = fmin(code_bytes, FILTER_COLUMNS + 8 + fmin(features, REFINEMENT_COLUMNS) + 12);
         sample_bytes =
             fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * features * 12 + 3 * 8 * gram_rows * gram_rows;
     }
-    return n * code_bytes + sample_bytes;
+    return n * (code_bytes + slot_bytes) + sample_bytes;
 }
 
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *features, int64_t d,
@@ -158,12 +169,10 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     }
     if (status == SH_OK) status = fit_to_sample(context, m, x);
     if (status == SH_OK) {
-        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 8 * 8 : 0;
-        x->bytes = sh_index_total_bytes(x);
-        int fits = x->bytes <= (uint64_t)most_bytes; /* of the kind that the patterns chose */
-        if (fits) x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), sh_panel_bytes(x->quads));
-        if (fits && x->record_bytes) x->records = sh_allocate(context, n, x->record_bytes);
-        if (!x->panels || (x->record_bytes && !x->records)) status = SH_NO_MEMORY;
+        x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 4 * 4 : 0;
+        x->panel_count = sh_ceil_div(n, SH_PANEL);
+        x->bytes = sh_index_total_bytes(x); /* of the kind that the patterns chose */
+        if (x->bytes > (uint64_t)most_bytes || !sh_take_slots(context, x)) status = SH_NO_MEMORY;
     }
     if (status == SH_NO_MEMORY)
         sh_fail(context, SH_NO_MEMORY, NULL, 0);

@@ -16,6 +16,7 @@ static sh_index new_from(const sh_index *other) {
                       .mean_norm = other->mean_norm,
                       .first_distance = other->first_distance,
                       .rank = other->rank,
+                      .boxes_by_distance = other->boxes_by_distance,
                       .refinement = other->refinement,
                       .record_bytes = other->record_bytes};
 }
@@ -47,16 +48,14 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
     x->basis = copy_of(context, older->basis, x->rank * x->d, sizeof *x->basis);
     x->filter.step = copy_of(context, older->filter.step, 2 * x->filter.columns, sizeof(float));
     x->refinement.step = copy_of(context, older->refinement.step, 2 * x->refinement.columns, sizeof(float));
-    size_t panel_bytes = sh_panel_bytes(x->quads);
-    x->panels = sh_allocate(context, sh_ceil_div(n, SH_PANEL), panel_bytes);
-    x->records = older->records ? sh_allocate(context, n, x->record_bytes) : NULL;
+    x->panel_count = sh_ceil_div(n, SH_PANEL);
     x->bytes = sh_index_total_bytes(x);
     sh_status status = SH_NO_MEMORY;
-    if (x->mean && x->filter.step && x->panels && !x->basis == !older->basis &&
-        !x->refinement.step == !older->refinement.step && !x->records == !older->records) {
+    if (sh_take_slots(context, x) && x->mean && x->filter.step && !x->basis == !older->basis &&
+        !x->refinement.step == !older->refinement.step) {
         x->filter.inverse = x->filter.step + x->filter.columns;
         x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
-        memcpy(x->panels, older->panels, (size_t)(encoded / SH_PANEL) * panel_bytes);
+        memcpy(x->panels, older->panels, (size_t)(encoded / SH_PANEL) * sh_panel_bytes(x->quads));
         if (x->records) memcpy(x->records, older->records, (size_t)encoded * x->record_bytes);
         status = sh_encode_patterns(context, x, m, encoded_items);
     } else {
@@ -84,12 +83,13 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     x->mean = base->mean;
     x->basis = base->basis;
     x->records = base->records;
+    x->order = base->order;
+    x->boxes = base->boxes;
     x->quads = SH_LONG_CODE / 4;
-    size_t panels = (size_t)sh_ceil_div(x->patterns, SH_PANEL) * sh_panel_bytes(x->quads);
-    x->bytes = panels + 2 * SH_LONG_CODE * sizeof(float);
-    x->panels = sh_allocate(context, 1, panels);
+    x->panel_count = base->panel_count;
+    x->bytes = (size_t)x->panel_count * (sh_panel_bytes(x->quads) + sizeof(float)) + 2 * SH_LONG_CODE * sizeof(float);
     sh_status status = SH_OK;
-    if (!x->panels || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
+    if (!sh_take_slots(context, x) || !sh_quantiser_new(context, &x->filter, SH_LONG_CODE, 1, base->filter.eta, x->d))
         status = sh_fail(context, SH_NO_MEMORY, NULL, 0);
     if (status == SH_OK) status = sh_fit_quantisers(context, x, m, sh_min(x->patterns, SH_SAMPLED_QUERIES));
     if (status == SH_OK) status = sh_encode_patterns(context, x, m, 0);
@@ -104,6 +104,7 @@ void sh_index_free(sh_context *context, sh_index *x) {
     if (!x || atomic_fetch_sub(&x->references, 1) > 1) return;
     sh_release(context, x->filter.step);
     sh_release(context, x->panels);
+    sh_release(context, x->scales);
     if (x->base) {
         sh_index_free(context, x->base);
     } else {
@@ -111,6 +112,8 @@ void sh_index_free(sh_context *context, sh_index *x) {
         sh_release(context, x->mean);
         sh_release(context, x->basis);
         sh_release(context, x->refinement.step);
+        sh_release(context, x->order);
+        sh_release(context, x->boxes);
         sh_release(context, x->records);
     }
     sh_release(context, x);

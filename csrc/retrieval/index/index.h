@@ -7,10 +7,12 @@
  *
  *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
+ *   order                 the pattern of each slot: patterns that are close together share panels
+ *   boxes                 of every panel the least and the most of a few columns, by which a search passes panels over
  *   filter, panels        filter codes, which every search reads: of the first SH_SHORT_CODE columns of V y, which with
  *                         error radius and bias are 64 bytes a pattern; or of all d features, d + 8 bytes
  *   refinement, records   refinement codes, of the patterns that filter codes do not exclude: of all d features where those
- *                         are at most 248, else of up to 248 columns of V y: at most 256 bytes a pattern; none where
+ *                         are at most 244, else of up to 244 columns of V y: at most 256 bytes a pattern; none where
  *                         the filter codes have all features
  */
 #ifndef SH_INDEX_H
@@ -66,11 +68,17 @@ typedef struct sh_index {
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
-    int64_t quads;       /* ceil(filter.columns / 4) */
-    uint8_t *panels;     /* (ceil(M / 64)) filter codes (kernels/codes.h) */
-    size_t record_bytes; /* a multiple of 8; 0: there are no records */
-    char *records;       /* (M) K refinement codes, and in the last 8 bytes error radius and bias (float) */
-    size_t bytes;        /* of all these arrays but `features` */
+    int64_t quads;         /* ceil(filter.columns / 4) */
+    int64_t panel_count;   /* some of whose slots may be empty: their bounds are -INFINITY */
+    uint8_t *panels;       /* (panel_count) filter codes (kernels/codes.h), */
+    float *scales;         /* (panel_count) and their scales */
+    int32_t *order;        /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
+    int boxes_by_distance; /* how the bounds of boxes are computed: every bias is -|y|^2 / 2 */
+    float *boxes;          /* (ceil(panel_count / SH_GROUP), SH_GROUP_FLOATS) */
+    size_t record_bytes;   /* a multiple of 4; 0: there are no records */
+    char
+        *records; /* (64 panel_count) K refinement codes, and in the last 12 bytes their scale, error radius and bias */
+    size_t bytes; /* of all these arrays but `features` */
 } sh_index;
 
 /* Makes an index of all patterns, of the d features `features` (ascending), or of all if it is NULL.
@@ -114,7 +122,8 @@ typedef struct {
     double constant; /* score = (<w, y> + bias) / scaling^2 + constant */
     double slack;    /* not below the rounding of canonical scores, biases and constants, in units of scores */
     float step, error_radius;
-    int32_t start;       /* -128 times the sum of its filter code */
+    int32_t start; /* -128 times the sum of its filter code */
+    sh_box_query box;
     float refined_error; /* its error radius for refinement codes; NaN until sh_refine_query */
 } sh_query_code;
 
@@ -133,18 +142,22 @@ void sh_encode_queries(const sh_index *index, const sh_job *job, const int64_t *
 /* Prepares one query for refinement codes, if it is not yet. */
 void sh_refine_query(const sh_index *index, sh_query_codes *codes, int64_t row);
 /* Computes lower bounds of n patterns from their upper bounds by filter codes (bounds.c, note 6). */
-void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
+void sh_filter_lower_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *slot,
                             int64_t n, const float *upper, float *lower);
 /* Computes both bounds of n patterns by their refinement codes. */
-void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *position,
-                       int64_t n, float *upper, float *lower);
+void sh_refined_bounds(const sh_index *index, const sh_query_codes *codes, int64_t row, const int32_t *slot, int64_t n,
+                       float *upper, float *lower);
 /* Returns the bound threshold of a score: no pattern of at least this canonical score has a bound below it. */
 float sh_bound_threshold(const sh_index *index, const sh_query_code *query, double score);
 /* Returns the canonical score that a pattern of this lower bound has at least. */
 double sh_score_lower_bound(const sh_index *index, const sh_query_code *query, float lower);
-/* Returns the empty list of one query, with its code, for the filter kernel (kernels/codes.h). */
+/* Returns the empty list of one query, with its code, for the kernels that filter (kernels/codes.h). */
 sh_filter_query sh_start_list(const sh_index *index, const sh_query_codes *codes, int64_t row, float threshold,
-                              int32_t *position, float *bound);
+                              int32_t *slot, float *bound);
+/* Returns the boxes of a group of panels: 0 to ceil(panel_count / SH_GROUP) - 1. */
+static inline const float *sh_group(const sh_index *index, int64_t group) {
+    return index->boxes + group * SH_GROUP_FLOATS;
+}
 /* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
 sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
 

@@ -219,17 +219,27 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
         }
         if (!x->refinement.columns || x->base) continue;
         char *record = x->records + (size_t)(first + i) * x->record_bytes;
-        float *radius_and_bias = (float *)(void *)(record + x->record_bytes - 8);
-        radius_and_bias[0] =
-            encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
-        radius_and_bias[1] = bias[l];
+        float *end = (float *)(void *)(record + x->record_bytes - 12);
+        end[0] = 1;
+        end[1] = encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
+        end[2] = bias[l];
     }
     return SH_OK;
 }
 
 sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items) {
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
-    assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 2 * sizeof(float));
+    assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 3 * sizeof(float));
+    for (int64_t i = 0; i < x->panel_count; i++) x->scales[i] = 1;
+    for (int64_t i = 0; !x->base && i < x->panel_count * SH_PANEL; i++) x->order[i] = i < x->patterns ? (int32_t)i : -1;
+    int64_t groups = sh_ceil_div(x->panel_count, SH_GROUP);
+    for (int64_t g = 0; !x->base && g < groups; g++) /* all are open */
+        for (int64_t j = 0; j < SH_GROUP_FLOATS; j++) {
+            int64_t panel = g * SH_GROUP + j % SH_GROUP;
+            x->boxes[g * SH_GROUP_FLOATS + j] = j < 2 * SH_BOX_COLUMNS * SH_GROUP ? 0
+                                                : panel < x->panel_count          ? INFINITY
+                                                                                  : -INFINITY;
+        }
     encoding e = {x, m, encoded_items};
     size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_scratch){0});
     return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded_items, scratch, encode_item, &e);

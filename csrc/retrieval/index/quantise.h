@@ -57,4 +57,7 @@ double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, floa
 /* build.c: return a bound on |xi - mu| of all patterns, and the bytes of an index. */
 double sh_largest_distance(const sh_index *x, const sh_memory *m);
 size_t sh_index_total_bytes(const sh_index *x);
+/* build.c: allocates what an index has of its slots: its own arrays alone, of one with longer codes. Returns whether there
+ * was memory. */
+int sh_take_slots(sh_context *context, sh_index *x);
 #endif

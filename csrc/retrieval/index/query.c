@@ -40,8 +40,8 @@ int64_t sh_candidate_limit(const sh_index *x) { return sh_min(sh_max(x->patterns
 static int64_t tile_panels(const sh_index *x) { return sh_max(1, TILE_BYTES / (int64_t)sh_panel_bytes(x->quads)); }
 /* Returns the length of a list that holds all that is listed before it is checked for its length: a tile's patterns. */
 static int64_t list_capacity(const sh_index *x) {
-    int64_t patterns = sh_ceil_div(x->patterns, SH_PANEL) * SH_PANEL;
-    return sh_min(sh_candidate_limit(x) + sh_max(tile_panels(x) * SH_PANEL, FIRST_TILE), sh_max(patterns, 1024));
+    int64_t slots = x->panel_count * SH_PANEL;
+    return sh_min(sh_candidate_limit(x) + sh_max(tile_panels(x) * SH_PANEL, FIRST_TILE), sh_max(slots, 1024));
 }
 
 /* What is known of one query while tiles of panels pass. */
@@ -79,12 +79,12 @@ typedef struct {
 
 typedef struct {
     sh_query_codes codes;
-    progress *progress;    /* (rows) */
-    sh_filter_query *list; /* (rows) those of queries that the index serves first */
-    int32_t *row_of_list;  /* (rows) the row of the block that each of `list` belongs to */
-    int32_t *position;     /* (rows, list_capacity) */
-    float *bound;          /* (rows, list_capacity) */
-    sh_candidate *scored;  /* (SCORED + SEEDS) */
+    progress *progress;             /* (rows) */
+    sh_filter_query *list, **lists; /* (rows) those of queries that the index serves first; (rows) where each is */
+    int32_t *row_of_list;           /* (rows) the row of the block that each of `list` belongs to */
+    int32_t *position;              /* (rows, list_capacity) */
+    float *bound;                   /* (rows, list_capacity) */
+    sh_candidate *scored;           /* (SCORED + SEEDS) */
     sh_result_scratch results;
 } item_scratch;
 
@@ -94,6 +94,7 @@ static size_t lay_out(const search *s, void *memory, item_scratch *v) {
     sh_take_query_codes(&w, s->index, s->job->memory, rows, &v->codes);
     v->progress = sh_take(&w, rows, sizeof *v->progress);
     v->list = sh_take(&w, rows, sizeof *v->list);
+    v->lists = sh_take(&w, rows, sizeof *v->lists);
     v->row_of_list = sh_take(&w, rows, sizeof *v->row_of_list);
     v->position = sh_take(&w, rows * capacity, sizeof *v->position);
     v->bound = sh_take(&w, rows * capacity, sizeof *v->bound);
@@ -150,8 +151,8 @@ static int64_t drop_by_offset(const search *s, int64_t query, const sh_query_cod
     double radius = sh_radius_bound(s->job, query, t->seed, t->seeds, /* slack */ 0);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
-        double min_score =
-            sh_rival_min_score_at(s->job, query, radius, s->job->radius_search->norm_offset[position[i]]);
+        double min_score = sh_rival_min_score_at(s->job, query, radius,
+                                                 s->job->radius_search->norm_offset[s->index->order[position[i]]]);
         if (bound[i] < sh_bound_threshold(s->index, q, min_score)) continue;
         position[kept] = position[i];
         bound[kept++] = bound[i];
@@ -218,7 +219,7 @@ static void seed_best(const search *s, int64_t query, progress *t, int64_t wante
             best[slot] = best[slot - 1];
             best_bound[slot] = best_bound[slot - 1];
         }
-        best[slot] = position[i];
+        best[slot] = s->index->order[position[i]];
         best_bound[slot] = bound[i];
         if (found == wanted) least = best_bound[found - 1];
     }
@@ -228,7 +229,7 @@ static void seed_best(const search *s, int64_t query, progress *t, int64_t wante
 /* Brings a list's threshold up to date, and drops what is below it from entry `first` on. */
 static void trim(const search *s, const sh_query_code *q, const progress *t, sh_filter_query *list, int64_t first) {
     list->threshold = sh_bound_threshold(s->index, q, t->min_score);
-    list->found = first + drop_below(list->position + first, list->bound + first, list->found - first, list->threshold);
+    list->found = first + drop_below(list->slot + first, list->bound + first, list->found - first, list->threshold);
 }
 
 /* Refines at once what a tile listed for a query of which the k best are wanted, while the queries of a
@@ -239,7 +240,7 @@ static int take_nearest(const search *s, sh_query_codes *codes, int64_t row, pro
     const sh_index *x = s->index;
     const sh_query_code *q = &codes->query[row];
     int64_t k = wanted_nearest(s), n = list->found - before, limit = sh_candidate_limit(x);
-    refine_list(s, codes, row, list->position + before, list->bound + before, n, t);
+    refine_list(s, codes, row, list->slot + before, list->bound + before, n, t);
     t->refined += n;
     if (t->lower_bounds == k) t->min_score = fmax(t->min_score, sh_score_lower_bound(x, q, t->lower[k - 1]));
     trim(s, q, t, list, before);
@@ -256,14 +257,14 @@ static int take_support(const search *s, int64_t query, sh_query_codes *codes, i
     int64_t limit = sh_candidate_limit(x);
     /* a radius is soon as small as the nearest rivals make it */
     int64_t wanted = sh_max(1, (s->job->goal == SH_GOAL_RADIUS ? RADIUS_SEEDS : 0) - t->seeds);
-    seed_best(s, query, t, wanted, list->position + before, list->bound + before, list->found - before, results);
+    seed_best(s, query, t, wanted, list->slot + before, list->bound + before, list->found - before, results);
     list->threshold = sh_bound_threshold(x, q, t->min_score);
     if (list->found <= limit) return 1;
     trim(s, q, t, list, 0);
     if (2 * list->found <= limit || !x->records) return list->found <= limit;
-    refine_list(s, codes, row, list->position, list->bound, list->found, /* no lower bounds */ NULL);
+    refine_list(s, codes, row, list->slot, list->bound, list->found, /* no lower bounds */ NULL);
     t->refined += list->found;
-    seed_best(s, query, t, 1, list->position, list->bound, list->found, results);
+    seed_best(s, query, t, 1, list->slot, list->bound, list->found, results);
     trim(s, q, t, list, 0);
     t->refined -= list->found;
     return 2 * list->found <= limit;
@@ -281,6 +282,7 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
         const sh_query_code *q = &codes->query[i];
         int64_t l = q->norm > 0 ? active++ : --unserved;
         v->row_of_list[l] = (int32_t)i;
+        v->lists[i] = &v->list[i];
         v->list[l] = sh_start_list(x, codes, i, sh_bound_threshold(x, q, v->progress[i].min_score),
                                    v->position + i * capacity, v->bound + i * capacity);
         if (!(q->norm > 0)) v->list[l].found = LEFT_TO_SCAN;
@@ -290,7 +292,7 @@ static sh_status filter_panels(const search *s, int64_t first_query, int64_t row
     for (int64_t g = first, next; g < last && active; g = next) {
         next = sh_min(g + step, last);
         for (int64_t i = 0; i < active; i++) before[i] = v->list[i].found;
-        s->k->filter(x->panels, x->quads, g, next, v->list, active);
+        s->k->filter(x->panels, x->scales, x->quads, g, next, v->lists, active);
         if (g > first) step = k ? sh_min(2 * step, most) : most;
         for (int64_t i = active - 1; i >= 0; i--) {
             sh_filter_query *list = &v->list[i];
@@ -347,7 +349,7 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
         (void)upper; /* for the assertion alone */
         while (fresh < at_most && n > 0 && !(bound[0] < threshold)) {
             int is_seed = 0;
-            c[fresh].position = position[0];
+            c[fresh].position = x->order[position[0]];
             upper[fresh] = bound[0];
             position[0] = position[--n];
             bound[0] = bound[n];
@@ -399,7 +401,7 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
     lay_out(s, scratch, &v);
     sh_encode_queries(s->index, s->job, s->queries ? s->queries + first : NULL, first, rows, &v.codes);
     seed_from_hints(s, first, rows, &v);
-    int64_t panels = sh_ceil_div(s->index->patterns, SH_PANEL);
+    int64_t panels = s->index->panel_count;
     sh_status status = filter_panels(s, first, rows, 0, panels, &v, &v.codes, context);
     for (int64_t i = 0; status == SH_OK && i < rows; i++) {
         sh_filter_query *l = &v.list[i];
@@ -407,8 +409,8 @@ static sh_status block_item(void *pointer, int64_t block, void *scratch, sh_cont
         if (l->found == LEFT_TO_SCAN)
             leave_to_scan(s, query_of(s, first + row));
         else
-            status = refine_and_score(s, first + row, &v.progress[row], &v.codes, row, l->position, l->bound, l->found,
-                                      &v, context);
+            status = refine_and_score(s, first + row, &v.progress[row], &v.codes, row, l->slot, l->bound, l->found, &v,
+                                      context);
     }
     return status;
 }
@@ -440,7 +442,7 @@ static sh_status start_item(void *pointer, int64_t block, void *scratch, sh_cont
     for (int64_t i = 0; i < rows; i++) /* ranges only read the codes */
         if (x->records && codes.query[i].norm > 0) sh_refine_query(x, &codes, i);
     seed_from_hints(s, first, rows, &v);
-    int64_t panels = sh_min(sh_ceil_div(x->patterns, SH_PANEL), FIRST_TILE / SH_PANEL);
+    int64_t panels = sh_min(x->panel_count, FIRST_TILE / SH_PANEL);
     sh_status status = filter_panels(s, first, rows, 0, panels, &v, &codes, context); /* for the seeds */
     for (int64_t i = 0; i < rows; i++)
         v.progress[i].lower_bounds = v.progress[i].refined = 0; /* these panels pass once more */
@@ -459,7 +461,7 @@ static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_conte
     sh_query_codes codes;
     codes_of(s, block, &codes);
     memcpy(v.progress, s->progress + first, (size_t)rows * sizeof *v.progress);
-    int64_t panels = sh_ceil_div(x->patterns, SH_PANEL);
+    int64_t panels = x->panel_count;
     int64_t first_panel = panels * range / s->ranges, last_panel = panels * (range + 1) / s->ranges;
     sh_status status = filter_panels(s, first, rows, first_panel, last_panel, &v, &codes, context);
     for (int64_t i = 0; status == SH_OK && i < rows; i++) {
@@ -470,11 +472,11 @@ static sh_status range_item(void *pointer, int64_t item, void *scratch, sh_conte
         handed->n = l->found;
         if (l->found == LEFT_TO_SCAN || l->found == 0) continue;
         float threshold = sh_bound_threshold(x, &codes.query[row], handed->progress.min_score);
-        handed->n = drop_below(l->position, l->bound, l->found, threshold);
+        handed->n = drop_below(l->slot, l->bound, l->found, threshold);
         handed->position = sh_allocate(context, sh_max(handed->n, 1), sizeof(int32_t));
         handed->bound = sh_allocate(context, sh_max(handed->n, 1), sizeof(float));
         if (!handed->position || !handed->bound) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-        memcpy(handed->position, l->position, (size_t)handed->n * sizeof(int32_t));
+        memcpy(handed->position, l->slot, (size_t)handed->n * sizeof(int32_t));
         memcpy(handed->bound, l->bound, (size_t)handed->n * sizeof(float));
     }
     return status;
@@ -552,7 +554,7 @@ sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *que
     s.blocks = sh_ceil_div(n, s.block_rows);
     if (s.blocks >= 2 * threads || threads == 1)
         return sh_for_each(job->context, s.blocks, lay_out(&s, NULL, &(item_scratch){0}), block_item, &s);
-    int64_t panels = sh_ceil_div(index->patterns, SH_PANEL), tiles = sh_ceil_div(panels, FIRST_TILE / SH_PANEL);
+    int64_t panels = index->panel_count, tiles = sh_ceil_div(panels, FIRST_TILE / SH_PANEL);
     s.ranges = sh_max(1, sh_min(tiles, sh_ceil_div(2 * threads, s.blocks)));
     return search_by_ranges(&s);
 }
