@@ -161,11 +161,9 @@ static inline const float *sh_group(const sh_index *index, int64_t group) {
 /* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
 sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
 
-/* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that more than
- * sh_candidate_limit patterns pass the codes of, or that the index cannot serve, are appended to `unserved`.
+/* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that list more
+ * patterns than pays, or that the index cannot serve, are appended to `unserved`.
  * counts (as many as queries), or NULL: those of sh_survey. */
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
                           int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count);
-/* Returns how many candidates a query may have: what is more is for the scan. */
-int64_t sh_candidate_limit(const sh_index *index);
 #endif
