@@ -119,7 +119,7 @@ static void NAME(accumulate)""",
     Mutation(
         "index: a bound without the error of the codes",
         "csrc/retrieval/index/bounds.c",
-        "q[1] = sqrt(loss.error2) + c->projection_error * norm;",
+        "q[1] = sqrt(loss.error2) + 0x1p-50 * decoded + c->projection_error * norm;",
         "q[1] = c->projection_error * norm;",
         "screening",
     ),

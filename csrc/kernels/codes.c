@@ -268,26 +268,46 @@ static void record_dots(const char *records, size_t record_bytes, const int32_t 
     }
 }
 
-static sh_code_loss encode(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code) {
+static float largest_ratio(const float *a, const float *inverse, int64_t n) {
+    enum { LANES = 16 };
+    float largest[LANES] = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float ratio = fabsf(a[j + l] * inverse[j + l]);
+            largest[l] = ratio > largest[l] ? ratio : largest[l];
+        }
+    for (int l = 0; j < n; j++, l++) {
+        float ratio = fabsf(a[j] * inverse[j]);
+        largest[l] = ratio > largest[l] ? ratio : largest[l];
+    }
+    for (int l = 1; l < LANES; l++) largest[0] = largest[l] > largest[0] ? largest[l] : largest[0];
+    return largest[0];
+}
+
+static sh_code_loss encode(const float *a, const float *step, const float *inverse, float scale, int64_t n,
+                           int8_t *code) {
+    const float inverse_scale = 1 / scale;
+    const double wide_scale = (double)scale;
     enum { SUMS = 16 };
     double error2[SUMS] = {0}, decoded2[SUMS] = {0};
     int32_t code2 = 0; /* at most 127^2 a column: 133,000 columns fit */
     sh_code_loss result = {0};
     int64_t j = 0;
     for (; j < n; j++) { /* adding 1.5 * 2^23 rounds to an integer */
-        float scaled = a[j] * inverse[j];
+        float scaled = a[j] * inverse[j] * inverse_scale;
         scaled = scaled > 127 ? 127 : scaled < -127 ? -127 : scaled;
         code[j] = (int8_t)((scaled + 12582912.0f) - 12582912.0f);
     }
     for (j = 0; j < n; j++) code2 += (int32_t)code[j] * code[j];
     for (j = 0; j + SUMS <= n; j += SUMS)
         for (int l = 0; l < SUMS; l++) {
-            double decoded = (double)step[j + l] * (double)code[j + l], error = (double)a[j + l] - decoded;
+            double decoded = wide_scale * (double)step[j + l] * (double)code[j + l], error = (double)a[j + l] - decoded;
             error2[l] += error * error;
             decoded2[l] += decoded * decoded;
         }
     for (int l = 0; j < n; j++, l++) {
-        double decoded = (double)step[j] * (double)code[j], error = (double)a[j] - decoded;
+        double decoded = wide_scale * (double)step[j] * (double)code[j], error = (double)a[j] - decoded;
         error2[l] += error * error;
         decoded2[l] += decoded * decoded;
     }
@@ -306,4 +326,5 @@ const sh_code_kernels TABLE = {.cost = COST,
                                .box_bounds = box_bounds,
                                .open_panels = open_panels,
                                .record_dots = record_dots,
+                               .largest_ratio = largest_ratio,
                                .encode = encode};

@@ -56,7 +56,7 @@ typedef struct {
     float *bound;
 } sh_filter_query;
 
-/* What the code of one row loses. */
+/* What the code of one row loses; decoded: scale step[j] code[j]. */
 typedef struct {
     double error2;   /* |a - decoded|^2 */
     double decoded2; /* |decoded|^2 */
@@ -78,8 +78,11 @@ typedef struct {
      * ahead. */
     void (*record_dots)(const char *records, size_t record_bytes, const int32_t *slot, int64_t count, const float *b,
                         int64_t columns, float *dots);
-    /* Writes code[j] = a[j] / step[j], rounded and clipped to -127 .. 127; inverse[j] is about 1 / step[j]. */
-    sh_code_loss (*encode)(const float *a, const float *step, const float *inverse, int64_t n, int8_t *code);
+    /* Returns the largest |a[j] * inverse[j]|. */
+    float (*largest_ratio)(const float *a, const float *inverse, int64_t n);
+    /* Writes code[j] = a[j] / (scale step[j]), rounded and clipped to -127 .. 127; inverse[j] is about 1 / step[j]. */
+    sh_code_loss (*encode)(const float *a, const float *step, const float *inverse, float scale, int64_t n,
+                           int8_t *code);
 } sh_code_kernels;
 
 static inline size_t sh_panel_bytes(int64_t quads) { return (size_t)(quads * 4 + 8) * SH_PANEL; }

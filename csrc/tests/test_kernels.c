@@ -301,16 +301,22 @@ static void codes(void) {
     for (int c = 0; c < COLUMNS; c++) {
         a[c] = (float)normal(&seed);
         b[c] = (float)normal(&seed);
-        step[c] = 0.02f;
+        step[c] = 0.01f;
         inverse[c] = 1 / step[c];
     }
+    const float scale = 2;
+    a[COLUMNS - 1] = -90;
+    CHECK(k->largest_ratio(a, inverse, COLUMNS) == 90 * inverse[0]);
+    CHECK(k->largest_ratio(a, inverse, COLUMNS - 1) < 10 * inverse[0]);
     a[3] = 100; /* is clipped */
+    CHECK(k->largest_ratio(a, inverse, COLUMNS) == 100 * inverse[0]);
     int8_t coded[COLUMNS];
-    const sh_code_loss left = k->encode(a, step, inverse, COLUMNS, coded);
+    const sh_code_loss left = k->encode(a, step, inverse, scale, COLUMNS, coded);
     double error2 = 0, decoded2 = 0, code2 = 0;
     for (int c = 0; c < COLUMNS; c++) {
-        const double decoded = coded[c] * (double)step[c];
-        CHECK(c == 3 ? coded[c] == 127 : fabs((double)a[c] - decoded) <= 0.0101 || abs(coded[c]) == 127);
+        const double decoded = coded[c] * (double)scale * (double)step[c];
+        CHECK(fabsf(a[c]) > 10 ? coded[c] == (a[c] > 0 ? 127 : -127)
+                               : fabs((double)a[c] - decoded) <= 0.0101 || abs(coded[c]) == 127);
         error2 += ((double)a[c] - decoded) * ((double)a[c] - decoded);
         decoded2 += decoded * decoded;
         code2 += coded[c] * coded[c];

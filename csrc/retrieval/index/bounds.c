@@ -13,17 +13,18 @@
  *
  *   Rotation           <w, y> <= <b, a> + r_w r_y + eta |b| |a|, r^2 = |.|^2 - |V .|^2 and eta = |V V^T - I|_F, by
  *                      Cauchy and Schwarz for what lies outside of V's rows
- *   Codes of patterns  a_j is stored as an integer q_j, a_j ~ t_j q_j, which changes <b, a> by at most |b| |a - t q|
- *   Codes of queries   b_j t_j is rounded to h p_j, p_j an integer, which changes it by at most |b t - h p| |q|
+ *   Codes of patterns  a_j is stored as an integer q_j, a_j ~ s t_j q_j, which changes <b, a> by at most
+ *                      |b| |a - s t q|; s is the scale that the patterns of a panel share, or that of a record
+ *   Codes of queries   b_j t_j is rounded to h p_j, p_j an integer, which changes it by at most |b t - h p| |s q|
  *   Rounding           computed columns are off by at most e |y| or e |w| (note 1), sums in float32 as in note 3
  *
- * So <w, y> <= h <p, q> + sum over c of P_c Q_c, each term a number of the query times a number of the pattern:
+ * So <w, y> <= h s <p, q> + sum over c of P_c Q_c, each term a number of the query times a number of the pattern:
  *
  *         c        P (query)                           Q (pattern)
  *         0        r_w                                 r_y
- *         1        |b| + e |w|                         |a - t q| + e |y|
- *         2        |b t - h p| + 8 u h |p|             |q|
- *         3        (e + eta (1 + eta)^2) |w|           max(|y|, |t q|)
+ *         1        |b| + e |w|                         |a - s t q| + e |y|
+ *         2        |b t - h p| + 8 u h |p|             |s q|
+ *         3        (e + eta (1 + eta)^2) |w|           max(|y|, |s t q|)
  *
  * By Cauchy and Schwarz once more, weighted, sum P_c Q_c <= R_w R_y with R_w^2 = sum P_c^2 / weight_c and R_y^2 = sum
  * weight_c Q_c^2: one number a pattern and a query, their error radii. Any weights are right; those near mean P / mean
@@ -37,12 +38,13 @@
  *        2. phi: |V y|^2 is known up to 2 e, and (I - V^T V) is a projector up to eta, so r_y^2 is taken as
  *           |y|^2 - |a|^2 + phi |y|^2 with phi = 2 e (1 + eta + e) + eta (1 + eta) + rounding of the double sums.
  *           So r_y is never near 0. Exact arithmetic is not worth its time: 61.9 rows are scored in place of 64.9.
- *        3. The kernels' float32: h <p, q> to within 8 u h |p| |q| (c = 2), R_w R_y to 8 u of itself (error radii are
- *           made larger by 2^-19), B to 8 u |B| (added when it is stored, rounded up).
+ *        3. The kernels' float32: h s <p, q> to within 8 u h |p| |s q| (c = 2), R_w R_y to 8 u of itself (error radii
+ *           are made larger by 2^-19), B to 8 u |B| (added when it is stored, rounded up). The double s t q is off by
+ *           2^-52 of itself, which is added to |a - s t q|.
  *        4. Canonical scores (rescore.c), biases and constants are sums in double: slack is four times their bound.
  *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
- *        6. Lower bounds: every step bounds |<w, y> - h <p, q>|, so h <p, q> - R_w R_y + B is a bound, too. The B that
+ *        6. Lower bounds: every step bounds |<w, y> - h s <p, q>|, so h s <p, q> - R_w R_y + B is a bound, too. The B that
  *           is stored may be 10 u |B| above the true one; 24 u |B| are taken off, which covers the rounding of note 3.
  */
 #include "retrieval/index/quantise.h"
@@ -57,12 +59,13 @@ static double residual_norm(const sh_quantiser *c, double norm2, const float *a)
     return c->rotated ? sqrt(fmax(0, norm2 - sh_norm2(a, c->columns)) + c->phi * norm2) : 0;
 }
 
-void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, sh_code_loss loss, double q[4]) {
-    double norm = sqrt(norm2);
+void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, float scale, sh_code_loss loss,
+                      double q[4]) {
+    double norm = sqrt(norm2), decoded = sqrt(loss.decoded2);
     q[0] = residual_norm(c, norm2, a);
-    q[1] = sqrt(loss.error2) + c->projection_error * norm;
-    q[2] = sqrt(loss.code2);
-    q[3] = fmax(norm, sqrt(loss.decoded2));
+    q[1] = sqrt(loss.error2) + 0x1p-50 * decoded + c->projection_error * norm;
+    q[2] = (double)scale * sqrt(loss.code2);
+    q[3] = fmax(norm, decoded);
 }
 
 void sh_query_terms(const sh_quantiser *c, const float *b, double norm, double code_error, double p[4]) {

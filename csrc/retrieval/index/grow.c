@@ -56,6 +56,7 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
         x->filter.inverse = x->filter.step + x->filter.columns;
         x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
         memcpy(x->panels, older->panels, (size_t)(encoded / SH_PANEL) * sh_panel_bytes(x->quads));
+        memcpy(x->scales, older->scales, (size_t)(encoded / SH_PANEL) * sizeof *x->scales);
         if (x->records) memcpy(x->records, older->records, (size_t)encoded * x->record_bytes);
         status = sh_encode_patterns(context, x, m, encoded_items);
     } else {

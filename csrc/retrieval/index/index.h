@@ -47,7 +47,7 @@ sh_status sh_principal_directions(sh_context *context, const double *sample, int
 typedef struct {
     int64_t columns;         /* K; 0: there are no such codes */
     int rotated;             /* whether columns are products with the basis, or the features themselves */
-    float *step, *inverse;   /* (K) a code times step is its column; 1 / step */
+    float *step, *inverse;   /* (K) a code times its scale and step is its column; 1 / step */
     double projection_error; /* e: columns are off by at most e |y| in l2 */
     double eta;              /* |V V^T - I|_F of the basis, 0 for the features themselves */
     double phi;              /* |(I - V^T V) y|^2 <= |y|^2 - |a|^2 + phi |y|^2 */

@@ -64,35 +64,37 @@ int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int 
     return 1;
 }
 
-/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation:
- * halfway between equal errors in patterns and in queries. Where they are not, patterns have the whole range in each
- * column. */
-static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s, int64_t n) {
+/* Chooses the steps: proportional to the root of a column's standard deviation, halfway between equal errors in patterns
+ * and in queries. Their mean square is 1, for scales say how large a code is; and none is so small that a column which
+ * is nearly constant in the sample could make the scale. */
+static void fit_steps(const sh_index *x, sh_quantiser *c, const sh_coding_scratch *s, int64_t n) {
+    static const double LEAST_STEP = 1.0 / 16;
     const float *columns = sh_columns(x, c, s, 0);
     const int64_t stride = sh_columns(x, c, s, 1) - columns;
-    double range = 0; /* the largest code, before steps are scaled so that it is 127 */
+    double total = 0; /* of the steps' squares */
     for (int64_t j = 0; j < c->columns; j++) {
-        double sum = 0, largest = 0;
-        for (int64_t i = 0; i < n; i++) {
-            double a = (double)columns[i * stride + j];
-            sum += a * a;
-            largest = fmax(largest, fabs(a));
-        }
-        double step = encoded_queries ? sqrt(sqrt(sum / (double)n)) : largest;
-        c->step[j] = (float)step;
-        if (step > 0) range = fmax(range, largest / step);
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) sum += (double)columns[i * stride + j] * (double)columns[i * stride + j];
+        double deviation = sqrt(sum / (double)n);
+        c->step[j] = (float)sqrt(deviation);
+        total += deviation;
     }
+    double root = sqrt(total / (double)c->columns);
     for (int64_t j = 0; j < c->columns; j++) {
-        c->step[j] = fmaxf((float)((double)c->step[j] * range * 1.05 / 127), 0x1p-100f);
+        double step = root > 0 ? (double)c->step[j] / root : 1;
+        c->step[j] = (float)fmax(step, LEAST_STEP);
         c->inverse[j] = 1 / c->step[j];
     }
 }
+
+/* Returns the scale of codes whose largest ratio of a column to its step is this. */
+static float scale_for(float largest_ratio) { return fmaxf(largest_ratio * ((1 + 0x1p-20f) / 127), 0x1p-100f); }
 
 /* Chooses steps and weights from n sampled rows. encoded_queries: whether queries are encoded as well, or multiply the
  * codes by their columns. */
 static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s,
                           int64_t n, int8_t *code) {
-    fit_steps(x, c, encoded_queries, s, n);
+    fit_steps(x, c, s, n);
     const sh_code_kernels *k = sh_code_kernels_chosen();
     double p_mean[4] = {0}, q_mean[4] = {0}, norm = 0;
     int64_t queries = sh_min(n, SH_SAMPLED_QUERIES);
@@ -102,7 +104,8 @@ static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_querie
         double term[4];
         float step;
         int32_t start;
-        sh_pattern_terms(c, a, s->norm2[row], k->encode(a, c->step, c->inverse, c->columns, code), term);
+        float scale = scale_for(k->largest_ratio(a, c->inverse, c->columns));
+        sh_pattern_terms(c, a, s->norm2[row], scale, k->encode(a, c->step, c->inverse, scale, c->columns, code), term);
         for (int l = 0; l < 4; l++) q_mean[l] += term[l];
         double code_error = encoded_queries ? sh_encode_query(c, a, code, &step, &start) : 0;
         sh_query_terms(c, a, sqrt(s->norm2[row]), code_error, term);
@@ -110,11 +113,9 @@ static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_querie
         norm += sqrt(s->norm2[row]);
     }
     /* not below these: queries unlike the patterns have terms that happen to be 0 in the sample */
-    double average_norm = fmax(norm / (double)queries, 0x1p-60), mean_step = 0;
-    for (int64_t j = 0; j < c->columns; j++) mean_step += (double)c->step[j] / (double)c->columns;
-    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm * fmax(mean_step, 0x1p-60),
-                               0x1p-40 * average_norm};
-    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 1, 0.01 * average_norm};
+    double average_norm = fmax(norm / (double)queries, 0x1p-60);
+    const double p_least[4] = {0.01 * average_norm, 0.01 * average_norm, 1e-4 * average_norm, 0x1p-40 * average_norm};
+    const double q_least[4] = {0.01 * average_norm, 1e-4 * average_norm, 0.01 * average_norm, 0.01 * average_norm};
     for (int l = 0; l < 4; l++)
         c->weight[l] = fmax(p_mean[l] / (double)queries, p_least[l]) / fmax(q_mean[l] / (double)queries, q_least[l]);
 }
@@ -174,10 +175,39 @@ static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern,
 }
 
 /* Returns the error radius of a pattern for its columns a, and writes its code. */
-static float encode_row(const sh_quantiser *c, const float *a, double norm2, int8_t *code) {
+static float encode_row(const sh_quantiser *c, const float *a, double norm2, float scale, int8_t *code) {
     double term[4];
-    sh_pattern_terms(c, a, norm2, sh_code_kernels_chosen()->encode(a, c->step, c->inverse, c->columns, code), term);
+    sh_code_loss loss = sh_code_kernels_chosen()->encode(a, c->step, c->inverse, scale, c->columns, code);
+    sh_pattern_terms(c, a, norm2, scale, loss, term);
     return sh_round_up(sh_error_radius(term, c->weight, 0) + 0x1p-100);
+}
+
+/* Writes the filter codes of a panel: of the n rows from `row` on, whose biases are bias[row] and so on. */
+static void encode_panel(sh_index *x, const sh_coding_scratch *s, int64_t row, const float *bias, int64_t n,
+                         int64_t number, int8_t *code) {
+    const sh_quantiser *c = &x->filter;
+    uint8_t *panel = x->panels + (size_t)number * sh_panel_bytes(x->quads);
+    float *errors = sh_panel_errors(panel, x->quads), *biases = errors + SH_PANEL, largest = 0;
+    for (int64_t l = 0; l < n; l++)
+        largest = fmaxf(largest,
+                        sh_code_kernels_chosen()->largest_ratio(sh_columns(x, c, s, row + l), c->inverse, c->columns));
+    float scale = x->scales[number] = scale_for(largest);
+    for (int64_t l = 0; l < SH_PANEL; l++) {
+        if (l >= n) { /* an empty slot is never found */
+            for (int64_t quad = 0; quad < x->quads; quad++) memset(panel + quad * 256 + l * 4, 128, 4);
+            errors[l] = 0;
+            biases[l] = -INFINITY;
+            continue;
+        }
+        errors[l] = encode_row(c, sh_columns(x, c, s, row + l), s->norm2[row + l], scale, code);
+        biases[l] = bias[row + l];
+        for (int64_t quad = 0; quad < x->quads; quad++) {
+            uint32_t four;
+            memcpy(&four, code + quad * 4, sizeof four);
+            four ^= 0x80808080; /* 128 added to each */
+            memcpy(panel + quad * 256 + l * 4, &four, sizeof four);
+        }
+    }
 }
 
 /* Writes the codes of SH_ENCODED_ROWS patterns. */
@@ -198,31 +228,15 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
     if (x->basis) sh_project(x, rows, s);
 
     memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
-    int64_t whole_panels = sh_ceil_div(rows, SH_PANEL) * SH_PANEL;
-    for (int64_t i = 0; i < whole_panels; i++) {
-        uint8_t *panel = x->panels + (size_t)((first + i) / SH_PANEL) * sh_panel_bytes(x->quads);
-        int64_t l = (first + i) % SH_PANEL;
-        float *error = sh_panel_errors(panel, x->quads), *bias = error + SH_PANEL;
-        if (i >= rows) { /* beyond the last pattern: never found */
-            for (int64_t quad = 0; quad < x->quads; quad++) memset(panel + quad * 256 + l * 4, 128, 4);
-            error[l] = 0;
-            bias[l] = -INFINITY;
-            continue;
-        }
-        error[l] = encode_row(&x->filter, sh_columns(x, &x->filter, s, i), s->norm2[i], code);
-        bias[l] = coding.bias[i];
-        for (int64_t quad = 0; quad < x->quads; quad++) {
-            uint32_t four;
-            memcpy(&four, code + quad * 4, sizeof four);
-            four ^= 0x80808080; /* 128 added to each */
-            memcpy(panel + quad * 256 + l * 4, &four, sizeof four);
-        }
-        if (!x->refinement.columns || x->base) continue;
+    for (int64_t i = 0; i < rows; i += SH_PANEL)
+        encode_panel(x, s, i, coding.bias, sh_min(SH_PANEL, rows - i), (first + i) / SH_PANEL, code);
+    for (int64_t i = 0; i < rows && x->refinement.columns && !x->base; i++) {
         char *record = x->records + (size_t)(first + i) * x->record_bytes;
         float *end = (float *)(void *)(record + x->record_bytes - 12);
-        end[0] = 1;
-        end[1] = encode_row(&x->refinement, sh_columns(x, &x->refinement, s, i), s->norm2[i], (int8_t *)record);
-        end[2] = bias[l];
+        const float *a = sh_columns(x, &x->refinement, s, i);
+        end[0] = scale_for(sh_code_kernels_chosen()->largest_ratio(a, x->refinement.inverse, x->refinement.columns));
+        end[1] = encode_row(&x->refinement, a, s->norm2[i], end[0], (int8_t *)record);
+        end[2] = coding.bias[i];
     }
     return SH_OK;
 }
@@ -230,7 +244,6 @@ static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_cont
 sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items) {
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
     assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 3 * sizeof(float));
-    for (int64_t i = 0; i < x->panel_count; i++) x->scales[i] = 1;
     for (int64_t i = 0; !x->base && i < x->panel_count * SH_PANEL; i++) x->order[i] = i < x->patterns ? (int32_t)i : -1;
     int64_t groups = sh_ceil_div(x->panel_count, SH_GROUP);
     for (int64_t g = 0; !x->base && g < groups; g++) /* all are open */

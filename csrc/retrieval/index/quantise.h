@@ -47,7 +47,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
 sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items);
 
 /* bounds.c: compute the terms Q of a pattern and P of a query, and the error radius that they make. */
-void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, sh_code_loss loss, double q[4]);
+void sh_pattern_terms(const sh_quantiser *c, const float *a, double norm2, float scale, sh_code_loss loss, double q[4]);
 void sh_query_terms(const sh_quantiser *c, const float *b, double norm, double code_error, double p[4]);
 double sh_error_radius(const double term[4], const double weight[4], int of_query);
 /* Encodes the columns b of a query: p, h, and -128 times the sum of p. The code is padded with zeros to whole quads.
