@@ -7,17 +7,19 @@
 #include <math.h>
 #include <string.h>
 
-/* Appends those of 16 patterns whose bit is set in `mask`. */
-static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
-    for (; mask; mask &= mask - 1) {
-        int l = __builtin_ctz(mask);
-        q->slot[q->found] = (int32_t)(first + l);
-        q->bound[q->found++] = bounds[l];
-    }
-}
-
 #if defined(__AVX512VNNI__)
 #define COST 0.35
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, __m512i bounds, __mmask16 mask, int64_t first) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i slots = _mm512_add_epi32(lanes, _mm512_set1_epi32((int32_t)first));
+    const int n = __builtin_popcount(mask);
+    const __mmask16 whole = (__mmask16)((1u << n) - 1);
+    _mm512_mask_storeu_epi32(q->bound + q->found, whole, _mm512_maskz_compress_epi32(mask, bounds));
+    _mm512_mask_storeu_epi32(q->slot + q->found, whole, _mm512_maskz_compress_epi32(mask, slots));
+    q->found += n;
+}
+
 /* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
  * sum before each instruction that adds to it. */
 #define UNROLL SH_UNROLL(4)
@@ -54,9 +56,7 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
         if (!found) return;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
             if (!mask[i][j]) continue;                                                                                 \
-            float bounds[16];                                                                                          \
-            _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
-            append(q[i], bounds, mask[i][j], first + j * 16);                                                          \
+            append(q[i], sum[i][j], mask[i][j], first + j * 16);                                                       \
         }                                                                                                              \
     }
 FILTER(4)
@@ -165,6 +165,15 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
 }
 #endif
 
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
+    for (; mask; mask &= mask - 1) {
+        int l = __builtin_ctz(mask);
+        q->slot[q->found] = (int32_t)(first + l);
+        q->bound[q->found++] = bounds[l];
+    }
+}
+
 static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
                    sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
@@ -188,39 +197,79 @@ static void filter(const uint8_t *panels, const float *scales, int64_t quads, in
 }
 #endif
 
-/* Written for the compiler to keep a panel in each lane of its vectors. */
-static inline void bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
-    const float *bias = group + 2 * SH_BOX_COLUMNS * SH_GROUP;
-    float sum[SH_GROUP] = {0};
+/* The boxes of a group, a panel in each lane; processors with shorter vectors take several. */
+typedef float box_lanes __attribute__((vector_size(4 * SH_GROUP)));
+typedef int32_t box_bits __attribute__((vector_size(4 * SH_GROUP)));
+#if defined(__AVX512F__)
+#define LARGER(x, y) (box_lanes) _mm512_max_ps((__m512)(x), (__m512)(y))
+#else
+#define CHOICE(bits, x, y) (((bits) & (x)) | (~(bits) & (y)))
+#define LARGER(x, y) (box_lanes) CHOICE((x) > (y), (box_bits)(x), (box_bits)(y))
+#endif
+
+static inline void bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q, box_lanes *bounds) {
+    const box_lanes *edge = (const box_lanes *)(const void *)group, zero = {0};
+    box_lanes sum = {0};
     for (int c = 0; c < SH_BOX_COLUMNS; c++) {
-        const float *least = group + 2 * c * SH_GROUP, *most = least + SH_GROUP, b = q->column[c];
-        if (by_distance)
-            for (int l = 0; l < SH_GROUP; l++) {
-                float below = least[l] - b, above = b - most[l], outside = below > above ? below : above;
-                outside = outside > 0 ? outside : 0;
-                sum[l] -= outside * outside;
-            }
-        else
-            for (int l = 0; l < SH_GROUP; l++) {
-                float x = b * least[l], y = b * most[l];
-                sum[l] += x > y ? x : y;
-            }
+        const box_lanes least = edge[2 * c], most = edge[2 * c + 1], b = q->column[c] - zero;
+        if (by_distance) {
+            const box_lanes below = least - b, above = b - most, either = LARGER(below, above);
+            const box_lanes outside = LARGER(either, zero);
+            sum -= outside * outside;
+        } else {
+            const box_lanes x = b * least, y = b * most;
+            sum += LARGER(x, y);
+        }
     }
-    for (int l = 0; l < SH_GROUP; l++) bounds[l] = q->start + (bias[l] + (by_distance ? sum[l] / 2 : sum[l]));
+    *bounds = q->start + (edge[2 * SH_BOX_COLUMNS] + (by_distance ? sum * 0.5f : sum));
 }
 
-static void box_bounds(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
-    bounds_of_boxes(group, by_distance, q, bounds);
+/* Writes the largest bound of each lane, and its panel; a function of its own for each way to compute them. */
+static inline void best_of_lanes(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q,
+                                 float *best, int32_t *panel) {
+    box_lanes bounds, most = {0};
+    box_bits at = {0};
+    most -= INFINITY;
+    at -= 1;
+    for (int64_t g = 0; g < groups; g++) {
+        bounds_of_boxes(boxes + g * SH_GROUP_FLOATS, by_distance, q, &bounds);
+        const box_bits more = bounds > most, here = (int32_t)g - (box_bits){0};
+        at = (more & here) | (~more & at);
+        most = (box_lanes)((more & (box_bits)bounds) | (~more & (box_bits)most));
+    }
+    for (int l = 0; l < SH_GROUP; l++) {
+        best[l] = most[l];
+        panel[l] = at[l] < 0 ? -1 : at[l] * SH_GROUP + l;
+    }
+}
+
+static void best_panels(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q, float *best,
+                        int32_t *panel) {
+    if (by_distance)
+        best_of_lanes(boxes, groups, 1, q, best, panel);
+    else
+        best_of_lanes(boxes, groups, 0, q, best, panel);
+}
+
+static inline void open_by(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
+    for (int64_t i = 0; i < n; i++) {
+        box_lanes bounds;
+        bounds_of_boxes(group, by_distance, &q[i]->box, &bounds);
+#if defined(__AVX512F__)
+        open[i] = _mm512_cmp_ps_mask((__m512)bounds, _mm512_set1_ps(q[i]->threshold), _CMP_NLT_UQ);
+#else
+        unsigned mask = 0;
+        for (int l = 0; l < SH_GROUP; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
+        open[i] = (uint16_t)mask;
+#endif
+    }
 }
 
 static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
-    for (int64_t i = 0; i < n; i++) {
-        float bounds[SH_GROUP];
-        unsigned mask = 0;
-        bounds_of_boxes(group, by_distance, &q[i]->box, bounds);
-        for (int l = 0; l < SH_GROUP; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
-        open[i] = (uint16_t)mask;
-    }
+    if (by_distance)
+        open_by(group, 1, q, n, open);
+    else
+        open_by(group, 0, q, n, open);
 }
 
 #if defined(__AVX512BW__)
@@ -323,7 +372,7 @@ static sh_code_loss encode(const float *a, const float *step, const float *inver
 extern const sh_code_kernels TABLE;
 const sh_code_kernels TABLE = {.cost = COST,
                                .filter = filter,
-                               .box_bounds = box_bounds,
+                               .best_panels = best_panels,
                                .open_panels = open_panels,
                                .record_dots = record_dots,
                                .largest_ratio = largest_ratio,

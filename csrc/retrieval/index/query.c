@@ -308,20 +308,10 @@ static int refine_list(const search *s, int64_t query, sh_query_codes *codes, in
 static void find_near_panels(const search *s, const sh_query_codes *codes, int64_t rows, int32_t (*near)[NEAR]) {
     const sh_index *x = s->index;
     for (int64_t i = 0; i < rows; i++) {
-        float best[SH_GROUP], bound[SH_GROUP];
+        float best[SH_GROUP];
         int32_t panel[SH_GROUP];
-        for (int l = 0; l < SH_GROUP; l++) {
-            best[l] = -INFINITY;
-            panel[l] = -1;
-        }
-        for (int64_t g = 0; codes->query[i].norm > 0 && g < s->groups; g++) {
-            s->k->box_bounds(sh_group(x, g), x->boxes_by_distance, &codes->query[i].box, bound);
-            for (int l = 0; l < SH_GROUP; l++) {
-                int better = bound[l] > best[l];
-                best[l] = better ? bound[l] : best[l];
-                panel[l] = better ? (int32_t)(g * SH_GROUP + l) : panel[l];
-            }
-        }
+        int64_t groups = codes->query[i].norm > 0 ? s->groups : 0;
+        s->k->best_panels(x->boxes, groups, x->boxes_by_distance, &codes->query[i].box, best, panel);
         for (int f = 0; f < NEAR; f++) {
             int top = 0;
             for (int l = 1; l < SH_GROUP; l++)
