@@ -6,7 +6,8 @@
  *                        which stores whole rows of scores; rescore.c turns candidates into results;
  *   full-support maps    streaming.c carries {scale, sum, mixture} over the tiles;
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
- * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
+ * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads; but for the
+ * ranges of scan.c, whose number changes no result.
  */
 #ifndef SH_JOB_H
 #define SH_JOB_H
@@ -224,6 +225,9 @@ static inline void sh_note_states_if_not_finite(const sh_job *job, const void *s
         atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
+/* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
+ * may take those of the product (overflow.c, note 2). */
+static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, m->patterns.n / 16); }
 /* Tells whether scores below the map's cutoff do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
     return job->map->cutoff && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
@@ -277,6 +281,8 @@ void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t
  * order). */
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                            sh_context *context);
+/* sh_count_support: counts the patterns that have weight among canonical candidates. z: scratch for n numbers. */
+int64_t sh_count_support(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
 /* The candidates of one query while scores of tiles pass; begun with min_score and best -INFINITY. */
 typedef struct {

@@ -37,7 +37,7 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
         least = sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
     }
     if (!sh_has_cutoff(job)) return least;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
     for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
     sh_threshold t;
     job->map->threshold(alpha, n, z, &t);
@@ -204,7 +204,7 @@ static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate 
     int64_t support = 0;
     *scale = -INFINITY;
     *above_scale = 0;
-    for (int64_t i = 0; i < n; i++) *scale = fmax(*scale, c[i].score);
+    for (int64_t i = 0; i < n; i++) *scale = c[i].score > *scale ? c[i].score : *scale;
     for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *scale);
     sh_threshold t;
     map->threshold(alpha, n, p, &t);
@@ -216,6 +216,11 @@ static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate 
         if (job->goal == SH_GOAL_ENERGY) *above_scale += map->conjugate_share(&t, beta * (c[i].score - *scale), p[i]);
     }
     return support;
+}
+
+int64_t sh_count_support(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z) {
+    double scale, above_scale;
+    return weigh_support(job, sh_beta(job, query), c, n, z, &scale, &above_scale);
 }
 
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
