@@ -41,7 +41,7 @@ enum {
     SHORT_LIST = 8,        /* so few patterns are scored without being refined */
     FIRST_ROUND = 8,       /* patterns scored in the first round */
     LEAST_LISTED = 1024,   /* patterns that a query may always list */
-    MOST_SCORED = 2048,    /* canonical scores of a query that is not left to the scan */
+    FEW_SCORED = 64,       /* so many scores are turned into results without a last threshold that drops some */
     LEFT_TO_SCAN = -1,     /* in place of a list's length: it is too long, or the index cannot serve the query */
     STOP_CHECKS = 4096     /* panels filtered for a query between two checks whether to stop */
 };
@@ -115,6 +115,10 @@ static size_t lay_out(const search *s, void *memory, item_scratch *v) {
 static int64_t query_of(const search *s, int64_t i) { return s->queries ? s->queries[i] : i; }
 static void leave_to_scan(const search *s, int64_t query) {
     s->unserved[atomic_fetch_add(s->unserved_count, 1)] = query;
+}
+static void leave_to_overflow(const search *s, int64_t query) {
+    sh_plan *plan = &s->job->plan;
+    plan->overflow_queries[atomic_fetch_add(&plan->overflow_count, 1)] = query;
 }
 
 /* Returns how many patterns a query may list: what is more is for the scan. */
@@ -446,6 +450,16 @@ static int64_t move_seeds(const search *s, query_list *l, const item_scratch *v)
     return moved;
 }
 
+/* Tells whether a query, all of whose support is among so many candidates, takes weights of the product (overflow.c,
+ * note 2). */
+static int takes_product(const search *s, int64_t query, int64_t scored, const item_scratch *v) {
+    const sh_job *job = s->job;
+    int64_t most = sh_exact_support(job->memory);
+    return scored > most && sh_has_cutoff(job) && !job->plan.k_best && job->goal != SH_GOAL_WEIGHTS &&
+           !sh_needs_canonical_scores(job, query) &&
+           sh_count_support(job, query, v->scored.list, scored, v->scored.scratch.z) > most;
+}
+
 /* Refines the rest of a complete list, scores it, and writes the query's results. */
 static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, int64_t row, query_list *l,
                             item_scratch *v, sh_context *context) {
@@ -469,7 +483,10 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     if (!make_room_for_scores(s, l->seeds, 0, v, context)) goto leave;
     scored = move_seeds(s, l, v);
     for (int64_t round = FIRST_ROUND; f->found > 0; round *= 2) {
-        int64_t n = sh_min(round, f->found), first = f->found - n;
+        /* those of lower bounds that reach the threshold are scored whatever the others' scores are */
+        int64_t certain = 0;
+        for (int64_t j = 0; j < f->found; j++) certain += l->lower[j] >= f->threshold;
+        int64_t n = sh_min(sh_max(round, certain), f->found), first = f->found - n;
         if (!make_room_for_scores(s, scored + n, scored, v, context)) goto leave;
         if (first > 0) select_best(l, n);
         sh_candidate *c = v->scored.list + scored;
@@ -480,13 +497,15 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
         counts[SH_SCORED] += n;
         scored += n;
         f->found = l->refined = first;
-        if (first == 0 && scored <= SH_EXACT_SUPPORT) break;
+        if (first == 0 && scored <= FEW_SCORED) break;
         if (!raise_threshold(s, query, q, l, scored, v, context)) goto leave;
         drop_below_threshold(l);
         scored = sh_keep_above(job, query, v->scored.list, scored, l->min_score, /* slack */ 0);
-        if (scored > MOST_SCORED) goto leave;
     }
-    if (scored > SH_EXACT_SUPPORT) goto leave; /* perhaps the second product is due (overflow.c) */
+    if (takes_product(s, query, scored, v)) {
+        leave_to_overflow(s, query);
+        return SH_OK;
+    }
     if (s->counts) memcpy(s->counts[i], counts, sizeof counts);
     sh_sort_by_position(v->scored.list, scored);
     return sh_store_results(job, query, v->scored.list, scored, v->scored.scratch, context);
