@@ -193,10 +193,11 @@ static inline void bounds_of_boxes(const float *group, int by_distance, const sh
     const float *bias = group + 2 * SH_BOX_COLUMNS * SH_GROUP;
     float sum[SH_GROUP] = {0};
     for (int c = 0; c < SH_BOX_COLUMNS; c++) {
-        const float *least = group + 2 * c * SH_GROUP, *most = least + SH_GROUP, b = q->column[c];
+        const float *least = group + 2 * c * SH_GROUP, *most = least + SH_GROUP;
+        const float b = q->most[c], b_least = q->least[c];
         if (by_distance)
             for (int l = 0; l < SH_GROUP; l++) {
-                float below = least[l] - b, above = b - most[l], outside = below > above ? below : above;
+                float below = least[l] - b, above = b_least - most[l], outside = below > above ? below : above;
                 outside = outside > 0 ? outside : 0;
                 sum[l] -= outside * outside;
             }
@@ -206,7 +207,8 @@ static inline void bounds_of_boxes(const float *group, int by_distance, const sh
                 sum[l] += x > y ? x : y;
             }
     }
-    for (int l = 0; l < SH_GROUP; l++) bounds[l] = q->start + (bias[l] + (by_distance ? sum[l] / 2 : sum[l]));
+    for (int l = 0; l < SH_GROUP; l++)
+        bounds[l] = q->start + (bias[l] + (by_distance ? (0.5f - 0x1p-13f) * sum[l] : sum[l]));
 }
 
 static void box_bounds(const float *group, int by_distance, const sh_box_query *q, float *bounds) {

@@ -105,11 +105,27 @@ double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, floa
     return sqrt(error2) * (1 + 1e-12) + 8 * 0x1p-24 * (double)h * sqrt(code2);
 }
 
+/* --- boxes ---------------------------------------------------------------------------------------- */
+
+void sh_box_intervals(const sh_index *x, const sh_coding_scratch *s, int64_t i, double *least, double *most) {
+    const float *a = x->basis ? s->a + i * x->rank : s->y + i * x->d;
+    double norm2 = s->norm2[i], error = x->box_error * sqrt(norm2), outside2 = norm2;
+    for (int c = 0; c < SH_BOX_COLUMNS - 1; c++) {
+        double column = c < x->box_columns ? (double)a[x->box_column[c]] : 0,
+               own_error = c < x->box_columns ? error : 0;
+        least[c] = column - own_error;
+        most[c] = column + own_error;
+        outside2 -= column * column;
+    }
+    least[SH_BOX_COLUMNS - 1] = sqrt(fmax(outside2 - x->box_phi * norm2, 0));
+    most[SH_BOX_COLUMNS - 1] = sqrt(fmax(outside2, 0) + x->box_phi * norm2);
+}
+
 /* --- queries -------------------------------------------------------------------------------------- */
 
 void sh_take_query_codes(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_query_codes *codes) {
     sh_take_rows(w, x, m, rows, &codes->scratch);
-    sh_take_products(w, x, rows, &codes->scratch);
+    sh_take_products(w, rows, x->rank, &codes->scratch);
     codes->filter = sh_take(w, rows * x->quads * 4, 1);
     codes->scaled = sh_take(w, rows * x->refinement.columns, sizeof *codes->scaled);
     codes->query = sh_take(w, rows, sizeof *codes->query);
@@ -133,6 +149,23 @@ static void set_constant(const sh_index *x, const sh_job *job, const void *row, 
     }
 }
 
+/* Computes a query as boxes take it. */
+static void set_box(const sh_index *x, const sh_coding_scratch *s, int64_t i, sh_box_query *q) {
+    double least[SH_BOX_COLUMNS], most[SH_BOX_COLUMNS], norm2 = s->norm2[i], start = norm2 / 2 * (1 + 0x1p-20);
+    sh_box_intervals(x, s, i, least, most);
+    if (!x->boxes_by_distance) {
+        const float *b = x->basis ? s->a + i * x->rank : s->y + i * x->d;
+        for (int64_t c = 0; c < x->box_columns; c++) least[c] = most[c] = (double)b[x->box_column[c]];
+        double eta = x->filter.eta;
+        start = ((2.5 * x->box_error + eta) * (1 + eta) * (1 + eta) + 64 * 0x1p-24) * sqrt(norm2);
+    }
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        q->least[c] = -sh_round_up(-least[c]);
+        q->most[c] = sh_round_up(most[c]);
+    }
+    q->start = sh_round_up(start);
+}
+
 void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *queries, int64_t first, int64_t rows,
                        sh_query_codes *codes) {
     const sh_memory *m = job->memory;
@@ -147,7 +180,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
         q->norm = usable ? norm : 0;
         q->refined_error = NAN;
     }
-    if (x->basis) sh_project(x, rows, s);
+    if (x->basis) sh_project(x, rows, x->rank, s);
     for (int64_t i = 0; i < rows; i++) {
         sh_query_code *q = &codes->query[i];
         if (q->norm == 0) continue;
@@ -155,7 +188,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
         double term[4], error = sh_encode_query(&x->filter, b, codes->filter + i * x->quads * 4, &q->step, &q->start);
         sh_query_terms(&x->filter, b, q->norm, error, term);
         q->error_radius = sh_round_up(sh_error_radius(term, x->filter.weight, 1));
-        q->box = (sh_box_query){{0}, 0};
+        set_box(x, s, i, &q->box);
     }
 }
 

@@ -79,7 +79,7 @@ static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x
         if (!x->basis) return SH_NO_MEMORY;
         sh_status status = sh_principal_directions(context, s->y, s->n, d, wanted, x->basis, &x->rank, &left_out, eta);
         if (status != SH_OK) return status;
-        int too_few = x->rank < FILTER_COLUMNS || !(*eta < 0.01);
+        int too_few = x->rank < FILTER_COLUMNS || !(*eta < 0x1p-14);
         if (!too_few && !(x->kind == SH_EITHER_COLUMNS && left_out > unstructured && d <= SH_MOST_FEATURES))
             return SH_OK;
     }
@@ -87,6 +87,31 @@ static sh_status find_basis(sh_context *context, const sh_memory *m, sh_index *x
     x->basis = NULL;
     x->rank = 0;
     return d > SH_MOST_FEATURES ? SH_UNDEFINED : SH_OK;
+}
+
+/* Chooses the columns of boxes: the leading ones, or those of the largest variance. */
+static void choose_box_columns(sh_index *x, const sample *s, double eta) {
+    int64_t most = SH_BOX_COLUMNS - 1, d = x->d;
+    double variance[SH_BOX_COLUMNS];
+    x->box_columns = 0;
+    for (int64_t j = 0; j < (x->basis ? sh_min(x->rank, most) : d); j++) {
+        double sum = 0, sum2 = 0;
+        for (int64_t i = 0; i < s->n && !x->basis; i++) {
+            sum += s->y[i * d + j];
+            sum2 += s->y[i * d + j] * s->y[i * d + j];
+        }
+        double own = x->basis ? 0 : sum2 - sum * sum / (double)s->n;
+        int64_t place = sh_min(x->box_columns, most);
+        for (; place > 0 && own > variance[place - 1]; place--) {
+            variance[place] = variance[place - 1];
+            if (place < most) x->box_column[place] = x->box_column[place - 1];
+        }
+        if (place == most) continue;
+        variance[place] = own;
+        x->box_column[place] = (int32_t)j;
+        x->box_columns = sh_min(x->box_columns + 1, most);
+    }
+    sh_set_box_errors(x, eta);
 }
 
 /* Takes mean, scaling, basis, kind and quantisers from a sample. */
@@ -102,6 +127,7 @@ static sh_status fit_to_sample(sh_context *context, const sh_memory *m, sh_index
         status = load_sample(context, m, x, &s);
     }
     if (status == SH_OK) status = find_basis(context, m, x, &s, &eta);
+    if (status == SH_OK) choose_box_columns(x, &s, eta);
     sh_release(context, memory);
     if (status != SH_OK) return status;
     int rotated = x->basis != NULL;
@@ -128,10 +154,9 @@ int sh_take_slots(sh_context *context, sh_index *x) {
     x->panels = sh_allocate(context, x->panel_count, sh_panel_bytes(x->quads));
     x->scales = sh_allocate(context, x->panel_count, sizeof *x->scales);
     if (x->base) return x->panels && x->scales;
-    x->order = sh_allocate(context, x->panel_count * SH_PANEL, sizeof *x->order);
     x->boxes = sh_allocate(context, sh_ceil_div(x->panel_count, SH_GROUP) * SH_GROUP_FLOATS, sizeof *x->boxes);
     if (x->record_bytes) x->records = sh_allocate(context, x->panel_count * SH_PANEL, x->record_bytes);
-    return x->panels && x->scales && x->order && x->boxes && !x->records == !x->record_bytes;
+    return x->panels && x->scales && x->boxes && !x->records == !x->record_bytes;
 }
 
 /* Estimates the bytes that making an index takes, before anything is known of the patterns: its codes, the sample, and
@@ -171,9 +196,15 @@ sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind ki
     if (status == SH_OK) {
         x->record_bytes = x->refinement.columns ? (size_t)(x->refinement.columns + 15) / 4 * 4 : 0;
         x->panel_count = sh_ceil_div(n, SH_PANEL);
+        x->segments = 1;
+        x->boxes_by_distance = sh_has_distance_bias(x, m);
         x->bytes = sh_index_total_bytes(x); /* of the kind that the patterns chose */
-        if (x->bytes > (uint64_t)most_bytes || !sh_take_slots(context, x)) status = SH_NO_MEMORY;
+        if (x->bytes <= (uint64_t)most_bytes)
+            x->order = sh_allocate(context, x->panel_count * SH_PANEL, sizeof *x->order);
+        if (!x->order) status = SH_NO_MEMORY;
     }
+    if (status == SH_OK) status = sh_order_patterns(context, x, m, 0, 0);
+    if (status == SH_OK && !sh_take_slots(context, x)) status = SH_NO_MEMORY;
     if (status == SH_NO_MEMORY)
         sh_fail(context, SH_NO_MEMORY, NULL, 0);
     else if (status == SH_OK)
