@@ -188,42 +188,75 @@ static void filter(const uint8_t *panels, const float *scales, int64_t quads, in
 }
 #endif
 
-/* Written for the compiler to keep a panel in each lane of its vectors. */
-static inline void bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
-    const float *bias = group + 2 * SH_BOX_COLUMNS * SH_GROUP;
-    float sum[SH_GROUP] = {0};
+/* --- boxes ------------------------------------------------------------------------------------------ */
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lane_bits __attribute__((vector_size(4 * LANES)));
+
+static inline lanes load(const float *p) {
+    lanes v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline lanes positive_part(lanes v) { return (lanes)((lane_bits)v & (v > 0)); }
+
+/* Computes the bounds of LANES boxes of a group; `group` points to the first of them. */
+static inline lanes bounds_by_distance(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
     for (int c = 0; c < SH_BOX_COLUMNS; c++) {
-        const float *least = group + 2 * c * SH_GROUP, *most = least + SH_GROUP;
-        const float b = q->most[c], b_least = q->least[c];
-        if (by_distance)
-            for (int l = 0; l < SH_GROUP; l++) {
-                float below = least[l] - b, above = b_least - most[l], outside = below > above ? below : above;
-                outside = outside > 0 ? outside : 0;
-                sum[l] -= outside * outside;
-            }
-        else
-            for (int l = 0; l < SH_GROUP; l++) {
-                float x = b * least[l], y = b * most[l];
-                sum[l] += x > y ? x : y;
-            }
+        const lanes below = positive_part(load(group + 2 * c * SH_GROUP) - q->most[c]),
+                    above = positive_part(q->least[c] - load(group + (2 * c + 1) * SH_GROUP));
+        sum += below * below + above * above; /* one of them is 0 */
     }
-    for (int l = 0; l < SH_GROUP; l++)
-        bounds[l] = q->start + (bias[l] + (by_distance ? (0.5f - 0x1p-13f) * sum[l] : sum[l]));
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) - (0.5f - 0x1p-13f) * sum);
+}
+static inline lanes bounds_by_products(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) /* the larger product is that of the end on the query's side */
+        sum += q->most[c] * load(group + (2 * c + (q->most[c] > 0)) * SH_GROUP);
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) + sum);
+}
+static inline lanes bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q) {
+    return by_distance ? bounds_by_distance(group, q) : bounds_by_products(group, q);
 }
 
 static void box_bounds(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
-    bounds_of_boxes(group, by_distance, q, bounds);
+    for (int l = 0; l < SH_GROUP; l += LANES) {
+        const lanes v = bounds_of_boxes(group + l, by_distance, q);
+        memcpy(bounds + l, &v, sizeof v);
+    }
+}
+
+/* Returns a bit for each lane that is not below a threshold. */
+static inline unsigned not_below(lanes v, float threshold) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_NLT_UQ);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_NLT_UQ));
+#else
+    unsigned mask = 0;
+    for (int l = 0; l < LANES; l++) mask |= (unsigned)!(v[l] < threshold) << l;
+    return mask;
+#endif
 }
 
 static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
     for (int64_t i = 0; i < n; i++) {
-        float bounds[SH_GROUP];
         unsigned mask = 0;
-        bounds_of_boxes(group, by_distance, &q[i]->box, bounds);
-        for (int l = 0; l < SH_GROUP; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
+        for (int l = 0; l < SH_GROUP; l += LANES)
+            mask |= not_below(bounds_of_boxes(group + l, by_distance, &q[i]->box), q[i]->threshold) << l;
         open[i] = (uint16_t)mask;
     }
 }
+
+/* --- records ---------------------------------------------------------------------------------------- */
 
 #if defined(__AVX512BW__)
 static inline float record_dot(const int8_t *code, const float *b, int64_t n) {

@@ -12,8 +12,8 @@ static sh_index new_from(const sh_index *other) {
                   .patterns = other->patterns,
                   .d = other->d,
                   .scaling = other->scaling,
-                  .mean_norm2 = other->mean_norm2,
-                  .mean_norm = other->mean_norm,
+                  .centre_norm2 = other->centre_norm2,
+                  .centre_norm = other->centre_norm,
                   .first_distance = other->first_distance,
                   .rank = other->rank,
                   .boxes_by_distance = other->boxes_by_distance,
@@ -69,13 +69,13 @@ sh_status sh_index_grow(sh_context *context, const sh_memory *m, const sh_index 
         sh_release(context, x);
         return first == 0 ? SH_OK : sh_fail(context, SH_NO_MEMORY, NULL, 0);
     }
-    x->mean = copy_of(context, older->mean, x->d, sizeof *x->mean);
+    x->centre = copy_of(context, older->centre, x->d, sizeof *x->centre);
     x->basis = copy_of(context, older->basis, x->rank * x->d, sizeof *x->basis);
     x->filter.step = copy_of(context, older->filter.step, 2 * x->filter.columns, sizeof(float));
     x->refinement.step = copy_of(context, older->refinement.step, 2 * x->refinement.columns, sizeof(float));
     x->order = sh_allocate(context, x->panel_count * SH_PANEL, sizeof *x->order);
     sh_status status = SH_NO_MEMORY;
-    if (sh_take_slots(context, x) && x->mean && x->filter.step && x->order && !x->basis == !older->basis &&
+    if (sh_take_slots(context, x) && x->centre && x->filter.step && x->order && !x->basis == !older->basis &&
         !x->refinement.step == !older->refinement.step) {
         x->filter.inverse = x->filter.step + x->filter.columns;
         x->refinement.inverse = x->refinement.step ? x->refinement.step + x->refinement.columns : NULL;
@@ -108,7 +108,7 @@ sh_status sh_index_lengthen_codes(sh_context *context, const sh_memory *m, sh_in
     sh_index_retain(base);
     *x = new_from(base);
     x->base = base;
-    x->mean = base->mean;
+    x->centre = base->centre;
     x->basis = base->basis;
     x->records = base->records;
     x->order = base->order;
@@ -137,7 +137,7 @@ void sh_index_free(sh_context *context, sh_index *x) {
         sh_index_free(context, x->base);
     } else {
         sh_release(context, x->features);
-        sh_release(context, x->mean);
+        sh_release(context, x->centre);
         sh_release(context, x->basis);
         sh_release(context, x->refinement.step);
         sh_release(context, x->order);

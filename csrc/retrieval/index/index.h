@@ -5,7 +5,7 @@
  * nothing is lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it
  * holds
  *
- *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
+ *   centre (d), scaling   rows are coded as y = (xi - centre) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
  *   order                 the pattern of each slot: patterns that are close together share panels
  *   boxes                 of every panel the least and the most of a few columns, by which a search passes panels over
@@ -57,15 +57,16 @@ typedef struct {
 
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
-    struct sh_index *base;      /* of an index with longer codes: whose mean, basis and records it shares; else NULL */
+    struct sh_index
+        *base; /* of an index with longer codes: whose centre, basis, order, boxes and records it shares; else NULL */
     sh_index_kind kind;
-    int64_t patterns;             /* M: it covers the first so many */
-    int64_t d;                    /* features that it uses */
-    int32_t *features;            /* (d) which, ascending; NULL: all */
-    double scaling;               /* 2^-e */
-    double *mean;                 /* (d) mu */
-    double mean_norm2, mean_norm; /* |mu|^2; not below |mu| */
-    double first_distance;        /* not below |x0 - mu|, x0 the first pattern */
+    int64_t patterns;                 /* M: it covers the first so many */
+    int64_t d;                        /* features that it uses */
+    int32_t *features;                /* (d) which, ascending; NULL: all */
+    double scaling;                   /* 2^-e */
+    double *centre;                   /* (d) mu: the mean of a sample, or zero */
+    double centre_norm2, centre_norm; /* |mu|^2; not below |mu| */
+    double first_distance;            /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
@@ -123,7 +124,7 @@ typedef struct {
     float *slab;       /* (rows, rank) and the products of one slab */
 } sh_coding_scratch;
 
-/* One query as the index takes it: w = (x - mean) * scaling. */
+/* One query as the index takes it: w = (x - centre) * scaling. */
 typedef struct {
     double norm;     /* |w|; 0: the index cannot serve the query */
     double constant; /* score = (<w, y> + bias) / scaling^2 + constant */

@@ -1,4 +1,4 @@
-/* retrieval/index/quantise.c: rows shifted by their mean, scaled and rotated, and 8-bit codes of them. */
+/* retrieval/index/quantise.c: rows less their centre, scaled and rotated, and 8-bit codes of them. */
 #include "retrieval/index/quantise.h"
 #include <assert.h>
 #include <string.h>
@@ -34,7 +34,7 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
                           sh_coding_scratch *s, int64_t i) {
     s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
-    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->centre, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
@@ -178,8 +178,8 @@ static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern,
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
         m->k->to_double(s->in_double, s->used, x->d);
-        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->mean, x->d);
-        bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->centre, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->centre_norm2 + (m->bias ? m->bias[pattern] : 0);
         bias *= x->scaling * x->scaling;
     }
     return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));
