@@ -133,8 +133,8 @@ static void NAME(accumulate)""",
     Mutation(
         "index: a bias of numbers that are rounded first",
         "csrc/retrieval/index/quantise.c",
-        "- x->mean_norm2 +",
-        "- (double)(float)x->mean_norm2 +",
+        "- x->centre_norm2 +",
+        "- (double)(float)x->centre_norm2 +",
         "bounds",
     ),
     Mutation(

@@ -197,80 +197,88 @@ static void filter(const uint8_t *panels, const float *scales, int64_t quads, in
 }
 #endif
 
-/* The boxes of a group, a panel in each lane; processors with shorter vectors take several. */
-typedef float box_lanes __attribute__((vector_size(4 * SH_GROUP)));
-typedef int32_t box_bits __attribute__((vector_size(4 * SH_GROUP)));
+/* --- boxes ------------------------------------------------------------------------------------------ */
+
 #if defined(__AVX512F__)
-#define LARGER(x, y) (box_lanes) _mm512_max_ps((__m512)(x), (__m512)(y))
+enum { LANES = 16 };
+#elif defined(__AVX2__)
+enum { LANES = 8 };
 #else
-#define CHOICE(bits, x, y) (((bits) & (x)) | (~(bits) & (y)))
-#define LARGER(x, y) (box_lanes) CHOICE((x) > (y), (box_bits)(x), (box_bits)(y))
+enum { LANES = 4 };
 #endif
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t lane_bits __attribute__((vector_size(4 * LANES)));
 
-static inline void bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q, box_lanes *bounds) {
-    const box_lanes *edge = (const box_lanes *)(const void *)group, zero = {0};
-    box_lanes sum = {0};
-    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
-        const box_lanes least = edge[2 * c], most = edge[2 * c + 1], b = q->column[c] - zero;
-        if (by_distance) {
-            const box_lanes below = least - b, above = b - most, either = LARGER(below, above);
-            const box_lanes outside = LARGER(either, zero);
-            sum -= outside * outside;
-        } else {
-            const box_lanes x = b * least, y = b * most;
-            sum += LARGER(x, y);
-        }
-    }
-    *bounds = q->start + (edge[2 * SH_BOX_COLUMNS] + (by_distance ? sum * 0.5f : sum));
+static inline lanes load(const float *p) {
+    lanes v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
+static inline lanes positive_part(lanes v) { return (lanes)((lane_bits)v & (v > 0)); }
 
-/* Writes the largest bound of each lane, and its panel; a function of its own for each way to compute them. */
-static inline void best_of_lanes(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q,
-                                 float *best, int32_t *panel) {
-    box_lanes bounds, most = {0};
-    box_bits at = {0};
-    most -= INFINITY;
-    at -= 1;
-    for (int64_t g = 0; g < groups; g++) {
-        bounds_of_boxes(boxes + g * SH_GROUP_FLOATS, by_distance, q, &bounds);
-        const box_bits more = bounds > most, here = (int32_t)g - (box_bits){0};
-        at = (more & here) | (~more & at);
-        most = (box_lanes)((more & (box_bits)bounds) | (~more & (box_bits)most));
+/* Computes the bounds of LANES boxes of a group; `group` points to the first of them. */
+static inline lanes bounds_by_distance(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        const lanes below = positive_part(load(group + 2 * c * SH_GROUP) - q->most[c]),
+                    above = positive_part(q->least[c] - load(group + (2 * c + 1) * SH_GROUP));
+        sum += below * below + above * above; /* one of them is 0 */
     }
-    for (int l = 0; l < SH_GROUP; l++) {
-        best[l] = most[l];
-        panel[l] = at[l] < 0 ? -1 : at[l] * SH_GROUP + l;
-    }
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) - (0.5f - 0x1p-13f) * sum);
+}
+static inline lanes bounds_by_products(const float *group, const sh_box_query *q) {
+    lanes sum = {0};
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) /* the larger product is that of the end on the query's side */
+        sum += q->most[c] * load(group + (2 * c + (q->most[c] > 0)) * SH_GROUP);
+    return q->start + (load(group + 2 * SH_BOX_COLUMNS * SH_GROUP) + sum);
+}
+static inline lanes bounds_of_boxes(const float *group, int by_distance, const sh_box_query *q) {
+    return by_distance ? bounds_by_distance(group, q) : bounds_by_products(group, q);
 }
 
 static void best_panels(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q, float *best,
                         int32_t *panel) {
-    if (by_distance)
-        best_of_lanes(boxes, groups, 1, q, best, panel);
-    else
-        best_of_lanes(boxes, groups, 0, q, best, panel);
-}
-
-static inline void open_by(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
-    for (int64_t i = 0; i < n; i++) {
-        box_lanes bounds;
-        bounds_of_boxes(group, by_distance, &q[i]->box, &bounds);
-#if defined(__AVX512F__)
-        open[i] = _mm512_cmp_ps_mask((__m512)bounds, _mm512_set1_ps(q[i]->threshold), _CMP_NLT_UQ);
-#else
-        unsigned mask = 0;
-        for (int l = 0; l < SH_GROUP; l++) mask |= (unsigned)!(bounds[l] < q[i]->threshold) << l;
-        open[i] = (uint16_t)mask;
-#endif
+    for (int first = 0; first < SH_GROUP; first += LANES) {
+        lanes most = {0};
+        lane_bits group = {0};
+        most -= INFINITY;
+        group -= 1;
+        for (int64_t g = 0; g < groups; g++) {
+            const lanes bounds = bounds_of_boxes(boxes + g * SH_GROUP_FLOATS + first, by_distance, q);
+            const lane_bits more = bounds > most;
+            group = (more & (int32_t)g) | (~more & group);
+            most = (lanes)((more & (lane_bits)bounds) | (~more & (lane_bits)most));
+        }
+        for (int l = 0; l < LANES; l++) {
+            best[first + l] = most[l];
+            panel[first + l] = group[l] < 0 ? -1 : group[l] * SH_GROUP + first + l;
+        }
     }
 }
 
-static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
-    if (by_distance)
-        open_by(group, 1, q, n, open);
-    else
-        open_by(group, 0, q, n, open);
+/* Returns a bit for each lane that is not below a threshold. */
+static inline unsigned not_below(lanes v, float threshold) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(threshold), _CMP_NLT_UQ);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(threshold), _CMP_NLT_UQ));
+#else
+    unsigned mask = 0;
+    for (int l = 0; l < LANES; l++) mask |= (unsigned)!(v[l] < threshold) << l;
+    return mask;
+#endif
 }
+
+static void open_panels(const float *group, int by_distance, sh_filter_query *const *q, int64_t n, uint16_t *open) {
+    for (int64_t i = 0; i < n; i++) {
+        unsigned mask = 0;
+        for (int l = 0; l < SH_GROUP; l += LANES)
+            mask |= not_below(bounds_of_boxes(group + l, by_distance, &q[i]->box), q[i]->threshold) << l;
+        open[i] = (uint16_t)mask;
+    }
+}
+
+/* --- records ---------------------------------------------------------------------------------------- */
 
 #if defined(__AVX512BW__)
 static inline float record_dot(const int8_t *code, const float *b, int64_t n) {

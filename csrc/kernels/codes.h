@@ -13,17 +13,16 @@
  * A pattern is told by its slot: 64 times its panel, plus its place there.
  *
  * Boxes hold SH_GROUP panels together, a group. Of each panel they have the least and the most of SH_BOX_COLUMNS columns
- * of its patterns, and a bias; of a query there are as many columns. A group is
+ * of its patterns, and a bias; a query has as many columns, each between a least and a most. A group is
  *
  *     SH_BOX_COLUMNS x 2 x SH_GROUP floats   for every column the least of each panel in turn, then the most
  *     SH_GROUP floats                        biases; -INFINITY where there is no such panel
  *
  * and no pattern of the panel has more than
  *
- *     bound of a box = start + bias - sum of d^2 / 2   d: how far the query's column is outside of [least, most]
- *     or               start + bias + sum of m         m: the larger of the query's column times least and times most
- *
- * by distance or by products.
+ *     bound of a box = start + bias - (1 - 2^-12) / 2 sum of d^2   by distance; d: how far both are apart
+ *     or               start + bias + sum of m                     by products; m: the larger of the query's most times
+ *                                                                  the box's least and times its most
  *
  * There is one table for each instruction set. Codes are the same everywhere; bounds differ in their rounding alone,
  * which error radii and biases allow for (retrieval/index/bounds.c, note 3).
@@ -42,7 +41,7 @@ enum {
 
 /* One query as boxes take it. */
 typedef struct {
-    float column[SH_BOX_COLUMNS], start;
+    float least[SH_BOX_COLUMNS], most[SH_BOX_COLUMNS], start;
 } sh_box_query;
 
 /* One query, and the list of patterns whose bound is not below its threshold. */

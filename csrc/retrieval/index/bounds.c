@@ -1,6 +1,6 @@
 /* retrieval/index/bounds.c: bounds on scores from 8-bit codes, with their proofs.
  *
- * Rows are shifted by a mean and scaled by a power of two: y = (xi - mu) 2^-e of a pattern, w = (x - mu) 2^-e of a
+ * Rows are shifted by a centre and scaled by a power of two: y = (xi - mu) 2^-e of a pattern, w = (x - mu) 2^-e of a
  * query, |y| <= 1. Then
  *
  *     score = 2^2e (<w, y> + B) + C,     B = 2^-2e (<xi - mu, mu> + b), the bias; of euclidean scores -|y|^2 / 2
@@ -46,6 +46,23 @@
  *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
  *        6. Lower bounds: every step bounds |<w, y> - h s <p, q>|, so h s <p, q> - R_w R_y + B is a bound, too. The B that
  *           is stored may be 10 u |B| above the true one; 24 u |B| are taken off, which covers the rounding of note 3.
+ *
+ * Boxes bound all patterns of a panel at once, by a few columns a = V y (here V is those rows alone, or of the unit
+ * matrix) and what lies outside of them. The exact columns A and B of a pattern and a query are within e of computed ones
+ * (note 1), and |(I - P) y|^2, P the projector on V's rows, is within phi |y|^2 of |y|^2 - |a|^2, with phi as in note 2
+ * but twice eta (1 + eta): |A|^2 is |P y|^2 up to a factor between 1 - eta and 1 + eta. So each of the 7 numbers lies in an
+ * interval, and a box is what holds those of all its patterns.
+ *
+ *   By distance        <w, y> - |y|^2 / 2 = |w|^2 / 2 - |w - y|^2 / 2, and with z = w - y
+ *                      |z|^2 = |P z|^2 + |(I - P) z|^2 >= |V z|^2 / (1 + eta) + (|(I - P) w| - |(I - P) y|)^2,
+ *                      each square at least that of how far the query's interval and the box are apart
+ *   By products        <w, y> + B <= <B, A> + r_w r_y + eta |B| |A| + B, as for codes; <B, A> <= <b, A> + e' |w| |A|, where
+ *                      e' = sqrt(6) e; and b_j A_j is at most that of the end of the box on b_j's side. |y| <= 1
+ *
+ * Notes  7. The kernel takes 1 - 2^-12 of half the squares. That covers 1 + eta (no basis of eta >= 2^-14 is used) and its
+ *           rounding, which is relative to them, and to |w|^2 / 2, which is taken 2^-20 larger.
+ *        8. By products: at most 9 u for each of 7 products, whose sum is below 3.6 |w| in size: 64 u |w| are added; 2 u |B|
+ *           are in the bias as it is stored (note 3), and what the largest bias of a panel bounds, it bounds with them.
  */
 #include "retrieval/index/quantise.h"
 #include <assert.h>
@@ -105,11 +122,27 @@ double sh_encode_query(const sh_quantiser *c, const float *b, int8_t *code, floa
     return sqrt(error2) * (1 + 1e-12) + 8 * 0x1p-24 * (double)h * sqrt(code2);
 }
 
+/* --- boxes ---------------------------------------------------------------------------------------- */
+
+void sh_box_intervals(const sh_index *x, const sh_coding_scratch *s, int64_t i, double *least, double *most) {
+    const float *a = x->basis ? s->a + i * x->rank : s->y + i * x->d;
+    double norm2 = s->norm2[i], error = x->box_error * sqrt(norm2), outside2 = norm2;
+    for (int c = 0; c < SH_BOX_COLUMNS - 1; c++) {
+        double column = c < x->box_columns ? (double)a[x->box_column[c]] : 0,
+               own_error = c < x->box_columns ? error : 0;
+        least[c] = column - own_error;
+        most[c] = column + own_error;
+        outside2 -= column * column;
+    }
+    least[SH_BOX_COLUMNS - 1] = sqrt(fmax(outside2 - x->box_phi * norm2, 0));
+    most[SH_BOX_COLUMNS - 1] = sqrt(fmax(outside2, 0) + x->box_phi * norm2);
+}
+
 /* --- queries -------------------------------------------------------------------------------------- */
 
 void sh_take_query_codes(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_t rows, sh_query_codes *codes) {
     sh_take_rows(w, x, m, rows, &codes->scratch);
-    sh_take_products(w, x, rows, &codes->scratch);
+    sh_take_products(w, rows, x->rank, &codes->scratch);
     codes->filter = sh_take(w, rows * x->quads * 4, 1);
     codes->scaled = sh_take(w, rows * x->refinement.columns, sizeof *codes->scaled);
     codes->query = sh_take(w, rows, sizeof *codes->query);
@@ -122,15 +155,34 @@ static void set_constant(const sh_index *x, const sh_job *job, const void *row, 
     double relative = (double)(m->patterns.d + 16) * 0x1p-51;
     m->k->to_double(in_double, row, x->d);
     if (sh_has_distance_bias(x, m) && sh_by_distance(job)) {
-        double distance2 = doubles->distance2(in_double, x->mean, x->d), distance = sqrt(distance2) + 1 / x->scaling;
+        double distance2 = doubles->distance2(in_double, x->centre, x->d), distance = sqrt(distance2) + 1 / x->scaling;
         q->constant = -distance2 / 2;
         q->slack = relative * distance * distance;
     } else {
-        double dot = doubles->dot(in_double, x->mean, x->d), raw2 = m->k->dot(row, row, x->d);
-        double norm = sqrt(raw2) * (1 + 1e-9), mean_norm2 = x->mean_norm2, half = sh_by_distance(job) ? raw2 / 2 : 0;
-        q->constant = dot - (sh_has_distance_bias(x, m) ? mean_norm2 / 2 : 0) - half;
-        q->slack = relative * ((norm + x->mean_norm) * (m->max_norm + x->mean_norm) + m->max_bias + mean_norm2 + half);
+        double dot = doubles->dot(in_double, x->centre, x->d), raw2 = m->k->dot(row, row, x->d);
+        double norm = sqrt(raw2) * (1 + 1e-9), centre_norm2 = x->centre_norm2,
+               half = sh_by_distance(job) ? raw2 / 2 : 0;
+        q->constant = dot - (sh_has_distance_bias(x, m) ? centre_norm2 / 2 : 0) - half;
+        q->slack =
+            relative * ((norm + x->centre_norm) * (m->max_norm + x->centre_norm) + m->max_bias + centre_norm2 + half);
     }
+}
+
+/* Computes a query as boxes take it. */
+static void set_box(const sh_index *x, const sh_coding_scratch *s, int64_t i, sh_box_query *q) {
+    double least[SH_BOX_COLUMNS], most[SH_BOX_COLUMNS], norm2 = s->norm2[i], start = norm2 / 2 * (1 + 0x1p-20);
+    sh_box_intervals(x, s, i, least, most);
+    if (!x->boxes_by_distance) {
+        const float *b = x->basis ? s->a + i * x->rank : s->y + i * x->d;
+        for (int64_t c = 0; c < x->box_columns; c++) least[c] = most[c] = (double)b[x->box_column[c]];
+        double eta = x->filter.eta;
+        start = ((2.5 * x->box_error + eta) * (1 + eta) * (1 + eta) + 64 * 0x1p-24) * sqrt(norm2);
+    }
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        q->least[c] = -sh_round_up(-least[c]);
+        q->most[c] = sh_round_up(most[c]);
+    }
+    q->start = sh_round_up(start);
 }
 
 void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *queries, int64_t first, int64_t rows,
@@ -140,14 +192,14 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
     for (int64_t i = 0; i < rows; i++) {
         sh_query_code *q = &codes->query[i];
         const void *row = sh_used_features(x, m->k, sh_query(job, queries ? queries[i] : first + i), s);
-        s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->mean, x->scaling, x->d);
+        s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->centre, x->scaling, x->d);
         set_constant(x, job, row, s->in_double, q);
         double norm = sqrt(s->norm2[i]);
         int usable = norm < 0x1p60 && norm > 0x1p-60 && q->slack < 0x1p900;
         q->norm = usable ? norm : 0;
         q->refined_error = NAN;
     }
-    if (x->basis) sh_project(x, rows, s);
+    if (x->basis) sh_project(x, rows, x->rank, s);
     for (int64_t i = 0; i < rows; i++) {
         sh_query_code *q = &codes->query[i];
         if (q->norm == 0) continue;
@@ -155,7 +207,7 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
         double term[4], error = sh_encode_query(&x->filter, b, codes->filter + i * x->quads * 4, &q->step, &q->start);
         sh_query_terms(&x->filter, b, q->norm, error, term);
         q->error_radius = sh_round_up(sh_error_radius(term, x->filter.weight, 1));
-        q->box = (sh_box_query){{0}, 0};
+        set_box(x, s, i, &q->box);
     }
 }
 
@@ -216,6 +268,14 @@ double sh_score_lower_bound(const sh_index *x, const sh_query_code *q, float low
     return least - q->slack - 0x1p-50 * (fabs(least) + fabs(q->constant));
 }
 
+/* Returns the upper bound of a panel's box for a query. */
+static float box_bound(const sh_index *x, const sh_box_query *q, int64_t panel) {
+    float bounds[SH_GROUP];
+    int32_t best[SH_GROUP]; /* of one group: each panel is the best at its place */
+    sh_code_kernels_chosen()->best_panels(sh_group(x, panel / SH_GROUP), 1, x->boxes_by_distance, q, bounds, best);
+    return bounds[panel % SH_GROUP];
+}
+
 /* Returns the canonical score that a pattern of this upper bound cannot exceed. */
 static double score_upper_bound(const sh_index *x, const sh_query_code *q, float upper) {
     return ((double)upper + (1 + q->norm) * 0x1p-90) / (x->scaling * x->scaling) + q->slack + q->constant;
@@ -270,7 +330,8 @@ sh_status sh_index_bounds(const sh_job *job, const sh_index *x, double *bounds) 
                 sh_filter_lower_bounds(x, &s.codes, 0, &list.slot[j], 1, &list.bound[j], &lower);
             if (x->order[list.slot[j]] < 0) continue;
             double *pattern = out + 3 * (int64_t)x->order[list.slot[j]];
-            pattern[0] = score_upper_bound(x, q, list.bound[j]);
+            float box = box_bound(x, &q->box, list.slot[j] / SH_PANEL);
+            pattern[0] = score_upper_bound(x, q, list.bound[j] < box ? list.bound[j] : box);
             pattern[1] = score_upper_bound(x, q, refined);
             pattern[2] = sh_score_lower_bound(x, q, lower);
         }

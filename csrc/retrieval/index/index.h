@@ -5,7 +5,7 @@
  * nothing is lost: bounds.c has the proofs, quantise.c and build.c make the codes, query.c searches. Of M patterns it
  * holds
  *
- *   mean (d), scaling     rows are coded as y = (xi - mean) * scaling; scaling is a power of two such that |y| <= 1
+ *   centre (d), scaling   rows are coded as y = (xi - centre) * scaling; scaling is a power of two such that |y| <= 1
  *   basis (rank, d)       V, the leading principal directions of a sample of y; none where they would not help
  *   order                 the pattern of each slot: patterns that are close together share panels
  *   boxes                 of every panel the least and the most of a few columns, by which a search passes panels over
@@ -28,9 +28,10 @@ typedef enum {
 } sh_index_kind;
 
 enum {
-    SH_SHORT_CODE = 56,    /* columns of a filter code that, with error radius and bias, is one cache line, */
-    SH_LONG_CODE = 120,    /* or two */
-    SH_LARGEST_GRAM = 1024 /* rows of the largest matrix whose eigenvectors are computed */
+    SH_SHORT_CODE = 56,     /* columns of a filter code that, with error radius and bias, is one cache line, */
+    SH_LONG_CODE = 120,     /* or two */
+    SH_LARGEST_GRAM = 1024, /* rows of the largest matrix whose eigenvectors are computed */
+    SH_SEGMENTS = 32        /* each is larger than all that follow */
 };
 
 /* Finds the leading principal directions of n rows `sample` (n, d); n <= SH_LARGEST_GRAM if d is larger than it.
@@ -56,15 +57,16 @@ typedef struct {
 
 typedef struct sh_index {
     _Atomic int64_t references; /* memories that use it, and indexes with longer codes */
-    struct sh_index *base;      /* of an index with longer codes: whose mean, basis and records it shares; else NULL */
+    struct sh_index
+        *base; /* of an index with longer codes: whose centre, basis, order, boxes and records it shares; else NULL */
     sh_index_kind kind;
-    int64_t patterns;             /* M: it covers the first so many */
-    int64_t d;                    /* features that it uses */
-    int32_t *features;            /* (d) which, ascending; NULL: all */
-    double scaling;               /* 2^-e */
-    double *mean;                 /* (d) mu */
-    double mean_norm2, mean_norm; /* |mu|^2; not below |mu| */
-    double first_distance;        /* not below |x0 - mu|, x0 the first pattern */
+    int64_t patterns;                 /* M: it covers the first so many */
+    int64_t d;                        /* features that it uses */
+    int32_t *features;                /* (d) which, ascending; NULL: all */
+    double scaling;                   /* 2^-e */
+    double *centre;                   /* (d) mu: the mean of a sample, or zero */
+    double centre_norm2, centre_norm; /* |mu|^2; not below |mu| */
+    double first_distance;            /* not below |x0 - mu|, x0 the first pattern */
     int64_t rank;
     float *basis; /* (rank, d) V, or NULL */
     sh_quantiser filter, refinement;
@@ -75,7 +77,12 @@ typedef struct sh_index {
     int32_t *order;        /* (64 panel_count) the pattern of each slot; -1: the slot is empty */
     int boxes_by_distance; /* how the bounds of boxes are computed: every bias is -|y|^2 / 2 */
     float *boxes;          /* (ceil(panel_count / SH_GROUP), SH_GROUP_FLOATS) */
-    size_t record_bytes;   /* a multiple of 4; 0: there are no records */
+    int64_t box_columns;   /* columns of a box in use, less one: the last is what lies outside of the others */
+    int32_t box_column[SH_BOX_COLUMNS - 1]; /* (box_columns) which of V y, or of y where there is no basis */
+    double box_error, box_phi;              /* as projection_error and phi of a quantiser, of one column; of these */
+    int64_t segments;                       /* patterns that were ordered together, and have panels of their own: */
+    int64_t segment_start[SH_SEGMENTS];     /* (segments) the first pattern of each */
+    size_t record_bytes;                    /* a multiple of 4; 0: there are no records */
     char
         *records; /* (64 panel_count) K refinement codes, and in the last 12 bytes their scale, error radius and bias */
     size_t bytes; /* of all these arrays but `features` */
@@ -89,8 +96,9 @@ typedef struct sh_index {
  * Cost       4 to 12 % of the scan of 10,000 queries */
 sh_status sh_index_new(sh_context *context, const sh_memory *memory, sh_index_kind kind, const int32_t *features,
                        int64_t d, int64_t most_bytes, sh_index **index);
-/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others. *index
- * is NULL where these do not fit its scaling, or are more than it has. */
+/* Makes the index of a memory from that of its first patterns: copies the codes, and adds those of the others in panels of
+ * their own, ordered among themselves. *index is NULL where these do not fit its scaling, or would be as many as the
+ * patterns that the older index was made for. */
 sh_status sh_index_grow(sh_context *context, const sh_memory *memory, const sh_index *older, int64_t most_bytes,
                         sh_index **index);
 /* Makes an index with filter codes of SH_LONG_CODE columns, for queries that too many patterns pass the short ones of;
@@ -116,7 +124,7 @@ typedef struct {
     float *slab;       /* (rows, rank) and the products of one slab */
 } sh_coding_scratch;
 
-/* One query as the index takes it: w = (x - mean) * scaling. */
+/* One query as the index takes it: w = (x - centre) * scaling. */
 typedef struct {
     double norm;     /* |w|; 0: the index cannot serve the query */
     double constant; /* score = (<w, y> + bias) / scaling^2 + constant */

@@ -1,4 +1,4 @@
-/* retrieval/index/quantise.c: rows shifted by their mean, scaled and rotated, and 8-bit codes of them. */
+/* retrieval/index/quantise.c: rows less their centre, scaled and rotated, and 8-bit codes of them. */
 #include "retrieval/index/quantise.h"
 #include <assert.h>
 #include <string.h>
@@ -15,10 +15,10 @@ void sh_take_rows(sh_workspace *w, const sh_index *x, const sh_memory *m, int64_
     s->norm2 = sh_take(w, rows, sizeof *s->norm2);
 }
 
-void sh_take_products(sh_workspace *w, const sh_index *x, int64_t rows, sh_coding_scratch *s) {
-    s->a = sh_take(w, rows * x->rank, sizeof *s->a);
-    s->sum = sh_take(w, rows * x->rank, sizeof *s->sum);
-    s->slab = sh_take(w, rows * x->rank, sizeof *s->slab);
+void sh_take_products(sh_workspace *w, int64_t rows, int64_t columns, sh_coding_scratch *s) {
+    s->a = sh_take(w, rows * columns, sizeof *s->a);
+    s->sum = sh_take(w, rows * columns, sizeof *s->sum);
+    s->slab = sh_take(w, rows * columns, sizeof *s->slab);
 }
 
 const void *sh_used_features(const sh_index *x, const sh_kernels *k, const void *row, const sh_coding_scratch *s) {
@@ -34,16 +34,16 @@ sh_status sh_load_pattern(sh_context *context, const sh_index *x, const sh_memor
                           sh_coding_scratch *s, int64_t i) {
     s->used = sh_used_features(x, m->k, sh_row_at(m->k, &m->patterns, pattern, s->row), s);
     double scale = m->scale ? m->scale[pattern] : 1;
-    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->mean, x->scaling, x->d);
+    s->norm2[i] = m->k->centre(s->y + i * x->d, s->used, scale, x->centre, x->scaling, x->d);
     return s->norm2[i] - s->norm2[i] == 0 ? SH_OK : sh_fail(context, SH_NOT_FINITE, "patterns", pattern);
 }
 
-void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s) {
+void sh_project(const sh_index *x, int64_t rows, int64_t columns, sh_coding_scratch *s) {
     const sh_kernels *k = sh_kernels_of(SH_FLOAT32);
-    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), width = sh_ceil_div(x->d, slabs), n = rows * x->rank;
+    int64_t slabs = sh_ceil_div(x->d, SH_SLAB), width = sh_ceil_div(x->d, slabs), n = rows * columns;
     memset(s->sum, 0, (size_t)n * sizeof *s->sum);
     for (int64_t j = 0; j < x->d; j += width) {
-        k->gemm_nt(rows, x->rank, sh_min(width, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, x->rank);
+        k->gemm_nt(rows, columns, sh_min(width, x->d - j), s->y + j, x->d, x->basis + j, x->d, 0, s->slab, columns);
         for (int64_t l = 0; l < n; l++) s->sum[l] += (double)s->slab[l];
     }
     for (int64_t l = 0; l < n; l++) s->a[l] = (float)s->sum[l];
@@ -51,17 +51,28 @@ void sh_project(const sh_index *x, int64_t rows, sh_coding_scratch *s) {
 
 /* --- quantisers ----------------------------------------------------------------------------------- */
 
+/* Returns e of so many columns (bounds.c, note 1). */
+static double error_of_columns(int64_t d, int rotated, double eta, int64_t columns) {
+    double slab = (double)sh_ceil_div(d, sh_ceil_div(d, SH_SLAB));
+    return rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
+}
+
 int sh_quantiser_new(sh_context *context, sh_quantiser *c, int64_t columns, int rotated, double eta, int64_t d) {
     c->columns = columns;
     c->rotated = rotated;
     c->eta = rotated ? eta : 0;
-    double slab = (double)sh_ceil_div(d, sh_ceil_div(d, SH_SLAB));
-    c->projection_error = rotated ? sh_roundoff(slab + 4) * sqrt((double)columns) * (1 + eta) + 0x1p-23 : 0x1.0001p-24;
+    c->projection_error = error_of_columns(d, rotated, eta, columns);
     c->phi = 2 * c->projection_error * (1 + eta + c->projection_error) + eta * (1 + eta) + (double)(d + 16) * 0x1p-50;
     c->step = sh_allocate(context, 2 * columns, sizeof(float));
     if (!c->step) return 0;
     c->inverse = c->step + columns;
     return 1;
+}
+
+void sh_set_box_errors(sh_index *x, double eta) {
+    x->box_error = error_of_columns(x->d, x->basis != NULL, eta, 1);
+    double e = sqrt((double)x->box_columns) * x->box_error;
+    x->box_phi = 2 * e * (1 + eta + e) + 2 * eta * (1 + eta) + (double)(x->d + 16) * 0x1p-50;
 }
 
 /* Chooses the steps: proportional to the root of a column's standard deviation, halfway between equal errors in patterns
@@ -130,7 +141,7 @@ typedef struct {
 static size_t lay_out(const sh_index *x, const sh_memory *m, int64_t rows, void *memory, encoding_scratch *s) {
     sh_workspace w = {memory, 0};
     sh_take_rows(&w, x, m, rows, &s->rows);
-    sh_take_products(&w, x, rows, &s->rows);
+    sh_take_products(&w, rows, x->rank, &s->rows);
     s->bias = sh_take(&w, rows, sizeof *s->bias);
     s->code = sh_take(&w, sh_max(x->quads * 4, x->refinement.columns), 1);
     return w.used;
@@ -145,7 +156,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
     for (int64_t i = 0; status == SH_OK && i < n; i++)
         status = sh_load_pattern(context, x, m, i * x->patterns / n, &s.rows, i);
     if (status == SH_OK) {
-        if (x->basis) sh_project(x, n, &s.rows);
+        if (x->basis) sh_project(x, n, x->rank, &s.rows);
         fit_quantiser(x, &x->filter, 1, &s.rows, n, s.code);
         if (x->refinement.columns && !x->base) fit_quantiser(x, &x->refinement, 0, &s.rows, n, s.code);
     }
@@ -158,7 +169,7 @@ sh_status sh_fit_quantisers(sh_context *context, sh_index *x, const sh_memory *m
 typedef struct {
     sh_index *index;
     const sh_memory *m;
-    int64_t encoded_items; /* whose codes are there */
+    int64_t first_panel; /* those before it have their codes */
 } encoding;
 
 /* Returns the bias of the pattern that was loaded last as it is stored: scaled, and rounded up by more than it may
@@ -167,8 +178,8 @@ static float stored_bias(const sh_index *x, const sh_memory *m, int64_t pattern,
     double bias = -norm2 / 2;
     if (!sh_has_distance_bias(x, m)) {
         m->k->to_double(s->in_double, s->used, x->d);
-        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->mean, x->d);
-        bias = (m->scale ? product * m->scale[pattern] : product) - x->mean_norm2 + (m->bias ? m->bias[pattern] : 0);
+        double product = sh_kernels_of(SH_FLOAT64)->dot(s->in_double, x->centre, x->d);
+        bias = (m->scale ? product * m->scale[pattern] : product) - x->centre_norm2 + (m->bias ? m->bias[pattern] : 0);
         bias *= x->scaling * x->scaling;
     }
     return sh_round_up(bias + 8 * 0x1p-24 * fabs(bias));
@@ -210,50 +221,91 @@ static void encode_panel(sh_index *x, const sh_coding_scratch *s, int64_t row, c
     }
 }
 
-/* Writes the codes of SH_ENCODED_ROWS patterns. */
+/* Makes the box of a panel from n rows. */
+static void make_box(sh_index *x, const sh_coding_scratch *s, int64_t row, const float *bias, int64_t n,
+                     int64_t number) {
+    float largest_bias = -INFINITY, *box = x->boxes + number / SH_GROUP * SH_GROUP_FLOATS + number % SH_GROUP;
+    double least[SH_BOX_COLUMNS], most[SH_BOX_COLUMNS];
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        least[c] = INFINITY;
+        most[c] = -INFINITY;
+    }
+    for (int64_t i = row; i < row + n; i++) {
+        double own_least[SH_BOX_COLUMNS], own_most[SH_BOX_COLUMNS];
+        sh_box_intervals(x, s, i, own_least, own_most);
+        for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+            least[c] = fmin(least[c], own_least[c]);
+            most[c] = fmax(most[c], own_most[c]);
+        }
+        largest_bias = fmaxf(largest_bias, bias[i]);
+    }
+    for (int c = 0; c < SH_BOX_COLUMNS; c++) {
+        box[2 * c * SH_GROUP] = -sh_round_up(-least[c]);
+        box[(2 * c + 1) * SH_GROUP] = sh_round_up(most[c]);
+    }
+    box[2 * SH_BOX_COLUMNS * SH_GROUP] = x->boxes_by_distance ? 0 : largest_bias;
+}
+
+/* Writes the codes of SH_ENCODED_ROWS slots. */
 static sh_status encode_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    enum { PANELS = SH_ENCODED_ROWS / SH_PANEL };
     const encoding *e = pointer;
     sh_index *x = e->index;
     const sh_memory *m = e->m;
-    int64_t first = (e->encoded_items + item) * SH_ENCODED_ROWS, rows = sh_min(SH_ENCODED_ROWS, x->patterns - first);
+    int64_t first_panel = e->first_panel + item * PANELS, panels = sh_min(PANELS, x->panel_count - first_panel);
+    int64_t ahead = sh_prefetch_distance(&m->patterns), row = 0, first_row[PANELS + 1];
     encoding_scratch coding;
     lay_out(x, m, SH_ENCODED_ROWS, scratch, &coding);
     sh_coding_scratch *s = &coding.rows;
     int8_t *code = coding.code;
-    for (int64_t i = 0; i < rows; i++) {
-        sh_status status = sh_load_pattern(context, x, m, first + i, s, i);
+    const int32_t *order = x->order + first_panel * SH_PANEL;
+    for (int64_t slot = 0; slot < panels * SH_PANEL; slot++) {
+        if (slot % SH_PANEL == 0) first_row[slot / SH_PANEL] = row;
+        int64_t next = slot + ahead < panels * SH_PANEL ? order[slot + ahead] : -1, pattern = order[slot];
+        if (next >= 0) sh_prefetch_row(&m->patterns, next);
+        if (pattern < 0) continue;
+        sh_status status = sh_load_pattern(context, x, m, pattern, s, row);
         if (status != SH_OK) return status;
-        coding.bias[i] = stored_bias(x, m, first + i, s->norm2[i], s);
+        coding.bias[row] = stored_bias(x, m, pattern, s->norm2[row], s);
+        row++;
     }
-    if (x->basis) sh_project(x, rows, s);
+    first_row[panels] = row;
+    if (x->basis) sh_project(x, row, x->rank, s);
 
     memset(code + x->filter.columns, 0, (size_t)(-x->filter.columns & 3));
-    for (int64_t i = 0; i < rows; i += SH_PANEL)
-        encode_panel(x, s, i, coding.bias, sh_min(SH_PANEL, rows - i), (first + i) / SH_PANEL, code);
-    for (int64_t i = 0; i < rows && x->refinement.columns && !x->base; i++) {
-        char *record = x->records + (size_t)(first + i) * x->record_bytes;
-        float *end = (float *)(void *)(record + x->record_bytes - 12);
-        const float *a = sh_columns(x, &x->refinement, s, i);
-        end[0] = scale_for(sh_code_kernels_chosen()->largest_ratio(a, x->refinement.inverse, x->refinement.columns));
-        end[1] = encode_row(&x->refinement, a, s->norm2[i], end[0], (int8_t *)record);
-        end[2] = coding.bias[i];
+    for (int64_t p = 0; p < panels; p++) {
+        int64_t first = first_row[p], n = first_row[p + 1] - first;
+        encode_panel(x, s, first, coding.bias, n, first_panel + p, code);
+        if (x->base) continue;
+        make_box(x, s, first, coding.bias, n, first_panel + p);
+        for (int64_t i = 0; i < n && x->records; i++) {
+            char *record = x->records + (size_t)((first_panel + p) * SH_PANEL + i) * x->record_bytes;
+            float *end = (float *)(void *)(record + x->record_bytes - 12);
+            const float *a = sh_columns(x, &x->refinement, s, first + i);
+            const sh_quantiser *c = &x->refinement;
+            end[0] = scale_for(sh_code_kernels_chosen()->largest_ratio(a, c->inverse, c->columns));
+            end[1] = encode_row(c, a, s->norm2[first + i], end[0], (int8_t *)record);
+            end[2] = coding.bias[first + i];
+        }
     }
     return SH_OK;
 }
 
-sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t encoded_items) {
+/* Makes boxes of panels that there are not: all from first_panel on. */
+static void clear_boxes(sh_index *x, int64_t first_panel) {
+    for (int64_t panel = first_panel; panel < sh_ceil_div(x->panel_count, SH_GROUP) * SH_GROUP; panel++) {
+        float *box = x->boxes + panel / SH_GROUP * SH_GROUP_FLOATS + panel % SH_GROUP;
+        for (int i = 0; i < 2 * SH_BOX_COLUMNS; i++) box[i * SH_GROUP] = 0;
+        box[2 * SH_BOX_COLUMNS * SH_GROUP] = -INFINITY;
+    }
+}
+
+sh_status sh_encode_patterns(sh_context *context, sh_index *x, const sh_memory *m, int64_t first_panel) {
     assert(x->quads * 4 >= x->filter.columns && x->quads * 4 < x->filter.columns + 4);
     assert(!x->records || x->record_bytes >= (size_t)x->refinement.columns + 3 * sizeof(float));
-    for (int64_t i = 0; !x->base && i < x->panel_count * SH_PANEL; i++) x->order[i] = i < x->patterns ? (int32_t)i : -1;
-    int64_t groups = sh_ceil_div(x->panel_count, SH_GROUP);
-    for (int64_t g = 0; !x->base && g < groups; g++) /* all are open */
-        for (int64_t j = 0; j < SH_GROUP_FLOATS; j++) {
-            int64_t panel = g * SH_GROUP + j % SH_GROUP;
-            x->boxes[g * SH_GROUP_FLOATS + j] = j < 2 * SH_BOX_COLUMNS * SH_GROUP ? 0
-                                                : panel < x->panel_count          ? INFINITY
-                                                                                  : -INFINITY;
-        }
-    encoding e = {x, m, encoded_items};
+    encoding e = {x, m, first_panel};
+    if (!x->base) clear_boxes(x, first_panel);
     size_t scratch = lay_out(x, m, SH_ENCODED_ROWS, NULL, &(encoding_scratch){0});
-    return sh_for_each(context, sh_ceil_div(x->patterns, SH_ENCODED_ROWS) - encoded_items, scratch, encode_item, &e);
+    int64_t items = sh_ceil_div((x->panel_count - first_panel) * SH_PANEL, SH_ENCODED_ROWS);
+    return sh_for_each(context, items, scratch, encode_item, &e);
 }
