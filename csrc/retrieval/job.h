@@ -129,6 +129,7 @@ typedef struct {
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
     _Atomic int64_t overflow_count;
+    int64_t longest_list; /* of the scan, if that is less than sh_exact_support; 0: that */
     int64_t blocks, block_rows, ranges, tiles;
 } sh_plan;
 

@@ -1,7 +1,8 @@
 /* plan.c: which path a call takes, and the indexes of a memory: built when they pay, stored once, then only read.
  *
  * Notes  1. The cheapest path is found by counting: a pilot of a few queries tells how long their lists are, and the
- *           work is estimated in multiplications of the matrix product. No clock is read.
+ *           work is estimated in multiplications of the matrix product. No clock is read. Means are compared: where a few
+ *           queries have most of the candidates, they have most of the work.
  *        2. For queries with long lists there are longer filter codes, in an index that shares all else.
  *        3. A call builds an index by itself only if half of the available memory holds it; sh_memory_index and a path
  *           asked for by name build it wherever it can be.
@@ -28,6 +29,7 @@ static const double LIST_WORK = 18000;                      /* to list one of th
 static const double INDEX_WORK = 300;                       /* to build an index, for every number of the patterns */
 static const double READ_WORK = 40;                         /* to read a number that is in no cache */
 static const double LEAST_WORK = 2e7;                       /* of a scan that is worth the overhead of an index */
+static const double INDEX_GAIN = 0.8;                       /* of the scan's work, below which an index is taken */
 
 /* Estimates the work of one query that reads the filter codes of all patterns. */
 static double work_of_codes(const sh_index *x) {
@@ -35,26 +37,51 @@ static double work_of_codes(const sh_index *x) {
     return query + (double)(x->patterns * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
-/* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
-static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
+/* The work of the queries of a pilot through an index, and which of them it leaves to the next path. */
+typedef struct {
+    double work[PILOT];
+    int left[PILOT];
+} trial;
+
+/* Estimates the work of a pilot's queries through an index. */
+static sh_status pilot(sh_job *job, const sh_index *index, trial *t) {
     int64_t queries[PILOT], unserved[PILOT], counts[PILOT][SH_STAGES];
-    double query_work[PILOT];
-    double refine = !index->records ? 0 : job->plan.k_best && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
+    const double refine = !index->records ? 0 : job->plan.k_best && !sh_has_cutoff(job) ? SHARED_WORK : REFINE_WORK;
+    const double codes = work_of_codes(index), too_many = refine * (double)sh_candidate_limit(index);
     _Atomic int64_t unserved_count = 0;
-    sh_job trial = *job;
-    trial.out = (sh_outputs){0};
+    sh_job pilot_job = *job;
+    pilot_job.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) {
         queries[i] = i * job->queries.n / PILOT;
         counts[i][SH_LISTED] = -1; /* which stays where the index does not serve the query */
     }
-    sh_status status = sh_index_search(&trial, index, queries, PILOT, counts, unserved, &unserved_count);
-    for (int i = 0; i < PILOT; i++)
-        query_work[i] = counts[i][SH_LISTED] < 0 ? INFINITY
-                                                 : refine * (double)counts[i][SH_LISTED] +
-                                                       ROW_WORK * (double)counts[i][SH_SCORED] + work_of_codes(index);
-    sh_sort_descending(query_work, PILOT);
-    *work = query_work[PILOT / 2];
+    sh_status status = sh_index_search(&pilot_job, index, queries, PILOT, counts, unserved, &unserved_count);
+    for (int i = 0; i < PILOT; i++) {
+        t->left[i] = counts[i][SH_LISTED] < 0;
+        t->work[i] =
+            codes +
+            (t->left[i] ? too_many : refine * (double)counts[i][SH_LISTED] + ROW_WORK * (double)counts[i][SH_SCORED]);
+    }
     return status;
+}
+
+/* Returns the mean work of a pilot's queries, if each that the index leaves takes work `next` more, or, by the index
+ * of another pilot, what that says, and `next` more where it leaves the query, too. */
+static double mean_work(const trial *t, const trial *other, double next) {
+    double sum = 0;
+    for (int i = 0; i < PILOT; i++) {
+        sum += t->work[i];
+        if (t->left[i]) sum += other ? other->work[i] + (other->left[i] ? next : 0) : next;
+    }
+    return sum / PILOT;
+}
+
+/* Returns the median of their work; INFINITY if most are left. */
+static double median_work(const trial *t) {
+    double work[PILOT];
+    for (int i = 0; i < PILOT; i++) work[i] = t->left[i] ? INFINITY : t->work[i];
+    sh_sort_descending(work, PILOT);
+    return work[PILOT / 2];
 }
 
 /* Returns how many bytes an index may have that a call builds by itself: other calls need memory, too. */
@@ -194,18 +221,20 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
     return bytes;
 }
 
-/* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. */
+/* Finds out whether most queries of a pilot have more candidates than an index serves: then no bound excludes many
+ * patterns. */
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t queries[PILOT], overflow[PILOT];
-    sh_job trial = *job;
-    trial.out = (sh_outputs){0};
+    sh_job pilot_job = *job;
+    pilot_job.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) queries[i] = i * job->queries.n / PILOT;
-    trial.plan.scan_queries = queries;
-    trial.plan.overflow_queries = overflow;
-    atomic_store(&trial.plan.scan_count, PILOT);
-    atomic_store(&trial.plan.overflow_count, 0);
-    sh_status status = sh_scan(&trial);
-    *most_overflow = atomic_load(&trial.plan.overflow_count) > PILOT / 2;
+    pilot_job.plan.longest_list = SH_EXACT_SUPPORT;
+    pilot_job.plan.scan_queries = queries;
+    pilot_job.plan.overflow_queries = overflow;
+    atomic_store(&pilot_job.plan.scan_count, PILOT);
+    atomic_store(&pilot_job.plan.overflow_count, 0);
+    sh_status status = sh_scan(&pilot_job);
+    *most_overflow = atomic_load(&pilot_job.plan.overflow_count) > PILOT / 2;
     return status;
 }
 
@@ -259,14 +288,15 @@ static double work_of_scan(const sh_job *job) {
     return n * (double)job->memory->patterns.d + (k > 0 ? LIST_WORK * k * log(n / k + 1) : 0);
 }
 
-/* Takes an index, unless it is NULL, in place of *best, if a pilot finds it cheaper than *work. */
-static sh_status try_index(sh_job *job, const sh_index *index, const sh_index **best, double *work) {
-    double index_work;
+/* Takes an index, unless it is NULL, in place of *best, if a pilot finds it cheaper than that one's pilot says. */
+static sh_status try_index(sh_job *job, const sh_index *index, const sh_index **best, trial *t) {
+    trial other;
     if (!index) return SH_OK;
-    sh_status status = pilot(job, index, &index_work);
-    if (status != SH_OK || !(index_work < *work)) return status;
+    sh_status status = pilot(job, index, &other);
+    if (status != SH_OK || !(mean_work(&other, NULL, work_of_scan(job)) < mean_work(t, NULL, work_of_scan(job))))
+        return status;
     *best = index;
-    *work = index_work;
+    *t = other;
     return SH_OK;
 }
 
@@ -275,31 +305,35 @@ static sh_status choose_by_pilots(sh_job *job, choice *c) {
     const sh_memory *m = job->memory;
     const double numbers = (double)m->patterns.n * (double)m->patterns.d;
     const double all_codes = numbers * sh_code_kernels_chosen()->cost, scan = work_of_scan(job);
-    double work;
+    trial leading, all;
+    double by_leading = INFINITY, by_all = INFINITY, by_both = INFINITY;
     sh_status status = SH_OK;
     if (c->leading) {
-        const sh_index *leading = c->leading;
-        status = pilot(job, leading, &work);
-        if (status == SH_OK && !c->longer && work > 2 * work_of_codes(leading))
+        const sh_index *base = c->leading;
+        status = pilot(job, base, &leading);
+        if (status == SH_OK && !c->longer && mean_work(&leading, NULL, scan) > 2 * work_of_codes(base))
             status = build_longer_codes(job->context, m, c);
         if (status == SH_NO_MEMORY) status = SH_OK; /* then by what there is */
-        if (status == SH_OK) status = try_index(job, c->longer, &c->leading, &work);
-        if (status == SH_OK) status = build_call_index(job, leading, work, &c->of_call);
+        if (status == SH_OK) status = try_index(job, c->longer, &c->leading, &leading);
+        if (status == SH_OK) status = build_call_index(job, base, mean_work(&leading, NULL, scan), &c->of_call);
         if (status == SH_NO_MEMORY) status = SH_OK;
-        if (status == SH_OK) status = try_index(job, c->of_call, &c->leading, &work);
-        if (status == SH_OK && !c->all && work > 1.2 * all_codes && all_codes < 0.6 * scan &&
-            sh_may_add_all_columns(m, leading)) {
+        if (status == SH_OK) status = try_index(job, c->of_call, &c->leading, &leading);
+        if (status == SH_OK && !c->all && median_work(&leading) > 1.2 * all_codes && all_codes < 0.6 * scan &&
+            sh_may_add_all_columns(m, base)) {
             status = build_index(job->context, m, SH_ALL_COLUMNS, index_budget(m));
             if (status == SH_NO_MEMORY) status = SH_OK;
             c->all = atomic_load(&m->indexes->index[SH_ALL_INDEX]);
         }
-        if (status != SH_OK) return status;
-        if (work > (c->all ? all_codes : 0.8 * scan)) c->leading = NULL;
+        by_leading = mean_work(&leading, NULL, scan);
     }
-    if (c->all) {
-        status = pilot(job, c->all, &work);
-        if (work > 0.8 * scan) c->all = NULL;
+    if (status == SH_OK && c->all) {
+        status = pilot(job, c->all, &all);
+        by_all = mean_work(&all, NULL, scan);
+        if (c->leading) by_both = mean_work(&leading, &all, scan);
     }
+    const double least = fmin(by_both, fmin(by_leading, by_all));
+    if (!(least < INDEX_GAIN * scan) || least == by_all) c->leading = NULL;
+    if (!(least < INDEX_GAIN * scan) || (least == by_leading && least < by_both)) c->all = NULL;
     return status;
 }
 

@@ -153,8 +153,8 @@ static sh_status answer_queries(sh_job *job) {
     const sh_structure *s = job->queries.structure;
     sh_status status = SH_OK;
     if (sh_by_place(s)) return sh_answer_pairs(job);
-    if (plan->k_best <= SH_NEAREST && (job->map->cutoff || plan->k_best)) {
-        status = sh_answer_by_index(job);
+    if (plan->k_best ? plan->k_best <= sh_exact_support(job->memory) : job->map->cutoff != NULL) {
+        if (plan->k_best <= SH_NEAREST) status = sh_answer_by_index(job);
         if (status == SH_OK) status = sh_scan(job);
     } else {
         /* lists of weights, and of more than the scan's lists hold, need whole rows of scores; so do some others */

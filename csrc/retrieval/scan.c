@@ -57,6 +57,12 @@ typedef struct {
     int64_t numbers; /* that results.z holds */
 } item_scratch;
 
+/* Returns how many candidates a query may have in the end. */
+static int64_t longest_list(const sh_job *job) {
+    int64_t most = sh_exact_support(job->memory);
+    return job->plan.longest_list ? sh_min(job->plan.longest_list, most) : most;
+}
+
 static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     sh_workspace w = {memory, 0};
     int64_t rows = job->plan.block_rows;
@@ -66,7 +72,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->lists = sh_take(&w, rows, sizeof *s->lists);
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
     s->results = sh_take_result_scratch(job, &w, CAPACITY);
-    s->most = 2 * sh_exact_support(job->memory);
+    s->most = 2 * longest_list(job);
     s->grown = 0;
     s->longer = NULL;
     s->numbers = CAPACITY;
@@ -167,7 +173,7 @@ static void hand_over(scan *s, range_list *to, const sh_candidate_list *l, sh_co
 /* Answers a query by the candidates that no score of a tile excludes, in order of position. */
 static sh_status answer(sh_job *job, int64_t query, const sh_candidate_list *l, sh_result_scratch results,
                         sh_context *context) {
-    if (l->overflows || l->n > sh_exact_support(job->memory)) {
+    if (l->overflows || l->n > longest_list(job)) {
         leave_to_overflow(job, query);
         return SH_OK;
     }

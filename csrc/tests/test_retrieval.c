@@ -624,6 +624,76 @@ static void failures(void) {
     CHECK(call_all(&context, &c) == SH_INTERRUPTED && l.live == 0);
 }
 
+/* --- supports of thousands ---------------------------------------------------------------------------- */
+
+/* An allocator that counts bytes, which stand before each block. */
+typedef struct {
+    ledger blocks;
+    _Atomic int64_t bytes, most;
+} meter;
+static void *meter_allocate(void *user, size_t bytes) {
+    meter *m = user;
+    size_t *block = ledger_allocate(&m->blocks, bytes + 64);
+    if (!block) return NULL;
+    *block = bytes;
+    const int64_t all = atomic_fetch_add(&m->bytes, (int64_t)bytes) + (int64_t)bytes;
+    if (all > atomic_load(&m->most)) atomic_store(&m->most, all);
+    return block + 8;
+}
+static void meter_release(void *user, void *block) {
+    meter *m = user;
+    if (!block) return;
+    atomic_fetch_sub(&m->bytes, (int64_t)*((size_t *)block - 8));
+    ledger_release(&m->blocks, (size_t *)block - 8);
+}
+
+/* Updates n queries that 4,096 of the 65,536 patterns are equal to, so that weights are exact; all others are far.
+ * Checks states and supports. */
+static sh_status update_of_thousands(sh_context *context, int64_t n, int *right) {
+    enum { ALL = 65536, SAME = 4096, MOST = 768 };
+    static float patterns[ALL][2], states[MOST][2], x[MOST][2];
+    static int64_t support[MOST];
+    const double beta = 3;
+    const sh_rows stored = {.data = patterns, .n = ALL, .d = 2, .stride = sizeof patterns[0], .type = SH_FLOAT32};
+    const sh_queries queries = {.data = x, .n = n, .beta = &beta};
+    for (int64_t i = 0; i < ALL; i++)
+        patterns[i][0] = patterns[i][1] = i * SAME / ALL < (i + 1) * SAME / ALL ? 0.7F : 9.0F + (float)(i % 100);
+    for (int64_t i = 0; i < n; i++) x[i][0] = x[i][1] = 0.7F;
+    sh_memory *memory = NULL;
+    sh_status status = sh_memory_new(context, &stored, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
+    if (status == SH_OK) status = sh_update(context, memory, (sh_model){SH_SPARSEMAX, 0}, queries, states, support);
+    sh_memory_free(context, memory);
+    *right = status != SH_OK || !memcmp(states, x, (size_t)n * sizeof x[0]);
+    for (int64_t i = 0; status == SH_OK && i < n; i++) *right &= support[i] == SAME;
+    return status;
+}
+
+/* The lists of a block grow, but not all of them; without memory for them, queries are answered all the same. */
+static void supports_of_thousands(void) {
+    int right;
+    for (int threads = 1; threads <= 2; threads++) {
+        meter m = {.blocks = {.fail_at = -1}};
+        sh_context context = {.allocate = meter_allocate, .release = meter_release, .user = &m, .threads = threads};
+        context.path = SH_PATH_SCAN;
+        CHECK_OK(update_of_thousands(&context, 768, &right));
+        CHECK(right && m.blocks.live == 0 && m.bytes == 0);
+        if (threads == 1) CHECK(m.most > (30 << 20) && m.most < (48 << 20));
+        CHECK(m.most < (192 << 20)); /* with what ranges hand over */
+        m.blocks.made = 0;
+        CHECK_OK(update_of_thousands(&context, 2, &right));
+        const int64_t made = m.blocks.made;
+        int answered = 0;
+        for (int64_t n = 0; n < made; n++) {
+            m.blocks = (ledger){.fail_at = n};
+            const sh_status status = update_of_thousands(&context, 2, &right);
+            CHECK(status == SH_NO_MEMORY || status == SH_OK);
+            CHECK(right && m.blocks.live == 0 && m.bytes == 0);
+            answered += status == SH_OK;
+        }
+        CHECK(made > 10 && answered > 4 && answered < made);
+    }
+}
+
 int main(void) {
     CHECK_OK(sh_initialise());
     all_calls();
@@ -632,5 +702,6 @@ int main(void) {
     use_of_indexes();
     refusals();
     failures();
+    supports_of_thousands();
     return checked("retrieval");
 }
