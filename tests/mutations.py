@@ -138,6 +138,13 @@ static void NAME(accumulate)""",
         "bounds",
     ),
     Mutation(
+        "index: the bias of a panel's last pattern for all of it",
+        "csrc/retrieval/index/quantise.c",
+        "largest_bias = fmaxf(largest_bias, bias[i]);",
+        "largest_bias = bias[i];",
+        "bounds",
+    ),
+    Mutation(
         "merge: sums of parts not brought to one scale",
         "csrc/retrieval/streaming.c",
         "a.sum[i] = factor_a * a.sum[i] + factor_b * b.sum[i];",

@@ -346,6 +346,55 @@ static void codes(void) {
     sh_release(&context, records);
 }
 
+/* Bounds of boxes, some of which hold the query, and of panels that there are not. */
+static void boxes(void) {
+    enum { GROUPS = 20, QUERIES = 3, COLUMNS = SH_BOX_COLUMNS };
+    const sh_code_kernels *k = sh_code_kernels_chosen();
+    for (int t = 0; t < 2 * GROUPS; t++) {
+        const int by_distance = t % 2;
+        float group[SH_GROUP_FLOATS], *bias = group + 2 * COLUMNS * SH_GROUP;
+        for (int c = 0; c < COLUMNS; c++)
+            for (int l = 0; l < SH_GROUP; l++) {
+                group[2 * c * SH_GROUP + l] = (float)normal(&seed) - (float)(l % 3);
+                group[(2 * c + 1) * SH_GROUP + l] = group[2 * c * SH_GROUP + l] + (float)(l % 3 * 2 * uniform(&seed));
+            }
+        for (int l = 0; l < SH_GROUP; l++) bias[l] = l == 7 ? -INFINITY : (float)normal(&seed);
+        sh_filter_query q[QUERIES], *list[QUERIES];
+        uint16_t open[QUERIES];
+        for (int n = 0; n < QUERIES; n++) {
+            list[n] = &q[n];
+            q[n] = (sh_filter_query){.threshold = (float)normal(&seed)};
+            q[n].box.start = (float)normal(&seed);
+            for (int c = 0; c < COLUMNS; c++) {
+                q[n].box.least[c] = (float)normal(&seed);
+                q[n].box.most[c] = q[n].box.least[c] + (by_distance ? (float)uniform(&seed) : 0);
+            }
+        }
+        k->open_panels(group, by_distance, list, QUERIES, open);
+        for (int n = 0; n < QUERIES; n++) {
+            float bounds[SH_GROUP];
+            const sh_box_query *b = &q[n].box;
+            k->box_bounds(group, by_distance, b, bounds);
+            for (int l = 0; l < SH_GROUP; l++) {
+                double want = (double)b->start + (double)bias[l];
+                for (int c = 0; c < COLUMNS; c++) {
+                    const double least = (double)group[2 * c * SH_GROUP + l],
+                                 most = (double)group[(2 * c + 1) * SH_GROUP + l];
+                    const double below = least - (double)b->most[c], above = (double)b->least[c] - most;
+                    const double apart = larger(larger(below, above), 0);
+                    want += by_distance ? -(0.5 - 0x1p-13) * apart * apart
+                                        : larger((double)b->most[c] * least, (double)b->most[c] * most);
+                }
+                if (l == 7)
+                    CHECK(bounds[l] == -INFINITY);
+                else
+                    CHECK_NEAR(bounds[l], want, 1e-5);
+                CHECK((open[n] >> l & 1) == !(bounds[l] < q[n].threshold));
+            }
+        }
+    }
+}
+
 /* --- lanes ------------------------------------------------------------------------------------------ */
 
 static void lane_products(const sh_lanes *k, sh_type type) {
@@ -459,6 +508,7 @@ int main(void) {
         }
     }
     codes();
+    boxes();
     printf("%s: ", sh_simd_level());
     return checked("kernels");
 }

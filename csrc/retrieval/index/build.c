@@ -184,7 +184,7 @@ static double estimate_bytes(const sh_memory *m, sh_index_kind kind, int64_t d) 
         sample_bytes =
             fmin(n, d <= SH_LARGEST_GRAM ? SAMPLE : SH_LARGEST_GRAM) * features * 12 + 3 * 8 * gram_rows * gram_rows;
     }
-    return n * (code_bytes + slot_bytes) + sample_bytes;
+    return n * fmax(code_bytes + slot_bytes, SH_ORDERED_BYTES) + sample_bytes;
 }
 
 sh_status sh_index_new(sh_context *context, const sh_memory *m, sh_index_kind kind, const int32_t *features, int64_t d,

@@ -75,10 +75,11 @@ void sh_set_box_errors(sh_index *x, double eta) {
     x->box_phi = 2 * e * (1 + eta + e) + 2 * eta * (1 + eta) + (double)(x->d + 16) * 0x1p-50;
 }
 
-/* Chooses the steps: proportional to the root of a column's standard deviation, halfway between equal errors in patterns
- * and in queries. Their mean square is 1, for scales say how large a code is; and none is so small that a column which
+/* Chooses the steps. Where queries are encoded, they are proportional to the root of a column's standard deviation, halfway
+ * between equal errors in patterns and in queries; where they are not, to its power 3/4, which leaves the least error in
+ * codes of one scale. Their mean square is 1, for scales say how large a code is; and none is so small that a column which
  * is nearly constant in the sample could make the scale. */
-static void fit_steps(const sh_index *x, sh_quantiser *c, const sh_coding_scratch *s, int64_t n) {
+static void fit_steps(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s, int64_t n) {
     static const double LEAST_STEP = 1.0 / 16;
     const float *columns = sh_columns(x, c, s, 0);
     const int64_t stride = sh_columns(x, c, s, 1) - columns;
@@ -87,8 +88,8 @@ static void fit_steps(const sh_index *x, sh_quantiser *c, const sh_coding_scratc
         double sum = 0;
         for (int64_t i = 0; i < n; i++) sum += (double)columns[i * stride + j] * (double)columns[i * stride + j];
         double deviation = sqrt(sum / (double)n);
-        c->step[j] = (float)sqrt(deviation);
-        total += deviation;
+        c->step[j] = (float)sqrt(encoded_queries ? deviation : deviation * sqrt(deviation));
+        total += (double)c->step[j] * (double)c->step[j];
     }
     double root = sqrt(total / (double)c->columns);
     for (int64_t j = 0; j < c->columns; j++) {
@@ -105,7 +106,7 @@ static float scale_for(float largest_ratio) { return fmaxf(largest_ratio * ((1 +
  * codes by their columns. */
 static void fit_quantiser(const sh_index *x, sh_quantiser *c, int encoded_queries, const sh_coding_scratch *s,
                           int64_t n, int8_t *code) {
-    fit_steps(x, c, s, n);
+    fit_steps(x, c, encoded_queries, s, n);
     const sh_code_kernels *k = sh_code_kernels_chosen();
     double p_mean[4] = {0}, q_mean[4] = {0}, norm = 0;
     int64_t queries = sh_min(n, SH_SAMPLED_QUERIES);

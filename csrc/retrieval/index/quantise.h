@@ -8,7 +8,8 @@ enum {
     SH_SLAB = 256,            /* features whose products are summed in float32 */
     SH_ENCODED_ROWS = 256,    /* patterns encoded at a time: whole panels */
     SH_SAMPLED_QUERIES = 256, /* sampled patterns that stand for queries */
-    SH_MOST_FEATURES = 66000  /* whose 8-bit products fit a sum of 32 bits */
+    SH_MOST_FEATURES = 66000, /* whose 8-bit products fit a sum of 32 bits */
+    SH_ORDERED_BYTES = 44     /* of a pattern while it is ordered, its place in the order included */
 };
 
 /* Returns g(n) = n u / (1 - n u), which bounds the relative error of n roundings in float32. */
