@@ -278,8 +278,8 @@ SH_API sh_status sh_survey(sh_context *context, const sh_memory *memory, sh_mode
                            int64_t *counts);
 
 /* sh_bounds: gives the index's bounds, so that they can be tested: of each query and pattern an upper bound on the canonical
- * score by the filter code, one by the refinement code (the first again, where there is none), and a lower bound. The index
- * is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
+ * score by filter code and box (the lesser), one by the refinement code (by the filter code, where there is none), and a
+ * lower bound. The index is that of SH_PATH_COLUMNS where this is the context's path, else that of SH_PATH_LINES; it is built if need be. beta is
  * not used, and may be NULL.
  *
  * Returned   bounds  (N, M, 3); INFINITY, and -INFINITY, where the index has no bound for a query (extreme norms)
