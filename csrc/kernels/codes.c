@@ -7,17 +7,19 @@
 #include <math.h>
 #include <string.h>
 
-/* Appends those of 16 patterns whose bit is set in `mask`. */
-static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
-    for (; mask; mask &= mask - 1) {
-        int l = __builtin_ctz(mask);
-        q->slot[q->found] = (int32_t)(first + l);
-        q->bound[q->found++] = bounds[l];
-    }
-}
-
 #if defined(__AVX512VNNI__)
 #define COST 0.35
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, __m512i bounds, __mmask16 mask, int64_t first) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i slots = _mm512_add_epi32(lanes, _mm512_set1_epi32((int32_t)first));
+    const int n = __builtin_popcount(mask);
+    const __mmask16 whole = (__mmask16)((1u << n) - 1);
+    _mm512_mask_storeu_epi32(q->bound + q->found, whole, _mm512_maskz_compress_epi32(mask, bounds));
+    _mm512_mask_storeu_epi32(q->slot + q->found, whole, _mm512_maskz_compress_epi32(mask, slots));
+    q->found += n;
+}
+
 /* Q queries and 64 patterns at a time stay in registers: sums, bounds and comparison. Left to itself, GCC copies every
  * sum before each instruction that adds to it. */
 #define UNROLL SH_UNROLL(4)
@@ -54,9 +56,7 @@ static inline void append(sh_filter_query *q, const float *bounds, unsigned mask
         if (!found) return;                                                                                            \
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < 4; j++) {                                        \
             if (!mask[i][j]) continue;                                                                                 \
-            float bounds[16];                                                                                          \
-            _mm512_storeu_ps(bounds, _mm512_castsi512_ps(sum[i][j]));                                                  \
-            append(q[i], bounds, mask[i][j], first + j * 16);                                                          \
+            append(q[i], sum[i][j], mask[i][j], first + j * 16);                                                       \
         }                                                                                                              \
     }
 FILTER(4)
@@ -165,6 +165,15 @@ static inline void sums_of(const uint8_t *codes, int64_t quads, const int8_t *co
 }
 #endif
 
+/* Appends those of 16 patterns whose bit is set in `mask`. */
+static inline void append(sh_filter_query *q, const float *bounds, unsigned mask, int64_t first) {
+    for (; mask; mask &= mask - 1) {
+        int l = __builtin_ctz(mask);
+        q->slot[q->found] = (int32_t)(first + l);
+        q->bound[q->found++] = bounds[l];
+    }
+}
+
 static void filter(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
                    sh_filter_query *const *q, int64_t n) {
     size_t bytes = sh_panel_bytes(quads);
@@ -227,10 +236,23 @@ static inline lanes bounds_of_boxes(const float *group, int by_distance, const s
     return by_distance ? bounds_by_distance(group, q) : bounds_by_products(group, q);
 }
 
-static void box_bounds(const float *group, int by_distance, const sh_box_query *q, float *bounds) {
-    for (int l = 0; l < SH_GROUP; l += LANES) {
-        const lanes v = bounds_of_boxes(group + l, by_distance, q);
-        memcpy(bounds + l, &v, sizeof v);
+static void best_panels(const float *boxes, int64_t groups, int by_distance, const sh_box_query *q, float *best,
+                        int32_t *panel) {
+    for (int first = 0; first < SH_GROUP; first += LANES) {
+        lanes most = {0};
+        lane_bits group = {0};
+        most -= INFINITY;
+        group -= 1;
+        for (int64_t g = 0; g < groups; g++) {
+            const lanes bounds = bounds_of_boxes(boxes + g * SH_GROUP_FLOATS + first, by_distance, q);
+            const lane_bits more = bounds > most;
+            group = (more & (int32_t)g) | (~more & group);
+            most = (lanes)((more & (lane_bits)bounds) | (~more & (lane_bits)most));
+        }
+        for (int l = 0; l < LANES; l++) {
+            best[first + l] = most[l];
+            panel[first + l] = group[l] < 0 ? -1 : group[l] * SH_GROUP + first + l;
+        }
     }
 }
 
@@ -358,7 +380,7 @@ static sh_code_loss encode(const float *a, const float *step, const float *inver
 extern const sh_code_kernels TABLE;
 const sh_code_kernels TABLE = {.cost = COST,
                                .filter = filter,
-                               .box_bounds = box_bounds,
+                               .best_panels = best_panels,
                                .open_panels = open_panels,
                                .record_dots = record_dots,
                                .largest_ratio = largest_ratio,

@@ -68,8 +68,10 @@ typedef struct {
      * threshold; NaN is not. */
     void (*filter)(const uint8_t *panels, const float *scales, int64_t quads, int64_t first, int64_t last,
                    sh_filter_query *const *queries, int64_t n);
-    /* Computes the bounds of the boxes of a group for one query: bounds (SH_GROUP). */
-    void (*box_bounds)(const float *group, int by_distance, const sh_box_query *query, float *bounds);
+    /* Writes, of the panels at each of the SH_GROUP places of a group, the largest bound of their boxes for one query, and
+     * which panel has it; -1 where none has more than -INFINITY. */
+    void (*best_panels)(const float *boxes, int64_t groups, int by_distance, const sh_box_query *query, float *best,
+                        int32_t *panel);
     /* Writes for each of n queries the panels of a group, a bit each, whose bounds are not below its threshold. */
     void (*open_panels)(const float *group, int by_distance, sh_filter_query *const *queries, int64_t n,
                         uint16_t *open);

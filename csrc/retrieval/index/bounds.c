@@ -42,8 +42,9 @@
  *           are made larger by 2^-19), B to 8 u |B| (added when it is stored, rounded up). The double s t q is off by
  *           2^-52 of itself, which is added to |a - s t q|.
  *        4. Canonical scores (rescore.c), biases and constants are sums in double: slack is four times their bound.
- *        5. Products too small for float32: all is within 2^60 of 1 after scaling, or the query is left to the scan;
- *           the threshold is lowered by (1 + |w|) 2^-90, more than all that may flush to zero.
+ *        5. Products too small for float32: |w| is below 2^60, or the query is left to the scan; below 2^-60 it is taken
+ *           as that much, which is an upper bound, and all that follows is within 2^60 of 1; the threshold is lowered by
+ *           (1 + |w|) 2^-90, more than all that may flush to zero.
  *        6. Lower bounds: every step bounds |<w, y> - h s <p, q>|, so h s <p, q> - R_w R_y + B is a bound, too. The B that
  *           is stored may be 10 u |B| above the true one; 24 u |B| are taken off, which covers the rounding of note 3.
  *
@@ -194,8 +195,8 @@ void sh_encode_queries(const sh_index *x, const sh_job *job, const int64_t *quer
         const void *row = sh_used_features(x, m->k, sh_query(job, queries ? queries[i] : first + i), s);
         s->norm2[i] = m->k->centre(s->y + i * x->d, row, 1, x->centre, x->scaling, x->d);
         set_constant(x, job, row, s->in_double, q);
-        double norm = sqrt(s->norm2[i]);
-        int usable = norm < 0x1p60 && norm > 0x1p-60 && q->slack < 0x1p900;
+        double norm = fmax(sqrt(s->norm2[i]), 0x1p-60); /* note 5 */
+        int usable = norm < 0x1p60 && q->slack < 0x1p900;
         q->norm = usable ? norm : 0;
         q->refined_error = NAN;
     }
@@ -271,7 +272,8 @@ double sh_score_lower_bound(const sh_index *x, const sh_query_code *q, float low
 /* Returns the upper bound of a panel's box for a query. */
 static float box_bound(const sh_index *x, const sh_box_query *q, int64_t panel) {
     float bounds[SH_GROUP];
-    sh_code_kernels_chosen()->box_bounds(sh_group(x, panel / SH_GROUP), x->boxes_by_distance, q, bounds);
+    int32_t best[SH_GROUP]; /* of one group: each panel is the best at its place */
+    sh_code_kernels_chosen()->best_panels(sh_group(x, panel / SH_GROUP), 1, x->boxes_by_distance, q, bounds, best);
     return bounds[panel % SH_GROUP];
 }
 
