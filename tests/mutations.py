@@ -201,11 +201,18 @@ static void NAME(accumulate)""",
         "exactness",
     ),
     Mutation(
-        "memory: lists that there was no memory for are used",
+        "memory: a list that there was no memory for is used",
         "csrc/retrieval/scan.c",
-        "if (!s.lists) return sh_fail(context, SH_NO_MEMORY, NULL, 0);",
-        "if (!s.lists && lists < 0) return sh_fail(context, SH_NO_MEMORY, NULL, 0);",
+        "if (!longer.list) return 0;",
+        "if (!longer.list && capacity < 0) return 0;",
         "memory_safety",
+    ),
+    Mutation(
+        "overflow: supports of more than 1,024 patterns take weights of the product",
+        "csrc/retrieval/overflow.c",
+        "const int64_t most = too_many ? sh_exact_support(job->memory) : n;",
+        "const int64_t most = too_many ? SH_EXACT_SUPPORT : n;",
+        "large_supports",
     ),
     # --- C: layers and features
     Mutation(

@@ -779,7 +779,7 @@ static sh_status update_of_thousands(sh_context *context, int64_t n, int *right)
     const sh_rows stored = {.data = patterns, .n = ALL, .d = 2, .stride = sizeof patterns[0], .type = SH_FLOAT32};
     const sh_queries queries = {.data = x, .n = n, .beta = &beta};
     for (int64_t i = 0; i < ALL; i++)
-        patterns[i][0] = patterns[i][1] = i * SAME / ALL < (i + 1) * SAME / ALL ? 0.7F : 9.0F + (float)(i % 100);
+        patterns[i][0] = patterns[i][1] = i * SAME / ALL < (i + 1) * SAME / ALL ? 0.7F : 4.0F + (float)(i % 100) / 64;
     for (int64_t i = 0; i < n; i++) x[i][0] = x[i][1] = 0.7F;
     sh_memory *memory = NULL;
     sh_status status = sh_memory_new(context, &stored, NULL, SH_EUCLIDEAN, SH_FLOAT32, &memory);
