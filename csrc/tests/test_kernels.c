@@ -348,19 +348,21 @@ static void codes(void) {
 
 /* Bounds of boxes, some of which hold the query, and of panels that there are not. */
 static void boxes(void) {
-    enum { GROUPS = 20, QUERIES = 3, COLUMNS = SH_BOX_COLUMNS };
+    enum { TRIALS = 20, GROUPS = 3, QUERIES = 3, COLUMNS = SH_BOX_COLUMNS, MISSING = 7 };
     const sh_code_kernels *k = sh_code_kernels_chosen();
-    for (int t = 0; t < 2 * GROUPS; t++) {
+    for (int t = 0; t < 2 * TRIALS; t++) {
         const int by_distance = t % 2;
-        float group[SH_GROUP_FLOATS], *bias = group + 2 * COLUMNS * SH_GROUP;
-        for (int c = 0; c < COLUMNS; c++)
+        float group[GROUPS][2 * COLUMNS + 1][SH_GROUP];
+        for (int g = 0; g < GROUPS; g++)
             for (int l = 0; l < SH_GROUP; l++) {
-                group[2 * c * SH_GROUP + l] = (float)normal(&seed) - (float)(l % 3);
-                group[(2 * c + 1) * SH_GROUP + l] = group[2 * c * SH_GROUP + l] + (float)(l % 3 * 2 * uniform(&seed));
+                for (int c = 0; c < COLUMNS; c++) {
+                    group[g][2 * c][l] = (float)normal(&seed) - (float)(l % 3);
+                    group[g][2 * c + 1][l] = group[g][2 * c][l] + (float)(l % 3 * 2 * uniform(&seed));
+                }
+                const int missing = l == MISSING && (g == 1 || t > TRIALS);
+                group[g][2 * COLUMNS][l] = missing ? -INFINITY : (float)normal(&seed);
             }
-        for (int l = 0; l < SH_GROUP; l++) bias[l] = l == 7 ? -INFINITY : (float)normal(&seed);
         sh_filter_query q[QUERIES], *list[QUERIES];
-        uint16_t open[QUERIES];
         for (int n = 0; n < QUERIES; n++) {
             list[n] = &q[n];
             q[n] = (sh_filter_query){.threshold = (float)normal(&seed)};
@@ -370,26 +372,33 @@ static void boxes(void) {
                 q[n].box.most[c] = q[n].box.least[c] + (by_distance ? (float)uniform(&seed) : 0);
             }
         }
-        k->open_panels(group, by_distance, list, QUERIES, open);
+        uint16_t open[GROUPS][QUERIES];
+        for (int g = 0; g < GROUPS; g++) k->open_panels(&group[g][0][0], by_distance, list, QUERIES, open[g]);
         for (int n = 0; n < QUERIES; n++) {
-            float bounds[SH_GROUP];
             const sh_box_query *b = &q[n].box;
-            k->box_bounds(group, by_distance, b, bounds);
+            float best[SH_GROUP];
+            int32_t panel[SH_GROUP];
+            k->best_panels(&group[0][0][0], GROUPS, by_distance, b, best, panel);
             for (int l = 0; l < SH_GROUP; l++) {
-                double want = (double)b->start + (double)bias[l];
-                for (int c = 0; c < COLUMNS; c++) {
-                    const double least = (double)group[2 * c * SH_GROUP + l],
-                                 most = (double)group[(2 * c + 1) * SH_GROUP + l];
-                    const double below = least - (double)b->most[c], above = (double)b->least[c] - most;
-                    const double apart = larger(larger(below, above), 0);
-                    want += by_distance ? -(0.5 - 0x1p-13) * apart * apart
-                                        : larger((double)b->most[c] * least, (double)b->most[c] * most);
+                double most = -INFINITY;
+                for (int g = 0; g < GROUPS; g++) {
+                    double want = (double)b->start + (double)group[g][2 * COLUMNS][l];
+                    for (int c = 0; c < COLUMNS; c++) {
+                        const double from = (double)group[g][2 * c][l], to = (double)group[g][2 * c + 1][l];
+                        const double below = from - (double)b->most[c], above = (double)b->least[c] - to;
+                        const double apart = larger(larger(below, above), 0);
+                        want += by_distance ? -(0.5 - 0x1p-13) * apart * apart
+                                            : larger((double)b->most[c] * from, (double)b->most[c] * to);
+                    }
+                    const double over = want - (double)q[n].threshold;
+                    CHECK(fabs(over) < 1e-5 || (open[g][n] >> l & 1) == (over > 0));
+                    CHECK(panel[l] != g * SH_GROUP + l || fabs((double)best[l] - want) < 1e-5);
+                    most = larger(most, want);
                 }
-                if (l == 7)
-                    CHECK(bounds[l] == -INFINITY);
+                if (isinf(most))
+                    CHECK(panel[l] == -1 && isinf(best[l]));
                 else
-                    CHECK_NEAR(bounds[l], want, 1e-5);
-                CHECK((open[n] >> l & 1) == !(bounds[l] < q[n].threshold));
+                    CHECK(panel[l] % SH_GROUP == l && panel[l] < GROUPS * SH_GROUP), CHECK_NEAR(best[l], most, 1e-5);
             }
         }
     }

@@ -479,7 +479,7 @@ def test_many_equal_patterns(m):
 
 @functools.cache
 def crowds(dtype=np.float32):
-    """Give name -> (queries, patterns, similarity, factors of beta), of which bounds tell many not apart: lists grow long."""
+    """Give name -> (queries, patterns, similarity, factors of beta): bounds tell many not apart, so lists grow long."""
     rng = np.random.default_rng(31)
     m, d, n = 2500, 130, 24
     kinds, noise = rng.normal(size=(3, d)), rng.normal(size=(m, d))
@@ -495,7 +495,7 @@ def crowds(dtype=np.float32):
         "a cluster and far outliers": (cluster[:n] + 1e-2 * rng.normal(size=(n, d)), cluster, "euclidean", [3e9, 1e12]),
         "all equal": (near, np.repeat(kinds[:1], 1000, axis=0), "cosine", [1.0]),
         "a third is zero": (0.1 * near * (np.arange(n) % 2)[:, None], blank, "euclidean", [30.0, 1e3]),
-        "without structure": (rng.normal(size=(n, d)), noise, "cosine", [0.3, 30.0]),
+        "without structure": (rng.normal(size=(n, d)), noise, "cosine", [0.25, 30.0]),
     }
     return {name: (q.astype(dtype), x.astype(dtype), *rest) for name, (q, x, *rest) in made.items()}
 

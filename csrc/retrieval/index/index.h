@@ -169,9 +169,15 @@ static inline const float *sh_group(const sh_index *index, int64_t group) {
 /* Computes the bounds of sh_bounds (sparsehopfield.h) for all queries of a job. */
 sh_status sh_index_bounds(const sh_job *job, const sh_index *index, double *bounds);
 
+/* Estimates the work of one query that reads the filter codes of all patterns. */
+double sh_work_of_codes(const sh_index *index);
 /* Searches for n queries of a job: those of the numbers `queries`, or the first n if it is NULL. Queries that list more
  * patterns than pays, or that the index cannot serve, are appended to `unserved`.
- * counts (as many as queries), or NULL: those of sh_survey. */
+ * Those of larger supports than sh_exact_support are left to overflow.c.
+ *
+ * Returned   counts  (n) those of sh_survey, of the queries that it answered; or NULL
+ *            work    (n) estimates of what each took, in multiplications of the matrix product; or NULL */
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
-                          int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count);
+                          int64_t (*counts)[SH_STAGES], double *work, int64_t *unserved,
+                          _Atomic int64_t *unserved_count);
 #endif

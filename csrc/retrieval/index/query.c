@@ -45,8 +45,11 @@ enum {
     LEFT_TO_SCAN = -1,     /* in place of a list's length: it is too long, or the index cannot serve the query */
     STOP_CHECKS = 4096     /* panels filtered for a query between two checks whether to stop */
 };
-/* The work of refining as many patterns is that of a scan, whose work is a multiplication for every number. */
-static const double REFINE_WORK = 2400;
+/* Work, in multiplications of the matrix product. */
+static const double REFINE_WORK = 2400; /* to refine a bound */
+static const double ROW_WORK = 12000;   /* to score */
+static const double QUERY_WORK = 5e4;   /* to begin and end a query */
+static const double GROUP_WORK = 500;   /* to look at the boxes of a group */
 
 /* The list of one query while panels pass: slots of patterns, and bounds. */
 typedef struct {
@@ -56,6 +59,7 @@ typedef struct {
     int64_t refined, capacity;
     int64_t next;     /* at which length it is refined next */
     int64_t listed;   /* entries that it has had, as far as they were refined */
+    int64_t panels;   /* that were filtered for it */
     double min_score; /* lower canonical scores are out; only rises */
     int64_t seeds;
     sh_candidate seed[SEEDS]; /* scored canonically */
@@ -69,6 +73,7 @@ typedef struct {
     int64_t n, blocks, block_rows, ranges, groups;
     int64_t limit;                /* most_listed */
     int64_t (*counts)[SH_STAGES]; /* (n) or NULL */
+    double *work;                 /* (n) or NULL */
     int64_t *unserved;            /* (unserved_count) the queries that are left to the scan */
     _Atomic int64_t *unserved_count;
     /* many queries: */
@@ -121,7 +126,16 @@ static void leave_to_overflow(const search *s, int64_t query) {
     plan->overflow_queries[atomic_fetch_add(&plan->overflow_count, 1)] = query;
 }
 
-/* Returns how many patterns a query may list: what is more is for the scan. */
+/* Estimates the work of a query of which so many panels are filtered. */
+static double work_of_panels(const sh_index *x, int64_t panels) {
+    double groups = GROUP_WORK * (double)sh_ceil_div(x->panel_count, SH_GROUP);
+    double codes = (double)(panels * SH_PANEL * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
+    return QUERY_WORK + (double)(x->rank * x->d) + groups + codes;
+}
+double sh_work_of_codes(const sh_index *x) { return work_of_panels(x, x->panel_count); }
+
+/* Returns how many patterns a query may list: to refine as many takes as long as to scan all. What is more is for the
+ * scan. */
 static int64_t most_listed(const sh_memory *m) {
     double scan = (double)m->patterns.n * (double)m->patterns.d;
     return sh_max(sh_min((int64_t)(scan / REFINE_WORK), m->patterns.n / 4), LEAST_LISTED);
@@ -388,13 +402,16 @@ static sh_status filter_groups(const search *s, int64_t rows, int64_t first, int
         s->k->open_panels(sh_group(x, g), x->boxes_by_distance, v->growing, n, v->open);
         for (int64_t i = 0; i < n; i++) {
             if (!v->open[i]) continue;
-            if (!make_room(&v->list[v->row[i]], __builtin_popcount(v->open[i]) * SH_PANEL, v, context)) {
+            query_list *l = &v->list[v->row[i]];
+            int panels = __builtin_popcount(v->open[i]);
+            l->panels += panels;
+            if (!make_room(l, panels * SH_PANEL, v, context)) {
                 v->growing[i]->found = LEFT_TO_SCAN;
                 continue;
             }
             for (unsigned left = v->open[i]; left; left &= left - 1) {
-                int l = __builtin_ctz(left);
-                v->asking[l * s->block_rows + asking[l]++] = v->growing[i];
+                int place = __builtin_ctz(left);
+                v->asking[place * s->block_rows + asking[place]++] = v->growing[i];
             }
         }
         for (int64_t l = 0, panel = g * SH_GROUP; l < SH_GROUP; l++, panel++) {
@@ -460,6 +477,12 @@ static int takes_product(const search *s, int64_t query, int64_t scored, const i
            sh_count_support(job, query, v->scored.list, scored, v->scored.scratch.z) > most;
 }
 
+/* Writes an estimate of the work of a query. */
+static void note_work(const search *s, int64_t i, const query_list *l, int64_t scored) {
+    double refined = s->index->records ? REFINE_WORK * (double)l->listed : 0;
+    if (s->work) s->work[i] = work_of_panels(s->index, l->panels) + refined + ROW_WORK * (double)scored;
+}
+
 /* Refines the rest of a complete list, scores it, and writes the query's results. */
 static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, int64_t row, query_list *l,
                             item_scratch *v, sh_context *context) {
@@ -502,6 +525,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
         drop_below_threshold(l);
         scored = sh_keep_above(job, query, v->scored.list, scored, l->min_score, /* slack */ 0);
     }
+    note_work(s, i, l, counts[SH_SCORED]);
     if (takes_product(s, query, scored, v)) {
         leave_to_overflow(s, query);
         return SH_OK;
@@ -510,6 +534,7 @@ static sh_status score_list(const search *s, int64_t i, sh_query_codes *codes, i
     sh_sort_by_position(v->scored.list, scored);
     return sh_store_results(job, query, v->scored.list, scored, v->scored.scratch, context);
 leave:
+    note_work(s, i, l, counts[SH_SCORED]);
     leave_to_scan(s, query);
     return SH_OK;
 }
@@ -676,6 +701,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
         l.filter.found = l.refined = found + n;
         l.min_score = fmax(l.min_score, part->min_score);
         l.listed += part->listed;
+        l.panels += part->panels;
         /* seeds that ranges found and that there is no space for are scored again */
         for (int64_t j = s->begun[i].seeds; j < part->seeds && l.seeds < SEEDS; j++) l.seed[l.seeds++] = part->seed[j];
     }
@@ -710,9 +736,11 @@ static sh_status search_by_ranges(search *s) {
 }
 
 sh_status sh_index_search(sh_job *job, const sh_index *index, const int64_t *queries, int64_t n,
-                          int64_t (*counts)[SH_STAGES], int64_t *unserved, _Atomic int64_t *unserved_count) {
+                          int64_t (*counts)[SH_STAGES], double *work, int64_t *unserved,
+                          _Atomic int64_t *unserved_count) {
     search s = {.job = job, .index = index, .k = sh_code_kernels_chosen(), .queries = queries, .n = n};
     s.counts = counts;
+    s.work = work;
     s.unserved = unserved;
     s.unserved_count = unserved_count;
     s.groups = sh_ceil_div(index->panel_count, SH_GROUP);
