@@ -395,8 +395,8 @@ INLINE V N(sum_of_groups)(V x, int64_t e) {
     return x;
 }
 
-/* Projects `together` rows: their sums wait for one another less than those of one row. `end` is 0 where whole vectors
- * were taken, and before it what the last vector of a row has that no other has. */
+/* Projects `together` rows, whose sums do not wait for one another. `end`: the last vector of x, with zeros where whole
+ * vectors were taken; NULL where these are all. */
 INLINE void N(project_rows)(const R *w, int64_t columns, const R *x, const R *end, R *y, const int together) {
     V sum[4];
     int64_t c = 0;

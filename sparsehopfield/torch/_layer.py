@@ -554,7 +554,7 @@ def _forward(
 
 def _compute_dtype(names: Sequence[str], tensors: Sequence[Tensor]) -> torch.dtype:
     """Return the dtype that a layer is computed in: float64 if its parameters, or else its inputs, are of that."""
-    return torch.float64 if tensors[-1 if names else 0].dtype == torch.float64 else torch.float32
+    return torch.float64 if tensors[-len(names)].dtype == torch.float64 else torch.float32
 
 
 def _mask(mask: Tensor, dtype: torch.dtype) -> Array:

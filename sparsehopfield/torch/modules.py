@@ -464,7 +464,7 @@ class Hopfield(HopfieldOptions, nn.Module):
         core = modules["association_core"]
         assert core is not None
         own = core._parameters if _is_plain(core) else core()
-        if len(own) != len(CORE_NAMES):
+        if own is core._parameters and own.keys() != CORE_PREFIXED.keys():
             own = {name: _own(core, name) for name in CORE_NAMES}
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
         for role, names in INNER_NAMES:
