@@ -329,23 +329,30 @@ static void N(mix)(const void *rows, int64_t ld, const int32_t *list, int64_t n,
         N(mix_of)(rows, ld, NULL, n, d, p, stride, z);
 }
 
+/* Adds to one vector of columns of `together` rows: their sums do not wait for one another. */
+INLINE void N(spread_rows)(const R *g, int64_t stride, const int32_t *list, int64_t i, const V query[L], R *rows,
+                           int64_t ld, const int together) {
+    V sum[4];
+    SH_UNROLL(4)
+    for (int k = 0; k < together; k++) sum[k] = LOAD(rows + ROW(i + k) * ld);
+    SH_UNROLL(16)
+    for (int l = 0; l < L; l++) {
+        SH_UNROLL(4)
+        for (int k = 0; k < together; k++) sum[k] = N(fma)(ALL(g[(i + k) * stride + l]), query[l], sum[k]);
+    }
+    SH_UNROLL(4)
+    for (int k = 0; k < together; k++) STORE(rows + ROW(i + k) * ld, sum[k]);
+}
+
 INLINE void N(spread_of)(const R *g, int64_t stride, const int32_t *list, int64_t n, const R *x, int64_t d, R *rows,
                          int64_t ld) {
     for (int64_t c = 0; c < d; c += L) {
         V query[L];
         SH_UNROLL(16)
         for (int l = 0; l < L; l++) query[l] = LOAD(x + l * d + c);
-        for (int64_t i = 0; i < n; i++) {
-            const R *w = g + i * stride;
-            R *row = rows + ROW(i) * ld + c;
-            V even = LOAD(row), odd = ALL(0);
-            SH_UNROLL(8)
-            for (int l = 0; l < L; l += 2) {
-                even = N(fma)(ALL(w[l]), query[l], even);
-                odd = N(fma)(ALL(w[l + 1]), query[l + 1], odd);
-            }
-            STORE(row, even + odd);
-        }
+        int64_t i = 0;
+        for (; i + 4 <= n; i += 4) N(spread_rows)(g, stride, list, i, query, rows + c, ld, 4);
+        for (; i < n; i++) N(spread_rows)(g, stride, list, i, query, rows + c, ld, 1);
     }
 }
 
@@ -388,8 +395,8 @@ INLINE V N(sum_of_groups)(V x, int64_t e) {
     return x;
 }
 
-/* Projects `together` rows: their sums wait for one another less than those of one row. `end` is 0 where whole vectors
- * were taken, and before it what the last vector of a row has that no other has. */
+/* Projects `together` rows, whose sums do not wait for one another. `end`: the last vector of x, with zeros where whole
+ * vectors were taken; NULL where these are all. */
 INLINE void N(project_rows)(const R *w, int64_t columns, const R *x, const R *end, R *y, const int together) {
     V sum[4];
     int64_t c = 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,16 @@ from sparsehopfield._engine.call import RetrievalInfo
 from sparsehopfield._engine.checks import Array, as_array
 from sparsehopfield.inspect.certificates import Certified, Duplicates
 
-__all__ = ["array_of", "compute_dtype", "given_array", "lent_array", "tensor_like", "tensors_of", "whole_array"]
+__all__ = [
+    "array_of",
+    "compute_dtype",
+    "given_array",
+    "lent_array",
+    "tensor_like",
+    "tensors_of",
+    "whole_array",
+    "whole_arrays",
+]
 
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 
@@ -49,7 +59,7 @@ def array_of(t: Tensor, dtype: torch.dtype | None = None) -> Array:
     `Tensor.numpy` would forbid for good that the tensor's storage is resized, as FSDP does with that of parameters. So
     who keeps the array must see to it that the tensor lies where it lay before reading it again.
     """
-    if t.requires_grad:
+    if t.requires_grad and torch.is_grad_enabled():
         t = t.detach()
     if dtype is not None and t.dtype != dtype:
         t = t.to(dtype)
@@ -65,11 +75,23 @@ def whole_array(t: Tensor, dtype: torch.dtype | None = None) -> Array:
     return array_of(t if t.is_contiguous() else t.contiguous(), dtype)
 
 
+def whole_arrays(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[list[Array], list[bool]]:
+    """Return what `whole_array` does of each tensor, and whether that lies where the tensor does."""
+    read = [t.dtype is dtype and t.is_contiguous() and not t.is_neg() for t in tensors]
+    if torch.is_grad_enabled():
+        return [whole_array(t, dtype) for t in tensors], read
+    return [
+        np.from_dlpack(_Lent(t)) if in_place else whole_array(t, dtype)
+        for t, in_place in zip(tensors, read, strict=True)
+    ], read
+
+
 def tensor_like(array: Array, t: Tensor) -> Tensor:
     """Return an array as a tensor of another's dtype and shape, summed over axes along which that was broadcast."""
     d = torch.from_numpy(array)
-    d = d if d.dtype == t.dtype else d.to(t.dtype)
-    return d if d.shape == t.shape else d.sum_to_size(t.shape)
+    if d.dtype is not t.dtype:
+        d = d.to(t.dtype)
+    return d if array.shape == t.shape else d.sum_to_size(t.shape)
 
 
 def given_array(name: str, given: Any, lent: bool = False) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from sparsehopfield.layers._roles import effective_weight
 from sparsehopfield.layers._spec import HopfieldSpec, Part, Role
 from sparsehopfield.torch import _operators, _tape
 from sparsehopfield.torch._arguments import Options, Tensors, as_dense
-from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array
+from sparsehopfield.torch._arrays import array_of, tensor_like, whole_array, whole_arrays
 from sparsehopfield.torch._backend import EAGER, check_devices, is_batched, route_of
 from sparsehopfield.torch.functional import draw_seed, options_of
 
@@ -39,6 +39,7 @@ AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}  # what autocast turns
 FIXED = (None,) * 4  # the gradients of `WholeLayer` in what is no tensor
 GIVEN = ("stored_pattern_padding_mask", "association_mask", "offsets", "seed")  # `SideInputs`, to callers
 counts = {"forward": 0, "backward": 0, "forward again": 0}  # passes of whole layers, for tests
+T = TypeVar("T")
 Inputs = tuple[Tensor, Tensor, Tensor]  # stored pattern, state pattern, pattern projection
 Roles = tuple[int, int, int]  # which of the distinct inputs has which role
 
@@ -149,11 +150,16 @@ def run(call: Call) -> Tensor:
         call = Call(settings, parameters, modules, inputs, given)  # PyTorch 2.4 compiles no _replace
     if not _is_eager(call):
         return by_parts(call)
-    distinct, roles = _distinct(inputs)
-    tensors = (*distinct, *parameters.values())
+    roles, names, tensors = _joined(inputs, parameters)
     if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
-        return WholeLayer.apply(settings, given, roles, tuple(parameters), *tensors)  # type: ignore[no-untyped-call]
-    return _as_output(call, _forward(call)[0].result)
+        return WholeLayer.apply(settings, given, roles, names, *tensors)  # type: ignore[no-untyped-call]
+    return _as_output(settings, inputs[1].dtype, _forward(settings, given, roles, names, tensors)[0].result)
+
+
+def _joined(inputs: Inputs, parameters: Mapping[str, Tensor]) -> tuple[Roles, tuple[str, ...], tuple[Tensor, ...]]:
+    """Return inputs and parameters as `WholeLayer` has them: the inputs' roles, the parameters' names, all tensors."""
+    distinct, roles = _distinct(inputs)
+    return roles, tuple(parameters), (*distinct, *parameters.values())
 
 
 def _distinct(inputs: Inputs) -> tuple[tuple[Tensor, ...], Roles]:
@@ -218,7 +224,7 @@ def association_matrix(call: Call) -> Tensor:
     _check_dtypes(call)
     settings, dtype = call.settings, call.inputs[1].dtype
     if _is_eager(call):
-        tape = _forward(call)[0]
+        tape = _forward(settings, call.given, *_joined(call.inputs, call.parameters))[0]
         found, shape = _passes.associations(tape)
         matrix = torch.from_numpy(found if isinstance(found, np.ndarray) else found.toarray().reshape(shape))
         return matrix.to(dtype)
@@ -436,18 +442,22 @@ def _masks(spec: HopfieldSpec, given: SideInputs, layout: Layout) -> tuple[Tenso
 # --- the whole layer in the core ----------------------------------------------------------------------------------
 
 
-def _forward(call: Call) -> tuple[_passes.Tape, torch.dtype]:
-    """Run the NumPy layer's forward pass on the tensors' memory, where it may be read in place."""
+def _forward(
+    settings: Settings, given: SideInputs, roles: Roles, names: Sequence[str], tensors: Sequence[Tensor]
+) -> tuple[_passes.Tape, list[bool]]:
+    """Run the NumPy layer's forward pass; return its tape, and which of the tensors it reads where they lie.
+
+    roles, names, tensors: as `WholeLayer` has them.
+    """
     counts["forward"] += 1
-    settings, parameters, _, inputs, given = call
-    dtype = _compute_dtype(call)
-    distinct, (i, j, k) = _distinct(inputs)
-    arrays = [whole_array(x, dtype) for x in distinct]
+    dtype = _compute_dtype(names, tensors)
+    arrays, read = whole_arrays(tensors, dtype)
+    inputs, parameters = _sorted(roles, names, arrays)
     scaling = settings.scaling
     tape = _passes.forward(
         settings.spec,
-        {name: whole_array(value, dtype) for name, value in parameters.items()},
-        (arrays[i], arrays[j], arrays[k]),
+        parameters,
+        inputs,
         padding=None if given.padding is None else array_of(given.padding),
         mask=None if given.mask is None else _mask(given.mask, dtype),
         offsets=None if given.offsets is None else array_of(given.offsets),
@@ -457,13 +467,12 @@ def _forward(call: Call) -> tuple[_passes.Tape, torch.dtype]:
         dropout=settings.dropout,
         seed=0 if given.seed is None else int(given.seed),
     )
-    return tape, dtype
+    return tape, read
 
 
-def _compute_dtype(call: Call) -> torch.dtype:
-    """Return the dtype that a layer is computed in: float64 if it is of that, else float32."""
-    dtype = _dtype_of(call)
-    return dtype if dtype == torch.float64 else torch.float32
+def _compute_dtype(names: Sequence[str], tensors: Sequence[Tensor]) -> torch.dtype:
+    """Return the dtype that a layer is computed in: float64 if its parameters, or else its inputs, are of that."""
+    return torch.float64 if tensors[-len(names)].dtype == torch.float64 else torch.float32
 
 
 def _mask(mask: Tensor, dtype: torch.dtype) -> Array:
@@ -471,10 +480,10 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Array:
     return array_of(mask, dtype if mask.is_floating_point() else None)
 
 
-def _as_output(call: Call, result: Array) -> Tensor:
-    """Return the result of the core as a tensor, of the dtype that torch's parts would give."""
-    out, dtype, spec = torch.from_numpy(result), call.inputs[1].dtype, call.settings.spec
-    through_linear = spec.out_weight is not None or spec.query.projected
+def _as_output(settings: Settings, dtype: torch.dtype, result: Array) -> Tensor:
+    """Return the result of the core as a tensor, of the dtype that torch's parts would give; `dtype`: of the states."""
+    out = torch.from_numpy(result)
+    through_linear = settings.spec.out_weight is not None or settings.spec.query.projected
     if through_linear and dtype in AUTOCAST and torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
     return out if out.dtype == dtype else out.to(dtype)
@@ -490,13 +499,11 @@ class WholeLayer(torch.autograd.Function):
     def forward(
         ctx: Any, settings: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], *tensors: Tensor
     ) -> Tensor:
-        call = _call_of(settings, given, roles, names, tensors)
-        tape, dtype = _forward(call)
-        in_place = tuple([t.dtype == dtype and t.is_contiguous() for t in tensors])
-        handle = _tape.keep(tape, (*given, *tensors), (*[t is not None for t in given], *in_place))
+        tape, read = _forward(settings, given, roles, names, tensors)
+        handle = _tape.keep(tape, (*given, *tensors), (*[t is not None for t in given], *read))
         ctx.save_for_backward(handle, *given, *tensors)
         ctx.made_from = settings, roles, names
-        return _as_output(call, tape.result)
+        return _as_output(settings, tensors[roles[1]].dtype, tape.result)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -508,12 +515,11 @@ class WholeLayer(torch.autograd.Function):
             return *FIXED, *_gradients_by_parts(settings, given, roles, names, tensors, needs, grad)
         counts["backward"] += 1
         tape = _tape.find(handle, saved)
-        call = _call_of(settings, given, roles, names, tensors)
         if tape is None:
             counts["forward again"] += 1
-            tape, _ = _forward(call)
+            tape, _ = _forward(settings, given, roles, names, tensors)
         wanted = [role for role, i in zip(INPUTS, roles, strict=True) if needs[i]]
-        found = _passes.backward(tape, whole_array(grad, _compute_dtype(call)), wanted)
+        found = _passes.backward(tape, whole_array(grad, _compute_dtype(names, tensors)), wanted)
         first = [role for role, i, j in zip(INPUTS, roles, (-1, *roles), strict=False) if i > j]
         return *FIXED, *[
             tensor_like(found[name], t) if is_needed and name in found else None
@@ -521,13 +527,18 @@ class WholeLayer(torch.autograd.Function):
         ]
 
 
+def _sorted(roles: Roles, names: Sequence[str], tensors: Sequence[T]) -> tuple[tuple[T, T, T], dict[str, T]]:
+    """Return inputs and parameters from the tensors of `WholeLayer`, or their arrays."""
+    i, j, k = roles
+    return (tensors[i], tensors[j], tensors[k]), dict(zip(names, tensors[max(roles) + 1 :], strict=True))
+
+
 def _call_of(
     settings: Settings, given: SideInputs, roles: Roles, names: tuple[str, ...], tensors: Sequence[Tensor]
 ) -> Call:
     """Return the call of a layer from what `WholeLayer` takes."""
-    i, j, k = roles
-    parameters = dict(zip(names, tensors[max(roles) + 1 :], strict=True))
-    return Call(settings, parameters, {}, (tensors[i], tensors[j], tensors[k]), given)
+    inputs, parameters = _sorted(roles, names, tensors)
+    return Call(settings, parameters, {}, inputs, given)
 
 
 def _gradients_by_parts(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,7 @@ _keepers: weakref.WeakValueDictionary[int, _Keeper] = weakref.WeakValueDictionar
 
 def _places(tensors: Iterable[Tensor | None], read: tuple[bool, ...]) -> list[Any]:
     """Return where the tensors that are read in place lie, and how."""
-    return [
-        (t.data_ptr(), t.shape, t.stride())
-        for t, is_read in zip(tensors, read, strict=True)
-        if is_read and t is not None
-    ]
+    return [(t.data_ptr(), t.shape, t.stride()) for t in compress(tensors, read) if t is not None]
 
 
 def _essential(place: Any) -> Any:

@@ -46,7 +46,11 @@ SIZES = ("input_size", "hidden_size", "output_size", "pattern_size", "num_heads"
 CORE_NAMES = tuple(name.removeprefix(CORE) for name in ORDER if name.startswith(CORE) and "out_proj" not in name)
 CORE_PREFIXED = {name: CORE + name for name in CORE_NAMES}
 OUT_NAMES = tuple((name, f"{CORE}out_proj.{name}") for name in ("weight", "bias"))
-NORM_NAMES = {name: tuple((part, f"norm_{name}.{part}") for part in ("weight", "bias")) for name in INPUTS}
+NORM_PREFIXED = {name: f"norm_{name}" for name in INPUTS}
+INNER_NAMES = (
+    ("out_proj", OUT_NAMES),
+    *((name, tuple((part, f"{norm}.{part}") for part in ("weight", "bias"))) for name, norm in NORM_PREFIXED.items()),
+)
 Inputs = Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]
 
 
@@ -467,12 +471,15 @@ class Hopfield(HopfieldOptions, nn.Module):
         """Return the parameters by name, as they are now, and the inner modules that have hooks or were replaced, so
         that they have to be called.
         """
-        core, unusual, watched = self.association_core, {}, any(map(len, GLOBAL_HOOKS))
-        own = {name: _own(core, name) for name in CORE_NAMES} if _is_plain(core) else core()
+        modules, unusual, watched = self._modules, {}, any(map(len, GLOBAL_HOOKS))
+        core = modules["association_core"]
+        assert core is not None
+        own = core._parameters if _is_plain(core) else core()
+        if own is core._parameters and own.keys() != CORE_PREFIXED.keys():
+            own = {name: _own(core, name) for name in CORE_NAMES}
         found = {CORE_PREFIXED[name]: value for name, value in own.items() if value is not None}
-        inner = [("out_proj", OUT_NAMES, core._modules["out_proj"])]
-        inner += [(name, names, self._modules[f"norm_{name}"]) for name, names in NORM_NAMES.items()]
-        for role, names, module in inner:
+        for role, names in INNER_NAMES:
+            module = core._modules[role] if role == "out_proj" else modules[NORM_PREFIXED[role]]
             if module is None:
                 continue
             if watched or not _is_plain(module):
@@ -481,8 +488,9 @@ class Hopfield(HopfieldOptions, nn.Module):
                 value = _own(module, name)
                 if value is not None:
                     found[full_name] = value
-        if self.log_scaling is not None:
-            found["log_scaling"] = self.log_scaling
+        log_scaling = _own(self, "log_scaling")
+        if log_scaling is not None:
+            found["log_scaling"] = log_scaling
         return found, unusual
 
 
