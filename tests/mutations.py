@@ -345,9 +345,9 @@ static void NAME(accumulate)""",
     ),
     Mutation(
         "layers: the padding mask is taken for its opposite",
-        "sparsehopfield/layers/_inputs.py",
-        "padding = padding.astype(np.bool_)",
-        "padding = ~padding.astype(np.bool_)",
+        "sparsehopfield/layers/_layout.py",
+        'padding = np.array(padding, np.bool_, order="C")',
+        'padding = ~np.array(padding, np.bool_, order="C")',
         "layers",
     ),
     Mutation(
