@@ -495,7 +495,7 @@ def crowds(dtype=np.float32):
         "a cluster and far outliers": (cluster[:n] + 1e-2 * rng.normal(size=(n, d)), cluster, "euclidean", [3e9, 1e12]),
         "all equal": (near, np.repeat(kinds[:1], 1000, axis=0), "cosine", [1.0]),
         "a third is zero": (0.1 * near * (np.arange(n) % 2)[:, None], blank, "euclidean", [30.0, 1e3]),
-        "without structure": (rng.normal(size=(n, d)), noise, "cosine", [0.25, 30.0]),
+        "without structure": (rng.normal(size=(n, d)), noise, "cosine", [0.15, 30.0]),
     }
     return {name: (q.astype(dtype), x.astype(dtype), *rest) for name, (q, x, *rest) in made.items()}
 
@@ -506,12 +506,13 @@ def crowds(dtype=np.float32):
 def test_crowds(family, dtype):
     queries, patterns, similarity, factors = crowds(dtype)[family]
     chosen = betas(queries, patterns, similarity, factors)
+    options = {"paths": OTHERS[:2], "similarity": similarity, "steps": 1}
+    top = sh.structures.TopK(9)
     most = 0
     for count, rows in ((1, slice(None)), (2, slice(3))):  # few queries for two threads are searched for by ranges
         with threads(count):
-            sizes = compare(queries[rows], patterns, chosen, paths=OTHERS[:2], similarity=similarity, steps=1)
-            compare(queries[rows], patterns, chosen[:1], ["entmax15"], OTHERS[:2], similarity=similarity, steps=1,
-                    structure=sh.structures.TopK(9))  # fmt: skip
+            sizes = compare(queries[rows], patterns, chosen, **options)
+            compare(queries[rows], patterns, chosen[:1], ["entmax15"], structure=top, **options)
         most = max(most, sizes.max())
     assert most > 100
 
