@@ -338,10 +338,12 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
     solved = found;
     counts[SH_SCORED] = t->seeds;
     heapify(position, bound, n);
-    while (n > 0 && !(bound[0] < threshold) && found < SCORED) {
+    const int64_t most = 2 * job->plan.exact_support;
+    assert(most <= SCORED);
+    while (n > 0 && !(bound[0] < threshold) && found < most) {
         /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
          * be scored together */
-        int64_t at_most = sh_min(sh_min(solved + 1 + solved / 8, SCORED) - found, AT_ONCE), fresh = 0;
+        int64_t at_most = sh_min(sh_min(solved + 1 + solved / 8, most) - found, AT_ONCE), fresh = 0;
         sh_candidate c[AT_ONCE];
         float upper[AT_ONCE];
         (void)upper; /* for the assertion alone */
@@ -361,12 +363,13 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
         for (int64_t j = 0; j < fresh; j++)
             if (c[j].score >= min_score) v->scored[found++] = c[j];
         assert(found <= SCORED + SEEDS);
-        if (found < solved + 1 + solved / 8 && found < SCORED) continue;
+        if (found < solved + 1 + solved / 8 && found < most) continue;
         min_score = fmax(min_score, sh_min_score(job, query, v->scored, found, v->results.z, /* slack */ 0));
         solved = found = sh_keep_above(job, query, v->scored, found, min_score, /* slack */ 0);
         threshold = sh_bound_threshold(x, q, min_score);
     }
-    if (found > SH_EXACT_SUPPORT) { /* perhaps the second product is due (overflow.c) */
+    /* perhaps the second product is due (overflow.c, streaming.c) */
+    if (found >= most || (found = sh_keep_in_reach(job, query, v->scored, found)) > job->plan.exact_support) {
         leave_to_scan(s, query);
         return SH_OK;
     }
