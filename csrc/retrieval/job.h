@@ -8,7 +8,8 @@
  *                        with few patterns within it are answered by an index, or from the candidates that
  *                        streaming.c lists meanwhile, and their results are canonical, too (rescore.c, note 2);
  *   structures           the k best are found as for maps with a cutoff, whatever the map; pairs.c does the others.
- * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads.
+ * The grid of blocks, ranges and tiles follows from the shapes alone, never from the number of threads; but for the
+ * ranges of scan.c, whose number changes no result.
  */
 #ifndef SH_JOB_H
 #define SH_JOB_H
@@ -118,7 +119,7 @@ typedef struct {
     int64_t k_best;               /* k > 0: only the k best scores count, ties by position */
     double reach;                 /* of a map with full support: how far below the best, times beta, a score may lie and
                                      have weight in canonical results; 0: these are not for it */
-    int64_t exact_support;        /* canonical results are for supports of at most so many patterns */
+    int64_t most_in_reach;        /* for results of it to be canonical */
     const double *value_scale;    /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
     const void *tile_value_scale; /* the same in the compute type */
     const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
@@ -237,6 +238,9 @@ static inline void sh_note_states_if_not_finite(const sh_job *job, const void *s
         atomic_fetch_or(job->plan.not_finite, SH_STATE_NOT_FINITE);
 }
 static inline double sh_beta(const sh_job *job, int64_t i) { return job->queries.beta[i * job->queries.beta_stride]; }
+/* Returns the largest support whose weights come from canonical scores, whichever path answers the query; larger ones
+ * may take those of the product (overflow.c, note 2). */
+static inline int64_t sh_exact_support(const sh_memory *m) { return sh_max(SH_EXACT_SUPPORT, m->patterns.n / 16); }
 /* Tells whether scores below the map's cutoff, or out of reach, do not matter: weights are wanted, not ranks. */
 static inline int sh_has_cutoff(const sh_job *job) {
     return (job->map->cutoff || job->plan.reach > 0) && job->goal != SH_GOAL_NEAREST && job->goal != SH_GOAL_RADIUS;
@@ -294,7 +298,7 @@ void sh_score_fetched(const sh_job *job, int64_t query, sh_candidate *c, int64_t
  * others stay in order. Returns how many. */
 int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int64_t n);
 /* sh_answer_in_reach: of a map with full support, stores the results of one query from the candidates of all patterns, in
- * order of position, with scores of tiles, unless more than plan.exact_support of them are within reach of the best.
+ * order of position, with scores of tiles, unless more than plan.most_in_reach of them are within reach of the best.
  * Returns whether it did in *answered. */
 sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                              sh_context *context, int *answered);
@@ -304,6 +308,8 @@ double sh_score_in_reach(const sh_job *job, int64_t query, double best, double s
  * order). */
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,
                            sh_context *context);
+/* sh_count_support: counts the patterns that have weight among canonical candidates. z: scratch for n numbers. */
+int64_t sh_count_support(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z);
 void sh_sort_by_position(sh_candidate *c, int64_t n);
 /* The candidates of one query while scores of tiles pass; begun with min_score and best -INFINITY. */
 typedef struct {

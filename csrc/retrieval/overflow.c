@@ -2,13 +2,16 @@
  *
  * A few queries at a time, a batch, have whole rows of scores stored: one product writes them, each row is solved, and
  * a second product mixes the values where the row has become weights. With the scan that gave up, these are three
- * products.
+ * products; four where a batch turns out to have some queries that the second product does not mix.
  *
  * Notes  1. ROWS_BYTES decides how many rows there are at a time, so memory does not grow with N or 1/beta. A batch has
  *           at least one row, 12 bytes a pattern.
- *        2. Weights of scores of the product are used only where the support has certainly more than
- *           SH_EXACT_SUPPORT patterns. Smaller supports are decided canonically, as everywhere: all that may be
- *           in the support is scored again, in order, keeping what is in the support of the scores so far.
+ *        2. Weights of scores of the product are used if and only if the support of the canonical scores has more than
+ *           sh_exact_support patterns (and goal and scores allow it): a property of the query and the memory, and not of
+ *           how the query came here. Unless scores of the product show it for certain, all that may be in the support is
+ *           scored again, in order, keeping what is in the support of the scores so far.
+ *        3. Bits of a product may depend on the rows that it has. So batches that a second product mixes are made of
+ *           the queries of note 2 alone, in order: which others the scan has left changes nothing for them.
  */
 #include "retrieval/job.h"
 #include <math.h>
@@ -24,6 +27,7 @@ typedef struct {
     char *scores;        /* (rows, M) of tiles; then, of rows mixed by the product, weights */
     char *states;        /* (rows, v) */
     char *by_product;    /* (rows) 1 if the second product mixes the row, 0 if it was answered canonically */
+    int decided;         /* all rows are to be mixed by it */
 } batch;
 
 static size_t lay_out(int64_t rows, void *memory, batch *b) {
@@ -111,8 +115,9 @@ static int64_t scores_within_cutoff(const sh_job *job, const void *row, double b
 }
 
 /* Solves a row by the canonical scores of all candidates that are not below min_score: a list that grows only with the
- * support. */
-static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, double min_score, sh_context *context) {
+ * support. With `too_many`, it is set and nothing is stored if the support has more than sh_exact_support patterns. */
+static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, double min_score, int *too_many,
+                                   sh_context *context) {
     enum { PIECE = 1024 };
     int64_t n = 0;
     sh_long_list l = {0};
@@ -135,7 +140,13 @@ static sh_status solve_canonically(sh_job *job, int64_t query, const void *row, 
         }
     }
     n = sh_keep_in_reach(job, query, l.list, n);
-    status = sh_store_results(job, query, l.list, n, l.scratch, context);
+    const int64_t most = too_many ? sh_exact_support(job->memory) : n;
+    if (n > most && sh_count_support(job, query, l.list, n, l.scratch.z) > most) {
+        *too_many = 1;
+        status = SH_OK;
+    } else {
+        status = sh_store_results(job, query, l.list, n, l.scratch, context);
+    }
 done:
     sh_release_list(context, &l);
     return status == SH_NO_MEMORY ? sh_fail(context, status, NULL, 0) : status;
@@ -148,7 +159,7 @@ static sh_status solve_in_reach(sh_job *job, int64_t query, const void *row, sh_
     const double best = k->maximum(row, n, NULL);
     sh_candidate_list in_reach = {.min_score = -INFINITY, .best = -INFINITY};
     *answered = 0;
-    if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > job->plan.exact_support) return SH_OK;
+    if (k->count(row, n, sh_score_in_reach(job, query, best, /* share */ 1)) > job->plan.most_in_reach) return SH_OK;
     sh_raise_min_score(job, query, &in_reach, best);
     sh_long_list l = {0};
     if (!sh_lengthen_list(job, context, &l, 0, sh_max(1, k->count(row, n, in_reach.min_score))))
@@ -215,7 +226,7 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
         if (!canonical) return job->goal == SH_GOAL_WEIGHTS ? list_row(job, query, row, context) : SH_OK; /* streamed */
         const double reach = job->plan.reach > 0 ? job->plan.reach : job->map->reach(k->unit / 2, n);
         const double best = k->maximum(row, n, NULL), cutoff = (1 + 1e-12) * reach / sh_beta(job, query);
-        return solve_canonically(job, query, row, best - cutoff - 2 * slack - 0x1p-50 * fabs(best), context);
+        return solve_canonically(job, query, row, best - cutoff - 2 * slack - 0x1p-50 * fabs(best), NULL, context);
     }
     if (job->goal == SH_GOAL_RADIUS) {
         double radius = INFINITY;
@@ -224,22 +235,26 @@ static sh_status solve_row(void *pointer, int64_t item, void *scratch, sh_contex
             sh_candidate c = {z[j], j};
             radius = fmin(radius, sh_radius_bound(job, query, &c, 1, slack));
         }
-        return solve_canonically(job, query, row, sh_rival_min_score(job, query, radius) - slack, context);
+        return solve_canonically(job, query, row, sh_rival_min_score(job, query, radius) - slack, NULL, context);
     }
     if (job->plan.k_best) {
         k->to_double(z, row, n);
         double min_score = n < job->plan.k_best ? -INFINITY : sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
-        return solve_canonically(job, query, row, min_score, context);
+        return solve_canonically(job, query, row, min_score, NULL, context);
     }
     double best = k->maximum(row, n, NULL), beta = sh_beta(job, query), alpha = job->model.parameter;
     double cutoff = job->map->cutoff(alpha) / beta;
     sh_threshold t;
     job->map->threshold(alpha, scores_within_cutoff(job, row, best, beta, z), z, &t);
     double threshold = best + t.tau / t.unit / beta, rounding = 1e-12 * cutoff + 0x1p-50 * fabs(best);
-    if (job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query) ||
-        k->count(row, n, threshold + 2 * slack + rounding) <= SH_EXACT_SUPPORT)
-        return solve_canonically(job, query, row, threshold - 2 * slack - rounding, context);
-
+    const int canonical = job->goal == SH_GOAL_WEIGHTS || sh_needs_canonical_scores(job, query);
+    if (canonical ||
+        (!b->decided && k->count(row, n, threshold + 2 * slack + rounding) <= sh_exact_support(job->memory))) {
+        int too_many = 0;
+        sh_status status =
+            solve_canonically(job, query, row, threshold - 2 * slack - rounding, canonical ? NULL : &too_many, context);
+        if (!too_many) return status;
+    }
     row_sums sums = weigh_row(job, row, &t, best, beta);
     b->by_product[item] = 1;
     if (job->out.support_size) job->out.support_size[query] = sums.support;
@@ -265,16 +280,16 @@ static sh_status mix_columns(void *pointer, int64_t item, void *scratch, sh_cont
 
 /* --- batches -------------------------------------------------------------------------------------- */
 
-/* Answers the queries of a batch: scores, weights, states. */
-static sh_status answer_batch(batch *b) {
+/* Scores the queries of a batch, and answers those that the second product is not to mix. Returns in *mixed how many it
+ * is. */
+static sh_status solve_batch(batch *b, int64_t *mixed) {
     sh_job *job = b->job;
     const sh_memory *m = job->memory;
-    const sh_kernels *k = job->k;
-    size_t query_bytes = (size_t)m->patterns.d * k->size, state_bytes = (size_t)job->values->d * k->size;
+    size_t query_bytes = (size_t)m->patterns.d * job->k->size;
+    *mixed = 0;
     for (int64_t i = 0; i < b->rows; i++)
         memcpy(b->queries + (size_t)i * query_bytes, sh_tile_query(job, query_of(b, i)), query_bytes);
-    size_t tile_bytes = sh_tile_row_bytes(m);
-    sh_status status = sh_for_each(job->context, job->plan.tiles, tile_bytes, score_tile, b);
+    sh_status status = sh_for_each(job->context, job->plan.tiles, sh_tile_row_bytes(m), score_tile, b);
     if (status != SH_OK) return status;
 
     /* a row to solve needs M doubles: no more threads at once than these fit the budget */
@@ -283,18 +298,24 @@ static sh_status answer_batch(batch *b) {
     limited.threads = (int)sh_max(1, sh_min(limited.threads, (int64_t)(ROWS_BYTES / row_bytes)));
     status = sh_for_each(&limited, b->rows, row_bytes, solve_row, b);
     if (status != SH_OK) return sh_fail(job->context, status, limited.argument, limited.row);
-    if (!job->out.states || !memchr(b->by_product, 1, (size_t)b->rows)) return SH_OK;
+    for (int64_t i = 0; i < b->rows; i++) *mixed += b->by_product[i];
+    return SH_OK;
+}
 
-    status = sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), tile_bytes, mix_columns, b);
-    if (status != SH_OK) return status;
-    for (int64_t i = 0; i < b->rows; i++) {
-        if (!b->by_product[i]) continue;
+/* Mixes the states of a batch whose rows all are weights. */
+static sh_status mix_batch(batch *b) {
+    sh_job *job = b->job;
+    size_t state_bytes = (size_t)job->values->d * job->k->size;
+    if (!job->out.states) return SH_OK;
+    sh_status status =
+        sh_for_each(job->context, sh_ceil_div(job->values->d, COLUMNS), sh_tile_row_bytes(job->memory), mix_columns, b);
+    for (int64_t i = 0; status == SH_OK && i < b->rows; i++) {
         char *state = b->states + (size_t)i * state_bytes;
-        if (job->plan.value_centre) k->add(state, 1, job->plan.value_centre, job->values->d);
+        if (job->plan.value_centre) job->k->add(state, 1, job->plan.value_centre, job->values->d);
         sh_note_states_if_not_finite(job, state, 1);
         memcpy((char *)job->out.states + (size_t)query_of(b, i) * state_bytes, state, state_bytes);
     }
-    return SH_OK;
+    return status;
 }
 
 sh_status sh_overflow(sh_job *job) {
@@ -311,9 +332,22 @@ sh_status sh_overflow(sh_job *job) {
     if (!memory) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
     lay_out(rows, memory, &b);
     sh_status status = SH_OK;
+    int64_t later = 0, mixed;
     for (b.first = 0; status == SH_OK && b.first < count; b.first += rows) {
         b.rows = sh_min(rows, count - b.first);
-        status = answer_batch(&b);
+        status = solve_batch(&b, &mixed);
+        if (status == SH_OK && mixed == b.rows && later == 0)
+            status = mix_batch(&b);
+        else
+            for (int64_t i = 0; status == SH_OK && i < b.rows; i++)
+                if (b.by_product[i]) queries[later++] = query_of(&b, i);
+    }
+    b.decided = 1;
+    for (b.first = 0; status == SH_OK && b.first < later; b.first += rows) {
+        b.rows = sh_min(rows, later - b.first);
+        status = solve_batch(&b, &mixed);
+        assert(status != SH_OK || mixed == b.rows);
+        if (status == SH_OK) status = mix_batch(&b);
     }
     sh_release(context, memory);
     return status;

@@ -11,7 +11,7 @@
  *           latter form.
  *        2. Softmax gives weight to all patterns, but next to none to most. With M patterns, those further than
  *           ln(M/u)/beta below the best have less than u of the weight together, u the unit roundoff of the compute type
- *           (2^-24, 2^-53). Where at most exact_support_of(M) canonical scores are above that (run.c), they alone get
+ *           (2^-24, 2^-53). Where at most most_in_reach_of(M) canonical scores are above that (run.c), they alone get
  *           weights: these change by less than 2u in l1, and the energy by less than u/beta. Else all patterns do, by
  *           streaming.c. Which of the two it is, and everything in the first case, is decided by canonical scores, so by
  *           the query and the memory alone.
@@ -44,8 +44,8 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
         least = sh_kth_largest(z, n, job->plan.k_best) - 2 * slack;
     }
     if (!sh_has_cutoff(job)) return least;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
-    double cutoff = sh_cutoff(job) / beta, threshold = -cutoff; /* relative to the best */
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best; /* fmax is a call */
+    double cutoff = sh_cutoff(job) / beta, threshold = -cutoff;                   /* relative to the best */
     if (job->map->cutoff) {
         for (int64_t i = 0; i < n; i++) z[i] = beta * (c[i].score - best);
         sh_threshold t;
@@ -221,7 +221,7 @@ int64_t sh_keep_in_reach(const sh_job *job, int64_t query, sh_candidate *c, int6
     double best = -INFINITY, beta = sh_beta(job, query);
     int64_t kept = 0;
     if (!(job->plan.reach > 0)) return n;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
     for (int64_t i = 0; i < n; i++)
         if (beta * (c[i].score - best) >= -job->plan.reach) c[kept++] = c[i];
     return kept;
@@ -231,14 +231,14 @@ sh_status sh_answer_in_reach(sh_job *job, int64_t query, sh_candidate *c, int64_
                              sh_context *context, int *answered) {
     double best = -INFINITY;
     int64_t certain = 0;
-    for (int64_t i = 0; i < n; i++) best = fmax(best, c[i].score);
+    for (int64_t i = 0; i < n; i++) best = c[i].score > best ? c[i].score : best;
     const double in_reach = sh_score_in_reach(job, query, best, /* share */ 1);
     for (int64_t i = 0; i < n; i++) certain += c[i].score >= in_reach;
-    *answered = certain <= job->plan.exact_support;
+    *answered = certain <= job->plan.most_in_reach;
     if (!*answered) return SH_OK;
     sh_score_canonically(job, query, c, n, scratch.widened_row);
     n = sh_keep_in_reach(job, query, c, n);
-    *answered = n <= job->plan.exact_support;
+    *answered = n <= job->plan.most_in_reach;
     return *answered ? sh_store_results(job, query, c, n, scratch, context) : SH_OK;
 }
 
@@ -251,7 +251,7 @@ static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate 
     int64_t support = 0;
     *scale = -INFINITY;
     *above_scale = 0;
-    for (int64_t i = 0; i < n; i++) *scale = fmax(*scale, c[i].score);
+    for (int64_t i = 0; i < n; i++) *scale = c[i].score > *scale ? c[i].score : *scale;
     for (int64_t i = 0; i < n; i++) p[i] = beta * (c[i].score - *scale);
     sh_threshold t;
     map->threshold(alpha, n, p, &t);
@@ -263,6 +263,11 @@ static int64_t weigh_support(const sh_job *job, double beta, const sh_candidate 
         if (job->goal == SH_GOAL_ENERGY) *above_scale += map->conjugate_share(&t, beta * (c[i].score - *scale), p[i]);
     }
     return support;
+}
+
+int64_t sh_count_support(const sh_job *job, int64_t query, const sh_candidate *c, int64_t n, double *z) {
+    double scale, above_scale;
+    return weigh_support(job, sh_beta(job, query), c, n, z, &scale, &above_scale);
 }
 
 sh_status sh_store_results(sh_job *job, int64_t query, sh_candidate *c, int64_t n, sh_result_scratch scratch,

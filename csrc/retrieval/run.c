@@ -122,12 +122,9 @@ static size_t lay_out(sh_job *job, void *memory) {
     return w.used;
 }
 
-/* Returns how many patterns a canonical result of softmax has at most (rescore.c, note 2). It depends on nothing but their
- * number: within these few, scores in double and weights one by one cost less than the products that they save. */
-static int64_t exact_support_of(int64_t patterns) {
-    enum { LEAST = 16, PART = 128 };
-    return sh_min(sh_max(LEAST, patterns / PART), SH_EXACT_SUPPORT);
-}
+/* Returns how many patterns may be within reach for softmax to be canonical (rescore.c, note 2). It depends on nothing but
+ * their number: to score so few in double, and to mix them one by one, costs less than the products that it saves. */
+static int64_t most_in_reach_of(int64_t patterns) { return sh_max(16, patterns / 128); }
 
 /* Derives the plan from the inputs, but for what check_queries sets. Its arrays lie in *memory. */
 static sh_status make_plan(sh_job *job, void **memory) {
@@ -140,10 +137,9 @@ static sh_status make_plan(sh_job *job, void **memory) {
         SH_REQUIRE(job->context, s->k >= 1 && s->k <= m->patterns.n, "k");
         plan->k_best = s->k < m->patterns.n ? s->k : 0;
     }
-    plan->exact_support = SH_EXACT_SUPPORT;
     if (job->map->reach && job->goal <= SH_GOAL_WEIGHTS && !plan->k_best && !sh_by_place(s)) {
         plan->reach = job->map->reach(m->k->unit, m->patterns.n);
-        plan->exact_support = exact_support_of(m->patterns.n);
+        plan->most_in_reach = most_in_reach_of(m->patterns.n);
     }
     sh_set_grid(job, job->queries.n);
     plan->centre = sh_by_distance(job) && m->centred ? m->centre : NULL;

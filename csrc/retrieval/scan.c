@@ -1,9 +1,11 @@
-/* scan.c: the pass over all patterns for maps with a cutoff: tiles of scores, short lists of candidates.
+/* scan.c: the pass over all patterns for maps with a cutoff: tiles of scores, lists of candidates.
  *
  * Queries come in blocks, patterns in tiles. One single-threaded product writes a tile of scores that stays in the
  * cache. For each query the tile's maximum is compared with the least score that counts, min_score; nearly always that
  * is joined. Else the scores that reach it are appended to the query's list. A full list is cut down by solving for the
- * threshold of its candidates: scores seen later only raise the threshold, so what is below it is dropped for good.
+ * threshold of its candidates: scores seen later only raise the threshold, so what is below it is dropped for good. If
+ * that leaves more than half of it, the list gets twice as long: each candidate is solved for a few times, however long
+ * the list becomes.
  *
  * Notes  1. Tiles hold scores rounded by the product in an unknown order. They differ from the exact ones by at
  *           most slack = g(1.05 d + 16) (|x| max|xi| + max|bias| + |shift|) + underflow, g(n) = n u / (1 - n u),
@@ -12,16 +14,20 @@
  *           tile score below (best tile score - slack) - cutoff/beta - slack is out. Compared with >=, and the
  *           slack counted twice, this can never drop the best itself, however large beta is.
  *        3. With few queries the tiles are divided into ranges; their lists are joined and solved once more.
+ *        4. Lists grow as far as supports are decided canonically (sh_exact_support), while there is memory. How far that
+ *           goes, and so what is left to overflow.c, changes no result: the rule for what is canonical is there.
  */
 #include "retrieval/job.h"
 #include <math.h>
 #include <string.h>
 
 enum {
-    CAPACITY = 128,      /* candidates in a list, at most */
-    PIECE = 64,          /* scores collected between two checks that the list has space for as many; CAPACITY / 2 */
-    RANGE_CAPACITY = 64, /* candidates that a range hands over, at most */
-    TOO_MANY = -1,       /* in place of their number */
+    CAPACITY = 128,   /* candidates that a list holds at first */
+    PIECE = 64,       /* scores collected between two checks that the list has space for as many; CAPACITY / 2 */
+    LONGER = 1 << 21, /* candidates (32 MiB) by which the lists of a block may grow, all together */
+    HANDED = 1 << 22, /* candidates (64 MiB) that all ranges hand over, at most */
+    THREAD_ITEMS = 4, /* work items wanted a thread, where tiles are divided for that */
+    TOO_MANY = -1,    /* in place of a list's length: it is left to overflow.c */
 };
 
 /* The list that a range hands over for one query. */
@@ -32,17 +38,23 @@ typedef struct {
 
 typedef struct {
     sh_job *job;
-    int64_t n;         /* queries: all, or those that no index serves */
-    range_list *lists; /* (n, ranges), or NULL if there is one range */
+    int64_t n;              /* queries: all, or those that no index serves */
+    range_list *lists;      /* (n, ranges), or NULL if there is one range */
+    _Atomic int64_t handed; /* candidates in them */
 } scan;
 
 typedef struct {
     void *scores;             /* (block_rows, SH_TILE) */
     void *tile_rows;          /* of sh_tile_scores */
     void *queries;            /* (block_rows, d) gathered; of no use where all queries are scanned */
-    sh_candidate *candidates; /* (block_rows, CAPACITY) */
+    sh_candidate *candidates; /* (block_rows, CAPACITY) of lists that have not grown */
     sh_candidate_list *lists; /* (block_rows) */
     sh_result_scratch results;
+    /* not in the workspace: */
+    int64_t most;    /* candidates of the longest list that there may be */
+    int64_t grown;   /* candidates by which lists have grown */
+    double *longer;  /* results.z where it has grown with the longest list; else NULL */
+    int64_t numbers; /* that results.z holds */
 } item_scratch;
 
 static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
@@ -54,15 +66,10 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->lists = sh_take(&w, rows, sizeof *s->lists);
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
     s->results = sh_take_result_scratch(job, &w, CAPACITY);
-    return w.used;
-}
-
-/* Lays out what it takes to join the lists of all ranges; returns its bytes (memory NULL: these alone). */
-static size_t lay_out_joined(const sh_job *job, void *memory, sh_candidate_list *l, sh_result_scratch *results) {
-    sh_workspace w = {memory, 0};
-    l->capacity = RANGE_CAPACITY * job->plan.ranges;
-    l->list = sh_take(&w, l->capacity, sizeof *l->list);
-    *results = sh_take_result_scratch(job, &w, l->capacity);
+    s->most = 2 * sh_exact_support(job->memory);
+    s->grown = 0;
+    s->longer = NULL;
+    s->numbers = CAPACITY;
     return w.used;
 }
 
@@ -88,13 +95,56 @@ void sh_raise_min_score(const sh_job *job, int64_t query, sh_candidate_list *l, 
     l->min_score = fmax(l->min_score, l->best - cutoff - slack - 0x1p-50 * (fabs(l->best) + cutoff));
 }
 
+/* Gives back what a list has grown by; it is empty then. */
+static void release_grown(sh_candidate_list *l, item_scratch *v, sh_context *context) {
+    if (l->capacity > CAPACITY) {
+        sh_release(context, l->list);
+        v->grown -= l->capacity;
+    }
+    *l = (sh_candidate_list){.overflows = l->overflows};
+}
+
+/* Makes a list twice as long, and the scratch that solves it. Returns 0 where that is too long, or there is no memory. */
+static int lengthen(sh_candidate_list *l, item_scratch *v, sh_context *context) {
+    int64_t capacity = sh_min(2 * l->capacity, v->most);
+    if (capacity <= l->capacity || v->grown + capacity > LONGER) return 0;
+    if (capacity > v->numbers) {
+        double *z = sh_allocate(context, capacity, sizeof *z);
+        if (!z) return 0;
+        sh_release(context, v->longer);
+        v->results.z = v->longer = z;
+        v->numbers = capacity;
+    }
+    sh_candidate_list longer = *l;
+    longer.capacity = capacity;
+    longer.list = sh_allocate(context, capacity, sizeof *longer.list);
+    if (!longer.list) return 0;
+    memcpy(longer.list, l->list, (size_t)l->n * sizeof *l->list);
+    release_grown(l, v, context);
+    v->grown += capacity;
+    *l = longer;
+    return 1;
+}
+
+/* Makes room for PIECE candidates, or sets `overflows` and returns 0. */
+static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, item_scratch *v, sh_context *context) {
+    if (l->n <= l->capacity - PIECE) return 1;
+    sh_compact(job, query, l, v->results.z);
+    if (2 * l->n <= l->capacity || lengthen(l, v, context)) return 1;
+    l->overflows = 1;
+    release_grown(l, v, context);
+    return 0;
+}
+
 /* Adds to a query's list what reaches min_score in a tile that begins with pattern `first`, and has this best score. */
 static void collect(const sh_job *job, int64_t query, sh_candidate_list *l, const void *scores, int64_t n,
-                    double tile_best, int64_t first, double *z) {
+                    double tile_best, int64_t first, item_scratch *v, sh_context *context) {
     sh_raise_min_score(job, query, l, tile_best);
-    for (int64_t j = 0; j < n && sh_make_room(job, query, l, PIECE, z); j += PIECE)
-        l->n +=
-            job->k->collect(sh_at(job->k, scores, j), sh_min(PIECE, n - j), l->min_score, first + j, l->list + l->n);
+    for (int64_t j = 0; j < n && make_room(job, query, l, v, context);) {
+        int64_t some = sh_min((l->capacity - l->n) / PIECE * PIECE, n - j);
+        l->n += job->k->collect(sh_at(job->k, scores, j), some, l->min_score, first + j, l->list + l->n);
+        j += some;
+    }
 }
 
 static int64_t query_of(const sh_job *job, int64_t i) { return job->plan.scan_queries ? job->plan.scan_queries[i] : i; }
@@ -104,26 +154,60 @@ static void leave_to_overflow(sh_job *job, int64_t query) {
 }
 
 /* Copies a query's list of a range to where join_item finds it. */
-static sh_status hand_over(range_list *to, const sh_candidate_list *l, sh_context *context) {
-    to->n = l->overflows || l->n > RANGE_CAPACITY ? TOO_MANY : l->n;
-    if (to->n == TOO_MANY || to->n == 0) return SH_OK;
-    to->list = sh_allocate(context, l->n, sizeof(sh_candidate));
-    if (!to->list) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memcpy(to->list, l->list, (size_t)l->n * sizeof(sh_candidate));
+static void hand_over(scan *s, range_list *to, const sh_candidate_list *l, sh_context *context) {
+    to->n = l->overflows ? TOO_MANY : l->n;
+    if (to->n <= 0) return;
+    if (atomic_fetch_add(&s->handed, l->n) + l->n <= HANDED) to->list = sh_allocate(context, l->n, sizeof *to->list);
+    if (to->list)
+        memcpy(to->list, l->list, (size_t)l->n * sizeof *to->list);
+    else
+        to->n = TOO_MANY;
+}
+
+/* Answers a query by the candidates that no score of a tile excludes, in order of position. */
+static sh_status answer(sh_job *job, int64_t query, const sh_candidate_list *l, sh_result_scratch results,
+                        sh_context *context) {
+    if (l->overflows || l->n > sh_exact_support(job->memory)) {
+        leave_to_overflow(job, query);
+        return SH_OK;
+    }
+    sh_score_canonically(job, query, l->list, l->n, results.widened_row);
+    return sh_store_results(job, query, l->list, l->n, results, context);
+}
+
+/* Scores a block of queries with a range of tiles, and collects their candidates. */
+static sh_status scan_tiles(sh_job *job, const sh_grid_item *g, item_scratch *v, sh_context *context) {
+    const sh_memory *m = job->memory;
+    int64_t active = g->rows;
+    const void *queries = job->plan.scan_queries ? v->queries : sh_tile_query(job, g->first_query);
+    for (int64_t tile = g->first_tile; tile < g->last_tile && active; tile++) {
+        int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
+        sh_tile_scores(job, &m->patterns, queries, g->rows, first, n, v->scores, SH_TILE, v->tile_rows);
+        for (int64_t i = 0; i < g->rows; i++) {
+            sh_candidate_list *l = &v->lists[i];
+            if (l->overflows) continue;
+            int64_t query = query_of(job, g->first_query + i);
+            void *scores = sh_at(job->k, v->scores, i * SH_TILE);
+            double best =
+                job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
+            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
+            if (best < l->min_score) continue;
+            collect(job, query, l, scores, n, best, first, v, context);
+            active -= l->overflows;
+        }
+        if (sh_stopped(context)) return SH_INTERRUPTED;
+    }
     return SH_OK;
 }
 
-/* Scores a block of queries with a range of tiles, and stores the results or, of several ranges, hands lists over. */
+/* Scans a range of tiles for a block of queries, and stores the results or, of several ranges, hands lists over. */
 static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
     scan *s = pointer;
     sh_job *job = s->job;
-    const sh_memory *m = job->memory;
     const sh_grid_item g = sh_item_of_grid(job, item, s->n);
     item_scratch v;
     lay_out(job, scratch, &v);
-    int64_t active = g.rows;
-    const void *queries = job->plan.scan_queries ? v.queries : sh_tile_query(job, g.first_query);
-    size_t bytes = (size_t)m->patterns.d * job->k->size;
+    size_t bytes = (size_t)job->memory->patterns.d * job->k->size;
     for (int64_t i = 0; i < g.rows; i++) {
         v.lists[i] = (sh_candidate_list){
             .capacity = CAPACITY, .min_score = -INFINITY, .best = -INFINITY, .list = v.candidates + i * CAPACITY};
@@ -131,63 +215,50 @@ static sh_status scan_item(void *pointer, int64_t item, void *scratch, sh_contex
             memcpy((char *)v.queries + (size_t)i * bytes, sh_tile_query(job, job->plan.scan_queries[g.first_query + i]),
                    bytes);
     }
-
-    for (int64_t tile = g.first_tile; tile < g.last_tile && active; tile++) {
-        int64_t first = tile * SH_TILE, n = sh_min(SH_TILE, m->patterns.n - first);
-        sh_tile_scores(job, &m->patterns, queries, g.rows, first, n, v.scores, SH_TILE, v.tile_rows);
-        for (int64_t i = 0; i < g.rows; i++) {
-            sh_candidate_list *l = &v.lists[i];
-            if (l->overflows) continue;
-            int64_t query = query_of(job, g.first_query + i);
-            void *scores = sh_at(job->k, v.scores, i * SH_TILE);
-            double best =
-                job->k->affine_max(scores, sh_tile_scale(m, first), sh_tile_bias(job, first), sh_shift(job, query), n);
-            if (!isfinite(best)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
-            if (best < l->min_score) continue;
-            collect(job, query, l, scores, n, best, first, v.results.z);
-            active -= l->overflows;
-        }
-        if (sh_stopped(context)) return SH_INTERRUPTED;
-    }
+    sh_status status = scan_tiles(job, &g, &v, context);
     for (int64_t i = 0; i < g.rows; i++) {
         sh_candidate_list *l = &v.lists[i];
         int64_t query = query_of(job, g.first_query + i);
-        sh_status status = SH_OK;
-        if (!l->overflows) sh_compact(job, query, l, v.results.z);
-        if (s->lists) {
-            status = hand_over(&s->lists[(g.first_query + i) * job->plan.ranges + g.range], l, context);
-        } else if (l->overflows) {
-            leave_to_overflow(job, query);
-        } else {
-            sh_score_canonically(job, query, l->list, l->n, v.results.widened_row);
-            status = sh_store_results(job, query, l->list, l->n, v.results, context);
-        }
-        if (status != SH_OK) return status;
+        if (status == SH_OK) sh_compact(job, query, l, v.results.z);
+        if (status == SH_OK && s->lists)
+            hand_over(s, &s->lists[(g.first_query + i) * job->plan.ranges + g.range], l, context);
+        else if (status == SH_OK)
+            status = answer(job, query, l, v.results, context);
+        release_grown(l, &v, context);
     }
-    return SH_OK;
+    assert(v.grown == 0);
+    sh_release(context, v.longer);
+    return status;
 }
 
 /* Joins one query's lists of all ranges: ranges ascend, so positions do. */
 static sh_status join_item(void *pointer, int64_t item, void *scratch, sh_context *context) {
+    (void)scratch;
     scan *s = pointer;
     sh_job *job = s->job;
-    int64_t query = query_of(job, item);
+    int64_t query = query_of(job, item), total = 0;
     sh_candidate_list joined = {.min_score = -INFINITY};
-    sh_result_scratch results;
-    lay_out_joined(job, scratch, &joined, &results);
     for (int64_t r = 0; r < job->plan.ranges; r++) {
         const range_list *l = &s->lists[item * job->plan.ranges + r];
-        if (l->n == TOO_MANY) {
-            leave_to_overflow(job, query);
-            return SH_OK;
-        }
+        joined.overflows |= l->n == TOO_MANY;
+        total += l->n;
+    }
+    sh_long_list memory = {0};
+    if (joined.overflows || !sh_lengthen_list(job, context, &memory, 0, sh_max(total, 1))) {
+        leave_to_overflow(job, query);
+        return SH_OK;
+    }
+    joined.list = memory.list;
+    for (int64_t r = 0; r < job->plan.ranges; r++) {
+        const range_list *l = &s->lists[item * job->plan.ranges + r];
         assert(l->n == 0 || joined.n == 0 || joined.list[joined.n - 1].position < l->list[0].position);
         if (l->n) memcpy(joined.list + joined.n, l->list, (size_t)l->n * sizeof(sh_candidate));
         joined.n += l->n;
     }
-    sh_compact(job, query, &joined, results.z);
-    sh_score_canonically(job, query, joined.list, joined.n, results.widened_row);
-    return sh_store_results(job, query, joined.list, joined.n, results, context);
+    sh_compact(job, query, &joined, memory.scratch.z);
+    sh_status status = answer(job, query, &joined, memory.scratch, context);
+    sh_release_list(context, &memory);
+    return status;
 }
 
 /* Scans all patterns for the queries that no index served. */
@@ -196,6 +267,10 @@ sh_status sh_scan(sh_job *job) {
     sh_context *context = job->context;
     if (s.n == 0) return SH_OK;
     sh_set_grid(job, s.n);
+    /* each range's lists begin without a threshold: there are no more ranges than it takes to occupy all threads */
+    const int64_t threads = sh_max(context->threads, 1);
+    if (threads == 1) job->plan.ranges = 1;
+    job->plan.ranges = sh_min(job->plan.ranges, sh_ceil_div(THREAD_ITEMS * threads, job->plan.blocks));
     int64_t items = job->plan.blocks * job->plan.ranges, lists = s.n * job->plan.ranges;
     if (job->plan.ranges > 1) {
         s.lists = sh_allocate(context, lists, sizeof *s.lists);
@@ -203,10 +278,7 @@ sh_status sh_scan(sh_job *job) {
         memset(s.lists, 0, (size_t)lists * sizeof *s.lists);
     }
     sh_status status = sh_for_each(context, items, lay_out(job, NULL, &(item_scratch){0}), scan_item, &s);
-    if (status == SH_OK && s.lists) {
-        size_t bytes = lay_out_joined(job, NULL, &(sh_candidate_list){0}, &(sh_result_scratch){0});
-        status = sh_for_each(context, s.n, bytes, join_item, &s);
-    }
+    if (status == SH_OK && s.lists) status = sh_for_each(context, s.n, 0, join_item, &s);
     for (int64_t i = 0; s.lists && i < lists; i++) sh_release(context, s.lists[i].list);
     sh_release(context, s.lists);
     return status;

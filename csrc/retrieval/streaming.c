@@ -22,9 +22,9 @@
 
 enum {
     PARTIAL_BYTES = 16 * 1024 * 1024,
-    LISTED_BYTES = 32 * 1024 * 1024, /* that ranges hand over together */
-    FIRST_CAPACITY = 64,             /* candidates in a list at first */
-    LISTED = 1024 * 1024,            /* candidates that the lists of an item hold, beyond the first */
+    FIRST_CAPACITY = 64, /* candidates that a list holds at first */
+    LONGER = 1 << 21,    /* candidates (32 MiB) by which the lists of an item may grow, all together */
+    HANDED = 1 << 22,    /* candidates (64 MiB) that all ranges hand over, at most */
 };
 static const double LEVEL = 0.875; /* share of the reach in which patterns are counted, as the best may still rise */
 
@@ -43,6 +43,7 @@ typedef struct {
     /* of several ranges: */
     _Atomic double *best; /* (n) the best scores of tiles so far */
     reached *handed;      /* (n, ranges) */
+    _Atomic int64_t handed_candidates;
 } stream;
 
 typedef struct {
@@ -66,7 +67,7 @@ static size_t lay_out(const sh_job *job, void *memory, item_scratch *s) {
     s->queries = sh_take(&w, job->plan.scan_queries ? rows * job->memory->patterns.d : 0, job->k->size);
     s->reached = sh_take(&w, listed, sizeof *s->reached);
     s->candidates = sh_take(&w, listed * FIRST_CAPACITY, sizeof *s->candidates);
-    if (listed) s->results = sh_take_result_scratch(job, &w, job->plan.exact_support);
+    if (listed) s->results = sh_take_result_scratch(job, &w, job->plan.most_in_reach);
     return w.used;
 }
 
@@ -115,7 +116,7 @@ static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int
     if (l->n + more <= l->capacity) return 1;
     sh_compact(job, query, l, /* z */ NULL);
     /* while the best scores are still to come, more are within reach than in the end */
-    const int64_t wanted = l->n + more, most = 4 * job->plan.exact_support + SH_TILE;
+    const int64_t wanted = l->n + more, most = 4 * job->plan.most_in_reach + SH_TILE;
     const int64_t capacity = sh_min(2 * wanted, most), grows_by = capacity - l->capacity;
     if (2 * wanted <= l->capacity || wanted > most || grows_by <= 0 || grows_by > *left) return wanted <= l->capacity;
     sh_candidate *longer = sh_allocate(context, capacity, sizeof *longer);
@@ -139,7 +140,7 @@ static void give_up(const sh_job *job, int64_t query, reached *r, double best) {
 
 /* Tells whether too many patterns for a canonical result have been counted; `best` is the best score. */
 static int are_many(const sh_job *job, int64_t query, const reached *r, double best) {
-    return r->count > job->plan.exact_support && r->level >= sh_score_in_reach(job, query, best, 1);
+    return r->count > job->plan.most_in_reach && r->level >= sh_score_in_reach(job, query, best, 1);
 }
 
 /* Lists, or counts, what is within reach in a row of scores of a tile. `best` is the best score so far. */
@@ -159,7 +160,7 @@ static void reach_into(const sh_job *job, int64_t query, reached *r, const void 
         r->level = sh_score_in_reach(job, query, best, LEVEL);
         r->count = 0;
     }
-    if (r->count <= job->plan.exact_support && tile_best >= r->level) r->count += k->count(row, n, r->level);
+    if (r->count <= job->plan.most_in_reach && tile_best >= r->level) r->count += k->count(row, n, r->level);
 }
 
 /* Answers query i of the stream from its candidates, if they are known and few; else leaves it to overflow.c, unless they
@@ -178,17 +179,16 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
 }
 
 /* Copies what a range has listed for query i to where join_item finds it. */
-static sh_status hand_over(const stream *s, int64_t i, int64_t range, reached *r, double best, sh_context *context) {
+static void hand_over(stream *s, int64_t i, int64_t range, reached *r, double best, sh_context *context) {
     sh_candidate_list *l = &r->list;
+    sh_candidate *copy = NULL;
+    if (l->n && atomic_fetch_add(&s->handed_candidates, l->n) + l->n <= HANDED)
+        copy = sh_allocate(context, l->n, sizeof *copy);
+    if (l->n && !copy) give_up(s->job, sh_scan_query(s->job, i), r, best);
+    if (l->n) memcpy(copy, l->list, (size_t)l->n * sizeof *copy);
     reached *to = &s->handed[i * s->job->plan.ranges + range];
-    if (l->n > 2 * s->job->plan.exact_support) give_up(s->job, sh_scan_query(s->job, i), r, best);
     *to = *r;
-    to->list.list = NULL;
-    if (l->n == 0) return SH_OK;
-    to->list.list = sh_allocate(context, l->n, sizeof *l->list);
-    if (!to->list.list) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
-    memcpy(to->list.list, l->list, (size_t)l->n * sizeof *l->list);
-    return SH_OK;
+    to->list.list = copy;
 }
 
 /* Joins the lists of query i of all ranges, which ascend, and answers it. */
@@ -243,7 +243,7 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
     void *mixture = part.mixture ? sh_at(k, part.mixture, first_query * width) : NULL;
     int may_select = job->map->reach && (!mixture || !(sh_is_narrow(job->values) || job->plan.value_centre));
     double min_scores[SH_BLOCK];
-    int64_t left = LISTED;
+    int64_t left = LONGER;
     for (int64_t i = first_query; i < first_query + rows; i++) part.scale[i] = NAN, part.sum[i] = 0;
 
     for (int64_t tile = g->first_tile; tile < g->last_tile; tile++) {
@@ -311,8 +311,10 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
         reached *r = &work.reached[i];
         if (status == SH_OK && is_listed(job, query)) {
             sh_compact(job, query, &r->list, /* z */ NULL);
-            status = s->handed ? hand_over(s, number, g.range, r, best, context)
-                               : answer(s, number, r, best, work.results, context);
+            if (s->handed)
+                hand_over(s, number, g.range, r, best, context);
+            else
+                status = answer(s, number, r, best, work.results, context);
         }
         if (r->list.capacity > FIRST_CAPACITY) sh_release(context, r->list.list);
     }
@@ -397,9 +399,6 @@ sh_status sh_stream(sh_job *job) {
     sh_set_grid(job, n);
     int64_t part_bytes = n * (mixture ? width * (int64_t)k->size + 16 : 16);
     plan->ranges = sh_min(plan->ranges, 1 + PARTIAL_BYTES / part_bytes);
-    if (plan->reach > 0)
-        plan->ranges =
-            sh_min(plan->ranges, 1 + LISTED_BYTES / (n * plan->exact_support * (int64_t)sizeof(sh_candidate)));
 
     stream s = {.job = job, .n = n};
     const int64_t ranges = plan->ranges, handed = plan->reach > 0 && ranges > 1 ? n * ranges : 0;

@@ -338,8 +338,7 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
     solved = found;
     counts[SH_SCORED] = t->seeds;
     heapify(position, bound, n);
-    const int64_t most = 2 * job->plan.exact_support;
-    assert(most <= SCORED);
+    const int64_t most = job->plan.reach > 0 ? sh_min(2 * job->plan.most_in_reach, SCORED) : SCORED;
     while (n > 0 && !(bound[0] < threshold) && found < most) {
         /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
          * be scored together */
@@ -368,8 +367,9 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
         solved = found = sh_keep_above(job, query, v->scored, found, min_score, /* slack */ 0);
         threshold = sh_bound_threshold(x, q, min_score);
     }
+    found = found < most ? sh_keep_in_reach(job, query, v->scored, found) : most + 1;
     /* perhaps the second product is due (overflow.c, streaming.c) */
-    if (found >= most || (found = sh_keep_in_reach(job, query, v->scored, found)) > job->plan.exact_support) {
+    if (found > (job->plan.reach > 0 ? job->plan.most_in_reach : SH_EXACT_SUPPORT)) {
         leave_to_scan(s, query);
         return SH_OK;
     }
