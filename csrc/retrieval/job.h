@@ -40,7 +40,9 @@ typedef struct {
     struct sh_index *_Atomic older[SH_LONGER_INDEX]; /* the first two of the memory that this one extends */
     int64_t older_patterns;                          /* that these cover; 0: there are none */
     _Atomic int64_t queries_asked;                   /* so far, which decides when an index is built */
-    sh_index_use use;                                /* whether calls build one */
+    _Atomic double share_in_reach; /* of softmax: the share of the last stream's queries that had few patterns within
+                                      reach, or NaN */
+    sh_index_use use;              /* whether calls build one */
 } sh_indexes;
 
 typedef struct sh_row_terms sh_row_terms;
@@ -116,21 +118,22 @@ enum { SH_SCORE_NOT_FINITE = 1, SH_STATE_NOT_FINITE = 2 };
 
 /* What sh_run derives from the inputs, and the lists of queries that its steps hand on. */
 typedef struct {
-    int64_t k_best;               /* k > 0: only the k best scores count, ties by position */
-    double reach;                 /* of a map with full support: how far below the best, times beta, a score may lie and
+    int64_t k_best;        /* k > 0: only the k best scores count, ties by position */
+    double reach;          /* of a map with full support: how far below the best, times beta, a score may lie and
                                      have weight in canonical results; 0: these are not for it */
-    int64_t most_in_reach;        /* for results of it to be canonical */
-    const double *value_scale;    /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
-    const void *tile_value_scale; /* the same in the compute type */
-    const void *value_centre;     /* (v) what tiles of values are taken from, or NULL */
-    const void *centre;           /* (d) what tiles of patterns are taken from, or NULL */
-    const void *tile_bias;        /* (M) of tiles of scores, or NULL */
-    void *differences;            /* (N, d) queries less the centre, or NULL */
-    double *slack;                /* (N) how far a score of the tiles may be from the exact one */
-    double *shift;                /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
-    _Atomic int *not_finite;      /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
-    int64_t *unserved;            /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
-    int64_t *scan_queries;        /* (scan_count) those that no index serves, in any order; NULL: all */
+    int64_t most_in_reach; /* for results of it to be canonical */
+    _Atomic int64_t in_reach_count; /* queries that streaming.c has answered so */
+    const double *value_scale;      /* (M) 1/|xi| where patterns are the values and scores are by cosine, or NULL */
+    const void *tile_value_scale;   /* the same in the compute type */
+    const void *value_centre;       /* (v) what tiles of values are taken from, or NULL */
+    const void *centre;             /* (d) what tiles of patterns are taken from, or NULL */
+    const void *tile_bias;          /* (M) of tiles of scores, or NULL */
+    void *differences;              /* (N, d) queries less the centre, or NULL */
+    double *slack;                  /* (N) how far a score of the tiles may be from the exact one */
+    double *shift;                  /* (N) -|x|^2 / 2, or -|x - centre|^2 / 2, where scores are by distance; or NULL */
+    _Atomic int *not_finite;        /* SH_SCORE_NOT_FINITE, SH_STATE_NOT_FINITE: what was seen */
+    int64_t *unserved;     /* (2 N) memory for the lists of queries that one index leaves, and the other reads */
+    int64_t *scan_queries; /* (scan_count) those that no index serves, in any order; NULL: all */
     _Atomic int64_t scan_count;
     int64_t *overflow_queries; /* (N) queries with too many candidates for a list, for overflow.c */
     _Atomic int64_t overflow_count;

@@ -23,6 +23,7 @@ enum {
 /* Work, in units of one multiplication of the matrix product. */
 static const double REFINE_WORK = 2400, SHARED_WORK = 1600; /* to refine a bound, by a record that a block shares */
 static const double ROW_WORK = 12000;                       /* to score */
+static const double MIX_WORK = 8000;                        /* to mix */
 static const double QUERY_WORK = 5e4;                       /* to begin and end a query */
 static const double LIST_WORK = 18000;                      /* to list one of the k best for a while, in the scan */
 static const double INDEX_WORK = 300;                       /* to build an index, for every number of the patterns */
@@ -35,7 +36,15 @@ static double work_of_codes(const sh_index *x) {
     return query + (double)(x->patterns * (x->filter.columns + 4)) * sh_code_kernels_chosen()->cost;
 }
 
-/* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. */
+/* Estimates a query's share of the scan. In any order of the patterns, k log(M / k) of them are among the k best for a
+ * while. */
+static double work_of_scan(const sh_job *job) {
+    const double n = (double)job->memory->patterns.n, k = (double)job->plan.k_best;
+    return n * (double)job->memory->patterns.d + (k > 0 ? LIST_WORK * k * log(n / k + 1) : 0);
+}
+
+/* Estimates the work of one query through an index: the median of a pilot; INFINITY if most are left to the scan. Of
+ * softmax it is the mean, with the stream of those that are left: it may pay for a part of the queries. */
 static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
     int64_t queries[PILOT], unserved[PILOT], counts[PILOT][SH_STAGES];
     double query_work[PILOT];
@@ -48,12 +57,19 @@ static sh_status pilot(sh_job *job, const sh_index *index, double *work) {
         counts[i][SH_LISTED] = -1; /* which stays where the index does not serve the query */
     }
     sh_status status = sh_index_search(&trial, index, queries, PILOT, counts, unserved, &unserved_count);
-    for (int i = 0; i < PILOT; i++)
-        query_work[i] = counts[i][SH_LISTED] < 0 ? INFINITY
+    const int in_reach = job->plan.reach > 0;
+    const double row = in_reach ? ROW_WORK + MIX_WORK : ROW_WORK; /* nearly all that are scored have weight then */
+    const double left =
+        in_reach ? work_of_scan(job) + work_of_codes(index) + ROW_WORK * (double)job->plan.most_in_reach : INFINITY;
+    double sum = 0;
+    for (int i = 0; i < PILOT; i++) {
+        query_work[i] = counts[i][SH_LISTED] < 0 ? left
                                                  : refine * (double)counts[i][SH_LISTED] +
-                                                       ROW_WORK * (double)counts[i][SH_SCORED] + work_of_codes(index);
+                                                       row * (double)counts[i][SH_SCORED] + work_of_codes(index);
+        sum += query_work[i];
+    }
     sh_sort_descending(query_work, PILOT);
-    *work = query_work[PILOT / 2];
+    *work = in_reach ? sum / PILOT : query_work[PILOT / 2];
     return status;
 }
 
@@ -194,9 +210,13 @@ int64_t sh_memory_index_bytes(const sh_memory *m) {
     return bytes;
 }
 
-/* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. */
+/* Finds out whether most queries of a pilot overflow the scan's lists: then no bound excludes many patterns. Of softmax
+ * more than a third of them must have few patterns within reach, or of the last stream's, if there was one. */
 static sh_status find_overflow(sh_job *job, int *most_overflow) {
     int64_t queries[PILOT], overflow[PILOT];
+    const _Atomic double *share = &job->memory->indexes->share_in_reach;
+    const int in_reach = job->plan.reach > 0;
+    sh_status status = SH_OK;
     sh_job trial = *job;
     trial.out = (sh_outputs){0};
     for (int64_t i = 0; i < PILOT; i++) queries[i] = i * job->queries.n / PILOT;
@@ -204,8 +224,11 @@ static sh_status find_overflow(sh_job *job, int *most_overflow) {
     trial.plan.overflow_queries = overflow;
     atomic_store(&trial.plan.scan_count, PILOT);
     atomic_store(&trial.plan.overflow_count, 0);
-    sh_status status = sh_scan(&trial);
-    *most_overflow = atomic_load(&trial.plan.overflow_count) > PILOT / 2;
+    if (!in_reach)
+        status = sh_scan(&trial);
+    else if (isnan(atomic_load(share)))
+        status = sh_stream(&trial);
+    *most_overflow = in_reach ? !(3 * atomic_load(share) > 1) : atomic_load(&trial.plan.overflow_count) > PILOT / 2;
     return status;
 }
 
@@ -250,13 +273,6 @@ static sh_status build_longer_codes(sh_context *context, const sh_memory *m, cho
         sh_index_free(context, index);
     c->longer = atomic_load(&m->indexes->index[SH_LONGER_INDEX]);
     return status;
-}
-
-/* Estimates a query's share of the scan. In any order of the patterns, k log(M / k) of them are among the k best for a
- * while. */
-static double work_of_scan(const sh_job *job) {
-    const double n = (double)job->memory->patterns.n, k = (double)job->plan.k_best;
-    return n * (double)job->memory->patterns.d + (k > 0 ? LIST_WORK * k * log(n / k + 1) : 0);
 }
 
 /* Takes an index, unless it is NULL, in place of *best, if a pilot finds it cheaper than *work. */

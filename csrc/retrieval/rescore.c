@@ -57,8 +57,11 @@ double sh_min_score(const sh_job *job, int64_t query, const sh_candidate *c, int
 
 int64_t sh_keep_above(const sh_job *job, int64_t query, sh_candidate *c, int64_t n, double min_score, double slack) {
     int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (c[i].score >= min_score) c[kept++] = c[i];
+    for (int64_t i = 0; i < n; i++) { /* without a branch, which could not be predicted */
+        const sh_candidate one = c[i];
+        c[kept] = one;
+        kept += one.score >= min_score;
+    }
     if (job->goal != SH_GOAL_RADIUS) return kept;
     double radius = sh_radius_bound(job, query, c, kept, slack);
     n = kept;

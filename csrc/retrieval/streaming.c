@@ -31,8 +31,9 @@ static const double LEVEL = 0.875; /* share of the reach in which patterns are c
 /* What a stream knows of the patterns within reach of one query (note 4). */
 typedef struct {
     sh_candidate_list list; /* allocated where it is longer than at first; given up where it `overflows` */
-    double level;           /* then: scores from here on are within reach for certain, unless the best rises, */
-    int64_t count;          /* and so many of them have passed */
+    double lost;            /* then: scores that have passed and are not in the list are at most this, */
+    double level;           /* and scores from here on are within reach for certain, unless the best rises; */
+    int64_t count;          /* so many of these have passed */
 } reached;
 
 typedef struct {
@@ -109,18 +110,37 @@ static int is_listed(const sh_job *job, int64_t query) {
     return job->plan.reach > 0 && !sh_needs_canonical_scores(job, query);
 }
 
-/* Makes room for some more candidates in a list; all lists of an item may take `left` more memory, in candidates. Returns
- * whether there is room. */
+/* Removes candidates that are out of reach of the best score so far. */
+static void drop(const sh_job *job, int64_t query, sh_candidate_list *l) {
+    l->n = sh_keep_above(job, query, l->list, l->n, l->min_score, job->plan.slack[query]);
+}
+
+/* Gives a list up, and counts what is within reach for certain. */
+static void give_up(const sh_job *job, int64_t query, reached *r, double best) {
+    r->level = sh_score_in_reach(job, query, best, LEVEL);
+    r->count = 0;
+    for (int64_t i = 0; i < r->list.n; i++) r->count += r->list.list[i].score >= r->level;
+    r->lost = best;
+    r->list.overflows = 1;
+    r->list.n = 0;
+}
+
+/* Tells whether too many patterns for a canonical result have been counted; `best` is the best score. */
+static int are_many(const sh_job *job, int64_t query, const reached *r, double best) {
+    return r->count > job->plan.most_in_reach && r->level >= sh_score_in_reach(job, query, best, 1);
+}
+
+/* Makes room for some more candidates in a list, which gets twice as long where more than half of it would be in use; all
+ * lists of an item may take `left` more memory, in candidates. Returns whether there is room. */
 static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, int64_t *left,
                      sh_context *context) {
     if (l->n + more <= l->capacity) return 1;
-    sh_compact(job, query, l, /* z */ NULL);
-    /* while the best scores are still to come, more are within reach than in the end */
-    const int64_t wanted = l->n + more, most = 4 * job->plan.most_in_reach + SH_TILE;
-    const int64_t capacity = sh_min(2 * wanted, most), grows_by = capacity - l->capacity;
-    if (2 * wanted <= l->capacity || wanted > most || grows_by <= 0 || grows_by > *left) return wanted <= l->capacity;
+    drop(job, query, l);
+    const int64_t wanted = l->n + more, capacity = 2 * sh_max(wanted, l->capacity), grows_by = capacity - l->capacity;
+    if (2 * wanted <= l->capacity) return 1;
+    if (wanted > 2 * job->plan.most_in_reach + SH_TILE || grows_by > *left) return 0;
     sh_candidate *longer = sh_allocate(context, capacity, sizeof *longer);
-    if (!longer) return wanted <= l->capacity;
+    if (!longer) return 0;
     memcpy(longer, l->list, (size_t)l->n * sizeof *longer);
     if (l->capacity > FIRST_CAPACITY) sh_release(context, l->list);
     *left -= grows_by;
@@ -129,38 +149,46 @@ static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int
     return 1;
 }
 
-/* Gives a list up, and counts what is within reach for certain. */
-static void give_up(const sh_job *job, int64_t query, reached *r, double best) {
-    sh_candidate_list *l = &r->list;
-    r->level = sh_score_in_reach(job, query, best, LEVEL);
-    for (int64_t i = 0; i < l->n; i++) r->count += l->list[i].score >= r->level;
-    l->overflows = 1;
-    l->n = 0;
+/* Tells whether a list, after so many patterns, promises to have many times too many in the end. That is looked at now and
+ * then, and not early, while the best scores are still to come. */
+static int is_hopeless(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t seen) {
+    enum { EARLY = 8, TIMES = 4 };
+    const int64_t tiles = seen / SH_TILE;
+    if (tiles < EARLY || (tiles & (tiles - 1))) return 0;
+    drop(job, query, l);
+    return (double)l->n * (double)job->memory->patterns.n > TIMES * (double)job->plan.most_in_reach * (double)seen;
 }
 
-/* Tells whether too many patterns for a canonical result have been counted; `best` is the best score. */
-static int are_many(const sh_job *job, int64_t query, const reached *r, double best) {
-    return r->count > job->plan.most_in_reach && r->level >= sh_score_in_reach(job, query, best, 1);
-}
+/* A row of scores of a tile. */
+typedef struct {
+    const void *scores; /* (n) */
+    int64_t n, first;   /* the pattern that the tile begins with */
+    int64_t seen;       /* patterns of the range before it */
+    double best;        /* of these scores */
+} tile_row;
 
-/* Lists, or counts, what is within reach in a row of scores of a tile. `best` is the best score so far. */
-static void reach_into(const sh_job *job, int64_t query, reached *r, const void *row, int64_t n, double tile_best,
-                       double best, int64_t first, int64_t *left, sh_context *context) {
+/* Lists, or counts, what is within reach in a row of a tile. `best` is the best score so far, with those of the row. */
+static void reach_into(const sh_job *job, int64_t query, reached *r, tile_row row, double best, int64_t *left,
+                       sh_context *context) {
     sh_candidate_list *l = &r->list;
     const sh_kernels *k = job->k;
+    sh_raise_min_score(job, query, l, best);
+    if (l->overflows && l->min_score > r->lost) l->overflows = 0; /* nothing that was lost is within reach any more */
     if (!l->overflows) {
-        sh_raise_min_score(job, query, l, best);
-        if (tile_best < l->min_score) return;
-        if (make_room(job, query, l, k->count(row, n, l->min_score), left, context)) {
-            l->n += k->collect(row, n, l->min_score, first, l->list + l->n);
+        if (row.best < l->min_score) return;
+        if (!is_hopeless(job, query, l, row.seen) &&
+            make_room(job, query, l, k->count(row.scores, row.n, l->min_score), left, context)) {
+            l->n += k->collect(row.scores, row.n, l->min_score, row.first, l->list + l->n);
             return;
         }
         give_up(job, query, r, best);
-    } else if (r->level < sh_score_in_reach(job, query, best, 1)) {
+    }
+    if (r->level < sh_score_in_reach(job, query, best, 1)) {
         r->level = sh_score_in_reach(job, query, best, LEVEL);
         r->count = 0;
     }
-    if (r->count <= job->plan.most_in_reach && tile_best >= r->level) r->count += k->count(row, n, r->level);
+    r->lost = fmax(r->lost, row.best);
+    if (r->count <= job->plan.most_in_reach && row.best >= r->level) r->count += k->count(row.scores, row.n, r->level);
 }
 
 /* Answers query i of the stream from its candidates, if they are known and few; else leaves it to overflow.c, unless they
@@ -175,6 +203,7 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
     else if (!are_many(job, query, r, best))
         job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
     s->answered[i] = (uint8_t)answered;
+    atomic_fetch_add(&job->plan.in_reach_count, answered);
     return status;
 }
 
@@ -217,7 +246,7 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
             joined.list.n += of_range->n;
         }
         sh_raise_min_score(job, query, &joined.list, best);
-        sh_compact(job, query, &joined.list, /* z */ NULL);
+        drop(job, query, &joined.list);
     }
     sh_status status = answer(s, i, &joined, best, l.scratch, context);
     sh_release_list(context, &l);
@@ -258,9 +287,10 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
             if (!isfinite(row_scale)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_raise_scale(job, query, &part.scale[number], &part.sum[number], mixed, row_scale);
+            const tile_row passing = {row, n, first, first - g->first_tile * SH_TILE, row_scale};
             if (is_listed(job, query))
-                reach_into(job, query, &work.reached[i], row, n, row_scale, best_so_far(s, number, part.scale[number]),
-                           first, &left, context);
+                reach_into(job, query, &work.reached[i], passing, best_so_far(s, number, part.scale[number]), &left,
+                           context);
             if (!may_select) continue;
             min_scores[i] = part.scale[number] - job->map->reach(k->unit / 2, m->patterns.n) / sh_beta(job, query);
             counted += k->count(row, n, min_scores[i]);
@@ -310,7 +340,7 @@ static sh_status stream_item(void *pointer, int64_t item, void *scratch, sh_cont
         const double best = s->parts[g.range].scale[number];
         reached *r = &work.reached[i];
         if (status == SH_OK && is_listed(job, query)) {
-            sh_compact(job, query, &r->list, /* z */ NULL);
+            drop(job, query, &r->list);
             if (s->handed)
                 hand_over(s, number, g.range, r, best, context);
             else
@@ -434,6 +464,8 @@ sh_status sh_stream(sh_job *job) {
         k->add(sh_at(k, s.parts[0].mixture, i * width), s.parts[0].sum[i], plan->value_centre, width);
     if (status == SH_OK && !partial) store_results(&s);
     if (status == SH_OK && handed) status = sh_for_each(context, n, 0, join_item, &s);
+    if (plan->reach > 0)
+        atomic_store(&job->memory->indexes->share_in_reach, (double)atomic_load(&plan->in_reach_count) / (double)n);
 done:
     for (int64_t i = 0; s.handed && i < handed; i++) sh_release(context, s.handed[i].list.list);
     sh_release(context, s.handed);

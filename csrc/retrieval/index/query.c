@@ -338,7 +338,7 @@ static sh_status refine_and_score(const search *s, int64_t i, const progress *t,
     solved = found;
     counts[SH_SCORED] = t->seeds;
     heapify(position, bound, n);
-    const int64_t most = job->plan.reach > 0 ? sh_min(2 * job->plan.most_in_reach, SCORED) : SCORED;
+    const int64_t most = job->plan.reach > 0 ? sh_min(job->plan.most_in_reach + SEEDS, SCORED) : SCORED;
     while (n > 0 && !(bound[0] < threshold) && found < most) {
         /* solving costs as much as it has scores: until so many are found, the least score stays, and all above it may
          * be scored together */
