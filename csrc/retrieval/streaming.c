@@ -125,17 +125,28 @@ static void give_up(const sh_job *job, int64_t query, reached *r, double best) {
     r->list.n = 0;
 }
 
-/* Tells whether too many patterns for a canonical result have been counted; `best` is the best score. */
-static int are_many(const sh_job *job, int64_t query, const reached *r, double best) {
-    return r->count > job->plan.most_in_reach && r->level >= sh_score_in_reach(job, query, best, 1);
+/* Returns how many patterns are listed, or counted, that are within reach of the best score for certain. */
+static int64_t certain(const sh_job *job, int64_t query, const reached *r, double best) {
+    const double in_reach = sh_score_in_reach(job, query, best, /* share */ 1);
+    int64_t n = r->level >= in_reach ? r->count : 0;
+    for (int64_t i = 0; i < r->list.n; i++) n += r->list.list[i].score >= in_reach;
+    return n;
 }
 
 /* Makes room for some more candidates in a list, which gets twice as long where more than half of it would be in use; all
- * lists of an item may take `left` more memory, in candidates. Returns whether there is room. */
-static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t more, int64_t *left,
+ * lists of an item may take `left` more memory, in candidates. Returns 0 where there is no room, or there are too many
+ * candidates, unless the best score still rises much. */
+static int make_room(const sh_job *job, int64_t query, reached *r, int64_t more, double best, int64_t *left,
                      sh_context *context) {
+    sh_candidate_list *l = &r->list;
     if (l->n + more <= l->capacity) return 1;
     drop(job, query, l);
+    if (l->n > job->plan.most_in_reach) {
+        int64_t many = 0;
+        const double level = sh_score_in_reach(job, query, best, LEVEL);
+        for (int64_t i = 0; i < l->n; i++) many += l->list[i].score >= level;
+        if (many > job->plan.most_in_reach) return 0;
+    }
     const int64_t wanted = l->n + more, capacity = 2 * sh_max(wanted, l->capacity), grows_by = capacity - l->capacity;
     if (2 * wanted <= l->capacity) return 1;
     if (wanted > 2 * job->plan.most_in_reach + SH_TILE || grows_by > *left) return 0;
@@ -149,21 +160,10 @@ static int make_room(const sh_job *job, int64_t query, sh_candidate_list *l, int
     return 1;
 }
 
-/* Tells whether a list, after so many patterns, promises to have many times too many in the end. That is looked at now and
- * then, and not early, while the best scores are still to come. */
-static int is_hopeless(const sh_job *job, int64_t query, sh_candidate_list *l, int64_t seen) {
-    enum { EARLY = 8, TIMES = 4 };
-    const int64_t tiles = seen / SH_TILE;
-    if (tiles < EARLY || (tiles & (tiles - 1))) return 0;
-    drop(job, query, l);
-    return (double)l->n * (double)job->memory->patterns.n > TIMES * (double)job->plan.most_in_reach * (double)seen;
-}
-
 /* A row of scores of a tile. */
 typedef struct {
     const void *scores; /* (n) */
     int64_t n, first;   /* the pattern that the tile begins with */
-    int64_t seen;       /* patterns of the range before it */
     double best;        /* of these scores */
 } tile_row;
 
@@ -173,11 +173,13 @@ static void reach_into(const sh_job *job, int64_t query, reached *r, tile_row ro
     sh_candidate_list *l = &r->list;
     const sh_kernels *k = job->k;
     sh_raise_min_score(job, query, l, best);
-    if (l->overflows && l->min_score > r->lost) l->overflows = 0; /* nothing that was lost is within reach any more */
+    if (l->overflows && l->min_score > r->lost) { /* nothing that was lost is within reach any more */
+        l->overflows = 0;
+        r->count = 0;
+    }
     if (!l->overflows) {
         if (row.best < l->min_score) return;
-        if (!is_hopeless(job, query, l, row.seen) &&
-            make_room(job, query, l, k->count(row.scores, row.n, l->min_score), left, context)) {
+        if (make_room(job, query, r, k->count(row.scores, row.n, l->min_score), best, left, context)) {
             l->n += k->collect(row.scores, row.n, l->min_score, row.first, l->list + l->n);
             return;
         }
@@ -200,7 +202,7 @@ static sh_status answer(stream *s, int64_t i, reached *r, double best, sh_result
     sh_status status = SH_OK;
     if (!r->list.overflows)
         status = sh_answer_in_reach(job, query, r->list.list, r->list.n, results, context, &answered);
-    else if (!are_many(job, query, r, best))
+    else if (certain(job, query, r, best) <= job->plan.most_in_reach)
         job->plan.overflow_queries[atomic_fetch_add(&job->plan.overflow_count, 1)] = query;
     s->answered[i] = (uint8_t)answered;
     atomic_fetch_add(&job->plan.in_reach_count, answered);
@@ -229,14 +231,15 @@ static sh_status join_item(void *pointer, int64_t i, void *scratch, sh_context *
     const double best = atomic_load(&s->best[i]);
     reached joined = {.list = {.min_score = -INFINITY, .best = -INFINITY}, .level = -INFINITY};
     sh_long_list l = {0};
-    int64_t n = 0;
+    int64_t n = 0, in_reach = 0;
     if (!is_listed(job, query)) return SH_OK;
     for (int64_t r = 0; r < ranges; r++) {
         const reached *of_range = &s->handed[i * ranges + r];
         n += of_range->list.n;
         joined.list.overflows |= of_range->list.overflows;
-        if (are_many(job, query, of_range, best)) return SH_OK;
+        in_reach += certain(job, query, of_range, best);
     }
+    if (in_reach > job->plan.most_in_reach) return SH_OK;
     if (!joined.list.overflows) {
         if (!sh_lengthen_list(job, context, &l, 0, sh_max(n, 1))) return sh_fail(context, SH_NO_MEMORY, NULL, 0);
         joined.list.list = l.list;
@@ -287,7 +290,7 @@ static sh_status stream_tiles(stream *s, const sh_grid_item *g, item_scratch wor
             if (!isfinite(row_scale)) return sh_fail(context, SH_NOT_FINITE, "queries", query);
             void *mixed = mixture ? sh_at(k, mixture, i * width) : NULL;
             sh_raise_scale(job, query, &part.scale[number], &part.sum[number], mixed, row_scale);
-            const tile_row passing = {row, n, first, first - g->first_tile * SH_TILE, row_scale};
+            const tile_row passing = {row, n, first, row_scale};
             if (is_listed(job, query))
                 reach_into(job, query, &work.reached[i], passing, best_so_far(s, number, part.scale[number]), &left,
                            context);
